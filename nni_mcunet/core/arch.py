@@ -1,0 +1,218 @@
+"""ArchSpec: a network as data. Searched architectures are JSON files that this module reads and writes.
+
+It names the paper's knobs: kernel k, expanded channels mid (= expansion e times the input channels), width as output
+channels c, depth as the number of blocks in a stage, resolution r, and the schedule p, n. It computes no shape.
+"""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from .errors import ArchError
+from .files import write_json
+
+
+def make_divisible(value: float, divisor: int = 8) -> int:
+    """Channels rounded to a multiple of `divisor`, never below 90 % of `value` (MobileNetV2's rule)."""
+    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * value else rounded
+
+
+def _natural(value, what: str, low: int = 1, high: int = 1 << 16) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ArchError(f"{what} is {value!r}: an integer from {low} to {high} is wanted")
+    return value
+
+
+def _pair(value, what: str, low: int = 1, high: int = 1 << 16) -> tuple[int, int]:
+    """An integer or [vertical, horizontal] as a pair."""
+    value = [value, value] if isinstance(value, int) else value
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        raise ArchError(f"{what} is {value!r}: an integer or a pair [vertical, horizontal] is wanted")
+    return _natural(value[0], what, low, high), _natural(value[1], what, low, high)
+
+
+def _known_keys(data, cls, where: str) -> None:
+    if not isinstance(data, dict):
+        raise ArchError(
+            f"{where} is {data!r}: an object with the keys {', '.join(f.name for f in fields(cls))} is wanted"
+        )
+    names = {f.name for f in fields(cls)}
+    unknown = sorted(set(data) - names)
+    if unknown:
+        raise ArchError(f"{where} has the unknown key '{unknown[0]}': known are {', '.join(sorted(names))}")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Run the first n blocks (the first convolution counts as one) patch by patch on a grid p = (p_h, p_w)."""
+
+    p: tuple[int, int] = (1, 1)
+    n: int = 0
+
+    def __post_init__(self):
+        object.__setattr__(self, "p", _pair(self.p, "schedule.p", high=64))
+        object.__setattr__(self, "n", _natural(self.n, "schedule.n", low=0, high=1000))
+        if self.p == (1, 1) or self.n == 0:  # one spelling of "per layer"
+            object.__setattr__(self, "p", (1, 1))
+            object.__setattr__(self, "n", 0)
+
+
+@dataclass(frozen=True)
+class Block:
+    """An inverted residual: 1x1 to mid (left out when mid equals the input channels), depth-wise k x k stride s, 1x1 to
+    c; with the shortcut where s = 1 and the channels agree. k = 0 is a single 1x1 convolution to c, no depth-wise."""
+
+    k: int
+    s: int
+    mid: int
+    c: int
+
+    def __post_init__(self):
+        _natural(self.k, "block.k", low=0, high=15)
+        if self.k and self.k % 2 == 0:
+            raise ArchError(f"block.k is {self.k}: an odd kernel is wanted, or 0 for a 1x1 convolution alone")
+        _natural(self.s, "block.s", high=4)
+        _natural(self.mid, "block.mid", low=0)
+        _natural(self.c, "block.c")
+        if self.k == 0 and (self.s != 1 or self.mid != 0):
+            raise ArchError(
+                f"a block with k = 0 is a lone 1x1 convolution: s must be 1 and mid 0, not {self.s}, {self.mid}"
+            )
+        if self.k and not self.mid:
+            raise ArchError("block.mid is 0: a block with a depth-wise convolution needs its channels")
+
+
+@dataclass(frozen=True)
+class ArchSpec:
+    """A backbone and, when `classes` is set, its classifier.
+
+    resolution  (h, w) of the input image, 3 channels
+    stem        channels of the first 3x3 convolution, stride 2
+    stages      stages of blocks; names count by stage and block, so a shallower network is a subset of a deeper one
+    head        channels of the last 1x1 convolution, or None
+    classes     outputs of the classifier, or None for a bare backbone
+    schedule    how it is run
+    act         activation of every layer but the projections
+    """
+
+    name: str
+    resolution: tuple[int, int]
+    stem: int
+    stages: tuple[tuple[Block, ...], ...]
+    head: int | None = None
+    classes: int | None = None
+    schedule: Schedule = Schedule()
+    act: str = "relu6"
+
+    def __post_init__(self):
+        if not isinstance(self.name, str) or not self.name:
+            raise ArchError(f"name is {self.name!r}: a non-empty string is wanted")
+        object.__setattr__(self, "resolution", _pair(self.resolution, "resolution", low=8, high=8192))
+        _natural(self.stem, "stem")
+        if not self.stages or not all(self.stages):
+            raise ArchError("stages: at least one stage of at least one block is wanted")
+        for value, what in ((self.head, "head"), (self.classes, "classes")):
+            if value is not None:
+                _natural(value, what)
+        if self.act not in ("relu", "relu6"):
+            raise ArchError(f"act is {self.act!r}: 'relu' or 'relu6' is wanted")
+
+    @property
+    def depth(self) -> int:
+        """Blocks, the first convolution counted: the largest n."""
+        return 1 + sum(len(stage) for stage in self.stages)
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data) -> "ArchSpec":
+        """Inverse of to_dict, from parsed JSON. Raises ArchError naming the key."""
+        _known_keys(data, cls, "the architecture")
+        missing = [n for n in ("name", "resolution", "stem", "stages") if n not in data]
+        if missing:
+            raise ArchError(f"the architecture lacks the key '{missing[0]}'")
+        data = dict(data)
+        data["schedule"] = _schedule(data.get("schedule", {}))
+        if not isinstance(data["stages"], (list, tuple)):
+            raise ArchError(f"stages is {data['stages']!r}: a list of lists of blocks is wanted")
+        data["stages"] = tuple(_stage(i, stage) for i, stage in enumerate(data["stages"]))
+        return cls(**data)
+
+    @classmethod
+    def load(cls, path) -> "ArchSpec":
+        """Read a JSON file. Raises FileNotFoundError, or ArchError that names the file."""
+        text = Path(path).read_text()
+        try:
+            return cls.from_dict(json.loads(text))
+        except json.JSONDecodeError as error:
+            raise ArchError(f"{path}: not valid JSON, line {error.lineno}: {error.msg}") from None
+        except ArchError as error:
+            raise ArchError(f"{path}: {error}") from None
+
+    def save(self, path) -> Path:
+        return write_json(path, self.to_dict())
+
+
+def _schedule(data) -> Schedule:
+    _known_keys(data, Schedule, "schedule")
+    return Schedule(**data)
+
+
+def _stage(index: int, stage) -> tuple[Block, ...]:
+    if not isinstance(stage, (list, tuple)):
+        raise ArchError(f"stages[{index}] is {stage!r}: a list of blocks is wanted")
+    blocks = []
+    for at, block in enumerate(stage):
+        where = f"stages[{index}][{at}]"
+        _known_keys(block, Block, where)
+        missing = [f.name for f in fields(Block) if f.name not in block]
+        if missing:
+            raise ArchError(f"{where} lacks the key '{missing[0]}'")
+        blocks.append(Block(**block))
+    return tuple(blocks)
+
+
+def from_zoo(name: str, entry: dict, classes: int = 1000) -> ArchSpec:
+    """A published block list ([k, stride, cin, mid, cout, residual] rows) as an ArchSpec; a stage begins at each change
+    of channels without a shortcut."""
+    stages: list[list[Block]] = []
+    for k, s, cin, mid, cout, residual in entry["blocks"]:
+        if not residual or not stages:
+            stages.append([])
+        if bool(residual) != (s == 1 and cin == cout):
+            raise ArchError(f"{name}: block {[k, s, cin, mid, cout]} has a shortcut that its shape does not imply")
+        stages[-1].append(Block(k, s, mid, cout))
+    return ArchSpec(
+        name, entry["resolution"], entry["stem"], tuple(map(tuple, stages)), head=entry["head_conv"], classes=classes
+    )
+
+
+def mobilenet_v2(resolution: int = 224, width: float = 1.0, classes: int | None = 1000) -> ArchSpec:
+    """MobileNetV2 (Sandler et al. 2018)."""
+    rows = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
+    stem = cin = make_divisible(32 * width)
+    stages = []
+    for e, c, d, s in rows:
+        stage = []
+        for at in range(d):
+            cout = make_divisible(c * width)
+            stage.append(Block(3, s if at == 0 else 1, cin * e, cout))
+            cin = cout
+        stages.append(tuple(stage))
+    head = max(1280, make_divisible(1280 * width))
+    return ArchSpec("mobilenet_v2", resolution, stem, tuple(stages), head=head, classes=classes)
+
+
+def mobilenet_v2_rd(resolution: int = 224, classes: int | None = 1000) -> ArchSpec:
+    """MobileNetV2 with its receptive field redistributed (the paper's Fig. 4): a smaller halo in the patch stage."""
+    rows = [(24, 1, 2), (32, 4, 2), (64, 4, 2), (96, 3, 1), (160, 4, 2), (320, 1, 1)]
+    stages, cin = [(Block(0, 1, 0, 16),)], 16
+    for c, d, s in rows:
+        stage = []
+        for at in range(d):
+            stage.append(Block(3, s if at == 0 else 1, cin * 6, c))
+            cin = c
+        stages.append(tuple(stage))
+    return ArchSpec("mobilenet_v2_rd", resolution, 32, tuple(stages), head=1280, classes=classes)

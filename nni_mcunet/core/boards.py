@@ -1,0 +1,65 @@
+"""The boards: memory, clock and core, and what the runtime itself needs of them."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from .errors import BoardError
+
+KB = 1024
+
+
+@dataclass(frozen=True)
+class Board:
+    """A microcontroller. sram, flash in bytes; `reserved_*` is kept for stack, .data/.bss and code beside the model."""
+
+    name: str
+    core: str  # gcc's -mcpu name
+    clock_hz: int
+    sram: int
+    flash: int
+    reserved_sram: int = 8 * KB
+    reserved_flash: int = 32 * KB
+
+    @property
+    def arena_limit(self) -> int:
+        return self.sram - self.reserved_sram
+
+    @property
+    def model_limit(self) -> int:
+        return self.flash - self.reserved_flash
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+
+BOARDS = {
+    board.name: board
+    for board in (
+        Board("stm32f410", "cortex-m4", 100_000_000, 32 * KB, 128 * KB, reserved_sram=4 * KB),
+        Board("stm32f412", "cortex-m4", 100_000_000, 256 * KB, 1024 * KB),
+        Board("stm32f746", "cortex-m7", 216_000_000, 320 * KB, 1024 * KB),
+        Board("stm32h743", "cortex-m7", 480_000_000, 512 * KB, 2048 * KB),
+    )
+}
+
+
+def get_board(name: str) -> Board:
+    """A board by name (stm32h743), by the paper's short name (H743), or from a JSON file with Board's fields.
+
+    Raises BoardError naming the known boards.
+    """
+    key = str(name).lower()
+    for known, board in BOARDS.items():
+        if key in (known, known.removeprefix("stm32")):
+            return board
+    if not str(name).endswith(".json"):
+        raise BoardError(
+            f"unknown board '{name}': use one of {', '.join(BOARDS)} or a .json file with a board's fields"
+        )
+    try:
+        data = json.loads(Path(name).read_text())
+        return Board(**data)
+    except (TypeError, json.JSONDecodeError) as error:
+        names = ", ".join(f.name for f in fields(Board))
+        raise BoardError(f"{name}: {error}; a board is a JSON object with {names}") from None

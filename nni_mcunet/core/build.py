@@ -1,0 +1,129 @@
+"""THE definition of a network: ArchSpec (and a detection head) -> Graph. Everything that computes one walks this graph.
+
+Names: stem, s{stage}_b{block}_{exp,dw,proj} (pw for a block without a depth-wise), head, pool, fc; neck{i}_*, yolo{i}_*.
+"""
+
+from dataclasses import dataclass
+
+from .arch import ArchSpec, Block
+from .errors import ArchError
+from .graph import Graph, Op, Tensor
+
+BACKBONE = ("stem", "s")  # prefixes of the op names, for Graph.part
+NECK = ("neck",)
+YOLO = ("yolo",)
+
+
+@dataclass(frozen=True)
+class YoloHead:
+    """A YOLOv3 head small enough for int8 and SRAM, on the last block of each stage in `taps` (fine to coarse).
+
+    Neck: a 1x1 lateral to `width` channels per scale, each coarser map enlarged to the next finer one and added. Head
+    per scale: depth-wise 3x3, 1x1, then 1x1 to anchors * (5 + classes), the anchor-major order of mmdet's YOLOV3Head.
+    """
+
+    classes: int
+    taps: tuple[int, ...]
+    width: int = 48
+    anchors: int = 3
+
+
+class _Builder:
+    def __init__(self, spec: ArchSpec):
+        self.spec = spec
+        self.image = Tensor("image", *spec.resolution, 3)
+        self.ops: list[Op] = []
+        self.last, self.channels, self.block = "image", 3, 0
+
+    def conv(self, name, cout, k=1, s=1, act=None, depthwise=False, residual=None, norm=True, source=None):
+        """Append a convolution with SAME padding (k // 2 on each side) behind the last op, or behind `source`."""
+        groups = self.channels if depthwise else 1
+        self.ops.append(
+            Op(name, "conv", (source or self.last,), cout, (k, k), (s, s), (k // 2,) * 4, groups, act, residual, norm,
+               self.block)
+        )  # fmt: skip
+        self.last, self.channels = name, cout
+        return name
+
+    def add(self, name, kind, source=None, s=1):
+        self.ops.append(Op(name, kind, (source or self.last,), self.channels, s=(s, s), block=self.block))
+        self.last = name
+        return name
+
+    def mb_block(self, name: str, block: Block):
+        self.block += 1
+        act, skip, cin = self.spec.act, self.last, self.channels
+        if block.k == 0:
+            return self.conv(f"{name}_pw", block.c, act=act)
+        if block.mid != cin:
+            self.conv(f"{name}_exp", block.mid, act=act)
+        self.conv(f"{name}_dw", block.mid, block.k, block.s, act, depthwise=True)
+        shortcut = skip if block.s == 1 and cin == block.c else None
+        return self.conv(f"{name}_proj", block.c, residual=shortcut)
+
+    def graph(self, outputs) -> Graph:
+        return Graph(self.spec.name, (self.image,), tuple(self.ops), tuple(outputs)).verify()
+
+
+def build_graph(spec: ArchSpec, yolo: YoloHead | None = None, taps: tuple[int, ...] | None = None) -> Graph:
+    """Graph of a spec: a detector when `yolo` is given, a backbone with the stages `taps` as outputs, else a classifier
+    (or the bare backbone when the spec has no classes). Outputs of a detector run from fine to coarse.
+
+    Raises ArchError for a tap that is no stage, GraphError for a resolution too small.
+    """
+    b = _Builder(spec)
+    b.conv("stem", spec.stem, 3, 2, spec.act)
+    ends: list[tuple[str, int]] = []
+    for i, stage in enumerate(spec.stages):
+        for j, block in enumerate(stage):
+            b.mb_block(f"s{i}_b{j}", block)
+        ends.append((b.last, b.channels))
+    wanted = yolo.taps if yolo else taps
+    if wanted is not None:
+        if not wanted or list(wanted) != sorted(set(wanted)) or not 0 <= wanted[0] <= wanted[-1] < len(ends):
+            raise ArchError(f"taps {wanted}: rising stage numbers from 0 to {len(ends) - 1} are wanted")
+        features = [ends[i] for i in wanted]
+        return b.graph(_yolo(b, yolo, features) if yolo else [name for name, _ in features])
+    b.block += 1
+    if spec.head:
+        b.conv("head", spec.head, act=spec.act)
+    if spec.classes:
+        b.add("pool", "gap")
+        b.conv("fc", spec.classes, norm=False)
+    return b.graph([b.last])
+
+
+def _yolo(b: _Builder, yolo: YoloHead, features) -> list[str]:
+    """Neck and head over `features` (name, channels), fine to coarse; returns the prediction maps in that order."""
+    b.block += 1
+    laterals, coarser = {}, None
+    for i in reversed(range(len(features))):
+        name, channels = features[i]
+        up = None
+        if coarser is not None:
+            b.channels = yolo.width
+            factor = _factor(b, coarser, name)
+            up = b.add(f"neck{i}_up", "upsample", coarser, factor)
+        b.channels = channels
+        coarser = laterals[i] = b.conv(f"neck{i}_lat", yolo.width, act=b.spec.act, residual=up, source=name)
+    outputs = []
+    for i in range(len(features)):
+        b.channels = yolo.width
+        b.conv(f"yolo{i}_dw", yolo.width, 3, act=b.spec.act, depthwise=True, source=laterals[i])
+        b.conv(f"yolo{i}_pw", yolo.width, act=b.spec.act)
+        outputs.append(b.conv(f"yolo{i}_pred", yolo.anchors * (5 + yolo.classes), norm=False))
+    return outputs
+
+
+def _factor(b: _Builder, coarse: str, fine: str) -> int:
+    """Integer ratio of the sizes of two maps; ArchError when the maps do not nest."""
+    tensors = Graph(b.spec.name, (b.image,), tuple(b.ops), ()).tensors
+    c, f = tensors[coarse], tensors[fine]
+    factor = f.h // c.h
+    if (c.h * factor, c.w * factor) != (f.h, f.w):
+        r = b.spec.resolution
+        raise ArchError(
+            f"resolution {r[0]}x{r[1]}: the map of {f.h}x{f.w} is no multiple of the coarser {c.h}x{c.w}; "
+            "use sizes divisible by the coarsest stride"
+        )
+    return factor

@@ -1,0 +1,49 @@
+"""Errors a user can act on: each message names the thing and the remedy. Everything else is a bug and may trace back."""
+
+import contextlib
+import sys
+import traceback
+
+
+class UserError(ValueError):
+    """Base class: something in the input is wrong. Command lines print the message and exit with code 2."""
+
+
+class ArchError(UserError):
+    """A malformed architecture: unknown key, wrong type, impossible value."""
+
+
+class GraphError(UserError):
+    """A graph that cannot be computed: a shape that vanishes, a dangling name, a cycle."""
+
+
+class UnsupportedOp(UserError):
+    """An operator or attribute the engine does not know; the message says which and what to use instead."""
+
+
+class ScheduleError(UserError):
+    """A patch schedule (p, n) that the graph does not allow."""
+
+
+class Infeasible(UserError):
+    """No schedule meets the limits; the message names the tightest limit and the smallest figure reached."""
+
+
+class BoardError(UserError):
+    """An unknown board or a malformed board file."""
+
+
+@contextlib.contextmanager
+def exit_on_user_error():
+    """Around a command's main(): a UserError or a missing file becomes one line on stderr and exit code 2."""
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except FileNotFoundError as error:
+        if error.filename is None:
+            traceback.print_exc()
+            sys.exit(1)
+        print(f"error: no such file: {error.filename}", file=sys.stderr)
+        sys.exit(2)

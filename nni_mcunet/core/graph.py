@@ -1,0 +1,198 @@
+"""What is computed: Tensor, Op, Graph, and the only rule of output sizes.
+
+One Op is one kernel call: the activation and the residual addition are fields of the convolution, not nodes, so the
+graph built from a spec and the graph imported from ONNX are the same list. An op and the tensor it writes share one
+name. Layout is NHWC with batch 1. This module says nothing of memory, order of patches or quantisation (see plan.py).
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from .errors import GraphError
+
+KINDS = ("conv", "maxpool", "gap", "upsample")
+ACTS = (None, "relu", "relu6")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A feature map: h x w positions of c channels, NHWC, one byte an element once quantised."""
+
+    name: str
+    h: int
+    w: int
+    c: int
+
+    @property
+    def size(self) -> int:
+        return self.h * self.w * self.c
+
+
+@dataclass(frozen=True)
+class Op:
+    """One kernel call; its output tensor carries its name.
+
+    kind      conv (dense, 1x1, depth-wise by `groups`; a fully connected layer is a 1x1 conv on a 1x1 map), maxpool,
+              gap (global average pool) or upsample (nearest, by the integer factor `s`)
+    k, s      kernel and stride, (vertical, horizontal)
+    pad       (top, left, bottom, right); bottom and right may be negative: trailing rows that are never read
+    act       None, "relu" or "relu6", applied after the residual addition
+    residual  tensor added to the convolution's result before the activation
+    norm      the layer is trained with batch normalisation (folded before export) instead of a bias
+    block     index of the block it belongs to, the first convolution being block 0 (the paper's n counts these)
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    cout: int
+    k: tuple[int, int] = (1, 1)
+    s: tuple[int, int] = (1, 1)
+    pad: tuple[int, int, int, int] = (0, 0, 0, 0)
+    groups: int = 1
+    act: str | None = None
+    residual: str | None = None
+    norm: bool = False
+    block: int = 0
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return self.inputs if self.residual is None else (*self.inputs, self.residual)
+
+    def is_depthwise(self, cin: int) -> bool:
+        return self.kind == "conv" and self.groups == cin == self.cout and self.groups > 1
+
+    @property
+    def is_pointwise(self) -> bool:
+        return self.kind == "conv" and self.k == (1, 1) and self.s == (1, 1) and self.groups == 1 and not any(self.pad)
+
+
+def out_length(length: int, k: int, s: int, lo: int, hi: int) -> int:
+    """The output-size rule of one axis: positions of a k-window moved by s over lo + length + hi elements."""
+    return (length + lo + hi - k) // s + 1
+
+
+def out_tensor(op: Op, x: Tensor) -> Tensor:
+    """Shape of what `op` writes when it reads `x`. Raises GraphError when nothing is left of the map."""
+    if op.kind == "gap":
+        h = w = 1
+    elif op.kind == "upsample":
+        h, w = x.h * op.s[0], x.w * op.s[1]
+    else:
+        h = out_length(x.h, op.k[0], op.s[0], op.pad[0], op.pad[2])
+        w = out_length(x.w, op.k[1], op.s[1], op.pad[1], op.pad[3])
+    if h < 1 or w < 1:
+        raise GraphError(f"{op.name}: a {x.h}x{x.w} input leaves no output; raise the resolution or drop a stride")
+    return Tensor(op.name, h, w, op.cout)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Ops in execution order. `inputs` are tensors, `outputs` names; the networks of the zoo read one image."""
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    ops: tuple[Op, ...]
+    outputs: tuple[str, ...]
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor by name, shapes derived by `out_tensor`."""
+        tensors = {t.name: t for t in self.inputs}
+        for op in self.ops:
+            for name in op.reads:
+                if name not in tensors:
+                    raise GraphError(f"{op.name} reads '{name}', which nothing before it writes")
+            tensors[op.name] = out_tensor(op, tensors[op.inputs[0]])
+        return tensors
+
+    def op(self, name: str) -> Op:
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> dict[str, Op]:
+        return {op.name: op for op in self.ops}
+
+    def input_of(self, op: Op) -> Tensor:
+        return self.tensors[op.inputs[0]]
+
+    def verify(self) -> "Graph":
+        """Check every invariant the rest of the house relies on; returns self, raises GraphError."""
+        names = [t.name for t in self.inputs] + [op.name for op in self.ops]
+        if len(set(names)) != len(names):
+            twice = next(n for n in names if names.count(n) > 1)
+            raise GraphError(f"{self.name}: the name '{twice}' is written twice")
+        for op in self.ops:
+            self._verify_op(op)
+        for name in self.outputs:
+            if name not in self.tensors:
+                raise GraphError(f"{self.name}: output '{name}' is written by no op")
+        return self
+
+    def _verify_op(self, op: Op) -> None:
+        x, y = self.input_of(op), self.tensors[op.name]
+        if op.kind not in KINDS:
+            raise GraphError(f"{op.name}: unknown kind '{op.kind}', one of {', '.join(KINDS)}")
+        if op.act not in ACTS:
+            raise GraphError(f"{op.name}: unknown activation '{op.act}', one of {ACTS}")
+        if op.kind != "conv" and (x.c != op.cout or op.residual or op.act):
+            raise GraphError(f"{op.name}: {op.kind} keeps its {x.c} channels and has no residual or activation")
+        if op.kind == "conv" and (x.c % op.groups or op.cout % op.groups):
+            raise GraphError(f"{op.name}: {op.groups} groups do not divide {x.c} -> {op.cout} channels")
+        if op.residual is not None:
+            r = self.tensors[op.residual]
+            if (r.h, r.w, r.c) != (y.h, y.w, y.c):
+                raise GraphError(
+                    f"{op.name}: adds {r.name} of {r.h}x{r.w}x{r.c} to {y.h}x{y.w}x{y.c}; shapes must be equal"
+                )
+
+    def op_macs(self, op: Op, positions: int | None = None) -> int:
+        """Multiply-accumulates of one conv (zero for the rest) for all or for so many output positions."""
+        if op.kind != "conv":
+            return 0
+        y = self.tensors[op.name]
+        per_position = op.k[0] * op.k[1] * (self.input_of(op).c // op.groups) * op.cout
+        return per_position * (y.h * y.w if positions is None else positions)
+
+    def op_weights(self, op: Op) -> int:
+        if op.kind != "conv":
+            return 0
+        return op.k[0] * op.k[1] * (self.input_of(op).c // op.groups) * op.cout
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one inference; convolutions and fully connected layers only (the paper's count)."""
+        return sum(self.op_macs(op) for op in self.ops)
+
+    @property
+    def params(self) -> int:
+        """Weights and biases, batch normalisation folded."""
+        return sum(self.op_weights(op) + (op.cout if op.kind == "conv" else 0) for op in self.ops)
+
+    def last_use(self) -> dict[str, int]:
+        """Tensor name -> index of the last op that reads it; graph outputs live to the end, unread ops to themselves."""
+        last = {t.name: 0 for t in self.inputs}
+        for index, op in enumerate(self.ops):
+            last[op.name] = index
+            last.update(dict.fromkeys(op.reads, index))
+        last.update(dict.fromkeys(self.outputs, len(self.ops)))
+        return last
+
+    def part(self, prefixes: tuple[str, ...]) -> "Graph":
+        """The sub-graph of the ops whose names start with one of `prefixes`: what they read from outside becomes an
+        input, what others read of them (or the graph gives out) an output. How mmdet's backbone, neck and head are cut
+        from one definition."""
+        inside = [op for op in self.ops if op.name.startswith(prefixes)]
+        written = {op.name for op in inside}
+        read = {n for op in self.ops if op.name not in written for n in op.reads} | set(self.outputs)
+        wanted = [n for op in inside for n in op.reads if n not in written]
+        return Graph(
+            f"{self.name}:{'|'.join(prefixes)}",
+            tuple(self.tensors[n] for n in dict.fromkeys(wanted)),
+            tuple(inside),
+            tuple(op.name for op in inside if op.name in read),
+        ).verify()
+
+    def folded(self) -> "Graph":
+        """The graph as exported: batch normalisation folded into weights and bias."""
+        return replace(self, ops=tuple(replace(op, norm=False) for op in self.ops))
