@@ -9,7 +9,7 @@ from functools import cache
 import cv2
 import numpy as np
 
-CLASSES = tuple("zero one two three four five six seven eight nine".split())
+CLASSES = tuple(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
 
 
 @cache

@@ -1,6 +1,7 @@
-"""THE definition of a network: ArchSpec (and a detection head) -> Graph. Everything that computes one walks this graph.
+"""THE definition of a network: ArchSpec (and a detection head) -> Graph. All that computes one walks this graph.
 
-Names: stem, s{stage}_b{block}_{exp,dw,proj} (pw for a block without a depth-wise), head, pool, fc; neck{i}_*, yolo{i}_*.
+Names: stem, s{stage}_b{block}_{exp,dw,proj} (pw for a block without a depth-wise), head, pool, fc, neck{i}_*,
+yolo{i}_*.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Errors a user can act on: each message names the thing and the remedy. Everything else is a bug and may trace back."""
+"""Errors a user can act on: each message names the thing and the remedy. The rest are bugs and may trace back."""
 
 import contextlib
 import sys
@@ -26,7 +26,18 @@ class ScheduleError(UserError):
 
 
 class Infeasible(UserError):
-    """No schedule meets the limits; the message names the tightest limit and the smallest figure reached."""
+    """Nothing meets a limit: `what` ("sram", "flash", "macs"), the smallest figure reached `needed`, the `limit`."""
+
+    what: str
+    needed: int
+    limit: int
+
+    @classmethod
+    def over(cls, what: str, needed: int, limit: int, where: str) -> "Infeasible":
+        unit = "MACs" if what == "macs" else "bytes"
+        error = cls(f"{where}: needs {needed:,} {unit} of {what}, {limit:,} are there; use a smaller network or board")
+        error.what, error.needed, error.limit = what, needed, limit
+        return error
 
 
 class BoardError(UserError):

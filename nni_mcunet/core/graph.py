@@ -170,7 +170,7 @@ class Graph:
         return sum(self.op_weights(op) + (op.cout if op.kind == "conv" else 0) for op in self.ops)
 
     def last_use(self) -> dict[str, int]:
-        """Tensor name -> index of the last op that reads it; graph outputs live to the end, unread ops to themselves."""
+        """Tensor name -> index of the last op that reads it; graph outputs live to the end."""
         last = {t.name: 0 for t in self.inputs}
         for index, op in enumerate(self.ops):
             last[op.name] = index

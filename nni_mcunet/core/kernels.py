@@ -1,0 +1,71 @@
+"""What a kernel needs beside its tensors: the authority on aliasing, scratch and constants.
+
+Two tables over the same Graph. ANALYTIC is the paper's rule (in-place depth-wise with one extra output channel, the
+projection writes onto the skip tensor); CORTEX_M states what the C kernels in engine/kernels really use, where the
+generated code repeats each figure as a static assertion.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .errors import UnsupportedOp
+from .graph import Graph, Op
+
+
+def kernel_of(graph: Graph, op: Op) -> str:
+    """Name of the C kernel (mcu_ + name) that runs `op`. Raises UnsupportedOp."""
+    if op.kind != "conv":
+        if op.kind == "maxpool" and any(op.pad):
+            raise UnsupportedOp(f"{op.name}: a padded max pool; pad in the convolution before it")
+        return op.kind
+    if op.is_pointwise:
+        return "conv_pw"
+    if op.is_depthwise(graph.input_of(op).c):
+        return "conv_dw"
+    if op.groups == 1:
+        return "conv_dense"
+    raise UnsupportedOp(
+        f"{op.name}: {op.groups} groups over {graph.input_of(op).c} channels; use 1 group or depth-wise"
+    )
+
+
+def overwrites(graph: Graph, op: Op) -> str | None:
+    """Input tensor onto which the kernel of `op` may write its output, or None: a depth-wise convolution its input, any
+    convolution its residual (read at or after the position it writes)."""
+    if op.residual is not None:
+        return op.residual
+    same_length = all(s > 1 or lo + hi < k for s, lo, hi, k in zip(op.s, op.pad[:2], op.pad[2:], op.k, strict=True))
+    return op.inputs[0] if kernel_of(graph, op) == "conv_dw" and same_length else None
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """scratch(kernel, op, cin, out_h, out_w) -> bytes; align: multiple of every buffer's size and offset."""
+
+    name: str
+    align: int
+    scratch: Callable[[str, Op, int, int, int], int]
+
+
+def _analytic_scratch(kernel: str, op: Op, cin: int, out_h: int, out_w: int) -> int:
+    return out_h * out_w if kernel == "conv_dw" else 0
+
+
+def _cortex_m_scratch(kernel: str, op: Op, cin: int, out_h: int, out_w: int) -> int:
+    if kernel == "conv_dense":  # one window, gathered
+        return op.k[0] * op.k[1] * cin
+    if kernel == "conv_dw":  # a ring of kh rows of one channel
+        return op.k[0] * ((out_w - 1) * op.s[1] + op.k[1])
+    return 0
+
+
+ANALYTIC = Kernels("analytic", 1, _analytic_scratch)
+CORTEX_M = Kernels("cortex-m", 4, _cortex_m_scratch)
+
+# Constants per output channel beside the weights: bias and multiplier (int32), two shifts (uint8).
+CHANNEL_BYTES = 4 + 4 + 1 + 1
+
+
+def constant_bytes(graph: Graph, op: Op) -> int:
+    """Flash for weights and requantisation of one op."""
+    return graph.op_weights(op) + (op.cout * CHANNEL_BYTES if op.kind == "conv" else 0)
