@@ -1,63 +1,93 @@
 """Placement of buffers with live ranges in one arena, and an independent check of the result."""
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+
+class Life(NamedTuple):
+    """`size` bytes in use while ops start..end (inclusive) run."""
+
+    start: int
+    end: int
+    size: int
+
+    def meets(self, other: "Life") -> bool:
+        return self.start <= other.end and other.start <= self.end
 
 
 @dataclass(frozen=True)
 class Buffer:
-    """`size` bytes alive while ops start..end (inclusive) run, at `offset` in the arena."""
+    """Bytes at one `offset` of the arena through one or more lives: a tensor, then the tensor written onto it, which in
+    a patch may be smaller, so that the rest of the buffer is free again."""
 
     name: str
-    size: int
-    start: int
-    end: int
+    lives: tuple[Life, ...]
     offset: int = -1
 
-    def meets(self, other: "Buffer") -> bool:
-        return self.start <= other.end and other.start <= self.end
+    @property
+    def size(self) -> int:
+        return max(life.size for life in self.lives)
+
+    @property
+    def start(self) -> int:
+        return min(life.start for life in self.lives)
+
+    @property
+    def end(self) -> int:
+        return max(life.end for life in self.lives)
+
+    def live_bytes(self, time: int) -> int:
+        return max((life.size for life in self.lives if life.start <= time <= life.end), default=0)
 
 
 def lower_bound(buffers) -> int:
     """Most bytes alive at once: no arena can be smaller."""
-    return max((sum(b.size for b in buffers if b.start <= t <= b.end) for t in {b.start for b in buffers}), default=0)
+    times = {life.start for b in buffers for life in b.lives}
+    return max((sum(b.live_bytes(t) for b in buffers) for t in times), default=0)
 
 
 def place(buffers) -> tuple[tuple[Buffer, ...], int]:
-    """Offsets for all buffers and the arena's size: best-fit in several orders, the smallest arena kept.
+    """Offsets for all buffers and the arena's size: first-fit in several orders, the smallest arena kept.
 
-    Greedy by size is near optimal on these networks; the other orders close the gap where a long-lived small buffer
+    Largest first is near optimal on these networks; the other orders close the gap where a small buffer that lives long
     splits the arena. Stops as soon as the lower bound is reached.
     """
     bound, best = lower_bound(buffers), None
     orders = (
-        lambda i: (-buffers[i].size, buffers[i].start),
-        lambda i: (-(buffers[i].end - buffers[i].start), -buffers[i].size),
-        lambda i: (buffers[i].start, -buffers[i].size),
-        lambda i: (-buffers[i].end, -buffers[i].size),
-        lambda i: (-buffers[i].size * (buffers[i].end - buffers[i].start + 1), buffers[i].start),
+        lambda b: (-b.size, b.start),
+        lambda b: (b.start - b.end, -b.size),
+        lambda b: (b.start, -b.size),
+        lambda b: (-b.end, -b.size),
+        lambda b: (-b.size * (b.end - b.start + 1), b.start),
     )
     for order in orders:
-        placed = _best_fit(buffers, sorted(range(len(buffers)), key=order))
+        placed = _first_fit(buffers, order)
         arena = max((b.offset + b.size for b in placed), default=0)
         if best is None or arena < best[1]:
             best = placed, arena
         if arena == bound:
             break
-    check(best[0], best[1])
+    check(*best)
     return best
 
 
-def _best_fit(buffers, order) -> tuple[Buffer, ...]:
-    placed: dict[int, Buffer] = {}
-    for index in order:
-        buffer, cursor, choice, choice_gap = buffers[index], 0, None, None
-        for other in sorted((b for b in placed.values() if b.meets(buffer)), key=lambda b: b.offset):
-            gap = other.offset - cursor
-            if gap >= buffer.size and (choice is None or gap < choice_gap):
-                choice, choice_gap = cursor, gap
-            cursor = max(cursor, other.offset + other.size)
-        placed[index] = replace(buffer, offset=cursor if choice is None else choice)
-    return tuple(placed[i] for i in range(len(buffers)))
+def _first_fit(buffers, order) -> tuple[Buffer, ...]:
+    """Each buffer, in `order`, at the lowest offset that no placed buffer alive at the same time forbids."""
+    placed: dict[str, Buffer] = {}
+    for buffer in sorted(buffers, key=order):
+        forbidden = sorted(
+            (other.offset - mine.size, other.offset + theirs.size)
+            for other in placed.values()
+            for theirs in other.lives
+            for mine in buffer.lives
+            if mine.meets(theirs)
+        )
+        offset = 0
+        for low, high in forbidden:  # offsets strictly between low and high overlap; sorted by low, one sweep is enough
+            if low < offset < high:
+                offset = high
+        placed[buffer.name] = replace(buffer, offset=offset)
+    return tuple(placed[b.name] for b in buffers)
 
 
 def check(buffers, arena: int) -> None:
@@ -66,5 +96,7 @@ def check(buffers, arena: int) -> None:
         if a.offset < 0 or a.offset + a.size > arena:
             raise AssertionError(f"buffer {a.name} lies outside the arena of {arena} bytes")
         for b in buffers[:i]:
-            if a.meets(b) and a.offset < b.offset + b.size and b.offset < a.offset + a.size:
-                raise AssertionError(f"buffers {a.name} and {b.name} overlap")
+            for x in a.lives:
+                for y in b.lives:
+                    if x.meets(y) and a.offset < b.offset + y.size and b.offset < a.offset + x.size:
+                        raise AssertionError(f"buffers {a.name} and {b.name} overlap")

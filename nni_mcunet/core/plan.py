@@ -13,7 +13,7 @@ from .boards import Board
 from .errors import Infeasible, ScheduleError
 from .graph import Graph, Op
 from .kernels import CORTEX_M, Kernels, constant_bytes, kernel_of, overwrites
-from .place import Buffer, lower_bound, place
+from .place import Buffer, Life, lower_bound, place
 from .tiles import Span, patch_bounds, patch_spans, window
 
 GLOBAL = ("gap",)  # ops that see the whole map end the patch stage
@@ -117,7 +117,7 @@ class Plan:
 
     def live_bytes(self, index: int) -> int:
         """Bytes alive while op `index` runs."""
-        return sum(b.size for b in self.buffers if b.start <= index <= b.end)
+        return sum(b.live_bytes(index) for b in self.buffers)
 
     def block_peaks(self) -> dict[int, int]:
         """Block -> most bytes alive during any of its ops (Fig. 1 of the paper)."""
@@ -176,14 +176,13 @@ def _buffers(graph: Graph, stages: tuple[Stage, ...], kernels: Kernels):
     """Unplaced buffers with sizes and live ranges; tensors that share one by aliasing share an entry of `home`."""
     last, home, scratch, table = graph.last_use(), {}, {}, []
 
-    def new(name, size, start, end):
-        size = -(-size // kernels.align) * kernels.align
-        table.append([name, size, start, end])
-        return len(table) - 1
-
-    def grow(index, size, end):
-        size = -(-size // kernels.align) * kernels.align
-        table[index][1], table[index][3] = max(table[index][1], size), max(table[index][3], end)
+    def add(name, size, start, end, onto=None):
+        """A life of a new buffer, or of buffer `onto`; returns the buffer's index."""
+        if onto is None:
+            table.append((name, []))
+            onto = len(table) - 1
+        table[onto][1].append(Life(start, end, -(-size // kernels.align) * kernels.align))
+        return onto
 
     index = 0
     for stage in stages:
@@ -191,25 +190,21 @@ def _buffers(graph: Graph, stages: tuple[Stage, ...], kernels: Kernels):
         for name in dict.fromkeys(n for op in stage.ops for n in op.reads if n not in written):
             if name not in home:  # the image: each patch reads its tile anew, so it dies with its last reader
                 size = stage.extent(name, 0) * stage.extent(name, 1) * graph.tensors[name].c
-                home[name] = new(name, size, begin, last[name])
+                home[name] = add(name, size, begin, last[name])
         for op in stage.ops:
             whole = stage.patched and op.name == stage.out
             out_h, out_w = stage.extent(op.name, 0), stage.extent(op.name, 1)
-            size, end = out_h * out_w * op.cout, last[op.name]
             target = overwrites(graph, op)
-            dies = target is not None and last[target] == index and (not stage.patched or target in written)
-            if dies and not whole:
-                home[op.name] = home[target]
-                grow(home[target], size, end)
-            else:
-                home[op.name] = new(op.name, size, begin if whole else index, end)
-            patch_h = max(s[op.name].length for s in stage.spans[0] if op.name in s)
-            patch_w = max(s[op.name].length for s in stage.spans[1] if op.name in s)
+            # In place where nobody reads the target later; what comes from outside a patched stage other patches read.
+            free = target is not None and last[target] == index and (target in written or not stage.patched)
+            onto = home[target] if free and not whole else None
+            home[op.name] = add(op.name, out_h * out_w * op.cout, begin if whole else index, last[op.name], onto)
+            patch_h, patch_w = (max(s[op.name].length for s in spans) for spans in stage.spans)
             bytes_ = kernels.scratch(kernel_of(graph, op), op, graph.input_of(op).c, patch_h, patch_w)
             if bytes_:
-                scratch[op.name] = new(f"{op.name}:scratch", bytes_, index, index)
+                scratch[op.name] = add(f"{op.name}:scratch", bytes_, index, index)
             index += 1
-    return [Buffer(*row) for row in table], home, scratch
+    return [Buffer(name, tuple(lives)) for name, lives in table], home, scratch
 
 
 def schedules(graph: Graph, p_choices=(1, 2, 3, 4), n_max: int | None = None) -> list[Schedule]:
@@ -235,15 +230,20 @@ def best_schedule(
     flash = sum(constant_bytes(graph, op) for op in graph.ops)
     if flash > board.model_limit:
         raise Infeasible.over("flash", flash, board.model_limit, f"{graph.name} on {board.name}")
-    best = smallest = None
-    for schedule in schedules(graph, p_choices, n_max):
-        candidate = plan(graph, schedule, kernels)
-        if smallest is None or candidate.arena < smallest:
-            smallest = candidate.arena
-        if candidate.arena > board.arena_limit:
-            continue
-        if best is None or (candidate.macs, candidate.arena) < (best.macs, best.arena):
-            best = candidate
+    limit, best, smallest = board.arena_limit, None, None
+    staged = [(s, _stages(graph, s, clip=True)) for s in schedules(graph, p_choices, n_max)]
+    costs = [sum(stage.macs() for stage in stages) for _, stages in staged]
+    for at in sorted(range(len(staged)), key=costs.__getitem__):
+        schedule, stages = staged[at]
+        if best is not None and costs[at] > best.macs:
+            break  # cheapest first: the rest compute more
+        buffers, home, scratch = _buffers(graph, stages, kernels)
+        needed = lower_bound(buffers)
+        if needed <= limit:
+            placed, needed = place(buffers)
+            if needed <= limit and (best is None or needed < best.arena):
+                best = Plan(graph, schedule, stages, placed, home, scratch, needed, costs[at])
+        smallest = needed if smallest is None else min(smallest, needed)
     if best is None:
-        raise Infeasible.over("sram", smallest, board.arena_limit, f"{graph.name} on {board.name}")
+        raise Infeasible.over("sram", smallest, limit, f"{graph.name} on {board.name}")
     return best
