@@ -50,25 +50,41 @@ static inline int32_t mcu_requant(int32_t acc, int32_t mult, int left, int right
     return (high + (int32_t)(1u << (right - 1))) >> right;
 }
 
+static inline int mcu_min(int a, int b) { return a < b ? a : b; }
+static inline int mcu_max(int a, int b) { return a > b ? a : b; }
 static inline int8_t mcu_clamp(int32_t v, int32_t lo, int32_t hi) { return (int8_t)(v < lo ? lo : v > hi ? hi : v); }
 
-/* Convolutions with a residual compute, with F = res_bits and mult scaled by 2^F:
- *   out = clamp(zp_out + ((requant(acc) + (residual - res_zp) * res_mult + 2^(F-1)) >> F))
- * and may write onto the residual's buffer. `scratch` holds MCU_*_SCRATCH bytes. */
+/* Rounds, adds the residual, clamps and stores channel c of one position. res: [cout] or null, out: [cout].
+ * With a residual, F = res_bits >= 1 and mult scaled by 2^F:
+ *   out = clamp(zp_out + ((requant(acc) + (residual - res_zp) * res_mult + 2^(F-1)) >> F)) */
+static inline void mcu_finish(const mcu_conv *op, int c, int32_t acc, const int8_t *res, int8_t *out) {
+    int32_t v = mcu_requant(acc, op->mult[c], op->left[c], op->right[c]);
+    if (res)
+        v = (v + (res[c] - op->res_zp) * op->res_mult + (int32_t)(1u << (op->res_bits - 1))) >> op->res_bits;
+    out[c] = mcu_clamp(op->zp_out + v, op->lo, op->hi);
+}
+
+/* Taps before position 0 or behind n_in - 1 count as zp_in. `scratch` holds MCU_*_SCRATCH bytes.
+ * The point-wise one has no padding and may write onto the residual's buffer. */
 void mcu_conv_pw(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
                  int8_t *out, int8_t *scratch);
 void mcu_conv_dense(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
                     int8_t *out, int8_t *scratch);
-/* Depth-wise; may run in place (out == in, n_dst == n_out). */
+/* Depth-wise; may run in place: out == in, n_dst == n_out, dst == 0, x.n_out <= x.n_in, y.first > -kh, no residual. An
+ * output then lies at or before the last input read, and only on its own channel. */
 void mcu_conv_dw(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
                  int8_t *out, int8_t *scratch);
+/* zp_in is the value of padded taps; in and out have one scale. */
 void mcu_maxpool(const mcu_pool *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
+/* Mean of the whole input: zp_out + requant(sum of (in - zp_in)), clamped. */
 void mcu_gap(const mcu_pool *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
+/* Nearest: output position i of the patch copies input position (i + first) / sh (sw); first is never negative. */
 void mcu_upsample(const mcu_pool *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
 
 /* Bytes of scratch, stated once here and checked against the plan by static assertions in the generated code. */
 #define MCU_CONV_PW_SCRATCH(cin, kh, kw, cols) 0
 #define MCU_CONV_DENSE_SCRATCH(cin, kh, kw, cols) ((kh) * (kw) * (cin))
-#define MCU_CONV_DW_SCRATCH(cin, kh, kw, cols) ((kh) * (cols)) /* cols: output columns' windows, (n_out-1)*sw + kw */
+/* cols: input columns of one row's windows, (n_out-1)*sw + kw; the DSP version reads up to 3 bytes past the ring. */
+#define MCU_CONV_DW_SCRATCH(cin, kh, kw, cols) ((kh) * (cols) + 3)
 
 #endif

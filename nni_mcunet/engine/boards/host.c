@@ -1,0 +1,20 @@
+/* main.c on the host (built with sanitizers), and what Python asks of the library. */
+#include "frame.h"
+#include "mcu_model.h"
+#include "port.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+const int mcu_host_input[3] = {MCU_INPUT_H, MCU_INPUT_W, MCU_INPUT_C};
+const int mcu_host_outputs = MCU_OUTPUTS;
+const int mcu_host_arena_bytes = MCU_ARENA_BYTES;
+
+void mcu_put(char c) { putchar(c); }
+uint64_t mcu_instructions(void) { return 0; }
+uint32_t mcu_stack_bytes(void) { return 0; }
+void mcu_exit(int code) { exit(code); }
+
+void mcu_host_run(const uint8_t *rgb) { /* rgb: [MCU_INPUT_H][MCU_INPUT_W][3] */
+    mcu_frame frame = {rgb, MCU_INPUT_W};
+    mcu_run(mcu_read_frame, &frame);
+}

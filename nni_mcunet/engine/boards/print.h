@@ -1,0 +1,30 @@
+/* Just enough printing for a report of JSON lines. */
+#ifndef MCU_PRINT_H
+#define MCU_PRINT_H
+#include "port.h"
+
+static inline void mcu_print(const char *text) {
+    while (*text)
+        mcu_put(*text++);
+}
+
+static inline void mcu_print_int(int64_t v) {
+    char digits[20];
+    int n = 0;
+    if (v < 0)
+        mcu_put('-');
+    do
+        digits[n++] = (char)('0' + (v % 10 < 0 ? -(v % 10) : v % 10));
+    while (v /= 10);
+    while (n)
+        mcu_put(digits[--n]);
+}
+
+static inline void mcu_print_hex(const int8_t *bytes, int n) { /* bytes: [n] */
+    for (int i = 0; i < n; i++) {
+        mcu_put("0123456789abcdef"[(uint8_t)bytes[i] >> 4]);
+        mcu_put("0123456789abcdef"[bytes[i] & 15]);
+    }
+}
+
+#endif

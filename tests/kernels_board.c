@@ -1,0 +1,104 @@
+/* Runs each kernel of the DSP extension beside its plain twin (compiled again as plain_*) on random layers, compares
+ * whole buffers, and counts the instructions per MAC of a few shapes. */
+#include "mcu.h"
+#include "print.h"
+#include <string.h>
+
+typedef void kernel(const mcu_conv *, const mcu_axis *, const mcu_axis *, const int8_t *, const int8_t *, int8_t *,
+                    int8_t *);
+kernel plain_conv_pw, plain_conv_dense, plain_conv_dw;
+static kernel *const fast[] = {mcu_conv_pw, mcu_conv_dense, mcu_conv_dw};
+static kernel *const plain[] = {plain_conv_pw, plain_conv_dense, plain_conv_dw};
+
+enum { SIZE = 1 << 16, CHANNELS = 256 };
+static int8_t weights[SIZE], in[2][SIZE], out[2][SIZE], res[SIZE], scratch[1 << 14];
+static int32_t bias[CHANNELS], mult[CHANNELS];
+static uint8_t left[CHANNELS], right[CHANNELS];
+static uint32_t state = 1;
+
+static int below(int n) {
+    state ^= state << 13, state ^= state >> 17, state ^= state << 5;
+    return (int)(state >> 8) % n;
+}
+
+static void fill(int8_t *bytes) { /* bytes: [SIZE] */
+    for (int i = 0; i < SIZE; i++)
+        bytes[i] = (int8_t)below(256);
+}
+
+static mcu_axis axis(int n_out, int k, int s, int padded) {
+    mcu_axis a = {0};
+    const int crop = below(3);
+    a.n_out = (int16_t)n_out;
+    a.first = (int16_t)(padded ? -below(k) : crop);
+    a.n_in = (int16_t)((n_out - 1) * s + k + a.first + (padded ? -below(k) : crop));
+    a.n_in = (int16_t)mcu_max(a.n_in, 1);
+    a.dst = (int16_t)below(2), a.n_dst = (int16_t)(n_out + a.dst);
+    a.res = (int16_t)below(2), a.n_res = (int16_t)(n_out + a.res);
+    return a;
+}
+
+static int differs(int kind, int cin, int cout, int k, int s, int rows, int cols) {
+    const mcu_conv op = {.cin = (int16_t)cin, .cout = (int16_t)cout, .kh = (uint8_t)k, .kw = (uint8_t)k,
+                         .sh = (uint8_t)s, .sw = (uint8_t)s, .zp_in = (int8_t)below(256), .zp_out = (int8_t)below(256),
+                         .lo = -128, .hi = 127, .res_zp = (int8_t)below(256), .res_bits = 4, .res_mult = below(40),
+                         .weights = weights, .bias = bias, .mult = mult, .left = left, .right = right};
+    const mcu_axis y = axis(rows, k, s, kind), x = axis(cols, k, s, kind);
+    const int8_t *skip = below(2) ? res : 0;
+    memcpy(out[1], out[0], SIZE);
+    memset(scratch, 85, sizeof scratch);
+    fast[kind](&op, &y, &x, in[0], skip, out[0], scratch);
+    plain[kind](&op, &y, &x, in[0], skip, out[1], scratch);
+    return memcmp(out[0], out[1], SIZE) != 0;
+}
+
+static void count(const char *name, int kind, int cin, int cout, int k, int s, int size) {
+    const mcu_conv op = {.cin = (int16_t)cin, .cout = (int16_t)cout, .kh = (uint8_t)k, .kw = (uint8_t)k,
+                         .sh = (uint8_t)s, .sw = (uint8_t)s, .zp_in = -128, .lo = -128, .hi = 127, .weights = weights,
+                         .bias = bias, .mult = mult, .left = left, .right = right};
+    const int n = (size + s - 1) / s;
+    const mcu_axis a = {(int16_t)size, (int16_t)(-(k / 2)), (int16_t)n, (int16_t)n, 0, 0, 0};
+    const uint64_t start = mcu_instructions();
+    fast[kind](&op, &a, &a, in[0], 0, out[0], scratch);
+    const int64_t done = (int64_t)(mcu_instructions() - start);
+    const int64_t macs = (int64_t)n * n * cout * k * k * (kind == 2 ? 1 : cin);
+    mcu_print("{\"shape\": \"");
+    mcu_print(name);
+    mcu_print("\", \"per_1000_macs\": ");
+    mcu_print_int(done * 1000 / macs);
+    mcu_print("}\n");
+}
+
+int main(void) {
+    int cases = 0, wrong = 0;
+    fill(weights), fill(in[0]), fill(res), fill(out[0]);
+    for (int c = 0; c < CHANNELS; c++) {
+        bias[c] = below(20000) - 10000, mult[c] = (1 << 30) + below(1 << 30);
+        left[c] = (uint8_t)below(3), right[c] = (uint8_t)(1 + below(9));
+    }
+    for (; cases < 300; cases++) {
+        const int kind = below(3), k = kind ? 1 + 2 * below(4) : 1, s = kind ? 1 + below(2) : 1;
+        const int cin = 1 + below(19), cout = kind == 2 ? cin : 1 + below(19);
+        wrong += differs(kind, cin, cout, k, s, 1 + below(7), 1 + below(7));
+    }
+    mcu_print("{\"cases\": ");
+    mcu_print_int(cases);
+    mcu_print(", \"wrong\": ");
+    mcu_print_int(wrong);
+    mcu_print("}\n");
+    count("1x1 8->48, 20x20", 0, 8, 48, 1, 1, 20);
+    count("1x1 16->96, 20x20", 0, 16, 96, 1, 1, 20);
+    count("1x1 48->16, 20x20", 0, 48, 16, 1, 1, 20);
+    count("1x1 96->96, 10x10", 0, 96, 96, 1, 1, 10);
+    count("1x1 96->160, 5x5", 0, 96, 160, 1, 1, 5);
+    count("3x3 s2 3->16, 80x80", 1, 3, 16, 3, 2, 80);
+    count("3x3 16->16, 20x20", 1, 16, 16, 3, 1, 20);
+    count("dw 3x3 x48, 20x20", 2, 48, 48, 3, 1, 20);
+    count("dw 3x3 s2 x48, 20x20", 2, 48, 48, 3, 2, 20);
+    count("dw 5x5 x48, 20x20", 2, 48, 48, 5, 1, 20);
+    count("dw 7x7 x48, 20x20", 2, 48, 48, 7, 1, 20);
+    count("dw 7x7 x240, 5x5", 2, 240, 240, 7, 1, 5);
+    mcu_print("{\"done\": true}\n");
+    mcu_exit(0);
+    return 0;
+}
