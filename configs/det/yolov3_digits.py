@@ -1,0 +1,32 @@
+# YOLOv3 on scenes of handwritten digits: python tools/make_digits.py --out out/digits
+_base_ = "./_base_/yolov3_mcunet.py"
+
+data_root = "out/digits/"
+metainfo = dict(classes=("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"))
+
+model = dict(
+    backbone=dict(arch="configs/arch/mcu_w50_r128.json", out_indices=(4, 6)),
+    bbox_head=dict(
+        num_classes=10,
+        # k-means of the training boxes, as fractions of the picture (w, h), fine to coarse
+        anchors=[[(0.094, 0.164), (0.117, 0.18), (0.148, 0.227)], [(0.188, 0.289), (0.234, 0.344), (0.297, 0.43)]],
+    ),
+)
+
+train_dataloader = dict(
+    dataset=dict(
+        data_root=data_root,
+        ann_file="VOC2007/ImageSets/Main/train.txt",
+        data_prefix=dict(sub_data_root="VOC2007/"),
+        metainfo=metainfo,
+    )
+)
+val_dataloader = dict(
+    dataset=dict(
+        data_root=data_root,
+        ann_file="VOC2007/ImageSets/Main/val.txt",
+        data_prefix=dict(sub_data_root="VOC2007/"),
+        metainfo=metainfo,
+    )
+)
+test_dataloader = val_dataloader

@@ -1,0 +1,27 @@
+"""The mmdet plug-in: `custom_imports = dict(imports=['detection'])`, or `import detection` before mmdet.
+
+The only package that imports mmdet. It stands on nni_mcunet.core and knows neither the search nor the engine: what
+those need of a detector (its graph, folded weights, decoding) comes out of export.py as plain data.
+"""
+
+from .ops import install_ops
+
+install_ops()  # before anything imports mmdet
+
+from .checkpoint import load_from_local  # noqa: E402
+from .config import load_config  # noqa: E402
+from .export import detector_graph, detector_meta, detector_weights, load_detector  # noqa: E402
+from .yolo import MCUNetBackbone, MCUNetNeck, MCUNetYOLO, MCUNetYOLOHead  # noqa: E402
+
+__all__ = [
+    "MCUNetBackbone",
+    "MCUNetNeck",
+    "MCUNetYOLO",
+    "MCUNetYOLOHead",
+    "detector_graph",
+    "detector_meta",
+    "detector_weights",
+    "load_config",
+    "load_detector",
+    "load_from_local",
+]

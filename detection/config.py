@@ -1,0 +1,46 @@
+"""Reading a config as our tools do: mmengine's file, --cfg-options, and pictures of the architecture's resolution."""
+
+from pathlib import Path
+
+from mmengine.config import Config
+
+from nni_mcunet.core.errors import UserError
+
+from .yolo import read_arch
+
+
+def load_config(config, options: dict | None = None, work_dir=None) -> Config:
+    """A Config from a path (or an already read Config) with `options` merged in and every Resize at the resolution of
+    `model.backbone.arch`. The work dir is the argument, or the config's, or work_dirs/CONFIG, as in mmdet's tools.
+    Raises UserError, ArchError, FileNotFoundError with the file's name."""
+    if not isinstance(config, Config):
+        config = _read(config)
+    config.merge_from_dict(options or {})
+    if "backbone" not in config.get("model", {}) or "arch" not in config.model.backbone:
+        raise UserError(f"{config.filename}: no model.backbone.arch; is it one of configs/det?")
+    config.work_dir = str(work_dir or config.get("work_dir") or Path("work_dirs") / Path(config.filename).stem)
+    h, w = read_arch(config.model.backbone.arch).resolution
+    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        _resize(config.get(loader), (w, h))
+    return config
+
+
+def _read(path) -> Config:
+    if not Path(path).is_file():
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+    try:
+        return Config.fromfile(path)
+    except (SyntaxError, NameError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a config that mmengine reads: {error}") from None
+
+
+def _resize(node, scale: tuple[int, int]) -> None:
+    """Set the scale of every Resize below a node of the config: data sets nest (RepeatDataset, ConcatDataset)."""
+    if isinstance(node, dict):
+        if node.get("type") == "Resize":
+            node["scale"] = scale
+        for child in node.values():
+            _resize(child, scale)
+    elif isinstance(node, (list, tuple)):
+        for child in node:
+            _resize(child, scale)

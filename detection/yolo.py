@@ -1,0 +1,148 @@
+"""MCUNet's YOLOv3 in mmdet: backbone, neck and head are walks of three parts of one graph (core.build).
+
+mmdet's part is what is around the layers: losses, target assignment, decoding. Feature maps travel in mmdet's habits:
+fine to coarse out of the backbone, coarse to fine from the neck on. The graph's predictions run fine to coarse; the
+head turns them round, here and nowhere else.
+"""
+
+import torch
+from mmdet.models.dense_heads import YOLOV3Head
+from mmdet.models.detectors import YOLOV3
+from mmdet.registry import MODELS
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from nni_mcunet.core.arch import ArchSpec
+from nni_mcunet.core.build import BACKBONE, NECK, YOLO, YoloHead, build_graph
+from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.graph import Graph
+from nni_mcunet.core.net import Net
+
+from .checkpoint import load_from_local
+
+
+def read_arch(arch) -> ArchSpec:
+    """An ArchSpec from the path of its JSON file or from the parsed dict. Raises ArchError, FileNotFoundError."""
+    return ArchSpec.from_dict(dict(arch)) if isinstance(arch, dict) else ArchSpec.load(arch)
+
+
+def yolo_graph(backbone: dict, neck: dict, bbox_head: dict) -> tuple[ArchSpec, YoloHead, Graph]:
+    """The network that the three parts of a detector's config describe, each value being said in one of them only."""
+    spec = read_arch(backbone["arch"])
+    anchors = bbox_head["anchors"]
+    if len(anchors) != len(backbone["out_indices"]) or len({len(a) for a in anchors}) != 1:
+        raise UserError(
+            f"bbox_head.anchors has {[len(a) for a in anchors]} anchors for the stages "
+            f"{tuple(backbone['out_indices'])} of backbone.out_indices: as many for each stage are wanted"
+        )
+    yolo = YoloHead(bbox_head["num_classes"], tuple(backbone["out_indices"]), neck["width"], len(anchors[0]))
+    return spec, yolo, build_graph(spec, yolo)
+
+
+@MODELS.register_module()
+class MCUNetBackbone(Net, BaseModule):
+    """A searched network without its classifier.
+
+    arch         path of an architecture JSON, or the dict
+    out_indices  stages whose last maps (N, C, H, W) are given out, fine to coarse
+    init_cfg     dict(type='Pretrained', checkpoint=...): a super-network's slice or a classifier, keys
+                 `layers.{op}.conv.weight`, `layers.{op}.bn.*`
+    """
+
+    def __init__(self, arch, out_indices, init_cfg: dict | None = None):
+        super().__init__(build_graph(read_arch(arch), taps=tuple(out_indices)))
+        self.init_cfg = init_cfg
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        return super().forward(image.contiguous(memory_format=torch.channels_last))  # a CPU trains 1.6x faster on NHWC
+
+    def init_weights(self) -> None:
+        if self.init_cfg and self.init_cfg["type"] == "Pretrained":
+            self.load_slice(self.init_cfg["checkpoint"])
+
+    def load_slice(self, path) -> None:
+        """Load a checkpoint's layers of this name. Layers that are not ours (a classifier) are left alone; UserError
+        for one of ours that is missing or of another shape."""
+        weights = load_from_local(path, "cpu")
+        weights = weights.get("state_dict", weights)
+        for name, ours in self.state_dict().items():
+            if name.endswith("num_batches_tracked"):
+                continue
+            if name not in weights:
+                raise UserError(f"{path}: no '{name}', which '{self.graph.name}' has; was it trained on another arch?")
+            if weights[name].shape != ours.shape:
+                raise UserError(
+                    f"{path}: '{name}' is {tuple(weights[name].shape)}, '{self.graph.name}' wants {tuple(ours.shape)}"
+                )
+        self.load_state_dict({k: v for k, v in weights.items() if k in self.state_dict()}, strict=False)
+
+
+@MODELS.register_module()
+class MCUNetNeck(Net, BaseModule):
+    """The graph's neck: backbone maps fine to coarse in, as many maps of one width out, coarse to fine."""
+
+    def forward(self, x: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return super().forward(*x[::-1])  # it begins at the coarsest map
+
+
+@MODELS.register_module()
+class MCUNetYOLOHead(YOLOV3Head):
+    """mmdet's YOLOv3 head with the graph's layers in place of its own.
+
+    part     the graph's head part
+    anchors  per scale, fine to coarse: (w, h) as fractions of the picture, so that they hold at every resolution
+    strides  of the scales, fine to coarse
+    """
+
+    def __init__(self, num_classes: int, part: Graph, anchors, strides, resolution, **kwargs):
+        h, w = resolution
+        sizes = [[(aw * w, ah * h) for aw, ah in scale] for scale in anchors]
+        widths = [t.c for t in part.inputs]
+        super().__init__(
+            num_classes,
+            in_channels=widths,
+            out_channels=widths,
+            anchor_generator=dict(type="YOLOAnchorGenerator", base_sizes=sizes[::-1], strides=strides[::-1]),
+            featmap_strides=strides[::-1],
+            **kwargs,
+        )
+        self.net = Net(part)
+
+    def _init_layers(self) -> None:
+        """mmdet's own layers are not built: `net` computes the maps."""
+
+    @property
+    def convs_pred(self) -> list:
+        """The last convolutions, coarse to fine: mmdet's init_weights sets their biases to the objects' prior."""
+        return [self.net.layers[name].conv for name in self.net.graph.outputs[::-1]]
+
+    def forward(self, x: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...]]:
+        """Maps of the neck, coarse to fine, to predictions (N, anchors * (5 + classes), H, W), coarse to fine."""
+        return (self.net(*x[::-1])[::-1],)
+
+
+@MODELS.register_module()
+class MCUNetYOLO(YOLOV3):
+    """YOLOv3 whose three parts are cut from one graph: `yolo_graph` of what their configs say."""
+
+    def __init__(self, backbone: dict, neck: dict, bbox_head: dict, **kwargs):
+        spec, yolo, graph = yolo_graph(backbone, neck, bbox_head)
+        strides = [graph.inputs[0].h // graph.tensors[name].h for name in graph.outputs]
+        super().__init__(
+            backbone,
+            dict(type=neck["type"], graph=graph.part(NECK)),
+            dict(bbox_head, part=graph.part(YOLO), strides=strides, resolution=spec.resolution),
+            **kwargs,
+        )
+        self.spec, self.yolo, self.graph = spec, yolo, graph
+        if self.backbone.graph.ops != graph.part(BACKBONE).ops:
+            raise AssertionError("the backbone alone is not the backbone within the detector: see core.build")
+
+    def predict(self, batch_inputs: Tensor, batch_data_samples, rescale: bool = True):
+        h, w = batch_inputs.shape[-2:]
+        if (h, w) != self.spec.resolution:
+            raise UserError(
+                f"the pictures are {h}x{w} and '{self.spec.name}' is made for "
+                f"{self.spec.resolution[0]}x{self.spec.resolution[1]}: set the pipelines' Resize to it"
+            )
+        return super().predict(batch_inputs, batch_data_samples, rescale)
