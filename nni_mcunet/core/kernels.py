@@ -34,8 +34,8 @@ def overwrites(graph: Graph, op: Op) -> str | None:
     convolution its residual (read at or after the position it writes)."""
     if op.residual is not None:
         return op.residual
-    same_length = all(s > 1 or lo + hi < k for s, lo, hi, k in zip(op.s, op.pad[:2], op.pad[2:], op.k, strict=True))
-    return op.inputs[0] if kernel_of(graph, op) == "conv_dw" and same_length else None
+    shrinks = all(lo + hi < k for lo, hi, k in zip(op.pad[:2], op.pad[2:], op.k, strict=True))
+    return op.inputs[0] if kernel_of(graph, op) == "conv_dw" and shrinks else None
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ def _analytic_scratch(kernel: str, op: Op, cin: int, out_h: int, out_w: int) -> 
 def _cortex_m_scratch(kernel: str, op: Op, cin: int, out_h: int, out_w: int) -> int:
     if kernel == "conv_dense":  # one window, gathered
         return op.k[0] * op.k[1] * cin
-    if kernel == "conv_dw":  # a ring of kh rows of one channel
-        return op.k[0] * ((out_w - 1) * op.s[1] + op.k[1])
+    if kernel == "conv_dw":  # a ring of kh rows of one channel, read in words
+        return op.k[0] * ((out_w - 1) * op.s[1] + op.k[1]) + 3
     return 0
 
 
