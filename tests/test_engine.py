@@ -1,0 +1,260 @@
+"""The way of the integers: rounding rule, ONNX both ways, patched == whole, reference == C == board, == onnxruntime."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from nets import random_graph, random_model
+from onnx import TensorProto, helper
+
+from nni_mcunet import digits
+from nni_mcunet.core.arch import Schedule, mobilenet_v2
+from nni_mcunet.core.boards import get_board
+from nni_mcunet.core.build import YoloHead, build_graph
+from nni_mcunet.core.errors import GraphError, ScheduleError, UnsupportedOp
+from nni_mcunet.core.graph import Graph, Op, Tensor
+from nni_mcunet.core.net import Net
+from nni_mcunet.core.plan import plan, split
+from nni_mcunet.engine import reference
+from nni_mcunet.engine.calibrate import ranges, session, to_input
+from nni_mcunet.engine.detect import decode
+from nni_mcunet.engine.emit import detector_params, write_sources
+from nni_mcunet.engine.firmware import build_firmware, build_host, elf_report, run_emulated, run_sanitized
+from nni_mcunet.engine.onnx_io import load_onnx, save_onnx, to_onnx
+from nni_mcunet.engine.quant import Model, QuantModel, Scale, integers, multiplier, quantize, requant
+
+DETECTOR = {
+    "type": "yolov3",
+    "classes": list(digits.CLASSES),
+    "strides": [8, 16, 32],
+    "anchors": [[[10, 12], [16, 18], [20, 26]], [[30, 30], [40, 44], [50, 50]], [[60, 70], [70, 70], [80, 90]]],
+    "score_thr": 0.05,
+    "conf_thr": 0.005,
+    "nms_iou": 0.45,
+    "max_per_img": 50,
+}
+
+
+def random_schedule(rng, graph):
+    """Any cut the graph allows with any grid up to 5 x 5, rows and columns apart."""
+    cuts = []
+    for n in range(1, graph.ops[-1].block + 2):
+        try:
+            cuts.append((n, graph.tensors[split(graph, n)[1]]))
+        except ScheduleError:
+            continue
+    n, out = cuts[rng.integers(len(cuts))]
+    return Schedule((int(rng.integers(1, min(5, out.h) + 1)), int(rng.integers(1, min(5, out.w) + 1))), n)
+
+
+def image_of(rng, graph):
+    t = graph.inputs[0]
+    return rng.integers(0, 256, (t.h, t.w, t.c)).astype(np.uint8)
+
+
+def to_int8(image):
+    return (image.astype(np.int16) - 128).astype(np.int8)
+
+
+@pytest.fixture(scope="module")
+def detector():
+    """A YOLOv3 on MobileNetV2-0.35 at 96x96 with warmed-up batch statistics, its images, float and int8 model."""
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    graph = build_graph(mobilenet_v2(96, 0.35, None), YoloHead(10, (2, 4, 6)))
+    images = [digits.scene(rng, (96, 96), "train")[0] for _ in range(16)]
+    net, batch = Net(graph).train(), torch.from_numpy(to_input(np.stack(images)))
+    with torch.no_grad():
+        for _ in range(30):
+            net(batch)
+    model = Model(graph.folded(), net.eval().folded_weights(), {"detector": DETECTOR})
+    return net, images, model, quantize(model, ranges(model, images))
+
+
+@pytest.mark.parametrize("real", [1e-7, 3e-4, 0.0123, 0.25, 0.4999999, 0.5, 0.75, 1.0, 3.7, 100.0])
+def test_rounding_rule_against_big_integers(real):
+    mult, left, right = multiplier(real)
+    assert right >= 1 and abs(mult * 2.0 ** (left - 32 - right) / real - 1) < 1e-8
+    limit = min(2**31 - 1 >> left, 2**30)
+    values = [0, 1, -1, 7, -7, limit, -limit, limit // 3, -limit // 3]
+    for acc in values:
+        exact = ((acc << left) * mult + (1 << 31 + right)) >> 32 + right  # Python's integers have no width
+        assert int(requant(acc, mult, left, right)) == exact
+
+
+def test_scale_represents_zero_and_the_range():
+    for low, high in ((0, 6), (-1, 3), (2, 5), (-4, -1), (0, 0)):
+        scale = Scale.of_range(low, high)
+        assert scale.dequantize(scale.quantize(np.zeros(1)))[0] == 0
+        ends = np.array([min(low, 0), max(high, 0)], np.float32)
+        assert np.abs(scale.dequantize(scale.quantize(ends)) - ends).max() <= scale.scale
+    with pytest.raises(GraphError, match="no finite values"):
+        Scale.of_range(0, float("nan"))
+
+
+def test_patched_equals_whole():
+    """Bit for bit: kernels 1..7, strides 1..3, odd and non-square sizes, residuals, zero points, p_h and p_w 1..5."""
+    kinds = set()
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        graph = random_graph(rng, blocks=int(rng.integers(2, 7)))
+        model, image = random_model(rng, graph), to_int8(image_of(rng, graph))
+        whole = reference.run(plan(graph), model, image)
+        schedule = random_schedule(rng, graph)
+        patched = reference.run(plan(graph, schedule), model, image)
+        for name in graph.outputs:
+            assert np.array_equal(patched[name], whole[name]), (seed, schedule)
+        if schedule.n:
+            kinds |= {(op.kind, op.residual is not None, op.groups > 1) for op in graph.ops if op.block < schedule.n}
+    assert len(kinds) == 5  # every kind of op was inside a patch stage: conv, with residual, dw, maxpool, upsample
+
+
+def test_host_c_equals_reference(tmp_path):
+    for seed in range(12):
+        rng = np.random.default_rng(1000 + seed)
+        graph = random_graph(rng, blocks=5)
+        model, image = random_model(rng, graph), image_of(rng, graph)
+        model = QuantModel(graph, {**model.scales, "image": Scale(1 / 255, -128)}, model.weights)
+        p = plan(graph, random_schedule(rng, graph))
+        host = build_host(write_sources(p, model, tmp_path / str(seed)))
+        expected = reference.run(p, model, to_int8(image))
+        assert host.arena_bytes == p.arena
+        for name, got in zip(graph.outputs, host.run(image), strict=True):
+            assert np.array_equal(got, expected[name].ravel()), (seed, p.schedule)
+
+
+@pytest.mark.parametrize("schedule", [Schedule(), Schedule((3, 2), 6)])
+def test_boards_equal_host_and_reference(detector, tmp_path, schedule):
+    """One detector, C on the host, on the emulated M7 and M4 and in numpy: maps, boxes and arena, bit for bit."""
+    _, images, _, model = detector
+    p = plan(model.graph, schedule)
+    folder = write_sources(p, model, tmp_path / "model")
+    expected = reference.run(p, model, to_int8(images[0]))
+    maps = [expected[name] for name in model.graph.outputs]
+    boxes = decode(maps, detector_params(p, model))
+    assert len(boxes) > 0
+    host = build_host(folder)
+    results = [{"outputs": host.run(images[0]), "boxes": host.detect()}, run_sanitized(folder, images[0])]
+    for name in ("stm32h743", "stm32f412"):
+        board = get_board(name)
+        elf = build_firmware(folder, board, images[0])
+        assert elf_report(elf)["arena_bytes"] == p.arena
+        results.append(run_emulated(elf, board))
+        assert 0 < results[-1]["stack_bytes"] < 4096 and results[-1]["instructions"] > p.macs
+    for result in results:
+        for got, want in zip(result["outputs"], maps, strict=True):
+            assert np.array_equal(got, want.ravel())
+        assert np.array_equal(result["boxes"], boxes)
+
+
+def test_each_layer_agrees_with_onnxruntime(detector):
+    """Given the same int8 inputs a layer differs by one step at most, and hardly ever: float32 sums round elsewhere."""
+    _, images, _, model = detector
+    run, table, stage = session(model, every_tensor=True), integers(model), plan(model.graph).stages[0]
+    names = [v.name for v in run.get_outputs()]
+    differing = total = 0
+    for image in images[:2]:
+        values = zip(names, run.run(None, {"image": to_input(image)}), strict=True)
+        tensors = {n: model.scales[n].quantize(v[0].transpose(1, 2, 0)) for n, v in values}
+        tensors["image"] = to_int8(image)
+        for op in model.graph.ops:
+            sides = stage.axis(op, 0, 0), stage.axis(op, 1, 0)
+            ours = reference.run_op(op, table[op.name], tensors[op.inputs[0]], tensors.get(op.residual), *sides)
+            steps = np.abs(ours.astype(int) - tensors[op.name])
+            assert steps.max() <= 1, op.name
+            differing, total = differing + int((steps > 0).sum()), total + steps.size
+    assert differing <= total * 1e-4, f"{differing} of {total} differ"
+
+
+def test_outputs_agree_with_onnxruntime(detector):
+    """Through all 60 layers, where single steps multiply: beyond one step of the output on at most 0.5 % of values."""
+    _, images, _, model = detector
+    run = session(model)
+    beyond = total = 0
+    for image in images[:4]:
+        ours = reference.run(plan(model.graph), model, to_int8(image))
+        theirs = run.run(None, {"image": to_input(image)})
+        for name, value in zip(model.graph.outputs, theirs, strict=True):
+            steps = model.scales[name].quantize(value[0].transpose(1, 2, 0)).astype(int) - ours[name]
+            beyond, total = beyond + int((np.abs(steps) > 1).sum()), total + steps.size
+    assert beyond <= total * 5e-3, f"{beyond} of {total} differ by more than one step"
+
+
+def test_int8_is_close_to_float(detector):
+    net, images, _, model = detector
+    floats = net(torch.from_numpy(to_input(images[0])))
+    ours = reference.run(plan(model.graph), model, to_int8(images[0]))
+    for name, value in zip(model.graph.outputs, floats, strict=True):
+        value = value[0].detach().numpy().transpose(1, 2, 0)
+        error = value - model.scales[name].dequantize(ours[name])
+        assert 10 * np.log10((value**2).sum() / (error**2).sum()) > 25, name  # dB
+
+
+def test_onnx_round_trip(detector, tmp_path):
+    net, images, model, quantized = detector
+    loaded = load_onnx(save_onnx(model, tmp_path / "float.onnx"))
+    assert loaded.graph == model.graph and loaded.meta == model.meta
+    for name, pair in model.weights.items():
+        assert all(np.array_equal(a, b) for a, b in zip(pair, loaded.weights[name], strict=True))
+    loaded = load_onnx(save_onnx(quantized, tmp_path / "int8.onnx"))
+    assert loaded.graph == quantized.graph and loaded.scales == quantized.scales and loaded.meta == quantized.meta
+    for name, w in quantized.weights.items():
+        assert np.array_equal(w.weight, loaded.weights[name].weight)
+        assert np.array_equal(w.bias, loaded.weights[name].bias)
+        assert np.array_equal(w.scale, loaded.weights[name].scale)
+    theirs = session(model).run(None, {"image": to_input(images[0])})
+    for ours, other in zip(net(torch.from_numpy(to_input(images[0]))), theirs, strict=True):
+        np.testing.assert_allclose(ours.detach().numpy(), other, atol=1e-4)
+
+
+def small_onnx(nodes, constants=(), shape=(1, 3, 8, 8)):
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph(nodes, "g", [value], [out], list(constants))
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
+WEIGHT = helper.make_tensor("w", TensorProto.FLOAT, (4, 3, 1, 1), np.zeros(12))
+
+
+@pytest.mark.parametrize(
+    "nodes, message",
+    [
+        ([helper.make_node("Sin", ["x"], ["y"], name="s")], "Sin at 's' is not known"),
+        ([helper.make_node("Conv", ["x", "w"], ["y"], name="c", dilations=[2, 2])], "dilated Conv at 'c'"),
+        ([helper.make_node("Conv", ["x", "w"], ["y"], name="c", auto_pad="SAME_UPPER")], "auto_pad SAME_UPPER at 'c'"),
+        ([helper.make_node("Relu", ["x"], ["y"], name="r")], "Relu at 'r' does not follow a convolution"),
+        ([helper.make_node("Add", ["x", "x"], ["y"], name="a")], "Add at 'a' does not follow a convolution"),
+    ],
+)
+def test_unsupported_onnx_is_refused_by_name(nodes, message, tmp_path):
+    onnx.save(small_onnx(nodes, [WEIGHT] if "w" in nodes[0].input else []), tmp_path / "m.onnx")
+    with pytest.raises(UnsupportedOp, match=message):
+        load_onnx(tmp_path / "m.onnx")
+
+
+def test_broken_onnx_files(detector, tmp_path):
+    data = to_onnx(detector[2]).SerializeToString()
+    for name, content in (("empty", b""), ("truncated", data[: len(data) // 2]), ("text", b"hello")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(GraphError, match=f"{name}: not a valid ONNX file"):
+            load_onnx(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        load_onnx(tmp_path / "absent.onnx")
+    onnx.save(small_onnx([helper.make_node("Conv", ["x", "w"], ["y"])], [WEIGHT], ("n", 3, "h", 8)), tmp_path / "dyn")
+    with pytest.raises(GraphError, match="export it as fixed NCHW"):
+        load_onnx(tmp_path / "dyn")
+
+
+def test_grouped_convolution_is_refused(detector):
+    graph = Graph("g", (Tensor("image", 8, 8, 4),), (Op("a", "conv", ("image",), 4, groups=2),), ("a",)).verify()
+    with pytest.raises(UnsupportedOp, match="a: 2 groups over 4 channels"):
+        plan(graph)
+
+
+def test_detector_meta_travels_with_the_file(detector, tmp_path):
+    save_onnx(detector[3], tmp_path / "m.onnx")
+    props = {p.key: p.value for p in onnx.load(tmp_path / "m.onnx").metadata_props}
+    assert json.loads(props["mcunet"])["detector"] == DETECTOR
