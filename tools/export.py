@@ -1,0 +1,56 @@
+"""Write a trained network as float ONNX, one node per layer under the layer's name.
+
+python tools/export.py configs/det/yolov3_digits.py CHECKPOINT.pth -o model.onnx     a detector
+python tools/export.py ARCH.json WEIGHTS.pth -o model.onnx                           a classifier or backbone
+"""
+
+import argparse
+
+import torch
+from mmengine.config import DictAction
+
+from detection import detector_graph, detector_meta, detector_weights, load_detector, load_from_local
+from nni_mcunet.core.arch import ArchSpec
+from nni_mcunet.core.build import build_graph
+from nni_mcunet.core.errors import UserError, exit_on_user_error
+from nni_mcunet.core.net import Net
+from nni_mcunet.engine.onnx_io import save_onnx
+from nni_mcunet.engine.quant import Model
+
+
+def detector(config: str, checkpoint: str, options) -> Model:
+    model = load_detector(config, checkpoint, options)
+    _, _, graph = detector_graph(model)
+    return Model(graph.folded(), detector_weights(model), {"detector": detector_meta(model)})
+
+
+def classifier(arch: str, checkpoint: str) -> Model:
+    graph = build_graph(ArchSpec.load(arch))
+    net, state = Net(graph).eval(), load_from_local(checkpoint, "cpu")
+    try:
+        net.load_state_dict(state.get("state_dict", state))
+    except RuntimeError as error:
+        raise UserError(f"{checkpoint} does not hold the weights of {arch}: {str(error).splitlines()[1]}") from None
+    return Model(graph.folded(), net.folded_weights())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", help="mmdet config of a detector (.py) or architecture (.json)")
+    parser.add_argument("checkpoint", help="its weights (.pth)")
+    parser.add_argument("-o", "--out", required=True, help="ONNX file to write")
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="key=value pairs merged into the config")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    if args.config.endswith(".json"):
+        model = classifier(args.config, args.checkpoint)
+    else:
+        model = detector(args.config, args.checkpoint, args.cfg_options)
+    save_onnx(model, args.out)
+    image = model.graph.inputs[0]
+    print(f"{args.out}: {image.h}x{image.w}, {model.graph.macs:,} MACs, {model.graph.params:,} parameters")
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        main()

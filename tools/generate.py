@@ -1,0 +1,52 @@
+"""Compile an int8 ONNX file to C for a board, with the patch schedule that fits at the least computation.
+
+python tools/generate.py model.int8.onnx --board stm32h743 -o out/fw
+python tools/generate.py model.int8.onnx --board stm32f412 --patches 3x3 --blocks 5 -o out/fw
+"""
+
+import argparse
+import re
+
+from nni_mcunet.core.arch import Schedule
+from nni_mcunet.core.boards import get_board
+from nni_mcunet.core.errors import Infeasible, UserError, exit_on_user_error
+from nni_mcunet.core.plan import best_schedule, plan
+from nni_mcunet.engine.emit import write_sources
+from nni_mcunet.engine.onnx_io import load_onnx
+from nni_mcunet.engine.quant import QuantModel
+
+
+def chosen(graph, board, patches: str | None, blocks: int | None):
+    """The plan asked for, or the board's best one. Raises Infeasible when it does not fit."""
+    if patches is None:
+        return best_schedule(graph, board)
+    grid = re.fullmatch(r"(\d+)x(\d+)", patches)
+    if not grid or not blocks:
+        raise UserError(f"--patches {patches}: a grid such as 2x2 with --blocks N is wanted")
+    p = plan(graph, Schedule((int(grid[1]), int(grid[2])), blocks))
+    if p.arena > board.arena_limit:
+        raise Infeasible.over("sram", p.arena, board.arena_limit, f"{graph.name} on {board.name}")
+    return p
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="int8 ONNX of tools/quantize.py")
+    parser.add_argument("--board", required=True, help="stm32h743, stm32f746, stm32f412, stm32f410 or a board's .json")
+    parser.add_argument("--patches", help="grid such as 3x3; default: the best that fits")
+    parser.add_argument("--blocks", type=int, help="with --patches: blocks run patch by patch, the stem counted")
+    parser.add_argument("-o", "--out", required=True, help="folder to write")
+    args = parser.parse_args()
+    board, model = get_board(args.board), load_onnx(args.model)
+    if not isinstance(model, QuantModel):
+        raise UserError(f"{args.model} is float: quantise it with tools/quantize.py first")
+    p = chosen(model.graph, board, args.patches, args.blocks)
+    write_sources(p, model, args.out)
+    s = p.schedule
+    how = f"{s.p[0]}x{s.p[1]} patches over {s.n} blocks ({p.overhead:+.1%} MACs)" if s.n else "layer by layer"
+    print(f"{args.out}: {how}, arena {p.arena:,} of {board.arena_limit:,} bytes, constants {p.flash:,} bytes")
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        main()

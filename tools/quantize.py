@@ -1,0 +1,37 @@
+"""Quantise a float ONNX file to int8 (QDQ), calibrated on pictures: weights per channel, activations per tensor.
+
+python tools/quantize.py model.onnx --calib out/digits/VOC2007/JPEGImages \
+    --list out/digits/VOC2007/ImageSets/Main/train.txt -o model.int8.onnx
+"""
+
+import argparse
+
+from nni_mcunet.core.errors import UserError, exit_on_user_error
+from nni_mcunet.engine.calibrate import ranges
+from nni_mcunet.engine.images import list_pictures, load_picture
+from nni_mcunet.engine.onnx_io import load_onnx, save_onnx
+from nni_mcunet.engine.quant import Model, integers, quantize
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="float ONNX of tools/export.py")
+    parser.add_argument("--calib", required=True, help="folder of pictures")
+    parser.add_argument("--list", help="text file with the pictures to use, one stem a line; default all")
+    parser.add_argument("--images", type=int, default=128, help="use so many of them at most (default 128)")
+    parser.add_argument("-o", "--out", required=True, help="ONNX file to write")
+    args = parser.parse_args()
+    model = load_onnx(args.model)
+    if not isinstance(model, Model):
+        raise UserError(f"{args.model} is int8 already; give the float file")
+    size = model.graph.inputs[0]
+    pictures = list_pictures(args.calib, args.list, args.images)
+    quantized = quantize(model, ranges(model, (load_picture(p, (size.h, size.w)) for p in pictures)))
+    integers(quantized)  # refuses what would overflow before a file is written
+    save_onnx(quantized, args.out)
+    print(f"{args.out}: calibrated on {len(pictures)} pictures")
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        main()
