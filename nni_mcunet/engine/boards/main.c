@@ -3,8 +3,6 @@
 #include "mcu_model.h"
 #include "print.h"
 
-#define MOST_BOXES 100
-
 extern const uint8_t mcu_picture[]; /* [MCU_INPUT_H][MCU_INPUT_W][3] */
 
 static void print_pair(const char *name, int64_t value) {
@@ -35,9 +33,9 @@ int main(void) {
         mcu_put('"');
     }
 #if defined(MCU_DETECTOR)
-    static mcu_box boxes[MOST_BOXES];
+    static mcu_box boxes[MCU_MOST_BOXES];
     start = mcu_instructions();
-    const int n = mcu_detect(boxes, MOST_BOXES);
+    const int n = mcu_detect(boxes, MCU_MOST_BOXES);
     print_pair("}\n{\"detect_instructions\": ", (int64_t)(mcu_instructions() - start));
     for (int i = 0; i < n; i++) {
         print_pair("}\n{\"box\": [", boxes[i].x1);

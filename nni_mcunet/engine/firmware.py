@@ -1,0 +1,227 @@
+"""Generated C -> a library for this host, a firmware for a board, its run under emulation, its sizes from the ELF.
+
+A folder of generated C holds mcu_model.h, mcu_model.c and the kernels; objects and programs go to its `build/`. The
+firmware has the board's core and memory sizes on the memory layout of QEMU's MPS2 boards (boards/board.ld); nothing
+here talks to real hardware.
+"""
+
+import ctypes
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from ..core.boards import Board
+from ..core.errors import Infeasible, UserError
+from .detect import BOX, MOST_BOXES
+
+BOARDS = Path(__file__).parent / "boards"
+WARNINGS = ["-std=c99", "-Wall", "-Wextra", "-Werror"]
+SANITIZERS = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+MACHINES = {"cortex-m4": "mps2-an386", "cortex-m7": "mps2-an500"}
+PACKAGES = {
+    "gcc": "gcc",
+    "arm-none-eabi-gcc": "gcc-arm-none-eabi libnewlib-arm-none-eabi",
+    "arm-none-eabi-nm": "gcc-arm-none-eabi",
+    "arm-none-eabi-size": "gcc-arm-none-eabi",
+    "qemu-system-arm": "qemu-system-arm",
+}
+
+
+def tool(name: str) -> str:
+    """Path of a program. Raises UserError naming the Debian packages that have it."""
+    path = shutil.which(name)
+    if path is None:
+        raise UserError(f"{name} is not installed: apt-get install {PACKAGES[name]}")
+    return path
+
+
+class HostModel:
+    """A generated model as a library of this process. Outputs are flat int8 arrays in the model's order."""
+
+    def __init__(self, path: Path):
+        self.lib = ctypes.CDLL(str(path))
+        self.lib.mcu_output.restype = ctypes.POINTER(ctypes.c_int8)
+        self.arena_bytes = ctypes.c_int.in_dll(self.lib, "mcu_host_arena_bytes").value
+        self.outputs = ctypes.c_int.in_dll(self.lib, "mcu_host_outputs").value
+
+    @cached_property
+    def input_shape(self) -> tuple[int, int, int]:
+        return tuple((ctypes.c_int * 3).in_dll(self.lib, "mcu_host_input"))
+
+    def run(self, picture: np.ndarray) -> list[np.ndarray]:
+        """Outputs, each (bytes,) int8, for a picture (h, w, 3) uint8. Raises UserError for another size."""
+        rgb = _checked(picture, self.input_shape)
+        self.lib.mcu_host_run(rgb.ctypes.data_as(ctypes.c_void_p))
+        sizes = [self.lib.mcu_output_bytes(i) for i in range(self.outputs)]
+        return [np.ctypeslib.as_array(self.lib.mcu_output(i), (n,)).copy() for i, n in enumerate(sizes)]
+
+    def detect(self) -> np.ndarray:
+        """Boxes (dtype detect.BOX) of the picture of the last run; for a model with a detector."""
+        boxes = np.zeros(MOST_BOXES, BOX)
+        return boxes[: self.lib.mcu_detect(boxes.ctypes.data_as(ctypes.c_void_p), MOST_BOXES)].copy()
+
+
+def build_host(folder: str | Path) -> HostModel:
+    """The model in `folder` as a library (gcc -O2), loaded."""
+    folder = Path(folder)
+    sources = [*_sources(folder), *map(_board, ("frame.c", "host.c"))]
+    # A new name each time: the loader would give an already loaded library of the same name back.
+    with tempfile.TemporaryDirectory(dir=_build_folder(folder)) as fresh:
+        out = Path(fresh) / "model.so"
+        _compile("gcc", ["-O2", "-shared", "-fPIC"], sources, folder, out)
+        return HostModel(out)
+
+
+def run_sanitized(folder: str | Path, picture: np.ndarray) -> dict:
+    """The board's program on this host under the address and undefined-behaviour sanitizers; see `run_emulated`.
+    Raises RuntimeError with the sanitizer's words where one complains."""
+    folder = Path(folder)
+    out = _build_folder(folder) / "sanitized"
+    sources = [*_sources(folder), *map(_board, ("main.c", "frame.c", "host.c"))]
+    _compile("gcc", ["-O1", *SANITIZERS], [*sources, _picture_source(folder, picture)], folder, out)
+    done = subprocess.run([str(out)], capture_output=True, text=True, timeout=300)
+    return _parse(done)
+
+
+def build_firmware(folder: str | Path, board: Board, picture: np.ndarray, stack_bytes: int | None = None) -> Path:
+    """ELF of the model in `folder` for `board`'s core, SRAM and flash, with a picture (h, w, 3) uint8 to run on.
+
+    stack_bytes: reserved for the stack, half of what the board keeps for the runtime unless given. Raises Infeasible
+    where SRAM or flash do not suffice, UserError for a missing compiler or a picture of another size.
+    """
+    folder = Path(folder)
+    out = _build_folder(folder) / f"{board.name}.elf"
+    stack = stack_bytes or board.reserved_sram // 2
+    sizes = {"FLASH_BYTES": board.flash, "SRAM_BYTES": board.sram, "STACK_BYTES": stack}
+    link = [f"-Wl,--defsym={name}={value}" for name, value in sizes.items()]
+    sources = [*_sources(folder), *map(_board, ("main.c", "frame.c", "startup.c", "mps2.c"))]
+    sources.append(_picture_source(folder, picture))
+    flags = [*core_flags(board.core), *link, "-T", str(_board("board.ld"))]
+    _compile("arm-none-eabi-gcc", flags, sources, folder, out, board)
+    return out
+
+
+def core_flags(core: str) -> list[str]:
+    """Compiler and linker flags of a bare-metal program for a core such as cortex-m4. -O3 gains nothing over -O2."""
+    flags = ["-O2", f"-mcpu={core}", "-mthumb", "-mfloat-abi=hard", "-ffunction-sections", "-fdata-sections"]
+    return [*flags, "-nostartfiles", "-Wl,--gc-sections"]
+
+
+def run_emulated(elf: str | Path, board: Board, timeout: float = 300) -> dict:
+    """Run a firmware under QEMU.
+
+    Returns {"instructions", "stack_bytes", "outputs": [(bytes,) int8], "crc32": [...]} and for a detector
+    "detect_instructions" and "boxes" (dtype detect.BOX). Instructions are counted in steps of 40. Raises UserError for
+    a missing QEMU or a core it has no machine for, RuntimeError when the firmware faults or does not end in time.
+    """
+    if board.core not in MACHINES:
+        raise UserError(f"{board.name}: no emulated machine for {board.core}, only for {', '.join(MACHINES)}")
+    return _parse(run_qemu(elf, MACHINES[board.core], timeout))
+
+
+def run_qemu(elf: str | Path, machine: str, timeout: float) -> subprocess.CompletedProcess:
+    """One bare-metal program to its end, at exactly one instruction a nanosecond of its own time."""
+    command = [tool("qemu-system-arm"), "-M", machine, "-icount", "shift=0", "-display", "none", "-monitor", "none"]
+    command += ["-serial", "stdio", "-semihosting-config", "enable=on,target=native", "-kernel", str(elf)]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"{elf}: no end after {timeout:g} s under QEMU") from None
+
+
+def elf_report(elf: str | Path) -> dict[str, int]:
+    """Bytes from the ELF: arena_bytes (the symbol), stack_reserved_bytes, data_bytes (.data, .bss), sram_bytes (all of
+    these), flash_bytes (code, constants, initial data) and picture_bytes (the test picture, not counted in flash)."""
+    symbols = _output("arm-none-eabi-nm", "-S", str(elf))
+    arena = re.search(r"^\w+ (\w+) \w mcu_arena$", symbols, re.MULTILINE)
+    sections = re.findall(r"^(\.\w+)\s+(\d+)\s+\d+$", _output("arm-none-eabi-size", "-A", str(elf)), re.MULTILINE)
+    size = {name: int(number) for name, number in sections}
+    data = size.get(".data", 0) + size.get(".bss", 0)
+    return {
+        "arena_bytes": int(arena[1], 16) if arena else 0,
+        "stack_reserved_bytes": size[".stack"],
+        "data_bytes": data,
+        "sram_bytes": size.get(".arena", 0) + size[".stack"] + data,
+        "flash_bytes": size[".text"] + size.get(".data", 0),
+        "picture_bytes": size.get(".picture", 0),
+    }
+
+
+def _board(name: str) -> Path:
+    return BOARDS / name
+
+
+def _sources(folder: Path) -> list[Path]:
+    if not (folder / "mcu_model.h").is_file():
+        raise UserError(f"{folder}: no mcu_model.h; give a folder that tools/generate.py has written")
+    return sorted(folder.glob("*.c"))
+
+
+def _build_folder(folder: Path) -> Path:
+    (folder / "build").mkdir(exist_ok=True)
+    return folder / "build"
+
+
+def _checked(picture: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    if picture.shape != shape or picture.dtype != np.uint8:
+        raise UserError(f"a picture of {picture.shape} {picture.dtype}; the model reads {shape} uint8")
+    return np.ascontiguousarray(picture)
+
+
+def _picture_source(folder: Path, picture: np.ndarray) -> Path:
+    """An assembler file that holds the picture in the section .picture."""
+    header = (folder / "mcu_model.h").read_text()
+    shape = tuple(int(re.search(rf"#define MCU_INPUT_{axis}\s+(\d+)", header)[1]) for axis in "HWC")
+    raw, source = folder / "build" / "picture.rgb", folder / "build" / "picture.S"
+    raw.write_bytes(_checked(picture, shape).tobytes())
+    source.write_text(
+        '.section .picture, "a"\n.global mcu_picture\nmcu_picture:\n.incbin "build/picture.rgb"\n'
+        '.section .note.GNU-stack, "", %progbits\n'
+    )
+    return source
+
+
+def _compile(compiler: str, flags: list[str], sources, folder: Path, out: Path, board: Board | None = None) -> None:
+    """Compile and link in `folder`. Raises Infeasible when the linker says that a memory of the board is too small."""
+    command = [tool(compiler), *WARNINGS, *flags, "-I.", f"-I{BOARDS}", *(str(Path(s).resolve()) for s in sources)]
+    done = subprocess.run([*command, "-o", str(out.resolve())], cwd=folder, capture_output=True, text=True)
+    if done.returncode == 0:
+        return
+    beyond = re.findall(r"region `(\w+)' overflowed by (\d+) bytes", done.stderr)
+    if board and beyond:
+        lacks = " and ".join(f"{count} bytes of {region}" for region, count in beyond)
+        limits = f"{board.sram} bytes of SRAM and {board.flash} of flash"
+        raise Infeasible(f"{folder.name} does not fit {board.name} ({limits}): it lacks {lacks}; search a smaller one")
+    raise RuntimeError(f"{compiler} failed in {folder}:\n{done.stderr[-4000:]}")
+
+
+def _output(*command: str) -> str:
+    return subprocess.run([tool(command[0]), *command[1:]], capture_output=True, text=True, check=True).stdout
+
+
+def _parse(done: subprocess.CompletedProcess) -> dict:
+    """The JSON lines of boards/main.c as one dictionary."""
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode or not lines or not lines[-1].get("done"):
+        tail = (done.stdout[-500:] + done.stderr[-3000:]).strip()
+        raise RuntimeError(f"the firmware did not come to its end (exit code {done.returncode}):\n{tail}")
+    report: dict = {"outputs": [], "crc32": []}
+    boxes = []
+    for line in lines:
+        if "output" in line:
+            report["outputs"].append(np.frombuffer(bytes.fromhex(line["hex"]), np.int8))
+            report["crc32"].append(line["crc32"])
+        elif "box" in line:
+            boxes.append((*line["box"], line["score"], line["label"]))
+        else:
+            report.update(line)
+    del report["done"]
+    if "detect_instructions" in report:
+        report["boxes"] = np.array(boxes, BOX)
+    return report

@@ -1,0 +1,34 @@
+/* YOLOv3 boxes from int8 prediction maps, in integers. The numpy twin is detect.decode. */
+#ifndef MCU_YOLO_H
+#define MCU_YOLO_H
+#include <stdint.h>
+
+#define MCU_MOST_BOXES 100 /* room that suffices for every generated detector */
+
+typedef struct {
+    int16_t x1, y1, x2, y2; /* 1/16 pixel of the model's input, not clipped to it */
+    int16_t score;          /* 1/32768 */
+    int16_t label;
+} mcu_box;
+
+/* One map, NHWC: [h][w][anchors][5 + classes], the 5 being x, y, width, height and objectness. */
+typedef struct {
+    int16_t h, w, stride, anchors;
+    int16_t least_object, least_class; /* values that pass the thresholds; 128: none does */
+    const int16_t *sigmoid;            /* [256] of value + 128, 1/32768 */
+    const uint32_t *exp;               /* [256] of value + 128, 1/65536 */
+    const int32_t *sizes;              /* [anchors][2] width, height, 1/256 pixel */
+} mcu_yolo_map;
+
+typedef struct {
+    int16_t maps, classes, most, candidates; /* most: boxes kept; candidates: best ones that NMS looks at */
+    int32_t iou;                             /* of two boxes of one class: above it the lesser is dropped; 1/32768 */
+    const mcu_yolo_map *map;                 /* [maps] */
+    mcu_box *candidate;                      /* [candidates], working memory */
+} mcu_yolo;
+
+/* The best boxes by falling score, equals in the maps' order; returns their number, at most min(op->most, most).
+ * maps: [op->maps], boxes: [most]. */
+int mcu_yolo_boxes(const mcu_yolo *op, const int8_t *const *maps, mcu_box *boxes, int most);
+
+#endif
