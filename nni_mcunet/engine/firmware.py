@@ -41,6 +41,12 @@ def tool(name: str) -> str:
     return path
 
 
+def input_shape(folder: str | Path) -> tuple[int, int, int]:
+    """(h, w, c) of the picture that the generated model reads. Raises UserError where `folder` holds none."""
+    header = _header(Path(folder)).read_text()
+    return tuple(int(re.search(rf"#define MCU_INPUT_{axis}\s+(\d+)", header)[1]) for axis in "HWC")
+
+
 class HostModel:
     """A generated model as a library of this process. Outputs are flat int8 arrays in the model's order."""
 
@@ -157,9 +163,14 @@ def _board(name: str) -> Path:
     return BOARDS / name
 
 
-def _sources(folder: Path) -> list[Path]:
+def _header(folder: Path) -> Path:
     if not (folder / "mcu_model.h").is_file():
         raise UserError(f"{folder}: no mcu_model.h; give a folder that tools/generate.py has written")
+    return folder / "mcu_model.h"
+
+
+def _sources(folder: Path) -> list[Path]:
+    _header(folder)
     return sorted(folder.glob("*.c"))
 
 
@@ -176,10 +187,8 @@ def _checked(picture: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
 
 def _picture_source(folder: Path, picture: np.ndarray) -> Path:
     """An assembler file that holds the picture in the section .picture."""
-    header = (folder / "mcu_model.h").read_text()
-    shape = tuple(int(re.search(rf"#define MCU_INPUT_{axis}\s+(\d+)", header)[1]) for axis in "HWC")
     raw, source = folder / "build" / "picture.rgb", folder / "build" / "picture.S"
-    raw.write_bytes(_checked(picture, shape).tobytes())
+    raw.write_bytes(_checked(picture, input_shape(folder)).tobytes())
     source.write_text(
         '.section .picture, "a"\n.global mcu_picture\nmcu_picture:\n.incbin "build/picture.rgb"\n'
         '.section .note.GNU-stack, "", %progbits\n'
