@@ -6,10 +6,12 @@ python tools/generate.py model.int8.onnx --board stm32f412 --patches 3x3 --block
 
 import argparse
 import re
+from pathlib import Path
 
 from nni_mcunet.core.arch import Schedule
-from nni_mcunet.core.boards import get_board
+from nni_mcunet.core.boards import KB, get_board
 from nni_mcunet.core.errors import Infeasible, UserError, exit_on_user_error
+from nni_mcunet.core.files import write_json
 from nni_mcunet.core.plan import best_schedule, plan
 from nni_mcunet.engine.emit import write_sources
 from nni_mcunet.engine.onnx_io import load_onnx
@@ -33,16 +35,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="int8 ONNX of tools/quantize.py")
     parser.add_argument("--board", required=True, help="stm32h743, stm32f746, stm32f412, stm32f410 or a board's .json")
+    parser.add_argument("--arena-kb", type=int, help="kB of SRAM for the network; default all that the board has")
     parser.add_argument("--patches", help="grid such as 3x3; default: the best that fits")
     parser.add_argument("--blocks", type=int, help="with --patches: blocks run patch by patch, the stem counted")
     parser.add_argument("-o", "--out", required=True, help="folder to write")
     args = parser.parse_args()
-    board, model = get_board(args.board), load_onnx(args.model)
+    board = get_board(args.board).with_arena(args.arena_kb and args.arena_kb * KB)
+    model = load_onnx(args.model)
     if not isinstance(model, QuantModel):
         raise UserError(f"{args.model} is float: quantise it with tools/quantize.py first")
     p = chosen(model.graph, board, args.patches, args.blocks)
     write_sources(p, model, args.out)
     s = p.schedule
+    facts = {"board": board.name, "p": s.p, "n": s.n, "arena_bytes": p.arena, "arena_limit": board.arena_limit,
+             "constant_bytes": p.flash, "macs": p.macs, "patch_overhead": p.overhead}  # fmt: skip
+    write_json(Path(args.out) / "plan.json", facts)
     how = f"{s.p[0]}x{s.p[1]} patches over {s.n} blocks ({p.overhead:+.1%} MACs)" if s.n else "layer by layer"
     print(f"{args.out}: {how}, arena {p.arena:,} of {board.arena_limit:,} bytes, constants {p.flash:,} bytes")
 

@@ -1,7 +1,7 @@
 """The boards: memory, clock and core, and what the runtime itself needs of them."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from .errors import BoardError
@@ -28,6 +28,12 @@ class Board:
     @property
     def model_limit(self) -> int:
         return self.flash - self.reserved_flash
+
+    def with_arena(self, arena_bytes: int | None) -> "Board":
+        """The board with so many bytes for the arena at most, the rest of its SRAM being the application's."""
+        if arena_bytes is None:
+            return self
+        return replace(self, sram=min(self.sram, arena_bytes + self.reserved_sram))
 
     def to_dict(self) -> dict:
         return asdict(self)

@@ -1,0 +1,31 @@
+# make demo          the whole way: search, train, int8, C, two emulated boards, report (out/demo)
+# make demo DATA=bccd    the same on real photographs (needs MCUNET_SHARED or ../shared)
+# make test          all quick tests;  make test-slow: the long ones
+PYTHON ?= python3
+DATA ?= digits
+RUN = .venv/bin/python
+
+.PHONY: install demo test test-slow format clean
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml tools/install.sh
+	PYTHON="$(PYTHON)" sh tools/install.sh
+
+demo: install
+	$(RUN) tools/demo.py --data $(DATA)
+
+test: install
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m pytest -m "not slow"
+
+test-slow: install
+	$(RUN) -m pytest -m slow
+
+format: install
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+clean:
+	rm -rf out .venv *.egg-info

@@ -1,0 +1,31 @@
+"""A compiled detector under mmdet's test loop: the same pictures and metric, the boxes of the integer engine."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from mmengine.model import BaseModel
+from mmengine.structures import InstanceData
+
+
+class DeployedDetector(BaseModel):
+    """detect(rgb) takes a picture (h, w, 3) uint8 RGB of the network's size and returns boxes (n, 4) as x1, y1, x2, y2
+    in its pixels, scores (n,) and labels (n,)."""
+
+    def __init__(self, detect: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]):
+        super().__init__(
+            dict(type="mmdet.DetDataPreprocessor", mean=[0, 0, 0], std=[1, 1, 1], bgr_to_rgb=True)  # stays whole bytes
+        )
+        self.detect = detect
+
+    def forward(self, inputs, data_samples, mode="predict"):
+        for image, sample in zip(inputs, data_samples, strict=True):
+            boxes, scores, labels = self.detect(image.byte().permute(1, 2, 0).cpu().numpy())
+            boxes = torch.as_tensor(np.asarray(boxes, np.float32))
+            scale = boxes.new_tensor(sample.scale_factor).repeat(2)
+            sample.pred_instances = InstanceData(
+                bboxes=boxes / scale,
+                scores=torch.as_tensor(np.asarray(scores, np.float32)),
+                labels=torch.as_tensor(np.asarray(labels, np.int64)),
+            )
+        return data_samples

@@ -1,0 +1,62 @@
+"""The pictures people would rather look at than read: memory per block, and boxes on a photograph."""
+
+import io
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.patches import Rectangle
+
+from ..core.files import write_atomic
+from ..core.plan import Plan
+
+KB = 1024
+WHOLE, PATCHED, LIMIT = "#b8c0cc", "#2f6fb2", "#c0392b"
+
+
+def save_figure(figure, path) -> Path:
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=140, bbox_inches="tight")
+    plt.close(figure)
+    return write_atomic(path, data.getvalue())
+
+
+def memory_figure(whole: Plan, patched: Plan, limit: int, path, title: str) -> Path:
+    """Bytes alive in each block, layer by layer and patched, against `limit` bytes (Fig. 1 of the paper)."""
+    figure, axes = plt.subplots(figsize=(9, 3.6))
+    before, after = whole.block_peaks(), patched.block_peaks()
+    blocks = np.arange(len(before))
+    axes.bar(blocks - 0.2, [before[b] / KB for b in before], 0.4, color=WHOLE, label="layer by layer")
+    s = patched.schedule
+    label = f"{s.p[0]}x{s.p[1]} patches over {s.n} blocks ({patched.overhead:+.1%} MACs)" if s.n else "as run"
+    axes.bar(blocks + 0.2, [after[b] / KB for b in after], 0.4, color=PATCHED, label=label)
+    if s.n:
+        axes.axvspan(-0.5, s.n - 0.5, color=PATCHED, alpha=0.07, lw=0)
+    axes.axhline(limit / KB, color=LIMIT, lw=1, ls="--", label=f"limit {limit / KB:.0f} kB")
+    names: dict[int, str] = {}
+    for op in whole.graph.ops:
+        names.setdefault(op.block, op.name.rsplit("_", 1)[0])
+    axes.set_xticks(blocks, [names[b] for b in before], rotation=60, ha="right", fontsize=8)
+    axes.set_ylabel("SRAM alive, kB")
+    axes.set_title(f"{title}: {max(before.values()) / KB:.0f} kB to {max(after.values()) / KB:.0f} kB", loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
+    return save_figure(figure, path)
+
+
+def boxes_figure(picture: np.ndarray, boxes, path, title: str) -> Path:
+    """Boxes, an iterable of (x1, y1, x2, y2 in the picture's pixels, score, name), on a picture (h, w, 3) uint8."""
+    figure, axes = plt.subplots(figsize=(6, 6 * picture.shape[0] / picture.shape[1]))
+    axes.imshow(picture, interpolation="nearest")
+    names = sorted({name for *_, name in boxes})
+    colours = dict(zip(names, plt.get_cmap("tab10")(np.arange(len(names)) % 10), strict=True))
+    for x1, y1, x2, y2, score, name in boxes:
+        axes.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, lw=1.6, ec=colours[name]))
+        axes.text(x1, y1 - 2, f"{name} {score:.2f}", fontsize=8, color="white",
+                  bbox=dict(fc=colours[name], ec="none", pad=1))  # fmt: skip
+    axes.set_axis_off()
+    axes.set_title(title, loc="left", fontsize=9)
+    return save_figure(figure, path)

@@ -1,0 +1,89 @@
+"""The whole way, once: NNI searches a network for a board, mmdet trains it, the exporter turns it into int8 C with patch
+loops, and the firmware finds objects in a real picture on an emulated Cortex-M7 and Cortex-M4.
+
+Each step is a command that works alone; it is printed before it runs. A step whose product exists is not run again:
+remove out/demo to start over.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ARENA_KB = 64  # what the application leaves to the network; the search and the generator get the same limit
+BOARDS = ("stm32h743", "stm32f412")
+
+
+def data_paths(name: str) -> dict:
+    """config, folder of pictures, training list, a picture from the validation set and the command that makes them."""
+    if name == "digits":
+        root = Path("out/digits/VOC2007")
+        lists, make = root / "ImageSets/Main", ["tools/make_digits.py", "--out", "out/digits"]
+        return dict(config="configs/det/yolov3_digits.py", root=root, train=lists / "train.txt",
+                    val=lists / "val.txt", make=make)  # fmt: skip
+    shared = os.environ.get("MCUNET_SHARED", "../shared")
+    root = Path(shared) / "data/bccd/BCCD"
+    lists = root / "ImageSets/Main"
+    if not lists.is_dir():
+        sys.exit(f"error: {lists} is missing: set MCUNET_SHARED to the folder that holds data/bccd")
+    return dict(config="configs/det/yolov3_bccd.py", root=root, train=lists / "trainval.txt", val=lists / "test.txt",
+                make=None)  # fmt: skip
+
+
+class Demo:
+    def __init__(self, out: Path):
+        self.out, self.start = out, time.monotonic()
+
+    def step(self, title: str, product: Path, *command) -> None:
+        minutes = (time.monotonic() - self.start) / 60
+        print(f"\n[{minutes:4.1f} min] {title}", flush=True)
+        if product.exists():
+            print(f"  {product} is there: not run again")
+            return
+        words = [str(c) for c in command]
+        print("  python " + " ".join(words), flush=True)
+        code = subprocess.run([sys.executable, *words]).returncode
+        if code or not product.exists():
+            sys.exit(code or f"error: the step ended without writing {product}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", choices=("digits", "bccd"), default="digits")
+    parser.add_argument("--out", type=Path, help="default out/demo, or out/demo_bccd")
+    args = parser.parse_args()
+    out = args.out or Path("out/demo" if args.data == "digits" else "out/demo_bccd")
+    data, demo, search = data_paths(args.data), Demo(out), Path("out/search")
+    options = ["--cfg-options", f"model.backbone.arch={search / 'best.json'}"]
+    checkpoint, weights = out / "det/last.pth", search / "best.pth"
+    floats, int8 = out / "model.onnx", out / "model.int8.onnx"
+    if data["make"]:
+        demo.step("scenes of handwritten digits", data["val"], *data["make"])
+    demo.step("super-network", search / "supernet.pth", "tools/train_supernet.py", "--out", search / "supernet.pth")
+    demo.step("NNI searches a detector for the STM32H743", search / "best.json", "tools/search.py",
+              "--config", "configs/nni/demo_h743.yml", "--out", search)  # fmt: skip
+    demo.step("mmdet trains it", checkpoint, "tools/train.py", data["config"], "--work-dir", out / "det", *options,
+              f"model.backbone.init_cfg.checkpoint={weights}")  # fmt: skip
+    demo.step("float mAP50", out / "map_float.json", "tools/test.py", data["config"], checkpoint,
+              "--work-dir", out / "det", "--out-json", out / "map_float.json", *options)  # fmt: skip
+    demo.step("ONNX", floats, "tools/export.py", data["config"], checkpoint, "-o", floats, *options)
+    demo.step("int8", int8, "tools/quantize.py", floats, "--calib", data["root"] / "JPEGImages",
+              "--list", data["train"], "-o", int8)  # fmt: skip
+    demo.step("int8 mAP50, on the compiled C", out / "map_int8.json", "tools/test.py", data["config"], "--int8", int8,
+              "--work-dir", out / "det", "--out-json", out / "map_int8.json", *options)  # fmt: skip
+    picture = data["root"] / "JPEGImages" / f"{data['val'].read_text().split()[0]}.jpg"
+    for board in BOARDS:
+        folder = out / board
+        demo.step(f"C for the {board}", folder / "plan.json", "tools/generate.py", int8, "--board", board,
+                  "--arena-kb", ARENA_KB, "-o", folder)  # fmt: skip
+        demo.step(f"its firmware, emulated {board}", out / f"{board}.json", "tools/run_board.py", folder,
+                  "--board", board, "--emulate", "--picture", picture, "--json", out / f"{board}.json",
+                  "--png", out / f"{board}.png")  # fmt: skip
+    demo.step("report", out / "report.json", "tools/report.py", out, "--boards", *BOARDS)
+    print(f"\nThe whole way took {(time.monotonic() - demo.start) / 60:.1f} minutes.")
+
+
+if __name__ == "__main__":
+    main()
