@@ -9,7 +9,7 @@ from .ops import install_ops
 install_ops()  # before anything imports mmdet
 
 from .checkpoint import load_from_local  # noqa: E402
-from .config import load_config  # noqa: E402
+from .config import load_config, prepare  # noqa: E402
 from .export import detector_graph, detector_meta, detector_weights, load_detector  # noqa: E402
 from .yolo import MCUNetBackbone, MCUNetNeck, MCUNetYOLO, MCUNetYOLOHead  # noqa: E402
 
@@ -24,4 +24,5 @@ __all__ = [
     "load_config",
     "load_detector",
     "load_from_local",
+    "prepare",
 ]

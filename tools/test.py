@@ -8,7 +8,7 @@ import argparse
 from mmengine.config import DictAction
 from mmengine.runner import Runner
 
-from detection import load_config
+from detection import prepare
 from nni_mcunet.core.errors import exit_on_user_error
 from nni_mcunet.core.files import write_json
 
@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="key=value pairs merged into the config")
     args = parser.parse_args()
 
-    cfg = load_config(args.config, args.cfg_options, args.work_dir)
+    cfg = prepare(args.config, args.cfg_options, args.work_dir)
     cfg.load_from = args.checkpoint
     metrics = Runner.from_cfg(cfg).test()
     print(f"mAP50 {metrics['pascal_voc/mAP']:.4f}")

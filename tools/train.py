@@ -9,7 +9,7 @@ import argparse
 from mmengine.config import DictAction
 from mmengine.runner import Runner
 
-from detection import load_config
+from detection import prepare
 from nni_mcunet.core.errors import exit_on_user_error
 
 
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
     args = parser.parse_args()
 
-    cfg = load_config(args.config, args.cfg_options, work_dir=args.work_dir)
+    cfg = prepare(args.config, args.cfg_options, args.work_dir)
     cfg.launcher = args.launcher
     if args.amp:
         cfg.optim_wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic")

@@ -1,7 +1,8 @@
-# YOLOv3 on scenes of handwritten digits: python tools/make_digits.py --out out/digits
+# YOLOv3 on scenes of handwritten digits, 10 classes.
 _base_ = "./_base_/yolov3_mcunet.py"
 
 data_root = "out/digits/"
+data_source = "python tools/make_digits.py --out out/digits"
 metainfo = dict(classes=("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"))
 
 model = dict(
