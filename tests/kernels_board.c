@@ -74,7 +74,7 @@ int main(void) {
     fill(weights), fill(in[0]), fill(res), fill(out[0]);
     for (int c = 0; c < CHANNELS; c++) {
         bias[c] = below(20000) - 10000, mult[c] = (1 << 30) + below(1 << 30);
-        left[c] = (uint8_t)below(3), right[c] = (uint8_t)(1 + below(9));
+        left[c] = (uint8_t)below(3), right[c] = (uint8_t)(4 + below(9));
     }
     for (; cases < 300; cases++) {
         const int kind = below(3), k = kind ? 1 + 2 * below(4) : 1, s = kind ? 1 + below(2) : 1;

@@ -47,21 +47,32 @@ typedef struct {
  * in 32 bits and that right >= 1; SMMLA and ASR on the DSP extension. */
 static inline int32_t mcu_requant(int32_t acc, int32_t mult, int left, int right) {
     int32_t high = (int32_t)(((int64_t)(acc * (int32_t)(1u << left)) * mult) >> 32);
-    return (high + (int32_t)(1u << (right - 1))) >> right;
+    return ((high >> (right - 1)) + 1) >> 1;
 }
 
 static inline int mcu_min(int a, int b) { return a < b ? a : b; }
 static inline int mcu_max(int a, int b) { return a > b ? a : b; }
 static inline int8_t mcu_clamp(int32_t v, int32_t lo, int32_t hi) { return (int8_t)(v < lo ? lo : v > hi ? hi : v); }
 
-/* Rounds, adds the residual, clamps and stores channel c of one position. res: [cout] or null, out: [cout].
- * With a residual, F = res_bits >= 1 and mult scaled by 2^F:
+/* Requantisation of one output channel. */
+typedef struct {
+    int32_t mult;
+    int left, right;
+} mcu_scale;
+
+static inline mcu_scale mcu_scale_of(const mcu_conv *op, int c) {
+    mcu_scale s = {op->mult[c], op->left[c], op->right[c]};
+    return s;
+}
+
+/* The int8 result of an accumulator. res: the residual's value there, or null. With a residual, F = res_bits >= 1 and
+ * mult scaled by 2^F:
  *   out = clamp(zp_out + ((requant(acc) + (residual - res_zp) * res_mult + 2^(F-1)) >> F)) */
-static inline void mcu_finish(const mcu_conv *op, int c, int32_t acc, const int8_t *res, int8_t *out) {
-    int32_t v = mcu_requant(acc, op->mult[c], op->left[c], op->right[c]);
+static inline int8_t mcu_result(const mcu_conv *op, mcu_scale s, int32_t acc, const int8_t *res) {
+    int32_t v = mcu_requant(acc, s.mult, s.left, s.right);
     if (res)
-        v = (v + (res[c] - op->res_zp) * op->res_mult + (int32_t)(1u << (op->res_bits - 1))) >> op->res_bits;
-    out[c] = mcu_clamp(op->zp_out + v, op->lo, op->hi);
+        v = (v + (*res - op->res_zp) * op->res_mult + (int32_t)(1u << (op->res_bits - 1))) >> op->res_bits;
+    return mcu_clamp(op->zp_out + v, op->lo, op->hi);
 }
 
 /* Taps before position 0 or behind n_in - 1 count as zp_in. `scratch` holds MCU_*_SCRATCH bytes.

@@ -9,6 +9,10 @@ static inline int32_t dot(const int8_t *x, const int8_t *w, int n, int32_t acc) 
     return acc;
 }
 
+static inline void finish(const mcu_conv *op, int c, int32_t acc, const int8_t *res, int8_t *out) {
+    out[c] = mcu_result(op, mcu_scale_of(op, c), acc, res ? res + c : res);
+}
+
 /* One position from a contiguous window. x: [n], res: [cout] or null, out: [cout]. */
 static void one_position(const mcu_conv *op, const int8_t *x, int n, const int8_t *res, int8_t *out) {
     const mcu_conv o = *op; /* a copy: a store to `out` cannot change it */
@@ -25,27 +29,36 @@ static void one_position(const mcu_conv *op, const int8_t *x, int n, const int8_
             a2 = mcu_mac4(v, mcu_load4(w + 2 * n), a2);
             a3 = mcu_mac4(v, mcu_load4(w + 3 * n), a3);
         }
-        mcu_finish(&o, c, dot(x + i, w, n - i, a0), res, out);
-        mcu_finish(&o, c + 1, dot(x + i, w + n, n - i, a1), res, out);
-        mcu_finish(&o, c + 2, dot(x + i, w + 2 * n, n - i, a2), res, out);
-        mcu_finish(&o, c + 3, dot(x + i, w + 3 * n, n - i, a3), res, out);
+        finish(&o, c, dot(x + i, w, n - i, a0), res, out);
+        finish(&o, c + 1, dot(x + i, w + n, n - i, a1), res, out);
+        finish(&o, c + 2, dot(x + i, w + 2 * n, n - i, a2), res, out);
+        finish(&o, c + 3, dot(x + i, w + 3 * n, n - i, a3), res, out);
     }
 #endif
     for (; c < o.cout; c++)
-        mcu_finish(&o, c, dot(x, o.weights + c * n, n, o.bias[c]), res, out);
+        finish(&o, c, dot(x, o.weights + c * n, n, o.bias[c]), res, out);
 }
 
 #if defined(__ARM_FEATURE_DSP)
-/* Two neighbouring positions, two channels at a time. x: [2][n], res: [2][cout] or null, out: [2][cout]. The first
- * position is finished first: `out` may lie on `res`, up to any number of positions before it. */
-static void two_positions(const mcu_conv *op, const int8_t *x, const int8_t *res, int8_t *out) {
+/* Channel c of two neighbouring positions, the first one finished first: `out` may lie on `res`, any number of
+ * positions before it. */
+static inline void finish_two(const mcu_conv *op, int c, int32_t a, int32_t b, const int8_t *res, int8_t *out) {
+    const mcu_scale s = mcu_scale_of(op, c);
+    const int m = op->cout;
+    out[c] = mcu_result(op, s, a, res ? res + c : res);
+    out[m + c] = mcu_result(op, s, b, res ? res + m + c : res);
+}
+
+/* Two neighbouring positions, two channels at a time. x: [2][cin], res: [2][cout] or null, out: [2][cout]. */
+static inline __attribute__((always_inline)) void two_positions(const mcu_conv *op, const int8_t *x, const int8_t *res,
+                                                                int8_t *out) {
     const mcu_conv o = *op;
-    const int n = o.cin, m = o.cout;
-    const int8_t *w = o.weights, *res1 = res ? res + m : res;
+    const int n = o.cin;
+    const int8_t *w = o.weights;
     int c = 0;
-    for (; c + 2 <= m; c += 2, w += n) {
+    for (; c + 2 <= o.cout; c += 2, w += n) {
         int32_t a0 = o.bias[c], a1 = o.bias[c + 1], b0 = a0, b1 = a1;
-        const int8_t *p = x, *end = x + (n & ~3);
+        const int8_t *p = x, *const end = x + (n & ~3);
         for (; p != end; p += 4, w += 4) {
             mcu_quad u = mcu_load4(p), v = mcu_load4(p + n), k = mcu_load4(w);
             a0 = mcu_mac4(u, k, a0);
@@ -58,15 +71,11 @@ static void two_positions(const mcu_conv *op, const int8_t *x, const int8_t *res
             a0 += p[0] * w[0], a1 += p[0] * w[n];
             b0 += p[n] * w[0], b1 += p[n] * w[n];
         }
-        mcu_finish(&o, c, a0, res, out);
-        mcu_finish(&o, c + 1, a1, res, out);
-        mcu_finish(&o, c, b0, res1, out + m);
-        mcu_finish(&o, c + 1, b1, res1, out + m);
+        finish_two(&o, c, a0, b0, res, out);
+        finish_two(&o, c + 1, a1, b1, res, out);
     }
-    for (; c < m; c++) {
-        mcu_finish(&o, c, dot(x, w, n, o.bias[c]), res, out);
-        mcu_finish(&o, c, dot(x + n, w, n, o.bias[c]), res1, out + m);
-    }
+    for (; c < o.cout; c++)
+        finish_two(&o, c, dot(x, w, n, o.bias[c]), dot(x + n, w, n, o.bias[c]), res, out);
 }
 #endif
 
@@ -83,7 +92,10 @@ void mcu_conv_pw(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const
         int j = 0;
 #if defined(__ARM_FEATURE_DSP)
         for (; j + 2 <= x->n_out; j += 2)
-            two_positions(op, src + j * op->cin, sum ? sum + j * op->cout : sum, dst + j * op->cout);
+            if (sum)
+                two_positions(op, src + j * op->cin, sum + j * op->cout, dst + j * op->cout);
+            else
+                two_positions(op, src + j * op->cin, 0, dst + j * op->cout);
 #endif
         for (; j < x->n_out; j++)
             one_position(op, src + j * op->cin, op->cin, sum ? sum + j * op->cout : sum, dst + j * op->cout);
