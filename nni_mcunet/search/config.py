@@ -1,0 +1,104 @@
+"""Settings of a search: the tuner's classArgs in an NNI experiment's YAML. Unknown keys are errors."""
+
+from dataclasses import MISSING, dataclass, fields, replace
+
+from ..core.boards import get_board
+from ..core.build import YoloHead, build_graph
+from ..core.errors import UserError
+from .constraint import Limits
+from .evolution import Evolution
+from .space import load_space
+
+
+class ConfigError(UserError):
+    """A wrong key or value in a search's settings."""
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """classArgs of EvolutionTuner.
+
+    space        preset (demo, mcunet384) or a file, see space.py
+    board        name or .json file, see core/boards.py; max_sram_kb: what of its SRAM the network may take, when the
+                 application wants the rest; max_mmacs: million multiply-accumulates an inference may take
+    detector     classes, taps, width, anchors of the YOLOv3 head the network will carry, counted with it
+    supernet     checkpoint of the trained super-network
+    out          folder of history.jsonl and best.json
+    batch        candidates a trial evaluates: a trial costs seconds before its first
+    the rest     of the evolution, as in the paper
+    """
+
+    space: str
+    board: str
+    supernet: str
+    out: str
+    max_sram_kb: float | None = None
+    max_mmacs: float | None = None
+    detector: dict | None = None
+    seed: int = 0
+    population: int = 100
+    parents: int = 20
+    iterations: int = 30
+    mutation: float = 0.1
+    batch: int = 50
+
+    def __post_init__(self):
+        for name in ("population", "parents", "batch"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}: a positive integer is wanted")
+        if not isinstance(self.iterations, int) or self.iterations < 0:
+            raise ConfigError(f"iterations is {self.iterations!r}: an integer from 0 is wanted")
+        for name in ("max_sram_kb", "max_mmacs"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, (int, float)) or value <= 0):
+                raise ConfigError(f"{name} is {value!r}: a positive number is wanted")
+
+    @classmethod
+    def from_dict(cls, data: dict) -> "SearchConfig":
+        _known(data, cls, "classArgs")
+        return cls(**data)
+
+    def limits(self) -> Limits:
+        """Raises ConfigError or BoardError."""
+        board = get_board(self.board)
+        if self.max_sram_kb is not None:
+            allowed = int(self.max_sram_kb * 1024)
+            if allowed > board.arena_limit:
+                raise ConfigError(
+                    f"max_sram_kb is {self.max_sram_kb}: {board.name} has {board.arena_limit / 1024:g} kB for a network"
+                )
+            board = replace(board, reserved_sram=board.sram - allowed)
+        macs = None if self.max_mmacs is None else int(self.max_mmacs * 1e6)
+        return Limits(board, macs, self._yolo())
+
+    def _yolo(self) -> YoloHead | None:
+        if self.detector is None:
+            return None
+        _known(self.detector, YoloHead, "classArgs.detector")
+        return YoloHead(**self.detector | {"taps": tuple(self.detector["taps"])})
+
+    def evolution(self, search_space: dict | None = None) -> Evolution:
+        """The search these settings describe, in the part of the space that an NNI search space leaves."""
+        space, limits = load_space(self.space), self.limits()
+        space = space.narrowed(search_space) if search_space is not None else space
+        build_graph(space.spec(space.largest()), limits.yolo)  # taps that are no stages: an ArchError now
+        return Evolution(
+            space, limits.check, self.seed, self.population, self.parents, self.iterations, self.mutation
+        )
+
+    @property
+    def trials(self) -> int:
+        """Trials of a whole search: what NNI's maxTrialNumber must be for the experiment to end as DONE."""
+        return -(-self.population // self.batch) * (1 + self.iterations)
+
+
+def _known(data, cls, where: str) -> None:
+    names = [f.name for f in fields(cls)]
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where} is {data!r}: a mapping with the keys {', '.join(names)} is wanted")
+    for key in data:
+        if key not in names:
+            raise ConfigError(f"{where} has the unknown key '{key}': known are {', '.join(names)}")
+    for field in fields(cls):
+        if field.default is MISSING and field.name not in data:
+            raise ConfigError(f"{where} lacks the key '{field.name}'")

@@ -1,0 +1,131 @@
+"""The evolution as an NNI tuner: `className: nni_mcunet.search.tuner.EvolutionTuner` in an experiment's YAML.
+
+One trial evaluates a batch of candidates. Everything is keyed on parameter_id, the one identity that NNI keeps right
+when trials run concurrently (microsoft/nni#5726); its own table of results is not relied on: `history.jsonl` is ours.
+"""
+
+import json
+import logging
+import sys
+import threading
+from dataclasses import asdict
+from pathlib import Path
+
+from nni.tuner import Tuner
+
+from ..core.arch import ArchSpec, Schedule
+from ..core.errors import UserError
+from ..core.files import write_atomic
+from .config import SearchConfig
+from .evolution import Evolution, Proposal
+
+_logger = logging.getLogger(__name__)
+
+
+class EvolutionTuner(Tuner):
+    """class_args: see SearchConfig. NNI calls from two threads, hence the lock."""
+
+    def __init__(self, **class_args):
+        with _fatal():
+            self.config = SearchConfig.from_dict(class_args)
+            self.config.limits()
+            if not Path(self.config.supernet).exists():
+                raise UserError(
+                    f"no super-network at {self.config.supernet}: train it first with "
+                    f"`python tools/train_supernet.py --out {self.config.supernet}`"
+                )
+        self.evolution: Evolution | None = None
+        self._lock = threading.RLock()
+        self._running: dict[int, list[Proposal]] = {}  # parameter_id -> the batch its trial evaluates
+        self._waiting: list[tuple[int, object]] = []  # (parameter_id, callback) asked for in vain so far
+        self._failed = 0  # trials that ended without success and are still in _running
+
+    def update_search_space(self, search_space: dict) -> None:
+        with _fatal(), self._lock:
+            if self.evolution is not None:
+                raise UserError("the search space cannot change during a search: start another experiment")
+            self.evolution = self.config.evolution(search_space)
+
+    def generate_multiple_parameters(self, parameter_id_list, st_callback=None, **kwargs) -> list[dict]:
+        """Parameters for as many ids as the generation still has; the others get theirs through the callback when the
+        next generation is bred (a barrier: NNI has no other word for "later" than "no more trials")."""
+        with _fatal(), self._lock:
+            found = []
+            for parameter_id in parameter_id_list:
+                parameters = self._next(parameter_id)
+                if parameters is None:
+                    self._waiting.append((parameter_id, st_callback))
+                else:
+                    found.append(parameters)
+            return found
+
+    def receive_trial_result(self, parameter_id, parameters, value, **kwargs) -> None:
+        """value: {"c0": score of the batch's first candidate, "c1": ...} beside what is for show."""
+        with _fatal(), self._lock:
+            for at, proposal in enumerate(self._running.pop(parameter_id)):
+                self.evolution.tell(proposal.index, value[f"c{at}"])
+            self._proceed()
+
+    def trial_end(self, parameter_id, success, **kwargs) -> None:
+        """Which trial failed is not to be believed, that one failed is: once as many have failed as are running, it was
+        these."""
+        with _fatal(), self._lock:
+            if not success:
+                self._failed += 1
+                self._proceed()
+
+    def _proceed(self) -> None:
+        """After news: settle failures, write the results down, hand out what has become possible."""
+        if self._failed and self._failed >= len(self._running):
+            for proposal in sum(self._running.values(), []):
+                self.evolution.tell(proposal.index, None)
+            self._running, self._failed = {}, 0
+            if not self.evolution.ranked():
+                raise UserError("every trial has failed so far: see stderr in the experiment's trials/ folder")
+        write_results(self.evolution, Path(self.config.out))
+        while self._waiting:
+            parameter_id, callback = self._waiting[0]
+            parameters = self._next(parameter_id)
+            if parameters is None:
+                break
+            self._waiting.pop(0)
+            callback(parameter_id, parameters)
+
+    def _next(self, parameter_id: int) -> dict | None:
+        """The next batch as a trial's parameters."""
+        batch = []
+        while len(batch) < self.config.batch and (proposal := self.evolution.ask()) is not None:
+            batch.append(proposal)
+        if not batch:
+            return None
+        self._running[parameter_id] = batch
+        shown = ("candidate", "p", "n", "sram", "macs")
+        return {
+            "supernet": self.config.supernet,
+            "candidates": [{key: getattr(proposal, key) for key in shown} for proposal in batch],
+        }
+
+
+def best_spec(evolution: Evolution, proposal: Proposal) -> ArchSpec:
+    return evolution.space.spec(proposal.candidate, Schedule(proposal.p, proposal.n))
+
+
+def write_results(evolution: Evolution, out: Path) -> None:
+    """history.jsonl, a line a proposal, which is also the evolution's whole state; best.json, an ArchSpec."""
+    lines = [json.dumps(asdict(p)) for p in evolution.proposals]
+    write_atomic(out / "history.jsonl", "\n".join(lines) + "\n")
+    best = evolution.ranked()[:1]
+    if best:
+        best_spec(evolution, best[0]).save(out / "best.json")
+
+
+class _fatal:
+    """A UserError ends the tuner's process with one line on stderr and code 2; NNI then marks the experiment ERROR."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if isinstance(error, UserError):
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            _logger.error("%s", error)
