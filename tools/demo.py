@@ -1,5 +1,5 @@
-"""The whole way, once: NNI searches a network for a board, mmdet trains it, the exporter turns it into int8 C with patch
-loops, and the firmware finds objects in a real picture on an emulated Cortex-M7 and Cortex-M4.
+"""The whole way, once: NNI searches a network for a board, mmdet trains it, the exporter turns it into int8 C with
+patch loops, and the firmware finds objects in a picture on an emulated Cortex-M7 and Cortex-M4.
 
 Each step is a command that works alone; it is printed before it runs. A step whose product exists is not run again:
 remove out/demo to start over.

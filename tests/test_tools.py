@@ -1,0 +1,108 @@
+"""The command lines as a user meets them: small ways that work, and bad input that ends in one line and exit code 2."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+
+from nni_mcunet import digits
+from nni_mcunet.core.arch import ArchSpec, mobilenet_v2
+from nni_mcunet.core.build import build_graph
+from nni_mcunet.core.net import Net
+from nni_mcunet.core.plan import plan
+from nni_mcunet.engine.onnx_io import load_onnx
+
+
+def tool(name, *arguments):
+    command = [sys.executable, f"tools/{name}.py", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def refused(done, *words):
+    """Exit code 2 and a single line that has the words."""
+    assert done.returncode == 2, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert lines[-1].startswith("error: ") and "Traceback" not in done.stderr
+    for word in words:
+        assert word in lines[-1]
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    """A classifier's arch JSON and weights, eight pictures, and the files that export and quantize make of them."""
+    import cv2
+
+    folder = tmp_path_factory.mktemp("classifier")
+    spec, rng = mobilenet_v2(96, 0.35, 10), np.random.default_rng(0)
+    spec.save(folder / "arch.json")
+    torch.manual_seed(0)
+    torch.save(Net(build_graph(spec)).state_dict(), folder / "weights.pth")
+    (folder / "pictures").mkdir()
+    for i in range(8):
+        cv2.imwrite(str(folder / f"pictures/{i}.png"), digits.crop(rng, (96, 96), "train")[0])
+    done = tool("export", folder / "arch.json", folder / "weights.pth", "-o", folder / "m.onnx")
+    assert done.returncode == 0, done.stderr
+    done = tool("quantize", folder / "m.onnx", "--calib", folder / "pictures", "-o", folder / "m.int8.onnx")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_generate_and_run(classifier, tmp_path):
+    done = tool("generate", classifier / "m.int8.onnx", "--board", "F412", "--arena-kb", 64, "-o", tmp_path / "c")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads((tmp_path / "c/plan.json").read_text())
+    assert facts["arena_bytes"] <= 64 * 1024 and facts["n"] > 0 and facts["patch_overhead"] > 0
+    run = ["--board", "F412", "--emulate", "--picture", classifier / "pictures/0.png", "--json", tmp_path / "r.json"]
+    done = tool("run_board", tmp_path / "c", *run)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["arena_bytes"] == facts["arena_bytes"] and report["instructions"] > facts["macs"]
+
+
+def test_importer_gives_the_spec_s_graph_back(classifier):
+    graph = build_graph(ArchSpec.load(classifier / "arch.json")).folded()
+    assert load_onnx(classifier / "m.onnx").graph == graph == load_onnx(classifier / "m.int8.onnx").graph
+
+
+def test_generate_refuses(classifier, tmp_path):
+    model, out = classifier / "m.int8.onnx", tmp_path / "c"
+    refused(tool("generate", model, "--board", "stm32x", "-o", out), "unknown board 'stm32x'", "stm32h743")
+    refused(tool("generate", tmp_path / "no.onnx", "--board", "F412", "-o", out), "no such file", "no.onnx")
+    refused(tool("generate", classifier / "m.onnx", "--board", "F412", "-o", out), "is float", "tools/quantize.py")
+    refused(tool("generate", model, "--board", "F412", "--arena-kb", 8, "-o", out), "bytes of sram", "smaller network")
+    smallest = plan(load_onnx(model).graph)
+    assert smallest.arena > 8 * 1024
+    refused(tool("generate", model, "--board", "F412", "--patches", "3", "-o", out), "--patches 3", "2x2")
+    assert not out.exists()
+
+
+def test_export_refuses(classifier, tmp_path):
+    (tmp_path / "arch.json").write_text('{"name": "x", "resolutoin": 96}')
+    out = tmp_path / "m.onnx"
+    refused(tool("export", tmp_path / "arch.json", classifier / "weights.pth", "-o", out), "unknown key 'resolutoin'")
+    refused(tool("export", tmp_path / "none.json", classifier / "weights.pth", "-o", out), "no such file")
+    mobilenet_v2(96, 0.5, 10).save(tmp_path / "other.json")
+    refused(tool("export", tmp_path / "other.json", classifier / "weights.pth", "-o", out), "does not hold the weights")
+    assert not out.exists()
+
+
+def test_quantize_refuses(classifier, tmp_path):
+    out = tmp_path / "q.onnx"
+    (tmp_path / "empty").mkdir()
+    refused(tool("quantize", classifier / "m.onnx", "--calib", tmp_path / "empty", "-o", out), "no picture")
+    refused(tool("quantize", classifier / "m.onnx", "--calib", tmp_path / "absent", "-o", out), "no such file")
+    (tmp_path / "cut.onnx").write_bytes((classifier / "m.onnx").read_bytes()[:1000])
+    refused(tool("quantize", tmp_path / "cut.onnx", "--calib", classifier, "-o", out), "not a valid ONNX file")
+    (tmp_path / "empty/a.png").write_bytes(b"no picture")
+    refused(tool("quantize", classifier / "m.onnx", "--calib", tmp_path / "empty", "-o", out), "not a picture")
+    assert not out.exists()
+
+
+def test_run_board_refuses(classifier, tmp_path):
+    picture = ["--picture", classifier / "pictures/0.png"]
+    refused(tool("run_board", tmp_path, "--board", "F412", "--emulate", *picture), "tools/generate.py")
+    refused(tool("run_board", tmp_path, "--board", "F412", "--port", "/dev/ttyACM0", *picture), "--emulate")
