@@ -131,12 +131,15 @@ def test_boards_equal_host(name, folder, picture, host):
     assert macs < report["instructions"] < 20 * macs
     assert 0 < report["stack_bytes"] < 2000 < sizes["stack_reserved_bytes"] == 4096
     assert sizes["arena_bytes"] == 18000 and sizes["picture_bytes"] == H * W * 3
+    assert 4096 + sizes["data_bytes"] <= board.reserved_sram
     assert 18000 + 4096 + sizes["data_bytes"] == sizes["sram_bytes"] and 4000 < sizes["flash_bytes"] < 32000
 
 
 def test_emulation_is_deterministic(folder, picture):
     board = get_board("f410")
     elf = firmware.build_firmware(folder, board, picture)
+    sizes = firmware.elf_report(elf)
+    assert sizes["sram_bytes"] - sizes["arena_bytes"] <= board.reserved_sram == 4096
     first, second = (firmware.run_emulated(elf, board)["instructions"] for _ in range(2))
     assert first == second
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nni_mcunet.core.errors import UserError
 from nni_mcunet.engine import detect, firmware
 
 KERNELS = Path(firmware.__file__).parent / "kernels"
@@ -240,22 +241,22 @@ class CMap(ctypes.Structure):
 
 class CYolo(ctypes.Structure):
     _fields_ = [(n, I16) for n in ("maps", "classes", "most", "candidates")]
-    _fields_ += [("iou", I32), ("map", ctypes.c_void_p), ("candidate", ctypes.c_void_p)]
+    _fields_ += [("iou", I32), ("map", ctypes.c_void_p)]
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_yolo_equals_numpy(lib, seed):
     rng = np.random.default_rng(seed)
     meta, outputs, maps = random_detector(rng)
-    params = detect.yolo_params({**meta, "candidates": int(rng.choice([7, 60, 1000]))}, outputs)
+    params = detect.yolo_params(meta, outputs, int(rng.choice([7, 60, 1000])))
     cmaps = (CMap * len(maps))(*(
         CMap(m.h, m.w, m.stride, len(m.sizes), m.least_object, m.least_class, at(m.sigmoid), at(m.exp), at(m.sizes))
         for m in params.maps
     ))  # fmt: skip
-    room, boxes = np.zeros(params.candidates, detect.BOX), np.zeros(100, detect.BOX)
-    op = CYolo(len(maps), params.classes, params.most, len(room), params.iou, ctypes.addressof(cmaps), at(room))
+    boxes = np.zeros(params.candidates, detect.BOX)
+    op = CYolo(len(maps), params.classes, params.most, params.candidates, params.iou, ctypes.addressof(cmaps))
     pointers = (ctypes.c_void_p * len(maps))(*map(at, maps))
-    count = lib.mcu_yolo_boxes(ctypes.byref(op), pointers, ctypes.c_void_p(at(boxes)), 100)
+    count = lib.mcu_yolo_boxes(ctypes.byref(op), pointers, ctypes.c_void_p(at(boxes)), len(boxes))
     want = detect.decode(maps, params)
     assert len(want) > 0
     assert (boxes[:count] == want).all()
@@ -268,7 +269,7 @@ def test_yolo_boxes_are_mmdets(seed):
     meta, outputs, maps = random_detector(np.random.default_rng(seed), 3)
     meta.update(conf_thr=0.2, score_thr=0.2)
     want = mmdet_boxes(meta, outputs, maps)
-    got = detect.decode(maps, detect.yolo_params({**meta, "candidates": 1000}, outputs))
+    got = detect.decode(maps, detect.yolo_params(meta, outputs, candidates=1000))
     corners = np.stack([got[n] for n in ("x1", "y1", "x2", "y2")], 1) / 16
     assert len(want[0]) > 5
     for i, (box, score, label) in enumerate(zip(*want, strict=True)):
@@ -327,3 +328,16 @@ def test_dsp_equals_plain(core, tmp_path):
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert lines[0] == {"cases": 300, "wrong": 0}
     assert lines[-1] == {"done": True}
+
+
+def test_detector_refuses_wrong_data():
+    meta, outputs, _ = random_detector(np.random.default_rng(0))
+    for change in (
+        {"nms": 1},
+        {"type": "ssd"},
+        {"max_per_img": 0},
+        {"strides": [8] * 4},
+        {"strides": [999] * len(outputs)},
+    ):
+        with pytest.raises(UserError, match="detector: "):
+            detect.yolo_params({**meta, **change}, outputs)

@@ -2,7 +2,8 @@
 
 It reproduces mmdet's YOLOV3Head.predict_by_feat (objectness and class thresholds, decoding, class-wise NMS) directly on
 the int8 prediction maps. Thresholds are comparisons of int8 values, so they are exact; coordinates are 1/16 pixel,
-scores 1/32768. Unlike mmdet, NMS looks at the `candidates` best by final score only.
+scores 1/32768. Where mmdet lets the `nms_pre` best by class score into NMS, this lets in the `candidates` best by final
+score: a microcontroller has room for few, and those are the ones that can end up on top.
 """
 
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ import numpy as np
 from ..core.errors import UserError
 
 BOX = np.dtype([(name, np.int16) for name in ("x1", "y1", "x2", "y2", "score", "label")])  # C's mcu_box
-MOST_BOXES = 100  # C's MCU_MOST_BOXES
-_KEYS = {"type", "classes", "strides", "anchors", "score_thr", "conf_thr", "nms_iou", "max_per_img"}
+MOST_BOXES = 160  # C's MCU_MOST_BOXES
+_KEYS = {"classes", "strides", "anchors", "score_thr", "conf_thr", "nms_iou", "max_per_img"}
+_OPTIONAL = {"type", "nms_pre"}
 _CODES = np.arange(-128, 128)
 
 
@@ -43,16 +45,17 @@ class Yolo:
     maps: tuple[YoloMap, ...]
 
 
-def yolo_params(meta: dict, outputs: list[dict]) -> Yolo:
+def yolo_params(meta: dict, outputs: list[dict], candidates: int = MOST_BOXES) -> Yolo:
     """Integers of a detector.
 
-    meta: {"type": "yolov3", "classes": [names], "strides": [...], "anchors": [[[w, h], ...] per scale], "score_thr",
-    "conf_thr", "nms_iou", "max_per_img"} and, optionally, "candidates" (128); outputs: {"scale", "zero_point", "h",
-    "w"} per scale in the same order. Raises UserError for wrong keys or lengths.
+    meta: {"classes": [names], "strides": [...], "anchors": [[[w, h], ...] per scale], "score_thr", "conf_thr",
+    "nms_iou", "max_per_img"} and, optionally, "type" ("yolov3") and "nms_pre", which limits the candidates further;
+    outputs: {"scale", "zero_point", "h", "w"} per scale in the same order. Raises UserError for wrong keys or lengths.
     """
-    if set(meta) - {"candidates"} != _KEYS or meta["type"] != "yolov3":
-        wrong = sorted(set(meta) - {"candidates"} ^ _KEYS) or f"type '{meta['type']}'"
-        raise UserError(f"detector: type 'yolov3' with the keys {', '.join(sorted(_KEYS))} is wanted; look at {wrong}")
+    wrong = sorted((set(meta) - _OPTIONAL) ^ _KEYS)
+    if wrong or meta.get("type", "yolov3") != "yolov3":
+        what = ", ".join(wrong) or f"type '{meta['type']}'"
+        raise UserError(f"detector: {what} is missing or unknown; a yolov3 has the keys {', '.join(sorted(_KEYS))}")
     scales = (meta["strides"], meta["anchors"], outputs)
     if len({len(s) for s in scales}) != 1:
         raise UserError("detector: {} strides, {} lists of anchors and {} outputs".format(*map(len, scales)))
@@ -77,7 +80,8 @@ def yolo_params(meta: dict, outputs: list[dict]) -> Yolo:
             )
         )  # fmt: skip
     iou = round(meta["nms_iou"] * 2**15)
-    return Yolo(len(meta["classes"]), meta["max_per_img"], meta.get("candidates", 128), iou, tuple(maps))
+    candidates = min(candidates, meta.get("nms_pre", candidates))
+    return Yolo(len(meta["classes"]), meta["max_per_img"], candidates, iou, tuple(maps))
 
 
 def yolo_reals(scale: float, zero_point: int) -> np.ndarray:
@@ -152,10 +156,9 @@ def yolo_c(params: Yolo) -> str:
         )
     reads = ", ".join(f"mcu_output({i})" for i in range(len(maps)))
     parts.append(
-        f"static mcu_box yolo_candidates[{params.candidates}];\n"
         f"static const mcu_yolo_map yolo_maps[{len(maps)}] = {{\n{''.join(maps)}}};\n"
         f"static const mcu_yolo yolo = {{{len(maps)}, {params.classes}, {params.most}, {params.candidates}, "
-        f"{params.iou}, yolo_maps, yolo_candidates}};\n\n"
+        f"{params.iou}, yolo_maps}};\n\n"
         "int mcu_detect(mcu_box *boxes, int most) {\n"
         f"    const int8_t *const maps[{len(maps)}] = {{{reads}}};\n"
         "    return mcu_yolo_boxes(&yolo, maps, boxes, most);\n}\n"

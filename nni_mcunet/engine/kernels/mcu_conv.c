@@ -29,10 +29,14 @@ static void one_position(const mcu_conv *op, const int8_t *x, int n, const int8_
             a2 = mcu_mac4(v, mcu_load4(w + 2 * n), a2);
             a3 = mcu_mac4(v, mcu_load4(w + 3 * n), a3);
         }
-        finish(&o, c, dot(x + i, w, n - i, a0), res, out);
-        finish(&o, c + 1, dot(x + i, w + n, n - i, a1), res, out);
-        finish(&o, c + 2, dot(x + i, w + 2 * n, n - i, a2), res, out);
-        finish(&o, c + 3, dot(x + i, w + 3 * n, n - i, a3), res, out);
+        for (; i < n; i++, w++) {
+            a0 += x[i] * w[0], a1 += x[i] * w[n];
+            a2 += x[i] * w[2 * n], a3 += x[i] * w[3 * n];
+        }
+        finish(&o, c, a0, res, out);
+        finish(&o, c + 1, a1, res, out);
+        finish(&o, c + 2, a2, res, out);
+        finish(&o, c + 3, a3, res, out);
     }
 #endif
     for (; c < o.cout; c++)
@@ -112,9 +116,9 @@ static void gather(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, int
             memset(window, op->zp_in, (size_t)line);
             continue;
         }
-        memset(window, op->zp_in, (size_t)(lo * op->cin));
+        if (hi - lo < op->kw)
+            memset(window, op->zp_in, (size_t)line);
         memcpy(window + lo * op->cin, in + (r * x->n_in + left + lo) * op->cin, (size_t)((hi - lo) * op->cin));
-        memset(window + hi * op->cin, op->zp_in, (size_t)((op->kw - hi) * op->cin));
     }
 }
 

@@ -35,8 +35,8 @@ static int insert(mcu_box *list, int n, int room, mcu_box box) {
     return n < room ? n + 1 : n;
 }
 
-/* Candidates of one map. map: [h][w][anchors][5 + classes]. */
-static int scan(const mcu_yolo *op, const mcu_yolo_map *m, const int8_t *map, int n) {
+/* Adds the candidates of one map to n boxes. map: [h][w][anchors][5 + classes], boxes: [room]. */
+static int scan(const mcu_yolo *op, const mcu_yolo_map *m, const int8_t *map, mcu_box *boxes, int n, int room) {
     for (int y = 0; y < m->h; y++)
         for (int x = 0; x < m->w; x++)
             for (int a = 0; a < m->anchors; a++, map += 5 + op->classes) {
@@ -48,7 +48,7 @@ static int scan(const mcu_yolo *op, const mcu_yolo_map *m, const int8_t *map, in
                     mcu_box box = box_of(m, map, y, x, a);
                     box.score = (int16_t)((m->sigmoid[map[4] + 128] * m->sigmoid[map[5 + c] + 128] + (1 << 14)) >> 15);
                     box.label = (int16_t)c;
-                    n = insert(op->candidate, n, op->candidates, box);
+                    n = insert(boxes, n, room, box);
                 }
             }
     return n;
@@ -62,16 +62,16 @@ static int overlap(const mcu_box *a, const mcu_box *b, int32_t iou) {
     return both << 15 > either * iou;
 }
 
-int mcu_yolo_boxes(const mcu_yolo *op, const int8_t *const *maps, mcu_box *boxes, int most) {
+int mcu_yolo_boxes(const mcu_yolo *op, const int8_t *const *maps, mcu_box *boxes, int room) {
     int n = 0, kept = 0;
     for (int i = 0; i < op->maps; i++)
-        n = scan(op, &op->map[i], maps[i], n);
-    for (int i = 0; i < n && kept < mcu_min(op->most, most); i++) {
+        n = scan(op, &op->map[i], maps[i], boxes, n, mcu_min(op->candidates, room));
+    for (int i = 0; i < n && kept < op->most; i++) {
         int free = 1;
         for (int j = 0; j < kept && free; j++)
-            free = boxes[j].label != op->candidate[i].label || !overlap(&boxes[j], &op->candidate[i], op->iou);
+            free = boxes[j].label != boxes[i].label || !overlap(&boxes[j], &boxes[i], op->iou);
         if (free)
-            boxes[kept++] = op->candidate[i];
+            boxes[kept++] = boxes[i];
     }
     return kept;
 }

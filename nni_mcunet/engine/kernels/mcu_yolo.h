@@ -3,7 +3,7 @@
 #define MCU_YOLO_H
 #include <stdint.h>
 
-#define MCU_MOST_BOXES 100 /* room that suffices for every generated detector */
+#define MCU_MOST_BOXES 160 /* room for the candidates of every generated detector */
 
 typedef struct {
     int16_t x1, y1, x2, y2; /* 1/16 pixel of the model's input, not clipped to it */
@@ -24,11 +24,10 @@ typedef struct {
     int16_t maps, classes, most, candidates; /* most: boxes kept; candidates: best ones that NMS looks at */
     int32_t iou;                             /* of two boxes of one class: above it the lesser is dropped; 1/32768 */
     const mcu_yolo_map *map;                 /* [maps] */
-    mcu_box *candidate;                      /* [candidates], working memory */
 } mcu_yolo;
 
-/* The best boxes by falling score, equals in the maps' order; returns their number, at most min(op->most, most).
- * maps: [op->maps], boxes: [most]. */
-int mcu_yolo_boxes(const mcu_yolo *op, const int8_t *const *maps, mcu_box *boxes, int most);
+/* The best boxes by falling score, equals in the maps' order; returns their number, at most op->most. The candidates
+ * are collected in `boxes` too: room for less than op->candidates limits their number. maps: [op->maps], boxes: [room]. */
+int mcu_yolo_boxes(const mcu_yolo *op, const int8_t *const *maps, mcu_box *boxes, int room);
 
 #endif
