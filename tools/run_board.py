@@ -19,8 +19,8 @@ def box_dict(box) -> dict:
     return {"box": corners, "score": float(box["score"]) / 2**15, "label": int(box["label"])}
 
 
-def draw(picture, boxes: list[dict], path: str) -> None:
-    """The boxes on the picture, as PNG."""
+def draw(picture, zoom: int, boxes: list[dict], path: str) -> None:
+    """The boxes on the picture, which is `zoom` times as large as the model's input, as PNG."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -30,9 +30,10 @@ def draw(picture, boxes: list[dict], path: str) -> None:
     axes.imshow(picture)
     axes.axis("off")
     for b in boxes:
-        (x1, y1, x2, y2), colour = b["box"], f"C{b['label'] % 10}"
+        (x1, y1, x2, y2), colour = (zoom * v for v in b["box"]), f"C{b['label'] % 10}"
         axes.add_patch(plt.Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color=colour, linewidth=2))
-        axes.text(x1, y1, f"{b['label']} {b['score']:.2f}", color="white", backgroundcolor=colour, fontsize=8)
+        corner, style = (max(x1, 0), max(y1, 0)), dict(color="white", backgroundcolor=colour, fontsize=7)
+        axes.text(*corner, f"{b['label']} {b['score']:.2f}", verticalalignment="top", **style)
     figure.savefig(path, dpi=150, bbox_inches="tight", pad_inches=0)
 
 
@@ -43,28 +44,31 @@ def main() -> None:
     parser.add_argument("--picture", required=True, help="JPEG or PNG, resized to the model's input")
     parser.add_argument("--emulate", action="store_true", help="run under QEMU")
     parser.add_argument("--port", help="serial port of a real board: not yet supported")
-    parser.add_argument("--json", help="file for the report")
+    parser.add_argument("--json", help="file for the report, with all boxes")
     parser.add_argument("--png", help="file for the picture with the board's boxes")
+    parser.add_argument("--score", type=float, default=0.3, help="print and draw boxes of at least this (default 0.3)")
     args = parser.parse_args()
     if args.port or not args.emulate:
         raise UserError("a real board over --port is not supported yet: give --emulate to run the firmware under QEMU")
     board = get_board(args.board)
-    picture = load_picture(args.picture, input_shape(args.folder)[:2])
+    h, w, _ = input_shape(args.folder)
+    picture = load_picture(args.picture, (h, w))
     elf = build_firmware(args.folder, board, picture)
     run = run_emulated(elf, board)
     boxes = [box_dict(b) for b in run.pop("boxes", [])]
     del run["outputs"]
     report = {"board": board.name, **elf_report(elf), **run, "boxes": boxes}
-    for name, value in report.items():
-        if isinstance(value, int):
-            print(f"{name:>22} {value:>12,}")
-    for b in boxes:
-        print("label {label:3d}  score {score:.3f}  at {box}".format(**b))
+    shown = [b for b in boxes if b["score"] >= args.score]
     if args.json:
         write_json(args.json, report)
     if args.png:
         Path(args.png).parent.mkdir(parents=True, exist_ok=True)
-        draw(picture, boxes, args.png)
+        draw(load_picture(args.picture, (4 * h, 4 * w)), 4, shown, args.png)
+    for name, value in report.items():
+        if isinstance(value, int):
+            print(f"{name:>22} {value:>12,}")
+    for b in shown:
+        print("label {label:3d}  score {score:.3f}  at {box}".format(**b))
 
 
 if __name__ == "__main__":
