@@ -28,9 +28,9 @@ def load_config(config, options: dict | None = None, work_dir=None) -> Config:
 
 
 def prepare(path, options: dict | None = None, work_dir=None) -> Config:
-    """load_config for a run of mmengine's Runner on a CPU: the data is looked for first, and torch has one thread unless
-    OMP_NUM_THREADS says otherwise. Networks this small lose by two (a step takes 0.12 s with one, 0.18 to 5 s with two
-    on two cores that others use too); the data loader's process has the other core."""
+    """load_config for a run of mmengine's Runner: the data is looked for first (UserError), and torch has one thread
+    unless OMP_NUM_THREADS says otherwise. Networks this small lose by two (a step takes 0.12 s with one, 0.18 to 5 s
+    with two on two cores that others use too); the data loader's process has the other core."""
     config = load_config(path, options, work_dir)
     for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
         data = config[loader].dataset

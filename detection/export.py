@@ -18,7 +18,7 @@ def load_detector(config, checkpoint=None, options: dict | None = None) -> MCUNe
     cfg = load_config(config, options)
     with DefaultScope.overwrite_default_scope("mmdet"):
         model = MODELS.build(cfg.model)
-    model.CLASSES = tuple(cfg.metainfo["classes"])
+    model.dataset_meta = dict(cfg.metainfo)  # where mmdet's own init_detector puts it
     if checkpoint is not None:
         load_checkpoint(model, str(checkpoint), map_location="cpu", strict=True)
     return model.eval()
@@ -38,7 +38,8 @@ def detector_weights(model: MCUNetYOLO) -> dict[str, tuple[np.ndarray, np.ndarra
 
 
 def detector_meta(model: MCUNetYOLO) -> dict:
-    """The numbers with which decoding and NMS reproduce mmdet's boxes; scales fine to coarse, as the graph's outputs.
+    """The numbers with which decoding and NMS reproduce mmdet's boxes, of a model from load_detector; scales run fine to
+    coarse, as the graph's outputs.
 
     classes    names in the order of the channels
     strides    pixels per cell
@@ -49,7 +50,7 @@ def detector_meta(model: MCUNetYOLO) -> dict:
     """
     head, test = model.bbox_head, model.test_cfg
     return {
-        "classes": list(model.CLASSES),
+        "classes": list(model.dataset_meta["classes"]),
         "strides": list(head.featmap_strides[::-1]),
         "anchors": [[list(map(float, a)) for a in scale] for scale in head.prior_generator.base_sizes[::-1]],
         "conf_thr": float(test.conf_thr),

@@ -46,7 +46,7 @@ class MCUNetBackbone(Net, BaseModule):
     arch         path of an architecture JSON, or the dict
     out_indices  stages whose last maps (N, C, H, W) are given out, fine to coarse
     init_cfg     dict(type='Pretrained', checkpoint=...): a super-network's slice or a classifier, keys
-                 `layers.{op}.conv.weight`, `layers.{op}.bn.*`
+                 `layers.{op}.conv.weight`, `layers.{op}.bn.*`; None leaves Net's own initialisation
     """
 
     def __init__(self, arch, out_indices, init_cfg: dict | None = None):
@@ -57,7 +57,7 @@ class MCUNetBackbone(Net, BaseModule):
         return super().forward(image.contiguous(memory_format=torch.channels_last))  # a CPU trains 1.6x faster on NHWC
 
     def init_weights(self) -> None:
-        if self.init_cfg and self.init_cfg["type"] == "Pretrained":
+        if self.init_cfg and self.init_cfg["checkpoint"]:
             self.load_slice(self.init_cfg["checkpoint"])
 
     def load_slice(self, path) -> None:

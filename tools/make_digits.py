@@ -1,6 +1,6 @@
 """Write the digit scenes as a data set in VOC's layout: OUT/VOC2007/{JPEGImages,Annotations,ImageSets/Main}.
 
-    python tools/make_digits.py --out out/digits --train 1500 --val 300 --size 128
+    python tools/make_digits.py --out out/digits --train 3000 --val 300 --size 128
 
 A scene's seed is (--seed, split, number): the same arguments give the same files. The image sets are taken away first
 and written last, so a folder that has them is whole; after an interruption run it again (seconds).
@@ -45,7 +45,7 @@ def write_scene(root: Path, name: str, seed, size: int, split: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("out/digits"))
-    parser.add_argument("--train", type=int, default=1500, help="training scenes")
+    parser.add_argument("--train", type=int, default=3000, help="training scenes")
     parser.add_argument("--val", type=int, default=300, help="validation scenes, of digits never seen in training")
     parser.add_argument("--size", type=int, default=128, help="pixels of a side")
     parser.add_argument("--seed", type=int, default=0)

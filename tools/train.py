@@ -1,16 +1,18 @@
-r"""Train a detector: mmdet's own tool behind the plug-in, with the same flags.
+r"""Train a detector: mmdet's own tool behind the plug-in, with the same flags. WORK_DIR/last.pth is the finished one.
 
-python tools/train.py configs/det/yolov3_digits.py \
+    python tools/train.py configs/det/yolov3_digits.py \
         --work-dir out/demo/det --cfg-options model.backbone.arch=out/demo/arch.json
 """
 
 import argparse
+from pathlib import Path
 
 from mmengine.config import DictAction
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 
 from detection import prepare
 from nni_mcunet.core.errors import exit_on_user_error
+from nni_mcunet.core.files import write_atomic
 
 
 def main() -> None:
@@ -30,7 +32,10 @@ def main() -> None:
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == "auto" else args.resume
-    Runner.from_cfg(cfg).train()
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    last = find_latest_checkpoint(runner.work_dir)
+    write_atomic(Path(runner.work_dir) / "last.pth", Path(last).read_bytes())
 
 
 if __name__ == "__main__":

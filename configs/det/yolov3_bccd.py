@@ -24,8 +24,9 @@ train_pipeline = [
     dict(type="PhotoMetricDistortion"),
     dict(type="PackDetInputs"),
 ]
+train_cfg = dict(max_epochs=50)
 train_dataloader = dict(
-    batch_size=16,
+    batch_size=8,
     dataset=dict(
         data_root=data_root,
         ann_file="ImageSets/Main/trainval.txt",

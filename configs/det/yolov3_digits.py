@@ -6,7 +6,7 @@ data_source = "python tools/make_digits.py --out out/digits"
 metainfo = dict(classes=("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"))
 
 model = dict(
-    backbone=dict(arch="configs/arch/mcu_w50_r128.json", out_indices=(4, 6)),
+    backbone=dict(arch="configs/arch/mcu_w50_r128.json", out_indices=(2, 4)),
     bbox_head=dict(
         num_classes=10,
         # k-means of the training boxes, as fractions of the picture (w, h), fine to coarse

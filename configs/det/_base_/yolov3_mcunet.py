@@ -7,7 +7,8 @@ model = dict(
     type="MCUNetYOLO",
     # input = pixel / 255, RGB: the exporter relies on it (quantised input = pixel - 128)
     data_preprocessor=dict(type="DetDataPreprocessor", mean=[0, 0, 0], std=[255, 255, 255], bgr_to_rgb=True),
-    backbone=dict(type="MCUNetBackbone"),
+    # checkpoint: weights to begin with, a super-network's slice or a classifier of the same architecture
+    backbone=dict(type="MCUNetBackbone", init_cfg=dict(type="Pretrained", checkpoint=None)),
     neck=dict(type="MCUNetNeck", width=48),
     bbox_head=dict(
         type="MCUNetYOLOHead",
@@ -37,7 +38,7 @@ test_pipeline = [
     dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
 ]
 train_dataloader = dict(
-    batch_size=32,
+    batch_size=16,
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type="DefaultSampler", shuffle=True),
@@ -55,7 +56,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type="VOCMetric", metric="mAP", iou_thrs=0.5, eval_mode="area")
 test_evaluator = val_evaluator
 
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=34, val_interval=20)
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=12, val_interval=4)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
@@ -65,4 +66,4 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=0.05, by_epoch=False, begin=0, end=100),
     dict(type="CosineAnnealingLR", eta_min_ratio=0.01, by_epoch=True, convert_to_iter_based=True),
 ]
-default_hooks = dict(checkpoint=dict(interval=10, max_keep_ckpts=2, save_last=True), logger=dict(interval=20))
+default_hooks = dict(checkpoint=dict(interval=4, max_keep_ckpts=2, save_last=True), logger=dict(interval=20))
