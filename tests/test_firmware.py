@@ -34,9 +34,11 @@ extern int8_t mcu_arena[MCU_ARENA_BYTES];
 void mcu_run(mcu_read_tile read, void *ctx);
 const int8_t *mcu_output(int i);
 int mcu_output_bytes(int i);
+extern const char *const mcu_class_names[];
 int mcu_detect(mcu_box *boxes, int most);
 #endif
 """
+NAMES = 'const char *const mcu_class_names[] = {"a", "b", "c"};\n'
 # Rows in two patches through 3x3 s2 and, in place, depth-wise 3x3; the second patch reads no padding above. Then 1x1.
 MODEL = f"""#include "mcu_model.h"
 #include "mcu.h"
@@ -85,7 +87,7 @@ def write_model(folder: Path, arena=18000, extra="") -> Path:
     params = detect.yolo_params(META, [{"scale": 0.05, "zero_point": 20, "h": H // 2, "w": W // 2}])
     folder.mkdir(exist_ok=True)
     (folder / "mcu_model.h").write_text(HEADER.replace("_BYTES ARENA", f"_BYTES {arena}"))
-    (folder / "mcu_model.c").write_text(MODEL.replace("WEIGHTS", weights) + detect.yolo_c(params) + extra)
+    (folder / "mcu_model.c").write_text(MODEL.replace("WEIGHTS", weights) + detect.yolo_c(params) + NAMES + extra)
     for source in (Path(firmware.__file__).parent / "kernels").iterdir():
         shutil.copy(source, folder)
     return folder

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.errors import UnsupportedOp
+from ..core.errors import UnsupportedOp, UserError
 from ..core.files import write_atomic
 from ..core.graph import Op
 from ..core.kernels import kernel_of
@@ -61,6 +61,8 @@ def _header(plan: Plan, model: QuantModel) -> str:
         lines.append(f"/*   {i}: {name} {t.h}x{t.w}x{t.c}, real = {s.scale:.9g} * (q - {s.zero_point}) */")
     lines += ["const int8_t *mcu_output(int i);", "int mcu_output_bytes(int i);"]
     if detector:
+        classes = len(model.meta["detector"]["classes"])
+        lines.append(f"#define MCU_CLASSES {classes}\nextern const char *const mcu_class_names[MCU_CLASSES];")
         lines.append("int mcu_detect(mcu_box *boxes, int most); /* number of boxes written, best first */")
     return "\n".join(lines) + "\n#endif\n"
 
@@ -77,7 +79,7 @@ def _source(plan: Plan, model: QuantModel) -> str:
     parts += [_run_stage(plan, stage) for stage in plan.stages]
     parts.append("}\n\n" + _outputs(plan))
     if "detector" in model.meta:
-        parts.append(yolo_c(detector_params(plan, model)))
+        parts += [yolo_c(detector_params(plan, model)), _class_names(model.meta["detector"]["classes"])]
     return "".join(parts)
 
 
@@ -90,14 +92,20 @@ def detector_params(plan: Plan, model: QuantModel) -> Yolo:
     return yolo_params(model.meta["detector"], outputs)
 
 
+def _class_names(names: list[str]) -> str:
+    for name in names:
+        if not name.isprintable() or set(name) & set('"\\'):
+            raise UserError(f"the class name {name!r} cannot stand in a C string; rename the class")
+    quoted = ", ".join(f'"{name}"' for name in names)
+    return f"\nconst char *const mcu_class_names[MCU_CLASSES] = {{{quoted}}};\n"
+
+
 def _tables(plan: Plan, stage: Stage, op: Op) -> str:
     """The op's axis tables and the static assertion on its scratch."""
     lines = []
     for axis, letter in enumerate("yx"):
         rows = [stage.axis(op, axis, i) for i in range(stage.grid[axis])]
-        cells = ", ".join(
-            f"{{{r.n_in}, {r.first}, {r.n_out}, {r.n_dst}, {r.dst}, {r.n_res}, {r.res}}}" for r in rows
-        )
+        cells = ", ".join(f"{{{r.n_in}, {r.first}, {r.n_out}, {r.n_dst}, {r.dst}, {r.n_res}, {r.res}}}" for r in rows)
         lines.append(f"static const mcu_axis {op.name}_{letter}[{len(rows)}] = {{{cells}}};\n")
     kernel = kernel_of(plan.graph, op)
     if kernel.startswith("conv"):

@@ -123,8 +123,9 @@ def run_emulated(elf: str | Path, board: Board, timeout: float = 300) -> dict:
     """Run a firmware under QEMU.
 
     Returns {"instructions", "stack_bytes", "outputs": [(bytes,) int8], "crc32": [...]} and for a detector
-    "detect_instructions" and "boxes" (dtype detect.BOX). Instructions are counted in steps of 40. Raises UserError for
-    a missing QEMU or a core it has no machine for, RuntimeError when the firmware faults or does not end in time.
+    "detect_instructions", "boxes" (dtype detect.BOX) and the "names" of their classes. Instructions are counted in
+    steps of 40. Raises UserError for a missing QEMU or a core it has no machine for, RuntimeError when the firmware
+    faults or does not end in time.
     """
     if board.core not in MACHINES:
         raise UserError(f"{board.name}: no emulated machine for {board.core}, only for {', '.join(MACHINES)}")
@@ -221,16 +222,17 @@ def _parse(done: subprocess.CompletedProcess) -> dict:
         tail = (done.stdout[-500:] + done.stderr[-3000:]).strip()
         raise RuntimeError(f"the firmware did not come to its end (exit code {done.returncode}):\n{tail}")
     report: dict = {"outputs": [], "crc32": []}
-    boxes = []
+    boxes, names = [], []
     for line in lines:
         if "output" in line:
             report["outputs"].append(np.frombuffer(bytes.fromhex(line["hex"]), np.int8))
             report["crc32"].append(line["crc32"])
         elif "box" in line:
             boxes.append((*line["box"], line["score"], line["label"]))
+            names.append(line["name"])
         else:
             report.update(line)
     del report["done"]
     if "detect_instructions" in report:
-        report["boxes"] = np.array(boxes, BOX)
+        report["boxes"], report["names"] = np.array(boxes, BOX), names
     return report

@@ -44,6 +44,9 @@ int main(void) {
         print_pair(", ", boxes[i].y2);
         print_pair("], \"score\": ", boxes[i].score);
         print_pair(", \"label\": ", boxes[i].label);
+        mcu_print(", \"name\": \"");
+        mcu_print(mcu_class_names[boxes[i].label]);
+        mcu_put('"');
     }
 #endif
     print_pair("}\n{\"stack_bytes\": ", mcu_stack_bytes());
