@@ -71,7 +71,7 @@ def main() -> None:
     demo.step("ONNX", floats, "tools/export.py", data["config"], checkpoint, "-o", floats, *options)
     demo.step("int8", int8, "tools/quantize.py", floats, "--calib", data["root"] / "JPEGImages",
               "--list", data["train"], "-o", int8)  # fmt: skip
-    demo.step("int8 mAP50, on the compiled C", out / "map_int8.json", "tools/test.py", data["config"], "--int8", int8,
+    demo.step("int8 mAP50, on the compiled C", out / "map_int8.json", "tools/test.py", data["config"], int8,
               "--work-dir", out / "det", "--out-json", out / "map_int8.json", *options)  # fmt: skip
     picture = data["root"] / "JPEGImages" / f"{data['val'].read_text().split()[0]}.jpg"
     for board in BOARDS:
