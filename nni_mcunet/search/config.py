@@ -23,7 +23,7 @@ class SearchConfig:
                  application wants the rest; max_mmacs: million multiply-accumulates an inference may take
     detector     classes, taps, width, anchors of the YOLOv3 head the network will carry, counted with it
     supernet     checkpoint of the trained super-network
-    out          folder of history.jsonl and best.json
+    out          folder of history.jsonl, best.json and, in the end, done.json
     batch        candidates a trial evaluates: a trial costs seconds before its first
     the rest     of the evolution, as in the paper
     """
@@ -82,9 +82,7 @@ class SearchConfig:
         space, limits = load_space(self.space), self.limits()
         space = space.narrowed(search_space) if search_space is not None else space
         build_graph(space.spec(space.largest()), limits.yolo)  # taps that are no stages: an ArchError now
-        return Evolution(
-            space, limits.check, self.seed, self.population, self.parents, self.iterations, self.mutation
-        )
+        return Evolution(space, limits.check, self.seed, self.population, self.parents, self.iterations, self.mutation)
 
     @property
     def trials(self) -> int:

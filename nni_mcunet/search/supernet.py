@@ -16,7 +16,11 @@ from .space import Space
 
 
 def build_supernet(space: Space) -> Net:
-    return Net(build_graph(space.spec(space.largest())))
+    """The largest network, untrained."""
+    net = Net(build_graph(space.spec(space.largest())))
+    for layer in net.layers.values():  # by what a channel reads: by what reads it, depth-wise weights start near zero
+        nn.init.kaiming_normal_(layer.conv.weight, mode="fan_in")
+    return net
 
 
 def _slice(tensor: Tensor, cout: int, cin: int | None = None, k: tuple[int, int] | None = None) -> Tensor:

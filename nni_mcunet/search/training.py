@@ -25,14 +25,14 @@ from .supernet import accuracy, build_supernet, recalibrate, run_subnet, slice_n
 
 @dataclass(frozen=True)
 class Recipe:
-    """largest, shared: steps of the two phases; subnets: random sub-networks a shared step; lr falls as a cosine in each
-    phase, in the second from half."""
+    """largest, shared: steps of the two phases; subnets: random sub-networks a shared step; lr falls as a cosine in
+    each phase."""
 
-    largest: int = 80
-    shared: int = 60
+    largest: int = 150
+    shared: int = 200
     subnets: int = 4
-    batch: int = 32
-    lr: float = 0.1
+    batch: int = 16
+    lr: float = 0.2
     weight_decay: float = 4e-5
     seed: int = 0
 
@@ -44,20 +44,24 @@ class Recipe:
         """Learning rate of a step, with five steps of warm-up in each phase."""
         second = step >= self.largest
         at, of = (step - self.largest, self.shared) if second else (step, self.largest)
-        return self.lr * (0.5 if second else 1) * min(1, (at + 1) / 5) * (1 + cos(pi * at / of)) / 2
+        return self.lr * min(1, (at + 1) / 5) * (1 + cos(pi * at / of)) / 2
 
 
 def train(
-    space: Space, recipe: Recipe, path: str | Path, save_every: int = 20, progress: Callable[[float], None] | None = None
+    space: Space,
+    recipe: Recipe,
+    path: str | Path,
+    save_every: int = 20,
+    progress: Callable[[int, float], None] | None = None,
 ) -> Net:
-    """Train the super-network of `space`, from the checkpoint at `path` if there is one; progress(loss) is called after
-    each step. Raises UserError when the checkpoint is of another space or recipe."""
+    """Train the super-network of `space`, from the checkpoint at `path` if there is one; progress(steps
+    done, loss) follows each step. Raises UserError when the checkpoint is of another space or recipe."""
     torch.manual_seed(recipe.seed)
     net, path = build_supernet(space), Path(path)
     optimizer = torch.optim.SGD(net.parameters(), recipe.lr, 0.9, weight_decay=recipe.weight_decay, nesterov=True)
-    step = _resume(space, recipe, path, net, optimizer) if path.exists() else 0
+    begin = _resume(space, recipe, path, net, optimizer) if path.exists() else 0
     net.train()
-    for step in range(step, recipe.steps):
+    for step in range(begin, recipe.steps):
         if step == recipe.largest:
             sort_channels(net)
             optimizer.state.clear()  # the momentum is of channels that have moved
@@ -68,7 +72,7 @@ def train(
         torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
         optimizer.step()
         if progress:
-            progress(loss)
+            progress(step + 1, loss)
         if (step + 1) % save_every == 0 or step + 1 == recipe.steps:
             _save(space, recipe, path, step + 1, net, optimizer)
     return net
@@ -122,10 +126,14 @@ def load_supernet(path: str | Path) -> tuple[Space, Net]:
     """A trained super-network and its space. Raises UserError for a missing, broken or unfinished checkpoint."""
     path = Path(path)
     if not path.exists():
-        raise UserError(f"no super-network at {path}: train it first with `python tools/train_supernet.py --out {path}`")
+        raise UserError(
+            f"no super-network at {path}: train it first with `python tools/train_supernet.py --out {path}`"
+        )
     state = _load(path)
     if state["step"] < Recipe(**state["recipe"]).steps:
-        raise UserError(f"{path}: training stopped at step {state['step']}; run tools/train_supernet.py again to finish")
+        raise UserError(
+            f"{path}: training stopped at step {state['step']}; run tools/train_supernet.py again to finish"
+        )
     net = build_supernet(state["space"])
     net.load_state_dict(state["net"])
     return state["space"], net.eval()

@@ -1,6 +1,6 @@
 """A trial: `python -m nni_mcunet.search.trial`, started by NNI. Slices its candidates from the trained super-network,
-re-calibrates their batch normalisation and reports their accuracy on held-out pictures. It reports numbers only: the web
-UI's charts take nothing else.
+re-calibrates their batch normalisation and reports their accuracy on held-out pictures. Numbers only: the web UI's
+charts take nothing else.
 """
 
 import os
@@ -13,7 +13,7 @@ from ..core.errors import exit_on_user_error
 from .data import digit_batch
 from .training import evaluate, load_supernet
 
-HELD_OUT = 512  # pictures of the split "val", the same for every candidate of a resolution
+HELD_OUT = 256  # pictures of the split "val", the same for every candidate of a resolution
 
 
 def main() -> None:

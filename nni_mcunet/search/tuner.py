@@ -4,8 +4,8 @@ One trial evaluates a batch of candidates. Everything is keyed on parameter_id, 
 when trials run concurrently (microsoft/nni#5726); its own table of results is not relied on: `history.jsonl` is ours.
 """
 
+import contextlib
 import json
-import logging
 import sys
 import threading
 from dataclasses import asdict
@@ -13,20 +13,18 @@ from pathlib import Path
 
 from nni.tuner import Tuner
 
-from ..core.arch import ArchSpec, Schedule
+from ..core.arch import Schedule
 from ..core.errors import UserError
-from ..core.files import write_atomic
+from ..core.files import write_atomic, write_json
 from .config import SearchConfig
 from .evolution import Evolution, Proposal
-
-_logger = logging.getLogger(__name__)
 
 
 class EvolutionTuner(Tuner):
     """class_args: see SearchConfig. NNI calls from two threads, hence the lock."""
 
     def __init__(self, **class_args):
-        with _fatal():
+        with _said_aloud():
             self.config = SearchConfig.from_dict(class_args)
             self.config.limits()
             if not Path(self.config.supernet).exists():
@@ -41,7 +39,7 @@ class EvolutionTuner(Tuner):
         self._failed = 0  # trials that ended without success and are still in _running
 
     def update_search_space(self, search_space: dict) -> None:
-        with _fatal(), self._lock:
+        with _said_aloud(), self._lock:
             if self.evolution is not None:
                 raise UserError("the search space cannot change during a search: start another experiment")
             self.evolution = self.config.evolution(search_space)
@@ -49,7 +47,7 @@ class EvolutionTuner(Tuner):
     def generate_multiple_parameters(self, parameter_id_list, st_callback=None, **kwargs) -> list[dict]:
         """Parameters for as many ids as the generation still has; the others get theirs through the callback when the
         next generation is bred (a barrier: NNI has no other word for "later" than "no more trials")."""
-        with _fatal(), self._lock:
+        with _said_aloud(), self._lock:
             found = []
             for parameter_id in parameter_id_list:
                 parameters = self._next(parameter_id)
@@ -57,11 +55,12 @@ class EvolutionTuner(Tuner):
                     self._waiting.append((parameter_id, st_callback))
                 else:
                     found.append(parameters)
+            self._close()
             return found
 
     def receive_trial_result(self, parameter_id, parameters, value, **kwargs) -> None:
         """value: {"c0": score of the batch's first candidate, "c1": ...} beside what is for show."""
-        with _fatal(), self._lock:
+        with _said_aloud(), self._lock:
             for at, proposal in enumerate(self._running.pop(parameter_id)):
                 self.evolution.tell(proposal.index, value[f"c{at}"])
             self._proceed()
@@ -69,7 +68,7 @@ class EvolutionTuner(Tuner):
     def trial_end(self, parameter_id, success, **kwargs) -> None:
         """Which trial failed is not to be believed, that one failed is: once as many have failed as are running, it was
         these."""
-        with _fatal(), self._lock:
+        with _said_aloud(), self._lock:
             if not success:
                 self._failed += 1
                 self._proceed()
@@ -77,8 +76,9 @@ class EvolutionTuner(Tuner):
     def _proceed(self) -> None:
         """After news: settle failures, write the results down, hand out what has become possible."""
         if self._failed and self._failed >= len(self._running):
-            for proposal in sum(self._running.values(), []):
-                self.evolution.tell(proposal.index, None)
+            for batch in self._running.values():
+                for proposal in batch:
+                    self.evolution.tell(proposal.index, None)
             self._running, self._failed = {}, 0
             if not self.evolution.ranked():
                 raise UserError("every trial has failed so far: see stderr in the experiment's trials/ folder")
@@ -90,6 +90,13 @@ class EvolutionTuner(Tuner):
                 break
             self._waiting.pop(0)
             callback(parameter_id, parameters)
+        self._close()
+
+    def _close(self) -> None:
+        """Say that the search is over: NNI itself only counts trials, and a small space can run out before."""
+        if self.evolution.done:
+            best = [asdict(p) for p in self.evolution.ranked()[:1]]
+            write_json(Path(self.config.out) / "done.json", {"candidates": len(self.evolution.proposals), "best": best})
 
     def _next(self, parameter_id: int) -> dict | None:
         """The next batch as a trial's parameters."""
@@ -106,26 +113,21 @@ class EvolutionTuner(Tuner):
         }
 
 
-def best_spec(evolution: Evolution, proposal: Proposal) -> ArchSpec:
-    return evolution.space.spec(proposal.candidate, Schedule(proposal.p, proposal.n))
-
-
 def write_results(evolution: Evolution, out: Path) -> None:
     """history.jsonl, a line a proposal, which is also the evolution's whole state; best.json, an ArchSpec."""
     lines = [json.dumps(asdict(p)) for p in evolution.proposals]
     write_atomic(out / "history.jsonl", "\n".join(lines) + "\n")
-    best = evolution.ranked()[:1]
+    best = evolution.ranked()
     if best:
-        best_spec(evolution, best[0]).save(out / "best.json")
+        schedule = Schedule(best[0].p, best[0].n)
+        evolution.space.spec(best[0].candidate, schedule).save(out / "best.json")
 
 
-class _fatal:
-    """A UserError ends the tuner's process with one line on stderr and code 2; NNI then marks the experiment ERROR."""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, trace):
-        if isinstance(error, UserError):
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            _logger.error("%s", error)
+@contextlib.contextmanager
+def _said_aloud():
+    """A UserError goes to stderr in one line before it takes NNI's long way, and the experiment's state to ERROR."""
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        raise
