@@ -38,8 +38,8 @@ def detector_weights(model: MCUNetYOLO) -> dict[str, tuple[np.ndarray, np.ndarra
 
 
 def detector_meta(model: MCUNetYOLO) -> dict:
-    """The numbers with which decoding and NMS reproduce mmdet's boxes, of a model from load_detector; scales run fine to
-    coarse, as the graph's outputs.
+    """The numbers with which decoding and NMS reproduce mmdet's boxes, of a model from load_detector; the scales run
+    fine to coarse, as the graph's outputs do.
 
     classes    names in the order of the channels
     strides    pixels per cell

@@ -56,6 +56,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type="VOCMetric", metric="mAP", iou_thrs=0.5, eval_mode="area")
 test_evaluator = val_evaluator
 
+randomness = dict(seed=0)
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=12, val_interval=4)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
