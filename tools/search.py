@@ -51,7 +51,7 @@ def main() -> None:
     plot_curve(history, out / "search.png")
     print(
         f"best of {len(history)}: accuracy {best['score']:.3f}, r {spec.resolution[0]}, {best['macs'] / 1e6:.1f} "
-        f"million MACs, {best['sram'] / 1024:.1f} kB SRAM, patches {best['p'][0]}x{best['p'][1]} over {best['n']} blocks\n"
+        f"million MACs, {best['sram'] / 1024:.1f} kB SRAM, {best['p'][0]}x{best['p'][1]} patches\n"
         f"wrote {out}/best.json, best.pth, history.jsonl, search.png"
     )
 

@@ -14,19 +14,20 @@ from pathlib import Path
 from nni.tuner import Tuner
 
 from ..core.arch import Schedule
-from ..core.errors import UserError
+from ..core.errors import UserError, exit_on_user_error
 from ..core.files import write_atomic, write_json
 from .config import SearchConfig
 from .evolution import Evolution, Proposal
 
 
 class EvolutionTuner(Tuner):
-    """class_args: see SearchConfig. NNI calls from two threads, hence the lock."""
+    """class_args: see SearchConfig; a wrong one ends the process with code 2, and NNI's experiment as ERROR.
+    NNI calls from two threads, hence the lock."""
 
     def __init__(self, **class_args):
-        with _said_aloud():
+        with exit_on_user_error():
             self.config = SearchConfig.from_dict(class_args)
-            self.config.limits()
+            self.config.evolution()  # wrong values are said now
             if not Path(self.config.supernet).exists():
                 raise UserError(
                     f"no super-network at {self.config.supernet}: train it first with "

@@ -1,0 +1,275 @@
+"""The search: a space that is data, an evolution that is pure, a super-network whose slices are networks."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from nni_mcunet.core.boards import get_board
+from nni_mcunet.core.build import YoloHead, build_graph
+from nni_mcunet.core.errors import Infeasible, UserError
+from nni_mcunet.core.plan import plan
+from nni_mcunet.search.config import SearchConfig
+from nni_mcunet.search.constraint import Limits, Violation
+from nni_mcunet.search.evolution import Evolution
+from nni_mcunet.search.space import Space, SpaceError, load_space
+from nni_mcunet.search.supernet import build_supernet, run_subnet, slice_net, sort_channels
+from nni_mcunet.search.training import Recipe, load_supernet, train
+
+DEMO = load_space("demo")
+YOLO = YoloHead(classes=10, taps=(4, 5), width=48)
+
+
+def limits(kb=96, mmacs=12):
+    board = get_board("h743")
+    return Limits(replace(board, reserved_sram=board.sram - kb * 1024), int(mmacs * 1e6), YOLO)
+
+
+def run(evolution, order=1):
+    """The search to its end with MACs as the score, told in the order asked or (-1) backwards."""
+    while not evolution.done:
+        asked = []
+        while (proposal := evolution.ask()) is not None:
+            asked.append(proposal)
+        for proposal in asked[::order]:
+            evolution.tell(proposal.index, proposal.macs / 1e6)
+    return evolution
+
+
+def small_evolution(seed=0):
+    return Evolution(DEMO, limits().check, seed, population=8, parents=4, iterations=3)
+
+
+# --- the space
+
+
+def test_the_papers_space_has_its_size():
+    assert f"{load_space('mcunet384').size:.1e}" == "8.6e+23"
+
+
+@pytest.mark.parametrize("name", ["demo", "mcunet384"])
+def test_a_space_survives_json_and_nni(name):
+    space = load_space(name)
+    assert Space.from_dict(json.loads(json.dumps(space.to_dict()))) == space
+    assert space.narrowed(json.loads(json.dumps(space.to_nni()))) == space
+
+
+@pytest.mark.parametrize("name", ["demo", "mcunet384"])
+def test_every_network_is_a_part_of_the_largest(name):
+    space, rng = load_space(name), np.random.default_rng(0)
+    largest = build_graph(space.spec(space.largest()))
+    for _ in range(50):
+        graph = build_graph(space.spec(space.random(rng)))
+        for op in graph.ops:
+            whole = largest.op(op.name)
+            assert op.cout <= whole.cout and op.k[0] <= whole.k[0] and op.s == whole.s
+
+
+def test_genes_without_effect_do_not_count():
+    a = DEMO.smallest()
+    assert DEMO.spec(a | {"s1_b1_k": 7}) == DEMO.spec(a)  # block 1 is skipped
+    assert DEMO.spec(a | {"s1_b0_k": 7}) != DEMO.spec(a)
+
+
+def test_a_narrowed_space_stays_within():
+    space = DEMO.narrowed(DEMO.to_nni() | {"r": {"_type": "choice", "_value": [96]}})
+    rng = np.random.default_rng(0)
+    assert {space.random(rng)["r"] for _ in range(20)} == {96}
+    assert Space.from_dict(space.to_dict()) == space
+    assert space.size * 2 == DEMO.size
+
+
+def test_the_configs_search_space_is_the_demos(repo="configs/nni/demo_space.json"):
+    from conftest import ROOT
+
+    assert json.loads((ROOT / repo).read_text()) == json.loads(json.dumps(DEMO.to_nni()))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"stems": 3}, "unknown key 'stems'"),
+        ({"r": []}, "r is"),
+        ({"k": [4]}, "block.k is 4"),
+        ({"d": [1.5]}, "integers"),
+        ({"stages": [{"c": 8}]}, "stage 1 lacks the key 's'"),
+        ({"stages": [{"c": 8, "s": 1, "t": 2}]}, "unknown key 't'"),
+    ],
+)
+def test_a_malformed_space_is_refused(tmp_path, change, message):
+    good = dict(name="x", r=[32], stem=8, first=8, k=[3], e=[3], d=[1], w=[1.0], stages=[{"c": 8, "s": 2}])
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(good | change))
+    with pytest.raises(SpaceError, match=message) as error:
+        load_space(str(path))
+    assert str(path) in str(error.value)
+
+
+def test_an_unknown_space_names_the_known():
+    with pytest.raises(SpaceError, match="demo, mcunet384"):
+        load_space("demoo")
+
+
+# --- the constraint and the evolution
+
+
+def test_a_violation_says_what_and_by_how_much():
+    verdict = limits(kb=96, mmacs=1).check(DEMO.spec(DEMO.largest()))
+    assert isinstance(verdict, Violation) and verdict.what == "macs" and verdict.needed > verdict.limit == 1_000_000
+    verdict = limits(kb=8, mmacs=100).check(DEMO.spec(DEMO.largest()))
+    assert isinstance(verdict, Violation) and verdict.what == "sram" and verdict.limit == 8 * 1024
+
+
+def test_every_proposal_fits_by_plan_and_is_new():
+    evolution = run(small_evolution())
+    assert len(evolution.proposals) == 32
+    specs = set()
+    for p in evolution.proposals:
+        spec = DEMO.spec(p.candidate)
+        planned = plan(build_graph(spec, YOLO), type(spec.schedule)(p.p, p.n))
+        assert planned.arena == p.sram <= 96 * 1024 and planned.macs == p.macs <= 12_000_000
+        specs.add(spec)
+    assert len(specs) == 32
+
+
+def test_it_finds_better_networks():
+    generations = [[], [], [], []]
+    for p in run(small_evolution()).proposals:
+        generations[p.generation].append(p.score)
+    assert np.mean(generations[-1]) > np.mean(generations[0])
+
+
+def test_seeded_and_indifferent_to_the_order_of_scores():
+    a, b, c = run(small_evolution()), run(small_evolution(), order=-1), run(small_evolution(seed=1))
+    assert a.state_dict() == b.state_dict() != c.state_dict()
+
+
+def test_restored_anywhere_it_ends_the_same():
+    whole = run(small_evolution()).state_dict()
+    first = small_evolution()
+    for _ in range(12):
+        if (proposal := first.ask()) is not None and proposal.index != 5:
+            first.tell(proposal.index, proposal.macs / 1e6)
+    second = small_evolution()
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert run(second).state_dict() == whole
+
+
+def test_a_barrier_and_failed_evaluations():
+    evolution = small_evolution()
+    asked = [evolution.ask() for _ in range(8)]
+    assert evolution.ask() is None and not evolution.done
+    for proposal in asked:
+        evolution.tell(proposal.index, None if proposal.index else 1.0)
+    assert evolution.ask().generation == 1
+    assert [p.index for p in evolution.ranked()] == [0]
+
+
+def test_an_exhausted_space_ends():
+    tiny = Space.from_dict(
+        dict(name="tiny", r=[32], stem=8, first=8, k=[3, 5], e=[3], d=[1], w=[1.0], stages=[{"c": 8, "s": 2}])
+    )
+    evolution = run(Evolution(tiny, Limits(get_board("h743")).check, population=10, parents=2, iterations=5))
+    assert len(evolution.proposals) == 2
+
+
+def test_an_impossible_limit_is_named():
+    with pytest.raises(Infeasible, match=r"limit of macs.*needed, 100,000 allowed") as error:
+        Evolution(DEMO, limits(mmacs=0.1).check, population=8).ask()
+    assert error.value.what == "macs" and error.value.limit == 100_000
+    assert error.value.needed == build_graph(DEMO.spec(DEMO.smallest()), YOLO).macs
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"boards": 1}, "unknown key 'boards'"),
+        ({"board": "stm32x"}, "unknown board 'stm32x'"),
+        ({"population": 0}, "population is 0"),
+        ({"max_sram_kb": 9999}, "504 kB"),
+        ({"detector": {"classes": 10, "taps": [9]}}, "taps"),
+        ({"detector": {"class": 10}}, "unknown key 'class'"),
+    ],
+)
+def test_wrong_settings_are_refused(change, message):
+    args = dict(space="demo", board="h743", supernet="x.pth", out="out")
+    with pytest.raises(UserError, match=message):
+        SearchConfig.from_dict(args | change).evolution()
+
+
+# --- the super-network
+
+
+@pytest.fixture(scope="module")
+def supernet():
+    torch.manual_seed(0)
+    net = build_supernet(DEMO)
+    for layer in net.layers.values():
+        for tensor in [] if not hasattr(layer, "bn") else (layer.bn.weight, layer.bn.bias, layer.bn.running_mean):
+            torch.nn.init.normal_(tensor)
+    return net
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("training", [False, True])
+def test_a_slice_is_the_stand_alone_network(supernet, seed, training):
+    graph = build_graph(DEMO.spec(DEMO.random(np.random.default_rng(seed))))
+    x = torch.rand(2, 3, 64, 64)
+    alone = slice_net(supernet, graph).train(training)
+    assert torch.equal(run_subnet(supernet.train(training), graph, x), alone(x)[0])
+
+
+def test_a_slice_trains_the_super_network(supernet):
+    supernet.zero_grad()
+    graph = build_graph(DEMO.spec(DEMO.smallest()))
+    run_subnet(supernet.train(), graph, torch.rand(2, 3, 64, 64)).sum().backward()
+    grad = supernet.layers["s1_b0_dw"].conv.weight.grad
+    cout = graph.op("s1_b0_dw").cout
+    assert grad[:cout, :, 2:5, 2:5].abs().sum() > 0
+    assert grad[cout:].abs().sum() == 0 and grad[..., 0, :].abs().sum() == 0
+
+
+def test_sorting_channels_keeps_the_function(supernet):
+    supernet.eval()
+    x = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        before = supernet(x)[0]
+        sort_channels(supernet)
+        assert torch.allclose(supernet(x)[0], before, atol=1e-4)
+    norms = supernet.layers["s1_b0_proj"].conv.weight.abs().sum((0, 2, 3))
+    assert bool((norms[:-1] >= norms[1:]).all())
+
+
+def test_a_foreign_network_is_refused(supernet):
+    foreign = load_space("mcunet384")
+    with pytest.raises(UserError, match="not of th"):
+        slice_net(supernet, build_graph(foreign.spec(foreign.largest())))
+
+
+def test_training_resumes_exactly(tmp_path):
+    space = Space.from_dict(DEMO.to_dict() | {"r": [32]})
+    recipe = Recipe(largest=3, shared=2, subnets=2, batch=4)
+    whole = train(space, recipe, tmp_path / "whole.pth")
+
+    def killed_after_three(step, loss):
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(space, recipe, tmp_path / "part.pth", save_every=1, progress=killed_after_three)
+    with pytest.raises(UserError, match="stopped at step 2"):
+        load_supernet(tmp_path / "part.pth")
+    resumed = train(space, recipe, tmp_path / "part.pth")
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)
+    )
+    assert load_supernet(tmp_path / "part.pth")[0] == space
+    with pytest.raises(UserError, match="other settings"):
+        train(space, Recipe(seed=1), tmp_path / "part.pth")
+
+
+def test_a_missing_super_network_says_how_to_train_it(tmp_path):
+    with pytest.raises(UserError, match=r"python tools/train_supernet.py --out .*x\.pth"):
+        load_supernet(tmp_path / "x.pth")
