@@ -72,17 +72,19 @@ def build_graph(spec: ArchSpec, yolo: YoloHead | None = None, taps: tuple[int, .
 
     Raises ArchError for a tap that is no stage, GraphError for a resolution too small.
     """
+    wanted = yolo.taps if yolo else taps
+    if wanted is not None and (
+        not wanted or list(wanted) != sorted(set(wanted)) or not 0 <= wanted[0] <= wanted[-1] < len(spec.stages)
+    ):
+        raise ArchError(f"taps {wanted}: rising stage numbers from 0 to {len(spec.stages) - 1} are wanted")
     b = _Builder(spec)
     b.conv("stem", spec.stem, 3, 2, spec.act)
     ends: list[tuple[str, int]] = []
-    for i, stage in enumerate(spec.stages):
+    for i, stage in enumerate(spec.stages[: None if wanted is None else wanted[-1] + 1]):  # no stage that nobody reads
         for j, block in enumerate(stage):
             b.mb_block(f"s{i}_b{j}", block)
         ends.append((b.last, b.channels))
-    wanted = yolo.taps if yolo else taps
     if wanted is not None:
-        if not wanted or list(wanted) != sorted(set(wanted)) or not 0 <= wanted[0] <= wanted[-1] < len(ends):
-            raise ArchError(f"taps {wanted}: rising stage numbers from 0 to {len(ends) - 1} are wanted")
         features = [ends[i] for i in wanted]
         return b.graph(_yolo(b, yolo, features) if yolo else [name for name, _ in features])
     b.block += 1
