@@ -69,7 +69,7 @@ def plot_curve(history: list[dict], path: Path) -> None:
             axes.axvline(q["index"] - 0.5, color="0.85", linewidth=0.8, zorder=0)
     figure.colorbar(dots, label="million MACs")
     axes.set(xlabel="candidate", ylabel="accuracy of the super-network's slice")
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper left")
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=150)
     plt.close(figure)

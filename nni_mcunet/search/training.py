@@ -28,8 +28,8 @@ class Recipe:
     """largest, shared: steps of the two phases; subnets: random sub-networks a shared step; lr falls as a cosine in
     each phase."""
 
-    largest: int = 150
-    shared: int = 200
+    largest: int = 120
+    shared: int = 160
     subnets: int = 4
     batch: int = 16
     lr: float = 0.2
