@@ -55,8 +55,10 @@ def boxes_figure(picture: np.ndarray, boxes, path, title: str) -> Path:
     colours = dict(zip(names, plt.get_cmap("tab10")(np.arange(len(names)) % 10), strict=True))
     for x1, y1, x2, y2, score, name in boxes:
         axes.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, lw=1.6, ec=colours[name]))
-        axes.text(x1, y1 - 2, f"{name} {score:.2f}", fontsize=8, color="white",
-                  bbox=dict(fc=colours[name], ec="none", pad=1))  # fmt: skip
+        corner = max(x1, 0), max(y1, 0)  # a label stays on the picture
+        style = dict(fontsize=8, color="white", va="top", bbox=dict(fc=colours[name], ec="none", pad=1))
+        axes.text(*corner, f"{name} {score:.2f}", **style)
+    axes.set(xlim=(-0.5, picture.shape[1] - 0.5), ylim=(picture.shape[0] - 0.5, -0.5))
     axes.set_axis_off()
     axes.set_title(title, loc="left", fontsize=9)
     return save_figure(figure, path)
