@@ -1,5 +1,6 @@
 """The search through NNI itself: a tuner's protocol, and a tiny experiment from `nnictl create` to its end."""
 
+import base64
 import json
 import os
 import subprocess
@@ -68,6 +69,15 @@ def test_a_tuner_with_wrong_settings_exits_with_two(tmp_path, capsys):
         EvolutionTuner(**settings(tmp_path, supernet="nowhere.pth"))
     assert error.value.code == 2
     assert "train_supernet.py --out nowhere.pth" in capsys.readouterr().err
+
+
+def test_the_tuner_takes_relative_paths_from_the_trials_folder(tmp_path, monkeypatch):
+    from nni_mcunet.search.tuner import EvolutionTuner
+
+    told = base64.b64encode(json.dumps({"trialCodeDirectory": str(tmp_path)}).encode()).decode()
+    monkeypatch.setattr(sys, "argv", ["nni", "--exp_params", told])
+    tuner = EvolutionTuner(**settings(tmp_path, supernet="x.pth", out="results"))
+    assert tuner.config.supernet == str(tmp_path / "x.pth") and tuner.config.out == str(tmp_path / "results")
 
 
 # --- the whole of it
@@ -145,13 +155,14 @@ def test_an_experiment_from_nnictl_create_to_its_end(experiment):
     "change, message",
     [
         (lambda c: c.update(trialComand="x"), "unknown key 'trialComand'"),
+        (lambda c: c.update(tuner=3), "tuner is 3"),
         (lambda c: c.update(maxTrialNumber=9), "maxTrialNumber is 9: this search has 2 trials"),
         (lambda c: c["tuner"]["classArgs"].update(board="stm32x"), "unknown board 'stm32x'"),
         (lambda c: c["tuner"]["classArgs"].update(populatoin=3), "unknown key 'populatoin'"),
         (lambda c: c["tuner"]["classArgs"].update(max_mmacs=0.01), "limit of macs"),
         (lambda c: c["tuner"]["classArgs"].update(supernet="none.pth"), "train it first"),
     ],
-    ids=["key", "trials", "board", "argument", "infeasible", "supernet"],
+    ids=["key", "tuner", "trials", "board", "argument", "infeasible", "supernet"],
 )
 def test_a_wrong_config_exits_with_two_and_leaves_nothing(experiment, tmp_path, change, message):
     config = yaml.safe_load((experiment / "tiny.yml").read_text())

@@ -43,13 +43,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=default.seed)
     args = parser.parse_args()
     recipe = Recipe(args.largest, args.shared, batch=args.batch, lr=args.lr, seed=args.seed)
+    space = load_space(args.space)
     with tqdm(total=recipe.steps, unit="step", desc=f"super-network of {args.space}") as bar:
 
         def progress(step: int, loss: float) -> None:
             bar.set_postfix(loss=f"{loss:.2f}", refresh=False)
             bar.update(step - bar.n)
 
-        train(load_space(args.space), recipe, args.out, progress=progress)
+        train(space, recipe, args.out, progress=progress)
     report(args.out)
     print(f"wrote {args.out}")
 

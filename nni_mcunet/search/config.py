@@ -1,6 +1,7 @@
 """Settings of a search: the tuner's classArgs in an NNI experiment's YAML. Unknown keys are errors."""
 
 from dataclasses import MISSING, dataclass, fields, replace
+from pathlib import Path
 
 from ..core.boards import get_board
 from ..core.build import YoloHead, build_graph
@@ -22,8 +23,8 @@ class SearchConfig:
     board        name or .json file, see core/boards.py; max_sram_kb: what of its SRAM the network may take, when the
                  application wants the rest; max_mmacs: million multiply-accumulates an inference may take
     detector     classes, taps, width, anchors of the YOLOv3 head the network will carry, counted with it
-    supernet     checkpoint of the trained super-network
-    out          folder of history.jsonl, best.json and, in the end, done.json
+    supernet     checkpoint of the trained super-network; relative to the experiment's trialCodeDirectory, as is
+    out          the folder of history.jsonl, best.json and, in the end, done.json
     batch        candidates a trial evaluates: a trial costs seconds before its first
     the rest     of the evolution, as in the paper
     """
@@ -57,6 +58,10 @@ class SearchConfig:
     def from_dict(cls, data: dict) -> "SearchConfig":
         _known(data, cls, "classArgs")
         return cls(**data)
+
+    def at(self, folder: Path) -> "SearchConfig":
+        """The same with its paths taken from `folder` where they are relative."""
+        return replace(self, supernet=str(Path(folder) / self.supernet), out=str(Path(folder) / self.out))
 
     def limits(self) -> Limits:
         """Raises ConfigError or BoardError."""

@@ -56,9 +56,11 @@ def load_config(path: str | Path) -> dict:
     for key in config:
         if key not in TOP_KEYS:
             raise ExperimentError(f"{path}: unknown key '{key}': known are {', '.join(sorted(TOP_KEYS))}")
-    for key in ("tuner", "trialCommand", "maxTrialNumber"):
+    for key in ("tuner", "trialCommand", "trialCodeDirectory", "experimentWorkingDirectory", "maxTrialNumber"):
         if key not in config:
             raise ExperimentError(f"{path}: lacks the key '{key}'")
+    if not isinstance(config["tuner"], dict):
+        raise ExperimentError(f"{path}: tuner is {config['tuner']!r}: className, codeDirectory, classArgs are wanted")
     base = path.resolve().parent
     for key in PATHS:
         if key in config:
@@ -68,10 +70,8 @@ def load_config(path: str | Path) -> dict:
 
 
 def search_config(config: dict) -> SearchConfig:
-    """The tuner's settings, its relative paths taken from its codeDirectory as the tuner does. Raises UserError."""
-    args, base = dict(config["tuner"].get("classArgs") or {}), Path(config["tuner"]["codeDirectory"])
-    args |= {key: str(base / args[key]) for key in ("supernet", "out") if key in args}
-    search = SearchConfig.from_dict(args)
+    """The tuner's settings as the tuner will read them. Raises UserError."""
+    search = SearchConfig.from_dict(config["tuner"].get("classArgs") or {}).at(config["trialCodeDirectory"])
     if config["maxTrialNumber"] != search.trials:
         raise ExperimentError(
             f"maxTrialNumber is {config['maxTrialNumber']}: this search has {search.trials} trials, "

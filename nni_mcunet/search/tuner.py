@@ -4,6 +4,7 @@ One trial evaluates a batch of candidates. Everything is keyed on parameter_id, 
 when trials run concurrently (microsoft/nni#5726); its own table of results is not relied on: `history.jsonl` is ours.
 """
 
+import base64
 import contextlib
 import json
 import sys
@@ -26,7 +27,7 @@ class EvolutionTuner(Tuner):
 
     def __init__(self, **class_args):
         with exit_on_user_error():
-            self.config = SearchConfig.from_dict(class_args)
+            self.config = SearchConfig.from_dict(class_args).at(_code_directory())
             self.config.evolution()  # wrong values are said now
             if not Path(self.config.supernet).exists():
                 raise UserError(
@@ -112,6 +113,15 @@ class EvolutionTuner(Tuner):
             "supernet": self.config.supernet,
             "candidates": [{key: getattr(proposal, key) for key in shown} for proposal in batch],
         }
+
+
+def _code_directory() -> Path:
+    """Where relative paths begin, as for the trials. NNI runs a tuner in its log folder and names another on its
+    command line only; outside NNI it is the current folder."""
+    if "--exp_params" not in sys.argv:
+        return Path()
+    encoded = sys.argv[sys.argv.index("--exp_params") + 1]
+    return Path(json.loads(base64.b64decode(encoded))["trialCodeDirectory"])
 
 
 def write_results(evolution: Evolution, out: Path) -> None:
