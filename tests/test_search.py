@@ -20,7 +20,7 @@ from nni_mcunet.search.supernet import build_supernet, run_subnet, slice_net, so
 from nni_mcunet.search.training import Recipe, load_supernet, train
 
 DEMO = load_space("demo")
-YOLO = YoloHead(classes=10, taps=(4, 5), width=48)
+YOLO = YoloHead(classes=10, taps=(2, 4), width=48)
 
 
 def limits(kb=96, mmacs=12):
