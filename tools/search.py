@@ -6,12 +6,10 @@ done, 1 the experiment broke down, 2 something in the config is wrong.
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads stall when the cores are shared
-
+import torch
 from tqdm import tqdm
 
 from nni_mcunet.core.errors import exit_on_user_error
@@ -29,6 +27,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, help="of NNI's web server on 127.0.0.1 (default: any free one)")
     parser.add_argument("--timeout", type=float, default=3600, help="seconds before the search is given up")
     args = parser.parse_args()
+    torch.set_num_threads(1)  # the winner's slice alone is computed here
 
     config = load_config(args.config)
     given = {"supernet": args.supernet, "out": args.out}

@@ -4,11 +4,9 @@ Goes on where an earlier run with the same settings stopped; does nothing when t
 """
 
 import argparse
-import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads stall when the cores are shared
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from nni_mcunet.core.build import build_graph
@@ -41,7 +39,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=default.batch, help="pictures a network and step")
     parser.add_argument("--lr", type=float, default=default.lr, help="highest learning rate")
     parser.add_argument("--seed", type=int, default=default.seed)
+    parser.add_argument("--threads", type=int, default=1, help="more help only on cores that nothing else uses")
     args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     recipe = Recipe(args.largest, args.shared, batch=args.batch, lr=args.lr, seed=args.seed)
     space = load_space(args.space)
     with tqdm(total=recipe.steps, unit="step", desc=f"super-network of {args.space}") as bar:

@@ -28,7 +28,7 @@ class Recipe:
     """largest, shared: steps of the two phases; subnets: random sub-networks a shared step; lr falls as a cosine in
     each phase."""
 
-    largest: int = 120
+    largest: int = 160
     shared: int = 160
     subnets: int = 4
     batch: int = 16
@@ -79,7 +79,7 @@ def train(
 
 
 def _backward(space: Space, recipe: Recipe, net: Net, step: int) -> float:
-    """Gradients of one step, averaged over its networks; each at its own resolution. Returns the mean loss."""
+    """Gradients of one step, averaged over its networks, each with its own pictures. Returns the mean loss."""
     rng = np.random.default_rng([recipe.seed, step])
     if step < recipe.largest:
         r = space.r[int(rng.integers(len(space.r)))]
