@@ -79,12 +79,6 @@ def scene(rng: np.random.Generator, size: tuple[int, int], split: str, most: int
     return np.clip(image, 0, 255).astype(np.uint8), np.reshape(boxes, (-1, 4)), np.array(labels, np.int64)
 
 
-def crop(rng: np.random.Generator, size: tuple[int, int], split: str) -> tuple[np.ndarray, int]:
-    """One digit filling most of a picture, for classification: image uint8 RGB (h, w, 3) and its class."""
-    image, _, labels = scene(rng, size, split, most=1, scale=(0.5, 0.9))
-    return image, int(labels[0])
-
-
 def _overlap(a, b) -> float:
     """Intersection over the smaller area."""
     w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])

@@ -43,7 +43,7 @@ def classifier(tmp_path_factory):
     torch.save(Net(build_graph(spec)).state_dict(), folder / "weights.pth")
     (folder / "pictures").mkdir()
     for i in range(8):
-        cv2.imwrite(str(folder / f"pictures/{i}.png"), digits.crop(rng, (96, 96), "train")[0])
+        cv2.imwrite(str(folder / f"pictures/{i}.png"), digits.scene(rng, (96, 96), "train")[0])
     done = tool("export", folder / "arch.json", folder / "weights.pth", "-o", folder / "m.onnx")
     assert done.returncode == 0, done.stderr
     done = tool("quantize", folder / "m.onnx", "--calib", folder / "pictures", "-o", folder / "m.int8.onnx")
