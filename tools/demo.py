@@ -17,7 +17,7 @@ BOARDS = ("stm32h743", "stm32f412")
 
 
 def data_paths(name: str) -> dict:
-    """config, folder of pictures, training list, a picture from the validation set and the command that makes them."""
+    """config, VOC folder, lists of training and validation pictures, and the command that makes them."""
     if name == "digits":
         root = Path("out/digits/VOC2007")
         lists, make = root / "ImageSets/Main", ["tools/make_digits.py", "--out", "out/digits"]
@@ -30,6 +30,14 @@ def data_paths(name: str) -> dict:
         sys.exit(f"error: {lists} is missing: set MCUNET_SHARED to the folder that holds data/bccd")
     return dict(config="configs/det/yolov3_bccd.py", root=root, train=lists / "trainval.txt", val=lists / "test.txt",
                 make=None)  # fmt: skip
+
+
+def busy_picture(root: Path, names: Path, objects: int = 3) -> Path:
+    """The first validation picture with at least so many objects."""
+    for name in names.read_text().split():
+        if (root / f"Annotations/{name}.xml").read_text().count("<object>") >= objects:
+            return root / f"JPEGImages/{name}.jpg"
+    sys.exit(f"error: no picture of {names} has {objects} objects")
 
 
 class Demo:
@@ -73,7 +81,7 @@ def main() -> None:
               "--list", data["train"], "-o", int8)  # fmt: skip
     demo.step("int8 mAP50, on the compiled C", out / "map_int8.json", "tools/test.py", data["config"], int8,
               "--work-dir", out / "det", "--out-json", out / "map_int8.json", *options)  # fmt: skip
-    picture = data["root"] / "JPEGImages" / f"{data['val'].read_text().split()[0]}.jpg"
+    picture = busy_picture(data["root"], data["val"])
     for board in BOARDS:
         folder = out / board
         demo.step(f"C for the {board}", folder / "plan.json", "tools/generate.py", int8, "--board", board,
