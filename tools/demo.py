@@ -65,15 +65,14 @@ def main() -> None:
     out = args.out or Path("out/demo" if args.data == "digits" else "out/demo_bccd")
     data, demo, search = data_paths(args.data), Demo(out), Path("out/search/demo_h743")
     options = ["--cfg-options", f"model.backbone.arch={search / 'best.json'}"]
-    checkpoint, weights = out / "det/last.pth", search / "best.pth"
+    checkpoint = out / "det/last.pth"
     floats, int8 = out / "model.onnx", out / "model.int8.onnx"
     if data["make"]:
         demo.step("scenes of handwritten digits", data["val"], *data["make"])
     demo.step("super-network", Path("out/supernet/demo.pth"), "tools/train_supernet.py")
     demo.step("NNI searches a detector for the STM32H743", search / "best.json", "tools/search.py",
               "--config", "configs/nni/demo_h743.yml")  # fmt: skip
-    demo.step("mmdet trains it", checkpoint, "tools/train.py", data["config"], "--work-dir", out / "det", *options,
-              f"model.backbone.init_cfg.checkpoint={weights}")  # fmt: skip
+    demo.step("mmdet trains it", checkpoint, "tools/train.py", data["config"], "--work-dir", out / "det", *options)
     demo.step("float mAP50", out / "map_float.json", "tools/test.py", data["config"], checkpoint,
               "--work-dir", out / "det", "--out-json", out / "map_float.json", *options)  # fmt: skip
     demo.step("ONNX", floats, "tools/export.py", data["config"], checkpoint, "-o", floats, *options)
