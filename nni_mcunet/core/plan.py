@@ -7,16 +7,17 @@ of that stage is as large as its largest patch needs, and the stage's output liv
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 
 from .arch import Schedule
 from .boards import Board
+from .costs import Costs, costs
+from .cuts import schedules, split
 from .errors import Infeasible, ScheduleError
 from .graph import Graph, Op
-from .kernels import CORTEX_M, Kernels, constant_bytes, kernel_of, overwrites
+from .kernels import CORTEX_M, Kernels, constant_bytes, in_place, kernel_of
 from .place import Buffer, Life, lower_bound, place
-from .tiles import Span, patch_bounds, patch_spans, window
-
-GLOBAL = ("gap",)  # ops that see the whole map end the patch stage
+from .tiles import Span, is_square, patch_bounds, patch_spans, window
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,10 @@ class Stage:
     def patched(self) -> bool:
         return self.grid != (1, 1)
 
-    def extent(self, name: str, axis: int) -> int:
-        """Largest length of a tensor over the patches of one axis: what its buffer must hold."""
-        if self.patched and name == self.out:
-            return self._full(name, axis)
-        return max(spans[name].length for spans in self.spans[axis])
+    @cached_property
+    def longest(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Per axis: tensor -> largest length over the patches, what its buffer must hold."""
+        return tuple({name: max([patch[name].length for patch in spans]) for name in spans[0]} for spans in self.spans)
 
     def _full(self, name: str, axis: int) -> int:
         tensor = self.graph.tensors[name]
@@ -79,7 +79,7 @@ class Stage:
     def macs(self) -> int:
         total = 0
         for op in self.ops:
-            rows, cols = (sum(s[op.name].length for s in spans if op.name in s) for spans in self.spans)
+            rows, cols = (sum([s[op.name].length for s in spans]) for spans in self.spans)
             total += self.graph.op_macs(op, rows * cols)
         return total
 
@@ -140,110 +140,124 @@ def plan(graph: Graph, schedule: Schedule | None = None, kernels: Kernels = CORT
     return Plan(graph, schedule, stages, placed, home, scratch, arena, sum(s.macs() for s in stages))
 
 
-def split(graph: Graph, n: int) -> tuple[tuple[Op, ...], str]:
-    """Ops of the first n blocks and the one tensor they hand on. Raises ScheduleError when n is no possible cut."""
-    ops = tuple(op for op in graph.ops if op.block < n)
-    if not 0 < n <= graph.ops[-1].block + 1:
-        raise ScheduleError(f"n = {n}: {graph.name} has {graph.ops[-1].block + 1} blocks")
-    for op in ops:
-        if op.kind in GLOBAL:
-            raise ScheduleError(f"n = {n}: {op.name} needs the whole map; end the patch stage before block {op.block}")
-    inside = {op.name for op in ops}
-    read_later = {name for op in graph.ops[len(ops) :] for name in op.reads} | set(graph.outputs)
-    escaping = sorted(inside & read_later)
-    if len(escaping) != 1:
-        raise ScheduleError(f"n = {n}: the patch stage must hand on one tensor, not {', '.join(escaping)}")
-    return ops, escaping[0]
-
-
 def _stages(graph: Graph, schedule: Schedule, clip: bool) -> tuple[Stage, ...]:
     stages, rest = [], graph.ops
     if schedule.n:
         ops, out = split(graph, schedule.n)
-        tensor, rest = graph.tensors[out], graph.ops[len(ops) :]
-        spans = tuple(
-            tuple(patch_spans(graph, ops, out, part, axis, clip) for part in patch_bounds(length, p))
-            for axis, (length, p) in enumerate(zip((tensor.h, tensor.w), schedule.p, strict=True))
-        )
-        stages.append(Stage(graph, ops, schedule.p, out, spans))
+        rest = graph.ops[len(ops) :]
+        rows = _patches(graph, ops, out, schedule.p[0], 0, clip)
+        alike = is_square(graph) and schedule.p[0] == schedule.p[1]
+        cols = rows if alike else _patches(graph, ops, out, schedule.p[1], 1, clip)
+        stages.append(Stage(graph, ops, schedule.p, out, (rows, cols)))
     if rest:
         whole = [{name: Span(0, t.w if axis else t.h) for name, t in graph.tensors.items()} for axis in (0, 1)]
         stages.append(Stage(graph, rest, (1, 1), None, ((whole[0],), (whole[1],))))
     return tuple(stages)
 
 
+def _patches(graph: Graph, ops: tuple[Op, ...], out: str, p: int, axis: int, clip: bool) -> tuple[dict[str, Span], ...]:
+    """Spans of each of the p patches of one axis, as integers."""
+    tensor = graph.tensors[out]
+    spans = patch_spans(graph, ops, {out: patch_bounds(tensor.w if axis else tensor.h, p)}, axis, clip)
+    each = {name: list(map(Span, span.lo.tolist(), span.hi.tolist())) for name, span in spans.items()}
+    return tuple({name: spans[i] for name, spans in each.items()} for i in range(p))
+
+
 def _buffers(graph: Graph, stages: tuple[Stage, ...], kernels: Kernels):
     """Unplaced buffers with sizes and live ranges; tensors that share one by aliasing share an entry of `home`."""
-    last, home, scratch, table = graph.last_use(), {}, {}, []
+    last, onto, home, scratch, table = graph.last_use(), in_place(graph), {}, {}, []
 
-    def add(name, size, start, end, onto=None):
-        """A life of a new buffer, or of buffer `onto`; returns the buffer's index."""
-        if onto is None:
+    def add(name, size, start, end, at=None):
+        """A life of a new buffer, or of buffer `at`; returns the buffer's index."""
+        if at is None:
             table.append((name, []))
-            onto = len(table) - 1
-        table[onto][1].append(Life(start, end, -(-size // kernels.align) * kernels.align))
-        return onto
+            at = len(table) - 1
+        table[at][1].append(Life(start, end, kernels.aligned(size)))
+        return at
 
     index = 0
     for stage in stages:
-        begin, written = index, {op.name for op in stage.ops}
+        begin, written, (heights, widths) = index, {op.name for op in stage.ops}, stage.longest
         for name in dict.fromkeys(n for op in stage.ops for n in op.reads if n not in written):
             if name not in home:  # the image: each patch reads its tile anew, so it dies with its last reader
-                size = stage.extent(name, 0) * stage.extent(name, 1) * graph.tensors[name].c
-                home[name] = add(name, size, begin, last[name])
+                home[name] = add(name, heights[name] * widths[name] * graph.tensors[name].c, begin, last[name])
         for op in stage.ops:
-            whole = stage.patched and op.name == stage.out
-            out_h, out_w = stage.extent(op.name, 0), stage.extent(op.name, 1)
-            target = overwrites(graph, op)
-            # In place where nobody reads the target later; what comes from outside a patched stage other patches read.
-            free = target is not None and last[target] == index and (target in written or not stage.patched)
-            onto = home[target] if free and not whole else None
-            home[op.name] = add(op.name, out_h * out_w * op.cout, begin if whole else index, last[op.name], onto)
-            patch_h, patch_w = (max(s[op.name].length for s in spans) for spans in stage.spans)
-            bytes_ = kernels.scratch(kernel_of(graph, op), op, graph.input_of(op).c, patch_h, patch_w)
+            target, h, w = onto.get(index), heights[op.name], widths[op.name]
+            if stage.patched and op.name == stage.out:
+                home[op.name] = add(op.name, graph.tensors[op.name].size, begin, last[op.name])
+            else:  # what comes from outside a patched stage other patches read: nothing is written onto it
+                free = target in written or not stage.patched
+                home[op.name] = add(op.name, h * w * op.cout, index, last[op.name], home.get(target) if free else None)
+            bytes_ = kernels.scratch(kernel_of(graph, op), op, graph.input_of(op).c, h, w)
             if bytes_:
                 scratch[op.name] = add(f"{op.name}:scratch", bytes_, index, index)
             index += 1
     return [Buffer(name, tuple(lives)) for name, lives in table], home, scratch
 
 
-def schedules(graph: Graph, p_choices=(1, 2, 3, 4), n_max: int | None = None) -> list[Schedule]:
-    """Per layer, then every square grid of `p_choices` at every cut the graph allows."""
-    found = [Schedule()]
-    for n in range(1, (n_max or graph.ops[-1].block + 1) + 1):
-        try:
-            _, out = split(graph, n)
-        except ScheduleError:
-            continue
-        tensor = graph.tensors[out]
-        found += [Schedule((p, p), n) for p in p_choices if 1 < p <= min(tensor.h, tensor.w)]
-    return found
-
-
 def best_schedule(
-    graph: Graph, board: Board, p_choices=(1, 2, 3, 4), n_max: int | None = None, kernels: Kernels = CORTEX_M
+    graph: Graph,
+    board: Board,
+    objective: str = "macs",
+    p_choices=(1, 2, 3, 4),
+    n_max: int | None = None,
+    kernels: Kernels = CORTEX_M,
 ) -> Plan:
-    """Of all schedules the feasible one with the least computation (section 3.3), ties to the smaller arena.
+    """Of all schedules the best one that fits the board: "macs", the least computation (section 3.3), ties to the
+    smaller arena; or "sram", the smallest arena, ties to less computation. Further ties to the first of `schedules`.
 
-    Raises Infeasible with `what` ("sram" or "flash"), `needed` and `limit` in bytes.
+    Raises Infeasible with `what` ("sram" or "flash"), `needed` and `limit` in bytes; `needed` is exact: the constants,
+    or the smallest arena over all schedules.
     """
+    if objective not in RANKS:
+        raise ScheduleError(f"objective '{objective}': one of {', '.join(RANKS)} is wanted")
     flash = sum(constant_bytes(graph, op) for op in graph.ops)
     if flash > board.model_limit:
         raise Infeasible.over("flash", flash, board.model_limit, f"{graph.name} on {board.name}")
-    limit, best, smallest = board.arena_limit, None, None
-    staged = [(s, _stages(graph, s, clip=True)) for s in schedules(graph, p_choices, n_max)]
-    costs = [sum(stage.macs() for stage in stages) for _, stages in staged]
-    for at in sorted(range(len(staged)), key=costs.__getitem__):
-        schedule, stages = staged[at]
-        if best is not None and costs[at] > best.macs:
-            break  # cheapest first: the rest compute more
-        buffers, home, scratch = _buffers(graph, stages, kernels)
-        needed = lower_bound(buffers)
-        if needed <= limit:
-            placed, needed = place(buffers)
-            if needed <= limit and (best is None or needed < best.arena):
-                best = Plan(graph, schedule, stages, placed, home, scratch, needed, costs[at])
-        smallest = needed if smallest is None else min(smallest, needed)
+    candidates = schedules(graph, p_choices, n_max)
+    table = costs(graph, candidates, kernels)
+    best = _first(graph, candidates, table, kernels, RANKS[objective], board.arena_limit)
     if best is None:
-        raise Infeasible.over("sram", smallest, limit, f"{graph.name} on {board.name}")
+        smallest = _first(graph, candidates, table, kernels, RANKS["sram"])
+        raise Infeasible.over("sram", smallest.arena, board.arena_limit, f"{graph.name} on {board.name}")
     return best
+
+
+def pareto(graph: Graph, p_choices=(1, 2, 3, 4), n_max: int | None = None, kernels: Kernels = CORTEX_M) -> list[Plan]:
+    """The schedules than which no other has both less arena and less computation, MACs rising, arena falling."""
+    candidates = schedules(graph, p_choices, n_max)
+    table = costs(graph, candidates, kernels)
+    front: list[Plan] = []
+    for cost, schedule in sorted(zip(table, candidates, strict=True), key=lambda pair: pair[0]):
+        if front and cost.peak >= front[-1].arena:
+            continue  # no placement of it is smaller than what costs no more
+        found = plan(graph, schedule, kernels)
+        if front and found.arena >= front[-1].arena:
+            continue
+        if front and found.macs == front[-1].macs:
+            front.pop()
+        front.append(found)
+    return front
+
+
+# Objective -> what is compared, the smaller the better. Both rise with each argument, so that the rank of a schedule's
+# peak is a lower bound of the rank of its arena.
+RANKS = {
+    "macs": lambda macs, sram, at: (macs, sram, at),
+    "sram": lambda macs, sram, at: (sram, macs, at),
+}
+
+
+def _first(graph: Graph, candidates, table: list[Costs], kernels: Kernels, rank, limit: float = inf) -> Plan | None:
+    """Best-first: plans are placed in the order of their lower bounds until the next bound is no better than the best
+    placed one."""
+    best = None
+    for at in sorted(range(len(table)), key=lambda at: rank(*table[at], at)):
+        if best is not None and rank(*table[at], at) >= best[0]:
+            break
+        if table[at].peak <= limit:
+            found = plan(graph, candidates[at], kernels)
+            key = rank(found.macs, found.arena, at)
+            if found.arena <= limit and (best is None or key < best[0]):
+                best = key, found
+    return best and best[1]

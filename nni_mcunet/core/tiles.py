@@ -6,12 +6,14 @@ layer. Padding the image once by the halo and running unpadded layers is wrong: 
 
 from typing import NamedTuple
 
+import numpy as np
+
 from .errors import ScheduleError
 from .graph import Graph, Op
 
 
 class Span(NamedTuple):
-    """Positions lo <= i < hi of a tensor along one axis."""
+    """Positions lo <= i < hi of a tensor along one axis: integers, or arrays of one entry a patch."""
 
     lo: int
     hi: int
@@ -21,11 +23,12 @@ class Span(NamedTuple):
         return self.hi - self.lo
 
 
-def patch_bounds(length: int, p: int) -> tuple[Span, ...]:
-    """`length` positions cut into p parts that differ by one at most. Raises ScheduleError for empty parts."""
+def patch_bounds(length: int, p: int) -> Span:
+    """`length` positions cut into p parts that differ by one at most, as arrays. ScheduleError for empty parts."""
     if p > length:
         raise ScheduleError(f"{p} patches along a stage output of {length}: use at most {length}")
-    return tuple(Span(i * length // p, (i + 1) * length // p) for i in range(p))
+    bounds = np.arange(p + 1) * length // p
+    return Span(bounds[:-1], bounds[1:])
 
 
 def window(op: Op, out: Span, axis: int) -> Span:
@@ -36,25 +39,39 @@ def window(op: Op, out: Span, axis: int) -> Span:
     return Span(out.lo * s - lo, (out.hi - 1) * s - lo + k)
 
 
-def clip_span(span: Span, length: int) -> Span:
-    return Span(max(span.lo, 0), min(span.hi, length))
+def is_square(graph: Graph) -> bool:
+    """Rows and columns are alike in every tensor and op: the spans of one axis are those of the other."""
+    return all(t.h == t.w for t in graph.inputs) and all(
+        op.k[0] == op.k[1] and op.s[0] == op.s[1] and op.pad[:2] == (op.pad[0],) * 2 and op.pad[2:] == (op.pad[2],) * 2
+        for op in graph.ops
+    )
 
 
-def patch_spans(graph: Graph, ops: tuple[Op, ...], out: str, part: Span, axis: int, clip=True) -> dict[str, Span]:
-    """Tensor name -> span computed (or, for what the stage reads, needed) when `part` of tensor `out` is produced.
+def patch_spans(graph: Graph, ops: tuple[Op, ...], parts: dict[str, Span], axis: int, clip=True) -> dict[str, Span]:
+    """Tensor name -> spans computed (or, for what the stage reads, needed) when the `parts` of tensors are produced.
 
-    A tensor that two ops read is computed once, for the hull of both. clip=False leaves the intervals unclipped, the
-    paper's "full" cost in which every patch is an interior one.
+    One column is one patch. `parts` may hold several cuts of a graph at once: the columns of a deeper cut come before
+    those of a shallower one, and a tensor has the columns of the cuts it lies before. A tensor that two ops read is
+    computed once, for the hull of both. clip=False leaves the intervals unclipped, the paper's "full" cost in which
+    every patch is an interior one.
     """
-    spans = {out: part}
+    spans: dict[str, Span] = {}
     for op in reversed(ops):
-        if op.name not in spans:
+        own = spans.get(op.name)
+        if op.name in parts:
+            own = parts[op.name] if own is None else Span(*map(np.concatenate, zip(own, parts[op.name], strict=True)))
+            spans[op.name] = own
+        if own is None:
             continue  # nothing in this patch needs it
         for name in op.reads:
-            need = spans[op.name] if name == op.residual else window(op, spans[op.name], axis)
-            if clip:
-                tensor = graph.tensors[name]
-                need = clip_span(need, tensor.w if axis else tensor.h)
+            need = own
+            if name != op.residual and not op.is_pointwise:  # these two read the positions they write
+                need = window(op, own, axis)
+                if clip:
+                    tensor = graph.tensors[name]
+                    need = Span(np.maximum(need.lo, 0), np.minimum(need.hi, tensor.w if axis else tensor.h))
             have = spans.get(name)
-            spans[name] = need if have is None else Span(min(have.lo, need.lo), max(have.hi, need.hi))
+            if have is not None and have is not need:
+                need = Span(np.minimum(have.lo, need.lo), np.maximum(have.hi, need.hi))
+            spans[name] = need
     return spans
