@@ -1,9 +1,12 @@
 """Where a patch stage may end, and the schedules that follow from it."""
 
+from functools import cache
+
 from .arch import Schedule
 from .errors import ScheduleError
 from .graph import Graph, Op
 
+_schedule = cache(Schedule)  # a search asks for the same few thousands of times
 GLOBAL = ("gap",)  # ops that see the whole map end the patch stage
 
 
@@ -15,31 +18,22 @@ def split(graph: Graph, n: int) -> tuple[tuple[Op, ...], str]:
     for op in ops:
         if op.kind in GLOBAL:
             raise ScheduleError(f"n = {n}: {op.name} needs the whole map; end the patch stage before block {op.block}")
-    handed = next((names for size, names in _handed_on(graph) if size == len(ops)), ())
+    handed = next((names for size, names in graph.block_ends if size == len(ops)), ())
     if len(handed) != 1:
         raise ScheduleError(f"n = {n}: the patch stage must hand on one tensor, not {', '.join(sorted(handed))}")
-    return ops, next(iter(handed))
+    return ops, handed[0]
 
 
 def cuts(graph: Graph) -> dict[int, tuple[int, str]]:
     """Every n that `split` accepts -> (number of ops in the patch stage, the tensor it hands on), rising."""
     found = {}
-    for size, handed in _handed_on(graph):
-        op = graph.ops[size - 1]
-        if op.kind in GLOBAL:
-            break
-        if len(handed) == 1 and (size == len(graph.ops) or graph.ops[size].block > op.block):
-            for n in range(op.block + 1, graph.ops[size].block + 1 if size < len(graph.ops) else op.block + 2):
-                found[n] = size, next(iter(handed))
+    whole_map = next((i for i, op in enumerate(graph.ops) if op.kind in GLOBAL), len(graph.ops))
+    for size, handed in graph.block_ends:
+        if size <= whole_map and len(handed) == 1:
+            block = graph.ops[size - 1].block
+            following = graph.ops[size].block if size < len(graph.ops) else block + 1
+            found.update(dict.fromkeys(range(block + 1, following + 1), (size, handed[0])))
     return found
-
-
-def _handed_on(graph: Graph):
-    """(size, the tensors of the first `size` ops, and of the image they read, that later ops or the user read)."""
-    last, alive = graph.last_use(), set()
-    for index, op in enumerate(graph.ops):
-        alive = {name for name in (*alive, *op.reads, op.name) if last[name] > index}
-        yield index + 1, alive
 
 
 def schedules(graph: Graph, p_choices=(1, 2, 3, 4), n_max: int | None = None) -> list[Schedule]:
@@ -52,5 +46,5 @@ def schedules(graph: Graph, p_choices=(1, 2, 3, 4), n_max: int | None = None) ->
     for n, (_, out) in cuts(graph).items():
         tensor = graph.tensors[out]
         if n_max is None or n <= n_max:
-            found += [Schedule(p, n) for p in grids if p != (1, 1) and p[0] <= tensor.h and p[1] <= tensor.w]
+            found += [_schedule(p, n) for p in grids if p != (1, 1) and p[0] <= tensor.h and p[1] <= tensor.w]
     return found

@@ -34,8 +34,8 @@ def overwrites(graph: Graph, op: Op) -> str | None:
     convolution its residual (read at or after the position it writes)."""
     if op.residual is not None:
         return op.residual
-    shrinks = all(lo + hi < k for lo, hi, k in zip(op.pad[:2], op.pad[2:], op.k, strict=True))
-    return op.inputs[0] if kernel_of(graph, op) == "conv_dw" and shrinks else None
+    shrinks = op.pad[0] + op.pad[2] < op.k[0] and op.pad[1] + op.pad[3] < op.k[1]
+    return op.inputs[0] if shrinks and op.is_depthwise(graph.input_of(op).c) else None
 
 
 def in_place(graph: Graph) -> dict[int, str]:

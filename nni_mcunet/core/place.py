@@ -27,14 +27,6 @@ class Buffer:
     def size(self) -> int:
         return max(life.size for life in self.lives)
 
-    @property
-    def start(self) -> int:
-        return min(life.start for life in self.lives)
-
-    @property
-    def end(self) -> int:
-        return max(life.end for life in self.lives)
-
     def live_bytes(self, time: int) -> int:
         return max((life.size for life in self.lives if life.start <= time <= life.end), default=0)
 
@@ -64,7 +56,9 @@ def place(buffers) -> tuple[tuple[Buffer, ...], int]:
     splits the arena. Stops as soon as the lower bound is reached.
     """
     bound, best, near = lower_bound(buffers), None, _neighbours(buffers)
-    sizes, starts, ends = ([getattr(b, what) for b in buffers] for what in ("size", "start", "end"))
+    starts = [min([life.start for life in b.lives]) for b in buffers]
+    ends = [max([life.end for life in b.lives]) for b in buffers]
+    sizes = [max([life.size for life in b.lives]) for b in buffers]
     orders = (
         lambda i: (-sizes[i], starts[i]),
         lambda i: (starts[i] - ends[i], -sizes[i]),
@@ -98,8 +92,8 @@ def _neighbours(buffers) -> list[list[tuple[int, int, int]]]:
     lives, meets = _meetings(buffers)
     mine, theirs = np.nonzero(meets)
     pairs = np.stack([lives[mine, 0], lives[theirs, 0], lives[mine, 3], lives[theirs, 3]], 1)
-    for owner, *pair in pairs.tolist():
-        near[owner].append(tuple(pair))
+    for owner, other, own, others in pairs.tolist():
+        near[owner].append((other, own, others))
     return near
 
 
@@ -118,13 +112,14 @@ def _first_fit(order, near) -> list[int]:
 
 def check(buffers, arena: int) -> None:
     """No two buffers alive at the same time share a byte, all lie in the arena: every pair is compared."""
-    for b in buffers:
-        if b.offset < 0 or b.offset + b.size > arena:
-            raise AssertionError(f"buffer {b.name} lies outside the arena of {arena} bytes")
     lives, meets = _meetings(buffers)
     low = np.array([b.offset for b in buffers])[lives[:, 0]]
     high = low + lives[:, 3]
-    clash = np.argwhere(meets & (low[:, None] < high) & (low < high[:, None]))
-    if len(clash):
-        a, b = (buffers[lives[row, 0]].name for row in clash[0])
+    outside = (low < 0) | (high > arena)
+    if outside.any():
+        name = buffers[lives[outside.argmax(), 0]].name
+        raise AssertionError(f"buffer {name} lies outside the arena of {arena} bytes")
+    clash = meets & (low[:, None] < high) & (low < high[:, None])
+    if clash.any():
+        a, b = (buffers[lives[row, 0]].name for row in np.argwhere(clash)[0])
         raise AssertionError(f"buffers {a} and {b} overlap")

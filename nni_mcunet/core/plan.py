@@ -49,9 +49,10 @@ class Stage:
         return self.grid != (1, 1)
 
     @cached_property
-    def longest(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Per axis: tensor -> largest length over the patches, what its buffer must hold."""
-        return tuple({name: max([patch[name].length for patch in spans]) for name in spans[0]} for spans in self.spans)
+    def lengths(self) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+        """Per axis: tensor -> its length in each patch. A buffer must hold the largest."""
+        rows, cols = ({name: [patch[name].length for patch in spans] for name in spans[0]} for spans in self.spans)
+        return rows, cols
 
     def _full(self, name: str, axis: int) -> int:
         tensor = self.graph.tensors[name]
@@ -77,11 +78,9 @@ class Stage:
         )
 
     def macs(self) -> int:
-        total = 0
-        for op in self.ops:
-            rows, cols = (sum([s[op.name].length for s in spans]) for spans in self.spans)
-            total += self.graph.op_macs(op, rows * cols)
-        return total
+        """Multiply-accumulates of all patches."""
+        rows, cols = self.lengths
+        return sum(self.graph.op_macs(op, sum(rows[op.name]) * sum(cols[op.name])) for op in self.ops)
 
 
 @dataclass(frozen=True)
@@ -150,8 +149,10 @@ def _stages(graph: Graph, schedule: Schedule, clip: bool) -> tuple[Stage, ...]:
         cols = rows if alike else _patches(graph, ops, out, schedule.p[1], 1, clip)
         stages.append(Stage(graph, ops, schedule.p, out, (rows, cols)))
     if rest:
-        whole = [{name: Span(0, t.w if axis else t.h) for name, t in graph.tensors.items()} for axis in (0, 1)]
-        stages.append(Stage(graph, rest, (1, 1), None, ((whole[0],), (whole[1],))))
+        tensors = [graph.tensors[name] for op in rest for name in (*op.reads, op.name)]
+        rows = {t.name: Span(0, t.h) for t in tensors}
+        cols = rows if is_square(graph) else {t.name: Span(0, t.w) for t in tensors}
+        stages.append(Stage(graph, rest, (1, 1), None, ((rows,), (cols,))))
     return tuple(stages)
 
 
@@ -177,12 +178,12 @@ def _buffers(graph: Graph, stages: tuple[Stage, ...], kernels: Kernels):
 
     index = 0
     for stage in stages:
-        begin, written, (heights, widths) = index, {op.name for op in stage.ops}, stage.longest
+        begin, written, (rows, cols) = index, {op.name for op in stage.ops}, stage.lengths
         for name in dict.fromkeys(n for op in stage.ops for n in op.reads if n not in written):
             if name not in home:  # the image: each patch reads its tile anew, so it dies with its last reader
-                home[name] = add(name, heights[name] * widths[name] * graph.tensors[name].c, begin, last[name])
+                home[name] = add(name, max(rows[name]) * max(cols[name]) * graph.tensors[name].c, begin, last[name])
         for op in stage.ops:
-            target, h, w = onto.get(index), heights[op.name], widths[op.name]
+            target, h, w = onto.get(index), max(rows[op.name]), max(cols[op.name])
             if stage.patched and op.name == stage.out:
                 home[op.name] = add(op.name, graph.tensors[op.name].size, begin, last[op.name])
             else:  # what comes from outside a patched stage other patches read: nothing is written onto it

@@ -4,6 +4,7 @@ Spans are half-open intervals in full-map coordinates, rows and columns apart, c
 layer. Padding the image once by the halo and running unpadded layers is wrong: a bias makes the halo non-zero.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -23,12 +24,14 @@ class Span(NamedTuple):
         return self.hi - self.lo
 
 
-def patch_bounds(length: int, p: int) -> Span:
-    """`length` positions cut into p parts that differ by one at most, as arrays. ScheduleError for empty parts."""
-    if p > length:
-        raise ScheduleError(f"{p} patches along a stage output of {length}: use at most {length}")
-    bounds = np.arange(p + 1) * length // p
-    return Span(bounds[:-1], bounds[1:])
+@cache
+def patch_bounds(length: int, *grids: int) -> Span:
+    """`length` positions cut into p parts that differ by one at most, for each p of `grids`, as arrays (not to be
+    written to). Raises ScheduleError for empty parts."""
+    if max(grids) > length:
+        raise ScheduleError(f"{max(grids)} patches along a stage output of {length}: use at most {length}")
+    bounds = [np.arange(p + 1) * length // p for p in grids]
+    return Span(np.concatenate([b[:-1] for b in bounds]), np.concatenate([b[1:] for b in bounds]))
 
 
 def window(op: Op, out: Span, axis: int) -> Span:
@@ -36,13 +39,13 @@ def window(op: Op, out: Span, axis: int) -> Span:
     k, s, lo = op.k[axis], op.s[axis], op.pad[axis]
     if op.kind == "upsample":
         return Span(out.lo // s, (out.hi - 1) // s + 1)
-    return Span(out.lo * s - lo, (out.hi - 1) * s - lo + k)
+    return Span(out.lo * s - lo, out.hi * s + (k - s - lo))
 
 
 def is_square(graph: Graph) -> bool:
     """Rows and columns are alike in every tensor and op: the spans of one axis are those of the other."""
     return all(t.h == t.w for t in graph.inputs) and all(
-        op.k[0] == op.k[1] and op.s[0] == op.s[1] and op.pad[:2] == (op.pad[0],) * 2 and op.pad[2:] == (op.pad[2],) * 2
+        op.k[0] == op.k[1] and op.s[0] == op.s[1] and op.pad[0] == op.pad[1] and op.pad[2] == op.pad[3]
         for op in graph.ops
     )
 
@@ -59,8 +62,10 @@ def patch_spans(graph: Graph, ops: tuple[Op, ...], parts: dict[str, Span], axis:
     for op in reversed(ops):
         own = spans.get(op.name)
         if op.name in parts:
-            own = parts[op.name] if own is None else Span(*map(np.concatenate, zip(own, parts[op.name], strict=True)))
-            spans[op.name] = own
+            part = parts[op.name]
+            if own is not None:
+                part = Span(np.concatenate((own.lo, part.lo)), np.concatenate((own.hi, part.hi)))
+            own = spans[op.name] = part
         if own is None:
             continue  # nothing in this patch needs it
         for name in op.reads:
