@@ -14,73 +14,12 @@ from .boards import Board
 from .costs import Costs, costs
 from .cuts import schedules, split
 from .errors import Infeasible, ScheduleError
-from .graph import Graph, Op
+from .graph import Graph
 from .kernels import CORTEX_M, Kernels, constant_bytes, in_place, kernel_of
 from .place import Buffer, Life, lower_bound, place
-from .tiles import Span, is_square, patch_bounds, patch_spans, window
+from .stages import HALOS, Stage, stages
 
-
-@dataclass(frozen=True)
-class Axis:
-    """One axis of one op in one patch, in positions; the C struct mcu_axis, see engine/kernels/mcu.h."""
-
-    n_in: int
-    first: int
-    n_out: int
-    n_dst: int
-    dst: int
-    n_res: int = 0
-    res: int = 0
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Ops run patch by patch: spans[axis][i][tensor] for patch row (axis 0) or column (axis 1) i; `out` is the stage's
-    output, written in place in its full map."""
-
-    graph: Graph
-    ops: tuple[Op, ...]
-    grid: tuple[int, int]
-    out: str | None
-    spans: tuple[tuple[dict[str, Span], ...], tuple[dict[str, Span], ...]]
-
-    @property
-    def patched(self) -> bool:
-        return self.grid != (1, 1)
-
-    @cached_property
-    def lengths(self) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
-        """Per axis: tensor -> its length in each patch. A buffer must hold the largest."""
-        rows, cols = ({name: [patch[name].length for patch in spans] for name in spans[0]} for spans in self.spans)
-        return rows, cols
-
-    def _full(self, name: str, axis: int) -> int:
-        tensor = self.graph.tensors[name]
-        return tensor.w if axis else tensor.h
-
-    def axis(self, op: Op, axis: int, i: int) -> Axis:
-        """What the kernel of `op` is told of patch i along `axis`."""
-        spans = self.spans[axis][i]
-        out, source = spans[op.name], spans[op.inputs[0]]
-        whole = self.patched and op.name == self.out
-        res = spans[op.residual] if op.residual is not None else None
-        first = out.lo if op.kind == "upsample" else window(op, out, axis).lo - source.lo
-        if op.kind == "upsample":  # in output positions: which of the s copies comes first
-            first = out.lo - source.lo * op.s[axis]
-        return Axis(
-            source.length,
-            first,
-            out.length,
-            self._full(op.name, axis) if whole else out.length,
-            out.lo if whole else 0,
-            res.length if res else 0,
-            out.lo - res.lo if res else 0,
-        )
-
-    def macs(self) -> int:
-        """Multiply-accumulates of all patches."""
-        rows, cols = self.lengths
-        return sum(self.graph.op_macs(op, sum(rows[op.name]) * sum(cols[op.name])) for op in self.ops)
+__all__ = ["Plan", "best_schedule", "pareto", "plan", "schedules", "split"]
 
 
 @dataclass(frozen=True)
@@ -90,6 +29,7 @@ class Plan:
     buffers  placed buffers; home[tensor] and scratch[op] index them
     arena    bytes of the placed arena; peak: bytes alive at once at the worst op (no placement can do with less)
     flash    bytes of constants; macs: multiply-accumulates, recomputed halo included
+    halo     "clip", "full" or "cache", see plan()
     """
 
     graph: Graph
@@ -100,6 +40,13 @@ class Plan:
     scratch: dict[str, int]
     arena: int
     macs: int
+    halo: str = "clip"
+
+    def executable(self) -> "Plan":
+        """The plan itself, for those who run it or print it as C; raises ScheduleError when the engine cannot."""
+        if self.halo != "clip":
+            raise ScheduleError(f"the engine does not execute halo '{self.halo}' yet: plan with halo 'clip'")
+        return self
 
     @cached_property
     def peak(self) -> int:
@@ -129,39 +76,18 @@ class Plan:
 def plan(graph: Graph, schedule: Schedule | None = None, kernels: Kernels = CORTEX_M, halo: str = "clip") -> Plan:
     """Plan of `graph` under `schedule` (default: per layer).
 
-    halo "clip" is what the engine runs; "full" charges every patch as an interior one, the convention of the paper's
-    Table 1. Raises ScheduleError for a schedule the graph does not allow.
+    halo "clip", what the engine runs: patches recompute their overlap, clipped at the border. "full" charges every
+    patch as an interior one, the convention of the paper's Table 1. "cache" keeps the overlap instead (stream.py).
+    Raises ScheduleError for a schedule the graph does not allow.
     """
+    if halo not in HALOS:
+        raise ScheduleError(f"halo '{halo}': one of {', '.join(HALOS)} is wanted")
     schedule = schedule or Schedule()
-    stages = _stages(graph, schedule, clip=halo == "clip")
-    buffers, home, scratch = _buffers(graph, stages, kernels)
+    parts = stages(graph, schedule, halo)
+    buffers, home, scratch = _buffers(graph, parts, kernels)
     placed, arena = place(buffers)
-    return Plan(graph, schedule, stages, placed, home, scratch, arena, sum(s.macs() for s in stages))
-
-
-def _stages(graph: Graph, schedule: Schedule, clip: bool) -> tuple[Stage, ...]:
-    stages, rest = [], graph.ops
-    if schedule.n:
-        ops, out = split(graph, schedule.n)
-        rest = graph.ops[len(ops) :]
-        rows = _patches(graph, ops, out, schedule.p[0], 0, clip)
-        alike = is_square(graph) and schedule.p[0] == schedule.p[1]
-        cols = rows if alike else _patches(graph, ops, out, schedule.p[1], 1, clip)
-        stages.append(Stage(graph, ops, schedule.p, out, (rows, cols)))
-    if rest:
-        tensors = [graph.tensors[name] for op in rest for name in (*op.reads, op.name)]
-        rows = {t.name: Span(0, t.h) for t in tensors}
-        cols = rows if is_square(graph) else {t.name: Span(0, t.w) for t in tensors}
-        stages.append(Stage(graph, rest, (1, 1), None, ((rows,), (cols,))))
-    return tuple(stages)
-
-
-def _patches(graph: Graph, ops: tuple[Op, ...], out: str, p: int, axis: int, clip: bool) -> tuple[dict[str, Span], ...]:
-    """Spans of each of the p patches of one axis, as integers."""
-    tensor = graph.tensors[out]
-    spans = patch_spans(graph, ops, {out: patch_bounds(tensor.w if axis else tensor.h, p)}, axis, clip)
-    each = {name: list(map(Span, span.lo.tolist(), span.hi.tolist())) for name, span in spans.items()}
-    return tuple({name: spans[i] for name, spans in each.items()} for i in range(p))
+    macs = sum(stage.macs() for stage in parts)
+    return Plan(graph, schedule, parts, placed, home, scratch, arena, macs, halo if schedule.n else "clip")
 
 
 def _buffers(graph: Graph, stages: tuple[Stage, ...], kernels: Kernels):
@@ -179,6 +105,9 @@ def _buffers(graph: Graph, stages: tuple[Stage, ...], kernels: Kernels):
     index = 0
     for stage in stages:
         begin, written, (rows, cols) = index, {op.name for op in stage.ops}, stage.lengths
+        for name, size in stage.caches():
+            if size:
+                add(name, size, begin, begin + len(stage.ops) - 1)
         for name in dict.fromkeys(n for op in stage.ops for n in op.reads if n not in written):
             if name not in home:  # the image: each patch reads its tile anew, so it dies with its last reader
                 home[name] = add(name, max(rows[name]) * max(cols[name]) * graph.tensors[name].c, begin, last[name])
@@ -186,10 +115,11 @@ def _buffers(graph: Graph, stages: tuple[Stage, ...], kernels: Kernels):
             target, h, w = onto.get(index), max(rows[op.name]), max(cols[op.name])
             if stage.patched and op.name == stage.out:
                 home[op.name] = add(op.name, graph.tensors[op.name].size, begin, last[op.name])
-            else:  # what comes from outside a patched stage other patches read: nothing is written onto it
-                free = target in written or not stage.patched
+            else:  # what comes from outside a patched stage other patches read: nothing is written onto it; nor may
+                # a tile be that begins with old positions, which would shift what is written past what is still read
+                free = (target in written or not stage.patched) and stage.computes_all(op.name)
                 home[op.name] = add(op.name, h * w * op.cout, index, last[op.name], home.get(target) if free else None)
-            bytes_ = kernels.scratch(kernel_of(graph, op), op, graph.input_of(op).c, h, w)
+            bytes_ = kernels.scratch(kernel_of(graph, op), op, graph.input_of(op).c, *stage.largest(op.name))
             if bytes_:
                 scratch[op.name] = add(f"{op.name}:scratch", bytes_, index, index)
             index += 1
@@ -203,9 +133,11 @@ def best_schedule(
     p_choices=(1, 2, 3, 4),
     n_max: int | None = None,
     kernels: Kernels = CORTEX_M,
+    halos: tuple[str, ...] = ("clip",),
 ) -> Plan:
     """Of all schedules the best one that fits the board: "macs", the least computation (section 3.3), ties to the
-    smaller arena; or "sram", the smallest arena, ties to less computation. Further ties to the first of `schedules`.
+    smaller arena; or "sram", the smallest arena, ties to less computation. Further ties to the first of `schedules`,
+    and of `halos`.
 
     Raises Infeasible with `what` ("sram" or "flash"), `needed` and `limit` in bytes; `needed` is exact: the constants,
     or the smallest arena over all schedules.
@@ -215,24 +147,28 @@ def best_schedule(
     flash = sum(constant_bytes(graph, op) for op in graph.ops)
     if flash > board.model_limit:
         raise Infeasible.over("flash", flash, board.model_limit, f"{graph.name} on {board.name}")
-    candidates = schedules(graph, p_choices, n_max)
-    table = costs(graph, candidates, kernels)
-    best = _first(graph, candidates, table, kernels, RANKS[objective], board.arena_limit)
+    candidates = _candidates(graph, p_choices, n_max, kernels, halos)
+    best = _first(graph, candidates, kernels, RANKS[objective], board.arena_limit)
     if best is None:
-        smallest = _first(graph, candidates, table, kernels, RANKS["sram"])
+        smallest = _first(graph, candidates, kernels, RANKS["sram"])
         raise Infeasible.over("sram", smallest.arena, board.arena_limit, f"{graph.name} on {board.name}")
     return best
 
 
-def pareto(graph: Graph, p_choices=(1, 2, 3, 4), n_max: int | None = None, kernels: Kernels = CORTEX_M) -> list[Plan]:
-    """The schedules than which no other has both less arena and less computation, MACs rising, arena falling."""
-    candidates = schedules(graph, p_choices, n_max)
-    table = costs(graph, candidates, kernels)
+def pareto(
+    graph: Graph,
+    p_choices=(1, 2, 3, 4),
+    n_max: int | None = None,
+    kernels: Kernels = CORTEX_M,
+    halos: tuple[str, ...] = ("clip",),
+) -> list[Plan]:
+    """The plans than which no other needs less arena without more computation: MACs rising, arena falling."""
     front: list[Plan] = []
-    for cost, schedule in sorted(zip(table, candidates, strict=True), key=lambda pair: pair[0]):
+    candidates = _candidates(graph, p_choices, n_max, kernels, halos)
+    for cost, schedule, halo in sorted(candidates, key=lambda candidate: candidate[0]):
         if front and cost.peak >= front[-1].arena:
             continue  # no placement of it is smaller than what costs no more
-        found = plan(graph, schedule, kernels)
+        found = plan(graph, schedule, kernels, halo)
         if front and found.arena >= front[-1].arena:
             continue
         if front and found.macs == front[-1].macs:
@@ -249,15 +185,33 @@ RANKS = {
 }
 
 
-def _first(graph: Graph, candidates, table: list[Costs], kernels: Kernels, rank, limit: float = inf) -> Plan | None:
+def _candidates(graph: Graph, p_choices, n_max, kernels: Kernels, halos) -> list[tuple[Costs, Schedule, str]]:
+    """Every schedule with its exact costs, unplaced; per layer, which has no halo, once."""
+    wanted, found = schedules(graph, p_choices, n_max), []
+    for halo in halos:
+        if halo == "clip":
+            table = costs(graph, wanted, kernels)
+        else:  # one by one: no search asks for what the engine does not execute
+            table = [_unplaced(graph, schedule, kernels, halo) for schedule in wanted]
+        found += [(c, s, halo) for c, s in zip(table, wanted, strict=True) if s.n or halo == halos[0]]
+    return found
+
+
+def _unplaced(graph: Graph, schedule: Schedule, kernels: Kernels, halo: str) -> Costs:
+    parts = stages(graph, schedule, halo)
+    return Costs(sum(stage.macs() for stage in parts), lower_bound(_buffers(graph, parts, kernels)[0]))
+
+
+def _first(graph: Graph, candidates, kernels: Kernels, rank, limit: float = inf) -> Plan | None:
     """Best-first: plans are placed in the order of their lower bounds until the next bound is no better than the best
     placed one."""
     best = None
-    for at in sorted(range(len(table)), key=lambda at: rank(*table[at], at)):
-        if best is not None and rank(*table[at], at) >= best[0]:
+    for key, at in sorted((rank(*cost, at), at) for at, (cost, _, _) in enumerate(candidates)):
+        if best is not None and key >= best[0]:
             break
-        if table[at].peak <= limit:
-            found = plan(graph, candidates[at], kernels)
+        cost, schedule, halo = candidates[at]
+        if cost.peak <= limit:
+            found = plan(graph, schedule, kernels, halo)
             key = rank(found.macs, found.arena, at)
             if found.arena <= limit and (best is None or key < best[0]):
                 best = key, found
