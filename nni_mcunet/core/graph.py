@@ -171,12 +171,29 @@ class Graph:
 
     def last_use(self) -> dict[str, int]:
         """Tensor name -> index of the last op that reads it; graph outputs live to the end."""
+        return self._last_use
+
+    @cached_property
+    def _last_use(self) -> dict[str, int]:
         last = {t.name: 0 for t in self.inputs}
         for index, op in enumerate(self.ops):
             last[op.name] = index
             last.update(dict.fromkeys(op.reads, index))
         last.update(dict.fromkeys(self.outputs, len(self.ops)))
         return last
+
+    @cached_property
+    def block_ends(self) -> list[tuple[int, tuple[str, ...]]]:
+        """At the end of each block: the number of ops so far, and the tensors that they read or wrote and that later
+        ops or the user read."""
+        last, seen, ends = self._last_use, set(), []
+        for size, op in enumerate(self.ops, 1):
+            seen.update(op.reads)
+            seen.add(op.name)
+            if size == len(self.ops) or self.ops[size].block != op.block:
+                seen = {name for name in seen if last[name] >= size}
+                ends.append((size, tuple(sorted(seen))))
+        return ends
 
     def part(self, prefixes: tuple[str, ...]) -> "Graph":
         """The sub-graph of the ops whose names start with one of `prefixes`: what they read from outside becomes an

@@ -34,17 +34,32 @@ def overwrites(graph: Graph, op: Op) -> str | None:
     convolution its residual (read at or after the position it writes)."""
     if op.residual is not None:
         return op.residual
-    shrinks = all(lo + hi < k for lo, hi, k in zip(op.pad[:2], op.pad[2:], op.k, strict=True))
-    return op.inputs[0] if kernel_of(graph, op) == "conv_dw" and shrinks else None
+    shrinks = op.pad[0] + op.pad[2] < op.k[0] and op.pad[1] + op.pad[3] < op.k[1]
+    return op.inputs[0] if shrinks and op.is_depthwise(graph.input_of(op).c) else None
+
+
+def in_place(graph: Graph) -> dict[int, str]:
+    """Index of op -> tensor it overwrites, where no later op reads that tensor."""
+    last, targets = graph.last_use(), {}
+    for index, op in enumerate(graph.ops):
+        target = overwrites(graph, op)
+        if target is not None and last[target] == index:
+            targets[index] = target
+    return targets
 
 
 @dataclass(frozen=True)
 class Kernels:
-    """scratch(kernel, op, cin, out_h, out_w) -> bytes; align: multiple of every buffer's size and offset."""
+    """scratch(kernel, op, cin, out_h, out_w) -> bytes, out_h and out_w integers or arrays; align: multiple of every
+    buffer's size and offset."""
 
     name: str
     align: int
     scratch: Callable[[str, Op, int, int, int], int]
+
+    def aligned(self, size):
+        """`size` bytes rounded up to the alignment."""
+        return -(-size // self.align) * self.align
 
 
 def _analytic_scratch(kernel: str, op: Op, cin: int, out_h: int, out_w: int) -> int:

@@ -1,7 +1,9 @@
 """Placement of buffers with live ranges in one arena, and an independent check of the result."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
+
+import numpy as np
 
 
 class Life(NamedTuple):
@@ -10,9 +12,6 @@ class Life(NamedTuple):
     start: int
     end: int
     size: int
-
-    def meets(self, other: "Life") -> bool:
-        return self.start <= other.end and other.start <= self.end
 
 
 @dataclass(frozen=True)
@@ -28,22 +27,26 @@ class Buffer:
     def size(self) -> int:
         return max(life.size for life in self.lives)
 
-    @property
-    def start(self) -> int:
-        return min(life.start for life in self.lives)
-
-    @property
-    def end(self) -> int:
-        return max(life.end for life in self.lives)
-
     def live_bytes(self, time: int) -> int:
         return max((life.size for life in self.lives if life.start <= time <= life.end), default=0)
 
 
+def profile(buffers) -> list[int]:
+    """Bytes in use at each time, from 0 to the last."""
+    total = [0] * (1 + max((life.end for b in buffers for life in b.lives), default=0))
+    for b in buffers:
+        held: dict[int, int] = {}  # of lives that meet, the tensor and what is written onto it, the larger counts
+        for start, end, size in b.lives:
+            for time in range(start, end + 1):
+                held[time] = max(size, held[time]) if time in held else size
+        for time, size in held.items():
+            total[time] += size
+    return total
+
+
 def lower_bound(buffers) -> int:
     """Most bytes alive at once: no arena can be smaller."""
-    times = {life.start for b in buffers for life in b.lives}
-    return max((sum(b.live_bytes(t) for b in buffers) for t in times), default=0)
+    return max(profile(buffers))
 
 
 def place(buffers) -> tuple[tuple[Buffer, ...], int]:
@@ -52,51 +55,71 @@ def place(buffers) -> tuple[tuple[Buffer, ...], int]:
     Largest first is near optimal on these networks; the other orders close the gap where a small buffer that lives long
     splits the arena. Stops as soon as the lower bound is reached.
     """
-    bound, best = lower_bound(buffers), None
+    bound, best, near = lower_bound(buffers), None, _neighbours(buffers)
+    starts = [min([life.start for life in b.lives]) for b in buffers]
+    ends = [max([life.end for life in b.lives]) for b in buffers]
+    sizes = [max([life.size for life in b.lives]) for b in buffers]
     orders = (
-        lambda b: (-b.size, b.start),
-        lambda b: (b.start - b.end, -b.size),
-        lambda b: (b.start, -b.size),
-        lambda b: (-b.end, -b.size),
-        lambda b: (-b.size * (b.end - b.start + 1), b.start),
+        lambda i: (-sizes[i], starts[i]),
+        lambda i: (starts[i] - ends[i], -sizes[i]),
+        lambda i: (starts[i], -sizes[i]),
+        lambda i: (-ends[i], -sizes[i]),
+        lambda i: (-sizes[i] * (ends[i] - starts[i] + 1), starts[i]),
     )
     for order in orders:
-        placed = _first_fit(buffers, order)
-        arena = max((b.offset + b.size for b in placed), default=0)
+        offsets = _first_fit(sorted(range(len(buffers)), key=order), near)
+        arena = max(map(sum, zip(offsets, sizes, strict=True)), default=0)
         if best is None or arena < best[1]:
-            best = placed, arena
+            best = offsets, arena
         if arena == bound:
             break
-    check(*best)
-    return best
+    offsets, arena = best
+    placed = tuple(Buffer(b.name, b.lives, offset) for b, offset in zip(buffers, offsets, strict=True))
+    check(placed, arena)
+    return placed, arena
 
 
-def _first_fit(buffers, order) -> tuple[Buffer, ...]:
+def _meetings(buffers):
+    """All lives as rows (owner, start, end, size), and the pairs of rows of different buffers that meet in time."""
+    lives = np.array([(i, *life) for i, b in enumerate(buffers) for life in b.lives]).reshape(-1, 4)
+    owner, start, end, _ = lives.T
+    return lives, (start[:, None] <= end) & (start <= end[:, None]) & (owner[:, None] != owner)
+
+
+def _neighbours(buffers) -> list[list[tuple[int, int, int]]]:
+    """For each buffer (other buffer, own size, other's size) for every two of their lives that meet."""
+    near: list[list[tuple[int, int, int]]] = [[] for _ in buffers]
+    lives, meets = _meetings(buffers)
+    mine, theirs = np.nonzero(meets)
+    pairs = np.stack([lives[mine, 0], lives[theirs, 0], lives[mine, 3], lives[theirs, 3]], 1)
+    for owner, other, own, others in pairs.tolist():
+        near[owner].append((other, own, others))
+    return near
+
+
+def _first_fit(order, near) -> list[int]:
     """Each buffer, in `order`, at the lowest offset that no placed buffer alive at the same time forbids."""
-    placed: dict[str, Buffer] = {}
-    for buffer in sorted(buffers, key=order):
-        forbidden = sorted(
-            (other.offset - mine.size, other.offset + theirs.size)
-            for other in placed.values()
-            for theirs in other.lives
-            for mine in buffer.lives
-            if mine.meets(theirs)
-        )
+    offsets = [-1] * len(near)
+    for i in order:
+        forbidden = [(offsets[j] - mine, offsets[j] + theirs) for j, mine, theirs in near[i] if offsets[j] >= 0]
         offset = 0
-        for low, high in forbidden:  # offsets strictly between low and high overlap; sorted by low, one sweep is enough
+        for low, high in sorted(forbidden):  # offsets strictly between overlap; sorted by low, one sweep is enough
             if low < offset < high:
                 offset = high
-        placed[buffer.name] = replace(buffer, offset=offset)
-    return tuple(placed[b.name] for b in buffers)
+        offsets[i] = offset
+    return offsets
 
 
 def check(buffers, arena: int) -> None:
-    """No two buffers alive at the same time share a byte, all lie in the arena. Pairwise, independent of `place`."""
-    for i, a in enumerate(buffers):
-        if a.offset < 0 or a.offset + a.size > arena:
-            raise AssertionError(f"buffer {a.name} lies outside the arena of {arena} bytes")
-        for b in buffers[:i]:
-            for x in a.lives:
-                for y in b.lives:
-                    if x.meets(y) and a.offset < b.offset + y.size and b.offset < a.offset + x.size:
-                        raise AssertionError(f"buffers {a.name} and {b.name} overlap")
+    """No two buffers alive at the same time share a byte, all lie in the arena: every pair is compared."""
+    lives, meets = _meetings(buffers)
+    low = np.array([b.offset for b in buffers])[lives[:, 0]]
+    high = low + lives[:, 3]
+    outside = (low < 0) | (high > arena)
+    if outside.any():
+        name = buffers[lives[outside.argmax(), 0]].name
+        raise AssertionError(f"buffer {name} lies outside the arena of {arena} bytes")
+    clash = meets & (low[:, None] < high) & (low < high[:, None])
+    if clash.any():
+        a, b = (buffers[lives[row, 0]].name for row in np.argwhere(clash)[0])
+        raise AssertionError(f"buffers {a} and {b} overlap")

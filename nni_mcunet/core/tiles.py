@@ -4,14 +4,17 @@ Spans are half-open intervals in full-map coordinates, rows and columns apart, c
 layer. Padding the image once by the halo and running unpadded layers is wrong: a bias makes the halo non-zero.
 """
 
+from functools import cache
 from typing import NamedTuple
+
+import numpy as np
 
 from .errors import ScheduleError
 from .graph import Graph, Op
 
 
 class Span(NamedTuple):
-    """Positions lo <= i < hi of a tensor along one axis."""
+    """Positions lo <= i < hi of a tensor along one axis: integers, or arrays of one entry a patch."""
 
     lo: int
     hi: int
@@ -21,11 +24,14 @@ class Span(NamedTuple):
         return self.hi - self.lo
 
 
-def patch_bounds(length: int, p: int) -> tuple[Span, ...]:
-    """`length` positions cut into p parts that differ by one at most. Raises ScheduleError for empty parts."""
-    if p > length:
-        raise ScheduleError(f"{p} patches along a stage output of {length}: use at most {length}")
-    return tuple(Span(i * length // p, (i + 1) * length // p) for i in range(p))
+@cache
+def patch_bounds(length: int, *grids: int) -> Span:
+    """`length` positions cut into p parts that differ by one at most, for each p of `grids`, as arrays (not to be
+    written to). Raises ScheduleError for empty parts."""
+    if max(grids) > length:
+        raise ScheduleError(f"{max(grids)} patches along a stage output of {length}: use at most {length}")
+    bounds = [np.arange(p + 1) * length // p for p in grids]
+    return Span(np.concatenate([b[:-1] for b in bounds]), np.concatenate([b[1:] for b in bounds]))
 
 
 def window(op: Op, out: Span, axis: int) -> Span:
@@ -33,28 +39,44 @@ def window(op: Op, out: Span, axis: int) -> Span:
     k, s, lo = op.k[axis], op.s[axis], op.pad[axis]
     if op.kind == "upsample":
         return Span(out.lo // s, (out.hi - 1) // s + 1)
-    return Span(out.lo * s - lo, (out.hi - 1) * s - lo + k)
+    return Span(out.lo * s - lo, out.hi * s + (k - s - lo))
 
 
-def clip_span(span: Span, length: int) -> Span:
-    return Span(max(span.lo, 0), min(span.hi, length))
+def is_square(graph: Graph) -> bool:
+    """Rows and columns are alike in every tensor and op: the spans of one axis are those of the other."""
+    return all(t.h == t.w for t in graph.inputs) and all(
+        op.k[0] == op.k[1] and op.s[0] == op.s[1] and op.pad[0] == op.pad[1] and op.pad[2] == op.pad[3]
+        for op in graph.ops
+    )
 
 
-def patch_spans(graph: Graph, ops: tuple[Op, ...], out: str, part: Span, axis: int, clip=True) -> dict[str, Span]:
-    """Tensor name -> span computed (or, for what the stage reads, needed) when `part` of tensor `out` is produced.
+def patch_spans(graph: Graph, ops: tuple[Op, ...], parts: dict[str, Span], axis: int, clip=True) -> dict[str, Span]:
+    """Tensor name -> spans computed (or, for what the stage reads, needed) when the `parts` of tensors are produced.
 
-    A tensor that two ops read is computed once, for the hull of both. clip=False leaves the intervals unclipped, the
-    paper's "full" cost in which every patch is an interior one.
+    One column is one patch. `parts` may hold several cuts of a graph at once: the columns of a deeper cut come before
+    those of a shallower one, and a tensor has the columns of the cuts it lies before. A tensor that two ops read is
+    computed once, for the hull of both. clip=False leaves the intervals unclipped, the paper's "full" cost in which
+    every patch is an interior one.
     """
-    spans = {out: part}
+    spans: dict[str, Span] = {}
     for op in reversed(ops):
-        if op.name not in spans:
+        own = spans.get(op.name)
+        if op.name in parts:
+            part = parts[op.name]
+            if own is not None:
+                part = Span(np.concatenate((own.lo, part.lo)), np.concatenate((own.hi, part.hi)))
+            own = spans[op.name] = part
+        if own is None:
             continue  # nothing in this patch needs it
         for name in op.reads:
-            need = spans[op.name] if name == op.residual else window(op, spans[op.name], axis)
-            if clip:
-                tensor = graph.tensors[name]
-                need = clip_span(need, tensor.w if axis else tensor.h)
+            need = own
+            if name != op.residual and not op.is_pointwise:  # these two read the positions they write
+                need = window(op, own, axis)
+                if clip:
+                    tensor = graph.tensors[name]
+                    need = Span(np.maximum(need.lo, 0), np.minimum(need.hi, tensor.w if axis else tensor.h))
             have = spans.get(name)
-            spans[name] = need if have is None else Span(min(have.lo, need.lo), max(have.hi, need.hi))
+            if have is not None and have is not need:
+                need = Span(np.minimum(have.lo, need.lo), np.maximum(have.hi, need.hi))
+            spans[name] = need
     return spans

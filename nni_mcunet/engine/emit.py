@@ -9,7 +9,8 @@ from ..core.errors import UnsupportedOp, UserError
 from ..core.files import write_atomic
 from ..core.graph import Op
 from ..core.kernels import kernel_of
-from ..core.plan import Plan, Stage
+from ..core.plan import Plan
+from ..core.stages import Stage
 from .detect import Yolo, yolo_c, yolo_params
 from .quant import ConvIntegers, QuantModel, integers
 
@@ -18,7 +19,8 @@ KERNELS = Path(__file__).parent / "kernels"
 
 def write_sources(plan: Plan, model: QuantModel, folder) -> Path:
     """Write mcu_model.c, mcu_model.h, mcu_weights.h and the kernels they call into `folder`: a self-contained C99
-    library. Everything is formatted before the first file is written."""
+    library. Everything is formatted before the first file is written. Raises ScheduleError for a cached halo."""
+    plan.executable()
     files = {
         "mcu_model.h": _header(plan, model),
         "mcu_model.c": _source(plan, model),

@@ -6,12 +6,14 @@ It computes what the integers say and nothing about memory: tensors are separate
 import numpy as np
 
 from ..core.graph import Graph, Op
-from ..core.plan import Axis, Plan, Stage
+from ..core.plan import Plan
+from ..core.stages import Axis, Stage
 from .quant import ConvIntegers, PoolIntegers, QuantModel, integers, requant
 
 
 def run(plan: Plan, model: QuantModel, image: np.ndarray, keep: bool = False) -> dict[str, np.ndarray]:
     """Outputs (h, w, c) int8 by name for an image (h, w, 3) int8. keep=True returns every tensor that is whole."""
+    plan.executable()
     table = integers(model)
     tensors = {plan.graph.inputs[0].name: image}
     for stage in plan.stages:

@@ -1,0 +1,144 @@
+"""The stages of a plan: which positions of every tensor each patch holds and computes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from .arch import Schedule
+from .cuts import split
+from .graph import Graph, Op
+from .stream import kept, stream_spans
+from .tiles import Span, is_square, patch_bounds, patch_spans, window
+
+HALOS = ("clip", "full", "cache")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of one op in one patch, in positions; the C struct mcu_axis, see engine/kernels/mcu.h."""
+
+    n_in: int
+    first: int
+    n_out: int
+    n_dst: int
+    dst: int
+    n_res: int = 0
+    res: int = 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Ops run patch by patch: spans[axis][i][tensor] for patch row (axis 0) or column (axis 1) i; `out` is the stage's
+    output, written in place in its full map. `new` is the part of spans that the patch computes: all of it, unless the
+    halo is cached (stream.py)."""
+
+    graph: Graph
+    ops: tuple[Op, ...]
+    grid: tuple[int, int]
+    out: str | None
+    spans: tuple[tuple[dict[str, Span], ...], tuple[dict[str, Span], ...]]
+    new: tuple[tuple[dict[str, Span], ...], tuple[dict[str, Span], ...]]
+
+    @property
+    def patched(self) -> bool:
+        return self.grid != (1, 1)
+
+    @cached_property
+    def lengths(self) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+        """Per axis: tensor -> its length in each patch. A buffer must hold the largest."""
+        return _lengths(self.spans)
+
+    @cached_property
+    def computed(self) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+        """Per axis: tensor -> how many positions of it each patch computes."""
+        return self.lengths if self.new is self.spans else _lengths(self.new)
+
+    def largest(self, name: str) -> tuple[int, int]:
+        """Most rows and columns of a tensor that a patch computes."""
+        rows, cols = self.computed
+        return max(rows[name]), max(cols[name])
+
+    def computes_all(self, name: str) -> bool:
+        """No patch holds positions of this tensor that it does not compute."""
+        return all(held[name] == own[name] for held, own in zip(self.lengths, self.computed, strict=True))
+
+    def caches(self) -> Iterator[tuple[str, int]]:
+        """Buffer name and bytes of every cache, see stream.py; none unless the halo is cached."""
+        if self.new is self.spans:
+            return
+        for op in self.ops:
+            rows, cols = ([patch[op.name] for patch in spans] for spans in self.spans)
+            if op.name != self.out:
+                yield f"{op.name}:rows", kept(rows) * (cols[-1].hi - cols[0].lo) * op.cout
+                yield f"{op.name}:cols", kept(cols) * max(row.length for row in rows) * op.cout
+
+    def _full(self, name: str, axis: int) -> int:
+        tensor = self.graph.tensors[name]
+        return tensor.w if axis else tensor.h
+
+    def axis(self, op: Op, axis: int, i: int) -> Axis:
+        """What the kernel of `op` is told of patch i along `axis`."""
+        spans = self.spans[axis][i]
+        out, source = spans[op.name], spans[op.inputs[0]]
+        whole = self.patched and op.name == self.out
+        res = spans[op.residual] if op.residual is not None else None
+        first = out.lo if op.kind == "upsample" else window(op, out, axis).lo - source.lo
+        if op.kind == "upsample":  # in output positions: which of the s copies comes first
+            first = out.lo - source.lo * op.s[axis]
+        return Axis(
+            source.length,
+            first,
+            out.length,
+            self._full(op.name, axis) if whole else out.length,
+            out.lo if whole else 0,
+            res.length if res else 0,
+            out.lo - res.lo if res else 0,
+        )
+
+    def macs(self) -> int:
+        """Multiply-accumulates of all patches."""
+        rows, cols = self.computed
+        return sum(self.graph.op_macs(op, sum(rows[op.name]) * sum(cols[op.name])) for op in self.ops)
+
+
+def _lengths(spans) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+    rows, cols = ({name: [patch[name].length for patch in patches] for name in patches[0]} for patches in spans)
+    return rows, cols
+
+
+def stages(graph: Graph, schedule: Schedule, halo: str) -> tuple[Stage, ...]:
+    """The patch stage, if the schedule has one, and the rest. Raises ScheduleError, see cuts.split."""
+    found, rest = [], graph.ops
+    if schedule.n:
+        ops, out = split(graph, schedule.n)
+        rest = graph.ops[len(ops) :]
+        rows, new_rows = _patches(graph, ops, out, schedule.p[0], 0, halo)
+        if is_square(graph) and schedule.p[0] == schedule.p[1]:
+            cols, new_cols = rows, new_rows
+        else:
+            cols, new_cols = _patches(graph, ops, out, schedule.p[1], 1, halo)
+        spans = rows, cols
+        found.append(Stage(graph, ops, schedule.p, out, spans, (new_rows, new_cols) if halo == "cache" else spans))
+    if rest:
+        tensors = [graph.tensors[name] for op in rest for name in (*op.reads, op.name)]
+        rows = {t.name: Span(0, t.h) for t in tensors}
+        cols = rows if is_square(graph) else {t.name: Span(0, t.w) for t in tensors}
+        spans = (rows,), (cols,)
+        found.append(Stage(graph, rest, (1, 1), None, spans, spans))
+    return tuple(found)
+
+
+def _patches(graph: Graph, ops: tuple[Op, ...], out: str, p: int, axis: int, halo: str):
+    """(spans held, spans computed) of each of the p patches of one axis, as integers."""
+    tensor = graph.tensors[out]
+    held = patch_spans(graph, ops, {out: patch_bounds(tensor.w if axis else tensor.h, p)}, axis, halo != "full")
+    if halo != "cache":
+        return (_each(held, p),) * 2
+    new, held = stream_spans(graph, ops, held, axis)
+    return _each(held, p), _each(new, p)
+
+
+def _each(spans: dict[str, Span], p: int) -> tuple[dict[str, Span], ...]:
+    """One dictionary of integer spans a patch."""
+    columns = {name: list(map(Span, span.lo.tolist(), span.hi.tolist())) for name, span in spans.items()}
+    return tuple({name: spans[i] for name, spans in columns.items()} for i in range(p))
