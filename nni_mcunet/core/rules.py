@@ -1,0 +1,118 @@
+"""The paper's ways to count memory and recomputed work: walks of a Graph that hold for every network, also for those
+that the C kernels cannot run. What a board really needs is plan()'s to say, not this module's.
+
+analytic   the paper's rule (ANALYTIC of kernels.py): a depth-wise convolution runs in place with one extra channel, the
+           projection writes onto the shortcut; int8 (element = 1 byte) or fp32 (4)
+rnnpool    Tables 4, 5 and 7, after RNNPool: block input + block output only, the expanded tensor being streamed
+single_map the largest single feature map, how those tables count EXTD, LFFD and EagleEye
+"""
+
+from dataclasses import dataclass
+
+from .arch import Schedule
+from .graph import Graph, Op
+from .kernels import overwrites
+from .plan import split
+from .tiles import Span, patch_bounds, patch_spans
+
+INT8, FP32 = 1, 4  # bytes of an element
+
+
+@dataclass(frozen=True)
+class Patches:
+    """The patch stage of a graph: its ops, the tensor `out` it hands on, and spans[axis][i][tensor] of patch row
+    (axis 0) or column (axis 1) i."""
+
+    graph: Graph
+    ops: tuple[Op, ...]
+    out: str | None
+    spans: tuple[tuple[dict[str, Span], ...], ...]
+
+    def tile(self, name: str) -> tuple[int, int]:
+        """(h, w) held of a tensor: of the largest patch, or the whole map behind the patch stage."""
+        if self.ops and name in self.spans[0][0]:
+            return tuple(max(spans[name].length for spans in axis) for axis in self.spans)
+        tensor = self.graph.tensors[name]
+        return tensor.h, tensor.w
+
+    def elements(self, name: str) -> int:
+        h, w = self.tile(name)
+        return h * w * self.graph.tensors[name].c
+
+    @property
+    def stage_macs(self) -> int:
+        """Multiply-accumulates of all patches, recomputed halo included."""
+        total = 0
+        for op in self.ops:
+            rows, columns = (sum(s[op.name].length for s in axis if op.name in s) for axis in self.spans)
+            total += self.graph.op_macs(op, rows * columns)
+        return total
+
+    @property
+    def macs(self) -> int:
+        """Of the whole network, as run."""
+        return self.stage_macs + sum(self.graph.op_macs(op) for op in self.graph.ops[len(self.ops) :])
+
+    @property
+    def overhead(self) -> float:
+        return self.macs / self.graph.macs - 1
+
+
+def patches(graph: Graph, schedule: Schedule | None = None, halo: str = "clip") -> Patches:
+    """The patch stage under `schedule`; halo "clip" stops every interval at the border of its map, "full" charges each
+    patch as an interior one (the paper's Table 1). Raises ScheduleError."""
+    if schedule is None or not schedule.n:
+        return Patches(graph, (), None, ())
+    ops, out = split(graph, schedule.n)
+    tensor = graph.tensors[out]
+    spans = tuple(
+        tuple(patch_spans(graph, ops, out, part, axis, halo == "clip") for part in patch_bounds(length, p))
+        for axis, (length, p) in enumerate(zip((tensor.h, tensor.w), schedule.p, strict=True))
+    )
+    return Patches(graph, ops, out, spans)
+
+
+def layer_bytes(graph: Graph, schedule: Schedule | None = None, element: int = INT8) -> list[int]:
+    """Bytes alive while each op runs, by the analytic rule. The stage's output lives, whole, through the stage."""
+    stage = patches(graph, schedule)
+    size = {name: stage.elements(name) for name in graph.tensors}
+    born = {t.name: 0 for t in graph.inputs} | {op.name: index for index, op in enumerate(graph.ops)}
+    if stage.out:
+        born[stage.out], size[stage.out] = 0, graph.tensors[stage.out].size
+    last, alive = graph.last_use(), []
+    for index, op in enumerate(graph.ops):
+        total = sum(size[name] for name in size if born[name] <= index <= last[name])
+        target = overwrites(graph, op)
+        ours = index >= len(stage.ops) or target not in {t.name for t in graph.inputs}  # others read the image again
+        if target is not None and last[target] == index and op.name != stage.out and ours:
+            total -= min(size[target], size[op.name])
+        if op.is_depthwise(graph.input_of(op).c):
+            h, w = stage.tile(op.name)
+            total += h * w
+        alive.append(total * element)
+    return alive
+
+
+def analytic(graph: Graph, schedule: Schedule | None = None, element: int = INT8) -> dict[int, int]:
+    """Block -> most bytes alive during any of its ops."""
+    blocks: dict[int, int] = {}
+    for op, alive in zip(graph.ops, layer_bytes(graph, schedule, element), strict=True):
+        blocks[op.block] = max(blocks.get(op.block, 0), alive)
+    return blocks
+
+
+def rnnpool(graph: Graph, schedule: Schedule | None = None, element: int = FP32) -> dict[int, int]:
+    """Block -> bytes of its input and output, of one patch inside the patch stage (whose whole output RNNPool's rule
+    does not count)."""
+    stage, blocks = patches(graph, schedule), {}
+    for block in sorted({op.block for op in graph.ops}):
+        inside = {op.name for op in graph.ops if op.block == block}
+        reads = {name for op in graph.ops if op.block == block for name in op.reads} - inside
+        read_elsewhere = {name for op in graph.ops if op.block != block for name in op.reads} | set(graph.outputs)
+        blocks[block] = element * sum(stage.elements(name) for name in reads | (inside & read_elsewhere))
+    return blocks
+
+
+def single_map(graph: Graph, element: int = FP32) -> int:
+    """Bytes of the largest feature map, the image apart."""
+    return element * max(graph.tensors[op.name].size for op in graph.ops)
