@@ -59,6 +59,16 @@ class Schedule:
             object.__setattr__(self, "n", 0)
 
 
+def parse_schedule(patches: str | None, blocks: int | None) -> Schedule | None:
+    """The schedule of a command line's --patches 3x3 --blocks 5; None without either. Raises ArchError."""
+    if patches is None and blocks is None:
+        return None
+    grid = re.fullmatch(r"(\d+)x(\d+)", patches or "")
+    if not grid or not blocks:
+        raise ArchError(f"--patches {patches} --blocks {blocks}: a grid such as 2x2 and a number of blocks are wanted")
+    return Schedule((int(grid[1]), int(grid[2])), blocks)
+
+
 @dataclass(frozen=True)
 class Block:
     """An inverted residual: 1x1 to mid (left out when mid equals the input channels), depth-wise k x k stride s, 1x1 to

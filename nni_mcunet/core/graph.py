@@ -179,6 +179,11 @@ class Graph:
         """Parameters as papers count them: batch normalisation not folded, a gamma and a beta a channel."""
         return self.params + sum(op.cout for op in self.ops if op.norm)
 
+    @property
+    def block_names(self) -> dict[int, str]:
+        """Block -> what its first op's name has before the last underscore (s2_b1 of s2_b1_exp)."""
+        return {op.block: op.name.rsplit("_", 1)[0] for op in reversed(self.ops)}
+
     def last_use(self) -> dict[str, int]:
         """Tensor name -> index of the last op that reads it; graph outputs live to the end."""
         last = {t.name: 0 for t in self.inputs}

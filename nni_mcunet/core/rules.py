@@ -20,10 +20,12 @@ INT8, FP32 = 1, 4  # bytes of an element
 
 @dataclass(frozen=True)
 class Patches:
-    """The patch stage of a graph: its ops, the tensor `out` it hands on, and spans[axis][i][tensor] of patch row
-    (axis 0) or column (axis 1) i."""
+    """A graph under a schedule: ops of its patch stage (none when it runs layer by layer), the tensor `out` that the
+    stage hands on, and spans[axis][i][tensor] of patch row (axis 0) or column (axis 1) i. Its graph, schedule, macs,
+    overhead and block_peaks() read as a Plan's do."""
 
     graph: Graph
+    schedule: Schedule
     ops: tuple[Op, ...]
     out: str | None
     spans: tuple[tuple[dict[str, Span], ...], ...]
@@ -57,24 +59,36 @@ class Patches:
     def overhead(self) -> float:
         return self.macs / self.graph.macs - 1
 
+    def block_peaks(self) -> dict[int, int]:
+        """Block -> most bytes alive during any of its ops, by the analytic rule in int8."""
+        blocks: dict[int, int] = {}
+        for op, alive in zip(self.graph.ops, _layer_bytes(self), strict=True):
+            blocks[op.block] = max(blocks.get(op.block, 0), alive)
+        return blocks
+
+    @property
+    def peak(self) -> int:
+        return max(self.block_peaks().values())
+
 
 def patches(graph: Graph, schedule: Schedule | None = None, halo: str = "clip") -> Patches:
     """The patch stage under `schedule`; halo "clip" stops every interval at the border of its map, "full" charges each
     patch as an interior one (the paper's Table 1). Raises ScheduleError."""
-    if schedule is None or not schedule.n:
-        return Patches(graph, (), None, ())
+    schedule = schedule or Schedule()
+    if not schedule.n:
+        return Patches(graph, schedule, (), None, ())
     ops, out = split(graph, schedule.n)
     tensor = graph.tensors[out]
     spans = tuple(
         tuple(patch_spans(graph, ops, out, part, axis, halo == "clip") for part in patch_bounds(length, p))
         for axis, (length, p) in enumerate(zip((tensor.h, tensor.w), schedule.p, strict=True))
     )
-    return Patches(graph, ops, out, spans)
+    return Patches(graph, schedule, ops, out, spans)
 
 
-def layer_bytes(graph: Graph, schedule: Schedule | None = None, element: int = INT8) -> list[int]:
-    """Bytes alive while each op runs, by the analytic rule. The stage's output lives, whole, through the stage."""
-    stage = patches(graph, schedule)
+def _layer_bytes(stage: Patches) -> list[int]:
+    """Elements alive while each op runs, by the analytic rule. The stage's output lives, whole, through the stage."""
+    graph = stage.graph
     size = {name: stage.elements(name) for name in graph.tensors}
     born = {t.name: 0 for t in graph.inputs} | {op.name: index for index, op in enumerate(graph.ops)}
     if stage.out:
@@ -89,16 +103,13 @@ def layer_bytes(graph: Graph, schedule: Schedule | None = None, element: int = I
         if op.is_depthwise(graph.input_of(op).c):
             h, w = stage.tile(op.name)
             total += h * w
-        alive.append(total * element)
+        alive.append(total)
     return alive
 
 
 def analytic(graph: Graph, schedule: Schedule | None = None, element: int = INT8) -> dict[int, int]:
     """Block -> most bytes alive during any of its ops."""
-    blocks: dict[int, int] = {}
-    for op, alive in zip(graph.ops, layer_bytes(graph, schedule, element), strict=True):
-        blocks[op.block] = max(blocks.get(op.block, 0), alive)
-    return blocks
+    return {block: element * size for block, size in patches(graph, schedule).block_peaks().items()}
 
 
 def rnnpool(graph: Graph, schedule: Schedule | None = None, element: int = FP32) -> dict[int, int]:
