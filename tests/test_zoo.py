@@ -45,7 +45,6 @@ def test_file_gives_its_expected_figures(path, tmp_path):
         "macs_M": graph.macs / 1e6,
         "params_M": graph.trained_params / 1e6,
         "peak_kB": max(rules.analytic(graph).values()) / KB,
-        "rnnpool_MB": max(rules.rnnpool(graph).values()) / MB,
     }
     for what, printed in spec.expected:
         assert as_printed(ours[what], printed) == DIFFERENT.get((spec.name, what), printed), what

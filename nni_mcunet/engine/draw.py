@@ -62,3 +62,25 @@ def boxes_figure(picture: np.ndarray, boxes, path, title: str) -> Path:
     axes.set_axis_off()
     axes.set_title(title, loc="left", fontsize=9)
     return save_figure(figure, path)
+
+
+def sweep_figure(sweeps: dict[str, dict[tuple[int, int], tuple[float, float]]], path) -> Path:
+    """Peak and overhead against n (4x4 patches) and against p (the cut of the least peak at 4x4): the paper's Fig. 8.
+    `sweeps` is network -> (p, n) -> (peak in kB, overhead in %)."""
+    figure, axes = plt.subplots(2, 2, figsize=(9, 5), sharex="col", sharey="row")
+    for name, sweep in sweeps.items():
+        cut = min((n for p, n in sweep if p == 4), key=lambda n: sweep[4, n])
+        columns = (
+            ("blocks n run as 4x4 patches", name, {n: value for (p, n), value in sweep.items() if p == 4}),
+            ("patches per side p", f"{name}, n = {cut}", {p: value for (p, n), value in sweep.items() if n == cut}),
+        )
+        for column, (label, legend, values) in enumerate(columns):
+            for row in (0, 1):
+                axes[row, column].plot(list(values), [v[row] for v in values.values()], marker="o", ms=4, label=legend)
+            axes[1, column].set_xlabel(label)
+            axes[0, column].legend(frameon=False, fontsize=8)
+    axes[0, 0].set_ylabel("peak, kB")
+    axes[1, 0].set_ylabel("overhead, %")
+    for axis in axes.flat:
+        axis.spines[["top", "right"]].set_visible(False)
+    return save_figure(figure, path)

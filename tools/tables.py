@@ -1,0 +1,47 @@
+"""Write the paper's tables and figures that need no training: docs/paper/tables.md, tables.json and the pictures.
+
+python tools/tables.py [-o docs/paper]
+"""
+
+import argparse
+from pathlib import Path
+
+from nni_mcunet.core.errors import exit_on_user_error
+from nni_mcunet.core.files import write_atomic, write_json
+from nni_mcunet.engine.draw import memory_figure, sweep_figure
+from nni_mcunet.engine.paper import Paper, markdown
+
+ROOT = Path(__file__).resolve().parents[1]
+LIMIT = 256 * 1024  # SRAM of the F412, the line of the paper's Fig. 1
+PICTURES = (  # file, network, n: 4x4 patches up to the 28x28 map
+    ("fig1", "mobilenet_v2", 5),
+    ("fig4_rd", "mobilenet_v2_rd", 4),
+    ("fig5_mnasnet_b1", "mnasnet_b1", 6),
+    ("fig5_fbnet_a", "fbnet_a", 4),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--out", type=Path, default=ROOT / "docs/paper", help="folder to write")
+    out = parser.parse_args().out
+
+    paper = Paper(ROOT / "configs/arch")
+    cells = paper.cells()
+    sweeps = {name: paper.sweep(name) for name in ("mobilenet_v2", "mobilenet_v2_rd")}
+    for file, name, n in PICTURES:
+        memory_figure(paper.run(name), paper.run(name, 4, n), LIMIT, out / f"{file}.png", name)
+    sweep_figure(sweeps, out / "fig8.png")
+    grid = [
+        {"network": name, "p": p, "n": n, "peak_kB": round(peak, 1), "overhead_percent": round(overhead, 2)}
+        for name, sweep in sweeps.items()
+        for (p, n), (peak, overhead) in sweep.items()
+    ]
+    write_json(out / "tables.json", {"cells": [cell.to_dict() for cell in cells], "fig8": grid})
+    write_atomic(out / "tables.md", markdown(cells, sweeps))
+    print(f"{out}: {len(cells)} cells, {sum(cell.same for cell in cells)} as printed; the rest say why")
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        main()
