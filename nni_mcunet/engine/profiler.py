@@ -103,7 +103,10 @@ def schedule_dict(schedule: Schedule) -> dict:
 
 def profile(graph: Graph, board: Board | None = None, schedule: Schedule | None = None) -> Profile:
     """Profile of a graph; `schedule` is the one to show beside layer by layer. Raises ScheduleError for one that the
-    graph does not allow. That nothing fits the board is no error but the profile's `why`."""
+    graph does not allow, UserError for a graph without a convolution. That nothing fits the board is no error but the
+    profile's `why`."""
+    if not graph.macs:
+        raise UserError(f"{graph.name}: no convolution, so nothing to profile")
     best, why = None, None
     if board is None:
         best = least_peak(graph)
