@@ -12,28 +12,36 @@ from dataclasses import dataclass
 from .arch import Schedule
 from .graph import Graph, Op
 from .kernels import overwrites
-from .plan import split
-from .tiles import Span, patch_bounds, patch_spans
+from .plan import Stage, _stages
+from .tiles import Span
 
 INT8, FP32 = 1, 4  # bytes of an element
 
 
 @dataclass(frozen=True)
 class Patches:
-    """A graph under a schedule: ops of its patch stage (none when it runs layer by layer), the tensor `out` that the
-    stage hands on, and spans[axis][i][tensor] of patch row (axis 0) or column (axis 1) i. Its graph, schedule, macs,
-    overhead and block_peaks() read as a Plan's do."""
+    """A graph under a schedule, `stage` being its patch stage, None when it runs layer by layer. Its graph, schedule,
+    macs, overhead and block_peaks() read as a Plan's do."""
 
     graph: Graph
     schedule: Schedule
-    ops: tuple[Op, ...]
-    out: str | None
-    spans: tuple[tuple[dict[str, Span], ...], ...]
+    stage: Stage | None
+
+    @property
+    def ops(self) -> tuple[Op, ...]:
+        """Of the patch stage."""
+        return self.stage.ops if self.stage else ()
+
+    @property
+    def spans(self) -> tuple[tuple[dict[str, Span], ...], ...]:
+        """[axis][i][tensor] of patch row (axis 0) or column (axis 1) i."""
+        return self.stage.spans if self.stage else ((), ())
 
     def tile(self, name: str) -> tuple[int, int]:
         """(h, w) held of a tensor: of the largest patch, or the whole map behind the patch stage."""
-        if self.ops and name in self.spans[0][0]:
-            return tuple(max(spans[name].length for spans in axis) for axis in self.spans)
+        if self.stage and name in self.spans[0][0]:
+            rows, columns = (max(spans[name].length for spans in axis) for axis in self.spans)
+            return rows, columns
         tensor = self.graph.tensors[name]
         return tensor.h, tensor.w
 
@@ -44,11 +52,7 @@ class Patches:
     @property
     def stage_macs(self) -> int:
         """Multiply-accumulates of all patches, recomputed halo included."""
-        total = 0
-        for op in self.ops:
-            rows, columns = (sum(s[op.name].length for s in axis if op.name in s) for axis in self.spans)
-            total += self.graph.op_macs(op, rows * columns)
-        return total
+        return self.stage.macs() if self.stage else 0
 
     @property
     def macs(self) -> int:
@@ -75,33 +79,27 @@ def patches(graph: Graph, schedule: Schedule | None = None, halo: str = "clip") 
     """The patch stage under `schedule`; halo "clip" stops every interval at the border of its map, "full" charges each
     patch as an interior one (the paper's Table 1). Raises ScheduleError."""
     schedule = schedule or Schedule()
-    if not schedule.n:
-        return Patches(graph, schedule, (), None, ())
-    ops, out = split(graph, schedule.n)
-    tensor = graph.tensors[out]
-    spans = tuple(
-        tuple(patch_spans(graph, ops, out, part, axis, halo == "clip") for part in patch_bounds(length, p))
-        for axis, (length, p) in enumerate(zip((tensor.h, tensor.w), schedule.p, strict=True))
-    )
-    return Patches(graph, schedule, ops, out, spans)
+    stages = _stages(graph, schedule, clip=halo == "clip")  # what plan() does before it asks a kernel anything
+    return Patches(graph, schedule, stages[0] if schedule.n else None)
 
 
-def _layer_bytes(stage: Patches) -> list[int]:
+def _layer_bytes(run: Patches) -> list[int]:
     """Elements alive while each op runs, by the analytic rule. The stage's output lives, whole, through the stage."""
-    graph = stage.graph
-    size = {name: stage.elements(name) for name in graph.tensors}
+    graph, stage = run.graph, run.stage
+    size = {name: run.elements(name) for name in graph.tensors}
     born = {t.name: 0 for t in graph.inputs} | {op.name: index for index, op in enumerate(graph.ops)}
-    if stage.out:
-        born[stage.out], size[stage.out] = 0, graph.tensors[stage.out].size
+    out = stage.out if stage else None
+    if out is not None:
+        born[out], size[out] = 0, graph.tensors[out].size
     last, alive = graph.last_use(), []
     for index, op in enumerate(graph.ops):
         total = sum(size[name] for name in size if born[name] <= index <= last[name])
         target = overwrites(graph, op)
-        ours = index >= len(stage.ops) or target not in {t.name for t in graph.inputs}  # others read the image again
-        if target is not None and last[target] == index and op.name != stage.out and ours:
+        ours = index >= len(run.ops) or target not in {t.name for t in graph.inputs}  # others read the image again
+        if target is not None and last[target] == index and op.name != out and ours:
             total -= min(size[target], size[op.name])
         if op.is_depthwise(graph.input_of(op).c):
-            h, w = stage.tile(op.name)
+            h, w = run.tile(op.name)
             total += h * w
         alive.append(total)
     return alive
@@ -115,12 +113,12 @@ def analytic(graph: Graph, schedule: Schedule | None = None, element: int = INT8
 def rnnpool(graph: Graph, schedule: Schedule | None = None, element: int = FP32) -> dict[int, int]:
     """Block -> bytes of its input and output, of one patch inside the patch stage (whose whole output RNNPool's rule
     does not count)."""
-    stage, blocks = patches(graph, schedule), {}
+    run, blocks = patches(graph, schedule), {}
     for block in sorted({op.block for op in graph.ops}):
         inside = {op.name for op in graph.ops if op.block == block}
         reads = {name for op in graph.ops if op.block == block for name in op.reads} - inside
         read_elsewhere = {name for op in graph.ops if op.block != block for name in op.reads} | set(graph.outputs)
-        blocks[block] = element * sum(stage.elements(name) for name in reads | (inside & read_elsewhere))
+        blocks[block] = element * sum(run.elements(name) for name in reads | (inside & read_elsewhere))
     return blocks
 
 
