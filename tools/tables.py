@@ -20,11 +20,11 @@ HEAD = """# The paper's tables and figures, recomputed
 bar; *authors*, of the network, in their publication; *measured*, on a board by TinyEngine's authors. Memory is in kB of
 1024 bytes (int8) or MB of 2^20 (fp32); parameters count batch normalisation's two a channel, as their authors do.
 """
-PICTURES = (  # file, network, n: 4x4 patches up to the 28x28 map
-    ("fig1", "mobilenet_v2", 5),
-    ("fig4_rd", "mobilenet_v2_rd", 4),
-    ("fig5_mnasnet_b1", "mnasnet_b1", 6),
-    ("fig5_fbnet_a", "fbnet_a", 4),
+PICTURES = (  # below the table that begins so, file, network, n: 4x4 patches up to the 28x28 map
+    ("Fig. 1:", "fig1", "mobilenet_v2", 5),
+    ("Table 1:", "fig4_rd", "mobilenet_v2_rd", 4),
+    ("Fig. 5:", "fig5_mnasnet_b1", "mnasnet_b1", 6),
+    ("Fig. 5:", "fig5_fbnet_a", "fbnet_a", 4),
 )
 
 
@@ -46,8 +46,9 @@ def markdown(cells: list[Cell], sweeps: dict[str, dict]) -> str:
         lines.append("")
         if table.startswith("Fig. 8"):
             lines += ["![Fig. 8](fig8.png)", ""] + [line for item in sweeps.items() for line in _grid(*item)]
-        if table.startswith("Fig. 1:"):
-            lines += ["![Fig. 1](fig1.png)", ""]
+        for above, file, name, _ in PICTURES:
+            if table.startswith(above):
+                lines += [f"![{name}]({file}.png)", ""]
     return "\n".join(lines)
 
 
@@ -68,7 +69,7 @@ def main() -> None:
     paper = Paper(ROOT / "configs/arch")
     cells = paper.cells()
     sweeps = {name: paper.sweep(name) for name in ("mobilenet_v2", "mobilenet_v2_rd")}
-    for file, name, n in PICTURES:
+    for _, file, name, n in PICTURES:
         memory_figure(paper.run(name), paper.run(name, 4, n), LIMIT, out / f"{file}.png", name)
     sweep_figure(sweeps, out / "fig8.png")
     grid = [

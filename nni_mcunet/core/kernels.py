@@ -39,8 +39,9 @@ def overwrites(graph: Graph, op: Op) -> str | None:
     if op.residual is not None:
         return op.residual
     shrinks = all(lo + hi < k for lo, hi, k in zip(op.pad[:2], op.pad[2:], op.k, strict=True))
-    in_place = op.kind == "mul" or (op.is_depthwise(graph.input_of(op).c) and shrinks)
-    return op.inputs[0] if in_place else None
+    if op.kind == "mul" or (shrinks and op.is_depthwise(graph.input_of(op).c)):
+        return op.inputs[0]
+    return None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ rnnpool    Tables 4, 5 and 7, after RNNPool: block input + block output only, th
 single_map the largest single feature map, how those tables count EXTD, LFFD and EagleEye
 """
 
+from collections import defaultdict
 from dataclasses import dataclass
 
 from .arch import Schedule
@@ -91,9 +92,14 @@ def _layer_bytes(run: Patches) -> list[int]:
     out = stage.out if stage else None
     if out is not None:
         born[out], size[out] = 0, graph.tensors[out].size
-    last, alive = graph.last_use(), []
+    starts, ends, last = defaultdict(int), defaultdict(int), graph.last_use()
+    for name in size:
+        starts[born[name]] += size[name]
+        ends[last[name]] += size[name]
+    held, alive = 0, []
     for index, op in enumerate(graph.ops):
-        total = sum(size[name] for name in size if born[name] <= index <= last[name])
+        held += starts[index]
+        total = held
         target = overwrites(graph, op)
         ours = index >= len(run.ops) or target not in {t.name for t in graph.inputs}  # others read the image again
         if target is not None and last[target] == index and op.name != out and ours:
@@ -102,6 +108,7 @@ def _layer_bytes(run: Patches) -> list[int]:
             h, w = run.tile(op.name)
             total += h * w
         alive.append(total)
+        held -= ends[index]
     return alive
 
 
