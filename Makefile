@@ -1,11 +1,12 @@
 # make demo          the whole way: search, train, int8, C, two emulated boards, report (out/demo)
 # make demo DATA=bccd    the same on real photographs (needs MCUNET_SHARED or ../shared)
+# make tables        the paper's tables and figures that need no training (docs/paper)
 # make test          all quick tests;  make test-slow: the long ones
 PYTHON ?= python3
 DATA ?= digits
 RUN = .venv/bin/python
 
-.PHONY: install demo test test-slow format clean
+.PHONY: install demo tables test test-slow format clean
 
 install: .venv/installed
 
@@ -14,6 +15,9 @@ install: .venv/installed
 
 demo: install
 	$(RUN) tools/demo.py --data $(DATA)
+
+tables: install
+	$(RUN) tools/tables.py
 
 test: install
 	$(RUN) -m ruff check .

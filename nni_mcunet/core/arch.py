@@ -5,11 +5,12 @@ channels c, depth as the number of blocks in a stage, resolution r, and the sche
 """
 
 import json
-from dataclasses import asdict, dataclass, fields
+import re
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 
 from .errors import ArchError
-from .files import write_json
+from .files import write_atomic
 
 
 def make_divisible(value: float, divisor: int = 8) -> int:
@@ -58,15 +59,35 @@ class Schedule:
             object.__setattr__(self, "n", 0)
 
 
+def parse_schedule(patches: str | None, blocks: int | None) -> Schedule | None:
+    """The schedule of a command line's --patches 3x3 --blocks 5; None without either. Raises ArchError."""
+    if patches is None and blocks is None:
+        return None
+    grid = re.fullmatch(r"(\d+)x(\d+)", patches or "")
+    if not grid or not blocks:
+        raise ArchError(f"--patches {patches} --blocks {blocks}: a grid such as 2x2 and a number of blocks are wanted")
+    return Schedule((int(grid[1]), int(grid[2])), blocks)
+
+
 @dataclass(frozen=True)
 class Block:
     """An inverted residual: 1x1 to mid (left out when mid equals the input channels), depth-wise k x k stride s, 1x1 to
-    c; with the shortcut where s = 1 and the channels agree. k = 0 is a single 1x1 convolution to c, no depth-wise."""
+    c; with the shortcut where s = 1 and the channels agree. k = 0 is a single 1x1 convolution to c, no depth-wise.
+
+    groups  of the 1x1 convolutions (FBNet; its channel shuffle costs nothing here and is not modelled)
+    expand  keep the first 1x1 even where mid equals the input channels (FBNet's e = 1)
+    se      channels to which squeeze-excite reduces mid behind the depth-wise convolution, 0 for none
+    plain   MobileNetV1's separable convolution: the last 1x1 has an activation and there is no shortcut
+    """
 
     k: int
     s: int
     mid: int
     c: int
+    groups: int = 1
+    expand: bool = False
+    se: int = 0
+    plain: bool = False
 
     def __post_init__(self):
         _natural(self.k, "block.k", low=0, high=15)
@@ -75,6 +96,11 @@ class Block:
         _natural(self.s, "block.s", high=4)
         _natural(self.mid, "block.mid", low=0)
         _natural(self.c, "block.c")
+        _natural(self.groups, "block.groups")
+        _natural(self.se, "block.se", low=0)
+        for name in ("expand", "plain"):
+            if not isinstance(getattr(self, name), bool):
+                raise ArchError(f"block.{name} is {getattr(self, name)!r}: true or false is wanted")
         if self.k == 0 and (self.s != 1 or self.mid != 0):
             raise ArchError(
                 f"a block with k = 0 is a lone 1x1 convolution: s must be 1 and mid 0, not {self.s}, {self.mid}"
@@ -94,6 +120,9 @@ class ArchSpec:
     classes     outputs of the classifier, or None for a bare backbone
     schedule    how it is run
     act         activation of every layer but the projections
+    gate        activation of the squeeze-excite gates
+    expected    published figures as printed, {"macs_M": "300.8", "params_M": "3.5", "peak_kB": "1372"}; data that tests
+                compare with, no part of what the network is (two specs that differ in it alone are equal)
     """
 
     name: str
@@ -104,6 +133,8 @@ class ArchSpec:
     classes: int | None = None
     schedule: Schedule = Schedule()
     act: str = "relu6"
+    gate: str = "sigmoid"
+    expected: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
     def __post_init__(self):
         if not isinstance(self.name, str) or not self.name:
@@ -117,6 +148,8 @@ class ArchSpec:
                 _natural(value, what)
         if self.act not in ("relu", "relu6"):
             raise ArchError(f"act is {self.act!r}: 'relu' or 'relu6' is wanted")
+        if self.gate not in ("sigmoid", "hsigmoid"):
+            raise ArchError(f"gate is {self.gate!r}: 'sigmoid' or 'hsigmoid' is wanted")
 
     @property
     def depth(self) -> int:
@@ -124,7 +157,9 @@ class ArchSpec:
         return 1 + sum(len(stage) for stage in self.stages)
 
     def to_dict(self) -> dict:
-        return asdict(self)
+        """As JSON has it; what has its default value is left out."""
+        data = _plain(self)
+        return data | {"expected": dict(self.expected)} if self.expected else data
 
     @classmethod
     def from_dict(cls, data) -> "ArchSpec":
@@ -138,6 +173,7 @@ class ArchSpec:
         if not isinstance(data["stages"], (list, tuple)):
             raise ArchError(f"stages is {data['stages']!r}: a list of lists of blocks is wanted")
         data["stages"] = tuple(_stage(i, stage) for i, stage in enumerate(data["stages"]))
+        data["expected"] = _expected(data.get("expected", {}))
         return cls(**data)
 
     @classmethod
@@ -152,12 +188,32 @@ class ArchSpec:
             raise ArchError(f"{path}: {error}") from None
 
     def save(self, path) -> Path:
-        return write_json(path, self.to_dict())
+        """Write JSON with one block a line."""
+        text = json.dumps(self.to_dict(), indent=1)
+        return write_atomic(path, re.sub(r"[\[{][^\[\]{}]*[\]}]", _one_line, text) + "\n")
+
+
+def _one_line(innermost: re.Match) -> str:
+    text = " ".join(innermost[0].split())
+    return text[0] + text[1:-1].strip() + text[-1]
+
+
+def _plain(value):
+    """Dataclasses as dicts without the fields that have their default, tuples as lists."""
+    if is_dataclass(value):
+        return {f.name: _plain(v) for f in fields(value) if (v := getattr(value, f.name)) != f.default}
+    return [_plain(v) for v in value] if isinstance(value, tuple) else value
 
 
 def _schedule(data) -> Schedule:
     _known_keys(data, Schedule, "schedule")
     return Schedule(**data)
+
+
+def _expected(data) -> tuple[tuple[str, str], ...]:
+    if not isinstance(data, dict) or not all(isinstance(v, str) for v in data.values()):
+        raise ArchError(f"expected is {data!r}: an object of figures as printed, in quotes, is wanted")
+    return tuple(data.items())
 
 
 def _stage(index: int, stage) -> tuple[Block, ...]:
@@ -167,7 +223,7 @@ def _stage(index: int, stage) -> tuple[Block, ...]:
     for at, block in enumerate(stage):
         where = f"stages[{index}][{at}]"
         _known_keys(block, Block, where)
-        missing = [f.name for f in fields(Block) if f.name not in block]
+        missing = [f.name for f in fields(Block) if f.default is MISSING and f.name not in block]
         if missing:
             raise ArchError(f"{where} lacks the key '{missing[0]}'")
         blocks.append(Block(**block))

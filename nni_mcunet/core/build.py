@@ -1,7 +1,7 @@
 """THE definition of a network: ArchSpec (and a detection head) -> Graph. All that computes one walks this graph.
 
-Names: stem, s{stage}_b{block}_{exp,dw,proj} (pw for a block without a depth-wise), head, pool, fc, neck{i}_*,
-yolo{i}_*.
+Names: stem, s{stage}_b{block}_{exp,dw,proj} (pw for a block without a depth-wise; squeeze-excite adds se_pool, se_red,
+se_gate, se_mul), head, pool, fc, neck{i}_*, yolo{i}_*.
 """
 
 from dataclasses import dataclass
@@ -36,9 +36,8 @@ class _Builder:
         self.ops: list[Op] = []
         self.last, self.channels, self.block = "image", 3, 0
 
-    def conv(self, name, cout, k=1, s=1, act=None, depthwise=False, residual=None, norm=True, source=None):
+    def conv(self, name, cout, k=1, s=1, act=None, groups=1, residual=None, norm=True, source=None):
         """Append a convolution with SAME padding (k // 2 on each side) behind the last op, or behind `source`."""
-        groups = self.channels if depthwise else 1
         self.ops.append(
             Op(name, "conv", (source or self.last,), cout, (k, k), (s, s), (k // 2,) * 4, groups, act, residual, norm,
                self.block)
@@ -56,11 +55,24 @@ class _Builder:
         act, skip, cin = self.spec.act, self.last, self.channels
         if block.k == 0:
             return self.conv(f"{name}_pw", block.c, act=act)
-        if block.mid != cin:
-            self.conv(f"{name}_exp", block.mid, act=act)
-        self.conv(f"{name}_dw", block.mid, block.k, block.s, act, depthwise=True)
+        if block.mid != cin or block.expand:
+            self.conv(f"{name}_exp", block.mid, act=act, groups=block.groups)
+        self.conv(f"{name}_dw", block.mid, block.k, block.s, act, groups=block.mid)
+        if block.se:
+            self.squeeze_excite(name, block.se)
+        if block.plain:
+            return self.conv(f"{name}_proj", block.c, act=act, groups=block.groups)
         shortcut = skip if block.s == 1 and cin == block.c else None
-        return self.conv(f"{name}_proj", block.c, residual=shortcut)
+        return self.conv(f"{name}_proj", block.c, groups=block.groups, residual=shortcut)
+
+    def squeeze_excite(self, name: str, reduced: int):
+        """Scale each channel of the last tensor by a gate computed from the means of all (Hu et al. 2018)."""
+        source, channels = self.last, self.channels
+        self.add(f"{name}_se_pool", "gap")
+        self.conv(f"{name}_se_red", reduced, act="relu", norm=False)
+        gate = self.conv(f"{name}_se_gate", channels, act=self.spec.gate, norm=False)
+        self.last = f"{name}_se_mul"
+        self.ops.append(Op(self.last, "mul", (source, gate), channels, block=self.block))
 
     def graph(self, outputs) -> Graph:
         return Graph(self.spec.name, (self.image,), tuple(self.ops), tuple(outputs)).verify()
@@ -112,7 +124,7 @@ def _yolo(b: _Builder, yolo: YoloHead, features) -> list[str]:
     outputs = []
     for i in range(len(features)):
         b.channels = yolo.width
-        b.conv(f"yolo{i}_dw", yolo.width, 3, act=b.spec.act, depthwise=True, source=laterals[i])
+        b.conv(f"yolo{i}_dw", yolo.width, 3, act=b.spec.act, groups=yolo.width, source=laterals[i])
         b.conv(f"yolo{i}_pw", yolo.width, act=b.spec.act)
         outputs.append(b.conv(f"yolo{i}_pred", yolo.anchors * (5 + yolo.classes), norm=False))
     return outputs

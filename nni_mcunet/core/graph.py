@@ -10,8 +10,8 @@ from functools import cached_property
 
 from .errors import GraphError
 
-KINDS = ("conv", "maxpool", "gap", "upsample")
-ACTS = (None, "relu", "relu6")
+KINDS = ("conv", "maxpool", "gap", "upsample", "mul")
+ACTS = (None, "relu", "relu6", "sigmoid", "hsigmoid")
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,11 @@ class Op:
     """One kernel call; its output tensor carries its name.
 
     kind      conv (dense, 1x1, depth-wise by `groups`; a fully connected layer is a 1x1 conv on a 1x1 map), maxpool,
-              gap (global average pool) or upsample (nearest, by the integer factor `s`)
+              gap (global average pool), upsample (nearest, by the integer factor `s`) or mul (the first input times
+              the second, one factor a channel: squeeze-excite)
     k, s      kernel and stride, (vertical, horizontal)
     pad       (top, left, bottom, right); bottom and right may be negative: trailing rows that are never read
-    act       None, "relu" or "relu6", applied after the residual addition
+    act       one of ACTS, applied after the residual addition
     residual  tensor added to the convolution's result before the activation
     norm      the layer is trained with batch normalisation (folded before export) instead of a bias
     block     index of the block it belongs to, the first convolution being block 0 (the paper's n counts these)
@@ -137,6 +138,10 @@ class Graph:
             raise GraphError(f"{op.name}: unknown activation '{op.act}', one of {ACTS}")
         if op.kind != "conv" and (x.c != op.cout or op.residual or op.act):
             raise GraphError(f"{op.name}: {op.kind} keeps its {x.c} channels and has no residual or activation")
+        if op.kind == "mul":
+            gates = [self.tensors[name] for name in op.inputs[1:]]
+            if [(t.h, t.w, t.c) for t in gates] != [(1, 1, x.c)]:
+                raise GraphError(f"{op.name}: mul wants a second input of 1x1x{x.c}, one factor a channel")
         if op.kind == "conv" and (x.c % op.groups or op.cout % op.groups):
             raise GraphError(f"{op.name}: {op.groups} groups do not divide {x.c} -> {op.cout} channels")
         if op.residual is not None:
@@ -168,6 +173,16 @@ class Graph:
     def params(self) -> int:
         """Weights and biases, batch normalisation folded."""
         return sum(self.op_weights(op) + (op.cout if op.kind == "conv" else 0) for op in self.ops)
+
+    @property
+    def trained_params(self) -> int:
+        """Parameters as papers count them: batch normalisation not folded, a gamma and a beta a channel."""
+        return self.params + sum(op.cout for op in self.ops if op.norm)
+
+    @property
+    def block_names(self) -> dict[int, str]:
+        """Block -> what its first op's name has before the last underscore (s2_b1 of s2_b1_exp)."""
+        return {op.block: op.name.rsplit("_", 1)[0] for op in reversed(self.ops)}
 
     def last_use(self) -> dict[str, int]:
         """Tensor name -> index of the last op that reads it; graph outputs live to the end."""

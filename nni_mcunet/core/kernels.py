@@ -14,6 +14,10 @@ from .graph import Graph, Op
 
 def kernel_of(graph: Graph, op: Op) -> str:
     """Name of the C kernel (mcu_ + name) that runs `op`. Raises UnsupportedOp."""
+    if op.kind == "mul" or op.act in ("sigmoid", "hsigmoid"):
+        raise UnsupportedOp(
+            f"{op.name}: the C kernels have no squeeze-excite (mul, sigmoid, hsigmoid); use blocks with se = 0"
+        )
     if op.kind != "conv":
         if op.kind == "maxpool" and any(op.pad):
             raise UnsupportedOp(f"{op.name}: a padded max pool; pad in the convolution before it")
@@ -31,11 +35,13 @@ def kernel_of(graph: Graph, op: Op) -> str:
 
 def overwrites(graph: Graph, op: Op) -> str | None:
     """Input tensor onto which the kernel of `op` may write its output, or None: a depth-wise convolution its input, any
-    convolution its residual (read at or after the position it writes)."""
+    convolution its residual (read at or after the position it writes), a product its first factor."""
     if op.residual is not None:
         return op.residual
     shrinks = op.pad[0] + op.pad[2] < op.k[0] and op.pad[1] + op.pad[3] < op.k[1]
-    return op.inputs[0] if shrinks and op.is_depthwise(graph.input_of(op).c) else None
+    if op.kind == "mul" or (shrinks and op.is_depthwise(graph.input_of(op).c)):
+        return op.inputs[0]
+    return None
 
 
 def in_place(graph: Graph) -> dict[int, str]:

@@ -8,7 +8,13 @@ from torch.nn import functional as F
 
 from .graph import Graph, Op
 
-ACTIVATIONS = {None: lambda x: x, "relu": F.relu, "relu6": F.relu6}
+ACTIVATIONS = {
+    None: lambda x: x,
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "sigmoid": torch.sigmoid,
+    "hsigmoid": F.hardsigmoid,
+}
 
 
 class Layer(nn.Module):
@@ -80,6 +86,8 @@ class Net(nn.Module):
 
     def run(self, op: Op, values: dict[str, Tensor]) -> Tensor:
         x = values[op.inputs[0]]
+        if op.kind == "mul":
+            return x * values[op.inputs[1]]
         if op.kind != "conv":
             return run_plain(op, x)
         layer = self.layers[op.name]

@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 
 from ..core.files import write_atomic
 from ..core.plan import Plan
+from ..core.rules import Patches
 
 KB = 1024
 WHOLE, PATCHED, LIMIT = "#b8c0cc", "#2f6fb2", "#c0392b"
@@ -24,8 +25,8 @@ def save_figure(figure, path) -> Path:
     return write_atomic(path, data.getvalue())
 
 
-def memory_figure(whole: Plan, patched: Plan, limit: int, path, title: str) -> Path:
-    """Bytes alive in each block, layer by layer and patched, against `limit` bytes (Fig. 1 of the paper)."""
+def memory_figure(whole: Plan | Patches, patched: Plan | Patches, limit: int | None, path, title: str) -> Path:
+    """Bytes alive in each block, layer by layer and patched, against `limit` bytes if given (Fig. 1 of the paper)."""
     figure, axes = plt.subplots(figsize=(9, 3.6))
     before, after = whole.block_peaks(), patched.block_peaks()
     blocks = np.arange(len(before))
@@ -35,10 +36,9 @@ def memory_figure(whole: Plan, patched: Plan, limit: int, path, title: str) -> P
     axes.bar(blocks + 0.2, [after[b] / KB for b in after], 0.4, color=PATCHED, label=label)
     if s.n:
         axes.axvspan(-0.5, s.n - 0.5, color=PATCHED, alpha=0.07, lw=0)
-    axes.axhline(limit / KB, color=LIMIT, lw=1, ls="--", label=f"limit {limit / KB:.0f} kB")
-    names: dict[int, str] = {}
-    for op in whole.graph.ops:
-        names.setdefault(op.block, op.name.rsplit("_", 1)[0])
+    if limit is not None:
+        axes.axhline(limit / KB, color=LIMIT, lw=1, ls="--", label=f"limit {limit / KB:.0f} kB")
+    names = whole.graph.block_names
     axes.set_xticks(blocks, [names[b] for b in before], rotation=60, ha="right", fontsize=8)
     axes.set_ylabel("SRAM alive, kB")
     axes.set_title(f"{title}: {max(before.values()) / KB:.0f} kB to {max(after.values()) / KB:.0f} kB", loc="left")
@@ -61,4 +61,26 @@ def boxes_figure(picture: np.ndarray, boxes, path, title: str) -> Path:
     axes.set(xlim=(-0.5, picture.shape[1] - 0.5), ylim=(picture.shape[0] - 0.5, -0.5))
     axes.set_axis_off()
     axes.set_title(title, loc="left", fontsize=9)
+    return save_figure(figure, path)
+
+
+def sweep_figure(sweeps: dict[str, dict[tuple[int, int], tuple[float, float]]], path) -> Path:
+    """Peak and overhead against n (4x4 patches) and against p (the cut of the least peak at 4x4): the paper's Fig. 8.
+    `sweeps` is network -> (p, n) -> (peak in kB, overhead in %)."""
+    figure, axes = plt.subplots(2, 2, figsize=(9, 5), sharex="col", sharey="row")
+    for name, sweep in sweeps.items():
+        cut = min((n for p, n in sweep if p == 4), key=lambda n: sweep[4, n])
+        columns = (
+            ("blocks n run as 4x4 patches", name, {n: value for (p, n), value in sweep.items() if p == 4}),
+            ("patches per side p", f"{name}, n = {cut}", {p: value for (p, n), value in sweep.items() if n == cut}),
+        )
+        for column, (label, legend, values) in enumerate(columns):
+            for row in (0, 1):
+                axes[row, column].plot(list(values), [v[row] for v in values.values()], marker="o", ms=4, label=legend)
+            axes[1, column].set_xlabel(label)
+            axes[0, column].legend(frameon=False, fontsize=8)
+    axes[0, 0].set_ylabel("peak, kB")
+    axes[1, 0].set_ylabel("overhead, %")
+    for axis in axes.flat:
+        axis.spines[["top", "right"]].set_visible(False)
     return save_figure(figure, path)

@@ -88,6 +88,8 @@ class _Writer:
 
     def _steps(self, op: Op):
         """(ONNX operator, inputs behind the first, attributes) for one op, in order."""
+        if op.kind == "mul" or op.act not in (None, "relu", "relu6"):
+            raise UnsupportedOp(f"{op.name}: squeeze-excite is not written to ONNX; use blocks with se = 0")
         if op.kind == "gap":
             return [("GlobalAveragePool", [], {})]
         if op.kind == "maxpool":
@@ -137,8 +139,8 @@ def load_onnx(path) -> Model | QuantModel:
         proto = onnx.load_model_from_string(data)
         onnx.checker.check_model(proto, full_check=True)
     except Exception as error:  # protobuf and the checker raise types of their own
-        reason = str(error).strip().splitlines() or ["empty file"]
-        raise GraphError(f"{path}: not a valid ONNX file ({reason[0]}); export it again") from None
+        reason = " ".join(str(error).split()) or "empty file"  # one line; the node's name comes last
+        raise GraphError(f"{path}: not a valid ONNX file ({reason}); export it again") from None
     return _Reader(proto, str(path)).read()
 
 
@@ -248,7 +250,10 @@ class _Reader:
         """The conv op that wrote `value`, if nothing else reads that value and it is not yet rounded to int8."""
         op = self.ops.get(self.tensor.get(value, ""))
         if op is None or op.kind != "conv" or len(self.readers[value]) != 1 or op.act or op.name in self.scales:
-            raise UnsupportedOp(f"{self.path}: {node.op_type} at '{node.name}' does not follow a convolution alone")
+            raise UnsupportedOp(
+                f"{self.path}: {node.op_type} at '{node.name}' does not follow a convolution alone; "
+                "put it right behind the one convolution it belongs to"
+            )
         return op
 
     def _replace(self, node, op: Op, **changes) -> None:
@@ -264,7 +269,10 @@ class _Reader:
             if alone and other in self.tensor:
                 self._replace(node, op, residual=self.tensor[other])
                 return
-        raise UnsupportedOp(f"{self.path}: Add at '{node.name}' does not follow a convolution alone")
+        raise UnsupportedOp(
+            f"{self.path}: Add at '{node.name}' does not follow a convolution alone; "
+            "put it right behind the one convolution it belongs to"
+        )
 
     def _relu(self, node, attributes):
         self._replace(node, self._open_conv(node, node.input[0]), act="relu")

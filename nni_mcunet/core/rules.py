@@ -1,0 +1,134 @@
+"""The paper's ways to count memory and recomputed work: walks of a Graph that hold for every network, also for those
+that the C kernels cannot run. What a board really needs is plan()'s to say, not this module's.
+
+analytic   the paper's rule (ANALYTIC of kernels.py): a depth-wise convolution runs in place with one extra channel, the
+           projection writes onto the shortcut; int8 (element = 1 byte) or fp32 (4)
+rnnpool    Tables 4, 5 and 7, after RNNPool: block input + block output only, the expanded tensor being streamed
+single_map the largest single feature map, how those tables count EXTD, LFFD and EagleEye
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from .arch import Schedule
+from .graph import Graph, Op
+from .kernels import overwrites
+from .plan import Stage, _stages
+from .tiles import Span
+
+INT8, FP32 = 1, 4  # bytes of an element
+
+
+@dataclass(frozen=True)
+class Patches:
+    """A graph under a schedule, `stage` being its patch stage, None when it runs layer by layer. Its graph, schedule,
+    macs, overhead and block_peaks() read as a Plan's do."""
+
+    graph: Graph
+    schedule: Schedule
+    stage: Stage | None
+
+    @property
+    def ops(self) -> tuple[Op, ...]:
+        """Of the patch stage."""
+        return self.stage.ops if self.stage else ()
+
+    @property
+    def spans(self) -> tuple[tuple[dict[str, Span], ...], ...]:
+        """[axis][i][tensor] of patch row (axis 0) or column (axis 1) i."""
+        return self.stage.spans if self.stage else ((), ())
+
+    def tile(self, name: str) -> tuple[int, int]:
+        """(h, w) held of a tensor: of the largest patch, or the whole map behind the patch stage."""
+        if self.stage and name in self.spans[0][0]:
+            rows, columns = (max(spans[name].length for spans in axis) for axis in self.spans)
+            return rows, columns
+        tensor = self.graph.tensors[name]
+        return tensor.h, tensor.w
+
+    def elements(self, name: str) -> int:
+        h, w = self.tile(name)
+        return h * w * self.graph.tensors[name].c
+
+    @property
+    def stage_macs(self) -> int:
+        """Multiply-accumulates of all patches, recomputed halo included."""
+        return self.stage.macs() if self.stage else 0
+
+    @property
+    def macs(self) -> int:
+        """Of the whole network, as run."""
+        return self.stage_macs + sum(self.graph.op_macs(op) for op in self.graph.ops[len(self.ops) :])
+
+    @property
+    def overhead(self) -> float:
+        return self.macs / self.graph.macs - 1
+
+    def block_peaks(self) -> dict[int, int]:
+        """Block -> most bytes alive during any of its ops, by the analytic rule in int8."""
+        blocks: dict[int, int] = {}
+        for op, alive in zip(self.graph.ops, _layer_bytes(self), strict=True):
+            blocks[op.block] = max(blocks.get(op.block, 0), alive)
+        return blocks
+
+    @property
+    def peak(self) -> int:
+        return max(self.block_peaks().values())
+
+
+def patches(graph: Graph, schedule: Schedule | None = None, halo: str = "clip") -> Patches:
+    """The patch stage under `schedule`; halo "clip" stops every interval at the border of its map, "full" charges each
+    patch as an interior one (the paper's Table 1). Raises ScheduleError."""
+    schedule = schedule or Schedule()
+    stages = _stages(graph, schedule, clip=halo == "clip")  # what plan() does before it asks a kernel anything
+    return Patches(graph, schedule, stages[0] if schedule.n else None)
+
+
+def _layer_bytes(run: Patches) -> list[int]:
+    """Elements alive while each op runs, by the analytic rule. The stage's output lives, whole, through the stage."""
+    graph, stage = run.graph, run.stage
+    size = {name: run.elements(name) for name in graph.tensors}
+    born = {t.name: 0 for t in graph.inputs} | {op.name: index for index, op in enumerate(graph.ops)}
+    out = stage.out if stage else None
+    if out is not None:
+        born[out], size[out] = 0, graph.tensors[out].size
+    starts, ends, last = defaultdict(int), defaultdict(int), graph.last_use()
+    for name in size:
+        starts[born[name]] += size[name]
+        ends[last[name]] += size[name]
+    held, alive = 0, []
+    for index, op in enumerate(graph.ops):
+        held += starts[index]
+        total = held
+        target = overwrites(graph, op)
+        ours = index >= len(run.ops) or target not in {t.name for t in graph.inputs}  # others read the image again
+        if target is not None and last[target] == index and op.name != out and ours:
+            total -= min(size[target], size[op.name])
+        if op.is_depthwise(graph.input_of(op).c):
+            h, w = run.tile(op.name)
+            total += h * w
+        alive.append(total)
+        held -= ends[index]
+    return alive
+
+
+def analytic(graph: Graph, schedule: Schedule | None = None, element: int = INT8) -> dict[int, int]:
+    """Block -> most bytes alive during any of its ops."""
+    return {block: element * size for block, size in patches(graph, schedule).block_peaks().items()}
+
+
+def rnnpool(graph: Graph, schedule: Schedule | None = None, element: int = FP32) -> dict[int, int]:
+    """Block -> bytes of its input and output, of one patch inside the patch stage (whose whole output RNNPool's rule
+    does not count)."""
+    run, blocks = patches(graph, schedule), {}
+    for block in sorted({op.block for op in graph.ops}):
+        inside = {op.name for op in graph.ops if op.block == block}
+        reads = {name for op in graph.ops if op.block == block for name in op.reads} - inside
+        read_elsewhere = {name for op in graph.ops if op.block != block for name in op.reads} | set(graph.outputs)
+        blocks[block] = element * sum(run.elements(name) for name in reads | (inside & read_elsewhere))
+    return blocks
+
+
+def single_map(graph: Graph, element: int = FP32) -> int:
+    """Bytes of the largest feature map, the image apart."""
+    return element * max(graph.tensors[op.name].size for op in graph.ops)

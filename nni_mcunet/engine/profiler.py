@@ -1,0 +1,181 @@
+"""Where the memory of a network goes, what patches save and what they cost: a Profile of any Graph, as table and dict.
+
+Bytes are the paper's rule (core/rules.py), which holds for every network; with a board, what our kernels need there is
+plan()'s. This module reads architectures and ONNX files; a graph from elsewhere is profiled just the same.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.arch import ArchSpec, Schedule
+from ..core.boards import Board
+from ..core.build import build_graph
+from ..core.errors import Infeasible, UnsupportedOp, UserError
+from ..core.graph import Graph
+from ..core.plan import Plan, best_schedule, plan, schedules
+from ..core.rules import FP32, INT8, Patches, patches, rnnpool, single_map
+from .onnx_io import load_onnx
+
+KB = 1024
+
+
+def read_graph(path) -> Graph:
+    """Graph of an architecture (.json) or an ONNX file. Raises UserError naming the file, FileNotFoundError."""
+    suffix = Path(path).suffix
+    if suffix == ".json":
+        return build_graph(ArchSpec.load(path)).folded()
+    if suffix == ".onnx":
+        return load_onnx(path).graph
+    raise UserError(f"{path}: an architecture (.json), a model (.onnx) or an mmdet config (.py) is wanted")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A graph layer by layer and patched.
+
+    patched   under the schedule asked for, or the board's best, or the one with the least peak
+    best      the board's best plan, without a board the least peak; None with the reason in `why`
+    """
+
+    graph: Graph
+    whole: Patches
+    patched: Patches
+    board: Board | None
+    best: Plan | Patches | None
+    why: str | None = None
+
+    def rules(self) -> dict[str, int]:
+        """The three ways in which papers count a network's memory, in bytes of int8 (fp32: four times)."""
+        return {
+            "single_map": single_map(self.graph, INT8),
+            "block_in_out": max(rnnpool(self.graph, element=INT8).values()),
+            "layer_in_out": self.whole.peak,
+        }
+
+    def blocks(self) -> list[dict]:
+        """One row a block; the bottleneck is the block with the peak."""
+        before, after, names, graph = (
+            self.whole.block_peaks(),
+            self.patched.block_peaks(),
+            self.graph.block_names,
+            self.graph,
+        )
+        rows = []
+        for block in before:
+            ops = [op for op in graph.ops if op.block == block]
+            out = graph.tensors[ops[-1].name]
+            rows.append({
+                "block": block, "name": names[block], "shape": [out.h, out.w, out.c],
+                "macs": sum(map(graph.op_macs, ops)),
+                "params": sum(graph.op_weights(op) + (op.cout if op.kind == "conv" else 0) for op in ops),
+                "bytes_per_layer": before[block], "bytes_per_patch": after[block],
+                "bottleneck": before[block] == self.whole.peak,
+                "bottleneck_patched": after[block] == self.patched.peak,
+            })  # fmt: skip
+        return rows
+
+    def to_dict(self) -> dict:
+        """What --json prints."""
+        facts = {
+            "name": self.graph.name,
+            "macs": self.graph.macs,
+            "params": self.graph.params,
+            "peak_bytes_per_layer": self.whole.peak,
+            "peak_bytes_per_patch": self.patched.peak,
+            "best": schedule_dict(self.best.schedule) if self.best else None,
+            "patched": {**schedule_dict(self.patched.schedule), "macs": self.patched.macs},
+            "rules": self.rules(),
+            "blocks": self.blocks(),
+            "patches": [
+                [{name: list(span) for name, span in spans.items()} for spans in axis] for axis in self.patched.spans
+            ],
+        }
+        if self.board:
+            facts["board"] = {"name": self.board.name, "arena_limit": self.board.arena_limit, "why_not": self.why}
+            if self.best:
+                facts["board"] |= {"arena_bytes": self.best.arena, "flash_bytes": self.best.flash}
+        return facts
+
+
+def schedule_dict(schedule: Schedule) -> dict:
+    return {"p_h": schedule.p[0], "p_w": schedule.p[1], "n": schedule.n, "halo": "clip"}
+
+
+def profile(graph: Graph, board: Board | None = None, schedule: Schedule | None = None) -> Profile:
+    """Profile of a graph; `schedule` is the one to show beside layer by layer. Raises ScheduleError for one that the
+    graph does not allow, UserError for a graph without a convolution. That nothing fits the board is no error but the
+    profile's `why`."""
+    if not graph.macs:
+        raise UserError(f"{graph.name}: no convolution, so nothing to profile")
+    best, why = None, None
+    if board is None:
+        best = least_peak(graph)
+    else:
+        try:
+            best = best_schedule(graph, board) if schedule is None else _fitting(graph, board, schedule)
+        except (Infeasible, UnsupportedOp) as error:
+            why = str(error)
+    if schedule is not None:
+        shown = patches(graph, schedule)
+    elif best and best.schedule.n:
+        shown = patches(graph, best.schedule)
+    else:
+        shown = least_peak(graph)
+    return Profile(graph, patches(graph), shown, board, best, why)
+
+
+def _fitting(graph: Graph, board: Board, schedule: Schedule) -> Plan:
+    chosen = plan(graph, schedule)
+    if chosen.arena > board.arena_limit:
+        raise Infeasible.over("sram", chosen.arena, board.arena_limit, f"{graph.name} on {board.name}")
+    if chosen.flash > board.model_limit:
+        raise Infeasible.over("flash", chosen.flash, board.model_limit, f"{graph.name} on {board.name}")
+    return chosen
+
+
+def least_peak(graph: Graph) -> Patches:
+    """Of all schedules the one with the least peak by the paper's rule, ties to the least computation."""
+    return min((patches(graph, s) for s in schedules(graph)), key=lambda p: (p.peak, p.macs))
+
+
+def table(p: Profile) -> str:
+    """The profile for reading: a line a block, the bottlenecks marked."""
+    s = p.patched.schedule
+    image = p.graph.inputs[0]
+    patched = f"{s.p[0]}x{s.p[1]} n={s.n}" if s.n else "unpatched"
+    lines = [
+        f"{p.graph.name}: {image.h}x{image.w}x{image.c}, {p.graph.macs / 1e6:.2f}M MACs, "
+        f"{p.graph.params / 1e6:.3f}M parameters (batch normalisation folded)",
+        f"{'block':>5}  {'name':14}{'output':>14}{'MACs, M':>10}{'params, k':>11}{'kB per layer':>14}"
+        f"{'kB ' + patched:>14}",
+    ]
+    for row in p.blocks():
+        shape = "x".join(map(str, row["shape"]))
+        mark = " <- peak" * row["bottleneck"] + " <- peak, patched" * row["bottleneck_patched"]
+        lines.append(
+            f"{row['block']:5}  {row['name']:14}{shape:>14}{row['macs'] / 1e6:10.2f}{row['params'] / 1e3:11.2f}"
+            f"{row['bytes_per_layer'] / KB:14.1f}{row['bytes_per_patch'] / KB:14.1f}{mark}"
+        )
+    ratio = p.whole.peak / p.patched.peak
+    lines += [
+        f"peak {p.whole.peak / KB:.1f} kB layer by layer, {p.patched.peak / KB:.1f} kB patched ({ratio:.2f}x less), "
+        f"MACs {p.patched.overhead:+.1%}",
+        "as papers count, int8 kB / fp32 MB: "
+        + ", ".join(f"{k.replace('_', ' ')} {v / KB:.1f} / {FP32 * v / KB**2:.2f}" for k, v in p.rules().items()),
+        _verdict(p),
+    ]
+    return "\n".join(lines)
+
+
+def _verdict(p: Profile) -> str:
+    if p.best is None:
+        return f"no schedule for {p.board.name}: {p.why}"
+    s = p.best.schedule
+    how = f"{s.p[0]}x{s.p[1]} patches over {s.n} blocks, recomputed halo clipped, MACs {p.best.overhead:+.1%}"
+    how = how if s.n else "layer by layer"
+    if p.board is None:
+        return f"least peak: {how}"
+    return (
+        f"best on {p.board.name}: {how}; arena {p.best.arena / KB:.1f} of {p.board.arena_limit / KB:.0f} kB, "
+        f"constants {p.best.flash / KB:.0f} of {p.board.model_limit / KB:.0f} kB"
+    )

@@ -1,0 +1,218 @@
+"""tools/profile.py and tools/tables.py as a user meets them: figures, formats, bad input, and the name `profile`."""
+
+import json
+import runpy
+import subprocess
+import sys
+import time
+
+import numpy as np
+import onnx
+import pytest
+from conftest import ROOT
+from onnx import TensorProto, helper
+from test_tools import refused, tool
+
+from nni_mcunet.core.arch import ArchSpec, Schedule, mobilenet_v2
+from nni_mcunet.core.boards import get_board
+from nni_mcunet.core.build import build_graph
+from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.plan import best_schedule, plan
+from nni_mcunet.engine.onnx_io import save_onnx
+from nni_mcunet.engine.paper import AUTHORS, MEASURED, PRINTED, RECOMPUTED, UNSOURCED, Paper
+from nni_mcunet.engine.profiler import profile, read_graph
+from nni_mcunet.engine.quant import Model
+
+ARCH = ROOT / "configs/arch/mobilenet_v2.json"
+SMALL = ROOT / "configs/arch/mcunet_in2.json"
+
+
+def profiled(*arguments):
+    done = tool("profile", *arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_json_of_mobilenet_v2():
+    facts = profiled(ARCH)
+    graph = build_graph(mobilenet_v2())
+    assert (facts["macs"], facts["params"]) == (graph.macs, graph.params)
+    assert facts["peak_bytes_per_layer"] == 1372 * 1024 and facts["peak_bytes_per_patch"] == 176_400
+    assert facts["best"] == {"p_h": 4, "p_w": 4, "n": 5, "halo": "clip"}
+    rows, columns = facts["patches"]
+    assert (
+        [span["image"] for span in rows] == [[0, 62], [43, 118], [99, 174], [155, 224]] == [s["image"] for s in columns]
+    )
+    blocks = facts["blocks"]
+    assert [b["block"] for b in blocks if b["bottleneck"]] == [2]
+    assert (sum(b["macs"] for b in blocks), sum(b["params"] for b in blocks)) == (graph.macs, graph.params)
+    assert blocks[0]["bytes_per_layer"] == 551_936 and blocks[0]["shape"] == [112, 112, 32]
+
+
+def test_board_and_schedule_are_the_planner_s():
+    board, graph = get_board("F412").with_arena(64 * 1024), read_graph(ROOT / "configs/arch/mcu_w50_r128.json")
+    found = profile(graph, board)
+    chosen = best_schedule(graph, board)
+    assert (found.best.schedule, found.best.arena) == (chosen.schedule, chosen.arena)
+    assert found.patched.schedule == chosen.schedule and chosen.schedule.n
+    facts = profiled(SMALL, "--board", "F412", "--patches", "3x2", "--blocks", 5)
+    assert facts["patched"]["p_h"] == 3 and facts["patched"]["p_w"] == 2 and facts["patched"]["n"] == 5
+    assert facts["best"] == {"p_h": 3, "p_w": 2, "n": 5, "halo": "clip"}
+    assert facts["board"]["arena_bytes"] == plan(read_graph(SMALL), Schedule((3, 2), 5)).arena
+
+
+def test_what_no_board_runs_is_profiled_all_the_same():
+    """Squeeze-excite: the memory is shown, the board's line says which op the kernels do not know."""
+    spec = ArchSpec.load(ROOT / "configs/arch/mnasnet_a1.json")
+    graph = build_graph(ArchSpec.from_dict(spec.to_dict() | {"head": None, "classes": None, "resolution": [96, 96]}))
+    big = get_board("H743").__class__("big", "cortex-m7", 1, 1 << 30, 1 << 30)
+    found = profile(graph, big)
+    assert found.best is None and "s2_b0_se_gate" in found.why and found.patched.peak < found.whole.peak
+
+
+def test_table_marks_the_bottleneck_and_draws(tmp_path):
+    begin = time.perf_counter()
+    done = tool("profile", ARCH, "--board", "H743", "--png", tmp_path / "m.png", "--json", tmp_path / "m.json")
+    assert done.returncode == 0, done.stderr
+    assert time.perf_counter() - begin < 10  # about one second on an idle machine
+    marked = [line for line in done.stdout.splitlines() if line.endswith("<- peak")]
+    assert len(marked) == 1 and "s1_b0" in marked[0] and "1372.0" in marked[0]
+    assert "no schedule for stm32h743" in done.stdout and "bytes of flash" in done.stdout
+    assert (tmp_path / "m.png").read_bytes()[:4] == b"\x89PNG"
+    facts = json.loads((tmp_path / "m.json").read_text())
+    assert facts["best"] is None and "flash" in facts["board"]["why_not"]
+
+
+def test_no_torch_for_an_architecture_or_a_model():
+    code = "import sys, runpy; sys.argv = ['profile', sys.argv[1]]; "
+    code += "runpy.run_path('tools/profile.py', run_name='__main__'); assert not {'torch', 'mmdet'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, str(SMALL)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("folder", ["tools", "."])
+def test_the_name_profile_stays_the_standard_library_s(folder, tmp_path):
+    """A script beside tools/profile.py, as Python starts one: its folder is sys.path[0]."""
+    code = "import sys; sys.path.insert(0, 'tools'); import cProfile, profile; cProfile.run('1'); "
+    code += "assert profile.Profile and profile.run and 'tools' not in profile.__file__, profile.__file__"
+    done = subprocess.run([sys.executable, "-c", code.replace("'tools'); i", f"{str(ROOT / folder)!r}); i")], cwd=ROOT,
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def onnx_file(path, nodes, shape=(1, 3, 8, 8), initializers=()):
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(nodes, "g", [value("x", TensorProto.FLOAT, shape)],
+                              [value("y", TensorProto.FLOAT, [None] * 4)], list(initializers))  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_onnx_gives_the_profile_of_its_architecture(tmp_path):
+    graph = build_graph(ArchSpec.load(SMALL)).folded()
+    weights = {
+        op.name: (
+            np.zeros((op.cout, graph.input_of(op).c // op.groups, *op.k), np.float32),
+            np.zeros(op.cout, np.float32),
+        )
+        for op in graph.ops
+        if op.kind == "conv"
+    }
+    save_onnx(Model(graph, weights, {}), tmp_path / "m.onnx")
+    assert profile(read_graph(tmp_path / "m.onnx")).to_dict() == profile(read_graph(SMALL)).to_dict()
+
+
+def test_config_of_a_detector():
+    facts = profiled(ROOT / "configs/det/yolov3_digits.py", "--board", "F412")
+    assert facts["macs"] > 0 and facts["blocks"][-1]["name"].startswith("neck")
+    assert facts["board"]["arena_bytes"] <= facts["board"]["arena_limit"]
+
+
+def test_bad_models(tmp_path):
+    known = onnx_file(tmp_path / "elu.onnx", [helper.make_node("Elu", ["x"], ["y"], name="act3")])
+    refused(tool("profile", known), "Elu at 'act3' is not known", "supported are Conv")
+    unknown = onnx_file(tmp_path / "foo.onnx", [helper.make_node("Foo", ["x"], ["y"], name="foo1")])
+    refused(tool("profile", unknown), "not a valid ONNX file", "Name: foo1", "export it again")
+    pool = helper.make_node("GlobalAveragePool", ["x"], ["y"], name="pool")
+    dynamic = onnx_file(tmp_path / "dynamic.onnx", [pool], ["n", 3, "h", "w"])
+    refused(tool("profile", dynamic), "input 'x' has the shape [0, 3, 0, 0]", "export it as fixed NCHW")
+    empty = onnx_file(tmp_path / "pool.onnx", [pool])
+    refused(tool("profile", empty), "no convolution")
+    (tmp_path / "cut.onnx").write_bytes(onnx.load(str(empty)).SerializeToString()[:-20])
+    refused(tool("profile", tmp_path / "cut.onnx"), "cut.onnx: not a valid ONNX file", "export it again")
+
+
+def test_bad_arguments(tmp_path):
+    refused(tool("profile", ARCH, "--board", "stm32x"), "unknown board 'stm32x'", "stm32h743")
+    refused(tool("profile", tmp_path / "no.json"), "no such file", "no.json")
+    refused(tool("profile", tmp_path / "m.pth"), "m.pth: an architecture (.json), a model (.onnx) or an mmdet config")
+    refused(tool("profile", ARCH, "--patches", "4"), "--patches 4", "2x2")
+    refused(tool("profile", ARCH, "--patches", "4x4", "--blocks", 40), "n = 40: mobilenet_v2 has 19 blocks")
+    (tmp_path / "bad.json").write_text('{"name": "x", "resolutoin": 96}')
+    refused(tool("profile", tmp_path / "bad.json"), "unknown key 'resolutoin'")
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("model = dict(backbone=dict(", "not a config that mmengine reads"),
+        ("model = dict(type='YOLOV3')", "no model.backbone.arch; is it one of configs/det"),
+        ("model = dict(backbone=dict(arch=ARCH))", "does not build a detector .*neck.*compare with configs/det"),
+    ],
+)
+def test_bad_configs(text, message, tmp_path):
+    read = runpy.run_path(str(ROOT / "tools/profile.py"))["read"]
+    (tmp_path / "bad.py").write_text(text.replace("ARCH", repr(str(SMALL))))
+    with pytest.raises(UserError, match=rf"bad\.py: {message}"):
+        read(str(tmp_path / "bad.py"))
+
+
+@pytest.fixture(scope="module")
+def paper():
+    return Paper(ROOT / "configs/arch")
+
+
+def test_every_difference_has_a_word(paper):
+    for cell in paper.cells():
+        assert cell.source in (PRINTED, RECOMPUTED, AUTHORS, MEASURED)
+        assert cell.same or cell.note, cell
+
+
+def test_recomputed_values_come_out(paper):
+    """What the paper's rule gives when recomputed independently (EXACT), to the printed digit."""
+    recomputed = [cell for cell in paper.cells() if cell.source == RECOMPUTED and cell.paper != UNSOURCED]
+    assert len(recomputed) > 35 and [cell for cell in recomputed if not cell.same] == []
+
+
+def test_what_the_paper_prints_comes_out_but_for_these(paper):
+    different = {
+        (c.row, c.what)
+        for c in paper.cells()
+        if c.source == PRINTED and c.ours and c.paper != UNSOURCED and not c.same and not c.table.startswith("Fig. 6")
+    }
+    assert different == {
+        ("mobilenet_v2", "network, M"),
+        ("mobilenet_v2", "network overhead, %"),
+        ("mobilenet_v2", "overhead, %"),
+        ("mobilenet_v2_rd", "network, M"),
+        ("RNNPool-Face-C", "peak, MB"),
+    }
+
+
+def test_statements_of_figure_8(paper):
+    cells = [cell for cell in paper.cells() if cell.table.startswith("Fig. 8")]
+    assert len(cells) == 5 and all(cell.same for cell in cells)
+
+
+def test_tables_are_regenerated(tmp_path):
+    """docs/paper is what the command writes, so that a change of the planner cannot leave it behind."""
+    done = tool("tables", "-o", tmp_path)
+    assert done.returncode == 0, done.stderr
+    for name in ("tables.md", "tables.json"):
+        assert (tmp_path / name).read_text() == (ROOT / "docs/paper" / name).read_text(), f"{name}: run make tables"
+    grid = json.loads((tmp_path / "tables.json").read_text())["fig8"]
+    assert {(g["p"], g["n"]) for g in grid if g["network"] == "mobilenet_v2_rd"} == {
+        (p, n) for p in range(1, 9) for n in range(1, 9)
+    }
+    assert sorted(p.name for p in tmp_path.glob("*.png")) == sorted(p.name for p in (ROOT / "docs/paper").glob("*.png"))

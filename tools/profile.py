@@ -1,0 +1,80 @@
+"""Where a network's memory goes, what patches save, what they cost, and the best schedule for a board.
+
+python tools/profile.py configs/arch/mobilenet_v2.json --png memory.png
+python tools/profile.py model.int8.onnx --board stm32f412 --json
+python tools/profile.py configs/det/yolov3_digits.py --board F746 --patches 3x3 --blocks 4
+"""
+
+import sys
+
+
+def standard_library_profile():
+    """The module that `import profile` means everywhere else. Beside a script of this folder Python finds this file
+    first, and cProfile (which torch imports) would break: so when imported under that name it gives way."""
+    from importlib.machinery import PathFinder
+    from importlib.util import module_from_spec
+    from pathlib import Path
+
+    here = Path(__file__).resolve().parent
+    spec = PathFinder.find_spec("profile", [p for p in sys.path if Path(p).resolve() != here])
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def read(path: str):
+    """Graph of any input; mmdet is imported for a config alone."""
+    from nni_mcunet.engine.profiler import read_graph
+
+    if not path.endswith(".py"):
+        return read_graph(path)
+    from detection import detector_graph, load_config
+    from nni_mcunet.core.errors import UserError
+
+    config = load_config(path)
+    try:
+        return detector_graph(config)[2]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: does not build a detector ({error}); compare with configs/det") from None
+
+
+def main() -> None:
+    import argparse
+    import json
+
+    from nni_mcunet.core.arch import parse_schedule
+    from nni_mcunet.core.boards import get_board
+    from nni_mcunet.core.files import write_json
+    from nni_mcunet.engine.profiler import profile, table
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("network", help="architecture (.json), float or int8 model (.onnx) or mmdet config (.py)")
+    parser.add_argument("--board", help="stm32h743, stm32f746, stm32f412, stm32f410 or a board's .json")
+    parser.add_argument("--patches", help="grid such as 3x3; default: the board's best, or the least peak")
+    parser.add_argument("--blocks", type=int, help="with --patches: blocks run patch by patch, the stem counted")
+    parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write JSON to FILE, or print it alone")
+    parser.add_argument("--png", metavar="FILE", help="draw the memory of each block")
+    args = parser.parse_args()
+
+    board = get_board(args.board) if args.board else None
+    schedule = parse_schedule(args.patches, args.blocks)
+    found = profile(read(args.network), board, schedule)
+    if args.json == "-":
+        print(json.dumps(found.to_dict(), indent=1))
+    else:
+        print(table(found))
+        if args.json:
+            write_json(args.json, found.to_dict())
+    if args.png:
+        from nni_mcunet.engine.draw import memory_figure
+
+        memory_figure(found.whole, found.patched, board and board.arena_limit, args.png, found.graph.name)
+
+
+if __name__ == "profile":
+    sys.modules["profile"] = standard_library_profile()
+elif __name__ == "__main__":
+    from nni_mcunet.core.errors import exit_on_user_error
+
+    with exit_on_user_error():
+        main()
