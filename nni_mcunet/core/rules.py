@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from .arch import Schedule
 from .graph import Graph, Op
 from .kernels import overwrites
-from .plan import Stage, _stages
+from .stages import Stage, stages
 from .tiles import Span
 
 INT8, FP32 = 1, 4  # bytes of an element
@@ -80,8 +80,7 @@ def patches(graph: Graph, schedule: Schedule | None = None, halo: str = "clip") 
     """The patch stage under `schedule`; halo "clip" stops every interval at the border of its map, "full" charges each
     patch as an interior one (the paper's Table 1). Raises ScheduleError."""
     schedule = schedule or Schedule()
-    stages = _stages(graph, schedule, clip=halo == "clip")  # what plan() does before it asks a kernel anything
-    return Patches(graph, schedule, stages[0] if schedule.n else None)
+    return Patches(graph, schedule, stages(graph, schedule, halo)[0] if schedule.n else None)
 
 
 def _layer_bytes(run: Patches) -> list[int]:
