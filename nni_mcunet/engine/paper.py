@@ -18,7 +18,7 @@ from ..core.rules import Patches, patches, rnnpool, single_map
 
 KB, MB = 1024, 1 << 20
 RANGE = tuple(range(1, 9))  # n and p of the sweep of Fig. 8
-UNPUBLISHED = "the network is not public; the row stays until it is"
+UNPUBLISHED = "not public to our knowledge; the row stays until it is"
 UNSOURCED = "not in our sources"
 
 # Where a value to compare with is from.
@@ -160,9 +160,7 @@ class Paper:
         for p, measured in ((1, "315"), (2, "113"), (3, "64")):
             schedule = Schedule(p, 5)
             row = f"{p}x{p} patches" if p > 1 else "layer by layer"
-            note = (
-                "theirs is measured on the board, with their engine's buffers; its n is not in our sources, ours is 5"
-            )
+            note = "theirs is measured, with their engine's buffers; its n is not in our sources, ours is 5"
             yield Cell(table, row, "by the paper's rule", measured, f"{patches(graph, schedule).peak / KB:.1f}", note)
             note = "arena of our kernels' plan, no stack, no image; a measurement on the board comes with the engine"
             yield Cell(table, row, "our plan", measured, f"{plan(graph, schedule).arena / KB:.1f}", note)

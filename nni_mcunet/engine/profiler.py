@@ -54,12 +54,8 @@ class Profile:
 
     def blocks(self) -> list[dict]:
         """One row a block; the bottleneck is the block with the peak."""
-        before, after, names, graph = (
-            self.whole.block_peaks(),
-            self.patched.block_peaks(),
-            self.graph.block_names,
-            self.graph,
-        )
+        before, after = self.whole.block_peaks(), self.patched.block_peaks()
+        graph, names = self.graph, self.graph.block_names
         rows = []
         for block in before:
             ops = [op for op in graph.ops if op.block == block]
@@ -171,8 +167,9 @@ def _verdict(p: Profile) -> str:
     if p.best is None:
         return f"no schedule for {p.board.name}: {p.why}"
     s = p.best.schedule
-    how = f"{s.p[0]}x{s.p[1]} patches over {s.n} blocks, recomputed halo clipped, MACs {p.best.overhead:+.1%}"
-    how = how if s.n else "layer by layer"
+    how = "layer by layer"
+    if s.n:
+        how = f"{s.p[0]}x{s.p[1]} patches over {s.n} blocks, recomputed halo clipped, MACs {p.best.overhead:+.1%}"
     if p.board is None:
         return f"least peak: {how}"
     return (
