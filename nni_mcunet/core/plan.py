@@ -116,8 +116,9 @@ def _buffers(graph: Graph, stages: tuple[Stage, ...], kernels: Kernels):
             target, (h, w) = onto.get(index), held[op.name]
             if stage.patched and op.name == stage.out:
                 home[op.name] = add(op.name, graph.tensors[op.name].size, begin, last[op.name])
-            else:  # what comes from outside a patched stage other patches read: nothing is written onto it; nor may
-                # a tile be that begins with old positions, which would shift what is written past what is still read
+            else:
+                # Not in place: onto the image of a patched stage, which other patches read; nor a tile that begins with
+                # cached positions, which shift what is written past what is still read.
                 free = target and (target in written or not stage.patched) and stage.computes_all(op.name)
                 home[op.name] = add(op.name, h * w * op.cout, index, last[op.name], home[target] if free else None)
             bytes_ = kernels.scratch(kernel_of(graph, op), op, graph.input_of(op).c, *made[op.name])
