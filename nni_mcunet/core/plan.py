@@ -7,7 +7,7 @@ of that stage is as large as its largest patch needs, and the stage's output liv
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import inf
+from math import inf, prod
 
 from .arch import Schedule
 from .boards import Board
@@ -17,7 +17,7 @@ from .errors import Infeasible, ScheduleError
 from .graph import Graph
 from .kernels import CORTEX_M, Kernels, constant_bytes, in_place, kernel_of
 from .place import Buffer, Life, lower_bound, place
-from .stages import HALOS, Stage, stages
+from .stages import HALOS, Stage, largest, stages
 
 __all__ = ["Plan", "best_schedule", "pareto", "plan", "schedules", "split"]
 
@@ -104,22 +104,24 @@ def _buffers(graph: Graph, stages: tuple[Stage, ...], kernels: Kernels):
 
     index = 0
     for stage in stages:
-        begin, written, (rows, cols) = index, {op.name for op in stage.ops}, stage.lengths
+        begin, written, held = index, {op.name for op in stage.ops}, largest(stage.lengths)
+        made = held if stage.computed is stage.lengths else largest(stage.computed)
         for name, size in stage.caches():
             if size:
                 add(name, size, begin, begin + len(stage.ops) - 1)
         for name in dict.fromkeys(n for op in stage.ops for n in op.reads if n not in written):
             if name not in home:  # the image: each patch reads its tile anew, so it dies with its last reader
-                home[name] = add(name, max(rows[name]) * max(cols[name]) * graph.tensors[name].c, begin, last[name])
+                home[name] = add(name, prod(held[name]) * graph.tensors[name].c, begin, last[name])
         for op in stage.ops:
-            target, h, w = onto.get(index), max(rows[op.name]), max(cols[op.name])
+            target, (h, w) = onto.get(index), held[op.name]
             if stage.patched and op.name == stage.out:
                 home[op.name] = add(op.name, graph.tensors[op.name].size, begin, last[op.name])
-            else:  # what comes from outside a patched stage other patches read: nothing is written onto it; nor may
-                # a tile be that begins with old positions, which would shift what is written past what is still read
-                free = (target in written or not stage.patched) and stage.computes_all(op.name)
-                home[op.name] = add(op.name, h * w * op.cout, index, last[op.name], home.get(target) if free else None)
-            bytes_ = kernels.scratch(kernel_of(graph, op), op, graph.input_of(op).c, *stage.largest(op.name))
+            else:
+                # Not in place: onto the image of a patched stage, which other patches read; nor a tile that begins with
+                # cached positions, which shift what is written past what is still read.
+                free = target and (target in written or not stage.patched) and stage.computes_all(op.name)
+                home[op.name] = add(op.name, h * w * op.cout, index, last[op.name], home[target] if free else None)
+            bytes_ = kernels.scratch(kernel_of(graph, op), op, graph.input_of(op).c, *made[op.name])
             if bytes_:
                 scratch[op.name] = add(f"{op.name}:scratch", bytes_, index, index)
             index += 1

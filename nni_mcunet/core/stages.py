@@ -53,14 +53,11 @@ class Stage:
         """Per axis: tensor -> how many positions of it each patch computes."""
         return self.lengths if self.new is self.spans else _lengths(self.new)
 
-    def largest(self, name: str) -> tuple[int, int]:
-        """Most rows and columns of a tensor that a patch computes."""
-        rows, cols = self.computed
-        return max(rows[name]), max(cols[name])
-
     def computes_all(self, name: str) -> bool:
         """No patch holds positions of this tensor that it does not compute."""
-        return all(held[name] == own[name] for held, own in zip(self.lengths, self.computed, strict=True))
+        return self.new is self.spans or all(
+            held[name] == own[name] for held, own in zip(self.lengths, self.computed, strict=True)
+        )
 
     def caches(self) -> Iterator[tuple[str, int]]:
         """Buffer name and bytes of every cache, see stream.py; none unless the halo is cached."""
@@ -101,19 +98,26 @@ class Stage:
         return sum(self.graph.op_macs(op, sum(rows[op.name]) * sum(cols[op.name])) for op in self.ops)
 
 
+def largest(lengths) -> dict[str, tuple[int, int]]:
+    """Tensor -> its rows and columns in the largest patch."""
+    rows, cols = lengths
+    return {name: (max(rows[name]), max(cols[name])) for name in rows}
+
+
 def _lengths(spans) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
-    rows, cols = ({name: [patch[name].length for patch in patches] for name in patches[0]} for patches in spans)
-    return rows, cols
+    rows, cols = spans
+    high = {name: [patch[name].length for patch in rows] for name in rows[0]}
+    return high, high if cols is rows else {name: [patch[name].length for patch in cols] for name in cols[0]}
 
 
 def stages(graph: Graph, schedule: Schedule, halo: str) -> tuple[Stage, ...]:
     """The patch stage, if the schedule has one, and the rest. Raises ScheduleError, see cuts.split."""
-    found, rest = [], graph.ops
+    found, rest, alike = [], graph.ops, is_square(graph)
     if schedule.n:
         ops, out = split(graph, schedule.n)
         rest = graph.ops[len(ops) :]
         rows, new_rows = _patches(graph, ops, out, schedule.p[0], 0, halo)
-        if is_square(graph) and schedule.p[0] == schedule.p[1]:
+        if alike and schedule.p[0] == schedule.p[1]:
             cols, new_cols = rows, new_rows
         else:
             cols, new_cols = _patches(graph, ops, out, schedule.p[1], 1, halo)
@@ -121,9 +125,8 @@ def stages(graph: Graph, schedule: Schedule, halo: str) -> tuple[Stage, ...]:
         found.append(Stage(graph, ops, schedule.p, out, spans, (new_rows, new_cols) if halo == "cache" else spans))
     if rest:
         tensors = [graph.tensors[name] for op in rest for name in (*op.reads, op.name)]
-        rows = {t.name: Span(0, t.h) for t in tensors}
-        cols = rows if is_square(graph) else {t.name: Span(0, t.w) for t in tensors}
-        spans = (rows,), (cols,)
+        rows = ({t.name: Span(0, t.h) for t in tensors},)
+        spans = rows, rows if alike else ({t.name: Span(0, t.w) for t in tensors},)
         found.append(Stage(graph, rest, (1, 1), None, spans, spans))
     return tuple(found)
 
