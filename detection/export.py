@@ -7,6 +7,7 @@ from mmengine.runner import load_checkpoint
 
 from nni_mcunet.core.arch import ArchSpec
 from nni_mcunet.core.build import YoloHead
+from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.graph import Graph
 
 from .config import load_config
@@ -19,9 +20,23 @@ def load_detector(config, checkpoint=None, options: dict | None = None) -> MCUNe
     with DefaultScope.overwrite_default_scope("mmdet"):
         model = MODELS.build(cfg.model)
     model.dataset_meta = dict(cfg.metainfo)  # where mmdet's own init_detector puts it
+    _deployable(cfg)
     if checkpoint is not None:
         load_checkpoint(model, str(checkpoint), map_location="cpu", strict=True)
     return model.eval()
+
+
+def _deployable(cfg) -> None:
+    """What the integer engine takes for granted. Raises UserError."""
+    given = cfg.model.data_preprocessor
+    pixels = list(given.get("mean", ())) == [0, 0, 0] and list(given.get("std", ())) == [255, 255, 255]
+    if not pixels or not given.get("bgr_to_rgb"):
+        raise UserError(
+            "model.data_preprocessor must be mean 0, std 255, bgr_to_rgb=True: the engine reads RGB pixels / 255; any "
+            "other normalisation belongs into the first convolution"
+        )
+    if cfg.model.test_cfg.nms.get("type", "nms") != "nms":
+        raise UserError(f"model.test_cfg.nms is {cfg.model.test_cfg.nms.type}: the engine's is plain 'nms'")
 
 
 def detector_graph(model) -> tuple[ArchSpec, YoloHead, Graph]:

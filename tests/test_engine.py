@@ -9,13 +9,13 @@ import pytest
 import torch
 from conftest import ROOT
 from nets import random_graph, random_model
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from nni_mcunet import digits
 from nni_mcunet.core.arch import ArchSpec, Schedule
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.build import YoloHead, build_graph
-from nni_mcunet.core.errors import GraphError, ScheduleError, UnsupportedOp
+from nni_mcunet.core.errors import GraphError, ScheduleError, UnsupportedOp, UserError
 from nni_mcunet.core.graph import Graph, Op, Tensor
 from nni_mcunet.core.net import Net
 from nni_mcunet.core.plan import plan, split
@@ -232,6 +232,7 @@ WEIGHT = helper.make_tensor("w", TensorProto.FLOAT, (4, 3, 1, 1), np.zeros(12))
         ([helper.make_node("Sin", ["x"], ["y"], name="s")], "Sin at 's' is not known"),
         ([helper.make_node("Conv", ["x", "w"], ["y"], name="c", dilations=[2, 2])], "dilated Conv at 'c'"),
         ([helper.make_node("Conv", ["x", "w"], ["y"], name="c", auto_pad="SAME_UPPER")], "auto_pad SAME_UPPER at 'c'"),
+        ([helper.make_node("MaxPool", ["x"], ["y"], name="p", kernel_shape=[2, 2], ceil_mode=1)], "ceil_mode"),
         ([helper.make_node("Relu", ["x"], ["y"], name="r")], "Relu at 'r' does not follow a convolution"),
         ([helper.make_node("Add", ["x", "x"], ["y"], name="a")], "Add at 'a' does not follow a convolution"),
     ],
@@ -239,6 +240,68 @@ WEIGHT = helper.make_tensor("w", TensorProto.FLOAT, (4, 3, 1, 1), np.zeros(12))
 def test_unsupported_onnx_is_refused_by_name(nodes, message, tmp_path):
     onnx.save(small_onnx(nodes, [WEIGHT] if "w" in nodes[0].input else []), tmp_path / "m.onnx")
     with pytest.raises(UnsupportedOp, match=message):
+        load_onnx(tmp_path / "m.onnx")
+
+
+def quantized_onnx(tmp_path, model, change):
+    """The QDQ file of a model after `change(proto)`."""
+    proto = to_onnx(model)
+    change(proto)
+    onnx.save(proto, tmp_path / "changed.onnx")
+    return tmp_path / "changed.onnx"
+
+
+def test_quantised_files_of_others(detector, tmp_path):
+    """A float bias is rounded, a bias in other steps and a picture in another scale are refused."""
+    quantized = detector[3]
+
+    def constant(proto, name):
+        return next(t for t in proto.graph.initializer if t.name == name)
+
+    def float_bias(proto):
+        node = next(n for n in proto.graph.node if n.op_type == "Conv" and n.name == "stem")
+        steps = np.float32(quantized.scales["image"].scale) * quantized.weights["stem"].scale
+        bias = quantized.weights["stem"].bias * steps
+        proto.graph.initializer.append(numpy_helper.from_array(bias.astype(np.float32), "float_bias"))
+        node.input[2] = "float_bias"
+
+    loaded = load_onnx(quantized_onnx(tmp_path, quantized, float_bias))
+    assert np.abs(loaded.weights["stem"].bias - quantized.weights["stem"].bias).max() <= 1
+
+    def other_steps(proto):
+        scale = constant(proto, "stem_bias_scale")
+        scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * 2, scale.name))
+
+    with pytest.raises(UnsupportedOp, match="'stem': the bias has another scale"):
+        load_onnx(quantized_onnx(tmp_path, quantized, other_steps))
+
+    def other_pixels(proto):
+        constant(proto, "image_scale").CopyFrom(numpy_helper.from_array(np.float32(0.0186), "image_scale"))
+        scale = constant(proto, "stem_bias_scale")
+        scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(0.0186 * 255), scale.name))
+
+    model = load_onnx(quantized_onnx(tmp_path, quantized, other_pixels))
+    with pytest.raises(UserError, match="the runtime feeds bytes as"):
+        write_sources(plan(model.graph), model, tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+
+
+def test_names_that_collide_or_are_no_c(tmp_path):
+    """Two nodes of one name, a C keyword and a number: every layer is kept under an identifier of its own."""
+    nodes = [helper.make_node("Conv", [x, w], [y], name=name)
+             for x, w, y, name in (("x", "w", "p", "for"), ("p", "v", "q", "c/1"), ("q", "v", "r", "c.1"),
+                                   ("r", "v", "y", "7"))]  # fmt: skip
+    square = helper.make_tensor("v", TensorProto.FLOAT, (4, 4, 1, 1), np.zeros(16))
+    onnx.save(small_onnx(nodes, [WEIGHT, square]), tmp_path / "m.onnx")
+    assert [op.name for op in load_onnx(tmp_path / "m.onnx").graph.ops] == ["op_for", "c_1", "c_1_", "op_7"]
+
+
+def test_an_output_that_is_read_again_is_not_fused(tmp_path):
+    nodes = [helper.make_node("Conv", ["x", "w"], ["z"], name="c"), helper.make_node("Relu", ["z"], ["y"], name="r")]
+    proto = small_onnx(nodes, [WEIGHT])
+    proto.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, ["n", "c", "h", "w"]))
+    onnx.save(proto, tmp_path / "m.onnx")
+    with pytest.raises(UnsupportedOp, match="Relu at 'r' does not follow a convolution alone"):
         load_onnx(tmp_path / "m.onnx")
 
 

@@ -1,8 +1,8 @@
 """The whole way, once: NNI searches a network for a board, mmdet trains it, the exporter turns it into int8 C with
 patch loops, and the firmware finds objects in a picture on an emulated Cortex-M7 and Cortex-M4.
 
-Each step is a command that works alone; it is printed before it runs. A step whose product exists is not run again:
-remove out/demo to start over.
+Each step is a command that works alone; it is printed before it runs. A step whose product exists is not run again, so
+that a demo that was stopped goes on: `rm -rf out` starts over.
 """
 
 import argparse
@@ -11,6 +11,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+from nni_mcunet.core.errors import UserError, exit_on_user_error
 
 ARENA_KB = 96  # what the application leaves to the network: max_sram_kb of configs/nni/demo_h743.yml
 BOARDS = ("stm32h743", "stm32f412")
@@ -27,7 +29,7 @@ def data_paths(name: str) -> dict:
     root = Path(shared) / "data/bccd/BCCD"
     lists = root / "ImageSets/Main"
     if not lists.is_dir():
-        sys.exit(f"error: {lists} is missing: set MCUNET_SHARED to the folder that holds data/bccd")
+        raise UserError(f"{lists} is missing: set MCUNET_SHARED to the folder that holds data/bccd")
     return dict(config="configs/det/yolov3_bccd.py", root=root, train=lists / "trainval.txt", val=lists / "test.txt",
                 make=None)  # fmt: skip
 
@@ -37,7 +39,7 @@ def busy_picture(root: Path, names: Path, objects: int = 3) -> Path:
     for name in names.read_text().split():
         if (root / f"Annotations/{name}.xml").read_text().count("<object>") >= objects:
             return root / f"JPEGImages/{name}.jpg"
-    sys.exit(f"error: no picture of {names} has {objects} objects")
+    raise UserError(f"no picture of {names} has {objects} objects")
 
 
 class Demo:
@@ -70,7 +72,7 @@ def main() -> None:
     if data["make"]:
         demo.step("scenes of handwritten digits", data["val"], *data["make"])
     demo.step("super-network", Path("out/supernet/demo.pth"), "tools/train_supernet.py")
-    demo.step("NNI searches a detector for the STM32H743", search / "best.json", "tools/search.py",
+    demo.step("NNI searches a detector for the STM32H743", search / "best.pth", "tools/search.py",
               "--config", "configs/nni/demo_h743.yml")  # fmt: skip
     demo.step("mmdet trains it", checkpoint, "tools/train.py", data["config"], "--work-dir", out / "det", *options)
     demo.step("float mAP50", out / "map_float.json", "tools/test.py", data["config"], checkpoint,
@@ -88,9 +90,11 @@ def main() -> None:
         demo.step(f"its firmware, emulated {board}", out / f"{board}.json", "tools/run_board.py", folder,
                   "--board", board, "--emulate", "--picture", picture, "--json", out / f"{board}.json",
                   "--png", out / f"{board}.png")  # fmt: skip
+    (out / "report.json").unlink(missing_ok=True)  # gathered anew each time
     demo.step("report", out / "report.json", "tools/report.py", out, "--boards", *BOARDS)
     print(f"\nThe whole way took {(time.monotonic() - demo.start) / 60:.1f} minutes.")
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_user_error():
+        main()

@@ -5,30 +5,16 @@ python tools/generate.py model.int8.onnx --board stm32f412 --patches 3x3 --block
 """
 
 import argparse
-import re
 from pathlib import Path
 
-from nni_mcunet.core.arch import Schedule
+from nni_mcunet.core.arch import parse_schedule
 from nni_mcunet.core.boards import KB, get_board
-from nni_mcunet.core.errors import Infeasible, UserError, exit_on_user_error
+from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.files import write_json
-from nni_mcunet.core.plan import best_schedule, plan
+from nni_mcunet.core.plan import best_schedule, fitting_plan
 from nni_mcunet.engine.emit import write_sources
 from nni_mcunet.engine.onnx_io import load_onnx
 from nni_mcunet.engine.quant import QuantModel
-
-
-def chosen(graph, board, patches: str | None, blocks: int | None):
-    """The plan asked for, or the board's best one. Raises Infeasible when it does not fit."""
-    if patches is None:
-        return best_schedule(graph, board)
-    grid = re.fullmatch(r"(\d+)x(\d+)", patches)
-    if not grid or not blocks:
-        raise UserError(f"--patches {patches}: a grid such as 2x2 with --blocks N is wanted")
-    p = plan(graph, Schedule((int(grid[1]), int(grid[2])), blocks))
-    if p.arena > board.arena_limit:
-        raise Infeasible.over("sram", p.arena, board.arena_limit, f"{graph.name} on {board.name}")
-    return p
 
 
 def main() -> None:
@@ -38,13 +24,18 @@ def main() -> None:
     parser.add_argument("--arena-kb", type=int, help="kB of SRAM for the network; default all that the board has")
     parser.add_argument("--patches", help="grid such as 3x3; default: the best that fits")
     parser.add_argument("--blocks", type=int, help="with --patches: blocks run patch by patch, the stem counted")
+    parser.add_argument("--max-p", type=int, default=4, help="finest grid tried without --patches (default 4: 4x4)")
     parser.add_argument("-o", "--out", required=True, help="folder to write")
     args = parser.parse_args()
     board = get_board(args.board).with_arena(args.arena_kb and args.arena_kb * KB)
     model = load_onnx(args.model)
     if not isinstance(model, QuantModel):
         raise UserError(f"{args.model} is float: quantise it with tools/quantize.py first")
-    p = chosen(model.graph, board, args.patches, args.blocks)
+    schedule, grids = parse_schedule(args.patches, args.blocks), range(1, args.max_p + 1)
+    if schedule is None:
+        p = best_schedule(model.graph, board, p_choices=grids)
+    else:
+        p = fitting_plan(model.graph, board, schedule)
     write_sources(p, model, args.out)
     s = p.schedule
     facts = {"board": board.name, "p": s.p, "n": s.n, "arena_bytes": p.arena, "arena_limit": board.arena_limit,

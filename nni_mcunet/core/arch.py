@@ -179,9 +179,11 @@ class ArchSpec:
     @classmethod
     def load(cls, path) -> "ArchSpec":
         """Read a JSON file. Raises FileNotFoundError, or ArchError that names the file."""
-        text = Path(path).read_text()
         try:
+            text = Path(path).read_text()
             return cls.from_dict(json.loads(text))
+        except UnicodeDecodeError:
+            raise ArchError(f"{path}: not a text file; an architecture's JSON is wanted") from None
         except json.JSONDecodeError as error:
             raise ArchError(f"{path}: not valid JSON, line {error.lineno}: {error.msg}") from None
         except ArchError as error:

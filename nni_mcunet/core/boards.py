@@ -21,6 +21,14 @@ class Board:
     reserved_sram: int = 8 * KB
     reserved_flash: int = 32 * KB
 
+    def __post_init__(self):
+        for name in ("clock_hz", "sram", "flash", "reserved_sram", "reserved_flash"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise BoardError(f"board {self.name}: {name} is {value!r}, a number of bytes (or Hz) is wanted")
+        if self.reserved_sram >= self.sram or self.reserved_flash >= self.flash:
+            raise BoardError(f"board {self.name}: what the runtime keeps (reserved_*) leaves nothing for a network")
+
     @property
     def arena_limit(self) -> int:
         return self.sram - self.reserved_sram
@@ -66,6 +74,6 @@ def get_board(name: str) -> Board:
     try:
         data = json.loads(Path(name).read_text())
         return Board(**data)
-    except (TypeError, json.JSONDecodeError) as error:
+    except (TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
         names = ", ".join(f.name for f in fields(Board))
         raise BoardError(f"{name}: {error}; a board is a JSON object with {names}") from None

@@ -46,15 +46,16 @@ class BoardError(UserError):
 
 @contextlib.contextmanager
 def exit_on_user_error():
-    """Around a command's main(): a UserError or a missing file becomes one line on stderr and exit code 2."""
+    """Around a command's main(): a UserError or an unreadable file becomes one line on stderr and exit code 2."""
     try:
         yield
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except FileNotFoundError as error:
-        if error.filename is None:
+    except OSError as error:
+        if error.filename is None:  # not about a file the user named
             traceback.print_exc()
             sys.exit(1)
-        print(f"error: no such file: {error.filename}", file=sys.stderr)
+        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        print(f"error: {reason}: {error.filename}", file=sys.stderr)
         sys.exit(2)

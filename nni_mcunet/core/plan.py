@@ -19,7 +19,7 @@ from .kernels import CORTEX_M, Kernels, constant_bytes, in_place, kernel_of
 from .place import Buffer, Life, lower_bound, place
 from .stages import HALOS, Stage, largest, stages
 
-__all__ = ["Plan", "best_schedule", "pareto", "plan", "schedules", "split"]
+__all__ = ["Plan", "best_schedule", "fitting_plan", "pareto", "plan", "schedules", "split"]
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,15 @@ def best_schedule(
         smallest = _first(graph, candidates, kernels, RANKS["sram"])
         raise Infeasible.over("sram", smallest.arena, board.arena_limit, f"{graph.name} on {board.name}")
     return best
+
+
+def fitting_plan(graph: Graph, board: Board, schedule: Schedule, kernels: Kernels = CORTEX_M) -> Plan:
+    """The plan of one schedule, where it fits the board; raises Infeasible, see best_schedule."""
+    found = plan(graph, schedule, kernels)
+    for what, needed, limit in (("sram", found.arena, board.arena_limit), ("flash", found.flash, board.model_limit)):
+        if needed > limit:
+            raise Infeasible.over(what, needed, limit, f"{graph.name} on {board.name}")
+    return found
 
 
 def pareto(

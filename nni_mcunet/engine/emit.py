@@ -12,7 +12,7 @@ from ..core.kernels import kernel_of
 from ..core.plan import Plan
 from ..core.stages import Stage
 from .detect import Yolo, yolo_c, yolo_params
-from .quant import ConvIntegers, QuantModel, integers
+from .quant import PIXELS, ConvIntegers, QuantModel, integers
 
 KERNELS = Path(__file__).parent / "kernels"
 
@@ -21,6 +21,13 @@ def write_sources(plan: Plan, model: QuantModel, folder) -> Path:
     """Write mcu_model.c, mcu_model.h, mcu_weights.h and the kernels they call into `folder`: a self-contained C99
     library. Everything is formatted before the first file is written. Raises ScheduleError for a cached halo."""
     plan.executable()
+    for image in plan.graph.inputs:
+        given = model.scales[image.name]
+        if given.zero_point != PIXELS.zero_point or abs(given.scale / PIXELS.scale - 1) > 1e-4:
+            raise UserError(
+                f"{image.name} is {given}, the runtime feeds bytes as {PIXELS}: train and export on pixels / 255, or "
+                "fold the normalisation into the first convolution"
+            )
     files = {
         "mcu_model.h": _header(plan, model),
         "mcu_model.c": _source(plan, model),

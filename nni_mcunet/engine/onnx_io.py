@@ -7,6 +7,7 @@ Read: what is written, and the same operators from other exporters; anything els
 """
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,11 @@ from ..core.graph import Graph, Op, Tensor
 from .quant import Model, QuantModel, QuantWeights, Scale
 
 META_KEY = "mcunet"
+# Names that an op cannot have in C: keywords, and what the generated mcu_run calls its own.
+C_WORDS = """auto break case char const continue default do double else enum extern float for goto if inline int long
+register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while
+a i j read ctx main"""
+RESERVED = frozenset(C_WORDS.split())
 
 
 def save_onnx(model: Model | QuantModel, path) -> Path:
@@ -190,6 +196,10 @@ class _Reader:
             handler(node, {a.name: helper.get_attribute_value(a) for a in node.attribute})
         outputs = tuple(self.tensor[v.name] for v in self.graph.output)
         graph = Graph(self.graph.name or "onnx", tuple(inputs), tuple(self.ops.values()), outputs).verify()
+        for value, name in zip(self.graph.output, outputs, strict=True):
+            declared, t = [d.dim_value for d in value.type.tensor_type.shape.dim], graph.tensors[name]
+            if len(declared) == 4 and all(declared[1:]) and declared[1:] != [t.c, t.h, t.w]:
+                raise GraphError(f"{self.path}: output '{value.name}' is {declared}, its nodes give {t.c}x{t.h}x{t.w}")
         if not self.scales:
             return Model(graph, self.weights, self.meta)
         missing = [n for n in graph.tensors if n not in self.scales]
@@ -208,8 +218,13 @@ class _Reader:
         self.tensor[node.output[0]] = op.name
 
     def _name(self, node) -> str:
-        name = node.name or node.output[0]
-        return name.replace("/", "_").replace(".", "_").strip("_")
+        """A C identifier that no other op has."""
+        name = re.sub(r"\W", "_", node.name or node.output[0]).strip("_")
+        if not re.match(r"[A-Za-z]", name) or name in RESERVED:
+            name = f"op_{name}"
+        while name in self.channels:
+            name += "_"
+        return name
 
     def _new(self, node, kind, cout, **attributes) -> Op:
         name = self._name(node)
@@ -224,19 +239,31 @@ class _Reader:
     def _conv(self, node, attributes):
         if any(d != 1 for d in attributes.get("dilations", ())):
             raise UnsupportedOp(f"{self.path}: dilated Conv at '{node.name}': use dilation 1")
-        parts = [self._parameter(node, name) for name in node.input[1:]]
-        weight = parts[0][0]
-        bias = parts[1][0] if len(parts) > 1 else np.zeros(len(weight), np.float32)
+        weight, scale = self._parameter(node, node.input[1])
+        bias, bias_scale = np.zeros(len(weight), np.float32), None
+        if len(node.input) > 2 and node.input[2]:
+            bias, bias_scale = self._parameter(node, node.input[2])
         op = self._new(
             node, "conv", weight.shape[0], k=tuple(weight.shape[2:]), s=tuple(attributes.get("strides", (1, 1))),
             pad=self._pads(node, attributes), groups=attributes.get("group", 1),
         )  # fmt: skip
-        if parts[0][1] is not None:
-            scale = np.broadcast_to(parts[0][1], (op.cout,)).astype(np.float32)
-            self.weights[op.name] = QuantWeights(weight, scale, bias.astype(np.int32))
-        else:
+        if scale is None and bias_scale is None:
             self.weights[op.name] = (weight.astype(np.float32), bias.astype(np.float32))
+        else:
+            self.weights[op.name] = self._quantized(node, op, weight, scale, bias, bias_scale)
         self._op(node, op, op.cout)
+
+    def _quantized(self, node, op: Op, weight, scale, bias, bias_scale) -> QuantWeights:
+        """Integers of a conv; a float bias is rounded to steps of input * weight scale, an integer one has them."""
+        if scale is None or weight.dtype != np.int8 or op.inputs[0] not in self.scales:
+            raise UnsupportedOp(f"{self.path}: Conv at '{node.name}': input and weights must both be int8 (QDQ)")
+        scale = np.broadcast_to(scale, (op.cout,)).astype(np.float32)
+        steps = self.scales[op.inputs[0]].scale * scale.astype(np.float64)
+        if bias_scale is None:
+            bias = np.round(bias / steps)
+        elif not np.allclose(bias_scale, steps, rtol=1e-4):
+            raise UnsupportedOp(f"{self.path}: Conv at '{node.name}': the bias has another scale than input * weights")
+        return QuantWeights(weight, scale, bias.astype(np.int32))
 
     def _parameter(self, node, name):
         """(values, scale or None) of a weight or bias, dequantised ones as their integers."""
@@ -249,12 +276,16 @@ class _Reader:
     def _open_conv(self, node, value) -> Op:
         """The conv op that wrote `value`, if nothing else reads that value and it is not yet rounded to int8."""
         op = self.ops.get(self.tensor.get(value, ""))
-        if op is None or op.kind != "conv" or len(self.readers[value]) != 1 or op.act or op.name in self.scales:
+        if op is None or op.kind != "conv" or not self._alone(value) or op.act or op.name in self.scales:
             raise UnsupportedOp(
                 f"{self.path}: {node.op_type} at '{node.name}' does not follow a convolution alone; "
                 "put it right behind the one convolution it belongs to"
             )
         return op
+
+    def _alone(self, value: str) -> bool:
+        """One node reads this value, and the user does not."""
+        return len(self.readers[value]) == 1 and value not in {v.name for v in self.graph.output}
 
     def _replace(self, node, op: Op, **changes) -> None:
         fields = {**op.__dict__, **changes}
@@ -265,7 +296,7 @@ class _Reader:
         for conv, other in (tuple(node.input), tuple(node.input)[::-1]):
             op = self.ops.get(self.tensor.get(conv, ""))
             bare = op is not None and op.kind == "conv" and not op.residual and not op.act
-            alone = bare and len(self.readers[conv]) == 1 and op.name not in self.scales
+            alone = bare and self._alone(conv) and op.name not in self.scales
             if alone and other in self.tensor:
                 self._replace(node, op, residual=self.tensor[other])
                 return
@@ -284,6 +315,8 @@ class _Reader:
         self._replace(node, self._open_conv(node, node.input[0]), act="relu6")
 
     def _maxpool(self, node, attributes):
+        if attributes.get("ceil_mode", 0) or any(d != 1 for d in attributes.get("dilations", ())):
+            raise UnsupportedOp(f"{self.path}: MaxPool at '{node.name}': ceil_mode and dilation are not supported")
         source = self._source(node)
         self._op(node, self._new(node, "maxpool", self.channels[source], k=tuple(attributes["kernel_shape"]),
                                  s=tuple(attributes.get("strides", (1, 1))), pad=self._pads(node, attributes)),
@@ -319,6 +352,9 @@ class _Reader:
         if name in self.constants:
             if len(node.input) > 2 and np.any(self.constants[node.input[2]]):
                 raise UnsupportedOp(f"{self.path}: weights '{name}' have a zero point; quantize them symmetrically")
-            self.dequantized[node.output[0]] = self.constants[name], self.constants[node.input[1]]
+            scale = self.constants[node.input[1]]
+            if scale.size > 1 and attributes.get("axis", 1) % self.constants[name].ndim:
+                raise UnsupportedOp(f"{self.path}: weights '{name}' have scales along another axis than the outputs'")
+            self.dequantized[node.output[0]] = self.constants[name], scale
         else:
             self.tensor[node.output[0]] = self._source(node)

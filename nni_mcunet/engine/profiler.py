@@ -12,7 +12,7 @@ from ..core.boards import Board
 from ..core.build import build_graph
 from ..core.errors import Infeasible, UnsupportedOp, UserError
 from ..core.graph import Graph
-from ..core.plan import Plan, best_schedule, plan, schedules
+from ..core.plan import Plan, best_schedule, fitting_plan, schedules
 from ..core.rules import FP32, INT8, Patches, patches, rnnpool, single_map
 from .onnx_io import load_onnx
 
@@ -108,7 +108,7 @@ def profile(graph: Graph, board: Board | None = None, schedule: Schedule | None 
         best = least_peak(graph)
     else:
         try:
-            best = best_schedule(graph, board) if schedule is None else _fitting(graph, board, schedule)
+            best = best_schedule(graph, board) if schedule is None else fitting_plan(graph, board, schedule)
         except (Infeasible, UnsupportedOp) as error:
             why = str(error)
     if schedule is not None:
@@ -118,15 +118,6 @@ def profile(graph: Graph, board: Board | None = None, schedule: Schedule | None 
     else:
         shown = least_peak(graph)
     return Profile(graph, patches(graph), shown, board, best, why)
-
-
-def _fitting(graph: Graph, board: Board, schedule: Schedule) -> Plan:
-    chosen = plan(graph, schedule)
-    if chosen.arena > board.arena_limit:
-        raise Infeasible.over("sram", chosen.arena, board.arena_limit, f"{graph.name} on {board.name}")
-    if chosen.flash > board.model_limit:
-        raise Infeasible.over("flash", chosen.flash, board.model_limit, f"{graph.name} on {board.name}")
-    return chosen
 
 
 def least_peak(graph: Graph) -> Patches:

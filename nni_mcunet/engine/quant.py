@@ -49,6 +49,9 @@ class Scale:
         return (q.astype(np.float32) - self.zero_point) * np.float32(self.scale)
 
 
+PIXELS = Scale(float(np.float32(1 / 255)), -128)  # of the image: real = byte / 255, q = byte - 128
+
+
 @dataclass(frozen=True)
 class QuantWeights:
     """weight int8 (cout, cin/groups, kh, kw), scale float32 (cout,), bias int32 (cout,) in steps of input * scale."""
@@ -126,7 +129,7 @@ def quantize(model: Model, ranges: dict[str, tuple[float, float]]) -> QuantModel
     fixed: real = uint8 / 255, q = uint8 - 128."""
     graph, scales, weights = model.graph, {}, {}
     for tensor in graph.inputs:
-        scales[tensor.name] = Scale(float(np.float32(1 / 255)), -128)
+        scales[tensor.name] = PIXELS
     for op in graph.ops:
         if op.kind in ("maxpool", "upsample"):
             scales[op.name] = scales[op.inputs[0]]
