@@ -16,11 +16,12 @@ from test_tools import refused, tool
 from nni_mcunet.core.arch import ArchSpec, Schedule, mobilenet_v2
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.build import build_graph
+from nni_mcunet.core.cuts import grids
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.plan import best_schedule, plan
 from nni_mcunet.engine.onnx_io import save_onnx
 from nni_mcunet.engine.paper import AUTHORS, MEASURED, PRINTED, RECOMPUTED, UNSOURCED, Paper
-from nni_mcunet.engine.profiler import profile, read_graph
+from nni_mcunet.engine.profiler import front_table, profile, read_graph
 from nni_mcunet.engine.quant import Model
 
 ARCH = ROOT / "configs/arch/mobilenet_v2.json"
@@ -216,3 +217,12 @@ def test_tables_are_regenerated(tmp_path):
         (p, n) for p in range(1, 9) for n in range(1, 9)
     }
     assert sorted(p.name for p in tmp_path.glob("*.png")) == sorted(p.name for p in (ROOT / "docs/paper").glob("*.png"))
+
+
+def test_pareto_front():
+    """Falling arena, rising MACs, per layer first; the cached halo needs no more MACs than the network."""
+    graph = build_graph(ArchSpec.load(ROOT / "configs/arch/mcunet_in4.json"))
+    rows = [line.split() for line in front_table(graph, grids(4)).splitlines()[1:]]
+    clip = [(float(r[-3]), float(r[-2])) for r in rows if "clip" in r]
+    assert len(clip) > 4 and clip == sorted(clip, key=lambda r: (-r[0], r[1]))
+    assert all(r[-1] == "+0.0%" for r in rows if "cache" in r) and len(rows) > len(clip)

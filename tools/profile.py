@@ -44,21 +44,29 @@ def main() -> None:
 
     from nni_mcunet.core.arch import parse_schedule
     from nni_mcunet.core.boards import get_board
+    from nni_mcunet.core.cuts import grids
     from nni_mcunet.core.files import write_json
-    from nni_mcunet.engine.profiler import profile, table
+    from nni_mcunet.engine.profiler import front_table, profile, table
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("network", help="architecture (.json), float or int8 model (.onnx) or mmdet config (.py)")
     parser.add_argument("--board", help="stm32h743, stm32f746, stm32f412, stm32f410 or a board's .json")
     parser.add_argument("--patches", help="grid such as 3x3; default: the board's best, or the least peak")
     parser.add_argument("--blocks", type=int, help="with --patches: blocks run patch by patch, the stem counted")
+    parser.add_argument("--max-p", type=int, default=4, help="finest grid tried without --patches (default 4: 4x4)")
+    parser.add_argument("--any-grid", action="store_true", help="try grids that are not square, too")
+    parser.add_argument("--pareto", action="store_true", help="print the front of SRAM against computation instead")
     parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write JSON to FILE, or print it alone")
     parser.add_argument("--png", metavar="FILE", help="draw the memory of each block")
     args = parser.parse_args()
 
     board = get_board(args.board) if args.board else None
     schedule = parse_schedule(args.patches, args.blocks)
-    found = profile(read(args.network), board, schedule)
+    graph, choices = read(args.network), grids(args.max_p, square=not args.any_grid)
+    if args.pareto:
+        print(front_table(graph, choices))
+        return
+    found = profile(graph, board, schedule, choices)
     if args.json == "-":
         print(json.dumps(found.to_dict(), indent=1))
     else:

@@ -36,6 +36,11 @@ def cuts(graph: Graph) -> dict[int, tuple[int, str]]:
     return found
 
 
+def grids(most: int, square: bool = True) -> list[tuple[int, int]]:
+    """Every grid (p_h, p_w) up to `most` x `most`, for the p_choices of `schedules`; square ones only by default."""
+    return [(i, j) for i in range(1, most + 1) for j in range(1, most + 1) if i == j or not square]
+
+
 def schedules(graph: Graph, p_choices=(1, 2, 3, 4), n_max: int | None = None) -> list[Schedule]:
     """Per layer, then every grid of `p_choices` at every cut the graph allows up to block `n_max`.
 

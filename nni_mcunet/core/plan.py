@@ -142,7 +142,7 @@ def best_schedule(
     and of `halos`.
 
     Raises Infeasible with `what` ("sram" or "flash"), `needed` and `limit` in bytes; `needed` is exact: the constants,
-    or the smallest arena over all schedules.
+    or the smallest arena over the schedules asked for (by default the paper's: square grids, p up to 4).
     """
     if objective not in RANKS:
         raise ScheduleError(f"objective '{objective}': one of {', '.join(RANKS)} is wanted")

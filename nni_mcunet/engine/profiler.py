@@ -12,11 +12,12 @@ from ..core.boards import Board
 from ..core.build import build_graph
 from ..core.errors import Infeasible, UnsupportedOp, UserError
 from ..core.graph import Graph
-from ..core.plan import Plan, best_schedule, fitting_plan, schedules
+from ..core.plan import Plan, best_schedule, fitting_plan, pareto, schedules
 from ..core.rules import FP32, INT8, Patches, patches, rnnpool, single_map
 from .onnx_io import load_onnx
 
 KB = 1024
+GRIDS = (1, 2, 3, 4)  # the paper's p
 
 
 def read_graph(path) -> Graph:
@@ -97,18 +98,22 @@ def schedule_dict(schedule: Schedule) -> dict:
     return {"p_h": schedule.p[0], "p_w": schedule.p[1], "n": schedule.n, "halo": "clip"}
 
 
-def profile(graph: Graph, board: Board | None = None, schedule: Schedule | None = None) -> Profile:
-    """Profile of a graph; `schedule` is the one to show beside layer by layer. Raises ScheduleError for one that the
+def profile(graph: Graph, board: Board | None = None, schedule: Schedule | None = None, p_choices=GRIDS) -> Profile:
+    """Profile of a graph; `schedule` is the one to show beside layer by layer, without it the best of the grids
+    `p_choices` at every cut. Raises ScheduleError for one that the
     graph does not allow, UserError for a graph without a convolution. That nothing fits the board is no error but the
     profile's `why`."""
     if not graph.macs:
         raise UserError(f"{graph.name}: no convolution, so nothing to profile")
     best, why = None, None
     if board is None:
-        best = least_peak(graph)
+        best = least_peak(graph, p_choices)
     else:
         try:
-            best = best_schedule(graph, board) if schedule is None else fitting_plan(graph, board, schedule)
+            if schedule is None:
+                best = best_schedule(graph, board, p_choices=p_choices)
+            else:
+                best = fitting_plan(graph, board, schedule)
         except (Infeasible, UnsupportedOp) as error:
             why = str(error)
     if schedule is not None:
@@ -116,13 +121,26 @@ def profile(graph: Graph, board: Board | None = None, schedule: Schedule | None 
     elif best and best.schedule.n:
         shown = patches(graph, best.schedule)
     else:
-        shown = least_peak(graph)
+        shown = least_peak(graph, p_choices)
     return Profile(graph, patches(graph), shown, board, best, why)
 
 
-def least_peak(graph: Graph) -> Patches:
+def front_table(graph: Graph, p_choices=GRIDS) -> str:
+    """The Pareto fronts of SRAM against computation, a line a plan: halo recomputed, then cached (planned, not yet
+    executed)."""
+    lines = [f"{'patches':>10}{'n':>4}  {'halo':6}{'arena, kB':>10}{'MACs, M':>10}{'overhead':>10}"]
+    for found in (p for halo in ("clip", "cache") for p in pareto(graph, p_choices, halos=(halo,))):
+        s = found.schedule
+        how = f"{s.p[0]}x{s.p[1]}" if s.n else "per layer"
+        lines.append(
+            f"{how:>10}{s.n:4}  {found.halo:6}{found.arena / KB:10.1f}{found.macs / 1e6:10.2f}{found.overhead:+10.1%}"
+        )
+    return "\n".join(lines)
+
+
+def least_peak(graph: Graph, p_choices=GRIDS) -> Patches:
     """Of all schedules the one with the least peak by the paper's rule, ties to the least computation."""
-    return min((patches(graph, s) for s in schedules(graph)), key=lambda p: (p.peak, p.macs))
+    return min((patches(graph, s) for s in schedules(graph, p_choices)), key=lambda p: (p.peak, p.macs))
 
 
 def table(p: Profile) -> str:
