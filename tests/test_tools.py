@@ -61,6 +61,8 @@ def test_generate_and_run(classifier, tmp_path):
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "r.json").read_text())
     assert report["arena_bytes"] == facts["arena_bytes"] and report["instructions"] > facts["macs"]
+    scores = [t["score"] for t in report["top"]]
+    assert len(scores) == 5 and scores == sorted(scores, reverse=True)
 
 
 def test_importer_gives_the_spec_s_graph_back(classifier):
@@ -78,6 +80,20 @@ def test_generate_refuses(classifier, tmp_path):
     assert smallest.arena > 8 * 1024
     refused(tool("generate", model, "--board", "F412", "--patches", "3", "-o", out), "--patches 3", "2x2")
     assert not out.exists()
+
+
+def test_unreadable_files_are_refused(classifier, tmp_path):
+    out = tmp_path / "q.onnx"
+    refused(tool("quantize", classifier / "m.onnx", "--calib", classifier / "m.onnx", "-o", out), "m.onnx")
+    refused(tool("quantize", tmp_path, "--calib", classifier / "pictures", "-o", out), str(tmp_path))
+    (tmp_path / "board.json").write_text('{"name": "x", "core": "cortex-m4", "clock_hz": 1, "sram": "256", "flash": 1}')
+    refused(
+        tool("generate", classifier / "m.int8.onnx", "--board", tmp_path / "board.json", "-o", out), "sram is '256'"
+    )
+
+
+def test_readme_has_no_gaps():
+    assert "@@" not in (ROOT / "README.md").read_text()
 
 
 def test_export_refuses(classifier, tmp_path):

@@ -5,6 +5,8 @@ python tools/run_board.py --board stm32h743 --emulate out/fw --picture photo.jpg
 
 import argparse
 
+import numpy as np
+
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.files import write_json
@@ -38,8 +40,12 @@ def main() -> None:
     elf = build_firmware(args.folder, board, picture)
     run = run_emulated(elf, board)
     boxes = [box_dict(b, name) for b, name in zip(run.pop("boxes", ()), run.pop("names", ()), strict=True)]
-    del run["outputs"]
+    outputs = run.pop("outputs")
     report = {"board": board.name, **elf_report(elf), **run, "boxes": boxes}
+    if "detect_instructions" not in run:  # a classifier: the int8 scores of the likeliest classes
+        best = np.argsort(-outputs[-1].astype(int), kind="stable")[:5]
+        report["top"] = [{"class": int(i), "score": int(outputs[-1][i])} for i in best]
+        print("  ".join(f"class {t['class']}: {t['score']}" for t in report["top"]))
     shown = [b for b in boxes if b["score"] >= args.score]
     if args.json:
         write_json(args.json, report)
