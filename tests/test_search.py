@@ -11,10 +11,12 @@ from conftest import ROOT
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.build import YoloHead, build_graph
 from nni_mcunet.core.errors import Infeasible, UserError
+from nni_mcunet.core.files import write_atomic
 from nni_mcunet.core.plan import plan
 from nni_mcunet.search.config import SearchConfig
 from nni_mcunet.search.constraint import Limits, Violation
 from nni_mcunet.search.evolution import Evolution
+from nni_mcunet.search.experiment import replacing
 from nni_mcunet.search.space import Space, SpaceError, load_space
 from nni_mcunet.search.supernet import build_supernet, run_subnet, slice_net, sort_channels
 from nni_mcunet.search.training import Recipe, load_supernet, train
@@ -96,6 +98,18 @@ def test_the_demos_search_space_is_the_demos_less_a_resolution():
         ({"d": [1.5]}, "integers"),
         ({"stages": [{"c": 8}]}, "stage 1 lacks the key 's'"),
         ({"stages": [{"c": 8, "s": 1, "t": 2}]}, "unknown key 't'"),
+        ({"stages": [{"c": "16", "s": 2}]}, "stage 1: c is '16'"),
+        ({"stages": [{"c": 0, "s": 2}]}, "stage 1: c is 0"),
+        ({"stages": [{"c": 8, "s": "2"}]}, "stage 1: s is '2'"),
+        ({"stem": "8"}, "stem is '8'"),
+        ({"first": 8.5}, "first is 8.5"),
+        ({"head": "8"}, "head is '8'"),
+        ({"k": [3, 4, 5]}, "block.k is 4"),
+        ({"d": 10**9}, "stage 1: d is 1000000000"),
+        ({"w": [float("inf")]}, "w is"),
+        ({"r": [1, 32]}, "resolution is 1"),
+        ({"only": 5}, "only is 5"),
+        ({"only": [["s9_d", [1]]]}, "no gene 's9_d'"),
     ],
 )
 def test_a_malformed_space_is_refused(tmp_path, change, message):
@@ -105,6 +119,20 @@ def test_a_malformed_space_is_refused(tmp_path, change, message):
     with pytest.raises(SpaceError, match=message) as error:
         load_space(str(path))
     assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "search_space, message",
+    [
+        (["a"], "an object of genes"),
+        ({"r": 96}, "r must be"),
+        ({"r": {"_type": "choice", "_value": 96}}, "r must be"),
+        ({"r": {"_type": "choice", "_value": ["96"]}}, "r offers '96'"),
+    ],
+)
+def test_a_malformed_nni_search_space_is_refused(search_space, message):
+    with pytest.raises(SpaceError, match=message):
+        DEMO.narrowed(search_space)
 
 
 def test_an_unknown_space_names_the_known():
@@ -191,12 +219,53 @@ def test_an_impossible_limit_is_named():
         ({"max_sram_kb": 9999}, "504 kB"),
         ({"detector": {"classes": 10, "taps": [9]}}, "taps"),
         ({"detector": {"class": 10}}, "unknown key 'class'"),
+        ({"detector": 3}, "detector is 3: a mapping"),
+        ({"detector": {"classes": 10, "taps": 3}}, "detector.taps is 3"),
+        ({"detector": {"classes": 10, "taps": ["2"]}}, "detector.taps is '2'"),
+        ({"detector": {"classes": 10, "taps": [2], "width": "48"}}, "detector.width is '48'"),
+        ({"detector": {"classes": 10, "taps": [2], "width": 0}}, "detector.width is 0"),
+        ({"detector": {"classes": None, "taps": [2]}}, "detector.classes is None"),
+        ({"detector": {"classes": 10, "taps": [2], "anchors": 0}}, "detector.anchors is 0"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": "0"}, "seed is '0'"),
+        ({"batch": True}, "batch is True"),
+        ({"mutation": 5}, "mutation is 5"),
+        ({"mutation": "0,1"}, "mutation is '0,1'"),
+        ({"mutation": float("nan")}, "mutation is nan"),
+        ({"max_sram_kb": float("nan")}, "max_sram_kb is nan"),
+        ({"max_mmacs": float("inf")}, "max_mmacs is inf"),
+        ({"max_mmacs": "18"}, "max_mmacs is '18'"),
+        ({"space": 5}, "space is 5"),
+        ({"supernet": 5}, "supernet is 5"),
+        ({"out": None}, "out is None"),
     ],
 )
 def test_wrong_settings_are_refused(change, message):
     args = dict(space="demo", board="h743", supernet="x.pth", out="out")
     with pytest.raises(UserError, match=message):
         SearchConfig.from_dict(args | change).evolution()
+
+
+def test_results_are_replaced_by_a_search_that_ended_well_only(tmp_path):
+    out = tmp_path / "out"
+    (out / "running").mkdir(parents=True)
+    for name in ("best.json", "done.json", "running/done.json", "running/history.jsonl"):
+        (out / name).write_text("old")
+    with pytest.raises(KeyboardInterrupt), replacing(out) as fresh:
+        assert not fresh.exists() or not list(fresh.iterdir())  # nothing stale for the tuner or who waits for it
+        write_atomic(fresh / "best.json", "half")
+        raise KeyboardInterrupt
+    assert {p.name: p.read_text() for p in out.glob("*.*")} == {"best.json": "old", "done.json": "old"}
+    with replacing(out) as fresh:
+        write_atomic(fresh / "best.json", "new")
+        write_atomic(fresh / "history.jsonl", "new")
+    assert {p.name: p.read_text() for p in out.iterdir()} == {"best.json": "new", "history.jsonl": "new"}
+
+
+def test_results_cannot_go_where_a_file_is(tmp_path):
+    (tmp_path / "out").touch()
+    with pytest.raises(UserError, match="is a file: name another folder"), replacing(tmp_path / "out" / "deep"):
+        pass
 
 
 # --- the super-network

@@ -1,19 +1,28 @@
 """Search a network with NNI: python tools/search.py [--config configs/nni/demo_h743.yml] [--out out/search/demo_h743]
 
 Checks everything, runs `nnictl create`, waits for the end, stops it. Writes to --out: best.json (architecture and
-schedule), best.pth (its slice of the super-network), history.jsonl (a line a candidate), search.png. Exit codes: 0
-done, 1 the experiment broke down, 2 something in the config is wrong.
+schedule), best.pth (its slice of the super-network), history.jsonl (a line a candidate), search.png. Until all are
+there they lie in --out/running, and those of the last search stay. Exit codes: 0 done, 1 the experiment broke down,
+2 something in the config is wrong.
 """
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from nni_mcunet.core.errors import exit_on_user_error
-from nni_mcunet.search.experiment import Experiment, ExperimentFailed, load_config, search_config, search_space
+from nni_mcunet.search.experiment import (
+    Experiment,
+    ExperimentFailed,
+    load_config,
+    replacing,
+    search_config,
+    search_space,
+)
 from nni_mcunet.search.export import best_of, check_same_space, export_best, plot_curve, read_history
 from nni_mcunet.search.space import load_space
 
@@ -42,12 +51,11 @@ def main() -> None:
     print(f"space {search.space}: {evolution.space.size:.2g} networks; {search.board}, {search.trials} trials")
 
     out = Path(search.out)
-    for old in ("history.jsonl", "done.json", "best.json", "best.pth", "search.png"):
-        (out / old).unlink(missing_ok=True)
-    run(config, search, out, args)
-    history = read_history(out)
-    best, spec = best_of(history), export_best(search, out)
-    plot_curve(history, out / "search.png")
+    with replacing(out) as fresh:
+        run(config, replace(search, out=str(fresh)), fresh, args)
+        history = read_history(fresh)
+        best, spec = best_of(history), export_best(search, fresh)
+        plot_curve(history, fresh / "search.png")
     print(
         f"best of {len(history)}: accuracy {best['score']:.3f}, r {spec.resolution[0]}, {best['macs'] / 1e6:.1f} "
         f"million MACs, {best['sram'] / 1024:.1f} kB SRAM, {best['p'][0]}x{best['p'][1]} patches\n"

@@ -6,7 +6,7 @@ se_gate, se_mul), head, pool, fc, neck{i}_*, yolo{i}_*.
 
 from dataclasses import dataclass
 
-from .arch import ArchSpec, Block
+from .arch import ArchSpec, Block, _natural
 from .errors import ArchError
 from .graph import Graph, Op, Tensor
 
@@ -27,6 +27,13 @@ class YoloHead:
     taps: tuple[int, ...]
     width: int = 48
     anchors: int = 3
+
+    def __post_init__(self):
+        if not isinstance(self.taps, (list, tuple)):
+            raise ArchError(f"detector.taps is {self.taps!r}: a list of rising stage numbers is wanted")
+        object.__setattr__(self, "taps", tuple(_natural(tap, "a stage in detector.taps", low=0) for tap in self.taps))
+        for name in ("classes", "width", "anchors"):
+            _natural(getattr(self, name), f"detector.{name}")
 
 
 class _Builder:

@@ -1,5 +1,6 @@
 """Settings of a search: the tuner's classArgs in an NNI experiment's YAML. Unknown keys are errors."""
 
+import math
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 
@@ -44,15 +45,21 @@ class SearchConfig:
     batch: int = 50
 
     def __post_init__(self):
-        for name in ("population", "parents", "batch"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)!r}: a positive integer is wanted")
-        if not isinstance(self.iterations, int) or self.iterations < 0:
-            raise ConfigError(f"iterations is {self.iterations!r}: an integer from 0 is wanted")
-        for name in ("max_sram_kb", "max_mmacs"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, (int, float)) or value <= 0):
-                raise ConfigError(f"{name} is {value!r}: a positive number is wanted")
+        wanted = {
+            "a non-empty string": (("space", "board", "supernet", "out"), lambda v: isinstance(v, str) and v.strip()),
+            "a positive integer": (("population", "parents", "batch"), lambda v: _is(v, int) and v > 0),
+            "an integer from 0": (("iterations", "seed"), lambda v: _is(v, int) and v >= 0),
+            "a number from 0 to 1": (("mutation",), lambda v: _is(v, int, float) and 0 <= v <= 1),
+            "a positive number": (
+                ("max_sram_kb", "max_mmacs"),
+                lambda v: v is None or (_is(v, int, float) and math.isfinite(v) and v > 0),
+            ),
+        }
+        for what, (names, right) in wanted.items():
+            for name in names:
+                if not right(getattr(self, name)):
+                    raise ConfigError(f"{name} is {getattr(self, name)!r}: {what} is wanted")
+        self._yolo()
 
     @classmethod
     def from_dict(cls, data: dict) -> "SearchConfig":
@@ -80,7 +87,7 @@ class SearchConfig:
         if self.detector is None:
             return None
         _known(self.detector, YoloHead, "classArgs.detector")
-        return YoloHead(**self.detector | {"taps": tuple(self.detector["taps"])})
+        return YoloHead(**self.detector)
 
     def evolution(self, search_space: dict | None = None) -> Evolution:
         """The search these settings describe, in the part of the space that an NNI search space leaves."""
@@ -93,6 +100,11 @@ class SearchConfig:
     def trials(self) -> int:
         """Trials of a whole search: what NNI's maxTrialNumber must be for the experiment to end as DONE."""
         return -(-self.population // self.batch) * (1 + self.iterations)
+
+
+def _is(value, *kinds: type) -> bool:
+    """Of one of these kinds; true and false, integers to Python, are not."""
+    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def _known(data, cls, where: str) -> None:

@@ -5,9 +5,11 @@ It adds to nnictl what a script needs: the config is checked before anything is 
 """
 
 import contextlib
+import importlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -34,6 +36,8 @@ TOP_KEYS = {
     "trainingService", "logLevel", "debug", "trialGpuNumber",
 }  # fmt: skip
 PATHS = ("experimentWorkingDirectory", "searchSpaceFile", "trialCodeDirectory")
+TUNER_KEYS = {"className", "codeDirectory", "classArgs"}
+SERVICE_KEYS = {"platform", "useActiveGpu", "maxTrialNumberPerGpu", "gpuIndices", "reuseMode"}  # those of "local"
 
 
 class ExperimentError(UserError):
@@ -49,24 +53,83 @@ def load_config(path: str | Path) -> dict:
     path = Path(path)
     try:
         config = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except IsADirectoryError:
+        raise ExperimentError(f"{path}: a folder; name the experiment's YAML file in it") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ExperimentError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(config, dict):
         raise ExperimentError(f"{path}: an NNI experiment's keys are wanted, see configs/nni/demo_h743.yml")
-    for key in config:
-        if key not in TOP_KEYS:
-            raise ExperimentError(f"{path}: unknown key '{key}': known are {', '.join(sorted(TOP_KEYS))}")
-    for key in ("tuner", "trialCommand", "trialCodeDirectory", "experimentWorkingDirectory", "maxTrialNumber"):
-        if key not in config:
-            raise ExperimentError(f"{path}: lacks the key '{key}'")
-    if not isinstance(config["tuner"], dict):
-        raise ExperimentError(f"{path}: tuner is {config['tuner']!r}: className, codeDirectory, classArgs are wanted")
-    base = path.resolve().parent
-    for key in PATHS:
-        if key in config:
-            config[key] = str((base / config[key]).resolve())
-    config["tuner"]["codeDirectory"] = str((base / config["tuner"].get("codeDirectory", ".")).resolve())
+    try:
+        _check(config)
+        base = path.resolve().parent
+        for key in PATHS:
+            if key in config:
+                config[key] = str((base / config[key]).resolve())
+        tuner = config["tuner"]
+        tuner["codeDirectory"] = str((base / tuner.get("codeDirectory", ".")).resolve())
+        for key, folder in (
+            ("trialCodeDirectory", config["trialCodeDirectory"]),
+            ("tuner.codeDirectory", tuner["codeDirectory"]),
+        ):
+            if not Path(folder).is_dir():
+                raise ExperimentError(f"{key} is {folder}: an existing folder is wanted")
+        _check_class(tuner["className"], tuner["codeDirectory"])
+    except ExperimentError as error:
+        raise ExperimentError(f"{path}: {error}") from None
     return config
+
+
+def _check(config: dict) -> None:
+    """Keys and types: what NNI would refuse in its own long way, or would not look at. Raises ExperimentError."""
+    needed = ("tuner", "trainingService", "trialCommand", "trialCodeDirectory", "experimentWorkingDirectory")
+    _check_keys(config, TOP_KEYS, (*needed, "trialConcurrency", "maxTrialNumber"), "")
+    _check_keys(config["tuner"], TUNER_KEYS, ("className",), "tuner")
+    _check_keys(config["trainingService"], SERVICE_KEYS, ("platform",), "trainingService")
+    tuner = config["tuner"]
+    values = [(key, config[key]) for key in (*PATHS, "trialCommand", "experimentName") if key in config]
+    values += [(f"tuner.{key}", tuner[key]) for key in ("className", "codeDirectory") if key in tuner]
+    for key, value in values:
+        if not isinstance(value, str) or not value.strip():
+            raise ExperimentError(f"{key} is {value!r}: a non-empty string is wanted")
+    for key in ("trialConcurrency", "maxTrialNumber"):
+        if isinstance(config[key], bool) or not isinstance(config[key], int) or config[key] < 1:
+            raise ExperimentError(f"{key} is {config[key]!r}: a positive integer is wanted")
+    if not isinstance(tuner.get("classArgs"), (dict, type(None))):
+        raise ExperimentError(f"tuner.classArgs is {tuner['classArgs']!r}: a mapping is wanted, see SearchConfig")
+    if config["trainingService"]["platform"] != "local":
+        raise ExperimentError(f"trainingService.platform is {config['trainingService']['platform']!r}: use 'local'")
+
+
+def _check_keys(data, known: set[str], needed: tuple, where: str) -> None:
+    if not isinstance(data, dict):
+        raise ExperimentError(f"{where} is {data!r}: a mapping with the keys {', '.join(sorted(known))} is wanted")
+    prefix = f"{where} has the " if where else ""
+    for key in data:
+        if key not in known:
+            raise ExperimentError(f"{prefix}unknown key '{key}': known are {', '.join(sorted(known))}")
+    for key in needed:
+        if key not in data:
+            raise ExperimentError(f"{where} lacks the key '{key}'".strip())
+
+
+def _check_class(name: str, folder: str) -> None:
+    """Raises ExperimentError unless `name` can be imported, with `folder` on the path as NNI puts it there."""
+    module, _, attribute = name.rpartition(".")
+    sys.path.append(folder)
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # whatever the module does when it is imported
+        reason = " ".join(str(error).split())
+        raise ExperimentError(
+            f"tuner.className is '{name}', which does not import from {folder} ({reason}): "
+            "use nni_mcunet.search.tuner.EvolutionTuner"
+        ) from None
+    finally:
+        sys.path.remove(folder)
+    from .tuner import EvolutionTuner  # imports NNI
+
+    if not isinstance(found, type) or not issubclass(found, EvolutionTuner):
+        raise ExperimentError(f"tuner.className is '{name}', no subclass of nni_mcunet.search.tuner.EvolutionTuner")
 
 
 def search_config(config: dict) -> SearchConfig:
@@ -74,21 +137,45 @@ def search_config(config: dict) -> SearchConfig:
     search = SearchConfig.from_dict(config["tuner"].get("classArgs") or {}).at(config["trialCodeDirectory"])
     if config["maxTrialNumber"] != search.trials:
         raise ExperimentError(
-            f"maxTrialNumber is {config['maxTrialNumber']}: this search has {search.trials} trials, "
+            f"maxTrialNumber is {config['maxTrialNumber']!r}: this search has {search.trials} trials, "
             "ceil(population / batch) * (1 + iterations)"
         )
     return search
 
 
 def search_space(config: dict) -> dict:
-    if "searchSpace" in config:
-        return config["searchSpace"]
-    try:
-        return json.loads(Path(config["searchSpaceFile"]).read_text())
-    except KeyError:
-        raise ExperimentError("searchSpaceFile is missing: name the file that Space.to_nni() writes") from None
-    except json.JSONDecodeError as error:
-        raise ExperimentError(f"{config['searchSpaceFile']}: not valid JSON, line {error.lineno}") from None
+    """What Space.narrowed reads. Raises ExperimentError."""
+    if ("searchSpace" in config) == ("searchSpaceFile" in config):
+        raise ExperimentError("searchSpaceFile or searchSpace, one of them: name the file that Space.to_nni() writes")
+    space, where = config.get("searchSpace"), "searchSpace"
+    if "searchSpaceFile" in config:
+        where = config["searchSpaceFile"]
+        try:
+            space = json.loads(Path(where).read_text())
+        except json.JSONDecodeError as error:
+            raise ExperimentError(f"{where}: not valid JSON, line {error.lineno}") from None
+        except (UnicodeDecodeError, IsADirectoryError):
+            raise ExperimentError(f"{where}: no JSON file; name the one that Space.to_nni() writes") from None
+    if not isinstance(space, dict):
+        raise ExperimentError(f"{where} is {space!r}: an object of genes is wanted, as Space.to_nni() writes it")
+    return space
+
+
+@contextlib.contextmanager
+def replacing(out: Path):
+    """A fresh folder, out/running, for a search to write to. Its files replace those in `out` once the context ends
+    well; until then, and after a failure, the last search's results are left as they are."""
+    for path in (out, *out.parents):
+        if path.exists() and not path.is_dir():
+            raise ExperimentError(f"out is {out}, but {path} is a file: name another folder")
+    fresh = out / "running"
+    if fresh.exists():
+        shutil.rmtree(fresh)
+    yield fresh
+    (out / "done.json").unlink(missing_ok=True)
+    for path in sorted(fresh.glob("[!.]*"), key=lambda path: path.name == "done.json"):  # which says that all is there
+        path.replace(out / path.name)
+    shutil.rmtree(fresh)
 
 
 def free_port() -> int:

@@ -6,6 +6,7 @@ finds the best for each network (section 3.3). Whether a network fits is constra
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from math import prod
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from ..core.arch import ArchSpec, Block, Schedule, make_divisible
+from ..core.arch import ArchSpec, Block, Schedule, _natural, make_divisible
 from ..core.errors import UserError
 
 Candidate = dict[str, int | float]
@@ -131,19 +132,23 @@ class Space:
 
     def narrowed(self, search_space: dict) -> "Space":
         """The part of this space that an NNI search space leaves: inverse of to_nni. Raises SpaceError."""
+        if not isinstance(search_space, dict):
+            raise SpaceError(f"search space: an object of genes, as Space.to_nni() gives, not {search_space!r}")
         only = []
         for gene, entry in search_space.items():
             if gene not in self.genes:
                 raise SpaceError(f"search space: space {self.name} has no gene '{gene}'")
-            if not isinstance(entry, dict) or entry.get("_type") != "choice" or not entry.get("_value"):
+            offered = entry.get("_value") if isinstance(entry, dict) and entry.get("_type") == "choice" else None
+            if not isinstance(offered, (list, tuple)) or not offered:
                 raise SpaceError(f'search space: {gene} must be {{"_type": "choice", "_value": [...]}}, not {entry!r}')
-            unknown = [v for v in entry["_value"] if v not in self.genes[gene]]
+            unknown = [v for v in offered if v not in self.genes[gene]]
             if unknown:
                 raise SpaceError(
                     f"search space: {gene} offers {unknown[0]!r}, space {self.name} has {list(self.genes[gene])}"
                 )
-            if tuple(entry["_value"]) != self.genes[gene]:
-                only.append((gene, tuple(sorted(entry["_value"]))))
+            left = tuple(v for v in self.genes[gene] if v in offered)
+            if left != self.genes[gene]:
+                only.append((gene, left))
         return replace(self, only=tuple(dict([*self.only, *only]).items()))
 
     def to_dict(self) -> dict:
@@ -161,10 +166,17 @@ class Space:
         for name in ("name", "r", "stem", "first"):
             if name not in data:
                 raise SpaceError(f"the space lacks the key '{name}'")
-        only = tuple((gene, tuple(choices)) for gene, choices in data.pop("only", ()))
-        space = cls(**data | {"r": _choices(data["r"], "r"), "stages": tuple(stages), "only": only})
-        space.spec(space.largest())  # an impossible value is an ArchError here, not in the middle of a search
-        return space
+        for name in ("stem", "first"):
+            _natural(data[name], name)
+        only = data.pop("only", ())
+        if not isinstance(only, (list, tuple)) or not all(
+            isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[0], str) for pair in only
+        ):
+            raise SpaceError(f"only is {only!r}: a list of [gene, choices] is wanted")
+        space = cls(**data | {"r": _choices(data["r"], "r"), "stages": tuple(stages)})
+        for extreme in (space.smallest(), space.largest()):
+            space.spec(extreme)  # an impossible value is an ArchError here, not in the middle of a search
+        return space.narrowed({gene: {"_type": "choice", "_value": choices} for gene, choices in only})
 
 
 def load_space(source: str) -> Space:
@@ -176,7 +188,7 @@ def load_space(source: str) -> Space:
     try:
         text = path.read_text()
         return Space.from_dict(json.loads(text) if path.suffix == ".json" else yaml.safe_load(text))
-    except (yaml.YAMLError, json.JSONDecodeError, UserError) as error:
+    except (yaml.YAMLError, json.JSONDecodeError, UnicodeDecodeError, UserError) as error:
         raise SpaceError(f"{path}: {' '.join(str(error).split())}") from None
 
 
@@ -195,7 +207,7 @@ def _known(data, names: set[str], where: str) -> None:
 def _choices(values, what: str) -> tuple:
     values = values if isinstance(values, (list, tuple)) else [values]
     kinds, kind = ((int, float), "numbers") if what.endswith(": w") else ((int,), "integers")
-    if not values or not all(isinstance(v, kinds) and not isinstance(v, bool) and v > 0 for v in values):
+    if not values or not all(isinstance(v, kinds) and not isinstance(v, bool) and 0 < v < math.inf for v in values):
         raise SpaceError(f"{what} is {values!r}: a list of positive {kind} is wanted")
     return tuple(sorted(set(values)))
 
@@ -207,4 +219,9 @@ def _stage(i: int, stage, common: dict) -> StageSpace:
     missing = sorted(names - set(stage))
     if missing:
         raise SpaceError(f"stage {i} lacks the key '{missing[0]}'")
-    return StageSpace(stage["c"], stage["s"], **{n: _choices(stage[n], f"stage {i}: {n}") for n in CHOICES})
+    c, s = _natural(stage["c"], f"stage {i}: c"), _natural(stage["s"], f"stage {i}: s", high=4)
+    space = StageSpace(c, s, **{name: _choices(stage[name], f"stage {i}: {name}") for name in CHOICES})
+    _natural(space.d[-1], f"stage {i}: d", high=100)
+    for k in space.k:
+        Block(k, s, c, c)  # an even kernel between two odd ones is said now
+    return space
