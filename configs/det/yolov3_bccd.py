@@ -3,7 +3,7 @@ _base_ = "./_base_/yolov3_mcunet.py"
 
 data_root = "{{$MCUNET_SHARED:../shared}}/data/bccd/BCCD/"
 data_source = "set MCUNET_SHARED to the folder with data/bccd/BCCD, or pass --cfg-options for another place"
-expected = dict(map50=0.81, tolerance=0.05)  # on the test split; about 250 s of one core
+expected = dict(map50=0.75, tolerance=0.05)  # on the test split; about 250 s of one core
 metainfo = dict(classes=("RBC", "WBC", "Platelets"))
 
 model = dict(
