@@ -18,7 +18,7 @@ from .space import Space
 def build_supernet(space: Space) -> Net:
     """The largest network, untrained."""
     net = Net(build_graph(space.spec(space.largest())))
-    for layer in net.layers.values():  # by what a channel reads: by what reads it, depth-wise weights start near zero
+    for layer in net.layers.values():  # by what a channel reads, as the recipe was tuned with
         nn.init.kaiming_normal_(layer.conv.weight, mode="fan_in")
     return net
 
