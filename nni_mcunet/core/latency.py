@@ -1,0 +1,108 @@
+"""How long an inference takes: instructions of a plan, and from them an estimate of cycles and milliseconds.
+
+Instructions are a linear table over what a kernel does, one row a kernel, fitted to counts of the generated C under
+QEMU (benchmarks/calibrate_cycles.py prints the table and its error). Cycles are instructions times one factor a core:
+an estimate, never to stand in one column with a measurement.
+"""
+
+from .boards import Board
+from .errors import BoardError
+from .graph import Op
+from .kernels import kernel_of
+from .plan import Plan
+from .stages import Stage
+
+# Kernel -> instructions per unit of each of its features, see `features`. Both cores are within 2 % of it.
+INSTRUCTIONS = {
+    "conv_pw": {"macs": 1.57, "outputs": 23.13, "positions": 31.31, "residual": 11.55},
+    "conv_dense": {"macs": 1.82, "outputs": 35.86, "positions": 341.51},
+    "conv_dw": {"macs": 5.82, "outputs": 132.32, "inputs": 7.62},
+    "conv_dw3s1": {"outputs": 37.12, "inputs": 0.44, "edges": 185.26, "lines": 207.35, "channels": 208.12},
+    "conv_dw3s2": {"outputs": 44.28, "inputs": 1.57, "edges": 179.73, "lines": 276.44, "channels": 85.43},
+    "conv_dw5s1": {"outputs": 147.39, "inputs": 2.85, "edges": 185.31, "lines": 183.74, "channels": 790.53},
+    "conv_dw5s2": {"outputs": 137.84, "inputs": 5.68, "edges": 198.51, "lines": 213.32, "channels": 811.68},
+    "conv_dw7s1": {"outputs": 193.12, "inputs": 3.08, "edges": 281.05, "lines": 204.46, "channels": 1205.55},
+    "conv_dw7s2": {"outputs": 243.9, "inputs": 2.52, "edges": 232.67, "lines": 264.69, "channels": 1268.29},
+    "gap": {"inputs": 6.0, "channels": 29.41},
+    "maxpool": {"macs": 18.18},
+    "upsample": {"outputs": 6.0, "positions": 29.67},
+    "image": {"inputs": 6.13},
+}
+
+# Core -> cycles an instruction of these kernels takes. Estimates, measured on no board of ours:
+# M4: the loop of the 1x1 convolution is 25 instructions in 30 cycles by ARM's instruction timings, 31.5 with the three
+#     wait states of each line of weights in the F412's flash, and loads weigh more outside it. Within about 15 %.
+# M7: TinyEngine's published 51 ms of mcunet-vww1 on an H743 at 480 MHz, over the 34.6 million instructions counted of
+#     that code; two may issue at once. Within about 25 %.
+CYCLES_PER_INSTRUCTION = {"cortex-m4": 1.3, "cortex-m7": 0.7}
+
+
+def table_row(kernel: str, op: Op) -> str:
+    """The row of INSTRUCTIONS for an op: a depth-wise convolution has one for each kernel and stride with fast code,
+    and "conv_dw" for all others."""
+    if kernel == "conv_dw" and op.k in ((3, 3), (5, 5), (7, 7)) and op.s in ((1, 1), (2, 2)):
+        return f"conv_dw{op.k[0]}s{op.s[0]}"
+    return kernel
+
+
+def features(plan: Plan, stage: Stage, op: Op) -> dict[str, int]:
+    """What the kernel of `op` does in all patches together.
+
+    macs       multiply-accumulates; of a pool the elements it looks at
+    outputs    elements written; positions: of all channels at once
+    residual   elements added
+    inputs     elements of the input that the patches hold
+    edges      elements written singly, at the end of a line of odd length (kernels compute pairs)
+    lines      rows of outputs of one channel; channels: calls times channels
+    """
+    rows, cols = stage.computed
+    high, wide, source = rows[op.name], cols[op.name], op.inputs[0]
+    positions, calls = sum(high) * sum(wide), len(high) * len(wide)
+    cin, inputs = plan.graph.input_of(op).c, sum(stage.lengths[0][source]) * sum(stage.lengths[1][source])
+    looked_at = op.k[0] * op.k[1] * positions * op.cout
+    return {
+        "macs": plan.graph.op_macs(op, positions) if op.kind == "conv" else looked_at,
+        "outputs": positions * op.cout,
+        "positions": positions,
+        "residual": positions * op.cout if op.residual is not None else 0,
+        "inputs": inputs * cin,
+        "edges": sum(high) * sum(length % 2 for length in wide) * op.cout,
+        "lines": sum(high) * len(wide) * op.cout,
+        "channels": calls * op.cout,
+    }
+
+
+def image_bytes(plan: Plan) -> int:
+    """Bytes of the image that the first stage reads, overlap counted as often as it is read."""
+    (image,), (rows, cols) = plan.graph.inputs, plan.stages[0].lengths
+    return sum(rows[image.name]) * sum(cols[image.name]) * image.c
+
+
+def op_instructions(plan: Plan, stage: Stage, op: Op) -> float:
+    found = features(plan, stage, op)
+    return sum(rate * found[name] for name, rate in INSTRUCTIONS[table_row(kernel_of(plan.graph, op), op)].items())
+
+
+def instructions(plan: Plan) -> int:
+    """Estimated instructions of one inference under the plan's schedule, recomputed tiles and the reading of the image
+    included, the post-processing of a detector's boxes not."""
+    total = INSTRUCTIONS["image"]["inputs"] * image_bytes(plan)
+    for stage in plan.stages:
+        total += sum(op_instructions(plan, stage, op) for op in stage.ops)
+    return round(total)
+
+
+def cycles_per_instruction(board: Board) -> float:
+    """Raises BoardError for a core without a known figure."""
+    known = board.cycles_per_instruction or CYCLES_PER_INSTRUCTION.get(board.core)
+    if known is None:
+        raise BoardError(
+            f"board {board.name}: no estimate for {board.core}, only for {', '.join(CYCLES_PER_INSTRUCTION)}; "
+            "measure the board's cycles_per_instruction and give it"
+        )
+    return known
+
+
+def milliseconds(plan: Plan, board: Board) -> float:
+    """Estimated time of one inference on `board`. Raises BoardError, see cycles_per_instruction."""
+    return instructions(plan) * cycles_per_instruction(board) / board.clock_hz * 1e3

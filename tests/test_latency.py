@@ -1,0 +1,62 @@
+"""The latency estimate against the emulated boards, and its place in the search's constraint."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from nets import random_model
+
+from nni_mcunet.core.arch import Schedule
+from nni_mcunet.core.boards import get_board
+from nni_mcunet.core.build import YoloHead, build_graph
+from nni_mcunet.core.errors import BoardError
+from nni_mcunet.core.latency import instructions, milliseconds
+from nni_mcunet.core.plan import plan
+from nni_mcunet.engine.emit import write_sources
+from nni_mcunet.engine.firmware import build_firmware, run_emulated
+from nni_mcunet.engine.quant import PIXELS
+from nni_mcunet.search.constraint import Limits, Violation
+from nni_mcunet.search.space import load_space
+
+DEMO = load_space("demo")
+
+
+@pytest.mark.parametrize("seed, board, schedule", [(0, "f412", None), (1, "h743", (3, 4)), (2, "f412", (2, 3))])
+def test_within_five_percent_of_the_emulated_board(tmp_path, seed, board, schedule):
+    rng, board = np.random.default_rng(seed), get_board(board)
+    graph = build_graph(DEMO.spec(DEMO.random(rng)), YoloHead(3, (2, 4)) if seed else None).folded()
+    found = plan(graph, Schedule((schedule[0],) * 2, schedule[1]) if schedule else None)
+    model = random_model(rng, graph)
+    model.scales["image"] = PIXELS
+    write_sources(found, model, tmp_path)
+    image = graph.inputs[0]
+    picture = rng.integers(0, 256, (image.h, image.w, 3)).astype(np.uint8)
+    roomy = replace(board, sram=1 << 20)
+    counted = run_emulated(build_firmware(tmp_path, roomy, picture), roomy)["instructions"]
+    assert instructions(found) == pytest.approx(counted, rel=0.05)
+
+
+def test_patches_cost_their_recomputed_tiles():
+    graph = build_graph(DEMO.spec(DEMO.largest()))
+    whole, patched = plan(graph), plan(graph, Schedule((4, 4), 6))
+    assert instructions(patched) / instructions(whole) > 1 + 0.8 * patched.overhead > 1.1
+
+
+def test_milliseconds_are_the_boards():
+    found = plan(build_graph(DEMO.spec(DEMO.smallest())))
+    f412, h743 = get_board("f412"), get_board("h743")
+    assert milliseconds(found, f412) == pytest.approx(instructions(found) * 1.3 / 100e3)
+    assert milliseconds(found, h743) == pytest.approx(instructions(found) * 0.7 / 480e3)
+    assert milliseconds(found, replace(f412, cycles_per_instruction=2.0)) == pytest.approx(instructions(found) / 50e3)
+    with pytest.raises(BoardError, match="cortex-m33.*cycles_per_instruction"):
+        milliseconds(found, replace(f412, core="cortex-m33"))
+
+
+def test_a_latency_limit_is_a_constraint():
+    spec = DEMO.spec(DEMO.largest())
+    ms = milliseconds(Limits(get_board("h743")).check(spec), get_board("h743"))
+    verdict = Limits(get_board("h743"), max_ms=ms / 2).check(spec)
+    assert isinstance(verdict, Violation) and verdict.what == "latency"
+    assert verdict.needed == ms and verdict.ratio == pytest.approx(2) and "ms needed" in str(verdict)
+    assert "(+100%)" in str(verdict)
+    assert not isinstance(Limits(get_board("h743"), max_ms=ms).check(spec), Violation)
