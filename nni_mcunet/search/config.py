@@ -1,12 +1,15 @@
 """Settings of a search: the tuner's classArgs in an NNI experiment's YAML. Unknown keys are errors."""
 
 import math
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
+
+import yaml
 
 from ..core.boards import get_board
 from ..core.build import YoloHead, build_graph
 from ..core.errors import UserError
+from ..core.latency import cycles_per_instruction
 from .constraint import Limits
 from .evolution import Evolution
 from .space import load_space
@@ -20,14 +23,22 @@ class ConfigError(UserError):
 class SearchConfig:
     """classArgs of EvolutionTuner.
 
-    space        preset (demo, mcunet384) or a file, see space.py
-    board        name or .json file, see core/boards.py; max_sram_kb: what of its SRAM the network may take, when the
-                 application wants the rest; max_mmacs: million multiply-accumulates an inference may take
+    base         a YAML file with these keys: what this mapping does not say. It may have a base itself
+    space        preset (demo, mcunet384, ...) or a file, see space.py
+    board        name or a .yml or .json file, see core/boards.py; max_sram_kb, max_flash_kb: what of its memory the
+                 network may take (flash: its constants), when the application wants the rest
+    max_mmacs    million multiply-accumulates an inference may take; max_latency_ms: milliseconds on the board, an
+                 estimate, see core/latency.py
+    patches      the p of the grids p x p that may be tried; [1]: per layer only
     detector     classes, taps, width, anchors of the YOLOv3 head the network will carry, counted with it
-    supernet     checkpoint of the trained super-network; relative to the experiment's trialCodeDirectory, as is
+    data         kind, root and options of the pictures to judge on, see data.py
+    supernet     checkpoint of the trained super-network
     out          the folder of history.jsonl, best.json and, in the end, done.json
     batch        candidates a trial evaluates: a trial costs seconds before its first
-    the rest     of the evolution, as in the paper
+    retries      how often a failed trial's candidates are evaluated again before they are given up
+    the rest     of the evolution, as in the paper; parents: 0 is random search
+
+    Relative paths begin at the experiment's trialCodeDirectory, those in a base file too.
     """
 
     space: str
@@ -35,53 +46,77 @@ class SearchConfig:
     supernet: str
     out: str
     max_sram_kb: float | None = None
+    max_flash_kb: float | None = None
     max_mmacs: float | None = None
+    max_latency_ms: float | None = None
+    patches: tuple[int, ...] = (1, 2, 3, 4)
     detector: dict | None = None
+    data: dict = field(default_factory=lambda: {"kind": "digits"})
     seed: int = 0
     population: int = 100
     parents: int = 20
     iterations: int = 30
     mutation: float = 0.1
     batch: int = 50
+    retries: int = 2
 
     def __post_init__(self):
+        limits = ("max_sram_kb", "max_flash_kb", "max_mmacs", "max_latency_ms")
         wanted = {
             "a non-empty string": (("space", "board", "supernet", "out"), lambda v: isinstance(v, str) and v.strip()),
-            "a positive integer": (("population", "parents", "batch"), lambda v: _is(v, int) and v > 0),
-            "an integer from 0": (("iterations", "seed"), lambda v: _is(v, int) and v >= 0),
+            "a positive integer": (("population", "batch"), lambda v: _is(v, int) and v > 0),
+            "an integer from 0": (
+                ("iterations", "seed", "parents", "retries"),
+                lambda v: _is(v, int) and v >= 0,
+            ),
             "a number from 0 to 1": (("mutation",), lambda v: _is(v, int, float) and 0 <= v <= 1),
             "a positive number": (
-                ("max_sram_kb", "max_mmacs"),
+                limits,
                 lambda v: v is None or (_is(v, int, float) and math.isfinite(v) and v > 0),
             ),
+            "a list of integers from 1 to 64": (
+                ("patches",),
+                lambda v: isinstance(v, (list, tuple)) and v and all(_is(p, int) and 1 <= p <= 64 for p in v),
+            ),
+            "a mapping with a kind": (("data",), lambda v: isinstance(v, dict) and isinstance(v.get("kind"), str)),
         }
         for what, (names, right) in wanted.items():
             for name in names:
                 if not right(getattr(self, name)):
                     raise ConfigError(f"{name} is {getattr(self, name)!r}: {what} is wanted")
+        object.__setattr__(self, "patches", tuple(self.patches))
         self._yolo()
 
     @classmethod
-    def from_dict(cls, data: dict) -> "SearchConfig":
+    def from_dict(cls, data: dict, folder: Path = Path()) -> "SearchConfig":
+        """From classArgs; relative paths, that of `base` included, begin at `folder`."""
+        data = _with_base(data, Path(folder), [])
         _known(data, cls, "classArgs")
-        return cls(**data)
+        return cls(**data).at(folder)
 
     def at(self, folder: Path) -> "SearchConfig":
         """The same with its paths taken from `folder` where they are relative."""
-        return replace(self, supernet=str(Path(folder) / self.supernet), out=str(Path(folder) / self.out))
+
+        def there(path: str, always: bool = True) -> str:
+            return str(Path(folder) / path) if always or Path(path).suffix in (".yml", ".yaml", ".json") else path
+
+        paths = {"supernet": there(self.supernet), "out": there(self.out)}
+        paths |= {"space": there(self.space, False), "board": there(self.board, False)}
+        data = self.data
+        if isinstance(data.get("root"), str):
+            data = data | {"root": there(data["root"])}
+        return replace(self, data=data, **paths)
 
     def limits(self) -> Limits:
         """Raises ConfigError or BoardError."""
         board = get_board(self.board)
-        if self.max_sram_kb is not None:
-            allowed = int(self.max_sram_kb * 1024)
-            if allowed > board.arena_limit:
-                raise ConfigError(
-                    f"max_sram_kb is {self.max_sram_kb}: {board.name} has {board.arena_limit / 1024:g} kB for a network"
-                )
-            board = replace(board, reserved_sram=board.sram - allowed)
+        sram = _allowed("max_sram_kb", self.max_sram_kb, board.arena_limit, board.name)
+        flash = _allowed("max_flash_kb", self.max_flash_kb, board.model_limit, board.name)
+        board = replace(board, reserved_sram=board.sram - sram, reserved_flash=board.flash - flash)
+        if self.max_latency_ms is not None:
+            cycles_per_instruction(board)  # an unknown core is an error now
         macs = None if self.max_mmacs is None else int(self.max_mmacs * 1e6)
-        return Limits(board, macs, self._yolo())
+        return Limits(board, macs, self._yolo(), self.max_latency_ms, self.patches)
 
     def _yolo(self) -> YoloHead | None:
         if self.detector is None:
@@ -107,6 +142,39 @@ def _is(value, *kinds: type) -> bool:
     return isinstance(value, kinds) and not isinstance(value, bool)
 
 
+def _allowed(name: str, kb: float | None, there: int, board: str) -> int:
+    """Bytes of a memory that the network may take: all that is there, unless less is said."""
+    allowed = there if kb is None else int(kb * 1024)
+    if allowed > there:
+        raise ConfigError(f"{name} is {kb}: {board} has {there / 1024:g} kB for a network")
+    return allowed
+
+
+def _with_base(data: dict, folder: Path, above: list[Path]) -> dict:
+    """The mapping over that of its base file, and so on. `above`: the files on the way here."""
+    if not isinstance(data, dict):
+        return data
+    own = {key: value for key, value in data.items() if key != "base"}
+    if data.get("base") is None:
+        return own
+    if not isinstance(data["base"], str):
+        raise ConfigError(f"base is {data['base']!r}: the path of a YAML file is wanted")
+    path = (folder / data["base"]).resolve()
+    if path in above:
+        raise ConfigError(f"base: {path} is its own base")
+    try:
+        base = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"base {path}: {' '.join(str(error).split())}") from None
+    names = {f.name for f in fields(SearchConfig)} | {"base"}
+    if not isinstance(base, dict):
+        raise ConfigError(f"base {path}: a mapping of classArgs is wanted")
+    for key in base:
+        if key not in names:
+            raise ConfigError(f"base {path} has the unknown key '{key}': known are {', '.join(sorted(names))}")
+    return _with_base(base, folder, [*above, path]) | own
+
+
 def _known(data, cls, where: str) -> None:
     names = [f.name for f in fields(cls)]
     if not isinstance(data, dict):
@@ -114,6 +182,6 @@ def _known(data, cls, where: str) -> None:
     for key in data:
         if key not in names:
             raise ConfigError(f"{where} has the unknown key '{key}': known are {', '.join(names)}")
-    for field in fields(cls):
-        if field.default is MISSING and field.name not in data:
-            raise ConfigError(f"{where} lacks the key '{field.name}'")
+    for f in fields(cls):
+        if f.default is MISSING and f.default_factory is MISSING and f.name not in data:
+            raise ConfigError(f"{where} lacks the key '{f.name}'")

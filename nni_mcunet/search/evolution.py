@@ -3,22 +3,27 @@
 The first generation is random; each later one is bred from the best `parents` of all seen so far, half by crossover,
 half by mutation. Every proposal satisfies the constraint, and no network is proposed twice: two candidates are the
 same when their specs are (see space.py). A generation's randomness depends on the seed and its number alone, so the
-order in which scores arrive changes nothing, and a search restored from its proposals goes on as if never stopped.
+order in which scores arrive changes nothing, and a search restored from its proposals, or from the first so many of
+them, goes on as if never stopped. Without parents every generation is random: the baseline of random search.
 """
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, astuple, dataclass
 
 import numpy as np
 
 from ..core.arch import ArchSpec
-from ..core.errors import Infeasible
+from ..core.errors import Infeasible, UserError
 from ..core.plan import Plan
 from .constraint import Violation
 from .space import Candidate, Space
 
 TRIES = 1000  # candidates drawn for one proposal before the search gives up on it
+
+
+class HistoryError(UserError):
+    """A history that these settings would not have given."""
 
 
 @dataclass
@@ -42,7 +47,8 @@ class Proposal:
 
 class Evolution:
     """check(spec) -> Plan or Violation. population, parents, iterations, mutation as in the paper (100, 20, 30, 0.1):
-    population * (1 + iterations) networks in all, fewer when the space has no more new ones to offer."""
+    population * (1 + iterations) networks in all. A generation for which too few new networks are found is smaller, and
+    one for which none is found ends the search."""
 
     def __init__(
         self,
@@ -56,16 +62,17 @@ class Evolution:
     ):
         self.space, self.check, self.seed = space, check, seed
         self.population, self.parents, self.iterations, self.mutation = population, parents, iterations, mutation
-        self.proposals: list[Proposal] = []
-        self._queue: list[Proposal] = []
-        self._seen: set[ArchSpec] = set()  # proposed or refused: either way not to be looked at again
-        self._refused: list[Violation] = []
-        self._exhausted = False
+        self.load_state_dict({"proposals": []})
 
     def ask(self) -> Proposal | None:
         """The next proposal; None while the generation's scores are incomplete, and when the search is over."""
-        if not self._queue and not self.done and all(p.told for p in self.proposals):
-            self._breed()
+        self._mend()
+        if not self._queue and not self.done and _all_told(self.proposals):
+            generation = self.proposals[-1].generation + 1 if self.proposals else 0
+            self._append(self._breed(generation, self.proposals))
+            self._exhausted = not self._queue
+            if not self.proposals:
+                raise self._infeasible()
         return self._queue.pop(0) if self._queue else None
 
     def tell(self, index: int, score: float | None) -> None:
@@ -75,37 +82,67 @@ class Evolution:
     @property
     def done(self) -> bool:
         """Every score is told and no generation is left to breed."""
-        told = bool(self.proposals) and all(p.told for p in self.proposals)
-        return told and (self._exhausted or self.proposals[-1].generation >= self.iterations)
+        if not self.proposals or self._cut or not _all_told(self.proposals):
+            return False
+        return self._exhausted or self.proposals[-1].generation >= self.iterations
 
     def ranked(self) -> list[Proposal]:
         """Proposals with a score, best first; of equals the earlier."""
-        scored = [p for p in self.proposals if p.score is not None]
-        return sorted(scored, key=lambda p: (-p.score, p.index))
+        return _ranked(self.proposals)
 
     def state_dict(self) -> dict:
         return {"proposals": [asdict(p) for p in self.proposals]}
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on from a state: what was asked but never told will be asked again."""
+        """Go on from a state or from its first proposals: what was not told will be asked (again). Raises HistoryError
+        when the last generation is not what these settings give."""
         self.proposals = [Proposal(**p) for p in state["proposals"]]
         self._queue = [p for p in self.proposals if not p.told]
-        self._seen = {self.space.spec(p.candidate) for p in self.proposals}
+        self._seen: set[ArchSpec] = set()  # proposed or refused: either way not to be looked at again
+        self._drawn: Counter[str] = Counter()  # new networks judged: which limit refused them, or "none"
+        self._nearest: dict[str, Violation] = {}  # of each limit, the refused network that came nearest to it
+        self._exhausted, self._cut = False, bool(self.proposals)
+        self._mend()
 
-    def _breed(self) -> None:
-        generation = self.proposals[-1].generation + 1 if self.proposals else 0
+    def _mend(self) -> None:
+        """The last generation of a restored history may be cut short: breed it again, once all before it are told."""
+        last = self.proposals[-1].generation if self.proposals else 0
+        before = [p for p in self.proposals if p.generation < last]
+        if not self._cut or not _all_told(before):
+            return
+        self._seen = {self.space.spec(p.candidate) for p in before}
+        bred, known = self._breed(last, before), self.proposals[len(before) :]
+        for at, proposal in enumerate(known):
+            if at >= len(bred) or astuple(proposal)[:-2] != astuple(bred[at])[:-2]:  # all but score, told
+                raise HistoryError(
+                    f"the history's candidate {proposal.index} is not what this seed, space and limits give: it is of "
+                    "another search; give another folder for the results, or restore the settings"
+                )
+        self._append(bred[len(known) :])
+        self._cut = False
+
+    def _append(self, proposals: list[Proposal]) -> None:
+        self.proposals += proposals
+        self._queue += proposals
+
+    def _breed(self, generation: int, before: list[Proposal]) -> list[Proposal]:
+        """The proposals of a generation that follows `before`, all of which are told."""
         rng = np.random.default_rng([self.seed, generation])
-        best = [p.candidate for p in self.ranked()[: self.parents]]
+        best, shared, found = [p.candidate for p in _ranked(before)[: self.parents]], self._random_tries(), []
         for at in range(self.population):
-            proposal = self._find(lambda at=at: self._draw(rng, best, at), generation)
+            tries = range(TRIES) if best else shared
+            proposal = self._find(lambda at=at: self._draw(rng, best, at), tries, len(before) + len(found), generation)
             if proposal is not None:
-                self.proposals.append(proposal)
-                self._queue.append(proposal)
-            elif not best:  # random draws are all alike: one that finds nothing speaks for the rest
-                break
-        self._exhausted = not self._queue
-        if not self.proposals:
-            raise self._infeasible()
+                found.append(proposal)
+        return found
+
+    def _random_tries(self) -> Iterator[int]:
+        """Random draws are all alike, so one proposal may take what others leave. But when the first so many fit in
+        vain, and not even the smallest network of the space fits, no more are made."""
+        for at in range(TRIES * self.population):
+            if at == TRIES and not self._drawn["none"] and isinstance(self._smallest(), Violation):
+                return
+            yield at
 
     def _draw(self, rng: np.random.Generator, best: list[Candidate], at: int) -> Candidate:
         """Member `at` of a generation: random without parents, else the first half by crossover, the rest mutants."""
@@ -116,9 +153,9 @@ class Evolution:
             return self.space.crossover(a, b, rng)
         return self.space.mutate(a, rng, self.mutation)
 
-    def _find(self, draw: Callable[[], Candidate], generation: int) -> Proposal | None:
-        """Draw until a new network satisfies the constraint, TRIES times at most."""
-        for _ in range(TRIES):
+    def _find(self, draw: Callable[[], Candidate], tries: Iterable, index: int, generation: int) -> Proposal | None:
+        """Draw until a new network satisfies the constraint, or the tries are used up."""
+        for _ in tries:
             candidate = draw()
             spec = self.space.spec(candidate)
             if spec in self._seen:
@@ -126,22 +163,38 @@ class Evolution:
             self._seen.add(spec)
             plan = self.check(spec)
             if isinstance(plan, Plan):
+                self._drawn["none"] += 1
                 p, n = list(plan.schedule.p), plan.schedule.n
-                index = len(self.proposals)
                 return Proposal(index, generation, candidate, p, n, plan.arena, plan.flash, plan.macs)
-            self._refused.append(plan)
+            self._drawn[plan.what] += 1
+            self._nearest[plan.what] = min(plan, self._nearest.get(plan.what, plan), key=lambda v: v.needed)
         return None
 
+    def _smallest(self) -> Plan | Violation:
+        return self.check(self.space.spec(self.space.smallest()))
+
     def _infeasible(self) -> Infeasible:
-        """The limit that refused most, and how near the nearest network came to it."""
-        smallest = self.check(self.space.spec(self.space.smallest()))
-        refused = self._refused + [smallest] * isinstance(smallest, Violation)
-        what = Counter(v.what for v in refused).most_common(1)[0][0]
-        nearest = min((v for v in refused if v.what == what), key=lambda v: v.needed)
-        tail = "" if isinstance(smallest, Violation) else "; the smallest network of the space would fit"
-        error = Infeasible(
-            f"none of {len(self._refused)} random networks of space {self.space.name} meets the limit of {what}: "
-            f"the nearest has {nearest}{tail}; raise the limit or take a smaller space"
-        )
-        error.what, error.needed, error.limit = nearest.what, nearest.needed, nearest.limit
+        """Which limit stands in the way, what the smallest network has of it, and how many networks were tried."""
+        smallest, tried = self._smallest(), f"{self._drawn.total():,} random networks of space {self.space.name}"
+        over = ", ".join(f"{count:,} over {what}" for what, count in self._drawn.most_common())
+        if isinstance(smallest, Violation):
+            worst, advice = smallest, "raise the limit or take a smaller space"
+            reason = f"the smallest network of the space has {smallest}"
+        else:
+            worst, advice = self._nearest[self._drawn.most_common(1)[0][0]], "take a smaller space or raise the limit"
+            reason = (
+                f"the nearest has {worst}; only the smallest network of the space is known to fit, with "
+                f"{smallest.arena:,} bytes of sram, {smallest.flash:,} of flash and {smallest.macs:,} MACs"
+            )
+        error = Infeasible(f"none of {tried} meets the limit of {worst.what} ({over}): {reason}; {advice}")
+        error.what, error.needed, error.limit = worst.what, worst.needed, worst.limit
         return error
+
+
+def _all_told(proposals: list[Proposal]) -> bool:
+    return all(p.told for p in proposals)
+
+
+def _ranked(proposals: list[Proposal]) -> list[Proposal]:
+    scored = [p for p in proposals if p.score is not None]
+    return sorted(scored, key=lambda p: (-p.score, p.index))
