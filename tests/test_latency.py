@@ -48,7 +48,7 @@ def test_milliseconds_are_the_boards():
     assert milliseconds(found, f412) == pytest.approx(instructions(found) * 1.3 / 100e3)
     assert milliseconds(found, h743) == pytest.approx(instructions(found) * 0.7 / 480e3)
     assert milliseconds(found, replace(f412, cycles_per_instruction=2.0)) == pytest.approx(instructions(found) / 50e3)
-    with pytest.raises(BoardError, match="cortex-m33.*cycles_per_instruction"):
+    with pytest.raises(BoardError, match=r"cortex-m33.*cycles_per_instruction"):
         milliseconds(found, replace(f412, core="cortex-m33"))
 
 

@@ -10,12 +10,12 @@ from conftest import ROOT
 
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.build import YoloHead, build_graph
-from nni_mcunet.core.errors import Infeasible, UserError
+from nni_mcunet.core.errors import BoardError, Infeasible, UserError
 from nni_mcunet.core.files import write_atomic
-from nni_mcunet.core.plan import plan
-from nni_mcunet.search.config import SearchConfig
+from nni_mcunet.core.plan import Plan, plan
+from nni_mcunet.search.config import ConfigError, SearchConfig
 from nni_mcunet.search.constraint import Limits, Violation
-from nni_mcunet.search.evolution import Evolution
+from nni_mcunet.search.evolution import Evolution, HistoryError
 from nni_mcunet.search.experiment import replacing
 from nni_mcunet.search.space import Space, SpaceError, load_space
 from nni_mcunet.search.supernet import build_supernet, run_subnet, slice_net, sort_channels
@@ -185,6 +185,90 @@ def test_restored_anywhere_it_ends_the_same():
     assert run(second).state_dict() == whole
 
 
+@pytest.mark.parametrize("kind", ["evolution", "random", "exhausted"])
+def test_a_history_cut_anywhere_ends_the_same(kind):
+    tiny = dict(name="tiny", r=[32], stem=8, first=8, k=[3, 5], e=[3, 4], d=[1], w=[1.0], stages=[{"c": 8, "s": 2}])
+    space, check = {
+        "exhausted": (Space.from_dict(tiny), Limits(get_board("h743")).check),
+    }.get(kind, (DEMO, limits().check))
+    size = {"population": 6, "parents": 0 if kind == "random" else 2, "iterations": 2}
+
+    def fresh():
+        return Evolution(space, check, 3, **size)
+
+    whole = run(fresh()).state_dict()["proposals"]
+    assert len(whole) == (4 if kind == "exhausted" else 18)
+    rng = np.random.default_rng(0)
+    for length in range(len(whole) + 1):
+        cut = json.loads(json.dumps(whole[:length]))
+        for at in np.flatnonzero(rng.random(length) < rng.choice([0, 0.2, 1])):
+            cut[at] |= {"score": None, "told": False}
+        restored = fresh()
+        restored.load_state_dict({"proposals": cut})
+        order = int(rng.choice([-1, 1]))
+        assert run(restored, order).state_dict()["proposals"] == whole, f"cut behind {length} lines"
+
+
+def test_a_finished_history_is_done_without_more():
+    finished, again = run(small_evolution()), small_evolution()
+    again.load_state_dict(finished.state_dict())
+    assert again.done and again.ask() is None
+
+
+def test_a_history_of_another_search_is_refused():
+    proposals = run(small_evolution()).state_dict()["proposals"]
+    with pytest.raises(HistoryError, match="candidate 0 is not what this seed"):
+        small_evolution(seed=1).load_state_dict({"proposals": proposals[:6]})
+    with pytest.raises(HistoryError, match="candidate 24 is not"):
+        Evolution(DEMO, limits(kb=64).check, 0, 8, 4, 3).load_state_dict({"proposals": proposals})
+
+
+def test_without_parents_every_generation_is_random():
+    evolution = run(Evolution(DEMO, limits().check, 0, population=4, parents=0, iterations=2))
+    scores = [p.score for p in evolution.proposals]
+    other = Evolution(DEMO, limits().check, 0, population=4, parents=0, iterations=2)
+    while not other.done:  # what is told changes nothing
+        while (proposal := other.ask()) is not None:
+            other.tell(proposal.index, -proposal.macs / 1e6)
+    assert [-p.score for p in other.proposals] == scores and len(scores) == 12
+
+
+def test_rare_networks_fill_the_first_generation(monkeypatch):
+    """One draw in twenty fits: what one proposal leaves of its share of the draws, another takes."""
+    monkeypatch.setattr("nni_mcunet.search.evolution.TRIES", 20)
+    verdicts, scarce = [], limits(mmacs=6)
+
+    def check(spec):
+        verdicts.append(scarce.check(spec))
+        return verdicts[-1]
+
+    evolution = Evolution(DEMO, check, population=8)
+    evolution.ask()
+    assert len(evolution.proposals) == 8
+    fits = [at for at, verdict in enumerate(verdicts) if isinstance(verdict, Plan)]
+    assert max(np.diff(fits)) > 20
+
+
+def test_what_limits_a_search_is_named_with_the_smallest_network():
+    smallest = build_graph(DEMO.spec(DEMO.smallest()))
+    tight = Limits(get_board("h743"), smallest.macs)  # the smallest fits, hardly any random one does
+    with pytest.raises(Infeasible, match=r"none of [\d,]+ random networks .* limit of macs \(.* over macs\)") as error:
+        Evolution(DEMO, tight.check, population=1).ask()
+    assert "only the smallest network of the space is known to fit, with" in str(error.value)
+    assert f"{smallest.macs:,} MACs" in str(error.value)
+    assert error.value.needed > error.value.limit == smallest.macs
+    with pytest.raises(Infeasible, match=r"none of [\d,]+ .*the smallest network .* ms needed, 0.5 allowed"):
+        Evolution(DEMO, Limits(get_board("h743"), max_ms=0.5).check, population=100).ask()
+
+
+def test_only_the_patches_allowed_are_tried():
+    spec = DEMO.spec(DEMO.largest())
+    board = limits(kb=81).board
+    assert Limits(board).check(spec).schedule.p == (2, 2)
+    assert isinstance(Limits(board, patches=(1,)).check(spec), Violation)
+    assert Limits(board, patches=(1, 3)).check(spec).schedule.p == (3, 3)
+
+
 def test_a_barrier_and_failed_evaluations():
     evolution = small_evolution()
     asked = [evolution.ask() for _ in range(8)]
@@ -216,6 +300,16 @@ def test_an_impossible_limit_is_named():
         ({"boards": 1}, "unknown key 'boards'"),
         ({"board": "stm32x"}, "unknown board 'stm32x'"),
         ({"population": 0}, "population is 0"),
+        ({"parents": -1}, "parents is -1"),
+        ({"retries": 1.5}, "retries is 1.5"),
+        ({"max_flash_kb": 4096}, "max_flash_kb is 4096: stm32h743 has 2016 kB"),
+        ({"max_latency_ms": 0}, "max_latency_ms is 0"),
+        ({"patches": []}, "patches is"),
+        ({"patches": [0]}, "patches is"),
+        ({"patches": 2}, "patches is 2: a list"),
+        ({"data": "digits"}, "data is 'digits': a mapping with a kind"),
+        ({"base": 3}, "base is 3"),
+        ({"base": "missing.yml"}, "base .*missing.yml: .*No such file"),
         ({"max_sram_kb": 9999}, "504 kB"),
         ({"detector": {"classes": 10, "taps": [9]}}, "taps"),
         ({"detector": {"class": 10}}, "unknown key 'class'"),
@@ -244,6 +338,50 @@ def test_wrong_settings_are_refused(change, message):
     args = dict(space="demo", board="h743", supernet="x.pth", out="out")
     with pytest.raises(UserError, match=message):
         SearchConfig.from_dict(args | change).evolution()
+
+
+def test_a_base_gives_what_is_not_said(tmp_path):
+    (tmp_path / "deep.yml").write_text(
+        "{space: demo, board: f412, seed: 7, max_mmacs: 9, data: {kind: folder, root: d}}"
+    )
+    (tmp_path / "base.yml").write_text("{base: deep.yml, board: board.yml, supernet: s.pth, seed: 8}")
+    (tmp_path / "board.yml").write_text("{name: x, core: cortex-m4, clock_hz: 5000000, sram: 65536, flash: 262144}")
+    config = SearchConfig.from_dict({"base": "base.yml", "out": "o", "parents": 0, "max_mmacs": None}, tmp_path)
+    assert (config.space, config.seed, config.parents, config.max_mmacs) == ("demo", 8, 0, None)
+    assert config.supernet == str(tmp_path / "s.pth") and config.out == str(tmp_path / "o")
+    assert config.data == {"kind": "folder", "root": str(tmp_path / "d")}
+    assert config.limits().board.name == "x" and config.limits().board.arena_limit == 56 * 1024
+    (tmp_path / "deep.yml").write_text("{spaces: demo}")
+    with pytest.raises(ConfigError, match=r"deep\.yml has the unknown key 'spaces'"):
+        SearchConfig.from_dict({"base": "base.yml", "out": "o"}, tmp_path)
+    (tmp_path / "deep.yml").write_text("{base: base.yml}")
+    with pytest.raises(ConfigError, match="is its own base"):
+        SearchConfig.from_dict({"base": "base.yml", "out": "o"}, tmp_path)
+
+
+def test_limits_are_those_of_the_settings():
+    args = dict(space="demo", board="f412", supernet="x.pth", out="out", max_sram_kb=64, max_flash_kb=100.5)
+    found = SearchConfig.from_dict(args | {"max_latency_ms": 300, "max_mmacs": 1.5, "patches": [1, 2]}).limits()
+    assert (found.board.arena_limit, found.board.model_limit) == (64 * 1024, 100.5 * 1024)
+    assert (found.max_ms, found.max_macs, found.patches) == (300, 1_500_000, (1, 2))
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("{name: x, core: cortex-m4, clock_hz: 1, sram: 9, flsh: 9}", "unknown field 'flsh'"),
+        ("{name: x, core: cortex-m4, clock_hz: 1, sram: 9}", "the field 'flash' is missing"),
+        ("[1]", "no mapping"),
+        ("{name: x", "b.yml"),
+        ("{name: x, core: m, clock_hz: 1, sram: 1e6, flash: 9}", "sram is '1e6'"),
+        ("{name: x, core: 4, clock_hz: 1, sram: 9, flash: 9}", "core is 4"),
+        ("{name: x, core: m, clock_hz: 1, sram: 65536, flash: 65536, cycles_per_instruction: 0}", "instruction is 0"),
+    ],
+)
+def test_a_malformed_board_is_refused(tmp_path, text, message):
+    (tmp_path / "b.yml").write_text(text)
+    with pytest.raises(BoardError, match=message):
+        get_board(str(tmp_path / "b.yml"))
 
 
 def test_results_are_replaced_by_a_search_that_ended_well_only(tmp_path):
