@@ -1,44 +1,55 @@
-"""What a search leaves behind: the best architecture with its schedule, its weights, and the search's curve."""
+"""What a search leaves behind: the best architecture, or the whole Pareto front, with schedules and weights."""
 
 import io
-import json
-from itertools import pairwise
+import shutil
 from pathlib import Path
 
 import torch
 
 from ..core.arch import ArchSpec, Schedule
 from ..core.errors import UserError
-from ..core.files import write_atomic
+from ..core.files import write_atomic, write_json
 from .config import SearchConfig
+from .history import best_of, pareto_front, read_history
+from .report import plot_curve, report
 from .space import Space
 from .training import load_supernet, specialise
 
-
-def read_history(out: Path) -> list[dict]:
-    """Lines of history.jsonl, see evolution.Proposal; empty before the first result."""
-    path = Path(out) / "history.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def best_of(history: list[dict]) -> dict:
-    """The proposal with the highest score, of equals the earlier. Raises UserError when there is none."""
-    scored = [p for p in history if p["score"] is not None]
-    if not scored:
-        raise UserError("the history holds no score yet: run the search first")
-    return min(scored, key=lambda p: (-p["score"], p["index"]))
+__all__ = ["best_of", "check_same_space", "export_best", "export_pareto", "plot_curve", "read_history", "report"]
 
 
 def export_best(config: SearchConfig, out: Path) -> ArchSpec:
     """Write out/best.json, an ArchSpec with its (p, n), and out/best.pth, the state dict of core's Net of it."""
-    best = best_of(read_history(out))
-    space, supernet = load_supernet(config.supernet)
-    spec = space.spec(best["candidate"], Schedule(best["p"], best["n"]))
-    file = io.BytesIO()
-    torch.save(specialise(space, supernet, best["candidate"]).state_dict(), file)
-    write_atomic(out / "best.pth", file.getvalue())
-    spec.save(out / "best.json")
-    return spec
+    return _Exporter(config).write(best_of(read_history(out)), Path(out) / "best")
+
+
+def export_pareto(config: SearchConfig, out: Path) -> list[ArchSpec]:
+    """Write out/pareto/NN.json and NN.pth for every network of the front of accuracy, SRAM and MACs, the least SRAM
+    first, and out/pareto.json, their lines of the history in that order. What an earlier export left is replaced."""
+    out = Path(out)
+    front, exporter, fresh = pareto_front(read_history(out)), _Exporter(config), out / "pareto.new"
+    shutil.rmtree(fresh, ignore_errors=True)
+    specs = [exporter.write(line, fresh / f"{at:02d}") for at, line in enumerate(front)]
+    shutil.rmtree(out / "pareto", ignore_errors=True)
+    fresh.rename(out / "pareto")
+    write_json(out / "pareto.json", front)
+    return specs
+
+
+class _Exporter:
+    """The super-network of a search and the pictures its slices are re-calibrated on, loaded once."""
+
+    def __init__(self, config: SearchConfig):
+        self.space, self.supernet = load_supernet(config.supernet)
+
+    def write(self, line: dict, path: Path) -> ArchSpec:
+        """path.json and path.pth of a line of the history."""
+        spec = self.space.spec(line["candidate"], Schedule(line["p"], line["n"]))
+        file = io.BytesIO()
+        torch.save(specialise(self.space, self.supernet, line["candidate"]).state_dict(), file)
+        write_atomic(path.with_suffix(".pth"), file.getvalue())
+        spec.save(path.with_suffix(".json"))
+        return spec
 
 
 def check_same_space(space: Space, path: str) -> None:
@@ -48,29 +59,3 @@ def check_same_space(space: Space, path: str) -> None:
         raise UserError(
             f"{path} was trained for space {trained.name} as it was then, not this {space.name}: train again"
         )
-
-
-def plot_curve(history: list[dict], path: Path) -> None:
-    """Every candidate's accuracy in the order of the search, and the best so far, as a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    scored = [p for p in history if p["score"] is not None]
-    best = [max(p["score"] for p in scored[: i + 1]) for i in range(len(scored))]
-    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
-    dots = axes.scatter(
-        [p["index"] for p in scored], [p["score"] for p in scored], c=[p["macs"] / 1e6 for p in scored], s=18
-    )
-    axes.step([p["index"] for p in scored], best, where="post", color="black", linewidth=1, label="best so far")
-    for p, q in pairwise(scored):
-        if p["generation"] != q["generation"]:
-            axes.axvline(q["index"] - 0.5, color="0.85", linewidth=0.8, zorder=0)
-    figure.colorbar(dots, label="million MACs")
-    axes.set(xlabel="candidate", ylabel="accuracy of the super-network's slice")
-    axes.legend(loc="upper left")
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=150)
-    plt.close(figure)
-    write_atomic(path, file.getvalue())

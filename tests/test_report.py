@@ -1,0 +1,130 @@
+"""After a search: the front, the networks it leaves with their weights, and the pictures."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nni_mcunet.core.arch import ArchSpec, Schedule
+from nni_mcunet.core.boards import get_board
+from nni_mcunet.core.build import build_graph
+from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.files import write_atomic
+from nni_mcunet.core.net import Net
+from nni_mcunet.search import export
+from nni_mcunet.search.config import SearchConfig
+from nni_mcunet.search.constraint import Limits
+from nni_mcunet.search.evolution import Evolution
+from nni_mcunet.search.history import best_of, pareto_front, read_history
+from nni_mcunet.search.report import network_bars, report
+from nni_mcunet.search.space import load_space
+from nni_mcunet.search.supernet import build_supernet, slice_net
+
+DEMO = load_space("demo")
+
+
+@pytest.fixture(scope="module")
+def history():
+    """Of a search with a failed candidate and one that was never told."""
+    evolution = Evolution(DEMO, Limits(get_board("f412").with_arena(48 * 1024)).check, 0, 8, 4, 2)
+    rng = np.random.default_rng(0)
+    while not evolution.done:
+        while (proposal := evolution.ask()) is not None:
+            score = None if proposal.index == 3 else 0.1 * np.log(proposal.macs) + rng.normal(0, 0.02) - 1
+            evolution.tell(proposal.index, score if score is None else round(float(score), 3))
+    lines = evolution.state_dict()["proposals"]
+    return [*lines[:-1], lines[-1] | {"score": None, "told": False}]
+
+
+def write_history(history, out):
+    write_atomic(out / "history.jsonl", "".join(json.dumps(line) + "\n" for line in history))
+
+
+def dominates(a, b, costs):
+    pairs = [(-a["score"], -b["score"]), *((a[cost], b[cost]) for cost in costs)]
+    return all(x <= y for x, y in pairs) and any(x < y for x, y in pairs)
+
+
+@pytest.mark.parametrize("costs", [("sram", "macs"), ("sram",), ("macs",)])
+def test_the_front_is_what_nothing_dominates(history, costs):
+    scored = [p for p in history if p["score"] is not None]
+    front = pareto_front(history, costs)
+    undominated = [p for p in scored if not any(dominates(q, p, costs) for q in scored)]
+    assert sorted(p["index"] for p in front) == sorted(p["index"] for p in undominated)
+    assert best_of(history) in front and 2 <= len(front) < len(scored)
+    assert [p[costs[0]] for p in front] == sorted(p[costs[0]] for p in front)
+
+
+def test_equals_are_on_the_front_once():
+    lines = [{"index": i, "score": 0.5, "sram": 1, "macs": 2} for i in range(3)]
+    assert [p["index"] for p in pareto_front(lines)] == [0]
+
+
+def test_a_history_without_a_score_is_refused(history, tmp_path):
+    for given in ([], [line | {"score": None} for line in history]):
+        with pytest.raises(UserError, match="no score yet"):
+            report(DEMO, given, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_report_is_three_pictures(history, tmp_path):
+    report(DEMO, history, tmp_path)
+    for name in ("search.png", "pareto.png", "winner.png"):
+        with Image.open(tmp_path / name) as image:
+            assert min(image.size) > 500
+            assert len(image.convert("RGB").resize((200, 100)).getcolors(20000)) > 40, f"{name} is all but empty"
+
+
+def test_the_winner_is_drawn_block_by_block():
+    spec = DEMO.spec(DEMO.largest(), Schedule((3, 3), 4))
+    stages = network_bars(spec)
+    assert [size for size, _ in stages] == ["64×64", "64×64", "32×32", "16×16", "8×8", "8×8", "4×4", "1×1"]
+    assert [bars for _, bars in stages][:3] == [[(0, 1, 16)], [(0, 1, 8)], [(7, 4, 16), (7, 4, 16)]]
+    assert stages[-1][1] == [(0, 1, 10)]
+    assert sum(len(bars) for _, bars in stages) == spec.depth + 1
+
+
+@pytest.fixture
+def exported(history, tmp_path, monkeypatch):
+    """(settings, folder) of a search on an untrained super-network; re-calibration is not what is tested here."""
+    torch.manual_seed(0)
+    supernet = build_supernet(DEMO).eval()
+
+    def sliced(space, net, candidate, *_):
+        return slice_net(net, build_graph(space.spec(candidate)))
+
+    monkeypatch.setattr(export, "load_supernet", lambda path: (DEMO, supernet))
+    monkeypatch.setattr(export, "specialise", sliced)
+    write_history(history, tmp_path)
+    return SearchConfig.from_dict(dict(space="demo", board="f412", supernet="x.pth", out=str(tmp_path))), tmp_path
+
+
+def is_complete(folder, name, line):
+    """The architecture is the line's, schedule included, and the weights are those of its network."""
+    spec = ArchSpec.load(folder / f"{name}.json")
+    assert spec == DEMO.spec(line["candidate"], Schedule(line["p"], line["n"]))
+    Net(build_graph(spec)).load_state_dict(torch.load(folder / f"{name}.pth", weights_only=True))
+    return True
+
+
+def test_the_best_is_exported(exported, history):
+    config, out = exported
+    spec = export.export_best(config, out)
+    assert is_complete(out, "best", best_of(history)) and spec == ArchSpec.load(out / "best.json")
+
+
+def test_the_front_is_exported_and_replaces_an_older_one(exported, history):
+    config, out = exported
+    (out / "pareto").mkdir()
+    (out / "pareto" / "99.json").write_text("old")
+    specs, front = export.export_pareto(config, out), pareto_front(history)
+    names = [f"{at:02d}" for at in range(len(front))]
+    assert sorted(p.name for p in (out / "pareto").iterdir()) == sorted(
+        f"{name}.{ending}" for name in names for ending in ("json", "pth")
+    )
+    assert all(is_complete(out / "pareto", name, line) for name, line in zip(names, front, strict=True))
+    assert specs == [ArchSpec.load(out / "pareto" / f"{name}.json") for name in names]
+    assert json.loads((out / "pareto.json").read_text()) == front
+    assert read_history(out) == history
