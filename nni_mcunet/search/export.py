@@ -7,11 +7,13 @@ from pathlib import Path
 import torch
 
 from ..core.arch import ArchSpec, Schedule
+from ..core.build import build_graph
 from ..core.errors import UserError
 from ..core.files import write_atomic, write_json
+from ..core.net import Net
 from .config import SearchConfig
-from .history import best_of, pareto_front, read_history
 from .report import plot_curve, report
+from .results import best_of, pareto_front, read_history
 from .space import Space
 from .training import load_supernet, specialise
 
@@ -45,8 +47,10 @@ class _Exporter:
     def write(self, line: dict, path: Path) -> ArchSpec:
         """path.json and path.pth of a line of the history."""
         spec = self.space.spec(line["candidate"], Schedule(line["p"], line["n"]))
+        wanted = Net(build_graph(spec)).state_dict()  # of a space for detection without the classifier that judged it
+        state = specialise(self.space, self.supernet, line["candidate"]).state_dict()
         file = io.BytesIO()
-        torch.save(specialise(self.space, self.supernet, line["candidate"]).state_dict(), file)
+        torch.save({key: tensor.cpu() for key, tensor in state.items() if key in wanted}, file)
         write_atomic(path.with_suffix(".pth"), file.getvalue())
         spec.save(path.with_suffix(".json"))
         return spec
