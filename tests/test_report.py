@@ -1,6 +1,7 @@
 """After a search: the front, the networks it leaves with their weights, and the pictures."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -128,3 +129,18 @@ def test_the_front_is_exported_and_replaces_an_older_one(exported, history):
     assert specs == [ArchSpec.load(out / "pareto" / f"{name}.json") for name in names]
     assert json.loads((out / "pareto.json").read_text()) == front
     assert read_history(out) == history
+
+
+def test_a_space_for_detection_exports_a_backbone(history, tmp_path, monkeypatch):
+    """Its super-network has a classifier, which the exported network has not."""
+    backbone = replace(DEMO, classes=None)
+    monkeypatch.setattr(export, "load_supernet", lambda path: (backbone, build_supernet(DEMO).eval()))
+    write_history(history[:1], tmp_path)
+    args = dict(space="demo", board="f412", supernet="x.pth", out=str(tmp_path))
+    spec = export.export_best(
+        SearchConfig.from_dict(args | {"data": {"kind": "digits", "calibration": [1, 8]}}), tmp_path
+    )
+    assert spec.classes is None
+    net = Net(build_graph(spec))
+    net.load_state_dict(torch.load(tmp_path / "best.pth", weights_only=True))
+    assert net.layers["stem"].bn.running_mean.abs().sum() > 0  # re-calibrated

@@ -12,10 +12,11 @@ from ..core.errors import UserError
 from ..core.files import write_atomic, write_json
 from ..core.net import Net
 from .config import SearchConfig
+from .data import open_data
 from .report import plot_curve, report
 from .results import best_of, pareto_front, read_history
 from .space import Space
-from .training import load_supernet, specialise
+from .training import load_supernet, specialise, to_device
 
 __all__ = ["best_of", "check_same_space", "export_best", "export_pareto", "plot_curve", "read_history", "report"]
 
@@ -42,13 +43,14 @@ class _Exporter:
     """The super-network of a search and the pictures its slices are re-calibrated on, loaded once."""
 
     def __init__(self, config: SearchConfig):
-        self.space, self.supernet = load_supernet(config.supernet)
+        self.space, supernet = load_supernet(config.supernet)
+        self.supernet, self.data = to_device(supernet), open_data(config.data)
 
     def write(self, line: dict, path: Path) -> ArchSpec:
         """path.json and path.pth of a line of the history."""
         spec = self.space.spec(line["candidate"], Schedule(line["p"], line["n"]))
         wanted = Net(build_graph(spec)).state_dict()  # of a space for detection without the classifier that judged it
-        state = specialise(self.space, self.supernet, line["candidate"]).state_dict()
+        state = specialise(self.space, self.supernet, line["candidate"], self.data).state_dict()
         file = io.BytesIO()
         torch.save({key: tensor.cpu() for key, tensor in state.items() if key in wanted}, file)
         write_atomic(path.with_suffix(".pth"), file.getvalue())
