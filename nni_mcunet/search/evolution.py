@@ -128,7 +128,7 @@ class Evolution:
     def _breed(self, generation: int, before: list[Proposal]) -> list[Proposal]:
         """The proposals of a generation that follows `before`, all of which are told."""
         rng = np.random.default_rng([self.seed, generation])
-        best, shared, found = [p.candidate for p in _ranked(before)[: self.parents]], self._random_tries(), []
+        best, shared, found = [p.candidate for p in _ranked(before)[: self.parents]], self._random_tries(not before), []
         for at in range(self.population):
             tries = range(TRIES) if best else shared
             proposal = self._find(lambda at=at: self._draw(rng, best, at), tries, len(before) + len(found), generation)
@@ -136,12 +136,13 @@ class Evolution:
                 found.append(proposal)
         return found
 
-    def _random_tries(self) -> Iterator[int]:
-        """Random draws are all alike, so one proposal may take what others leave. But when the first so many fit in
-        vain, and not even the smallest network of the space fits, no more are made."""
+    def _random_tries(self, first: bool) -> Iterator[int]:
+        """Random draws are all alike, so one proposal may take what others leave. But a search whose first TRIES are in
+        vain ends where not even the smallest network of the space fits, and after ten times as many it does anyway."""
         for at in range(TRIES * self.population):
-            if at == TRIES and not self._drawn["none"] and isinstance(self._smallest(), Violation):
-                return
+            if first and not self._drawn["none"] and at in (TRIES, 10 * TRIES):
+                if at > TRIES or isinstance(self._smallest(), Violation):
+                    return
             yield at
 
     def _draw(self, rng: np.random.Generator, best: list[Candidate], at: int) -> Candidate:
