@@ -140,9 +140,9 @@ class Evolution:
         """Random draws are all alike, so one proposal may take what others leave. But a search whose first TRIES are in
         vain ends where not even the smallest network of the space fits, and after ten times as many it does anyway."""
         for at in range(TRIES * self.population):
-            if first and not self._drawn["none"] and at in (TRIES, 10 * TRIES):
-                if at > TRIES or isinstance(self._smallest(), Violation):
-                    return
+            vain = first and not self._drawn["none"]
+            if vain and (at == 10 * TRIES or (at == TRIES and isinstance(self._smallest(), Violation))):
+                return
             yield at
 
     def _draw(self, rng: np.random.Generator, best: list[Candidate], at: int) -> Candidate:
