@@ -99,6 +99,7 @@ def plot_network(spec: ArchSpec, path: Path, title: str) -> None:
     names = {k: f"{k}×{k} depth-wise" if k else "convolution alone" for k in sorted(seen)}
     handles = [Patch(color=KERNEL.get(k, OTHER_KERNEL), label=name) for k, name in names.items()]
     figure.legend(handles=handles, ncols=len(handles), loc="outside lower center", frameon=False, fontsize=8)
+    axes.set_xlabel("stages with the size of their maps; above a block its output channels", fontsize=8)
     axes.set(title=title, ylabel="expansion", xlim=(-0.7, places[-1] + 0.7), ylim=(-0.7, top), xticks=[])
     axes.set_yticks(range(0, int(top) + 1))
     axes.spines[["top", "right", "bottom"]].set_visible(False)
