@@ -12,8 +12,8 @@ from .kernels import kernel_of
 from .plan import Plan
 from .stages import Stage
 
-# Kernel -> instructions per unit of each of its features, see `features`. Fitted on a Cortex-M4; whole networks that had
-# no part in the fit are within 1 % on it and on an M7.
+# Kernel -> instructions per unit of each of its features, see `features`. Fitted on a Cortex-M4; whole networks that
+# had no part in the fit are within 1 % on it and on an M7.
 INSTRUCTIONS = {
     "conv_pw": {"macs": 1.57, "outputs": 23.13, "positions": 31.31, "residual": 11.55},
     "conv_dense": {"macs": 1.82, "outputs": 35.86, "positions": 341.51},
