@@ -161,6 +161,8 @@ def test_nnis_own_strategies_search_the_space(experiment, strategy):
         candidate, schedule = from_sample(sample)
         found = plan(build_graph(DEMO.spec(candidate)), schedule)
         assert found.arena <= 96 * 1024 and found.macs <= 12_000_000
+        if isinstance(strategy, Random):  # p and n are not drawn, but the scheduler's
+            assert limits().check(DEMO.spec(candidate)).schedule == schedule
     (best,) = done.export_top_models(1, formatter="instance")
     assert best.graph.macs / 1e6 == max(map(macs_of, evaluator.samples))
 

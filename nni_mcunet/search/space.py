@@ -3,6 +3,7 @@
 A candidate is a plain dict of genes, the JSON that NNI hands to trials: `r`, and for stage i = 1.. `s{i}_d`, `s{i}_w`,
 and for its block j `s{i}_b{j}_k`, `s{i}_b{j}_e`, the block's own name in the graph. p and n are no genes: the scheduler
 finds the best for each network (section 3.3). Whether a network fits is constraint.py's to say, not this module's.
+Instead of one w a stage there may be one a block or one in all, see Space.width.
 """
 
 import json

@@ -44,7 +44,7 @@ from .space import Candidate, Space
 from .space_file import resolution, spell
 from .training import evaluate, load_supernet
 
-PATCHES = (1, 2, 3, 4)
+PATCHES = (1, 2, 3, 4)  # choices of p, the paper's
 
 
 class StrategyError(UserError):
@@ -69,11 +69,11 @@ class Fits(Constraint):
     random, p and n are the scheduler's: chosen freely they would hardly ever belong to the network.
     """
 
-    def __init__(self, space: Space, limits: Limits | None, patches: tuple):
+    def __init__(self, space: Space, limits: Limits | None):
         self.label, self.space, self.limits = "fits", space, limits
         most = max(cuts(build_graph(space.spec(space.largest()), self._yolo)))
         self.genes = {gene: Categorical(choices, label=gene) for gene, choices in space.genes.items()}
-        self.schedule = {"p": Categorical(patches, label="p"), "n": Categorical(range(most + 1), label="n")}
+        self.schedule = {"p": Categorical(PATCHES, label="p"), "n": Categorical(range(most + 1), label="n")}
 
     @property
     def _yolo(self):
@@ -133,20 +133,19 @@ class MCUNetSpace(ModelSpace):
     """A search space as NNI's ModelSpace: mutables for k, e, d, w, r, p and n. freeze(sample) is core's Net, untrained,
     of the sample's network, the detection head of `limits` included; its `spec` is the ArchSpec with the schedule.
 
-    limits   what each sample must satisfy; None: anything that can be scheduled
-    patches  choices of p, integers or "2x3"
+    limits  what each sample must satisfy; None: anything that can be scheduled
     """
 
-    def __init__(self, space: Space, limits: Limits | None = None, patches: tuple = PATCHES):
+    def __init__(self, space: Space, limits: Limits | None = None):
         super().__init__()
-        self.fits = Fits(space, limits, patches)
+        self.fits = Fits(space, limits)
         smallest = self.fits.check(space.spec(space.smallest()))
         if isinstance(smallest, Violation):
             raise StrategyError(f"not even the smallest network of space {space.name} keeps to the limits: {smallest}")
         self.add_mutable(self.fits)
 
     @classmethod
-    def create_fixed_module(cls, sample: dict, space: Space, limits: Limits | None = None, patches: tuple = PATCHES):
+    def create_fixed_module(cls, sample: dict, space: Space, limits: Limits | None = None):
         """The Net of a sample: what NNI makes of this class where a sample is given already."""
         candidate, schedule = from_sample(sample)
         spec = space.spec(candidate, schedule)
