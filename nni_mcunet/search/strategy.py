@@ -223,19 +223,18 @@ class EvolutionStrategy(Strategy):
 
     def _on_end(self, event) -> None:
         if id(event.model) in self._running:
-            self._ended.put((id(event.model), event.status, event.model.metric))
+            self._ended.put((id(event.model), event.model.metric))
 
     def _settle(self, wait: bool) -> None:
-        """Tell the evolution what has ended since, and write it down. A model that was interrupted stays untold: it is
-        asked for again when the search goes on."""
+        """Tell the evolution what has ended since, and write it down. What ends the search itself, Ctrl-C or an error
+        that NNI does not go on after, never comes here: its model is evaluated again when the search goes on."""
         try:
             while True:
-                key, status, metric = self._ended.get(timeout=1) if wait else self._ended.get_nowait()
+                key, metric = self._ended.get(timeout=1) if wait else self._ended.get_nowait()
                 wait, (_, proposal) = False, self._running.pop(key)
-                if status != ModelStatus.Interrupted:
-                    self.evolution.tell(proposal.index, metric if status == ModelStatus.Trained else None)
-                    if self.history is not None:
-                        self.history.write(self.evolution)
+                self.evolution.tell(proposal.index, metric)
+                if self.history is not None:
+                    self.history.write(self.evolution)
         except Empty:
             pass
         if self.evolution.proposals and all(p.told for p in self.evolution.proposals) and not self.evolution.ranked():
