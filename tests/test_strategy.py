@@ -301,7 +301,7 @@ def test_no_other_space_is_searched(experiment):
     class Other(ModelSpace):
         pass
 
-    with pytest.raises(StrategyError, match="searches an MCUNetSpace"):
+    with pytest.raises(StrategyError, match="no MCUNetSpace"):
         experiment(EvolutionStrategy(**SMALL), Macs(), Other())
 
 
@@ -357,3 +357,6 @@ def test_a_search_scored_by_a_super_network(experiment, tmp_path):
     experiment(strategy, SupernetEvaluator(tmp_path / "supernet.pth", data), MCUNetSpace(space))
     for proposal in history(tmp_path / "out"):
         assert proposal["score"] == evaluate(*load_supernet(tmp_path / "supernet.pth"), proposal["candidate"], data)
+    evaluator = SupernetEvaluator(tmp_path / "supernet.pth", data)
+    with pytest.raises(StrategyError, match="of another space tiny than this demo"):
+        experiment(Random(seed=0), evaluator, most=1)

@@ -8,7 +8,7 @@ sets p and n to the scheduler's answer for each network, as the paper does (sect
 import json
 import os
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
@@ -129,6 +129,14 @@ class Fits(Constraint):
         self.freeze(memo)
 
 
+def fits_of(model_space) -> Fits:
+    """The annotation of an MCUNetSpace in whatever form NNI has it. Raises StrategyError for another space."""
+    for mutable in model_space.simplify().values():
+        if isinstance(mutable, Fits):
+            return mutable
+    raise StrategyError("this is no MCUNetSpace, and only that can be searched here")
+
+
 class MCUNetSpace(ModelSpace):
     """A search space as NNI's ModelSpace: mutables for k, e, d, w, r, p and n. freeze(sample) is core's Net, untrained,
     of the sample's network, the detection head of `limits` included; its `spec` is the ArchSpec with the schedule.
@@ -180,9 +188,7 @@ class EvolutionStrategy(Strategy):
         return ", ".join(f"{name}={value}" for name, value in self.settings.items())
 
     def _initialize(self, model_space, engine):
-        fits = next((m for m in model_space.simplify().values() if isinstance(m, Fits)), None)
-        if fits is None:
-            raise StrategyError("EvolutionStrategy searches an MCUNetSpace, and no other space")
+        fits = fits_of(model_space)
         self.evolution = Evolution(fits.space, fits.check, **self.settings)
         if self.history is not None:
             self._open(fits)
@@ -273,7 +279,11 @@ class SupernetEvaluator(Evaluator):
         self.data = data
 
     def _execute(self, model) -> float:
-        """NNI's entry, before a Net is made of the sample."""
+        """NNI's entry, before a Net is made of the sample. Raises StrategyError when the space is not the
+        super-network's or a part of it."""
+        searched, trained = (replace(space, only=()) for space in (fits_of(model).space, self.space))
+        if searched != trained:
+            raise StrategyError(f"the super-network is of another space {trained.name} than this {searched.name}")
         candidate, _ = from_sample(model.sample)
         score = self.score(candidate)
         nni.report_final_result(score)
