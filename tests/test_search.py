@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
 
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.build import YoloHead, build_graph
@@ -16,7 +15,7 @@ from nni_mcunet.core.plan import Plan, plan
 from nni_mcunet.search.constraint import Limits, Violation
 from nni_mcunet.search.evolution import Evolution, HistoryError
 from nni_mcunet.search.experiment import replacing
-from nni_mcunet.search.space import Space, SpaceError, load_space
+from nni_mcunet.search.space import Space, load_space
 from nni_mcunet.search.supernet import build_supernet, run_subnet, slice_net, sort_channels
 from nni_mcunet.search.training import Recipe, load_supernet, train
 
@@ -42,101 +41,6 @@ def run(evolution, order=1):
 
 def small_evolution(seed=0):
     return Evolution(DEMO, limits().check, seed, population=8, parents=4, iterations=3)
-
-
-# --- the space
-
-
-def test_the_papers_space_has_its_size():
-    assert f"{load_space('mcunet384').size:.1e}" == "8.6e+23"
-
-
-@pytest.mark.parametrize("name", ["demo", "mcunet384"])
-def test_a_space_survives_json_and_nni(name):
-    space = load_space(name)
-    assert Space.from_dict(json.loads(json.dumps(space.to_dict()))) == space
-    assert space.narrowed(json.loads(json.dumps(space.to_nni()))) == space
-
-
-@pytest.mark.parametrize("name", ["demo", "mcunet384"])
-def test_every_network_is_a_part_of_the_largest(name):
-    space, rng = load_space(name), np.random.default_rng(0)
-    largest = build_graph(space.spec(space.largest()))
-    for _ in range(50):
-        graph = build_graph(space.spec(space.random(rng)))
-        for op in graph.ops:
-            whole = largest.op(op.name)
-            assert op.cout <= whole.cout and op.k[0] <= whole.k[0] and op.s == whole.s
-
-
-def test_genes_without_effect_do_not_count():
-    a = DEMO.smallest()
-    assert DEMO.spec(a | {"s1_b1_k": 7}) == DEMO.spec(a)  # block 1 is skipped
-    assert DEMO.spec(a | {"s1_b0_k": 7}) != DEMO.spec(a)
-
-
-def test_a_narrowed_space_stays_within():
-    space = DEMO.narrowed(DEMO.to_nni() | {"r": {"_type": "choice", "_value": [96]}})
-    rng = np.random.default_rng(0)
-    assert {space.random(rng)["r"] for _ in range(20)} == {96}
-    assert Space.from_dict(space.to_dict()) == space
-    assert space.size * 2 == DEMO.size
-
-
-def test_the_demos_search_space_is_the_demos_less_a_resolution():
-    narrowed = json.loads((ROOT / "configs/nni/demo_space.json").read_text())
-    assert DEMO.narrowed(narrowed).to_nni() == json.loads(json.dumps(DEMO.to_nni())) | {"r": narrowed["r"]} == narrowed
-
-
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        ({"stems": 3}, "unknown key 'stems'"),
-        ({"r": []}, "r is"),
-        ({"k": [4]}, "block.k is 4"),
-        ({"d": [1.5]}, "integers"),
-        ({"stages": [{"c": 8}]}, "stage 1 lacks the key 's'"),
-        ({"stages": [{"c": 8, "s": 1, "t": 2}]}, "unknown key 't'"),
-        ({"stages": [{"c": "16", "s": 2}]}, "stage 1: c is '16'"),
-        ({"stages": [{"c": 0, "s": 2}]}, "stage 1: c is 0"),
-        ({"stages": [{"c": 8, "s": "2"}]}, "stage 1: s is '2'"),
-        ({"stem": "8"}, "stem is '8'"),
-        ({"first": 8.5}, "first is 8.5"),
-        ({"head": "8"}, "head is '8'"),
-        ({"k": [3, 4, 5]}, "block.k is 4"),
-        ({"d": 10**9}, "stage 1: d is 1000000000"),
-        ({"w": [float("inf")]}, "w is"),
-        ({"r": [1, 32]}, "resolution is 1"),
-        ({"only": 5}, "only is 5"),
-        ({"only": [["s9_d", [1]]]}, "no gene 's9_d'"),
-    ],
-)
-def test_a_malformed_space_is_refused(tmp_path, change, message):
-    good = dict(name="x", r=[32], stem=8, first=8, k=[3], e=[3], d=[1], w=[1.0], stages=[{"c": 8, "s": 2}])
-    path = tmp_path / "x.json"
-    path.write_text(json.dumps(good | change))
-    with pytest.raises(SpaceError, match=message) as error:
-        load_space(str(path))
-    assert str(path) in str(error.value)
-
-
-@pytest.mark.parametrize(
-    "search_space, message",
-    [
-        (["a"], "an object of genes"),
-        ({"r": 96}, "r must be"),
-        ({"r": {"_type": "choice", "_value": 96}}, "r must be"),
-        ({"r": {"_type": "choice", "_value": ["96"]}}, "r offers '96'"),
-    ],
-)
-def test_a_malformed_nni_search_space_is_refused(search_space, message):
-    with pytest.raises(SpaceError, match=message):
-        DEMO.narrowed(search_space)
-
-
-def test_an_unknown_space_names_the_known():
-    with pytest.raises(SpaceError, match="demo, mcunet384"):
-        load_space("demoo")
 
 
 # --- the constraint and the evolution

@@ -3,10 +3,10 @@
 A candidate is a plain dict of genes, the JSON that NNI hands to trials: `r`, and for stage i = 1.. `s{i}_d`, `s{i}_w`,
 and for its block j `s{i}_b{j}_k`, `s{i}_b{j}_e`, the block's own name in the graph. p and n are no genes: the scheduler
 finds the best for each network (section 3.3). Whether a network fits is constraint.py's to say, not this module's.
+Instead of one w a stage there may be one a block or one in all, see Space.width.
 """
 
 import json
-import math
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from math import prod
@@ -17,45 +17,45 @@ import yaml
 
 from ..core.arch import ArchSpec, Block, Schedule, _natural, make_divisible
 from ..core.errors import UserError
+from .space_file import (
+    CHOICES,
+    SpaceError,
+    StageSpace,
+    check_known,
+    read_resolutions,
+    read_stage,
+    read_width,
+    resolution,
+    spell,
+)
 
-Candidate = dict[str, int | float]
-CHOICES = ("k", "e", "d", "w")
-
-
-class SpaceError(UserError):
-    """A malformed search space, or a candidate that is not of it."""
-
-
-@dataclass(frozen=True)
-class StageSpace:
-    """A stage: base channels c (times w), stride s of its first block, and the choices of its genes."""
-
-    c: int
-    s: int
-    k: tuple[int, ...]
-    e: tuple[int, ...]
-    d: tuple[int, ...]
-    w: tuple[float, ...]
+Candidate = dict[str, int | float | str]
 
 
 @dataclass(frozen=True)
 class Space:
     """Choices of every gene, and what is fixed.
 
-    r       resolutions (square)
-    stem    base channels of the first convolution; `first` those of the block without a depth-wise, stage 0. Both are
-            scaled by the w of stage 1
-    head    channels of the last 1x1 convolution (never scaled), classes: outputs of the classifier
-    only    genes whose choices were narrowed: ((gene, choices), ...)
+    r        resolutions: an integer for a square, "128x160" for height x width
+    stem     base channels of the first convolution; `first` those of the only block of stage 0. Both are scaled by the
+             w of the first block of stage 1
+    first_k  kernel of that block's depth-wise convolution (MobileNetV2); 0: it has none, as in the paper
+    head     channels of the last 1x1 convolution (never scaled), classes: outputs of the classifier; None: no such
+             layer, as in the spaces for detection
+    width    what one w scales: a "stage" (gene s{i}_w), a "block" (s{i}_b{j}_w; the shortcut is where channels agree),
+             or the whole "net" (w)
+    only     genes whose choices were narrowed: ((gene, choices), ...)
     """
 
     name: str
-    r: tuple[int, ...]
+    r: tuple[int | str, ...]
     stem: int
     first: int
     stages: tuple[StageSpace, ...]
     head: int | None = None
     classes: int | None = None
+    first_k: int = 0
+    width: str = "stage"
     only: tuple[tuple[str, tuple], ...] = ()
 
     @cached_property
@@ -63,22 +63,34 @@ class Space:
         """Gene -> its choices, rising."""
         genes = {"r": self.r}
         for i, stage in enumerate(self.stages, 1):
-            genes |= {f"s{i}_d": stage.d, f"s{i}_w": stage.w}
+            genes |= {f"s{i}_d": stage.d, self._w(i, 0): stage.w}
             for j in range(max(stage.d)):
-                genes |= {f"s{i}_b{j}_k": stage.k, f"s{i}_b{j}_e": stage.e}
+                genes |= {f"s{i}_b{j}_k": stage.k, f"s{i}_b{j}_e": stage.e, self._w(i, j): stage.w}
         return genes | dict(self.only)
+
+    def _w(self, i: int, j: int) -> str:
+        """The gene of the width of block j of stage i."""
+        return {"stage": f"s{i}_w", "block": f"s{i}_b{j}_w", "net": "w"}[self.width]
 
     @property
     def size(self) -> int:
         """Number of candidates, genes of skipped blocks not counted."""
-        total = len(self.genes["r"])
+        count = {gene: len(choices) for gene, choices in self.genes.items()}
+        total = prod(count.get(gene, 1) for gene in ("r", "w"))
         for i in range(1, len(self.stages) + 1):
-            block = [len(self.genes[f"s{i}_b{j}_k"]) * len(self.genes[f"s{i}_b{j}_e"]) for j in range(self._most(i))]
-            total *= len(self.genes[f"s{i}_w"]) * sum(prod(block[:d]) for d in self.genes[f"s{i}_d"])
+            deepest = range(max(self.genes[f"s{i}_d"]))
+            block = [prod(count.get(f"s{i}_b{j}_{letter}", 1) for letter in "kew") for j in deepest]
+            total *= count.get(f"s{i}_w", 1) * sum(prod(block[:d]) for d in self.genes[f"s{i}_d"])
         return total
 
-    def _most(self, i: int) -> int:
-        return max(self.genes[f"s{i}_d"])
+    @property
+    def resolutions(self) -> tuple[tuple[int, int], ...]:
+        """Every (h, w) a candidate may have, the fewest pixels first."""
+        return tuple(resolution(r) for r in self.genes["r"])
+
+    def resolution(self, candidate: Candidate) -> tuple[int, int]:
+        """(h, w) of a candidate's pictures."""
+        return resolution(candidate["r"])
 
     def largest(self) -> Candidate:
         """The network that contains all others: the super-network."""
@@ -102,19 +114,46 @@ class Space:
         """The network of a candidate. Two candidates are the same network exactly when their specs are equal: genes of
         skipped blocks, and widths that round to the same channels, leave no trace. Raises SpaceError."""
         self.validate(candidate)
-        w = candidate["s1_w"]
-        cin = make_divisible(self.first * w)
-        stages = [(Block(0, 1, 0, cin),)]
+        w = candidate[self._w(1, 0)]
+        stem, cin = make_divisible(self.stem * w), make_divisible(self.first * w)
+        stages = [(Block(self.first_k, 1, stem if self.first_k else 0, cin),)]
         for i, stage in enumerate(self.stages, 1):
-            cout, blocks = make_divisible(stage.c * candidate[f"s{i}_w"]), []
+            blocks = []
             for j in range(candidate[f"s{i}_d"]):
                 k, e = candidate[f"s{i}_b{j}_k"], candidate[f"s{i}_b{j}_e"]
+                cout = make_divisible(stage.c * candidate[self._w(i, j)])
                 blocks.append(Block(k, stage.s if j == 0 else 1, make_divisible(cin * e), cout))
                 cin = cout
             stages.append(tuple(blocks))
-        stem = make_divisible(self.stem * w)
-        schedule = schedule or Schedule()
-        return ArchSpec(self.name, candidate["r"], stem, tuple(stages), self.head, self.classes, schedule)
+        schedule, (h, w) = schedule or Schedule(), self.resolution(candidate)
+        return ArchSpec(self.name, (h, w), stem, tuple(stages), self.head, self.classes, schedule)
+
+    def candidate(self, spec: ArchSpec) -> Candidate:
+        """Inverse of `spec`: of the candidates of a network the one whose genes without effect have their first choice.
+        The network's name and schedule do not matter. Raises SpaceError when it is not of this space."""
+        genes, cin = self.smallest() | {"r": spell(*spec.resolution)}, spec.stages[0][-1].c
+        scaled = {self._w(1, 0): [(self.stem, spec.stem), (self.first, cin)]}  # gene -> (base, channels) it must give
+        for i, (own, stage) in enumerate(zip(self.stages, spec.stages[1:], strict=False), 1):
+            genes[f"s{i}_d"] = len(stage)
+            for j, block in enumerate(stage):
+                genes[f"s{i}_b{j}_k"] = block.k
+                genes[f"s{i}_b{j}_e"] = self._factor(f"s{i}_b{j}_e", [(cin, block.mid)], spec)
+                scaled.setdefault(self._w(i, j), []).append((own.c, block.c))
+                cin = block.c
+        genes |= {gene: self._factor(gene, pairs, spec) for gene, pairs in scaled.items()}
+        made = replace(self.spec(genes, spec.schedule), name=spec.name)
+        for field in fields(ArchSpec):
+            if getattr(made, field.name) != getattr(spec, field.name) and field.compare:
+                raise SpaceError(f"{spec.name} is not of space {self.name}: its {field.name} cannot be")
+        return genes
+
+    def _factor(self, gene: str, pairs: list[tuple[int, int]], spec: ArchSpec) -> float:
+        """The gene's first choice that scales each base to its channels."""
+        for choice in self.genes.get(gene, ()):
+            if all(make_divisible(base * choice) == channels for base, channels in pairs):
+                return choice
+        wanted = ", ".join(f"{base} into {channels}" for base, channels in dict.fromkeys(pairs))
+        raise SpaceError(f"{spec.name} is not of space {self.name}: no choice of gene {gene} makes {wanted} channels")
 
     def validate(self, candidate: Candidate) -> None:
         """Raises SpaceError naming the first gene that is missing, unknown or has a value that is no choice."""
@@ -157,31 +196,33 @@ class Space:
     @classmethod
     def from_dict(cls, data) -> "Space":
         """From a parsed YAML or JSON file. k, e, d, w may stand once, for every stage that does not say its own."""
-        _known(data, {f.name for f in fields(cls)} | set(CHOICES), "the space")
+        check_known(data, {f.name for f in fields(cls)} | set(CHOICES), "the space")
         data = dict(data)
         common = {name: data.pop(name) for name in CHOICES if name in data}
         if not isinstance(data.get("stages"), (list, tuple)) or not data["stages"]:
             raise SpaceError("the space lacks 'stages': a list of {c: base channels, s: stride}")
-        stages = [_stage(i, stage, common) for i, stage in enumerate(data["stages"], 1)]
         for name in ("name", "r", "stem", "first"):
             if name not in data:
                 raise SpaceError(f"the space lacks the key '{name}'")
         for name in ("stem", "first"):
             _natural(data[name], name)
+        _natural(data.get("first_k", 0), "first_k", low=0)
+        stages = tuple(read_stage(i, stage, common) for i, stage in enumerate(data["stages"], 1))
+        width = read_width(data.get("width", "stage"), stages)
         only = data.pop("only", ())
         if not isinstance(only, (list, tuple)) or not all(
             isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[0], str) for pair in only
         ):
             raise SpaceError(f"only is {only!r}: a list of [gene, choices] is wanted")
-        space = cls(**data | {"r": _choices(data["r"], "r"), "stages": tuple(stages)})
+        space = cls(**data | {"r": read_resolutions(data["r"]), "stages": stages, "width": width})
         for extreme in (space.smallest(), space.largest()):
             space.spec(extreme)  # an impossible value is an ArchError here, not in the middle of a search
         return space.narrowed({gene: {"_type": "choice", "_value": choices} for gene, choices in only})
 
 
 def load_space(source: str) -> Space:
-    """A preset (demo, mcunet384) or a YAML or JSON file. Raises SpaceError."""
-    presets = {path.stem: path for path in Path(__file__).parent.glob("*.yml")}
+    """A preset, a file of search/spaces by its name, or a YAML or JSON file. Raises SpaceError."""
+    presets = {path.stem: path for path in (Path(__file__).parent / "spaces").glob("*.yml")}
     path = presets.get(str(source), Path(source))
     if path not in presets.values() and path.suffix not in (".yml", ".yaml", ".json"):
         raise SpaceError(f"unknown space '{source}': use one of {', '.join(sorted(presets))} or a .yml or .json file")
@@ -194,34 +235,3 @@ def load_space(source: str) -> Space:
 
 def _pick(rng: np.random.Generator, choices: tuple):
     return choices[int(rng.integers(len(choices)))]
-
-
-def _known(data, names: set[str], where: str) -> None:
-    if not isinstance(data, dict):
-        raise SpaceError(f"{where} is {data!r}: a mapping with the keys {', '.join(sorted(names))} is wanted")
-    for key in data:
-        if key not in names:
-            raise SpaceError(f"{where} has the unknown key '{key}': known are {', '.join(sorted(names))}")
-
-
-def _choices(values, what: str) -> tuple:
-    values = values if isinstance(values, (list, tuple)) else [values]
-    kinds, kind = ((int, float), "numbers") if what.endswith(": w") else ((int,), "integers")
-    if not values or not all(isinstance(v, kinds) and not isinstance(v, bool) and 0 < v < math.inf for v in values):
-        raise SpaceError(f"{what} is {values!r}: a list of positive {kind} is wanted")
-    return tuple(sorted(set(values)))
-
-
-def _stage(i: int, stage, common: dict) -> StageSpace:
-    names = {f.name for f in fields(StageSpace)}
-    _known(stage, names, f"stage {i}")
-    stage = common | stage
-    missing = sorted(names - set(stage))
-    if missing:
-        raise SpaceError(f"stage {i} lacks the key '{missing[0]}'")
-    c, s = _natural(stage["c"], f"stage {i}: c"), _natural(stage["s"], f"stage {i}: s", high=4)
-    space = StageSpace(c, s, **{name: _choices(stage[name], f"stage {i}: {name}") for name in CHOICES})
-    _natural(space.d[-1], f"stage {i}: d", high=100)
-    for k in space.k:
-        Block(k, s, c, c)  # an even kernel between two odd ones is said now
-    return space

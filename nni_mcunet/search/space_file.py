@@ -1,0 +1,97 @@
+"""What the YAML or JSON of a search space may say: keys, choices, resolutions and stages, read into plain values."""
+
+import math
+import re
+from dataclasses import dataclass, fields
+
+from ..core.arch import Block, _natural
+from ..core.errors import UserError
+
+CHOICES = ("k", "e", "d", "w")
+WIDTHS = ("stage", "block", "net")
+
+
+class SpaceError(UserError):
+    """A malformed search space, or a candidate that is not of it."""
+
+
+@dataclass(frozen=True)
+class StageSpace:
+    """A stage: base channels c (times w), stride s of its first block, and the choices of its genes."""
+
+    c: int
+    s: int
+    k: tuple[int, ...]
+    e: tuple[int, ...]
+    d: tuple[int, ...]
+    w: tuple[float, ...]
+
+
+def resolution(value: int | str) -> tuple[int, int]:
+    """(h, w) of a resolution as a space spells it: 96 is (96, 96), "128x160" is (128, 160)."""
+    if not isinstance(value, str):
+        return value, value
+    h, w = value.split("x")
+    return int(h), int(w)
+
+
+def spell(h: int, w: int) -> int | str:
+    """Inverse of `resolution`."""
+    return h if h == w else f"{h}x{w}"
+
+
+def read_resolutions(values) -> tuple[int | str, ...]:
+    """The choices of r, by rising number of pixels. Raises SpaceError."""
+    values = values if isinstance(values, (list, tuple)) else [values]
+    for value in values:
+        named = isinstance(value, str) and re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", value)
+        if not named and (isinstance(value, (str, bool)) or not isinstance(value, int) or value <= 0):
+            raise SpaceError(f"r has {value!r}: a positive integer or 'HEIGHTxWIDTH', as in 128x160, is wanted")
+        if named and spell(*resolution(value)) != value:
+            raise SpaceError(f"r has {value!r}: a square is spelt {resolution(value)[0]}")
+    if not values:
+        raise SpaceError("r is []: a list of resolutions is wanted")
+    return tuple(sorted(set(values), key=lambda value: (math.prod(resolution(value)), resolution(value))))
+
+
+def read_choices(values, what: str) -> tuple:
+    """Choices of k, e, d (integers) or w (numbers), rising. Raises SpaceError."""
+    values = values if isinstance(values, (list, tuple)) else [values]
+    kinds, kind = ((int, float), "numbers") if what.endswith(": w") else ((int,), "integers")
+    if not values or not all(isinstance(v, kinds) and not isinstance(v, bool) and 0 < v < math.inf for v in values):
+        raise SpaceError(f"{what} is {values!r}: a list of positive {kind} is wanted")
+    return tuple(sorted(set(values)))
+
+
+def read_stage(i: int, stage, common: dict) -> StageSpace:
+    """Stage i with the choices of `common` that it does not say itself. Raises SpaceError or ArchError."""
+    names = {f.name for f in fields(StageSpace)}
+    check_known(stage, names, f"stage {i}")
+    stage = common | stage
+    missing = sorted(names - set(stage))
+    if missing:
+        raise SpaceError(f"stage {i} lacks the key '{missing[0]}'")
+    c, s = _natural(stage["c"], f"stage {i}: c"), _natural(stage["s"], f"stage {i}: s", high=4)
+    space = StageSpace(c, s, **{name: read_choices(stage[name], f"stage {i}: {name}") for name in CHOICES})
+    _natural(space.d[-1], f"stage {i}: d", high=100)
+    for k in space.k:
+        Block(k, s, c, c)  # an even kernel between two odd ones is said now
+    return space
+
+
+def read_width(width, stages: tuple[StageSpace, ...]) -> str:
+    """What one w scales. Raises SpaceError."""
+    if width not in WIDTHS:
+        raise SpaceError(f"width is {width!r}: one of {', '.join(WIDTHS)} is wanted")
+    if width == "net" and len({stage.w for stage in stages}) > 1:
+        raise SpaceError("width is 'net', one w for all stages, but the stages differ in their choices of w")
+    return width
+
+
+def check_known(data, names: set[str], where: str) -> None:
+    """Raises SpaceError unless `data` is a mapping with no other keys than `names`."""
+    if not isinstance(data, dict):
+        raise SpaceError(f"{where} is {data!r}: a mapping with the keys {', '.join(sorted(names))} is wanted")
+    for key in data:
+        if key not in names:
+            raise SpaceError(f"{where} has the unknown key '{key}': known are {', '.join(sorted(names))}")
