@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.build import YoloHead, build_graph
@@ -16,8 +15,6 @@ from nni_mcunet.search.constraint import Limits, Violation
 from nni_mcunet.search.evolution import Evolution, HistoryError
 from nni_mcunet.search.experiment import replacing
 from nni_mcunet.search.space import Space, load_space
-from nni_mcunet.search.supernet import build_supernet, run_subnet, slice_net, sort_channels
-from nni_mcunet.search.training import Recipe, load_supernet, train
 
 DEMO = load_space("demo")
 YOLO = YoloHead(classes=10, taps=(2, 4), width=48)
@@ -217,79 +214,3 @@ def test_results_cannot_go_where_a_file_is(tmp_path):
     (tmp_path / "out").touch()
     with pytest.raises(UserError, match="is a file: name another folder"), replacing(tmp_path / "out" / "deep"):
         pass
-
-
-# --- the super-network
-
-
-@pytest.fixture(scope="module")
-def supernet():
-    torch.manual_seed(0)
-    net = build_supernet(DEMO)
-    for layer in net.layers.values():
-        for tensor in [] if not hasattr(layer, "bn") else (layer.bn.weight, layer.bn.bias, layer.bn.running_mean):
-            torch.nn.init.normal_(tensor)
-    return net
-
-
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("training", [False, True])
-def test_a_slice_is_the_stand_alone_network(supernet, seed, training):
-    graph = build_graph(DEMO.spec(DEMO.random(np.random.default_rng(seed))))
-    x = torch.rand(2, 3, 64, 64)
-    alone = slice_net(supernet, graph).train(training)
-    assert torch.equal(run_subnet(supernet.train(training), graph, x), alone(x)[0])
-
-
-def test_a_slice_trains_the_super_network(supernet):
-    supernet.zero_grad()
-    graph = build_graph(DEMO.spec(DEMO.smallest()))
-    run_subnet(supernet.train(), graph, torch.rand(2, 3, 64, 64)).sum().backward()
-    grad = supernet.layers["s1_b0_dw"].conv.weight.grad
-    cout = graph.op("s1_b0_dw").cout
-    assert grad[:cout, :, 2:5, 2:5].abs().sum() > 0
-    assert grad[cout:].abs().sum() == 0 and grad[..., 0, :].abs().sum() == 0
-
-
-def test_sorting_channels_keeps_the_function(supernet):
-    supernet.eval()
-    x = torch.rand(2, 3, 64, 64)
-    with torch.no_grad():
-        before = supernet(x)[0]
-        sort_channels(supernet)
-        assert torch.allclose(supernet(x)[0], before, atol=1e-4)
-    norms = supernet.layers["s1_b0_proj"].conv.weight.abs().sum((0, 2, 3))
-    assert bool((norms[:-1] >= norms[1:]).all())
-
-
-def test_a_foreign_network_is_refused(supernet):
-    foreign = load_space("mcunet384")
-    with pytest.raises(UserError, match="not of th"):
-        slice_net(supernet, build_graph(foreign.spec(foreign.largest())))
-
-
-def test_training_resumes_exactly(tmp_path):
-    space = Space.from_dict(DEMO.to_dict() | {"r": [32]})
-    recipe = Recipe(largest=3, shared=2, subnets=2, batch=4)
-    whole = train(space, recipe, tmp_path / "whole.pth")
-
-    def killed_after_three(step, loss):
-        if step == 3:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(space, recipe, tmp_path / "part.pth", save_every=1, progress=killed_after_three)
-    with pytest.raises(UserError, match="stopped at step 2"):
-        load_supernet(tmp_path / "part.pth")
-    resumed = train(space, recipe, tmp_path / "part.pth")
-    assert all(
-        torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)
-    )
-    assert load_supernet(tmp_path / "part.pth")[0] == space
-    with pytest.raises(UserError, match="other settings"):
-        train(space, Recipe(seed=1), tmp_path / "part.pth")
-
-
-def test_a_missing_super_network_says_how_to_train_it(tmp_path):
-    with pytest.raises(UserError, match=r"python tools/train_supernet.py --out .*x\.pth"):
-        load_supernet(tmp_path / "x.pth")

@@ -1,17 +1,22 @@
 """The super-network: one Net of the largest graph whose weights serve every network of the space (once-for-all).
 
-A sub-network takes of each layer, by name, the first channels and the centre of the kernel. `slice_views` says so once;
+A sub-network takes of each layer, by name, the first channels and the centre of the kernel. `_slices` says so once;
 training runs a sub-graph on these views, and a stand-alone network is a copy of them, so both compute the same.
 """
 
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from functools import partial
+from types import SimpleNamespace
+
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.nn import functional as F
 
 from ..core.build import build_graph
 from ..core.errors import UserError
 from ..core.graph import Graph, Op
-from ..core.net import Net
+from ..core.net import Net, symmetric
 from .space import Space
 
 
@@ -23,50 +28,88 @@ def build_supernet(space: Space) -> Net:
     return net
 
 
-def _slice(tensor: Tensor, cout: int, cin: int | None = None, k: tuple[int, int] | None = None) -> Tensor:
-    """View of a weight (cout, cin, kh, kw) or a vector (cout,): first channels, centre of the kernel."""
-    if cout > tensor.shape[0] or (cin is not None and cin > tensor.shape[1]):
-        raise UserError(f"{cout} channels of a layer with {tensor.shape[0]}: the network is not of this super-network")
-    view = tensor[:cout]
-    if cin is not None:
-        top, left = (tensor.shape[2] - k[0]) // 2, (tensor.shape[3] - k[1]) // 2
-        view = view[:, :cin, top : top + k[0], left : left + k[1]]
-    return view
-
-
-def slice_views(supernet: Net, graph: Graph) -> dict[str, Tensor]:
-    """State-dict key of Net(graph) -> view into the super-network's tensor, gradients flow. Raises UserError."""
-    views = {}
+def _slices(supernet: Net, graph: Graph) -> Iterator[tuple[str, Tensor, tuple[slice, ...]]]:
+    """State-dict key of Net(graph), the super-network's tensor, and the part of it that is the sub-network's: first
+    channels, centre of the kernel. THE definition of weight sharing. Raises UserError."""
     for op in graph.ops:
         if op.kind != "conv":
             continue
         if op.name not in supernet.layers:
             raise UserError(f"the super-network has no layer {op.name}: the network is not of its space")
         layer, prefix = supernet.layers[op.name], f"layers.{op.name}"
-        cin = graph.input_of(op).c // op.groups
-        views[f"{prefix}.conv.weight"] = _slice(layer.conv.weight, op.cout, cin, op.k)
+        cin, whole, weight = graph.input_of(op).c // op.groups, layer.conv.weight.shape, layer.conv.weight
+        if op.cout > whole[0] or cin > whole[1] or op.k[0] > whole[2] or op.k[1] > whole[3]:
+            raise UserError(
+                f"{op.name}: {op.cout}x{cin} channels, kernel {op.k} of {tuple(whole)}: "
+                "the network is not of this super-network"
+            )
+        top, left = (whole[2] - op.k[0]) // 2, (whole[3] - op.k[1]) // 2
+        first = slice(op.cout)
+        kernel = (slice(top, top + op.k[0]), slice(left, left + op.k[1]))
+        yield f"{prefix}.conv.weight", weight, (first, slice(cin), *kernel)
         if not op.norm:
-            views[f"{prefix}.conv.bias"] = _slice(layer.conv.bias, op.cout)
+            yield f"{prefix}.conv.bias", layer.conv.bias, (first,)
             continue
         for name in ("weight", "bias", "running_mean", "running_var"):
-            views[f"{prefix}.bn.{name}"] = _slice(getattr(layer.bn, name), op.cout)
-        views[f"{prefix}.bn.num_batches_tracked"] = layer.bn.num_batches_tracked
-    return views
+            yield f"{prefix}.bn.{name}", getattr(layer.bn, name), (first,)
+
+
+class _Walk(Net):
+    """Core's Net of a graph on tensors that are there already (state-dict key -> tensor): nothing is made for it, so it
+    can be thrown away each step."""
+
+    def __init__(self, graph: Graph, tensors: dict[str, Tensor], training: bool):
+        nn.Module.__init__(self)
+        self.graph, self.layers, self._last_use = graph, {}, graph.last_use()
+        for op in graph.ops:
+            if op.kind != "conv":
+                continue
+            of = f"layers.{op.name}"
+            padding = op.pad[:2] if symmetric(op) else 0
+            weight, bias = tensors[f"{of}.conv.weight"], tensors.get(f"{of}.conv.bias")
+            layer = SimpleNamespace(
+                conv=partial(F.conv2d, weight=weight, bias=bias, stride=op.s, padding=padding, groups=op.groups)
+            )
+            if op.norm:
+                parts = {name: tensors[f"{of}.bn.{name}"] for name in ("running_mean", "running_var", "weight", "bias")}
+                layer.bn = partial(F.batch_norm, **parts, training=training)
+            self.layers[op.name] = layer
 
 
 def run_subnet(supernet: Net, graph: Graph, x: Tensor) -> Tensor:
-    """The sub-network's first output on x (N, 3, H, W) with the super-network's own weights; trains them."""
-    with torch.device("meta"):  # the walk alone: its tensors are never made
-        walk = Net(graph)
-    walk.train(supernet.training)
-    return functional_call(walk, slice_views(supernet, graph), (x,))[0]
+    """The sub-network's first output on x (N, 3, H, W) with the super-network's own weights; gradients flow."""
+    views = {key: tensor[index] for key, tensor, index in _slices(supernet, graph)}
+    return _Walk(graph, views, supernet.training)(x)[0]
+
+
+def accumulate(supernet: Net, graph: Graph, x: Tensor, criterion: Callable[[Tensor], Tensor], autocast=None) -> Tensor:
+    """Forward and backward of one sub-network: adds the gradients of criterion(logits (N, classes)) to the
+    super-network's `.grad` and returns its value, detached. What autograd does with run_subnet, cheaper: it would fill
+    a tensor of the whole layer's size for every slice; here only the part that has a gradient is touched. `autocast` is
+    the context of the forward pass."""
+    leaves, into, tensors = [], [], {}
+    for key, tensor, index in _slices(supernet, graph):
+        tensors[key] = tensor.detach()[index]
+        if isinstance(tensor, nn.Parameter):
+            if tensor.grad is None:
+                tensor.grad = torch.zeros_like(tensor)
+            leaves.append(tensors[key].requires_grad_())
+            into.append(tensor.grad[index])
+    with autocast or nullcontext():
+        value = criterion(_Walk(graph, tensors, supernet.training)(x)[0].flatten(1))
+    torch._foreach_add_(into, torch.autograd.grad(value, leaves))
+    return value.detach()
 
 
 def slice_net(supernet: Net, graph: Graph) -> Net:
-    """A stand-alone copy of the sub-network. Its batch normalisation wants `recalibrate` before use."""
-    net = Net(graph)
-    net.load_state_dict({key: view.detach().clone() for key, view in slice_views(supernet, graph).items()})
-    return net
+    """A stand-alone copy of the sub-network, where the super-network is. Its batch normalisation wants `recalibrate`
+    before use."""
+    state = {key: tensor.detach()[index].clone() for key, tensor, index in _slices(supernet, graph)}
+    with torch.device("meta"):  # no weights that are overwritten anyway
+        net = Net(graph)
+    counters = {key: torch.zeros((), dtype=torch.long) for key in net.state_dict() if key.endswith("batches_tracked")}
+    net.load_state_dict(state | counters, assign=True)
+    return net.to(supernet.layers[graph.ops[0].name].conv.weight.device)
 
 
 @torch.no_grad()
@@ -84,12 +127,13 @@ def recalibrate(net: Net, batches) -> Net:
 
 
 @torch.no_grad()
-def accuracy(net: Net, images: Tensor, labels: Tensor, batch: int = 64) -> float:
-    """Fraction of `images` (N, 3, r, r) whose highest output is the label."""
-    hits = 0
-    for x, y in zip(images.split(batch), labels.split(batch), strict=True):
-        hits += int((net(x)[0].flatten(1).argmax(1) == y).sum())
-    return hits / len(labels)
+def accuracy(net: Net, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """Fraction of the pictures in `batches` of (images (N, 3, H, W), labels (N,)) whose highest output is the label."""
+    hits = seen = 0
+    for images, labels in batches:
+        hits += int((net(images)[0].flatten(1).argmax(1) == labels).sum())
+        seen += len(labels)
+    return hits / seen
 
 
 def _channel_groups(graph: Graph) -> dict[str, str]:

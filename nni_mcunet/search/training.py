@@ -1,150 +1,167 @@
 """Training the super-network (appendix B): the largest network first, its channels sorted by importance, then a few
-random sub-networks an iteration with averaged gradients. Seeded, checkpointed, exactly resumable: the randomness of a
-step depends on the seed and the step alone.
+random sub-networks an iteration, each on the step's pictures, with averaged gradients; the resolution is drawn for each
+step. Then what it is for: the networks sliced out of it, judged, and fine-tuned.
 """
 
+import hashlib
 import io
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from math import cos, pi
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from ..core.arch import ArchSpec
 from ..core.build import build_graph
 from ..core.errors import UserError
-from ..core.files import write_atomic
+from ..core.graph import Graph
 from ..core.net import Net
-from .data import digit_batch
+from . import ranks
+from .data import Data, open_data
+from .loop import Recipe, fit, load_checkpoint
 from .space import Space
-from .supernet import accuracy, build_supernet, recalibrate, run_subnet, slice_net, sort_channels
+from .supernet import accuracy, build_supernet, recalibrate, slice_net
+
+__all__ = ["Recipe", "evaluate", "finetune", "load_supernet", "load_weights", "specialise", "train"]
+
+Progress = Callable[[int, float], None]
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """largest, shared: steps of the two phases; subnets: random sub-networks a shared step; lr falls as a cosine in
-    each phase."""
+def with_classes(space: Space, data: Data) -> Space:
+    """The space with a classifier for the data: one without classes (a detection space) gets it. Raises UserError when
+    its own does not fit."""
+    if space.classes not in (None, data.classes):
+        raise UserError(
+            f"space {space.name} has {space.classes} classes and the data {data.classes}: "
+            "set the space's classes, or leave them out"
+        )
+    return replace(space, classes=data.classes)
 
-    largest: int = 160
-    shared: int = 160
-    subnets: int = 4
-    batch: int = 16
-    lr: float = 0.2
-    weight_decay: float = 4e-5
-    seed: int = 0
 
-    @property
-    def steps(self) -> int:
-        return self.largest + self.shared
-
-    def rate(self, step: int) -> float:
-        """Learning rate of a step, with five steps of warm-up in each phase."""
-        second = step >= self.largest
-        at, of = (step - self.largest, self.shared) if second else (step, self.largest)
-        return self.lr * min(1, (at + 1) / 5) * (1 + cos(pi * at / of)) / 2
+def networks_of_step(space: Space, recipe: Recipe, step: int) -> list[Graph]:
+    """The networks that are trained in a step, all at the step's resolution."""
+    rng, resolutions = np.random.default_rng([recipe.seed, step]), space.genes["r"]
+    r = resolutions[int(rng.integers(len(resolutions)))]
+    if step < recipe.largest:
+        candidates = [space.largest()]
+    else:
+        candidates = [space.largest(), space.smallest()] if recipe.sandwich else []
+        candidates += [space.random(rng) for _ in range(recipe.subnets - len(candidates))]
+    return [build_graph(space.spec(candidate | {"r": r})) for candidate in candidates]
 
 
 def train(
     space: Space,
     recipe: Recipe,
     path: str | Path,
+    data: Data | None = None,
     save_every: int = 20,
-    progress: Callable[[int, float], None] | None = None,
+    progress: Progress | None = None,
+    device: str = "auto",
 ) -> Net:
-    """Train the super-network of `space`, from the checkpoint at `path` if there is one; progress(steps
-    done, loss) follows each step. Raises UserError when the checkpoint is of another space or recipe."""
+    """Train the super-network of `space` on `data` (default: the embedded digits), from the checkpoint at `path` if
+    there is one; see loop.fit. Under torchrun all processes call this together."""
+    data = data or open_data({})
+    trained = with_classes(space, data)
     torch.manual_seed(recipe.seed)
-    net, path = build_supernet(space), Path(path)
-    optimizer = torch.optim.SGD(net.parameters(), recipe.lr, 0.9, weight_decay=recipe.weight_decay, nesterov=True)
-    begin = _resume(space, recipe, path, net, optimizer) if path.exists() else 0
-    net.train()
-    for step in range(begin, recipe.steps):
-        if step == recipe.largest:
-            sort_channels(net)
-            optimizer.state.clear()  # the momentum is of channels that have moved
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.rate(step)
-        optimizer.zero_grad()
-        loss = _backward(space, recipe, net, step)
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-        optimizer.step()
-        if progress:
-            progress(step + 1, loss)
-        if (step + 1) % save_every == 0 or step + 1 == recipe.steps:
-            _save(space, recipe, path, step + 1, net, optimizer)
-    return net
+    net = build_supernet(trained)
+    identity = {"space": space.to_dict(), "classes": data.classes}
 
+    def networks(step: int) -> list[Graph]:
+        return networks_of_step(trained, recipe, step)
 
-def _backward(space: Space, recipe: Recipe, net: Net, step: int) -> float:
-    """Gradients of one step, averaged over its networks, each with its own pictures. Returns the mean loss."""
-    rng = np.random.default_rng([recipe.seed, step])
-    if step < recipe.largest:
-        r = space.r[int(rng.integers(len(space.r)))]
-        candidates = [space.largest() | {"r": r}]
-    else:
-        candidates = [space.random(rng) for _ in range(recipe.subnets)]
-    total = 0.0
-    for at, candidate in enumerate(candidates):
-        images, labels = digit_batch([recipe.seed, step, at], "train", recipe.batch, candidate["r"])
-        logits = run_subnet(net, build_graph(space.spec(candidate)), images).flatten(1)
-        loss = F.cross_entropy(logits, labels) / len(candidates)
-        loss.backward()
-        total += loss.item()
-    return total
-
-
-def _save(space: Space, recipe: Recipe, path: Path, step: int, net: Net, optimizer) -> None:
-    file = io.BytesIO()
-    state = {"space": space.to_dict(), "recipe": asdict(recipe), "step": step, "net": net.state_dict()}
-    torch.save(state | {"optimizer": optimizer.state_dict()}, file)
-    write_atomic(path, file.getvalue())
-
-
-def _load(path: Path) -> dict:
-    try:
-        state = torch.load(path, weights_only=True)
-        return state | {"space": Space.from_dict(state["space"])}
-    except (RuntimeError, KeyError, TypeError, EOFError, OSError, ValueError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise UserError(f"{path} is no super-network's checkpoint: delete it and run tools/train_supernet.py") from None
-
-
-def _resume(space: Space, recipe: Recipe, path: Path, net: Net, optimizer) -> int:
-    state = _load(path)
-    if state["space"] != space or state["recipe"] != asdict(recipe):
-        raise UserError(f"{path} was trained with another space or other settings: delete it, or give another --out")
-    net.load_state_dict(state["net"])
-    optimizer.load_state_dict(state["optimizer"])
-    return state["step"]
+    return fit(net, networks, recipe, data, path, identity, save_every, progress, device)
 
 
 def load_supernet(path: str | Path) -> tuple[Space, Net]:
-    """A trained super-network and its space. Raises UserError for a missing, broken or unfinished checkpoint."""
+    """A trained super-network, on the CPU, and its space as it was given for training (a detection space has no
+    classes, its super-network has). Raises UserError for a missing, broken or unfinished checkpoint."""
     path = Path(path)
     if not path.exists():
         raise UserError(
             f"no super-network at {path}: train it first with `python tools/train_supernet.py --out {path}`"
         )
-    state = _load(path)
-    if state["step"] < Recipe(**state["recipe"]).steps:
-        raise UserError(
-            f"{path}: training stopped at step {state['step']}; run tools/train_supernet.py again to finish"
-        )
-    net = build_supernet(state["space"])
-    net.load_state_dict(state["net"])
-    return state["space"], net.eval()
+    state = load_checkpoint(path)
+    identity, step = state["identity"], state["step"]
+    if "space" not in identity:
+        raise UserError(f"{path} is the checkpoint of a single network, no super-network's")
+    if step < Recipe(**identity["recipe"]).steps:
+        raise UserError(f"{path}: training stopped at step {step}; run tools/train_supernet.py again to finish")
+    space = Space.from_dict(identity["space"])
+    net = build_supernet(replace(space, classes=identity["classes"]))
+    net.load_state_dict(state["net"] | state["average"])
+    return space, net.eval()
 
 
-def specialise(space: Space, supernet: Net, candidate: dict, batches: int = 4, batch: int = 64, seed: int = 0) -> Net:
-    """The candidate's stand-alone network, its batch normalisation re-calibrated on training pictures."""
-    net, r = slice_net(supernet, build_graph(space.spec(candidate))), candidate["r"]
-    return recalibrate(net, (digit_batch([seed, at], "train", batch, r)[0] for at in range(batches)))
+def specialise(
+    space: Space, supernet: Net, candidate: dict, data: Data, calibration: tuple[int, int] | None = None, seed: int = 0
+) -> Net:
+    """The candidate's stand-alone network, where the super-network is, its batch normalisation re-calibrated on
+    `calibration` (batches, pictures a batch) training pictures; the default is the data's own."""
+    spec = with_classes(space, data).spec(candidate)
+    trained = supernet.graph.tensors[supernet.graph.outputs[0]].c
+    if trained != data.classes:
+        raise UserError(f"the super-network was trained for {trained} classes and the data have {data.classes}")
+    net = slice_net(supernet, build_graph(spec))
+    batches, batch = calibration or data.calibration_size
+    return recalibrate(net, data.calibration(spec.resolution, batches, batch, seed, _device(supernet)))
 
 
-def evaluate(space: Space, supernet: Net, candidate: dict, held_out: tuple[Tensor, Tensor]) -> float:
-    """Accuracy on `held_out` pictures of the candidate's resolution: its score in the search."""
-    return accuracy(specialise(space, supernet, candidate), *held_out)
+def evaluate(
+    space: Space, supernet: Net, candidate: dict, data: Data, calibration: tuple[int, int] | None = None
+) -> float:
+    """Accuracy on the held-out pictures at the candidate's resolution: its score in the search."""
+    net = specialise(space, supernet, candidate, data, calibration)
+    return accuracy(net, data.held_out(space.spec(candidate).resolution, _device(supernet)))
+
+
+def _device(net: Net) -> torch.device:
+    return next(net.parameters()).device
+
+
+def load_weights(spec: ArchSpec, path: str | Path) -> Net:
+    """The network of `spec` with the state dict at `path` (export's best.pth). Raises UserError."""
+    net = Net(build_graph(spec))
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        net.load_state_dict(state)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # whatever is wrong with it, it is not this network's weights
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path} does not hold the weights of architecture {spec.name}: {reason}") from None
+    return net
+
+
+def finetune(
+    spec: ArchSpec,
+    net: Net,
+    recipe: Recipe,
+    data: Data,
+    path: str | Path,
+    save_every: int = 20,
+    progress: Progress | None = None,
+    device: str = "auto",
+) -> Net:
+    """Train one network, sliced from a super-network, further (appendix B: 10 epochs at a tenth of the learning rate);
+    `path` is the checkpoint to go on from. Its batch normalisation is re-calibrated at the end."""
+    if spec.classes != data.classes:
+        has = "no classifier" if spec.classes is None else f"{spec.classes} classes"
+        raise UserError(f"architecture {spec.name} has {has} and the data {data.classes} classes")
+    identity = {"arch": spec.to_dict(), "weights": _digest(net.state_dict())}
+    graph = build_graph(spec)
+    net = fit(net, lambda step: [graph], recipe, data, path, identity, save_every, progress, device)
+    return recalibrate(net, data.calibration(spec.resolution, device=_device(net)))
+
+
+def _digest(state: dict[str, Tensor]) -> str:
+    file = io.BytesIO()
+    for tensor in state.values():
+        file.write(tensor.cpu().numpy().tobytes())
+    return hashlib.sha256(file.getvalue()).hexdigest()
+
+
+def to_device(net: Net, name: str = "auto") -> Net:
+    return net.to(ranks.pick_device(name))

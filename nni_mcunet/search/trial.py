@@ -1,33 +1,42 @@
-"""A trial: `python -m nni_mcunet.search.trial`, started by NNI. Slices its candidates from the trained super-network,
-re-calibrates their batch normalisation and reports their accuracy on held-out pictures. Numbers only: the web UI's
-charts take nothing else.
+"""A trial: `python -m nni_mcunet.search.trial`, started by NNI. One warm super-network, on the GPU if there is one,
+serves all of its candidates: each is sliced out, its batch normalisation re-calibrated, and its accuracy on the
+held-out pictures reported. Numbers only: the web UI's charts take nothing else.
 """
 
 import nni
 import torch
 
-from ..core.errors import exit_on_user_error
-from .data import digit_batch
-from .training import evaluate, load_supernet
+from ..core.errors import UserError, exit_on_user_error
+from .data import open_data
+from .training import evaluate, load_supernet, to_device
 
-HELD_OUT = 256  # pictures of the split "val", the same for every candidate of a resolution
+
+def scores(parameters: dict) -> list[float]:
+    """Accuracy of every candidate of a trial's parameters, in their order. Raises UserError."""
+    if not isinstance(parameters, dict) or not parameters.get("candidates") or "supernet" not in parameters:
+        raise UserError(
+            f"the trial's parameters are {parameters!r}: {{supernet, data, candidates: [{{candidate, ...}}]}} is "
+            "wanted; run it in an experiment whose tuner is EvolutionTuner"
+        )
+    space, supernet = load_supernet(parameters["supernet"])
+    supernet, data = to_device(supernet), open_data(parameters.get("data", {"kind": "digits"}))
+    candidates = [entry["candidate"] for entry in parameters["candidates"]]
+    found: dict[int, float] = {}
+    # a resolution after the other: its pictures are read once
+    for at in sorted(range(len(candidates)), key=lambda i: space.spec(candidates[i]).resolution):
+        found[at] = evaluate(space, supernet, candidates[at], data)
+        nni.report_intermediate_result(found[at])
+    return [found[at] for at in range(len(candidates))]
 
 
 def main() -> None:
     torch.set_num_threads(1)  # two that share the machine's two cores with others wait for each other, 20 times slower
     parameters = nni.get_next_parameter()
-    space, supernet = load_supernet(parameters["supernet"])
-    scores, held_out = [], {}
-    for entry in parameters["candidates"]:
-        r = entry["candidate"]["r"]
-        if r not in held_out:
-            held_out[r] = digit_batch([0], "val", HELD_OUT, r)
-        scores.append(evaluate(space, supernet, entry["candidate"], held_out[r]))
-        nni.report_intermediate_result(scores[-1])
-    best = max(range(len(scores)), key=scores.__getitem__)
+    found = scores(parameters)
+    best = max(range(len(found)), key=found.__getitem__)
     shown = {"sram_kb": parameters["candidates"][best]["sram"] / 1024}
     shown["mmacs"] = parameters["candidates"][best]["macs"] / 1e6
-    nni.report_final_result({"default": scores[best]} | shown | {f"c{i}": score for i, score in enumerate(scores)})
+    nni.report_final_result({"default": found[best]} | shown | {f"c{i}": score for i, score in enumerate(found)})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,174 @@
+"""Pictures to train and judge on. `open_data({"kind": ..., ...})` gives a Data; which kinds and options there are, the
+modules beside this one say: digits (the embedded default), folders (folder, imagenet), cifar (cifar10), vww.
+
+Common options: calibration [batches, pictures a batch] for the batch normalisation of a sub-network; workers, processes
+that read pictures (no result depends on it).
+
+Images are uint8 until they are on the device, then float32 RGB in [0, 1], (N, 3, h, w): the engine's scale, 1/255.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import yaml
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from . import cifar, digits, folders, vww
+from .source import DataError, Key, natural
+
+__all__ = ["Data", "DataError", "open_data", "parse_data"]
+
+PAPER = {"calibration": [20, 64], "workers": 4}
+KINDS = {  # kind -> (what opens it, its options with their defaults)
+    "digits": (lambda root, options: digits.Digits(options), digits.OPTIONS | {"calibration": [4, 64], "workers": 0}),
+    "folder": (folders.open_folder, folders.FOLDER | PAPER),
+    "imagenet": (folders.open_imagenet, folders.IMAGENET | PAPER),
+    "cifar10": (cifar.open_cifar10, cifar.OPTIONS | PAPER | {"workers": 0}),
+    "vww": (vww.open_vww, vww.OPTIONS | PAPER),
+}
+CACHE_BYTES = 4 << 30  # of pictures that are used again and again: held-out ones and the calibration's
+CHUNK = 64  # pictures a batch of an evaluation
+
+Batch = tuple[Tensor, Tensor]
+
+
+def open_data(config: dict) -> "Data":
+    """The data set of a mapping (YAML, a trial's parameters). Raises DataError naming the key or the folder."""
+    if not isinstance(config, dict):
+        raise DataError(f"data is {config!r}: a mapping such as {{kind: digits}} is wanted")
+    kind = config.get("kind", "digits")
+    if kind not in KINDS:
+        raise DataError(f"data: kind is {kind!r}: one of {', '.join(KINDS)} is wanted")
+    opener, defaults = KINDS[kind]
+    known = set(defaults) | {"kind"} | ({"root"} if kind != "digits" else set())
+    for key in config:
+        if key not in known:
+            raise DataError(f"data: unknown key '{key}' for kind {kind}: known are {', '.join(sorted(known))}")
+    root = config.get("root")
+    if kind != "digits" and (not isinstance(root, str) or not root):
+        raise DataError(f"data: kind {kind} wants root, the data set's folder, not {root!r}")
+    options = defaults | {key: value for key, value in config.items() if key in defaults}
+    return Data(opener(Path(root or "."), options), kind, options)
+
+
+def parse_data(text: str) -> dict:
+    """The mapping of a command line's --data: KIND, KIND:ROOT, or a YAML mapping in braces. Raises DataError."""
+    if text.startswith("{"):
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise DataError(f"--data {text}: no YAML mapping ({' '.join(str(error).split())})") from None
+    kind, colon, root = text.partition(":")
+    return {"kind": kind} | ({"root": root} if colon else {})
+
+
+class _Samples(Dataset):
+    def __init__(self, source):
+        self.source = source
+
+    def __getitem__(self, key: Key):
+        return self.source.sample(key)
+
+
+class Data:
+    """A source with its batches.
+
+    classes      outputs that a classifier needs
+    calibration_size  (batches, pictures a batch)
+    identity     what the pictures depend on, for checkpoints
+    """
+
+    def __init__(self, source, kind: str, options: dict):
+        self.source, self.classes = source, source.classes
+        size = options["calibration"]
+        if not isinstance(size, (list, tuple)) or len(size) != 2:
+            raise DataError(f"data: calibration is {size!r}: [batches, pictures a batch] is wanted")
+        self.calibration_size = natural(size[0], "calibration", 1), natural(size[1], "calibration", 1)
+        self.workers = natural(options["workers"], "workers")
+        fixed = {key: value for key, value in options.items() if key not in ("workers", "calibration")}
+        self.identity = {"kind": kind, "sizes": dict(source.sizes)} | fixed
+        self._kept: OrderedDict[tuple, list[Batch]] = OrderedDict()
+
+    def epoch(self, batch: int) -> int:
+        """Steps of an epoch; the rest that fills no batch is left out of it."""
+        steps = self.source.sizes["train"] // batch
+        if not steps:
+            raise DataError(f"data: {self.source.sizes['train']} training pictures do not fill a batch of {batch}")
+        return steps
+
+    def training(
+        self, steps: Iterable[int], batch: int, resolution: Callable[[int], tuple[int, int]], seed: int, part=(0, 1)
+    ) -> Iterator[Batch]:
+        """(uint8 images (n, 3, h, w), labels (n,)) for each of `steps`, at the resolution of the step. Every picture
+        comes once an epoch, in an order that the seed and the epoch say; its augmentation depends on seed, step and
+        place in the batch alone. part (i, of): the i-th of so many equal slices of each batch (data-parallel training).
+        """
+        per_epoch, (at, of) = self.epoch(batch), part
+        if batch % of:
+            raise DataError(f"a batch of {batch} cannot be shared by {of} processes")
+        slice_ = range(at * batch // of, (at + 1) * batch // of)
+
+        def keys() -> Iterator[list[Key]]:
+            shuffled = None, None
+            for step in steps:
+                epoch, start = step // per_epoch, step % per_epoch * batch
+                if shuffled[0] != epoch:
+                    order = np.random.default_rng([seed, epoch]).permutation(self.source.sizes["train"])
+                    shuffled = epoch, order
+                size = resolution(step)
+                yield [Key("train", int(shuffled[1][start + i]), size, (seed, step, i)) for i in slice_]
+
+        return self._load(keys())
+
+    def calibration(self, resolution, batches=None, batch=None, seed=0, device="cpu") -> Iterator[Tensor]:
+        """Batches of random training pictures as an evaluation sees them, float images alone."""
+        batches, batch = batches or self.calibration_size[0], batch or self.calibration_size[1]
+        if "train" not in self.source.sizes:
+            raise DataError("data: there are no training pictures to calibrate on")
+        chosen = np.random.default_rng([seed, 1]).integers(self.source.sizes["train"], size=batches * batch)
+        return (images for images, _ in self._again("train", resolution, chosen, batch, device))
+
+    def held_out(self, resolution: tuple[int, int], device="cpu") -> Iterator[Batch]:
+        """(float images (n, 3, h, w), labels (n,)): the pictures that a search judges by."""
+        return self._whole("held_out", resolution, device)
+
+    def test(self, resolution: tuple[int, int], device="cpu") -> Iterator[Batch]:
+        """The pictures of final figures, like held_out. Raises DataError where the data set has none."""
+        return self._whole("test", resolution, device)
+
+    def _whole(self, split: str, resolution, device) -> Iterator[Batch]:
+        if split not in self.source.sizes:
+            raise DataError(f"data: there is no {split} set; there are {', '.join(self.source.sizes)}")
+        return self._again(split, resolution, np.arange(self.source.sizes[split]), CHUNK, device)
+
+    def _again(self, split: str, resolution, indices, batch: int, device) -> Iterator[Batch]:
+        """The same pictures as often as asked for; kept in memory as long as there is room."""
+        key = split, tuple(resolution), indices.tobytes(), batch
+        if key not in self._kept:
+            keys = [Key(split, int(i), tuple(resolution)) for i in indices]
+            batches = list(self._load(keys[i : i + batch] for i in range(0, len(keys), batch)))
+            self._kept[key] = batches
+            while len(self._kept) > 1 and sum(map(_bytes, self._kept.values())) > CACHE_BYTES:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        for images, labels in self._kept[key]:
+            yield as_float(images, device), labels.to(device)
+
+    def _load(self, keys: Iterable[list[Key]]) -> Iterator[Batch]:
+        loader = DataLoader(_Samples(self.source), batch_sampler=keys, num_workers=self.workers)
+        try:
+            yield from loader
+        except DataError as error:  # a worker's arrives with its whole traceback
+            raise DataError(str(error).strip().splitlines()[-1].split("DataError: ")[-1]) from None
+
+
+def as_float(images: Tensor, device="cpu") -> Tensor:
+    """uint8 in [0, 255] to float32 in [0, 1]."""
+    return images.to(device, non_blocking=True).float().div_(255)
+
+
+def _bytes(batches: list[Batch]) -> int:
+    return sum(images.numel() for images, _ in batches)

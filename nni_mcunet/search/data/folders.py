@@ -1,0 +1,78 @@
+"""Folders of pictures by class: any ImageFolder, and ImageNet's layout.
+
+folder    ROOT/train/CLASS/*.jpg. With both ROOT/val and ROOT/test, val judges and test has the final figures; one of
+          them alone is the test set, and what judges is split off the training set.
+imagenet  ROOT/train/nXXXXXXXX/*.JPEG and ROOT/val/nXXXXXXXX/*.JPEG (the 50,000 pictures of the final figures)
+"""
+
+import os
+import re
+from pathlib import Path
+
+from .pictures import Pictures, read_picture, split_off
+from .source import DataError, interval, natural, wanted
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".gif")
+FOLDER = {"held_out": 5000, "crop": [0.08, 1.0], "seed": 0}
+IMAGENET = FOLDER | {"held_out": 10000}
+KEEP = 0.875  # 224 of 256
+
+
+def open_folder(root: Path, options: dict) -> Pictures:
+    layout = "train/CLASS/*.jpg and, if there are any, val/CLASS/*.jpg and test/CLASS/*.jpg"
+    train = wanted(root / "train", layout, root)
+    classes = class_names(train)
+    others = {name: pictures_of(root / name, classes) for name in ("val", "test") if (root / name).is_dir()}
+    if len(others) == 2:
+        splits = {"train": pictures_of(train, classes), "held_out": others["val"], "test": others["test"]}
+    else:
+        splits = _split(train, classes, options)
+        if others:
+            splits["test"] = next(iter(others.values()))
+    return _pictures(splits, classes, options)
+
+
+def open_imagenet(root: Path, options: dict) -> Pictures:
+    layout = "train/nXXXXXXXX/*.JPEG and val/nXXXXXXXX/*.JPEG"
+    train, val = (wanted(root / name, layout, root) for name in ("train", "val"))
+    classes = class_names(train)
+    odd = [name for name in classes if not re.fullmatch(r"n\d{8}", name)]
+    if odd:
+        raise DataError(
+            f"data: {train}/{odd[0]} is no class of ImageNet (nXXXXXXXX); for other folders use kind: folder"
+        )
+    if not any(entry.is_dir() for entry in os.scandir(val)):
+        raise DataError(
+            f"data: {val} is flat: sort its pictures into a folder a class (val/nXXXXXXXX/*.JPEG), as the widespread "
+            "script valprep.sh does"
+        )
+    return _pictures(_split(train, classes, options) | {"test": pictures_of(val, classes)}, classes, options)
+
+
+def _split(train: Path, classes: list[str], options: dict) -> dict[str, list]:
+    held_out, seed = natural(options["held_out"], "held_out", low=1), natural(options["seed"], "seed")
+    return split_off(pictures_of(train, classes), held_out, seed)
+
+
+def _pictures(splits: dict, classes: list[str], options: dict) -> Pictures:
+    return Pictures(splits, read_picture, len(classes), interval(options["crop"], "crop"), KEEP)
+
+
+def class_names(folder: Path) -> list[str]:
+    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    if len(names) < 2:
+        raise DataError(f"data: {folder} has {len(names)} class folders: two or more are wanted")
+    return names
+
+
+def pictures_of(folder: Path, classes: list[str]) -> list[tuple[str, int]]:
+    """(path, class index), sorted, of the folders in `folder`, each of which must be one of `classes`."""
+    items = []
+    for name in class_names(folder):
+        if name not in classes:
+            raise DataError(f"data: {folder}/{name} is a class that train/ does not have")
+        files = sorted(f.path for f in os.scandir(folder / name) if f.name.lower().endswith(ENDINGS))
+        if not files:
+            raise DataError(f"data: {folder}/{name} has no picture ({' '.join(ENDINGS)})")
+        items += [(path, classes.index(name)) for path in files]
+    return items

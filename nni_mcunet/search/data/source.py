@@ -1,0 +1,61 @@
+"""What every source of pictures has in common: its error, the key of a sample, and the checks of its options.
+
+A source is an object with `classes` (int), `sizes` (split -> pictures) and `sample(Key) -> (uint8 (3, h, w), label)`.
+Its splits are "train", "held_out" (judges candidates during a search) and, where there is one, "test" (final figures).
+"""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor
+
+from ...core.errors import UserError
+
+
+class DataError(UserError):
+    """Data that are not where or what they should be: the message says what was expected and what was found."""
+
+
+class Key(NamedTuple):
+    """One sample: everything it depends on, so that who makes it, and when, does not matter.
+
+    resolution (h, w); seed: numbers from which the augmentation is drawn, None for the evaluation's view.
+    """
+
+    split: str
+    index: int
+    resolution: tuple[int, int]
+    seed: tuple[int, ...] | None = None
+
+
+Sample = tuple[Tensor, int]
+
+
+def natural(value, name: str, low: int = 0) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise DataError(f"data: {name} is {value!r}: an integer from {low} is wanted")
+    return value
+
+
+def interval(value, name: str, high: float = 1.0) -> tuple[float, float]:
+    """[low, high] with 0 < low <= high <= `high`."""
+    if (
+        not isinstance(value, (list, tuple))
+        or len(value) != 2
+        or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value)
+        or not 0 < value[0] <= value[1] <= high
+    ):
+        raise DataError(f"data: {name} is {value!r}: [low, high] with 0 < low <= high <= {high:g} is wanted")
+    return float(value[0]), float(value[1])
+
+
+def wanted(path: Path, layout: str, root: Path) -> Path:
+    """`path` if it exists; else a DataError with the whole layout and what there is at the root."""
+    if path.exists():
+        return path
+    if not root.is_dir():
+        raise DataError(f"data: no folder {root}; expected there: {layout}")
+    found = sorted(entry.name + "/" * entry.is_dir() for entry in os.scandir(root))
+    shown = ", ".join(found[:8]) + (", ..." if len(found) > 8 else "") or "nothing"
+    raise DataError(f"data: {path} is missing; expected in {root}: {layout}; found: {shown}")

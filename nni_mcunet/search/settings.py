@@ -1,0 +1,76 @@
+"""Settings of a training, for the command lines: a YAML file's, and before them what the flags say."""
+
+import argparse
+from dataclasses import fields
+from pathlib import Path
+
+import yaml
+
+from ..core.errors import UserError
+from .data import Data, open_data, parse_data
+from .loop import Recipe
+
+KEYS = ("space", "data", "out", "recipe", "save_every")
+HELP = {
+    "largest": "steps of the largest network alone",
+    "shared": "steps of random sub-networks",
+    "subnets": "sub-networks a step",
+    "sandwich": "the largest and the smallest among them",
+    "batch": "pictures a step",
+    "lr": "highest learning rate",
+    "weight_decay": "of SGD",
+    "label_smoothing": "of the cross-entropy",
+    "ema": "decay of averaged weights for evaluation",
+    "amp": "half precision",
+    "seed": "of everything random",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser, default: Recipe, skip: tuple[str, ...] = ()) -> None:
+    """Flags of the recipe, its data and how it is run. None is what was not given."""
+    parser.add_argument("--data", help="digits (default), KIND:ROOT with imagenet, vww, cifar10 or folder, or {YAML}")
+    for field in fields(Recipe):
+        flag, value = "--" + field.name.replace("_", "-"), getattr(default, field.name)
+        if field.name in skip:
+            continue
+        if field.type is bool:
+            parser.add_argument(flag, action="store_true", default=None, help=HELP[field.name])
+        else:
+            parser.add_argument(flag, type=field.type, help=f"{HELP[field.name]} (default {value})")
+    parser.add_argument("--save-every", type=int, help="steps between two checkpoints (default 20)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--threads", type=int, default=1, help="more help only on cores that nothing else uses")
+
+
+def read_settings(path: str | None) -> dict:
+    """The mapping of a YAML file, {} without one. Raises UserError."""
+    if path is None:
+        return {}
+    try:
+        settings = yaml.safe_load(Path(path).read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: no YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(settings, dict):
+        raise UserError(f"{path}: a mapping with the keys {', '.join(KEYS)} is wanted")
+    for key in settings:
+        if key not in KEYS:
+            raise UserError(f"{path}: unknown key '{key}': known are {', '.join(KEYS)}")
+    return settings
+
+
+def data_and_recipe(settings: dict, args: argparse.Namespace, default: Recipe) -> tuple[Data, Recipe]:
+    """What the file says, and before it what the flags say, and behind it the default. Raises UserError."""
+    given = settings.get("data") or {"kind": "digits"}
+    if args.data:
+        asked = parse_data(args.data)
+        same = isinstance(given, dict) and given.get("kind") == asked.get("kind")
+        given = given | asked if same else asked  # --data imagenet:/there keeps the file's other options
+    data, recipe = open_data(given), settings.get("recipe") or {}
+    if not isinstance(recipe, dict):
+        raise UserError(f"recipe is {recipe!r}: a mapping is wanted")
+    flags = {f.name: getattr(args, f.name, None) for f in fields(Recipe)} | {"epochs": getattr(args, "epochs", None)}
+    flags = {name: value for name, value in flags.items() if value is not None}
+    if {"largest", "shared"} & set(flags):
+        recipe = {name: value for name, value in recipe.items() if name != "epochs"}
+    known = {f.name: getattr(default, f.name) for f in fields(Recipe)}
+    return data, Recipe.from_dict(known | recipe | flags, data)

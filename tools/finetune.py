@@ -1,0 +1,72 @@
+"""Fine-tune a network that a search found: python tools/finetune.py out/search/X/best.json out/search/X/best.pth
+
+10 epochs at a tenth of the super-network's learning rate (appendix B). Prints the accuracy before and after, on the
+held-out pictures that the search judged by and on the test set; writes the state dict to --out (default beside the
+weights, *_tuned.pth). Goes on where an earlier run stopped, from the checkpoint --out with .ckpt.
+"""
+
+import argparse
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from nni_mcunet.core.arch import ArchSpec
+from nni_mcunet.core.errors import exit_on_user_error
+from nni_mcunet.core.files import write_atomic
+from nni_mcunet.search.data import Data
+from nni_mcunet.search.loop import Recipe
+from nni_mcunet.search.settings import add_arguments, data_and_recipe, read_settings
+from nni_mcunet.search.supernet import accuracy
+from nni_mcunet.search.training import finetune, load_weights, to_device
+
+DEFAULT = Recipe(batch=64, lr=0.02)
+
+
+def accuracies(net, data: Data, spec: ArchSpec) -> str:
+    device = next(net.parameters()).device
+    judged = {"held-out": data.held_out} | ({"test": data.test} if "test" in data.source.sizes else {})
+    return ", ".join(f"{name} {accuracy(net, of(spec.resolution, device)):.3f}" for name, of in judged.items())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("arch", help="architecture, JSON")
+    parser.add_argument("weights", help="its state dict")
+    parser.add_argument("--config", help="YAML of train_supernet.py: its data and recipe, at a tenth of its lr")
+    parser.add_argument("--out", help="state dict to write")
+    parser.add_argument("--epochs", dest="passes", type=int, default=10, help="passes over the data (default 10)")
+    parser.add_argument("--steps", type=int, help="instead of epochs")
+    add_arguments(parser, DEFAULT, skip=("largest", "shared", "subnets", "sandwich"))
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    settings = read_settings(args.config)
+    data, recipe = data_and_recipe(settings, args, DEFAULT)
+    if args.lr is None and "lr" in (settings.get("recipe") or {}):
+        recipe = replace(recipe, lr=recipe.lr / 10)
+    steps = args.steps or args.passes * data.epoch(recipe.batch)
+    recipe = replace(recipe, largest=steps, shared=0, subnets=1, sandwich=False)
+    spec = ArchSpec.load(args.arch)
+    net = to_device(load_weights(spec, args.weights), args.device)
+    out = Path(args.out or Path(args.weights).with_name(f"{Path(args.weights).stem}_tuned.pth"))
+    if spec.classes == data.classes:
+        print(f"before: {accuracies(net.eval(), data, spec)}")
+    with tqdm(total=recipe.steps, unit="step", desc=f"fine-tuning {spec.name}") as bar:
+
+        def progress(step: int, loss: float) -> None:
+            bar.set_postfix(loss=f"{loss:.2f}", refresh=False)
+            bar.update(step - bar.n)
+
+        checkpoint, save_every = out.with_name(out.name + ".ckpt"), args.save_every or settings.get("save_every", 20)
+        net = finetune(spec, net, recipe, data, checkpoint, save_every, progress, args.device)
+    print(f"after:  {accuracies(net, data, spec)}")
+    file = io.BytesIO()
+    torch.save(net.cpu().state_dict(), file)
+    print(f"wrote {write_atomic(out, file.getvalue())}")
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        main()
