@@ -10,12 +10,11 @@ import re
 from pathlib import Path
 
 from .pictures import Pictures, read_picture, split_off
-from .source import DataError, interval, natural, wanted
+from .source import DataError, interval, natural, share, wanted
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".gif")
-FOLDER = {"held_out": 5000, "crop": [0.08, 1.0], "seed": 0}
+FOLDER = {"held_out": 5000, "crop": [0.08, 1.0], "keep": 0.875, "seed": 0}  # keep: 224 of 256
 IMAGENET = FOLDER | {"held_out": 10000}
-KEEP = 0.875  # 224 of 256
 
 
 def open_folder(root: Path, options: dict) -> Pictures:
@@ -55,7 +54,7 @@ def _split(train: Path, classes: list[str], options: dict) -> dict[str, list]:
 
 
 def _pictures(splits: dict, classes: list[str], options: dict) -> Pictures:
-    return Pictures(splits, read_picture, len(classes), interval(options["crop"], "crop"), KEEP)
+    return Pictures(splits, read_picture, len(classes), interval(options["crop"], "crop"), share(options["keep"], "keep"))
 
 
 def class_names(folder: Path) -> list[str]:

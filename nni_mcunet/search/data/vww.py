@@ -14,11 +14,10 @@ import json
 from pathlib import Path
 
 from .pictures import Pictures, read_picture, split_off
-from .source import DataError, interval, natural, wanted
+from .source import DataError, interval, natural, share, wanted
 
-OPTIONS = {"held_out": 5000, "crop": [0.5, 1.0], "seed": 0}  # a smaller crop often loses the person
+OPTIONS = {"held_out": 5000, "crop": [0.5, 1.0], "keep": 0.875, "seed": 0}  # a smaller crop often loses the person
 AREA = 0.005
-KEEP = 0.875
 IDS = "mscoco_minival_ids.txt"
 LAYOUT = (
     "annotations/instances_train2014.json, annotations/instances_val2014.json (or 2017), "
@@ -41,7 +40,7 @@ def open_vww(root: Path, options: dict) -> Pictures:
         )
     held_out, seed = natural(options["held_out"], "held_out", low=1), natural(options["seed"], "seed")
     splits = split_off(train, held_out, seed) | {"test": test}
-    return Pictures(splits, read_picture, 2, interval(options["crop"], "crop"), KEEP)
+    return Pictures(splits, read_picture, 2, interval(options["crop"], "crop"), share(options["keep"], "keep"))
 
 
 def read_ids(path: Path) -> set[int]:
