@@ -18,8 +18,8 @@ from nni_mcunet.search import export
 from nni_mcunet.search.config import SearchConfig
 from nni_mcunet.search.constraint import Limits
 from nni_mcunet.search.evolution import Evolution
+from nni_mcunet.search.history import best_of, pareto_front, read_history
 from nni_mcunet.search.report import network_bars, report
-from nni_mcunet.search.results import best_of, pareto_front, read_history
 from nni_mcunet.search.space import load_space
 from nni_mcunet.search.supernet import build_supernet, slice_net
 

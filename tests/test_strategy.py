@@ -347,12 +347,12 @@ def test_killed_at_any_moment_it_ends_with_the_same_history(tmp_path):
 
 def test_a_search_scored_by_a_super_network(experiment, tmp_path):
     torch.set_num_threads(1)  # on a machine that is shared two threads wait for each other
-    from nni_mcunet.search.data import digit_batch
+    from nni_mcunet.search.data import open_data
     from nni_mcunet.search.training import Recipe, evaluate, load_supernet, train
 
     space = Space.from_dict(DEMO.to_dict() | {"name": "tiny", "r": [32]})
-    train(space, Recipe(largest=1, shared=1, batch=4), tmp_path / "supernet.pth")
-    data = digit_batch([0], "val", 32, 32)
+    data = open_data({"kind": "digits", "held_out": 20, "test": 10, "calibration": [1, 8]})
+    train(space, Recipe(largest=1, shared=1, batch=4), tmp_path / "supernet.pth", data)
     strategy = EvolutionStrategy(tmp_path / "out", population=2, parents=1, iterations=1)
     experiment(strategy, SupernetEvaluator(tmp_path / "supernet.pth", data), MCUNetSpace(space))
     for proposal in history(tmp_path / "out"):

@@ -69,8 +69,13 @@ class Limits:
             plan = best_schedule(graph, self.board, p_choices=self.patches)
         except Infeasible as error:
             return Violation(error.what, error.needed, error.limit)
-        if self.max_macs is not None and plan.macs > self.max_macs:
-            return Violation("macs", plan.macs, self.max_macs)
-        if self.max_ms is not None and (needed := milliseconds(plan, self.board)) > self.max_ms:
-            return Violation("latency", needed, self.max_ms)
-        return plan
+        return self.judge(plan) or plan
+
+    def judge(self, plan: Plan) -> Violation | None:
+        """What one plan exceeds: memory first, then macs, then latency."""
+        figures = [("flash", plan.flash, self.board.model_limit), ("sram", plan.arena, self.board.arena_limit)]
+        if self.max_macs is not None:
+            figures.append(("macs", plan.macs, self.max_macs))
+        if self.max_ms is not None:
+            figures.append(("latency", milliseconds(plan, self.board), self.max_ms))
+        return next((Violation(*figure) for figure in figures if figure[1] > figure[2]), None)

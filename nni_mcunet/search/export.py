@@ -13,8 +13,8 @@ from ..core.files import write_atomic, write_json
 from ..core.net import Net
 from .config import SearchConfig
 from .data import open_data
+from .history import best_of, pareto_front, read_history
 from .report import plot_curve, report
-from .results import best_of, pareto_front, read_history
 from .space import Space
 from .training import load_supernet, specialise, to_device
 

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from ..core.arch import ArchSpec, Schedule
 from ..core.build import build_graph
 from ..core.files import write_atomic
-from .results import best_of, pareto_front, scored
+from .history import best_of, pareto_front, scored
 from .space import Space
 
 KERNEL = {0: "#c8ccd2", 3: "#7fb3e0", 5: "#f2a65a", 7: "#b2476b"}  # 0: a convolution without a depth-wise one

@@ -32,19 +32,17 @@ with warnings.catch_warnings():
 from ..core.arch import ArchSpec, Schedule
 from ..core.build import build_graph
 from ..core.cuts import cuts
-from ..core.errors import Infeasible, ScheduleError, UserError
+from ..core.errors import ScheduleError, UserError
 from ..core.files import write_json
 from ..core.net import Net
-from ..core.plan import Plan, fitting_plan, plan
+from ..core.plan import Plan, plan
 from .constraint import Limits, Violation
+from .data import Data
 from .evolution import Evolution, Proposal
-from .export import read_history
-from .history import History
+from .history import History, read_history
 from .space import Candidate, Space
 from .space_file import resolution, spell
-from .training import evaluate, load_supernet
-
-PATCHES = (1, 2, 3, 4)  # choices of p, the paper's
+from .training import evaluate, load_supernet, to_device
 
 
 class StrategyError(UserError):
@@ -73,7 +71,8 @@ class Fits(Constraint):
         self.label, self.space, self.limits = "fits", space, limits
         most = max(cuts(build_graph(space.spec(space.largest()), self._yolo)))
         self.genes = {gene: Categorical(choices, label=gene) for gene, choices in space.genes.items()}
-        self.schedule = {"p": Categorical(PATCHES, label="p"), "n": Categorical(range(most + 1), label="n")}
+        patches = sorted({1, *(self.limits.patches if limits else (2, 3, 4))})
+        self.schedule = {"p": Categorical(patches, label="p"), "n": Categorical(range(most + 1), label="n")}
 
     @property
     def _yolo(self):
@@ -101,13 +100,11 @@ class Fits(Constraint):
 
     def _verdict(self, graph, schedule: Schedule) -> ConstraintViolation | None:
         try:
-            if self.limits is None:
-                plan(graph, schedule)
-                return None
-            found, most = fitting_plan(graph, self.limits.board, schedule), self.limits.max_macs
-        except (ScheduleError, Infeasible) as error:
+            found = plan(graph, schedule)
+        except ScheduleError as error:
             return ConstraintViolation(str(error))
-        return ConstraintViolation(str(Violation("macs", found.macs, most))) if most and found.macs > most else None
+        violation = self.limits.judge(found) if self.limits else None
+        return ConstraintViolation(str(violation)) if violation else None
 
     def random(self, memo=None, random_state=None) -> None:
         self._complete(memo, lambda mutable, memo: mutable.random(memo, random_state))
@@ -141,7 +138,7 @@ class MCUNetSpace(ModelSpace):
     """A search space as NNI's ModelSpace: mutables for k, e, d, w, r, p and n. freeze(sample) is core's Net, untrained,
     of the sample's network, the detection head of `limits` included; its `spec` is the ArchSpec with the schedule.
 
-    limits  what each sample must satisfy; None: anything that can be scheduled
+    limits  what each sample must satisfy, the choices of p among it; None: anything that can be scheduled, p up to 4
     """
 
     def __init__(self, space: Space, limits: Limits | None = None):
@@ -272,11 +269,12 @@ class SupernetEvaluator(Evaluator):
     """A candidate's score: the accuracy of its slice of a trained super-network, see training.evaluate.
 
     supernet  its checkpoint, loaded once: meant for NNI's sequential engine, which evaluates in this process
+    data      see data.open_data
     """
 
-    def __init__(self, supernet: str | Path, data):
-        self.space, self.supernet = load_supernet(supernet)
-        self.data = data
+    def __init__(self, supernet: str | Path, data: Data, device: str = "auto"):
+        self.space, net = load_supernet(supernet)
+        self.supernet, self.data = to_device(net, device), data
 
     def _execute(self, model) -> float:
         """NNI's entry, before a Net is made of the sample. Raises StrategyError when the space is not the

@@ -54,7 +54,9 @@ def _split(train: Path, classes: list[str], options: dict) -> dict[str, list]:
 
 
 def _pictures(splits: dict, classes: list[str], options: dict) -> Pictures:
-    return Pictures(splits, read_picture, len(classes), interval(options["crop"], "crop"), share(options["keep"], "keep"))
+    return Pictures(
+        splits, read_picture, len(classes), interval(options["crop"], "crop"), share(options["keep"], "keep")
+    )
 
 
 def class_names(folder: Path) -> list[str]:
