@@ -112,7 +112,7 @@ def experiment(tmp_path_factory):
 
 def search(folder, config, *more):
     """tools/search.py as a user runs it, with a home folder of its own."""
-    command = [sys.executable, str(ROOT / "tools/search.py"), "--config", str(config), "--timeout", "120", *more]
+    command = [sys.executable, str(ROOT / "tools/search.py"), "run", "--config", str(config), "--timeout", "120", *more]
     env = os.environ | {"HOME": str(folder)}
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=170)
 
