@@ -1,4 +1,4 @@
-"""Tiny NNI experiments for the tests: a folder with an experiment's YAML, run as a user does but in a home of its own."""
+"""Tiny NNI experiments for the tests: a folder with an experiment's YAML, run as by a user but in a home of its own."""
 
 import json
 import os

@@ -21,7 +21,7 @@ import torch
 from tqdm import tqdm
 
 from nni_mcunet.core.errors import exit_on_user_error
-from nni_mcunet.search.experiment import load_config, replacing, search_config, search_space
+from nni_mcunet.search.experiment import prepare, replacing, search_config
 from nni_mcunet.search.export import best_of, check_same_space, export_best, plot_curve
 from nni_mcunet.search.launch import Experiment, ExperimentFailed, find, take
 from nni_mcunet.search.space import load_space
@@ -54,16 +54,12 @@ def arguments() -> argparse.Namespace:
 
 
 def run(args) -> None:
-    config = load_config(args.config)
     given = {"supernet": args.supernet, "out": args.out}
     overrides = {key: str(Path(value).resolve()) for key, value in given.items() if value is not None}
     if args.seed is not None:
         overrides["seed"] = args.seed
-    config["tuner"]["classArgs"] = (config["tuner"].get("classArgs") or {}) | overrides
-    search = search_config(config)
-    evolution = search.evolution(search_space(config))
+    config, search, evolution = prepare(args.config, overrides)
     check_same_space(load_space(search.space), search.supernet)
-    evolution.ask()  # an infeasible limit is said here, before anything is started
     print(f"space {search.space}: {evolution.space.size:.2g} networks; {search.board}, {search.trials} trials")
     out = Path(search.out)
     take(out, discard=args.discard)

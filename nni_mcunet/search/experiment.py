@@ -12,6 +12,7 @@ import yaml
 
 from ..core.errors import UserError
 from .config import SearchConfig
+from .evolution import Evolution
 
 TOP_KEYS = {
     "experimentName", "experimentWorkingDirectory", "searchSpace", "searchSpaceFile", "trialCommand",
@@ -153,6 +154,17 @@ def _ask_nni(config: dict) -> None:
     message = refusal({key: value for key, value in config.items() if key != "searchSpaceFile"} | {"searchSpace": {}})
     if message:
         raise ExperimentError(f"NNI says: {message}")
+
+
+def prepare(path: str | Path, overrides: dict) -> tuple[dict, SearchConfig, Evolution]:
+    """A new experiment as it is to be run, all of it checked but the super-network: NNI's configuration, the tuner's
+    settings, the search. overrides: of the classArgs. Raises UserError."""
+    config = load_config(path)
+    config["tuner"]["classArgs"] = (config["tuner"].get("classArgs") or {}) | overrides
+    search = search_config(config)
+    evolution = search.evolution(search_space(config))
+    evolution.ask()  # an infeasible limit is said here, before anything is started
+    return config, search, evolution
 
 
 def search_config(config: dict) -> SearchConfig:
