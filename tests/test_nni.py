@@ -1,24 +1,30 @@
 """The search through NNI itself: a tuner's protocol, and a tiny experiment from `nnictl create` to its end."""
 
 import base64
+import getpass
 import json
 import os
+import shutil
+import socket
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from conftest import ROOT
 from stub_trial import score
-from tiny import DEMO, finish, history, leftovers, make_experiment, search, settings, until
+from tiny import DEMO, environment, finish, history, leftovers, make_experiment, search, settings, start, until
 
 from nni_mcunet.core.arch import ArchSpec
 from nni_mcunet.core.build import YoloHead, build_graph
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.plan import plan
+from nni_mcunet.search.experiment import free_port, prepare
 from nni_mcunet.search.guard import processes_of
 from nni_mcunet.search.launch import find
 from nni_mcunet.search.state import StateError, read_settings
-from nni_mcunet.search.tuner import EvolutionTuner
+from nni_mcunet.search.tuner import ArgsValidator, EvolutionTuner
 
 # --- the tuner, NNI's side played by the test
 
@@ -230,6 +236,9 @@ def test_commands_without_a_search_say_so(tmp_path):
         assert result.returncode == 2 and message in result.stderr and result.stderr.count("\n") == 1, result.stderr
 
 
+REMOTE = {"platform": "remote", "machineList": [{"hst": "x"}]}
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -255,9 +264,12 @@ def test_commands_without_a_search_say_so(tmp_path):
         (lambda c: c.update(trialConcurrency="1"), "trialConcurrency is '1'"),
         (lambda c: c.update(trainingService={"platfrom": "local"}), "lacks the key 'platform'"),
         (lambda c: c.update(trainingService={"platform": "local", "reuseMode": True}), "reuseMode is true"),
-        (lambda c: c.update(trainingService={"platform": "cloud"}), "NNI says: Bad training service"),
+        (lambda c: c.update(trainingService={"platform": "cloud"}), "trainingService.platform is 'cloud'"),
         (lambda c: c.update(trainingService={"platform": "remote"}), "NNI says: RemoteConfig"),
-        (lambda c: c.update(trainingService={"platform": "remote", "machineList": [{"hst": "x"}]}), "NNI says: x"),
+        (
+            lambda c: c.update(trainingService=REMOTE),
+            "RemoteMachineConfig does not",
+        ),
         (lambda c: c.update(trialGpuNumber=-1), "NNI says: a check"),
         (lambda c: c["tuner"].update(name="MCUNetEvolution"), "'className' or has 'name' beside it"),
         (lambda c: c.update(tuner={"name": "MCUNetEvolution"}), "nnictl algo register --meta"),
@@ -285,3 +297,98 @@ def test_a_wrong_config_exits_with_two_and_leaves_nothing(experiment, tmp_path, 
     assert result.returncode == 2, result.stdout + result.stderr
     assert message in result.stderr and result.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists() and not (tmp_path / "nni").exists()
+
+
+# --- known to NNI by name
+
+
+def test_the_tuner_is_registered_by_name(experiment, tmp_path, monkeypatch):
+    def algo(*args):
+        result = finish(start(tmp_path, Path(sys.executable).with_name("nnictl"), "algo", *args))
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
+
+    algo("register", "--meta", ROOT / "nni_mcunet/search/register.yml")
+    assert "MCUNetEvolution" in algo("list") and "ArgsValidator" in algo("show", "MCUNetEvolution")
+    monkeypatch.setenv("NNI_CONFIG_DIR", environment(tmp_path)["NNI_CONFIG_DIR"])
+    config = yaml.safe_load((experiment / "tiny.yml").read_text())
+    config["tuner"] = {"name": "MCUNetEvolution", "classArgs": config["tuner"]["classArgs"]}
+    (tmp_path / "named.yml").write_text(yaml.safe_dump(config))
+    assert prepare(tmp_path / "named.yml", {})[0]["tuner"]["name"] == "MCUNetEvolution"
+    from nni.tools.package_utils.tuner_factory import create_builtin_class_instance, create_validator_instance
+
+    tuner = create_builtin_class_instance("mcunetevolution", settings(tmp_path), "tuners")
+    assert isinstance(tuner, EvolutionTuner)
+    with pytest.raises(UserError, match="batch is 0"):
+        create_validator_instance("tuners", "MCUNetEvolution").validate_class_args(**settings(tmp_path, batch=0))
+    algo("unregister", "--name", "MCUNetEvolution")
+    assert "MCUNetEvolution" not in algo("list")
+
+
+def test_the_validator_accepts_what_the_tuner_does(tmp_path):
+    ArgsValidator().validate_class_args(**settings(tmp_path))
+
+
+# --- other machines
+
+
+@pytest.mark.parametrize("name", ["remote", "kubernetes"])
+def test_configs_for_other_machines_are_valid(tmp_path, monkeypatch, name):
+    """As NNI judges them, on a machine that has an SSH key and, where trials run, a super-network."""
+    text = (ROOT / f"configs/nni/{name}.yml").read_text()
+    for folder in ("configs/nni", "out/supernet", "home/.ssh"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "home/.ssh/id_ed25519").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "configs/nni" / f"{name}.yml").write_text(text)
+    shutil.copy(ROOT / "configs/nni/demo_space.json", tmp_path / "configs/nni")
+    config, search, _ = prepare(tmp_path / "configs/nni" / f"{name}.yml", {})
+    assert search.supernet == str(tmp_path / "out/supernet/demo.pth")
+    assert config["trainingService"]["platform"] == yaml.safe_load(text)["trainingService"]["platform"]
+
+
+@pytest.fixture
+def sshd(tmp_path):
+    """A server of our own on 127.0.0.1 with keys to be thrown away: (port, key file, home folder of who logs in)."""
+    server = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
+    if server is None:
+        pytest.skip("no sshd on this machine: apt-get install openssh-server")
+    for name in ("host", "user"):
+        key = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name)]
+        subprocess.run(key, check=True, stdin=subprocess.DEVNULL)
+    home, port = tmp_path / "there", free_port()
+    home.mkdir()
+    Path("/run/sshd").mkdir(exist_ok=True)
+    (tmp_path / "sshd_config").write_text(
+        f"ListenAddress 127.0.0.1\nPort {port}\nHostKey {tmp_path}/host\nAuthorizedKeysFile {tmp_path}/user.pub\n"
+        f"PasswordAuthentication no\nStrictModes no\nUsePAM no\nPidFile none\nSubsystem sftp internal-sftp\n"
+        f"SetEnv HOME={home} PYTHONPATH={ROOT} NNI_FRAMEWORK=none\n"
+    )
+    process = subprocess.Popen(
+        [server, "-D", "-e", "-f", tmp_path / "sshd_config"], stderr=(tmp_path / "log").open("w")
+    )
+    until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
+    yield port, tmp_path / "user", home
+    process.terminate()
+    process.wait(timeout=30)
+
+
+@pytest.mark.slow
+def test_a_search_on_a_remote_machine(sshd, tmp_path):
+    """The `remote` service over SSH to this machine; the code directory is uploaded, results come back."""
+    port, key, home = sshd
+    make_experiment(tmp_path, f"python {ROOT}/tests/stub_trial.py {tmp_path}")
+    (tmp_path / "ran").mkdir()
+    (tmp_path / "code").mkdir()
+    config = yaml.safe_load((tmp_path / "tiny.yml").read_text())
+    machine = {"host": "127.0.0.1", "port": port, "user": getpass.getuser(), "sshKeyFile": str(key)}
+    machine["pythonPath"] = str(Path(sys.executable).parent)
+    config["trainingService"] = {"platform": "remote", "reuseMode": False, "machineList": [machine]}
+    config |= {"nniManagerIp": "127.0.0.1", "trialCodeDirectory": str(tmp_path / "code"), "trialConcurrency": 2}
+    (tmp_path / "tiny.yml").write_text(yaml.safe_dump(config))
+    result = finish(search(tmp_path, "run", "--config", tmp_path / "tiny.yml", "--timeout", "400"), timeout=500)
+    assert result.returncode == 0, result.stdout + result.stderr
+    rows = history(tmp_path / "out")
+    assert len(rows) == 8 and all(p["score"] == score(p["candidate"]) for p in rows)
+    assert len(list(home.glob("nni-experiments/*/environments/*/trials/*"))) == len(list((tmp_path / "ran").iterdir()))
+    until(lambda: not leftovers(str(tmp_path / "there")))

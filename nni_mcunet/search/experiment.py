@@ -28,7 +28,7 @@ SERVICE_KEYS = {
     "gpuIndices",
     "reuseMode",
 }  # those of "local"
-ROLES = ("kubeflow", "frameworkcontroller")  # services whose roles have the commands
+SERVICES = ("local", "remote", "kubeflow", "frameworkcontroller")
 
 
 class ExperimentError(UserError):
@@ -76,7 +76,9 @@ def _check(config: dict) -> None:
     _check_keys(config["tuner"], TUNER_KEYS, (), "tuner")
     _check_keys(config["trainingService"], None, ("platform",), "trainingService")
     tuner, service = config["tuner"], config["trainingService"]
-    if service["platform"] not in ROLES:
+    if service["platform"] not in SERVICES:
+        raise ExperimentError(f"trainingService.platform is {service['platform']!r}: known are {', '.join(SERVICES)}")
+    if service["platform"] in ("local", "remote"):  # the others name the command in their roles
         _check_keys(config, TOP_KEYS, ("trialCommand",), "")
     if service["platform"] == "local":
         _check_keys(service, SERVICE_KEYS, (), "trainingService")

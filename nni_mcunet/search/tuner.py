@@ -51,6 +51,9 @@ class EvolutionTuner(Tuner):
             if self._manager:
                 exit_with_parent()
                 hold(Path(self.config.out) / ".tuner.lock", "search", patience=5)
+        self._supernet = self.config.supernet  # as trials name it, on a copy of their folder when they run elsewhere
+        if Path(self._supernet).is_relative_to(folder := _experiment().get("trialCodeDirectory", "/nowhere")):
+            self._supernet = str(Path(self._supernet).relative_to(folder))
         self.evolution: Evolution | None = None
         self._lock = threading.RLock()
         self._handed: dict[int, list[Proposal]] = {}  # parameter_id -> the batch its trial evaluates
@@ -167,7 +170,7 @@ class EvolutionTuner(Tuner):
         self._pending |= {proposal.index: proposal for proposal in batch}
         shown = ("candidate", "p", "n", "sram", "macs")
         return {
-            "supernet": self.config.supernet,
+            "supernet": self._supernet,
             "data": getattr(self.config, "data", {"kind": "digits"}),
             "candidates": [{key: getattr(proposal, key) for key in shown} for proposal in batch],
         }
