@@ -321,7 +321,7 @@ def test_the_tuner_is_registered_by_name(experiment, tmp_path, monkeypatch):
     assert isinstance(tuner, EvolutionTuner)
     with pytest.raises(UserError, match="batch is 0"):
         create_validator_instance("tuners", "MCUNetEvolution").validate_class_args(**settings(tmp_path, batch=0))
-    algo("unregister", "--name", "MCUNetEvolution")
+    algo("unregister", "MCUNetEvolution")
     assert "MCUNetEvolution" not in algo("list")
 
 
@@ -375,11 +375,13 @@ def sshd(tmp_path):
 
 @pytest.mark.slow
 def test_a_search_on_a_remote_machine(sshd, tmp_path):
-    """The `remote` service over SSH to this machine; the code directory is uploaded, results come back."""
+    """The `remote` service over SSH to this machine; the code directory is copied there, results come back."""
     port, key, home = sshd
-    make_experiment(tmp_path, f"python {ROOT}/tests/stub_trial.py {tmp_path}")
-    (tmp_path / "ran").mkdir()
-    (tmp_path / "code").mkdir()
+    make_experiment(tmp_path, f"python stub_trial.py {tmp_path}", supernet="supernet.pth")
+    for folder in ("ran", "code"):
+        (tmp_path / folder).mkdir()
+    for path in (ROOT / "tests/stub_trial.py", tmp_path / "supernet.pth"):
+        shutil.copy(path, tmp_path / "code")
     config = yaml.safe_load((tmp_path / "tiny.yml").read_text())
     machine = {"host": "127.0.0.1", "port": port, "user": getpass.getuser(), "sshKeyFile": str(key)}
     machine["pythonPath"] = str(Path(sys.executable).parent)
@@ -390,5 +392,7 @@ def test_a_search_on_a_remote_machine(sshd, tmp_path):
     assert result.returncode == 0, result.stdout + result.stderr
     rows = history(tmp_path / "out")
     assert len(rows) == 8 and all(p["score"] == score(p["candidate"]) for p in rows)
-    assert len(list(home.glob("nni-experiments/*/environments/*/trials/*"))) == len(list((tmp_path / "ran").iterdir()))
+    ran = [json.loads(path.read_text()) for path in (tmp_path / "ran").iterdir()]
+    assert {parameters["supernet"] for parameters in ran} == {"supernet.pth"}  # the copy there
+    assert len(ran) == 4 == len(list(home.glob("nni-experiments/*/environments/*/trials/*")))
     until(lambda: not leftovers(str(tmp_path / "there")))

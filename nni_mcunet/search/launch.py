@@ -111,6 +111,9 @@ class Experiment:
         folder = self._directory / self.id
         files = [folder / "log" / "nnictl_stderr.log", *folder.glob("environments/*/trials/*/trial.stderr")]
         lines = [line for f in files if f.exists() for line in f.read_text(errors="replace").splitlines()]
+        log = folder / "log" / "nnimanager.log"
+        if log.exists():
+            lines += [line for line in log.read_text(errors="replace").splitlines() if "] ERROR " in line][-5:]
         return "\n".join(line for line in lines if line.strip())[-3000:]
 
 
