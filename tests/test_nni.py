@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from nni_mcunet.core.plan import plan
 from nni_mcunet.search.experiment import free_port, prepare
 from nni_mcunet.search.guard import processes_of
 from nni_mcunet.search.launch import find
+from nni_mcunet.search.nnictl import MANAGER
 from nni_mcunet.search.state import StateError, read_settings
 from nni_mcunet.search.tuner import ArgsValidator, EvolutionTuner
 
@@ -345,6 +347,34 @@ def test_configs_for_other_machines_are_valid(tmp_path, monkeypatch, name):
     config, search, _ = prepare(tmp_path / "configs/nni" / f"{name}.yml", {})
     assert search.supernet == str(tmp_path / "out/supernet/demo.pth")
     assert config["trainingService"]["platform"] == yaml.safe_load(text)["trainingService"]["platform"]
+
+
+def test_the_preload_listens_where_it_is_told_and_nowhere_else():
+    import nni_node
+
+    node = Path(nni_node.__path__[0]) / "node"
+    server = (
+        "s = require('http').createServer((q, a) => a.end('y')); s.listen(0, () => console.log(s.address().port))"
+    )
+    for more, expected in (({}, [True, False]), ({"MCUNET_NNI_LISTEN": "127.0.0.2"}, [True, True])):
+        env = {key: value for key, value in os.environ.items() if key != "MCUNET_NNI_LISTEN"} | more
+        command = [str(node), "--require", str(MANAGER), "-e", server]
+        with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
+            port = int(process.stdout.readline())
+            for host, answer in zip(("127.0.0.1", "127.0.0.2"), expected, strict=True):
+                if answer:
+                    until(lambda: answers(host, port))  # noqa: B023
+                else:
+                    assert not answers(host, port)
+            process.kill()
+
+
+def answers(host, port):
+    try:
+        with urllib.request.urlopen(f"http://{host}:{port}", timeout=30) as reply:
+            return reply.read() == b"y"
+    except OSError:
+        return False
 
 
 @pytest.fixture

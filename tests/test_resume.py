@@ -125,7 +125,8 @@ def test_bare_nnictl_resumes_a_killed_manager(experiment, expected):
     nnictl(experiment, "resume", id, "--port", port)
     until(lambda: request(f"http://127.0.0.1:{port}", "/check-status")["status"] == "DONE")
     assert (experiment / "out/history.jsonl").read_bytes() == expected
-    nnictl(experiment, "stop", id)
+    result = finish(start(experiment, sys.executable, "-m", "nni_mcunet.search.nnictl", "stop", id))
+    assert result.returncode == 0, result.stdout + result.stderr
     until(lambda: not processes_of(id))
 
 

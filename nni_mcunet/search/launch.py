@@ -19,8 +19,7 @@ import yaml
 
 from ..core.files import write_atomic, write_json
 from . import nnictl
-from .config import SearchConfig
-from .experiment import ExperimentError, check_folder, free_port
+from .experiment import ExperimentError, check_folder, free_port, search_config
 from .guard import end_all, hold, processes_of
 from .state import read_history
 
@@ -153,7 +152,7 @@ def find(id: str | None = None, out: Path | None = None) -> tuple[str, dict, Pat
     config = read_profile(Path(known[id]["logDir"]), id)
     if config is None or "out" not in (config["tuner"].get("classArgs") or {}):
         raise ExperimentError(f"experiment {id} is no search of nni_mcunet's tuner")
-    return id, config, Path(SearchConfig.from_dict(config["tuner"]["classArgs"]).at(config["trialCodeDirectory"]).out)
+    return id, config, Path(search_config(config).out)
 
 
 def read_profile(directory: Path, id: str) -> dict | None:
