@@ -353,9 +353,7 @@ def test_the_preload_listens_where_it_is_told_and_nowhere_else():
     import nni_node
 
     node = Path(nni_node.__path__[0]) / "node"
-    server = (
-        "s = require('http').createServer((q, a) => a.end('y')); s.listen(0, () => console.log(s.address().port))"
-    )
+    server = "s = require('http').createServer((q, a) => a.end('y')); s.listen(0, () => console.log(s.address().port))"
     for more, expected in (({}, [True, False]), ({"MCUNET_NNI_LISTEN": "127.0.0.2"}, [True, True])):
         env = {key: value for key, value in os.environ.items() if key != "MCUNET_NNI_LISTEN"} | more
         command = [str(node), "--require", str(MANAGER), "-e", server]

@@ -18,12 +18,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from nni_mcunet.core.errors import exit_on_user_error
 from nni_mcunet.search.experiment import prepare, replacing, search_config
 from nni_mcunet.search.export import best_of, check_same_space, export_best, plot_curve
-from nni_mcunet.search.launch import Experiment, ExperimentFailed, find, take
+from nni_mcunet.search.launch import Experiment, ExperimentFailed, find, take, watch
 from nni_mcunet.search.space import load_space
 from nni_mcunet.search.state import read_history, read_settings
 
@@ -56,8 +55,7 @@ def arguments() -> argparse.Namespace:
 def run(args) -> None:
     given = {"supernet": args.supernet, "out": args.out}
     overrides = {key: str(Path(value).resolve()) for key, value in given.items() if value is not None}
-    if args.seed is not None:
-        overrides["seed"] = args.seed
+    overrides |= {} if args.seed is None else {"seed": args.seed}
     config, search, evolution = prepare(args.config, overrides)
     check_same_space(load_space(search.space), search.supernet)
     print(f"space {search.space}: {evolution.space.size:.2g} networks; {search.board}, {search.trials} trials")
@@ -80,13 +78,6 @@ def resume(args) -> None:
         watch(Experiment(config, folder, args.port, id), search, args.timeout)
         summary = finish(search, folder)
     print(f"{summary}\nwrote {out}/best.json, best.pth, history.jsonl, search.png")
-
-
-def watch(experiment: Experiment, search, timeout: float) -> None:
-    """The experiment to its end, with a progress bar of its candidates."""
-    with experiment, tqdm(total=search.population * (1 + search.iterations), unit="net") as bar:
-        tqdm.write(f"NNI experiment {experiment.id}: http://127.0.0.1:{experiment.port}", file=sys.stdout)
-        experiment.wait(lambda: bar.update(sum(p["told"] for p in read_history(experiment.folder)) - bar.n), timeout)
 
 
 def finish(search, out: Path) -> str:

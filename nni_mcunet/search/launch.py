@@ -10,15 +10,18 @@ import random
 import sqlite3
 import string
 import subprocess
+import sys
 import time
 from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
 import yaml
+from tqdm import tqdm
 
 from ..core.files import write_atomic, write_json
 from . import nnictl
+from .config import SearchConfig
 from .experiment import ExperimentError, check_folder, free_port, search_config
 from .guard import end_all, hold, processes_of
 from .state import read_history
@@ -114,6 +117,13 @@ class Experiment:
         if log.exists():
             lines += [line for line in log.read_text(errors="replace").splitlines() if "] ERROR " in line][-5:]
         return "\n".join(line for line in lines if line.strip())[-3000:]
+
+
+def watch(experiment: Experiment, search: SearchConfig, timeout: float) -> None:
+    """The experiment to its end, with a progress bar of its candidates. Raises ExperimentFailed."""
+    with experiment, tqdm(total=search.population * (1 + search.iterations), unit="net") as bar:
+        tqdm.write(f"NNI experiment {experiment.id}: http://127.0.0.1:{experiment.port}", file=sys.stdout)
+        experiment.wait(lambda: bar.update(sum(p["told"] for p in read_history(experiment.folder)) - bar.n), timeout)
 
 
 def take(out: Path, resume: bool = False, discard: bool = False) -> None:
