@@ -22,7 +22,7 @@ from nni_mcunet.core.build import YoloHead, build_graph
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.plan import plan
 from nni_mcunet.search.experiment import free_port, prepare
-from nni_mcunet.search.guard import processes_of
+from nni_mcunet.search.guard import Busy, hold, processes_of
 from nni_mcunet.search.launch import find
 from nni_mcunet.search.nnictl import MANAGER
 from nni_mcunet.search.state import StateError, read_settings
@@ -156,7 +156,7 @@ def test_killed_anywhere_it_goes_on(tmp_path, whole, kill_at):
     assert (tmp_path / "out/history.jsonl").read_bytes() == whole
 
 
-def test_another_search_is_not_gone_on_with(tmp_path, whole):
+def test_another_search_is_not_gone_on_with(tmp_path, whole, monkeypatch):
     Manager(tmp_path).to_the_end()
     Manager(tmp_path, mode="resume", batch=1)  # changes nothing in the history
     with pytest.raises(StateError, match=r"its seed is 0, not 1"):
@@ -164,6 +164,26 @@ def test_another_search_is_not_gone_on_with(tmp_path, whole):
     (tmp_path / "out/search.json").unlink()
     with pytest.raises(StateError, match=r"no search.json"):
         Manager(tmp_path, mode="resume")
+    (tmp_path / "out/history.jsonl").unlink()
+    assert Manager(tmp_path, mode="resume").to_the_end() == whole  # killed before anything was written
+    monkeypatch.setattr("nni_mcunet.search.tuner._manager", lambda: "http://nni")
+    monkeypatch.setattr("nni_mcunet.search.tuner.exit_with_parent", lambda: None)
+    monkeypatch.setattr("nni_mcunet.search.tuner.request", lambda *_: [{"status": "SUCCEEDED"}])
+    shutil.rmtree(tmp_path / "out")
+    with pytest.raises(StateError, match="any more"):
+        Manager(tmp_path, mode="resume")
+
+
+def test_two_searches_do_not_share_a_folder(tmp_path):
+    code = "import sys, time; from pathlib import Path; from nni_mcunet.search.guard import hold; "
+    code += "hold(Path(sys.argv[1]), 'search'); print('held', flush=True); time.sleep(600)"
+    other = start(tmp_path, sys.executable, "-c", code, tmp_path / "lock")
+    assert other.stdout.readline() == "held\n"
+    with pytest.raises(Busy, match="another search is at work in"):
+        hold(tmp_path / "lock", "search")
+    other.kill()
+    finish(other)
+    hold(tmp_path / "lock", "search")
 
 
 def test_a_new_search_keeps_the_files_of_the_last(tmp_path, whole):

@@ -81,15 +81,17 @@ def test_a_killed_trial_is_tried_again(experiment, expected):
     assert (experiment / "out/history.jsonl").read_bytes() == expected
 
 
+@pytest.mark.slow  # the bare one is quick
 def test_a_killed_manager_then_resume(experiment, expected):
     (experiment / "hold").write_text(str(KILL_AFTER))
     running = search(experiment, "run", "--config", experiment / "tiny.yml")
     held(experiment, experiment / "out/running")
-    os.kill(process(find(out=experiment / "out")[0], "manager"), signal.SIGKILL)
+    id = find(out=experiment / "out")[0]
+    os.kill(process(id, "manager"), signal.SIGKILL)
     let_go(experiment)
     result = finish(running)
     assert result.returncode == 1 and "resume" in result.stderr, result.stdout + result.stderr
-    check_resumed(experiment, expected)
+    check_resumed(experiment, expected, id)
 
 
 def test_a_killed_tuner_and_a_killed_command_line_then_resume(experiment, expected):
@@ -102,11 +104,11 @@ def test_a_killed_tuner_and_a_killed_command_line_then_resume(experiment, expect
     let_go(experiment)
     result = finish(search(experiment, "run", "--config", experiment / "tiny.yml"))
     assert result.returncode == 2 and "holds an unfinished search" in result.stderr
-    check_resumed(experiment, expected)
+    check_resumed(experiment, expected, "--out", experiment / "out")
 
 
-def check_resumed(experiment, expected):
-    result = finish(search(experiment, "resume", "--out", experiment / "out"))
+def check_resumed(experiment, expected, *which):
+    result = finish(search(experiment, "resume", *which))
     assert result.returncode == 0, result.stdout + result.stderr
     assert f"going on after {2 * KILL_AFTER} candidates" in result.stdout
     assert (experiment / "out/history.jsonl").read_bytes() == expected

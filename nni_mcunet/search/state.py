@@ -28,9 +28,9 @@ def begin(config: SearchConfig, evolution: Evolution) -> None:
     write_json(out / "search.json", _described(config, evolution))
 
 
-def restore(config: SearchConfig, evolution: Evolution) -> None:
-    """Go on with the search in config.out; without a first result there it begins. Raises StateError when its settings
-    were others."""
+def restore(config: SearchConfig, evolution: Evolution, begun: bool) -> None:
+    """Go on with the search in config.out; without a first result there it begins. begun: it has had trials, so there
+    must be something. Raises StateError when there is not, or when the settings were others."""
     out = Path(config.out)
     path, described = out / "search.json", json.loads(json.dumps(_described(config, evolution)))
     history = read_history(out)
@@ -45,6 +45,8 @@ def restore(config: SearchConfig, evolution: Evolution) -> None:
                 )
     elif history:
         raise StateError(f"{out} holds a history.jsonl but no search.json: it is not known what search it belongs to")
+    elif begun:
+        raise StateError(f"nothing of this experiment is in {out} any more: its search has ended, or was moved away")
     evolution.load_state_dict({"proposals": history})
     write_json(path, described)
 

@@ -71,8 +71,10 @@ class EvolutionTuner(Tuner):
             if self.evolution is not None:
                 raise UserError("the search space cannot change during a search: start another experiment")
             evolution = self.config.evolution(search_space)
-            take_up = restore if os.environ.get("NNI_MODE") == "resume" else begin
-            take_up(self.config, evolution)
+            if os.environ.get("NNI_MODE") == "resume":
+                restore(self.config, evolution, begun=bool(self._manager and request(self._manager, "/trial-jobs")))
+            else:
+                begin(self.config, evolution)
             self.evolution = evolution
             self._limit_trials(None)
 
