@@ -1,88 +1,111 @@
-"""Search a network with NNI: python tools/search.py [--config configs/nni/demo_h743.yml] [--out out/search/demo_h743]
+"""Search a network with NNI.
 
-Checks everything, runs `nnictl create`, waits for the end, stops it. Writes to --out: best.json (architecture and
-schedule), best.pth (its slice of the super-network), history.jsonl (a line a candidate), search.png. Until all are
-there they lie in --out/running, and those of the last search stay. Exit codes: 0 done, 1 the experiment broke down,
-2 something in the config is wrong.
+  run     check everything, run an NNI experiment to its end, stop it. Writes to --out: best.json (architecture and
+          schedule), best.pth (its slice of the super-network), history.jsonl (a line a candidate), search.png. Until
+          all are there they lie in --out/running, and those of the last search stay
+  resume  go on where a search was killed or has failed, whatever of it (NNI's manager, the tuner, this program), and
+          end as `run` does; also for an experiment begun by hand with nnictl
+  export  the best network once more, or the Pareto front, from the folder of a search's results
+  report  the pictures and the figures of a search
+
+Exit codes: 0 done, 1 the experiment broke down, 2 something in the config is wrong.
 """
 
 import argparse
+import contextlib
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from nni_mcunet.core.errors import exit_on_user_error
-from nni_mcunet.search.experiment import (
-    Experiment,
-    ExperimentFailed,
-    load_config,
-    replacing,
-    search_config,
-    search_space,
-)
-from nni_mcunet.search.export import best_of, check_same_space, export_best, plot_curve, read_history
+from nni_mcunet.search.experiment import prepare, replacing, search_config
+from nni_mcunet.search.export import best_of, check_same_space, export_best, plot_curve
+from nni_mcunet.search.launch import Experiment, ExperimentFailed, find, take, watch
 from nni_mcunet.search.space import load_space
+from nni_mcunet.search.state import read_history, read_settings
 
 
-def main() -> None:
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", default="configs/nni/demo_h743.yml", help="NNI experiment")
-    parser.add_argument("--supernet", help="checkpoint, instead of the config's")
-    parser.add_argument("--out", help="folder of the results, instead of the config's")
-    parser.add_argument("--seed", type=int, help="of the evolution, instead of the config's")
-    parser.add_argument("--port", type=int, help="of NNI's web server on 127.0.0.1 (default: any free one)")
-    parser.add_argument("--timeout", type=float, default=3600, help="seconds before the search is given up")
-    args = parser.parse_args()
-    torch.set_num_threads(1)  # the winner's slice alone is computed here
+    commands = parser.add_subparsers(required=True, metavar="run|resume|export|report")
+    run_, resume_ = commands.add_parser("run"), commands.add_parser("resume")
+    run_.add_argument("--config", default="configs/nni/demo_h743.yml", help="NNI experiment's YAML (%(default)s)")
+    run_.add_argument("--supernet", help="checkpoint, instead of the config's")
+    run_.add_argument("--out", help="folder of the results, instead of the config's")
+    run_.add_argument("--seed", type=int, help="of the evolution, instead of the config's")
+    run_.add_argument("--discard", action="store_true", help="stop and forget an unfinished search in --out")
+    which = resume_.add_mutually_exclusive_group(required=True)
+    which.add_argument("id", nargs="?", help="NNI's name of the experiment")
+    which.add_argument("--out", type=Path, help="or the folder of its results")
+    for command, function in ((run_, run), (resume_, resume)):
+        command.set_defaults(function=function)
+        command.add_argument("--port", type=int, help="of NNI's web server on 127.0.0.1 (default: any free one)")
+        command.add_argument("--timeout", type=float, default=7 * 86400, help="seconds until it is given up")
+    for name, function in (("export", export), ("report", report)):
+        command = commands.add_parser(name)
+        command.set_defaults(function=function)
+        command.add_argument("--out", type=Path, required=True, help="folder of a search's results")
+        if name == "export":
+            command.add_argument("--pareto", action="store_true", help="the front of accuracy against SRAM and MACs")
+    return parser.parse_args()
 
-    config = load_config(args.config)
+
+def run(args) -> None:
     given = {"supernet": args.supernet, "out": args.out}
     overrides = {key: str(Path(value).resolve()) for key, value in given.items() if value is not None}
-    if args.seed is not None:
-        overrides["seed"] = args.seed
-    config["tuner"]["classArgs"] = (config["tuner"].get("classArgs") or {}) | overrides
-    search = search_config(config)
-    evolution = search.evolution(search_space(config))
+    overrides |= {} if args.seed is None else {"seed": args.seed}
+    config, search, evolution = prepare(args.config, overrides)
     check_same_space(load_space(search.space), search.supernet)
-    evolution.ask()  # an infeasible limit is said here, before anything is started
     print(f"space {search.space}: {evolution.space.size:.2g} networks; {search.board}, {search.trials} trials")
-
     out = Path(search.out)
+    take(out, discard=args.discard)
     with replacing(out) as fresh:
-        run(config, replace(search, out=str(fresh)), fresh, args)
-        history = read_history(fresh)
-        best, spec = best_of(history), export_best(search, fresh)
-        plot_curve(history, fresh / "search.png")
-    print(
+        config["tuner"]["classArgs"] |= {"supernet": search.supernet, "out": str(fresh)}
+        watch(Experiment(config, fresh, args.port), search, args.timeout)
+        summary = finish(replace(search, out=str(fresh)), fresh)
+    print(f"{summary}\nwrote {out}/best.json, best.pth, history.jsonl, search.png")
+
+
+def resume(args) -> None:
+    id, config, folder = find(args.id, args.out and args.out.resolve())
+    out = folder.parent if folder.name == "running" else folder
+    search = replace(search_config(config), out=str(folder))
+    take(out, resume=True)
+    with replacing(out, resume=True) if out != folder else contextlib.nullcontext():
+        print(f"going on after {sum(p['told'] for p in read_history(folder))} candidates")
+        watch(Experiment(config, folder, args.port, id), search, args.timeout)
+        summary = finish(search, folder)
+    print(f"{summary}\nwrote {out}/best.json, best.pth, history.jsonl, search.png")
+
+
+def finish(search, out: Path) -> str:
+    """What `run` and `resume` leave in the folder of a search that has ended, and a line about it."""
+    history = read_history(out)
+    best, spec = best_of(history), export_best(search, out)
+    plot_curve(history, out / "search.png")  # WIRE: export.report(load_space(search.space), history, out)
+    return (
         f"best of {len(history)}: accuracy {best['score']:.3f}, r {spec.resolution[0]}, {best['macs'] / 1e6:.1f} "
-        f"million MACs, {best['sram'] / 1024:.1f} kB SRAM, {best['p'][0]}x{best['p'][1]} patches\n"
-        f"wrote {out}/best.json, best.pth, history.jsonl, search.png"
+        f"million MACs, {best['sram'] / 1024:.1f} kB SRAM, {best['p'][0]}x{best['p'][1]} patches"
     )
 
 
-def run(config: dict, search, out: Path, args) -> None:
-    """The experiment, with a progress bar of its candidates."""
-    config["tuner"]["classArgs"] |= {"supernet": search.supernet, "out": search.out}
-    with Experiment(config, out, args.port) as experiment:
-        print(f"NNI experiment {experiment.id}: http://127.0.0.1:{experiment.port}")
-        total = search.population * (1 + search.iterations)
-        with tqdm(total=total, unit="net") as bar:
+def export(args) -> None:
+    search = read_settings(args.out)
+    export_best(search, args.out)  # WIRE: with args.pareto export.export_pareto(search, args.out)
+    print(f"wrote {args.out}/best.json, best.pth")
 
-            def finished() -> bool:
-                told = sum(p["told"] for p in read_history(out))
-                bar.update(told - bar.n)
-                return (out / "done.json").exists()
 
-            experiment.wait(finished, args.timeout)
-            finished()
+def report(args) -> None:
+    print(finish(read_settings(args.out), args.out))  # WIRE: export.report alone
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)  # the winner's slice alone is computed here
+    args = arguments()
     with exit_on_user_error():
         try:
-            main()
+            args.function(args)
         except ExperimentFailed as error:
-            sys.exit(f"error: {error}")
+            sys.exit(f"error: {error}\n`tools/search.py resume` goes on where this has ended")

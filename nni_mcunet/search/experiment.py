@@ -1,51 +1,38 @@
-"""An NNI experiment from a script: `nnictl create`, watch it to its end, `nnictl stop`.
-
-It adds to nnictl what a script needs: the config is checked before anything is started, the web server listens on
-127.0.0.1 only, the end is waited for, a failure is an error, nothing is left running.
-"""
+"""The YAML of an NNI experiment, checked before anything is started, and the folder its results go to."""
 
 import contextlib
 import importlib
 import json
-import os
-import re
 import shutil
-import signal
 import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import yaml
 
 from ..core.errors import UserError
-from ..core.files import write_atomic
 from .config import SearchConfig
+from .evolution import Evolution
 
-# nnictl with a minute, not three seconds, for its manager to come up on a loaded machine
-NNICTL = (
-    "import nni.experiment.launcher as launcher; launcher._check_rest_server.__defaults__ = (60, None); "
-    "from nni.tools.nnictl.nnictl import parse_args; parse_args()"
-)
 TOP_KEYS = {
     "experimentName", "experimentWorkingDirectory", "searchSpace", "searchSpaceFile", "trialCommand",
     "trialCodeDirectory", "trialConcurrency", "maxTrialNumber", "maxExperimentDuration", "maxTrialDuration", "tuner",
-    "trainingService", "logLevel", "debug", "trialGpuNumber",
+    "trainingService", "logLevel", "debug", "trialGpuNumber", "tunerGpuIndices", "nniManagerIp", "sharedStorage",
 }  # fmt: skip
 PATHS = ("experimentWorkingDirectory", "searchSpaceFile", "trialCodeDirectory")
-TUNER_KEYS = {"className", "codeDirectory", "classArgs"}
-SERVICE_KEYS = {"platform", "useActiveGpu", "maxTrialNumberPerGpu", "gpuIndices", "reuseMode"}  # those of "local"
+TUNER_KEYS = {"name", "className", "codeDirectory", "classArgs"}
+SERVICE_KEYS = {
+    "platform",
+    "useActiveGpu",
+    "maxTrialNumberPerGpu",
+    "gpuIndices",
+    "reuseMode",
+}  # those of "local"
+SERVICES = ("local", "remote", "kubeflow", "frameworkcontroller")
 
 
 class ExperimentError(UserError):
     """A wrong key in an experiment's YAML."""
-
-
-class ExperimentFailed(RuntimeError):
-    """NNI or a part of the search broke down: not the user's doing."""
 
 
 def load_config(path: str | Path) -> dict:
@@ -65,15 +52,18 @@ def load_config(path: str | Path) -> dict:
         for key in PATHS:
             if key in config:
                 config[key] = str((base / config[key]).resolve())
-        tuner = config["tuner"]
-        tuner["codeDirectory"] = str((base / tuner.get("codeDirectory", ".")).resolve())
-        for key, folder in (
-            ("trialCodeDirectory", config["trialCodeDirectory"]),
-            ("tuner.codeDirectory", tuner["codeDirectory"]),
-        ):
+        for machine in _machines(config):  # NNI will read a copy of the file from elsewhere
+            if "sshKeyFile" in machine:
+                machine["sshKeyFile"] = str(base / Path(machine["sshKeyFile"]).expanduser())
+        tuner, folders = config["tuner"], {"trialCodeDirectory": config["trialCodeDirectory"]}
+        if "className" in tuner:
+            tuner["codeDirectory"] = str((base / tuner.get("codeDirectory", ".")).resolve())
+            folders["tuner.codeDirectory"] = tuner["codeDirectory"]
+        for key, folder in folders.items():
             if not Path(folder).is_dir():
                 raise ExperimentError(f"{key} is {folder}: an existing folder is wanted")
-        _check_class(tuner["className"], tuner["codeDirectory"])
+        _check_class(tuner)
+        _ask_nni(config)
     except ExperimentError as error:
         raise ExperimentError(f"{path}: {error}") from None
     return config
@@ -81,39 +71,68 @@ def load_config(path: str | Path) -> dict:
 
 def _check(config: dict) -> None:
     """Keys and types: what NNI would refuse in its own long way, or would not look at. Raises ExperimentError."""
-    needed = ("tuner", "trainingService", "trialCommand", "trialCodeDirectory", "experimentWorkingDirectory")
-    _check_keys(config, TOP_KEYS, (*needed, "trialConcurrency", "maxTrialNumber"), "")
-    _check_keys(config["tuner"], TUNER_KEYS, ("className",), "tuner")
-    _check_keys(config["trainingService"], SERVICE_KEYS, ("platform",), "trainingService")
-    tuner = config["tuner"]
-    values = [(key, config[key]) for key in (*PATHS, "trialCommand", "experimentName") if key in config]
-    values += [(f"tuner.{key}", tuner[key]) for key in ("className", "codeDirectory") if key in tuner]
+    needed = ["tuner", "trainingService", "trialCodeDirectory", "experimentWorkingDirectory", "trialConcurrency"]
+    _check_keys(config, TOP_KEYS, needed, "")
+    _check_keys(config["tuner"], TUNER_KEYS, (), "tuner")
+    _check_keys(config["trainingService"], None, ("platform",), "trainingService")
+    tuner, service = config["tuner"], config["trainingService"]
+    if service["platform"] not in SERVICES:
+        raise ExperimentError(f"trainingService.platform is {service['platform']!r}: known are {', '.join(SERVICES)}")
+    if service["platform"] in ("local", "remote"):  # the others name the command in their roles
+        _check_keys(config, TOP_KEYS, ("trialCommand",), "")
+    if service["platform"] == "local":
+        _check_keys(service, SERVICE_KEYS, (), "trainingService")
+        if service.get("reuseMode"):
+            raise ExperimentError("trainingService.reuseMode is true: use false, NNI's local service does not work so")
+    if ("name" in tuner) == ("className" in tuner):
+        raise ExperimentError("tuner lacks the key 'className' or has 'name' beside it: one of them is wanted")
+    values = [(key, config[key]) for key in (*PATHS, "trialCommand", "experimentName", "nniManagerIp") if key in config]
+    values += [(f"tuner.{key}", tuner[key]) for key in ("name", "className", "codeDirectory") if key in tuner]
+    values += [("sshKeyFile", machine["sshKeyFile"]) for machine in _machines(config) if "sshKeyFile" in machine]
     for key, value in values:
         if not isinstance(value, str) or not value.strip():
             raise ExperimentError(f"{key} is {value!r}: a non-empty string is wanted")
     for key in ("trialConcurrency", "maxTrialNumber"):
-        if isinstance(config[key], bool) or not isinstance(config[key], int) or config[key] < 1:
-            raise ExperimentError(f"{key} is {config[key]!r}: a positive integer is wanted")
+        value = config.get(key, 1)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ExperimentError(f"{key} is {value!r}: a positive integer is wanted")
     if not isinstance(tuner.get("classArgs"), (dict, type(None))):
         raise ExperimentError(f"tuner.classArgs is {tuner['classArgs']!r}: a mapping is wanted, see SearchConfig")
-    if config["trainingService"]["platform"] != "local":
-        raise ExperimentError(f"trainingService.platform is {config['trainingService']['platform']!r}: use 'local'")
 
 
-def _check_keys(data, known: set[str], needed: tuple, where: str) -> None:
+def _machines(config: dict) -> list[dict]:
+    """Of a remote service, as far as they look like machines: NNI has the last word."""
+    machines = config["trainingService"].get("machineList")
+    return [machine for machine in machines if isinstance(machine, dict)] if isinstance(machines, list) else []
+
+
+def _check_keys(data, known: set[str] | None, needed, where: str) -> None:
+    """known None: any."""
     if not isinstance(data, dict):
-        raise ExperimentError(f"{where} is {data!r}: a mapping with the keys {', '.join(sorted(known))} is wanted")
+        keys = sorted(known or needed)
+        raise ExperimentError(f"{where} is {data!r}: a mapping with the keys {', '.join(keys)} is wanted")
     prefix = f"{where} has the " if where else ""
     for key in data:
-        if key not in known:
+        if known is not None and key not in known:
             raise ExperimentError(f"{prefix}unknown key '{key}': known are {', '.join(sorted(known))}")
     for key in needed:
         if key not in data:
             raise ExperimentError(f"{where} lacks the key '{key}'".strip())
 
 
-def _check_class(name: str, folder: str) -> None:
-    """Raises ExperimentError unless `name` can be imported, with `folder` on the path as NNI puts it there."""
+def _check_class(tuner: dict) -> None:
+    """Raises ExperimentError unless the class can be imported, its codeDirectory on the path as NNI puts it there."""
+    from .tuner import EvolutionTuner, registered_class  # imports NNI
+
+    key, folder = "tuner.className", tuner.get("codeDirectory", str(Path().resolve()))
+    name = tuner.get("className")
+    if name is None:
+        key, name = "tuner.name", registered_class(tuner["name"])
+        if name is None:
+            raise ExperimentError(
+                f"tuner.name is '{tuner['name']}', which NNI does not know: register it with "
+                f"`nnictl algo register --meta {Path(__file__).with_name('register.yml')}`"
+            )
     module, _, attribute = name.rpartition(".")
     sys.path.append(folder)
     try:
@@ -121,24 +140,44 @@ def _check_class(name: str, folder: str) -> None:
     except Exception as error:  # whatever the module does when it is imported
         reason = " ".join(str(error).split())
         raise ExperimentError(
-            f"tuner.className is '{name}', which does not import from {folder} ({reason}): "
+            f"{key} is '{name}', which does not import from {folder} ({reason}): "
             "use nni_mcunet.search.tuner.EvolutionTuner"
         ) from None
     finally:
         sys.path.remove(folder)
-    from .tuner import EvolutionTuner  # imports NNI
-
     if not isinstance(found, type) or not issubclass(found, EvolutionTuner):
-        raise ExperimentError(f"tuner.className is '{name}', no subclass of nni_mcunet.search.tuner.EvolutionTuner")
+        raise ExperimentError(f"{key} is '{name}', no subclass of nni_mcunet.search.tuner.EvolutionTuner")
+
+
+def _ask_nni(config: dict) -> None:
+    """What NNI checks, in its own words but before it starts anything. Raises ExperimentError."""
+    from .tuner import refusal  # imports NNI
+
+    message = refusal({key: value for key, value in config.items() if key != "searchSpaceFile"} | {"searchSpace": {}})
+    if message:
+        raise ExperimentError(f"NNI says: {message}")
+
+
+def prepare(path: str | Path, overrides: dict) -> tuple[dict, SearchConfig, Evolution]:
+    """A new experiment as it is to be run, all of it checked but the super-network: NNI's configuration, the tuner's
+    settings, the search. overrides: of the classArgs. Raises UserError."""
+    config = load_config(path)
+    config["tuner"]["classArgs"] = (config["tuner"].get("classArgs") or {}) | overrides
+    search = search_config(config)
+    evolution = search.evolution(search_space(config))
+    evolution.ask()  # an infeasible limit is said here, before anything is started
+    return config, search, evolution
 
 
 def search_config(config: dict) -> SearchConfig:
-    """The tuner's settings as the tuner will read them. Raises UserError."""
-    search = SearchConfig.from_dict(config["tuner"].get("classArgs") or {}).at(config["trialCodeDirectory"])
-    if config["maxTrialNumber"] != search.trials:
+    """The tuner's settings as the tuner reads them, paths from trialCodeDirectory. Raises UserError."""
+    args = config["tuner"].get("classArgs") or {}
+    search = SearchConfig.from_dict(args).at(Path(config.get("trialCodeDirectory", ".")))
+    most = config.get("maxTrialNumber")
+    if most is not None and most < search.trials:
         raise ExperimentError(
-            f"maxTrialNumber is {config['maxTrialNumber']!r}: this search has {search.trials} trials, "
-            "ceil(population / batch) * (1 + iterations)"
+            f"maxTrialNumber is {most}: this search has {search.trials} trials, ceil(population / batch) * "
+            "(1 + iterations); leave the key out, the tuner ends the experiment"
         )
     return search
 
@@ -161,15 +200,20 @@ def search_space(config: dict) -> dict:
     return space
 
 
-@contextlib.contextmanager
-def replacing(out: Path):
-    """A fresh folder, out/running, for a search to write to. Its files replace those in `out` once the context ends
-    well; until then, and after a failure, the last search's results are left as they are."""
+def check_folder(out: Path) -> None:
+    """Raises ExperimentError when there cannot be such a folder."""
     for path in (out, *out.parents):
         if path.exists() and not path.is_dir():
             raise ExperimentError(f"out is {out}, but {path} is a file: name another folder")
+
+
+@contextlib.contextmanager
+def replacing(out: Path, resume: bool = False):
+    """A folder, out/running, for a search to write to; fresh unless it is resumed. Its files replace those in `out`
+    once the context ends well; until then, and after a failure, the last search's results are left as they are."""
+    check_folder(out)
     fresh = out / "running"
-    if fresh.exists():
+    if fresh.exists() and not resume:
         shutil.rmtree(fresh)
     yield fresh
     (out / "done.json").unlink(missing_ok=True)
@@ -182,85 +226,3 @@ def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return sock.getsockname()[1]
-
-
-class Experiment:
-    """A context: the experiment runs inside it and is stopped at its end, whatever happened."""
-
-    def __init__(self, config: dict, folder: Path, port: int | None = None):
-        self.config, self.folder, self.port = config, Path(folder), port or free_port()
-        self.id: str | None = None
-        self._preload = Path(__file__).with_name("localhost.cjs")
-
-    def __enter__(self) -> "Experiment":
-        path = write_atomic(self.folder / "experiment.yml", yaml.safe_dump(self.config, sort_keys=False))
-        result = self._nnictl("create", "--config", str(path), "--port", str(self.port))
-        found = re.search(r"Experiment ID: \S*?([a-z0-9]{8})\b", re.sub(r"\x1b\[\d*m|\$\{\w+\}", "", result.stdout))
-        if result.returncode or not found:
-            raise ExperimentFailed(f"nnictl create failed:\n{result.stdout[-3000:]}")
-        self.id = found.group(1)
-        return self
-
-    def __exit__(self, *_) -> None:
-        if self.id is None:
-            return
-        manager = self._manager()
-        with contextlib.suppress(subprocess.TimeoutExpired):  # it can hang on a loaded machine
-            self._nnictl("stop", self.id, timeout=30)
-        deadline = time.monotonic() + 15
-        while manager and _alive(manager):
-            if time.monotonic() > deadline:
-                os.killpg(manager, signal.SIGKILL)  # nnictl gives the manager a process group of its own
-            time.sleep(0.2)
-
-    def status(self) -> str:
-        """NNI's word for it: INITIALIZED, RUNNING, TUNER_NO_MORE_TRIAL, NO_MORE_TRIAL, DONE, ERROR, ..."""
-        url = f"http://127.0.0.1:{self.port}/api/v1/nni/check-status"
-        with urllib.request.urlopen(url, timeout=30) as reply:
-            state = json.load(reply)
-        if state["status"] == "ERROR":
-            raise ExperimentFailed(f"experiment {self.id}: {state.get('errors')}\n{self._stderr()}")
-        return state["status"]
-
-    def wait(self, finished, timeout: float, every: float = 1.0) -> None:
-        """Until NNI says DONE or finished() does: a search that runs out of networks emits fewer trials than NNI waits
-        for. Raises ExperimentFailed."""
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
-            try:
-                if self.status() == "DONE" or finished():
-                    return
-            except urllib.error.URLError as error:
-                raise ExperimentFailed(f"experiment {self.id}: no answer ({error.reason})\n{self._stderr()}") from None
-            time.sleep(every)
-        raise ExperimentFailed(f"experiment {self.id}: not finished after {timeout:g} s\n{self._stderr()}")
-
-    def _nnictl(self, *args: str, timeout: float = 180) -> subprocess.CompletedProcess:
-        paths = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]  # trials say `python`: let it be ours
-        env = os.environ | {"PATH": os.pathsep.join(paths), "NODE_OPTIONS": f"--require {self._preload}"}
-        return subprocess.run(
-            [sys.executable, "-c", NNICTL, *args], env=env, text=True, timeout=timeout,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-
-    def _folder(self) -> Path:
-        return Path(self.config["experimentWorkingDirectory"]) / self.id
-
-    def _stderr(self) -> str:
-        """Last lines of what the manager, the tuner and the trials had to complain of."""
-        files = [self._folder() / "log" / "nnictl_stderr.log", *self._folder().glob("trials/*/stderr")]
-        lines = [line for f in files if f.exists() for line in f.read_text(errors="replace").splitlines()]
-        return "\n".join(line for line in lines if line.strip())[-3000:]
-
-    def _manager(self) -> int | None:
-        """Process id of NNI's manager, from nnictl's own list of experiments."""
-        known = Path.home() / "nni-experiments" / ".experiment"
-        return json.loads(known.read_text()).get(self.id, {}).get("pid") if known.exists() else None
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True

@@ -1,0 +1,158 @@
+"""kill -9 of anything in mid-search, then resume: the history ends as that of a search never interrupted, byte by
+byte."""
+
+import json
+import os
+import signal
+import sqlite3
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+from stub_trial import score
+from tiny import finish, history, leftovers, make_experiment, search, start, until
+
+from nni_mcunet.search.experiment import free_port, load_config, search_config, search_space
+from nni_mcunet.search.guard import processes_of
+from nni_mcunet.search.launch import find
+from nni_mcunet.search.nnictl import MANAGER, request
+from nni_mcunet.search.tuner import write_results
+
+KILL_AFTER = 3  # trials of two candidates each: then one generation of four is known, and half of the other
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make_experiment(tmp_path_factory.mktemp("resume"), "to be set")
+
+
+@pytest.fixture
+def experiment(made, tmp_path):
+    """A folder of its own for every test, with the module's super-network."""
+    text = (made / "tiny.yml").read_text().replace(str(made / "out"), str(tmp_path / "out"))
+    config = yaml.safe_load(text)
+    config["trialCommand"] = f"{sys.executable} {ROOT}/tests/stub_trial.py {tmp_path}"
+    for name in ("ran", "waiting"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "tiny.yml").write_text(yaml.safe_dump(config))
+    yield tmp_path
+    (tmp_path / "hold").unlink(missing_ok=True)
+    until(lambda: not leftovers(str(tmp_path)))
+
+
+@pytest.fixture
+def expected(experiment):
+    """history.jsonl of the search never interrupted: the evolution alone, without NNI."""
+    config = load_config(experiment / "tiny.yml")
+    evolution = search_config(config).evolution(search_space(config))
+    while not evolution.done:
+        while (proposal := evolution.ask()) is not None:
+            evolution.tell(proposal.index, score(proposal.candidate))
+    write_results(evolution, experiment / "expected")
+    return (experiment / "expected/history.jsonl").read_bytes()
+
+
+def held(experiment, out):
+    """Wait for the moment to kill: so many results are in the history, the next trial waits. The trial's process."""
+    until(lambda: sum(p["told"] for p in history(out)) == 2 * KILL_AFTER)
+    return int(until(lambda: os.listdir(experiment / "waiting"))[0])
+
+
+def process(id, what):
+    """Of NNI's manager or of the tuner."""
+    word = {"manager": "--experiment-id", "tuner": "--exp_params"}[what]
+    return next(p.pid for p in processes_of(id) if word in p.cmdline())
+
+
+def let_go(experiment):
+    (experiment / "hold").unlink()
+
+
+def test_a_killed_trial_is_tried_again(experiment, expected):
+    (experiment / "hold").write_text(str(KILL_AFTER))
+    running = search(experiment, "run", "--config", experiment / "tiny.yml")
+    os.kill(held(experiment, experiment / "out/running"), signal.SIGKILL)
+    let_go(experiment)
+    result = finish(running)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert (experiment / "out/history.jsonl").read_bytes() == expected
+
+
+@pytest.mark.slow  # the bare one is quick
+def test_a_killed_manager_then_resume(experiment, expected):
+    (experiment / "hold").write_text(str(KILL_AFTER))
+    running = search(experiment, "run", "--config", experiment / "tiny.yml")
+    held(experiment, experiment / "out/running")
+    id = find(out=experiment / "out")[0]
+    os.kill(process(id, "manager"), signal.SIGKILL)
+    let_go(experiment)
+    result = finish(running)
+    assert result.returncode == 1 and "resume" in result.stderr, result.stdout + result.stderr
+    check_resumed(experiment, expected, id)
+
+
+def test_a_killed_tuner_and_a_killed_command_line_then_resume(experiment, expected):
+    (experiment / "hold").write_text(str(KILL_AFTER))
+    running = search(experiment, "run", "--config", experiment / "tiny.yml")
+    held(experiment, experiment / "out/running")
+    running.kill()
+    finish(running)
+    os.kill(process(find(out=experiment / "out")[0], "tuner"), signal.SIGKILL)
+    let_go(experiment)
+    result = finish(search(experiment, "run", "--config", experiment / "tiny.yml"))
+    assert result.returncode == 2 and "holds an unfinished search" in result.stderr
+    check_resumed(experiment, expected, "--out", experiment / "out")
+
+
+def check_resumed(experiment, expected, *which):
+    result = finish(search(experiment, "resume", *which))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"going on after {2 * KILL_AFTER} candidates" in result.stdout
+    assert (experiment / "out/history.jsonl").read_bytes() == expected
+    assert (experiment / "out/best.pth").exists() and not (experiment / "out/running").exists()
+
+
+def test_bare_nnictl_resumes_a_killed_manager(experiment, expected):
+    (experiment / "hold").write_text(str(KILL_AFTER))
+    port = str(free_port())
+    nnictl(experiment, "create", "--config", experiment / "tiny.yml", "--port", port)
+    held(experiment, experiment / "out")
+    id = json.loads((experiment / "out/search.json").read_text())["experiment"]
+    os.kill(process(id, "manager"), signal.SIGKILL)
+    until(lambda: len(processes_of(id)) == 1)  # the trial; the tuner goes with its manager
+    let_go(experiment)
+    nnictl(experiment, "resume", id, "--port", port)
+    until(lambda: request(f"http://127.0.0.1:{port}", "/check-status")["status"] == "DONE")
+    assert (experiment / "out/history.jsonl").read_bytes() == expected
+    result = finish(start(experiment, sys.executable, "-m", "nni_mcunet.search.nnictl", "stop", id))
+    assert result.returncode == 0, result.stdout + result.stderr
+    until(lambda: not processes_of(id))
+
+
+def nnictl(experiment, *args):
+    """Typed by hand, and again where a loaded machine has not brought NNI's manager up in nnictl's three seconds."""
+    command = (Path(sys.executable).with_name("nnictl"), *args)
+    for _ in range(5):
+        result = finish(start(experiment, *command, NODE_OPTIONS=f"--require {MANAGER}"))
+        if result.returncode == 0:
+            return
+    raise AssertionError(result.stdout + result.stderr)
+
+
+def test_each_trial_is_shown_with_what_it_ran(experiment):
+    config = yaml.safe_load((experiment / "tiny.yml").read_text())
+    config["trialConcurrency"] = 2
+    (experiment / "tiny.yml").write_text(yaml.safe_dump(config))
+    result = finish(search(experiment, "run", "--config", experiment / "tiny.yml", STUB_DELAY="2"))
+    assert result.returncode == 0, result.stdout + result.stderr
+    (path,) = experiment.glob("nni/[!_]*/db/nni.sqlite")
+    with closing(sqlite3.connect(path)) as db:
+        rows = dict(db.execute("select trialJobId, data from TrialJobEvent where data is not null and data != ''"))
+        metrics = dict(db.execute("select trialJobId, parameterId from MetricData where type = 'FINAL'"))
+    shown = {trial: json.loads(data) for trial, data in rows.items()}
+    ran = {path.stem: json.loads(path.read_text()) for path in (experiment / "ran").iterdir()}
+    assert len(ran) == 4 and {trial: row["parameters"] for trial, row in shown.items()} == ran
+    assert {trial: str(row["parameter_id"]) for trial, row in shown.items()} == metrics
