@@ -322,6 +322,31 @@ def test_classes_that_differ_are_refused(trained, tmp_path):
         specialise(replace(space, classes=None), net, space.smallest(), two)
 
 
+# --- a trial
+
+
+def test_a_trial_scores_its_candidates_in_their_order(trained, monkeypatch):
+    from nni_mcunet.search import trial
+
+    told = []
+    monkeypatch.setattr(trial.nni, "report_intermediate_result", told.append)
+    candidates = [SMALL.largest(), SMALL.smallest(), SMALL.largest() | {"r": 32}]
+    parameters = {"supernet": str(trained), "data": DIGITS, "candidates": [{"candidate": c} for c in candidates]}
+    space, net = load_supernet(trained)
+    wanted = [evaluate(space, net, candidate, open_data(DIGITS)) for candidate in candidates]
+    assert trial.scores(parameters) == wanted and sorted(told) == sorted(wanted)
+    del parameters["data"]  # the embedded digits
+    assert all(0 <= score <= 1 for score in trial.scores(parameters))
+
+
+@pytest.mark.parametrize("parameters", [None, {}, {"supernet": "x.pth"}, {"candidates": [{}]}])
+def test_a_trial_outside_of_its_experiment_says_so(parameters):
+    from nni_mcunet.search import trial
+
+    with pytest.raises(UserError, match="run it in an experiment"):
+        trial.scores(parameters)
+
+
 # --- fine-tuning
 
 
@@ -423,8 +448,9 @@ def test_wrong_flags_are_one_line(tool, words, message, tmp_path):
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("configs/cls/supernet_*.yml")), ids=lambda p: p.stem)
-def test_the_papers_recipes_are_complete(path):
+def test_the_papers_recipes_are_complete(path, monkeypatch):
     """lr, batch, weight decay and the epochs of appendix B: the shared phase is twice as long as the first."""
+    monkeypatch.chdir(ROOT)
     settings = read_settings(str(path))
     load_space(settings["space"])
     recipe = settings["recipe"]
