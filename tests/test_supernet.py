@@ -422,14 +422,17 @@ def test_a_super_network_is_trained_and_a_slice_fine_tuned(tool, exported, tmp_p
     (code, first, error), (_, again, _) = tool(*run), tool(*run)
     assert code == 0, error
     assert first == again and first.count("accuracy") == 6
-    weights = exported[1]
+    weights, config = exported[1], tmp_path / "x.yml"
+    config.write_text("recipe: {lr: 0.4, batch: 4, epochs: [1, 2]}")
     code, text, error = tool(
-        "finetune.py", weights.with_name("best.json"), weights, "--data", DATA, "--steps", 2, "--batch", 4,
+        "finetune.py", weights.with_name("best.json"), weights, "--config", config, "--data", DATA, "--steps", 2,
         "--out", tmp_path / "tuned.pth",
     )  # fmt: skip
     assert code == 0, error
     assert "before: held-out 0." in text and "test 0." in text.split("after:")[1]
     load_weights(exported[0], tmp_path / "tuned.pth")
+    recipe = load_checkpoint(tmp_path / "tuned.pth.ckpt")["identity"]["recipe"]
+    assert (recipe["lr"], recipe["largest"], recipe["shared"]) == (0.04, 2, 0)  # a tenth of the super-network's
 
 
 @pytest.mark.parametrize(
