@@ -120,6 +120,19 @@ def test_the_calibration_has_the_size_asked_for(tmp_path):
     assert all(torch.equal(a, b) for a, b in again)
 
 
+def test_pictures_are_kept_as_long_as_there_is_room(monkeypatch):
+    import nni_mcunet.search.data as module
+
+    data, drawn = open_data({"held_out": 6}), []
+    sample = data.source.sample
+    monkeypatch.setattr(data.source, "sample", lambda key: drawn.append(key) or sample(key))
+    monkeypatch.setattr(module, "CACHE_BYTES", 2 * 6 * 3 * 32 * 48)
+    for size, new in ((SIZE, 6), (SIZE, 0), ((48, 32), 6), (SIZE, 0), ((32, 47), 6), (SIZE, 6), ((300, 300), 6)):
+        before = len(drawn)
+        labels = torch.cat([labels for _, labels in data.held_out(size)])
+        assert len(drawn) - before == new and len(labels) == 6
+
+
 # --- folders
 
 

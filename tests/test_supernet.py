@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn import functional as F
 
 from nni_mcunet.core.arch import make_divisible
@@ -185,7 +186,9 @@ def test_training_resumes_exactly(tmp_path, name, at):
     resumed = train(SMALL, recipe, tmp_path / "part.pth", data)
     assert equal(whole, resumed)
     assert equal(load_supernet(tmp_path / "part.pth")[1], resumed.eval())
-    assert any("tfevents" in p.name for p in (tmp_path / "part_log").iterdir())
+    log = EventAccumulator(str(tmp_path / "part_log")).Reload()
+    assert [event.step for event in log.Scalars("loss")] == [1, 2, 3, 4, 5]  # the step that was done twice stands once
+    assert {event.value for event in log.Scalars("height")} <= {32.0, 64.0}
 
 
 def test_the_averaged_weights_are_what_is_judged(tmp_path):
@@ -322,6 +325,31 @@ def test_classes_that_differ_are_refused(trained, tmp_path):
         specialise(replace(space, classes=None), net, space.smallest(), two)
 
 
+# --- a trial
+
+
+def test_a_trial_scores_its_candidates_in_their_order(trained, monkeypatch):
+    from nni_mcunet.search import trial
+
+    told = []
+    monkeypatch.setattr(trial.nni, "report_intermediate_result", told.append)
+    candidates = [SMALL.largest(), SMALL.smallest(), SMALL.largest() | {"r": 32}]
+    parameters = {"supernet": str(trained), "data": DIGITS, "candidates": [{"candidate": c} for c in candidates]}
+    space, net = load_supernet(trained)
+    wanted = [evaluate(space, net, candidate, open_data(DIGITS)) for candidate in candidates]
+    assert trial.scores(parameters) == wanted and sorted(told) == sorted(wanted)
+    del parameters["data"]  # the embedded digits
+    assert all(0 <= score <= 1 for score in trial.scores(parameters))
+
+
+@pytest.mark.parametrize("parameters", [None, {}, {"supernet": "x.pth"}, {"candidates": [{}]}])
+def test_a_trial_outside_of_its_experiment_says_so(parameters):
+    from nni_mcunet.search import trial
+
+    with pytest.raises(UserError, match="run it in an experiment"):
+        trial.scores(parameters)
+
+
 # --- fine-tuning
 
 
@@ -397,14 +425,17 @@ def test_a_super_network_is_trained_and_a_slice_fine_tuned(tool, exported, tmp_p
     (code, first, error), (_, again, _) = tool(*run), tool(*run)
     assert code == 0, error
     assert first == again and first.count("accuracy") == 6
-    weights = exported[1]
+    weights, config = exported[1], tmp_path / "x.yml"
+    config.write_text("recipe: {lr: 0.4, batch: 4, epochs: [1, 2]}")
     code, text, error = tool(
-        "finetune.py", weights.with_name("best.json"), weights, "--data", DATA, "--steps", 2, "--batch", 4,
+        "finetune.py", weights.with_name("best.json"), weights, "--config", config, "--data", DATA, "--steps", 2,
         "--out", tmp_path / "tuned.pth",
     )  # fmt: skip
     assert code == 0, error
     assert "before: held-out 0." in text and "test 0." in text.split("after:")[1]
     load_weights(exported[0], tmp_path / "tuned.pth")
+    recipe = load_checkpoint(tmp_path / "tuned.pth.ckpt")["identity"]["recipe"]
+    assert (recipe["lr"], recipe["largest"], recipe["shared"]) == (0.04, 2, 0)  # a tenth of the super-network's
 
 
 @pytest.mark.parametrize(
@@ -423,8 +454,9 @@ def test_wrong_flags_are_one_line(tool, words, message, tmp_path):
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("configs/cls/supernet_*.yml")), ids=lambda p: p.stem)
-def test_the_papers_recipes_are_complete(path):
+def test_the_papers_recipes_are_complete(path, monkeypatch):
     """lr, batch, weight decay and the epochs of appendix B: the shared phase is twice as long as the first."""
+    monkeypatch.chdir(ROOT)
     settings = read_settings(str(path))
     load_space(settings["space"])
     recipe = settings["recipe"]

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from nni_mcunet.core.arch import ArchSpec
 from nni_mcunet.core.errors import exit_on_user_error
 from nni_mcunet.core.files import write_atomic
+from nni_mcunet.search import ranks
 from nni_mcunet.search.data import Data
 from nni_mcunet.search.loop import Recipe
 from nni_mcunet.search.settings import add_arguments, data_and_recipe, read_settings
@@ -51,9 +52,11 @@ def main() -> None:
     spec = ArchSpec.load(args.arch)
     net = to_device(load_weights(spec, args.weights), args.device)
     out = Path(args.out or Path(args.weights).with_name(f"{Path(args.weights).stem}_tuned.pth"))
-    if spec.classes == data.classes:
+    ranks.join(ranks.pick_device(args.device))
+    first = ranks.place()[0] == 0
+    if first and spec.classes == data.classes:
         print(f"before: {accuracies(net.eval(), data, spec)}")
-    with tqdm(total=recipe.steps, unit="step", desc=f"fine-tuning {spec.name}") as bar:
+    with tqdm(total=recipe.steps, unit="step", desc=f"fine-tuning {spec.name}", disable=not first) as bar:
 
         def progress(step: int, loss: float) -> None:
             bar.set_postfix(loss=f"{loss:.2f}", refresh=False)
@@ -61,10 +64,12 @@ def main() -> None:
 
         checkpoint, save_every = out.with_name(out.name + ".ckpt"), args.save_every or settings.get("save_every", 20)
         net = finetune(spec, net, recipe, data, checkpoint, save_every, progress, args.device)
-    print(f"after:  {accuracies(net, data, spec)}")
-    file = io.BytesIO()
-    torch.save(net.cpu().state_dict(), file)
-    print(f"wrote {write_atomic(out, file.getvalue())}")
+    if first:
+        print(f"after:  {accuracies(net, data, spec)}")
+        file = io.BytesIO()
+        torch.save(net.cpu().state_dict(), file)
+        print(f"wrote {write_atomic(out, file.getvalue())}")
+    ranks.leave()
 
 
 if __name__ == "__main__":

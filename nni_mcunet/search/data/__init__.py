@@ -90,7 +90,7 @@ class Data:
         self.workers = natural(options["workers"], "workers")
         fixed = {key: value for key, value in options.items() if key not in ("workers", "calibration")}
         self.identity = {"kind": kind, "sizes": dict(source.sizes)} | fixed
-        self._kept: OrderedDict[tuple, list[Batch]] = OrderedDict()
+        self._kept: OrderedDict[tuple, list[Batch]] = OrderedDict()  # the oldest first
 
     def epoch(self, batch: int) -> int:
         """Steps of an epoch; the rest that fills no batch is left out of it."""
@@ -147,14 +147,15 @@ class Data:
     def _again(self, split: str, resolution, indices, batch: int, device) -> Iterator[Batch]:
         """The same pictures as often as asked for; kept in memory as long as there is room."""
         key = split, tuple(resolution), indices.tobytes(), batch
-        if key not in self._kept:
+        batches = self._kept.get(key)
+        if batches is None:
             keys = [Key(split, int(i), tuple(resolution)) for i in indices]
-            batches = list(self._load(keys[i : i + batch] for i in range(0, len(keys), batch)))
-            self._kept[key] = batches
-            while len(self._kept) > 1 and sum(map(_bytes, self._kept.values())) > CACHE_BYTES:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
-        for images, labels in self._kept[key]:
+            batches = self._load(keys[i : i + batch] for i in range(0, len(keys), batch))
+            if 3 * len(keys) * resolution[0] * resolution[1] <= CACHE_BYTES:
+                batches = self._kept[key] = list(batches)
+                while sum(map(_bytes, self._kept.values())) > CACHE_BYTES:
+                    self._kept.popitem(last=False)
+        for images, labels in batches:
             yield as_float(images, device), labels.to(device)
 
     def _load(self, keys: Iterable[list[Key]]) -> Iterator[Batch]:
