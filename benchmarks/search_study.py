@@ -64,7 +64,14 @@ def main() -> None:
         if not bccd.is_dir():
             raise UserError(f"{bccd} is missing: set MCUNET_SHARED to the folder that holds data/bccd")
         cut_crops(bccd, crops)
-    data = {"kind": "folder", "root": str(crops), "crop": [0.9, 1.0], "keep": 1.0, "calibration": [4, 64]}
+    data = {
+        "kind": "folder",
+        "root": str(crops),
+        "crop": [0.9, 1.0],
+        "jitter": 0.1,
+        "keep": 1.0,
+        "calibration": [4, 64],
+    }
     with tqdm(total=RECIPE.steps, unit="step", desc="super-network") as bar:
 
         def progress(step: int, loss: float) -> None:

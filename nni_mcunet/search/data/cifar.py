@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from .pictures import Pictures, split_off
-from .source import DataError, interval, natural, wanted
+from .source import DataError, natural, wanted
 
-OPTIONS = {"held_out": 5000, "crop": [0.5, 1.0], "seed": 0}
+OPTIONS = {"held_out": 5000, "crop": [0.5, 1.0], "jitter": 0.4, "keep": 1.0, "seed": 0}
 LAYOUT = "cifar-10-batches-py/data_batch_1 ... data_batch_5 and test_batch (cifar-10-python.tar.gz, unpacked)"
 CLASSES = 10
 
@@ -25,7 +25,7 @@ def open_cifar10(root: Path, options: dict) -> Pictures:
     train = [item for batch in batches[:5] for item in batch]
     held_out, seed = natural(options["held_out"], "held_out", low=1), natural(options["seed"], "seed")
     splits = split_off(train, held_out, seed) | {"test": batches[5]}
-    return Pictures(splits, picture, CLASSES, interval(options["crop"], "crop"), keep=1.0)
+    return Pictures(splits, picture, CLASSES, options)
 
 
 def picture(row: np.ndarray) -> Image.Image:

@@ -10,10 +10,10 @@ import re
 from pathlib import Path
 
 from .pictures import Pictures, read_picture, split_off
-from .source import DataError, interval, natural, share, wanted
+from .source import DataError, natural, wanted
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".gif")
-FOLDER = {"held_out": 5000, "crop": [0.08, 1.0], "keep": 0.875, "seed": 0}  # keep: 224 of 256
+FOLDER = {"held_out": 5000, "crop": [0.08, 1.0], "jitter": 0.4, "keep": 0.875, "seed": 0}  # keep: 224 of 256
 IMAGENET = FOLDER | {"held_out": 10000}
 
 
@@ -28,7 +28,7 @@ def open_folder(root: Path, options: dict) -> Pictures:
         splits = _split(train, classes, options)
         if others:
             splits["test"] = next(iter(others.values()))
-    return _pictures(splits, classes, options)
+    return Pictures(splits, read_picture, len(classes), options)
 
 
 def open_imagenet(root: Path, options: dict) -> Pictures:
@@ -45,18 +45,13 @@ def open_imagenet(root: Path, options: dict) -> Pictures:
             f"data: {val} is flat: sort its pictures into a folder a class (val/nXXXXXXXX/*.JPEG), as the widespread "
             "script valprep.sh does"
         )
-    return _pictures(_split(train, classes, options) | {"test": pictures_of(val, classes)}, classes, options)
+    splits = _split(train, classes, options) | {"test": pictures_of(val, classes)}
+    return Pictures(splits, read_picture, len(classes), options)
 
 
 def _split(train: Path, classes: list[str], options: dict) -> dict[str, list]:
     held_out, seed = natural(options["held_out"], "held_out", low=1), natural(options["seed"], "seed")
     return split_off(pictures_of(train, classes), held_out, seed)
-
-
-def _pictures(splits: dict, classes: list[str], options: dict) -> Pictures:
-    return Pictures(
-        splits, read_picture, len(classes), interval(options["crop"], "crop"), share(options["keep"], "keep")
-    )
 
 
 def class_names(folder: Path) -> list[str]:

@@ -5,31 +5,31 @@ its end is a DataError with its name; nothing is skipped in silence.
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
-from .source import DataError, Key, Sample
+from .source import DataError, Key, Sample, interval, share
 
 RATIO = (3 / 4, 4 / 3)  # width to height of a random crop, before it is stretched to the resolution
-JITTER = (0.4, 0.4, 0.4)  # brightness, contrast, saturation
+ENHANCERS = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
 
 
 class Pictures:
-    """splits: split -> sequence of (item, label); load(item) opens the picture of an item.
+    """splits: split -> sequence of (item, label); load(item) opens the picture of an item. options:
 
-    crop  range of a training crop's area, as a fraction of the picture
-    keep  share of the side that an evaluation's centred crop keeps
+    crop    [low, high] of a training crop's area, as a fraction of the picture
+    jitter  a training picture's brightness, contrast and saturation are multiplied by 1 - jitter to 1 + jitter
+    keep    share of the side that an evaluation's centred crop keeps
     """
 
-    def __init__(
-        self, splits: dict[str, Sequence], load: Callable, classes: int, crop: tuple[float, float], keep: float
-    ):
-        self.splits, self.load, self.classes, self.crop, self.keep = splits, load, classes, crop, keep
+    def __init__(self, splits: dict[str, Sequence], load: Callable, classes: int, options: dict):
+        self.splits, self.load, self.classes = splits, load, classes
+        self.crop, self.keep = interval(options["crop"], "crop"), share(options["keep"], "keep")
+        self.jitter = share(options["jitter"], "jitter", low=0)
         self.sizes = {split: len(items) for split, items in splits.items()}
 
     def sample(self, key: Key) -> Sample:
@@ -37,7 +37,7 @@ class Pictures:
         image = self.load(item)
         if key.seed is None:
             return evaluation_view(image, key.resolution, self.keep), label
-        return training_view(image, key.resolution, self.crop, key.seed), label
+        return training_view(image, key.resolution, self.crop, self.jitter, key.seed), label
 
 
 def read_picture(path: str | Path) -> Image.Image:
@@ -72,29 +72,27 @@ def evaluation_view(image: Image.Image, resolution: tuple[int, int], keep: float
     return _tensor(image.resize((w, h), Image.Resampling.BILINEAR, box=box))
 
 
-def training_view(image: Image.Image, resolution: tuple[int, int], crop: tuple[float, float], seed) -> Tensor:
-    """Random resized crop, horizontal flip and colour jitter as kornia draws them: uint8 (3, h, w)."""
-    h, w = resolution
-    boxes, flip_and_jitter = _augmentation(resolution, crop)
-    with torch.random.fork_rng(devices=[]):  # kornia draws from torch's global generator
-        state = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
-        torch.default_generator.manual_seed(int(state >> np.uint64(1)))
-        corners = boxes((1, 3, image.height, image.width))["src"][0]
-        (x, y), (right, bottom) = corners[0].tolist(), corners[2].tolist()
-        part = image.resize((w, h), Image.Resampling.BILINEAR, box=(x, y, right + 1, bottom + 1))
-        view = flip_and_jitter(_tensor(part)[None].float() / 255)
-    return (view[0].clamp(0, 1) * 255).round().to(torch.uint8)
+def training_view(image: Image.Image, resolution: tuple[int, int], crop, jitter: float, seed) -> Tensor:
+    """Random resized crop, horizontal flip and colour jitter in random order, as for ImageNet: uint8 (3, h, w)."""
+    rng, (h, w) = np.random.default_rng(seed), resolution
+    view = image.resize((w, h), Image.Resampling.BILINEAR, box=_crop_box(rng, image.width, image.height, crop))
+    if rng.random() < 0.5:
+        view = ImageOps.mirror(view)
+    if jitter:
+        for at in rng.permutation(len(ENHANCERS)):
+            view = ENHANCERS[at](view).enhance(rng.uniform(1 - jitter, 1 + jitter))
+    return _tensor(view)
 
 
-@cache
-def _augmentation(resolution: tuple[int, int], crop: tuple[float, float]):
-    import kornia.augmentation as K  # half a second, and only training needs it
-    from kornia.augmentation.random_generator import ResizedCropGenerator
-
-    jitter = K.ColorJitter(*JITTER, hue=0.0, p=1.0)
-    return ResizedCropGenerator(resolution, scale=crop, ratio=RATIO), torch.nn.Sequential(
-        K.RandomHorizontalFlip(p=0.5), jitter
-    )
+def _crop_box(rng: np.random.Generator, width: int, height: int, crop) -> tuple[float, float, float, float]:
+    """A box of random area and shape; of ten that do not fit the picture, all of it (Szegedy et al. 2015)."""
+    for _ in range(10):
+        area, ratio = width * height * rng.uniform(*crop), np.exp(rng.uniform(*np.log(RATIO)))
+        w, h = np.sqrt(area * ratio), np.sqrt(area / ratio)
+        if w <= width and h <= height:
+            x, y = rng.uniform(0, width - w), rng.uniform(0, height - h)
+            return x, y, x + w, y + h
+    return 0, 0, width, height
 
 
 def _tensor(image: Image.Image) -> Tensor:

@@ -50,10 +50,9 @@ def interval(value, name: str, high: float = 1.0) -> tuple[float, float]:
     return float(value[0]), float(value[1])
 
 
-def share(value, name: str) -> float:
-    """A number above 0, at most 1."""
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= 1:
-        raise DataError(f"data: {name} is {value!r}: a number above 0, at most 1, is wanted")
+def share(value, name: str, low: float = 0.01) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value <= 1:
+        raise DataError(f"data: {name} is {value!r}: a number from {low:g} to 1 is wanted")
     return float(value)
 
 

@@ -14,9 +14,15 @@ import json
 from pathlib import Path
 
 from .pictures import Pictures, read_picture, split_off
-from .source import DataError, interval, natural, share, wanted
+from .source import DataError, natural, wanted
 
-OPTIONS = {"held_out": 5000, "crop": [0.5, 1.0], "keep": 0.875, "seed": 0}  # a smaller crop often loses the person
+OPTIONS = {
+    "held_out": 5000,
+    "crop": [0.5, 1.0],
+    "jitter": 0.4,
+    "keep": 0.875,
+    "seed": 0,
+}  # a smaller crop often loses the person
 AREA = 0.005
 IDS = "mscoco_minival_ids.txt"
 LAYOUT = (
@@ -40,7 +46,7 @@ def open_vww(root: Path, options: dict) -> Pictures:
         )
     held_out, seed = natural(options["held_out"], "held_out", low=1), natural(options["seed"], "seed")
     splits = split_off(train, held_out, seed) | {"test": test}
-    return Pictures(splits, read_picture, 2, interval(options["crop"], "crop"), share(options["keep"], "keep"))
+    return Pictures(splits, read_picture, 2, options)
 
 
 def read_ids(path: Path) -> set[int]:
