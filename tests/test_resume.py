@@ -17,9 +17,9 @@ from tiny import finish, history, leftovers, make_experiment, search, start, unt
 
 from nni_mcunet.search.experiment import free_port, load_config, search_config, search_space
 from nni_mcunet.search.guard import processes_of
+from nni_mcunet.search.history import History
 from nni_mcunet.search.launch import find
 from nni_mcunet.search.nnictl import MANAGER, request
-from nni_mcunet.search.tuner import write_results
 
 KILL_AFTER = 3  # trials of two candidates each: then one generation of four is known, and half of the other
 
@@ -51,7 +51,7 @@ def expected(experiment):
     while not evolution.done:
         while (proposal := evolution.ask()) is not None:
             evolution.tell(proposal.index, score(proposal.candidate))
-    write_results(evolution, experiment / "expected")
+    History(experiment / "expected").write(evolution)
     return (experiment / "expected/history.jsonl").read_bytes()
 
 

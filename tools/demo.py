@@ -72,7 +72,7 @@ def main() -> None:
     if data["make"]:
         demo.step("scenes of handwritten digits", data["val"], *data["make"])
     demo.step("super-network", Path("out/supernet/demo.pth"), "tools/train_supernet.py")
-    demo.step("NNI searches a detector for the STM32H743", search / "best.pth", "tools/search.py",
+    demo.step("NNI searches a detector for the STM32H743", search / "best.pth", "tools/search.py", "run",
               "--config", "configs/nni/demo_h743.yml")  # fmt: skip
     demo.step("mmdet trains it", checkpoint, "tools/train.py", data["config"], "--work-dir", out / "det", *options)
     demo.step("float mAP50", out / "map_float.json", "tools/test.py", data["config"], checkpoint,

@@ -1,12 +1,13 @@
 """Search a network with NNI.
 
   run     check everything, run an NNI experiment to its end, stop it. Writes to --out: best.json (architecture and
-          schedule), best.pth (its slice of the super-network), history.jsonl (a line a candidate), search.png. Until
-          all are there they lie in --out/running, and those of the last search stay
+          schedule), best.pth (its slice of the super-network), history.jsonl (a line a candidate) and the report's
+          pictures. Until all are there they lie in --out/running, and those of the last search stay
   resume  go on where a search was killed or has failed, whatever of it (NNI's manager, the tuner, this program), and
           end as `run` does; also for an experiment begun by hand with nnictl
   export  the best network once more, or the Pareto front, from the folder of a search's results
-  report  the pictures and the figures of a search
+  report  a search as pictures: search.png (its curve), pareto.png (accuracy against SRAM and MACs), winner.png (the
+          best network block by block)
 
 Exit codes: 0 done, 1 the experiment broke down, 2 something in the config is wrong.
 """
@@ -21,10 +22,12 @@ import torch
 
 from nni_mcunet.core.errors import exit_on_user_error
 from nni_mcunet.search.experiment import prepare, replacing, search_config
-from nni_mcunet.search.export import best_of, check_same_space, export_best, plot_curve
+from nni_mcunet.search.export import check_same_space, export_best, export_pareto
+from nni_mcunet.search.history import read_history
 from nni_mcunet.search.launch import Experiment, ExperimentFailed, find, take, watch
+from nni_mcunet.search.report import report as write_report
 from nni_mcunet.search.space import load_space
-from nni_mcunet.search.state import read_history, read_settings
+from nni_mcunet.search.state import read_settings
 
 
 def arguments() -> argparse.Namespace:
@@ -65,7 +68,7 @@ def run(args) -> None:
         config["tuner"]["classArgs"] |= {"supernet": search.supernet, "out": str(fresh)}
         watch(Experiment(config, fresh, args.port), search, args.timeout)
         summary = finish(replace(search, out=str(fresh)), fresh)
-    print(f"{summary}\nwrote {out}/best.json, best.pth, history.jsonl, search.png")
+    print(f"{summary}\nwrote {out}/best.json, best.pth, history.jsonl, search.png, pareto.png, winner.png")
 
 
 def resume(args) -> None:
@@ -77,28 +80,27 @@ def resume(args) -> None:
         print(f"going on after {sum(p['told'] for p in read_history(folder))} candidates")
         watch(Experiment(config, folder, args.port, id), search, args.timeout)
         summary = finish(search, folder)
-    print(f"{summary}\nwrote {out}/best.json, best.pth, history.jsonl, search.png")
+    print(f"{summary}\nwrote {out}/best.json, best.pth, history.jsonl, search.png, pareto.png, winner.png")
 
 
 def finish(search, out: Path) -> str:
     """What `run` and `resume` leave in the folder of a search that has ended, and a line about it."""
-    history = read_history(out)
-    best, spec = best_of(history), export_best(search, out)
-    plot_curve(history, out / "search.png")  # WIRE: export.report(load_space(search.space), history, out)
-    return (
-        f"best of {len(history)}: accuracy {best['score']:.3f}, r {spec.resolution[0]}, {best['macs'] / 1e6:.1f} "
-        f"million MACs, {best['sram'] / 1024:.1f} kB SRAM, {best['p'][0]}x{best['p'][1]} patches"
-    )
+    export_best(search, out)
+    return write_report(load_space(search.space), read_history(out), out)
 
 
 def export(args) -> None:
     search = read_settings(args.out)
-    export_best(search, args.out)  # WIRE: with args.pareto export.export_pareto(search, args.out)
-    print(f"wrote {args.out}/best.json, best.pth")
+    if args.pareto:
+        print(f"wrote {len(export_pareto(search, args.out))} networks to {args.out}/pareto, and pareto.json")
+    else:
+        export_best(search, args.out)
+        print(f"wrote {args.out}/best.json, best.pth")
 
 
 def report(args) -> None:
-    print(finish(read_settings(args.out), args.out))  # WIRE: export.report alone
+    summary = write_report(load_space(read_settings(args.out).space), read_history(args.out), args.out)
+    print(f"{summary}\nwrote {args.out}/search.png, pareto.png, winner.png")
 
 
 if __name__ == "__main__":

@@ -172,7 +172,7 @@ def prepare(path: str | Path, overrides: dict) -> tuple[dict, SearchConfig, Evol
 def search_config(config: dict) -> SearchConfig:
     """The tuner's settings as the tuner reads them, paths from trialCodeDirectory. Raises UserError."""
     args = config["tuner"].get("classArgs") or {}
-    search = SearchConfig.from_dict(args).at(Path(config.get("trialCodeDirectory", ".")))
+    search = SearchConfig.from_dict(args, Path(config.get("trialCodeDirectory", ".")))
     most = config.get("maxTrialNumber")
     if most is not None and most < search.trials:
         raise ExperimentError(

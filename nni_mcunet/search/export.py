@@ -14,11 +14,8 @@ from ..core.net import Net
 from .config import SearchConfig
 from .data import open_data
 from .history import best_of, pareto_front, read_history
-from .report import plot_curve, report
 from .space import Space
 from .training import load_supernet, specialise, to_device
-
-__all__ = ["best_of", "check_same_space", "export_best", "export_pareto", "plot_curve", "read_history", "report"]
 
 
 def export_best(config: SearchConfig, out: Path) -> ArchSpec:

@@ -24,7 +24,7 @@ from . import nnictl
 from .config import SearchConfig
 from .experiment import ExperimentError, check_folder, free_port, search_config
 from .guard import end_all, hold, processes_of
-from .state import read_history
+from .history import read_history
 
 PATIENCE = 40  # seconds NNI has to end by itself before its processes are killed
 

@@ -21,14 +21,17 @@ OTHER_KERNEL, PATCHED, BEST = "#5b8c5a", "#2f6fb2", "#c0392b"
 ACCURACY = "accuracy of the super-network's slice"
 
 
-def report(space: Space, history: list[dict], out: Path) -> None:
-    """Write search.png, pareto.png and winner.png into `out`. Raises UserError for a history without a score."""
+def report(space: Space, history: list[dict], out: Path) -> str:
+    """Write search.png, pareto.png and winner.png into `out`; returns a line about the winner. Raises UserError for a
+    history without a score."""
     out, best = Path(out), best_of(history)
     plot_curve(history, out / "search.png")
     plot_pareto(history, out / "pareto.png")
     spec = space.spec(best["candidate"], Schedule(best["p"], best["n"]))
     title = f"accuracy {best['score']:.1%}, {best['sram'] / 1024:.1f} kB SRAM, {best['macs'] / 1e6:.1f} million MACs"
     plot_network(spec, out / "winner.png", f"{spec.name} at {'×'.join(map(str, spec.resolution))}: {title}")
+    patches = "×".join(map(str, best["p"])) + f" patches over {best['n']} blocks" if best["n"] else "no patches"
+    return f"best of {len(history)}: {title}, r {best['candidate']['r']}, {patches}"
 
 
 def plot_curve(history: list[dict], path: Path) -> None:

@@ -9,6 +9,7 @@ from ..core.errors import UserError
 from ..core.files import write_json
 from .config import SearchConfig
 from .evolution import Evolution
+from .history import read_history
 
 FILES = ("done.json", "history.jsonl", "best.json", "best.pth", "search.json")
 FREE = ("out", "batch", "retries")  # settings that change nothing in the history
@@ -49,12 +50,6 @@ def restore(config: SearchConfig, evolution: Evolution, begun: bool) -> None:
         raise StateError(f"nothing of this experiment is in {out} any more: its search has ended, or was moved away")
     evolution.load_state_dict({"proposals": history})
     write_json(path, described)
-
-
-def read_history(out: Path) -> list[dict]:
-    """Lines of history.jsonl, see evolution.Proposal; empty before the first result."""
-    path = Path(out) / "history.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def read_settings(out: Path) -> SearchConfig:

@@ -21,13 +21,13 @@ from nni.experiment.config import ExperimentConfig
 from nni.tools.package_utils import get_algo_meta
 from nni.tuner import Tuner
 
-from ..core.arch import Schedule
 from ..core.errors import UserError, exit_on_user_error
-from ..core.files import write_atomic, write_json
+from ..core.files import write_json
 from .config import SearchConfig
 from .evolution import Evolution, Proposal
 from .experiment import search_config
 from .guard import exit_with_parent, hold
+from .history import History
 from .nnictl import request
 from .state import begin, restore
 
@@ -55,6 +55,7 @@ class EvolutionTuner(Tuner):
         if Path(self._supernet).is_relative_to(folder := _experiment().get("trialCodeDirectory", "/nowhere")):
             self._supernet = str(Path(self._supernet).relative_to(folder))
         self.evolution: Evolution | None = None
+        self._history = History(self.config.out)
         self._lock = threading.RLock()
         self._handed: dict[int, list[Proposal]] = {}  # parameter_id -> the batch its trial evaluates
         self._running: set[int] = set()  # parameter_ids whose trials have not ended
@@ -104,7 +105,7 @@ class EvolutionTuner(Tuner):
                 if not proposal.told:
                     self.evolution.tell(proposal.index, value[f"c{at}"])
                     self._pending.pop(proposal.index, None)
-            write_results(self.evolution, Path(self.config.out))
+            self._history.write(self.evolution)
             self._serve()
 
     def trial_end(self, parameter_id, success, **kwargs) -> None:
@@ -128,22 +129,18 @@ class EvolutionTuner(Tuner):
             return
         for index, proposal in self._pending.items():
             self._tries[index] = self._tries.get(index, 0) + 1
-            if self._tries[index] <= self._retries:
+            if self._tries[index] <= self.config.retries:
                 self._again.append(proposal)
             else:
                 self.evolution.tell(index, None)
-        what = f"again, at most {self._retries} times" if self._again else "given up"
+        what = f"again, at most {self.config.retries} times" if self._again else "given up"
         print(
             f"a trial has ended without a result: {len(self._pending)} candidates {what}", file=sys.stderr, flush=True
         )
         self._pending, self._failed = {}, False
         if not self._again and not self.evolution.ranked():
             raise UserError("every trial has failed so far: see trial.stderr in the experiment's environments/ folder")
-        write_results(self.evolution, Path(self.config.out))
-
-    @property
-    def _retries(self) -> int:
-        return getattr(self.config, "retries", 2)
+        self._history.write(self.evolution)
 
     def _serve(self) -> None:
         """Hand out what has become possible to those who wait."""
@@ -173,7 +170,7 @@ class EvolutionTuner(Tuner):
         shown = ("candidate", "p", "n", "sram", "macs")
         return {
             "supernet": self._supernet,
-            "data": getattr(self.config, "data", {"kind": "digits"}),
+            "data": self.config.data,
             "candidates": [{key: getattr(proposal, key) for key in shown} for proposal in batch],
         }
 
@@ -182,7 +179,7 @@ class EvolutionTuner(Tuner):
         if self._closed or self._running or not self.evolution.done:
             return
         self._closed = True
-        write_results(self.evolution, Path(self.config.out))
+        self._history.write(self.evolution)
         best = [asdict(p) for p in self.evolution.ranked()[:1]]
         write_json(Path(self.config.out) / "done.json", {"candidates": len(self.evolution.proposals), "best": best})
         if self._manager:
@@ -234,16 +231,6 @@ def refusal(config: dict) -> str | None:
         where = Path(frame.tb_frame.f_code.co_filename).stem
         return " ".join(str(error).split()) or f"a check in NNI's {where}.py, line {frame.tb_lineno}"
     return None
-
-
-def write_results(evolution: Evolution, out: Path) -> None:
-    """history.jsonl, a line a proposal, which is also the evolution's whole state; best.json, an ArchSpec."""
-    lines = [json.dumps(asdict(p)) for p in evolution.proposals]
-    write_atomic(out / "history.jsonl", "\n".join(lines) + "\n")
-    best = evolution.ranked()
-    if best:
-        schedule = Schedule(best[0].p, best[0].n)
-        evolution.space.spec(best[0].candidate, schedule).save(out / "best.json")
 
 
 @contextlib.contextmanager
