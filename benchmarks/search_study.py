@@ -64,14 +64,8 @@ def main() -> None:
         if not bccd.is_dir():
             raise UserError(f"{bccd} is missing: set MCUNET_SHARED to the folder that holds data/bccd")
         cut_crops(bccd, crops)
-    data = {
-        "kind": "folder",
-        "root": str(crops),
-        "crop": [0.9, 1.0],
-        "jitter": 0.1,
-        "keep": 1.0,
-        "calibration": [4, 64],
-    }
+    options = {"crop": [0.9, 1.0], "jitter": 0.1, "keep": 1.0, "calibration": [4, 64], "workers": 0}
+    data = {"kind": "folder", "root": str(crops)} | options
     with tqdm(total=RECIPE.steps, unit="step", desc="super-network") as bar:
 
         def progress(step: int, loss: float) -> None:
