@@ -62,6 +62,32 @@ def test_every_proposal_fits_by_plan_and_is_new():
     assert len(specs) == 32
 
 
+def test_half_a_generation_are_children_of_two_of_the_best_and_half_mutants_of_one(monkeypatch):
+    last, accepted = [], []
+    for name in ("crossover", "mutate"):
+        move = getattr(Space, name)
+        monkeypatch.setattr(Space, name, lambda *args, n=name, m=move: last.append((n, *args[1:])) or m(*args))
+    evolution = small_evolution()
+    judge = evolution.check
+
+    def check(spec):
+        verdict = judge(spec)
+        if isinstance(verdict, Plan) and last:
+            accepted.append(last[-1])
+        return verdict
+
+    evolution.check = check
+    for _ in range(4):
+        accepted.clear()
+        best = [p.candidate for p in evolution.ranked()[:4]]  # of all generations so far
+        for proposal in [evolution.ask() for _ in range(8)]:
+            evolution.tell(proposal.index, proposal.macs / 1e6)
+        if best:
+            assert [name for name, *_ in accepted] == ["crossover"] * 4 + ["mutate"] * 4
+            assert all(a in best and b in best for name, a, b, _ in accepted[:4])
+            assert all(a in best and rate == 0.1 for name, a, _, rate in accepted[4:])
+
+
 def test_it_finds_better_networks():
     generations = [[], [], [], []]
     for p in run(small_evolution()).proposals:

@@ -189,6 +189,18 @@ def test_genes_without_effect_do_not_count():
     assert DEMO.spec(a | {"s1_b0_k": 7}) != DEMO.spec(a)
 
 
+def test_mutation_draws_a_tenth_of_the_genes_anew_and_crossover_takes_half_of_either_parent():
+    rng, a, b = np.random.default_rng(0), DEMO.smallest(), DEMO.largest()
+    children = [DEMO.crossover(a, b, rng) for _ in range(2000)]
+    mutants = [DEMO.mutate(a, rng, 0.1) for _ in range(2000)]
+    for gene, choices in DEMO.genes.items():
+        if len(choices) > 1:
+            assert abs(np.mean([child[gene] == a[gene] for child in children]) - 0.5) < 0.05
+            # drawn anew, one in len(choices) is what it was
+            assert abs(np.mean([m[gene] != a[gene] for m in mutants]) - 0.1 * (1 - 1 / len(choices))) < 0.025
+            assert {m[gene] for m in mutants} == set(choices)
+
+
 def test_a_narrowed_space_stays_within():
     space = DEMO.narrowed(DEMO.to_nni() | {"r": {"_type": "choice", "_value": [96]}})
     rng = np.random.default_rng(0)
