@@ -236,6 +236,19 @@ def test_results_are_replaced_by_a_search_that_ended_well_only(tmp_path):
     assert {p.name: p.read_text() for p in out.iterdir()} == {"best.json": "new", "history.jsonl": "new"}
 
 
+@pytest.mark.parametrize("written", range(3))
+def test_killed_while_results_are_replaced_nothing_is_lost(tmp_path, monkeypatch, written):
+    out, names, left = tmp_path / "out", {"best.json", "history.jsonl", "search.json"}, [*range(written)]
+    with monkeypatch.context() as patch, pytest.raises(IndexError), replacing(out) as fresh:
+        for name in names:
+            write_atomic(fresh / name, "new")
+        where = "nni_mcunet.search.experiment.write_atomic"
+        patch.setattr(where, lambda *args: (left.pop(), write_atomic(*args)))
+    with replacing(out, resume=True) as fresh:
+        assert {p.name for p in fresh.iterdir()} == names
+    assert {p.name: p.read_text() for p in out.iterdir()} == dict.fromkeys(names, "new")
+
+
 def test_results_cannot_go_where_a_file_is(tmp_path):
     (tmp_path / "out").touch()
     with pytest.raises(UserError, match="is a file: name another folder"), replacing(tmp_path / "out" / "deep"):

@@ -162,6 +162,19 @@ def test_the_networks_of_a_step():
     assert [g.macs for g in both[:2]] == extremes and len(both) == 4
 
 
+def test_a_slice_is_calibrated_with_as_many_pictures_as_asked(supernet):
+    """The statistics are the mean over all batches of training pictures, at the network's resolution."""
+    data, candidate = open_data(DIGITS | {"calibration": [3, 8]}), DEMO.smallest()
+    for asked, batches in ((None, 3), ((2, 4), 2)):
+        net = specialise(DEMO, supernet, candidate, data, asked)
+        bn = net.layers["stem"].bn
+        assert bn.num_batches_tracked == batches
+        pictures = list(data.calibration(DEMO.resolution(candidate), *(asked or (3, 8))))
+        with torch.no_grad():
+            means = [net.layers["stem"].conv(images).mean((0, 2, 3)) for images in pictures]
+        assert torch.allclose(bn.running_mean, torch.stack(means).mean(0), atol=1e-5)
+
+
 # --- resuming
 
 RECIPES = {
