@@ -1,6 +1,8 @@
 """The data sets: every layout in miniature, the pictures that real folders contain, and batches that repeat exactly."""
 
+import gc
 import json
+import os
 import pickle
 
 import numpy as np
@@ -372,3 +374,14 @@ def test_data_on_a_command_line():
     assert parse_data("{kind: digits, scale: [0.2, 0.4]}") == {"kind": "digits", "scale": [0.2, 0.4]}
     with pytest.raises(DataError, match="no YAML"):
         parse_data("{kind: [")
+
+
+def test_kept_pictures_hold_no_files_open(tmp_path):
+    """Two for each batch from a worker would be thousands with ImageNet's at six resolutions."""
+    data, files = open_data(folder(tmp_path) | {"workers": 1}), []
+    for size in (8, 16, 32):  # what the first workers opened for good is no concern of this test
+        list(data.held_out((size, size)))
+        list(data.calibration((size, size)))
+        gc.collect()  # what is left of the workers
+        files.append(len(os.listdir("/proc/self/fd")))
+    assert len(data._kept) == 6 and files[1] == files[2]
