@@ -50,6 +50,15 @@ def test_a_violation_says_what_and_by_how_much():
     assert isinstance(verdict, Violation) and verdict.what == "sram" and verdict.limit == 8 * 1024
 
 
+def test_of_several_limits_the_one_exceeded_most_is_named():
+    spec, board = DEMO.spec(DEMO.largest()), get_board("h743")
+    needed = build_graph(spec).macs
+    for kb, share, what in ((1, 0.5, "flash"), (64, 0.001, "macs")):
+        small = replace(board, reserved_flash=board.flash - kb * 1024)
+        verdict = Limits(small, int(needed * share)).check(spec)
+        assert verdict.what == what and Limits(small).check(spec).what == "flash"
+
+
 def test_every_proposal_fits_by_plan_and_is_new():
     evolution = run(small_evolution())
     assert len(evolution.proposals) == 32
