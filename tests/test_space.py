@@ -113,6 +113,7 @@ def test_the_inverse_prefers_the_first_width_of_those_alike():
 
 
 def test_one_width_a_block_takes_the_shortcut_where_channels_agree():
+    assert sum(gene.endswith("_w") for gene in preset("mcunet384", "block").genes) == 5 * 4 + 1  # a gene for each
     space = preset("demo", "block")
     alike = space.largest()
     other = alike | {"s3_b0_w": 0.75}

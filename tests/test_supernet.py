@@ -164,7 +164,7 @@ def test_the_networks_of_a_step():
 
 def test_a_slice_is_calibrated_with_as_many_pictures_as_asked(supernet):
     """The statistics are the mean over all batches of training pictures, at the network's resolution."""
-    data, candidate = open_data(DIGITS | {"calibration": [3, 8]}), DEMO.smallest()
+    data, candidate = open_data(DIGITS | {"calibration": [3, 8]}), DEMO.smallest() | {"r": 128}
     for asked, batches in ((None, 3), ((2, 4), 2)):
         net = specialise(DEMO, supernet, candidate, data, asked)
         bn = net.layers["stem"].bn
