@@ -1,6 +1,8 @@
 """The data sets: every layout in miniature, the pictures that real folders contain, and batches that repeat exactly."""
 
+import gc
 import json
+import os
 import pickle
 
 import numpy as np
@@ -9,7 +11,7 @@ import torch
 from PIL import Image
 
 from nni_mcunet.digits import _halves, scene
-from nni_mcunet.search.data import DataError, open_data, parse_data
+from nni_mcunet.search.data import KINDS, DataError, open_data, parse_data
 from nni_mcunet.search.data.vww import AREA
 
 SIZE = (32, 48)
@@ -110,6 +112,16 @@ def test_training_views_vary_and_the_evaluations_do_not(tmp_path):
     assert not torch.equal(views[0], views[1]) and not torch.equal(views[1], views[2])
     assert torch.equal(source.sample(Key("train", 0, SIZE))[0], source.sample(Key("train", 0, SIZE))[0])
     assert key[0].dtype == torch.uint8
+
+
+def test_the_defaults_are_the_papers():
+    """Appendix B: 10,000 (ImageNet) or 5,000 training pictures judge, 20 batches of 64 re-calibrate."""
+    options = {kind: defaults for kind, (_, defaults) in KINDS.items() if kind != "digits"}
+    assert {kind: defaults["held_out"] for kind, defaults in options.items()} == {
+        "folder": 5000, "imagenet": 10000, "cifar10": 5000, "vww": 5000
+    }  # fmt: skip
+    assert all(defaults["calibration"] == [20, 64] for defaults in options.values())
+    assert AREA == 0.005  # of Visual Wake Words, as in the public scripts
 
 
 def test_the_calibration_has_the_size_asked_for(tmp_path):
@@ -362,3 +374,14 @@ def test_data_on_a_command_line():
     assert parse_data("{kind: digits, scale: [0.2, 0.4]}") == {"kind": "digits", "scale": [0.2, 0.4]}
     with pytest.raises(DataError, match="no YAML"):
         parse_data("{kind: [")
+
+
+def test_kept_pictures_hold_no_files_open(tmp_path):
+    """Two for each batch from a worker would be thousands with ImageNet's at six resolutions."""
+    data, files = open_data(folder(tmp_path) | {"workers": 1}), []
+    for size in (8, 16, 32):  # what the first workers opened for good is no concern of this test
+        list(data.held_out((size, size)))
+        list(data.calibration((size, size)))
+        gc.collect()  # what is left of the workers
+        files.append(len(os.listdir("/proc/self/fd")))
+    assert len(data._kept) == 6 and files[1] == files[2]

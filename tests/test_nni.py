@@ -1,5 +1,8 @@
 """The search through NNI itself: a tiny experiment from `nnictl create` to its end, and what is refused before."""
 
+import os
+import subprocess
+
 import pytest
 import yaml
 from tiny import finish, history, leftovers, make_experiment, search, until
@@ -10,7 +13,7 @@ from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.plan import plan
 from nni_mcunet.search.experiment import prepare
 from nni_mcunet.search.guard import processes_of
-from nni_mcunet.search.launch import find
+from nni_mcunet.search.launch import Experiment, find
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +125,15 @@ def test_a_wrong_config_exits_with_two_and_leaves_nothing(experiment, tmp_path, 
     assert result.returncode == 2, result.stdout + result.stderr
     assert message in result.stderr and result.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists() and not (tmp_path / "nni").exists()
+
+
+def test_interrupted_while_nni_starts_nothing_is_left(tmp_path, monkeypatch):
+    def interrupted(self, *args, id):
+        self.manager = subprocess.Popen(["sleep", "600"], env=os.environ | {"NNI_EXP_ID": id})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Experiment, "_nnictl", interrupted)
+    experiment = Experiment({"experimentWorkingDirectory": str(tmp_path)}, tmp_path)
+    with pytest.raises(KeyboardInterrupt), experiment:
+        pass
+    assert experiment.manager.wait(timeout=10) < 0

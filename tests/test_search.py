@@ -50,6 +50,15 @@ def test_a_violation_says_what_and_by_how_much():
     assert isinstance(verdict, Violation) and verdict.what == "sram" and verdict.limit == 8 * 1024
 
 
+def test_of_several_limits_the_one_exceeded_most_is_named():
+    spec, board = DEMO.spec(DEMO.largest()), get_board("h743")
+    needed = build_graph(spec).macs
+    for kb, share, what in ((1, 0.5, "flash"), (64, 0.001, "macs")):
+        small = replace(board, reserved_flash=board.flash - kb * 1024)
+        verdict = Limits(small, int(needed * share)).check(spec)
+        assert verdict.what == what and Limits(small).check(spec).what == "flash"
+
+
 def test_every_proposal_fits_by_plan_and_is_new():
     evolution = run(small_evolution())
     assert len(evolution.proposals) == 32
@@ -60,6 +69,32 @@ def test_every_proposal_fits_by_plan_and_is_new():
         assert planned.arena == p.sram <= 96 * 1024 and planned.macs == p.macs <= 12_000_000
         specs.add(spec)
     assert len(specs) == 32
+
+
+def test_half_a_generation_are_children_of_two_of_the_best_and_half_mutants_of_one(monkeypatch):
+    last, accepted = [], []
+    for name in ("crossover", "mutate"):
+        move = getattr(Space, name)
+        monkeypatch.setattr(Space, name, lambda *args, n=name, m=move: last.append((n, *args[1:])) or m(*args))
+    evolution = small_evolution()
+    judge = evolution.check
+
+    def check(spec):
+        verdict = judge(spec)
+        if isinstance(verdict, Plan) and last:
+            accepted.append(last[-1])
+        return verdict
+
+    evolution.check = check
+    for _ in range(4):
+        accepted.clear()
+        best = [p.candidate for p in evolution.ranked()[:4]]  # of all generations so far
+        for proposal in [evolution.ask() for _ in range(8)]:
+            evolution.tell(proposal.index, proposal.macs / 1e6)
+        if best:
+            assert [name for name, *_ in accepted] == ["crossover"] * 4 + ["mutate"] * 4
+            assert all(a in best and b in best for name, a, b, _ in accepted[:4])
+            assert all(a in best and rate == 0.1 for name, a, _, rate in accepted[4:])
 
 
 def test_it_finds_better_networks():
@@ -208,6 +243,19 @@ def test_results_are_replaced_by_a_search_that_ended_well_only(tmp_path):
         write_atomic(fresh / "best.json", "new")
         write_atomic(fresh / "history.jsonl", "new")
     assert {p.name: p.read_text() for p in out.iterdir()} == {"best.json": "new", "history.jsonl": "new"}
+
+
+@pytest.mark.parametrize("written", range(3))
+def test_killed_while_results_are_replaced_nothing_is_lost(tmp_path, monkeypatch, written):
+    out, names, left = tmp_path / "out", {"best.json", "history.jsonl", "search.json"}, [*range(written)]
+    with monkeypatch.context() as patch, pytest.raises(IndexError), replacing(out) as fresh:
+        for name in names:
+            write_atomic(fresh / name, "new")
+        where = "nni_mcunet.search.experiment.write_atomic"
+        patch.setattr(where, lambda *args: (left.pop(), write_atomic(*args)))
+    with replacing(out, resume=True) as fresh:
+        assert {p.name for p in fresh.iterdir()} == names
+    assert {p.name: p.read_text() for p in out.iterdir()} == dict.fromkeys(names, "new")
 
 
 def test_results_cannot_go_where_a_file_is(tmp_path):

@@ -113,6 +113,7 @@ def test_the_inverse_prefers_the_first_width_of_those_alike():
 
 
 def test_one_width_a_block_takes_the_shortcut_where_channels_agree():
+    assert sum(gene.endswith("_w") for gene in preset("mcunet384", "block").genes) == 5 * 4 + 1  # a gene for each
     space = preset("demo", "block")
     alike = space.largest()
     other = alike | {"s3_b0_w": 0.75}
@@ -187,6 +188,18 @@ def test_genes_without_effect_do_not_count():
     a = DEMO.smallest()
     assert DEMO.spec(a | {"s1_b1_k": 7}) == DEMO.spec(a)  # block 1 is skipped
     assert DEMO.spec(a | {"s1_b0_k": 7}) != DEMO.spec(a)
+
+
+def test_mutation_draws_a_tenth_of_the_genes_anew_and_crossover_takes_half_of_either_parent():
+    rng, a, b = np.random.default_rng(0), DEMO.smallest(), DEMO.largest()
+    children = [DEMO.crossover(a, b, rng) for _ in range(2000)]
+    mutants = [DEMO.mutate(a, rng, 0.1) for _ in range(2000)]
+    for gene, choices in DEMO.genes.items():
+        if len(choices) > 1:
+            assert abs(np.mean([child[gene] == a[gene] for child in children]) - 0.5) < 0.05
+            # drawn anew, one in len(choices) is what it was
+            assert abs(np.mean([m[gene] != a[gene] for m in mutants]) - 0.1 * (1 - 1 / len(choices))) < 0.025
+            assert {m[gene] for m in mutants} == set(choices)
 
 
 def test_a_narrowed_space_stays_within():

@@ -21,6 +21,7 @@ from nni_mcunet.core.plan import plan
 from nni_mcunet.search.constraint import Limits
 from nni_mcunet.search.evolution import Evolution
 from nni_mcunet.search.space import Space, load_space
+from nni_mcunet.search.state import StateError
 from nni_mcunet.search.strategy import (
     EvolutionStrategy,
     MCUNetSpace,
@@ -274,12 +275,15 @@ def test_an_older_state_does_not_undo_the_folders(experiment, tmp_path):
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda out: (EvolutionStrategy(out, **SMALL | {"population": 7}), None), "another population"),
-        (lambda out: (EvolutionStrategy(out, seed=1, **SMALL), None), "another seed"),
-        (lambda out: (EvolutionStrategy(out, **SMALL), MCUNetSpace(DEMO, limits(kb=80))), "another limits"),
+        (lambda out: (EvolutionStrategy(out, **SMALL | {"population": 7}), None), "its population is"),
+        (lambda out: (EvolutionStrategy(out, seed=1, **SMALL), None), "its seed is"),
+        (
+            lambda out: (EvolutionStrategy(out, **SMALL), MCUNetSpace(DEMO, limits(kb=80))),
+            "its limits is",
+        ),
         (
             lambda out: (EvolutionStrategy(out, **SMALL), MCUNetSpace(replace(DEMO, name="x"), limits())),
-            "another space",
+            "its space is",
         ),
     ],
 )
@@ -287,11 +291,11 @@ def test_a_folder_of_another_search_is_refused(experiment, tmp_path, make, messa
     experiment(EvolutionStrategy(tmp_path / "out", **SMALL), Macs(), most=2)
     before = history(tmp_path / "out")
     strategy, space = make(tmp_path / "out")
-    with pytest.raises(StrategyError, match=message):
+    with pytest.raises(StateError, match=message):
         experiment(strategy, Macs(), space)
     assert history(tmp_path / "out") == before
-    (tmp_path / "out/settings.json").unlink()
-    with pytest.raises(StrategyError, match="another kind of search"):
+    (tmp_path / "out/search.json").unlink()
+    with pytest.raises(StateError, match=r"no search\.json"):
         experiment(EvolutionStrategy(tmp_path / "out", **SMALL), Macs())
 
 

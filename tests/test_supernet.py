@@ -20,7 +20,7 @@ from nni_mcunet.core.arch import make_divisible
 from nni_mcunet.core.build import build_graph
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.search.data import open_data
-from nni_mcunet.search.loop import Recipe, load_checkpoint
+from nni_mcunet.search.loop import Recipe, _Run, load_checkpoint
 from nni_mcunet.search.settings import read_settings
 from nni_mcunet.search.space import Space, load_space
 from nni_mcunet.search.supernet import accumulate, build_supernet, run_subnet, slice_net, sort_channels
@@ -162,6 +162,19 @@ def test_the_networks_of_a_step():
     assert [g.macs for g in both[:2]] == extremes and len(both) == 4
 
 
+def test_a_slice_is_calibrated_with_as_many_pictures_as_asked(supernet):
+    """The statistics are the mean over all batches of training pictures, at the network's resolution."""
+    data, candidate = open_data(DIGITS | {"calibration": [3, 8]}), DEMO.smallest() | {"r": 128}
+    for asked, batches in ((None, 3), ((2, 4), 2)):
+        net = specialise(DEMO, supernet, candidate, data, asked)
+        bn = net.layers["stem"].bn
+        assert bn.num_batches_tracked == batches
+        pictures = list(data.calibration(DEMO.resolution(candidate), *(asked or (3, 8))))
+        with torch.no_grad():
+            means = [net.layers["stem"].conv(images).mean((0, 2, 3)) for images in pictures]
+        assert torch.allclose(bn.running_mean, torch.stack(means).mean(0), atol=1e-5)
+
+
 # --- resuming
 
 RECIPES = {
@@ -189,6 +202,32 @@ def test_training_resumes_exactly(tmp_path, name, at):
     log = EventAccumulator(str(tmp_path / "part_log")).Reload()
     assert [event.step for event in log.Scalars("loss")] == [1, 2, 3, 4, 5]  # the step that was done twice stands once
     assert {event.value for event in log.Scalars("height")} <= {32.0, 64.0}
+
+
+def test_a_step_is_sgd_on_the_mean_of_the_networks_losses(tmp_path):
+    """Two networks, label smoothing, the norm of their mean gradient clipped, the averaged weights: by hand."""
+    recipe = Recipe(largest=1, shared=2, subnets=2, batch=4, lr=0.1, weight_decay=0.01, label_smoothing=0.3, ema=0.5)
+    torch.manual_seed(0)
+    run, other = (_Run(build_supernet(SMALL).train(), recipe, {}) for _ in range(2))
+    other.net.load_state_dict(run.net.state_dict())
+    run.step, run.average = 2, run._copy()  # behind the phase of the largest network
+    images, labels = torch.rand(4, 3, 32, 32), torch.tensor([1, 2, 3, 4])
+    graphs = [build_graph(SMALL.spec(c | {"r": 32})) for c in (SMALL.largest(), SMALL.smallest())]
+    before = run._copy()
+    loss = run.advance(graphs, images, labels)
+
+    logits = [run_subnet(other.net, graph, images).flatten(1) for graph in graphs]
+    expected = sum(F.cross_entropy(of, labels, label_smoothing=0.3) for of in logits) / 2
+    expected.backward()
+    gradients = {name: p.grad for name, p in other.net.named_parameters()}
+    norm = torch.stack([g.norm() for g in gradients.values()]).norm()
+    assert loss == pytest.approx(expected.item(), rel=1e-5) and norm > 5  # so that the clipping is seen
+    for name, now in run._detached().items():
+        g = gradients[name] * 5 / norm + 0.01 * before[name]
+        wanted = before[name] - recipe.rate(2) * 1.9 * g  # Nesterov's first step
+        assert torch.allclose(now, wanted, atol=1e-5), name
+        # 3 / 13 of the old: less than 0.5 among the first steps
+        assert torch.allclose(run.average[name], now + (before[name] - now) * 3 / 13, atol=1e-5), name
 
 
 def test_the_averaged_weights_are_what_is_judged(tmp_path):
@@ -280,6 +319,9 @@ def progress(step, loss):
     if sys.argv[2] == "stop" and step == 4:
         import os; os._exit(9)
 ranks.join(ranks.pick_device("cpu"))
+mine = [torch.tensor([1.0, 2.0]) * (1 + 2 * ranks.place()[0]), torch.tensor(4.0)]
+ranks.average(mine)
+assert [t.tolist() for t in mine] == [[2.0, 4.0], 4.0]
 net = train(Space.from_dict({SMALL.to_dict()!r}), Recipe(**{asdict(TINY)!r}), sys.argv[1], open_data({DIGITS!r}),
             save_every=1, progress=progress, device="cpu")
 torch.save({{k: p for k, p in net.named_parameters()}}, sys.argv[1] + str(ranks.place()[0]))

@@ -180,6 +180,21 @@ def test_a_new_search_keeps_the_files_of_the_last(tmp_path, whole):
     assert not (tmp_path / "out/done.json").exists() and read_settings(tmp_path / "out").seed == 1
 
 
+@pytest.mark.parametrize("moved", range(1, 4))
+def test_killed_while_it_moves_the_last_search_away_it_begins(tmp_path, whole, monkeypatch, moved):
+    Manager(tmp_path, seed=1).to_the_end()
+    replace, left = Path.replace, [*range(moved)]
+    with monkeypatch.context() as patch, pytest.raises(IndexError):
+        patch.setattr(Path, "replace", lambda *args: (left.pop() and 0) or replace(*args))
+        Manager(tmp_path)
+    if moved == 1:  # done.json alone: the folder is the other search's as before
+        with pytest.raises(StateError, match="another search"):
+            Manager(tmp_path, mode="resume")
+        assert Manager(tmp_path).to_the_end() == whole
+    else:
+        assert Manager(tmp_path, mode="resume").to_the_end() == whole
+
+
 def test_a_tuner_with_wrong_settings_exits_with_two(tmp_path, capsys):
     with pytest.raises(SystemExit) as error:
         EvolutionTuner(**settings(tmp_path, supernet="nowhere.pth"))

@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from ..core.errors import UserError
+from ..core.files import write_atomic
 from .config import SearchConfig
 from .evolution import Evolution
 
@@ -210,16 +211,19 @@ def check_folder(out: Path) -> None:
 @contextlib.contextmanager
 def replacing(out: Path, resume: bool = False):
     """A folder, out/running, for a search to write to; fresh unless it is resumed. Its files replace those in `out`
-    once the context ends well; until then, and after a failure, the last search's results are left as they are."""
+    once the context ends well; until then, and after a failure, the last search's results are left as they are.
+    Killed while they are replaced, the context can be entered again: the folder is whole until all are."""
     check_folder(out)
-    fresh = out / "running"
+    fresh, ended = out / "running", out / ".ended"
+    shutil.rmtree(ended, ignore_errors=True)
     if fresh.exists() and not resume:
         shutil.rmtree(fresh)
     yield fresh
     (out / "done.json").unlink(missing_ok=True)
     for path in sorted(fresh.glob("[!.]*"), key=lambda path: path.name == "done.json"):  # which says that all is there
-        path.replace(out / path.name)
-    shutil.rmtree(fresh)
+        write_atomic(out / path.name, path.read_bytes())
+    fresh.rename(ended)
+    shutil.rmtree(ended)
 
 
 def free_port() -> int:

@@ -45,6 +45,14 @@ class Experiment:
         self.id, self._directory = id, Path(config["experimentWorkingDirectory"])
 
     def __enter__(self) -> "Experiment":
+        try:
+            self._start()
+        except BaseException:  # Ctrl-C and nnictl's time being up, too: NNI's processes would go on without this one
+            self.stop()
+            raise
+        return self
+
+    def _start(self) -> None:
         port = ("--port", str(self.port))
         if self.id is not None:
             self.stop()
@@ -58,9 +66,7 @@ class Experiment:
             )  # before NNI starts: always to be found
             result = self._nnictl("create", "--config", str(path), *port, id=self.id)
         if result.returncode:
-            self.stop()
             raise ExperimentFailed(f"nnictl failed:\n{result.stdout[-3000:]}")
-        return self
 
     def __exit__(self, *_) -> None:
         self.stop()

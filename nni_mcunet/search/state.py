@@ -33,8 +33,18 @@ def restore(config: SearchConfig, evolution: Evolution, begun: bool) -> None:
     """Go on with the search in config.out; without a first result there it begins. begun: it has had trials, so there
     must be something. Raises StateError when there is not, or when the settings were others."""
     out = Path(config.out)
-    path, described = out / "search.json", json.loads(json.dumps(_described(config, evolution)))
-    history = read_history(out)
+    there = [name for name in ("history.jsonl", "search.json") if (out / name).exists()]
+    if begun and not there:
+        raise StateError(f"nothing of this experiment is in {out} any more: its search has ended, or was moved away")
+    if not begun and there == ["search.json"]:
+        (out / "search.json").unlink()  # of a search whose history `begin` had moved away when it was killed
+    evolution.load_state_dict({"proposals": claim(out, _described(config, evolution))})
+
+
+def claim(out: Path, described: dict) -> list[dict]:
+    """The history in `out`, empty before the first result, of the search that `described` says ({"settings", "space"}
+    and what may change); search.json says the same afterwards. Raises StateError when it is another search's."""
+    path, described, history = out / "search.json", json.loads(json.dumps(described)), read_history(out)
     if path.exists():
         there = json.loads(path.read_text())
         old, new = (d["settings"] | {"space": d["space"]} for d in (there, described))
@@ -46,10 +56,8 @@ def restore(config: SearchConfig, evolution: Evolution, begun: bool) -> None:
                 )
     elif history:
         raise StateError(f"{out} holds a history.jsonl but no search.json: it is not known what search it belongs to")
-    elif begun:
-        raise StateError(f"nothing of this experiment is in {out} any more: its search has ended, or was moved away")
-    evolution.load_state_dict({"proposals": history})
     write_json(path, described)
+    return history
 
 
 def read_settings(out: Path) -> SearchConfig:

@@ -5,7 +5,6 @@ NNI's own strategies see seven knobs: the genes of space.py (k, e, d, w, r) and 
 sets p and n to the scheduler's answer for each network, as the paper does (section 3.3).
 """
 
-import json
 import os
 import warnings
 from dataclasses import asdict, replace
@@ -33,15 +32,15 @@ from ..core.arch import ArchSpec, Schedule
 from ..core.build import build_graph
 from ..core.cuts import cuts
 from ..core.errors import ScheduleError, UserError
-from ..core.files import write_json
 from ..core.net import Net
 from ..core.plan import Plan, plan
 from .constraint import Limits, Violation
 from .data import Data
 from .evolution import Evolution, Proposal
-from .history import History, read_history
+from .history import History
 from .space import Candidate, Space
 from .space_file import resolution, spell
+from .state import claim
 from .training import evaluate, load_supernet, to_device
 
 
@@ -193,20 +192,10 @@ class EvolutionStrategy(Strategy):
         return model_space
 
     def _open(self, fits: Fits) -> None:
-        """Go on from the folder's history, or begin one. Raises StrategyError when it is another search's."""
+        """Go on from the folder's history, or begin one. Raises StateError when it is another search's."""
         limits = None if fits.limits is None else asdict(fits.limits)
-        wanted = json.loads(json.dumps(self.settings | {"space": fits.space.to_dict(), "limits": limits}))
-        out, told = self.history.out, read_history(self.history.out)
-        path = out / "settings.json"
-        if not path.exists():
-            if told:
-                raise StrategyError(f"{out} holds the history of another kind of search: name another folder")
-            write_json(path, wanted)
-        found = json.loads(path.read_text())
-        for key in wanted:
-            if found.get(key) != wanted[key]:
-                raise StrategyError(f"{out} holds a search with another {key}: name another folder or delete it")
-        self.load_state_dict({"proposals": told})
+        described = {"settings": self.settings | {"limits": limits}, "space": fits.space.to_dict()}
+        self.load_state_dict({"proposals": claim(self.history.out, described)})
 
     def _run(self) -> None:
         while not self.evolution.done:

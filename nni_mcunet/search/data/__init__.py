@@ -151,10 +151,12 @@ class Data:
         if batches is None:
             keys = [Key(split, int(i), tuple(resolution)) for i in indices]
             batches = self._load(keys[i : i + batch] for i in range(0, len(keys), batch))
-            if 3 * len(keys) * resolution[0] * resolution[1] <= CACHE_BYTES:
-                batches = self._kept[key] = list(batches)
-                while sum(map(_bytes, self._kept.values())) > CACHE_BYTES:
+            size = 3 * len(keys) * resolution[0] * resolution[1]
+            if size <= CACHE_BYTES:
+                while sum(map(_bytes, self._kept.values())) > CACHE_BYTES - size:
                     self._kept.popitem(last=False)
+                # copies: a worker's batch is two open files and takes room in /dev/shm, of which containers have little
+                batches = self._kept[key] = [(images.clone(), labels.clone()) for images, labels in batches]
         for images, labels in batches:
             yield as_float(images, device), labels.to(device)
 
