@@ -96,7 +96,7 @@ def exported(history, tmp_path, monkeypatch):
     def sliced(space, net, candidate, *_):
         return slice_net(net, build_graph(space.spec(candidate)))
 
-    monkeypatch.setattr(export, "load_supernet", lambda path: (DEMO, supernet))
+    monkeypatch.setattr(export, "load_supernet", lambda path, data: (DEMO, supernet))
     monkeypatch.setattr(export, "specialise", sliced)
     write_history(history, tmp_path)
     return SearchConfig.from_dict(dict(space="demo", board="f412", supernet="x.pth", out=str(tmp_path))), tmp_path
@@ -134,7 +134,7 @@ def test_the_front_is_exported_and_replaces_an_older_one(exported, history):
 def test_a_space_for_detection_exports_a_backbone(history, tmp_path, monkeypatch):
     """Its super-network has a classifier, which the exported network has not."""
     backbone = replace(DEMO, classes=None)
-    monkeypatch.setattr(export, "load_supernet", lambda path: (backbone, build_supernet(DEMO).eval()))
+    monkeypatch.setattr(export, "load_supernet", lambda path, data: (backbone, build_supernet(DEMO).eval()))
     write_history(history[:1], tmp_path)
     args = dict(space="demo", board="f412", supernet="x.pth", out=str(tmp_path))
     spec = export.export_best(

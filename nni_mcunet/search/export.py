@@ -40,8 +40,9 @@ class _Exporter:
     """The super-network of a search and the pictures its slices are re-calibrated on, loaded once."""
 
     def __init__(self, config: SearchConfig):
-        self.space, supernet = load_supernet(config.supernet)
-        self.supernet, self.data = to_device(supernet), open_data(config.data)
+        self.data = open_data(config.data)
+        self.space, supernet = load_supernet(config.supernet, self.data)
+        self.supernet = to_device(supernet)
 
     def write(self, line: dict, path: Path) -> ArchSpec:
         """path.json and path.pth of a line of the history."""

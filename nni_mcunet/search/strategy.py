@@ -262,7 +262,7 @@ class SupernetEvaluator(Evaluator):
     """
 
     def __init__(self, supernet: str | Path, data: Data, device: str = "auto"):
-        self.space, net = load_supernet(supernet)
+        self.space, net = load_supernet(supernet, data)
         self.supernet, self.data = to_device(net, device), data
 
     def _execute(self, model) -> float:

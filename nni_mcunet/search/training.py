@@ -75,9 +75,13 @@ def train(
     return fit(net, networks, recipe, data, path, identity, save_every, progress, device)
 
 
-def load_supernet(path: str | Path) -> tuple[Space, Net]:
+SPLIT = ("kind", "sizes", "held_out", "seed")  # what says which pictures were trained on, of a Data's identity
+
+
+def load_supernet(path: str | Path, data: Data | None = None) -> tuple[Space, Net]:
     """A trained super-network, on the CPU, and its space as it was given for training (a detection space has no
-    classes, its super-network has). Raises UserError for a missing, broken or unfinished checkpoint."""
+    classes, its super-network has). Raises UserError for a missing, broken or unfinished checkpoint, and when `data`,
+    to judge its networks on, is split otherwise than what it was trained on."""
     path = Path(path)
     if not path.exists():
         raise UserError(
@@ -89,6 +93,13 @@ def load_supernet(path: str | Path) -> tuple[Space, Net]:
         raise UserError(f"{path} is the checkpoint of a single network, no super-network's")
     if step < Recipe(**identity["recipe"]).steps:
         raise UserError(f"{path}: training stopped at step {step}; run tools/train_supernet.py again to finish")
+    for key in SPLIT if data is not None else ():
+        trained, given = identity["data"].get(key), data.identity.get(key)
+        if trained != given:
+            raise UserError(
+                f"{path} was trained on data with {key} {trained}, these have {given}: it would be judged on pictures "
+                "that it was trained on; give the data as for its training"
+            )
     space = Space.from_dict(identity["space"])
     net = build_supernet(replace(space, classes=identity["classes"]))
     net.load_state_dict(state["net"] | state["average"])

@@ -18,8 +18,9 @@ def scores(parameters: dict) -> list[float]:
             f"the trial's parameters are {parameters!r}: {{supernet, data, candidates: [{{candidate, ...}}]}} is "
             "wanted; run it in an experiment whose tuner is EvolutionTuner"
         )
-    space, supernet = load_supernet(parameters["supernet"])
-    supernet, data = to_device(supernet), open_data(parameters.get("data", {"kind": "digits"}))
+    data = open_data(parameters.get("data", {"kind": "digits"}))
+    space, supernet = load_supernet(parameters["supernet"], data)
+    supernet = to_device(supernet)
     candidates = [entry["candidate"] for entry in parameters["candidates"]]
     found: dict[int, float] = {}
     # a resolution after the other: its pictures are read once
