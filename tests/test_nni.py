@@ -83,6 +83,7 @@ REMOTE = {"platform": "remote", "machineList": [{"hst": "x"}]}
         (lambda c: c["tuner"].update(className="nni_mcunet.search.tuners.X"), "does not import"),
         (lambda c: c["tuner"].update(codeDirectory="nowhere"), "tuner.codeDirectory is"),
         (lambda c: c.update(experimentWorkingDirectory=5), "experimentWorkingDirectory is 5"),
+        (lambda c: c.update(experimentWorkingDirectory="wrong.yml"), "wrong.yml, but"),
         (lambda c: c.update(searchSpace=["a"]), "searchSpace is ['a']"),
         (lambda c: c.update(searchSpace=None), "searchSpace is None"),
         (lambda c: c.pop("trialConcurrency"), "lacks the key 'trialConcurrency'"),
@@ -112,7 +113,13 @@ def test_a_wrong_config_is_refused(experiment, tmp_path, monkeypatch, change, me
 
 
 @pytest.mark.parametrize(
-    "change, message", [({"supernet": "none.pth"}, "train it first"), ({"seed": -1}, "seed is -1")]
+    "change, message",
+    [
+        ({"supernet": "none.pth"}, "train it first"),
+        ({"seed": -1}, "seed is -1"),
+        ({"data": {"kind": "digts"}}, "kind is 'digts'"),
+        ({"data": {"kind": "folder", "root": "/nowhere"}}, "no folder /nowhere"),
+    ],
 )
 def test_a_wrong_config_exits_with_two_and_leaves_nothing(experiment, tmp_path, change, message):
     config = yaml.safe_load((experiment / "tiny.yml").read_text())

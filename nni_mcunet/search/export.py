@@ -55,10 +55,14 @@ class _Exporter:
         return spec
 
 
-def check_same_space(space: Space, path: str) -> None:
-    """Raises UserError unless the super-network at `path` was trained for `space`."""
-    trained, _ = load_supernet(path)
+def check_supernet(space: Space, path: str, data: dict | None) -> None:
+    """Raises UserError unless the super-network at `path` was trained for `space`, and for as many classes as the data
+    have. data: see open_data; None: they are not on this machine."""
+    trained, net = load_supernet(path)
     if trained != space:
         raise UserError(
             f"{path} was trained for space {trained.name} as it was then, not this {space.name}: train again"
         )
+    classes, there = net.graph.tensors[net.graph.outputs[0]].c, None if data is None else open_data(data).classes
+    if there not in (None, classes):
+        raise UserError(f"{path} was trained for {classes} classes and the data have {there}")
