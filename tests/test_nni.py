@@ -129,3 +129,18 @@ def test_a_wrong_config_exits_with_two_and_leaves_nothing(experiment, tmp_path, 
     assert result.returncode == 2, result.stdout + result.stderr
     assert message in result.stderr and result.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists() and not (tmp_path / "nni").exists()
+
+
+def test_a_search_is_not_gone_on_with_where_it_was_not_begun(experiment, tmp_path):
+    config = yaml.safe_load((experiment / "tiny.yml").read_text())
+    running = tmp_path / "moved/running"
+    running.mkdir(parents=True)
+    (running / "experiment.json").write_text('{"experiment": "nosuchid"}')
+    config["tuner"]["classArgs"]["out"] = str(tmp_path / "out/running")
+    (running / "experiment.yml").write_text(yaml.safe_dump(config))
+    result = finish(search(tmp_path, "resume", "--out", tmp_path / "moved"))
+    assert result.returncode == 2 and "move it back" in result.stderr and result.stderr.count("\n") == 1
+    config["tuner"]["classArgs"] |= {"out": str(running), "supernet": str(tmp_path / "none.pth")}
+    (running / "experiment.yml").write_text(yaml.safe_dump(config))
+    result = finish(search(tmp_path, "resume", "--out", tmp_path / "moved"))
+    assert result.returncode == 2 and "train it first" in result.stderr and result.stderr.count("\n") == 1

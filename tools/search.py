@@ -20,7 +20,8 @@ from pathlib import Path
 
 import torch
 
-from nni_mcunet.core.errors import exit_on_user_error
+from nni_mcunet.core.errors import UserError, exit_on_user_error
+from nni_mcunet.search.config import SearchConfig
 from nni_mcunet.search.experiment import prepare, replacing, search_config
 from nni_mcunet.search.export import check_supernet, export_best, export_pareto
 from nni_mcunet.search.history import read_history
@@ -66,8 +67,7 @@ def run(args) -> None:
     overrides = {key: value and str(Path(value).resolve()) for key, value in given.items() if value is not None}
     overrides |= {} if args.seed is None else {"seed": args.seed}
     config, search, evolution = prepare(args.config, overrides)
-    local = config["trainingService"]["platform"] == "local"  # elsewhere the data are on the trials' machines
-    check_supernet(load_space(search.space), search.supernet, search.data if local else None)
+    check(config, search)
     print(f"space {search.space}: {evolution.space.size:.2g} networks; {search.board}, {search.trials} trials")
     out = Path(search.out)
     take(out, discard=args.discard)
@@ -78,10 +78,20 @@ def run(args) -> None:
     print(f"{summary}\nwrote {out}/best.json, best.pth, history.jsonl, search.png, pareto.png, winner.png")
 
 
+def check(config: dict, search: SearchConfig) -> None:
+    """Raises UserError unless super-network and data are there and go together."""
+    local = config["trainingService"]["platform"] == "local"  # elsewhere the data are on the trials' machines
+    check_supernet(load_space(search.space), search.supernet, search.data if local else None)
+
+
 def resume(args) -> None:
     id, config, folder = find(args.id, args.out and args.out.resolve())
     out = folder.parent if folder.name == "running" else folder
-    search = replace(search_config(config), out=str(folder))
+    search = search_config(config)
+    if Path(search.out).resolve() != folder.resolve():
+        raise UserError(f"{folder} was begun as {search.out}, where its tuner would go on: move it back")
+    check(config, search)
+    search = replace(search, out=str(folder))
     take(out, resume=True)
     with replacing(out, resume=True) if out != folder else contextlib.nullcontext():
         print(f"going on after {sum(p['told'] for p in read_history(folder))} candidates")
