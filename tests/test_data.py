@@ -331,6 +331,7 @@ def test_a_flat_validation_folder_of_imagenet(tmp_path):
     "change, message",
     [
         ({"kind": "imagnet"}, "kind is 'imagnet': one of digits"),
+        ({"kind": ["folder"]}, "kind is "),
         ({"rot": 1}, "unknown key 'rot' for kind folder"),
         ({"root": None}, "wants root"),
         ({"root": "/nowhere/at/all"}, "no folder /nowhere/at/all; expected there: train/CLASS"),

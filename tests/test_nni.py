@@ -86,6 +86,7 @@ REMOTE = {"platform": "remote", "machineList": [{"hst": "x"}]}
         (lambda c: c["tuner"].update(className="nni_mcunet.search.tuners.X"), "does not import"),
         (lambda c: c["tuner"].update(codeDirectory="nowhere"), "tuner.codeDirectory is"),
         (lambda c: c.update(experimentWorkingDirectory=5), "experimentWorkingDirectory is 5"),
+        (lambda c: c.update(experimentWorkingDirectory="wrong.yml"), "wrong.yml, but"),
         (lambda c: c.update(searchSpace=["a"]), "searchSpace is ['a']"),
         (lambda c: c.update(searchSpace=None), "searchSpace is None"),
         (lambda c: c.pop("trialConcurrency"), "lacks the key 'trialConcurrency'"),
@@ -115,7 +116,13 @@ def test_a_wrong_config_is_refused(experiment, tmp_path, monkeypatch, change, me
 
 
 @pytest.mark.parametrize(
-    "change, message", [({"supernet": "none.pth"}, "train it first"), ({"seed": -1}, "seed is -1")]
+    "change, message",
+    [
+        ({"supernet": "none.pth"}, "train it first"),
+        ({"seed": -1}, "seed is -1"),
+        ({"data": {"kind": "digts"}}, "kind is 'digts'"),
+        ({"data": {"kind": "folder", "root": "/nowhere"}}, "no folder /nowhere"),
+    ],
 )
 def test_a_wrong_config_exits_with_two_and_leaves_nothing(experiment, tmp_path, change, message):
     config = yaml.safe_load((experiment / "tiny.yml").read_text())
@@ -137,3 +144,18 @@ def test_interrupted_while_nni_starts_nothing_is_left(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt), experiment:
         pass
     assert experiment.manager.wait(timeout=10) < 0
+
+
+def test_a_search_is_not_gone_on_with_where_it_was_not_begun(experiment, tmp_path):
+    config = yaml.safe_load((experiment / "tiny.yml").read_text())
+    running = tmp_path / "moved/running"
+    running.mkdir(parents=True)
+    (running / "experiment.json").write_text('{"experiment": "nosuchid"}')
+    config["tuner"]["classArgs"]["out"] = str(tmp_path / "out/running")
+    (running / "experiment.yml").write_text(yaml.safe_dump(config))
+    result = finish(search(tmp_path, "resume", "--out", tmp_path / "moved"))
+    assert result.returncode == 2 and "move it back" in result.stderr and result.stderr.count("\n") == 1
+    config["tuner"]["classArgs"] |= {"out": str(running), "supernet": str(tmp_path / "none.pth")}
+    (running / "experiment.yml").write_text(yaml.safe_dump(config))
+    result = finish(search(tmp_path, "resume", "--out", tmp_path / "moved"))
+    assert result.returncode == 2 and "train it first" in result.stderr and result.stderr.count("\n") == 1

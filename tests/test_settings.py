@@ -5,6 +5,7 @@ import pytest
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import BoardError, UserError
 from nni_mcunet.search.config import ConfigError, SearchConfig
+from nni_mcunet.search.settings import read_settings
 
 
 @pytest.mark.parametrize(
@@ -95,3 +96,19 @@ def test_a_malformed_board_is_refused(tmp_path, text, message):
     (tmp_path / "b.yml").write_text(text)
     with pytest.raises(BoardError, match=message):
         get_board(str(tmp_path / "b.yml"))
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("space: 5", "space is 5"),
+        ("out: 5", "out is 5"),
+        ("save_every: 0", "save_every is 0"),
+        ("save_every: no", "save_every is False"),
+        ("steps: 5", "unknown key 'steps'"),
+    ],
+)
+def test_a_wrong_training_file_is_refused(tmp_path, text, message):
+    (tmp_path / "s.yml").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_settings(str(tmp_path / "s.yml"))

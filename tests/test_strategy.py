@@ -364,3 +364,9 @@ def test_a_search_scored_by_a_super_network(experiment, tmp_path):
     evaluator = SupernetEvaluator(tmp_path / "supernet.pth", data)
     with pytest.raises(StrategyError, match="of another space tiny than this demo"):
         experiment(Random(seed=0), evaluator, most=1)
+
+
+def test_an_evaluator_that_is_to_be_sent_away_names_the_engine(tmp_path):
+    evaluator = object.__new__(SupernetEvaluator)
+    with pytest.raises(StrategyError, match="NasExperimentConfig\\('sequential', 'simplified'\\)"):
+        evaluator._dump()

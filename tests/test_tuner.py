@@ -207,3 +207,13 @@ def test_the_tuner_takes_relative_paths_from_the_trials_folder(tmp_path, monkeyp
     monkeypatch.setattr(sys, "argv", ["nni", "--exp_params", told])
     tuner = EvolutionTuner(**settings(tmp_path, supernet="x.pth", out="results"))
     assert tuner.config.supernet == str(tmp_path / "x.pth") and tuner.config.out == str(tmp_path / "results")
+
+
+def test_a_search_that_an_exhausted_space_has_ended_can_be_resumed(tmp_path, monkeypatch):
+    """The tuner itself has set NNI's number of trials then, to less than a whole search has."""
+    told = base64.b64encode(json.dumps({"maxTrialNumber": 1}).encode()).decode()
+    monkeypatch.setattr(sys, "argv", ["nni", "--exp_params", told])
+    with pytest.raises(SystemExit):
+        EvolutionTuner(**settings(tmp_path))
+    monkeypatch.setenv("NNI_MODE", "resume")
+    assert EvolutionTuner(**settings(tmp_path)).config.trials == 4

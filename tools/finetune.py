@@ -14,12 +14,12 @@ import torch
 from tqdm import tqdm
 
 from nni_mcunet.core.arch import ArchSpec
-from nni_mcunet.core.errors import exit_on_user_error
+from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.files import write_atomic
 from nni_mcunet.search import ranks
 from nni_mcunet.search.data import Data
 from nni_mcunet.search.loop import Recipe
-from nni_mcunet.search.settings import add_arguments, data_and_recipe, read_settings
+from nni_mcunet.search.settings import add_arguments, data_and_recipe, positive, read_settings
 from nni_mcunet.search.supernet import accuracy
 from nni_mcunet.search.training import finetune, load_weights, to_device
 
@@ -38,8 +38,8 @@ def main() -> None:
     parser.add_argument("weights", help="its state dict")
     parser.add_argument("--config", help="YAML of train_supernet.py: its data and recipe, at a tenth of its lr")
     parser.add_argument("--out", help="state dict to write")
-    parser.add_argument("--epochs", dest="passes", type=int, default=10, help="passes over the data (default 10)")
-    parser.add_argument("--steps", type=int, help="instead of epochs")
+    parser.add_argument("--epochs", dest="passes", type=positive, default=10, help="passes over the data (default 10)")
+    parser.add_argument("--steps", type=positive, help="instead of epochs")
     add_arguments(parser, DEFAULT, skip=("largest", "shared", "subnets", "sandwich"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -52,6 +52,8 @@ def main() -> None:
     spec = ArchSpec.load(args.arch)
     net = to_device(load_weights(spec, args.weights), args.device)
     out = Path(args.out or Path(args.weights).with_name(f"{Path(args.weights).stem}_tuned.pth"))
+    if out.is_dir():
+        raise UserError(f"--out {out} is a folder: a file is wanted")
     ranks.join(ranks.pick_device(args.device))
     first = ranks.place()[0] == 0
     if first and spec.classes == data.classes:

@@ -6,8 +6,7 @@
   resume  go on where a search was killed or has failed, whatever of it (NNI's manager, the tuner, this program), and
           end as `run` does; also for an experiment begun by hand with nnictl
   export  the best network once more, or the Pareto front, from the folder of a search's results
-  report  a search as pictures: search.png (its curve), pareto.png (accuracy against SRAM and MACs), winner.png (the
-          best network block by block)
+  report  pictures: search.png (the curve), pareto.png (accuracy against SRAM and MACs), winner.png (block by block)
 
 Exit codes: 0 done, 1 the experiment broke down, 2 something in the config is wrong.
 """
@@ -22,12 +21,18 @@ import torch
 
 from nni_mcunet.core.errors import exit_on_user_error
 from nni_mcunet.search.experiment import prepare, replacing, search_config
-from nni_mcunet.search.export import check_same_space, export_best, export_pareto
+from nni_mcunet.search.export import check_supernet, export_best, export_pareto
 from nni_mcunet.search.history import read_history
 from nni_mcunet.search.launch import Experiment, ExperimentFailed, find, take, watch
 from nni_mcunet.search.report import report as write_report
 from nni_mcunet.search.space import load_space
 from nni_mcunet.search.state import read_settings
+
+
+def port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r}: a number from 1 to 65535 is wanted")
+    return int(text)
 
 
 def arguments() -> argparse.Namespace:
@@ -44,7 +49,7 @@ def arguments() -> argparse.Namespace:
     which.add_argument("--out", type=Path, help="or the folder of its results")
     for command, function in ((run_, run), (resume_, resume)):
         command.set_defaults(function=function)
-        command.add_argument("--port", type=int, help="of NNI's web server on 127.0.0.1 (default: any free one)")
+        command.add_argument("--port", type=port, help="of NNI's web server on 127.0.0.1 (default: any free one)")
         command.add_argument("--timeout", type=float, default=7 * 86400, help="seconds until it is given up")
     for name, function in (("export", export), ("report", report)):
         command = commands.add_parser(name)
@@ -57,10 +62,10 @@ def arguments() -> argparse.Namespace:
 
 def run(args) -> None:
     given = {"supernet": args.supernet, "out": args.out}
-    overrides = {key: str(Path(value).resolve()) for key, value in given.items() if value is not None}
+    overrides = {key: value and str(Path(value).resolve()) for key, value in given.items() if value is not None}
     overrides |= {} if args.seed is None else {"seed": args.seed}
     config, search, evolution = prepare(args.config, overrides)
-    check_same_space(load_space(search.space), search.supernet)
+    check_supernet(search, here=config["trainingService"]["platform"] == "local")
     print(f"space {search.space}: {evolution.space.size:.2g} networks; {search.board}, {search.trials} trials")
     out = Path(search.out)
     take(out, discard=args.discard)
@@ -74,7 +79,9 @@ def run(args) -> None:
 def resume(args) -> None:
     id, config, folder = find(args.id, args.out and args.out.resolve())
     out = folder.parent if folder.name == "running" else folder
-    search = replace(search_config(config), out=str(folder))
+    search = search_config(config)
+    check_supernet(search, here=config["trainingService"]["platform"] == "local")
+    search = replace(search, out=str(folder))
     take(out, resume=True)
     with replacing(out, resume=True) if out != folder else contextlib.nullcontext():
         print(f"going on after {sum(p['told'] for p in read_history(folder))} candidates")

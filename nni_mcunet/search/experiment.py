@@ -53,6 +53,7 @@ def load_config(path: str | Path) -> dict:
         for key in PATHS:
             if key in config:
                 config[key] = str((base / config[key]).resolve())
+        check_folder(Path(config["experimentWorkingDirectory"]), "experimentWorkingDirectory")
         for machine in _machines(config):  # NNI will read a copy of the file from elsewhere
             if "sshKeyFile" in machine:
                 machine["sshKeyFile"] = str(base / Path(machine["sshKeyFile"]).expanduser())
@@ -165,6 +166,7 @@ def prepare(path: str | Path, overrides: dict) -> tuple[dict, SearchConfig, Evol
     config = load_config(path)
     config["tuner"]["classArgs"] = (config["tuner"].get("classArgs") or {}) | overrides
     search = search_config(config)
+    check_trials(config, search)
     evolution = search.evolution(search_space(config))
     evolution.ask()  # an infeasible limit is said here, before anything is started
     return config, search, evolution
@@ -173,14 +175,18 @@ def prepare(path: str | Path, overrides: dict) -> tuple[dict, SearchConfig, Evol
 def search_config(config: dict) -> SearchConfig:
     """The tuner's settings as the tuner reads them, paths from trialCodeDirectory. Raises UserError."""
     args = config["tuner"].get("classArgs") or {}
-    search = SearchConfig.from_dict(args, Path(config.get("trialCodeDirectory", ".")))
+    return SearchConfig.from_dict(args, Path(config.get("trialCodeDirectory", ".")))
+
+
+def check_trials(config: dict, search: SearchConfig) -> None:
+    """For a new experiment: the tuner itself sets the number in the end, to less when a space is exhausted. Raises
+    ExperimentError."""
     most = config.get("maxTrialNumber")
     if most is not None and most < search.trials:
         raise ExperimentError(
             f"maxTrialNumber is {most}: this search has {search.trials} trials, ceil(population / batch) * "
             "(1 + iterations); leave the key out, the tuner ends the experiment"
         )
-    return search
 
 
 def search_space(config: dict) -> dict:
@@ -201,11 +207,11 @@ def search_space(config: dict) -> dict:
     return space
 
 
-def check_folder(out: Path) -> None:
+def check_folder(out: Path, key: str = "out") -> None:
     """Raises ExperimentError when there cannot be such a folder."""
     for path in (out, *out.parents):
         if path.exists() and not path.is_dir():
-            raise ExperimentError(f"out is {out}, but {path} is a file: name another folder")
+            raise ExperimentError(f"{key} is {out}, but {path} is a file: name another folder")
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from ..core.net import Net
 from .config import SearchConfig
 from .data import open_data
 from .history import best_of, pareto_front, read_history
-from .space import Space
+from .space import load_space
 from .training import load_supernet, specialise, to_device
 
 
@@ -56,10 +56,15 @@ class _Exporter:
         return spec
 
 
-def check_same_space(space: Space, path: str) -> None:
-    """Raises UserError unless the super-network at `path` was trained for `space`."""
-    trained, _ = load_supernet(path)
+def check_supernet(config: SearchConfig, here: bool) -> None:
+    """Raises UserError unless the super-network was trained for the search's space, on its data's training pictures and
+    classes. here: the data are on this machine, not on the trials' only."""
+    space, data = load_space(config.space), open_data(config.data) if here else None
+    trained, net = load_supernet(config.supernet, data)
     if trained != space:
         raise UserError(
-            f"{path} was trained for space {trained.name} as it was then, not this {space.name}: train again"
+            f"{config.supernet} was trained for space {trained.name} as it was then, not this {space.name}: train again"
         )
+    classes = net.graph.tensors[net.graph.outputs[0]].c
+    if data and data.classes != classes:
+        raise UserError(f"{config.supernet} was trained for {classes} classes and the data have {data.classes}")

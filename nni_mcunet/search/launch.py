@@ -160,7 +160,11 @@ def find(id: str | None = None, out: Path | None = None) -> tuple[str, dict, Pat
             raise ExperimentError(f"{out} holds no search that has begun: start one with `run`")
         id = json.loads(found[0].read_text())["experiment"]
         if (folder / "experiment.yml").exists():
-            return id, yaml.safe_load((folder / "experiment.yml").read_text()), folder
+            config = yaml.safe_load((folder / "experiment.yml").read_text())
+            begun = Path(search_config(config).out)
+            if begun.resolve() != folder.resolve():
+                raise ExperimentError(f"{folder} was begun as {begun}, where its tuner would go on: move it back")
+            return id, config, folder
     listed = Path.home() / "nni-experiments" / ".experiment"
     known = json.loads(listed.read_text()) if listed.exists() else {}
     if id not in known:

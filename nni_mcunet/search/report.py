@@ -48,6 +48,7 @@ def plot_curve(history: list[dict], path: Path) -> None:
             axes.axvline(q["index"] - 0.5, color="0.85", linewidth=0.8, zorder=0)
     figure.colorbar(dots, label="million MACs")
     axes.set(xlabel="candidate (a line between generations)", ylabel=ACCURACY)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(loc="lower right")
     _save(figure, path)
 

@@ -37,9 +37,16 @@ def add_arguments(parser: argparse.ArgumentParser, default: Recipe, skip: tuple[
             parser.add_argument(flag, action="store_true", default=None, help=HELP[field.name])
         else:
             parser.add_argument(flag, type=field.type, help=f"{HELP[field.name]} (default {value})")
-    parser.add_argument("--save-every", type=int, help="steps between two checkpoints (default 20)")
+    parser.add_argument("--save-every", type=positive, help="steps between two checkpoints (default 20)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--threads", type=int, default=1, help="more help only on cores that nothing else uses")
+    parser.add_argument("--threads", type=positive, default=1, help="more help only on cores that nothing else uses")
+
+
+def positive(text: str) -> int:
+    """A flag's value; argparse makes one line and exit code 2 of what this raises."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: a positive integer is wanted")
+    return int(text)
 
 
 def read_settings(path: str | None) -> dict:
@@ -55,6 +62,10 @@ def read_settings(path: str | None) -> dict:
     for key in settings:
         if key not in KEYS:
             raise UserError(f"{path}: unknown key '{key}': known are {', '.join(KEYS)}")
+        if key in ("space", "out") and (not isinstance(settings[key], str) or not settings[key]):
+            raise UserError(f"{path}: {key} is {settings[key]!r}: a non-empty string is wanted")
+        if key == "save_every" and (type(settings[key]) is not int or settings[key] < 1):
+            raise UserError(f"{path}: save_every is {settings[key]!r}: a positive integer is wanted")
     return settings
 
 

@@ -276,5 +276,11 @@ class SupernetEvaluator(Evaluator):
         nni.report_final_result(score)
         return score
 
+    def _dump(self):
+        """NNI's wish to send the evaluator to another process."""
+        raise StrategyError(
+            "SupernetEvaluator stays in its process: give NasExperiment NasExperimentConfig('sequential', 'simplified')"
+        )
+
     def score(self, candidate: Candidate) -> float:
         return evaluate(self.space, self.supernet, candidate, self.data)

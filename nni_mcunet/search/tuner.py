@@ -25,7 +25,7 @@ from ..core.errors import UserError, exit_on_user_error
 from ..core.files import write_json
 from .config import SearchConfig
 from .evolution import Evolution, Proposal
-from .experiment import search_config
+from .experiment import check_trials, search_config
 from .guard import exit_with_parent, hold
 from .history import History
 from .nnictl import request
@@ -42,6 +42,8 @@ class EvolutionTuner(Tuner):
         self._manager = _manager()
         with exit_on_user_error():
             self.config = search_config(_experiment() | {"tuner": {"classArgs": class_args}})
+            if os.environ.get("NNI_MODE") != "resume":
+                check_trials(_experiment(), self.config)
             self.config.evolution()  # wrong values are said now
             if not Path(self.config.supernet).exists():
                 raise UserError(

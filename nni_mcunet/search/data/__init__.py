@@ -40,7 +40,7 @@ def open_data(config: dict) -> "Data":
     if not isinstance(config, dict):
         raise DataError(f"data is {config!r}: a mapping such as {{kind: digits}} is wanted")
     kind = config.get("kind", "digits")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise DataError(f"data: kind is {kind!r}: one of {', '.join(KINDS)} is wanted")
     opener, defaults = KINDS[kind]
     known = set(defaults) | {"kind"} | ({"root"} if kind != "digits" else set())
