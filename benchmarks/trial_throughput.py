@@ -2,8 +2,8 @@
 
     python benchmarks/trial_throughput.py [--config configs/nni/demo_h743.yml] [--batches 1 50] [--concurrency 2]
 
-Runs real experiments of one random generation each with the config's trained super-network. Counted from the first
-trial's result to the last, so that NNI's own start, some ten seconds, is in neither figure.
+Runs real experiments of one random generation each with the config's trained super-network. Counted from the end of the
+first round of trials to the last result, so that NNI's own start, some ten seconds, is in neither figure.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def measure(path: str, batch: int, concurrency: int) -> tuple[int, float]:
-    """Candidates that were evaluated after the first result, and the seconds that took."""
+    """Candidates that were evaluated after the first round, and the seconds that took."""
     total = batch * max(2 * concurrency, 12 // batch)
     with tempfile.TemporaryDirectory() as folder:
         config, out = load_config(path), Path(folder) / "out"
@@ -43,7 +43,7 @@ def measure(path: str, batch: int, concurrency: int) -> tuple[int, float]:
         with Experiment(config, out) as experiment:
             while experiment.status() != "ERROR":
                 told = sum(p["told"] for p in read_history(out))
-                if told and first is None:
+                if told >= batch * concurrency and first is None:
                     first = told, time.monotonic()
                 if told == total:
                     return told - first[0], time.monotonic() - first[1]
