@@ -1,14 +1,19 @@
 """Every experiment in configs/nni: it loads, its tuner's settings are right, and its limits leave networks to find."""
 
+import json
+
 import pytest
 from conftest import ROOT
 
 from nni_mcunet.core.arch import Schedule
+from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.build import build_graph
 from nni_mcunet.core.latency import milliseconds
 from nni_mcunet.core.plan import plan
 from nni_mcunet.search.config import SearchConfig
+from nni_mcunet.search.constraint import Limits
 from nni_mcunet.search.experiment import load_config
+from nni_mcunet.search.space import load_space
 
 CONFIGS = ROOT / "configs" / "nni"
 PAPER = sorted(p.stem for p in [*CONFIGS.glob("imagenet_*.yml"), *CONFIGS.glob("vww_*.yml")])
@@ -50,3 +55,16 @@ def test_an_ablation_differs_in_what_it_is_about():
 def test_the_searches_have_folders_of_their_own():
     outs = [settings(name)[1].out for name in PAPER]
     assert len(set(outs)) == len(outs) >= 10
+
+
+def test_the_studys_winners_need_what_its_table_says():
+    """docs/results/search.json, of benchmarks/search_study.py: the planner of today gives the same figures."""
+    study = json.loads((ROOT / "docs/results/search.json").read_text())
+    space, board = load_space(str(ROOT / study["space"])), get_board(study["board"])
+    assert f"{space.size:.3g}" == f"{study['space_size']:.3g}" and len(study["results"]) == 9
+    for row in study["results"]:
+        patches = (1,) if row["search"] == "per layer" else (1, 2, 3, 4)
+        found = Limits(board, patches=patches).check(space.spec(row["candidate"]))
+        assert (list(found.schedule.p), found.schedule.n, found.arena, found.macs) == (
+            row["p"], row["n"], row["sram"], row["macs"],
+        )  # fmt: skip
