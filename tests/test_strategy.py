@@ -17,6 +17,7 @@ from nni_mcunet.core.arch import ArchSpec, Schedule
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.build import YoloHead, build_graph
 from nni_mcunet.core.cuts import schedules
+from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.plan import plan
 from nni_mcunet.search.constraint import Limits
 from nni_mcunet.search.evolution import Evolution
@@ -370,3 +371,9 @@ def test_an_evaluator_that_is_to_be_sent_away_names_the_engine(tmp_path):
     evaluator = object.__new__(SupernetEvaluator)
     with pytest.raises(StrategyError, match="NasExperimentConfig\\('sequential', 'simplified'\\)"):
         evaluator._dump()
+
+
+def test_results_cannot_go_where_a_file_is(tmp_path):
+    (tmp_path / "out").touch()
+    with pytest.raises(UserError, match="is a file: name another folder"):
+        EvolutionStrategy(out=tmp_path / "out")

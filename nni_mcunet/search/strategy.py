@@ -37,6 +37,7 @@ from ..core.plan import Plan, plan
 from .constraint import Limits, Violation
 from .data import Data
 from .evolution import Evolution, Proposal
+from .experiment import check_folder
 from .history import History
 from .space import Candidate, Space
 from .space_file import resolution, spell
@@ -172,6 +173,8 @@ class EvolutionStrategy(Strategy):
 
     def __init__(self, out=None, seed=0, population=100, parents=20, iterations=30, mutation=0.1):
         super().__init__()
+        if out is not None:
+            check_folder(Path(out).resolve())
         self.history = None if out is None else History(out)
         self.settings = dict(
             seed=seed, population=population, parents=parents, iterations=iterations, mutation=mutation
