@@ -116,6 +116,15 @@ def test_the_best_is_exported(exported, history):
     assert is_complete(out, "best", best_of(history)) and spec == ArchSpec.load(out / "best.json")
 
 
+def test_a_search_ends_well_where_its_data_are_not(exported):
+    config, out = exported
+    assert "no best.pth" not in export.finish(config, out) and (out / "best.pth").exists()
+    (out / "best.pth").unlink()
+    elsewhere = replace(config, data={"kind": "folder", "root": str(out / "elsewhere")})
+    assert "no best.pth, it needs the data" in export.finish(elsewhere, out)
+    assert (out / "winner.png").exists() and not (out / "best.pth").exists()
+
+
 def test_the_front_is_exported_and_replaces_an_older_one(exported, history):
     config, out = exported
     (out / "pareto").mkdir()

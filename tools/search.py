@@ -21,7 +21,7 @@ import torch
 
 from nni_mcunet.core.errors import exit_on_user_error
 from nni_mcunet.search.experiment import prepare, replacing, search_config
-from nni_mcunet.search.export import check_supernet, export_best, export_pareto
+from nni_mcunet.search.export import check_supernet, export_best, export_pareto, finish
 from nni_mcunet.search.history import read_history
 from nni_mcunet.search.launch import Experiment, ExperimentFailed, find, take, watch
 from nni_mcunet.search.report import report as write_report
@@ -88,12 +88,6 @@ def resume(args) -> None:
         watch(Experiment(config, folder, args.port, id), search, args.timeout)
         summary = finish(search, folder)
     print(f"{summary}\nwrote {out}/best.json, best.pth, history.jsonl, search.png, pareto.png, winner.png")
-
-
-def finish(search, out: Path) -> str:
-    """What `run` and `resume` leave in the folder of a search that has ended, and a line about it."""
-    export_best(search, out)
-    return write_report(load_space(search.space), read_history(out), out)
 
 
 def export(args) -> None:

@@ -12,10 +12,22 @@ from ..core.errors import UserError
 from ..core.files import write_atomic, write_json
 from ..core.net import Net
 from .config import SearchConfig
-from .data import open_data
+from .data import DataError, open_data
 from .history import best_of, pareto_front, read_history
+from .report import report
 from .space import load_space
 from .training import load_supernet, specialise, to_device
+
+
+def finish(config: SearchConfig, out: Path) -> str:
+    """What a search that has ended leaves beside its history: best.pth and the report. Returns a line or two about it.
+    Weights are re-calibrated on the data, which with trials on other machines may not be on this one."""
+    summary = report(load_space(config.space), read_history(out), out)
+    try:
+        export_best(config, out)
+    except DataError as error:
+        summary += f"\nno best.pth, it needs the data ({error}): `tools/search.py export` writes it where they are"
+    return summary
 
 
 def export_best(config: SearchConfig, out: Path) -> ArchSpec:
