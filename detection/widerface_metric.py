@@ -1,0 +1,106 @@
+"""WIDER FACE's evaluation (widerface.py) as a metric of mmengine, with its report and pictures of the curves.
+
+`val_evaluator = dict(type='WIDERFaceMetric', ground_truth='.../ground_truth')` on mmdet's WIDERFaceDataset.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from mmdet.registry import METRICS
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+
+from nni_mcunet.core.errors import UserError
+
+from .widerface import FEW, SETTINGS, Key, Matches, curve, event_report, few_faces, match, read_truth, write_results
+from .widerface import summary as ap_summary
+
+
+@METRICS.register_module()
+class WIDERFaceMetric(BaseMetric):
+    """AP of easy, medium, hard and the same over images of at most 3 faces (easy_few, ...: our reading of the paper's
+    "<= 3 faces"). Only the images that were seen count; the log says how many of the set that is.
+
+    ground_truth  folder of wider_{easy,medium,hard}_val.mat, or the one above their ground_truth/
+    out_dir       where to write results/EVENT/NAME.txt, events.json, events.md and pr_SETTING.png; None: nowhere
+    face_label    the detector's class that is the face
+    """
+
+    default_prefix = "widerface"
+
+    def __init__(self, ground_truth, out_dir=None, face_label: int = 0, **kwargs):
+        super().__init__(**kwargs)
+        self.truth = read_truth(ground_truth)
+        self.out_dir = None if out_dir is None else Path(out_dir)
+        self.face_label = face_label
+
+    def process(self, data_batch, data_samples: Sequence[dict]) -> None:
+        for sample in data_samples:
+            found = sample["pred_instances"]
+            faces = found["labels"] == self.face_label
+            boxes = found["bboxes"][faces].cpu().numpy().astype(np.float32)
+            scores = found["scores"][faces].cpu().numpy().astype(np.float32)
+            sizes = boxes[:, 2:] - boxes[:, :2]
+            self.results.append((self._key(sample["img_path"]), np.hstack([boxes[:, :2], sizes, scores[:, None]])))
+
+    def _key(self, path) -> Key:
+        path = Path(path)
+        key = path.parent.name, path.stem
+        if key not in self.truth:
+            raise UserError(f"{path} is not in the ground truth: expected EVENT/NAME.jpg of the validation set")
+        return key
+
+    def compute_metrics(self, results: list[tuple[Key, np.ndarray]]) -> dict[str, float]:
+        found = dict(results)
+        for key, rows in found.items():
+            if not np.isfinite(rows).all():
+                raise UserError(f"{'/'.join(key)}: a box or score of the detector is not finite")
+        matches = match(self.truth, found)
+        text = f"{len(found)} of {len(self.truth)} images of WIDER FACE's validation set\n{report(matches)}"
+        print_log(text, logger="current")
+        if self.out_dir is not None:
+            write_results(self.out_dir / "results", found)
+            write_report(self.out_dir, matches)
+        return ap_summary(matches)
+
+
+def report(matches: Matches) -> str:
+    """A table (Markdown): a row per event, then all images and those with few faces; AP in percent (kept faces)."""
+    head = ["event", "images", *SETTINGS]
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    for row in event_report(matches):
+        lines.append(_line(row["event"], row["images"], [(row[s]["ap"], row[s]["faces"]) for s in SETTINGS]))
+    few = few_faces(matches)
+    for name, images in (("all", np.ones_like(few)), (f"at most {FEW} faces", few)):
+        curves = [curve(matches, s, images) for s in SETTINGS]
+        lines.append(_line(name, images.sum(), [(c.ap if c.faces else None, c.faces) for c in curves]))
+    return "\n".join(lines)
+
+
+def _line(name: str, images: int, cells: list[tuple[float | None, int]]) -> str:
+    texts = ["-" if ap is None else f"{100 * ap:.2f} ({faces})" for ap, faces in cells]
+    return f"| {name} | {images} | {' | '.join(texts)} |"
+
+
+def write_report(folder, matches: Matches) -> None:
+    """events.json, events.md and pr_{easy,medium,hard}.png in `folder`."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "events.json").write_text(json.dumps(event_report(matches), indent=1) + "\n")
+    (folder / "events.md").write_text(report(matches) + "\n")
+    few = few_faces(matches)
+    for setting in SETTINGS:
+        figure = Figure(figsize=(6, 5), layout="constrained")
+        axes = figure.subplots()
+        for name, images in (("all images", None), (f"at most {FEW} faces", few)):
+            line = curve(matches, setting, images)
+            if line.faces:
+                axes.plot(line.recall, line.precision, label=f"{name}: AP {100 * line.ap:.2f}, {line.faces} faces")
+        axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision", title=f"WIDER FACE val, {setting}")
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend(loc="lower left")
+        figure.savefig(folder / f"pr_{setting}.png", dpi=120)
