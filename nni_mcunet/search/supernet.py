@@ -25,9 +25,7 @@ def build_supernet(space: Space) -> Net:
     net = Net(build_graph(space.spec(space.largest())))
     for layer in net.layers.values():  # by what a channel reads, as the recipe was tuned with
         nn.init.kaiming_normal_(layer.conv.weight, mode="fan_in")
-    for (
-        op
-    ) in net.graph.ops:  # blocks with a shortcut begin as the identity (once-for-all does so): training is steadier
+    for op in net.graph.ops:  # blocks with a shortcut begin as the identity: training is steadier
         if op.residual is not None:
             nn.init.zeros_(net.layers[op.name].bn.weight)
     return net
