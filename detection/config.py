@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from nni_mcunet.core.errors import UserError
 
-from .yolo import read_arch
+from .backbone import read_arch
 
 
 def load_config(config, options: dict | None = None, work_dir=None) -> Config:

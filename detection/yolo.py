@@ -5,7 +5,6 @@ fine to coarse out of the backbone, coarse to fine from the neck on. The graph's
 head turns them round, here and nowhere else.
 """
 
-import torch
 from mmdet.models.dense_heads import YOLOV3Head
 from mmdet.models.detectors import YOLOV3
 from mmdet.registry import MODELS
@@ -18,12 +17,7 @@ from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.graph import Graph
 from nni_mcunet.core.net import Net
 
-from .checkpoint import load_from_local
-
-
-def read_arch(arch) -> ArchSpec:
-    """An ArchSpec from the path of its JSON file or from the parsed dict. Raises ArchError, FileNotFoundError."""
-    return ArchSpec.from_dict(dict(arch)) if isinstance(arch, dict) else ArchSpec.load(arch)
+from .backbone import read_arch
 
 
 def yolo_graph(backbone: dict, neck: dict, bbox_head: dict) -> tuple[ArchSpec, YoloHead, Graph]:
@@ -37,44 +31,6 @@ def yolo_graph(backbone: dict, neck: dict, bbox_head: dict) -> tuple[ArchSpec, Y
         )
     yolo = YoloHead(bbox_head["num_classes"], tuple(backbone["out_indices"]), neck["width"], len(anchors[0]))
     return spec, yolo, build_graph(spec, yolo)
-
-
-@MODELS.register_module()
-class MCUNetBackbone(Net, BaseModule):
-    """A searched network without its classifier.
-
-    arch         path of an architecture JSON, or the dict
-    out_indices  stages whose last maps (N, C, H, W) are given out, fine to coarse
-    init_cfg     dict(type='Pretrained', checkpoint=...): a super-network's slice or a classifier, keys
-                 `layers.{op}.conv.weight`, `layers.{op}.bn.*`; None leaves Net's own initialisation
-    """
-
-    def __init__(self, arch, out_indices, init_cfg: dict | None = None):
-        super().__init__(build_graph(read_arch(arch), taps=tuple(out_indices)))
-        self.init_cfg = init_cfg
-
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        return super().forward(image.contiguous(memory_format=torch.channels_last))  # a CPU trains 1.6x faster on NHWC
-
-    def init_weights(self) -> None:
-        if self.init_cfg and self.init_cfg["checkpoint"]:
-            self.load_slice(self.init_cfg["checkpoint"])
-
-    def load_slice(self, path) -> None:
-        """Load a checkpoint's layers of this name. Layers that are not ours (a classifier) are left alone; UserError
-        for one of ours that is missing or of another shape."""
-        weights = load_from_local(path, "cpu")
-        weights = weights.get("state_dict", weights)
-        for name, ours in self.state_dict().items():
-            if name.endswith("num_batches_tracked"):
-                continue
-            if name not in weights:
-                raise UserError(f"{path}: no '{name}', which '{self.graph.name}' has; was it trained on another arch?")
-            if weights[name].shape != ours.shape:
-                raise UserError(
-                    f"{path}: '{name}' is {tuple(weights[name].shape)}, '{self.graph.name}' wants {tuple(ours.shape)}"
-                )
-        self.load_state_dict({k: v for k, v in weights.items() if k in self.state_dict()}, strict=False)
 
 
 @MODELS.register_module()
