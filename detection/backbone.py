@@ -1,10 +1,13 @@
 """The searched network as mmdet's backbone: a walk of the same graph that everything else walks."""
 
+from pathlib import Path
+
 import torch
 from mmdet.registry import MODELS
 from mmengine.model import BaseModule
-from torch import Tensor
+from torch import Tensor, nn
 
+from nni_mcunet.core import published
 from nni_mcunet.core.arch import ArchSpec
 from nni_mcunet.core.build import build_graph
 from nni_mcunet.core.errors import UserError
@@ -14,36 +17,63 @@ from .checkpoint import load_from_local
 
 
 def read_arch(arch) -> ArchSpec:
-    """An ArchSpec from the path of its JSON file or from the parsed dict. Raises ArchError, FileNotFoundError."""
-    return ArchSpec.from_dict(dict(arch)) if isinstance(arch, dict) else ArchSpec.load(arch)
+    """An ArchSpec from the path of its JSON file, from the parsed dict, or from a dict that names a file as its `base`
+    and says what differs: dict(base='mcunet_in3.json', resolution=[224, 224]). Raises ArchError, FileNotFoundError."""
+    if not isinstance(arch, dict):
+        return ArchSpec.load(arch)
+    changes = dict(arch)
+    base = changes.pop("base", None)
+    return ArchSpec.from_dict((ArchSpec.load(base).to_dict() if base else {}) | changes)
 
 
 @MODELS.register_module()
 class MCUNetBackbone(Net, BaseModule):
     """A searched network without its classifier.
 
-    arch         path of an architecture JSON, or the dict
-    out_indices  stages whose last maps (N, C, H, W) are given out, fine to coarse
-    init_cfg     dict(type='Pretrained', checkpoint=...): a super-network's slice or a classifier, keys
-                 `layers.{op}.conv.weight`, `layers.{op}.bn.*`; None leaves Net's own initialisation
+    arch           path of an architecture JSON, or a dict, see read_arch
+    out_indices    stages whose last maps (N, C, H, W) are given out, fine to coarse
+    frozen_stages  the first convolution and the stages up to this one are not trained; -1: all are
+    norm_eval      batch normalisation keeps its running statistics while training
+    init_cfg       dict(type='Pretrained', checkpoint=...): a super-network's slice or a classifier with the keys
+                   `layers.{op}.conv.weight`, `layers.{op}.bn.*`, a detector of ours, or what MCUNet's authors published;
+                   None leaves Net's own initialisation
     """
 
-    def __init__(self, arch, out_indices, init_cfg: dict | None = None):
-        super().__init__(build_graph(read_arch(arch), taps=tuple(out_indices)))
-        self.init_cfg = init_cfg
+    def __init__(self, arch, out_indices, frozen_stages: int = -1, norm_eval: bool = False, init_cfg=None):
+        self.spec = read_arch(arch)
+        super().__init__(build_graph(self.spec, taps=tuple(out_indices)))
+        if not -1 <= frozen_stages <= max(out_indices):
+            raise UserError(f"backbone.frozen_stages is {frozen_stages}: -1 (none) to {max(out_indices)} is wanted")
+        self.frozen_stages, self.norm_eval, self.init_cfg = frozen_stages, norm_eval, init_cfg
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         return super().forward(image.contiguous(memory_format=torch.channels_last))  # a CPU trains 1.6x faster on NHWC
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        frozen = ("stem", *(f"s{i}_" for i in range(self.frozen_stages + 1))) if self.frozen_stages >= 0 else ()
+        for name, layer in self.layers.items():
+            still = name.startswith(frozen) if frozen else False
+            layer.requires_grad_(not still)
+            for module in layer.modules():
+                if isinstance(module, nn.BatchNorm2d) and (still or self.norm_eval):
+                    module.eval()
+        return self
 
     def init_weights(self) -> None:
         if self.init_cfg and self.init_cfg["checkpoint"]:
             self.load_slice(self.init_cfg["checkpoint"])
 
     def load_slice(self, path) -> None:
-        """Load a checkpoint's layers of this name. Layers that are not ours (a classifier) are left alone; UserError
-        for one of ours that is missing or of another shape."""
+        """Load a checkpoint's layers of this name. Layers that are not ours (a classifier, a head) are left alone;
+        UserError for one of ours that is missing or of another shape, or for a missing file."""
+        if not Path(path).is_file():
+            raise UserError(f"backbone.init_cfg.checkpoint: no file {path}; None trains from scratch")
         weights = load_from_local(path, "cpu")
         weights = weights.get("state_dict", weights)
+        if published.MARK in weights:
+            weights = published.rename(self.spec, weights)
+        weights = {key.removeprefix("backbone."): value for key, value in weights.items()}
         for name, ours in self.state_dict().items():
             if name.endswith("num_batches_tracked"):
                 continue

@@ -1,0 +1,12 @@
+# YOLOv3 on BCCD for the STM32F412: MCUNet's 176x176 ImageNet classifier (published weights) as backbone, at 256x192, the
+# shape of the photographs.
+_base_ = "./yolov3_bccd.py"
+
+expected = dict(map50=0.85, tolerance=0.02)
+model = dict(
+    backbone=dict(
+        arch=dict(_delete_=True, base="configs/arch/mcunet_in3.json", resolution=[192, 256]),
+        init_cfg=dict(checkpoint="{{$MCUNET_SHARED:../shared}}/models/mcunet-in3/weights.pth"),
+    ),
+    neck=dict(width=64),
+)
