@@ -1,9 +1,11 @@
 """The searched network as mmdet's backbone: a walk of the same graph that everything else walks."""
 
+import re
 from pathlib import Path
 
 import torch
 from mmdet.registry import MODELS
+from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -65,8 +67,9 @@ class MCUNetBackbone(Net, BaseModule):
             self.load_slice(self.init_cfg["checkpoint"])
 
     def load_slice(self, path) -> None:
-        """Load a checkpoint's layers of this name. Layers that are not ours (a classifier, a head) are left alone;
-        UserError for one of ours that is missing or of another shape, or for a missing file."""
+        """Load a checkpoint's layers of this name. Layers that are not ours (a classifier, a head) are left alone, stages
+        behind the checkpoint's last one keep their initialisation (S3FD goes on to stride 128). UserError for any other
+        layer that is missing, for another shape, or for a missing file."""
         if not Path(path).is_file():
             raise UserError(f"backbone.init_cfg.checkpoint: no file {path}; None trains from scratch")
         weights = load_from_local(path, "cpu")
@@ -74,8 +77,10 @@ class MCUNetBackbone(Net, BaseModule):
         if published.MARK in weights:
             weights = published.rename(self.spec, weights)
         weights = {key.removeprefix("backbone."): value for key, value in weights.items()}
+        there = [i for i in range(len(self.spec.stages)) if any(k.startswith(f"layers.s{i}_") for k in weights)]
         for name, ours in self.state_dict().items():
-            if name.endswith("num_batches_tracked"):
+            stage = re.match(r"layers\.s(\d+)_", name)
+            if name.endswith("num_batches_tracked") or (stage and there and int(stage[1]) > there[-1]):
                 continue
             if name not in weights:
                 raise UserError(f"{path}: no '{name}', which '{self.graph.name}' has; was it trained on another arch?")
@@ -84,3 +89,5 @@ class MCUNetBackbone(Net, BaseModule):
                     f"{path}: '{name}' is {tuple(weights[name].shape)}, '{self.graph.name}' wants {tuple(ours.shape)}"
                 )
         self.load_state_dict({k: v for k, v in weights.items() if k in self.state_dict()}, strict=False)
+        if there and there[-1] + 1 < len(self.spec.stages):
+            print_log(f"{path} ends with stage {there[-1]}: the stages behind it are not pre-trained", "current")

@@ -56,6 +56,17 @@ def test_published_weights_load_into_the_backbone(weights):
 
 
 @published
+def test_stages_behind_the_published_ones_are_left(weights):
+    more = [*ArchSpec.load(IN3).to_dict()["stages"], [{"k": 3, "s": 2, "mid": 160, "c": 64}]]
+    backbone = MCUNetBackbone(dict(base=IN3, resolution=96, stages=more), (6, 7))
+    before = backbone.layers["s7_b0_dw"].conv.weight.clone()
+    backbone.load_slice(WEIGHTS)
+    assert torch.equal(backbone.layers["s7_b0_dw"].conv.weight, before)
+    theirs = weights["blocks.17.mobile_inverted_conv.depth_conv.conv.weight"]
+    assert torch.equal(backbone.layers["s6_b0_dw"].conv.weight, theirs)
+
+
+@published
 def test_weights_of_another_network_are_refused(weights):
     with pytest.raises(UserError, match=r"'blocks\.8\..*' stands for no layer of mcu_w50_r128, which has 8 blocks"):
         rename(ArchSpec.load(ROOT / "configs/arch/mcu_w50_r128.json"), weights)
