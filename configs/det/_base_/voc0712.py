@@ -53,3 +53,25 @@ train_dataloader = dict(
         ],
     ),
 )
+val_dataloader = dict(
+    dataset=dict(
+        data_root=data_root,
+        ann_file="VOC2007/ImageSets/Main/test.txt",
+        data_prefix=dict(sub_data_root="VOC2007/"),
+        metainfo=metainfo,
+    )
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(eval_mode="11points")
+test_evaluator = val_evaluator
+
+train_cfg = dict(max_epochs=200, val_interval=10)
+optim_wrapper = dict(optimizer=dict(_delete_=True, type="SGD", lr=1e-3, momentum=0.9, weight_decay=5e-4))
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=1000),
+    dict(type="CosineAnnealingLR", eta_min_ratio=0.01, by_epoch=True, convert_to_iter_based=True),
+]
+default_hooks = dict(
+    checkpoint=dict(interval=10, save_best="pascal_voc/mAP", rule="greater"), logger=dict(interval=50)
+)
+auto_scale_lr = dict(base_batch_size=64)

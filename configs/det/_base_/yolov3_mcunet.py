@@ -23,16 +23,17 @@ model = dict(
     ),
 )
 
+load = dict(type="LoadImageFromFile")
 resize = dict(type="Resize", scale=(128, 128), keep_ratio=False)
 train_pipeline = [
-    dict(type="LoadImageFromFile"),
+    load,
     dict(type="LoadAnnotations", with_bbox=True),
     resize,
     dict(type="PhotoMetricDistortion"),
     dict(type="PackDetInputs"),
 ]
 test_pipeline = [
-    dict(type="LoadImageFromFile"),
+    load,
     resize,
     dict(type="LoadAnnotations", with_bbox=True),  # behind Resize: the metric is in the pixels of the file
     dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
