@@ -20,7 +20,7 @@ train_pipeline = [
 ]
 train_cfg = dict(max_epochs=100, val_interval=20)
 train_dataloader = dict(
-    batch_size=10,
+    batch_size=6,
     num_workers=1,
     dataset=dict(
         data_root=data_root,
