@@ -1,27 +1,28 @@
 """Anchors for YOLO: k-means of the boxes' sizes with the distance 1 - IoU (YOLOv2, section 2, "dimension clusters").
 
-Sizes are fractions of the picture, (w, h). Our pipelines stretch a picture to the network's input, each axis for itself,
-and the overlap of two centred boxes does not change when an axis is stretched: the anchors hold at every resolution.
+Sizes are fractions of the picture, (w, h). Our pipelines stretch a picture to the network's input, each axis for
+itself, and the overlap of two centred boxes does not change when an axis is stretched: the anchors hold at every
+resolution.
 """
 
 import tarfile
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from mmdet.registry import DATASETS
-from mmengine.registry import DefaultScope
 
 from nni_mcunet.core.errors import UserError
+
+from .datasets import build_dataset
+from .voc_xml import Annotation, read_annotation
 
 RESTARTS = 10  # k-means ends in a local optimum: the best of so many starts is taken
 
 
 class Anchors(NamedTuple):
-    """scales: per scale, fine to coarse, its (w, h); mean_iou of each box with its best anchor; the share of boxes whose
-    best anchor overlaps by at least a half, which is what GridAssigner asks of a positive."""
+    """scales: per scale, fine to coarse, its (w, h); mean_iou of each box with its best anchor; recall: the share of
+    boxes whose best anchor overlaps by at least a half, which is what GridAssigner asks of a positive."""
 
     scales: list[list[tuple[float, float]]]
     mean_iou: float
@@ -86,34 +87,28 @@ def choose(sizes: np.ndarray, number: int, scales: int, seed: int = 0) -> Anchor
 
 def dataset_sizes(dataset: dict) -> np.ndarray:
     """(n, 2) of the boxes that a data set of a config trains on (mmdet's: difficult and filtered ones are not)."""
-    with DefaultScope.overwrite_default_scope("mmdet"):
-        data = DATASETS.build(dataset)
+    data = build_dataset(dataset)
     infos = (data.get_data_info(i) for i in range(len(data)))
     boxes = ((info, item["bbox"]) for info in infos for item in info["instances"] if not item["ignore_flag"])
-    return _whole([((x2 - x1) / info["width"], (y2 - y1) / info["height"]) for info, (x1, y1, x2, y2) in boxes])
+    sizes = [((x2 - x1) / info["width"], (y2 - y1) / info["height"]) for info, (x1, y1, x2, y2) in boxes]
+    return _whole(np.array(sizes, float).reshape(-1, 2))
 
 
 def voc_sizes(source, split: str = "trainval") -> np.ndarray:
     """(n, 2) of the boxes of a VOC folder or .tar(.xz) archive with */Annotations and */ImageSets/Main/SPLIT.txt, all
     years that it holds. Difficult objects are left out, as mmdet's training does. UserError for another layout."""
     sizes = []
-    for root in _annotations(Path(source), split):
-        width, height = (float(root.findtext(f"size/{side}")) for side in ("width", "height"))
-        for item in root.iter("object"):
-            if int(item.findtext("difficult", "0")):
-                continue
-            x1, y1, x2, y2 = (float(item.findtext(f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax"))
-            sizes.append(((x2 - x1) / width, (y2 - y1) / height))
-    return _whole(sizes)
+    for note in _annotations(Path(source), split):
+        boxes = note.boxes[~np.array(note.difficult, bool)]
+        sizes.append((boxes[:, 2:] - boxes[:, :2]) / note.size)
+    return _whole(np.concatenate(sizes))
 
 
-def _whole(sizes: list) -> np.ndarray:
-    sizes = np.array(sizes, float).reshape(-1, 2)
+def _whole(sizes: np.ndarray) -> np.ndarray:
     return sizes[(sizes > 0).all(1)]  # a box without area has no overlap with anything
 
 
-def _annotations(source: Path, split: str) -> Iterator[ET.Element]:
-    """The annotations of the split's pictures, as parsed XML."""
+def _annotations(source: Path, split: str) -> Iterator[Annotation]:
     files = _archive(source) if source.is_file() else _folder(source)
     lists = [name for name in files if name.match(f"ImageSets/Main/{split}.txt")]
     if not lists:
@@ -124,7 +119,7 @@ def _annotations(source: Path, split: str) -> Iterator[ET.Element]:
             xml = folder / f"{name.decode()}.xml"
             if xml not in files:
                 raise UserError(f"{source}: {path} names {name.decode()}, and there is no {xml}")
-            yield ET.fromstring(files[xml]())
+            yield read_annotation(files[xml](), xml)
 
 
 def _archive(source: Path) -> dict:
