@@ -37,8 +37,8 @@ class MCUNetBackbone(Net, BaseModule):
     frozen_stages  the first convolution and the stages up to this one are not trained; -1: all are
     norm_eval      batch normalisation keeps its running statistics while training
     init_cfg       dict(type='Pretrained', checkpoint=...): a super-network's slice or a classifier with the keys
-                   `layers.{op}.conv.weight`, `layers.{op}.bn.*`, a detector of ours, or what MCUNet's authors published;
-                   None leaves Net's own initialisation
+                   `layers.{op}.conv.weight`, `layers.{op}.bn.*`, a detector of ours, or a network of MCUNet's zoo as
+                   its authors published it; None leaves Net's own initialisation
     """
 
     def __init__(self, arch, out_indices, frozen_stages: int = -1, norm_eval: bool = False, init_cfg=None):
@@ -67,9 +67,9 @@ class MCUNetBackbone(Net, BaseModule):
             self.load_slice(self.init_cfg["checkpoint"])
 
     def load_slice(self, path) -> None:
-        """Load a checkpoint's layers of this name. Layers that are not ours (a classifier, a head) are left alone, stages
-        behind the checkpoint's last one keep their initialisation (S3FD goes on to stride 128). UserError for any other
-        layer that is missing, for another shape, or for a missing file."""
+        """Load a checkpoint's layers of this name. Layers that are not ours (a classifier, a head) are left alone, and
+        stages behind the checkpoint's last one keep their initialisation (S3FD goes on to stride 128). UserError for
+        any other layer that is missing, for another shape, or for a missing file."""
         if not Path(path).is_file():
             raise UserError(f"backbone.init_cfg.checkpoint: no file {path}; None trains from scratch")
         weights = load_from_local(path, "cpu")

@@ -9,6 +9,8 @@ from mmengine.config import Config
 from nni_mcunet.core.errors import UserError
 
 from .backbone import read_arch
+from .datasets import LOADERS
+from .folders import check_folders
 
 
 def load_config(config, options: dict | None = None, work_dir=None) -> Config:
@@ -22,7 +24,7 @@ def load_config(config, options: dict | None = None, work_dir=None) -> Config:
         raise UserError(f"{config.filename}: no model.backbone.arch; is it one of configs/det?")
     config.work_dir = str(work_dir or config.get("work_dir") or Path("work_dirs") / Path(config.filename).stem)
     h, w = read_arch(config.model.backbone.arch).resolution
-    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
+    for loader in LOADERS:
         _resize(config.get(loader), (w, h))
     return config
 
@@ -32,11 +34,7 @@ def prepare(path, options: dict | None = None, work_dir=None) -> Config:
     unless OMP_NUM_THREADS says otherwise. Networks this small lose by two (a step takes 0.12 s with one, 0.18 to 5 s
     with two on two cores that others use too); the data loader's process has the other core."""
     config = load_config(path, options, work_dir)
-    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
-        data = config[loader].dataset
-        names = Path(data.data_root) / data.ann_file
-        if not names.is_file():
-            raise UserError(f"{names} is missing: {config.data_source}")
+    check_folders(config)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
     return config
 

@@ -1,5 +1,5 @@
-# YOLOv3 on BCCD for the STM32F412: MCUNet's 176x176 ImageNet classifier (published weights) as backbone, at 256x192, the
-# shape of the photographs.
+# YOLOv3 on BCCD for the STM32F412: MCUNet's ImageNet classifier mcunet-in3 with its published weights as backbone, at
+# 256x192, the shape of the photographs.
 _base_ = "./yolov3_bccd.py"
 
 expected = dict(map50=0.85, tolerance=0.02)

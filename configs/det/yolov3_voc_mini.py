@@ -22,12 +22,17 @@ train_dataloader = dict(
         type="RepeatDataset",
         times=4,
         dataset=dict(
-            **_base_.part, data_root=data_root, ann_file="VOC2012/ImageSets/Main/train.txt", data_prefix=dict(sub_data_root="VOC2012/")
+            **_base_.part,
+            data_root=data_root,
+            ann_file="VOC2012/ImageSets/Main/train.txt",
+            data_prefix=dict(sub_data_root="VOC2012/"),
         ),
     ),
 )
 val_dataloader = dict(
-    dataset=dict(data_root=data_root, ann_file="VOC2012/ImageSets/Main/val.txt", data_prefix=dict(sub_data_root="VOC2012/"))
+    dataset=dict(
+        data_root=data_root, ann_file="VOC2012/ImageSets/Main/val.txt", data_prefix=dict(sub_data_root="VOC2012/")
+    )
 )
 test_dataloader = val_dataloader
 train_cfg = dict(max_epochs=20, val_interval=4)

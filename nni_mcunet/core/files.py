@@ -27,3 +27,9 @@ def write_atomic(path, data: bytes | str) -> Path:
 
 def write_json(path, value) -> Path:
     return write_atomic(path, json.dumps(value, indent=1) + "\n")
+
+
+def listing(folder, most: int = 8) -> str:
+    """What a message says of a folder's content: its first entries by name, folders with a slash."""
+    found = sorted(entry.name + "/" * entry.is_dir() for entry in os.scandir(folder))
+    return ", ".join(found[:most]) + (", ..." if len(found) > most else "") or "nothing"

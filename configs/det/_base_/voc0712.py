@@ -25,7 +25,7 @@ model = dict(
 )
 
 train_pipeline = [
-    {{_base_.load}},
+    dict(type="LoadPicture"),
     dict(type="LoadAnnotations", with_bbox=True),
     dict(type="PhotoMetricDistortion"),
     dict(type="Expand", mean=[114, 114, 114], to_rgb=False, ratio_range=(1, 3)),
@@ -71,7 +71,5 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=1000),
     dict(type="CosineAnnealingLR", eta_min_ratio=0.01, by_epoch=True, convert_to_iter_based=True),
 ]
-default_hooks = dict(
-    checkpoint=dict(interval=10, save_best="pascal_voc/mAP", rule="greater"), logger=dict(interval=50)
-)
+default_hooks = dict(checkpoint=dict(interval=10, save_best="pascal_voc/mAP", rule="greater"), logger=dict(interval=50))
 auto_scale_lr = dict(base_batch_size=64)

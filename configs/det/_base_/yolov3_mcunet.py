@@ -23,17 +23,17 @@ model = dict(
     ),
 )
 
-load = dict(type="LoadImageFromFile")
 resize = dict(type="Resize", scale=(128, 128), keep_ratio=False)
 train_pipeline = [
-    load,
+    dict(type="LoadPicture"),  # passes over a corrupt one
     dict(type="LoadAnnotations", with_bbox=True),
+    dict(type="FilterAnnotations", min_gt_bbox_wh=(1, 1)),  # boxes without area
     resize,
     dict(type="PhotoMetricDistortion"),
     dict(type="PackDetInputs"),
 ]
 test_pipeline = [
-    load,
+    dict(type="LoadPicture"),
     resize,
     dict(type="LoadAnnotations", with_bbox=True),  # behind Resize: the metric is in the pixels of the file
     dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
@@ -68,4 +68,5 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=0.05, by_epoch=False, begin=0, end=100),
     dict(type="CosineAnnealingLR", eta_min_ratio=0.01, by_epoch=True, convert_to_iter_based=True),
 ]
+custom_hooks = [dict(type="DataReportHook")]
 default_hooks = dict(checkpoint=dict(interval=4, max_keep_ckpts=2, save_last=True), logger=dict(interval=20))

@@ -4,13 +4,13 @@ A source is an object with `classes` (int), `sizes` (split -> pictures) and `sam
 Its splits are "train", "held_out" (judges candidates during a search) and, where there is one, "test" (final figures).
 """
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor
 
 from ...core.errors import UserError
+from ...core.files import listing
 
 
 class DataError(UserError):
@@ -62,6 +62,4 @@ def wanted(path: Path, layout: str, root: Path) -> Path:
         return path
     if not root.is_dir():
         raise DataError(f"data: no folder {root}; expected there: {layout}")
-    found = sorted(entry.name + "/" * entry.is_dir() for entry in os.scandir(root))
-    shown = ", ".join(found[:8]) + (", ..." if len(found) > 8 else "") or "nothing"
-    raise DataError(f"data: {path} is missing; expected in {root}: {layout}; found: {shown}")
+    raise DataError(f"data: {path} is missing; expected in {root}: {layout}; found: {listing(root)}")

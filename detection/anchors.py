@@ -1,0 +1,137 @@
+"""Anchors for YOLO: k-means of the boxes' sizes with the distance 1 - IoU (YOLOv2, section 2, "dimension clusters").
+
+Sizes are fractions of the picture, (w, h). Our pipelines stretch a picture to the network's input, each axis for
+itself, and the overlap of two centred boxes does not change when an axis is stretched: the anchors hold at every
+resolution.
+"""
+
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from nni_mcunet.core.errors import UserError
+
+from .datasets import build_dataset
+from .voc_xml import Annotation, read_annotation
+
+RESTARTS = 10  # k-means ends in a local optimum: the best of so many starts is taken
+
+
+class Anchors(NamedTuple):
+    """scales: per scale, fine to coarse, its (w, h); mean_iou of each box with its best anchor; recall: the share of
+    boxes whose best anchor overlaps by at least a half, which is what GridAssigner asks of a positive."""
+
+    scales: list[list[tuple[float, float]]]
+    mean_iou: float
+    recall: float
+    boxes: int
+
+
+def iou(sizes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
+    """(n, k) overlap of boxes (n, 2) and anchors (k, 2) that share their centre."""
+    common = np.minimum(sizes[:, None], anchors[None]).prod(2)
+    return common / (sizes.prod(1)[:, None] + anchors.prod(1)[None] - common)
+
+
+def cluster(sizes: np.ndarray, k: int, seed: int = 0) -> np.ndarray:
+    """(k, 2) centres in rising order of area, the best of RESTARTS runs by mean IoU. UserError for too few boxes."""
+    kinds = len(np.unique(sizes, axis=0))
+    if kinds < k:
+        raise UserError(f"{k} anchors of {kinds} different box sizes: ask for fewer, or give more boxes")
+    rng = np.random.default_rng(seed)
+    runs = [_kmeans(sizes, _start(sizes, k, rng)) for _ in range(RESTARTS)]
+    best = max(runs, key=lambda centres: iou(sizes, centres).max(1).mean())
+    return best[np.argsort(best.prod(1), kind="stable")]
+
+
+def _start(sizes: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
+    """k-means++: each further centre is drawn with a probability that rises with its squared distance to the others."""
+    centres = sizes[rng.integers(len(sizes))][None]
+    while len(centres) < k:
+        far = (1 - iou(sizes, centres).max(1)).clip(min=0) ** 2
+        centres = np.vstack([centres, sizes[rng.choice(len(sizes), p=far / far.sum())]])
+    return centres
+
+
+def _kmeans(sizes: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Lloyd's iteration to a fixed point. The mean is not the minimiser of 1 - IoU, so the iteration may go round in a
+    circle: it ends at the first division that was there before."""
+    seen = set()
+    while True:
+        nearest = iou(sizes, centres).argmax(1)
+        if nearest.tobytes() in seen:
+            return centres
+        seen.add(nearest.tobytes())
+        count = np.bincount(nearest, minlength=len(centres))
+        sums = np.stack([np.bincount(nearest, axis, len(centres)) for axis in sizes.T], 1)
+        centres = np.where(count[:, None] > 0, sums / np.maximum(count, 1)[:, None], centres)
+
+
+def choose(sizes: np.ndarray, number: int, scales: int, seed: int = 0) -> Anchors:
+    """`number` anchors, as many on each of `scales` scales. UserError where that does not come out even."""
+    if number % scales:
+        raise UserError(f"{number} anchors on {scales} scales: each scale of YOLOv3 has as many; give a multiple")
+    centres = cluster(sizes, number, seed)
+    best = iou(sizes, centres).max(1)
+    groups = np.split(centres.round(3), scales)
+    return Anchors(
+        [[(float(w), float(h)) for w, h in group] for group in groups],
+        float(best.mean()),
+        float((best >= 0.5).mean()),
+        len(sizes),
+    )
+
+
+def dataset_sizes(dataset: dict) -> np.ndarray:
+    """(n, 2) of the boxes that a data set of a config trains on (mmdet's: difficult and filtered ones are not)."""
+    data = build_dataset(dataset)
+    infos = (data.get_data_info(i) for i in range(len(data)))
+    boxes = ((info, item["bbox"]) for info in infos for item in info["instances"] if not item["ignore_flag"])
+    sizes = [((x2 - x1) / info["width"], (y2 - y1) / info["height"]) for info, (x1, y1, x2, y2) in boxes]
+    return _whole(np.array(sizes, float).reshape(-1, 2))
+
+
+def voc_sizes(source, split: str = "trainval") -> np.ndarray:
+    """(n, 2) of the boxes of a VOC folder or .tar(.xz) archive with */Annotations and */ImageSets/Main/SPLIT.txt, all
+    years that it holds. Difficult objects are left out, as mmdet's training does. UserError for another layout."""
+    sizes = []
+    for note in _annotations(Path(source), split):
+        boxes = note.boxes[~np.array(note.difficult, bool)]
+        sizes.append((boxes[:, 2:] - boxes[:, :2]) / note.size)
+    return _whole(np.concatenate(sizes))
+
+
+def _whole(sizes: np.ndarray) -> np.ndarray:
+    return sizes[(sizes > 0).all(1)]  # a box without area has no overlap with anything
+
+
+def _annotations(source: Path, split: str) -> Iterator[Annotation]:
+    files = _archive(source) if source.is_file() else _folder(source)
+    lists = [name for name in files if name.match(f"ImageSets/Main/{split}.txt")]
+    if not lists:
+        raise UserError(f"{source}: no ImageSets/Main/{split}.txt in it, beside Annotations/*.xml; is it VOC's layout?")
+    for path in sorted(lists):
+        folder = path.parents[2] / "Annotations"
+        for name in files[path]().split():
+            xml = folder / f"{name.decode()}.xml"
+            if xml not in files:
+                raise UserError(f"{source}: {path} names {name.decode()}, and there is no {xml}")
+            yield read_annotation(files[xml](), xml)
+
+
+def _archive(source: Path) -> dict:
+    """Path -> function that reads it. An .xz cannot be read out of order: all is read, a few megabytes."""
+    try:
+        with tarfile.open(source) as archive:
+            contents = {Path(m.name): archive.extractfile(m).read() for m in archive if m.isfile()}
+    except tarfile.ReadError as error:
+        raise UserError(f"{source}: neither a folder nor a tar archive ({error})") from None
+    return {path: (lambda data=data: data) for path, data in contents.items()}
+
+
+def _folder(source: Path) -> dict:
+    files = [*source.rglob("ImageSets/Main/*.txt"), *source.rglob("Annotations/*.xml")]
+    return {path: path.read_bytes for path in files}

@@ -1,0 +1,180 @@
+"""Are the files that a config's data sets name there, and where mmdet will look for them? Asked before anything runs.
+
+The data sets stay mmdet's. What each of them will open is written down here once, so that a folder that is missing or
+laid out in another way ends in one message: what was expected where, and what was found.
+"""
+
+from collections.abc import Iterable
+from json import JSONDecodeError
+from pathlib import Path
+
+from mmdet.datasets import CocoDataset, WIDERFaceDataset, XMLDataset
+from mmdet.registry import DATASETS
+from mmengine.fileio import load
+from mmengine.registry import DefaultScope
+
+from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.files import listing
+
+from .datasets import LOADERS, leaves
+from .voc_xml import read_annotation
+
+
+def check_folders(config) -> None:
+    """Look for every list, annotation and picture of the config's loaders. Raises UserError, with the config's
+    `data_source` (how to get the data) at the end."""
+    source = config.get("data_source")
+    seen = []
+    for loader in LOADERS:
+        for data in leaves(config[loader].dataset) if config.get(loader) else ():
+            place = [data.get(key) for key in ("type", "data_root", "ann_file", "data_prefix", "metainfo")]
+            if place not in seen:
+                seen.append(place)
+                try:
+                    check_dataset(data)
+                except UserError as error:
+                    raise UserError(f"{error}; {source}" if source else str(error)) from None
+
+
+def check_dataset(data: dict) -> None:
+    """UserError for a data set of mmdet's whose files are not all there. One of a kind that is not known here is only
+    asked for its annotation file, one that is not on a disk for nothing."""
+    if data.get("backend_args") or "://" in str(data.get("data_root")):
+        return
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        kind = data["type"] if isinstance(data["type"], type) else DATASETS.get(data["type"])
+    if kind is None:
+        raise UserError(f"data: no data set type {data['type']!r}; is a package missing from custom_imports?")
+    classes = data.get("metainfo", {}).get("classes") or kind.METAINFO.get("classes")
+    if issubclass(kind, WIDERFaceDataset):
+        _check_wider(data, classes)
+    elif issubclass(kind, XMLDataset):
+        _check_voc(data, classes)
+    elif issubclass(kind, CocoDataset):
+        _check_coco(data, classes)
+    elif data.get("ann_file"):
+        _wanted(_root(data), data["ann_file"], data["ann_file"])
+
+
+def _root(data: dict) -> Path:
+    return Path(data.get("data_root") or ".")
+
+
+def _prefix(data: dict, key: str) -> Path:
+    """The folder of a data_prefix as mmdet joins it. An absent one is the working directory, whatever the data_root."""
+    prefix = (data.get("data_prefix") or {}).get(key)
+    return Path() if prefix is None else _root(data) / prefix
+
+
+def _unset(data: dict, key: str) -> str:
+    unset = key not in (data.get("data_prefix") or {})
+    return f" (data_prefix.{key} is not set: mmdet looks in the working directory)" if unset else ""
+
+
+def _wanted(root: Path, path, layout: str) -> Path:
+    """root / path if it exists; else a UserError with the layout, what there is, and the data_root that would do."""
+    found = root / path
+    if found.exists():
+        return found
+    if not root.is_dir():
+        raise UserError(f"data: no folder {root}; expected there: {layout}")
+    near = [root.parent, *sorted(entry for entry in root.iterdir() if entry.is_dir())]
+    there = [str(folder) for folder in near if not Path(path).is_absolute() and (folder / path).exists()]
+    advice = f"; it is in {there[0]}: set data_root to that" if there else ""
+    where = found.parent if found.parent.is_dir() else root
+    raise UserError(
+        f"data: {found} is missing; expected in {root}: {layout}; found in {where}: {listing(where)}{advice}"
+    )
+
+
+def _names(path: Path) -> list[str]:
+    names = path.read_text().splitlines()
+    if not any(name.strip() for name in names):
+        raise UserError(f"data: {path} is empty; expected the name of a picture, without .jpg, on each line")
+    return names  # as mmdet reads them: the whole line is the name
+
+
+def _check_voc(data: dict, classes) -> None:
+    prefix, pictures = _prefix(data, "sub_data_root"), data.get("img_subdir", "JPEGImages")
+    notes = data.get("ann_subdir", "Annotations")
+    layout = f"{data['ann_file']} (a name on each line), {prefix / notes}/NAME.xml, {prefix / pictures}/NAME.jpg"
+    layout += _unset(data, "sub_data_root")
+    listed = _wanted(_root(data), data["ann_file"], layout)
+    for folder in (notes, pictures):
+        _wanted(prefix, folder, layout)
+    names = _names(listed)
+    _check_xml([prefix / notes / f"{name}.xml" for name in names], listed, classes)
+    _all_there([prefix / pictures / f"{name}.jpg" for name in names], listed, "pictures")
+
+
+def _check_wider(data: dict, classes) -> None:
+    prefix = _prefix(data, "img")
+    layout = f"{data['ann_file']} (a name on each line), {prefix}/Annotations/NAME.xml, {prefix}/EVENT/NAME.jpg"
+    if (_root(data) / "wider_face_split").is_dir() and not (prefix / "Annotations").is_dir():
+        layout += " (mmdet's layout; this folder has the official one: its .txt have to be converted to .xml)"
+    layout += _unset(data, "img")
+    listed = _wanted(_root(data), data["ann_file"], layout)
+    _wanted(prefix, "Annotations", layout)
+    names = _names(listed)
+    events = _check_xml([prefix / "Annotations" / f"{name}.xml" for name in names], listed, classes)
+    paths = [prefix / event / f"{name}.jpg" for event, name in zip(events, names, strict=True)]
+    _all_there(paths, listed, "pictures")
+
+
+def _check_coco(data: dict, classes) -> None:
+    images = _prefix(data, "img")
+    layout = f"{data['ann_file']} (COCO's JSON), {images}/FILE_NAME for each of its images"
+    layout += _unset(data, "img")
+    listed = _wanted(_root(data), data["ann_file"], layout)
+    try:
+        content = load(str(listed))
+        names = {c["id"]: c["name"] for c in content["categories"]}
+        paths = [images / image["file_name"] for image in content["images"]]
+        objects = {names[a["category_id"]] for a in content.get("annotations", [])}
+    except (JSONDecodeError, KeyError, TypeError) as error:
+        raise UserError(
+            f"data: {listed} is not COCO's JSON ({type(error).__name__}: {error}); expected categories with id and "
+            "name, images with id and file_name, annotations with image_id and category_id"
+        ) from None
+    absent = [name for name in classes or () if name not in names.values()]
+    if absent:
+        raise UserError(
+            f"data: {listed} has no category {absent[0]!r} of metainfo.classes; it has {_some(names.values())}"
+        )
+    _known(objects, classes, listed)
+    _wanted(images, ".", layout)
+    _all_there(paths, listed, "pictures")
+
+
+def _check_xml(paths: list[Path], listed: Path, classes) -> list[str]:
+    """The folder that each annotation names. All are read (20,000 in two seconds): mmdet's traceback names no file."""
+    _all_there(paths, listed, "annotations")
+    notes = [read_annotation(path.read_bytes(), path) for path in paths]
+    _known({name for note in notes for name in note.names}, classes, listed)
+    return [note.folder for note in notes]
+
+
+def _known(objects: set[str], classes, listed: Path) -> None:
+    """mmdet passes over objects of other classes in silence: where these are all, nothing would be learnt."""
+    if objects and classes and not objects & set(classes):
+        raise UserError(
+            f"data: no object of {listed} is of a class of metainfo.classes, {_some(classes)}; there are "
+            f"{_some(sorted(objects))}"
+        )
+
+
+def _all_there(paths: list[Path], listed: Path, what: str) -> None:
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        first = missing[0]
+        others = sorted(p.name for p in first.parent.glob(f"{first.stem}.*")) if first.parent.is_dir() else []
+        instead = f" ({others[0]} is there)" if others else ""
+        raise UserError(
+            f"data: {len(missing)} of {len(paths)} {what} that {listed} names are missing, "
+            f"the first is {first}{instead}"
+        )
+
+
+def _some(names: Iterable[str], most: int = 6) -> str:
+    names = list(names)
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -1,0 +1,92 @@
+"""Single pictures: what their files say of themselves, whether they can be decoded, and how training passes over one
+that cannot.
+
+Decoding is mmdet's (OpenCV, 8 bits, BGR): grey becomes three equal channels, CMYK and palettes are converted, 16 bits
+lose the lower 8, alpha is dropped, EXIF's orientation is applied. Annotation programs show a picture turned, too;
+where its annotation has the size of the unturned one the boxes lie elsewhere, and tools/check_data.py says so. Either
+turn the files (`exiftran -ai`), or give LoadImageFromFile color_type='color_ignore_orientation'.
+"""
+
+import logging
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import mmcv
+from mmcv.transforms import LoadImageFromFile
+from mmdet.registry import TRANSFORMS
+from mmengine.logging import print_log
+from PIL import Image, UnidentifiedImageError
+
+END = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}  # what a whole file has at its end
+TAIL = 4096  # bytes of the end looked at: programs append to a JPEG
+ORIENTATION = 0x0112
+TURNED = (5, 6, 7, 8)  # values of EXIF's orientation that exchange width and height
+KINDS = {"L": "grey", "1": "grey", "I;16": "16-bit", "I;16B": "16-bit", "I": "16-bit", "P": "palette", "LA": "alpha",
+         "PA": "alpha", "RGBA": "alpha", "CMYK": "CMYK", "RGB": "RGB"}  # fmt: skip
+
+
+class Picture(NamedTuple):
+    """size (w, h) as it is decoded; kind: "RGB", "grey", "16-bit", "palette", "alpha", "CMYK" or Pillow's mode;
+    turned: EXIF's orientation is applied; fault: why it cannot be decoded, None where it can."""
+
+    size: tuple[int, int] | None
+    kind: str
+    turned: bool
+    fault: str | None
+
+
+def inspect(path, decode: bool = False) -> Picture:
+    """Reads a file's head and end only, and decodes it where these are not as they should be, or `decode` asks for it.
+    Damage in the middle that the decoder bridges cannot be seen: it is a picture, with a smear."""
+    path = Path(path)
+    try:
+        with Image.open(path) as image:
+            (w, h), kind = image.size, KINDS.get(image.mode, image.mode)
+            whole = END.get(image.format, b"") in _tail(path)
+            orientation = image.getexif().get(ORIENTATION, 1)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        return Picture(None, "", False, f"no picture: {error}" if path.stat().st_size else "an empty file")
+    size = (h, w) if orientation in TURNED else (w, h)
+    fault = decoding_fault(path) if decode or not whole else None
+    return Picture(size, kind, orientation not in (0, 1), fault)
+
+
+def _tail(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(path.stat().st_size - TAIL, 0))
+        return file.read()
+
+
+def decoding_fault(path) -> str | None:
+    """None, or why mmdet's decoder gives no picture."""
+    try:
+        image = mmcv.imfrombytes(Path(path).read_bytes(), backend="cv2")
+    except cv2.error as error:
+        return f"cannot be decoded: {error.err}"
+    return None if image is not None else "cannot be decoded: cut short or damaged"
+
+
+@TRANSFORMS.register_module()
+class LoadPicture(LoadImageFromFile):
+    """LoadImageFromFile for training: a picture that cannot be decoded is named once in the log and passed over, by
+    mmengine's own way (None: the data set draws another, from the worker's seeded generator).
+
+    Evaluation keeps LoadImageFromFile, which stops: a metric over fewer pictures than were asked for is another metric.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.named: set[str] = set()
+
+    def transform(self, results: dict) -> dict | None:
+        path = results["img_path"]
+        try:
+            return super().transform(results)
+        except (cv2.error, AssertionError):  # mmcv's assertion that OpenCV gave an image
+            if path not in self.named:
+                self.named.add(path)
+                print_log(
+                    f"{path} cannot be decoded: another picture is taken in its place", "current", logging.WARNING
+                )
+            return None
