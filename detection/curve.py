@@ -1,0 +1,48 @@
+"""The learning curve of a training run, from the scalars that mmengine has written beside its log."""
+
+import json
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from nni_mcunet.core.errors import UserError
+
+TIMES = {"lr", "base_lr", "data_time", "time", "memory", "grad_norm", "epoch", "iter", "step"}
+
+
+def scalars(work_dir) -> tuple[list[dict], list[dict]]:
+    """(training rows, evaluation rows) of all runs below a work dir, a resumed one continuing the one before. Raises
+    UserError where there are none."""
+    rows, files = [], sorted(Path(work_dir).glob("*/vis_data/scalars.json"))
+    for file in files:
+        found = [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
+        begins = min((row["epoch"] for row in found if "epoch" in row), default=None)
+        # what a killed run did after the checkpoint that this one goes on from was done again
+        rows = [row for row in rows if begins is None or row.get("epoch", row["step"]) < begins] + found
+    if not rows:
+        raise UserError(f"{work_dir}: no */vis_data/scalars.json; give the work dir of a training run")
+    return [row for row in rows if "epoch" in row], [row for row in rows if "epoch" not in row]
+
+
+def draw_curve(work_dir, path, title: str = "") -> None:
+    """PNG of the loss and its parts, and of the metrics at each evaluation, over the epochs. Raises UserError."""
+    training, evaluations = scalars(work_dir)
+    steps = max((row["step"] for row in training), default=1)
+    per_epoch = steps / max((row["epoch"] for row in training), default=1)
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for name in dict.fromkeys(key for row in training for key in row if key not in TIMES):
+        points = [(row["step"] / per_epoch, row[name]) for row in training if name in row]
+        left.plot(*zip(*points, strict=True), label=name, lw=2 if name == "loss" else 1)
+    left.set(xlabel="epoch", ylabel="training loss", yscale="log")
+    for name in dict.fromkeys(key for row in evaluations for key in row if key not in TIMES):
+        points = [(row["step"], row[name]) for row in evaluations if name in row]
+        right.plot(*zip(*points, strict=True), marker="o", ms=3, label=name)
+    right.set(xlabel="epoch", ylabel="evaluation", ylim=(0, 1))
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+        if axes.lines:
+            axes.legend(frameon=False, fontsize=7)
+    figure.suptitle(title, x=0.01, ha="left")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
