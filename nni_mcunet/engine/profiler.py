@@ -64,7 +64,7 @@ class Profile:
             rows.append({
                 "block": block, "name": names[block], "shape": [out.h, out.w, out.c],
                 "macs": sum(map(graph.op_macs, ops)),
-                "params": sum(graph.op_weights(op) + (op.cout if op.kind == "conv" else 0) for op in ops),
+                "params": sum(map(graph.op_params, ops)),
                 "bytes_per_layer": before[block], "bytes_per_patch": after[block],
                 "bottleneck": before[block] == self.whole.peak,
                 "bottleneck_patched": after[block] == self.patched.peak,
