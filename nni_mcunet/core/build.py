@@ -1,7 +1,7 @@
 """THE definition of a network: ArchSpec (and a detection head) -> Graph. All that computes one walks this graph.
 
-Names: stem, stem_pool, s{stage}_b{block}_{exp,dw,proj} (pw for a block without a depth-wise; squeeze-excite adds se_pool, se_red,
-se_gate, se_mul), head, pool, fc, neck{i}_*, yolo{i}_*.
+Names: stem, stem_pool, s{stage}_b{block}_{exp,dw,proj} (pw for a block without a depth-wise; squeeze-excite adds
+se_pool, se_red, se_gate, se_mul), head, pool, fc, neck{i}_*, yolo{i}_*.
 """
 
 from dataclasses import dataclass

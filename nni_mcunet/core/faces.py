@@ -96,7 +96,7 @@ def extd(width: int = 32, size: Size = VGA) -> Graph:
     return b.graph(f"extd_{width}", [name for i, source in enumerate(maps) for name in b.head(i, source)])
 
 
-# Groups that begin with a stride of 2: (channels, residual pairs behind it); a branch ends every pair but the first two.
+# Groups that begin with a stride of 2: (channels, residual pairs); a branch follows every pair but the first two.
 LFFD_GROUPS = ((64, 4), (64, 2), (128, 1), (128, 3))
 
 
@@ -153,9 +153,8 @@ def rnnpool_face_c(size: Size = VGA) -> Graph:
     rows = ((1, 24, 1, 1), (6, 24, 1, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 2), (6, 160, 2, 2), (6, 320, 1, 2))
     sources = _mb_stages(b, rows, range(1, 7))
     sources[:3] = [_normed(b, i, source) for i, source in enumerate(sources[:3])]
-    kernels = (5, 5, 5, 1, 1, 3)
-    heads = [b.head(i, source, k) for i, (source, k) in enumerate(zip(sources, kernels, strict=True))]
-    return b.graph("rnnpool_face_c", sum(heads, []))
+    heads = zip(sources, (5, 5, 5, 1, 1, 3), strict=True)
+    return b.graph("rnnpool_face_c", [name for i, (source, k) in enumerate(heads) for name in b.head(i, source, k)])
 
 
 def rnnpool_face_quant(size: Size = VGA) -> Graph:

@@ -46,7 +46,7 @@ class RNNPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         windows = x.unfold(2, self.k[0], self.s[0]).unfold(3, self.k[1], self.s[1])  # N C H' W' kh kw
-        n, c, h, w = windows.shape[:4]
+        n, _, h, w = windows.shape[:4]
         rows = windows.permute(5, 4, 0, 2, 3, 1)  # time along the columns: kw kh N H' W' C
         parts = [state for sweep in (rows, rows.transpose(0, 1)) for state in self._sum_up(sweep)]
         return torch.cat(parts, 1).view(n, h, w, -1).permute(0, 3, 1, 2)

@@ -117,9 +117,7 @@ def analytic(graph: Graph, schedule: Schedule | None = None, element: int = INT8
     return {block: element * size for block, size in patches(graph, schedule).block_peaks().items()}
 
 
-def rnnpool(
-    graph: Graph, schedule: Schedule | None = None, element: int = FP32, halo: str = "clip"
-) -> dict[int, int]:
+def rnnpool(graph: Graph, schedule: Schedule | None = None, element: int = FP32, halo: str = "clip") -> dict[int, int]:
     """Block -> bytes of its input and output, of one patch inside the patch stage (whose whole output RNNPool's rule
     does not count). Of what a recurrent pooling streams, the image and the blocks before it, only its output counts."""
     run, handed, blocks = patches(graph, schedule, halo), _handed_on(graph), {}

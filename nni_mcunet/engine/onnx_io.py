@@ -97,7 +97,7 @@ class _Writer:
         if op.kind == "mul" or op.act not in (None, "relu", "relu6"):
             raise UnsupportedOp(f"{op.name}: squeeze-excite is not written to ONNX; use blocks with se = 0")
         if op.baseline:
-            raise UnsupportedOp(f"{op.name}: {op.baseline} is not written to ONNX; published baselines are profiled only")
+            raise UnsupportedOp(f"{op.name}: no {op.baseline} in our ONNX; published baselines are profiled only")
         if op.kind == "gap":
             return [("GlobalAveragePool", [], {})]
         if op.kind == "maxpool":
