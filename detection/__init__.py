@@ -13,16 +13,26 @@ from .checkpoint import load_from_local  # noqa: E402
 from .config import load_config, prepare  # noqa: E402
 from .deployed import DeployedDetector  # noqa: E402
 from .export import detector_graph, detector_meta, detector_weights, load_detector  # noqa: E402
+from .s3fd import MCUNetS3FD, MCUNetS3FDHead  # noqa: E402
+from .s3fd_match import ScaleCompensationAssigner  # noqa: E402
+from .s3fd_transforms import DataAnchorSampling, FaceCrop  # noqa: E402
+from .widerface_data import WIDERFaceText  # noqa: E402
 from .widerface_metric import WIDERFaceMetric  # noqa: E402
 from .yolo import MCUNetNeck, MCUNetYOLO, MCUNetYOLOHead  # noqa: E402
 
 __all__ = [
+    "DataAnchorSampling",
     "DeployedDetector",
+    "FaceCrop",
     "MCUNetBackbone",
     "MCUNetNeck",
+    "MCUNetS3FD",
+    "MCUNetS3FDHead",
     "MCUNetYOLO",
     "MCUNetYOLOHead",
+    "ScaleCompensationAssigner",
     "WIDERFaceMetric",
+    "WIDERFaceText",
     "detector_graph",
     "detector_meta",
     "detector_weights",

@@ -1,7 +1,7 @@
 """THE definition of a network: ArchSpec (and a detection head) -> Graph. All that computes one walks this graph.
 
 Names: stem, stem_pool, s{stage}_b{block}_{exp,dw,proj} (pw for a block without a depth-wise; squeeze-excite adds
-se_pool, se_red, se_gate, se_mul), head, pool, fc, neck{i}_*, yolo{i}_*.
+se_pool, se_red, se_gate, se_mul), head, pool, fc, neck{i}_*, yolo{i}_*, face{i}_*.
 """
 
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from .graph import Graph, Op, Tensor
 BACKBONE = ("stem", "s")  # prefixes of the op names, for Graph.part
 NECK = ("neck",)
 YOLO = ("yolo",)
+FACE = ("face",)
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,41 @@ class YoloHead:
     anchors: int = 3
 
     def __post_init__(self):
-        if not isinstance(self.taps, (list, tuple)):
-            raise ArchError(f"detector.taps is {self.taps!r}: a list of rising stage numbers is wanted")
-        object.__setattr__(self, "taps", tuple(_natural(tap, "a stage in detector.taps", low=0) for tap in self.taps))
+        object.__setattr__(self, "taps", _stages(self.taps))
         for name in ("classes", "width", "anchors"):
             _natural(getattr(self, name), f"detector.{name}")
+
+
+@dataclass(frozen=True)
+class FaceHead:
+    """S3FD's head (Zhang et al. 2017) for one class, one square anchor a cell and scale, fine to coarse. Scale i is on
+    the last block of stage taps[i]; a stage that stands twice carries two anchors.
+
+    Per scale a depth-wise 3x3, then two 1x1: `face{i}_cls` of [face, background...] and `face{i}_box` of dx, dy, dw,
+    dh. On c channels that costs 17 c multiply-accumulates a cell on the first scale, where S3FD's two dense 3x3 cost
+    72 c: at stride 4 of 640x480 on 16 channels 5M instead of 22M, a fifth of MCUNetV2-S's whole budget. `background` is
+    the number of background channels on the first scale, whose greatest counts (max-out); the others have one.
+
+    A scale follows its stage at once, so that only the predictions, not the maps they come from, outlive it.
+    """
+
+    taps: tuple[int, ...]
+    background: int = 3
+
+    def __post_init__(self):
+        object.__setattr__(self, "taps", _stages(self.taps))
+        _natural(self.background, "detector.background")
+
+    @property
+    def backgrounds(self) -> tuple[int, ...]:
+        """Background channels per scale."""
+        return (self.background,) + (1,) * (len(self.taps) - 1)
+
+
+def _stages(taps) -> tuple[int, ...]:
+    if not isinstance(taps, (list, tuple)):
+        raise ArchError(f"detector.taps is {taps!r}: a list of rising stage numbers is wanted")
+    return tuple(_natural(tap, "a stage in detector.taps", low=0) for tap in taps)
 
 
 class _Builder:
@@ -94,29 +125,32 @@ class _Builder:
         return Graph(self.spec.name, (self.image,), tuple(self.ops), tuple(outputs)).verify()
 
 
-def build_graph(spec: ArchSpec, yolo: YoloHead | None = None, taps: tuple[int, ...] | None = None) -> Graph:
-    """Graph of a spec: a detector when `yolo` is given, a backbone with the stages `taps` as outputs, else a classifier
+def build_graph(spec: ArchSpec, head: YoloHead | FaceHead | None = None, taps: tuple[int, ...] | None = None) -> Graph:
+    """Graph of a spec: a detector when `head` is given, a backbone with the stages `taps` as outputs, else a classifier
     (or the bare backbone when the spec has no classes). Outputs of a detector run from fine to coarse.
 
     Raises ArchError for a tap that is no stage, GraphError for a resolution too small.
     """
-    wanted = yolo.taps if yolo else taps
-    if wanted is not None and (
-        not wanted or list(wanted) != sorted(set(wanted)) or not 0 <= wanted[0] <= wanted[-1] < len(spec.stages)
-    ):
-        raise ArchError(f"taps {wanted}: rising stage numbers from 0 to {len(spec.stages) - 1} are wanted")
+    wanted = head.taps if head else taps
+    if wanted is not None:
+        _check_taps(wanted, len(spec.stages), twice=isinstance(head, FaceHead))
     b = _Builder(spec)
     b.conv("stem", spec.stem, 3, 2, spec.act)
     if spec.pool:
         b.rnnpool("stem_pool", spec.pool)
     ends: list[tuple[str, int]] = []
+    outputs: list[str] = []
     for i, stage in enumerate(spec.stages[: None if wanted is None else wanted[-1] + 1]):  # no stage that nobody reads
         for j, block in enumerate(stage):
             b.mb_block(f"s{i}_b{j}", block)
         ends.append((b.last, b.channels))
+        if isinstance(head, FaceHead):
+            outputs += _face(b, head, i)
+    if outputs:
+        return b.graph(outputs)
     if wanted is not None:
         features = [ends[i] for i in wanted]
-        return b.graph(_yolo(b, yolo, features) if yolo else [name for name, _ in features])
+        return b.graph(_yolo(b, head, features) if head else [name for name, _ in features])
     b.block += 1
     if spec.head:
         b.conv("head", spec.head, act=spec.act)
@@ -124,6 +158,26 @@ def build_graph(spec: ArchSpec, yolo: YoloHead | None = None, taps: tuple[int, .
         b.add("pool", "gap")
         b.conv("fc", spec.classes, norm=False)
     return b.graph([b.last])
+
+
+def _check_taps(taps: tuple[int, ...], stages: int, twice: bool) -> None:
+    rising = sorted(taps if twice else set(taps))
+    if not taps or list(taps) != rising or not 0 <= taps[0] <= taps[-1] < stages:
+        raise ArchError(f"taps {taps}: rising stage numbers from 0 to {stages - 1} are wanted")
+
+
+def _face(b: _Builder, head: FaceHead, stage: int) -> list[str]:
+    """The scales of `head` that read the stage just built, which the builder then goes on from; their outputs."""
+    feature, channels, outputs = b.last, b.channels, []
+    for i, background in enumerate(head.backgrounds):
+        if head.taps[i] == stage:
+            b.block += 1
+            b.channels = channels
+            last = b.conv(f"face{i}_dw", channels, 3, act=b.spec.act, groups=channels, source=feature)
+            outputs.append(b.conv(f"face{i}_cls", 1 + background, norm=False))
+            outputs.append(b.conv(f"face{i}_box", 4, norm=False, source=last))
+    b.last, b.channels = feature, channels
+    return outputs
 
 
 def _yolo(b: _Builder, yolo: YoloHead, features) -> list[str]:

@@ -1,0 +1,126 @@
+"""S3FD (Zhang et al. 2017) on a searched backbone: backbone and head are walks of two parts of one graph (core.build).
+
+mmdet's SSDHead is what is around the layers: targets, hard negatives, losses, decoding. Here are max-out background,
+one square anchor a cell and scale, and S3FD's divisor. Matching is s3fd_match.py's.
+"""
+
+import torch
+from mmdet.models.dense_heads import SSDHead
+from mmdet.models.detectors import SingleStageDetector
+from mmdet.models.necks.ssd_neck import L2Norm
+from mmdet.registry import MODELS
+from torch import Tensor, nn
+
+from nni_mcunet.core.arch import ArchSpec
+from nni_mcunet.core.build import FACE, FaceHead, build_graph
+from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.graph import Graph
+from nni_mcunet.core.net import Net
+
+from .backbone import read_arch
+
+VARIANCES = (0.1, 0.2)  # of a box's centre and size, SSD's
+
+
+def s3fd_graph(backbone: dict, bbox_head: dict) -> tuple[ArchSpec, FaceHead, Graph]:
+    """The network that the two parts of a detector's config describe. Raises UserError, ArchError."""
+    spec, stages, sizes = read_arch(backbone["arch"]), backbone["out_indices"], bbox_head["sizes"]
+    if len(sizes) != len(stages) or not all(sizes):
+        raise UserError(
+            f"bbox_head.sizes {sizes}: a list of anchor sides for each of the stages {tuple(stages)} of "
+            "backbone.out_indices is wanted"
+        )
+    taps = tuple(stage for stage, sides in zip(stages, sizes, strict=True) for _ in sides)
+    head = FaceHead(taps, bbox_head.get("background", 3))
+    return spec, head, build_graph(spec, head)
+
+
+def strides(graph: Graph, names) -> list[int]:
+    """Input pixels per cell of these tensors. Not a ratio of sizes: 480 rows at stride 64 are 8 cells."""
+    stride = {t.name: 1 for t in graph.inputs}
+    for op in graph.ops:
+        stride[op.name] = stride[op.inputs[0]] * op.s[0]
+    return [stride[name] for name in names]
+
+
+@MODELS.register_module()
+class MCUNetS3FDHead(SSDHead):
+    """mmdet's SSD head with the graph's layers in place of its own, for the one class "face".
+
+    part        the graph's head part
+    sizes       per stage of the backbone's out_indices, fine to coarse: the sides of its square anchors in pixels of
+                the network's input; each is a scale with predictions of its own
+    strides     per scale: pixels per cell
+    background  background channels on the first scale, the greatest of which counts (max-out)
+    l2norm      S3FD normalises its VGG maps: the initial scales of the first of them, (10, 8, 5). Networks with batch
+                normalisation need none; there is no int8 kernel for it
+    """
+
+    loss_cls = None  # mmdet 3.3's prediction asks for it
+
+    def __init__(self, part: Graph, sizes, strides, background: int = 3, l2norm=(), num_classes: int = 1, **kwargs):
+        self.sizes = [side for sides in sizes for side in sides]
+        super().__init__(
+            num_classes,
+            in_channels=[t.c for t in part.inputs],
+            anchor_generator=dict(
+                type="AnchorGenerator",
+                strides=strides,
+                ratios=[1.0],
+                scales=[1.0],
+                base_sizes=self.sizes,
+                centers=[(s / 2, s / 2) for s in strides],
+            ),
+            # not clipped to the picture, so that the integer engine's boxes are the same
+            bbox_coder=dict(
+                type="DeltaXYWHBBoxCoder",
+                clip_border=False,
+                target_stds=(VARIANCES[0], VARIANCES[0], VARIANCES[1], VARIANCES[1]),
+            ),
+            init_cfg=None,  # Net's
+            **kwargs,
+        )
+        self.net = Net(part)
+        self.norms = nn.ModuleList(L2Norm(t.c, scale) for t, scale in zip(part.inputs, l2norm, strict=False))
+        for norm in self.norms:
+            nn.init.constant_(norm.weight, norm.scale)
+
+    def _init_layers(self) -> None:
+        """mmdet's own layers are not built: `net` computes the maps."""
+
+    def init_weights(self) -> None:
+        """Predictions begin near 0; Net's initialisation, made for wide layers, begins with scores of 3."""
+        for name in self.net.graph.outputs:
+            nn.init.normal_(self.net.layers[name].conv.weight, std=0.01)
+
+    def forward(self, x: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
+        """The backbone's maps to scores (N, 2, H, W) of face and background and boxes (N, 4, H, W), fine to coarse."""
+        normed = [norm(m) for norm, m in zip(self.norms, x, strict=False)]
+        maps = self.net(*normed, *x[len(normed) :])
+        return [max_out(m) for m in maps[::2]], list(maps[1::2])
+
+    def get_targets(self, *args, **kwargs) -> tuple:
+        """AnchorHead's, with the number of positives as the divisor: mmdet counts one more for each image without."""
+        labels, *targets, _ = super().get_targets(*args, **kwargs)
+        return labels, *targets, max(sum(int((level == 0).sum()) for level in labels), 1)
+
+
+def max_out(scores: Tensor) -> Tensor:
+    """(N, 1 + background, H, W) to (N, 2, H, W): of the background channels the greatest."""
+    return torch.cat([scores[:, :1], scores[:, 1:].amax(1, keepdim=True)], 1)
+
+
+@MODELS.register_module()
+class MCUNetS3FD(SingleStageDetector):
+    """S3FD whose two parts are cut from one graph: `s3fd_graph` of what their configs say. It takes pictures of any
+    size; the graph is that of the architecture's resolution."""
+
+    def __init__(self, backbone: dict, bbox_head: dict, **kwargs):
+        spec, head, graph = s3fd_graph(backbone, bbox_head)
+        part = graph.part(FACE)
+        super().__init__(
+            backbone, bbox_head=dict(bbox_head, part=part, strides=strides(graph, graph.outputs[::2])), **kwargs
+        )
+        self.spec, self.head, self.graph = spec, head, graph
+        if self.backbone.graph.outputs != tuple(t.name for t in part.inputs):
+            raise AssertionError("the backbone alone is not the backbone within the detector: see core.build")

@@ -1,0 +1,112 @@
+"""S3FD's augmentation as mmdet transforms: crops that contain a face. Colour and flip are mmdet's own.
+
+Both give a picture of a fixed `size` (w, h) and draw from numpy's global generator, as mmdet's transforms do. A face is
+kept when its centre is inside, cut off at the border.
+"""
+
+import mmcv
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmdet.registry import TRANSFORMS
+from mmdet.structures.bbox import autocast_box_type
+
+TRIES = 50
+
+
+def cut(results: dict, window, size, ignore_below: float) -> dict:
+    """The picture inside `window` (x1, y1, x2, y2 integers, may reach beyond the picture: black there) at `size`
+    (w, h), with its faces; those of a side under `ignore_below` pixels are marked as ignored."""
+    x1, y1, x2, y2 = window
+    image = mmcv.imcrop(results["img"], np.array([x1, y1, x2 - 1, y2 - 1]))
+    h, w = results["img"].shape[:2]
+    left, top, right, bottom = max(-x1, 0), max(-y1, 0), max(x2 - w, 0), max(y2 - h, 0)
+    image = mmcv.impad(image, padding=(left, top, right, bottom))
+    results["img"] = mmcv.imresize(image, size)
+    results["img_shape"] = (size[1], size[0])
+    scale = size[0] / (x2 - x1), size[1] / (y2 - y1)
+    results["scale_factor"] = scale
+    boxes = results["gt_bboxes"]
+    inside = centres_inside(boxes, window)
+    for key in ("gt_bboxes", "gt_bboxes_labels", "gt_ignore_flags"):
+        results[key] = results[key][inside]
+    boxes = results["gt_bboxes"]
+    boxes.translate_((-x1, -y1))
+    boxes.rescale_(scale)
+    boxes.clip_(results["img_shape"])
+    small = np.minimum(boxes.widths.numpy(), boxes.heights.numpy()) < ignore_below
+    results["gt_ignore_flags"] = results["gt_ignore_flags"] | small
+    return results
+
+
+def centres_inside(boxes, window) -> np.ndarray:
+    x1, y1, x2, y2 = window
+    x, y = boxes.centers.numpy().T
+    return (x >= x1) & (x < x2) & (y >= y1) & (y < y2)
+
+
+@TRANSFORMS.register_module()
+class FaceCrop(BaseTransform):
+    """S3FD's patches: with probability 1/5 the largest window of the size's shape, else one of `sides` times that, both
+    at a random place; one with a face is looked for in 50 tries (an image without a face takes the first).
+
+    size          (w, h) of the result; a square one gives S3FD's square patches of [0.3, 1] of the short side
+    ignore_below  see `cut`
+    """
+
+    def __init__(self, size, sides=(0.3, 1.0), whole: float = 0.2, ignore_below: float = 0):
+        self.size, self.sides, self.whole, self.ignore_below = tuple(size), sides, whole, ignore_below
+
+    @autocast_box_type()
+    def transform(self, results: dict) -> dict:
+        h, w = results["img"].shape[:2]
+        for _ in range(TRIES):
+            window = self._window(h, w)
+            if not len(results["gt_bboxes"]) or centres_inside(results["gt_bboxes"], window).any():
+                break
+        return cut(results, window, self.size, self.ignore_below)
+
+    def _window(self, h: int, w: int) -> tuple[int, int, int, int]:
+        share = 1 if np.random.rand() < self.whole else np.random.uniform(*self.sides)
+        per_pixel = share * min(w / self.size[0], h / self.size[1])
+        cw, ch = (max(round(per_pixel * side), 1) for side in self.size)
+        x, y = np.random.randint(w - cw + 1), np.random.randint(h - ch + 1)
+        return x, y, x + cw, y + ch
+
+
+@TRANSFORMS.register_module()
+class DataAnchorSampling(BaseTransform):
+    """PyramidBox's sampling (Tang et al. 2018, section 3.3): a random face is brought to a random side near one of the
+    anchors up to one above its own, so that small faces are made of large ones; the window contains the face.
+
+    size          (w, h) of the result
+    anchors       sides of the anchors, rising
+    ignore_below  see `cut`
+    """
+
+    def __init__(self, size, anchors=(16, 32, 64, 128, 256, 512), ignore_below: float = 0):
+        self.size, self.anchors, self.ignore_below = tuple(size), anchors, ignore_below
+
+    @autocast_box_type()
+    def transform(self, results: dict) -> dict:
+        boxes, (h, w) = results["gt_bboxes"], results["img"].shape[:2]
+        if not len(boxes):
+            return cut(results, (0, 0, w, h), self.size, self.ignore_below)
+        x1, y1, x2, y2 = boxes.tensor[np.random.randint(len(boxes))].tolist()
+        side = max((x2 - x1) * (y2 - y1), 1) ** 0.5
+        nearest = int(np.abs(np.log2(self.anchors) - np.log2(side)).argmin())
+        target = self.anchors[np.random.randint(min(nearest + 1, len(self.anchors) - 1) + 1)]
+        wanted = np.random.uniform(target / 2, min(target * 2, 2 * side))  # never enlarged more than twice
+        cw, ch = (max(round(length * side / wanted), 1) for length in self.size)
+        x, y = _place(x1, x2, cw, w), _place(y1, y2, ch, h)
+        return cut(results, (x, y, x + cw, y + ch), self.size, self.ignore_below)
+
+
+def _place(low: float, high: float, length: int, image: int) -> int:
+    """Begin of a random interval of `length` around [low, high] (or its centre, where it is longer), within the image
+    where it is the shorter one and around the image where not."""
+    if high - low > length:
+        low = high = (low + high) / 2
+    first, last = high - length, low
+    within = sorted((0, image - length))
+    first, last = max(first, within[0]), min(last, within[1])
+    return round(np.random.uniform(first, max(first, last)))

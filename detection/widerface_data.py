@@ -1,0 +1,90 @@
+"""WIDER FACE as its authors publish it (wider_face_{train,val}_bbx_gt.txt), a data set of mmdet without a conversion.
+
+The text has, per image, EVENT/NAME.jpg, the number of faces, and a row for each (an image of none has one row all the
+same): x y w h blur expression illumination invalid occlusion pose.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from mmdet.datasets.base_det_dataset import BaseDetDataset
+from mmdet.registry import DATASETS
+from mmengine.logging import print_log
+
+from nni_mcunet.core.errors import UserError
+
+INVALID = 7  # column of the flag
+
+
+def read_faces(path) -> dict[str, np.ndarray]:
+    """EVENT/NAME.jpg -> (n, 10) integers, the text's rows. Raises UserError naming the line, FileNotFoundError."""
+    lines = Path(path).read_text().splitlines()
+    faces, at = {}, 0
+    while at < len(lines):
+        name, at = lines[at].strip(), at + 1
+        if not name:
+            continue
+        count = lines[at].strip() if at < len(lines) else ""
+        if not count.isdecimal():
+            raise UserError(f"{path}, line {at + 1}: '{count}' is not the number of faces of {name}")
+        rows = lines[at + 1 : at + 1 + max(int(count), 1)]
+        faces[name] = _rows(path, at + 2, rows, int(count))
+        at += 1 + len(rows)
+    return faces
+
+
+def _rows(path, line: int, rows: list[str], count: int) -> np.ndarray:
+    values = [row.split() for row in rows]
+    for i, row in enumerate(values):
+        if len(row) != 10 or not all(v.lstrip("-").isdecimal() for v in row):
+            raise UserError(f"{path}, line {line + i}: '{rows[i].strip()}' is no face of 10 integers")
+    if len(values) < count:
+        raise UserError(f"{path}: the last image has {len(values)} of {count} faces; is the file whole?")
+    return np.array(values[:count], int).reshape(-1, 10)
+
+
+@DATASETS.register_module()
+class WIDERFaceText(BaseDetDataset):
+    """ann_file: the official text; data_prefix.img: the folder with EVENT/NAME.jpg (WIDER_train/images).
+
+    Faces marked invalid are mmdet's ignored ones. Rows without width or height are left out. What was left out, and
+    how many images `filter_cfg=dict(filter_empty_gt=True)` drops, is counted in the log.
+    """
+
+    METAINFO = {"classes": ("face",), "palette": [(0, 255, 0)]}
+
+    def load_data_list(self) -> list[dict]:
+        faces, root = read_faces(self.ann_file), Path(self.data_prefix["img"])
+        first = next(iter(faces), None)
+        if first is None or not (root / first).is_file():
+            raise UserError(
+                f"{root / (first or 'EVENT/NAME.jpg')} is missing: {self.ann_file} lists {len(faces)} images, expected "
+                "below data_prefix.img, as WIDER FACE's archives unpack"
+            )
+        data, flat, invalid = [], 0, 0
+        for name, rows in faces.items():
+            whole = rows[(rows[:, 2] > 0) & (rows[:, 3] > 0)]
+            flat += len(rows) - len(whole)
+            invalid += int((whole[:, INVALID] != 0).sum())
+            instances = [
+                dict(bbox=[x, y, x + w, y + h], bbox_label=0, ignore_flag=int(flags[INVALID - 4] != 0))
+                for x, y, w, h, *flags in whole.tolist()
+            ]
+            data.append(dict(img_id=name, img_path=str(root / name), instances=instances))
+        kept = sum(len(image["instances"]) for image in data)
+        print_log(
+            f"{self.ann_file}: {len(data)} images, {kept} faces, {invalid} of them marked invalid and ignored; {flat} "
+            "rows without width or height left out",
+            logger="current",
+        )
+        return data
+
+    def filter_data(self) -> list[dict]:
+        """Images with a face that is not ignored, where filter_cfg asks for it; all of them in test mode."""
+        if self.test_mode or not (self.filter_cfg or {}).get("filter_empty_gt", False):
+            return self.data_list
+        kept = [d for d in self.data_list if any(not face["ignore_flag"] for face in d["instances"])]
+        print_log(
+            f"{self.ann_file}: {len(self.data_list) - len(kept)} images without a face left out", logger="current"
+        )
+        return kept
