@@ -3,6 +3,7 @@
 python tools/profile.py configs/arch/mobilenet_v2.json --png memory.png
 python tools/profile.py model.int8.onnx --board stm32f412 --json
 python tools/profile.py configs/det/yolov3_digits.py --board F746 --patches 3x3 --blocks 4
+python tools/profile.py extd_32        # a published face detector at 640x480, one of core/faces.py
 """
 
 import sys
@@ -49,7 +50,9 @@ def main() -> None:
     from nni_mcunet.engine.profiler import front_table, profile, table
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("network", help="architecture (.json), float or int8 model (.onnx) or mmdet config (.py)")
+    parser.add_argument(
+        "network", help="architecture (.json), float or int8 model (.onnx), mmdet config (.py) or face detector's name"
+    )
     parser.add_argument("--board", help="stm32h743, stm32f746, stm32f412, stm32f410 or a board's .json")
     parser.add_argument("--patches", help="grid such as 3x3; default: the board's best, or the least peak")
     parser.add_argument("--blocks", type=int, help="with --patches: blocks run patch by patch, the stem counted")

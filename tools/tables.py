@@ -8,8 +8,9 @@ from pathlib import Path
 
 from nni_mcunet.core.errors import exit_on_user_error
 from nni_mcunet.core.files import write_atomic, write_json
+from nni_mcunet.engine.cell import UNSOURCED, Cell
 from nni_mcunet.engine.draw import memory_figure, sweep_figure
-from nni_mcunet.engine.paper import RANGE, UNSOURCED, Cell, Paper
+from nni_mcunet.engine.paper import RANGE, Paper
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT = 256 * 1024  # SRAM of the F412, the line of the paper's Fig. 1

@@ -110,6 +110,22 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Pool:
+    """Recurrent pooling (rnnpool.py) of k x k windows moved by s, with so many hidden units in either RNN; the map
+    shrinks by s, and four times `hidden` channels go on."""
+
+    k: int
+    s: int
+    hidden: int
+
+    def __post_init__(self):
+        for name in ("k", "s", "hidden"):
+            _natural(getattr(self, name), f"pool.{name}")
+        if self.k < self.s:
+            raise ArchError(f"pool.k is {self.k}: windows of {self.s} at least are wanted, so that all is read")
+
+
+@dataclass(frozen=True)
 class ArchSpec:
     """A backbone and, when `classes` is set, its classifier.
 
@@ -121,6 +137,7 @@ class ArchSpec:
     schedule    how it is run
     act         activation of every layer but the projections
     gate        activation of the squeeze-excite gates
+    pool        recurrent pooling behind the stem, or None; a block of its own
     expected    published figures as printed, {"macs_M": "300.8", "params_M": "3.5", "peak_kB": "1372"}; data that tests
                 compare with, no part of what the network is (two specs that differ in it alone are equal)
     """
@@ -134,6 +151,7 @@ class ArchSpec:
     schedule: Schedule = Schedule()
     act: str = "relu6"
     gate: str = "sigmoid"
+    pool: Pool | None = None
     expected: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
     def __post_init__(self):
@@ -154,7 +172,7 @@ class ArchSpec:
     @property
     def depth(self) -> int:
         """Blocks, the first convolution counted: the largest n."""
-        return 1 + sum(len(stage) for stage in self.stages)
+        return 1 + (self.pool is not None) + sum(len(stage) for stage in self.stages)
 
     def to_dict(self) -> dict:
         """As JSON has it; what has its default value is left out."""
@@ -170,6 +188,7 @@ class ArchSpec:
             raise ArchError(f"the architecture lacks the key '{missing[0]}'")
         data = dict(data)
         data["schedule"] = _schedule(data.get("schedule", {}))
+        data["pool"] = _pool(data.get("pool"))
         if not isinstance(data["stages"], (list, tuple)):
             raise ArchError(f"stages is {data['stages']!r}: a list of lists of blocks is wanted")
         data["stages"] = tuple(_stage(i, stage) for i, stage in enumerate(data["stages"]))
@@ -210,6 +229,16 @@ def _plain(value):
 def _schedule(data) -> Schedule:
     _known_keys(data, Schedule, "schedule")
     return Schedule(**data)
+
+
+def _pool(data) -> Pool | None:
+    if data is None:
+        return None
+    _known_keys(data, Pool, "pool")
+    missing = [f.name for f in fields(Pool) if f.name not in data]
+    if missing:
+        raise ArchError(f"pool lacks the key '{missing[0]}'")
+    return Pool(**data)
 
 
 def _expected(data) -> tuple[tuple[str, str], ...]:

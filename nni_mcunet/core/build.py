@@ -1,12 +1,12 @@
 """THE definition of a network: ArchSpec (and a detection head) -> Graph. All that computes one walks this graph.
 
-Names: stem, s{stage}_b{block}_{exp,dw,proj} (pw for a block without a depth-wise; squeeze-excite adds se_pool, se_red,
-se_gate, se_mul), head, pool, fc, neck{i}_*, yolo{i}_*, face{i}_*.
+Names: stem, stem_pool, s{stage}_b{block}_{exp,dw,proj} (pw for a block without a depth-wise; squeeze-excite adds
+se_pool, se_red, se_gate, se_mul), head, pool, fc, neck{i}_*, yolo{i}_*, face{i}_*.
 """
 
 from dataclasses import dataclass
 
-from .arch import ArchSpec, Block, _natural
+from .arch import ArchSpec, Block, Pool, _natural
 from .errors import ArchError
 from .graph import Graph, Op, Tensor
 
@@ -103,6 +103,15 @@ class _Builder:
         shortcut = skip if block.s == 1 and cin == block.c else None
         return self.conv(f"{name}_proj", block.c, groups=block.groups, residual=shortcut)
 
+    def rnnpool(self, name: str, pool: Pool):
+        """Recurrent pooling that divides the map by pool.s, its windows about the centres of the cells."""
+        self.block += 1
+        rest = pool.k - pool.s
+        pad = (rest // 2,) * 2 + (rest - rest // 2,) * 2
+        self.last, self.channels, source = name, 4 * pool.hidden, self.last
+        self.ops.append(Op(name, "rnnpool", (source,), self.channels, (pool.k,) * 2, (pool.s,) * 2, pad,
+                           block=self.block, hidden=pool.hidden))  # fmt: skip
+
     def squeeze_excite(self, name: str, reduced: int):
         """Scale each channel of the last tensor by a gate computed from the means of all (Hu et al. 2018)."""
         source, channels = self.last, self.channels
@@ -127,6 +136,8 @@ def build_graph(spec: ArchSpec, head: YoloHead | FaceHead | None = None, taps: t
         _check_taps(wanted, len(spec.stages), twice=isinstance(head, FaceHead))
     b = _Builder(spec)
     b.conv("stem", spec.stem, 3, 2, spec.act)
+    if spec.pool:
+        b.rnnpool("stem_pool", spec.pool)
     ends: list[tuple[str, int]] = []
     outputs: list[str] = []
     for i, stage in enumerate(spec.stages[: None if wanted is None else wanted[-1] + 1]):  # no stage that nobody reads

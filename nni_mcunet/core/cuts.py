@@ -7,7 +7,7 @@ from .errors import ScheduleError
 from .graph import Graph, Op
 
 _schedule = cache(Schedule)  # a search asks for the same few thousands of times
-GLOBAL = ("gap",)  # ops that see the whole map end the patch stage
+GLOBAL = ("gap", "resize")  # ops that see the whole map, or places of it by no window, end the patch stage
 
 
 def split(graph: Graph, n: int) -> tuple[tuple[Op, ...], str]:

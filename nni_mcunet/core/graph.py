@@ -10,8 +10,8 @@ from functools import cached_property
 
 from .errors import GraphError
 
-KINDS = ("conv", "maxpool", "gap", "upsample", "mul")
-ACTS = (None, "relu", "relu6", "sigmoid", "hsigmoid")
+KINDS = ("conv", "maxpool", "gap", "upsample", "mul", "add", "resize", "l2norm", "rnnpool")
+ACTS = (None, "relu", "relu6", "sigmoid", "hsigmoid", "prelu")
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,18 @@ class Op:
 
     kind      conv (dense, 1x1, depth-wise by `groups`; a fully connected layer is a 1x1 conv on a 1x1 map), maxpool,
               gap (global average pool), upsample (nearest, by the integer factor `s`) or mul (the first input times
-              the second, one factor a channel: squeeze-excite)
+              the second, one factor a channel: squeeze-excite). Known of published baselines alone, by the profiler
+              and torch: add (the sum of the inputs; of one, where a map is wanted before its activation, too), resize
+              (bilinear, to the size of the second input), l2norm (each position scaled to length 1, times a learned
+              factor a channel) and rnnpool (recurrent pooling of k windows, Saha et al. 2020, see rnnpool.py)
     k, s      kernel and stride, (vertical, horizontal)
     pad       (top, left, bottom, right); bottom and right may be negative: trailing rows that are never read
-    act       one of ACTS, applied after the residual addition
+    act       one of ACTS, applied after the residual addition; prelu has one learned slope a layer
     residual  tensor added to the convolution's result before the activation
     norm      the layer is trained with batch normalisation (folded before export) instead of a bias
     block     index of the block it belongs to, the first convolution being block 0 (the paper's n counts these)
+    shares    an earlier op whose weights this one uses (EXTD runs one backbone on its own output)
+    hidden    rnnpool: units of its first RNN; its second has a quarter of `cout`
     """
 
     name: str
@@ -55,10 +60,19 @@ class Op:
     residual: str | None = None
     norm: bool = False
     block: int = 0
+    shares: str | None = None
+    hidden: int = 0
 
     @property
     def reads(self) -> tuple[str, ...]:
         return self.inputs if self.residual is None else (*self.inputs, self.residual)
+
+    @property
+    def baseline(self) -> str | None:
+        """What of the op only the profiler and torch know (see `kind`), None where ONNX and the C engine may go on."""
+        if self.kind in ("add", "resize", "l2norm", "rnnpool"):
+            return self.kind
+        return "prelu" if self.act == "prelu" else "weights shared between layers" if self.shares else None
 
     def is_depthwise(self, cin: int) -> bool:
         return self.kind == "conv" and self.groups == cin == self.cout and self.groups > 1
@@ -73,10 +87,13 @@ def out_length(length: int, k: int, s: int, lo: int, hi: int) -> int:
     return (length + lo + hi - k) // s + 1
 
 
-def out_tensor(op: Op, x: Tensor) -> Tensor:
-    """Shape of what `op` writes when it reads `x`. Raises GraphError when nothing is left of the map."""
+def out_tensor(op: Op, x: Tensor, *others: Tensor) -> Tensor:
+    """Shape of what `op` writes when it reads `x` first, then `others`. Raises GraphError when nothing is left of the
+    map."""
     if op.kind == "gap":
         h = w = 1
+    elif op.kind == "resize":
+        h, w = others[0].h, others[0].w
     elif op.kind == "upsample":
         h, w = x.h * op.s[0], x.w * op.s[1]
     else:
@@ -104,7 +121,7 @@ class Graph:
             for name in op.reads:
                 if name not in tensors:
                     raise GraphError(f"{op.name} reads '{name}', which nothing before it writes")
-            tensors[op.name] = out_tensor(op, tensors[op.inputs[0]])
+            tensors[op.name] = out_tensor(op, *(tensors[name] for name in op.inputs))
         return tensors
 
     def op(self, name: str) -> Op:
@@ -136,8 +153,16 @@ class Graph:
             raise GraphError(f"{op.name}: unknown kind '{op.kind}', one of {', '.join(KINDS)}")
         if op.act not in ACTS:
             raise GraphError(f"{op.name}: unknown activation '{op.act}', one of {ACTS}")
-        if op.kind != "conv" and (x.c != op.cout or op.residual or op.act):
-            raise GraphError(f"{op.name}: {op.kind} keeps its {x.c} channels and has no residual or activation")
+        if op.kind not in ("conv", "rnnpool") and x.c != op.cout:
+            raise GraphError(f"{op.name}: {op.kind} keeps its {x.c} channels")
+        if op.kind != "conv" and (op.residual or (op.act and op.kind != "add")):
+            raise GraphError(f"{op.name}: {op.kind} has no residual or activation")
+        if op.kind == "add" and any((t.h, t.w, t.c) != (y.h, y.w, y.c) for t in map(self.tensors.get, op.inputs)):
+            raise GraphError(f"{op.name}: add wants inputs of one shape")
+        if op.kind == "rnnpool" and (op.hidden < 1 or op.cout % 4):
+            raise GraphError(f"{op.name}: rnnpool wants hidden units and a multiple of four channels")
+        if op.shares is not None:
+            self._verify_shared(op)
         if op.kind == "mul":
             gates = [self.tensors[name] for name in op.inputs[1:]]
             if [(t.h, t.w, t.c) for t in gates] != [(1, 1, x.c)]:
@@ -151,33 +176,55 @@ class Graph:
                     f"{op.name}: adds {r.name} of {r.h}x{r.w}x{r.c} to {y.h}x{y.w}x{y.c}; shapes must be equal"
                 )
 
+    def _verify_shared(self, op: Op) -> None:
+        owner = self._by_name.get(op.shares)
+        alike = owner is not None and owner.shares is None and self.ops.index(owner) < self.ops.index(op)
+        if not alike or self._weight_shape(owner) != self._weight_shape(op):
+            raise GraphError(f"{op.name}: no earlier op '{op.shares}' with weights of its own and of this shape")
+
+    def _weight_shape(self, op: Op) -> tuple:
+        return op.kind, op.k, self.input_of(op).c, op.cout, op.groups, op.norm, op.act, op.hidden
+
     def op_macs(self, op: Op, positions: int | None = None) -> int:
-        """Multiply-accumulates of one conv (zero for the rest) for all or for so many output positions."""
-        if op.kind != "conv":
-            return 0
+        """Multiply-accumulates of one conv or rnnpool (zero for the rest) for all or for so many output positions."""
         y = self.tensors[op.name]
-        per_position = op.k[0] * op.k[1] * (self.input_of(op).c // op.groups) * op.cout
-        return per_position * (y.h * y.w if positions is None else positions)
+        positions = y.h * y.w if positions is None else positions
+        if op.kind == "rnnpool":  # both sweeps of a window by the first RNN, their ends by the second, forth and back
+            (kh, kw), h1, h2 = op.k, op.hidden, op.cout // 4
+            return positions * (2 * kh * kw * h1 * (self.input_of(op).c + h1) + 2 * (kh + kw) * h2 * (h1 + h2))
+        return positions * self.op_weights(op) if op.kind == "conv" else 0
 
     def op_weights(self, op: Op) -> int:
+        """Elements of a conv's weight tensor, shared or not; zero for the rest."""
         if op.kind != "conv":
             return 0
         return op.k[0] * op.k[1] * (self.input_of(op).c // op.groups) * op.cout
 
+    def op_params(self, op: Op) -> int:
+        """Weights and biases that the op has for its own, batch normalisation folded."""
+        if op.shares is not None:
+            return 0
+        if op.kind == "rnnpool":  # two cells with two biases and the scalars zeta and nu, see rnnpool.py
+            h1, h2 = op.hidden, op.cout // 4
+            return h1 * (self.input_of(op).c + h1 + 2) + 2 + h2 * (h1 + h2 + 2) + 2
+        own = {"conv": self.op_weights(op) + op.cout, "l2norm": op.cout}.get(op.kind, 0)
+        return own + (op.act == "prelu")
+
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of one inference; convolutions and fully connected layers only (the paper's count)."""
+        """Multiply-accumulates of one inference; convolutions, fully connected layers and RNNs only (the paper's
+        count)."""
         return sum(self.op_macs(op) for op in self.ops)
 
     @property
     def params(self) -> int:
-        """Weights and biases, batch normalisation folded."""
-        return sum(self.op_weights(op) + (op.cout if op.kind == "conv" else 0) for op in self.ops)
+        """Weights and biases, batch normalisation folded, shared ones once."""
+        return sum(map(self.op_params, self.ops))
 
     @property
     def trained_params(self) -> int:
         """Parameters as papers count them: batch normalisation not folded, a gamma and a beta a channel."""
-        return self.params + sum(op.cout for op in self.ops if op.norm)
+        return self.params + sum(op.cout for op in self.ops if op.norm and op.shares is None)
 
     @property
     def block_names(self) -> dict[int, str]:

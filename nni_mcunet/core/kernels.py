@@ -18,6 +18,8 @@ def kernel_of(graph: Graph, op: Op) -> str:
         raise UnsupportedOp(
             f"{op.name}: the C kernels have no squeeze-excite (mul, sigmoid, hsigmoid); use blocks with se = 0"
         )
+    if op.baseline:
+        raise UnsupportedOp(f"{op.name}: the C kernels have no {op.baseline}; published baselines are profiled only")
     if op.kind != "conv":
         if op.kind == "maxpool" and any(op.pad):
             raise UnsupportedOp(f"{op.name}: a padded max pool; pad in the convolution before it")

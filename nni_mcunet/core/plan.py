@@ -29,7 +29,7 @@ class Plan:
     buffers  placed buffers; home[tensor] and scratch[op] index them
     arena    bytes of the placed arena; peak: bytes alive at once at the worst op (no placement can do with less)
     flash    bytes of constants; macs: multiply-accumulates, recomputed halo included
-    halo     "clip", "full" or "cache", see plan()
+    halo     "clip", "full", "cache" or "none", see plan()
     """
 
     graph: Graph
@@ -45,7 +45,7 @@ class Plan:
     def executable(self) -> "Plan":
         """The plan itself, for those who run it or print it as C; raises ScheduleError when the engine cannot."""
         if self.halo != "clip":
-            raise ScheduleError(f"the engine does not execute halo '{self.halo}' yet: plan with halo 'clip'")
+            raise ScheduleError(f"the engine does not execute halo '{self.halo}': plan with halo 'clip'")
         return self
 
     @cached_property
@@ -78,6 +78,7 @@ def plan(graph: Graph, schedule: Schedule | None = None, kernels: Kernels = CORT
 
     halo "clip", what the engine runs: patches recompute their overlap, clipped at the border. "full" charges every
     patch as an interior one, the convention of the paper's Table 1. "cache" keeps the overlap instead (stream.py).
+    "none" has no overlap: another network, which must be trained so (net.forward_apart, the paper's Table 5).
     Raises ScheduleError for a schedule the graph does not allow.
     """
     if halo not in HALOS:

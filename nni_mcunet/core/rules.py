@@ -3,8 +3,9 @@ that the C kernels cannot run. What a board really needs is plan()'s to say, not
 
 analytic   the paper's rule (ANALYTIC of kernels.py): a depth-wise convolution runs in place with one extra channel, the
            projection writes onto the shortcut; int8 (element = 1 byte) or fp32 (4)
-rnnpool    Tables 4, 5 and 7, after RNNPool: block input + block output only, the expanded tensor being streamed
-single_map the largest single feature map, how those tables count EXTD, LFFD and EagleEye
+rnnpool    Tables 4, 5 and 7, after RNNPool: block input + block output only, the expanded tensor being streamed; up to
+           a recurrent pooling everything streams but its output
+single_map the largest map that a block hands on, how those tables count EXTD, LFFD and EagleEye
 """
 
 from collections import defaultdict
@@ -78,7 +79,7 @@ class Patches:
 
 def patches(graph: Graph, schedule: Schedule | None = None, halo: str = "clip") -> Patches:
     """The patch stage under `schedule`; halo "clip" stops every interval at the border of its map, "full" charges each
-    patch as an interior one (the paper's Table 1). Raises ScheduleError."""
+    patch as an interior one (the paper's Table 1), "none" has none. Raises ScheduleError."""
     schedule = schedule or Schedule()
     return Patches(graph, schedule, stages(graph, schedule, halo)[0] if schedule.n else None)
 
@@ -116,18 +117,27 @@ def analytic(graph: Graph, schedule: Schedule | None = None, element: int = INT8
     return {block: element * size for block, size in patches(graph, schedule).block_peaks().items()}
 
 
-def rnnpool(graph: Graph, schedule: Schedule | None = None, element: int = FP32) -> dict[int, int]:
+def rnnpool(graph: Graph, schedule: Schedule | None = None, element: int = FP32, halo: str = "clip") -> dict[int, int]:
     """Block -> bytes of its input and output, of one patch inside the patch stage (whose whole output RNNPool's rule
-    does not count)."""
-    run, blocks = patches(graph, schedule), {}
+    does not count). Of what a recurrent pooling streams, the image and the blocks before it, only its output counts."""
+    run, handed, blocks = patches(graph, schedule, halo), _handed_on(graph), {}
+    pool = next((op for op in graph.ops if op.kind == "rnnpool"), None)
     for block in sorted({op.block for op in graph.ops}):
+        if pool is not None and block <= pool.block:
+            blocks[block] = element * run.elements(pool.name)
+            continue
         inside = {op.name for op in graph.ops if op.block == block}
         reads = {name for op in graph.ops if op.block == block for name in op.reads} - inside
-        read_elsewhere = {name for op in graph.ops if op.block != block for name in op.reads} | set(graph.outputs)
-        blocks[block] = element * sum(run.elements(name) for name in reads | (inside & read_elsewhere))
+        blocks[block] = element * sum(run.elements(name) for name in reads | (inside & handed))
     return blocks
 
 
 def single_map(graph: Graph, element: int = FP32) -> int:
-    """Bytes of the largest feature map, the image apart."""
-    return element * max(graph.tensors[op.name].size for op in graph.ops)
+    """Bytes of the largest feature map that a block hands on, the image apart."""
+    return element * max(graph.tensors[name].size for name in _handed_on(graph))
+
+
+def _handed_on(graph: Graph) -> set[str]:
+    """The maps that the user, or another block than their own, reads."""
+    block = {op.name: op.block for op in graph.ops}
+    return {n for op in graph.ops for n in op.reads if block.get(n, op.block) != op.block} | set(graph.outputs)

@@ -6,11 +6,12 @@ from functools import cached_property
 
 from .arch import Schedule
 from .cuts import split
+from .errors import ScheduleError
 from .graph import Graph, Op
 from .stream import kept, stream_spans
 from .tiles import Span, is_square, patch_bounds, patch_spans, window
 
-HALOS = ("clip", "full", "cache")
+HALOS = ("clip", "full", "cache", "none")
 
 
 @dataclass(frozen=True)
@@ -133,12 +134,25 @@ def stages(graph: Graph, schedule: Schedule, halo: str) -> tuple[Stage, ...]:
 
 def _patches(graph: Graph, ops: tuple[Op, ...], out: str, p: int, axis: int, halo: str):
     """(spans held, spans computed) of each of the p patches of one axis, as integers."""
+    if halo == "none":
+        return (_each(_apart(graph, ops, p, axis), p),) * 2
     tensor = graph.tensors[out]
     held = patch_spans(graph, ops, {out: patch_bounds(tensor.w if axis else tensor.h, p)}, axis, halo != "full")
     if halo != "cache":
         return (_each(held, p),) * 2
     new, held = stream_spans(graph, ops, held, axis)
     return _each(held, p), _each(new, p)
+
+
+def _apart(graph: Graph, ops: tuple[Op, ...], p: int, axis: int) -> dict[str, Span]:
+    """Every tensor cut into p equal tiles, none of which sees its neighbours. Raises ScheduleError."""
+    spans = {}
+    for tensor in (graph.tensors[name] for op in ops for name in (*op.reads, op.name)):
+        length = tensor.w if axis else tensor.h
+        if length % p:
+            raise ScheduleError(f"halo 'none': {tensor.name} of {length} is not cut into {p} equal tiles")
+        spans[tensor.name] = patch_bounds(length, p)
+    return spans
 
 
 def _each(spans: dict[str, Span], p: int) -> tuple[dict[str, Span], ...]:

@@ -96,6 +96,8 @@ class _Writer:
         """(ONNX operator, inputs behind the first, attributes) for one op, in order."""
         if op.kind == "mul" or op.act not in (None, "relu", "relu6"):
             raise UnsupportedOp(f"{op.name}: squeeze-excite is not written to ONNX; use blocks with se = 0")
+        if op.baseline:
+            raise UnsupportedOp(f"{op.name}: no {op.baseline} in our ONNX; published baselines are profiled only")
         if op.kind == "gap":
             return [("GlobalAveragePool", [], {})]
         if op.kind == "maxpool":

@@ -6,47 +6,18 @@ multiply-accumulates.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
 from ..core.arch import ArchSpec, Schedule, mobilenet_v2
 from ..core.build import build_graph
-from ..core.graph import Graph, Op, Tensor
+from ..core.graph import Graph
 from ..core.plan import plan
-from ..core.rules import Patches, patches, rnnpool, single_map
+from ..core.rules import Patches, patches
+from .cell import AUTHORS, KB, MEASURED, PRINTED, RECOMPUTED, UNPUBLISHED, UNSOURCED, Cell
+from .paper_detection import table_3, table_4, table_5, table_7
 
-KB, MB = 1024, 1 << 20
 RANGE = tuple(range(1, 9))  # n and p of the sweep of Fig. 8
-UNPUBLISHED = "not public to our knowledge; the row stays until it is"
-UNSOURCED = "not in our sources"
-
-# Where a value to compare with is from.
-PRINTED = "paper"  # printed there
-RECOMPUTED = "recomputed"  # under the paper's rule, independently of this code; the paper prints fewer digits or a bar
-AUTHORS = "authors"  # those of the network, in their own publication
-MEASURED = "measured"  # on a board, by TinyEngine's authors
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One figure: `paper` the value to compare with, from `source`; `ours`, None where we have none; `note`, a word on
-    the difference."""
-
-    table: str
-    row: str
-    what: str
-    paper: str | None
-    ours: str | None
-    note: str = ""
-    source: str = PRINTED
-
-    @property
-    def same(self) -> bool:
-        return self.paper == self.ours
-
-    def to_dict(self) -> dict:
-        return {**asdict(self), "same": self.same}
 
 
 class Paper:
@@ -68,7 +39,8 @@ class Paper:
     def cells(self) -> list[Cell]:
         parts = (
             self.figure_1, self.table_1, self.figure_5, self.figure_6, self.figure_8, self.figure_9, self.figure_11,
-            self.tables_2_to_4, self.table_5, self.table_6, self.boards, self.zoo,
+            self.table_2, lambda: table_3(self.spec), table_4, lambda: table_5(self.graph), self.table_6, table_7,
+            self.boards, self.zoo,
         )  # fmt: skip
         return [cell for part in parts for cell in part()]
 
@@ -198,64 +170,14 @@ class Paper:
     def figure_11(self) -> Iterator[Cell]:
         yield Cell("Fig. 11", "every row", "every column", UNSOURCED, None, "what it shows is " + UNSOURCED)
 
-    def tables_2_to_4(self) -> Iterator[Cell]:
-        """SRAM, flash and MACs of the searched networks, and of the baselines that are known."""
-        for table, row, values in (
-            (
-                "Table 2: ImageNet",
-                "MCUNetV2 on the F412 (64.9 %)",
-                {"MACs": "119M", "SRAM": "196 kB", "flash": "1010 kB"},
-            ),
-            (
-                "Table 2: ImageNet",
-                "MCUNetV2 on the H743 (71.8 %)",
-                {"MACs": "256M", "SRAM": "465 kB", "flash": "2032 kB"},
-            ),
-            ("Table 3: Pascal VOC", "F412 (64.6 mAP)", {"params": "0.47M", "MACs": "172M", "SRAM": "247 kB"}),
-            ("Table 3: Pascal VOC", "H743 (68.3 mAP)", {"params": "0.67M", "MACs": "343M", "SRAM": "438 kB"}),
-            ("Table 3: Pascal VOC", "MCUNet (51.4 mAP)", {"MACs": "168M", "SRAM": "466 kB"}),
-            ("Table 4: WIDER FACE, fp32", "MCUNetV2 L", {"MACs": "1.10G", "peak": "1.89 MB"}),
-            ("Table 4: WIDER FACE, fp32", "MCUNetV2 S", {"MACs": "0.11G", "peak": "672 kB", "peak int8": "168 kB"}),
+    def table_2(self) -> Iterator[Cell]:
+        """SRAM, flash and MACs of the searched classifiers."""
+        for row, values in (
+            ("MCUNetV2 on the F412 (64.9 %)", {"MACs": "119M", "SRAM": "196 kB", "flash": "1010 kB"}),
+            ("MCUNetV2 on the H743 (71.8 %)", {"MACs": "256M", "SRAM": "465 kB", "flash": "2032 kB"}),
         ):
             for what, value in values.items():
-                yield Cell(table, row, what, value, None, UNPUBLISHED)
-        for row, macs, printed, channels, size, note in (
-            ("EXTD", "8.49G", "18.8", 64, (240, 320), "largest single map: 64 channels at 320x240"),
-            ("LFFD", "9.25G", "18.8", 64, (240, 320), "largest single map: 64 channels at 320x240"),
-            (
-                "RNNPool-Face-C",
-                "1.80G",
-                "6.45",
-                64 + 24,
-                (120, 160),
-                "block in + out: (64 + 24) channels at 160x120; 6.445 MiB",
-            ),
-            ("RNNPool-Face-A", "0.10G", "1.17", 16, (120, 160), "16 channels at 160x120"),
-            ("EagleEye", "0.08G", "1.17", 16, (120, 160), "largest single map: 16 channels at 160x120"),
-        ):
-            ours = f"{single_map(_one_map(channels, size)) / MB:.{len(printed.partition('.')[2])}f}"
-            paper = "6.44" if row.endswith("C") else printed
-            cut = "; the paper cuts off, we round" if paper != ours else ""
-            yield Cell("Table 4: WIDER FACE, fp32", row, "peak, MB", paper, ours, note + cut)
-            yield Cell("Table 4: WIDER FACE, fp32", row, "MACs", macs, None, "this baseline is not in our zoo")
-
-    def table_5(self) -> Iterator[Cell]:
-        """RNNPool's rule, fp32: block input + block output, the stage's output not counted."""
-        table = "Table 5: against RNNPool, fp32 MB (cut off, as the paper does)"
-        redistributed = "not below 0.24 at 4x4 without redistribution"
-        modelled = "what follows the 28x28x64 map; the recurrent pooling is not modelled, a convolution stands for it"
-        rows = (
-            ("MobileNetV2, per layer", "mobilenet_v2", None, "2.29", ""),
-            ("MbV2-RD, 4x4 patches, n = 4", "mobilenet_v2_rd", Schedule(4, 4), "0.19", ""),
-            ("MobileNetV2, 4x4 patches, n = 5", "mobilenet_v2", Schedule(4, 5), UNSOURCED, redistributed),
-            ("RNNPool MobileNetV2", "mobilenet_v2_rnnpool_tail", None, UNSOURCED, modelled),
-        )
-        for row, name, schedule, paper, note in rows:
-            peak = max(rnnpool(self.graph(name), schedule).values()) / MB
-            yield Cell(table, row, "peak", paper, f"{int(peak * 100) / 100:.2f}", note)
-        graph = self.graph("mobilenet_v2_rnnpool_tail")
-        tail = (graph.macs - graph.op_macs(graph.op("stem"))) / 1e6
-        yield Cell(table, "RNNPool MobileNetV2", "MACs behind the pooling, M", UNSOURCED, f"{tail:.1f}", modelled)
+                yield Cell("Table 2: ImageNet", row, what, value, None, UNPUBLISHED)
 
     def table_6(self) -> Iterator[Cell]:
         """The baselines on boards: MACs and parameters as MCUNet's authors publish them."""
@@ -300,8 +222,3 @@ class Paper:
             value = f"{ours[what]:.{len(printed.partition('.')[2])}f}"
             note = "" if value == printed else f"the published block list gives {ours[what]:.3f}"
             yield Cell(table, name, what, printed, value, note, PRINTED if what == "peak_kB" else AUTHORS)
-
-
-def _one_map(channels: int, size: tuple[int, int]) -> Graph:
-    """A graph whose one map has so many channels and this (h, w): what is known of a network that is not in the zoo."""
-    return Graph("map", (Tensor("image", *size, 3),), (Op("map", "conv", ("image",), channels),), ("map",)).verify()

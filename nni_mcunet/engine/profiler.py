@@ -11,6 +11,7 @@ from ..core.arch import ArchSpec, Schedule
 from ..core.boards import Board
 from ..core.build import build_graph
 from ..core.errors import Infeasible, UnsupportedOp, UserError
+from ..core.faces import BASELINES, face_baseline
 from ..core.graph import Graph
 from ..core.plan import Plan, best_schedule, fitting_plan, pareto, schedules
 from ..core.rules import FP32, INT8, Patches, patches, rnnpool, single_map
@@ -21,13 +22,19 @@ GRIDS = (1, 2, 3, 4)  # the paper's p
 
 
 def read_graph(path) -> Graph:
-    """Graph of an architecture (.json) or an ONNX file. Raises UserError naming the file, FileNotFoundError."""
+    """Graph of an architecture (.json), an ONNX file or a published face detector by its name (core/faces.py). Raises
+    UserError naming the file, FileNotFoundError."""
+    if str(path) in BASELINES:
+        return face_baseline(str(path)).folded()
     suffix = Path(path).suffix
     if suffix == ".json":
         return build_graph(ArchSpec.load(path)).folded()
     if suffix == ".onnx":
         return load_onnx(path).graph
-    raise UserError(f"{path}: an architecture (.json), a model (.onnx) or an mmdet config (.py) is wanted")
+    raise UserError(
+        f"{path}: an architecture (.json), a model (.onnx) or an mmdet config (.py) is wanted, or one of the published "
+        f"{', '.join(BASELINES)}"
+    )
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,7 @@ class Profile:
             rows.append({
                 "block": block, "name": names[block], "shape": [out.h, out.w, out.c],
                 "macs": sum(map(graph.op_macs, ops)),
-                "params": sum(graph.op_weights(op) + (op.cout if op.kind == "conv" else 0) for op in ops),
+                "params": sum(map(graph.op_params, ops)),
                 "bytes_per_layer": before[block], "bytes_per_patch": after[block],
                 "bottleneck": before[block] == self.whole.peak,
                 "bottleneck_patched": after[block] == self.patched.peak,
