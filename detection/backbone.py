@@ -13,9 +13,11 @@ from nni_mcunet.core import published
 from nni_mcunet.core.arch import ArchSpec
 from nni_mcunet.core.build import build_graph
 from nni_mcunet.core.errors import UserError
-from nni_mcunet.core.net import Net
+from nni_mcunet.core.net import Net, forward_apart
 
 from .checkpoint import load_from_local
+
+HALOS = ("exchange", "none")
 
 
 def read_arch(arch) -> ArchSpec:
@@ -35,21 +37,28 @@ class MCUNetBackbone(Net, BaseModule):
     arch           path of an architecture JSON, or a dict, see read_arch
     out_indices    stages whose last maps (N, C, H, W) are given out, fine to coarse
     frozen_stages  the first convolution and the stages up to this one are not trained; -1: all are
+    halo           "exchange": patches give what the whole network gives; "none": the patches of the architecture's
+                   schedule run apart, each padded on its own, in training and test ("non-overlap" in Table 5)
     norm_eval      batch normalisation keeps its running statistics while training
     init_cfg       dict(type='Pretrained', checkpoint=...): a super-network's slice or a classifier with the keys
                    `layers.{op}.conv.weight`, `layers.{op}.bn.*`, a detector of ours, or a network of MCUNet's zoo as
                    its authors published it; None leaves Net's own initialisation
     """
 
-    def __init__(self, arch, out_indices, frozen_stages: int = -1, norm_eval: bool = False, init_cfg=None):
+    def __init__(self, arch, out_indices, frozen_stages=-1, norm_eval=False, halo="exchange", init_cfg=None):
         self.spec = read_arch(arch)
         super().__init__(build_graph(self.spec, taps=tuple(out_indices)))
         if not -1 <= frozen_stages <= max(out_indices):
             raise UserError(f"backbone.frozen_stages is {frozen_stages}: -1 (none) to {max(out_indices)} is wanted")
-        self.frozen_stages, self.norm_eval, self.init_cfg = frozen_stages, norm_eval, init_cfg
+        if halo not in HALOS or (halo == "none" and not self.spec.schedule.n):
+            raise UserError(
+                f"backbone.halo is {halo!r}: exchange, or none with a schedule in the architecture, is wanted"
+            )
+        self.frozen_stages, self.norm_eval, self.halo, self.init_cfg = frozen_stages, norm_eval, halo, init_cfg
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        return super().forward(image.contiguous(memory_format=torch.channels_last))  # a CPU trains 1.6x faster on NHWC
+        image = image.contiguous(memory_format=torch.channels_last)  # a CPU trains 1.6x faster on NHWC
+        return super().forward(image) if self.halo == "exchange" else forward_apart(self, self.spec.schedule, image)
 
     def train(self, mode: bool = True):
         super().train(mode)

@@ -41,6 +41,8 @@ def _deployable(cfg) -> None:
         )
     if cfg.model.test_cfg.nms.get("type", "nms") != "nms":
         raise UserError(f"model.test_cfg.nms is {cfg.model.test_cfg.nms.type}: the engine's is plain 'nms'")
+    if cfg.model.backbone.get("halo", "exchange") != "exchange":
+        raise UserError("model.backbone.halo is none: the engine's patches always have their halo; train with exchange")
     if cfg.model.bbox_head.get("l2norm"):
         raise UserError(
             "model.bbox_head.l2norm: the engine has no L2 normalisation; train with l2norm=(), the maps of a backbone "

@@ -109,3 +109,19 @@ def test_frozen_stages_and_norm_eval():
     assert all(p.requires_grad for p in backbone.parameters())
     with pytest.raises(UserError, match=r"frozen_stages is 5: -1 \(none\) to 4"):
         MCUNetBackbone(IN3, (2, 4), frozen_stages=5)
+
+
+def test_patches_without_a_halo():
+    """Each tile is a picture of its own up to the end of the patch stage."""
+    torch.manual_seed(0)
+    arch = dict(base=IN3, resolution=[64, 64], schedule=dict(p=[2, 2], n=9))  # up to the end of stage 2
+    apart, whole = (MCUNetBackbone(arch, (2,), halo=halo).eval() for halo in ("none", "exchange"))
+    whole.load_state_dict(apart.state_dict())
+    picture = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        (ours,), (exchanged,) = apart(picture), whole(picture)
+        (tile,) = whole(picture[:, :, 32:, :32])
+    assert ours.shape == exchanged.shape and torch.allclose(ours[:, :, 4:, :4], tile, atol=1e-6)
+    assert not torch.allclose(ours, exchanged, atol=1e-3)
+    with pytest.raises(UserError, match="halo is 'none': exchange, or none with a schedule"):
+        MCUNetBackbone(IN3, (2,), halo="none")

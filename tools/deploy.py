@@ -10,7 +10,6 @@ new checkpoint.
 import argparse
 from pathlib import Path
 
-from mmengine.config import DictAction
 from steps import Steps
 
 from detection import busy_picture, load_config

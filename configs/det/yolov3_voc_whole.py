@@ -1,0 +1,4 @@
+# Table 5's MobileNetV2 row, see yolov3_voc_rd.py.
+_base_ = "./yolov3_voc_rd.py"
+
+model = dict(backbone=dict(arch="configs/arch/mobilenet_v2_r416.json"))
