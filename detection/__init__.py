@@ -16,6 +16,7 @@ from .export import detector_graph, detector_meta, detector_weights, load_detect
 from .s3fd import MCUNetS3FD, MCUNetS3FDHead  # noqa: E402
 from .s3fd_match import ScaleCompensationAssigner  # noqa: E402
 from .s3fd_transforms import DataAnchorSampling, FaceCrop  # noqa: E402
+from .s3fd_tta import FaceTTAModel, FaceViews  # noqa: E402
 from .widerface_data import WIDERFaceText  # noqa: E402
 from .widerface_metric import WIDERFaceMetric  # noqa: E402
 from .yolo import MCUNetNeck, MCUNetYOLO, MCUNetYOLOHead  # noqa: E402
@@ -24,6 +25,8 @@ __all__ = [
     "DataAnchorSampling",
     "DeployedDetector",
     "FaceCrop",
+    "FaceTTAModel",
+    "FaceViews",
     "MCUNetBackbone",
     "MCUNetNeck",
     "MCUNetS3FD",
