@@ -82,7 +82,9 @@ def test_the_official_text(official, tmp_path):
         [],
         [dict(bbox=[1, 2, 4, 6], bbox_label=0, ignore_flag=0)],
     ]
-    assert data.get_data_info(0)["img_path"] == str(tmp_path / "images/0--Parade/a.jpg")
+    first = data.get_data_info(0)
+    assert first["img_path"] == str(tmp_path / "images/0--Parade/a.jpg")
+    assert (first["width"], first["height"]) == (100, 80)
     filtered = official | dict(filter_cfg=dict(filter_empty_gt=True))
     assert len(built(filtered)) == 2
     assert len(built(filtered | dict(test_mode=True))) == 3  # a metric counts every image
@@ -114,8 +116,16 @@ def test_a_damaged_text_is_refused(text, message, tmp_path):
 
 
 def test_a_folder_without_the_pictures_is_refused(official, tmp_path):
-    with pytest.raises(UserError, match=r"elsewhere/0--Parade/a\.jpg is missing.*lists 3 images"):
+    with pytest.raises(UserError, match=r"3 of the 3 images of .*text\.txt.*elsewhere/0--Parade/a\.jpg"):
         built(official | dict(data_prefix=dict(img="elsewhere")))
+    (tmp_path / "images/1--Handshaking/b.jpg").unlink()
+    with pytest.raises(UserError, match=r"1 of the 3 images.*1--Handshaking/b\.jpg"):
+        built(official)
+
+
+def test_a_damaged_picture_is_left_to_the_loading(official, tmp_path):
+    (tmp_path / "images/1--Handshaking/b.jpg").write_bytes(b"no picture")
+    assert built(official).get_data_info(2)["width"] == 0
 
 
 def test_the_whole_validation_set():
