@@ -17,6 +17,7 @@ from .pictures import LoadPicture  # noqa: E402
 from .s3fd import MCUNetS3FD, MCUNetS3FDHead  # noqa: E402
 from .s3fd_match import ScaleCompensationAssigner  # noqa: E402
 from .s3fd_transforms import DataAnchorSampling, FaceCrop  # noqa: E402
+from .s3fd_tta import FaceTTAModel, FaceViews  # noqa: E402
 from .survey import DataReportHook  # noqa: E402
 from .widerface_data import WIDERFaceText  # noqa: E402
 from .widerface_metric import WIDERFaceMetric  # noqa: E402
@@ -27,6 +28,8 @@ __all__ = [
     "DataReportHook",
     "DeployedDetector",
     "FaceCrop",
+    "FaceTTAModel",
+    "FaceViews",
     "LoadPicture",
     "MCUNetBackbone",
     "MCUNetNeck",
