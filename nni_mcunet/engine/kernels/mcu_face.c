@@ -18,13 +18,14 @@ static mcu_box box_of(const mcu_face_scale *s, const int8_t *v, int y, int x, in
 
 /* Adds the candidates of one scale to n boxes. cls: [h][w][1 + background], box: [h][w][4], boxes: [room]. */
 static int scan(const mcu_face_scale *s, const int8_t *cls, const int8_t *box, mcu_box *boxes, int n, int room) {
-    const int cells = s->h * s->w, channels = 1 + s->background, least = s->least;
-    for (int i = 0; i < cells; i++, cls += channels) {
-        if (cls[0] - cls[1] < least) /* nearly every anchor ends here */
+    const int w = s->w, channels = 1 + s->background, least = s->least;
+    const int8_t *const end = cls + s->h * w * channels;
+    for (const int8_t *v = cls; v != end; v += channels) {
+        if (v[0] - v[1] < least) /* nearly every anchor ends here */
             continue;
-        const int d = lead(cls, s->background);
+        const int i = (int)(v - cls) / channels, d = lead(v, s->background);
         if (d >= least)
-            n = mcu_boxes_insert(boxes, n, room, box_of(s, box + 4 * i, i / s->w, i % s->w, s->score[d - least]));
+            n = mcu_boxes_insert(boxes, n, room, box_of(s, box + 4 * i, i / w, i % w, s->score[d - least]));
     }
     return n;
 }
