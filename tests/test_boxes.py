@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 import pytest
+from faces import float_faces
 from kernels import I16, I32, SANITIZED, at, kernel_library, run_sanitized
 
 from nni_mcunet.core.errors import UserError
@@ -143,24 +144,6 @@ def test_c_equals_numpy_at_the_limits(lib, random, kind, changes):
         got = c_boxes(lib, params, maps, room)
         assert (got == detect.detector({**meta, **changes}, outputs, room).decode(maps)).all()
         assert len(got) == 0 or changes.get("score_thr") != 1.0
-
-
-def float_faces(meta, outputs, maps):
-    """Corners (n, 4) and scores of every anchor above the threshold, in the maps' order, in float64 from the meta."""
-    corners, scores = [], []
-    v0, v1 = meta["variances"]
-    for i, (stride, side) in enumerate(zip(meta["strides"], meta["sizes"], strict=True)):
-        cls, box = ((m.astype(np.float64) - o["zero_point"]) * o["scale"]
-                    for m, o in zip(maps[2 * i : 2 * i + 2], outputs[2 * i : 2 * i + 2], strict=True))  # fmt: skip
-        for y, x in np.ndindex(cls.shape[:2]):
-            e = np.exp([cls[y, x, 0], cls[y, x, 1:].max()])
-            if (score := e[0] / e.sum()) > meta["score_thr"]:
-                dx, dy, dw, dh = box[y, x]
-                cx, cy = (x + 0.5) * stride + dx * v0 * side, (y + 0.5) * stride + dy * v0 * side
-                w, h = side * np.exp(dw * v1), side * np.exp(dh * v1)
-                corners.append([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2])
-                scores.append(score)
-    return np.array(corners).reshape(-1, 4), np.array(scores)
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -6,8 +6,7 @@ import onnxruntime
 import pytest
 import torch
 from conftest import ROOT
-from test_boxes import float_faces
-from test_face_board import face_model
+from faces import face_model, float_faces
 
 from detection import detector_graph, detector_meta, detector_weights, load_detector
 from nni_mcunet.core.errors import GraphError, UserError
