@@ -11,7 +11,7 @@ install_ops()  # before anything imports mmdet
 from .backbone import MCUNetBackbone  # noqa: E402
 from .checkpoint import load_from_local  # noqa: E402
 from .config import load_config, prepare  # noqa: E402
-from .deployed import DeployedDetector  # noqa: E402
+from .deployed import DeployedDetector, float_boxes, pictures  # noqa: E402
 from .export import detector_graph, detector_meta, detector_weights, load_detector  # noqa: E402
 from .pictures import LoadPicture  # noqa: E402
 from .s3fd import MCUNetS3FD, MCUNetS3FDHead  # noqa: E402
@@ -19,6 +19,7 @@ from .s3fd_match import ScaleCompensationAssigner  # noqa: E402
 from .s3fd_transforms import DataAnchorSampling, FaceCrop  # noqa: E402
 from .s3fd_tta import FaceTTAModel, FaceViews  # noqa: E402
 from .survey import DataReportHook  # noqa: E402
+from .testing import deploy, dump, load_weights, map50, with_pictures, with_tta  # noqa: E402
 from .widerface_data import WIDERFaceText  # noqa: E402
 from .widerface_metric import WIDERFaceMetric  # noqa: E402
 from .yolo import MCUNetNeck, MCUNetYOLO, MCUNetYOLOHead  # noqa: E402
@@ -40,11 +41,19 @@ __all__ = [
     "ScaleCompensationAssigner",
     "WIDERFaceMetric",
     "WIDERFaceText",
+    "deploy",
     "detector_graph",
     "detector_meta",
     "detector_weights",
+    "dump",
+    "float_boxes",
     "load_config",
     "load_detector",
     "load_from_local",
+    "load_weights",
+    "map50",
+    "pictures",
     "prepare",
+    "with_pictures",
+    "with_tta",
 ]

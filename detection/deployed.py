@@ -1,10 +1,15 @@
-"""A compiled detector under mmdet's test loop: the same pictures and metric, the boxes of the integer engine."""
+"""A deployed detector beside mmdet's: under its test loop with the same pictures and metric, or picture by picture."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 
 import numpy as np
 import torch
+from mmdet.registry import DATASETS
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
 from mmengine.model import BaseModel
+from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
 
@@ -29,3 +34,40 @@ class DeployedDetector(BaseModel):
                 labels=torch.as_tensor(np.asarray(labels, np.int64)),
             )
         return data_samples
+
+
+def innermost(dataset: dict) -> dict:
+    """The config of a data set without what repeats or mixes it."""
+    while "dataset" in dataset:
+        dataset = dataset["dataset"]
+    return dataset
+
+
+def pictures(cfg: Config, most: int, loader: str = "train_dataloader") -> Iterator[np.ndarray]:
+    """At most so many pictures of a loader's data set, evenly spread, as they are tested on: (h, w, 3) uint8 RGB of the
+    network's size, without augmentation."""
+    pipeline = innermost(cfg.test_dataloader.dataset).pipeline
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        data = DATASETS.build(_plain(deepcopy(cfg[loader].dataset), pipeline))
+    count = min(most, len(data))
+    for i in range(count):
+        yield np.ascontiguousarray(data[i * len(data) // count]["inputs"].permute(1, 2, 0).numpy()[..., ::-1])
+
+
+def _plain(dataset: dict, pipeline) -> dict:
+    dataset = innermost(dataset)
+    if "datasets" in dataset:  # ConcatDataset
+        return dict(dataset, datasets=[_plain(d, pipeline) for d in dataset["datasets"]])
+    return dict(dataset, pipeline=pipeline)
+
+
+@torch.no_grad()
+def float_boxes(model, rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What an mmdet detector (load_detector) finds in a picture (h, w, 3) uint8 RGB of its size, as DeployedDetector's
+    detect gives it: boxes (n, 4) in its pixels, scores, labels."""
+    size = rgb.shape[:2]
+    sample = DetDataSample(metainfo=dict(img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0)))
+    bgr = torch.from_numpy(np.ascontiguousarray(rgb[..., ::-1].transpose(2, 0, 1)))
+    data = model.data_preprocessor(dict(inputs=[bgr], data_samples=[sample]), training=False)
+    found = model.predict(data["inputs"], data["data_samples"], rescale=False)[0].pred_instances
+    return tuple(found[k].cpu().numpy() for k in ("bboxes", "scores", "labels"))

@@ -21,7 +21,6 @@ from nni_mcunet.core.net import Net
 from nni_mcunet.core.plan import plan, split
 from nni_mcunet.engine import reference
 from nni_mcunet.engine.calibrate import ranges, session, to_input
-from nni_mcunet.engine.detect import decode
 from nni_mcunet.engine.emit import detector_params, write_sources
 from nni_mcunet.engine.firmware import build_firmware, build_host, elf_report, run_emulated, run_sanitized
 from nni_mcunet.engine.onnx_io import load_onnx, save_onnx, to_onnx
@@ -138,7 +137,7 @@ def test_boards_equal_host_and_reference(detector, tmp_path, schedule):
     folder = write_sources(p, model, tmp_path / "model")
     expected = reference.run(p, model, to_int8(images[0]))
     maps = [expected[name] for name in model.graph.outputs]
-    boxes = decode(maps, detector_params(p, model))
+    boxes = detector_params(model).decode(maps)
     assert len(boxes) > 0
     host = build_host(folder)
     results = [{"outputs": host.run(images[0]), "boxes": host.detect()}, run_sanitized(folder, images[0])]

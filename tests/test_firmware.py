@@ -19,16 +19,18 @@ H, W, CLASSES, MID = 32, 48, 3, 12
 OUT = 2 * (5 + CLASSES)
 META = {"type": "yolov3", "classes": ["a", "b", "c"], "strides": [2], "anchors": [[[9, 7.5], [4, 12]]],
         "score_thr": 0.2, "conf_thr": 0.3, "nms_iou": 0.45, "max_per_img": 20}  # fmt: skip
+POST = detect.detector(META, [{"scale": 0.05, "zero_point": 20, "h": H // 2, "w": W // 2, "c": OUT}])
 HEADER = f"""#ifndef MCU_MODEL_H
 #define MCU_MODEL_H
 #include <stdint.h>
-#include "mcu_yolo.h"
+#include "mcu_boxes.h"
 #define MCU_INPUT_H {H}
 #define MCU_INPUT_W {W}
 #define MCU_INPUT_C 3
 #define MCU_OUTPUTS 1
 #define MCU_ARENA_BYTES ARENA
 #define MCU_DETECTOR
+#define MCU_MOST_BOXES 160
 typedef void (*mcu_read_tile)(void *ctx, int y, int x, int h, int w, int8_t *dst);
 extern int8_t mcu_arena[MCU_ARENA_BYTES];
 void mcu_run(mcu_read_tile read, void *ctx);
@@ -84,10 +86,9 @@ def write_model(folder: Path, arena=18000, extra="") -> Path:
     rng = np.random.default_rng(0)
     shapes = [((MID, 3, 3, 3), 7), ((MID, 3, 3), 6), ((OUT, MID), 6)]
     weights = "".join(constants(rng, i, *shape) for i, shape in enumerate(shapes))
-    params = detect.yolo_params(META, [{"scale": 0.05, "zero_point": 20, "h": H // 2, "w": W // 2}])
     folder.mkdir(exist_ok=True)
     (folder / "mcu_model.h").write_text(HEADER.replace("_BYTES ARENA", f"_BYTES {arena}"))
-    (folder / "mcu_model.c").write_text(MODEL.replace("WEIGHTS", weights) + detect.yolo_c(params) + NAMES + extra)
+    (folder / "mcu_model.c").write_text(MODEL.replace("WEIGHTS", weights) + POST.to_c() + NAMES + extra)
     for source in (Path(firmware.__file__).parent / "kernels").iterdir():
         shutil.copy(source, folder)
     return folder
@@ -113,9 +114,8 @@ def host(folder, picture):
 
 def test_host_boxes_are_the_twins(host):
     outputs, boxes = host
-    params = detect.yolo_params(META, [{"scale": 0.05, "zero_point": 20, "h": H // 2, "w": W // 2}])
     assert len(boxes) == META["max_per_img"] and len(set(outputs[0])) > 100
-    assert (boxes == detect.decode(outputs, params)).all()
+    assert (boxes == POST.decode(outputs)).all()
 
 
 def test_sanitized(folder, picture, host):

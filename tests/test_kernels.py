@@ -1,22 +1,16 @@
-"""The C kernels: against plain numpy on random layers (also under sanitizers), DSP versions against plain ones in QEMU,
-and the integer detector against its numpy twin and a float one."""
+"""The C kernels: against plain numpy on random layers (also under sanitizers), DSP against plain versions in QEMU."""
 
 import ctypes
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from kernels import I8, I16, I32, KERNELS, SANITIZED, U8, at, kernel_library, run_sanitized
 
-from nni_mcunet.core.errors import UserError
-from nni_mcunet.engine import detect, firmware
-
-KERNELS = Path(firmware.__file__).parent / "kernels"
-SANITIZED = "MCU_SANITIZED"  # set in the subprocess that repeats these tests under sanitizers
-I16, I32, U8, I8 = ctypes.c_int16, ctypes.c_int32, ctypes.c_uint8, ctypes.c_int8
+from nni_mcunet.engine import firmware
 
 
 class Axis(ctypes.Structure):
@@ -38,17 +32,9 @@ class Pool(ctypes.Structure):
     ]  # fmt: skip
 
 
-def at(array):
-    return None if array is None else array.ctypes.data
-
-
 @pytest.fixture(scope="module")
 def lib(tmp_path_factory):
-    path = tmp_path_factory.mktemp("kernels") / "kernels.so"
-    flags = firmware.SANITIZERS if SANITIZED in os.environ else ["-O2"]
-    command = ["gcc", *firmware.WARNINGS, *flags, "-shared", "-fPIC", *map(str, KERNELS.glob("*.c")), "-o", str(path)]
-    subprocess.run(command, check=True)
-    return ctypes.CDLL(str(path))
+    return kernel_library(tmp_path_factory.mktemp("kernels"))
 
 
 def random_axis(rng, k, s, padded):
@@ -214,101 +200,10 @@ def test_pools(lib, seed):
     assert (run("upsample", y, x) == data[rows // factor][:, cols // factor]).all()
 
 
-def random_detector(rng, anchors_each=None):
-    """(meta, outputs, maps) with a few dozen objects on up to three scales."""
-    classes, scales = int(rng.integers(1, 21)), int(rng.integers(1, 4))
-    strides = [8, 16, 32][:scales]
-    anchors = [rng.uniform(6, 90, (anchors_each or int(rng.integers(1, 4)), 2)).round(1).tolist() for _ in strides]
-    outputs = [
-        {"scale": float(rng.uniform(0.03, 0.09)), "zero_point": int(rng.integers(20, 60)), "h": 128 // t, "w": 160 // t}
-        for t in strides
-    ]
-    maps = []
-    for a, o in zip(anchors, outputs, strict=True):
-        real = rng.normal(-1, 1, (o["h"], o["w"], len(a), 5 + classes))
-        real[..., 4:] = rng.normal(-4, 2, real[..., 4:].shape)
-        q = np.clip(np.round(real / o["scale"]) + o["zero_point"], -128, 127).astype(np.int8)
-        maps.append(q.reshape(o["h"], o["w"], -1))
-    meta = {"type": "yolov3", "classes": [str(i) for i in range(classes)], "strides": strides, "anchors": anchors,
-            "score_thr": 0.05, "conf_thr": 0.02, "nms_iou": 0.45, "max_per_img": 100}  # fmt: skip
-    return meta, outputs, maps
-
-
-class CMap(ctypes.Structure):
-    _fields_ = [(n, I16) for n in ("h", "w", "stride", "anchors", "least_object", "least_class")]
-    _fields_ += [(n, ctypes.c_void_p) for n in ("sigmoid", "exp", "sizes")]
-
-
-class CYolo(ctypes.Structure):
-    _fields_ = [(n, I16) for n in ("maps", "classes", "most", "candidates")]
-    _fields_ += [("iou", I32), ("map", ctypes.c_void_p)]
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_yolo_equals_numpy(lib, seed):
-    rng = np.random.default_rng(seed)
-    meta, outputs, maps = random_detector(rng)
-    params = detect.yolo_params(meta, outputs, int(rng.choice([7, 60, 1000])))
-    cmaps = (CMap * len(maps))(*(
-        CMap(m.h, m.w, m.stride, len(m.sizes), m.least_object, m.least_class, at(m.sigmoid), at(m.exp), at(m.sizes))
-        for m in params.maps
-    ))  # fmt: skip
-    boxes = np.zeros(params.candidates, detect.BOX)
-    op = CYolo(len(maps), params.classes, params.most, params.candidates, params.iou, ctypes.addressof(cmaps))
-    pointers = (ctypes.c_void_p * len(maps))(*map(at, maps))
-    count = lib.mcu_yolo_boxes(ctypes.byref(op), pointers, ctypes.c_void_p(at(boxes)), len(boxes))
-    want = detect.decode(maps, params)
-    assert len(want) > 0
-    assert (boxes[:count] == want).all()
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_yolo_boxes_are_mmdets(seed):
-    """What YOLOV3Head finds in the dequantised maps: the same boxes within 0.07 pixel, scores within 1/1000."""
-    pytest.importorskip("detection")  # it makes mmdet importable where mmcv has no compiled operators
-    meta, outputs, maps = random_detector(np.random.default_rng(seed), 3)
-    meta.update(conf_thr=0.2, score_thr=0.2)
-    want = mmdet_boxes(meta, outputs, maps)
-    got = detect.decode(maps, detect.yolo_params(meta, outputs, candidates=1000))
-    corners = np.stack([got[n] for n in ("x1", "y1", "x2", "y2")], 1) / 16
-    assert len(want[0]) > 5
-    for i, (box, score, label) in enumerate(zip(*want, strict=True)):
-        near = (np.abs(corners - box).max(1) <= 0.07) & (got["label"] == label)
-        last = i == 99  # of max_per_img: equal scores may trade places there
-        assert last or (np.abs(got["score"][near] / 2**15 - score) < 1e-3).any()
-    assert len(got) == len(want[0])
-
-
-def mmdet_boxes(meta, outputs, maps):
-    """(boxes (n, 4), scores, labels) that mmdet's head finds in the dequantised maps."""
-    import torch
-    from mmdet.models.dense_heads import YOLOV3Head
-    from mmengine.config import ConfigDict
-
-    n = len(maps)
-    head = YOLOV3Head(
-        len(meta["classes"]), [1] * n, [1] * n, featmap_strides=meta["strides"],
-        anchor_generator=dict(type="YOLOAnchorGenerator", base_sizes=meta["anchors"], strides=meta["strides"]),
-    )  # fmt: skip
-    preds = [
-        torch.from_numpy(((m.astype(np.float32) - o["zero_point"]) * np.float32(o["scale"])).transpose(2, 0, 1)[None])
-        for m, o in zip(maps, outputs, strict=True)
-    ]
-    cfg = ConfigDict({k: meta[k] for k in ("score_thr", "conf_thr", "max_per_img")})
-    cfg.update(nms_pre=1000, nms=dict(type="nms", iou_threshold=meta["nms_iou"]))
-    found = head.predict_by_feat(preds, [{}], cfg)[0]
-    return [found[k].detach().numpy() for k in ("bboxes", "scores", "labels")]
-
-
 @pytest.mark.skipif(SANITIZED in os.environ, reason="this is the sanitized run")
 def test_under_sanitizers():
     """The tests above once more with address and undefined-behaviour sanitizers in the kernels."""
-    asan = subprocess.run(["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout
-    env = {**os.environ, SANITIZED: "1", "LD_PRELOAD": asan.strip(), "ASAN_OPTIONS": "detect_leaks=0"}
-    names = "equals_numpy or in_place or residual or pools"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", names]
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    run_sanitized(__file__, "equals_numpy or in_place or residual or pools")
 
 
 @pytest.mark.parametrize("core", list(firmware.MACHINES))
@@ -328,16 +223,3 @@ def test_dsp_equals_plain(core, tmp_path):
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert lines[0] == {"cases": 300, "wrong": 0}
     assert lines[-1] == {"done": True}
-
-
-def test_detector_refuses_wrong_data():
-    meta, outputs, _ = random_detector(np.random.default_rng(0))
-    for change in (
-        {"nms": 1},
-        {"type": "ssd"},
-        {"max_per_img": 0},
-        {"strides": [8] * 4},
-        {"strides": [999] * len(outputs)},
-    ):
-        with pytest.raises(UserError, match="detector: "):
-            detect.yolo_params({**meta, **change}, outputs)

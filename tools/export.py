@@ -1,6 +1,7 @@
 """Write a trained network as float ONNX, one node per layer under the layer's name.
 
 python tools/export.py configs/det/yolov3_digits.py CHECKPOINT.pth -o model.onnx     a detector
+python tools/export.py CONFIG.py CHECKPOINT.pth -o model.onnx --with-boxes             its boxes, for onnxruntime
 python tools/export.py ARCH.json WEIGHTS.pth -o model.onnx                           a classifier or backbone
 """
 
@@ -39,6 +40,7 @@ def main() -> None:
     parser.add_argument("config", help="mmdet config of a detector (.py) or architecture (.json)")
     parser.add_argument("checkpoint", help="its weights (.pth)")
     parser.add_argument("-o", "--out", required=True, help="ONNX file to write")
+    parser.add_argument("--with-boxes", action="store_true", help="decoding and NMS too: boxes, scores, labels")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="key=value pairs merged into the config")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -46,7 +48,7 @@ def main() -> None:
         model = classifier(args.config, args.checkpoint)
     else:
         model = detector(args.config, args.checkpoint, args.cfg_options)
-    save_onnx(model, args.out)
+    save_onnx(model, args.out, boxes=args.with_boxes)
     image = model.graph.inputs[0]
     print(f"{args.out}: {image.h}x{image.w}, {model.graph.macs:,} MACs, {model.graph.params:,} parameters")
 

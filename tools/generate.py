@@ -12,7 +12,8 @@ from nni_mcunet.core.boards import KB, get_board
 from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.files import write_json
 from nni_mcunet.core.plan import best_schedule, fitting_plan
-from nni_mcunet.engine.emit import write_sources
+from nni_mcunet.engine.detect import with_room
+from nni_mcunet.engine.emit import detector_params, write_sources
 from nni_mcunet.engine.onnx_io import load_onnx
 from nni_mcunet.engine.quant import QuantModel
 
@@ -27,10 +28,12 @@ def main() -> None:
     parser.add_argument("--max-p", type=int, default=4, help="finest grid tried without --patches (default 4: 4x4)")
     parser.add_argument("-o", "--out", required=True, help="folder to write")
     args = parser.parse_args()
-    board = get_board(args.board).with_arena(args.arena_kb and args.arena_kb * KB)
-    model = load_onnx(args.model)
+    model, board = load_onnx(args.model), get_board(args.board)
     if not isinstance(model, QuantModel):
         raise UserError(f"{args.model} is float: quantise it with tools/quantize.py first")
+    if post := detector_params(model):
+        board = with_room(board, post.candidates)
+    board = board.with_arena(args.arena_kb and args.arena_kb * KB)
     schedule, grids = parse_schedule(args.patches, args.blocks), range(1, args.max_p + 1)
     if schedule is None:
         p = best_schedule(model.graph, board, p_choices=grids)

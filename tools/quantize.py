@@ -7,10 +7,10 @@ python tools/quantize.py model.onnx --calib out/digits/VOC2007/JPEGImages \
 import argparse
 
 from nni_mcunet.core.errors import UserError, exit_on_user_error
-from nni_mcunet.engine.calibrate import ranges
+from nni_mcunet.engine.deploy import calibrated
 from nni_mcunet.engine.images import list_pictures, load_picture
 from nni_mcunet.engine.onnx_io import load_onnx, save_onnx
-from nni_mcunet.engine.quant import Model, integers, quantize
+from nni_mcunet.engine.quant import Model
 
 
 def main() -> None:
@@ -26,9 +26,7 @@ def main() -> None:
         raise UserError(f"{args.model} is int8 already; give the float file")
     size = model.graph.inputs[0]
     pictures = list_pictures(args.calib, args.list, args.images)
-    quantized = quantize(model, ranges(model, (load_picture(p, (size.h, size.w)) for p in pictures)))
-    integers(quantized)  # refuses what would overflow before a file is written
-    save_onnx(quantized, args.out)
+    save_onnx(calibrated(model, (load_picture(p, (size.h, size.w)) for p in pictures)), args.out)
     print(f"{args.out}: calibrated on {len(pictures)} pictures")
 
 

@@ -1,63 +1,78 @@
-"""Evaluate a detector: mmdet's own tool behind the plug-in, with the same flags.
+"""Evaluate a detector through the config's data set and metric: mmdet's own tool behind the plug-in, with its flags.
 
-python tools/test.py configs/det/yolov3_digits.py out/demo/det/last.pth     the float network
-python tools/test.py configs/det/yolov3_digits.py out/demo/model.int8.onnx  its compiled C, boxes included
+python tools/test.py configs/det/yolov3_digits.py CHECKPOINT.pth                       the float network
+python tools/test.py configs/det/yolov3_digits.py CHECKPOINT.pth --backend int8        quantised now, as compiled C
+python tools/test.py configs/det/yolov3_digits.py model.int8.onnx --backend reference  an int8 file, in numpy
+
+The C's boxes and the numpy reference's are the boards' bit for bit; the reference is slow.
 """
 
 import argparse
-import tempfile
 
-import numpy as np
+from export import detector
 from mmengine.config import DictAction
+from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
-from detection import DeployedDetector, prepare
+from detection import DeployedDetector, deploy, dump, load_weights, map50, pictures, prepare, with_pictures, with_tta
 from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.files import write_json
-from nni_mcunet.core.plan import plan
-from nni_mcunet.engine.emit import write_sources
-from nni_mcunet.engine.firmware import build_host
-from nni_mcunet.engine.onnx_io import load_onnx
-from nni_mcunet.engine.quant import QuantModel
+from nni_mcunet.engine.deploy import calibrated, compiled, interpreted, load_int8_detector
+
+ENGINES = {"int8": compiled, "reference": interpreted}
 
 
-def compiled(path: str) -> DeployedDetector:
-    """The int8 model's C, built for this machine, as a detector. The boxes are the boards' boxes bit for bit."""
-    model = load_onnx(path)
-    if not isinstance(model, QuantModel) or "detector" not in model.meta:
-        raise UserError(f"{path} is no int8 detector; make one with tools/export.py and tools/quantize.py")
-    with tempfile.TemporaryDirectory() as folder:  # a loaded library does not need its file
-        host = build_host(write_sources(plan(model.graph), model, folder))
-
-    def detect(rgb: np.ndarray):
-        host.run(rgb)
-        boxes = host.detect()
-        corners = np.stack([boxes[k] for k in ("x1", "y1", "x2", "y2")], axis=1) / 16
-        return corners, boxes["score"] / 2**15, boxes["label"]
-
-    return DeployedDetector(detect)
+def int8_detector(args, cfg) -> DeployedDetector:
+    if args.checkpoint.endswith(".onnx"):
+        model = load_int8_detector(args.checkpoint)
+    else:
+        model = detector(args.config, args.checkpoint, args.cfg_options)
+        model = calibrated(model, pictures(cfg, args.calib_images))
+    return DeployedDetector(ENGINES[args.backend](model))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="configs/det/*.py")
     parser.add_argument("checkpoint", help="of tools/train.py (.pth), or int8 of tools/quantize.py (.onnx)")
+    parser.add_argument("--backend", choices=("float", *ENGINES), help="default float for .pth, int8 for .onnx")
+    parser.add_argument("--calib-images", type=int, default=128, metavar="N",
+                        help="int8 of a .pth is calibrated on N training pictures (default 128)")  # fmt: skip
     parser.add_argument("--work-dir", help="logs and metrics; default work_dirs/CONFIG")
+    parser.add_argument("--out", help="also dump the predictions to this pickle file (.pkl)")
     parser.add_argument("--out-json", help="also write the metrics to this file")
+    parser.add_argument("--show-dir", help="draw the boxes into this folder below WORK_DIR/TIME")
+    parser.add_argument("--tta", action="store_true", help="test-time augmentation: the config's, else a flip")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="key=value pairs merged into the config")
+    parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
     args = parser.parse_args()
+    onnx = args.checkpoint.endswith(".onnx")
+    args.backend = args.backend or ("int8" if onnx else "float")
+    if onnx and args.backend == "float":
+        raise UserError(f"--backend float is mmdet's network: give its .pth instead of {args.checkpoint}")
 
     cfg = prepare(args.config, args.cfg_options, args.work_dir)
-    int8 = args.checkpoint.endswith(".onnx")
-    model = compiled(args.checkpoint) if int8 else None
-    cfg.load_from = None if int8 else args.checkpoint
+    cfg.launcher, cfg.load_from, cfg.resume = args.launcher, None, False
+    model = int8_detector(args, cfg) if args.backend != "float" else None
+    if args.show_dir:
+        with_pictures(cfg, args.show_dir)
+    if args.tta:
+        with_tta(cfg)
     runner = Runner.from_cfg(cfg)
-    if int8:
-        runner.model = model
+    if model is None:
+        load_weights(runner, args.checkpoint)
+    else:
+        deploy(runner, model)
+    if args.out:
+        dump(runner, args.out)
     metrics = runner.test()
-    print(f"mAP50 {metrics['pascal_voc/mAP']:.4f}")
-    if args.out_json:
-        write_json(args.out_json, {"map50": float(metrics["pascal_voc/mAP"]), **metrics})
+    if (found := map50(metrics)) is not None:
+        metrics = {"map50": found, **metrics}
+    if is_main_process():
+        for name, value in metrics.items():
+            print(f"{name:32} {value:.4f}")
+        if args.out_json:
+            write_json(args.out_json, metrics)
 
 
 if __name__ == "__main__":

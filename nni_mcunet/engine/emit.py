@@ -11,7 +11,9 @@ from ..core.graph import Op
 from ..core.kernels import kernel_of
 from ..core.plan import Plan
 from ..core.stages import Stage
-from .detect import Yolo, yolo_c, yolo_params
+from .detect import detector
+from .detect_face import Face
+from .detect_yolo import Yolo
 from .quant import PIXELS, ConvIntegers, QuantModel, integers
 
 KERNELS = Path(__file__).parent / "kernels"
@@ -52,10 +54,10 @@ def _summary(plan: Plan) -> str:
 
 def _header(plan: Plan, model: QuantModel) -> str:
     image = plan.graph.inputs[0]
-    detector = "detector" in model.meta
+    post = detector_params(model)
     lines = [
         _summary(plan) + "#ifndef MCU_MODEL_H\n#define MCU_MODEL_H\n#include <stdint.h>",
-        '#include "mcu_yolo.h"\n#define MCU_DETECTOR 1' if detector else "",
+        '#include "mcu_boxes.h"\n#define MCU_DETECTOR 1' if post else "",
         f"#define MCU_INPUT_H {image.h}\n#define MCU_INPUT_W {image.w}\n#define MCU_INPUT_C {image.c}",
         f"#define MCU_OUTPUTS {len(plan.graph.outputs)}",
         f"#define MCU_ARENA_BYTES {plan.arena}\n",
@@ -69,9 +71,10 @@ def _header(plan: Plan, model: QuantModel) -> str:
         t, s = plan.graph.tensors[name], model.scales[name]
         lines.append(f"/*   {i}: {name} {t.h}x{t.w}x{t.c}, real = {s.scale:.9g} * (q - {s.zero_point}) */")
     lines += ["const int8_t *mcu_output(int i);", "int mcu_output_bytes(int i);"]
-    if detector:
+    if post:
         classes = len(model.meta["detector"]["classes"])
         lines.append(f"#define MCU_CLASSES {classes}\nextern const char *const mcu_class_names[MCU_CLASSES];")
+        lines.append(f"#define MCU_MOST_BOXES {post.candidates} /* room for the candidates of mcu_detect */")
         lines.append("int mcu_detect(mcu_box *boxes, int most); /* number of boxes written, best first */")
     return "\n".join(lines) + "\n#endif\n"
 
@@ -87,18 +90,20 @@ def _source(plan: Plan, model: QuantModel) -> str:
     parts.append("\nvoid mcu_run(mcu_read_tile read, void *ctx) {\n    int8_t *const a = mcu_arena;\n")
     parts += [_run_stage(plan, stage) for stage in plan.stages]
     parts.append("}\n\n" + _outputs(plan))
-    if "detector" in model.meta:
-        parts += [yolo_c(detector_params(plan, model)), _class_names(model.meta["detector"]["classes"])]
+    if post := detector_params(model):
+        parts += [post.to_c(), _class_names(model.meta["detector"]["classes"])]
     return "".join(parts)
 
 
-def detector_params(plan: Plan, model: QuantModel) -> Yolo:
-    """The integers of the model's post-processing, for the C and for detect.decode."""
+def detector_params(model: QuantModel) -> Yolo | Face | None:
+    """The integers of the model's post-processing, with its numpy twin and its C; None for one that has none."""
+    if "detector" not in model.meta:
+        return None
     outputs = []
-    for name in plan.graph.outputs:
-        t, s = plan.graph.tensors[name], model.scales[name]
-        outputs.append({"h": t.h, "w": t.w, "scale": s.scale, "zero_point": s.zero_point})
-    return yolo_params(model.meta["detector"], outputs)
+    for name in model.graph.outputs:
+        t, s = model.graph.tensors[name], model.scales[name]
+        outputs.append({"h": t.h, "w": t.w, "c": t.c, "scale": s.scale, "zero_point": s.zero_point})
+    return detector(model.meta["detector"], outputs)
 
 
 def _class_names(names: list[str]) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..core.boards import Board
 from ..core.errors import Infeasible, UserError
-from .detect import BOX, MOST_BOXES
+from .detect import BOX
 
 BOARDS = Path(__file__).parent / "boards"
 WARNINGS = ["-std=c99", "-Wall", "-Wextra", "-Werror"]
@@ -69,8 +69,8 @@ class HostModel:
 
     def detect(self) -> np.ndarray:
         """Boxes (dtype detect.BOX) of the picture of the last run; for a model with a detector."""
-        boxes = np.zeros(MOST_BOXES, BOX)
-        return boxes[: self.lib.mcu_detect(boxes.ctypes.data_as(ctypes.c_void_p), MOST_BOXES)].copy()
+        boxes = np.zeros(ctypes.c_int.in_dll(self.lib, "mcu_host_most_boxes").value, BOX)
+        return boxes[: self.lib.mcu_detect(boxes.ctypes.data_as(ctypes.c_void_p), len(boxes))].copy()
 
 
 def build_host(folder: str | Path) -> HostModel:

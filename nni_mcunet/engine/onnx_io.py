@@ -1,9 +1,11 @@
-"""ONNX in and out: Graph + weights (+ scales) <-> an ONNX file, float or QDQ int8. The only file that imports onnx.
+"""ONNX in and out: Graph + weights (+ scales) <-> an ONNX file, float or QDQ int8. With onnx_boxes.py, which adds a
+detector's post-processing, the only file that imports onnx.
 
 Written: opset 13, NCHW, batch 1, one node per op under the op's name, so that names survive the way to the C symbol.
 Int8 tensors are QuantizeLinear / DequantizeLinear pairs; between them the operators stay float, which is the format's
 own definition of the integer network. What travels beside the graph (blocks, detector) is JSON in metadata_props.
-Read: what is written, and the same operators from other exporters; anything else is refused by name.
+Read: what is written (of a file with boxes the network), and the same operators from other exporters; anything else is
+refused by name.
 """
 
 import json
@@ -14,9 +16,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ..core.errors import GraphError, UnsupportedOp
+from ..core.errors import GraphError, UnsupportedOp, UserError
 from ..core.files import write_atomic
 from ..core.graph import Graph, Op, Tensor
+from .onnx_boxes import with_boxes, without_boxes
 from .quant import Model, QuantModel, QuantWeights, Scale
 
 META_KEY = "mcunet"
@@ -27,9 +30,14 @@ a i j read ctx main"""
 RESERVED = frozenset(C_WORDS.split())
 
 
-def save_onnx(model: Model | QuantModel, path) -> Path:
-    """Write the model; QuantModel as QDQ int8. The file is checked by onnx before it replaces `path`."""
+def save_onnx(model: Model | QuantModel, path, boxes: bool = False) -> Path:
+    """Write the model; QuantModel as QDQ int8; boxes: a detector with its post-processing (onnx_boxes.py). The file is
+    checked by onnx before it replaces `path`. Raises UserError for boxes of a network that is no detector."""
     proto = to_onnx(model)
+    if boxes and "detector" not in model.meta:
+        raise UserError(f"{model.graph.name} is no detector: it has no boxes to write")
+    if boxes:
+        proto = with_boxes(proto, model.meta["detector"])
     onnx.checker.check_model(proto, full_check=True)
     return write_atomic(path, proto.SerializeToString())
 
@@ -149,7 +157,7 @@ def load_onnx(path) -> Model | QuantModel:
     except Exception as error:  # protobuf and the checker raise types of their own
         reason = " ".join(str(error).split()) or "empty file"  # one line; the node's name comes last
         raise GraphError(f"{path}: not a valid ONNX file ({reason}); export it again") from None
-    return _Reader(proto, str(path)).read()
+    return _Reader(without_boxes(proto), str(path)).read()
 
 
 class _Reader:

@@ -8,6 +8,9 @@
 const int mcu_host_input[3] = {MCU_INPUT_H, MCU_INPUT_W, MCU_INPUT_C};
 const int mcu_host_outputs = MCU_OUTPUTS;
 const int mcu_host_arena_bytes = MCU_ARENA_BYTES;
+#if defined(MCU_DETECTOR)
+const int mcu_host_most_boxes = MCU_MOST_BOXES;
+#endif
 
 void mcu_put(char c) { putchar(c); }
 uint64_t mcu_instructions(void) { return 0; }

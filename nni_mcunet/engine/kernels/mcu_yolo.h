@@ -1,15 +1,7 @@
-/* YOLOv3 boxes from int8 prediction maps, in integers. The numpy twin is detect.decode. */
+/* YOLOv3 boxes from int8 prediction maps, in integers. The numpy twin is detect_yolo.py. */
 #ifndef MCU_YOLO_H
 #define MCU_YOLO_H
-#include <stdint.h>
-
-#define MCU_MOST_BOXES 160 /* room for the candidates of every generated detector */
-
-typedef struct {
-    int16_t x1, y1, x2, y2; /* 1/16 pixel of the model's input, not clipped to it */
-    int16_t score;          /* 1/32768 */
-    int16_t label;
-} mcu_box;
+#include "mcu_boxes.h"
 
 /* One map, NHWC: [h][w][anchors][5 + classes], the 5 being x, y, width, height and objectness. */
 typedef struct {

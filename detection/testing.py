@@ -1,0 +1,73 @@
+"""What tools/test.py adds to mmengine's Runner: mmdet's own flags, weights that fit, a compiled network in place."""
+
+from copy import deepcopy
+
+from mmdet.evaluation import DumpDetResults
+from mmengine.config import Config
+from mmengine.model import BaseTTAModel
+from mmengine.runner import Runner, load_checkpoint
+
+from nni_mcunet.core.errors import UserError
+
+from .deployed import DeployedDetector, innermost
+
+
+def with_tta(cfg: Config) -> Config:
+    """The config with test-time augmentation: its own tta_model and tta_pipeline, else a flip, merged by NMS."""
+    default = dict(type="DetTTAModel", tta_cfg=dict(nms=dict(type="nms", iou_threshold=0.5), max_per_img=100))
+    pipeline = deepcopy(innermost(cfg.test_dataloader.dataset).pipeline)
+    keys = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "flip", "flip_direction")
+    pipeline[-1] = dict(
+        type="TestTimeAug",
+        transforms=[
+            # The picture as it is first: mmdet takes the ground truth of the first view for that of all.
+            [dict(type="RandomFlip", prob=0.0), dict(type="RandomFlip", prob=1.0)],
+            [dict(type="PackDetInputs", meta_keys=keys)],
+        ],
+    )
+    cfg.model = dict(cfg.get("tta_model", default), module=cfg.model)
+    innermost(cfg.test_dataloader.dataset).pipeline = cfg.get("tta_pipeline", pipeline)
+    return cfg
+
+
+def with_pictures(cfg: Config, folder: str) -> Config:
+    """The config whose test draws the boxes into WORK_DIR/TIME/folder, as mmdet's --show-dir."""
+    cfg.default_hooks.visualization.update(draw=True, test_out_dir=folder)
+    return cfg
+
+
+def dump(runner: Runner, path: str) -> None:
+    """Write the predictions into a pickle file, too. Raises UserError for a file that is named otherwise."""
+    if not path.endswith((".pkl", ".pickle")):
+        raise UserError(f"{path}: predictions are dumped to a .pkl file")
+    runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=path))
+
+
+def load_weights(runner: Runner, checkpoint) -> None:
+    """Load a checkpoint into the network under the runner. Raises UserError where it is another network's: mmengine
+    would load what fits and test the rest at random."""
+    model = runner.model
+    while hasattr(model, "module"):  # distributed, test-time augmentation
+        model = model.module
+    try:
+        load_checkpoint(model, str(checkpoint), map_location="cpu", strict=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{checkpoint} does not hold the weights of this config's network: {reason}") from None
+
+
+def deploy(runner: Runner, model: DeployedDetector) -> None:
+    """Put a deployed network in the place of the runner's, inside its test-time augmentation where it has one."""
+    outer = getattr(runner.model, "module", None)
+    tta = next((m for m in (runner.model, outer) if isinstance(m, BaseTTAModel)), None)
+    if tta is not None:
+        tta.module = model
+    runner.model = tta or model
+
+
+def map50(metrics: dict) -> float | None:
+    """mAP at an IoU of 0.5 out of an evaluator's metrics: VOC's (unrounded where that is its only one) or COCO's."""
+    voc = [key for key in metrics if key.startswith("pascal_voc/AP")]
+    key = "pascal_voc/mAP" if voc == ["pascal_voc/AP50"] else "pascal_voc/AP50"
+    value = metrics.get(key, metrics.get("coco/bbox_mAP_50"))
+    return None if value is None else float(value)

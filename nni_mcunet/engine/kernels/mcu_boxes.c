@@ -1,0 +1,43 @@
+#include "mcu_boxes.h"
+#include "mcu.h"
+
+static int16_t saturate(int32_t v) { return (int16_t)mcu_max(-32768, mcu_min(v, 32767)); }
+
+mcu_box mcu_box_at(int32_t cx, int32_t cy, int32_t w, int32_t h, int score, int label) {
+    mcu_box box = {saturate(cx - w), saturate(cy - h), saturate(cx + w), saturate(cy + h), (int16_t)score, (int16_t)label};
+    return box;
+}
+
+int mcu_boxes_insert(mcu_box *list, int n, int room, mcu_box box) {
+    int i = n;
+    if (n == room && list[--i].score >= box.score)
+        return n;
+    for (; i > 0 && list[i - 1].score < box.score; i--)
+        list[i] = list[i - 1];
+    list[i] = box;
+    return n < room ? n + 1 : n;
+}
+
+static int64_t area(int32_t w, int32_t h) { return w > 0 && h > 0 ? (int64_t)w * h : 0; }
+
+static int overlap(const mcu_box *a, const mcu_box *b, int32_t iou) {
+    const int32_t w = mcu_min(a->x2, b->x2) - mcu_max(a->x1, b->x1);
+    const int32_t h = mcu_min(a->y2, b->y2) - mcu_max(a->y1, b->y1);
+    if (w <= 0 || h <= 0) /* most pairs end here */
+        return 0;
+    const int64_t both = (int64_t)w * h;
+    const int64_t either = area(a->x2 - a->x1, a->y2 - a->y1) + area(b->x2 - b->x1, b->y2 - b->y1) - both;
+    return both << 15 > either * iou;
+}
+
+int mcu_boxes_nms(mcu_box *list, int n, int most, int32_t iou) {
+    int kept = 0;
+    for (int i = 0; i < n && kept < most; i++) {
+        int free = 1;
+        for (int j = 0; j < kept && free; j++)
+            free = list[j].label != list[i].label || !overlap(&list[j], &list[i], iou);
+        if (free)
+            list[kept++] = list[i];
+    }
+    return kept;
+}

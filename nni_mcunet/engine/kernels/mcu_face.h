@@ -1,0 +1,27 @@
+/* S3FD faces from int8 class and box maps, in integers. The numpy twin is detect_face.py. */
+#ifndef MCU_FACE_H
+#define MCU_FACE_H
+#include "mcu_boxes.h"
+
+/* One scale: a square anchor in the middle of each cell, two maps, NHWC: [h][w][1 + background] (face first) and
+ * [h][w][4] (dx, dy, dw, dh). */
+typedef struct {
+    int16_t h, w, stride, background;
+    int16_t least;         /* face - max(background) that passes the threshold; 256: none does */
+    const int16_t *score;  /* [256 - least] of face - max(background) - least, 1/32768 */
+    const int16_t *shift;  /* [256] of value + 128: from the anchor's centre, 1/16 pixel */
+    const uint16_t *half;  /* [256] of value + 128: half a width or height, 1/16 pixel */
+} mcu_face_scale;
+
+typedef struct {
+    int16_t scales, most, candidates; /* most: boxes kept; candidates: best ones that NMS looks at */
+    int32_t iou;                      /* above it the lesser of two boxes is dropped; 1/32768 */
+    const mcu_face_scale *scale;      /* [scales] */
+} mcu_face;
+
+/* The best boxes by falling score, equals in the maps' order; returns their number, at most op->most. The candidates
+ * are collected in `boxes` too: room for less than op->candidates limits their number. maps: [2 * op->scales], the
+ * class and the box map of each scale in turn; boxes: [room]. */
+int mcu_face_boxes(const mcu_face *op, const int8_t *const *maps, mcu_box *boxes, int room);
+
+#endif

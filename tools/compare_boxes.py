@@ -1,0 +1,63 @@
+"""How far the int8 engine's boxes are from mmdet's float ones on the same pictures of the config's test set.
+
+python tools/compare_boxes.py configs/det/yolov3_digits.py CHECKPOINT.pth
+python tools/compare_boxes.py configs/det/yolov3_digits.py CHECKPOINT.pth --int8 model.int8.onnx --json agreement.json
+"""
+
+import argparse
+
+import numpy as np
+from export import detector
+from mmengine.config import DictAction
+from tqdm import tqdm
+
+from detection import float_boxes, load_config, load_detector, pictures
+from nni_mcunet.core.errors import exit_on_user_error
+from nni_mcunet.core.files import write_json
+from nni_mcunet.engine.compare import agreement, corner_errors
+from nni_mcunet.engine.deploy import calibrated, compiled, load_int8_detector
+
+
+def print_table(rows: dict) -> None:
+    pixels, quantiles = (list(next(iter(rows.values()))[k]) for k in ("within", "quantiles"))
+    head = ["score >=", "boxes", *(f"<= {p} px" for p in pixels), "unmatched", *(f"q{q} px" for q in quantiles)]
+    print("".join(f"{h:>10}" for h in head))
+    for score, row in rows.items():
+        cells = [*row["within"].values(), row["unmatched"], *row["quantiles"].values()]
+        numbers = "".join(f"{'-' if c is None else f'{c:.4f}':>10}" for c in cells)
+        print(f"{score:>10}{row['boxes']:>10}{numbers}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", help="configs/det/*.py")
+    parser.add_argument("checkpoint", help="of tools/train.py (.pth)")
+    parser.add_argument("--int8", help="its int8 file; default: quantised now")
+    parser.add_argument("--calib-images", type=int, default=128, metavar="N", help="for that, of the training set")
+    parser.add_argument("--images", type=int, default=200, help="test pictures at most (default 200)")
+    parser.add_argument("--score", type=float, nargs="+", default=[0.05, 0.3, 0.5], help="float boxes of at least this")
+    parser.add_argument("--json", help="file for the figures")
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="key=value pairs merged into the config")
+    args = parser.parse_args()
+    cfg = load_config(args.config, args.cfg_options)
+    if args.int8:
+        int8 = load_int8_detector(args.int8)
+    else:
+        model = detector(args.config, args.checkpoint, args.cfg_options)
+        int8 = calibrated(model, pictures(cfg, args.calib_images))
+    model, detect = load_detector(args.config, args.checkpoint, args.cfg_options), compiled(int8)
+    errors, scores = [], []
+    for rgb in tqdm(pictures(cfg, args.images, "test_dataloader"), unit="image", leave=False):
+        wanted = float_boxes(model, rgb)
+        errors.append(corner_errors(wanted, detect(rgb)))
+        scores.append(wanted[1])
+    images, errors, scores = len(errors), np.concatenate(errors), np.concatenate(scores)
+    rows = {str(t): agreement(errors[scores >= t]) for t in args.score}
+    print_table(rows)
+    if args.json:
+        write_json(args.json, {"config": args.config, "images": images, "score": rows})
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        main()
