@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from mmengine.config import Config
 
 from nni_mcunet.core.errors import UserError
@@ -35,8 +36,18 @@ def prepare(path, options: dict | None = None, work_dir=None) -> Config:
     with two on two cores that others use too); the data loader's process has the other core."""
     config = load_config(path, options, work_dir)
     check_folders(config)
+    if "LOCAL_RANK" in os.environ and not torch.cuda.is_available():
+        _join_on_cpu(config)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
     return config
+
+
+def _join_on_cpu(config: Config) -> None:
+    """One of torchrun's processes on a machine without a GPU: mmengine's own start would ask for a CUDA device and bind
+    the model to it."""
+    if not dist.is_initialized():
+        dist.init_process_group("gloo")
+    config.model_wrapper_cfg = dict(type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False)
 
 
 def _read(path) -> Config:
