@@ -23,6 +23,7 @@ def load_config(config, options: dict | None = None, work_dir=None) -> Config:
     config.merge_from_dict(options or {})
     if "backbone" not in config.get("model", {}) or "arch" not in config.model.backbone:
         raise UserError(f"{config.filename}: no model.backbone.arch; is it one of configs/det?")
+    config.model.backbone.arch = _find_arch(config.model.backbone.arch, config.filename)
     config.work_dir = str(work_dir or config.get("work_dir") or Path("work_dirs") / Path(config.filename).stem)
     h, w = read_arch(config.model.backbone.arch).resolution
     for loader in LOADERS:
@@ -40,6 +41,13 @@ def prepare(path, options: dict | None = None, work_dir=None) -> Config:
         _join_on_cpu(config)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
     return config
+
+
+def _find_arch(arch, filename):
+    """An architecture's path is meant from the working directory; failing that, from the folder above the config's
+    configs/, where an installed package has both."""
+    installed = Path(filename).resolve().parents[2] / arch if isinstance(arch, str) else None
+    return str(installed) if installed and not Path(arch).exists() and installed.exists() else arch
 
 
 def _join_on_cpu(config: Config) -> None:
