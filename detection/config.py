@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from mmengine.config import Config
 
 from nni_mcunet.core.errors import UserError
@@ -22,6 +23,7 @@ def load_config(config, options: dict | None = None, work_dir=None) -> Config:
     config.merge_from_dict(options or {})
     if "backbone" not in config.get("model", {}) or "arch" not in config.model.backbone:
         raise UserError(f"{config.filename}: no model.backbone.arch; is it one of configs/det?")
+    config.model.backbone.arch = _find_arch(config.model.backbone.arch, config.filename)
     config.work_dir = str(work_dir or config.get("work_dir") or Path("work_dirs") / Path(config.filename).stem)
     h, w = read_arch(config.model.backbone.arch).resolution
     for loader in LOADERS:
@@ -35,8 +37,25 @@ def prepare(path, options: dict | None = None, work_dir=None) -> Config:
     with two on two cores that others use too); the data loader's process has the other core."""
     config = load_config(path, options, work_dir)
     check_folders(config)
+    if "LOCAL_RANK" in os.environ and not torch.cuda.is_available():
+        _join_on_cpu(config)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
     return config
+
+
+def _find_arch(arch, filename):
+    """An architecture's path is meant from the working directory; failing that, from the folder above the config's
+    configs/, where an installed package has both."""
+    installed = Path(filename).resolve().parents[2] / arch if isinstance(arch, str) else None
+    return str(installed) if installed and not Path(arch).exists() and installed.exists() else arch
+
+
+def _join_on_cpu(config: Config) -> None:
+    """One of torchrun's processes on a machine without a GPU: mmengine's own start would ask for a CUDA device and bind
+    the model to it."""
+    if not dist.is_initialized():
+        dist.init_process_group("gloo")
+    config.model_wrapper_cfg = dict(type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False)
 
 
 def _read(path) -> Config:

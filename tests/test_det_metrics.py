@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from mmdet.datasets import VOCDataset
+from mmdet.evaluation.functional import eval_map
 from mmdet.evaluation.metrics import CocoMetric, VOCMetric, coco_metric, voc_metric
 from mmengine.logging import MMLogger
 from mmengine.structures import InstanceData
@@ -45,10 +46,12 @@ def voc_metric_of(samples, classes, mode: str, iou: float = 0.5, monkeypatch=Non
     MMLogger.get_instance("test")
     metric, per_class = VOCMetric(iou_thrs=iou, eval_mode=mode), []
     metric.dataset_meta = dict(classes=classes)
-    plain = voc_metric.eval_map
-    monkeypatch.setattr(
-        voc_metric, "eval_map", lambda *a, **k: per_class.append(plain(*a, **k, nproc=1)) or per_class[-1]
-    )
+
+    def recorded(*args, **kwargs):
+        per_class.append(eval_map(*args, **kwargs, nproc=1))
+        return per_class[-1]
+
+    monkeypatch.setattr(voc_metric, "eval_map", recorded)
     metric.process({}, samples)
     return metric.evaluate(len(samples))["pascal_voc/mAP"], per_class[-1][1]
 

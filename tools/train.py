@@ -7,12 +7,30 @@ r"""Train a detector: mmdet's own tool behind the plug-in, with the same flags. 
 import argparse
 from pathlib import Path
 
-from mmengine.config import DictAction
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.dist import is_main_process
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from detection import prepare
-from nni_mcunet.core.errors import exit_on_user_error
+from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.files import write_atomic
+
+
+def apply(args, cfg: Config) -> None:
+    """The flags, as mmdet's tool puts them into the config."""
+    cfg.launcher = args.launcher
+    if args.amp:
+        if not torch.cuda.is_available():
+            raise UserError("--amp is mixed precision on CUDA, and there is no GPU here: leave it away")
+        cfg.optim_wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic")
+    if args.auto_scale_lr:
+        if not cfg.get("auto_scale_lr", {}).get("base_batch_size"):
+            raise UserError("--auto-scale-lr: the config has no auto_scale_lr=dict(enable=False, base_batch_size=...)")
+        cfg.auto_scale_lr.enable = True
+    if args.resume:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == "auto" else args.resume
 
 
 def main() -> None:
@@ -20,22 +38,19 @@ def main() -> None:
     parser.add_argument("config", help="configs/det/*.py")
     parser.add_argument("--work-dir", help="logs and checkpoints; default work_dirs/CONFIG")
     parser.add_argument("--amp", action="store_true", help="automatic mixed precision (CUDA)")
+    parser.add_argument("--auto-scale-lr", action="store_true", help="learning rate by batch size and processes")
     parser.add_argument("--resume", nargs="?", const="auto", help="a checkpoint, or the latest of the work dir")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="key=value pairs merged into the config")
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
     args = parser.parse_args()
 
     cfg = prepare(args.config, args.cfg_options, args.work_dir)
-    cfg.launcher = args.launcher
-    if args.amp:
-        cfg.optim_wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic")
-    if args.resume:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == "auto" else args.resume
+    apply(args, cfg)
     runner = Runner.from_cfg(cfg)
     runner.train()
-    last = find_latest_checkpoint(runner.work_dir)
-    write_atomic(Path(runner.work_dir) / "last.pth", Path(last).read_bytes())
+    if is_main_process():
+        last = find_latest_checkpoint(runner.work_dir)
+        write_atomic(Path(runner.work_dir) / "last.pth", Path(last).read_bytes())
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ train_pipeline = [
     dict(type="PackDetInputs"),
 ]
 train_cfg = dict(max_epochs=50)
+auto_scale_lr = dict(base_batch_size=8)
 train_dataloader = dict(
     batch_size=8,
     dataset=dict(

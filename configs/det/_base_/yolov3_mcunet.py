@@ -68,5 +68,9 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=0.05, by_epoch=False, begin=0, end=100),
     dict(type="CosineAnnealingLR", eta_min_ratio=0.01, by_epoch=True, convert_to_iter_based=True),
 ]
-custom_hooks = [dict(type="DataReportHook")]
-default_hooks = dict(checkpoint=dict(interval=4, max_keep_ckpts=2, save_last=True), logger=dict(interval=20))
+auto_scale_lr = dict(enable=False, base_batch_size=16)
+default_hooks = dict(
+    checkpoint=dict(interval=4, max_keep_ckpts=2, save_last=True),
+    logger=dict(interval=20),
+    data_report=dict(type="DataReportHook"),
+)
