@@ -13,6 +13,7 @@ from .checkpoint import load_from_local  # noqa: E402
 from .config import load_config, prepare  # noqa: E402
 from .deployed import DeployedDetector  # noqa: E402
 from .export import detector_graph, detector_meta, detector_weights, load_detector  # noqa: E402
+from .extd import EXTD, EXTDBackbone  # noqa: E402
 from .s3fd import MCUNetS3FD, MCUNetS3FDHead  # noqa: E402
 from .s3fd_match import ScaleCompensationAssigner  # noqa: E402
 from .s3fd_transforms import DataAnchorSampling, FaceCrop  # noqa: E402
@@ -21,8 +22,10 @@ from .widerface_metric import WIDERFaceMetric  # noqa: E402
 from .yolo import MCUNetNeck, MCUNetYOLO, MCUNetYOLOHead  # noqa: E402
 
 __all__ = [
+    "EXTD",
     "DataAnchorSampling",
     "DeployedDetector",
+    "EXTDBackbone",
     "FaceCrop",
     "MCUNetBackbone",
     "MCUNetNeck",

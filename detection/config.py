@@ -7,21 +7,26 @@ import torch
 from mmengine.config import Config
 
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.faces import BASELINES
 
 from .backbone import read_arch
 
 
 def load_config(config, options: dict | None = None, work_dir=None) -> Config:
     """A Config from a path (or an already read Config) with `options` merged in and every Resize at the resolution of
-    `model.backbone.arch`. The work dir is the argument, or the config's, or work_dirs/CONFIG, as in mmdet's tools.
-    Raises UserError, ArchError, FileNotFoundError with the file's name."""
+    `model.backbone.arch`, unless that is the name of a published face detector. The work dir is the argument, or the
+    config's, or work_dirs/CONFIG, as in mmdet's tools. Raises UserError, ArchError, FileNotFoundError with the file's
+    name."""
     if not isinstance(config, Config):
         config = _read(config)
     config.merge_from_dict(options or {})
     if "backbone" not in config.get("model", {}) or "arch" not in config.model.backbone:
         raise UserError(f"{config.filename}: no model.backbone.arch; is it one of configs/det?")
     config.work_dir = str(work_dir or config.get("work_dir") or Path("work_dirs") / Path(config.filename).stem)
-    h, w = read_arch(config.model.backbone.arch).resolution
+    arch = config.model.backbone.arch
+    if isinstance(arch, str) and arch in BASELINES:
+        return config  # they take pictures of any size
+    h, w = read_arch(arch).resolution
     for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
         _resize(config.get(loader), (w, h))
     return config
