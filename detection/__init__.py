@@ -17,6 +17,7 @@ from .extd import EXTD, EXTDBackbone  # noqa: E402
 from .s3fd import MCUNetS3FD, MCUNetS3FDHead  # noqa: E402
 from .s3fd_match import ScaleCompensationAssigner  # noqa: E402
 from .s3fd_transforms import DataAnchorSampling, FaceCrop  # noqa: E402
+from .s3fd_tta import FaceTTAModel, FaceViews  # noqa: E402
 from .widerface_data import WIDERFaceText  # noqa: E402
 from .widerface_metric import WIDERFaceMetric  # noqa: E402
 from .yolo import MCUNetNeck, MCUNetYOLO, MCUNetYOLOHead  # noqa: E402
@@ -27,6 +28,8 @@ __all__ = [
     "DeployedDetector",
     "EXTDBackbone",
     "FaceCrop",
+    "FaceTTAModel",
+    "FaceViews",
     "MCUNetBackbone",
     "MCUNetNeck",
     "MCUNetS3FD",

@@ -6,15 +6,19 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import load_checkpoint
 
 from nni_mcunet.core.arch import ArchSpec
-from nni_mcunet.core.build import YoloHead
+from nni_mcunet.core.build import FaceHead, YoloHead
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.graph import Graph
+from nni_mcunet.core.net import Net
 
 from .config import load_config
+from .s3fd import VARIANCES, MCUNetS3FD, s3fd_graph
 from .yolo import MCUNetYOLO, yolo_graph
 
+Detector = MCUNetYOLO | MCUNetS3FD
 
-def load_detector(config, checkpoint=None, options: dict | None = None) -> MCUNetYOLO:
+
+def load_detector(config, checkpoint=None, options: dict | None = None) -> Detector:
     """The detector of a config file (or Config), in eval mode, with the weights of an mmdet checkpoint when given."""
     cfg = load_config(config, options)
     with DefaultScope.overwrite_default_scope("mmdet"):
@@ -37,40 +41,75 @@ def _deployable(cfg) -> None:
         )
     if cfg.model.test_cfg.nms.get("type", "nms") != "nms":
         raise UserError(f"model.test_cfg.nms is {cfg.model.test_cfg.nms.type}: the engine's is plain 'nms'")
+    if cfg.model.bbox_head.get("l2norm"):
+        raise UserError(
+            "model.bbox_head.l2norm: the engine has no L2 normalisation; train with l2norm=(), the maps of a backbone "
+            "with batch normalisation need none"
+        )
 
 
-def detector_graph(model) -> tuple[ArchSpec, YoloHead, Graph]:
+def detector_graph(model) -> tuple[ArchSpec, YoloHead | FaceHead, Graph]:
     """The definition behind a detector or its Config, from which everything else is a walk."""
     if isinstance(model, MCUNetYOLO):
         return model.spec, model.yolo, model.graph
-    return yolo_graph(model.model.backbone, model.model.neck, model.model.bbox_head)
+    if isinstance(model, MCUNetS3FD):
+        return model.spec, model.face, model.graph
+    parts = model.model
+    if "neck" in parts:
+        return yolo_graph(parts.backbone, parts.neck, parts.bbox_head)
+    return s3fd_graph(parts.backbone, parts.bbox_head)
 
 
-def detector_weights(model: MCUNetYOLO) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def detector_weights(model: Detector) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Conv op name -> (weight (cout, cin / groups, kh, kw), bias (cout,)), float32, batch normalisation folded."""
-    parts = (model.backbone, model.neck, model.bbox_head.net)
+    parts = [part for part in model.modules() if isinstance(part, Net)]
     return {name: pair for part in parts for name, pair in part.folded_weights().items()}
 
 
-def detector_meta(model: MCUNetYOLO) -> dict:
+def detector_meta(model: Detector) -> dict:
     """The numbers with which decoding and NMS reproduce mmdet's boxes, of a model from load_detector; the scales run
     fine to coarse, as the graph's outputs do.
 
-    classes    names in the order of the channels
-    strides    pixels per cell
-    anchors    per scale, per anchor: (w, h) in pixels of the network's input
-    conf_thr   objectness >= conf_thr is kept, then class score > score_thr (before the product with objectness), then
-               the nms_pre best class scores; score = class score * objectness
-    nms_iou    a box of the same class that overlaps a better one by more than this is dropped
+    type        "yolov3" or "s3fd", which adds the keys of _yolo_meta or _s3fd_meta
+    classes     names in the order of the channels
+    score_thr   a class score > score_thr is kept, then the nms_pre best: of all scales (yolov3), of each (s3fd)
+    nms_iou     a box of the same class that overlaps a better one by more than this is dropped
     """
-    head, test = model.bbox_head, model.test_cfg
-    return {
+    test = model.test_cfg
+    return (_yolo_meta if isinstance(model, MCUNetYOLO) else _s3fd_meta)(model) | {
         "classes": list(model.dataset_meta["classes"]),
-        "strides": list(head.featmap_strides[::-1]),
-        "anchors": [[list(map(float, a)) for a in scale] for scale in head.prior_generator.base_sizes[::-1]],
-        "conf_thr": float(test.conf_thr),
         "score_thr": float(test.score_thr),
         "nms_pre": int(test.nms_pre),
         "nms_iou": float(test.nms.iou_threshold),
         "max_per_img": int(test.max_per_img),
+    }
+
+
+def _yolo_meta(model: MCUNetYOLO) -> dict:
+    """strides    pixels per cell
+    anchors    per scale, per anchor: (w, h) in pixels of the network's input
+    conf_thr   objectness >= conf_thr is kept, before the class scores are looked at; score = class score * objectness
+    """
+    head = model.bbox_head
+    return {
+        "type": "yolov3",
+        "strides": list(head.featmap_strides[::-1]),
+        "anchors": [[list(map(float, a)) for a in scale] for scale in head.prior_generator.base_sizes[::-1]],
+        "conf_thr": float(model.test_cfg.conf_thr),
+    }
+
+
+def _s3fd_meta(model: MCUNetS3FD) -> dict:
+    """strides     per scale: pixels per cell; two scales may have the same
+    sizes       side of the one anchor, centred at (x + 0.5, y + 0.5) strides, in pixels of the network's input
+    background  background channels behind the face's: score = softmax of the face and the greatest of them
+    variances   v: centre = anchor's + d * v[0] * side, side = anchor's * exp(d * v[1])
+    """
+    head = model.bbox_head
+    return {
+        "type": "s3fd",
+        "strides": [stride for stride, _ in head.prior_generator.strides],
+        "sizes": list(head.sizes),
+        "background": list(model.face.backgrounds),
+        "variances": list(VARIANCES),
     }

@@ -116,11 +116,11 @@ class MCUNetS3FD(SingleStageDetector):
     size; the graph is that of the architecture's resolution."""
 
     def __init__(self, backbone: dict, bbox_head: dict, **kwargs):
-        spec, head, graph = s3fd_graph(backbone, bbox_head)
+        spec, face, graph = s3fd_graph(backbone, bbox_head)
         part = graph.part(FACE)
         super().__init__(
             backbone, bbox_head=dict(bbox_head, part=part, strides=strides(graph, graph.outputs[::2])), **kwargs
         )
-        self.spec, self.head, self.graph = spec, head, graph
+        self.spec, self.face, self.graph = spec, face, graph
         if self.backbone.graph.outputs != tuple(t.name for t in part.inputs):
             raise AssertionError("the backbone alone is not the backbone within the detector: see core.build")

@@ -76,6 +76,7 @@ class ScaleCompensationAssigner(BaseAssigner):
         return torch.where(taken, face, -1)
 
     def _free(self, overlaps: Tensor, taken: Tensor, most: int) -> Tensor:
-        """Indices of at most so many anchors that are not taken and overlap by more than low_iou_thr, best first."""
-        values, anchors = overlaps.masked_fill(taken, -1).topk(min(most, len(overlaps)))
-        return anchors[values > self.low_iou_thr]
+        """Indices of at most so many anchors that are not taken and overlap by more than low_iou_thr, best first, of
+        equal ones (a face inside several anchors) the first."""
+        values, anchors = overlaps.masked_fill(taken, -1).sort(descending=True, stable=True)
+        return anchors[:most][values[:most] > self.low_iou_thr]

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("MCUNET_SHARED", ROOT / ".." / "shared"))
 DIGITS = "configs/det/yolov3_digits.py"
 BCCD = "configs/det/yolov3_bccd.py"
-CONFIGS = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "configs" / "det").glob("*.py"))
+CONFIGS = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "configs" / "det").glob("yolov3_*.py"))
 
 
 @pytest.fixture(autouse=True)

@@ -43,6 +43,23 @@ test_pipeline = [
     dict(type="LoadAnnotations", with_bbox=True),  # behind Resize: the metric is in the pixels of the file
     dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
 ]
+# tools/test.py --tta --cfg-options test_dataloader.batch_size=1: the multi-scale test of the paper's Table 4
+tta_pipeline = [
+    dict(type="LoadImageFromFile"),
+    dict(
+        type="FaceViews",
+        transforms=[
+            dict(type="LoadAnnotations", with_bbox=True),
+            dict(
+                type="PackDetInputs",
+                meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "flip", "flip_direction",
+                           "believed"),
+            ),
+        ],
+    ),
+]  # fmt: skip
+tta_model = dict(type="FaceTTAModel", iou_threshold=0.3, max_per_img=750)
+
 train_dataloader = dict(
     batch_size=32,
     num_workers=4,
