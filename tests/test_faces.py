@@ -1,8 +1,6 @@
 """Published face detectors as graphs: their figures, what torch counts, and EXTD's trained weights."""
 
-import json
-import subprocess
-import sys
+import runpy
 
 import pytest
 import torch
@@ -96,9 +94,10 @@ def test_malformed_ops(op, message):
 
 
 def test_profile_by_name():
-    command = [sys.executable, ROOT / "tools/profile.py", "rnnpool_face_c", "--json"]
-    facts = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
-    assert facts["macs"] == face_baseline("rnnpool_face_c").macs and facts["rules"]["block_in_out"] == 88 * 160 * 120
+    pytest.importorskip("mmdet")
+    read = runpy.run_path(str(ROOT / "tools/profile.py"))["read"]
+    assert read("extd_32") == read(str(ROOT / "configs/det/extd_widerface.py")) == extd(32).folded()
+    assert profile(read("rnnpool_face_c")).to_dict()["rules"]["block_in_out"] == 88 * 160 * 120
 
 
 def twin(w, image):
@@ -192,3 +191,21 @@ def test_extd_finds_faces(extd_detector, shared):
     common = (high - low).clamp(min=0).prod(2)
     iou = common / ((sure[:, 2:] - sure[:, :2]).prod(1)[:, None] + truth[:, 2:].prod(1) - common)
     assert len(sure) == 2 and (iou.max(0).values > 0.5).all()
+
+
+def test_extd_trains(extd_detector):
+    """mmdet's loss with S3FD's matching is finite, and reaches the weights that six passes share."""
+    from mmdet.structures import DetDataSample
+    from mmengine.structures import InstanceData
+
+    model = extd_detector[0]
+    faces = InstanceData(bboxes=torch.tensor([[20.0, 30, 60, 80]]), labels=torch.zeros(1, dtype=torch.long))
+    ignored = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
+    sample = DetDataSample(metainfo=dict(img_shape=(128, 128), batch_input_shape=(128, 128), pad_shape=(128, 128)))
+    sample.gt_instances, sample.ignored_instances = faces, ignored
+    losses = model.loss(torch.rand(1, 3, 128, 128) * 200 - 100, [sample])
+    total = sum(value if isinstance(value, torch.Tensor) else sum(value) for value in losses.values())
+    total.sum().backward()
+    gradient = model.backbone.layers["p0_b0_exp"].conv.weight.grad
+    assert torch.isfinite(total).all() and gradient.abs().sum() > 0
+    model.zero_grad()

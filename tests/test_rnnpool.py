@@ -134,3 +134,15 @@ def test_plan_without_a_halo(net):
     assert apart.overhead == 0 < clipped.overhead and apart.arena < clipped.arena
     with pytest.raises(ScheduleError, match="does not execute halo 'none'"):
         apart.executable()
+
+
+def test_the_backbone_of_a_detector_trains_it():
+    pytest.importorskip("mmdet")
+    from detection import MCUNetBackbone
+
+    arch = ArchSpec.load(ROOT / "configs/arch/mobilenet_v2_rnnpool_r416.json").to_dict() | {"resolution": [64, 64]}
+    backbone = MCUNetBackbone(arch, out_indices=(1, 3))
+    maps = backbone(torch.rand(2, 3, 64, 64))
+    assert [tuple(m.shape[1:]) for m in maps] == [(96, 4, 4), (320, 2, 2)]
+    sum(m.sum() for m in maps).backward()
+    assert backbone.layers["stem_pool"].rnn1.w.grad.abs().sum() > 0
