@@ -102,11 +102,10 @@ class DataAnchorSampling(BaseTransform):
 
 
 def _place(low: float, high: float, length: int, image: int) -> int:
-    """Begin of a random interval of `length` around [low, high] (or its centre, where it is longer), within the image
-    where it is the shorter one and around the image where not."""
+    """Begin of a random interval of `length` that contains [low, high], as far as it can within the image or, where it
+    is longer, around it; where [low, high] is longer its middle."""
     if high - low > length:
-        low = high = (low + high) / 2
-    first, last = high - length, low
-    within = sorted((0, image - length))
-    first, last = max(first, within[0]), min(last, within[1])
+        return round((low + high - length) / 2)
+    least, most = sorted((0, image - length))
+    first, last = max(high - length, least), min(low, most)
     return round(np.random.uniform(first, max(first, last)))

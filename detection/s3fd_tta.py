@@ -30,10 +30,10 @@ def views(h: int, w: int, pixels: int) -> list[View]:
     it for faces above 30 pixels, and twice, four times, ... to the full size for those below 100."""
     largest = (pixels / (h * w)) ** 0.5
     half = min(0.5, 0.5 * largest) if largest < 0.75 else 0.5
-    found = [View(min(1, largest)), View(min(1, largest), flip=True), View(half, least=30)]
+    found = [View(min(1.0, largest)), View(min(1.0, largest), flip=True), View(half, least=30)]
     if largest <= 1:
         return [*found, View((half + largest) / 2, least=30)]
-    scale = 2
+    scale = 2.0
     while scale < largest:
         found.append(View(scale, most=100))
         scale *= 2

@@ -10,6 +10,7 @@ import numpy as np
 from mmdet.datasets.base_det_dataset import BaseDetDataset
 from mmdet.registry import DATASETS
 from mmengine.logging import print_log
+from PIL import Image, UnidentifiedImageError
 
 from nni_mcunet.core.errors import UserError
 
@@ -55,22 +56,19 @@ class WIDERFaceText(BaseDetDataset):
 
     def load_data_list(self) -> list[dict]:
         faces, root = read_faces(self.ann_file), Path(self.data_prefix["img"])
-        first = next(iter(faces), None)
-        if first is None or not (root / first).is_file():
+        missing = [name for name in faces if not (root / name).is_file()]
+        if missing or not faces:
             raise UserError(
-                f"{root / (first or 'EVENT/NAME.jpg')} is missing: {self.ann_file} lists {len(faces)} images, expected "
-                "below data_prefix.img, as WIDER FACE's archives unpack"
+                f"{len(missing)} of the {len(faces)} images of {self.ann_file} are missing, the first is "
+                f"{root / (missing or ['EVENT/NAME.jpg'])[0]}; data_prefix.img is the folder of the events"
             )
         data, flat, invalid = [], 0, 0
         for name, rows in faces.items():
             whole = rows[(rows[:, 2] > 0) & (rows[:, 3] > 0)]
             flat += len(rows) - len(whole)
             invalid += int((whole[:, INVALID] != 0).sum())
-            instances = [
-                dict(bbox=[x, y, x + w, y + h], bbox_label=0, ignore_flag=int(flags[INVALID - 4] != 0))
-                for x, y, w, h, *flags in whole.tolist()
-            ]
-            data.append(dict(img_id=name, img_path=str(root / name), instances=instances))
+            w, h = _size(root / name)
+            data.append(dict(img_id=name, img_path=str(root / name), width=w, height=h, instances=_instances(whole)))
         kept = sum(len(image["instances"]) for image in data)
         print_log(
             f"{self.ann_file}: {len(data)} images, {kept} faces, {invalid} of them marked invalid and ignored; {flat} "
@@ -88,3 +86,19 @@ class WIDERFaceText(BaseDetDataset):
             f"{self.ann_file}: {len(self.data_list) - len(kept)} images without a face left out", logger="current"
         )
         return kept
+
+
+def _instances(rows: np.ndarray) -> list[dict]:
+    return [
+        dict(bbox=[x, y, x + w, y + h], bbox_label=0, ignore_flag=int(flags[INVALID - 4] != 0))
+        for x, y, w, h, *flags in rows.tolist()
+    ]
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """(w, h) from the file's head; (0, 0) where that is damaged, which is the loading's to say."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except UnidentifiedImageError:
+        return 0, 0

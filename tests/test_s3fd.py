@@ -21,6 +21,7 @@ from detection import (
 from nni_mcunet.core.arch import ArchSpec
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.build import FaceHead, build_graph
+from nni_mcunet.core.cuts import cuts
 from nni_mcunet.core.errors import ArchError, UserError
 from nni_mcunet.core.net import Net
 from nni_mcunet.core.plan import best_schedule
@@ -127,6 +128,7 @@ def test_scales_follow_their_stage():
         ("s2_b1_proj",), ("s3_b1_proj",)
     }  # fmt: skip
     assert graph.op("s3_b0_exp").inputs == ("s2_b1_proj",)
+    assert max(cuts(graph)) == 5  # a patch stage ends at the first scale: stem, s0_b0, s1_b0, s2_b0, s2_b1
     for taps in ((), (3, 2), (2, 9)):
         with pytest.raises(ArchError, match="taps"):
             build_graph(spec, FaceHead(taps))
@@ -298,6 +300,20 @@ def test_it_learns_one_picture_and_finds_its_faces(options):
         found, _ = model(**model.data_preprocessor(data, training=False), mode="predict")
     best = found.pred_instances.bboxes[:2].tolist()
     assert all(max(iou(face, box) for box in best) > 0.5 for face in faces)
+
+
+@pytest.mark.parametrize("config", [L, S, MINI])
+def test_every_config_takes_a_step(config):
+    torch.manual_seed(0)
+    model, shape = load_detector(config).train(), (160, 192)
+    data = batch([sample([[20, 20, 60, 70], [100, 30, 112, 44]], shape)] * 2, shape)
+    before = [p.clone() for p in model.parameters()]
+    parts = model(**model.data_preprocessor(data, training=True), mode="loss")
+    sum(sum(values).mean() for values in parts.values()).backward()
+    torch.optim.SGD(model.parameters(), 0.01).step()
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+    moved = [not torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True)]
+    assert sum(moved) > 0.8 * len(moved)  # the coarse scales without a face are not trained on
 
 
 def test_only_empty_images_give_a_loss_of_zero():
