@@ -42,7 +42,9 @@ def table_3(spec: Callable[[str], ArchSpec]) -> Iterator[Cell]:
     buffers = "theirs with CMSIS-NN's buffers, nothing in place; ours is the plan's arena"
     yield Cell(table, row, "SRAM", "519 kB", f"{plan(graph).arena / KB:.0f} kB", buffers)
     graph = build_graph(spec("mcunet_in3_r224"), YoloHead(VOC_CLASSES, (2, 4, 6), width=144))
-    ours = "ours is mcunet_in3 at 224 with our YOLOv3, as wide as gives these MACs; their network and head are not public"
+    ours = (
+        "ours is mcunet_in3 at 224 with our YOLOv3, as wide as gives these MACs; their network and head are not public"
+    )
     row = "MCUNet (51.4 mAP)"
     yield Cell(table, row, "params", "1.20M", f"{graph.trained_params / 1e6:.2f}M", ours)
     yield Cell(table, row, "MACs", "168M", f"{graph.macs / 1e6:.0f}M", ours)
