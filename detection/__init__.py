@@ -11,8 +11,9 @@ install_ops()  # before anything imports mmdet
 from .backbone import MCUNetBackbone  # noqa: E402
 from .checkpoint import load_from_local  # noqa: E402
 from .config import load_config, prepare  # noqa: E402
-from .deployed import DeployedDetector, float_boxes, pictures  # noqa: E402
+from .deployed import DeployedDetector, busy_picture, float_boxes, tested_pictures  # noqa: E402
 from .export import detector_graph, detector_meta, detector_weights, load_detector  # noqa: E402
+from .extd import EXTD, EXTDBackbone  # noqa: E402
 from .pictures import LoadPicture  # noqa: E402
 from .s3fd import MCUNetS3FD, MCUNetS3FDHead  # noqa: E402
 from .s3fd_match import ScaleCompensationAssigner  # noqa: E402
@@ -25,9 +26,11 @@ from .widerface_metric import WIDERFaceMetric  # noqa: E402
 from .yolo import MCUNetNeck, MCUNetYOLO, MCUNetYOLOHead  # noqa: E402
 
 __all__ = [
+    "EXTD",
     "DataAnchorSampling",
     "DataReportHook",
     "DeployedDetector",
+    "EXTDBackbone",
     "FaceCrop",
     "FaceTTAModel",
     "FaceViews",
@@ -41,6 +44,7 @@ __all__ = [
     "ScaleCompensationAssigner",
     "WIDERFaceMetric",
     "WIDERFaceText",
+    "busy_picture",
     "deploy",
     "detector_graph",
     "detector_meta",
@@ -52,8 +56,8 @@ __all__ = [
     "load_from_local",
     "load_weights",
     "map50",
-    "pictures",
     "prepare",
+    "tested_pictures",
     "with_pictures",
     "with_tta",
 ]

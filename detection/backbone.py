@@ -51,9 +51,7 @@ class MCUNetBackbone(Net, BaseModule):
         if not -1 <= frozen_stages <= max(out_indices):
             raise UserError(f"backbone.frozen_stages is {frozen_stages}: -1 (none) to {max(out_indices)} is wanted")
         if halo not in HALOS or (halo == "none" and not self.spec.schedule.n):
-            raise UserError(
-                f"backbone.halo is {halo!r}: exchange, or none with a schedule in the architecture, is wanted"
-            )
+            raise UserError(f"backbone.halo is {halo!r}: exchange, or none with a schedule in the arch, is wanted")
         self.frozen_stages, self.norm_eval, self.halo, self.init_cfg = frozen_stages, norm_eval, halo, init_cfg
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:

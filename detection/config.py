@@ -8,6 +8,7 @@ import torch.distributed as dist
 from mmengine.config import Config
 
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.faces import BASELINES
 
 from .backbone import read_arch
 from .datasets import LOADERS
@@ -16,8 +17,9 @@ from .folders import check_folders
 
 def load_config(config, options: dict | None = None, work_dir=None) -> Config:
     """A Config from a path (or an already read Config) with `options` merged in and every Resize at the resolution of
-    `model.backbone.arch`. The work dir is the argument, or the config's, or work_dirs/CONFIG, as in mmdet's tools.
-    Raises UserError, ArchError, FileNotFoundError with the file's name."""
+    `model.backbone.arch`, unless that is the name of a published face detector. The work dir is the argument, or the
+    config's, or work_dirs/CONFIG, as in mmdet's tools. Raises UserError, ArchError, FileNotFoundError with the file's
+    name."""
     if not isinstance(config, Config):
         config = _read(config)
     config.merge_from_dict(options or {})
@@ -25,7 +27,10 @@ def load_config(config, options: dict | None = None, work_dir=None) -> Config:
         raise UserError(f"{config.filename}: no model.backbone.arch; is it one of configs/det?")
     config.model.backbone.arch = _find_arch(config.model.backbone.arch, config.filename)
     config.work_dir = str(work_dir or config.get("work_dir") or Path("work_dirs") / Path(config.filename).stem)
-    h, w = read_arch(config.model.backbone.arch).resolution
+    arch = config.model.backbone.arch
+    if isinstance(arch, str) and arch in BASELINES:
+        return config  # they take pictures of any size
+    h, w = read_arch(arch).resolution
     for loader in LOADERS:
         _resize(config.get(loader), (w, h))
     return config
@@ -46,8 +51,10 @@ def prepare(path, options: dict | None = None, work_dir=None) -> Config:
 def _find_arch(arch, filename):
     """An architecture's path is meant from the working directory; failing that, from the folder above the config's
     configs/, where an installed package has both."""
-    installed = Path(filename).resolve().parents[2] / arch if isinstance(arch, str) else None
-    return str(installed) if installed and not Path(arch).exists() and installed.exists() else arch
+    if isinstance(arch, dict):
+        return arch | {"base": _find_arch(arch["base"], filename)} if "base" in arch else arch
+    installed = Path(filename).resolve().parents[2] / arch
+    return str(installed) if not Path(arch).exists() and installed.exists() else arch
 
 
 def _join_on_cpu(config: Config) -> None:

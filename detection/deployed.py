@@ -5,12 +5,12 @@ from copy import deepcopy
 
 import numpy as np
 import torch
-from mmdet.registry import DATASETS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.model import BaseModel
-from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
+
+from .datasets import build_dataset
 
 
 class DeployedDetector(BaseModel):
@@ -43,15 +43,22 @@ def innermost(dataset: dict) -> dict:
     return dataset
 
 
-def pictures(cfg: Config, most: int, loader: str = "train_dataloader") -> Iterator[np.ndarray]:
+def tested_pictures(cfg: Config, most: int, loader: str = "train_dataloader") -> Iterator[np.ndarray]:
     """At most so many pictures of a loader's data set, evenly spread, as they are tested on: (h, w, 3) uint8 RGB of the
     network's size, without augmentation."""
     pipeline = innermost(cfg.test_dataloader.dataset).pipeline
-    with DefaultScope.overwrite_default_scope("mmdet"):
-        data = DATASETS.build(_plain(deepcopy(cfg[loader].dataset), pipeline))
+    data = build_dataset(_plain(deepcopy(cfg[loader].dataset), pipeline))
     count = min(most, len(data))
     for i in range(count):
         yield np.ascontiguousarray(data[i * len(data) // count]["inputs"].permute(1, 2, 0).numpy()[..., ::-1])
+
+
+def busy_picture(cfg: Config, objects: int = 3) -> str:
+    """Path of the first test picture with at least so many objects, or else of the one with the most."""
+    data = build_dataset(_plain(deepcopy(cfg.test_dataloader.dataset), []))
+    infos = [data.get_data_info(i) for i in range(len(data))]
+    counts = [min(len(info["instances"]), objects) for info in infos]
+    return infos[counts.index(max(counts))]["img_path"]
 
 
 def _plain(dataset: dict, pipeline) -> dict:

@@ -1,4 +1,4 @@
-"""mmdet's commands: our tools with its flags, several processes, a run that was killed, and its own tools behind ours."""
+"""mmdet's commands: our tools with its flags, several processes, a killed run, and its own tools behind ours."""
 
 import json
 import os
@@ -156,7 +156,7 @@ def test_a_config_for_mmdets_tools_is_whole(tmp_path, monkeypatch):
     assert resizes == [(160, 160)] and config.work_dir == "work_dirs/yolov3_digits"
     assert with_config(["plot_curve", "log.json"], tmp_path) == ["plot_curve", "log.json"]
     assert "/mot/" not in str(find_tool("browse_dataset"))
-    with pytest.raises(UserError, match="no tool 'trian'; it has .*train"):
+    with pytest.raises(UserError, match=r"no tool 'trian'; it has .*train"):
         find_tool("trian")
 
 

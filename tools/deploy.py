@@ -3,17 +3,26 @@ how near its boxes are to the float ones, C for each board, the emulated firmwar
 
 python tools/deploy.py configs/det/yolov3_bccd_f412.py CHECKPOINT.pth --boards stm32f412 -o out/bccd
 
-Each step is a command that works alone. One whose product is in the folder is not run again: give a new folder for a
-new checkpoint.
+Each step is a command that works alone; it is printed before it runs. One whose product is in the folder is not run
+again: give a new folder for a new checkpoint.
 """
 
 import argparse
 from pathlib import Path
 
+from mmengine.config import DictAction
 from steps import Steps
 
 from detection import busy_picture, load_config
 from nni_mcunet.core.errors import exit_on_user_error
+
+
+class Words(DictAction):
+    """DictAction that keeps what was typed, too, for the commands below."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        namespace.words = [option_string, *values]
+        super().__call__(parser, namespace, values, option_string)
 
 
 def main() -> None:
@@ -23,30 +32,34 @@ def main() -> None:
     parser.add_argument("--boards", nargs="+", required=True, help="stm32h743, stm32f746, stm32f412, ... or files")
     parser.add_argument("--arena-kb", type=int, help="kB of SRAM for the network; default all that the board has")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for everything")
-    parser.add_argument("--cfg-options", nargs="+", help="key=value pairs merged into the config")
+    parser.add_argument("--cfg-options", nargs="+", action=Words, help="key=value pairs merged into the config")
+    parser.set_defaults(words=[])
     args = parser.parse_args()
-    out, step = args.out, Steps()
-    options = ["--cfg-options", *args.cfg_options] if args.cfg_options else []
-    network, test = [args.config, args.checkpoint], ["--work-dir", out / "test", *options]
+    picture = busy_picture(load_config(args.config, args.cfg_options))
+    out, step, options = args.out, Steps(), args.words
+    network, work = [args.config, args.checkpoint], ["--work-dir", out / "test"]
     floats, int8 = out / "model.onnx", out / "model.int8.onnx"
 
-    step("float metric", out / "float.json", "tools/test.py", *network, "--out-json", out / "float.json", *test)
+    step(
+        "float metric", out / "float.json", "tools/test.py", *network, "--out-json", out / "float.json", *work, *options
+    )
     step("ONNX", floats, "tools/export.py", *network, "-o", floats, *options)
     step("int8", int8, "tools/quantize.py", floats, "--calib", args.config, "-o", int8, *options)
     step("int8 metric, on the compiled C", out / "int8.json", "tools/test.py", args.config, int8,
-         "--out-json", out / "int8.json", *test)  # fmt: skip
+         "--out-json", out / "int8.json", *work, *options)  # fmt: skip
     step("int8 boxes against float ones", out / "boxes.json", "tools/compare_boxes.py", *network, "--int8", int8,
          "--json", out / "boxes.json", *options)  # fmt: skip
-    picture = busy_picture(load_config(args.config, DictAction_.parse(args.cfg_options)))
-    for board in args.boards:
-        name = Path(board).stem
-        arena = ["--arena-kb", args.arena_kb] if args.arena_kb else []
-        step(f"C for the {name}", out / name / "plan.json", "tools/generate.py", int8, "--board", board, *arena,
-             "-o", out / name)  # fmt: skip
-        step(f"its firmware, emulated {name}", out / f"{name}.json", "tools/run_board.py", out / name, "--board", board,
-             "--emulate", "--picture", picture, "--json", out / f"{name}.json", "--png", out / f"{name}.png")  # fmt: skip
+    arena = ["--arena-kb", args.arena_kb] if args.arena_kb else []
+    names = [Path(board).stem for board in args.boards]
+    for board, name in zip(args.boards, names, strict=True):
+        folder, run = out / name, out / f"{name}.json"
+        step(
+            f"C for the {name}", folder / "plan.json", "tools/generate.py", int8, "--board", board, *arena, "-o", folder
+        )
+        step(f"its firmware, emulated {name}", run, "tools/run_board.py", folder, "--board", board, "--emulate",
+             "--picture", picture, "--json", run, "--png", out / f"{name}.png")  # fmt: skip
     (out / "report.json").unlink(missing_ok=True)  # gathered anew each time
-    step("report", out / "report.json", "tools/report.py", out, "--boards", *(Path(b).stem for b in args.boards))
+    step("report", out / "report.json", "tools/report.py", out, "--boards", *names)
 
 
 if __name__ == "__main__":

@@ -31,8 +31,12 @@ def read(path: str):
         return read_graph(path)
     from detection import detector_graph, load_config
     from nni_mcunet.core.errors import UserError
+    from nni_mcunet.core.faces import BASELINES
 
     config = load_config(path)
+    arch = config.model.backbone.arch
+    if isinstance(arch, str) and arch in BASELINES:
+        return read_graph(arch)
     try:
         return detector_graph(config)[2]
     except (AttributeError, KeyError, TypeError) as error:

@@ -52,7 +52,9 @@ def main() -> None:
     def read(name):
         return json.loads((args.out / name).read_text())
 
-    report: dict = {f"map50_{kind}": read(f"map_{kind}.json")["map50"] for kind in ("float", "int8")}
+    metrics = {kind: read(f"{kind}.json") for kind in ("float", "int8")}
+    report: dict = {f"map50_{kind}": found["map50"] for kind, found in metrics.items() if "map50" in found}
+    report |= {"metrics": metrics, "box_agreement": read("boxes.json")}
     plans = {name: read(f"{name}/plan.json") for name in args.boards}
     report["boards"] = {name: board_figures(name, read(f"{name}.json"), plans[name]) for name in args.boards}
     first = args.boards[0]

@@ -14,7 +14,17 @@ from mmengine.config import DictAction
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
-from detection import DeployedDetector, deploy, dump, load_weights, map50, pictures, prepare, with_pictures, with_tta
+from detection import (
+    DeployedDetector,
+    deploy,
+    dump,
+    load_weights,
+    map50,
+    prepare,
+    tested_pictures,
+    with_pictures,
+    with_tta,
+)
 from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.files import write_json
 from nni_mcunet.engine.deploy import calibrated, compiled, interpreted, load_int8_detector
@@ -27,7 +37,7 @@ def int8_detector(args, cfg) -> DeployedDetector:
         model = load_int8_detector(args.checkpoint)
     else:
         model = detector(args.config, args.checkpoint, args.cfg_options)
-        model = calibrated(model, pictures(cfg, args.calib_images))
+        model = calibrated(model, tested_pictures(cfg, args.calib_images))
     return DeployedDetector(ENGINES[args.backend](model))
 
 

@@ -93,6 +93,8 @@ def out_tensor(op: Op, x: Tensor, *others: Tensor) -> Tensor:
     if op.kind == "gap":
         h = w = 1
     elif op.kind == "resize":
+        if len(others) != 1:
+            raise GraphError(f"{op.name}: resize wants a second input, whose size it takes")
         h, w = others[0].h, others[0].w
     elif op.kind == "upsample":
         h, w = x.h * op.s[0], x.w * op.s[1]
