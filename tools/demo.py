@@ -23,11 +23,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="default out/demo, or out/demo_bccd")
     args = parser.parse_args()
     digits = args.data == "digits"
-    out, step, search = (
-        args.out or Path("out/demo" if digits else "out/demo_bccd"),
-        Steps(),
-        Path("out/search/demo_h743"),
-    )
+    out = args.out or Path("out/demo" if digits else "out/demo_bccd")
+    step, search = Steps(), Path("out/search/demo_h743")
     bccd = Path(os.environ.get("MCUNET_SHARED", "../shared")) / "data/bccd/BCCD/ImageSets/Main"
     if not digits and not bccd.is_dir():
         raise UserError(f"{bccd} is missing: set MCUNET_SHARED to the folder that holds data/bccd")
