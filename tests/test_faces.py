@@ -1,6 +1,9 @@
 """Published face detectors as graphs: their figures, what torch counts, and EXTD's trained weights."""
 
+import json
 import runpy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -210,3 +213,24 @@ def test_extd_trains(extd_detector):
     gradient = model.backbone.layers["p0_b0_exp"].conv.weight.grad
     assert torch.isfinite(total).all() and gradient.abs().sum() > 0
     model.zero_grad()
+
+
+@pytest.mark.slow
+def test_extd_on_the_mini_set(extd_detector, shared, tmp_path):
+    """The 40 validation pictures through our test tool give what the config expects."""
+    from detection import load_config
+
+    config = ROOT / "configs/det/extd_widerface_mini.py"
+    command = [
+        sys.executable,
+        ROOT / "tools/test.py",
+        config,
+        shared / "models/extd/EXTD_32.pth",
+        "--work-dir",
+        tmp_path,
+    ]
+    done = subprocess.run([*command, "--out-json", tmp_path / "ap.json"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found, expected = json.loads((tmp_path / "ap.json").read_text()), load_config(config).expected
+    for setting in ("easy", "medium", "hard"):
+        assert abs(found[f"widerface/{setting}"] - expected[setting]) <= expected.tolerance

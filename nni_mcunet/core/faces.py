@@ -9,7 +9,6 @@ finest map, of which the largest counts, else one), and the four of the box.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from .errors import ArchError
 from .graph import Graph, Op, Tensor
@@ -19,7 +18,7 @@ VGA: Size = (480, 640)  # at which the tables count
 
 
 class _Builder:
-    """Ops appended one behind another; every block(...) begins the next block."""
+    """Ops appended one behind another; `mb` ends a block, `head` begins one."""
 
     def __init__(self, size: Size):
         self.image = Tensor("image", *size, 3)
@@ -191,4 +190,4 @@ def face_baseline(name: str, size: Size = VGA) -> Graph:
     """Graph of a published face detector by its name. Raises ArchError."""
     if name not in BASELINES:
         raise ArchError(f"no face detector '{name}': known are {', '.join(BASELINES)}")
-    return replace(BASELINES[name](size), name=name)
+    return BASELINES[name](size)
