@@ -1,7 +1,8 @@
 """The mmdet plug-in: `custom_imports = dict(imports=['detection'])`, or `import detection` before mmdet.
 
 The only package that imports mmdet. It stands on nni_mcunet.core and knows neither the search nor the engine: what
-those need of a detector (its graph, folded weights, decoding) comes out of export.py as plain data.
+those need of a detector (its graph, folded weights, decoding; its pictures, loss and metric) comes out of export.py and
+task.py as plain data.
 """
 
 from .ops import install_ops
@@ -13,11 +14,14 @@ from .checkpoint import load_from_local  # noqa: E402
 from .config import load_config, prepare  # noqa: E402
 from .deployed import DeployedDetector  # noqa: E402
 from .export import detector_graph, detector_meta, detector_weights, load_detector  # noqa: E402
+from .task import DetectorData, DetectorTask  # noqa: E402
 from .widerface_metric import WIDERFaceMetric  # noqa: E402
 from .yolo import MCUNetNeck, MCUNetYOLO, MCUNetYOLOHead  # noqa: E402
 
 __all__ = [
     "DeployedDetector",
+    "DetectorData",
+    "DetectorTask",
     "MCUNetBackbone",
     "MCUNetNeck",
     "MCUNetYOLO",
