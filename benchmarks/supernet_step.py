@@ -14,12 +14,12 @@ from statistics import median
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from nni_mcunet.core.build import build_graph
 from nni_mcunet.core.errors import exit_on_user_error
 from nni_mcunet.search.space import load_space
 from nni_mcunet.search.supernet import accumulate, build_supernet, slice_net
+from nni_mcunet.search.task import Classification
 
 
 def seconds(work, device: str) -> float:
@@ -56,7 +56,8 @@ def main() -> None:
     space = load_space(args.space)
     supernet, rng = build_supernet(space).to(device).train(), np.random.default_rng(args.seed)
     images = torch.rand(args.batch, 3, args.resolution, args.resolution, device=device)
-    criterion = partial(F.cross_entropy, target=torch.randint(space.classes, (args.batch,), device=device))
+    labels = torch.randint(space.classes, (args.batch,), device=device)
+    criterion = partial(Classification(space.classes).loss, labels=labels, smoothing=0)
     whole = sgd(supernet)
 
     def shared(candidates) -> None:
@@ -68,7 +69,7 @@ def main() -> None:
     def alone(nets) -> None:
         for net, optimizer in nets:
             optimizer.zero_grad()
-            criterion(net(images)[0].flatten(1)).backward()
+            criterion(net(images)).backward()
             step(net, optimizer)
 
     times = []

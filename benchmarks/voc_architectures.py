@@ -5,10 +5,11 @@
 The searches of configs/nni/voc_*.yml as they are, space, limits, 20-class head and evolution, but for the score. Where
 the pictures are it is the mAP of a slice (tools/search.py run). Here it is a stand-in that needs none: the entropy of
 the maps that the neck reads, as a formula of the architecture. For a map of h x w x c behind convolutions that read c_i
-channels a group with kernel k_i it is log(h w c) times the sum of log(c_i k_i^2) (DeepMAD, Shen et al., CVPR 2023), of
-the maps of strides 8, 16 and 32 in the ratio 1 : 1 : 6 (MAE-DET, Sun et al., ICML 2022). It rewards depth, kernels,
-width and resolution and knows nothing of data; under MACs alone it buys parameters, not resolution. So flash is limited
-to where the parameters are those that Table 3 prints, 0.67M and 0.47M. What the networks are worth, only training says.
+channels a group with kernel k_i it is log(h w c) times the sum of log(c_i k_i^2) (DeepMAD, Shen et al., CVPR 2023),
+over the maps of strides 8, 16 and 32 in the ratio 1 : 1 : 6 (MAE-DET, Sun et al., ICML 2022). It rewards depth,
+kernels, width and resolution and knows nothing of data; under MACs alone it buys parameters, not resolution. So flash
+is limited to where the parameters are those that Table 3 prints, 0.67M and 0.47M. What the networks are worth, only
+training says.
 """
 
 import argparse

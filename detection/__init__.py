@@ -1,7 +1,8 @@
 """The mmdet plug-in: `custom_imports = dict(imports=['detection'])`, or `import detection` before mmdet.
 
 The only package that imports mmdet. It stands on nni_mcunet.core and knows neither the search nor the engine: what
-those need of a detector (its graph, folded weights, decoding) comes out of export.py as plain data.
+those need of a detector (its graph, folded weights, decoding; its pictures, loss and metric) comes out of export.py and
+task.py as plain data.
 """
 
 from .ops import install_ops
@@ -20,6 +21,7 @@ from .s3fd_match import ScaleCompensationAssigner  # noqa: E402
 from .s3fd_transforms import DataAnchorSampling, FaceCrop  # noqa: E402
 from .s3fd_tta import FaceTTAModel, FaceViews  # noqa: E402
 from .survey import DataReportHook  # noqa: E402
+from .task import DetectorData, DetectorTask  # noqa: E402
 from .testing import deploy, dump, load_weights, map50, with_pictures, with_tta  # noqa: E402
 from .widerface_data import WIDERFaceText  # noqa: E402
 from .widerface_metric import WIDERFaceMetric  # noqa: E402
@@ -30,6 +32,8 @@ __all__ = [
     "DataAnchorSampling",
     "DataReportHook",
     "DeployedDetector",
+    "DetectorData",
+    "DetectorTask",
     "EXTDBackbone",
     "FaceCrop",
     "FaceTTAModel",

@@ -94,6 +94,15 @@ class MCUNetYOLO(YOLOV3):
         if self.backbone.graph.ops != graph.part(BACKBONE).ops:
             raise AssertionError("the backbone alone is not the backbone within the detector: see core.build")
 
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        """Weights of the graph as one net load too, a search's best.pth: `layers.{op}.*` go to the op's part."""
+        parts = ((BACKBONE, "backbone."), (NECK, "neck."), (YOLO, "bbox_head.net."))
+        for key in [key for key in state_dict if key.startswith(f"{prefix}layers.")]:
+            op = key.removeprefix(f"{prefix}layers.")
+            part = next((where for names, where in parts if op.startswith(names)), "")
+            state_dict[f"{prefix}{part}layers.{op}"] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def predict(self, batch_inputs: Tensor, batch_data_samples, rescale: bool = True):
         h, w = batch_inputs.shape[-2:]
         if (h, w) != self.spec.resolution:

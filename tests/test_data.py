@@ -64,7 +64,7 @@ SCENES = [3108717, 3109295]  # of pixels, before the splits for searches were ad
 def test_digits_come_in_the_size_asked_for(scale):
     data = open_data({"kind": "digits", "scale": scale, "held_out": 5, "test": 3})
     batches = list(data.held_out((64, 96)))
-    assert sum(len(labels) for _, labels in batches) == 5 and data.classes == 10
+    assert sum(len(labels) for _, labels in batches) == 5 and data.task.classes == 10
     images = batches[0][0]
     assert images.shape[1:] == (3, 64, 96) and images.dtype == torch.float32 and 0 <= images.min() < images.max() <= 1
     assert sum(len(labels) for _, labels in data.test((64, 96))) == 3
@@ -226,7 +226,7 @@ def cifar(root, change=None):
 
 def test_cifar10_is_read_plane_by_plane(tmp_path):
     data = open_data(cifar(tmp_path))
-    assert data.source.sizes == {"train": 15, "held_out": 5, "test": 4} and data.classes == 10
+    assert data.source.sizes == {"train": 15, "held_out": 5, "test": 4} and data.task.classes == 10
     images, labels = next(data.test((16, 24)))
     assert labels.tolist() == [7, 1, 2, 3]
     assert torch.allclose(images[0].mean((1, 2)) * 255, torch.tensor([250.0, 20.0, 30.0]), atol=1)
@@ -283,7 +283,7 @@ def coco(root, year):
 @pytest.mark.parametrize("year", [2014, 2017])
 def test_visual_wake_words(tmp_path, year):
     data = open_data(coco(tmp_path, year))
-    assert data.classes == 2 and data.source.sizes == {"train": 3, "held_out": 2, "test": 3}
+    assert data.task.classes == 2 and data.source.sizes == {"train": 3, "held_out": 2, "test": 3}
     labels = {p.split("/")[-1]: label for items in data.source.splits.values() for p, label in items}
     assert {int(name[:12]): label for name, label in labels.items()} == {i: i % 2 for i in range(1, 9)}
     assert [int(p[-16:-4]) for p, _ in data.source.splits["test"]] == [1, 6, 8]

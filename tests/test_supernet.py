@@ -24,6 +24,7 @@ from nni_mcunet.search.loop import Recipe, _Run, load_checkpoint
 from nni_mcunet.search.settings import read_settings
 from nni_mcunet.search.space import Space, load_space
 from nni_mcunet.search.supernet import accumulate, build_supernet, run_subnet, slice_net, sort_channels
+from nni_mcunet.search.task import Classification
 from nni_mcunet.search.training import (
     evaluate,
     finetune,
@@ -93,7 +94,7 @@ def test_a_slice_is_the_stand_alone_network(supernet, seed, kind, training):
     spec = by_block(seed) if kind == "block" else DEMO.spec(DEMO.random(np.random.default_rng(seed)))
     graph, x = build_graph(spec), torch.rand(2, 3, 64, 48)
     alone = slice_net(supernet, graph).train(training)
-    assert torch.equal(run_subnet(supernet.train(training), graph, x), alone(x)[0])
+    assert torch.equal(run_subnet(supernet.train(training), graph, x)[0], alone(x)[0])
 
 
 def test_widths_by_block_change_the_shortcuts():
@@ -106,9 +107,10 @@ def test_widths_by_block_change_the_shortcuts():
 @pytest.mark.parametrize("seed", range(2))
 def test_a_slice_trains_the_super_network_as_autograd_would(supernet, seed):
     graph = build_graph(DEMO.spec(DEMO.random(np.random.default_rng(seed))))
-    x, criterion = torch.rand(2, 3, 64, 64), partial(F.cross_entropy, target=torch.tensor([3, 4]))
+    criterion = partial(Classification(10).loss, labels=torch.tensor([3, 4]), smoothing=0)
+    x = torch.rand(2, 3, 64, 64)
     supernet.train().zero_grad()
-    loss = criterion(run_subnet(supernet, graph, x).flatten(1))
+    loss = criterion(run_subnet(supernet, graph, x))
     (2 * loss).backward()
     wanted = {name: p.grad.clone() for name, p in supernet.named_parameters() if p.grad is not None}
     supernet.zero_grad()
@@ -122,7 +124,7 @@ def test_a_slice_trains_the_super_network_as_autograd_would(supernet, seed):
 def test_only_the_slice_has_gradients(supernet):
     supernet.train().zero_grad()
     graph = build_graph(DEMO.spec(DEMO.smallest()))
-    accumulate(supernet, graph, torch.rand(2, 3, 64, 64), lambda logits: logits.square().sum())
+    accumulate(supernet, graph, torch.rand(2, 3, 64, 64), lambda outputs: outputs[0].square().sum())
     grad, cout = supernet.layers["s1_b0_dw"].conv.weight.grad, graph.op("s1_b0_dw").cout
     assert grad[:cout, :, 2:5, 2:5].abs().sum() > 0
     assert grad[cout:].abs().sum() == 0 and grad[..., 0, :].abs().sum() == 0
@@ -208,7 +210,7 @@ def test_a_step_is_sgd_on_the_mean_of_the_networks_losses(tmp_path):
     """Two networks, label smoothing, the norm of their mean gradient clipped, the averaged weights: by hand."""
     recipe = Recipe(largest=1, shared=2, subnets=2, batch=4, lr=0.1, weight_decay=0.01, label_smoothing=0.3, ema=0.5)
     torch.manual_seed(0)
-    run, other = (_Run(build_supernet(SMALL).train(), recipe, {}) for _ in range(2))
+    run, other = (_Run(build_supernet(SMALL).train(), recipe, Classification(10), {}) for _ in range(2))
     other.net.load_state_dict(run.net.state_dict())
     run.step, run.average = 2, run._copy()  # behind the phase of the largest network
     images, labels = torch.rand(4, 3, 32, 32), torch.tensor([1, 2, 3, 4])
@@ -216,7 +218,7 @@ def test_a_step_is_sgd_on_the_mean_of_the_networks_losses(tmp_path):
     before = run._copy()
     loss = run.advance(graphs, images, labels)
 
-    logits = [run_subnet(other.net, graph, images).flatten(1) for graph in graphs]
+    logits = [run_subnet(other.net, graph, images)[0].flatten(1) for graph in graphs]
     expected = sum(F.cross_entropy(of, labels, label_smoothing=0.3) for of in logits) / 2
     expected.backward()
     gradients = {name: p.grad for name, p in other.net.named_parameters()}
@@ -362,8 +364,8 @@ def test_classes_that_differ_are_refused(trained, tmp_path):
         train(replace(SMALL, classes=7), TINY, tmp_path / "x.pth", open_data(DIGITS))
     space, net = load_supernet(trained)
     two = open_data(DIGITS)
-    two.classes = 2
-    with pytest.raises(UserError, match="trained for 10 classes and the data have 2"):
+    two.task = Classification(2)
+    with pytest.raises(UserError, match=r"outputs of \[10\] channels and the data have \[2\]"):
         specialise(replace(space, classes=None), net, space.smallest(), two)
 
 

@@ -20,7 +20,7 @@ from nni_mcunet.search import ranks
 from nni_mcunet.search.data import Data
 from nni_mcunet.search.loop import Recipe
 from nni_mcunet.search.settings import add_arguments, data_and_recipe, positive, read_settings
-from nni_mcunet.search.supernet import accuracy
+from nni_mcunet.search.task import accuracy
 from nni_mcunet.search.training import finetune, load_weights, to_device
 
 DEFAULT = Recipe(batch=64, lr=0.02)
@@ -56,7 +56,7 @@ def main() -> None:
         raise UserError(f"--out {out} is a folder: a file is wanted")
     ranks.join(ranks.pick_device(args.device))
     first = ranks.place()[0] == 0
-    if first and spec.classes == data.classes:
+    if first and data.task.head is None and spec.classes == data.task.classes:
         print(f"before: {accuracies(net.eval(), data, spec)}")
     with tqdm(total=recipe.steps, unit="step", desc=f"fine-tuning {spec.name}", disable=not first) as bar:
 

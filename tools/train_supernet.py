@@ -1,7 +1,8 @@
 """Train a super-network: python tools/train_supernet.py [--space demo] [--out out/supernet/demo.pth]
 
 With --config configs/cls/supernet_imagenet.yml --data imagenet:/data/imagenet the paper's recipe; on several GPUs with
-torchrun --nproc-per-node 8. Goes on where an earlier run with the same settings stopped; does
+torchrun --nproc-per-node 8. With --config configs/det/supernet_bccd.yml one of detectors, trained by mmdet's loss.
+Goes on where an earlier run with the same settings stopped; does
 nothing when that one was finished. `tensorboard --logdir` shows the folder beside the checkpoint.
 """
 
@@ -11,7 +12,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from nni_mcunet.core.build import build_graph
 from nni_mcunet.core.errors import exit_on_user_error
 from nni_mcunet.search import ranks
 from nni_mcunet.search.data import Data
@@ -22,7 +22,7 @@ from nni_mcunet.search.training import evaluate, load_supernet, to_device, train
 
 
 def report(path: str, data: Data, device: str, candidates: int = 4) -> None:
-    """Held-out accuracy of the largest, the smallest and a few random sub-networks."""
+    """Held-out accuracy, or a detector's mAP50, of the largest, the smallest and a few random sub-networks."""
     space, net = load_supernet(path)
     net, rng = to_device(net, device), np.random.default_rng(0)
     rows = [("largest", space.largest()), ("smallest", space.smallest())]
@@ -30,8 +30,8 @@ def report(path: str, data: Data, device: str, candidates: int = 4) -> None:
     for name, candidate in rows:
         spec = space.spec(candidate)
         r = "x".join(map(str, dict.fromkeys(spec.resolution)))
-        accuracy = evaluate(space, net, candidate, data)
-        print(f"{name:9} r {r:>7}  {build_graph(spec).macs / 1e6:7.2f} million MACs  accuracy {accuracy:.3f}")
+        score, macs = evaluate(space, net, candidate, data), data.task.graph(spec).macs
+        print(f"{name:9} r {r:>7}  {macs / 1e6:7.2f} million MACs  {data.task.measure} {score:.3f}")
 
 
 def main() -> None:

@@ -30,8 +30,10 @@ class SearchConfig:
     max_mmacs    million multiply-accumulates an inference may take; max_latency_ms: milliseconds on the board, an
                  estimate, see core/latency.py
     patches      the p of the grids p x p that may be tried; [1]: per layer only
-    detector     classes, taps, width, anchors of the YOLOv3 head the network will carry, counted with it
-    data         kind, root and options of the pictures to judge on, see data.py
+    detector     the YOLOv3 head that the network will carry, counted with it: classes, taps (stages it reads, fine to
+                 coarse), width (of its neck), anchors (a cell, 3)
+    data         kind, root and options of the pictures to judge on, see data/__init__.py; for detectors kind
+                 detection.DetectorData and the config of one, whose head must be the `detector`
     supernet     checkpoint of the trained super-network
     out          the folder of history.jsonl, best.json and, in the end, done.json
     batch        candidates a trial evaluates: a trial costs seconds before its first
@@ -102,9 +104,7 @@ class SearchConfig:
 
         paths = {"supernet": there(self.supernet), "out": there(self.out)}
         paths |= {"space": there(self.space, False), "board": there(self.board, False)}
-        data = self.data
-        if isinstance(data.get("root"), str):
-            data = data | {"root": there(data["root"])}
+        data = {k: there(v) if k in ("root", "config") and isinstance(v, str) else v for k, v in self.data.items()}
         return replace(self, data=data, **paths)
 
     def limits(self) -> Limits:

@@ -59,7 +59,7 @@ class _Exporter:
     def write(self, line: dict, path: Path) -> ArchSpec:
         """path.json and path.pth of a line of the history."""
         spec = self.space.spec(line["candidate"], Schedule(line["p"], line["n"]))
-        wanted = Net(build_graph(spec)).state_dict()  # of a space for detection without the classifier that judged it
+        wanted = Net(build_graph(spec, self.data.task.head)).state_dict()  # without a classifier that only judged it
         state = specialise(self.space, self.supernet, line["candidate"], self.data).state_dict()
         file = io.BytesIO()
         torch.save({key: tensor.cpu() for key, tensor in state.items() if key in wanted}, file)
@@ -70,13 +70,14 @@ class _Exporter:
 
 def check_supernet(config: SearchConfig, here: bool) -> None:
     """Raises UserError unless the super-network was trained for the search's space, on its data's training pictures and
-    classes. here: the data are on this machine, not on the trials' only."""
+    classes, and the detector that the data judge is the one that is counted. here: the data are on this machine, not on
+    the trials' only."""
     space, data = load_space(config.space), open_data(config.data) if here else None
-    trained, net = load_supernet(config.supernet, data)
+    trained, _ = load_supernet(config.supernet, data)
     if trained != space:
         raise UserError(
             f"{config.supernet} was trained for space {trained.name} as it was then, not this {space.name}: train again"
         )
-    classes = net.graph.tensors[net.graph.outputs[0]].c
-    if data and data.classes != classes:
-        raise UserError(f"{config.supernet} was trained for {classes} classes and the data have {data.classes}")
+    counted = config.limits().yolo
+    if data and data.task.head not in (None, counted):
+        raise UserError(f"detector is {counted}, and the data's config describes {data.task.head}: give both the same")

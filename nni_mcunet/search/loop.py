@@ -12,15 +12,15 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..core.errors import UserError
 from ..core.files import write_atomic
 from ..core.graph import Graph
 from ..core.net import Net
 from . import ranks
-from .data import Data, as_float
+from .data import Data, Targets, as_float
 from .supernet import accumulate, sort_channels
+from .task import Classification
 
 CLIP = 5.0  # norm of a step's gradients
 WARM_UP = 5  # steps
@@ -33,6 +33,7 @@ class Recipe:
     sandwich          two of them are the largest and the smallest, not random ones
     batch             pictures a step, the same for all networks of the step and shared out among the processes
     lr, weight_decay  SGD, Nesterov momentum 0.9; lr falls as a cosine in each phase
+    adam              AdamW instead of SGD
     label_smoothing   of the cross-entropy
     ema               decay of the averaged weights that evaluation uses, 0 for none
     amp               half precision: float16 with scaled gradients on a GPU, bfloat16 on a CPU
@@ -45,6 +46,7 @@ class Recipe:
     batch: int = 16
     lr: float = 0.2
     weight_decay: float = 4e-5
+    adam: bool = False
     label_smoothing: float = 0.0
     ema: float = 0.0
     amp: bool = False
@@ -104,14 +106,15 @@ def fit(
     progress: Callable[[int, float], None] | None = None,
     device: str = "auto",
 ) -> Net:
-    """Train `net` in place, from the checkpoint at `path` if there is one. networks(step) are the graphs that take part
-    in a step, slices of net, all of one resolution. `identity` says what is trained: a checkpoint of another one, of
-    another recipe or of other data is a UserError. progress(steps done, loss) follows each step; TensorBoard's scalars
-    lie in a folder beside the checkpoint. Returns net with the weights that are to be used (averaged ones with ema)."""
+    """Train `net` in place for data.task, from the checkpoint at `path` if there is one. networks(step) are the graphs
+    that take part in a step, slices of net, all of one resolution. `identity` says what is trained: a checkpoint of
+    another one, of another recipe or of other data is a UserError. progress(steps done, loss) follows each step;
+    TensorBoard's scalars lie in a folder beside the checkpoint. Returns net with the weights that are to be used
+    (averaged ones with ema)."""
     path, place = Path(path), ranks.pick_device(device)
     ranks.join(place)
     networks = lru_cache(maxsize=64)(networks)  # asked for twice: by who loads the pictures, ahead, and by the step
-    run = _Run(net.to(place).train(), recipe, identity | {"recipe": asdict(recipe), "data": data.identity})
+    run = _Run(net.to(place).train(), recipe, data.task, identity | {"recipe": asdict(recipe), "data": data.identity})
     run.resume(path)
     ranks.wait()
 
@@ -122,8 +125,8 @@ def fit(
     rank, _ = ranks.place()
     with closing(_Log(path, run.step, rank)) as log:
         steps = range(run.step, recipe.steps)
-        for images, labels in data.training(steps, recipe.batch, resolution, recipe.seed, ranks.place()):
-            loss = run.advance(networks(run.step), as_float(images, place), labels.to(place))
+        for images, targets in data.training(steps, recipe.batch, resolution, recipe.seed, ranks.place()):
+            loss = run.advance(networks(run.step), as_float(images, place), targets)
             log.add(run.step, loss, recipe.rate(run.step - 1), images.shape[2:])
             if progress and rank == 0:
                 progress(run.step, loss)
@@ -137,17 +140,17 @@ def fit(
 class _Run:
     """The state of a training: what a checkpoint holds."""
 
-    def __init__(self, net: Net, recipe: Recipe, identity: dict):
-        self.net, self.recipe, self.identity, self.step = net, recipe, identity, 0
+    def __init__(self, net: Net, recipe: Recipe, task: Classification, identity: dict):
+        self.net, self.recipe, self.task, self.identity, self.step = net, recipe, task, identity, 0
         self.parameters = dict(net.named_parameters())
-        self.optimizer = torch.optim.SGD(
-            net.parameters(), recipe.lr, 0.9, weight_decay=recipe.weight_decay, nesterov=True
-        )
+        common = {"params": net.parameters(), "lr": recipe.lr, "weight_decay": recipe.weight_decay}
+        momentum = {"momentum": 0.9, "nesterov": True}
+        self.optimizer = torch.optim.AdamW(**common) if recipe.adam else torch.optim.SGD(**common, **momentum)
         self.device = next(net.parameters()).device.type
         self.scaler = torch.amp.GradScaler(self.device, enabled=recipe.amp and self.device == "cuda")
         self.average = self._copy() if recipe.ema else {}
 
-    def advance(self, graphs: list[Graph], images: Tensor, labels: Tensor) -> float:
+    def advance(self, graphs: list[Graph], images: Tensor, targets: Targets) -> float:
         """One step. Returns the mean loss of its networks."""
         recipe = self.recipe
         if self.step == recipe.largest:
@@ -157,7 +160,7 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.rate(self.step)
         self.optimizer.zero_grad()
-        loss = self._backward(graphs, images, labels)
+        loss = self._backward(graphs, images, targets)
         self.scaler.unscale_(self.optimizer)
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), CLIP)
         self.scaler.step(self.optimizer)
@@ -168,13 +171,13 @@ class _Run:
             torch._foreach_lerp_(list(self.average.values()), list(self._detached().values()), 1 - decay)
         return loss
 
-    def _backward(self, graphs: list[Graph], images: Tensor, labels: Tensor) -> float:
+    def _backward(self, graphs: list[Graph], images: Tensor, targets: Targets) -> float:
         """Gradients averaged over the networks and over the processes."""
-        smoothing, total = self.recipe.label_smoothing, torch.zeros((), device=images.device)
+        total = torch.zeros((), device=images.device)
 
-        def criterion(logits: Tensor) -> Tensor:
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=smoothing) / len(graphs)
-            return self.scaler.scale(loss)
+        def criterion(outputs: tuple[Tensor, ...]) -> Tensor:
+            loss = self.task.loss(outputs, targets, self.recipe.label_smoothing)
+            return self.scaler.scale(loss / len(graphs))
 
         half = torch.float16 if self.device == "cuda" else torch.bfloat16
         for graph in graphs:

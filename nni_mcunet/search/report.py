@@ -18,7 +18,7 @@ from .space import Space
 
 KERNEL = {0: "#c8ccd2", 3: "#7fb3e0", 5: "#f2a65a", 7: "#b2476b"}  # 0: a convolution without a depth-wise one
 OTHER_KERNEL, PATCHED, BEST = "#5b8c5a", "#2f6fb2", "#c0392b"
-ACCURACY = "accuracy of the super-network's slice"
+SCORE = "score of the super-network's slice"
 
 
 def report(space: Space, history: list[dict], out: Path) -> str:
@@ -28,14 +28,14 @@ def report(space: Space, history: list[dict], out: Path) -> str:
     plot_curve(history, out / "search.png")
     plot_pareto(history, out / "pareto.png")
     spec = space.spec(best["candidate"], Schedule(best["p"], best["n"]))
-    title = f"accuracy {best['score']:.1%}, {best['sram'] / 1024:.1f} kB SRAM, {best['macs'] / 1e6:.1f} million MACs"
+    title = f"score {best['score']:.1%}, {best['sram'] / 1024:.1f} kB SRAM, {best['macs'] / 1e6:.1f} million MACs"
     plot_network(spec, out / "winner.png", f"{spec.name} at {'×'.join(map(str, spec.resolution))}: {title}")
     patches = "×".join(map(str, best["p"])) + f" patches over {best['n']} blocks" if best["n"] else "no patches"
     return f"best of {len(history)}: {title}, r {best['candidate']['r']}, {patches}"
 
 
 def plot_curve(history: list[dict], path: Path) -> None:
-    """Every candidate's accuracy in the order of the search, generations apart, and the best so far."""
+    """Every candidate's score in the order of the search, generations apart, and the best so far."""
     lines = scored(history)
     index, score = [p["index"] for p in lines], [p["score"] for p in lines]
     best = [max(score[: i + 1]) for i in range(len(score))]
@@ -47,14 +47,14 @@ def plot_curve(history: list[dict], path: Path) -> None:
         if p["generation"] != q["generation"]:
             axes.axvline(q["index"] - 0.5, color="0.85", linewidth=0.8, zorder=0)
     figure.colorbar(dots, label="million MACs")
-    axes.set(xlabel="candidate (a line between generations)", ylabel=ACCURACY)
+    axes.set(xlabel="candidate (a line between generations)", ylabel=SCORE)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(loc="lower right")
     _save(figure, path)
 
 
 def plot_pareto(history: list[dict], path: Path) -> None:
-    """Accuracy against SRAM and against MACs, each with its own front, and the best candidate."""
+    """Score against SRAM and against MACs, each with its own front, and the best candidate."""
     lines, best = scored(history), best_of(history)
     figure, panels = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", sharey=True)
     for axes, cost, unit, label in zip(
@@ -70,7 +70,7 @@ def plot_pareto(history: list[dict], path: Path) -> None:
         axes.set_xlabel(label)
         axes.grid(color="0.93")
         axes.set_axisbelow(True)
-    panels[0].set_ylabel(ACCURACY)
+    panels[0].set_ylabel(SCORE)
     panels[1].legend(loc="lower right")
     _save(figure, path)
 

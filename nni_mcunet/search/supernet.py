@@ -4,7 +4,7 @@ A sub-network takes of each layer, by name, the first channels and the centre of
 training runs a sub-graph on these views, and a stand-alone network is a copy of them, so both compute the same.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
 from types import SimpleNamespace
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..core.arch import ArchSpec
 from ..core.build import build_graph
 from ..core.errors import UserError
 from ..core.graph import Graph, Op
@@ -20,13 +21,13 @@ from ..core.net import Net, symmetric
 from .space import Space
 
 
-def build_supernet(space: Space) -> Net:
-    """The largest network, untrained."""
-    net = Net(build_graph(space.spec(space.largest())))
+def build_supernet(space: Space, define: Callable[[ArchSpec], Graph] = build_graph) -> Net:
+    """The largest network, untrained. define: the graph of a spec, with the outputs that a task wants."""
+    net = Net(define(space.spec(space.largest())))
     for layer in net.layers.values():  # by what a channel reads, as the recipe was tuned with
         nn.init.kaiming_normal_(layer.conv.weight, mode="fan_in")
     for op in net.graph.ops:  # blocks with a shortcut begin as the identity: training is steadier
-        if op.residual is not None:
+        if op.residual is not None and op.act is None:  # not the sums of a detector's neck, which are no shortcuts
             nn.init.zeros_(net.layers[op.name].bn.weight)
     return net
 
@@ -79,15 +80,17 @@ class _Walk(Net):
             self.layers[op.name] = layer
 
 
-def run_subnet(supernet: Net, graph: Graph, x: Tensor) -> Tensor:
-    """The sub-network's first output on x (N, 3, H, W) with the super-network's own weights; gradients flow."""
+def run_subnet(supernet: Net, graph: Graph, x: Tensor) -> tuple[Tensor, ...]:
+    """The sub-network's outputs on x (N, 3, H, W) with the super-network's own weights; gradients flow."""
     views = {key: tensor[index] for key, tensor, index in _slices(supernet, graph)}
-    return _Walk(graph, views, supernet.training)(x)[0]
+    return _Walk(graph, views, supernet.training)(x)
 
 
-def accumulate(supernet: Net, graph: Graph, x: Tensor, criterion: Callable[[Tensor], Tensor], autocast=None) -> Tensor:
-    """Forward and backward of one sub-network: adds the gradients of criterion(logits (N, classes)) to the
-    super-network's `.grad` and returns its value, detached. What autograd does with run_subnet, cheaper: it would fill
+def accumulate(
+    supernet: Net, graph: Graph, x: Tensor, criterion: Callable[[tuple[Tensor, ...]], Tensor], autocast=None
+) -> Tensor:
+    """Forward and backward of one sub-network: adds the gradients of criterion(its outputs) to the super-network's
+    `.grad` and returns its value, detached. What autograd does with run_subnet, cheaper: it would fill
     a tensor of the whole layer's size for every slice; here only the part that has a gradient is touched. `autocast` is
     the context of the forward pass."""
     leaves, into, tensors = [], [], {}
@@ -99,7 +102,7 @@ def accumulate(supernet: Net, graph: Graph, x: Tensor, criterion: Callable[[Tens
             leaves.append(tensors[key].requires_grad_())
             into.append(tensor.grad[index])
     with autocast or nullcontext():
-        value = criterion(_Walk(graph, tensors, supernet.training)(x)[0].flatten(1))
+        value = criterion(_Walk(graph, tensors, supernet.training)(x))
     torch._foreach_add_(into, torch.autograd.grad(value, leaves))
     return value.detach()
 
@@ -127,16 +130,6 @@ def recalibrate(net: Net, batches) -> Net:
     for images in batches:
         net(images)
     return net.eval()
-
-
-@torch.no_grad()
-def accuracy(net: Net, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """Fraction of the pictures in `batches` of (images (N, 3, H, W), labels (N,)) whose highest output is the label."""
-    hits = seen = 0
-    for images, labels in batches:
-        hits += int((net(images)[0].flatten(1).argmax(1) == labels).sum())
-        seen += len(labels)
-    return hits / seen
 
 
 def _channel_groups(graph: Graph) -> dict[str, str]:

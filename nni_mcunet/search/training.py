@@ -6,7 +6,7 @@ step. Then what it is for: the networks sliced out of it, judged, and fine-tuned
 import hashlib
 import io
 from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..core.arch import ArchSpec
-from ..core.build import build_graph
+from ..core.build import YoloHead, build_graph
 from ..core.errors import UserError
 from ..core.graph import Graph
 from ..core.net import Net
@@ -22,25 +22,16 @@ from . import ranks
 from .data import Data, open_data
 from .loop import Recipe, fit, load_checkpoint
 from .space import Space
-from .supernet import accuracy, build_supernet, recalibrate, slice_net
+from .supernet import build_supernet, recalibrate, slice_net
+from .task import Classification
 
 __all__ = ["Recipe", "evaluate", "finetune", "load_supernet", "load_weights", "specialise", "train"]
 
 Progress = Callable[[int, float], None]
+Define = Callable[[ArchSpec], Graph]
 
 
-def with_classes(space: Space, data: Data) -> Space:
-    """The space with a classifier for the data: one without classes (a detection space) gets it. Raises UserError when
-    its own does not fit."""
-    if space.classes not in (None, data.classes):
-        raise UserError(
-            f"space {space.name} has {space.classes} classes and the data {data.classes}: "
-            "set the space's classes, or leave them out"
-        )
-    return replace(space, classes=data.classes)
-
-
-def networks_of_step(space: Space, recipe: Recipe, step: int) -> list[Graph]:
+def networks_of_step(space: Space, recipe: Recipe, step: int, define: Define = build_graph) -> list[Graph]:
     """The networks that are trained in a step, all at the step's resolution."""
     rng, resolutions = np.random.default_rng([recipe.seed, step]), space.genes["r"]
     r = resolutions[int(rng.integers(len(resolutions)))]
@@ -49,7 +40,7 @@ def networks_of_step(space: Space, recipe: Recipe, step: int) -> list[Graph]:
     else:
         candidates = [space.largest(), space.smallest()] if recipe.sandwich else []
         candidates += [space.random(rng) for _ in range(recipe.subnets - len(candidates))]
-    return [build_graph(space.spec(candidate | {"r": r})) for candidate in candidates]
+    return [define(space.spec(candidate | {"r": r})) for candidate in candidates]
 
 
 def train(
@@ -64,14 +55,11 @@ def train(
     """Train the super-network of `space` on `data` (default: the embedded digits), from the checkpoint at `path` if
     there is one; see loop.fit. Under torchrun all processes call this together."""
     data = data or open_data({})
-    trained = with_classes(space, data)
     torch.manual_seed(recipe.seed)
-    net = build_supernet(trained)
-    identity = {"space": space.to_dict(), "classes": data.classes}
-
-    def networks(step: int) -> list[Graph]:
-        return networks_of_step(trained, recipe, step)
-
+    net = build_supernet(space, data.task.graph)
+    data.task.prepare(net)
+    identity = {"space": space.to_dict()} | data.task.identity
+    networks = partial(networks_of_step, space, recipe, define=data.task.graph)
     return fit(net, networks, recipe, data, path, identity, save_every, progress, device)
 
 
@@ -79,9 +67,10 @@ SPLIT = ("kind", "sizes", "held_out", "seed")  # what says which pictures were t
 
 
 def load_supernet(path: str | Path, data: Data | None = None) -> tuple[Space, Net]:
-    """A trained super-network, on the CPU, and its space as it was given for training (a detection space has no
-    classes, its super-network has). Raises UserError for a missing, broken or unfinished checkpoint, and when `data`,
-    to judge its networks on, is split otherwise than what it was trained on."""
+    """A trained super-network, on the CPU, and its space as it was given for training (it has the task's outputs, a
+    classifier or a detection head, even if its space has not). Raises UserError for a missing, broken or unfinished
+    checkpoint, and when `data`, to judge its networks on, has another task or is split otherwise than what it was
+    trained on."""
     path = Path(path)
     if not path.exists():
         raise UserError(
@@ -100,10 +89,21 @@ def load_supernet(path: str | Path, data: Data | None = None) -> tuple[Space, Ne
                 f"{path} was trained on data with {key} {trained}, these have {given}: it would be judged on pictures "
                 "that it was trained on; give the data as for its training"
             )
+    for key, wanted in data.task.identity.items() if data is not None else ():
+        if identity.get(key) != wanted:
+            raise UserError(f"{path} was trained for {key} {identity.get(key)} and the data have {wanted}")
     space = Space.from_dict(identity["space"])
-    net = build_supernet(replace(space, classes=identity["classes"]))
+    net = build_supernet(space, _definition(identity))
     net.load_state_dict(state["net"] | state["average"])
     return space, net.eval()
+
+
+def _definition(identity: dict) -> Define:
+    """How the task of a checkpoint builds its networks."""
+    if "detector" not in identity:
+        return Classification(identity["classes"]).graph
+    head = YoloHead(**identity["detector"])
+    return lambda spec: build_graph(spec, head)
 
 
 def specialise(
@@ -111,11 +111,12 @@ def specialise(
 ) -> Net:
     """The candidate's stand-alone network, where the super-network is, its batch normalisation re-calibrated on
     `calibration` (batches, pictures a batch) training pictures; the default is the data's own."""
-    spec = with_classes(space, data).spec(candidate)
-    trained = supernet.graph.tensors[supernet.graph.outputs[0]].c
-    if trained != data.classes:
-        raise UserError(f"the super-network was trained for {trained} classes and the data have {data.classes}")
-    net = slice_net(supernet, build_graph(spec))
+    spec = space.spec(candidate)
+    graph = data.task.graph(spec)
+    trained, wanted = ([g.tensors[name].c for name in g.outputs] for g in (supernet.graph, graph))
+    if trained != wanted:
+        raise UserError(f"the super-network was trained for outputs of {trained} channels and the data have {wanted}")
+    net = slice_net(supernet, graph)
     batches, batch = calibration or data.calibration_size
     return recalibrate(net, data.calibration(spec.resolution, batches, batch, seed, _device(supernet)))
 
@@ -123,9 +124,9 @@ def specialise(
 def evaluate(
     space: Space, supernet: Net, candidate: dict, data: Data, calibration: tuple[int, int] | None = None
 ) -> float:
-    """Accuracy on the held-out pictures at the candidate's resolution: its score in the search."""
+    """Its slice's score on the held-out pictures at its resolution: accuracy, or what the task measures."""
     net = specialise(space, supernet, candidate, data, calibration)
-    return accuracy(net, data.held_out(space.spec(candidate).resolution, _device(supernet)))
+    return data.task.score(net, data.held_out(space.resolution(candidate), _device(supernet)))
 
 
 def _device(net: Net) -> torch.device:
@@ -158,9 +159,11 @@ def finetune(
 ) -> Net:
     """Train one network, sliced from a super-network, further (appendix B: 10 epochs at a tenth of the learning rate);
     `path` is the checkpoint to go on from. Its batch normalisation is re-calibrated at the end."""
-    if spec.classes != data.classes:
+    if data.task.head is not None:
+        raise UserError("a detector is trained further by tools/train.py: this is for classifiers")
+    if spec.classes != data.task.classes:
         has = "no classifier" if spec.classes is None else f"{spec.classes} classes"
-        raise UserError(f"architecture {spec.name} has {has} and the data {data.classes} classes")
+        raise UserError(f"architecture {spec.name} has {has} and the data {data.task.classes} classes")
     identity = {"arch": spec.to_dict(), "weights": _digest(net.state_dict())}
     graph = build_graph(spec)
     net = fit(net, lambda step: [graph], recipe, data, path, identity, save_every, progress, device)

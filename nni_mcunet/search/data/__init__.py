@@ -1,5 +1,7 @@
 """Pictures to train and judge on. `open_data({"kind": ..., ...})` gives a Data; which kinds and options there are, the
-modules beside this one say: digits (the embedded default), folders (folder, imagenet), cifar (cifar10), vww.
+modules beside this one say: digits (the embedded default), folders (folder, imagenet), cifar (cifar10), vww. A kind
+with a dot is a class of another package, `detection.DetectorData`: a source (see source.py) that is made of the
+mapping's options; OPTIONS are those it knows.
 
 Common options: calibration [batches, pictures a batch] for the batch normalisation of a sub-network; workers, processes
 that read pictures (no result depends on it).
@@ -7,11 +9,13 @@ that read pictures (no result depends on it).
 Images are uint8 until they are on the device, then float32 RGB in [0, 1], (N, 3, h, w): the engine's scale, 1/255.
 """
 
+import importlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 import yaml
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -32,7 +36,8 @@ KINDS = {  # kind -> (what opens it, its options with their defaults)
 CACHE_BYTES = 4 << 30  # of pictures that are used again and again: held-out ones and the calibration's
 CHUNK = 64  # pictures a batch of an evaluation
 
-Batch = tuple[Tensor, Tensor]
+Targets = Tensor | list  # labels (N,), or what another task has for each picture
+Batch = tuple[Tensor, Targets]
 
 
 def open_data(config: dict) -> "Data":
@@ -40,18 +45,29 @@ def open_data(config: dict) -> "Data":
     if not isinstance(config, dict):
         raise DataError(f"data is {config!r}: a mapping such as {{kind: digits}} is wanted")
     kind = config.get("kind", "digits")
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise DataError(f"data: kind is {kind!r}: one of {', '.join(KINDS)} is wanted")
-    opener, defaults = KINDS[kind]
-    known = set(defaults) | {"kind"} | ({"root"} if kind != "digits" else set())
+    if not isinstance(kind, str) or (kind not in KINDS and "." not in kind):
+        raise DataError(f"data: kind is {kind!r}: one of {', '.join(KINDS)} or PACKAGE.CLASS is wanted")
+    opener, defaults = KINDS[kind] if kind in KINDS else _plug_in(kind)
+    rootless = kind == "digits" or "." in kind
+    known = set(defaults) | {"kind"} | (set() if rootless else {"root"})
     for key in config:
         if key not in known:
             raise DataError(f"data: unknown key '{key}' for kind {kind}: known are {', '.join(sorted(known))}")
     root = config.get("root")
-    if kind != "digits" and (not isinstance(root, str) or not root):
+    if not rootless and (not isinstance(root, str) or not root):
         raise DataError(f"data: kind {kind} wants root, the data set's folder, not {root!r}")
     options = defaults | {key: value for key, value in config.items() if key in defaults}
     return Data(opener(Path(root or "."), options), kind, options)
+
+
+def _plug_in(kind: str) -> tuple[Callable, dict]:
+    """A class of another package as an entry of KINDS. Raises DataError."""
+    module, _, name = kind.rpartition(".")
+    try:
+        source = getattr(importlib.import_module(module), name)
+        return (lambda root, options: source(options)), source.OPTIONS | PAPER
+    except (ImportError, AttributeError) as error:
+        raise DataError(f"data: kind is {kind}, which is no class with OPTIONS that can be imported: {error}") from None
 
 
 def parse_data(text: str) -> dict:
@@ -76,20 +92,20 @@ class _Samples(Dataset):
 class Data:
     """A source with its batches.
 
-    classes      outputs that a classifier needs
+    task         what networks are trained for on them and judged by, see task.py
     calibration_size  (batches, pictures a batch)
     identity     what the pictures depend on, for checkpoints
     """
 
     def __init__(self, source, kind: str, options: dict):
-        self.source, self.classes = source, source.classes
+        self.source, self.task = source, source.task
         size = options["calibration"]
         if not isinstance(size, (list, tuple)) or len(size) != 2:
             raise DataError(f"data: calibration is {size!r}: [batches, pictures a batch] is wanted")
         self.calibration_size = natural(size[0], "calibration", 1), natural(size[1], "calibration", 1)
         self.workers = natural(options["workers"], "workers")
-        fixed = {key: value for key, value in options.items() if key not in ("workers", "calibration")}
-        self.identity = {"kind": kind, "sizes": dict(source.sizes)} | fixed
+        fixed = {key: value for key, value in options.items() if key not in ("workers", "calibration", "config")}
+        self.identity = {"kind": kind, "sizes": dict(source.sizes)} | fixed | getattr(source, "identity", {})
         self._kept: OrderedDict[tuple, list[Batch]] = OrderedDict()  # the oldest first
 
     def epoch(self, batch: int) -> int:
@@ -102,7 +118,7 @@ class Data:
     def training(
         self, steps: Iterable[int], batch: int, resolution: Callable[[int], tuple[int, int]], seed: int, part=(0, 1)
     ) -> Iterator[Batch]:
-        """(uint8 images (n, 3, h, w), labels (n,)) for each of `steps`, at the resolution of the step. Every picture
+        """(uint8 images (n, 3, h, w), targets) for each of `steps`, at the resolution of the step. Every picture
         comes once an epoch, in an order that the seed and the epoch say; its augmentation depends on seed, step and
         place in the batch alone. part (i, of): the i-th of so many equal slices of each batch (data-parallel training).
         """
@@ -132,7 +148,7 @@ class Data:
         return (images for images, _ in self._again("train", resolution, chosen, batch, device))
 
     def held_out(self, resolution: tuple[int, int], device="cpu") -> Iterator[Batch]:
-        """(float images (n, 3, h, w), labels (n,)): the pictures that a search judges by."""
+        """(float images (n, 3, h, w), targets): the pictures that a search judges by."""
         return self._whole("held_out", resolution, device)
 
     def test(self, resolution: tuple[int, int], device="cpu") -> Iterator[Batch]:
@@ -156,16 +172,23 @@ class Data:
                 while sum(map(_bytes, self._kept.values())) > CACHE_BYTES - size:
                     self._kept.popitem(last=False)
                 # copies: a worker's batch is two open files and takes room in /dev/shm, of which containers have little
-                batches = self._kept[key] = [(images.clone(), labels.clone()) for images, labels in batches]
-        for images, labels in batches:
-            yield as_float(images, device), labels.to(device)
+                batches = self._kept[key] = [(images.clone(), targets) for images, targets in batches]
+        for images, targets in batches:
+            yield as_float(images, device), targets
 
     def _load(self, keys: Iterable[list[Key]]) -> Iterator[Batch]:
-        loader = DataLoader(_Samples(self.source), batch_sampler=keys, num_workers=self.workers)
+        loader = DataLoader(_Samples(self.source), batch_sampler=keys, num_workers=self.workers, collate_fn=_stack)
         try:
-            yield from loader
+            for images, targets in loader:
+                yield images, torch.tensor(targets) if isinstance(targets[0], int) else targets
         except DataError as error:  # a worker's arrives with its whole traceback
             raise DataError(str(error).strip().splitlines()[-1].split("DataError: ")[-1]) from None
+
+
+def _stack(samples: list) -> tuple[Tensor, list]:
+    """A batch as a worker sends it: the images one tensor, the targets as they are."""
+    images, targets = zip(*samples, strict=True)
+    return torch.stack(images), list(targets)
 
 
 def as_float(images: Tensor, device="cpu") -> Tensor:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ...digits import CLASSES, TRAIN_GLYPHS, scene
+from ..task import Classification
 from .source import DataError, Key, Sample, interval, natural
 
 SPLITS = ("train", "held_out", "test")
@@ -17,7 +18,7 @@ SMALLEST = 8  # pixels of a glyph's side: what the original pictures have
 
 class Digits:
     def __init__(self, options: dict):
-        self.classes = len(CLASSES)
+        self.task = Classification(len(CLASSES))
         self.scale = interval(options["scale"], "scale", 0.95)
         sizes = {split: natural(options[split], split, low=1) for split in ("held_out", "test")}
         self.sizes = {"train": TRAIN_GLYPHS} | sizes  # drawn anew, there is no end of them: an epoch by name only

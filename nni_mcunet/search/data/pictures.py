@@ -12,6 +12,7 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
+from ..task import Classification
 from .source import DataError, Key, Sample, interval, share
 
 RATIO = (3 / 4, 4 / 3)  # width to height of a random crop, before it is stretched to the resolution
@@ -27,7 +28,7 @@ class Pictures:
     """
 
     def __init__(self, splits: dict[str, Sequence], load: Callable, classes: int, options: dict):
-        self.splits, self.load, self.classes = splits, load, classes
+        self.splits, self.load, self.task = splits, load, Classification(classes)
         self.crop, self.keep = interval(options["crop"], "crop"), share(options["keep"], "keep")
         self.jitter = share(options["jitter"], "jitter", low=0)
         self.sizes = {split: len(items) for split, items in splits.items()}

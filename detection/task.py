@@ -1,0 +1,211 @@
+"""A detector's config as a task for a search: its pictures, its loss and its metric, for any network with its head.
+
+The search imports none of this: it is given the class by name, `data: {kind: detection.DetectorData, config: ...}`. The
+config's own architecture does not matter here, but for its taps, neck width, anchors and classes.
+"""
+
+import contextlib
+import copy
+import hashlib
+import logging
+import random
+from dataclasses import asdict, replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+from mmdet.registry import DATASETS, MODELS
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.logging import MMLogger
+from mmengine.registry import METRICS, DefaultScope
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from nni_mcunet.core.arch import ArchSpec
+from nni_mcunet.core.build import build_graph
+from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.graph import Graph
+from nni_mcunet.core.net import Net
+
+from .config import load_config
+from .export import detector_graph
+
+TRIES = 50  # random pictures for one whose objects the augmentation has cut away
+MAP = "pascal_voc/mAP"
+
+
+class DetectorTask:
+    """The loss of mmdet's head on the maps of a network, and the mAP50 of its boxes, as the config has them.
+
+    path      of the config
+    measure   the name of its score
+    head      the neck and head of its networks
+    identity  of a checkpoint of weights for it: the head and its anchors
+    """
+
+    measure = "mAP50"
+
+    def __init__(self, path: str):
+        self.config = load_config(path)
+        evaluator = self.config.val_evaluator
+        if evaluator.get("type") != "VOCMetric" or evaluator.get("iou_thrs", 0.5) != 0.5:
+            raise UserError(f"{path}: val_evaluator must be VOCMetric at iou_thrs 0.5, the score is its mAP")
+        self.spec, self.head, _ = detector_graph(self.config)
+        anchors = [[list(map(float, pair)) for pair in scale] for scale in self.config.model.bbox_head.anchors]
+        self.identity = {"detector": asdict(self.head), "anchors": anchors}
+        self.at = lru_cache(self._at)
+
+    def graph(self, spec: ArchSpec) -> Graph:
+        """The network of a spec with this head. Raises ArchError when it has not the stages."""
+        return build_graph(spec, self.head)
+
+    def _at(self, resolution: tuple[int, int]) -> tuple[Config, torch.nn.Module]:
+        """The config for pictures of (h, w), and its detector, of which the head is needed: anchors and their strides
+        are pixels there."""
+        config = copy.deepcopy(self.config)
+        config.model.backbone.arch = replace(self.spec, resolution=resolution).to_dict()
+        config = load_config(config)
+        with DefaultScope.overwrite_default_scope("mmdet"):
+            return config, MODELS.build(config.model)
+
+    def prepare(self, net: Net) -> None:
+        """The last convolutions as mmdet has them before training: an object is rare."""
+        _, detector = self._at(self.spec.resolution)  # not a kept one: the random numbers are the same each time
+        detector.bbox_head.init_weights()
+        for name in net.graph.outputs:
+            net.layers[name].conv.load_state_dict(detector.bbox_head.net.layers[name].conv.state_dict())
+
+    def loss(self, outputs: tuple[Tensor, ...], targets: list[dict], smoothing: float) -> Tensor:
+        """mmdet's loss of prediction maps (N, anchors * (5 + classes), h, w), fine to coarse, a picture: the mean over
+        the batch of what the config's sums give. targets: see DetectorData.sample."""
+        if smoothing:
+            raise UserError("recipe: label_smoothing is of classifiers; a detector's is bbox_head.one_hot_smoother")
+        maps = [output.float() for output in outputs]
+        metas, device = [target["meta"] for target in targets], maps[0].device
+        _, detector = self.at(metas[0]["img_shape"][:2])
+        objects = [InstanceData(**_tensors(target["objects"], device)) for target in targets]
+        losses = detector.bbox_head.loss_by_feat(maps[::-1], objects, metas)
+        return sum(part for parts in losses.values() for part in parts) / len(targets)
+
+    @torch.no_grad()
+    def score(self, net: Net, batches) -> float:
+        """mAP50 on (images (N, 3, h, w), targets) that cover a split."""
+        metric, seen = METRICS.build(self.config.val_evaluator, default_args={"_scope_": "mmdet"}), 0
+        metric.dataset_meta = {"classes": tuple(self.config.metainfo.classes)}
+        for images, targets in batches:
+            _, detector = self.at(tuple(images.shape[2:]))
+            metas = [target["meta"] for target in targets]
+            found = detector.bbox_head.predict_by_feat(net(images)[::-1], metas, rescale=True)
+            metric.process({}, [_sample(target, boxes) for target, boxes in zip(targets, found, strict=True)])
+            seen += len(targets)
+        with _quiet():
+            return float(metric.evaluate(seen)[MAP])
+
+
+class DetectorData:
+    """A source of the search's pictures: the training set of a detector's config, some of it held out.
+
+    config    path of a detector's config: its train_dataloader's data set and pipeline, its val_dataloader's pipeline
+    held_out  how many random pictures of the training set judge instead; the config's own validation and test sets are
+              not touched
+    seed      of that choice
+    """
+
+    OPTIONS = {"config": None, "held_out": None, "seed": 0}
+
+    def __init__(self, options: dict):
+        config, held_out, seed = (options[key] for key in self.OPTIONS)
+        if not isinstance(config, str):
+            raise UserError(f"data: config is {config!r}: the path of a detector's config is wanted")
+        self.task = DetectorTask(config)
+        self.dataset = self._dataset(self.task.config)
+        count = len(self.dataset)
+        if isinstance(held_out, bool) or not isinstance(held_out, int) or not 0 < held_out < count:
+            raise UserError(f"data: held_out is {held_out!r}, to be taken out of {count} training pictures")
+        order = np.random.default_rng(seed).permutation(count)
+        self.splits = {"held_out": order[:held_out], "train": order[held_out:]}
+        self.sizes = {split: len(indices) for split, indices in self.splits.items()}
+        text = repr([_pipeline(self.task.config[loader]) for loader in ("train_dataloader", "val_dataloader")])
+        self.identity = {"pipelines": hashlib.sha256(text.encode()).hexdigest()[:16]}
+        self.pipeline = lru_cache(self._compose)
+
+    @staticmethod
+    def _dataset(config: Config):
+        """The training set, each picture once. Raises UserError where it is missing."""
+        given = config.train_dataloader.dataset
+        while given.type == "RepeatDataset":
+            given = given.dataset
+        try:
+            with DefaultScope.overwrite_default_scope("mmdet"):
+                dataset = DATASETS.build(given)
+        except FileNotFoundError as error:
+            raise UserError(f"{error.filename} is missing: {config.data_source}") from None
+        if not hasattr(dataset, "get_data_info"):
+            raise UserError(f"{config.filename}: train_dataloader.dataset is {given.type}, not one of single pictures")
+        return dataset
+
+    def _compose(self, loader: str, resolution: tuple[int, int]) -> Compose:
+        config, _ = self.task.at(resolution)
+        with DefaultScope.overwrite_default_scope("mmdet"):
+            return Compose(_pipeline(config[loader]))
+
+    def sample(self, key) -> tuple[Tensor, dict]:
+        """A picture uint8 RGB (3, h, w) and its target, numpy arrays: objects {bboxes (n, 4) x1 y1 x2 y2, labels (n,)},
+        ignored alike, meta (mmdet's). With key.seed a random view, boxes in its pixels; without it the evaluation's,
+        boxes in the file's pixels."""
+        pipeline = self.pipeline("val_dataloader" if key.seed is None else "train_dataloader", key.resolution)
+        indices, index = self.splits[key.split], self.splits[key.split][key.index]
+        if key.seed is not None:  # mmdet's transforms draw from the global generators
+            seed = int(np.random.SeedSequence(key.seed).generate_state(1)[0])
+            random.seed(seed)
+            np.random.seed(seed)
+        for _ in range(TRIES):
+            packed = pipeline(self.dataset.get_data_info(int(index)))
+            if packed is not None:
+                return _plain(packed)
+            index = indices[np.random.randint(len(indices))]  # as mmdet's data sets do
+        raise UserError(f"data: the training pipeline of {self.task.config.filename} leaves no picture an object")
+
+
+def _pipeline(loader) -> list:
+    """Of the first data set in a data loader's config."""
+    dataset = loader.dataset
+    while "pipeline" not in dataset:
+        dataset = dataset.dataset if "dataset" in dataset else dataset.datasets[0]
+    return dataset.pipeline
+
+
+def _plain(packed: dict) -> tuple[Tensor, dict]:
+    """What PackDetInputs gives, without its classes: a batch of them costs a process nothing to send."""
+    sample, parts = packed["data_samples"], {}
+    for part, of in (("objects", sample.gt_instances), ("ignored", sample.ignored_instances)):
+        boxes = of.bboxes.tensor if hasattr(of.bboxes, "tensor") else of.bboxes
+        parts[part] = {"bboxes": boxes.numpy().astype(np.float32).reshape(-1, 4), "labels": of.labels.numpy()}
+    image = packed["inputs"].flip(0).float().round().clamp(0, 255).byte()  # BGR; what a board's camera could give
+    return image, parts | {"meta": sample.metainfo}
+
+
+def _tensors(arrays: dict, device="cpu") -> dict[str, Tensor]:
+    return {key: torch.from_numpy(array).to(device) for key, array in arrays.items()}
+
+
+def _sample(target: dict, found: InstanceData) -> dict:
+    """As VOCMetric reads it."""
+    return {
+        "gt_instances": _tensors(target["objects"]),
+        "ignored_instances": _tensors(target["ignored"]),
+        "pred_instances": found,
+    }
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Without the metric's table: a search judges thousands."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
