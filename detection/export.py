@@ -57,9 +57,9 @@ def detector_graph(model) -> tuple[ArchSpec, YoloHead | FaceHead, Graph]:
     if isinstance(model, MCUNetS3FD):
         return model.spec, model.face, model.graph
     parts = model.model
-    if "neck" in parts:
-        return yolo_graph(parts.backbone, parts.neck, parts.bbox_head)
-    return s3fd_graph(parts.backbone, parts.bbox_head)
+    if parts.get("type") == "MCUNetS3FD":
+        return s3fd_graph(parts.backbone, parts.bbox_head)
+    return yolo_graph(parts.backbone, parts.neck, parts.bbox_head)
 
 
 def detector_weights(model: Detector) -> dict[str, tuple[np.ndarray, np.ndarray]]:

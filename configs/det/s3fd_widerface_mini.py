@@ -11,7 +11,7 @@ model = dict(
 )
 
 train_pipeline = [
-    dict(type="LoadImageFromFile"),
+    dict(type="LoadPicture"),
     dict(type="LoadAnnotations", with_bbox=True),
     dict(type="PhotoMetricDistortion"),
     dict(type="FaceCrop", size=(480, 320), ignore_below=4),

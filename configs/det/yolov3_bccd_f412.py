@@ -2,7 +2,7 @@
 # 256x192, the shape of the photographs.
 _base_ = "./yolov3_bccd.py"
 
-expected = dict(map50=0.85, tolerance=0.02)
+expected = dict(map50=0.889, tolerance=0.02)  # on the test split; about eleven minutes of one core
 model = dict(
     backbone=dict(
         arch=dict(_delete_=True, base="configs/arch/mcunet_in3.json", resolution=[192, 256]),

@@ -4,5 +4,5 @@ _base_ = "./_base_/voc0712.py"
 
 model = dict(
     backbone=dict(arch="configs/arch/mcunet_in3_r224.json", out_indices=(2, 4, 6)),
-    neck=dict(width=64),
+    neck=dict(width=144),  # the row's MACs
 )

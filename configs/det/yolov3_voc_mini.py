@@ -14,15 +14,16 @@ model = dict(
     ),
     neck=dict(width=64),
 )
+pipeline = [step for step in _base_.train_pipeline if step["type"] != "Expand"]  # it makes objects small
 train_dataloader = dict(
     batch_size=8,
     num_workers=1,
     dataset=dict(
         _delete_=True,
         type="RepeatDataset",
-        times=4,
+        times=4,  # epochs of 98 pictures would be short
         dataset=dict(
-            **_base_.part,
+            **_base_.part | dict(pipeline=pipeline),
             data_root=data_root,
             ann_file="VOC2012/ImageSets/Main/train.txt",
             data_prefix=dict(sub_data_root="VOC2012/"),
@@ -35,13 +36,13 @@ val_dataloader = dict(
     )
 )
 test_dataloader = val_dataloader
-train_cfg = dict(max_epochs=20, val_interval=4)
+train_cfg = dict(max_epochs=30, val_interval=5)
 optim_wrapper = dict(
     optimizer=dict(_delete_=True, type="AdamW", lr=0.002, weight_decay=0.05),
-    paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.2))),
+    paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.3))),
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.05, by_epoch=False, begin=0, end=50),
     dict(type="CosineAnnealingLR", eta_min_ratio=0.01, by_epoch=True, convert_to_iter_based=True),
 ]
-default_hooks = dict(checkpoint=dict(interval=4, save_best=None), logger=dict(interval=10))
+default_hooks = dict(checkpoint=dict(interval=5, save_best=None), logger=dict(interval=10))

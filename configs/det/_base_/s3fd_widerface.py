@@ -26,7 +26,7 @@ model = dict(
 
 size = (640, 640)
 train_pipeline = [
-    dict(type="LoadImageFromFile"),
+    dict(type="LoadPicture"),
     dict(type="LoadAnnotations", with_bbox=True),
     dict(type="PhotoMetricDistortion"),
     dict(
@@ -38,14 +38,14 @@ train_pipeline = [
     dict(type="PackDetInputs"),
 ]
 test_pipeline = [
-    dict(type="LoadImageFromFile"),
+    dict(type="LoadPicture"),
     dict(type="Resize", scale=(640, 480), keep_ratio=False),
     dict(type="LoadAnnotations", with_bbox=True),  # behind Resize: the metric is in the pixels of the file
     dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
 ]
 # tools/test.py --tta --cfg-options test_dataloader.batch_size=1: the multi-scale test of the paper's Table 4
 tta_pipeline = [
-    dict(type="LoadImageFromFile"),
+    dict(type="LoadPicture"),
     dict(
         type="FaceViews",
         transforms=[
@@ -93,6 +93,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type="WIDERFaceMetric", ground_truth=data_root + "eval_tools/ground_truth")
 test_evaluator = val_evaluator
 
+custom_hooks = [dict(type="DataReportHook")]
 randomness = dict(seed=0)
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=300, val_interval=10)
 val_cfg = dict(type="ValLoop")

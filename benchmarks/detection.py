@@ -1,0 +1,99 @@
+"""Detectors trained here, from their configs to boards: docs/results/detection.json, detection.md, curves and pictures.
+
+    python benchmarks/detection.py [--only yolov3_bccd_f412]     (ten to fifteen minutes of one core each)
+
+Each is trained by tools/train.py, deployed and measured by tools/deploy.py; what is in out/detection already is not done
+again. The data sets are in $MCUNET_SHARED (default ../shared).
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from detection import load_config
+from detection.curve import draw_curve
+from nni_mcunet.core.errors import exit_on_user_error
+from nni_mcunet.core.files import write_atomic, write_json
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "docs/results"
+RUNS = {  # config -> (boards, the first of which its row shows; the data, and how many pictures of them)
+    "yolov3_bccd_f412": (["stm32f412"], "BCCD, 292 / 72 photographs"),
+    "s3fd_widerface_mini_h743": (["stm32h743"], "WIDER FACE, 60 / 40 photographs of it"),
+    "yolov3_voc_mini": (["stm32f412"], "Pascal VOC 2012, 98 / 46 photographs of it"),
+}
+SHOWN = {"map50": "mAP50", "widerface/easy": "easy", "widerface/medium": "medium", "widerface/hard": "hard"}
+
+
+def python(*words) -> None:
+    words = [sys.executable, *map(str, words)]
+    print(" ".join(words[1:]), flush=True)
+    if code := subprocess.run(words, cwd=ROOT).returncode:
+        sys.exit(code)
+
+
+def run(name: str) -> dict:
+    """Train and deploy, what of it is not there, and gather what was measured."""
+    (boards, data), out, config = RUNS[name], ROOT / "out/detection" / name, f"configs/det/{name}.py"
+    if not (out / "det/last.pth").exists():
+        python("tools/train.py", config, "--work-dir", out / "det", "--resume")
+    python("tools/deploy.py", config, out / "det/last.pth", "--boards", *boards, "-o", out)
+    report, cfg = json.loads((out / "report.json").read_text()), load_config(str(ROOT / config))
+    draw_curve(out / "det", RESULTS / f"{name}_curve.png", name)
+    shutil.copyfile(out / f"{boards[0]}.png", RESULTS / f"{name}.png")
+    board = report["boards"][boards[0]]
+    kept = ("macs", "patch_overhead", "arena_bytes", "stack_bytes", "sram_bytes", "flash_bytes", "instructions")
+    return {
+        "config": config, "data": data, "epochs": cfg.train_cfg.max_epochs, "board": boards[0],
+        **{kind: {short: round(report["metrics"][kind][key], 4) for key, short in SHOWN.items()
+                  if key in report["metrics"][kind]} for kind in ("float", "int8")},
+        "params": report["params"], **{key: board[key] for key in kept},
+        "boxes_within_2_pixels": round(report["box_agreement"]["score"]["0.3"]["within"]["2"], 4),
+        "command": f"python benchmarks/detection.py --only {name}",
+    }  # fmt: skip
+
+
+def markdown(rows: list[dict]) -> str:
+    lines = [
+        "# Detectors trained here",
+        "",
+        "Pictures are for training / for the test. SRAM and flash are read from the ELF of the board, MACs are those of "
+        "the schedule with which it fits. Boxes: of the float network's of score >= 0.3, how many the compiled int8 "
+        "finds within 2 pixels of the network's input on all four sides.",
+        "",
+        "| config | data | float | int8 | MACs, M | parameters | board | SRAM, kB | flash, kB | boxes |",
+        "|---|---|---|---|---:|---:|---|---:|---:|---:|",
+    ]
+    for row in rows:
+        shown = [", ".join(f"{k} {v:.3f}" for k, v in row[kind].items()) for kind in ("float", "int8")]
+        lines.append(
+            f"| {row['config']} | {row['data']} | {' | '.join(shown)} | {row['macs'] / 1e6:.1f} | {row['params']:,} | "
+            f"{row['board']} | {row['sram_bytes'] / 1024:.1f} | {row['flash_bytes'] / 1024:.1f} | "
+            f"{row['boxes_within_2_pixels']:.1%} |"
+        )
+    for row in rows:
+        name = Path(row["config"]).stem
+        lines += ["", f"![learning curve]({name}_curve.png)", "", f"![what its firmware found]({name}.png)"]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=RUNS, default=list(RUNS))
+    args = parser.parse_args()
+    path = RESULTS / "detection.json"
+    rows = {row["config"]: row for row in json.loads(path.read_text())} if path.exists() else {}
+    for name in args.only:
+        row = run(name)
+        rows[row["config"]] = row
+    ordered = [rows[f"configs/det/{name}.py"] for name in RUNS if f"configs/det/{name}.py" in rows]
+    write_json(path, ordered)
+    write_atomic(RESULTS / "detection.md", markdown(ordered))
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        main()
