@@ -2,7 +2,7 @@
 
     python benchmarks/detection.py [--only yolov3_bccd_f412]     (ten to fifteen minutes of one core each)
 
-Each is trained by tools/train.py, deployed and measured by tools/deploy.py; what is in out/detection already is not done
+Each is trained by tools/train.py, deployed and measured by tools/deploy.py; what out/detection has already is not done
 again. The data sets are in $MCUNET_SHARED (default ../shared).
 """
 
@@ -60,8 +60,8 @@ def markdown(rows: list[dict]) -> str:
     lines = [
         "# Detectors trained here",
         "",
-        "Pictures are for training / for the test. SRAM and flash are read from the ELF of the board, MACs are those of "
-        "the schedule with which it fits. Boxes: of the float network's of score >= 0.3, how many the compiled int8 "
+        "Pictures are for training / for the test. SRAM and flash are read from the board's ELF, MACs are those of the "
+        "schedule with which it fits. Boxes: of the float network's of score >= 0.3, how many the compiled int8 "
         "finds within 2 pixels of the network's input on all four sides.",
         "",
         "| config | data | float | int8 | MACs, M | parameters | board | SRAM, kB | flash, kB | boxes |",
