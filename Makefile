@@ -18,6 +18,7 @@ demo: install
 
 tables: install
 	$(RUN) tools/tables.py
+	$(RUN) tools/detector_table.py --write
 
 test: install
 	$(RUN) -m ruff check .

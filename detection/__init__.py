@@ -13,7 +13,7 @@ from .backbone import MCUNetBackbone  # noqa: E402
 from .checkpoint import load_from_local  # noqa: E402
 from .config import load_config, prepare  # noqa: E402
 from .deployed import DeployedDetector, busy_picture, float_boxes, tested_pictures  # noqa: E402
-from .export import detector_graph, detector_meta, detector_weights, load_detector  # noqa: E402
+from .export import config_graph, detector_graph, detector_meta, detector_weights, load_detector  # noqa: E402
 from .extd import EXTD, EXTDBackbone  # noqa: E402
 from .pictures import LoadPicture  # noqa: E402
 from .s3fd import MCUNetS3FD, MCUNetS3FDHead  # noqa: E402
@@ -49,6 +49,7 @@ __all__ = [
     "WIDERFaceMetric",
     "WIDERFaceText",
     "busy_picture",
+    "config_graph",
     "deploy",
     "detector_graph",
     "detector_meta",

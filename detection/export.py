@@ -2,12 +2,14 @@
 
 import numpy as np
 from mmdet.registry import MODELS
+from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import load_checkpoint
 
 from nni_mcunet.core.arch import ArchSpec
 from nni_mcunet.core.build import FaceHead, YoloHead
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.faces import BASELINES, face_baseline
 from nni_mcunet.core.graph import Graph
 from nni_mcunet.core.net import Net
 
@@ -60,6 +62,18 @@ def detector_graph(model) -> tuple[ArchSpec, YoloHead | FaceHead, Graph]:
     if parts.get("type") == "MCUNetS3FD":
         return s3fd_graph(parts.backbone, parts.bbox_head)
     return yolo_graph(parts.backbone, parts.neck, parts.bbox_head)
+
+
+def config_graph(config: Config) -> Graph:
+    """The network of any config of configs/det: a detector of ours or a published face detector. Raises UserError."""
+    arch = config.model.backbone.arch
+    if isinstance(arch, str) and arch in BASELINES:
+        return face_baseline(arch)
+    try:
+        return detector_graph(config)[2]
+    except (AttributeError, KeyError, TypeError) as error:
+        where = config.filename
+        raise UserError(f"{where}: does not build a detector ({error}); compare with configs/det") from None
 
 
 def detector_weights(model: Detector) -> dict[str, tuple[np.ndarray, np.ndarray]]:

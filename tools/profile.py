@@ -29,18 +29,9 @@ def read(path: str):
 
     if not path.endswith(".py"):
         return read_graph(path)
-    from detection import detector_graph, load_config
-    from nni_mcunet.core.errors import UserError
-    from nni_mcunet.core.faces import BASELINES
+    from detection import config_graph, load_config
 
-    config = load_config(path)
-    arch = config.model.backbone.arch
-    if isinstance(arch, str) and arch in BASELINES:
-        return read_graph(arch)
-    try:
-        return detector_graph(config)[2]
-    except (AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: does not build a detector ({error}); compare with configs/det") from None
+    return config_graph(load_config(path))
 
 
 def main() -> None:

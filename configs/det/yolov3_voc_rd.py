@@ -3,8 +3,11 @@
 # (its first stages replaced by recurrent pooling, behind which no map is finer than stride 16: hence two scales).
 _base_ = "./_base_/voc0712.py"
 
+paper = dict(row="Table 5, MbV2-RD")
 model = dict(
-    backbone=dict(arch="configs/arch/mobilenet_v2_rd_r416.json", out_indices=(4, 6)),
+    backbone=dict(
+        arch=dict(base="configs/arch/mobilenet_v2_rd_r416.json", schedule=dict(p=[4, 4], n=4)), out_indices=(4, 6)
+    ),
     neck=dict(width=96),
     bbox_head=dict(
         # as _base_/voc0712.py, --scales 2
