@@ -12,7 +12,7 @@ install_ops()  # before anything imports mmdet
 from .backbone import MCUNetBackbone  # noqa: E402
 from .checkpoint import load_from_local  # noqa: E402
 from .config import load_config, prepare  # noqa: E402
-from .deployed import DeployedDetector, busy_picture, float_boxes, tested_pictures  # noqa: E402
+from .deployed import DeployedDetector, busy_picture, float_boxes, input_pictures  # noqa: E402
 from .export import config_graph, detector_graph, detector_meta, detector_weights, load_detector  # noqa: E402
 from .extd import EXTD, EXTDBackbone  # noqa: E402
 from .pictures import LoadPicture  # noqa: E402
@@ -56,13 +56,13 @@ __all__ = [
     "detector_weights",
     "dump",
     "float_boxes",
+    "input_pictures",
     "load_config",
     "load_detector",
     "load_from_local",
     "load_weights",
     "map50",
     "prepare",
-    "tested_pictures",
     "with_pictures",
     "with_tta",
 ]

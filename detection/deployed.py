@@ -43,7 +43,7 @@ def innermost(dataset: dict) -> dict:
     return dataset
 
 
-def tested_pictures(cfg: Config, most: int, loader: str = "train_dataloader") -> Iterator[np.ndarray]:
+def input_pictures(cfg: Config, most: int, loader: str = "train_dataloader") -> Iterator[np.ndarray]:
     """At most so many pictures of a loader's data set, evenly spread, as they are tested on: (h, w, 3) uint8 RGB of the
     network's size, without augmentation."""
     pipeline = innermost(cfg.test_dataloader.dataset).pipeline

@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from detection import float_boxes, load_config, load_detector, map50, tested_pictures
+from detection import float_boxes, input_pictures, load_config, load_detector, map50
 from nni_mcunet.core.arch import ArchSpec, Block
 from nni_mcunet.engine.calibrate import to_input
 from nni_mcunet.engine.images import load_picture
@@ -160,7 +160,7 @@ def test_calibration_pictures(run, work):
     """Those of the training set as quantize.py reads them, evenly spread, whatever wraps the data set."""
     cfg = run.config()
     names = (work / "digits/VOC2007/ImageSets/Main/train.txt").read_text().split()
-    got = list(tested_pictures(cfg, 5))
+    got = list(input_pictures(cfg, 5))
     for picture, name in zip(got, [names[i * 24 // 5] for i in range(5)], strict=True):
         expected = load_picture(work / f"digits/VOC2007/JPEGImages/{name}.jpg", (64, 64))
         assert picture.dtype == np.uint8 and np.array_equal(picture, expected)
@@ -168,8 +168,8 @@ def test_calibration_pictures(run, work):
     cfg.train_dataloader.dataset = dict(
         type="RepeatDataset", times=3, dataset=dict(type="ConcatDataset", datasets=[single])
     )
-    assert all(np.array_equal(a, b) for a, b in zip(tested_pictures(cfg, 5), got, strict=True))
-    assert len(list(tested_pictures(cfg, 1000, "test_dataloader"))) == 10
+    assert all(np.array_equal(a, b) for a, b in zip(input_pictures(cfg, 5), got, strict=True))
+    assert len(list(input_pictures(cfg, 1000, "test_dataloader"))) == 10
 
 
 @pytest.mark.parametrize(

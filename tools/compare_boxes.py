@@ -11,7 +11,7 @@ from export import detector
 from mmengine.config import DictAction
 from tqdm import tqdm
 
-from detection import float_boxes, load_config, load_detector, tested_pictures
+from detection import float_boxes, input_pictures, load_config, load_detector
 from nni_mcunet.core.errors import exit_on_user_error
 from nni_mcunet.core.files import write_json
 from nni_mcunet.engine.compare import agreement, corner_errors
@@ -44,10 +44,10 @@ def main() -> None:
         int8 = load_int8_detector(args.int8)
     else:
         model = detector(args.config, args.checkpoint, args.cfg_options)
-        int8 = calibrated(model, tested_pictures(cfg, args.calib_images))
+        int8 = calibrated(model, input_pictures(cfg, args.calib_images))
     model, detect = load_detector(args.config, args.checkpoint, args.cfg_options), compiled(int8)
     errors, scores = [], []
-    for rgb in tqdm(tested_pictures(cfg, args.images, "test_dataloader"), unit="image", leave=False):
+    for rgb in tqdm(input_pictures(cfg, args.images, "test_dataloader"), unit="image", leave=False):
         wanted = float_boxes(model, rgb)
         errors.append(corner_errors(wanted, detect(rgb)))
         scores.append(wanted[1])

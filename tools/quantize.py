@@ -24,9 +24,9 @@ def of_folder(args, size) -> Iterator[np.ndarray]:
 
 
 def of_config(args) -> Iterator[np.ndarray]:
-    from detection import load_config, tested_pictures  # imports mmdet
+    from detection import input_pictures, load_config  # imports mmdet
 
-    return tested_pictures(load_config(args.calib, args.cfg_options), args.images)
+    return input_pictures(load_config(args.calib, args.cfg_options), args.images)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.files import write_json
 from nni_mcunet.engine.draw import boxes_figure
-from nni_mcunet.engine.firmware import build_firmware, elf_report, input_shape, run_emulated
+from nni_mcunet.engine.firmware import build_firmware, build_host, elf_report, input_shape, run_emulated
 from nni_mcunet.engine.images import load_picture
 
 
@@ -19,6 +19,14 @@ def box_dict(box, name: str) -> dict:
     """Pixels of the model's input, score 0..1."""
     corners = [round(float(box[k]) / 16, 4) for k in ("x1", "y1", "x2", "y2")]
     return {"box": corners, "score": float(box["score"]) / 2**15, "label": int(box["label"]), "name": name}
+
+
+def check_against_host(folder: str, picture: np.ndarray, run: dict) -> None:
+    """The same C on this machine must give the same bytes. Raises RuntimeError: a compiler or the C is at fault."""
+    host = build_host(folder)
+    same = all(map(np.array_equal, host.run(picture), run["outputs"]))
+    if not same or ("boxes" in run and not np.array_equal(host.detect(), run["boxes"])):
+        raise RuntimeError(f"{folder}: the firmware's outputs are not those of the same C on this machine")
 
 
 def main() -> None:
@@ -39,6 +47,7 @@ def main() -> None:
     picture = load_picture(args.picture, (h, w))
     elf = build_firmware(args.folder, board, picture)
     run = run_emulated(elf, board)
+    check_against_host(args.folder, picture, run)
     boxes = [box_dict(b, name) for b, name in zip(run.pop("boxes", ()), run.pop("names", ()), strict=True)]
     outputs = run.pop("outputs")
     report = {"board": board.name, **elf_report(elf), **run, "boxes": boxes}

@@ -18,10 +18,10 @@ from detection import (
     DeployedDetector,
     deploy,
     dump,
+    input_pictures,
     load_weights,
     map50,
     prepare,
-    tested_pictures,
     with_pictures,
     with_tta,
 )
@@ -37,7 +37,7 @@ def int8_detector(args, cfg) -> DeployedDetector:
         model = load_int8_detector(args.checkpoint)
     else:
         model = detector(args.config, args.checkpoint, args.cfg_options)
-        model = calibrated(model, tested_pictures(cfg, args.calib_images))
+        model = calibrated(model, input_pictures(cfg, args.calib_images))
     return DeployedDetector(ENGINES[args.backend](model))
 
 
