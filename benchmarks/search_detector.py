@@ -30,6 +30,7 @@ from matplotlib import pyplot as plt
 
 ROOT = Path(__file__).parents[1]
 SEARCHES = {"evolution": "bccd_f412", "random": "bccd_f412_random"}
+NOTE = "One seed; how slices rank against the same networks trained alone has not been measured."
 TOP = 5  # networks whose mean says how good a search's finds are, not its luckiest alone
 
 
@@ -52,6 +53,7 @@ def table(rows: list[dict]) -> str:
             f"| {r['search']} | {r['evaluated']} | {scores} | {r['candidate']['r']} | {patches} | "
             f"{r['sram'] / 1024:.1f} | {r['macs'] / 1e6:.1f} |"
         )
+    lines += ["", NOTE]
     return "\n".join(lines) + "\n"
 
 
