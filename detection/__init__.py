@@ -9,7 +9,7 @@ from .ops import install_ops
 install_ops()  # before anything imports mmdet
 
 from .backbone import MCUNetBackbone  # noqa: E402
-from .checkpoint import load_from_local  # noqa: E402
+from .checkpoint import latest_checkpoint, load_from_local  # noqa: E402
 from .config import load_config, prepare  # noqa: E402
 from .deployed import DeployedDetector  # noqa: E402
 from .export import detector_graph, detector_meta, detector_weights, load_detector  # noqa: E402
@@ -30,6 +30,7 @@ __all__ = [
     "detector_graph",
     "detector_meta",
     "detector_weights",
+    "latest_checkpoint",
     "load_config",
     "load_detector",
     "load_from_local",
