@@ -10,7 +10,7 @@ from .ops import install_ops
 install_ops()  # before anything imports mmdet
 
 from .backbone import MCUNetBackbone  # noqa: E402
-from .checkpoint import load_from_local  # noqa: E402
+from .checkpoint import latest_checkpoint, load_from_local  # noqa: E402
 from .config import load_config, prepare  # noqa: E402
 from .deployed import DeployedDetector, busy_picture, float_boxes, input_pictures  # noqa: E402
 from .export import config_graph, detector_graph, detector_meta, detector_weights, load_detector  # noqa: E402
@@ -57,6 +57,7 @@ __all__ = [
     "dump",
     "float_boxes",
     "input_pictures",
+    "latest_checkpoint",
     "load_config",
     "load_detector",
     "load_from_local",

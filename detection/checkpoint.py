@@ -7,6 +7,8 @@ and --resume work, and a checkpoint from elsewhere still cannot run code.
 import errno
 import os
 import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -42,6 +44,19 @@ def load_from_local(path, map_location=None) -> dict:
             f"{path} is no checkpoint this project loads ({reason}); if you trust its origin set "
             "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1"
         ) from None
+
+
+def latest_checkpoint(folder) -> Path | None:
+    """The newest epoch_N.pth or iter_N.pth that loads: mmengine writes them, and the name in last_checkpoint, in place,
+    so that a kill can leave either half written or empty."""
+    found = [path for path in Path(folder).glob("*.pth") if re.fullmatch(r"(epoch|iter)_\d+", path.stem)]
+    for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        try:
+            load_from_local(path, "cpu")
+        except UserError:
+            continue
+        return path
+    return None
 
 
 CheckpointLoader.register_scheme(prefixes="", loader=load_from_local, force=True)

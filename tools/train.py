@@ -12,7 +12,7 @@ from mmengine.config import Config, DictAction
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from detection import prepare
+from detection import latest_checkpoint, prepare
 from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.files import write_atomic
 
@@ -29,8 +29,9 @@ def apply(args, cfg: Config) -> None:
             raise UserError("--auto-scale-lr: the config has no auto_scale_lr=dict(enable=False, base_batch_size=...)")
         cfg.auto_scale_lr.enable = True
     if args.resume:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == "auto" else args.resume
+        found = latest_checkpoint(cfg.work_dir) if args.resume == "auto" else args.resume
+        if found is not None:  # nothing there yet: a new run, as with mmdet's tool
+            cfg.resume, cfg.load_from = True, str(found)
 
 
 def main() -> None:

@@ -38,14 +38,14 @@ train_pipeline = [
     dict(type="PackDetInputs"),
 ]
 test_pipeline = [
-    dict(type="LoadPicture"),
+    dict(type="LoadImageFromFile"),
     dict(type="Resize", scale=(640, 480), keep_ratio=False),
     dict(type="LoadAnnotations", with_bbox=True),  # behind Resize: the metric is in the pixels of the file
     dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
 ]
 # tools/test.py --tta --cfg-options test_dataloader.batch_size=1: the multi-scale test of the paper's Table 4
 tta_pipeline = [
-    dict(type="LoadPicture"),
+    dict(type="LoadImageFromFile"),
     dict(
         type="FaceViews",
         transforms=[
