@@ -93,7 +93,6 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type="WIDERFaceMetric", ground_truth=data_root + "eval_tools/ground_truth")
 test_evaluator = val_evaluator
 
-custom_hooks = [dict(type="DataReportHook")]
 randomness = dict(seed=0)
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=300, val_interval=10)
 val_cfg = dict(type="ValLoop")
@@ -107,4 +106,8 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=0.1, by_epoch=True, begin=0, end=5, convert_to_iter_based=True),
     dict(type="CosineAnnealingLR", eta_min=0, by_epoch=True, begin=5, end=300, convert_to_iter_based=True),
 ]
-default_hooks = dict(checkpoint=dict(interval=10, max_keep_ckpts=2, save_last=True), logger=dict(interval=50))
+default_hooks = dict(
+    checkpoint=dict(interval=10, max_keep_ckpts=2, save_last=True),
+    logger=dict(interval=50),
+    data_report=dict(type="DataReportHook"),
+)
