@@ -68,7 +68,7 @@ def config_graph(config: Config) -> Graph:
     """The network of any config of configs/det: a detector of ours or a published face detector. Raises UserError."""
     arch = config.model.backbone.arch
     if isinstance(arch, str) and arch in BASELINES:
-        return face_baseline(arch)
+        return face_baseline(arch).folded()
     try:
         return detector_graph(config)[2]
     except (AttributeError, KeyError, TypeError) as error:

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmdet.registry import MODELS
+from mmengine.registry import DefaultScope
 
 from detection import (
     detector_graph,
@@ -27,6 +29,7 @@ ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("MCUNET_SHARED", ROOT / ".." / "shared"))
 DIGITS = "configs/det/yolov3_digits.py"
 BCCD = "configs/det/yolov3_bccd.py"
+APART = "configs/det/yolov3_voc_apart.py"
 CONFIGS = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "configs" / "det").glob("yolov3_*.py"))
 
 
@@ -78,6 +81,25 @@ def batch(model, boxes, labels, seed: int = 0) -> dict:
 
 
 @pytest.mark.parametrize("config", CONFIGS)
+def test_every_config_takes_a_step(config):
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        model = MODELS.build(load_config(config).model).train()
+    h, w = model.spec.resolution
+    data = batch(model, [[0.2 * w, 0.3 * h, 0.5 * w, 0.7 * h]], [1])
+    parts = model(**model.data_preprocessor(data, training=True), mode="loss")
+    loss = sum(sum(values) for values in parts.values())
+    loss.backward()
+    first = model.backbone.layers["stem"].conv.weight.grad
+    assert torch.isfinite(loss) and loss > 0 and torch.isfinite(first).all() and first.abs().sum() > 0
+
+
+def test_patches_without_a_halo_are_not_for_the_engine():
+    with pytest.raises(UserError, match="halo is none: the engine's patches always have their halo"):
+        load_detector(APART)
+
+
+@pytest.mark.parametrize("config", [c for c in CONFIGS if c != APART])
 def test_parts_are_the_whole(config):
     """Backbone, neck and head with mmdet between them give exactly the maps of the graph run as one."""
     torch.manual_seed(0)
