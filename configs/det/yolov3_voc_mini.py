@@ -4,12 +4,14 @@ _base_ = "./_base_/voc0712.py"
 
 data_root = "{{$MCUNET_SHARED:../shared}}/data/voc2012_mini/VOCdevkit/"
 data_source = "set MCUNET_SHARED to the folder with data/voc2012_mini, or pass --cfg-options for another place"
-expected = dict(map50=0.3, tolerance=0.1)
+expected = dict(map50=0.13, tolerance=0.05)  # about five minutes of one core
 
 model = dict(
     backbone=dict(
         arch=dict(base="configs/arch/mcunet_in3.json", resolution=[224, 224]),
         out_indices=(2, 4, 6),
+        frozen_stages=2,
+        norm_eval=True,
         init_cfg=dict(checkpoint="{{$MCUNET_SHARED:../shared}}/models/mcunet-in3/weights.pth"),
     ),
     neck=dict(width=64),
@@ -36,7 +38,7 @@ val_dataloader = dict(
     )
 )
 test_dataloader = val_dataloader
-train_cfg = dict(max_epochs=30, val_interval=5)
+train_cfg = dict(max_epochs=12, val_interval=3)
 optim_wrapper = dict(
     optimizer=dict(_delete_=True, type="AdamW", lr=0.002, weight_decay=0.05),
     paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.3))),
@@ -45,4 +47,4 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=0.05, by_epoch=False, begin=0, end=50),
     dict(type="CosineAnnealingLR", eta_min_ratio=0.01, by_epoch=True, convert_to_iter_based=True),
 ]
-default_hooks = dict(checkpoint=dict(interval=5, save_best=None), logger=dict(interval=10))
+default_hooks = dict(checkpoint=dict(interval=3, save_best=None), logger=dict(interval=10))

@@ -50,18 +50,34 @@ def memory_figure(whole: Plan | Patches, patched: Plan | Patches, limit: int | N
 def boxes_figure(picture: np.ndarray, boxes, path, title: str) -> Path:
     """Boxes, an iterable of (x1, y1, x2, y2 in the picture's pixels, score, name), on a picture (h, w, 3) uint8."""
     figure, axes = plt.subplots(figsize=(6, 6 * picture.shape[0] / picture.shape[1]))
-    axes.imshow(picture, interpolation="nearest")
-    names = sorted({name for *_, name in boxes})
-    colours = dict(zip(names, plt.get_cmap("tab10")(np.arange(len(names)) % 10), strict=True))
-    for x1, y1, x2, y2, score, name in boxes:
-        axes.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, lw=1.6, ec=colours[name]))
-        corner = max(x1, 0), max(y1, 0)  # a label stays on the picture
-        style = dict(fontsize=8, color="white", va="top", bbox=dict(fc=colours[name], ec="none", pad=1))
-        axes.text(*corner, f"{name} {score:.2f}", **style)
-    axes.set(xlim=(-0.5, picture.shape[1] - 0.5), ylim=(picture.shape[0] - 0.5, -0.5))
-    axes.set_axis_off()
+    _draw_boxes(axes, picture, boxes, sorted({name for *_, name in boxes}), 8)
     axes.set_title(title, loc="left", fontsize=9)
     return save_figure(figure, path)
+
+
+def sheet_figure(pictures, boxes, names: list[str], path, columns: int = 3) -> Path:
+    """Several pictures of one size with the boxes found on each, as boxes_figure; a class of `names` has one colour."""
+    rows = -(-len(pictures) // columns)
+    h, w = pictures[0].shape[:2]
+    figure, axes = plt.subplots(rows, columns, figsize=(3.4 * columns, 3.4 * rows * h / w), squeeze=False)
+    for at, axis in enumerate(axes.flat):
+        axis.set_axis_off()
+        if at < len(pictures):
+            _draw_boxes(axis, pictures[at], boxes[at], names, 5)
+    figure.subplots_adjust(0, 0, 1, 1, 0.02, 0.02)
+    return save_figure(figure, path)
+
+
+def _draw_boxes(axes, picture: np.ndarray, boxes, names: list[str], size: int) -> None:
+    axes.imshow(picture, interpolation="nearest")
+    colours = dict(zip(names, plt.get_cmap("tab10")(np.arange(len(names)) % 10), strict=True))
+    for x1, y1, x2, y2, score, name in boxes:
+        axes.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, lw=size / 5, ec=colours[name]))
+        corner = max(x1, 0), max(y1, 0)  # a label stays on the picture
+        style = dict(fontsize=size, color="white", va="top", bbox=dict(fc=colours[name], ec="none", pad=1))
+        axes.text(*corner, f"{name} {score:.2f}", clip_on=True, **style)
+    axes.set(xlim=(-0.5, picture.shape[1] - 0.5), ylim=(picture.shape[0] - 0.5, -0.5))
+    axes.set_axis_off()
 
 
 def sweep_figure(sweeps: dict[str, dict[tuple[int, int], tuple[float, float]]], path) -> Path:

@@ -1,6 +1,7 @@
-"""Detectors trained here, from their configs to boards: docs/results/detection.json, detection.md, curves and pictures.
+"""Detectors trained here, from their configs to boards: docs/results/detection.json, detection.md, curves and
+pictures, and the table in the README.
 
-    python benchmarks/detection.py [--only yolov3_bccd_f412]     (ten to fifteen minutes of one core each)
+    python benchmarks/detectors.py [--only yolov3_bccd_f412]     (ten to fifteen minutes of one core each)
 
 Each is trained by tools/train.py, deployed and measured by tools/deploy.py; what out/detection has already is not done
 again. The data sets are in $MCUNET_SHARED (default ../shared).
@@ -8,23 +9,33 @@ again. The data sets are in $MCUNET_SHARED (default ../shared).
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from detection import load_config
+from detection import input_pictures, load_config
 from detection.curve import draw_curve
 from nni_mcunet.core.errors import exit_on_user_error
 from nni_mcunet.core.files import write_atomic, write_json
+from nni_mcunet.engine.deploy import compiled, load_int8_detector
+from nni_mcunet.engine.draw import sheet_figure
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs/results"
-RUNS = {  # config -> (boards, the first of which its row shows; the data, and how many pictures of them)
-    "yolov3_bccd_f412": (["stm32f412"], "BCCD, 292 / 72 photographs"),
-    "s3fd_widerface_mini_h743": (["stm32h743"], "WIDER FACE, 60 / 40 photographs of it"),
-    "yolov3_voc_mini": (["stm32f412"], "Pascal VOC 2012, 98 / 46 photographs of it"),
+RUNS = {  # config -> (boards, the first of which its row shows; the data and how many; do their terms let us show them)
+    "yolov3_bccd_f412": (["stm32f412"], "BCCD, 292 / 72 photographs", True),
+    "s3fd_widerface_mini_h743": (["stm32h743"], "WIDER FACE, 60 / 40 photographs of it", False),
+    "yolov3_voc_mini": (["stm32f412"], "Pascal VOC 2012, 98 / 46 photographs of it", False),
 }
+BEGIN, END = "<!-- trained, by benchmarks/detectors.py -->\n", "<!-- end of trained -->\n"
+HEAD = """# Detectors trained here
+
+Pictures are for training / for the test. SRAM and flash are read from the board's ELF, MACs are those of the schedule
+with which it fits. Boxes: of the float network's of score >= 0.3, how many the compiled int8 finds within 2 pixels of
+the network's input on all four sides. The pictures are six of each test set, evenly spread, with boxes of score >= 0.3;
+WIDER FACE's and VOC's terms keep theirs out of this folder.
+
+"""
 SHOWN = {"map50": "mAP50", "widerface/easy": "easy", "widerface/medium": "medium", "widerface/hard": "hard"}
 
 
@@ -37,13 +48,13 @@ def python(*words) -> None:
 
 def run(name: str) -> dict:
     """Train and deploy, what of it is not there, and gather what was measured."""
-    (boards, data), out, config = RUNS[name], ROOT / "out/detection" / name, f"configs/det/{name}.py"
+    (boards, data, free), out, config = RUNS[name], ROOT / "out/detection" / name, f"configs/det/{name}.py"
     if not (out / "det/last.pth").exists():
         python("tools/train.py", config, "--work-dir", out / "det", "--resume")
     python("tools/deploy.py", config, out / "det/last.pth", "--boards", *boards, "-o", out)
     report, cfg = json.loads((out / "report.json").read_text()), load_config(str(ROOT / config))
     draw_curve(out / "det", RESULTS / f"{name}_curve.png", name)
-    shutil.copyfile(out / f"{boards[0]}.png", RESULTS / f"{name}.png")
+    draw_sheet(cfg, out / "model.int8.onnx", (RESULTS if free else out) / f"{name}.png")
     board = report["boards"][boards[0]]
     kept = ("macs", "patch_overhead", "arena_bytes", "stack_bytes", "sram_bytes", "flash_bytes", "instructions")
     return {
@@ -52,32 +63,53 @@ def run(name: str) -> dict:
                   if key in report["metrics"][kind]} for kind in ("float", "int8")},
         "params": report["params"], **{key: board[key] for key in kept},
         "boxes_within_2_pixels": round(report["box_agreement"]["score"]["0.3"]["within"]["2"], 4),
-        "command": f"python benchmarks/detection.py --only {name}",
+        "command": f"python benchmarks/detectors.py --only {name}",
     }  # fmt: skip
 
 
-def markdown(rows: list[dict]) -> str:
+def draw_sheet(cfg, model: Path, path: Path, pictures: int = 6, score: float = 0.3) -> None:
+    """Test pictures, evenly spread over the set and not chosen, with the boxes that the compiled int8 finds on them."""
+    int8 = load_int8_detector(model)
+    names, detect, shown, found = int8.meta["detector"]["classes"], compiled(int8), [], []
+    for rgb in input_pictures(cfg, pictures, "test_dataloader"):
+        rows = zip(*detect(rgb), strict=True)
+        shown.append(rgb)
+        found.append([(*box, s, names[label]) for box, s, label in rows if s >= score])
+    sheet_figure(shown, found, names, path)
+
+
+def table(rows: list[dict]) -> str:
     lines = [
-        "# Detectors trained here",
-        "",
-        "Pictures are for training / for the test. SRAM and flash are read from the board's ELF, MACs are those of the "
-        "schedule with which it fits. Boxes: of the float network's of score >= 0.3, how many the compiled int8 "
-        "finds within 2 pixels of the network's input on all four sides.",
-        "",
         "| config | data | float | int8 | MACs, M | parameters | board | SRAM, kB | flash, kB | boxes |",
         "|---|---|---|---|---:|---:|---|---:|---:|---:|",
     ]
     for row in rows:
         shown = [", ".join(f"{k} {v:.3f}" for k, v in row[kind].items()) for kind in ("float", "int8")]
         lines.append(
-            f"| {row['config']} | {row['data']} | {' | '.join(shown)} | {row['macs'] / 1e6:.1f} | {row['params']:,} | "
-            f"{row['board']} | {row['sram_bytes'] / 1024:.1f} | {row['flash_bytes'] / 1024:.1f} | "
+            f"| {Path(row['config']).stem} | {row['data']} | {' | '.join(shown)} | {row['macs'] / 1e6:.1f} | "
+            f"{row['params']:,} | {row['board']} | {row['sram_bytes'] / 1024:.1f} | {row['flash_bytes'] / 1024:.1f} | "
             f"{row['boxes_within_2_pixels']:.1%} |"
         )
+    return "\n".join(lines) + "\n"
+
+
+def markdown(rows: list[dict]) -> str:
+    text = HEAD + table(rows)
     for row in rows:
         name = Path(row["config"]).stem
-        lines += ["", f"![learning curve]({name}_curve.png)", "", f"![what its firmware found]({name}.png)"]
-    return "\n".join(lines) + "\n"
+        found = (
+            f"![what the int8 found]({name}.png)"
+            if RUNS[name][2]
+            else f"What the int8 found: out/detection/{name}/{name}.png"
+        )
+        text += f"\n![learning curve]({name}_curve.png)\n\n{found}\n"
+    return text
+
+
+def into_readme(rows: list[dict]) -> None:
+    readme = ROOT / "README.md"
+    before, rest = readme.read_text().split(BEGIN)
+    write_atomic(readme, before + BEGIN + table(rows) + END + rest.split(END)[1])
 
 
 def main() -> None:
@@ -92,6 +124,7 @@ def main() -> None:
     ordered = [rows[f"configs/det/{name}.py"] for name in RUNS if f"configs/det/{name}.py" in rows]
     write_json(path, ordered)
     write_atomic(RESULTS / "detection.md", markdown(ordered))
+    into_readme(ordered)
 
 
 if __name__ == "__main__":
