@@ -90,8 +90,11 @@ def test_every_config_takes_a_step(config):
     parts = model(**model.data_preprocessor(data, training=True), mode="loss")
     loss = sum(sum(values) for values in parts.values())
     loss.backward()
-    first = model.backbone.layers["stem"].conv.weight.grad
-    assert torch.isfinite(loss) and loss > 0 and torch.isfinite(first).all() and first.abs().sum() > 0
+    gradients = [p.grad for p in model.parameters() if p.requires_grad]  # a config may freeze stages
+    assert torch.isfinite(loss) and loss > 0
+    assert (
+        all(g is not None and torch.isfinite(g).all() for g in gradients) and sum(g.abs().sum() for g in gradients) > 0
+    )
 
 
 def test_patches_without_a_halo_are_not_for_the_engine():

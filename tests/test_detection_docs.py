@@ -18,6 +18,14 @@ def test_the_readme_has_the_table_of_today(monkeypatch):
     assert written == tool["table"](), "make tables"
 
 
+def test_the_readme_has_the_results():
+    tool = runpy.run_path(str(ROOT / "benchmarks/detectors.py"))
+    rows = json.loads((ROOT / "docs/results/detection.json").read_text())
+    written = (ROOT / "README.md").read_text().split(tool["BEGIN"])[1].split(tool["END"])[0]
+    assert written == tool["table"](rows) and len(rows) == len(tool["RUNS"])
+    assert (ROOT / "docs/results/detection.md").read_text() == tool["markdown"](rows)
+
+
 def run(folder, name: str, rows: list[dict]) -> None:
     path = folder / name / "vis_data/scalars.json"
     path.parent.mkdir(parents=True)
