@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.logging.history_buffer import HistoryBuffer
-from mmengine.runner.checkpoint import CheckpointLoader
+from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
 
 from nni_mcunet.core.errors import UserError
 
@@ -57,6 +57,16 @@ def latest_checkpoint(folder) -> Path | None:
             continue
         return path
     return None
+
+
+def load_strictly(model, path) -> None:
+    """Load a checkpoint into a network. Raises UserError where it is another network's: mmengine would load what fits
+    and leave the rest at random."""
+    try:
+        load_checkpoint(model, str(path), map_location="cpu", strict=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{path} does not hold the weights of this config's network: {reason}") from None
 
 
 CheckpointLoader.register_scheme(prefixes="", loader=load_from_local, force=True)

@@ -46,7 +46,9 @@ def innermost(dataset: dict) -> dict:
 def input_pictures(cfg: Config, most: int, loader: str = "train_dataloader") -> Iterator[np.ndarray]:
     """At most so many pictures of a loader's data set, evenly spread, as they are tested on: (h, w, 3) uint8 RGB of the
     network's size, without augmentation."""
-    pipeline = innermost(cfg.test_dataloader.dataset).pipeline
+    pipeline = deepcopy(innermost(cfg.test_dataloader.dataset).pipeline)
+    if loader == "train_dataloader" and pipeline[0]["type"] == "LoadImageFromFile":
+        pipeline[0]["type"] = "LoadPicture"  # passes over a broken one, as training does
     data = build_dataset(_plain(deepcopy(cfg[loader].dataset), pipeline))
     count = min(most, len(data))
     for i in range(count):

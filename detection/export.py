@@ -4,7 +4,6 @@ import numpy as np
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from mmengine.runner import load_checkpoint
 
 from nni_mcunet.core.arch import ArchSpec
 from nni_mcunet.core.build import FaceHead, YoloHead
@@ -13,6 +12,7 @@ from nni_mcunet.core.faces import BASELINES, face_baseline
 from nni_mcunet.core.graph import Graph
 from nni_mcunet.core.net import Net
 
+from .checkpoint import load_strictly
 from .config import load_config
 from .s3fd import VARIANCES, MCUNetS3FD, s3fd_graph
 from .yolo import MCUNetYOLO, yolo_graph
@@ -28,7 +28,7 @@ def load_detector(config, checkpoint=None, options: dict | None = None) -> Detec
     model.dataset_meta = dict(cfg.metainfo)  # where mmdet's own init_detector puts it
     _deployable(cfg)
     if checkpoint is not None:
-        load_checkpoint(model, str(checkpoint), map_location="cpu", strict=True)
+        load_strictly(model, checkpoint)
     return model.eval()
 
 

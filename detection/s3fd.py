@@ -35,14 +35,6 @@ def s3fd_graph(backbone: dict, bbox_head: dict) -> tuple[ArchSpec, FaceHead, Gra
     return spec, head, build_graph(spec, head)
 
 
-def strides(graph: Graph, names) -> list[int]:
-    """Input pixels per cell of these tensors. Not a ratio of sizes: 480 rows at stride 64 are 8 cells."""
-    stride = {t.name: 1 for t in graph.inputs}
-    for op in graph.ops:
-        stride[op.name] = stride[op.inputs[0]] * op.s[0]
-    return [stride[name] for name in names]
-
-
 @MODELS.register_module()
 class MCUNetS3FDHead(SSDHead):
     """mmdet's SSD head with the graph's layers in place of its own, for the one class "face".
@@ -119,7 +111,7 @@ class MCUNetS3FD(SingleStageDetector):
         spec, face, graph = s3fd_graph(backbone, bbox_head)
         part = graph.part(FACE)
         super().__init__(
-            backbone, bbox_head=dict(bbox_head, part=part, strides=strides(graph, graph.outputs[::2])), **kwargs
+            backbone, bbox_head=dict(bbox_head, part=part, strides=graph.strides(graph.outputs[::2])), **kwargs
         )
         self.spec, self.face, self.graph = spec, face, graph
         if self.backbone.graph.outputs != tuple(t.name for t in part.inputs):

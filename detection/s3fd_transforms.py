@@ -95,7 +95,8 @@ class DataAnchorSampling(BaseTransform):
         side = max((x2 - x1) * (y2 - y1), 1) ** 0.5
         nearest = int(np.abs(np.log2(self.anchors) - np.log2(side)).argmin())
         target = self.anchors[np.random.randint(min(nearest + 1, len(self.anchors) - 1) + 1)]
-        wanted = np.random.uniform(target / 2, min(target * 2, 2 * side))  # never enlarged more than twice
+        high = min(target * 2, 2 * side)  # never enlarged more than twice
+        wanted = np.random.uniform(min(target / 2, high), high)
         cw, ch = (max(round(length * side / wanted), 1) for length in self.size)
         x, y = _place(x1, x2, cw, w), _place(y1, y2, ch, h)
         return cut(results, (x, y, x + cw, y + ch), self.size, self.ignore_below)

@@ -23,7 +23,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from nni_mcunet.core.arch import ArchSpec
-from nni_mcunet.core.build import build_graph
+from nni_mcunet.core.build import YoloHead, build_graph
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.graph import Graph
 from nni_mcunet.core.net import Net
@@ -49,9 +49,12 @@ class DetectorTask:
     def __init__(self, path: str):
         self.config = load_config(path)
         evaluator = self.config.val_evaluator
-        if evaluator.get("type") != "VOCMetric" or evaluator.get("iou_thrs", 0.5) != 0.5:
-            raise UserError(f"{path}: val_evaluator must be VOCMetric at iou_thrs 0.5, the score is its mAP")
+        alone = isinstance(evaluator, dict) and evaluator.get("type") == "VOCMetric"
+        if not alone or evaluator.get("iou_thrs", 0.5) != 0.5:
+            raise UserError(f"{path}: val_evaluator must be VOCMetric alone, at iou_thrs 0.5: the score is its mAP")
         self.spec, self.head, _ = detector_graph(self.config)
+        if not isinstance(self.head, YoloHead):
+            raise UserError(f"{path}: a search is for YOLOv3 detectors; this is {self.config.model.type}")
         anchors = [[list(map(float, pair)) for pair in scale] for scale in self.config.model.bbox_head.anchors]
         self.identity = {"detector": asdict(self.head), "anchors": anchors}
         self.at = lru_cache(self._at)

@@ -5,10 +5,11 @@ from copy import deepcopy
 from mmdet.evaluation import DumpDetResults
 from mmengine.config import Config
 from mmengine.model import BaseTTAModel
-from mmengine.runner import Runner, load_checkpoint
+from mmengine.runner import Runner
 
 from nni_mcunet.core.errors import UserError
 
+from .checkpoint import load_strictly
 from .deployed import DeployedDetector, innermost
 
 
@@ -27,6 +28,8 @@ def with_tta(cfg: Config) -> Config:
     )
     cfg.model = dict(cfg.get("tta_model", default), module=cfg.model)
     innermost(cfg.test_dataloader.dataset).pipeline = cfg.get("tta_pipeline", pipeline)
+    if "tta_pipeline" in cfg:
+        cfg.test_dataloader.batch_size = 1  # it may make more views of one picture than of another
     return cfg
 
 
@@ -44,16 +47,11 @@ def dump(runner: Runner, path: str) -> None:
 
 
 def load_weights(runner: Runner, checkpoint) -> None:
-    """Load a checkpoint into the network under the runner. Raises UserError where it is another network's: mmengine
-    would load what fits and test the rest at random."""
+    """Load a checkpoint into the network under the runner. Raises UserError, see load_strictly."""
     model = runner.model
     while hasattr(model, "module"):  # distributed, test-time augmentation
         model = model.module
-    try:
-        load_checkpoint(model, str(checkpoint), map_location="cpu", strict=True)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{checkpoint} does not hold the weights of this config's network: {reason}") from None
+    load_strictly(model, checkpoint)
 
 
 def deploy(runner: Runner, model: DeployedDetector) -> None:

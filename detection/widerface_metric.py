@@ -1,6 +1,6 @@
 """WIDER FACE's evaluation (widerface.py) as a metric of mmengine, with its report and pictures of the curves.
 
-`val_evaluator = dict(type='WIDERFaceMetric', ground_truth='.../ground_truth')` on mmdet's WIDERFaceDataset.
+`val_evaluator = dict(type='WIDERFaceMetric', ground_truth='.../ground_truth')` on WIDERFaceText or mmdet's data set.
 """
 
 import json

@@ -83,11 +83,10 @@ class MCUNetYOLO(YOLOV3):
 
     def __init__(self, backbone: dict, neck: dict, bbox_head: dict, **kwargs):
         spec, yolo, graph = yolo_graph(backbone, neck, bbox_head)
-        strides = [graph.inputs[0].h // graph.tensors[name].h for name in graph.outputs]
         super().__init__(
             backbone,
             dict(type=neck["type"], graph=graph.part(NECK)),
-            dict(bbox_head, part=graph.part(YOLO), strides=strides, resolution=spec.resolution),
+            dict(bbox_head, part=graph.part(YOLO), strides=graph.strides(graph.outputs), resolution=spec.resolution),
             **kwargs,
         )
         self.spec, self.yolo, self.graph = spec, yolo, graph

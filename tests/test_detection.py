@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("MCUNET_SHARED", ROOT / ".." / "shared"))
 DIGITS = "configs/det/yolov3_digits.py"
 BCCD = "configs/det/yolov3_bccd.py"
+ARCH = "configs/arch/mcu_w50_r160.json"
 APART = "configs/det/yolov3_voc_apart.py"
 CONFIGS = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "configs" / "det").glob("yolov3_*.py"))
 
@@ -135,6 +137,20 @@ def test_another_arch_from_one_place(small_arch):
     assert [r.scale for r in resizes] == [(96, 96)] * 2
     assert detector_meta(model)["strides"] == [8, 16]
     assert detector_meta(model)["anchors"][0][0] == pytest.approx([0.094 * 96, 0.164 * 96])
+
+
+def test_strides_are_no_ratio_of_sizes(tmp_path):
+    """220 rows are 28 cells of 8 and 14 of 16."""
+    arch = replace(ArchSpec.load(ARCH), resolution=220).save(tmp_path / "r220.json")
+    model = load_detector(BCCD, options={"model.backbone.arch": str(arch)})
+    assert [model.graph.tensors[name].h for name in model.graph.outputs] == [28, 14]
+    assert detector_meta(model)["strides"] == [8, 16]
+
+
+def test_weights_of_another_network_are_one_line(tmp_path):
+    torch.save({"state_dict": load_detector(BCCD).state_dict()}, tmp_path / "other.pth")
+    with pytest.raises(UserError, match=r"other\.pth does not hold the weights of this config's network"):
+        load_detector(DIGITS, tmp_path / "other.pth")
 
 
 def test_loss_decreases():

@@ -1,13 +1,18 @@
 """What is said of detectors is generated: the README's table, the learning curves."""
 
 import json
+import os
 import runpy
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
+from detection import config_graph, load_config
 from detection.curve import draw_curve, scalars
 from nni_mcunet.core.errors import UserError
+
+SHARED = Path(os.environ.get("MCUNET_SHARED", ROOT / ".." / "shared"))
 
 
 def test_the_readme_has_the_table_of_today(monkeypatch):
@@ -24,6 +29,30 @@ def test_the_readme_has_the_results():
     written = (ROOT / "README.md").read_text().split(tool["BEGIN"])[1].split(tool["END"])[0]
     assert written == tool["table"](rows) and len(rows) == len(tool["RUNS"])
     assert (ROOT / "docs/results/detection.md").read_text() == tool["markdown"](rows)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f"the configs name weights below {SHARED}")
+def test_the_results_are_of_these_configs(monkeypatch):
+    """Each is the network that its config builds, and its score the one that the config expects."""
+    monkeypatch.chdir(ROOT)
+    for row in json.loads((ROOT / "docs/results/detection.json").read_text()):
+        config = load_config(row["config"])
+        graph, expected = config_graph(config), dict(config.expected)
+        tolerance = expected.pop("tolerance")
+        assert row["params"] == graph.params
+        assert row["macs"] == pytest.approx(graph.macs * (1 + row["patch_overhead"]), rel=1e-4)
+        scores = {("mAP50" if name == "map50" else name): value for name, value in expected.items()}
+        assert {name: row["float"][name] for name in scores} == pytest.approx(scores, abs=tolerance)
+        assert row["int8"].keys() == row["float"].keys()
+
+
+def test_the_report_of_faces_has_no_map50(capsys):
+    """A config whose only metric is WIDER FACE's."""
+    table = runpy.run_path(str(ROOT / "tools/report.py"))["print_table"]
+    row = dict.fromkeys(("arena_bytes", "stack_bytes", "sram_bytes", "flash_bytes", "macs", "instructions"), 2048)
+    metrics = {"float": {"widerface/easy": 0.5}, "int8": {"widerface/easy": 0.4}}
+    table({"boards": {"b": {**row, "patch_overhead": 0, "boxes": []}}, "metrics": metrics})
+    assert "widerface/easy float 0.500, int8 0.400" in capsys.readouterr().out
 
 
 def run(folder, name: str, rows: list[dict]) -> None:

@@ -21,7 +21,7 @@ class Words(DictAction):
     """DictAction that keeps what was typed, too, for the commands below."""
 
     def __call__(self, parser, namespace, values, option_string=None):
-        namespace.words = [option_string, *values]
+        namespace.words = [*namespace.words, option_string, *values]
         super().__call__(parser, namespace, values, option_string)
 
 

@@ -17,6 +17,7 @@ from nni_mcunet.core.files import write_atomic
 from nni_mcunet.core.graph import Graph
 from nni_mcunet.core.plan import best_schedule, fitting_plan
 from nni_mcunet.core.rules import rnnpool, single_map
+from nni_mcunet.engine.profiler import GRIDS
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- detectors, by `make tables` -->\n", "<!-- end of detectors -->\n"
@@ -25,35 +26,34 @@ HEAD = """| config | input | MACs, M | parameters, M | smallest board, kB for th
 """
 
 
-def on_boards(graph: Graph, schedule: Schedule) -> str:
-    """The smallest of the boards on which the network fits under the architecture's schedule, or under any if it has
-    none; the arena there and how it is run."""
+def on_boards(graph: Graph, schedule: Schedule, grids) -> tuple[str, Schedule]:
+    """The smallest of the boards on which the network fits under the architecture's schedule, or with the `grids` if it
+    has none: the arena there, and how it is run."""
     for name in ("f412", "f746", "h743"):
         board = get_board(name)
         try:
-            plan = fitting_plan(graph, board, schedule) if schedule.n else best_schedule(graph, board)
+            plan = fitting_plan(graph, board, schedule) if schedule.n else best_schedule(graph, board, p_choices=grids)
         except Infeasible:
             continue
         except UnsupportedOp:
-            return "not for the engine"
+            return "not for the engine", schedule
         s = plan.schedule
         how = f"{s.p[0]}x{s.p[1]} over {s.n}, {plan.overhead:+.1%} MACs" if s.n else "layer by layer"
-        return f"{name.upper()}: {plan.arena / KB:.0f}, {how}"
-    return "none"
+        return f"{name.upper()}: {plan.arena / KB:.0f}, {how}", s
+    return "none", schedule
 
 
 def row(path: Path) -> str:
     config = load_config(str(path))
-    graph, paper, backbone = config_graph(config), config.get("paper") or {}, config.model.backbone
-    image = graph.inputs[0]
-    if isinstance(backbone.arch, str) and backbone.arch in BASELINES:
-        schedule, peak = Schedule(), single_map(graph)
-    else:
-        schedule, halo = read_arch(backbone.arch).schedule, "none" if backbone.get("halo") == "none" else "clip"
-        peak = max(rnnpool(graph, schedule, halo=halo).values())
+    graph, paper, backbone = config_graph(config), dict(config.get("paper") or {}), config.model.backbone
+    image, baseline = graph.inputs[0], isinstance(backbone.arch, str) and backbone.arch in BASELINES
+    schedule = Schedule() if baseline else read_arch(backbone.arch).schedule
+    board, schedule = on_boards(graph, schedule, GRIDS if paper.pop("patched", True) else (1,))
+    halo = "none" if backbone.get("halo") == "none" else "clip"
+    peak = single_map(graph) if baseline else max(rnnpool(graph, schedule, halo=halo).values())
     return (
         f"| {path.stem} | {image.w}x{image.h} | {graph.macs / 1e6:.1f} | {graph.params / 1e6:.2f} | "
-        f"{on_boards(graph, schedule)} | {peak / 2**20:.2f} | {', '.join(paper.values())} |\n"
+        f"{board} | {peak / 2**20:.2f} | {', '.join(paper.values())} |\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""Gather what the steps of the demo measured: a table, report.json and the picture of memory per block.
+"""Gather what the steps of tools/deploy.py measured: a table, report.json and the picture of memory per block.
 
 python tools/report.py out/demo --boards stm32h743 stm32f412
 """
@@ -40,12 +40,15 @@ def print_table(report: dict) -> None:
         print(f"{label:24}" + "".join(f"{row[key] / scale:14.1f}" for row in boards.values()))
     sure = [sum(b["score"] >= 0.3 for b in row["boxes"]) for row in boards.values()]
     print(f"{'boxes of score >= 0.3':24}" + "".join(f"{n:14}" for n in sure))
-    print(f"mAP50 float {report['map50_float']:.3f}, int8 {report['map50_int8']:.3f} (same validation pictures)")
+    floats, int8 = report["metrics"]["float"], report["metrics"]["int8"]
+    for name in floats if "map50" not in floats else ["map50"]:
+        label = "mAP50" if name == "map50" else name
+        print(f"{label} float {floats[name]:.3f}, int8 {int8[name]:.3f} (same test pictures)")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, help="folder of the demo")
+    parser.add_argument("out", type=Path, help="folder of tools/deploy.py")
     parser.add_argument("--boards", nargs="+", required=True)
     args = parser.parse_args()
 

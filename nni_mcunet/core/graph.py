@@ -228,6 +228,14 @@ class Graph:
         """Parameters as papers count them: batch normalisation not folded, a gamma and a beta a channel."""
         return self.params + sum(op.cout for op in self.ops if op.norm and op.shares is None)
 
+    def strides(self, names) -> list[int]:
+        """Rows of the input per row of these tensors. Not a ratio of sizes: 480 rows at stride 64 are 8."""
+        stride = {t.name: 1 for t in self.inputs}
+        for op in self.ops:
+            before = stride[op.inputs[0]]
+            stride[op.name] = before // op.s[0] if op.kind in ("upsample", "resize") else before * op.s[0]
+        return [stride[name] for name in names]
+
     @property
     def block_names(self) -> dict[int, str]:
         """Block -> what its first op's name has before the last underscore (s2_b1 of s2_b1_exp)."""

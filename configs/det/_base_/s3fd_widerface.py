@@ -4,7 +4,7 @@ _base_ = "mmdet::_base_/default_runtime.py"
 custom_imports = dict(imports=["detection"], allow_failed_imports=False)
 
 data_root = "data/WIDERFace/"
-data_source = "unpack WIDER_train, WIDER_val and wider_face_split there, or pass --cfg-options for another place"
+data_source = "WIDER_train, WIDER_val, wider_face_split and eval_tools/ground_truth belong into data/WIDERFace"
 metainfo = dict(classes=("face",))
 
 model = dict(
@@ -43,7 +43,7 @@ test_pipeline = [
     dict(type="LoadAnnotations", with_bbox=True),  # behind Resize: the metric is in the pixels of the file
     dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
 ]
-# tools/test.py --tta --cfg-options test_dataloader.batch_size=1: the multi-scale test of the paper's Table 4
+# tools/test.py --tta: the multi-scale test of the paper's Table 4
 tta_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(
