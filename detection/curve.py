@@ -1,11 +1,13 @@
 """The learning curve of a training run, from the scalars that mmengine has written beside its log."""
 
+import io
 import json
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.files import write_atomic
 
 TIMES = {"lr", "base_lr", "data_time", "time", "memory", "grad_norm", "epoch", "iter", "step"}
 
@@ -44,5 +46,6 @@ def draw_curve(work_dir, path, title: str = "") -> None:
         if axes.lines:
             axes.legend(frameon=False, fontsize=7)
     figure.suptitle(title, x=0.01, ha="left")
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=130)
+    write_atomic(path, png.getvalue())
