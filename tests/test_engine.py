@@ -23,8 +23,9 @@ from nni_mcunet.engine import reference
 from nni_mcunet.engine.calibrate import ranges, session, to_input
 from nni_mcunet.engine.emit import detector_params, write_sources
 from nni_mcunet.engine.firmware import build_firmware, build_host, elf_report, run_emulated, run_sanitized
+from nni_mcunet.engine.integers import integers, multiplier, requant
 from nni_mcunet.engine.onnx_io import load_onnx, save_onnx, to_onnx
-from nni_mcunet.engine.quant import Model, QuantModel, Scale, integers, multiplier, quantize, requant
+from nni_mcunet.engine.quant import Model, QuantModel, Scale, quantize
 
 DETECTOR = {
     "type": "yolov3",

@@ -14,7 +14,7 @@ from nni_mcunet.core.stages import Axis
 from nni_mcunet.core.tiles import window
 from nni_mcunet.engine import reference
 from nni_mcunet.engine.emit import write_sources
-from nni_mcunet.engine.quant import integers
+from nni_mcunet.engine.integers import integers
 
 GRIDS = (2, 3, (1, 3), (4, 1), (3, 5))
 

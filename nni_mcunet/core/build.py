@@ -1,7 +1,7 @@
 """THE definition of a network: ArchSpec (and a detection head) -> Graph. All that computes one walks this graph.
 
 Names: stem, stem_pool, s{stage}_b{block}_{exp,dw,proj} (pw for a block without a depth-wise; squeeze-excite adds
-se_pool, se_red, se_gate, se_mul), head, pool, fc, neck{i}_*, yolo{i}_*, face{i}_*.
+se_pool, se_red, se_gate, se_act, se_mul), head, pool, fc, neck{i}_*, yolo{i}_*, face{i}_*.
 """
 
 from dataclasses import dataclass
@@ -83,8 +83,8 @@ class _Builder:
         self.last, self.channels = name, cout
         return name
 
-    def add(self, name, kind, source=None, s=1):
-        self.ops.append(Op(name, kind, (source or self.last,), self.channels, s=(s, s), block=self.block))
+    def add(self, name, kind, source=None, s=1, act=None):
+        self.ops.append(Op(name, kind, (source or self.last,), self.channels, s=(s, s), act=act, block=self.block))
         self.last = name
         return name
 
@@ -117,7 +117,8 @@ class _Builder:
         source, channels = self.last, self.channels
         self.add(f"{name}_se_pool", "gap")
         self.conv(f"{name}_se_red", reduced, act="relu", norm=False)
-        gate = self.conv(f"{name}_se_gate", channels, act=self.spec.gate, norm=False)
+        self.conv(f"{name}_se_gate", channels, norm=False)
+        gate = self.add(f"{name}_se_act", "act", act=self.spec.gate)
         self.last = f"{name}_se_mul"
         self.ops.append(Op(self.last, "mul", (source, gate), channels, block=self.block))
 

@@ -107,12 +107,12 @@ def lffd(size: Size = VGA) -> Graph:
     for g, (channels, pairs) in enumerate(LFFD_GROUPS):
         b.block += 1
         skip = b.conv(f"g{g}_down", channels, 3, 2, pad=0)
-        b.op(f"g{g}_relu", "add", channels, act="relu")
+        b.op(f"g{g}_relu", "act", channels, act="relu")
         for j in range(pairs):
             b.block += 1
             b.conv(f"g{g}_p{j}_a", channels, 3, act="relu")
             skip = b.conv(f"g{g}_p{j}_b", channels, 3, residual=skip)
-            relu = b.op(f"g{g}_p{j}_relu", "add", channels, act="relu")
+            relu = b.op(f"g{g}_p{j}_relu", "act", channels, act="relu")
             if g or j > 1:
                 outputs += _lffd_branch(b, scale, relu)
                 b.last, scale = relu, scale + 1

@@ -8,10 +8,11 @@ name. Layout is NHWC with batch 1. This module says nothing of memory, order of 
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from .acts import CLAMPS, check_act
 from .errors import GraphError
 
-KINDS = ("conv", "maxpool", "gap", "upsample", "mul", "add", "resize", "l2norm", "rnnpool")
-ACTS = (None, "relu", "relu6", "sigmoid", "hsigmoid", "prelu")
+KINDS = ("conv", "maxpool", "avgpool", "gap", "upsample", "pad", "add", "mul", "concat", "act", "softmax")
+BASELINE_KINDS = ("resize", "l2norm", "rnnpool")
 
 
 @dataclass(frozen=True)
@@ -32,15 +33,18 @@ class Tensor:
 class Op:
     """One kernel call; its output tensor carries its name.
 
-    kind      conv (dense, 1x1, depth-wise by `groups`; a fully connected layer is a 1x1 conv on a 1x1 map), maxpool,
-              gap (global average pool), upsample (nearest, by the integer factor `s`) or mul (the first input times
-              the second, one factor a channel: squeeze-excite). Known of published baselines alone, by the profiler
-              and torch: add (the sum of the inputs; of one, where a map is wanted before its activation, too), resize
-              (bilinear, to the size of the second input), l2norm (each position scaled to length 1, times a learned
-              factor a channel) and rnnpool (recurrent pooling of k windows, Saha et al. 2020, see rnnpool.py)
+    kind      conv (dense, 1x1, depth-wise or grouped by `groups`; a fully connected layer is a 1x1 conv on a 1x1 map),
+              maxpool (padding never wins), avgpool (padding is not counted), gap (global average pool), upsample
+              (nearest, by the integer factor `s`), pad (with zeros), add (of two inputs), mul (of two inputs, the
+              second of one shape with the first or 1x1, one factor a channel: squeeze-excite), concat (along the
+              channels), act (an activation apart) or softmax (over the channels of each position). Known of published
+              baselines alone, by the profiler and torch: resize (bilinear, to the size of the second input), l2norm
+              (each position scaled to length 1, times a learned factor a channel) and rnnpool (recurrent pooling of k
+              windows, Saha et al. 2020, see rnnpool.py)
     k, s      kernel and stride, (vertical, horizontal)
     pad       (top, left, bottom, right); bottom and right may be negative: trailing rows that are never read
-    act       one of ACTS, applied after the residual addition; prelu has one learned slope a layer
+    act       one of acts.py with its `args`, applied after the residual addition: of a conv or add one of CLAMPS alone,
+              of an "act" op any, None there being a change of scale; prelu, of baselines, has a learned slope a layer
     residual  tensor added to the convolution's result before the activation
     norm      the layer is trained with batch normalisation (folded before export) instead of a bias
     block     index of the block it belongs to, the first convolution being block 0 (the paper's n counts these)
@@ -62,6 +66,7 @@ class Op:
     block: int = 0
     shares: str | None = None
     hidden: int = 0
+    args: tuple[float, ...] = ()
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -70,7 +75,7 @@ class Op:
     @property
     def baseline(self) -> str | None:
         """What of the op only the profiler and torch know (see `kind`), None where ONNX and the C engine may go on."""
-        if self.kind in ("add", "resize", "l2norm", "rnnpool"):
+        if self.kind in BASELINE_KINDS:
             return self.kind
         return "prelu" if self.act == "prelu" else "weights shared between layers" if self.shares else None
 
@@ -151,24 +156,16 @@ class Graph:
 
     def _verify_op(self, op: Op) -> None:
         x, y = self.input_of(op), self.tensors[op.name]
-        if op.kind not in KINDS:
-            raise GraphError(f"{op.name}: unknown kind '{op.kind}', one of {', '.join(KINDS)}")
-        if op.act not in ACTS:
-            raise GraphError(f"{op.name}: unknown activation '{op.act}', one of {ACTS}")
-        if op.kind not in ("conv", "rnnpool") and x.c != op.cout:
+        if op.kind not in KINDS + BASELINE_KINDS:
+            raise GraphError(f"{op.name}: unknown kind '{op.kind}', one of {', '.join(KINDS + BASELINE_KINDS)}")
+        if op.kind not in ("conv", "rnnpool", "concat") and x.c != op.cout:
             raise GraphError(f"{op.name}: {op.kind} keeps its {x.c} channels")
-        if op.kind != "conv" and (op.residual or (op.act and op.kind != "add")):
-            raise GraphError(f"{op.name}: {op.kind} has no residual or activation")
-        if op.kind == "add" and any((t.h, t.w, t.c) != (y.h, y.w, y.c) for t in map(self.tensors.get, op.inputs)):
-            raise GraphError(f"{op.name}: add wants inputs of one shape")
+        self._verify_act(op)
+        self._verify_inputs(op)
         if op.kind == "rnnpool" and (op.hidden < 1 or op.cout % 4):
             raise GraphError(f"{op.name}: rnnpool wants hidden units and a multiple of four channels")
         if op.shares is not None:
             self._verify_shared(op)
-        if op.kind == "mul":
-            gates = [self.tensors[name] for name in op.inputs[1:]]
-            if [(t.h, t.w, t.c) for t in gates] != [(1, 1, x.c)]:
-                raise GraphError(f"{op.name}: mul wants a second input of 1x1x{x.c}, one factor a channel")
         if op.kind == "conv" and (x.c % op.groups or op.cout % op.groups):
             raise GraphError(f"{op.name}: {op.groups} groups do not divide {x.c} -> {op.cout} channels")
         if op.residual is not None:
@@ -177,6 +174,31 @@ class Graph:
                 raise GraphError(
                     f"{op.name}: adds {r.name} of {r.h}x{r.w}x{r.c} to {y.h}x{y.w}x{y.c}; shapes must be equal"
                 )
+
+    def _verify_act(self, op: Op) -> None:
+        if (op.kind not in ("conv", "add", "act") and (op.act or op.args)) or (op.kind != "conv" and op.residual):
+            raise GraphError(f"{op.name}: {op.kind} has no residual or activation")
+        if op.act in (None, "prelu"):
+            return
+        check_act(op.name, op.act, op.args)
+        if op.kind != "act" and op.act not in CLAMPS:
+            raise GraphError(f"{op.name}: '{op.act}' is an op of its own (kind 'act') behind a {op.kind}")
+
+    def _verify_inputs(self, op: Op) -> None:
+        """How many inputs there are, and their shapes."""
+        x, *others = (self.tensors[name] for name in op.inputs)
+        wanted = {"add": 2, "mul": 2, "resize": 2, "concat": max(2, len(op.inputs))}.get(op.kind, 1)
+        if len(op.inputs) != wanted:
+            raise GraphError(f"{op.name}: {op.kind} wants {wanted} input{'s' * (wanted > 1)}, not {len(op.inputs)}")
+        size, shapes = (x.h, x.w, x.c), [(t.h, t.w, t.c) for t in others]
+        if op.kind == "add" and shapes != [size]:
+            raise GraphError(f"{op.name}: add wants inputs of one shape")
+        if op.kind == "mul" and shapes[0] not in (size, (1, 1, x.c)):
+            raise GraphError(f"{op.name}: mul wants a second input of 1x1x{x.c}, one factor a channel, or of its shape")
+        if op.kind == "concat" and any(shape[:2] != size[:2] for shape in shapes):
+            raise GraphError(f"{op.name}: concat wants maps of one size")
+        if op.kind == "concat" and op.cout != x.c + sum(t.c for t in others):
+            raise GraphError(f"{op.name}: concat has the channels of its inputs together, not {op.cout}")
 
     def _verify_shared(self, op: Op) -> None:
         owner = self._by_name.get(op.shares)

@@ -14,15 +14,9 @@ from .graph import Graph, Op
 
 def kernel_of(graph: Graph, op: Op) -> str:
     """Name of the C kernel (mcu_ + name) that runs `op`. Raises UnsupportedOp."""
-    if op.kind == "mul" or op.act in ("sigmoid", "hsigmoid"):
-        raise UnsupportedOp(
-            f"{op.name}: the C kernels have no squeeze-excite (mul, sigmoid, hsigmoid); use blocks with se = 0"
-        )
     if op.baseline:
         raise UnsupportedOp(f"{op.name}: the C kernels have no {op.baseline}; published baselines are profiled only")
     if op.kind != "conv":
-        if op.kind == "maxpool" and any(op.pad):
-            raise UnsupportedOp(f"{op.name}: a padded max pool; pad in the convolution before it")
         return op.kind
     if op.is_pointwise:
         return "conv_pw"

@@ -17,8 +17,12 @@ ACTIVATIONS = {
     None: lambda x: x,
     "relu": F.relu,
     "relu6": F.relu6,
+    "clip": torch.clamp,
+    "leaky": F.leaky_relu,
     "sigmoid": torch.sigmoid,
-    "hsigmoid": F.hardsigmoid,
+    "tanh": torch.tanh,
+    "hsigmoid": lambda x, slope=1 / 6, offset=0.5: (slope * x + offset).clamp(0, 1),
+    "hswish": F.hardswish,
 }
 
 
@@ -79,19 +83,25 @@ def run_plain(op: Op, x: Tensor, *others: Tensor) -> Tensor:
     if op.kind == "upsample":
         return F.interpolate(x, scale_factor=tuple(map(float, op.s)), mode="nearest")
     if op.kind == "maxpool":
-        return F.max_pool2d(x if not any(op.pad) else _pad_lowest(x, op), op.k, op.s)
+        top, left, bottom, right = op.pad
+        padded = F.pad(x, (left, right, top, bottom), value=torch.finfo(x.dtype).min) if any(op.pad) else x
+        return F.max_pool2d(padded, op.k, op.s)
+    if op.kind == "avgpool":
+        counted = F.avg_pool2d(pad(torch.ones_like(x[:1, :1]), op), op.k, op.s)
+        return F.avg_pool2d(pad(x, op), op.k, op.s) / counted
+    if op.kind == "pad":
+        return pad(x, op)
     if op.kind == "mul":
         return x * others[0]
-    if op.kind == "add":
-        return ACTIVATIONS[op.act](sum(others, x))
+    if op.kind in ("add", "act"):
+        return ACTIVATIONS[op.act](sum(others, x), *op.args)
+    if op.kind == "concat":
+        return torch.cat((x, *others), 1)
+    if op.kind == "softmax":
+        return x.softmax(1)
     if op.kind == "resize":
         return F.interpolate(x, size=others[0].shape[2:], mode="bilinear")
     raise NotImplementedError(op.kind)
-
-
-def _pad_lowest(x: Tensor, op: Op) -> Tensor:
-    top, left, bottom, right = op.pad
-    return F.pad(x, (left, right, top, bottom), value=torch.finfo(x.dtype).min)
 
 
 class Net(nn.Module):
@@ -137,7 +147,7 @@ class Net(nn.Module):
             x = layer.bn(x)
         if op.residual is not None:
             x = x + values[op.residual]
-        return layer.prelu(x) if op.act == "prelu" else ACTIVATIONS[op.act](x)
+        return layer.prelu(x) if op.act == "prelu" else ACTIVATIONS[op.act](x, *op.args)
 
     @torch.no_grad()
     def folded_weights(self) -> dict[str, tuple]:

@@ -12,8 +12,9 @@ from . import reference
 from .calibrate import ranges
 from .emit import detector_params, write_sources
 from .firmware import build_host
+from .integers import integers
 from .onnx_io import load_onnx
-from .quant import Model, QuantModel, integers, quantize
+from .quant import Model, QuantModel, quantize
 
 # A picture (h, w, 3) uint8 RGB of the model's size -> boxes (n, 4) as x1, y1, x2, y2 in its pixels, scores, labels.
 Detect = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]

@@ -14,7 +14,8 @@ from ..core.stages import Stage
 from .detect import detector
 from .detect_face import Face
 from .detect_yolo import Yolo
-from .quant import PIXELS, ConvIntegers, QuantModel, integers
+from .integers import ConvIntegers, integers
+from .quant import PIXELS, QuantModel
 
 KERNELS = Path(__file__).parent / "kernels"
 

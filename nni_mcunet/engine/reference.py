@@ -8,7 +8,8 @@ import numpy as np
 from ..core.graph import Graph, Op
 from ..core.plan import Plan
 from ..core.stages import Axis, Stage
-from .quant import ConvIntegers, PoolIntegers, QuantModel, integers, requant
+from .integers import ConvIntegers, PoolIntegers, integers, requant
+from .quant import QuantModel
 
 
 def run(plan: Plan, model: QuantModel, image: np.ndarray, keep: bool = False) -> dict[str, np.ndarray]:
