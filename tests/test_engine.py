@@ -226,23 +226,6 @@ def small_onnx(nodes, constants=(), shape=(1, 3, 8, 8)):
 WEIGHT = helper.make_tensor("w", TensorProto.FLOAT, (4, 3, 1, 1), np.zeros(12))
 
 
-@pytest.mark.parametrize(
-    "nodes, message",
-    [
-        ([helper.make_node("Sin", ["x"], ["y"], name="s")], "Sin at 's' is not known"),
-        ([helper.make_node("Conv", ["x", "w"], ["y"], name="c", dilations=[2, 2])], "dilated Conv at 'c'"),
-        ([helper.make_node("Conv", ["x", "w"], ["y"], name="c", auto_pad="SAME_UPPER")], "auto_pad SAME_UPPER at 'c'"),
-        ([helper.make_node("MaxPool", ["x"], ["y"], name="p", kernel_shape=[2, 2], ceil_mode=1)], "ceil_mode"),
-        ([helper.make_node("Relu", ["x"], ["y"], name="r")], "Relu at 'r' does not follow a convolution"),
-        ([helper.make_node("Add", ["x", "x"], ["y"], name="a")], "Add at 'a' does not follow a convolution"),
-    ],
-)
-def test_unsupported_onnx_is_refused_by_name(nodes, message, tmp_path):
-    onnx.save(small_onnx(nodes, [WEIGHT] if "w" in nodes[0].input else []), tmp_path / "m.onnx")
-    with pytest.raises(UnsupportedOp, match=message):
-        load_onnx(tmp_path / "m.onnx")
-
-
 def quantized_onnx(tmp_path, model, change):
     """The QDQ file of a model after `change(proto)`."""
     proto = to_onnx(model)
@@ -294,15 +277,6 @@ def test_names_that_collide_or_are_no_c(tmp_path):
     square = helper.make_tensor("v", TensorProto.FLOAT, (4, 4, 1, 1), np.zeros(16))
     onnx.save(small_onnx(nodes, [WEIGHT, square]), tmp_path / "m.onnx")
     assert [op.name for op in load_onnx(tmp_path / "m.onnx").graph.ops] == ["op_for", "c_1", "c_1_", "op_7"]
-
-
-def test_an_output_that_is_read_again_is_not_fused(tmp_path):
-    nodes = [helper.make_node("Conv", ["x", "w"], ["z"], name="c"), helper.make_node("Relu", ["z"], ["y"], name="r")]
-    proto = small_onnx(nodes, [WEIGHT])
-    proto.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, ["n", "c", "h", "w"]))
-    onnx.save(proto, tmp_path / "m.onnx")
-    with pytest.raises(UnsupportedOp, match="Relu at 'r' does not follow a convolution alone"):
-        load_onnx(tmp_path / "m.onnx")
 
 
 def test_broken_onnx_files(detector, tmp_path):

@@ -17,7 +17,7 @@ FORBIDDEN = {
 ONLY = {
     "torch": ("nni_mcunet/core/net.py", "nni_mcunet/core/rnnpool.py", "nni_mcunet/search", "detection", "tools"),
     "nni": ("nni_mcunet/search/strategy.py", "nni_mcunet/search/tuner.py", "nni_mcunet/search/trial.py"),
-    "onnx": ("nni_mcunet/engine/onnx_io.py", "nni_mcunet/engine/onnx_boxes.py"),
+    "onnx": ("nni_mcunet/engine/onnx_",),
     "mmdet": ("detection",),
 }
 

@@ -1,0 +1,300 @@
+"""An ONNX file -> Graph + weights (+ scales): ours, and those of other exporters.
+
+Read are float files, QDQ files and QLinear* files (also com.microsoft's), opset 11 and later, NCHW, batch 1. One pass
+over the nodes: onnx_nodes.py and onnx_quantized.py say what each operator is in our graph, passes.py then fuses what a
+kernel does at once. Whatever is not known is refused by name. A file that arrives quantised keeps its integers.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from ..core.errors import GraphError, UnsupportedOp
+from ..core.graph import Graph, Op, Tensor, out_tensor
+from .onnx_boxes import without_boxes
+from .onnx_constants import fold
+from .onnx_nodes import NODES
+from .onnx_quantized import QUANTIZED, all_scales, implied_scale
+from .onnx_values import Feature, Integers
+from .onnx_write import META_KEY
+from .passes import Imported, fused
+from .quant import Model, QuantModel, QuantWeights, Scale
+
+DOMAINS = ("", "ai.onnx", "com.microsoft")
+LEAST_OPSET = 11
+MOST = 32767  # positions and channels: the kernels count them in int16
+# Names that an op cannot have in C: keywords, and what the generated mcu_run calls its own.
+C_WORDS = """auto break case char const continue default do double else enum extern float for goto if inline int long
+register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while
+a i j read ctx main"""
+RESERVED = frozenset(C_WORDS.split())
+
+
+def load_onnx(path, size: tuple[int, int] | None = None) -> Model | QuantModel:
+    """Model of a float file, QuantModel of a quantised one.
+
+    size: (h, w) of the picture, for a file that leaves them open. Raises FileNotFoundError, GraphError for a file that
+    is no valid ONNX or whose numbers are none to compute with, UnsupportedOp naming the node.
+    """
+    data = Path(path).read_bytes()
+    try:
+        proto = onnx.load_model_from_string(data)
+        apart = [t.name for t in proto.graph.initializer if t.data_location == TensorProto.EXTERNAL]
+        if not apart:
+            onnx.checker.check_model(proto, full_check=True)
+    except Exception as error:  # protobuf and the checker raise types of their own
+        reason = " ".join(str(error).split())[:500] or "empty file"  # one line; the node's name comes last
+        raise GraphError(f"{path}: not a valid ONNX file ({reason}); export it again") from None
+    if apart:
+        raise GraphError(f"{path}: '{apart[0]}' is in a file of its own; save the model as one file")
+    return Reader(without_boxes(proto), str(path), size).read()
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the file with what its handler asks for."""
+
+    path: str
+    proto: onnx.NodeProto
+    opset: int
+
+    @property
+    def kind(self) -> str:
+        return self.proto.op_type
+
+    @property
+    def name(self) -> str:
+        return self.proto.name or (self.proto.output[0] if self.proto.output else "?")
+
+    @property
+    def inputs(self) -> list[str]:
+        return list(self.proto.input)
+
+    @cached_property
+    def attributes(self) -> dict:
+        try:
+            return {a.name: helper.get_attribute_value(a) for a in self.proto.attribute}
+        except ValueError as error:
+            raise GraphError(f"{self.path}: {self.kind} at '{self.name}': {error}; export it again") from None
+
+    def attribute(self, name: str, default):
+        value = self.attributes.get(name, default)
+        return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+    def has(self, i: int) -> bool:
+        return i < len(self.proto.input) and bool(self.proto.input[i])
+
+    def refuse(self, why: str):
+        """Raises UnsupportedOp; `why` ends with the way out."""
+        raise UnsupportedOp(f"{self.path}: {self.kind} at '{self.name}': {why}")
+
+    def wrong(self, why: str):
+        """Raises GraphError for what no exporter would write."""
+        raise GraphError(f"{self.path}: {self.kind} at '{self.name}': {why}; export it again")
+
+
+class Reader:
+    """What the handlers build: ops and tensors by name, weights, scales, and what each ONNX value is."""
+
+    def __init__(self, proto: onnx.ModelProto, path: str, size: tuple[int, int] | None):
+        self.proto, self.path, self.size = proto, path, size
+        self.ops: dict[str, Op] = {}
+        self.tensors: dict[str, Tensor] = {}
+        self.weights: dict[str, tuple[np.ndarray, np.ndarray] | QuantWeights] = {}
+        self.scales: dict[str, Scale] = {}
+        self.features: dict[str, Feature] = {}
+        self.integers: dict[str, Integers] = {}
+        self.constants: dict[str, np.ndarray] = {}
+        self.initializers = {t.name: t for t in proto.graph.initializer}
+        self.opset = max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=0)
+
+    def read(self) -> Model | QuantModel:
+        if self.opset < LEAST_OPSET:
+            raise UnsupportedOp(
+                f"{self.path}: opset {self.opset}, {LEAST_OPSET} or later is wanted: onnx.version_converter converts it"
+            )
+        meta = self._metadata()
+        blocks = meta.pop("blocks", {})
+        for value in self.proto.graph.input:
+            if value.name not in self.initializers:
+                self._input(value)
+        for proto in self.proto.graph.node:
+            self._node(Node(self.path, proto, self.opset))
+        if not self.ops:
+            raise GraphError(f"{self.path}: no layer in it; export it again")
+        outputs = tuple(self._output(value) for value in self.proto.graph.output)
+        name = re.sub(r"[^\w.+-]", "_", self.proto.graph.name) or "onnx"
+        inputs = tuple(t for t in self.tensors.values() if t.name not in self.ops)
+        graph = Graph(name, inputs, tuple(self.ops.values()), outputs).verify()
+        found = fused(Imported(graph, self.weights, self.scales))
+        graph = _with_blocks(found.graph, blocks, self.path)
+        if not self.scales:
+            return Model(graph, found.weights, meta)
+        scales = all_scales(self.path, graph, found.weights, found.scales)
+        return QuantModel(graph, scales, found.weights, meta)
+
+    def _metadata(self) -> dict:
+        for entry in self.proto.metadata_props:
+            if entry.key == META_KEY:
+                try:
+                    return dict(json.loads(entry.value))
+                except (ValueError, TypeError, RecursionError) as error:
+                    raise GraphError(f"{self.path}: metadata '{META_KEY}' is no JSON ({error}); export again") from None
+        return {}
+
+    def _input(self, value: onnx.ValueInfoProto) -> None:
+        """NCHW; NHWC where nothing but transpositions to NCHW read it, as TensorFlow's converters write it."""
+        shape = [d.dim_value for d in value.type.tensor_type.shape.dim]
+        readers = [node for node in self.proto.graph.node if value.name in node.input]
+        turns = [{a.name: list(a.ints) for a in node.attribute}.get("perm") for node in readers]
+        order = "hwc" if turns and all(turn == [0, 3, 1, 2] for turn in turns) else "chw"
+        if len(shape) == 4 and self.size:
+            for axis, length in zip("hw", self.size, strict=True):
+                at = 1 + order.index(axis)
+                if shape[at] not in (0, length):
+                    raise GraphError(f"{self.path}: the input is fixed at {shape}, not for pictures of {self.size}")
+                shape[at] = length
+        if len(shape) != 4 or min(shape[1:]) < 1 or shape[0] not in (0, 1):
+            raise GraphError(
+                f"{self.path}: input '{value.name}' has the shape {shape}; export it as fixed NCHW of batch 1, or give "
+                "the picture's size where height and width are open"
+            )
+        length = dict(zip(order, shape[1:], strict=True))
+        name = self.free_name(value.name)
+        tensor = self._small(Tensor(name, length["h"], length["w"], length["c"]))
+        self.tensors[name], self.features[value.name] = tensor, Feature.of(tensor, order)
+
+    def _small(self, tensor: Tensor) -> Tensor:
+        if max(tensor.h, tensor.w, tensor.c) > MOST or tensor.size >= 2**31:
+            raise GraphError(
+                f"{self.path}: '{tensor.name}' of {tensor.h}x{tensor.w}x{tensor.c} is larger than any microcontroller "
+                f"(at most {MOST} a side); export it for a smaller picture"
+            )
+        return tensor
+
+    def _node(self, node: Node) -> None:
+        if node.proto.domain not in DOMAINS:
+            node.refuse(f"operators of '{node.proto.domain}' are not known; export with ONNX's own")
+        if fold(self, node):
+            return
+        handler = NODES.get(node.kind) or QUANTIZED.get(node.kind)
+        if handler is None:
+            names = ", ".join(sorted({*NODES, *QUANTIZED}))
+            raise UnsupportedOp(
+                f"{self.path}: {node.kind} at '{node.name}' is not known; rewrite the model without it. Known: {names}"
+            )
+        result = handler(self, node)
+        if isinstance(result, Feature):
+            self.features[node.proto.output[0]] = result
+
+    def _output(self, value: onnx.ValueInfoProto) -> str:
+        feature = self.features.get(value.name)
+        if feature is None or feature.tensor.name not in self.ops:
+            raise GraphError(f"{self.path}: output '{value.name}' is written by no layer; export it again")
+        if not feature.is_ours:
+            raise UnsupportedOp(
+                f"{self.path}: output '{value.name}' mixes rows and channels of '{feature.tensor.name}'; end the model "
+                "at the map itself: the engine gives it as height, width, channels"
+            )
+        declared = [d.dim_value for d in value.type.tensor_type.shape.dim]
+        fits = all(a in (0, b) for a, b in zip(declared, feature.shape, strict=False))
+        if declared and (len(declared) != len(feature.shape) or not fits):
+            raise GraphError(f"{self.path}: output '{value.name}' is {declared}, its nodes give {list(feature.shape)}")
+        return feature.tensor.name
+
+    # What handlers ask for.
+
+    def feature(self, node: Node, i: int = 0) -> Feature:
+        name = node.inputs[i] if node.has(i) else ""
+        if name in self.features:
+            return self.features[name]
+        if name in self.constants or name in self.initializers or name in self.integers:
+            node.refuse(f"reads the constant '{name}' where a feature map is wanted; export it without")
+        node.wrong(f"reads '{name}', which no node before it writes")
+
+    def map(self, node: Node, i: int = 0) -> Feature:
+        found = self.feature(node, i)
+        if not found.is_map:
+            node.refuse(f"reads '{node.inputs[i]}' of {list(found.shape)}, no NCHW map; export the model as NCHW")
+        return found
+
+    def is_constant(self, name: str) -> bool:
+        return name in self.constants or name in self.initializers
+
+    def constant(self, name: str) -> np.ndarray:
+        """A constant by its ONNX name. Raises GraphError for one that is broken."""
+        if name not in self.constants:
+            try:
+                self.constants[name] = numpy_helper.to_array(self.initializers[name])
+            except Exception as error:  # whatever is wrong with the bytes
+                raise GraphError(f"{self.path}: constant '{name}' is broken ({error}); export it again") from None
+        return self.constants[name]
+
+    def array(self, node: Node, i: int) -> np.ndarray:
+        """The constant that a node reads."""
+        name = node.inputs[i] if node.has(i) else ""
+        if not self.is_constant(name):
+            node.refuse(f"'{name}' is not a constant; export the model with it fixed")
+        return self.constant(name)
+
+    def numbers(self, node: Node, i: int) -> np.ndarray:
+        """A float constant. Raises GraphError where it is not finite."""
+        value = self.array(node, i)
+        if value.dtype.kind not in "fiub":
+            node.wrong(f"'{node.inputs[i]}' holds {value.dtype}")
+        with np.errstate(over="ignore"):
+            value = value.astype(np.float32)
+        if not np.isfinite(value).all():
+            node.wrong(f"'{node.inputs[i]}' holds values that are not finite")
+        return value
+
+    def parameter(self, node: Node, i: int) -> np.ndarray | Integers:
+        """A weight or bias: float, or as it came quantised."""
+        name = node.inputs[i]
+        return self.integers[name] if name in self.integers else self.numbers(node, i)
+
+    def free_name(self, wanted: str) -> str:
+        """A C identifier that no other tensor has."""
+        name = re.sub(r"\W", "_", wanted, flags=re.ASCII).strip("_")
+        if not re.match(r"[A-Za-z]", name) or name in RESERVED:
+            name = f"op_{name}"
+        while name in self.tensors:
+            name += "_"
+        return name
+
+    def add(self, node: Node, kind: str, inputs: tuple[Tensor, ...], cout: int, **fields) -> Tensor:
+        """Append an op under the node's name; returns what it writes."""
+        name = self.free_name(node.name)
+        op = Op(name, kind, tuple(t.name for t in inputs), cout, **fields)
+        if min(op.k) < 1 or min(op.s) < 1 or op.groups < 1 or cout < 1:
+            node.wrong(f"kernel {op.k}, stride {op.s}, {op.groups} groups, {cout} channels")
+        self.ops[name] = op
+        self.tensors[name] = self._small(out_tensor(op, *inputs))
+        return self.tensors[name]
+
+    def scale_of(self, name: str) -> Scale:
+        """Of a tensor of a quantised file; where the file gives none, what its op implies."""
+        if name not in self.scales:
+            op = self.ops.get(name)
+            scale = op and implied_scale(op, self.scale_of)
+            if not scale:
+                raise GraphError(f"{self.path}: '{name}' has no QuantizeLinear while others have; quantize it whole")
+            self.scales[name] = scale
+        return self.scales[name]
+
+
+def _with_blocks(graph: Graph, blocks, path: str) -> Graph:
+    """Blocks as the file's metadata number them; each op a block of its own where they do not name every op."""
+    names = [op.name for op in graph.ops]
+    given = [blocks[n] for n in names] if isinstance(blocks, dict) and all(n in blocks for n in names) else None
+    numbers = given or list(range(len(names)))
+    if not all(type(n) is int for n in numbers) or numbers != sorted(numbers) or numbers[0] < 0:
+        raise GraphError(f"{path}: metadata '{META_KEY}' has blocks that do not rise; export again")
+    ops = tuple(Op(**{**op.__dict__, "block": n}) for op, n in zip(graph.ops, numbers, strict=True))
+    return Graph(graph.name, graph.inputs, ops, graph.outputs).verify()
