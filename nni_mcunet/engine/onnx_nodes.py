@@ -40,6 +40,8 @@ def per_output(node, value: np.ndarray | Integers, axis: int) -> np.ndarray:
     """The values of a weight whose output channels lie along `axis`; its scales, where it has several, too."""
     if isinstance(value, Integers) and value.scale.size > 1 and value.axis % value.values.ndim != axis:
         node.refuse("its weights have scales along another axis than the outputs'; quantize them per output channel")
+    if isinstance(value, Integers) and value.zero.any():
+        node.refuse("its weights have a zero point; quantize them symmetrically")
     return value.values if isinstance(value, Integers) else value
 
 
@@ -210,14 +212,7 @@ def batch_norm(reader, node):
 
 def _per_channel(reader, node, i: int, x: Feature) -> np.ndarray:
     """The constant input i as one number or one a channel of x."""
-    name = node.inputs[i]
-    if name in reader.integers:
-        found = reader.integers[name]
-        value = found.values.astype(np.float32) * found.scale.astype(np.float32).reshape(-1)[:1]
-        if found.scale.size > 1:
-            node.refuse("its constant has many scales; quantize it with one")
-    else:
-        value = reader.numbers(node, i)
+    value = reader.numbers(node, i)
     if value.size == 1:
         return value.reshape(-1)
     axis, dims = x.axis_of("c"), (1,) * (len(x.shape) - value.ndim) + value.shape
@@ -383,6 +378,9 @@ def softmax(reader, node):
 
 
 def alias(reader, node):
+    if node.has(0) and node.inputs[0] in reader.integers:
+        reader.integers[node.proto.output[0]] = reader.integers[node.inputs[0]]
+        return None
     return reader.feature(node)
 
 

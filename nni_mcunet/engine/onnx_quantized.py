@@ -6,15 +6,17 @@ What rounds otherwise than ours: onnxruntime requantises in float32, half to eve
 floor(x + 1/2). One step of an op's output at most, at a tie or where float32 errs.
 """
 
+from dataclasses import replace
 from math import isfinite
 
 import numpy as np
 
 from ..core.errors import GraphError
-from ..core.graph import Graph, Op, Tensor
-from .onnx_nodes import average_pool, combine, concatenate, connect, convolve, same_layout, softmax, window
+from ..core.graph import Op, Tensor
+from .onnx_nodes import average_pool, combine, concatenate, connect, convolve, per_output, same_layout, softmax, window
 from .onnx_values import Feature, Integers
-from .quant import PROBABILITY, SAME_SCALE, QuantWeights, Scale
+from .passes import Imported, is_affine
+from .quant import PROBABILITY, SAME_SCALE, QuantWeights, Scale, quantize_weights
 
 LEAST, GREATEST = 1e-30, 1e30  # scales beyond are no scales
 
@@ -31,20 +33,24 @@ def scale(reader, node, scale_at: int, zero_at: int) -> Scale:
     return Scale(number, int(zero.reshape(())) - (128 if zero.dtype == np.uint8 else 0))
 
 
-def weights(reader, node, at: int, scale_at: int, zero_at: int, axis: int) -> Integers:
-    """Symmetric int8 weights, or uint8 ones around 128; int32 for a bias."""
+def integers(reader, node, at: int, scale_at: int, zero_at: int, axis: int) -> Integers:
+    """A constant of int8, of uint8, which becomes int8, or, a bias, of int32."""
     values, factor = reader.array(node, at), reader.numbers(node, scale_at)
     zero = reader.array(node, zero_at) if node.has(zero_at) else np.zeros(1, values.dtype)
     if values.dtype not in (np.int8, np.uint8, np.int32) or zero.dtype != values.dtype:
         node.refuse(f"constants of {values.dtype} with zero points of {zero.dtype}; 8-bit weights are wanted")
-    middle = 128 if values.dtype == np.uint8 else 0
-    if (zero != middle).any():
-        node.refuse(f"weights '{node.inputs[at]}' have a zero point; quantize them symmetrically")
     if not ((factor > LEAST) & (factor < GREATEST)).all() or factor.ndim > 1:
         node.wrong(f"scales of '{node.inputs[at]}' that are none")
     if values.dtype == np.uint8:
-        values = (values.astype(np.int16) - 128).astype(np.int8)
-    return Integers(values, factor.reshape(-1), axis)
+        values, zero = ((v.astype(np.int16) - 128).astype(np.int8) for v in (values, zero))
+    return Integers(values, factor.reshape(-1), zero, axis)
+
+
+def weights(reader, node, at: int, scale_at: int, zero_at: int, axis: int) -> Integers:
+    """Symmetric int8 weights, or uint8 ones around 128, of the outputs along `axis`."""
+    found = integers(reader, node, at, scale_at, zero_at, axis)
+    per_output(node, found, axis)
+    return found
 
 
 def arrives(reader, node, feature: Feature, given: Scale) -> None:
@@ -59,9 +65,7 @@ def arrives(reader, node, feature: Feature, given: Scale) -> None:
 def leaves(reader, node, feature: Feature, given: Scale) -> Feature:
     """The map in this scale: what the op before wrote, or a change of its scale."""
     name = feature.tensor.name
-    if name not in reader.scales:
-        implied = implied_scale(reader.ops[name], reader.scale_of) if _fixed(reader, name) else None
-        reader.scales[name] = implied or given
+    _settle(reader, name, given)
     if reader.scales[name] == given:
         return feature
     y = reader.add(node, "act", (feature.tensor,), feature.tensor.c)
@@ -69,9 +73,17 @@ def leaves(reader, node, feature: Feature, given: Scale) -> Feature:
     return same_layout(feature, y)
 
 
-def _fixed(reader, name: str) -> bool:
-    """The kernel of the op that writes this tensor has no choice of scale."""
-    return name in reader.ops and reader.ops[name].kind in (*SAME_SCALE, "softmax")
+def _settle(reader, name: str, given: Scale) -> None:
+    """A tensor without a scale gets the given one, where its kernel has the choice. What keeps its input's scale passes
+    it on: the greatest of rounded values is the rounded greatest."""
+    if name in reader.scales:
+        return
+    op = reader.ops.get(name)
+    if op and op.kind in SAME_SCALE:
+        _settle(reader, op.inputs[0], given)
+        reader.scales[name] = reader.scales[op.inputs[0]]
+    else:
+        reader.scales[name] = PROBABILITY if op and op.kind == "softmax" else given
 
 
 def implied_scale(op: Op, scale_of) -> Scale | None:
@@ -89,20 +101,22 @@ def implied_scale(op: Op, scale_of) -> Scale | None:
     return None
 
 
-def all_scales(path: str, graph: Graph, table: dict, scales: dict[str, Scale]) -> dict[str, Scale]:
-    """The scale of every tensor of a quantised network. Raises GraphError where one has none, or a convolution float
-    weights."""
-    found = dict(scales)
-    ops = {op.name: op for op in graph.ops}
-    for name in graph.tensors:
+def whole(path: str, net: Imported) -> Imported:
+    """Every tensor with its scale, every convolution in integers. A float factor a channel between rounded tensors (a
+    batch normalisation apart) is quantised here: one weight a channel loses nothing. Raises GraphError where a scale or
+    integers are missing."""
+    scales, table, ops = dict(net.scales), dict(net.weights), {op.name: op for op in net.graph.ops}
+    for name in net.graph.tensors:
         op = ops.get(name)
-        if name not in found and (scale := op and implied_scale(op, found.__getitem__)):
-            found[name] = scale
-        if name not in found:
+        if name not in scales and (scale := op and implied_scale(op, scales.__getitem__)):
+            scales[name] = scale
+        if name not in scales:
             raise GraphError(f"{path}: '{name}' has no QuantizeLinear while others have; quantize it whole")
+        if op and is_affine(net, op):
+            table[name] = quantize_weights(*table[name], scales[op.inputs[0]].scale)
         if op and op.kind == "conv" and not isinstance(table[name], QuantWeights):
             raise GraphError(f"{path}: '{name}' has float weights while others are quantised; quantize it whole")
-    return found
+    return replace(net, weights=table, scales=scales)
 
 
 def quantize_linear(reader, node):
@@ -113,7 +127,7 @@ def quantize_linear(reader, node):
 def dequantize_linear(reader, node):
     _whole_tensors(node)
     if reader.is_constant(node.inputs[0]):
-        reader.integers[node.proto.output[0]] = weights(reader, node, 0, 1, 2, node.attribute("axis", 1))
+        reader.integers[node.proto.output[0]] = integers(reader, node, 0, 1, 2, node.attribute("axis", 1))
         return None
     x = reader.feature(node)
     arrives(reader, node, x, scale(reader, node, 1, 2))
@@ -154,7 +168,7 @@ def _bias(reader, node, at: int, x: Tensor, given: Integers) -> Integers | None:
     if values.dtype != np.int32:
         node.wrong(f"a bias of {values.dtype}")
     steps = np.float64(reader.scale_of(x.name).scale) * given.scale.astype(np.float64)
-    return Integers(values, steps, 0)
+    return Integers(values, steps, np.zeros(1, np.int32), 0)
 
 
 def qlinear_matmul(reader, node):

@@ -7,7 +7,7 @@ kernel does at once. Whatever is not known is refused by name. A file that arriv
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from ..core.graph import Graph, Op, Tensor, out_tensor
 from .onnx_boxes import without_boxes
 from .onnx_constants import fold
 from .onnx_nodes import NODES
-from .onnx_quantized import QUANTIZED, all_scales, implied_scale
+from .onnx_quantized import QUANTIZED, implied_scale, whole
 from .onnx_values import Feature, Integers
 from .onnx_write import META_KEY
 from .passes import Imported, fused
@@ -136,8 +136,8 @@ class Reader:
         graph = _with_blocks(found.graph, blocks, self.path)
         if not self.scales:
             return Model(graph, found.weights, meta)
-        scales = all_scales(self.path, graph, found.weights, found.scales)
-        return QuantModel(graph, scales, found.weights, meta)
+        found = whole(self.path, replace(found, graph=graph))
+        return QuantModel(graph, found.scales, found.weights, meta)
 
     def _metadata(self) -> dict:
         for entry in self.proto.metadata_props:
@@ -244,8 +244,11 @@ class Reader:
         return self.constant(name)
 
     def numbers(self, node: Node, i: int) -> np.ndarray:
-        """A float constant. Raises GraphError where it is not finite."""
-        value = self.array(node, i)
+        """A float constant, dequantised if need be. Raises GraphError where it is not finite."""
+        name = node.inputs[i] if node.has(i) else ""
+        value = self.integers[name].real if name in self.integers else self.array(node, i)
+        if value is None:
+            node.refuse(f"'{name}' has many scales; quantize it with one")
         if value.dtype.kind not in "fiub":
             node.wrong(f"'{node.inputs[i]}' holds {value.dtype}")
         with np.errstate(over="ignore"):
@@ -296,5 +299,5 @@ def _with_blocks(graph: Graph, blocks, path: str) -> Graph:
     numbers = given or list(range(len(names)))
     if not all(type(n) is int for n in numbers) or numbers != sorted(numbers) or numbers[0] < 0:
         raise GraphError(f"{path}: metadata '{META_KEY}' has blocks that do not rise; export again")
-    ops = tuple(Op(**{**op.__dict__, "block": n}) for op, n in zip(graph.ops, numbers, strict=True))
+    ops = tuple(replace(op, block=n) for op, n in zip(graph.ops, numbers, strict=True))
     return Graph(graph.name, graph.inputs, ops, graph.outputs).verify()

@@ -80,8 +80,17 @@ def kept(axes: str, tensor: Tensor) -> str:
 
 @dataclass(frozen=True)
 class Integers:
-    """A constant behind a DequantizeLinear: its integers, and the scale of each output channel (or one)."""
+    """A constant behind a DequantizeLinear: real = scale * (values - zero), scale and zero one number or one for each
+    step along `axis`."""
 
     values: np.ndarray
     scale: np.ndarray
+    zero: np.ndarray
     axis: int
+
+    @property
+    def real(self) -> np.ndarray | None:
+        """In float32; None where it has several scales."""
+        if self.scale.size > 1 or self.zero.size > 1:
+            return None
+        return (self.values.astype(np.float32) - np.float32(self.zero.reshape(()))) * self.scale.reshape(())

@@ -81,11 +81,12 @@ def quantize(model: Model, ranges: dict[str, tuple[float, float]]) -> QuantModel
         else:
             scales[op.name] = Scale.of_range(*ranges[op.name])
         if op.kind == "conv":
-            weights[op.name] = _quantize_weights(*model.weights[op.name], scales[op.inputs[0]].scale)
+            weights[op.name] = quantize_weights(*model.weights[op.name], scales[op.inputs[0]].scale)
     return QuantModel(graph, scales, weights, model.meta)
 
 
-def _quantize_weights(weight: np.ndarray, bias: np.ndarray, input_scale: float) -> QuantWeights:
+def quantize_weights(weight: np.ndarray, bias: np.ndarray, input_scale: float) -> QuantWeights:
+    """Integers of a convolution: weight (cout, cin/groups, kh, kw) symmetric per output channel, bias (cout,)."""
     largest = np.abs(weight).max((1, 2, 3)).astype(np.float64)
     # A near-dead channel with a large bias would overflow its int32: the bias sets a floor for the scale.
     floor = np.abs(bias.astype(np.float64)) / (input_scale * 2**24)
