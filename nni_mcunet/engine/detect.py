@@ -24,10 +24,15 @@ def detector(meta: dict, outputs: list[dict], candidates: int | None = None) -> 
 
     Raises UserError for an unknown type, wrong keys, and lengths or depths that do not fit the outputs.
     """
-    kind = meta.get("type", "yolov3")
-    if kind not in TYPES:
+    kind = meta.get("type", "yolov3") if isinstance(meta, dict) else meta
+    if kind not in (*TYPES,):
         raise UserError(f"detector: unknown type '{kind}'; known are {', '.join(TYPES)}")
-    return TYPES[kind].of({**meta, "type": kind}, outputs, candidates)
+    try:
+        return TYPES[kind].of({**meta, "type": kind}, outputs, candidates)
+    except UserError:
+        raise
+    except Exception as error:  # a description out of a file: whatever of it is not as expected
+        raise UserError(f"detector: its description is malformed ({type(error).__name__}: {error})") from None
 
 
 def with_room(board: Board, candidates: int) -> Board:
