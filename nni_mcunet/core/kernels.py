@@ -32,8 +32,8 @@ def kernel_of(graph: Graph, op: Op) -> str:
 def overwrites(graph: Graph, op: Op) -> str | None:
     """Input tensor onto which the kernel of `op` may write its output, or None: a depth-wise convolution its input, any
     convolution its residual (read at or after the position it writes), a product its first factor."""
-    if op.residual is not None:
-        return op.residual
+    if op.residual is not None:  # but not where it is the input, too: of that all channels are read for each of them
+        return op.residual if op.residual not in op.inputs else None
     shrinks = op.pad[0] + op.pad[2] < op.k[0] and op.pad[1] + op.pad[3] < op.k[1]
     if op.kind == "mul" or (shrinks and op.is_depthwise(graph.input_of(op).c)):
         return op.inputs[0]

@@ -293,10 +293,9 @@ def global_pool(reader, node):
 
 def _axes(reader, node, i: int, dims: int) -> list[int] | None:
     """An `axes` that is an attribute or, in later opsets, the input i."""
-    axes = reader.array(node, i).tolist() if node.has(i) else node.attribute("axes", None)
+    axes = reader.array(node, i).reshape(-1).tolist() if node.has(i) else node.attribute("axes", None)
     if axes is None:
         return None
-    axes = [axes] if isinstance(axes, int) else list(axes)
     if not all(type(a) is int and -dims <= a < dims for a in axes):
         node.wrong(f"axes {axes} of {dims}")
     return [a % dims for a in axes]

@@ -126,11 +126,11 @@ class Reader:
                 self._input(value)
         for proto in self.proto.graph.node:
             self._node(Node(self.path, proto, self.opset))
-        if not self.ops:
-            raise GraphError(f"{self.path}: no layer in it; export it again")
+        inputs = tuple(t for t in self.tensors.values() if t.name not in self.ops)
+        if not self.ops or not self.proto.graph.output or len(inputs) != 1:
+            raise GraphError(f"{self.path}: one input, layers and an output are wanted; export it again")
         outputs = tuple(self._output(value) for value in self.proto.graph.output)
         name = re.sub(r"[^\w.+-]", "_", self.proto.graph.name) or "onnx"
-        inputs = tuple(t for t in self.tensors.values() if t.name not in self.ops)
         graph = Graph(name, inputs, tuple(self.ops.values()), outputs).verify()
         found = fused(Imported(graph, self.weights, self.scales))
         graph = _with_blocks(found.graph, blocks, self.path)
