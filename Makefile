@@ -1,12 +1,13 @@
 # make demo          the whole way: search, train, int8, C, two emulated boards, report (out/demo)
 # make demo DATA=bccd    the same on real photographs (needs MCUNET_SHARED or ../shared)
 # make tables        the paper's tables and figures that need no training (docs/paper)
+# make fuzz          5,000 damaged ONNX files against the whole way to C
 # make test          all quick tests;  make test-slow: the long ones
 PYTHON ?= python3
 DATA ?= digits
 RUN = .venv/bin/python
 
-.PHONY: install demo tables test test-slow format clean
+.PHONY: install demo tables fuzz test test-slow format clean
 
 install: .venv/installed
 
@@ -19,6 +20,9 @@ demo: install
 tables: install
 	$(RUN) tools/tables.py
 	$(RUN) tools/detector_table.py --write
+
+fuzz: install
+	$(RUN) tests/fuzz.py --cases 5000
 
 test: install
 	$(RUN) -m ruff check .

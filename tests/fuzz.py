@@ -390,7 +390,7 @@ def fuzz(cases: int, first: int = 0, workers: int = 2) -> list[dict]:
 def summary(found: list[dict]) -> dict:
     """Cases by outcome, and how the accepted ones compare with onnxruntime."""
     compared = Counter(c["compared"] for c in found if "compared" in c)
-    return {"cases": len(found), **Counter(c["outcome"] for c in found), "accepted ones against onnxruntime": compared}
+    return {"cases": len(found), **Counter(c["outcome"] for c in found), "accepted against onnxruntime": compared}
 
 
 def main() -> None:
