@@ -6,9 +6,9 @@
 
 typedef void kernel(const mcu_conv *, const mcu_axis *, const mcu_axis *, const int8_t *, const int8_t *, int8_t *,
                     int8_t *);
-kernel plain_conv_pw, plain_conv_dense, plain_conv_dw;
-static kernel *const fast[] = {mcu_conv_pw, mcu_conv_dense, mcu_conv_dw};
-static kernel *const plain[] = {plain_conv_pw, plain_conv_dense, plain_conv_dw};
+kernel plain_conv_pw, plain_conv_dense, plain_conv_dw, plain_conv_group;
+static kernel *const fast[] = {mcu_conv_pw, mcu_conv_dense, mcu_conv_dw, mcu_conv_group};
+static kernel *const plain[] = {plain_conv_pw, plain_conv_dense, plain_conv_dw, plain_conv_group};
 
 enum { SIZE = 1 << 16, CHANNELS = 256 };
 static int8_t weights[SIZE], in[2][SIZE], out[2][SIZE], res[SIZE], scratch[1 << 14];
@@ -38,8 +38,8 @@ static mcu_axis axis(int n_out, int k, int s, int padded) {
     return a;
 }
 
-static int differs(int kind, int cin, int cout, int k, int s, int rows, int cols) {
-    const mcu_conv op = {.cin = (int16_t)cin, .cout = (int16_t)cout, .kh = (uint8_t)k, .kw = (uint8_t)k,
+static int differs(int kind, int groups, int cin, int cout, int k, int s, int rows, int cols) {
+    const mcu_conv op = {.cin = (int16_t)cin, .cout = (int16_t)cout, .groups = (int16_t)groups, .kh = (uint8_t)k, .kw = (uint8_t)k,
                          .sh = (uint8_t)s, .sw = (uint8_t)s, .zp_in = (int8_t)below(256), .zp_out = (int8_t)below(256),
                          .lo = -128, .hi = 127, .res_zp = (int8_t)below(256), .res_bits = 4, .res_mult = below(40),
                          .weights = weights, .bias = bias, .mult = mult, .left = left, .right = right};
@@ -77,9 +77,10 @@ int main(void) {
         left[c] = (uint8_t)below(3), right[c] = (uint8_t)(4 + below(9));
     }
     for (; cases < 300; cases++) {
-        const int kind = below(3), k = kind ? 1 + 2 * below(4) : 1, s = kind ? 1 + below(2) : 1;
-        const int cin = 1 + below(19), cout = kind == 2 ? cin : 1 + below(19);
-        wrong += differs(kind, cin, cout, k, s, 1 + below(7), 1 + below(7));
+        const int kind = below(4), k = kind ? 1 + 2 * below(4) : 1, s = kind ? 1 + below(2) : 1;
+        const int groups = kind == 3 ? 1 + below(4) : 1, most = kind == 3 ? 9 : 19;
+        const int cin = groups * (1 + below(most)), cout = kind == 2 ? cin : groups * (1 + below(most));
+        wrong += differs(kind, groups, cin, cout, k, s, 1 + below(7), 1 + below(7));
     }
     mcu_print("{\"cases\": ");
     mcu_print_int(cases);

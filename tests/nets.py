@@ -3,7 +3,7 @@
 import numpy as np
 
 from nni_mcunet.core.graph import Graph, Op, Tensor
-from nni_mcunet.engine.quant import QuantModel, QuantWeights, Scale
+from nni_mcunet.engine.quant import PROBABILITY, SAME_SCALE, QuantModel, QuantWeights, Scale
 
 
 def random_graph(rng: np.random.Generator, blocks: int = 5, size=None, channels=(2, 9)) -> Graph:
@@ -29,6 +29,78 @@ def random_graph(rng: np.random.Generator, blocks: int = 5, size=None, channels=
         else:
             x = add(_conv(rng, f"{name}_conv", x, int(rng.integers(*channels)), block))
     return Graph("random", graph.inputs, tuple(ops), (x.name,)).verify()
+
+
+WHOLE = ("conv", "maxpool", "avgpool", "pad", "upsample", "act", "softmax")  # blocks of one op on one input
+BRANCHES = ("add", "mul", "concat", "twice")  # blocks that end in an op on several
+
+
+def any_graph(rng: np.random.Generator, blocks: int = 5, size=None) -> Graph:
+    """Every kind of op the C engine has, any geometry: chains, branches with halos of different sizes that meet in a
+    sum, product or concat, maps read twice; squeeze-excite and a classifier's end behind them now and then."""
+    h, w = size or rng.integers(9, 32, 2)
+    image, ops = Tensor("image", int(h), int(w), int(rng.integers(1, 5))), []
+
+    def add(kind, inputs, cout, name="", **fields):
+        block = fields.pop("block", 0)
+        ops.append(Op(f"b{block}_{name or kind}", kind, tuple(t.name for t in inputs), cout, block=block, **fields))
+        return Graph("random", (image,), tuple(ops), ()).tensors[ops[-1].name]
+
+    x = _one(rng, add, "conv", image, 0)
+    for block in range(1, blocks):
+        kind = str(rng.choice(WHOLE + 2 * BRANCHES))
+        x = _meet(rng, add, kind, x, block) if kind in BRANCHES else _one(rng, add, kind, x, block)
+    if rng.random() < 0.4:
+        gate = add("gap", (x,), x.c, block=blocks)
+        gate = add("conv", (gate,), x.c, "se", block=blocks)
+        x = add("mul", (x, gate), x.c, block=blocks)
+    if rng.random() < 0.3:
+        x = add("conv", (add("gap", (x,), x.c, block=blocks + 1),), int(rng.integers(2, 9)), block=blocks + 1)
+        x = add("softmax", (x,), x.c, block=blocks + 1)
+    return Graph("random", (image,), tuple(ops), (x.name,)).verify()
+
+
+def _one(rng, add, kind, x, block, same=False, name=""):
+    """An op of `kind` on x, with any window it may have."""
+    if kind == "conv":
+        group = int(rng.choice([g for g in range(1, x.c + 1) if x.c % g == 0]))
+        k, s, pad = _geometry(rng, x, same)
+        cout = group * int(rng.integers(1, 8 // group + 2))
+        return add(kind, (x,), cout, name, k=k, s=s, pad=pad, groups=group, block=block, **_clamped(rng))
+    if kind in ("maxpool", "avgpool"):
+        k, s, pad = _geometry(rng, x, same)
+        return add(kind, (x,), x.c, name, k=k, s=s, pad=pad, block=block)
+    if kind == "pad":
+        return add(kind, (x,), x.c, name, pad=tuple(rng.integers(0, 4, 4).tolist()), block=block)
+    if kind == "upsample" and max(x.h, x.w) < 24:
+        return add(kind, (x,), x.c, name, s=tuple(rng.integers(1, 4, 2).tolist()), block=block)
+    if kind == "softmax":
+        return add(kind, (x,), x.c, name, block=block)
+    act, args = ACTIVATIONS[rng.integers(len(ACTIVATIONS))]
+    return add("act", (x,), x.c, name, act=act, args=args, block=block)
+
+
+ACTIVATIONS = ((None, ()), ("hswish", ()), ("leaky", (0.1,)), ("sigmoid", ()), ("hsigmoid", ()), ("clip", (-0.5, 0.7)))
+
+
+def _clamped(rng):
+    return {"act": "clip", "args": (-0.2, 0.3)} if rng.random() < 0.3 else {"act": rng.choice([None, "relu", "relu6"])}
+
+
+def _meet(rng, add, kind, x, block):
+    """Two or three branches of one size from x, one of which may be x itself, and the op in which they meet."""
+    if kind == "twice":
+        kind = str(rng.choice(["add", "mul", "concat"]))
+        return add(kind, (x, x), x.c * (1 + (kind == "concat")), block=block)
+    one, other = str(rng.choice(["conv", "avgpool", "maxpool"])), str(rng.choice(["conv", "avgpool", "itself"]))
+    heads = [_one(rng, add, one, x, block, True, "h0")]
+    heads.append(x if other == "itself" else _one(rng, add, other, x, block, True, "h1"))
+    if kind == "concat":
+        heads += [x] * int(rng.integers(2))
+        return add(kind, heads, sum(t.c for t in heads), block=block)
+    pair = [t if t.c == x.c else add("conv", (t,), x.c, f"t{i}", block=block) for i, t in enumerate(heads)]
+    rng.shuffle(pair)
+    return add(kind, pair, x.c, block=block, **(_clamped(rng) if kind == "add" else {}))
 
 
 def _geometry(rng, x, same=False):
@@ -64,8 +136,12 @@ def random_model(rng: np.random.Generator, graph: Graph) -> QuantModel:
     scales, weights = {"image": Scale(1 / 255, int(rng.integers(-128, 128)))}, {}
     for op in graph.ops:
         x = graph.input_of(op)
-        if op.kind != "conv":
+        if op.kind in (*SAME_SCALE, "gap"):
             scales[op.name] = scales[op.inputs[0]]
+            continue
+        if op.kind != "conv":
+            near = scales[op.inputs[0]].scale * float(rng.uniform(0.5, 1.5))
+            scales[op.name] = PROBABILITY if op.kind == "softmax" else Scale(near, int(rng.integers(-100, 100)))
             continue
         fan = op.k[0] * op.k[1] * x.c // op.groups
         weight = rng.integers(-127, 128, (op.cout, x.c // op.groups, *op.k)).astype(np.int8)

@@ -19,16 +19,20 @@ class Axis(ctypes.Structure):
 
 class Conv(ctypes.Structure):
     _fields_ = [
-        *((n, I16) for n in ("cin", "cout")), *((n, U8) for n in ("kh", "kw", "sh", "sw")),
+        *((n, I16) for n in ("cin", "cout", "groups")), *((n, U8) for n in ("kh", "kw", "sh", "sw")),
         *((n, I8) for n in ("zp_in", "zp_out", "lo", "hi", "res_zp")), ("res_bits", U8), ("res_mult", I32),
         *((n, ctypes.c_void_p) for n in ("weights", "bias", "mult", "left", "right")),
     ]  # fmt: skip
 
 
+class Factor(ctypes.Structure):
+    _fields_ = [("mult", I32), ("left", U8), ("right", U8)]
+
+
 class Pool(ctypes.Structure):
     _fields_ = [
-        ("c", I16), *((n, U8) for n in ("kh", "kw", "sh", "sw")),
-        *((n, I8) for n in ("zp_in", "zp_out", "lo", "hi")), ("mult", I32), ("left", U8), ("right", U8),
+        ("c", I16), *((n, U8) for n in ("kh", "kw", "sh", "sw")), *((n, I8) for n in ("zp_in", "zp_out")),
+        ("mean", Factor), ("border", ctypes.POINTER(Factor)),
     ]  # fmt: skip
 
 
@@ -54,9 +58,12 @@ def random_conv(rng, kind, k, s):
     """A conv struct and the arrays it points to (in .arrays)."""
     cin = int(rng.integers(1, 24))
     cout = cin if kind == "dw" else int(rng.integers(1, 24))
-    taps = k[0] * k[1] * (1 if kind == "dw" else cin)
+    groups = {"dw": cin, "group": int(rng.integers(1, 5))}.get(kind, 1)
+    if kind == "group":
+        cin, cout = groups * int(rng.integers(1, 6)), groups * int(rng.integers(1, 6))
+    taps = k[0] * k[1] * cin // groups
     arrays = {
-        "weights": int8(rng, cout, *k, 1 if kind == "dw" else cin),
+        "weights": int8(rng, cout, *k, cin // groups),
         "bias": rng.integers(-(2**14), 2**14, cout).astype(np.int32),
         "mult": rng.integers(2**30, 2**31, cout).astype(np.int32),
         "left": rng.integers(0, 4, cout).astype(np.uint8),
@@ -65,7 +72,7 @@ def random_conv(rng, kind, k, s):
     arrays["right"] = np.maximum(right + rng.integers(0, 3, cout) + 3, 1).astype(np.uint8)
     lo, hi = sorted(rng.integers(-128, 128, 2).tolist()) if rng.random() < 0.3 else (-128, 127)
     zp = int8(rng, 3).tolist()
-    op = Conv(cin, cout, *k, *s, zp[0], zp[1], lo, hi, zp[2], 0, 0, *(at(a) for a in arrays.values()))
+    op = Conv(cin, cout, groups, *k, *s, zp[0], zp[1], lo, hi, zp[2], 0, 0, *(at(a) for a in arrays.values()))
     op.arrays = arrays
     return op
 
@@ -95,13 +102,12 @@ def requant(acc, mult, left, right):
     return np.array(rounded).reshape(acc.shape)
 
 
-def expected(op, y, x, data, res, out, depthwise):
+def expected(op, y, x, data, res, out):
     """The whole destination buffer after the kernel has run."""
     taps = windows(data, y, x, (op.kh, op.kw), (op.sh, op.sw), op.zp_in)
-    weights = op.arrays["weights"].astype(np.int64)
-    acc = np.einsum(
-        "ijrqc,crq->ijc" if depthwise else "ijrqc,orqc->ijo", taps, weights[..., 0] if depthwise else weights
-    )
+    weights = op.arrays["weights"].astype(np.int64).reshape(op.groups, -1, op.kh, op.kw, op.cin // op.groups)
+    acc = np.einsum("ijrqgc,gorqc->ijgo", taps.reshape(*taps.shape[:4], op.groups, -1), weights)
+    acc = acc.reshape(y.n_out, x.n_out, op.cout)
     value = requant(
         acc + op.arrays["bias"], *(np.broadcast_to(op.arrays[n], acc.shape) for n in ("mult", "left", "right"))
     )
@@ -115,14 +121,14 @@ def expected(op, y, x, data, res, out, depthwise):
 
 def call(lib, kind, op, y, x, data, res, out):
     cols = (x.n_out - 1) * op.sw + op.kw
-    size = {"pw": 0, "dense": op.kh * op.kw * op.cin, "dw": op.kh * cols + 3}[kind]
+    size = {"pw": 0, "dw": op.kh * cols + 3}.get(kind, op.kh * op.kw * op.cin // op.groups)
     scratch = np.empty(size, np.int8)
     getattr(lib, f"mcu_conv_{kind}")(
         ctypes.byref(op), ctypes.byref(y), ctypes.byref(x), *(ctypes.c_void_p(at(a)) for a in (data, res, out, scratch))
     )
 
 
-@pytest.mark.parametrize("kind", ["pw", "dense", "dw"])
+@pytest.mark.parametrize("kind", ["pw", "dense", "dw", "group"])
 @pytest.mark.parametrize("seed", range(25))
 def test_conv_equals_numpy(lib, kind, seed):
     """Any window, stride, padding, crop and placement; nothing else of the destination is touched."""
@@ -138,7 +144,7 @@ def test_conv_equals_numpy(lib, kind, seed):
     if seed % 2:
         with_residual(op, rng)
         res = int8(rng, y.n_res, x.n_res, op.cout)
-    want = expected(op, y, x, data, res, out, kind == "dw")
+    want = expected(op, y, x, data, res, out)
     call(lib, kind, op, y, x, data, res, out)
     assert (out == want).all()
 
@@ -154,7 +160,7 @@ def test_depthwise_in_place(lib, seed):
     for axis in (y, x):
         axis.dst, axis.n_dst = 0, axis.n_out
     data = int8(rng, y.n_in, x.n_in, op.cin)
-    want = expected(op, y, x, data, None, np.empty((y.n_out, x.n_out, op.cin), np.int8), True)
+    want = expected(op, y, x, data, None, np.empty((y.n_out, x.n_out, op.cin), np.int8))
     buffer = np.concatenate([data.ravel(), np.zeros(max(0, want.size - data.size), np.int8)])
     call(lib, "dw", op, y, x, buffer, None, buffer)
     assert (buffer[: want.size] == want.ravel()).all()
@@ -170,7 +176,7 @@ def test_pointwise_onto_cropped_residual(lib, seed):
     for axis in (y, x):
         axis.dst, axis.n_dst = 0, axis.n_out
     data, res = int8(rng, y.n_in, x.n_in, op.cin), int8(rng, y.n_res, x.n_res, op.cout)
-    want = expected(op, y, x, data, res, np.empty((y.n_out, x.n_out, op.cout), np.int8), False)
+    want = expected(op, y, x, data, res, np.empty((y.n_out, x.n_out, op.cout), np.int8))
     call(lib, "pw", op, y, x, data, res, res)
     assert (res.ravel()[: want.size] == want.ravel()).all()
 
@@ -180,7 +186,9 @@ def test_pools(lib, seed):
     rng = np.random.default_rng(seed)
     k, s, c = tuple(rng.integers(1, 4, 2).tolist()), tuple(rng.integers(1, 3, 2).tolist()), int(rng.integers(1, 20))
     y, x = (random_axis(rng, k[i], s[i], True) for i in range(2))
-    op = Pool(c, *k, *s, *int8(rng, 2).tolist(), -128, 127, int(rng.integers(2**30, 2**31)), 1, int(rng.integers(1, 6)))
+    taps = k[0] * k[1]
+    border = [(int(rng.integers(2**30, 2**31)), 1, int(rng.integers(1, 6))) for _ in range(taps)]
+    op = Pool(c, *k, *s, *int8(rng, 2).tolist(), border[0], (Factor * taps)(*border[1:]))
     data, out = int8(rng, y.n_in, x.n_in, c), int8(rng, y.n_dst, x.n_dst, c)
 
     def run(name, y, x):
@@ -188,11 +196,20 @@ def test_pools(lib, seed):
         getattr(lib, f"mcu_{name}")(*map(ctypes.byref, (op, y, x)), *(ctypes.c_void_p(at(a)) for a in (data, got)))
         return got[y.dst : y.dst + y.n_out, x.dst : x.dst + x.n_out]
 
-    assert (run("maxpool", y, x) == windows(data, y, x, k, s, op.zp_in).max((2, 3))).all()
+    def mean(total, factors):
+        value = requant(total, *(np.broadcast_to(v, total.shape) for v in np.moveaxis(factors, -1, 0)))
+        return np.clip(value + op.zp_out, -128, 127)
+
+    assert (run("pad", *(Axis(a.n_in, a.first, a.n_out, a.n_dst, a.dst) for a in (y, x)))
+            == windows(data, y, x, (1, 1), (1, 1), op.zp_in)[:, :, 0, 0]).all()  # fmt: skip
+    inside = (windows(np.ones_like(data), y, x, k, s, 0)).sum((2, 3))
+    if inside.all():  # the generator refuses a window of padding alone
+        assert (run("maxpool", y, x) == windows(data, y, x, k, s, -128).max((2, 3))).all()
+        total = windows(data, y, x, k, s, op.zp_in).sum((2, 3)) - op.zp_in * taps
+        assert (run("avgpool", y, x) == mean(total, np.array(border)[taps - inside])).all()
     y.n_out = x.n_out = 1
     total = data.sum((0, 1), dtype=np.int64) - op.zp_in * y.n_in * x.n_in
-    mean = requant(total, *(np.full(c, v) for v in (op.mult, op.left, op.right)))
-    assert (run("gap", y, x) == np.clip(mean + op.zp_out, -128, 127)).all()
+    assert (run("gap", y, x) == mean(total, np.array(border[0]))).all()
     op.sh = op.sw = factor = int(rng.integers(1, 4))
     y.first, y.n_out = 0, min(y.n_dst - y.dst, y.n_in * factor)
     x.first, x.n_out = factor - 1, min(x.n_dst - x.dst, (x.n_in - 1) * factor + 1)
@@ -211,7 +228,7 @@ def test_dsp_equals_plain(core, tmp_path):
     """300 random layers on each emulated core: the DSP versions write the same bytes as the plain ones."""
     compiler, elf = firmware.tool("arm-none-eabi-gcc"), tmp_path / "kernels.elf"
     flags = [*firmware.WARNINGS, *firmware.core_flags(core), f"-I{KERNELS}", f"-I{firmware.BOARDS}"]
-    sources, names = [KERNELS / "mcu_conv.c", KERNELS / "mcu_dw.c"], ("pw", "dense", "dw")
+    sources, names = [KERNELS / "mcu_conv.c", KERNELS / "mcu_dw.c"], ("pw", "dense", "dw", "group")
     plain = ["-U__ARM_FEATURE_DSP", *(f"-Dmcu_conv_{n}=plain_conv_{n}" for n in names)]
     subprocess.run([compiler, *flags, *plain, "-c", *map(str, sources)], check=True, cwd=tmp_path)
     sizes = {"FLASH_BYTES": 2**20, "SRAM_BYTES": 2**20, "STACK_BYTES": 4096}

@@ -58,8 +58,7 @@ class Streamer:
             sides = [self.axis(op, h, n, axis) for axis, (h, n) in enumerate(zip(held, new, strict=True))]
             result = np.zeros((sides[0].n_out, sides[1].n_out, op.cout), np.int8)
             if result.size:
-                residual = tile(op.residual) if op.residual else None
-                result = reference.run_op(op, self.table[op.name], tile(op.inputs[0]), residual, *sides)
+                result = reference.run_op(op, self.table[op.name], [tile(name) for name in op.reads], [sides])
             if op.name in self.plan.scratch:  # whatever the kernel leaves there must harm nobody
                 scratch = self.plan.buffers[self.plan.scratch[op.name]]
                 self.arena[scratch.offset : scratch.offset + scratch.size] = 85

@@ -12,13 +12,11 @@ from nets import random_graph
 from nni_mcunet.core import rules
 from nni_mcunet.core.arch import ArchSpec, Block, Schedule, from_zoo, mobilenet_v2, mobilenet_v2_rd
 from nni_mcunet.core.build import build_graph
-from nni_mcunet.core.errors import ArchError, GraphError, ScheduleError, UnsupportedOp
+from nni_mcunet.core.errors import ArchError, GraphError, ScheduleError
 from nni_mcunet.core.graph import Graph, Op, Tensor
 from nni_mcunet.core.kernels import ANALYTIC
 from nni_mcunet.core.net import Net
 from nni_mcunet.core.plan import plan, schedules, split
-from nni_mcunet.engine.onnx_io import to_onnx
-from nni_mcunet.engine.quant import Model
 
 KB, MB = 1024, 1 << 20
 FILES = sorted((ROOT / "configs/arch").glob("*.json"))
@@ -125,21 +123,14 @@ def test_squeeze_excite_ends_the_patch_stage():
         split(graph, 5)
 
 
-def test_c_engine_refuses_squeeze_excite_and_groups():
-    graph = build_graph(load("mnasnet_a1"))
-    with pytest.raises(UnsupportedOp, match=r"s2_b0_se_gate: the C kernels have no squeeze-excite.*se = 0"):
-        plan(graph)
-    with pytest.raises(UnsupportedOp, match="s2_b0_se_gate: squeeze-excite is not written to ONNX"):
-        weights = {
-            op.name: (np.zeros((op.cout, 1, 1, 1), np.float32), np.zeros(op.cout, np.float32)) for op in graph.ops
-        }
-        to_onnx(Model(graph.folded(), weights, {}))
-    with pytest.raises(UnsupportedOp, match=r"s2_b2_exp: 2 groups over 64 channels"):
-        plan(build_graph(load("fbnet_a")))
+@pytest.mark.parametrize("name", ["mnasnet_a1", "fbnet_a"])
+def test_c_engine_plans_squeeze_excite_and_groups(name):
+    graph = build_graph(load(name))
+    assert min(plan(graph, schedule).arena for schedule in schedules(graph, (2,))) < plan(graph).arena
 
 
 def test_mul_wants_one_factor_a_channel():
-    ops = (Op("a", "conv", ("image",), 3), Op("m", "mul", ("a", "image"), 3))
+    ops = (Op("a", "conv", ("image",), 3, s=(2, 2)), Op("m", "mul", ("a", "image"), 3))
     with pytest.raises(GraphError, match="m: mul wants a second input of 1x1x3"):
         Graph("g", (Tensor("image", 8, 8, 3),), ops, ("m",)).verify()
 

@@ -7,7 +7,13 @@ from .errors import ScheduleError
 from .graph import Graph, Op
 
 _schedule = cache(Schedule)  # a search asks for the same few thousands of times
-GLOBAL = ("gap", "resize")  # ops that see the whole map, or places of it by no window, end the patch stage
+GLOBAL = ("gap", "resize")  # ops that see the whole map, or places of it by no window
+
+
+def ends_patches(graph: Graph, op: Op) -> bool:
+    """The patch stage ends before an op of GLOBAL, and before a gate, whose factors come from a whole map."""
+    gated = op.kind == "mul" and graph.tensors[op.inputs[1]].size < graph.tensors[op.name].size
+    return op.kind in GLOBAL or gated
 
 
 def split(graph: Graph, n: int) -> tuple[tuple[Op, ...], str]:
@@ -16,7 +22,7 @@ def split(graph: Graph, n: int) -> tuple[tuple[Op, ...], str]:
     if not 0 < n <= graph.ops[-1].block + 1:
         raise ScheduleError(f"n = {n}: {graph.name} has {graph.ops[-1].block + 1} blocks")
     for op in ops:
-        if op.kind in GLOBAL:
+        if ends_patches(graph, op):
             raise ScheduleError(f"n = {n}: {op.name} needs the whole map; end the patch stage before block {op.block}")
     handed = next((names for size, names in graph.block_ends if size == len(ops)), ())
     if len(handed) != 1:
@@ -27,7 +33,7 @@ def split(graph: Graph, n: int) -> tuple[tuple[Op, ...], str]:
 def cuts(graph: Graph) -> dict[int, tuple[int, str]]:
     """Every n that `split` accepts -> (number of ops in the patch stage, the tensor it hands on), rising."""
     found = {}
-    whole_map = next((i for i, op in enumerate(graph.ops) if op.kind in GLOBAL), len(graph.ops))
+    whole_map = next((i for i, op in enumerate(graph.ops) if ends_patches(graph, op)), len(graph.ops))
     for size, handed in graph.block_ends:
         if size <= whole_map and len(handed) == 1:
             block = graph.ops[size - 1].block

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from .errors import UnsupportedOp
 from .graph import Graph, Op
 
+ELEMENTWISE = ("add", "mul", "act", "softmax")  # kernels that read of a map the position they write
+
 
 def kernel_of(graph: Graph, op: Op) -> str:
     """Name of the C kernel (mcu_ + name) that runs `op`. Raises UnsupportedOp."""
@@ -22,32 +24,44 @@ def kernel_of(graph: Graph, op: Op) -> str:
         return "conv_pw"
     if op.is_depthwise(graph.input_of(op).c):
         return "conv_dw"
-    if op.groups == 1:
-        return "conv_dense"
-    raise UnsupportedOp(
-        f"{op.name}: {op.groups} groups over {graph.input_of(op).c} channels; use 1 group or depth-wise"
-    )
+    return "conv_dense" if op.groups == 1 else "conv_group"
 
 
-def overwrites(graph: Graph, op: Op) -> str | None:
-    """Input tensor onto which the kernel of `op` may write its output, or None: a depth-wise convolution its input, any
-    convolution its residual (read at or after the position it writes), a product its first factor."""
-    if op.residual is not None:  # but not where it is the input, too: of that all channels are read for each of them
-        return op.residual if op.residual not in op.inputs else None
+def calls(op: Op) -> int:
+    """How often the kernel of `op` is called in a patch: a concat's once for each input."""
+    return len(op.inputs) if op.kind == "concat" else 1
+
+
+def overwrites(graph: Graph, op: Op) -> tuple[str, ...]:
+    """Input tensors onto which the kernel of `op` may write its output: a depth-wise convolution onto its input, any
+    convolution onto its residual, an element by element one onto any input of the output's shape. All but the first
+    read what they need of a position at or after the one they write."""
+    if op.residual is not None:  # but not where it is the input, too, of which every channel is read for each
+        return (op.residual,) if op.residual not in op.inputs else ()
+    if op.kind in ELEMENTWISE:
+        size = graph.tensors[op.name].size
+        return tuple(name for name in op.inputs if graph.tensors[name].size == size)
     shrinks = op.pad[0] + op.pad[2] < op.k[0] and op.pad[1] + op.pad[3] < op.k[1]
-    if op.kind == "mul" or (shrinks and op.is_depthwise(graph.input_of(op).c)):
-        return op.inputs[0]
-    return None
+    return op.inputs if shrinks and op.is_depthwise(graph.input_of(op).c) else ()
 
 
 def in_place(graph: Graph) -> dict[int, str]:
-    """Index of op -> tensor it overwrites, where no later op reads that tensor."""
+    """Index of op -> tensor it overwrites: the first that it may and that no later op reads."""
     last, targets = graph.last_use(), {}
     for index, op in enumerate(graph.ops):
-        target = overwrites(graph, op)
-        if target is not None and last[target] == index:
-            targets[index] = target
+        for target in overwrites(graph, op):
+            if last[target] == index:
+                targets.setdefault(index, target)
     return targets
+
+
+def padded_taps(graph: Graph, op: Op) -> int:
+    """Most taps of a window that are padding: of all windows the first or the last has the fewest inside its map."""
+    x, y, inside = graph.input_of(op), graph.tensors[op.name], 1
+    for axis, (n_in, n_out) in enumerate(((x.h, y.h), (x.w, y.w))):
+        starts = -op.pad[axis], (n_out - 1) * op.s[axis] - op.pad[axis]
+        inside *= max(0, min(min(start + op.k[axis], n_in) - max(start, 0) for start in starts))
+    return op.k[0] * op.k[1] - inside
 
 
 @dataclass(frozen=True)
@@ -69,8 +83,8 @@ def _analytic_scratch(kernel: str, op: Op, cin: int, out_h: int, out_w: int) -> 
 
 
 def _cortex_m_scratch(kernel: str, op: Op, cin: int, out_h: int, out_w: int) -> int:
-    if kernel == "conv_dense":  # one window, gathered
-        return op.k[0] * op.k[1] * cin
+    if kernel in ("conv_dense", "conv_group"):  # one window of a group, gathered
+        return op.k[0] * op.k[1] * (cin // op.groups)
     if kernel == "conv_dw":  # a ring of kh rows of one channel, read in words
         return op.k[0] * ((out_w - 1) * op.s[1] + op.k[1]) + 3
     return 0
@@ -79,10 +93,17 @@ def _cortex_m_scratch(kernel: str, op: Op, cin: int, out_h: int, out_w: int) -> 
 ANALYTIC = Kernels("analytic", 1, _analytic_scratch)
 CORTEX_M = Kernels("cortex-m", 4, _cortex_m_scratch)
 
-# Constants per output channel beside the weights: bias and multiplier (int32), two shifts (uint8).
+# Constants of a convolution's output channel beside its weights: bias and multiplier (int32), two shifts (uint8); of a
+# mean over fewer taps than a window has: multiplier and shifts, aligned.
 CHANNEL_BYTES = 4 + 4 + 1 + 1
+FACTOR_BYTES = 8
 
 
 def constant_bytes(graph: Graph, op: Op) -> int:
-    """Flash for weights and requantisation of one op."""
-    return graph.op_weights(op) + (op.cout * CHANNEL_BYTES if op.kind == "conv" else 0)
+    """Flash for weights, requantisation and tables of one op: int8 tables of 256 values for an activation and for each
+    input of a concat (fewer where scales turn out to be equal), uint32 ones for a softmax."""
+    if op.kind == "conv":
+        return graph.op_weights(op) + op.cout * CHANNEL_BYTES
+    if op.kind == "avgpool":
+        return FACTOR_BYTES * padded_taps(graph, op)
+    return {"act": 256, "concat": 256 * len(op.inputs), "softmax": 4 * 256}.get(op.kind, 0)

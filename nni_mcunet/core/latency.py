@@ -24,9 +24,17 @@ INSTRUCTIONS = {
     "conv_dw5s2": {"outputs": 137.84, "inputs": 5.68, "edges": 198.51, "lines": 213.32, "channels": 811.68},
     "conv_dw7s1": {"outputs": 193.12, "inputs": 3.08, "edges": 281.05, "lines": 204.46, "channels": 1205.55},
     "conv_dw7s2": {"outputs": 243.9, "inputs": 2.52, "edges": 232.67, "lines": 264.69, "channels": 1268.29},
+    "conv_group": {"macs": 1.82, "outputs": 35.86, "positions": 341.51},
     "gap": {"inputs": 6.0, "channels": 29.41},
     "maxpool": {"macs": 18.18},
+    "avgpool": {"macs": 18.18, "outputs": 12.0},
     "upsample": {"outputs": 6.0, "positions": 29.67},
+    "pad": {"outputs": 2.0, "positions": 30.0},
+    "add": {"outputs": 13.0},
+    "mul": {"outputs": 17.0, "positions": 10.0},
+    "act": {"outputs": 6.0},
+    "concat": {"outputs": 6.0, "positions": 30.0},
+    "softmax": {"outputs": 30.0, "positions": 30.0},
     "image": {"inputs": 6.13},
 }
 

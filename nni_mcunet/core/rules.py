@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from .arch import Schedule
 from .graph import Graph, Op
-from .kernels import overwrites
+from .kernels import in_place
 from .stages import Stage, stages
 from .tiles import Span
 
@@ -96,13 +96,13 @@ def _layer_bytes(run: Patches) -> list[int]:
     for name in size:
         starts[born[name]] += size[name]
         ends[last[name]] += size[name]
-    held, alive = 0, []
+    held, alive, targets = 0, [], in_place(graph)
     for index, op in enumerate(graph.ops):
         held += starts[index]
         total = held
-        target = overwrites(graph, op)
+        target = targets.get(index)
         ours = index >= len(run.ops) or target not in {t.name for t in graph.inputs}  # others read the image again
-        if target is not None and last[target] == index and op.name != out and ours:
+        if target is not None and op.name != out and ours:
             total -= min(size[target], size[op.name])
         if op.is_depthwise(graph.input_of(op).c):
             h, w = run.tile(op.name)

@@ -74,12 +74,14 @@ class Stage:
         tensor = self.graph.tensors[name]
         return tensor.w if axis else tensor.h
 
-    def axis(self, op: Op, axis: int, i: int) -> Axis:
-        """What the kernel of `op` is told of patch i along `axis`."""
+    def axis(self, op: Op, axis: int, i: int, at: int = 0) -> Axis:
+        """What the kernel of `op` is told of patch i along `axis`; of a concat, of its input `at`. The second input of
+        a sum or product is a residual to it, one position of which serves all where it is a gate."""
         spans = self.spans[axis][i]
-        out, source = spans[op.name], spans[op.inputs[0]]
+        out, source = spans[op.name], spans[op.inputs[at]]
         whole = self.patched and op.name == self.out
-        res = spans[op.residual] if op.residual is not None else None
+        second = op.inputs[1] if op.kind in ("add", "mul") else op.residual
+        res = spans[second] if second is not None else None
         first = out.lo if op.kind == "upsample" else window(op, out, axis).lo - source.lo
         if op.kind == "upsample":  # in output positions: which of the s copies comes first
             first = out.lo - source.lo * op.s[axis]

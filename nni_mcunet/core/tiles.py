@@ -42,6 +42,11 @@ def window(op: Op, out: Span, axis: int) -> Span:
     return Span(out.lo * s - lo, out.hi * s + (k - s - lo))
 
 
+def _inside(need: Span, length: int) -> Span:
+    """The part of `need` inside a map, or the position of it that is nearest where all of it is padding."""
+    return Span(np.minimum(np.maximum(need.lo, 0), length - 1), np.maximum(np.minimum(need.hi, length), 1))
+
+
 def is_square(graph: Graph) -> bool:
     """Rows and columns are alike in every tensor and op: the spans of one axis are those of the other."""
     return all(t.h == t.w for t in graph.inputs) and all(
@@ -73,8 +78,7 @@ def patch_spans(graph: Graph, ops: tuple[Op, ...], parts: dict[str, Span], axis:
             if name != op.residual and not op.is_pointwise:  # these two read the positions they write
                 need = window(op, own, axis)
                 if clip:
-                    tensor = graph.tensors[name]
-                    need = Span(np.maximum(need.lo, 0), np.minimum(need.hi, tensor.w if axis else tensor.h))
+                    need = _inside(need, graph.tensors[name].w if axis else graph.tensors[name].h)
             have = spans.get(name)
             if have is not None and have is not need:
                 need = Span(np.minimum(have.lo, need.lo), np.maximum(have.hi, need.hi))

@@ -3,34 +3,32 @@
 import shutil
 from pathlib import Path
 
-import numpy as np
-
-from ..core.errors import UnsupportedOp, UserError
+from ..core.errors import Infeasible, UnsupportedOp, UserError
 from ..core.files import write_atomic
 from ..core.graph import Op
-from ..core.kernels import kernel_of
+from ..core.kernels import calls, kernel_of
 from ..core.plan import Plan
 from ..core.stages import Stage
 from .detect import detector
 from .detect_face import Face
 from .detect_yolo import Yolo
-from .integers import ConvIntegers, integers
-from .quant import PIXELS, QuantModel
+from .emit_params import params
+from .integers import integers
+from .limits import BYTES
+from .quant import QuantModel
 
 KERNELS = Path(__file__).parent / "kernels"
 
 
 def write_sources(plan: Plan, model: QuantModel, folder) -> Path:
     """Write mcu_model.c, mcu_model.h, mcu_weights.h and the kernels they call into `folder`: a self-contained C99
-    library. Everything is formatted before the first file is written. Raises ScheduleError for a cached halo."""
+    library. Everything is formatted before the first file is written. Raises ScheduleError for a cached halo,
+    GraphError for what the kernels cannot compute (see integers) and UnsupportedOp for several inputs."""
     plan.executable()
-    for image in plan.graph.inputs:
-        given = model.scales[image.name]
-        if given.zero_point != PIXELS.zero_point or abs(given.scale / PIXELS.scale - 1) > 1e-4:
-            raise UserError(
-                f"{image.name} is {given}, the runtime feeds bytes as {PIXELS}: train and export on pixels / 255, or "
-                "fold the normalisation into the first convolution"
-            )
+    if len(plan.graph.inputs) != 1:
+        raise UnsupportedOp(f"{plan.graph.name}: {len(plan.graph.inputs)} inputs; the C engine reads one")
+    if plan.arena > BYTES:
+        raise Infeasible.over("sram", plan.arena, BYTES, f"{plan.graph.name} with offsets of 32 bits")
     files = {
         "mcu_model.h": _header(plan, model),
         "mcu_model.c": _source(plan, model),
@@ -55,14 +53,15 @@ def _summary(plan: Plan) -> str:
 
 def _header(plan: Plan, model: QuantModel) -> str:
     image = plan.graph.inputs[0]
-    post = detector_params(model)
+    scale, post = model.scales[image.name], detector_params(model)
     lines = [
         _summary(plan) + "#ifndef MCU_MODEL_H\n#define MCU_MODEL_H\n#include <stdint.h>",
         '#include "mcu_boxes.h"\n#define MCU_DETECTOR 1' if post else "",
         f"#define MCU_INPUT_H {image.h}\n#define MCU_INPUT_W {image.w}\n#define MCU_INPUT_C {image.c}",
         f"#define MCU_OUTPUTS {len(plan.graph.outputs)}",
         f"#define MCU_ARENA_BYTES {plan.arena}\n",
-        "/* Supplies rows y..y+h, columns x..x+w of the picture as int8 NHWC (q = byte - 128): no frame in SRAM. */",
+        "/* Supplies rows y..y+h, columns x..x+w of the picture as int8 NHWC (q = byte - 128): no frame in SRAM.",
+        f" * To the network it is real = {scale.scale:.9g} * (q - {scale.zero_point}). */",
         "typedef void (*mcu_read_tile)(void *ctx, int y, int x, int h, int w, int8_t *dst);\n",
         "extern int8_t mcu_arena[MCU_ARENA_BYTES];",
         "void mcu_run(mcu_read_tile read, void *ctx);",
@@ -116,19 +115,27 @@ def _class_names(names: list[str]) -> str:
 
 
 def _tables(plan: Plan, stage: Stage, op: Op) -> str:
-    """The op's axis tables and the static assertion on its scratch."""
+    """The op's axis tables, of a concat one for each input, and the static assertion on its scratch."""
     lines = []
     for axis, letter in enumerate("yx"):
-        rows = [stage.axis(op, axis, i) for i in range(stage.grid[axis])]
-        cells = ", ".join(f"{{{r.n_in}, {r.first}, {r.n_out}, {r.n_dst}, {r.dst}, {r.n_res}, {r.res}}}" for r in rows)
-        lines.append(f"static const mcu_axis {op.name}_{letter}[{len(rows)}] = {{{cells}}};\n")
+        size, grid = f"[{stage.grid[axis]}]", range(stage.grid[axis])
+        tables = [_axes(stage.axis(op, axis, i, at) for i in grid) for at in range(calls(op))]
+        if op.kind == "concat":
+            size, tables = f"[{len(tables)}]{size}", [f"{{{', '.join(tables)}}}"]
+        lines.append(f"static const mcu_axis {op.name}_{letter}{size} = {tables[0]};\n")
     kernel = kernel_of(plan.graph, op)
     if kernel.startswith("conv"):
         cols = max((a.n_out - 1) * op.s[1] + op.k[1] for a in (stage.axis(op, 1, j) for j in range(stage.grid[1])))
-        macro = f"MCU_{kernel.upper()}_SCRATCH({plan.graph.input_of(op).c}, {op.k[0]}, {op.k[1]}, {cols})"
+        cin = plan.graph.input_of(op).c // op.groups
+        macro = f"MCU_{kernel.upper()}_SCRATCH({cin}, {op.k[0]}, {op.k[1]}, {cols})"
         planned = plan.buffers[plan.scratch[op.name]].size if op.name in plan.scratch else 0
         lines.append(f'_Static_assert({macro} <= {planned}, "scratch of {op.name}");\n')
     return "".join(lines)
+
+
+def _axes(rows) -> str:
+    cells = (f"{{{r.n_in}, {r.first}, {r.n_out}, {r.n_dst}, {r.dst}, {r.n_res}, {r.res}}}" for r in rows)
+    return f"{{{', '.join(cells)}}}"
 
 
 def _run_stage(plan: Plan, stage: Stage) -> str:
@@ -143,7 +150,7 @@ def _run_stage(plan: Plan, stage: Stage) -> str:
     if reads_image:
         lines.append(_read_image(plan, stage, image, pad))
     for op in stage.ops:
-        lines.append(pad + _call(plan, stage, op, index))
+        lines += [pad + _call(plan, op, at, index) for at in range(calls(op))]
     if stage.patched:
         lines += ["        }", "    }"]
     return "\n".join(lines) + "\n"
@@ -161,18 +168,23 @@ def _read_image(plan: Plan, stage: Stage, image, pad: str) -> str:
     return "\n".join([*tables, call])
 
 
-def _call(plan: Plan, stage: Stage, op: Op, index: tuple[str, str]) -> str:
-    def at(name):
+def _call(plan: Plan, op: Op, at: int, index: tuple[str, str]) -> str:
+    """The call of an op's kernel; a concat's on input `at`."""
+
+    def home(name):
         return f"a + {plan.buffers[plan.home[name]].offset}"
 
-    kernel, x = kernel_of(plan.graph, op), plan.graph.input_of(op)
-    arguments = [f"&{op.name}", f"&{op.name}_y[{index[0]}]", f"&{op.name}_x[{index[1]}]", at(op.inputs[0])]
+    kernel, x, y = kernel_of(plan.graph, op), plan.graph.tensors[op.inputs[at]], plan.graph.tensors[op.name]
+    part = f"[{at}]" if op.kind == "concat" else ""
+    arguments = [f"&{op.name}{part}", *(f"&{op.name}_{axis}{part}[{i}]" for axis, i in zip("yx", index, strict=True))]
+    arguments.append(home(x.name))
     if op.kind == "conv":
-        scratch = f"a + {plan.buffers[plan.scratch[op.name]].offset}" if op.name in plan.scratch else "0"
-        arguments += [at(op.residual) if op.residual is not None else "0", at(op.name), scratch]
-    else:
-        arguments.append(at(op.name))
-    y = plan.graph.tensors[op.name]
+        arguments.append(home(op.residual) if op.residual is not None else "0")
+    elif op.kind in ("add", "mul"):
+        arguments.append(home(op.inputs[1]))
+    arguments.append(home(op.name))
+    if op.kind == "conv":
+        arguments.append(f"a + {plan.buffers[plan.scratch[op.name]].offset}" if op.name in plan.scratch else "0")
     return f"mcu_{kernel}({', '.join(arguments)}); /* {x.h}x{x.w}x{x.c} -> {y.h}x{y.w}x{y.c} */"
 
 
@@ -189,43 +201,5 @@ def _outputs(plan: Plan) -> str:
 def _weights(plan: Plan, model: QuantModel) -> str:
     parts = [_summary(plan), "#ifndef MCU_WEIGHTS_H\n#define MCU_WEIGHTS_H\n", '#include "mcu.h"\n\n']
     table = integers(model)
-    for op in plan.graph.ops:
-        p = table[op.name]
-        parts.append(_conv_params(plan, op, p) if isinstance(p, ConvIntegers) else _pool_params(op, p))
+    parts += [params(plan.graph, op, table[op.name]) for op in plan.graph.ops]
     return "".join(parts) + "#endif\n"
-
-
-def _conv_params(plan: Plan, op: Op, p: ConvIntegers) -> str:
-    # (cout, cin/groups, kh, kw) -> [cout][kh][kw][cin]; depth-wise the same with cin/groups = 1
-    weights = p.weight.transpose(0, 2, 3, 1)
-    if max(op.k) > 255 or max(op.s) > 255:
-        raise UnsupportedOp(f"{op.name}: kernel {op.k} or stride {op.s} above 255")
-    return (
-        _array("int8_t", f"{op.name}_w", weights)
-        + _array("int32_t", f"{op.name}_b", p.bias)
-        + _array("int32_t", f"{op.name}_m", p.mult)
-        + _array("uint8_t", f"{op.name}_l", p.left)
-        + _array("uint8_t", f"{op.name}_r", p.right)
-        + f"static const mcu_conv {op.name} = {{\n"
-        f"    .cin = {plan.graph.input_of(op).c}, .cout = {op.cout},"
-        f" .kh = {op.k[0]}, .kw = {op.k[1]}, .sh = {op.s[0]}, .sw = {op.s[1]},\n"
-        f"    .zp_in = {p.zp_in}, .zp_out = {p.zp_out}, .lo = {p.lo}, .hi = {p.hi},"
-        f" .res_zp = {p.res_zp}, .res_bits = {p.res_bits}, .res_mult = {p.res_mult},\n"
-        f"    .weights = {op.name}_w, .bias = {op.name}_b, .mult = {op.name}_m,"
-        f" .left = {op.name}_l, .right = {op.name}_r}};\n\n"
-    )
-
-
-def _pool_params(op: Op, p) -> str:
-    return (
-        f"static const mcu_pool {op.name} = {{.c = {op.cout}, .kh = {op.k[0]}, .kw = {op.k[1]},"
-        f" .sh = {op.s[0]}, .sw = {op.s[1]},\n    .zp_in = {p.zp_in}, .zp_out = {p.zp_out}, .lo = {p.lo}, .hi = {p.hi},"
-        f" .mult = {p.mult}, .left = {p.left}, .right = {p.right}}};\n\n"
-    )
-
-
-def _array(ctype: str, name: str, values: np.ndarray) -> str:
-    flat = [str(int(v)) for v in np.asarray(values).ravel()]
-    rows = [",".join(flat[i : i + 32]) for i in range(0, len(flat), 32)]
-    body = ",\n    ".join(rows)
-    return f"static const {ctype} {name}[{len(flat)}] = {{\n    {body}}};\n"

@@ -1,19 +1,38 @@
 """Scales -> the integers that kernels compute with, and the single rounding rule.
 
-A convolution's result is rounded once: out = zp + floor(acc * M + 1/2), M a 31-bit multiplier with a shift (TFLite's
-single rounding). `integers()` turns scales into these multipliers, proving that no 32-bit intermediate overflows; the
-numpy reference and the generated C both read its result and nothing else.
+A result is rounded once: out = zp + floor(acc * M + 1/2), M a 31-bit multiplier with a shift (TFLite's single
+rounding). `integers()` turns scales into these multipliers, proving in big integers that no 32-bit intermediate
+overflows; the numpy reference and the generated C both read its result and nothing else.
 """
 
 from dataclasses import dataclass
+from math import floor
+from typing import NamedTuple
 
 import numpy as np
 
+from ..core.acts import ACTS, clamp_of
 from ..core.errors import GraphError
 from ..core.graph import Op
+from ..core.kernels import padded_taps
+from .limits import check
 from .quant import QuantModel, Scale
 
 MAX_RESIDUAL_BITS = 16
+MAX_SUM_BITS = 30
+MAX_EXP_BITS = 22
+INT32 = 2**31  # every intermediate stays below it
+
+
+class Factor(NamedTuple):
+    """A real factor as mult * 2^(left - 32 - right), see `multiplier`."""
+
+    mult: int = 0
+    left: int = 0
+    right: int = 1
+
+
+NOTHING = Factor()
 
 
 @dataclass(frozen=True)
@@ -37,21 +56,57 @@ class ConvIntegers:
 
 @dataclass(frozen=True)
 class PoolIntegers:
-    """What mcu_pool holds; mult, left, right are used by gap alone."""
+    """What mcu_pool holds. Of means: `mean` of a whole window and border[m - 1] of one that m taps of are padding."""
 
     zp_in: int
     zp_out: int
-    lo: int = -128
-    hi: int = 127
-    mult: int = 0
-    left: int = 0
-    right: int = 1
+    mean: Factor = NOTHING
+    border: tuple[Factor, ...] = ()
 
 
-def multiplier(real: float) -> tuple[int, int, int]:
-    """(mult, left, right) with real ~ mult * 2^(left - 32 - right), 2^30 <= mult < 2^31, right >= 1, left least."""
+@dataclass(frozen=True)
+class SumIntegers:
+    """What mcu_sum holds: out = clamp(zp_out + ((a * mult_a + b * mult_b + bias) >> bits)), bias with the inputs' zero
+    points and the half that rounds."""
+
+    mult_a: int
+    mult_b: int
+    bias: int
+    bits: int
+    zp_out: int
+    lo: int
+    hi: int
+
+
+@dataclass(frozen=True)
+class ProductIntegers:
+    """What mcu_product holds: out = clamp(zp_out + requant((a - zp_a) * (b - zp_b)))."""
+
+    zp_a: int
+    zp_b: int
+    zp_out: int
+    factor: Factor
+
+
+@dataclass(frozen=True)
+class TableIntegers:
+    """What mcu_table holds: out = table[q + 128], int8 (256,), or out = q where it is None."""
+
+    table: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class ExpIntegers:
+    """What mcu_exp holds: table[d] = exp(-d * scale) of a difference d to the maximum, as many fraction bits in each as
+    the sum over all channels has room for. uint32 (256,)."""
+
+    table: np.ndarray
+
+
+def multiplier(real: float) -> Factor:
+    """The nearest 31-bit factor: 2^30 <= mult < 2^31, right >= 1, left least."""
     if not real > 0:
-        return 0, 0, 1
+        return NOTHING
     fraction, exponent = np.frexp(real)
     mult, exponent = round(float(fraction) * 2**31), int(exponent)
     if mult == 2**31:
@@ -59,8 +114,8 @@ def multiplier(real: float) -> tuple[int, int, int]:
     left = max(0, exponent + 2)
     right = left - 1 - exponent
     if right > 31:  # rounds to zero for every accumulator
-        return 0, 0, 1
-    return mult, left, right
+        return NOTHING
+    return Factor(mult, left, right)
 
 
 def requant(acc, mult, left, right):
@@ -69,15 +124,14 @@ def requant(acc, mult, left, right):
     return high + (np.int64(1) << (np.asarray(right, np.int64) - 1)) >> right
 
 
-def integers(model: QuantModel) -> dict[str, ConvIntegers | PoolIntegers]:
-    """Op name -> the integers its kernel computes with. Raises GraphError where 32 bits do not suffice."""
-    result = {}
-    for op in model.graph.ops:
-        result[op.name] = _conv_integers(model, op) if op.kind == "conv" else _pool_integers(model, op)
-    return result
+def integers(model: QuantModel) -> dict:
+    """Op name -> the integers its kernel computes with, one of the classes above; of a concat a TableIntegers for each
+    input. Raises GraphError where 32 bits do not suffice, and see limits.check."""
+    check(model)
+    return {op.name: OF_KIND.get(op.kind, _copy)(model, op) for op in model.graph.ops}
 
 
-def _conv_integers(model: QuantModel, op: Op) -> ConvIntegers:
+def _conv(model: QuantModel, op: Op) -> ConvIntegers:
     q, x, y = model.weights[op.name], model.scales[op.inputs[0]], model.scales[op.name]
     weight = q.weight.astype(np.int64)
     bias = q.bias.astype(np.int64) - x.zero_point * weight.sum((1, 2, 3))
@@ -96,7 +150,7 @@ def _conv_integers(model: QuantModel, op: Op) -> ConvIntegers:
         except GraphError:
             continue
         res_mult = round(r.scale / y.scale * 2**bits)
-        if 256 * res_mult + max(bound * real * 2**bits) < 2**31:
+        if 255 * res_mult + int(requant(bound, mult, left, right).max()) + 2**bits < INT32:
             return ConvIntegers(
                 **common, mult=mult, left=left, right=right, res_zp=r.zero_point, res_bits=bits, res_mult=res_mult
             )
@@ -104,28 +158,115 @@ def _conv_integers(model: QuantModel, op: Op) -> ConvIntegers:
 
 
 def _multipliers(op: Op, real: np.ndarray, bound: np.ndarray):
-    mult, left, right = (np.array(column, np.int64) for column in zip(*map(multiplier, real), strict=True))
-    if ((bound << left) >= 2**31).any() or (bound >= 2**31).any():
-        worst = int(np.argmax(bound << left))
+    factors = [multiplier(value) for value in real]
+    for channel, (value, factor, most) in enumerate(zip(real, factors, bound.tolist(), strict=True)):
+        if most << factor.left >= INT32:
+            raise GraphError(
+                f"{op.name}: channel {channel} can overflow 32 bits (|acc| <= {most}, multiplier {value:g}); "
+                "its output range is far smaller than its weights: calibrate on more images"
+            )
+    return (np.array(column, np.int64) for column in zip(*factors, strict=True))
+
+
+def _factor(op: Op, real: float, bound: int) -> Factor:
+    """The multiplier `real` of sums that never exceed `bound`."""
+    factor = multiplier(real)
+    if bound << factor.left >= INT32:
         raise GraphError(
-            f"{op.name}: channel {worst} can overflow 32 bits (|acc| <= {bound[worst]}, multiplier {real[worst]:g}); "
-            "its output range is far smaller than its weights: calibrate on more images"
+            f"{op.name}: can overflow 32 bits (|sum| <= {bound}, multiplier {real:g}); its output range is far smaller "
+            "than its inputs': calibrate on more images, or pool in two steps"
         )
-    return mult, left, right
+    return factor
 
 
-def _pool_integers(model: QuantModel, op: Op) -> PoolIntegers:
+def _copy(model: QuantModel, op: Op) -> PoolIntegers:
+    """Of a kernel that only moves values."""
+    zero_point = model.scales[op.name].zero_point
+    return PoolIntegers(zero_point, zero_point)
+
+
+def _mean(model: QuantModel, op: Op) -> PoolIntegers:
     x, y, size = model.scales[op.inputs[0]], model.scales[op.name], model.graph.input_of(op)
-    if op.kind != "gap":
-        return PoolIntegers(x.zero_point, y.zero_point)
-    mult, left, right = multiplier(x.scale / (y.scale * size.h * size.w))
-    if 255 * size.h * size.w << left >= 2**31:
-        raise GraphError(f"{op.name}: a mean over {size.h}x{size.w} can overflow 32 bits; pool in two steps")
-    return PoolIntegers(x.zero_point, y.zero_point, mult=mult, left=left, right=right)
+    taps = size.h * size.w if op.kind == "gap" else op.k[0] * op.k[1]
+    border = 0 if op.kind == "gap" else padded_taps(model.graph, op)
+    if border >= taps:
+        raise GraphError(f"{op.name}: a window lies in the padding {op.pad} alone, whose mean is nothing")
+    # The sum begins with -zp_in * taps: partial sums reach 256 a tap.
+    factors = [_factor(op, x.scale / (y.scale * n), 256 * n) for n in range(taps, taps - border - 1, -1)]
+    return PoolIntegers(x.zero_point, y.zero_point, factors[0], tuple(factors[1:]))
+
+
+def _maximum(model: QuantModel, op: Op) -> PoolIntegers:
+    if padded_taps(model.graph, op) >= op.k[0] * op.k[1]:
+        raise GraphError(f"{op.name}: a window lies in the padding {op.pad} alone, whose maximum is nothing")
+    return _copy(model, op)
+
+
+def _sum(model: QuantModel, op: Op) -> SumIntegers:
+    (a, b), y = (model.scales[name] for name in op.inputs), model.scales[op.name]
+    lo, hi = _clamp(op, y)
+    for bits in range(MAX_SUM_BITS, 0, -1):
+        mult_a, mult_b = (floor(s.scale / y.scale * 2**bits + 0.5) for s in (a, b))
+        bias = 2 ** (bits - 1) - a.zero_point * mult_a - b.zero_point * mult_b
+        if abs(bias) + 128 * (mult_a + mult_b) < INT32:
+            return SumIntegers(mult_a, mult_b, bias, bits, y.zero_point, lo, hi)
+    raise GraphError(
+        f"{op.name}: the scales of its inputs, {a.scale:g} and {b.scale:g}, and its own {y.scale:g} differ too much "
+        "for 32 bits: calibrate on more images"
+    )
+
+
+def _product(model: QuantModel, op: Op) -> ProductIntegers:
+    (a, b), y = (model.scales[name] for name in op.inputs), model.scales[op.name]
+    factor = _factor(op, a.scale * b.scale / y.scale, 255 * 255)
+    return ProductIntegers(a.zero_point, b.zero_point, y.zero_point, factor)
+
+
+def _act(model: QuantModel, op: Op) -> TableIntegers:
+    x, y = model.scales[op.inputs[0]], model.scales[op.name]
+    real = (np.arange(-128, 128) - x.zero_point) * x.scale
+    with np.errstate(all="ignore"):
+        value = real if op.act is None else ACTS[op.act](real, *op.args)
+    if not np.isfinite(value).all():
+        raise GraphError(f"{op.name}: '{op.act}' with the arguments {op.args} is not finite on its input's range")
+    return TableIntegers(_steps(value, y).astype(np.int8))
+
+
+def _parts(model: QuantModel, op: Op) -> tuple[TableIntegers, ...]:
+    y = model.scales[op.name]
+
+    def table(x: Scale) -> np.ndarray | None:
+        return None if x == y else _steps((np.arange(-128, 128) - x.zero_point) * x.scale, y).astype(np.int8)
+
+    return tuple(TableIntegers(table(model.scales[name])) for name in op.inputs)
+
+
+def _exp(model: QuantModel, op: Op) -> ExpIntegers:
+    """The kernel rounds (512 * e + sum) / (2 * sum): 512 * e <= 2^31 and sum < 2^31 by the choice of bits."""
+    bits = min(MAX_EXP_BITS, ((INT32 - 1) // op.cout).bit_length() - 1)
+    value = np.exp(-model.scales[op.inputs[0]].scale * np.arange(256.0))
+    return ExpIntegers(np.floor(value * 2**bits + 0.5).astype(np.uint32))
+
+
+def _steps(value, y: Scale) -> np.ndarray:
+    """Real values (infinite ones too) as int8 steps of `y`, by the rounding rule."""
+    return np.clip(np.floor(np.asarray(value) / y.scale + 0.5) + y.zero_point, -128, 127).astype(np.int64)
 
 
 def _clamp(op: Op, y: Scale) -> tuple[int, int]:
     """Clamp of the int8 result that the activation means in the output's scale."""
-    lo = -128 if op.act is None else max(-128, y.zero_point)
-    hi = min(127, y.zero_point + round(6 / y.scale)) if op.act == "relu6" else 127
+    lo, hi = _steps(clamp_of(op.act, op.args), y).tolist()
     return lo, hi
+
+
+OF_KIND = {
+    "conv": _conv,
+    "maxpool": _maximum,
+    "avgpool": _mean,
+    "gap": _mean,
+    "add": _sum,
+    "mul": _product,
+    "act": _act,
+    "concat": _parts,
+    "softmax": _exp,
+}

@@ -22,26 +22,59 @@ typedef struct {
 /* A convolution, or a fully connected layer as a 1x1 one. Bias has -zp_in * sum(weights) folded in, so a padded tap
  * counts as zp_in. Requantisation: see mcu_requant. */
 typedef struct {
-    int16_t cin, cout;
+    int16_t cin, cout, groups;
     uint8_t kh, kw, sh, sw;
     int8_t zp_in, zp_out, lo, hi; /* zero points; clamp of the result (activation) */
     int8_t res_zp;                /* residual: zero point, */
     uint8_t res_bits;             /* fraction bits of the sum, */
     int32_t res_mult;             /* scale of the residual in 2^-res_bits output steps */
-    const int8_t *weights;        /* dense, 1x1: [cout][kh][kw][cin]; depth-wise: [c][kh][kw] */
+    const int8_t *weights;        /* [cout][kh][kw][cin / groups] */
     const int32_t *bias;          /* [cout] */
     const int32_t *mult;          /* [cout] */
     const uint8_t *left, *right;  /* [cout] */
 } mcu_conv;
 
-/* Pools and nearest upsampling. */
+/* A multiplier of mcu_requant. */
+typedef struct {
+    int32_t mult;
+    uint8_t left, right;
+} mcu_factor;
+
+/* Pools, padding and nearest upsampling. */
 typedef struct {
     int16_t c;
     uint8_t kh, kw, sh, sw;
-    int8_t zp_in, zp_out, lo, hi;
-    int32_t mult; /* mcu_gap only: requantisation of the sum */
-    uint8_t left, right;
+    int8_t zp_in, zp_out;
+    mcu_factor mean;          /* means: of the sum over a whole window, */
+    const mcu_factor *border; /* of a window with m taps of padding: [m - 1] */
 } mcu_pool;
+
+/* The sum of two maps, each times its scale in 2^-bits output steps; bias has their zero points and rounds. */
+typedef struct {
+    int32_t mult_a, mult_b, bias;
+    int16_t c;
+    uint8_t bits;
+    int8_t zp_out, lo, hi;
+} mcu_sum;
+
+/* The product of two maps, or of a map and one factor a channel. */
+typedef struct {
+    mcu_factor factor;
+    int16_t c;
+    int8_t zp_a, zp_b, zp_out;
+} mcu_product;
+
+/* Values looked up: c channels of the input become channels at..at + c - 1 of cout. */
+typedef struct {
+    const int8_t *table; /* [256] by value + 128; null: values are copied */
+    int16_t c, cout, at;
+} mcu_table;
+
+/* A softmax. */
+typedef struct {
+    const uint32_t *table; /* [256]: exp of minus the difference to the maximum, in a fixed point whose sums fit */
+    int16_t c;
+} mcu_exp;
 
 /* The one rounding rule: floor(acc * 2^left * mult / 2^(32 + right) + 1/2). The generator proves that acc << left fits
  * in 32 bits and that right >= 1; SMMLA and ASR on the DSP extension. */
@@ -81,20 +114,43 @@ void mcu_conv_pw(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const
                  int8_t *out, int8_t *scratch);
 void mcu_conv_dense(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
                     int8_t *out, int8_t *scratch);
+/* Any number of groups: cout / groups outputs see cin / groups inputs each. */
+void mcu_conv_group(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
+                    int8_t *out, int8_t *scratch);
 /* Depth-wise; may run in place: out == in, n_dst == n_out, dst == 0, x.n_out <= x.n_in, y.first > -kh, no residual. An
  * output then lies at or before the last input read, and only on its own channel. */
 void mcu_conv_dw(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
                  int8_t *out, int8_t *scratch);
-/* zp_in is the value of padded taps; in and out have one scale. */
+/* The maximum of the taps inside the input; in and out have one scale, as they have for padding and upsampling. */
 void mcu_maxpool(const mcu_pool *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
-/* Mean of the whole input: zp_out + requant(sum of (in - zp_in)), clamped. */
+/* Mean of the taps inside the input, of which there is one at least: zp_out + requant(sum of (in - zp_in)), clamped. */
+void mcu_avgpool(const mcu_pool *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
+/* The same of the whole input. */
 void mcu_gap(const mcu_pool *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
+/* A copy; what lies outside the input is zp_in. */
+void mcu_pad(const mcu_pool *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
 /* Nearest: output position i of the patch copies input position (i + first) / sh (sw); first is never negative. */
 void mcu_upsample(const mcu_pool *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
 
-/* Bytes of scratch, stated once here and checked against the plan by static assertions in the generated code. */
+/* Element by element. The second input, `res`, is read at y.res, x.res; `out` may lie on any input of its shape, where
+ * dst == 0 and n_dst == n_out: it is written at or before the position read. */
+/* out = clamp(zp_out + ((in * mult_a + res * mult_b + bias) >> bits)) */
+void mcu_add(const mcu_sum *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res, int8_t *out);
+/* out = clamp(zp_out + requant((in - zp_a) * (res - zp_b))); an axis on which `res` has one position repeats it. */
+void mcu_mul(const mcu_product *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
+             int8_t *out);
+/* out = table[in] */
+void mcu_act(const mcu_table *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
+/* exp(in) / sum of exp(in) over the channels, in steps of 1/256, rounded, zero being -128. */
+void mcu_softmax(const mcu_exp *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
+/* One input of a concatenation, into its channels of the output; not in place. */
+void mcu_concat(const mcu_table *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
+
+/* Bytes of scratch, stated once here and checked against the plan by static assertions in the generated code. cin: of a
+ * group. */
 #define MCU_CONV_PW_SCRATCH(cin, kh, kw, cols) 0
 #define MCU_CONV_DENSE_SCRATCH(cin, kh, kw, cols) ((kh) * (kw) * (cin))
+#define MCU_CONV_GROUP_SCRATCH(cin, kh, kw, cols) ((kh) * (kw) * (cin))
 /* cols: input columns of one row's windows, (n_out-1)*sw + kw; the DSP version reads up to 3 bytes past the ring. */
 #define MCU_CONV_DW_SCRATCH(cin, kh, kw, cols) ((kh) * (cols) + 3)
 

@@ -1,4 +1,4 @@
-/* Dense and point-wise convolutions: dot products of cin (x kh x kw) values with each row of the weights. */
+/* Point-wise, dense and grouped convolutions: dot products of cin (x kh x kw) values with each row of the weights. */
 #include "mcu.h"
 #include "mcu_dsp.h"
 #include <string.h>
@@ -133,5 +133,42 @@ void mcu_conv_dense(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, co
             int8_t *dst = out + ((y->dst + i) * x->n_dst + x->dst + j) * op->cout;
             gather(op, y, x, y->first + i * op->sh, x->first + j * op->sw, in, scratch);
             one_position(op, scratch, n, sum, dst);
+        }
+}
+
+/* Copies channels c..c+n-1 of one window, padded taps as zp_in. in: [y.n_in][x.n_in][cin], window: [kh][kw][n]. */
+static void gather_channels(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, int top, int left, int c, int n,
+                            const int8_t *in, int8_t *window) {
+    for (int r = top; r < top + op->kh; r++)
+        for (int q = left; q < left + op->kw; q++, window += n)
+            if (r < 0 || r >= y->n_in || q < 0 || q >= x->n_in)
+                memset(window, op->zp_in, (size_t)n);
+            else
+                memcpy(window, in + (r * x->n_in + q) * op->cin + c, (size_t)n);
+}
+
+/* Channels of group g alone, as a convolution of its own. */
+static mcu_conv group_of(const mcu_conv *op, int g, int n) {
+    mcu_conv part = *op;
+    part.cout = (int16_t)(op->cout / op->groups);
+    const int c = g * part.cout;
+    part.weights += c * n, part.bias += c, part.mult += c, part.left += c, part.right += c;
+    return part;
+}
+
+/* in: [y.n_in][x.n_in][cin], res: [y.n_res][x.n_res][cout] or null, out: [y.n_dst][x.n_dst][cout],
+ * scratch: one window of one group, [kh][kw][cin / groups]. */
+void mcu_conv_group(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
+                    int8_t *out, int8_t *scratch) {
+    const int cin = op->cin / op->groups, cout = op->cout / op->groups, n = op->kh * op->kw * cin;
+    for (int i = 0; i < y->n_out; i++)
+        for (int j = 0; j < x->n_out; j++) {
+            const int8_t *sum = res ? res + ((y->res + i) * x->n_res + x->res + j) * op->cout : res;
+            int8_t *dst = out + ((y->dst + i) * x->n_dst + x->dst + j) * op->cout;
+            for (int g = 0; g < op->groups; g++) {
+                const mcu_conv part = group_of(op, g, n);
+                gather_channels(op, y, x, y->first + i * op->sh, x->first + j * op->sw, g * cin, cin, in, scratch);
+                one_position(&part, scratch, n, sum ? sum + g * cout : sum, dst + g * cout);
+            }
         }
 }

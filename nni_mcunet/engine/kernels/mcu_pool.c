@@ -1,21 +1,53 @@
-/* Max pool, global average pool and nearest upsampling. */
+/* Max and average pool, global average pool, padding and nearest upsampling. */
 #include "mcu.h"
+#include <string.h>
+
+/* The taps of one window that lie inside the input: rows r0..r1-1, columns q0..q1-1. */
+typedef struct {
+    int r0, r1, q0, q1;
+} mcu_window;
+
+static mcu_window window(const mcu_pool *op, const mcu_axis *y, const mcu_axis *x, int i, int j) {
+    const int top = y->first + i * op->sh, left = x->first + j * op->sw;
+    const mcu_window w = {mcu_max(top, 0), mcu_min(top + op->kh, y->n_in), mcu_max(left, 0),
+                          mcu_min(left + op->kw, x->n_in)};
+    return w;
+}
 
 /* in: [y.n_in][x.n_in][c], out: [y.n_dst][x.n_dst][c]. */
 void mcu_maxpool(const mcu_pool *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out) {
     for (int i = 0; i < y->n_out; i++)
         for (int j = 0; j < x->n_out; j++) {
-            const int top = y->first + i * op->sh, left = x->first + j * op->sw;
-            const int r0 = mcu_max(top, 0), r1 = mcu_min(top + op->kh, y->n_in);
-            const int q0 = mcu_max(left, 0), q1 = mcu_min(left + op->kw, x->n_in);
-            const int inside = mcu_max(r1 - r0, 0) * mcu_max(q1 - q0, 0);
+            const mcu_window w = window(op, y, x, i, j);
             int8_t *dst = out + ((y->dst + i) * x->n_dst + x->dst + j) * op->c;
             for (int c = 0; c < op->c; c++) {
-                int8_t best = inside < op->kh * op->kw ? op->zp_in : -128;
-                for (int r = r0; r < r1; r++)
-                    for (int q = q0; q < q1; q++)
+                int8_t best = -128;
+                for (int r = w.r0; r < w.r1; r++)
+                    for (int q = w.q0; q < w.q1; q++)
                         best = (int8_t)mcu_max(best, in[(r * x->n_in + q) * op->c + c]);
                 dst[c] = best;
+            }
+        }
+}
+
+static int8_t mean(const mcu_pool *op, mcu_factor f, int32_t sum) {
+    return mcu_clamp(op->zp_out + mcu_requant(sum, f.mult, f.left, f.right), -128, 127);
+}
+
+/* in: [y.n_in][x.n_in][c], out: [y.n_dst][x.n_dst][c]. */
+void mcu_avgpool(const mcu_pool *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out) {
+    for (int i = 0; i < y->n_out; i++)
+        for (int j = 0; j < x->n_out; j++) {
+            const mcu_window w = window(op, y, x, i, j);
+            const int taps = (w.r1 - w.r0) * (w.q1 - w.q0), padded = op->kh * op->kw - taps;
+            const mcu_factor factor = padded ? op->border[padded - 1] : op->mean;
+            int8_t *dst = out + ((y->dst + i) * x->n_dst + x->dst + j) * op->c;
+            for (int c = 0; c < op->c; c++) {
+                int32_t sum = -taps * op->zp_in;
+                for (int r = w.r0; r < w.r1; r++)
+                    for (int q = w.q0; q < w.q1; q++)
+                        sum += in[(r * x->n_in + q) * op->c + c];
+                dst[c] = mean(op, factor, sum);
             }
         }
 }
@@ -28,8 +60,21 @@ void mcu_gap(const mcu_pool *op, const mcu_axis *y, const mcu_axis *x, const int
         int32_t sum = -positions * op->zp_in;
         for (int i = 0; i < positions; i++)
             sum += in[i * op->c + c];
-        out[c] = mcu_clamp(op->zp_out + mcu_requant(sum, op->mult, op->left, op->right), op->lo, op->hi);
+        out[c] = mean(op, op->mean, sum);
     }
+}
+
+/* in: [y.n_in][x.n_in][c], out: [y.n_dst][x.n_dst][c]. */
+void mcu_pad(const mcu_pool *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out) {
+    for (int i = 0; i < y->n_out; i++)
+        for (int j = 0; j < x->n_out; j++) {
+            const int r = y->first + i, q = x->first + j;
+            int8_t *dst = out + ((y->dst + i) * x->n_dst + x->dst + j) * op->c;
+            if (r < 0 || r >= y->n_in || q < 0 || q >= x->n_in)
+                memset(dst, op->zp_in, (size_t)op->c);
+            else
+                memcpy(dst, in + (r * x->n_in + q) * op->c, (size_t)op->c);
+        }
 }
 
 /* in: [y.n_in][x.n_in][c], out: [y.n_dst][x.n_dst][c]. */

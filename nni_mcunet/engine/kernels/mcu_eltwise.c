@@ -1,0 +1,75 @@
+/* Sums, products and look-ups, element by element, and the parts of a concatenation. */
+#include "mcu.h"
+#include <string.h>
+
+/* First element that is read of row i of the input, of the second one, and that is written. */
+static const int8_t *in_row(const mcu_axis *y, const mcu_axis *x, int i, int c, const int8_t *in) {
+    return in + ((y->first + i) * x->n_in + x->first) * c;
+}
+
+static const int8_t *res_row(const mcu_axis *y, const mcu_axis *x, int i, int c, const int8_t *res) {
+    return res + ((y->res + i) * x->n_res + x->res) * c;
+}
+
+static int8_t *out_row(const mcu_axis *y, const mcu_axis *x, int i, int c, int8_t *out) {
+    return out + ((y->dst + i) * x->n_dst + x->dst) * c;
+}
+
+/* in: [y.n_in][x.n_in][c], res: [y.n_res][x.n_res][c], out: [y.n_dst][x.n_dst][c]. */
+void mcu_add(const mcu_sum *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
+             int8_t *out) {
+    const mcu_sum o = *op; /* a copy: a store to `out` cannot change it */
+    const int n = x->n_out * o.c;
+    for (int i = 0; i < y->n_out; i++) {
+        const int8_t *a = in_row(y, x, i, o.c, in), *b = res_row(y, x, i, o.c, res);
+        int8_t *dst = out_row(y, x, i, o.c, out);
+        for (int e = 0; e < n; e++) {
+            const int32_t sum = a[e] * o.mult_a + o.bias + b[e] * o.mult_b;
+            dst[e] = mcu_clamp(o.zp_out + (sum >> o.bits), o.lo, o.hi);
+        }
+    }
+}
+
+/* in: [y.n_in][x.n_in][c], res: [y.n_res][x.n_res][c], out: [y.n_dst][x.n_dst][c]. */
+void mcu_mul(const mcu_product *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
+             int8_t *out) {
+    const mcu_product o = *op;
+    const int step = x->n_res == 1 ? 0 : o.c;
+    for (int i = 0; i < y->n_out; i++) {
+        const int8_t *a = in_row(y, x, i, o.c, in), *b = res_row(y, x, y->n_res == 1 ? 0 : i, o.c, res);
+        int8_t *dst = out_row(y, x, i, o.c, out);
+        for (int j = 0; j < x->n_out; j++, a += o.c, b += step, dst += o.c)
+            for (int c = 0; c < o.c; c++) {
+                const int32_t product = (a[c] - o.zp_a) * (b[c] - o.zp_b);
+                const int32_t v = mcu_requant(product, o.factor.mult, o.factor.left, o.factor.right);
+                dst[c] = mcu_clamp(o.zp_out + v, -128, 127);
+            }
+    }
+}
+
+/* in: [y.n_in][x.n_in][c], out: [y.n_dst][x.n_dst][c]. */
+void mcu_act(const mcu_table *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out) {
+    const int8_t *const table = op->table + 128;
+    const int n = x->n_out * op->c;
+    for (int i = 0; i < y->n_out; i++) {
+        const int8_t *src = in_row(y, x, i, op->c, in);
+        int8_t *dst = out_row(y, x, i, op->c, out);
+        for (int e = 0; e < n; e++)
+            dst[e] = table[src[e]];
+    }
+}
+
+/* in: [y.n_in][x.n_in][c], out: [y.n_dst][x.n_dst][cout]. */
+void mcu_concat(const mcu_table *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out) {
+    const mcu_table o = *op;
+    for (int i = 0; i < y->n_out; i++) {
+        const int8_t *src = in_row(y, x, i, o.c, in);
+        int8_t *dst = out_row(y, x, i, o.cout, out) + o.at;
+        for (int j = 0; j < x->n_out; j++, src += o.c, dst += o.cout)
+            if (o.table)
+                for (int c = 0; c < o.c; c++)
+                    dst[c] = o.table[src[c] + 128];
+            else
+                memcpy(dst, src, (size_t)o.c);
+    }
+}
