@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ..core.errors import GraphError, UnsupportedOp
 from ..core.graph import Graph, Op, Tensor, out_tensor
+from .limits import BYTES, SIDE
 from .onnx_boxes import without_boxes
 from .onnx_constants import fold
 from .onnx_nodes import NODES
@@ -28,7 +29,6 @@ from .quant import Model, QuantModel, QuantWeights, Scale
 
 DOMAINS = ("", "ai.onnx", "com.microsoft")
 LEAST_OPSET = 11
-MOST = 32767  # positions and channels: the kernels count them in int16
 # Names that an op cannot have in C: keywords, and what the generated mcu_run calls its own.
 C_WORDS = """auto break case char const continue default do double else enum extern float for goto if inline int long
 register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while
@@ -171,10 +171,10 @@ class Reader:
         self.tensors[name], self.features[value.name] = tensor, Feature.of(tensor, order)
 
     def _small(self, tensor: Tensor) -> Tensor:
-        if max(tensor.h, tensor.w, tensor.c) > MOST or tensor.size >= 2**31:
+        if max(tensor.h, tensor.w, tensor.c) > SIDE or tensor.size > BYTES:
             raise GraphError(
                 f"{self.path}: '{tensor.name}' of {tensor.h}x{tensor.w}x{tensor.c} is larger than any microcontroller "
-                f"(at most {MOST} a side); export it for a smaller picture"
+                f"(at most {SIDE} a side); export it for a smaller picture"
             )
         return tensor
 
