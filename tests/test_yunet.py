@@ -19,7 +19,7 @@ SIDE = 320
 
 
 def pictures(shared, part: str, count: int) -> list[np.ndarray]:
-    found = sorted((shared / f"data/widerface_mini/WIDER_{part}/images").rglob("*.jpg"))
+    found = sorted((shared / f"data/widerface_mini/WIDER_{part}").rglob("*.jpg"))
     return [load_picture(path, (SIDE, SIDE)) for path in found[:: len(found) // count][:count]]
 
 
