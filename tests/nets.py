@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from nni_mcunet.core.acts import ACTS
 from nni_mcunet.core.graph import Graph, Op, Tensor
 from nni_mcunet.engine.quant import PROBABILITY, SAME_SCALE, QuantModel, QuantWeights, Scale
 
@@ -35,11 +36,11 @@ WHOLE = ("conv", "maxpool", "avgpool", "pad", "upsample", "act", "softmax")  # b
 BRANCHES = ("add", "mul", "concat", "twice")  # blocks that end in an op on several
 
 
-def any_graph(rng: np.random.Generator, blocks: int = 5, size=None) -> Graph:
+def any_graph(rng: np.random.Generator, blocks: int = 5, channels: int | None = None) -> Graph:
     """Every kind of op the C engine has, any geometry: chains, branches with halos of different sizes that meet in a
     sum, product or concat, maps read twice; squeeze-excite and a classifier's end behind them now and then."""
-    h, w = size or rng.integers(9, 32, 2)
-    image, ops = Tensor("image", int(h), int(w), int(rng.integers(1, 5))), []
+    h, w, c = rng.integers((9, 9, 1), (32, 32, 5))
+    image, ops = Tensor("image", int(h), int(w), channels or int(c)), []
 
     def add(kind, inputs, cout, name="", **fields):
         block = fields.pop("block", 0)
@@ -84,7 +85,7 @@ ACTIVATIONS = ((None, ()), ("hswish", ()), ("leaky", (0.1,)), ("sigmoid", ()), (
 
 
 def _clamped(rng):
-    return {"act": "clip", "args": (-0.2, 0.3)} if rng.random() < 0.3 else {"act": rng.choice([None, "relu", "relu6"])}
+    return {"act": "clip", "args": (-0.4, 0.9)} if rng.random() < 0.3 else {"act": rng.choice([None, "relu", "relu6"])}
 
 
 def _meet(rng, add, kind, x, block):
@@ -131,17 +132,28 @@ def _mb(rng, add, name, x, block, cout):
     return add(Op(f"{name}_proj", "conv", (x.name,), cout, residual=skip.name if residual else None, block=block))
 
 
-def random_model(rng: np.random.Generator, graph: Graph) -> QuantModel:
-    """Random weights, biases, scales and zero points that keep the values away from saturation."""
-    scales, weights = {"image": Scale(1 / 255, int(rng.integers(-128, 128)))}, {}
+def _scale(rng, op, inputs) -> Scale:
+    """For the output of an op without weights, so that most values come apart and some are clamped."""
+    x = inputs[0]
+    if op.kind == "softmax":
+        return PROBABILITY
+    if op.kind == "act" and op.act:
+        return Scale.of_range(*np.sort(ACTS[op.act](x.dequantize(np.array([-128.0, 127.0])), *op.args)))
+    near = {"add": 0.7 * (x.scale + inputs[-1].scale), "mul": 90 * x.scale * inputs[-1].scale}.get(op.kind, x.scale)
+    return Scale(near * float(rng.uniform(0.6, 1.2)), int(rng.integers(-100, 100)))
+
+
+def random_model(rng: np.random.Generator, graph: Graph, step: float = 1 / 255) -> QuantModel:
+    """Random weights, biases, scales and zero points that keep the values away from saturation. step: the scale of the
+    picture, and about that of every map behind it."""
+    scales, weights = {"image": Scale(step, int(rng.integers(-128, 128)))}, {}
     for op in graph.ops:
         x = graph.input_of(op)
         if op.kind in (*SAME_SCALE, "gap"):
             scales[op.name] = scales[op.inputs[0]]
             continue
         if op.kind != "conv":
-            near = scales[op.inputs[0]].scale * float(rng.uniform(0.5, 1.5))
-            scales[op.name] = PROBABILITY if op.kind == "softmax" else Scale(near, int(rng.integers(-100, 100)))
+            scales[op.name] = _scale(rng, op, [scales[name] for name in op.inputs])
             continue
         fan = op.k[0] * op.k[1] * x.c // op.groups
         weight = rng.integers(-127, 128, (op.cout, x.c // op.groups, *op.k)).astype(np.int8)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from nets import random_graph
+from nets import any_graph, random_graph
 
 from nni_mcunet.core.arch import Schedule, mobilenet_v2
 from nni_mcunet.core.boards import get_board
@@ -24,7 +24,8 @@ def candidate(seed):
     """Graph and grids: a random network of the search space, or any graph the planner claims to handle."""
     rng = np.random.default_rng(seed)
     if seed % 2:
-        return random_graph(rng, blocks=int(rng.integers(2, 8))), GRIDS
+        of_seed = any_graph if seed % 4 == 1 else random_graph
+        return of_seed(rng, blocks=int(rng.integers(2, 8))), GRIDS
     space = load_space("mcunet384")
     genes = space.random(rng)
     return build_graph(space.spec(genes | {"r": min(genes["r"], 160)})), (1, 2, 3, 4)
@@ -71,7 +72,7 @@ def test_pareto_front(seed):
 def test_cuts_are_what_split_accepts(seed):
     rng = np.random.default_rng(seed)
     detector = build_graph(mobilenet_v2((96, 64), 0.35, None), YoloHead(3, (2, 4)))
-    for graph in (random_graph(rng), detector):
+    for graph in (random_graph(rng), any_graph(rng), detector):
         found = {}
         for n in range(0, graph.ops[-1].block + 3):
             try:

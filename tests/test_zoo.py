@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
-from nets import random_graph
+from nets import any_graph, random_graph
 
 from nni_mcunet.core import rules
 from nni_mcunet.core.arch import ArchSpec, Block, Schedule, from_zoo, mobilenet_v2, mobilenet_v2_rd
@@ -142,10 +142,10 @@ def test_grouped_and_plain_blocks():
     assert not any(op.residual for op in v1.ops) and v1.op("s3_b1_proj").act == "relu"
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(40))
 def test_rules_equal_the_planner(seed):
     """The analytic rule stands twice, in plan() and as this walk: on any graph both give the same bytes and MACs."""
-    graph = random_graph(np.random.default_rng(seed))
+    graph = (any_graph if seed % 2 else random_graph)(np.random.default_rng(seed))
     for schedule in schedules(graph):
         p, stage = plan(graph, schedule, ANALYTIC), rules.patches(graph, schedule)
         assert rules.analytic(graph, schedule) == p.block_peaks()

@@ -1,4 +1,7 @@
 #include "frame.h"
+#include "mcu_model.h"
+
+_Static_assert(MCU_INPUT_C == 3, "pictures have three channels: call mcu_run with a reading function of your own");
 
 void mcu_read_frame(void *context, int y, int x, int h, int w, int8_t *dst) {
     const mcu_frame *frame = context;
