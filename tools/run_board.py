@@ -4,12 +4,13 @@ python tools/run_board.py --board stm32h743 --emulate out/fw --picture photo.jpg
 """
 
 import argparse
+import io
 
 import numpy as np
 
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import UserError, exit_on_user_error
-from nni_mcunet.core.files import write_json
+from nni_mcunet.core.files import write_atomic, write_json
 from nni_mcunet.engine.draw import boxes_figure
 from nni_mcunet.engine.firmware import build_firmware, build_host, elf_report, input_shape, run_emulated
 from nni_mcunet.engine.images import load_picture
@@ -29,6 +30,12 @@ def check_against_host(folder: str, picture: np.ndarray, run: dict) -> None:
         raise RuntimeError(f"{folder}: the firmware's outputs are not those of the same C on this machine")
 
 
+def packed(outputs: list[np.ndarray]) -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, *outputs)
+    return file.getvalue()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", help="what tools/generate.py has written")
@@ -37,6 +44,7 @@ def main() -> None:
     parser.add_argument("--emulate", action="store_true", help="run under QEMU")
     parser.add_argument("--port", help="serial port of a real board: not yet supported")
     parser.add_argument("--json", help="file for the report, with all boxes")
+    parser.add_argument("--npz", help="file for the outputs as numpy arrays, flat, in the order of mcu_model.h")
     parser.add_argument("--png", help="file for the picture with the board's boxes")
     parser.add_argument("--score", type=float, default=0.3, help="print and draw boxes of at least this (default 0.3)")
     args = parser.parse_args()
@@ -51,9 +59,11 @@ def main() -> None:
     boxes = [box_dict(b, name) for b, name in zip(run.pop("boxes", ()), run.pop("names", ()), strict=True)]
     outputs = run.pop("outputs")
     report = {"board": board.name, **elf_report(elf), **run, "boxes": boxes}
-    if "detect_instructions" not in run:  # a classifier: the int8 scores of the likeliest classes
-        best = np.argsort(-outputs[-1].astype(int), kind="stable")[:5]
-        report["top"] = [{"class": int(i), "score": int(outputs[-1][i])} for i in best]
+    if args.npz:
+        write_atomic(args.npz, packed(outputs))
+    if "detect_instructions" not in run and len(outputs) == 1:  # a classifier: the int8 scores of the likeliest classes
+        best = np.argsort(-outputs[0].astype(int), kind="stable")[:5]
+        report["top"] = [{"class": int(i), "score": int(outputs[0][i])} for i in best]
         print("  ".join(f"class {t['class']}: {t['score']}" for t in report["top"]))
     shown = [b for b in boxes if b["score"] >= args.score]
     if args.json:
