@@ -49,10 +49,10 @@ FAILURES = ("crash", "hang", "traceback", "wrong")
 def files() -> list[bytes]:
     """Float, QDQ and QLinear networks that together have every kind of op."""
     found = [qlinear()]
-    for seed in range(60):
+    for seed in range(40):
         rng = np.random.default_rng(seed)
-        graph = (any_graph if seed % 2 else random_graph)(rng, 4, (9 + seed % 7, 12))
-        if min(min(op.pad) for op in graph.ops) < 0 or graph.inputs[0].c != 3:  # ONNX has no such pads
+        graph = any_graph(rng, 4, 3) if seed % 2 else random_graph(rng, 4, (9 + seed % 7, 12))
+        if min(min(op.pad) for op in graph.ops) < 0:  # ONNX has none
             continue
         model = random_model(rng, graph)
         weights = {
