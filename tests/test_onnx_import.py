@@ -1,6 +1,7 @@
 """Other people's ONNX files: what is imported computes what onnxruntime computes, and what is not known is refused."""
 
 import io
+import re
 import warnings
 
 import numpy as np
@@ -8,12 +9,15 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from conftest import ROOT
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from nni_mcunet.core.errors import GraphError, UnsupportedOp, UserError
 from nni_mcunet.engine.calibrate import to_input
 from nni_mcunet.engine.onnx_io import load_onnx, to_onnx
+from nni_mcunet.engine.onnx_nodes import NODES
+from nni_mcunet.engine.onnx_quantized import QUANTIZED
 from nni_mcunet.engine.passes import of_pixels
 
 
@@ -307,3 +311,9 @@ def test_an_output_that_is_read_again_is_not_fused(tmp_path):
     onnx.save(small(nodes, [constant("w", np.ones((4, 3, 1, 1), np.float32))], outputs=("z", "y")), tmp_path / "m.onnx")
     graph = assert_imported(tmp_path / "m.onnx").graph
     assert [op.kind for op in graph.ops] == ["conv", "act"] and graph.outputs == ("c", "r")
+
+
+def test_every_operator_is_documented():
+    text = (ROOT / "docs/onnx.md").read_text()
+    words = set(re.findall(r"\w+", text))
+    assert not {*NODES, *QUANTIZED} - words
