@@ -23,7 +23,7 @@ from nni_mcunet.core.kernels import kernel_of
 from nni_mcunet.core.plan import Plan, plan, schedules
 from nni_mcunet.engine.emit import write_sources
 from nni_mcunet.engine.firmware import build_firmware, run_emulated
-from nni_mcunet.engine.quant import PIXELS, QuantModel, QuantWeights, Scale
+from nni_mcunet.engine.quant import PIXELS, PROBABILITY, QuantModel, QuantWeights, Scale
 
 ARCHS = Path(__file__).parents[1] / "configs" / "arch"
 # Row -> the features it is fitted on; the others say nothing new about that kernel, or nothing.
@@ -32,31 +32,39 @@ FITTED = {
     "conv_dense": ("macs", "outputs", "positions"),
     "conv_dw": ("macs", "outputs", "inputs"),
     **{f"conv_dw{k}s{s}": ("outputs", "inputs", "edges", "lines", "channels") for k in (3, 5, 7) for s in (1, 2)},
+    "conv_group": ("macs", "outputs", "gathers"),
     "gap": ("inputs", "channels"),
     "maxpool": ("macs", "outputs"),
-    "upsample": ("outputs", "positions"),
+    "avgpool": ("macs", "outputs"),
+    **dict.fromkeys(("upsample", "pad", "add", "mul", "act", "concat", "softmax"), ("outputs", "positions")),
     "image": ("inputs",),
 }
 
 
+KINDS = ("pw", "pw", "residual", "dw", "dw", "dw", "dense", "maxpool", "upsample", "large", "avgpool", "group", "act",
+         "softmax", "pad", "add", "mul", "concat", "gate")  # fmt: skip
+
+
 def random_network(rng: np.random.Generator) -> Graph:
-    """A first convolution, then a dozen random ops: every kernel, k, stride, odd and even sizes, channels 8..200."""
+    """A first convolution, then a dozen random ops (sums, products and concatenations with a branch): every kernel,
+    k, stride, odd and even sizes, channels 8..200."""
     ops: list[Op] = []
     x = Tensor("image", int(rng.integers(24, 90)), int(rng.integers(24, 90)), 3)
     image = x
 
-    def add(kind, cout, k=1, s=1, groups=1, residual=None):
+    def add(kind, cout, k=1, s=1, groups=1, residual=None, second=None):
         nonlocal x
-        pad = (k // 2,) * 4 if kind == "conv" else (0,) * 4
-        name, act = f"b{len(ops)}_{kind}", "relu6" if kind == "conv" else None
+        pad = (k // 2,) * 4 if kind in ("conv", "avgpool") else (1, 2, 0, 1) if kind == "pad" else (0,) * 4
+        name, act = f"b{len(ops)}_{kind}", {"conv": "relu6", "act": "hswish"}.get(kind)
         size = (s, s) if kind == "maxpool" else (k, k)
-        ops.append(Op(name, kind, (x.name,), cout, size, (s, s), pad, groups, act, residual, block=len(ops)))
+        inputs = (x.name,) if second is None else (x.name, second.name)
+        ops.append(Op(name, kind, inputs, cout, size, (s, s), pad, groups, act, residual, block=len(ops)))
         x = Graph("g", (image,), tuple(ops), ()).tensors[name]
 
     add("conv", 8 * int(rng.integers(1, 5)), 3, 2)
     for _ in range(12):
         small = min(x.h, x.w)
-        kind = rng.choice(["pw", "pw", "residual", "dw", "dw", "dw", "dense", "maxpool", "upsample", "large"])
+        kind = str(rng.choice(KINDS))
         if kind == "dw" and small > 2:
             add("conv", x.c, int(rng.choice([3, 5, 7])), int(rng.choice([1, 1, 2])), x.c)
         elif kind == "large" and small > 8:
@@ -65,6 +73,22 @@ def random_network(rng: np.random.Generator) -> Graph:
             add("conv", 8 * int(rng.integers(1, 5)), 3, int(rng.choice([1, 2])))
         elif kind == "maxpool" and small > 4:
             add("maxpool", x.c, s=2)
+        elif kind == "avgpool" and small > 4:
+            add("avgpool", x.c, int(rng.choice([2, 3, 5])), int(rng.choice([1, 2])))
+        elif kind == "group":
+            groups = int(rng.choice([2, 4, x.c]))
+            add("conv", groups * int(rng.integers(1, 3)) if groups == x.c else x.c, 3, groups=groups)
+        elif kind in ("act", "softmax", "pad"):
+            add(kind, x.c)
+        elif kind in ("add", "mul", "concat") and x.c < 100:
+            skip = x
+            add("conv", x.c)
+            add(kind, x.c * (1 + (kind == "concat")), second=skip)
+        elif kind == "gate":
+            skip = x
+            add("gap", x.c)
+            gate, x = x, skip
+            add("mul", x.c, second=gate)
         elif kind == "upsample" and small < 16:
             add("upsample", x.c, s=2)
         elif kind == "residual":
@@ -81,6 +105,8 @@ def random_integers(graph: Graph, rng: np.random.Generator) -> QuantModel:
     scales, weights = {t.name: PIXELS for t in graph.inputs}, {}
     for op in graph.ops:
         scales[op.name] = scales[op.inputs[0]] if op.kind != "conv" else Scale(0.05, int(rng.integers(-100, 100)))
+        if op.kind == "softmax":
+            scales[op.name] = PROBABILITY
         if op.kind == "conv":
             shape = (op.cout, graph.input_of(op).c // op.groups, *op.k)
             weight = rng.integers(-127, 128, shape).astype(np.int8)
@@ -111,7 +137,7 @@ def _instrument(folder: Path, names: list[str]) -> None:
     before, call, tail = path.read_text().partition("void mcu_run(")
     run = tail.partition("const int8_t *mcu_output(int i)")[0]
     for at, name in enumerate(names):
-        run = re.sub(rf"^( +)(mcu_\w+\(&{name}, .*;)", rf"\1MCU_COUNT({at}, \2)", run, flags=re.M)
+        run = re.sub(rf"^( +)(mcu_\w+\(&{name}(?:\[\d+\])?, .*;)", rf"\1MCU_COUNT({at}, \2)", run, flags=re.M)
     run = re.sub(r"^( +)(read\(ctx.*;)$", rf"\1MCU_COUNT({len(names)}, \2)", run, flags=re.M)
     macro = (
         f'#include "port.h"\nstatic uint64_t counts[{len(names) + 1}];\n'

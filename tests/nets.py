@@ -104,6 +104,33 @@ def _meet(rng, add, kind, x, block):
     return add(kind, pair, x.c, block=block, **(_clamped(rng) if kind == "add" else {}))
 
 
+def every_kind():
+    """One network with every kind, and both sorts of product, concat input, window and group."""
+    image, ops = Tensor("image", 17, 14, 3), []
+
+    def add(name, kind, inputs, cout, block, **fields):
+        ops.append(Op(name, kind, tuple(inputs.split()), cout, block=block, **fields))
+
+    three = dict(k=(3, 3), pad=(1, 1, 1, 1))
+    add("stem", "conv", "image", 8, 0, act="clip", args=(-3.0, 2.0), **three)
+    add("halves", "conv", "stem", 8, 1, groups=2, **three)
+    add("wide", "conv", "halves", 16, 1, groups=8, s=(2, 2), act="relu", **three)
+    add("mean", "avgpool", "wide", 16, 2, **three)
+    add("most", "maxpool", "wide", 16, 2, **three)
+    add("sum", "add", "mean most", 16, 2, act="relu6")
+    add("squared", "mul", "sum mean", 16, 2)
+    add("both", "concat", "squared most wide", 48, 3)
+    add("smooth", "act", "both", 48, 3, act="hswish")
+    add("rim", "pad", "smooth", 48, 3, pad=(3, 0, 2, 5))
+    add("less", "conv", "rim", 6, 3)
+    add("twice", "upsample", "less", 6, 4, s=(2, 1))
+    add("squeeze", "gap", "twice", 6, 5)
+    add("gate", "act", "squeeze", 6, 5, act="sigmoid")
+    add("scaled", "mul", "twice gate", 6, 5)
+    add("classes", "softmax", "scaled", 6, 5)
+    return Graph("every", (image,), tuple(ops), ("scaled", "classes")).verify()
+
+
 def _geometry(rng, x, same=False):
     """(k, s, pad) that leaves at least one position; `same` keeps the size. Kernels and strides differ per axis."""
     k, s, pads = [], [], []

@@ -24,17 +24,17 @@ INSTRUCTIONS = {
     "conv_dw5s2": {"outputs": 137.84, "inputs": 5.68, "edges": 198.51, "lines": 213.32, "channels": 811.68},
     "conv_dw7s1": {"outputs": 193.12, "inputs": 3.08, "edges": 281.05, "lines": 204.46, "channels": 1205.55},
     "conv_dw7s2": {"outputs": 243.9, "inputs": 2.52, "edges": 232.67, "lines": 264.69, "channels": 1268.29},
-    "conv_group": {"macs": 1.82, "outputs": 35.86, "positions": 341.51},
-    "gap": {"inputs": 6.0, "channels": 29.41},
-    "maxpool": {"macs": 18.18},
-    "avgpool": {"macs": 18.18, "outputs": 12.0},
+    "conv_group": {"macs": 1.82, "outputs": 34.11, "gathers": 71.6},
+    "gap": {"inputs": 6.0, "channels": 26.68},
+    "maxpool": {"macs": 16.61},
+    "avgpool": {"macs": 6.19, "outputs": 48.57},
     "upsample": {"outputs": 6.0, "positions": 29.67},
-    "pad": {"outputs": 2.0, "positions": 30.0},
-    "add": {"outputs": 13.0},
-    "mul": {"outputs": 17.0, "positions": 10.0},
-    "act": {"outputs": 6.0},
-    "concat": {"outputs": 6.0, "positions": 30.0},
-    "softmax": {"outputs": 30.0, "positions": 30.0},
+    "pad": {"outputs": 0.54, "positions": 48.16},
+    "add": {"outputs": 14.12, "positions": 0.09},
+    "mul": {"outputs": 18.01, "positions": 22.18},
+    "act": {"outputs": 5.99, "positions": 1.84},
+    "concat": {"outputs": 3.29, "positions": 44.1},
+    "softmax": {"outputs": 28.0, "positions": 31.72},
     "image": {"inputs": 6.13},
 }
 
@@ -60,6 +60,7 @@ def features(plan: Plan, stage: Stage, op: Op) -> dict[str, int]:
     macs       multiply-accumulates; of a pool the elements it looks at
     outputs    elements written; positions: of all channels at once
     residual   elements added
+    gathers    runs of channels that a grouped convolution copies
     inputs     elements of the input that the patches hold
     edges      elements written singly, at the end of a line of odd length (kernels compute pairs)
     lines      rows of outputs of one channel; channels: calls times channels
@@ -73,6 +74,7 @@ def features(plan: Plan, stage: Stage, op: Op) -> dict[str, int]:
         "macs": plan.graph.op_macs(op, positions) if op.kind == "conv" else looked_at,
         "outputs": positions * op.cout,
         "positions": positions,
+        "gathers": op.k[0] * op.k[1] * op.groups * positions,
         "residual": positions * op.cout if op.residual is not None else 0,
         "inputs": inputs * cin,
         "edges": sum(high) * sum(length % 2 for length in wide) * op.cout,
