@@ -51,8 +51,8 @@ def entropy(s: Statistics) -> tuple[float, float]:
 
 
 def divergence(h: Histogram, grid: Scale) -> float:
-    """KL(p, q): p has what `grid` clips in the outermost bins that it does not clip; q spreads each level's count evenly
-    over the level's bins that hold values."""
+    """KL(p, q): p has what `grid` clips in the outermost bins that it does not clip; q spreads each level's count
+    evenly over the level's bins that hold values."""
     used = h.counts > 0
     exact, counts = h.middles[used] / grid.scale + grid.zero_point, h.counts[used].astype(float)
     inside = (exact >= -128.5) & (exact <= 127.5)

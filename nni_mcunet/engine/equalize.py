@@ -1,5 +1,5 @@
-"""Cross-layer equalisation (Nagel et al. 2019, section 4.1) for per-channel weights: what suffers then is not the weights
-but the activation, whose channels share one scale. Channel i of a convolution is multiplied by f_i and the next
+"""Cross-layer equalisation (Nagel et al. 2019, section 4.1) for per-channel weights: what suffers then is not the
+weights but the activation, whose channels share one scale. Channel i of a convolution is multiplied by f_i and the next
 convolution's weights for it are divided by f_i: the same function, its activation's channels of like ranges.
 
 It is done where it is exact: the tensor is read by one convolution alone and is no output of the network, and what
@@ -15,10 +15,10 @@ import numpy as np
 
 from ..core.acts import clamp_of
 from ..core.graph import Graph, Op
-from .quant import Model
+from .quant import Model, QuantModel
 from .statistics import Statistics
 
-STRENGTHS = np.linspace(0, 1, 9)
+STRENGTHS = np.linspace(0, 0.5, 5)
 MOST = 64.0  # a channel that hardly lives on the calibration pictures may do so on others
 
 
@@ -46,6 +46,11 @@ def equalized(model: Model, chosen: dict[str, list[float]]) -> Model:
             weight, bias = weights[second.name]
             weights[second.name] = (weight / per_input(f, weight, second.groups)).astype(np.float32), bias
     return replace(model, weights=weights, meta={**model.meta, "equalized": chosen} if chosen else model.meta)
+
+
+def equalized_like(quantized: QuantModel, model: Model) -> Model:
+    """The float model with the factors with which its int8 twin was equalised, if it was: with the same tensors."""
+    return equalized(model, quantized.meta.get("equalized", {}))
 
 
 def pairs(graph: Graph) -> list[tuple[Op, Op]]:

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from ..core.errors import UserError
 from .calibrate import session, to_input
-from .equalize import equalized
+from .equalize import equalized_like
 from .quant import Model, QuantModel
 
 
@@ -31,14 +31,12 @@ def db(signal: float, noise: float) -> float:
 
 def report(model: Model, quantized: QuantModel, images) -> list[Row]:
     """A row an op in the graph's order, over `images`, an iterable of uint8 RGB (h, w, 3) of the model's size. The
-    float tensors are those of `model` equalised as `quantized` was. Raises UserError where the two have other ops, or
+    float tensors are those of `model` equalised as `quantized` was. Raises UserError where the two have other tensors, or
     there is no picture."""
     ops, source = model.graph.ops, model.graph.inputs[0].name
-    if [op.name for op in ops] != [
-        op.name for op in quantized.graph.ops
-    ] or model.graph.inputs != quantized.graph.inputs:
+    if model.graph.tensors != quantized.graph.tensors:
         raise UserError(f"'{quantized.graph.name}' is not '{model.graph.name}' in int8: give the file it was made from")
-    model = equalized(model, quantized.meta.get("equalized", {}))
+    model = equalized_like(quantized, model)
     whole, alone = session(quantized, every_tensor=True), session(single(quantized), every_tensor=True)
     floats, names = session(model, every_tensor=True), [op.name for op in ops]
     fed = {v.name for v in alone.get_inputs()}
