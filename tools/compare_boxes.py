@@ -15,7 +15,8 @@ from detection import float_boxes, input_pictures, load_config, load_detector
 from nni_mcunet.core.errors import exit_on_user_error
 from nni_mcunet.core.files import write_json
 from nni_mcunet.engine.compare import agreement, corner_errors
-from nni_mcunet.engine.deploy import calibrated, compiled, load_int8_detector
+from nni_mcunet.engine.deploy import compiled, load_int8_detector
+from nni_mcunet.engine.ptq import calibrated
 
 
 def print_table(rows: dict) -> None:

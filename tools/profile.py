@@ -6,22 +6,6 @@ python tools/profile.py configs/det/yolov3_digits.py --board F746 --patches 3x3 
 python tools/profile.py extd_32        # a published face detector at 640x480, one of core/faces.py
 """
 
-import sys
-
-
-def standard_library_profile():
-    """The module that `import profile` means everywhere else. Beside a script of this folder Python finds this file
-    first, and cProfile (which torch imports) would break: so when imported under that name it gives way."""
-    from importlib.machinery import PathFinder
-    from importlib.util import module_from_spec
-    from pathlib import Path
-
-    here = Path(__file__).resolve().parent
-    spec = PathFinder.find_spec("profile", [p for p in sys.path if Path(p).resolve() != here])
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
 
 def read(path: str):
     """Graph of any input; mmdet is imported for a config alone."""
@@ -78,7 +62,9 @@ def main() -> None:
 
 
 if __name__ == "profile":
-    sys.modules["profile"] = standard_library_profile()
+    from shadowed import give_way
+
+    give_way(__name__)
 elif __name__ == "__main__":
     from nni_mcunet.core.errors import exit_on_user_error
 

@@ -27,7 +27,8 @@ from detection import (
 )
 from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.files import write_json
-from nni_mcunet.engine.deploy import calibrated, compiled, interpreted, load_int8_detector
+from nni_mcunet.engine.deploy import compiled, interpreted, load_int8_detector
+from nni_mcunet.engine.ptq import calibrated
 
 ENGINES = {"int8": compiled, "reference": interpreted}
 

@@ -1,11 +1,16 @@
-"""Ranges of every tensor on calibration images, through onnxruntime."""
+"""Statistics and ranges of every tensor on calibration images, through onnxruntime."""
+
+from collections.abc import Callable
 
 import numpy as np
 import onnxruntime
 from tqdm import tqdm
 
+from ..core.errors import UserError
+from .calibrators import minmax
 from .onnx_io import to_onnx
 from .quant import Model, QuantModel
+from .statistics import Statistics
 
 
 def session(model: Model | QuantModel, every_tensor: bool = False) -> onnxruntime.InferenceSession:
@@ -28,13 +33,22 @@ def to_input(images: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32) / 255
 
 
-def ranges(model: Model, images) -> dict[str, tuple[float, float]]:
-    """Tensor -> (lowest, highest) value over `images`, an iterable of uint8 RGB (h, w, 3) of the model's size."""
-    run = session(model, every_tensor=True)
+def statistics(model: Model, images) -> dict[str, Statistics]:
+    """Of every tensor, the network's input too, over `images`, an iterable of uint8 RGB (h, w, 3) of the model's size.
+    Raises GraphError where one is not finite, UserError where there is no picture."""
+    run, source = session(model, every_tensor=True), model.graph.inputs[0].name
     names = [v.name for v in run.get_outputs()]
-    low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
+    found: dict[str, Statistics] = {}
     for image in tqdm(images, desc="calibrate", unit="image", leave=False):
-        values = run.run(names, {model.graph.inputs[0].name: to_input(image)})
-        low = np.minimum(low, [v.min() for v in values])
-        high = np.maximum(high, [v.max() for v in values])
-    return dict(zip(names, zip(low.tolist(), high.tolist(), strict=True), strict=True))
+        x = to_input(image)
+        for name, values in zip([source, *names], [x, *run.run(names, {source: x})], strict=True):
+            one = Statistics.of(name, values)
+            found[name] = found[name].then(one) if name in found else one
+    if not found:
+        raise UserError("there is no picture to calibrate on")
+    return found
+
+
+def ranges(model: Model, images, calibrator: Callable[[Statistics], tuple[float, float]] = minmax):
+    """Tensor -> (low, high) that int8 shall span, by one of calibrators.py; see `statistics`."""
+    return {name: calibrator(s) for name, s in statistics(model, images).items()}

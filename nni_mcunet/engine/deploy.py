@@ -9,23 +9,13 @@ import numpy as np
 from ..core.errors import UserError
 from ..core.plan import plan
 from . import reference
-from .calibrate import ranges
 from .emit import detector_params, write_sources
 from .firmware import build_host
-from .integers import integers
 from .onnx_io import load_onnx
-from .quant import Model, QuantModel, quantize
+from .quant import QuantModel
 
 # A picture (h, w, 3) uint8 RGB of the model's size -> boxes (n, 4) as x1, y1, x2, y2 in its pixels, scores, labels.
 Detect = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
-
-
-def calibrated(model: Model, pictures) -> QuantModel:
-    """The int8 model, calibrated on pictures (h, w, 3) uint8 RGB of its size. Raises GraphError for one whose sums
-    could overflow."""
-    quantized = quantize(model, ranges(model, pictures))
-    integers(quantized)
-    return quantized
 
 
 def load_int8_detector(path) -> QuantModel:

@@ -13,6 +13,8 @@ from matplotlib.patches import Rectangle
 from ..core.files import write_atomic
 from ..core.plan import Plan
 from ..core.rules import Patches
+from .quant import QuantModel, Scale
+from .statistics import Histogram
 
 KB = 1024
 WHOLE, PATCHED, LIMIT = "#b8c0cc", "#2f6fb2", "#c0392b"
@@ -45,6 +47,39 @@ def memory_figure(whole: Plan | Patches, patched: Plan | Patches, limit: int | N
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
     return save_figure(figure, path)
+
+
+def layer_figure(model: QuantModel, name: str, path, histogram: Histogram | None = None) -> Path:
+    """One tensor of an int8 network: its float values (zeros apart), where a histogram is given, with the range and the
+    grid of int8, and the weights of the convolution that writes it, if one does. Counts are logarithmic."""
+    weights, panels = model.weights.get(name), []
+    if histogram is not None:
+        panels.append(lambda axes: _draw_values(axes, histogram, model.scales[name]))
+    if weights is not None:
+        panels.append(lambda axes: _draw_weights(axes, weights.weight))
+    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 3.2), squeeze=False)
+    for draw, axis in zip(panels, axes.flat, strict=True):
+        draw(axis)
+        axis.set(yscale="log", ylabel="count")
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0, 0].set_title(name, loc="left")
+    return save_figure(figure, path)
+
+
+def _draw_values(axes, histogram: Histogram, grid: Scale) -> None:
+    if len(histogram.counts):
+        axes.hist(histogram.middles, 256, weights=histogram.counts, color=PATCHED, label="float values")
+    levels = grid.dequantize(np.arange(-128, 128))
+    axes.plot(levels, np.full(256, 0.02), "|", transform=axes.get_xaxis_transform(), color=LIMIT, ms=5, lw=0.5)
+    for end in grid.span:
+        axes.axvline(end, color=LIMIT, lw=1, ls="--", label="int8 range" if end == grid.span[0] else None)
+    axes.set_xlabel(f"value; int8 in steps of {grid.scale:.3g}, zero at {grid.zero_point}")
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _draw_weights(axes, weight: np.ndarray) -> None:
+    axes.hist(weight.ravel(), np.arange(-128.5, 128.5, 4), color=WHOLE)
+    axes.set_xlabel("weight, int8, steps of its channel's scale")
 
 
 def boxes_figure(picture: np.ndarray, boxes, path, title: str) -> Path:

@@ -36,6 +36,11 @@ class Scale:
         scale = float(np.float32(max(high - low, 1e-6) / 255))
         return cls(scale, int(np.clip(round(-128 - low / scale), -128, 127)))
 
+    @property
+    def span(self) -> tuple[float, float]:
+        """The lowest and the highest value that int8 holds."""
+        return (-128 - self.zero_point) * self.scale, (127 - self.zero_point) * self.scale
+
     def quantize(self, x: np.ndarray) -> np.ndarray:
         return np.clip(np.round(x / self.scale) + self.zero_point, -128, 127).astype(np.int8)
 

@@ -1,0 +1,27 @@
+"""No command: the pictures that quantize.py and inspect.py read, of a folder or of a detector's training set."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from nni_mcunet.core.graph import Tensor
+
+
+def add_arguments(parser, required: bool) -> None:
+    from mmengine.config import DictAction
+
+    parser.add_argument("--calib", required=required, help="folder of pictures, or a config of configs/det")
+    parser.add_argument("--list", help="text file with the pictures to use, one stem a line; default all")
+    parser.add_argument("--images", type=int, default=128, help="use so many of them at most (default 128)")
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="key=value pairs merged into that config")
+
+
+def pictures(args, size: Tensor) -> Iterator[np.ndarray]:
+    """uint8 RGB (h, w, 3) of the network's input."""
+    if args.calib.endswith(".py"):
+        from detection import input_pictures, load_config  # imports mmdet
+
+        return input_pictures(load_config(args.calib, args.cfg_options), args.images)
+    from nni_mcunet.engine.images import list_pictures, load_picture
+
+    return (load_picture(p, (size.h, size.w)) for p in list_pictures(args.calib, args.list, args.images))
