@@ -36,10 +36,10 @@ from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.files import write_json
 from nni_mcunet.core.plan import plan
 from nni_mcunet.engine import reference
-from nni_mcunet.engine.deploy import calibrated
 from nni_mcunet.engine.emit import KERNELS, write_sources
 from nni_mcunet.engine.firmware import BOARDS, WARNINGS, HostModel
 from nni_mcunet.engine.onnx_io import load_onnx, to_onnx
+from nni_mcunet.engine.ptq import calibrated
 from nni_mcunet.engine.quant import Model, QuantModel
 
 SECONDS, MEMORY = 60, 8 << 30  # of one case

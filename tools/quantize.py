@@ -5,6 +5,8 @@ python tools/quantize.py model.onnx --calib configs/det/yolov3_bccd.py -o model.
 
 python tools/quantize.py model.onnx --calib out/digits/VOC2007/JPEGImages \
     --list out/digits/VOC2007/ImageSets/Main/train.txt --method mse --report sqnr.json -o model.int8.onnx
+
+python tools/quantize.py yunet.onnx --mean 0 0 0 --std 1 1 1 --bgr --calib faces -o yunet.int8.onnx    someone else's
 """
 
 import argparse
@@ -17,6 +19,7 @@ from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.files import write_json
 from nni_mcunet.engine.calibrators import METHODS, percentile
 from nni_mcunet.engine.onnx_io import load_onnx, save_onnx
+from nni_mcunet.engine.passes import of_pixels
 from nni_mcunet.engine.ptq import calibrated
 from nni_mcunet.engine.quant import Model
 from nni_mcunet.engine.sqnr import report, table, to_json, worst
@@ -28,6 +31,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="float ONNX, such as tools/export.py's")
     add_arguments(parser, required=True)
+    parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="of the picture, where the file has none")
+    parser.add_argument("--mean", type=float, nargs=3, default=(0, 0, 0), metavar=("R", "G", "B"),
+                        help="the file reads (pixel - mean) / std (default 0)")  # fmt: skip
+    parser.add_argument("--std", type=float, nargs=3, default=(255, 255, 255), metavar=("R", "G", "B"),
+                        help="default 255")  # fmt: skip
+    parser.add_argument("--bgr", action="store_true", help="the file reads BGR; mean and std are in its order")
     parser.add_argument("--method", choices=METHODS, default="minmax", help="how ranges are clipped (default minmax)")
     parser.add_argument("--percent", type=float, default=99.99, help="of --method percentile (default 99.99)")
     parser.add_argument("--no-equalize", action="store_true", help="leave the channels' ranges as they are")
@@ -38,9 +47,10 @@ def main() -> None:
     args = parser.parse_args()
     if not 50 <= args.percent <= 100:
         raise UserError(f"--percent {args.percent:g}: give a percentage of 50 to 100, such as 99.99")
-    model = load_onnx(args.model)
+    model = load_onnx(args.model, args.size)
     if not isinstance(model, Model):
         raise UserError(f"{args.model} is int8 already; give the float file")
+    model = of_pixels(model, args.mean, args.std, args.bgr)
     method = partial(percentile, percent=args.percent) if args.method == "percentile" else METHODS[args.method]
     calibration = list(pictures(args, model.graph.inputs[0]))
     int8 = calibrated(model, calibration, method, not args.no_equalize, not args.no_bias_correction)

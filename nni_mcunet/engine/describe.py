@@ -1,4 +1,4 @@
-"""What an int8 network is made of, tensor by tensor: the range that it spans, its scale and the spread of its weights'."""
+"""What an int8 network is made of, tensor by tensor: the range it spans, its scale and the spread of its weights'."""
 
 from dataclasses import dataclass
 
