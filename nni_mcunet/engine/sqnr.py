@@ -31,8 +31,8 @@ def db(signal: float, noise: float) -> float:
 
 def report(model: Model, quantized: QuantModel, images) -> list[Row]:
     """A row an op in the graph's order, over `images`, an iterable of uint8 RGB (h, w, 3) of the model's size. The
-    float tensors are those of `model` equalised as `quantized` was. Raises UserError where the two have other tensors, or
-    there is no picture."""
+    float tensors are those of `model` equalised as `quantized` was. Raises UserError where the two have other tensors,
+    or there is no picture."""
     ops, source = model.graph.ops, model.graph.inputs[0].name
     if model.graph.tensors != quantized.graph.tensors:
         raise UserError(f"'{quantized.graph.name}' is not '{model.graph.name}' in int8: give the file it was made from")
