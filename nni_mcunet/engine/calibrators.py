@@ -29,8 +29,7 @@ def percentile(s: Statistics, percent: float = 99.99) -> tuple[float, float]:
     values, counts = np.append(h.middles, 0.0), np.append(h.counts, s.count - h.counts.sum())
     order, half = np.argsort(values), np.ldexp(0.5, h.exponent)
     below = np.cumsum(counts[order])
-    low = values[order][np.searchsorted(below, tail, "right").clip(max=len(order) - 1)]
-    high = values[order][np.searchsorted(below, s.count - tail, "left")]
+    low, high = values[order][np.searchsorted(below, [tail, s.count - tail])]
     return max(s.low, float(low - half)), min(s.high, float(high + half))
 
 

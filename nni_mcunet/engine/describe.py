@@ -1,6 +1,8 @@
-"""What an int8 network is made of, tensor by tensor: the range it spans, its scale and the spread of its weights'."""
+"""What an int8 network is made of, tensor by tensor: range, scale and the spread of the weights' scales."""
 
 from dataclasses import dataclass
+
+import numpy as np
 
 from .quant import QuantModel
 from .sqnr import Row
@@ -8,7 +10,8 @@ from .sqnr import Row
 
 @dataclass(frozen=True)
 class Entry:
-    """Of a tensor: int8 spans [low, high]; weights: (smallest, largest) scale of the convolution that writes it."""
+    """Of a tensor: int8 spans [low, high]; weights: (smallest, largest) scale of the convolution that writes it,
+    of the channels that have weights."""
 
     name: str
     kind: str
@@ -25,7 +28,8 @@ def entries(model: QuantModel) -> list[Entry]:
     found = []
     for name, kind in kinds.items():
         s, q = model.scales[name], model.weights.get(name)
-        spread = (float(q.scale.min()), float(q.scale.max())) if q else None
+        used = q.scale[q.weight.any((1, 2, 3))] if q else np.zeros(0)
+        spread = (float(used.min()), float(used.max())) if used.size else None
         found.append(Entry(name, kind, *s.span, s.scale, s.zero_point, spread))
     return found
 

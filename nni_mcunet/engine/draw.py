@@ -69,8 +69,8 @@ def layer_figure(model: QuantModel, name: str, path, histogram: Histogram | None
 def _draw_values(axes, histogram: Histogram, grid: Scale) -> None:
     if len(histogram.counts):
         axes.hist(histogram.middles, 256, weights=histogram.counts, color=PATCHED, label="float values")
-    levels = grid.dequantize(np.arange(-128, 128))
-    axes.plot(levels, np.full(256, 0.02), "|", transform=axes.get_xaxis_transform(), color=LIMIT, ms=5, lw=0.5)
+    levels = grid.dequantize(np.arange(-128, 128, 8))
+    axes.plot(levels, np.zeros(32), "|", transform=axes.get_xaxis_transform(), color=LIMIT, label="every eighth step")
     for end in grid.span:
         axes.axvline(end, color=LIMIT, lw=1, ls="--", label="int8 range" if end == grid.span[0] else None)
     axes.set_xlabel(f"value; int8 in steps of {grid.scale:.3g}, zero at {grid.zero_point}")

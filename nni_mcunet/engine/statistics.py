@@ -7,8 +7,8 @@ import numpy as np
 
 from ..core.errors import GraphError
 
-BINS = 4096  # at most; at least half as many span the values
-FINEST = -149  # exponent of float32's finest step
+BITS = 12
+BINS = 2**BITS  # at most; at least half as many span the values
 AVERAGING = 0.05  # weight of a new picture in the moving averages: about the last twenty count
 
 
@@ -27,9 +27,10 @@ class Histogram:
         """Of finite float32 values."""
         values = values[values != 0].astype(np.float64)
         if not values.size:
-            return cls(FINEST, 0, np.zeros(0, np.int64))
-        exponent = FINEST
+            return cls(0, 0, np.zeros(0, np.int64))
         ends = np.array([values.min(), values.max()])
+        # Finer exponents, with which the range has more than BINS bins or an index more than 40 bits are not tried.
+        exponent = int(max(np.frexp(np.ptp(ends))[1] - BITS - 1, np.frexp(np.abs(ends).max())[1] - 40))
         while np.ptp(np.floor(np.ldexp(ends, -exponent))) >= BINS:
             exponent += 1
         index = np.floor(np.ldexp(values, -exponent)).astype(np.int64)

@@ -1,0 +1,344 @@
+"""Post-training quantisation: statistics and calibrators against plain formulas, equalisation exact in float, biases
+and SQNR against numpy, the commands, and the published classifier's score in int8."""
+
+import inspect
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+
+from nni_mcunet.core.errors import GraphError, UserError
+from nni_mcunet.core.graph import Graph, Op, Tensor
+from nni_mcunet.engine import statistics as stats
+from nni_mcunet.engine.bias import bias_corrected
+from nni_mcunet.engine.calibrate import ranges, session, statistics, to_input
+from nni_mcunet.engine.calibrators import METHODS, STEPS, divergence, entropy, minmax, moving_average, mse, percentile
+from nni_mcunet.engine.equalize import equalization, equalized, equalized_like, pairs
+from nni_mcunet.engine.onnx_io import load_onnx, save_onnx
+from nni_mcunet.engine.ptq import calibrated
+from nni_mcunet.engine.quant import Model, Scale, quantize
+from nni_mcunet.engine.sqnr import db, report, worst
+
+
+def statistics_of(*tensors):
+    """Of tensors (1, c, h, w), one a picture."""
+    found = stats.Statistics.of("x", tensors[0])
+    for values in tensors[1:]:
+        found = found.then(stats.Statistics.of("x", values))
+    return found
+
+
+def pictures_of(seed, count, size=24):
+    """Smooth pictures, uint8 (size, size, 3), so that channels have means."""
+    rng = np.random.default_rng(seed)
+    waves = rng.uniform(0.05, 0.4, (count, 3, 2))
+    grid = np.arange(size)
+    return [np.stack([127 + 120 * np.sin(wy * grid[:, None] + wx * grid) for wy, wx in w], -1).astype(np.uint8)
+            for w in waves]  # fmt: skip
+
+
+def mobile_net(act, seed=0, spread=0.0, mid=16):
+    """stem, expansion, depth-wise, projection with a residual, and a last convolution; `spread` unbalances the
+    expansion's channels by exp(normal(0, spread)) without a change of the function it would be with a ReLU."""
+    rng = np.random.default_rng(seed)
+    same = dict(k=(3, 3), pad=(1, 1, 1, 1))
+    ops = (
+        Op("stem", "conv", ("image",), 8, (3, 3), (2, 2), (1, 1, 1, 1), act=act),
+        Op("exp", "conv", ("stem",), mid, act=act, block=1),
+        Op("dw", "conv", ("exp",), mid, groups=mid, act=act, block=1, **same),
+        Op("proj", "conv", ("dw",), 8, residual="stem", block=1),
+        Op("grouped", "conv", ("proj",), 8, groups=2, act=act, block=2, **same),
+        Op("last", "conv", ("grouped",), 4, groups=2, block=3),
+    )
+    graph = Graph("mobile", (Tensor("image", 24, 24, 3),), ops, ("last",)).verify()
+    weights = {}
+    for op in ops:
+        fan = op.k[0] * op.k[1] * graph.input_of(op).c // op.groups
+        weight = rng.normal(0.05, 1.5 / np.sqrt(fan), (op.cout, graph.input_of(op).c // op.groups, *op.k))
+        weights[op.name] = [weight, rng.normal(0, 0.2, op.cout)]
+    factor = np.exp(rng.normal(0, spread, mid))
+    weights["exp"] = [weights["exp"][0] * factor[:, None, None, None], weights["exp"][1] * factor]
+    weights["dw"][0] /= factor[:, None, None, None]
+    return Model(graph, {n: tuple(v.astype(np.float32) for v in pair) for n, pair in weights.items()})
+
+
+def run_all(model, pictures):
+    run, name = session(model), model.graph.inputs[0].name
+    return np.stack([run.run(None, {name: to_input(p)})[0] for p in pictures])
+
+
+def test_histogram_counts_every_value_in_any_order():
+    rng = np.random.default_rng(0)
+    parts = [rng.normal(0, scale, 500).astype(np.float32) for scale in (1e-3, 5.0, 1e3, 1e-30)]
+    parts += [np.zeros(100, np.float32), np.full(50, 7.25, np.float32)]
+    whole = stats.Histogram.of(np.concatenate(parts))
+    for order in ([0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0], [2, 0, 5, 4, 1, 3]):
+        merged = stats.Histogram.of(parts[order[0]])
+        for at in order[1:]:
+            merged = merged.merge(stats.Histogram.of(parts[at]))
+        assert (merged.exponent, merged.first) == (whole.exponent, whole.first)
+        assert np.array_equal(merged.counts, whole.counts)
+    values = np.concatenate(parts).astype(np.float64)
+    edges = (whole.first + np.arange(len(whole.counts) + 1)) * 2.0**whole.exponent
+    assert np.array_equal(whole.counts, np.histogram(values[values != 0], edges)[0])
+    assert stats.BINS / 2 <= len(whole.counts) <= stats.BINS
+
+
+def test_statistics_of_channels_and_values_that_are_not_finite():
+    rng = np.random.default_rng(1)
+    tensors = [rng.normal(rng.normal(0, 2, (1, 5, 1, 1)), 1, (1, 5, 4, 6)).astype(np.float32) for _ in range(7)]
+    found, together = statistics_of(*tensors), np.concatenate(tensors).astype(np.float64)
+    assert np.allclose(found.mean, together.mean((0, 2, 3))) and found.count == together.size
+    assert np.allclose(found.mean_square, (together**2).mean((0, 2, 3)))
+    assert np.array_equal(found.lowest, together.min((0, 2, 3))) and found.high == together.max()
+    with pytest.raises(GraphError, match="conv7: the network gives no finite"):
+        stats.Statistics.of("conv7", np.array([[[[1.0, np.nan]]]], np.float32))
+
+
+def test_moving_average_is_torch_s_observer():
+    rng = np.random.default_rng(2)
+    tensors = [rng.normal(0, rng.uniform(1, 3), (1, 3, 8, 8)).astype(np.float32) for _ in range(9)]
+    observer = torch.ao.quantization.MovingAverageMinMaxObserver(averaging_constant=stats.AVERAGING)
+    for values in tensors:
+        observer(torch.from_numpy(values))
+    assert np.allclose(moving_average(statistics_of(*tensors)), (observer.min_val, observer.max_val), rtol=1e-5)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("percent", [99.99, 99.0, 90.0])
+def test_percentile_is_numpy_s_to_a_bin(percent, relu):
+    values = np.random.default_rng(3).laplace(0.3, 1, (1, 4, 100, 100)).astype(np.float32)
+    values = np.maximum(values, 0) if relu else values
+    found = statistics_of(values)
+    tail, width = (100 - percent) / 2, 2.0**found.histogram.exponent
+    wanted = np.percentile(values, [tail, 100 - tail], method="inverted_cdf")
+    assert np.abs(np.array(percentile(found, percent)) - wanted).max() <= width
+    assert percentile(found, 100) == minmax(found) == (values.min(), values.max())
+
+
+def test_mse_range_is_the_best_of_a_plain_search():
+    """On the values themselves, not their histogram: the chosen range is as good as the best of all candidates."""
+    values = np.random.default_rng(4).normal(0.2, 1, (1, 4, 300, 300)).astype(np.float32)
+    values[0, 0, 0, 0] = 9
+
+    def error(low, high):  # the affine int8 grid, written down once more
+        step = (high - low) / 255
+        zero = round(-128 - low / step)
+        return ((step * (np.clip(np.round(values / step) + zero, -128, 127) - zero) - values) ** 2).mean()
+
+    fractions = (np.arange(STEPS) + 1) / STEPS
+    best = min(error(a * values.min(), b * values.max()) for a, b in product(fractions[3::4], fractions[3::4]))
+    chosen = mse(statistics_of(values))
+    assert error(*chosen) <= best * 1.002 and error(*chosen) < 0.8 * error(values.min(), values.max())
+
+
+def test_entropy_clips_outliers_and_divergence_is_the_formula():
+    rng = np.random.default_rng(5)
+    values = rng.normal(0, 1, (1, 1, 200, 200)).astype(np.float32)
+    values[0, 0, 0, :2] = 20, -11
+    low, high = entropy(statistics_of(values))
+    assert -11 <= low < -2.5 and 2.5 < high < 20 and (high - low) < 0.6 * 31
+    h, grid = stats.Histogram(0, 1, np.array([4, 2, 0, 6, 3, 1])), Scale(2.0, -128)  # the levels' middles: 0, 2, 4...
+    p, q, level = [], [], {}
+    for value, count in zip(h.middles, h.counts, strict=True):  # 1.5 .. 6.5
+        level.setdefault(round(value / 2), []).append(count)
+    for counts in level.values():
+        p += [c for c in counts if c]
+        q += [sum(counts) / sum(c > 0 for c in counts) for c in counts if c]
+    assert np.isclose(divergence(h, grid), sum(a / 16 * np.log(a / b) for a, b in zip(p, q, strict=True)))
+
+
+@pytest.mark.parametrize("values", [np.zeros((1, 2, 3, 3)), np.full((1, 2, 3, 3), 4.5), np.full((1, 1, 1, 1), -1e-3)])
+def test_every_calibrator_on_a_constant(values):
+    found = statistics_of(values.astype(np.float32))
+    for method in METHODS.values():
+        low, high = method(found)
+        assert np.isfinite([low, high]).all() and found.low <= max(low, found.low) and high <= max(found.high, 0)
+
+
+@pytest.mark.parametrize("act", [None, "relu", "relu6"])
+def test_equalisation_keeps_the_function(act):
+    """Everywhere for a ReLU or none; with ReLU6 on the calibrated pictures."""
+    pictures = pictures_of(0, 6)
+    model = mobile_net(act, spread=1.0)
+    chosen = equalization(model, statistics(model, pictures))
+    assert {"exp", "dw"} <= set(chosen) and "stem" not in chosen and "proj" not in chosen and "last" not in chosen
+    for at in (pictures, pictures_of(9, 4) if act != "relu6" else pictures[:1]):
+        floats = run_all(model, at)
+        assert np.abs(run_all(equalized(model, chosen), at) - floats).max() <= 1e-5 * np.abs(floats).max()
+
+
+def test_equalisation_leaves_what_others_read():
+    model = mobile_net("relu")
+    assert [(a.name, b.name) for a, b in pairs(model.graph)] == [("exp", "dw"), ("dw", "proj"), ("grouped", "last")]
+    shown = replace(model.graph, outputs=("last", "dw"))
+    assert ("dw", "proj") not in [(a.name, b.name) for a, b in pairs(shown)]
+
+
+def test_a_channel_at_the_clamp_is_not_scaled_and_none_beyond_it():
+    pictures, model = pictures_of(1, 6), mobile_net("relu6", spread=1.0)
+    weight, bias = model.weights["exp"]
+    bias = bias + np.where(np.arange(len(bias)) == 3, 8, 0).astype(np.float32)
+    model = replace(model, weights={**model.weights, "exp": (weight, bias)})
+    found = statistics(model, pictures)
+    chosen = equalization(model, found)
+    assert found["exp"].highest[3] == 6 and chosen["exp"][3] == 1
+    assert (np.array(chosen["exp"]) * found["exp"].highest <= 6 * (1 + 1e-6)).all() and max(chosen["exp"]) > 1
+
+
+@pytest.mark.parametrize("act", ["relu", "relu6"])
+def test_equalisation_raises_the_sqnr_of_an_unbalanced_net(act):
+    pictures, model = pictures_of(2, 8), mobile_net(act, spread=1.5)
+    last = [report(model, calibrated(model, pictures, equalize=on), pictures)[-1].total for on in (False, True)]
+    assert last[1] > last[0] + 2
+
+
+def test_bias_correction_takes_the_mean_error_back():
+    """Of 1x1 convolutions, without padding, nearly all of it: a weight of one bit is rounded coarsely enough to see."""
+    rng, pictures = np.random.default_rng(3), pictures_of(3, 8)
+    graph = Graph("one", (Tensor("image", 24, 24, 3),), (Op("c", "conv", ("image",), 16),), ("c",)).verify()
+    weight = rng.normal(0, 0.01, (16, 3, 1, 1))
+    weight[:, 0] = 1.0
+    model = Model(graph, {"c": (weight.astype(np.float32), np.zeros(16, np.float32))})
+    found = statistics(model, pictures)
+    plain = quantize(model, ranges(model, pictures))
+    floats = run_all(model, pictures)
+    before, after = (
+        np.abs((run_all(q, pictures) - floats).mean((0, 1, 3, 4))) for q in (plain, bias_corrected(plain, model, found))
+    )
+    assert after.mean() < 0.35 * before.mean()
+    assert np.array_equal(plain.weights["c"].weight, bias_corrected(plain, model, found).weights["c"].weight)
+
+
+def test_report_is_numpy_s():
+    pictures, model = pictures_of(4, 3), mobile_net("relu6")
+    int8 = calibrated(model, pictures)
+    rows = report(model, int8, pictures)
+    assert [r.name for r in rows] == [op.name for op in model.graph.ops]
+    f, q = run_all(model, pictures).astype(np.float64), run_all(int8, pictures)
+    assert np.isclose(rows[-1].total, 10 * np.log10((f**2).sum() / ((f - q) ** 2).sum()))
+    assert rows[0].own == pytest.approx(rows[0].total) and rows[-1].own > rows[-1].total + 1
+    assert worst(rows, 2)[0].own == min(r.own for r in rows) and db(1, 0) == np.inf
+    # By itself: the last layer alone on the float network's tensor, rounded to int8 as it comes in.
+    source = equalized_like(int8, model)
+    run = session(source, every_tensor=True)
+    op, signal, noise = model.graph.op("last"), 0, 0
+    w = int8.weights["last"]
+    for picture in pictures:
+        x, y = run.run(["grouped", "last"], {"image": to_input(picture)})
+        x = int8.scales["grouped"].dequantize(int8.scales["grouped"].quantize(x)).reshape(2, 4, 12, 12)
+        real = (w.weight * w.scale[:, None, None, None]).reshape(2, 2, 4)
+        sums = np.einsum("goc,gchw->gohw", real, x).reshape(1, 4, 12, 12)
+        sums += (w.bias * w.scale * int8.scales["grouped"].scale)[:, None, None]
+        z = int8.scales["last"].dequantize(int8.scales["last"].quantize(sums))
+        signal, noise = signal + (y.astype(np.float64) ** 2).sum(), noise + ((y - z).astype(np.float64) ** 2).sum()
+    assert op.groups == 2 and rows[-1].own == pytest.approx(db(signal, noise), abs=0.05)
+    with pytest.raises(UserError, match="made from"):
+        report(mobile_net("relu6", mid=8), int8, pictures)
+    with pytest.raises(UserError, match="no picture"):
+        report(model, int8, [])
+
+
+def test_the_same_pictures_give_the_same_integers():
+    pictures, model = pictures_of(5, 6), mobile_net("relu6", spread=0.5)
+    for method in (mse, entropy, partial(percentile, percent=99.9)):
+        one, two = (calibrated(model, order, method) for order in (pictures, pictures[::-1]))
+        assert one.scales == two.scales
+        assert all(np.array_equal(one.weights[n].weight, two.weights[n].weight) for n in one.weights)
+    with pytest.raises(UserError, match="no picture"):
+        calibrated(model, [])
+
+
+def test_outputs_are_not_clipped():
+    pictures, model = pictures_of(6, 6), mobile_net("relu")
+    ends = ranges(equalized(model, equalization(model, statistics(model, pictures))), pictures)
+    int8 = calibrated(model, pictures, partial(percentile, percent=80))
+    assert int8.scales["last"] == Scale.of_range(*ends["last"])
+    assert int8.scales["grouped"].scale < Scale.of_range(*ends["grouped"]).scale
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A float model and eight pictures on disk, and what quantize.py makes of them with its report."""
+    import cv2
+
+    folder = tmp_path_factory.mktemp("ptq")
+    save_onnx(mobile_net("relu6", spread=1.0), folder / "m.onnx")
+    (folder / "pictures").mkdir()
+    for i, picture in enumerate(pictures_of(7, 8)):
+        cv2.imwrite(str(folder / f"pictures/{i}.png"), picture)
+    done = tool("quantize", folder / "m.onnx", "--calib", folder / "pictures", "--method", "mse", "--worst", 3,
+                "--report", folder / "sqnr.json", "-o", folder / "m.int8.onnx")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def tool(name, *arguments):
+    command = [sys.executable, f"tools/{name}.py", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def test_quantize_names_the_worst_layers(files):
+    folder, text = files
+    rows = json.loads((folder / "sqnr.json").read_text())
+    assert [r["name"] for r in rows] == ["stem", "exp", "dw", "proj", "grouped", "last"]
+    least = min(rows, key=lambda r: r["own"])
+    assert len(text.splitlines()) == 6 and text.splitlines()[3].split()[0] == least["name"]
+
+
+def test_inspect_shows_ranges_and_draws_a_layer(files, tmp_path):
+    folder, _ = files
+    pair = ["--float", folder / "m.onnx", "--calib", folder / "pictures"]
+    done = tool("inspect", folder / "m.int8.onnx", *pair, "--layer", "dw", "--png", tmp_path / "dw.png")
+    assert done.returncode == 0, done.stderr
+    int8, rows = load_onnx(folder / "m.int8.onnx"), json.loads((folder / "sqnr.json").read_text())
+    line = next(line for line in done.stdout.splitlines() if line.startswith("dw "))
+    assert f" {int8.scales['dw'].zero_point} " in line and line.split()[-1] == f"{rows[2]['own']:.1f}"
+    assert (tmp_path / "dw.png").read_bytes().startswith(b"\x89PNG")
+    assert tool("inspect", folder / "m.int8.onnx").stdout.count("\n") == 8
+
+
+@pytest.mark.parametrize("name, flags, words", [
+    ("quantize", ["{f}/m.onnx", "--calib", "{f}", "-o", "x.onnx"], "no picture"),
+    ("quantize", ["{f}/m.int8.onnx", "--calib", "{f}/pictures", "-o", "x.onnx"], "int8 already"),
+    ("quantize", ["{f}/m.onnx", "--calib", "{f}/pictures", "--percent", "7", "-o", "x.onnx"], "50 to 100"),
+    ("inspect", ["{f}/m.onnx"], "is float"),
+    ("inspect", ["{f}/m.int8.onnx", "--float", "{f}/m.onnx"], "--calib"),
+    ("inspect", ["{f}/m.int8.onnx", "--layer", "dwx", "--png", "x.png"], "no layer 'dwx'"),
+])  # fmt: skip
+def test_bad_input_is_one_line(files, name, flags, words):
+    done = tool(name, *(flag.format(f=files[0]) for flag in flags))
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert words in done.stderr.splitlines()[-1]
+
+
+SCRIPT = """
+import sys
+sys.path[0] = TOOLS
+import dataclasses, inspect, multiprocessing
+
+def where(_):
+    import inspect
+    return inspect.__file__
+
+if __name__ == "__main__":
+    assert inspect.signature(where).parameters and inspect.isfunction(where)
+    print(inspect.__file__, *multiprocessing.get_context("spawn").Pool(1).map(where, [0]))
+"""
+
+
+def test_the_name_inspect_stays_the_standard_library_s(tmp_path):
+    """For a script beside tools/inspect.py and the workers that it spawns; and a tool starts."""
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT.replace("TOOLS", repr(str(ROOT / "tools"))))
+    done = subprocess.run([sys.executable, path], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [inspect.__file__] * 2
+    assert tool("quantize", "--help").returncode == 0 and tool("inspect", "--help").returncode == 0
