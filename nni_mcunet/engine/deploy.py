@@ -3,6 +3,7 @@ boards' boxes bit for bit."""
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from .emit import detector_params, write_sources
 from .firmware import build_host
 from .integers import integers
 from .onnx_io import load_onnx
-from .quant import Model, QuantModel, quantize
+from .quant import SAME_SCALE, Model, QuantModel, quantize
 
 # A picture (h, w, 3) uint8 RGB of the model's size -> boxes (n, 4) as x1, y1, x2, y2 in its pixels, scores, labels.
 Detect = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
@@ -24,6 +25,21 @@ def calibrated(model: Model, pictures) -> QuantModel:
     """The int8 model, calibrated on pictures (h, w, 3) uint8 RGB of its size. Raises GraphError for one whose sums
     could overflow."""
     quantized = quantize(model, ranges(model, pictures))
+    integers(quantized)
+    return quantized
+
+
+def learnt(model: Model, weights: dict, tensor_ranges: dict[str, tuple[float, float]]) -> QuantModel:
+    """The int8 model of a quantisation-aware training, which found these folded weights (as Model.weights) and ranges
+    of the tensors. Raises UserError where they are another network's, GraphError as `calibrated`."""
+    for op in model.graph.ops:
+        if op.kind == "conv" and (
+            op.name not in weights or weights[op.name][0].shape != model.weights[op.name][0].shape
+        ):
+            raise UserError(f"the checkpoint has no '{op.name}' of this shape: it is of another network")
+        if op.kind not in (*SAME_SCALE, "softmax") and op.name not in tensor_ranges:
+            raise UserError(f"the checkpoint has no range of '{op.name}': it is not of quantisation-aware training")
+    quantized = quantize(replace(model, weights=weights), tensor_ranges)
     integers(quantized)
     return quantized
 
