@@ -24,32 +24,37 @@ class QATHook(Hook):
 
     freeze_epoch   so many epochs are trained before ranges and batch normalisation's statistics stand still; 0 < it <
                    the number of epochs
+    outputs        (low, high) that the ranges of the predictions are cut to. YOLOv3 has logits and logarithms of sizes
+                   in one map: beyond -6 and 6 a sigmoid is as good as sure, but one step of a range as wide as the
+                   surest logits is more than a tenth of a box's side
     """
 
     priority = "VERY_HIGH"  # EMAHook copies the model in before_run
 
-    def __init__(self, freeze_epoch: int):
-        self.freeze_epoch = freeze_epoch
+    def __init__(self, freeze_epoch: int, outputs: tuple[float, float] | None = None):
+        self.freeze_epoch, self.outputs = freeze_epoch, outputs
 
     def before_run(self, runner: Runner) -> None:
         nets = parts(runner.model)
         if any(net.quant is not None for net in nets):
             return  # tools/test.py has loaded a checkpoint of such a training
         check_deployable(runner.cfg)
-        training = isinstance(runner._train_loop, BaseLoop)
-        if training and not runner._resume:
-            if runner._load_from is None:
-                raise UserError("QATHook goes on from a trained float detector: --cfg-options load_from=LAST.pth")
-            load_strictly(runner.model, runner._load_from)  # mmengine, which loads it next, would take any that fits
-        fake_quantize(*nets)
+        if isinstance(runner._train_loop, BaseLoop):  # built: it is a training
+            self._check(runner)
+            if not runner._resume:  # mmengine, which loads it next, would take what fits
+                load_strictly(runner.model, runner._load_from)
+        fake_quantize(*nets, outputs=self.outputs)
 
-    def before_train(self, runner: Runner) -> None:
-        if not 0 < self.freeze_epoch < runner.max_epochs:
-            raise UserError(f"QATHook.freeze_epoch is {self.freeze_epoch}: 1 to {runner.max_epochs - 1} is wanted")
-        if self.freeze_epoch * len(runner.train_dataloader) <= OBSERVE:
+    def _check(self, runner: Runner) -> None:
+        epochs, batches = runner.max_epochs, len(runner.train_dataloader)
+        if not runner._resume and runner._load_from is None:
+            raise UserError("QATHook goes on from a trained float detector: --cfg-options load_from=LAST.pth")
+        if not 0 < self.freeze_epoch < epochs:
+            raise UserError(f"QATHook.freeze_epoch is {self.freeze_epoch}: 1 to {epochs - 1} is wanted")
+        if self.freeze_epoch * batches <= OBSERVE:
             raise UserError(
-                f"QATHook.freeze_epoch is {self.freeze_epoch}, {len(runner.train_dataloader)} batches each: ranges are "
-                f"observed in the first {OBSERVE}, so freeze later or make smaller batches"
+                f"QATHook.freeze_epoch is {self.freeze_epoch}, {batches} batches each: ranges are observed in the "
+                f"first {OBSERVE}, so freeze later or make smaller batches"
             )
         if isinstance(runner.optim_wrapper, AmpOptimWrapper):
             raise UserError("--amp and QATHook: half precision does not hold the 256 steps of a range; leave it away")

@@ -6,4 +6,4 @@ expected = dict(map50=0.89, tolerance=0.02)
 train_cfg = dict(max_epochs=10, val_interval=2)
 optim_wrapper = dict(optimizer=dict(lr=0.0003))
 default_hooks = dict(checkpoint=dict(interval=2))
-custom_hooks = [dict(type="QATHook", freeze_epoch=8)]
+custom_hooks = [dict(type="QATHook", freeze_epoch=8, outputs=(-6, 6))]

@@ -36,11 +36,12 @@ class FakeQuant(nn.Module):
     batches           training batches seen
     frozen            see freeze()
     sources           tensors that other parts of the network write -> their FakeQuant; any other input is the image
+    limits            tensor -> (low, high) beyond which its range is not widened
     """
 
-    def __init__(self, graph: Graph, sources: dict[str, "FakeQuant"]):
+    def __init__(self, graph: Graph, sources: dict[str, "FakeQuant"], limits: dict[str, tuple[float, float]]):
         super().__init__()
-        self.ops, self.sources = {op.name: op for op in graph.ops}, sources
+        self.ops, self.sources, self.limits = {op.name: op for op in graph.ops}, sources, limits
         self.image = [t.name for t in graph.inputs if t.name not in sources]
         self.ranges = nn.Module()
         for op in graph.ops:
@@ -71,7 +72,9 @@ class FakeQuant(nn.Module):
             return y
         if self.observing and op.kind != "softmax":
             seen, known = torch.stack(y.detach().aminmax()), self.ranges.get_buffer(op.name)
-            known.lerp_(seen.to(known.dtype), max(1 / int(self.batches), MOMENTUM))
+            if op.name in self.limits:
+                seen = seen.clamp(*self.limits[op.name])
+            known.lerp_(seen, max(1 / int(self.batches), MOMENTUM))
         return self._rounded(op.name, y) if self.active else y
 
     def _rounded(self, name: str, x: Tensor) -> Tensor:
@@ -135,16 +138,17 @@ def quantize_weights(weight: Tensor, bias: Tensor, step_in: Tensor) -> tuple[Ten
     return integers, step, (bias.double() / (step_in.double() * step.double())).round()
 
 
-def fake_quantize(*parts: Net) -> None:
+def fake_quantize(*parts: Net, outputs: tuple[float, float] | None = None) -> None:
     """Have nets simulate int8, those of one network in the order in which data passes them. Their weights stay and none
-    are added. Raises UnsupportedOp."""
+    are added. outputs: (low, high) that the ranges of the network's outputs are cut to. Raises UnsupportedOp."""
     written: dict[str, FakeQuant] = {}
     for net in parts:
         for op in net.graph.ops:
             if op.baseline:
                 raise UnsupportedOp(f"{op.name}: {op.baseline} has no int8 form, so it is not trained for one")
         sources = {t.name: written[t.name] for t in net.graph.inputs if t.name in written}
-        net.quant = FakeQuant(net.graph, sources).to(next(net.parameters()).device).train(net.training)
+        limits = dict.fromkeys(net.graph.outputs, outputs) if outputs and net is parts[-1] else {}
+        net.quant = FakeQuant(net.graph, sources, limits).to(next(net.parameters()).device).train(net.training)
         written |= dict.fromkeys(net.quant.ops, net.quant)
 
 
