@@ -101,6 +101,25 @@ def test_training_repairs_what_quantisation_breaks(digits):
     assert wanted > 0.9 and without < wanted - 0.1 and trained > wanted - 0.03, (wanted, without, trained)
 
 
+@pytest.fixture
+def tool(monkeypatch, capsys):
+    """tool(name, *arguments): run tools/NAME.py here; what it wrote on stderr when it is expected to end with 2."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+
+    def tool(name, *arguments, expect=0):
+        monkeypatch.setattr(sys, "argv", [f"tools/{name}.py", *map(str, arguments)])
+        code = 0
+        try:
+            runpy.run_path(str(ROOT / "tools" / f"{name}.py"), run_name="__main__")
+        except SystemExit as stop:
+            code = stop.code or 0
+        assert code == expect
+        return capsys.readouterr().err
+
+    return tool
+
+
 # --- classifiers: tools/finetune.py --qat
 
 DATA = {"kind": "digits", "held_out": 20, "test": 20, "calibration": [2, 32]}
@@ -136,28 +155,38 @@ def test_finetuning_resumes_exactly(tmp_path):
             finetune(spec, net, replace(recipe, **change), data, tmp_path / "c.ckpt", qat=True)
 
 
+def test_a_classifier_from_the_command_line(tmp_path, tool):
+    """finetune --qat, export, quantize --qat: the int8 file has what was learnt."""
+    spec = ArchSpec("tiny_r32", 32, 8, BLOCKS, head=32, classes=10)
+    spec.save(tmp_path / "arch.json")
+    torch.save(Net(build_graph(spec)).state_dict(), tmp_path / "net.pth")
+    data = "{kind: digits, held_out: 20, test: 20, calibration: [1, 8]}"
+    tool(
+        "finetune",
+        tmp_path / "arch.json",
+        tmp_path / "net.pth",
+        "--qat",
+        "--steps",
+        OBSERVE + 6,
+        "--batch",
+        8,
+        "--data",
+        data,
+    )
+    state = load_from_local(tmp_path / "net_qat.pth", "cpu")
+    tool("export", tmp_path / "arch.json", tmp_path / "net_qat.pth", "-o", tmp_path / "m.onnx")
+    tool("quantize", tmp_path / "m.onnx", "--qat", tmp_path / "net_qat.pth", "-o", tmp_path / "m.int8.onnx")
+    model, quant = load_onnx(tmp_path / "m.int8.onnx"), load_weights(spec, tmp_path / "net_qat.pth").quant
+    for name in learnt_ranges(state):
+        scale, zero_point = quant.scale(name)
+        assert model.scales[name] == Scale(scale.item(), zero_point.item())
+    error = tool("quantize", tmp_path / "m.onnx", "--qat", tmp_path / "net.pth", "-o", tmp_path / "x.onnx", expect=2)
+    assert "no range of 'stem': it is not of quantisation-aware training" in error
+
+
 # --- detectors: QATHook in a config
 
 FLOAT = "configs/det/yolov3_digits.py"
-
-
-@pytest.fixture
-def tool(monkeypatch, capsys):
-    """tool(name, *arguments): run tools/NAME.py here; what it wrote on stderr when it is expected to end with 2."""
-    monkeypatch.chdir(ROOT)
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-
-    def tool(name, *arguments, expect=0):
-        monkeypatch.setattr(sys, "argv", [f"tools/{name}.py", *map(str, arguments)])
-        code = 0
-        try:
-            runpy.run_path(str(ROOT / "tools" / f"{name}.py"), run_name="__main__")
-        except SystemExit as stop:
-            code = stop.code or 0
-        assert code == expect
-        return capsys.readouterr().err
-
-    return tool
 
 
 @pytest.fixture

@@ -145,7 +145,7 @@ def fit(
 class _Run:
     """The state of a training: what a checkpoint holds."""
 
-    def __init__(self, net: Net, recipe: Recipe, task: Classification, identity: dict, backward: Backward):
+    def __init__(self, net: Net, recipe: Recipe, task: Classification, identity: dict, backward: Backward = accumulate):
         self.net, self.recipe, self.task, self.identity, self.step = net, recipe, task, identity, 0
         self.backward = backward
         self.parameters = dict(net.named_parameters())
