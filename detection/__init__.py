@@ -13,9 +13,17 @@ from .backbone import MCUNetBackbone  # noqa: E402
 from .checkpoint import latest_checkpoint, load_from_local  # noqa: E402
 from .config import load_config, prepare  # noqa: E402
 from .deployed import DeployedDetector, busy_picture, float_boxes, input_pictures  # noqa: E402
-from .export import config_graph, detector_graph, detector_meta, detector_weights, load_detector  # noqa: E402
+from .export import (  # noqa: E402
+    config_graph,
+    detector_graph,
+    detector_meta,
+    detector_ranges,
+    detector_weights,
+    load_detector,
+)
 from .extd import EXTD, EXTDBackbone  # noqa: E402
 from .pictures import LoadPicture  # noqa: E402
+from .qat import QATHook  # noqa: E402
 from .s3fd import MCUNetS3FD, MCUNetS3FDHead  # noqa: E402
 from .s3fd_match import ScaleCompensationAssigner  # noqa: E402
 from .s3fd_transforms import DataAnchorSampling, FaceCrop  # noqa: E402
@@ -45,6 +53,7 @@ __all__ = [
     "MCUNetS3FDHead",
     "MCUNetYOLO",
     "MCUNetYOLOHead",
+    "QATHook",
     "ScaleCompensationAssigner",
     "WIDERFaceMetric",
     "WIDERFaceText",
@@ -53,6 +62,7 @@ __all__ = [
     "deploy",
     "detector_graph",
     "detector_meta",
+    "detector_ranges",
     "detector_weights",
     "dump",
     "float_boxes",

@@ -87,7 +87,11 @@ class MCUNetBackbone(Net, BaseModule):
         there = [i for i in range(len(self.spec.stages)) if any(k.startswith(f"layers.s{i}_") for k in weights)]
         for name, ours in self.state_dict().items():
             stage = re.match(r"layers\.s(\d+)_", name)
-            if name.endswith("num_batches_tracked") or (stage and there and int(stage[1]) > there[-1]):
+            if (
+                not name.startswith("layers.")
+                or name.endswith("num_batches_tracked")
+                or (stage and there and int(stage[1]) > there[-1])
+            ):
                 continue
             if name not in weights:
                 raise UserError(f"{path}: no '{name}', which '{self.graph.name}' has; was it trained on another arch?")

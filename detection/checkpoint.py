@@ -16,6 +16,8 @@ from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
 
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.net import Net
+from nni_mcunet.core.qat import fake_quantize, learnt_ranges
 
 
 def _method(owner, name: str):
@@ -60,13 +62,22 @@ def latest_checkpoint(folder) -> Path | None:
 
 
 def load_strictly(model, path) -> None:
-    """Load a checkpoint into a network. Raises UserError where it is another network's: mmengine would load what fits
-    and leave the rest at random."""
+    """Load a checkpoint into a network, which simulates int8 from then on where the checkpoint is of quantisation-aware
+    training. Raises UserError where it is another network's: mmengine would load what fits and leave the rest at
+    random."""
+    checkpoint = load_from_local(path, "cpu")
+    if learnt_ranges(checkpoint.get("state_dict", checkpoint)):
+        fake_quantize(*parts(model))
     try:
         load_checkpoint(model, str(path), map_location="cpu", strict=True)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{path} does not hold the weights of this config's network: {reason}") from None
+
+
+def parts(model) -> list[Net]:
+    """The nets of a detector, in the order in which pictures pass them."""
+    return [part for part in model.modules() if isinstance(part, Net)]
 
 
 CheckpointLoader.register_scheme(prefixes="", loader=load_from_local, force=True)

@@ -10,9 +10,9 @@ from nni_mcunet.core.build import FaceHead, YoloHead
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.faces import BASELINES, face_baseline
 from nni_mcunet.core.graph import Graph
-from nni_mcunet.core.net import Net
+from nni_mcunet.core.qat import learnt_ranges
 
-from .checkpoint import load_strictly
+from .checkpoint import load_strictly, parts
 from .config import load_config
 from .s3fd import VARIANCES, MCUNetS3FD, s3fd_graph
 from .yolo import MCUNetYOLO, yolo_graph
@@ -26,13 +26,13 @@ def load_detector(config, checkpoint=None, options: dict | None = None) -> Detec
     with DefaultScope.overwrite_default_scope("mmdet"):
         model = MODELS.build(cfg.model)
     model.dataset_meta = dict(cfg.metainfo)  # where mmdet's own init_detector puts it
-    _deployable(cfg)
+    check_deployable(cfg)
     if checkpoint is not None:
         load_strictly(model, checkpoint)
     return model.eval()
 
 
-def _deployable(cfg) -> None:
+def check_deployable(cfg) -> None:
     """What the integer engine takes for granted. Raises UserError."""
     given = cfg.model.data_preprocessor
     pixels = list(given.get("mean", ())) == [0, 0, 0] and list(given.get("std", ())) == [255, 255, 255]
@@ -58,10 +58,10 @@ def detector_graph(model) -> tuple[ArchSpec, YoloHead | FaceHead, Graph]:
         return model.spec, model.yolo, model.graph
     if isinstance(model, MCUNetS3FD):
         return model.spec, model.face, model.graph
-    parts = model.model
-    if parts.get("type") == "MCUNetS3FD":
-        return s3fd_graph(parts.backbone, parts.bbox_head)
-    return yolo_graph(parts.backbone, parts.neck, parts.bbox_head)
+    config = model.model
+    if config.get("type") == "MCUNetS3FD":
+        return s3fd_graph(config.backbone, config.bbox_head)
+    return yolo_graph(config.backbone, config.neck, config.bbox_head)
 
 
 def config_graph(config: Config) -> Graph:
@@ -78,8 +78,12 @@ def config_graph(config: Config) -> Graph:
 
 def detector_weights(model: Detector) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Conv op name -> (weight (cout, cin / groups, kh, kw), bias (cout,)), float32, batch normalisation folded."""
-    parts = [part for part in model.modules() if isinstance(part, Net)]
-    return {name: pair for part in parts for name, pair in part.folded_weights().items()}
+    return {name: pair for part in parts(model) for name, pair in part.folded_weights().items()}
+
+
+def detector_ranges(model: Detector) -> dict[str, tuple[float, float]]:
+    """Tensor -> (low, high) that quantisation-aware training has found; empty for a float detector."""
+    return learnt_ranges(model.state_dict())
 
 
 def detector_meta(model: Detector) -> dict:

@@ -15,7 +15,10 @@ FORBIDDEN = {
 }
 # Package -> the only files that may import it.
 ONLY = {
-    "torch": ("nni_mcunet/core/net.py", "nni_mcunet/core/rnnpool.py", "nni_mcunet/search", "detection", "tools"),
+    "torch": (
+        *(f"nni_mcunet/core/{name}.py" for name in ("net", "qat", "rnnpool")),
+        *("nni_mcunet/search", "detection", "tools"),
+    ),
     "nni": ("nni_mcunet/search/strategy.py", "nni_mcunet/search/tuner.py", "nni_mcunet/search/trial.py"),
     "onnx": ("nni_mcunet/engine/onnx_",),
     "mmdet": ("detection",),

@@ -7,7 +7,7 @@ python tools/compare_boxes.py configs/det/yolov3_digits.py CHECKPOINT.pth --int8
 import argparse
 
 import numpy as np
-from export import detector
+from export import int8
 from mmengine.config import DictAction
 from tqdm import tqdm
 
@@ -16,7 +16,6 @@ from nni_mcunet.core.errors import exit_on_user_error
 from nni_mcunet.core.files import write_json
 from nni_mcunet.engine.compare import agreement, corner_errors
 from nni_mcunet.engine.deploy import compiled, load_int8_detector
-from nni_mcunet.engine.ptq import calibrated
 
 
 def print_table(rows: dict) -> None:
@@ -40,13 +39,9 @@ def main() -> None:
     parser.add_argument("--json", help="file for the figures")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="key=value pairs merged into the config")
     args = parser.parse_args()
-    cfg = load_config(args.config, args.cfg_options)
-    if args.int8:
-        int8 = load_int8_detector(args.int8)
-    else:
-        model = detector(args.config, args.checkpoint, args.cfg_options)
-        int8 = calibrated(model, input_pictures(cfg, args.calib_images))
-    model, detect = load_detector(args.config, args.checkpoint, args.cfg_options), compiled(int8)
+    cfg, of = load_config(args.config, args.cfg_options), (args.config, args.checkpoint, args.cfg_options)
+    quantized = load_int8_detector(args.int8) if args.int8 else int8(*of, args.calib_images)
+    model, detect = load_detector(*of), compiled(quantized)
     errors, scores = [], []
     for rgb in tqdm(input_pictures(cfg, args.images, "test_dataloader"), unit="image", leave=False):
         wanted = float_boxes(model, rgb)

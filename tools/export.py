@@ -10,26 +10,52 @@ import argparse
 import torch
 from mmengine.config import DictAction
 
-from detection import detector_graph, detector_meta, detector_weights, load_detector, load_from_local
+from detection import (
+    detector_graph,
+    detector_meta,
+    detector_ranges,
+    detector_weights,
+    input_pictures,
+    load_config,
+    load_detector,
+    load_from_local,
+)
 from nni_mcunet.core.arch import ArchSpec
 from nni_mcunet.core.build import build_graph
 from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.net import Net
+from nni_mcunet.core.qat import fake_quantize, learnt_ranges
 from nni_mcunet.engine.onnx_io import save_onnx
-from nni_mcunet.engine.quant import Model
+from nni_mcunet.engine.ptq import calibrated, learnt
+from nni_mcunet.engine.quant import Model, QuantModel
 
 
 def detector(config: str, checkpoint: str, options) -> Model:
-    model = load_detector(config, checkpoint, options)
-    _, _, graph = detector_graph(model)
-    return Model(graph.folded(), detector_weights(model), {"detector": detector_meta(model)})
+    return as_model(load_detector(config, checkpoint, options))
+
+
+def as_model(detector) -> Model:
+    _, _, graph = detector_graph(detector)
+    return Model(graph.folded(), detector_weights(detector), {"detector": detector_meta(detector)})
+
+
+def int8(config: str, checkpoint: str, options, images: int) -> QuantModel:
+    """As quantisation-aware training has left it, any other detector calibrated on so many training pictures."""
+    found = load_detector(config, checkpoint, options)
+    model, ranges = as_model(found), detector_ranges(found)
+    if ranges:
+        return learnt(model, model.weights, ranges)
+    return calibrated(model, input_pictures(load_config(config, options), images))
 
 
 def classifier(arch: str, checkpoint: str) -> Model:
     graph = build_graph(ArchSpec.load(arch))
     net, state = Net(graph).eval(), load_from_local(checkpoint, "cpu")
+    state = state.get("state_dict", state)
+    if learnt_ranges(state):
+        fake_quantize(net)
     try:
-        net.load_state_dict(state.get("state_dict", state))
+        net.load_state_dict(state)
     except RuntimeError as error:
         raise UserError(f"{checkpoint} does not hold the weights of {arch}: {str(error).splitlines()[1]}") from None
     return Model(graph.folded(), net.folded_weights())

@@ -3,6 +3,9 @@
 10 epochs at a tenth of the super-network's learning rate (appendix B). Prints the accuracy before and after, on the
 held-out pictures that the search judged by and on the test set; writes the state dict to --out (default beside the
 weights, *_tuned.pth). Goes on where an earlier run stopped, from the checkpoint --out with .ckpt.
+
+--qat: quantisation-aware, the state dict (*_qat.pth) with the ranges that tools/quantize.py --qat takes; the accuracy
+after it is that of the simulated int8.
 """
 
 import argparse
@@ -40,6 +43,7 @@ def main() -> None:
     parser.add_argument("--out", help="state dict to write")
     parser.add_argument("--epochs", dest="passes", type=positive, default=10, help="passes over the data (default 10)")
     parser.add_argument("--steps", type=positive, help="instead of epochs")
+    parser.add_argument("--qat", action="store_true", help="simulate int8 while training")
     add_arguments(parser, DEFAULT, skip=("largest", "shared", "subnets", "sandwich"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -51,7 +55,8 @@ def main() -> None:
     recipe = replace(recipe, largest=steps, shared=0, subnets=1, sandwich=False)
     spec = ArchSpec.load(args.arch)
     net = to_device(load_weights(spec, args.weights), args.device)
-    out = Path(args.out or Path(args.weights).with_name(f"{Path(args.weights).stem}_tuned.pth"))
+    name = f"{Path(args.weights).stem}_{'qat' if args.qat else 'tuned'}.pth"
+    out = Path(args.out or Path(args.weights).with_name(name))
     if out.is_dir():
         raise UserError(f"--out {out} is a folder: a file is wanted")
     ranks.join(ranks.pick_device(args.device))
@@ -65,7 +70,7 @@ def main() -> None:
             bar.update(step - bar.n)
 
         checkpoint, save_every = out.with_name(out.name + ".ckpt"), args.save_every or settings.get("save_every", 20)
-        net = finetune(spec, net, recipe, data, checkpoint, save_every, progress, args.device)
+        net = finetune(spec, net, recipe, data, checkpoint, save_every, progress, args.device, args.qat)
     if first:
         print(f"after:  {accuracies(net, data, spec)}")
         file = io.BytesIO()

@@ -6,6 +6,7 @@ python tools/quantize.py model.onnx --calib configs/det/yolov3_bccd.py -o model.
 python tools/quantize.py model.onnx --calib out/digits/VOC2007/JPEGImages \
     --list out/digits/VOC2007/ImageSets/Main/train.txt --method mse --report sqnr.json -o model.int8.onnx
 
+python tools/quantize.py model.onnx --qat last.pth -o model.int8.onnx     the checkpoint's own weights and ranges
 python tools/quantize.py yunet.onnx --mean 0 0 0 --std 1 1 1 --bgr --calib faces -o yunet.int8.onnx    someone else's
 """
 
@@ -17,20 +18,36 @@ from calib import add_arguments, pictures
 
 from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.files import write_json
+from nni_mcunet.core.qat import learnt_ranges, learnt_weights
 from nni_mcunet.engine.calibrators import METHODS, percentile
 from nni_mcunet.engine.onnx_io import load_onnx, save_onnx
 from nni_mcunet.engine.passes import of_pixels
-from nni_mcunet.engine.ptq import calibrated
-from nni_mcunet.engine.quant import Model
+from nni_mcunet.engine.ptq import calibrated, learnt
+from nni_mcunet.engine.quant import Model, QuantModel
 from nni_mcunet.engine.sqnr import report, table, to_json, worst
 
 MEASURED = 32  # pictures of those, for the report
 
 
+def of_checkpoint(model: Model, path: str) -> QuantModel:
+    from detection import load_from_local  # imports mmdet
+
+    state = load_from_local(path, "cpu")
+    state = state.get("state_dict", state)
+    return learnt(model, learnt_weights(state), learnt_ranges(state))
+
+
+def of_pictures(args, model: Model, calibration) -> QuantModel:
+    method = partial(percentile, percent=args.percent) if args.method == "percentile" else METHODS[args.method]
+    return calibrated(model, calibration, method, not args.no_equalize, not args.no_bias_correction)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="float ONNX, such as tools/export.py's")
-    add_arguments(parser, required=True)
+    add_arguments(parser, required=False)
+    parser.add_argument("--qat", metavar="CKPT.pth", help="of quantisation-aware training: its weights and ranges; "
+                        "--calib then only measures")  # fmt: skip
     parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="of the picture, where the file has none")
     parser.add_argument("--mean", type=float, nargs=3, default=(0, 0, 0), metavar=("R", "G", "B"),
                         help="the file reads (pixel - mean) / std (default 0)")  # fmt: skip
@@ -51,11 +68,16 @@ def main() -> None:
     if not isinstance(model, Model):
         raise UserError(f"{args.model} is int8 already; give the float file")
     model = of_pixels(model, args.mean, args.std, args.bgr)
-    method = partial(percentile, percent=args.percent) if args.method == "percentile" else METHODS[args.method]
-    calibration = list(pictures(args, model.graph.inputs[0]))
-    int8 = calibrated(model, calibration, method, not args.no_equalize, not args.no_bias_correction)
+    if not args.calib and not args.qat:
+        raise UserError("--calib says on which pictures to calibrate, --qat which training has found the ranges")
+    calibration = list(pictures(args, model.graph.inputs[0])) if args.calib else []
+    int8 = of_checkpoint(model, args.qat) if args.qat else of_pictures(args, model, calibration)
     save_onnx(int8, args.out)
-    print(f"{args.out}: calibrated on {len(calibration)} pictures")
+    print(
+        f"{args.out}: " + (f"as {args.qat} has learnt it" if args.qat else f"calibrated on {len(calibration)} pictures")
+    )
+    if not calibration:
+        return
     rows = report(model, int8, islice(calibration, MEASURED))
     if args.worst > 0:
         print(f"the layers that lose most by themselves, of {len(rows)}:\n{table(worst(rows, args.worst))}")

@@ -4,12 +4,13 @@ python tools/test.py configs/det/yolov3_digits.py CHECKPOINT.pth                
 python tools/test.py configs/det/yolov3_digits.py CHECKPOINT.pth --backend int8        quantised now, as compiled C
 python tools/test.py configs/det/yolov3_digits.py model.int8.onnx --backend reference  an int8 file, in numpy
 
-The C's boxes and the numpy reference's are the boards' bit for bit; the reference is slow.
+A checkpoint of quantisation-aware training has its own ranges: float then is that network with int8 simulated. The C's
+boxes and the numpy reference's are the boards' bit for bit; the reference is slow.
 """
 
 import argparse
 
-from export import detector
+from export import int8
 from mmengine.config import DictAction
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
@@ -18,7 +19,6 @@ from detection import (
     DeployedDetector,
     deploy,
     dump,
-    input_pictures,
     load_weights,
     map50,
     prepare,
@@ -28,17 +28,15 @@ from detection import (
 from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.files import write_json
 from nni_mcunet.engine.deploy import compiled, interpreted, load_int8_detector
-from nni_mcunet.engine.ptq import calibrated
 
 ENGINES = {"int8": compiled, "reference": interpreted}
 
 
-def int8_detector(args, cfg) -> DeployedDetector:
+def int8_detector(args) -> DeployedDetector:
     if args.checkpoint.endswith(".onnx"):
         model = load_int8_detector(args.checkpoint)
     else:
-        model = detector(args.config, args.checkpoint, args.cfg_options)
-        model = calibrated(model, input_pictures(cfg, args.calib_images))
+        model = int8(args.config, args.checkpoint, args.cfg_options, args.calib_images)
     return DeployedDetector(ENGINES[args.backend](model))
 
 
@@ -48,7 +46,7 @@ def main() -> None:
     parser.add_argument("checkpoint", help="of tools/train.py (.pth), or int8 of tools/quantize.py (.onnx)")
     parser.add_argument("--backend", choices=("float", *ENGINES), help="default float for .pth, int8 for .onnx")
     parser.add_argument("--calib-images", type=int, default=128, metavar="N",
-                        help="int8 of a .pth is calibrated on N training pictures (default 128)")  # fmt: skip
+                        help="int8 of a float .pth is calibrated on N training pictures (default 128)")  # fmt: skip
     parser.add_argument("--work-dir", help="logs and metrics; default work_dirs/CONFIG")
     parser.add_argument("--out", help="also dump the predictions to this pickle file (.pkl)")
     parser.add_argument("--out-json", help="also write the metrics to this file")
@@ -64,7 +62,7 @@ def main() -> None:
 
     cfg = prepare(args.config, args.cfg_options, args.work_dir)
     cfg.launcher, cfg.load_from, cfg.resume = args.launcher, None, False
-    model = int8_detector(args, cfg) if args.backend != "float" else None
+    model = int8_detector(args) if args.backend != "float" else None
     if args.show_dir:
         with_pictures(cfg, args.show_dir)
     if args.tta:

@@ -1,5 +1,5 @@
-"""Net(graph): a torch module that walks the graph; it defines no network. With rnnpool.py the only file of core that
-imports torch."""
+"""Net(graph): a torch module that walks the graph; it defines no network. With qat.py and rnnpool.py the only file of
+core that imports torch."""
 
 import math
 
@@ -55,6 +55,17 @@ class L2Norm(nn.Module):
         return F.normalize(x, dim=1, eps=1e-10) * self.weight[:, None, None]
 
 
+def folded(layer: Layer) -> tuple[Tensor, Tensor]:
+    """(weight (cout, cin/groups, kh, kw), bias (cout,)) float32 of a layer with the running statistics of its batch
+    normalisation folded in; gradients flow."""
+    weight, bias = layer.conv.weight, layer.conv.bias
+    if bias is not None:
+        return weight, bias
+    bn = layer.bn
+    gain = bn.weight.double() / torch.sqrt(bn.running_var.double() + bn.eps)
+    return (weight.double() * gain[:, None, None, None]).float(), (bn.bias - bn.running_mean * gain).float()
+
+
 def symmetric(op: Op) -> bool:
     return op.pad[:2] == op.pad[2:] and min(op.pad) >= 0
 
@@ -108,7 +119,8 @@ class Net(nn.Module):
     """A graph as a torch module; state-dict keys are `layers.{op name}.conv.weight`, `layers.{op name}.bn.*`.
 
     forward takes the graph's inputs (N, C, H, W) in order and returns a tuple of its outputs, in order. Every spatial
-    size that the strides allow is accepted, not only the graph's own (multi-scale training).
+    size that the strides allow is accepted, not only the graph's own (multi-scale training). `quant` is None or the
+    simulated int8 of qat.py, whose keys are `quant.*`.
     """
 
     def __init__(self, graph: Graph):
@@ -120,9 +132,12 @@ class Net(nn.Module):
             if layer is not None:
                 self.layers[op.name] = layer
         self._last_use = graph.last_use()
+        self.quant = None
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         values = {t.name: x for t, x in zip(self.graph.inputs, inputs, strict=True)}
+        if self.quant is not None:
+            self.quant.begin(values)
         self.walk(values, range(len(self.graph.ops)))
         return tuple(values[name] for name in self.graph.outputs)
 
@@ -130,7 +145,8 @@ class Net(nn.Module):
         """Run the ops of these indices: `values` gains what they write and loses what nobody reads any more."""
         for index in part:
             op = self.graph.ops[index]
-            values[op.name] = self.run(op, values)
+            y = self.run(op, values)
+            values[op.name] = y if self.quant is None else self.quant(op, y)
             for name in op.reads:
                 if self._last_use[name] == index:
                     values.pop(name, None)
@@ -142,26 +158,23 @@ class Net(nn.Module):
         layer = self.layers[name]
         if op.kind != "conv":
             return layer(pad(x, op))
-        x = layer.conv(x if symmetric(op) else pad(x, op))
-        if op.norm:
-            x = layer.bn(x)
+        x = self.convolve(op, layer, x if symmetric(op) else pad(x, op))
         if op.residual is not None:
             x = x + values[op.residual]
         return layer.prelu(x) if op.act == "prelu" else ACTIVATIONS[op.act](x, *op.args)
 
+    def convolve(self, op: Op, layer: Layer, x: Tensor) -> Tensor:
+        """Convolution and batch normalisation, or bias, of an x with its asymmetric padding."""
+        if self.quant is not None and self.quant.active:
+            return self.quant.convolve(op, layer, x)
+        x = layer.conv(x)
+        return layer.bn(x) if op.norm else x
+
     @torch.no_grad()
     def folded_weights(self) -> dict[str, tuple]:
         """Conv name -> (weight (cout, cin/groups, kh, kw), bias (cout,)), numpy float32, batch normalisation folded."""
-        weights = {}
-        for name in (op.name for op in self.graph.ops if op.kind == "conv" and op.shares is None):
-            layer = self.layers[name]
-            weight, bias = layer.conv.weight.double(), layer.conv.bias
-            if bias is None:
-                bn = layer.bn
-                gain = bn.weight.double() / torch.sqrt(bn.running_var.double() + bn.eps)
-                weight, bias = weight * gain[:, None, None, None], bn.bias - bn.running_mean * gain
-            weights[name] = (weight.float().cpu().numpy(), bias.float().cpu().numpy())
-        return weights
+        names = (op.name for op in self.graph.ops if op.kind == "conv" and op.shares is None)
+        return {name: tuple(t.detach().cpu().numpy().copy() for t in folded(self.layers[name])) for name in names}
 
 
 def forward_apart(net: Net, schedule: Schedule, image: Tensor) -> tuple[Tensor, ...]:

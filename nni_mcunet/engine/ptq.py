@@ -1,13 +1,16 @@
-"""Post-training quantisation, all of its steps: equalise, calibrate, quantise, correct the biases."""
+"""From float to int8: after training, in all of its steps (equalise, calibrate, quantise, correct the biases), or as
+quantisation-aware training has left it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
+from ..core.errors import UserError
 from .bias import bias_corrected
 from .calibrate import statistics
 from .calibrators import minmax
 from .equalize import equalization, equalized
 from .integers import integers
-from .quant import Model, QuantModel, quantize
+from .quant import SAME_SCALE, Model, QuantModel, quantize
 from .statistics import Statistics
 
 
@@ -30,5 +33,20 @@ def calibrated(
     quantized = quantize(model, ends)
     if correct_bias:
         quantized = bias_corrected(quantized, model, found)
+    integers(quantized)
+    return quantized
+
+
+def learnt(model: Model, weights: dict, tensor_ranges: dict[str, tuple[float, float]]) -> QuantModel:
+    """The int8 model of a quantisation-aware training, which found these folded weights (as Model.weights) and ranges
+    of the tensors. Raises UserError where they are another network's, GraphError as `calibrated`."""
+    for op in model.graph.ops:
+        if op.kind == "conv" and (
+            op.name not in weights or weights[op.name][0].shape != model.weights[op.name][0].shape
+        ):
+            raise UserError(f"the checkpoint has no '{op.name}' of this shape: it is of another network")
+        if op.kind not in (*SAME_SCALE, "softmax") and op.name not in tensor_ranges:
+            raise UserError(f"the checkpoint has no range of '{op.name}': it is not of quantisation-aware training")
+    quantized = quantize(replace(model, weights=weights), tensor_ranges)
     integers(quantized)
     return quantized

@@ -25,6 +25,8 @@ from .task import Classification
 CLIP = 5.0  # norm of a step's gradients
 WARM_UP = 5  # steps
 
+Backward = Callable[..., Tensor]
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -105,16 +107,19 @@ def fit(
     save_every: int = 20,
     progress: Callable[[int, float], None] | None = None,
     device: str = "auto",
+    backward: Backward = accumulate,
 ) -> Net:
     """Train `net` in place for data.task, from the checkpoint at `path` if there is one. networks(step) are the graphs
     that take part in a step, slices of net, all of one resolution. `identity` says what is trained: a checkpoint of
     another one, of another recipe or of other data is a UserError. progress(steps done, loss) follows each step;
-    TensorBoard's scalars lie in a folder beside the checkpoint. Returns net with the weights that are to be used
+    TensorBoard's scalars lie in a folder beside the checkpoint. backward(net, graph, images, criterion, autocast) adds
+    the gradients of one network of a step. Returns net with the weights that are to be used
     (averaged ones with ema)."""
     path, place = Path(path), ranks.pick_device(device)
     ranks.join(place)
     networks = lru_cache(maxsize=64)(networks)  # asked for twice: by who loads the pictures, ahead, and by the step
-    run = _Run(net.to(place).train(), recipe, data.task, identity | {"recipe": asdict(recipe), "data": data.identity})
+    identity = identity | {"recipe": asdict(recipe), "data": data.identity}
+    run = _Run(net.to(place).train(), recipe, data.task, identity, backward)
     run.resume(path)
     ranks.wait()
 
@@ -140,8 +145,9 @@ def fit(
 class _Run:
     """The state of a training: what a checkpoint holds."""
 
-    def __init__(self, net: Net, recipe: Recipe, task: Classification, identity: dict):
+    def __init__(self, net: Net, recipe: Recipe, task: Classification, identity: dict, backward: Backward = accumulate):
         self.net, self.recipe, self.task, self.identity, self.step = net, recipe, task, identity, 0
+        self.backward = backward
         self.parameters = dict(net.named_parameters())
         common = {"params": net.parameters(), "lr": recipe.lr, "weight_decay": recipe.weight_decay}
         momentum = {"momentum": 0.9, "nesterov": True}
@@ -182,7 +188,7 @@ class _Run:
         half = torch.float16 if self.device == "cuda" else torch.bfloat16
         for graph in graphs:
             autocast = torch.autocast(self.device, half, enabled=self.recipe.amp)
-            total += accumulate(self.net, graph, images, criterion, autocast)
+            total += self.backward(self.net, graph, images, criterion, autocast)
         total /= self.scaler.get_scale()
         ranks.average([p.grad for p in self.parameters.values() if p.grad is not None] + [total])
         return total.item()

@@ -64,7 +64,7 @@ class _Walk(Net):
 
     def __init__(self, graph: Graph, tensors: dict[str, Tensor], training: bool):
         nn.Module.__init__(self)
-        self.graph, self.layers, self._last_use = graph, {}, graph.last_use()
+        self.graph, self.layers, self._last_use, self.quant = graph, {}, graph.last_use(), None
         for op in graph.ops:
             if op.kind != "conv":
                 continue

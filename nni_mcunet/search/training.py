@@ -6,6 +6,7 @@ step. Then what it is for: the networks sliced out of it, judged, and fine-tuned
 import hashlib
 import io
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from ..core.build import YoloHead, build_graph
 from ..core.errors import UserError
 from ..core.graph import Graph
 from ..core.net import Net
+from ..core.qat import OBSERVE, fake_quantize, freeze, learnt_ranges
 from . import ranks
 from .data import Data, open_data
 from .loop import Recipe, fit, load_checkpoint
@@ -29,6 +31,8 @@ __all__ = ["Recipe", "evaluate", "finetune", "load_supernet", "load_weights", "s
 
 Progress = Callable[[int, float], None]
 Define = Callable[[ArchSpec], Graph]
+
+FREEZE = 0.8  # of a quantisation-aware training, where statistics and ranges stand still
 
 
 def networks_of_step(space: Space, recipe: Recipe, step: int, define: Define = build_graph) -> list[Graph]:
@@ -134,10 +138,13 @@ def _device(net: Net) -> torch.device:
 
 
 def load_weights(spec: ArchSpec, path: str | Path) -> Net:
-    """The network of `spec` with the state dict at `path` (export's best.pth). Raises UserError."""
+    """The network of `spec` with the state dict at `path` (export's best.pth); it simulates int8 where that has the
+    ranges. Raises UserError."""
     net = Net(build_graph(spec))
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
+        if learnt_ranges(state):
+            fake_quantize(net)
         net.load_state_dict(state)
     except FileNotFoundError:
         raise
@@ -156,18 +163,42 @@ def finetune(
     save_every: int = 20,
     progress: Progress | None = None,
     device: str = "auto",
+    qat: bool = False,
 ) -> Net:
     """Train one network, sliced from a super-network, further (appendix B: 10 epochs at a tenth of the learning rate);
-    `path` is the checkpoint to go on from. Its batch normalisation is re-calibrated at the end."""
+    `path` is the checkpoint to go on from. As float, its batch normalisation is re-calibrated at the end; with `qat` it
+    simulates int8 (core.qat) and is as it will be deployed, its state dict with the ranges."""
     if data.task.head is not None:
         raise UserError("a detector is trained further by tools/train.py: this is for classifiers")
     if spec.classes != data.task.classes:
         has = "no classifier" if spec.classes is None else f"{spec.classes} classes"
         raise UserError(f"architecture {spec.name} has {has} and the data {data.task.classes} classes")
+    net.quant = None  # a network that has been quantised before begins anew
     identity = {"arch": spec.to_dict(), "weights": _digest(net.state_dict())}
     graph = build_graph(spec)
-    net = fit(net, lambda step: [graph], recipe, data, path, identity, save_every, progress, device)
-    return recalibrate(net, data.calibration(spec.resolution, device=_device(net)))
+    how = (lambda step: [graph], recipe, data, path)
+    if not qat:
+        net = fit(net, *how, identity, save_every, progress, device)
+        return recalibrate(net, data.calibration(spec.resolution, device=_device(net)))
+    freeze_at = int(FREEZE * recipe.steps)
+    if recipe.amp:
+        raise UserError("amp and quantisation-aware training: half precision does not hold the 256 steps of a range")
+    if freeze_at <= OBSERVE:
+        raise UserError(f"{recipe.steps} steps are too few: the ranges are observed in the first {OBSERVE}")
+    fake_quantize(net)
+    backward = partial(_simulated, freeze_at=freeze_at)
+    return fit(net, *how, identity | {"qat": True}, save_every, progress, device, backward).eval()
+
+
+def _simulated(net: Net, graph: Graph, images: Tensor, criterion, autocast=None, freeze_at: int = 0) -> Tensor:
+    """loop.Backward of one whole net with simulated int8, which is frozen after so many batches."""
+    if not net.quant.frozen and int(net.quant.batches) >= freeze_at:
+        ranks.average([buffer for buffer in net.buffers() if buffer.is_floating_point()])
+        freeze(net)
+    with autocast or nullcontext():
+        value = criterion(net(images))
+    value.backward()
+    return value.detach()
 
 
 def _digest(state: dict[str, Tensor]) -> str:

@@ -1,0 +1,71 @@
+"""Quantisation-aware training of a detector: one hook in the config, mmdet's training around it.
+
+custom_hooks = [dict(type="QATHook", freeze_epoch=8)]
+"""
+
+from mmengine.dist import all_reduce_params
+from mmengine.hooks import Hook
+from mmengine.optim import AmpOptimWrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import BaseLoop, Runner
+
+from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.net import Net
+from nni_mcunet.core.qat import OBSERVE, fake_quantize, freeze
+
+from .checkpoint import load_strictly, parts
+from .export import check_deployable
+
+
+@HOOKS.register_module()
+class QATHook(Hook):
+    """The detector of the config's `load_from`, a float one, simulates int8 (nni_mcunet.core.qat) and is trained on,
+    evaluated as it will be deployed. Its checkpoints have the ranges of the activations.
+
+    freeze_epoch   so many epochs are trained before ranges and batch normalisation's statistics stand still; 0 < it <
+                   the number of epochs
+    outputs        (low, high) that the ranges of the predictions are cut to. YOLOv3 has logits and logarithms of sizes
+                   in one map: beyond -6 and 6 a sigmoid is as good as sure, but one step of a range as wide as the
+                   surest logits is more than a tenth of a box's side
+    """
+
+    priority = "VERY_HIGH"  # EMAHook copies the model in before_run
+
+    def __init__(self, freeze_epoch: int, outputs: tuple[float, float] | None = None):
+        self.freeze_epoch, self.outputs = freeze_epoch, outputs
+
+    def before_run(self, runner: Runner) -> None:
+        nets = parts(runner.model)
+        if any(net.quant is not None for net in nets):
+            return  # tools/test.py has loaded a checkpoint of such a training
+        check_deployable(runner.cfg)
+        if isinstance(runner._train_loop, BaseLoop):  # built: it is a training
+            self._check(runner)
+            if not runner._resume:  # mmengine, which loads it next, would take what fits
+                load_strictly(runner.model, runner._load_from)
+        fake_quantize(*nets, outputs=self.outputs)
+
+    def _check(self, runner: Runner) -> None:
+        epochs, batches = runner.max_epochs, len(runner.train_dataloader)
+        if not runner._resume and runner._load_from is None:
+            raise UserError("QATHook goes on from a trained float detector: --cfg-options load_from=LAST.pth")
+        if not 0 < self.freeze_epoch < epochs:
+            raise UserError(f"QATHook.freeze_epoch is {self.freeze_epoch}: 1 to {epochs - 1} is wanted")
+        if self.freeze_epoch * batches <= OBSERVE:
+            raise UserError(
+                f"QATHook.freeze_epoch is {self.freeze_epoch}, {batches} batches each: ranges are observed in the "
+                f"first {OBSERVE}, so freeze later or make smaller batches"
+            )
+        if isinstance(runner.optim_wrapper, AmpOptimWrapper):
+            raise UserError("--amp and QATHook: half precision does not hold the 256 steps of a range; leave it away")
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        nets = parts(runner.model)
+        if runner.epoch >= self.freeze_epoch and not nets[0].quant.frozen:
+            _average(nets)
+            freeze(*nets)
+
+
+def _average(nets: list[Net]) -> None:
+    """What each process has seen of its pictures becomes what all have seen."""
+    all_reduce_params([b for net in nets for b in net.buffers() if b.is_floating_point()], op="mean")
