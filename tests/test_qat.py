@@ -25,9 +25,9 @@ from nni_mcunet.core.qat import (
     quantize_weights,
     scale_of_range,
 )
-from nni_mcunet.engine import reference
+from nni_mcunet.engine import quant, reference
 from nni_mcunet.engine.ptq import learnt
-from nni_mcunet.engine.quant import Model, QuantModel, Scale, quantize, quantize_weights
+from nni_mcunet.engine.quant import Model, QuantModel, Scale, quantize
 
 BLOCKS = ((Block(0, 1, 0, 8),), (Block(3, 2, 24, 16), Block(5, 1, 32, 16)), (Block(3, 2, 48, 24),),
           (Block(3, 2, 72, 40),))  # fmt: skip
@@ -136,7 +136,7 @@ def test_the_formulas_are_the_engines():
         weight = rng.normal(0, 10.0 ** rng.uniform(-6, 1, (cout, 1, 1, 1)), (cout, 3, 2, 3)).astype(np.float32)
         bias = rng.normal(0, 10.0 ** rng.uniform(-6, 4, cout)).astype(np.float32)  # many large ones: the scale's floor
         weight[rng.random(cout) < 0.1] = 0
-        theirs = quantize_weights(weight, bias, float(step))
+        theirs = quant.quantize_weights(weight, bias, float(step))
         ours = quantize_weights(torch.from_numpy(weight), torch.from_numpy(bias), torch.tensor(step))
         for a, b in zip(ours, (theirs.weight, theirs.scale, theirs.bias), strict=True):
             assert np.array_equal(a.numpy(), b)
