@@ -78,6 +78,11 @@ def kept(axes: str, tensor: Tensor) -> str:
     return "".join(axis for axis in axes if getattr(tensor, axis) > 1)
 
 
+def same_layout(x: Feature, y: Tensor) -> Feature:
+    """`y`, of the size of x, under x's shape and order."""
+    return Feature(y, x.order, x.shape)
+
+
 @dataclass(frozen=True)
 class Integers:
     """A constant behind a DequantizeLinear: real = scale * (values - zero), scale and zero one number or one for each
