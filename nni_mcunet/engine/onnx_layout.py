@@ -20,6 +20,8 @@ def alias(reader, node):
     if node.has(0) and node.inputs[0] in reader.integers:
         reader.integers[node.proto.output[0]] = reader.integers[node.inputs[0]]
         return None
+    if node.kind == "Dropout" and node.has(2) and reader.array(node, 2).any():
+        node.refuse("it is in training mode; export the model in eval mode")
     return reader.feature(node)
 
 
@@ -81,6 +83,11 @@ def transpose(reader, node):
                                 "a convolution or none")  # fmt: skip
 
 
+# Operators that take integers for real numbers as they are.
+MOVES = (
+    "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Dropout", "Concat", "Pad", "Resize",
+    "MaxPool", "GlobalMaxPool",
+)  # fmt: skip
 LAYOUT = {
     "Reshape": reshape,
     "Flatten": flatten,

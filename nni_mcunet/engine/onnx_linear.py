@@ -4,7 +4,7 @@ like. Handlers as in onnx_nodes.py."""
 import numpy as np
 
 from ..core.graph import Tensor
-from .onnx_values import Feature, Integers, same_layout
+from .onnx_values import Feature, Integers, kept, same_layout, with_channels
 from .quant import QuantWeights
 
 
@@ -119,23 +119,20 @@ def matmul(reader, node):
 def connect(reader, node, x: Feature, weight, given, bias) -> Feature:
     """A fully connected layer (cout, cin) on all elements of `x`, or on the channels of each position."""
     t = x.tensor
-    if weight.ndim != 2 or not weight.size or x.shape[-1] != weight.shape[1]:
+    if weight.ndim != 2 or not weight.size or x.shape[-1:] != weight.shape[1:]:
         node.wrong(f"weights of {list(weight.shape)} on {list(x.shape)}")
     cout = weight.shape[0]
-    if x.shape == (1, t.size):
-        if x.order in ("ch", "cw", "chw", "c", "h", "w", "hw", ""):
-            kernel = weight.reshape(cout, t.c, t.h, t.w)
-        else:
-            kernel = weight.reshape(cout, t.h, t.w, t.c).transpose(0, 3, 1, 2)
-            if not x.is_ours:
-                node.refuse("its input has rows and channels mixed; flatten the map itself")
+    if x.shape[-1] == t.size:
+        lengths = [getattr(t, axis) for axis in x.order]
+        plain = [1 + x.order.index(axis) for axis in kept("chw", t)]
+        kernel = weight.reshape(cout, *lengths).transpose(0, *plain).reshape(cout, t.c, t.h, t.w)
         y = convolve(reader, node, t, kernel, given, bias)
-        return Feature(y, "c" if cout > 1 else "", (1, cout))
-    if x.axis_of("c") != len(x.shape) - 1:
-        node.refuse(f"its input {list(x.shape)} has no channels at its end; flatten the map itself")
+        return Feature(y, kept("c", y), (*x.shape[:-1], cout))
+    if not x.has_channels_at(len(x.shape) - 1):
+        node.refuse(f"its input {list(x.shape)} ends neither with its channels nor with the whole map; transpose it to "
+                    "NHWC or flatten it before")  # fmt: skip
     y = convolve(reader, node, t, weight[:, :, None, None], given, bias)
-    order = x.order.replace("c", "") + "c" * (cout > 1)
-    return Feature(y, order, (*x.shape[:-1], cout))
+    return with_channels(y, x, len(x.shape) - 1)
 
 
 def affine(reader, node, x: Feature, factor, summand) -> Feature:
@@ -155,22 +152,24 @@ def batch_norm(reader, node):
         node.refuse("it is in training mode; export the model in eval mode")
     x = reader.feature(node)
     gamma, beta, mean, var = (reader.numbers(node, i).astype(np.float64) for i in range(1, 5))
-    if any(v.shape != (x.tensor.c,) for v in (gamma, beta, mean, var)) or x.axis_of("c") != 1:
+    if not x.has_channels_at(1):
+        node.refuse(f"its input {list(x.shape)} has no channels at axis 1; export the model as NCHW")
+    if any(v.shape != (x.tensor.c,) for v in (gamma, beta, mean, var)):
         node.wrong(f"not one factor for each of {x.tensor.c} channels")
     with np.errstate(all="ignore"):
         gain = gamma / np.sqrt(var + node.attribute("epsilon", 1e-5))
     return affine(reader, node, x, gain, beta - mean * gain)
 
 
-def _per_channel(reader, node, i: int, x: Feature) -> np.ndarray:
-    """The constant input i as one number or one a channel of x."""
+def _per_channel(reader, node, i: int, x: Feature) -> tuple[np.ndarray, Feature]:
+    """The constant input i as one number or one a channel of x; x with the dimensions of 1 that a longer shape of the
+    constant gives it."""
     value = reader.numbers(node, i)
-    if value.size == 1:
-        return value.reshape(-1)
-    axis, dims = x.axis_of("c"), (1,) * (len(x.shape) - value.ndim) + value.shape
-    if axis is None or len(dims) != len(x.shape) or value.size != x.tensor.c or dims[axis] != x.tensor.c:
+    x = x.reshaped((1,) * (value.ndim - len(x.shape)) + x.shape)
+    axis = len(x.shape) - value.ndim + int(np.argmax(value.shape)) if value.ndim else 0
+    if value.size != 1 and not (value.size == max(value.shape) == x.tensor.c and x.has_channels_at(axis)):
         node.refuse(f"a constant of {list(value.shape)} on {list(x.shape)}: one number, or one a channel, is wanted")
-    return value.reshape(-1)
+    return value.reshape(-1), x
 
 
 def arithmetic(reader, node):
@@ -180,8 +179,7 @@ def arithmetic(reader, node):
         return combine(reader, node, {"Add": "add", "Mul": "mul"}.get(kind))
     if not any(maps):
         reader.feature(node)  # refuses
-    x = reader.feature(node, maps.index(True))
-    value = _per_channel(reader, node, maps.index(False), x)
+    value, x = _per_channel(reader, node, maps.index(False), reader.feature(node, maps.index(True)))
     if kind == "Div" and (maps == [False, True] or not value.all()):
         node.refuse("divides by a map or by zero; multiply by a constant")
     with np.errstate(all="ignore"):
@@ -196,7 +194,7 @@ def combine(reader, node, kind: str | None, at=(0, 1)) -> Feature:
     if kind == "mul" and (a.tensor.h, a.tensor.w) == (1, 1) != (b.tensor.h, b.tensor.w):
         a, b = b, a
     gate = kind == "mul" and (b.tensor.h, b.tensor.w, b.tensor.c) == (1, 1, a.tensor.c) and a.is_map
-    gate = gate and (b.is_map or b.shape in ((1, a.tensor.c), (a.tensor.c, 1, 1)))
+    gate = gate and (b.is_map or b.shape == (a.tensor.c, 1, 1))
     alike = a.shape == b.shape and a.order == b.order and a.groups() == b.groups()
     same = (a.tensor.h, a.tensor.w, a.tensor.c) == (b.tensor.h, b.tensor.w, b.tensor.c)
     if kind is None or not (gate or (alike and same)):

@@ -1,14 +1,14 @@
 """ONNX's operators as ops of our graph. A handler takes (reader, node), adds ops, and returns the Feature that the
 node's first output is; None where the value is a constant. Raises UnsupportedOp for an attribute no kernel has."""
 
-from math import inf
+from math import copysign, inf
 
 import numpy as np
 
 from ..core.graph import Tensor
 from .onnx_layout import LAYOUT, axes_of
 from .onnx_linear import LINEAR, window
-from .onnx_values import Feature, same_layout
+from .onnx_values import Feature, same_layout, with_channels
 
 
 def activation(act: str, *names: str, **defaults):
@@ -16,7 +16,7 @@ def activation(act: str, *names: str, **defaults):
 
     def handler(reader, node):
         x = reader.feature(node)
-        args = tuple(float(node.attribute(name, defaults[name])) for name in names)
+        args = tuple(float(np.float32(node.attribute(name, defaults[name]))) for name in names)
         if not np.isfinite(args).all():
             node.wrong(f"arguments {args}")
         if act == "hsigmoid" and np.allclose(args, (1 / 6, 0.5), rtol=1e-6):
@@ -27,19 +27,35 @@ def activation(act: str, *names: str, **defaults):
 
 
 def clip(reader, node):
-    x, limits = reader.feature(node), [-inf, inf]
-    for i in (1, 2):
-        if node.has(i):
-            value = reader.numbers(node, i)
-            if value.size != 1:
-                node.wrong("its limits are no single numbers")
-            limits[i - 1] = float(value.reshape(()))
-    if not limits[0] < limits[1]:
-        node.wrong(f"clips to {limits}")
-    if limits == [-inf, inf]:
+    lo, hi = (_limit(reader, node, i) if node.has(i) else none for i, none in ((1, -inf), (2, inf)))
+    return clamp(reader, node, reader.feature(node), lo, hi)
+
+
+def extremum(reader, node):
+    """Max, Min of a map and a number."""
+    maps = [name in reader.features for name in node.inputs]
+    if sorted(maps) != [False, True]:
+        node.refuse("of several maps; of a map and a constant it is known")
+    x, value = reader.feature(node, maps.index(True)), _limit(reader, node, maps.index(False))
+    return clamp(reader, node, x, *((value, inf) if node.kind == "Max" else (-inf, value)))
+
+
+def _limit(reader, node, i: int) -> float:
+    """The greatest float32 is written for none, too."""
+    value = reader.numbers(node, i, finite=False)
+    if value.size != 1 or value.ndim > 1:
+        node.refuse(f"'{node.inputs[i]}' of {list(value.shape)}: a limit is one number")
+    limit = float(value.reshape(()))
+    return limit if abs(limit) < np.finfo(np.float32).max else copysign(inf, limit)
+
+
+def clamp(reader, node, x: Feature, lo: float, hi: float) -> Feature:
+    if not lo < hi:
+        node.refuse(f"clips to {lo:g}..{hi:g}, which leaves a constant; export the model without")
+    if (lo, hi) == (-inf, inf):
         return x
-    act = {(0.0, 6.0): "relu6", (0.0, inf): "relu"}.get(tuple(limits), "clip")
-    args = tuple(limits) if act == "clip" else ()
+    act = {(0.0, 6.0): "relu6", (0.0, inf): "relu"}.get((lo, hi), "clip")
+    args = (lo, hi) if act == "clip" else ()
     return same_layout(x, reader.add(node, "act", (x.tensor,), x.tensor.c, act=act, args=args))
 
 
@@ -75,8 +91,10 @@ def _ceil_pads(x: Tensor, k, s, pad) -> tuple[int, ...]:
 def average_pool(reader, node, x: Feature | None = None):
     x = (x or reader.map(node)).tensor
     fields = window(node, x, node.attribute("kernel_shape", ()))
-    if node.attribute("ceil_mode", 0) and _ceil_pads(x, **fields) != fields["pad"]:
-        node.refuse("ceil_mode; pad the map or choose a size that the stride divides")
+    if node.attribute("ceil_mode", 0) and (pads := _ceil_pads(x, **fields)) != fields["pad"]:
+        if node.attribute("count_include_pad", 0):
+            node.refuse("ceil_mode with count_include_pad; leave one away, or choose a size that the stride divides")
+        fields["pad"] = pads  # no more counted than other padding
     if fields["k"] == (x.h, x.w) and not any(fields["pad"]):
         return Feature.of(reader.add(node, "gap", (x,), x.c))
     if any(fields["pad"]) and node.attribute("count_include_pad", 0):
@@ -87,6 +105,8 @@ def average_pool(reader, node, x: Feature | None = None):
 
 def global_pool(reader, node):
     x = reader.map(node).tensor
+    if node.kind == "GlobalMaxPool":
+        return Feature.of(reader.add(node, "maxpool", (x,), x.c, k=(x.h, x.w)))
     return Feature.of(reader.add(node, "gap", (x,), x.c))
 
 
@@ -107,6 +127,8 @@ def resize(reader, node):
     if node.attribute("axes", None) is not None or node.attribute("mode", "nearest") != "nearest":
         node.refuse(f"mode '{node.attribute('mode', 'nearest')}': use nearest by a constant whole factor, on all axes")
     if node.has(3):
+        if node.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
+            node.refuse("keep_aspect_ratio_policy; use constant whole factors instead")
         sizes = reader.array(node, 3).reshape(-1).tolist()
         scales = [a / b for a, b in zip(sizes, (1, x.c, x.h, x.w), strict=False)]
     else:
@@ -115,7 +137,7 @@ def resize(reader, node):
     how = node.attribute("nearest_mode", "round_prefer_floor")
     whole = len(scales) == 4 and scales[:2] == [1, 1] and all(1 <= v <= 255 and v == int(v) for v in scales)
     # By a whole factor the middle of a pixel lies nearest to the pixel it copies, never half-way between two.
-    exact = (where, how) == ("asymmetric", "floor") or (
+    exact = (where, how) in (("asymmetric", "floor"), ("tf_half_pixel_for_nn", "floor")) or (
         where in ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel") and how.startswith("round_prefer")
     )
     if not (whole and exact):
@@ -126,14 +148,26 @@ def resize(reader, node):
 
 def pad(reader, node):
     x = reader.map(node).tensor
-    if node.attribute("mode", "constant") != "constant" or node.has(3):
-        node.refuse("pads by reflection, by the edge, or some axes alone; pad all four with zeros")
-    value = reader.numbers(node, 2) if node.has(2) else np.zeros(1)
-    ends = reader.array(node, 1).reshape(-1).tolist()
-    if len(ends) != 8 or any(ends[i] for i in (0, 1, 4, 5)) or min(ends) < 0 or value.any():
-        node.refuse(f"pads {ends} with {value.reshape(-1)[:1]}: pad height and width with zeros")
-    top, left, bottom, right = ends[2], ends[3], ends[6], ends[7]
+    if node.attribute("mode", "constant") != "constant":
+        node.refuse(f"mode '{node.attribute('mode', '')}': pad with zeros")
+    axes, ends = axes_of(reader, node, 3, 4), reader.array(node, 1).reshape(-1).tolist()
+    axes = list(range(4)) if axes is None else axes
+    if len(ends) != 2 * len(axes) or len(set(axes)) != len(axes):
+        node.wrong(f"pads {ends} of the axes {axes}")
+    pads = dict(zip([*axes, *(4 + a for a in axes)], ends, strict=True))
+    top, left, bottom, right = (pads.pop(at, 0) for at in (2, 3, 6, 7))
+    if any(pads.values()) or min(ends) < 0 or not _is_zero(reader, node):
+        node.refuse(f"pads {ends}: pad height and width with zeros")
     return Feature.of(reader.add(node, "pad", (x,), x.c, pad=(top, left, bottom, right)))
+
+
+def _is_zero(reader, node) -> bool:
+    """Is what a Pad pads with zero? Of integers it is the zero point."""
+    if node.inputs[0] not in reader.rounded:
+        return not (node.has(2) and reader.numbers(node, 2).any())
+    value = reader.array(node, 2) if node.has(2) else np.zeros(1, np.int8)
+    zero = reader.scale_of(reader.feature(node).tensor.name).zero_point
+    return value.dtype in (np.int8, np.uint8) and value.astype(int) - 128 * (value.dtype == np.uint8) == zero
 
 
 def concat(reader, node):
@@ -142,15 +176,21 @@ def concat(reader, node):
 
 
 def concatenate(reader, node, maps: list[Feature], axis: int) -> Feature:
-    first, dims = maps[0], len(maps[0].shape)
+    first = maps[0]
     if len(maps) == 1:
         return first
-    plain = all(m.is_map for m in maps) and axis % dims == 1
-    vectors = all(m.shape == (1, m.tensor.c) for m in maps) and axis % dims == 1
-    if not plain and not vectors:
+    axis %= max(len(first.shape), 1)
+    alike = {_but(m, axis) for m in maps}
+    if len(alike) != 1 or not all(m.has_channels_at(axis) for m in maps):
         node.refuse("joins maps along another axis than their channels; end the model at the maps themselves")
     y = reader.add(node, "concat", tuple(m.tensor for m in maps), sum(m.tensor.c for m in maps))
-    return Feature.of(y) if plain else Feature(y, "c", (1, y.c))
+    return with_channels(y, first, axis)
+
+
+def _but(x: Feature, axis: int) -> tuple:
+    """What maps must have in common to be joined along `axis`."""
+    t = x.tensor
+    return t.h, t.w, x.order.replace("c", ""), x.shape[:axis], x.shape[axis + 1 :]
 
 
 def softmax(reader, node):
@@ -160,8 +200,8 @@ def softmax(reader, node):
     if not -len(x.shape) <= axis < len(x.shape):
         node.wrong(f"axis {axis} of {len(x.shape)}")
     axis %= len(x.shape)
-    if x.axis_of("c") != axis or (not later and np.prod(x.shape[axis:]) != x.tensor.c):
-        node.refuse(f"over axis {axis} of {list(x.shape)}: over the channels alone")
+    if not x.has_channels_at(axis) or (not later and np.prod(x.shape[axis:]) != x.tensor.c):
+        node.refuse(f"over axis {axis} of {list(x.shape)}: softmax over the channels of each position is known")
     return same_layout(x, reader.add(node, "softmax", (x.tensor,), x.tensor.c))
 
 
@@ -171,6 +211,8 @@ NODES = {
     "LeakyRelu": activation("leaky", "alpha", alpha=0.01),
     "PRelu": prelu,
     "Clip": clip,
+    "Max": extremum,
+    "Min": extremum,
     "Sigmoid": activation("sigmoid"),
     "Tanh": activation("tanh"),
     "HardSigmoid": activation("hsigmoid", "alpha", "beta", alpha=0.2, beta=0.5),
@@ -179,6 +221,7 @@ NODES = {
     "MaxPool": max_pool,
     "AveragePool": average_pool,
     "GlobalAveragePool": global_pool,
+    "GlobalMaxPool": global_pool,
     "ReduceMean": reduce_mean,
     "Resize": resize,
     "Pad": pad,
