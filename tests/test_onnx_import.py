@@ -245,7 +245,7 @@ REFUSED = [
     ([helper.make_node("Resize", ["x", "", "s"], ["y"], name="r", mode="linear")],
      [constant("s", np.float32([1, 1, 2, 2]))], "Resize at 'r': mode 'linear': use nearest"),
     ([helper.make_node("Pad", ["x", "p"], ["y"], name="p", mode="reflect")],
-     [constant("p", [0, 0, 1, 1, 0, 0, 1, 1])], "Pad at 'p': pads by reflection"),
+     [constant("p", [0, 0, 1, 1, 0, 0, 1, 1])], "Pad at 'p': mode 'reflect': pad with zeros"),
 ]  # fmt: skip
 
 

@@ -13,8 +13,9 @@ import numpy as np
 
 from ..core.errors import GraphError
 from ..core.graph import Op, Tensor
-from .onnx_nodes import average_pool, combine, concatenate, connect, convolve, per_output, same_layout, softmax, window
-from .onnx_values import Feature, Integers
+from .onnx_linear import combine, connect, convolve, per_output, window
+from .onnx_nodes import average_pool, concatenate, softmax
+from .onnx_values import Feature, Integers, same_layout
 from .passes import Imported, is_affine
 from .quant import PROBABILITY, SAME_SCALE, QuantWeights, Scale, quantize_weights
 

@@ -7,19 +7,19 @@ kernel does at once. Whatever is not known is refused by name. A file that arriv
 
 import json
 import re
-from dataclasses import dataclass, replace
-from functools import cached_property
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import numpy_helper
 
 from ..core.errors import GraphError, UnsupportedOp
 from ..core.graph import Graph, Op, Tensor, out_tensor
 from .limits import BYTES, SIDE
 from .onnx_boxes import without_boxes
 from .onnx_constants import fold
+from .onnx_file import Node, is_channels_last, load, needed
+from .onnx_layout import MOVES
 from .onnx_nodes import NODES
 from .onnx_quantized import QUANTIZED, implied_scale, whole
 from .onnx_values import Feature, Integers
@@ -32,8 +32,10 @@ LEAST_OPSET = 11
 # Names that an op cannot have in C: keywords, and what the generated mcu_run calls its own.
 C_WORDS = """auto break case char const continue default do double else enum extern float for goto if inline int long
 register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while
-a i j read ctx main"""
+a i j read ctx main tile_y tile_x"""
 RESERVED = frozenset(C_WORDS.split())
+# What an op's constants are called there, behind its name and an underscore.
+C_PART = re.compile(r"(.+)_(x|y|w|b|m|l|r|border|table\d*)")
 
 
 def load_onnx(path, size: tuple[int, int] | None = None) -> Model | QuantModel:
@@ -42,61 +44,7 @@ def load_onnx(path, size: tuple[int, int] | None = None) -> Model | QuantModel:
     size: (h, w) of the picture, for a file that leaves them open. Raises FileNotFoundError, GraphError for a file that
     is no valid ONNX or whose numbers are none to compute with, UnsupportedOp naming the node.
     """
-    data = Path(path).read_bytes()
-    try:
-        proto = onnx.load_model_from_string(data)
-        apart = [t.name for t in proto.graph.initializer if t.data_location == TensorProto.EXTERNAL]
-        if not apart:
-            onnx.checker.check_model(proto, full_check=True)
-    except Exception as error:  # protobuf and the checker raise types of their own
-        reason = " ".join(str(error).split())[:500] or "empty file"  # one line; the node's name comes last
-        raise GraphError(f"{path}: not a valid ONNX file ({reason}); export it again") from None
-    if apart:
-        raise GraphError(f"{path}: '{apart[0]}' is in a file of its own; save the model as one file")
-    return Reader(without_boxes(proto), str(path), size).read()
-
-
-@dataclass(frozen=True)
-class Node:
-    """A node of the file with what its handler asks for."""
-
-    path: str
-    proto: onnx.NodeProto
-    opset: int
-
-    @property
-    def kind(self) -> str:
-        return self.proto.op_type
-
-    @property
-    def name(self) -> str:
-        return self.proto.name or (self.proto.output[0] if self.proto.output else "?")
-
-    @property
-    def inputs(self) -> list[str]:
-        return list(self.proto.input)
-
-    @cached_property
-    def attributes(self) -> dict:
-        try:
-            return {a.name: helper.get_attribute_value(a) for a in self.proto.attribute}
-        except ValueError as error:
-            raise GraphError(f"{self.path}: {self.kind} at '{self.name}': {error}; export it again") from None
-
-    def attribute(self, name: str, default):
-        value = self.attributes.get(name, default)
-        return value.decode(errors="replace") if isinstance(value, bytes) else value
-
-    def has(self, i: int) -> bool:
-        return i < len(self.proto.input) and bool(self.proto.input[i])
-
-    def refuse(self, why: str):
-        """Raises UnsupportedOp; `why` ends with the way out."""
-        raise UnsupportedOp(f"{self.path}: {self.kind} at '{self.name}': {why}")
-
-    def wrong(self, why: str):
-        """Raises GraphError for what no exporter would write."""
-        raise GraphError(f"{self.path}: {self.kind} at '{self.name}': {why}; export it again")
+    return Reader(without_boxes(load(path)), str(path), size).read()
 
 
 class Reader:
@@ -109,6 +57,7 @@ class Reader:
         self.weights: dict[str, tuple[np.ndarray, np.ndarray] | QuantWeights] = {}
         self.scales: dict[str, Scale] = {}
         self.features: dict[str, Feature] = {}
+        self.rounded: set[str] = set()  # features that are integers in the file, for real numbers
         self.integers: dict[str, Integers] = {}
         self.constants: dict[str, np.ndarray] = {}
         self.initializers = {t.name: t for t in proto.graph.initializer}
@@ -121,10 +70,12 @@ class Reader:
             )
         meta = self._metadata()
         blocks = meta.pop("blocks", {})
+        nodes = needed(self.proto.graph)
+        read = {name for node in nodes for name in node.input}
         for value in self.proto.graph.input:
-            if value.name not in self.initializers:
-                self._input(value)
-        for proto in self.proto.graph.node:
+            if value.name in read and value.name not in self.initializers:
+                self._input(value, "hwc" if is_channels_last(nodes, value.name) else "chw")
+        for proto in nodes:
             self._node(Node(self.path, proto, self.opset))
         inputs = tuple(t for t in self.tensors.values() if t.name not in self.ops)
         if not self.ops or not self.proto.graph.output or len(inputs) != 1:
@@ -148,12 +99,9 @@ class Reader:
                     raise GraphError(f"{self.path}: metadata '{META_KEY}' is no JSON ({error}); export again") from None
         return {}
 
-    def _input(self, value: onnx.ValueInfoProto) -> None:
-        """NCHW; NHWC where nothing but transpositions to NCHW read it, as TensorFlow's converters write it."""
+    def _input(self, value: onnx.ValueInfoProto, order: str) -> None:
+        """order: "chw" for NCHW, "hwc" for NHWC."""
         shape = [d.dim_value for d in value.type.tensor_type.shape.dim]
-        readers = [node for node in self.proto.graph.node if value.name in node.input]
-        turns = [{a.name: list(a.ints) for a in node.attribute}.get("perm") for node in readers]
-        order = "hwc" if turns and all(turn == [0, 3, 1, 2] for turn in turns) else "chw"
         if len(shape) == 4 and self.size:
             for axis, length in zip("hw", self.size, strict=True):
                 at = 1 + order.index(axis)
@@ -189,9 +137,14 @@ class Reader:
             raise UnsupportedOp(
                 f"{self.path}: {node.kind} at '{node.name}' is not known; rewrite the model without it. Known: {names}"
             )
+        moved = node.kind in MOVES and node.inputs[0] in self.rounded
+        if node.kind in NODES and not moved and not self.rounded.isdisjoint(node.inputs):
+            node.refuse("computes with 8-bit integers as if they were numbers; put a DequantizeLinear before it")
         result = handler(self, node)
         if isinstance(result, Feature):
             self.features[node.proto.output[0]] = result
+            if moved or (node.kind in QUANTIZED and node.kind != "DequantizeLinear"):
+                self.rounded.add(node.proto.output[0])
 
     def _output(self, value: onnx.ValueInfoProto) -> str:
         feature = self.features.get(value.name)
@@ -243,8 +196,9 @@ class Reader:
             node.refuse(f"'{name}' is not a constant; export the model with it fixed")
         return self.constant(name)
 
-    def numbers(self, node: Node, i: int) -> np.ndarray:
-        """A float constant, dequantised if need be. Raises GraphError where it is not finite."""
+    def numbers(self, node: Node, i: int, finite: bool = True) -> np.ndarray:
+        """A float constant, dequantised if need be. Raises GraphError where it is not finite, or, if it need not be, no
+        number."""
         name = node.inputs[i] if node.has(i) else ""
         value = self.integers[name].real if name in self.integers else self.array(node, i)
         if value is None:
@@ -253,7 +207,7 @@ class Reader:
             node.wrong(f"'{node.inputs[i]}' holds {value.dtype}")
         with np.errstate(over="ignore"):
             value = value.astype(np.float32)
-        if not np.isfinite(value).all():
+        if np.isnan(value).any() or (finite and np.isinf(value).any()):
             node.wrong(f"'{node.inputs[i]}' holds values that are not finite")
         return value
 
@@ -265,11 +219,17 @@ class Reader:
     def free_name(self, wanted: str) -> str:
         """A C identifier that no other tensor has."""
         name = re.sub(r"\W", "_", wanted, flags=re.ASCII).strip("_")
-        if not re.match(r"[A-Za-z]", name) or name in RESERVED:
+        if not re.match(r"[A-Za-z]", name) or name in RESERVED or name.startswith("mcu_"):
             name = f"op_{name}"
-        while name in self.tensors:
+        while name in self.tensors or self._is_taken(name):
             name += "_"
         return name
+
+    def _is_taken(self, name: str) -> bool:
+        """Is it the name of an op's constant in C, or would one of its own constants have an op's name?"""
+        part = C_PART.fullmatch(name)
+        others = (C_PART.fullmatch(other) for other in self.tensors)
+        return bool(part and part[1] in self.tensors) or any(other and other[1] == name for other in others)
 
     def add(self, node: Node, kind: str, inputs: tuple[Tensor, ...], cout: int, **fields) -> Tensor:
         """Append an op under the node's name; returns what it writes."""

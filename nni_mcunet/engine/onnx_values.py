@@ -50,15 +50,10 @@ class Feature:
             found.append(group)
         return found
 
-    def axis_of(self, axes: str) -> int | None:
-        """The dimension that consists of these axes, None where there is none. Of axes of length 1, as of the channels
-        of a map with one, where they would be in a plain map."""
-        wanted, groups = kept(axes, self.tensor), self.groups()
-        if groups is None:
-            return None
-        if not wanted:
-            return 1 if self.is_map and axes == "c" else None
-        return groups.index(wanted) if wanted in groups else None
+    def has_channels_at(self, axis: int) -> bool:
+        """Does this dimension consist of the channels, and of nothing else? Of one channel any dimension of 1 may."""
+        groups = self.groups()
+        return groups is not None and 0 <= axis < len(groups) and groups[axis] == kept("c", self.tensor)
 
     def reshaped(self, shape) -> "Feature | None":
         """None where the number of elements would be another."""
@@ -76,6 +71,18 @@ class Feature:
 def kept(axes: str, tensor: Tensor) -> str:
     """Those of the axes that are longer than 1: the others say nothing of an order."""
     return "".join(axis for axis in axes if getattr(tensor, axis) > 1)
+
+
+def with_channels(y: Tensor, x: Feature, axis: int) -> Feature:
+    """`y`, of the positions of x and other channels, under x's layout with its channels at `axis`."""
+    groups = x.groups()
+    groups[axis] = "c"
+    return Feature(y, kept("".join(groups), y), (*x.shape[:axis], y.c, *x.shape[axis + 1 :]))
+
+
+def same_layout(x: Feature, y: Tensor) -> Feature:
+    """`y`, of the size of x, under x's shape and order."""
+    return Feature(y, x.order, x.shape)
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ class _Writer:
         self.model, self.quantized = model, isinstance(model, QuantModel)
         self.nodes, self.initializers, self.float_name = [], [], {}
         for t in model.graph.inputs:
-            self.float_name[t.name] = self._qdq(t.name, t.name, f"{t.name}_dq") if self.quantized else t.name
+            self.float_name[t.name] = self._qdq(t.name, t.name, f"{t.name}.dq") if self.quantized else t.name
 
     def node(self, kind, inputs, output, name=None, **attributes):
         self.nodes.append(helper.make_node(kind, inputs, [output], name=name or output, **attributes))
@@ -87,22 +87,22 @@ class _Writer:
     def _scale(self, tensor):
         s = self.model.scales[tensor]
         return [
-            self.constant(f"{tensor}_scale", np.float32(s.scale)),
-            self.constant(f"{tensor}_zero_point", np.int8(s.zero_point)),
+            self.constant(f"{tensor}.scale", np.float32(s.scale)),
+            self.constant(f"{tensor}.zero_point", np.int8(s.zero_point)),
         ]
 
     def _qdq(self, tensor, source, target):
         """source (float) -> int8 -> target (float)."""
         scale = self._scale(tensor)
-        self.node("QuantizeLinear", [source, *scale], f"{tensor}_q")
-        return self.node("DequantizeLinear", [f"{tensor}_q", *scale], target, name=f"{tensor}_dequantize")
+        self.node("QuantizeLinear", [source, *scale], f"{tensor}.q")
+        return self.node("DequantizeLinear", [f"{tensor}.q", *scale], target, name=f"{tensor}.dequantize")
 
     def add(self, op: Op) -> None:
         x = self.float_name[op.inputs[0]]
         steps = self._steps(op)
         for at, (kind, inputs, attributes) in enumerate(steps):
             last = at == len(steps) - 1
-            name = f"{op.name}_f" if last and self.quantized else op.name if last else f"{op.name}_{kind.lower()}"
+            name = f"{op.name}.f" if last and self.quantized else op.name if last else f"{op.name}.{kind.lower()}"
             x = self.node(kind, [x, *inputs], name, name=op.name if at == 0 else f"{op.name}_{kind}", **attributes)
         self.float_name[op.name] = self._qdq(op.name, x, op.name) if self.quantized else x
 
@@ -119,12 +119,12 @@ class _Writer:
         elif op.kind == "act":
             steps = []
         elif op.kind == "upsample":
-            scales = self.constant(f"{op.name}_scales", np.array([1, 1, *op.s], np.float32))
+            scales = self.constant(f"{op.name}.scales", np.array([1, 1, *op.s], np.float32))
             steps = [("Resize", ["", scales], dict(mode="nearest", coordinate_transformation_mode="asymmetric",
                                                    nearest_mode="floor"))]  # fmt: skip
         elif op.kind == "pad":
             top, left, bottom, right = op.pad
-            steps = [("Pad", [self.constant(f"{op.name}_pads", np.array([0, 0, top, left, 0, 0, bottom, right]))], {})]
+            steps = [("Pad", [self.constant(f"{op.name}.pads", np.array([0, 0, top, left, 0, 0, bottom, right]))], {})]
         else:
             steps = [(NODES[op.kind], others, ATTRIBUTES.get(op.kind, window if "pool" in op.kind else {}))]
         if op.residual is not None:
@@ -136,7 +136,7 @@ class _Writer:
     def _activation(self, op: Op):
         if op.act in ("relu6", "clip"):
             limits = np.float32(op.args or (0, 6))
-            return "Clip", [self.constant(f"{op.name}_{n}", v) for n, v in zip(("min", "max"), limits, strict=True)], {}
+            return "Clip", [self.constant(f"{op.name}.{n}", v) for n, v in zip(("min", "max"), limits, strict=True)], {}
         if op.act == "hsigmoid":
             slope, offset = op.args or (1 / 6, 0.5)
             return "HardSigmoid", [], {"alpha": slope, "beta": offset}
@@ -145,18 +145,18 @@ class _Writer:
     def _weights(self, op: Op):
         weights = self.model.weights[op.name]
         if not self.quantized:
-            return [self.constant(f"{op.name}_{n}", v) for n, v in zip(("weight", "bias"), weights, strict=True)]
+            return [self.constant(f"{op.name}.{n}", v) for n, v in zip(("weight", "bias"), weights, strict=True)]
         input_scale = np.float32(self.model.scales[op.inputs[0]].scale)
         names = []
         for part, value, scale in (
             ("weight", weights.weight, weights.scale),
             ("bias", weights.bias, weights.scale * input_scale),
         ):
-            name = f"{op.name}_{part}"
+            name = f"{op.name}.{part}"
             inputs = [
-                self.constant(f"{name}_q", value),
-                self.constant(f"{name}_scale", scale.astype(np.float32)),
-                self.constant(f"{name}_zero_point", np.zeros(len(scale), value.dtype)),
+                self.constant(f"{name}.q", value),
+                self.constant(f"{name}.scale", scale.astype(np.float32)),
+                self.constant(f"{name}.zero_point", np.zeros(len(scale), value.dtype)),
             ]
             names.append(self.node("DequantizeLinear", inputs, name, axis=0))
         return names
