@@ -48,9 +48,9 @@ WEIGHTS
 int8_t mcu_arena[MCU_ARENA_BYTES] __attribute__((aligned(4)));
 static int8_t *const tile = mcu_arena, *const stem = mcu_arena + {22 * W * 3}, *const scratch = mcu_arena + 8000;
 static int8_t *const mid = mcu_arena + 8400, *const out = mcu_arena;
-static const mcu_conv conv_stem = {{3, {MID}, 3, 3, 2, 2, -128, 3, -128, 127, 0, 0, 0, w0, b0, m0, l0, r0}};
-static const mcu_conv conv_dw = {{{MID}, {MID}, 3, 3, 1, 1, 3, -4, -128, 127, 0, 0, 0, w1, b1, m1, l1, r1}};
-static const mcu_conv conv_pw = {{{MID}, {OUT}, 1, 1, 1, 1, -4, 20, -128, 127, 0, 0, 0, w2, b2, m2, l2, r2}};
+static const mcu_conv conv_stem = {{3, {MID}, 1, 3, 3, 2, 2, -128, 3, -128, 127, 0, 0, 0, w0, b0, m0, l0, r0}};
+static const mcu_conv conv_dw = {{{MID}, {MID}, {MID}, 3, 3, 1, 1, 3, -4, -128, 127, 0, 0, 0, w1, b1, m1, l1, r1}};
+static const mcu_conv conv_pw = {{{MID}, {OUT}, 1, 1, 1, 1, 1, -4, 20, -128, 127, 0, 0, 0, w2, b2, m2, l2, r2}};
 void mcu_run(mcu_read_tile read, void *ctx) {{
     const mcu_axis x0 = {{{W}, -1, {W // 2}, {W // 2}, 0, 0, 0}}, x1 = {{{W // 2}, -1, {W // 2}, {W // 2}, 0, 0, 0}};
     const mcu_axis x2 = {{{W // 2}, 0, {W // 2}, {W // 2}, 0, 0, 0}}, y2 = {{16, 0, 16, 16, 0, 0, 0}};

@@ -202,7 +202,8 @@ def test_absurd_scales_are_refused(scale):
 def test_extreme_scales_compute_or_are_refused(power):
     """Each tensor's scale in turn far from the rest: a GraphError, or integers with which patched equals whole."""
     graph = every_kind()
-    good, image = random_model(np.random.default_rng(0), graph), np.zeros((17, 14, 3), np.int8)
+    rng = np.random.default_rng(0)
+    good, image = random_model(rng, graph), rng.integers(-128, 128, (17, 14, 3)).astype(np.int8)
     for name in graph.tensors:
         scales = {**good.scales, name: Scale(2.0**power, -128)}
         scales |= {"rim": scales["smooth"], "twice": scales["less"], "most": scales["wide"], "classes": PROBABILITY}
@@ -234,6 +235,23 @@ def test_what_the_structs_cannot_hold(op, message):
     y = Scale(1e-9, 0) if op.kind == "gap" else Scale(0.1, 0)
     with pytest.raises(GraphError, match=message):
         integers(QuantModel(graph, {"a": Scale(0.1, 0), "y": y}, weights))
+
+
+def test_absurd_zero_points_and_biases_are_refused():
+    graph = every_kind()
+    good = random_model(np.random.default_rng(0), graph)
+    for zero_point in (128, -129, 0.5):
+        scales = {**good.scales, "sum": Scale(0.1, zero_point)}
+        with pytest.raises(GraphError, match=f"sum has the zero point {zero_point}"):
+            integers(QuantModel(graph, scales, good.weights))
+    q = good.weights["less"]
+    for bias in (np.full(6, 2**31 - 1), np.full(6, -(2**31))):
+        weights = {**good.weights, "less": QuantWeights(q.weight, q.scale, bias.astype(np.int32))}
+        with pytest.raises(GraphError, match="less: channel 0 can overflow 32 bits"):
+            integers(QuantModel(graph, good.scales, weights))
+    weights = {**good.weights, "less": QuantWeights(q.weight[:5], q.scale, q.bias)}
+    with pytest.raises(GraphError, match=r"less: weights \(5, 48, 1, 1\)"):
+        integers(QuantModel(graph, good.scales, weights))
 
 
 def test_a_scale_that_must_be_kept():
