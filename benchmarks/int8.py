@@ -1,5 +1,5 @@
 """What int8 costs each model: docs/results/int8.json, a record a model with its figures in float, after post-training
-quantisation (PTQ), after quantisation-aware training (QAT) and of the generated C.
+quantisation (PTQ), after quantisation-aware training (QAT) and of the generated C; and the table of the README.
 
     python benchmarks/int8.py [--only mcunet-in3]
 
@@ -24,7 +24,7 @@ from nni_mcunet.core.arch import ArchSpec
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.build import build_graph
 from nni_mcunet.core.errors import exit_on_user_error
-from nni_mcunet.core.files import write_json
+from nni_mcunet.core.files import write_atomic, write_json
 from nni_mcunet.core.net import Net
 from nni_mcunet.core.plan import best_schedule, plan
 from nni_mcunet.core.published import rename
@@ -214,6 +214,37 @@ def python(*words) -> None:
         sys.exit(code)
 
 
+BEGIN, END = "<!-- int8, by benchmarks/int8.py -->\n", "<!-- end of int8 -->\n"
+
+
+def table(records: list[dict]) -> str:
+    """The README's, of the records of docs/results/int8.json."""
+    found = {r["model"]: r for r in records}
+    in3, vww, faces, cells = (found[name] for name in RECORDS)
+
+    def right(kind: str) -> str:
+        return f"{in3[kind]['right']} ({in3[kind]['top1']:.1%})"
+
+    compared = vww["c_engine"]
+    decibels = " to ".join(f"{f(faces['c_engine']['sqnr_db'].values()):.0f}" for f in (min, max))
+    rows = [
+        ("mcunet-in3, published weights", in3["data"] + ": top-1", right("float"), right("ptq"), "", right("c_engine")),
+        ("mcunet-vww1", vww["data"], "", "", "", f"all {compared['decisions_as_litert']} decisions LiteRT's, outputs "
+         f"within {compared['most_steps_from_onnxruntime']} steps of onnxruntime's"),
+        ("YuNet", faces["data"] + ": SQNR of its twelve maps", "", "", "", f"{decibels} dB"),
+        ("yolov3_bccd_f412", "BCCD, 292 / 72 photographs: mAP50", *(f"{cells[k]['map50']:.3f}" for k in
+         ("float", "ptq", "qat")), "PTQ and QAT are"),
+    ]  # fmt: skip
+    head = ["| model | data | float | PTQ | QAT | compiled C |", "|---|---|---|---|---|---|"]
+    return "\n".join([*head, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
+
+
+def into_readme(records: list[dict]) -> None:
+    readme = ROOT / "README.md"
+    before, rest = readme.read_text().split(BEGIN)
+    write_atomic(readme, before + BEGIN + table(records) + END + rest.split(END)[1])
+
+
 RECORDS = {"mcunet-in3": mcunet_in3, "mcunet-vww1": mcunet_vww1, "yunet": yunet, "bccd": bccd}
 
 
@@ -229,6 +260,8 @@ def main() -> None:
         print(json.dumps(record, indent=1))
         known[name] = record
         write_json(RESULTS, [known[n] for n in RECORDS if n in known])
+    if len(known) == len(RECORDS):
+        into_readme([known[n] for n in RECORDS])
 
 
 if __name__ == "__main__":

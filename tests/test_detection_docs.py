@@ -81,3 +81,10 @@ def test_the_curve_of_a_resumed_run(tmp_path):
 def test_no_run_no_curve(tmp_path):
     with pytest.raises(UserError, match="give the work dir of a training run"):
         draw_curve(tmp_path, tmp_path / "curve.png")
+
+
+def test_the_readme_has_the_int8_results():
+    tool = runpy.run_path(str(ROOT / "benchmarks/int8.py"))
+    records = json.loads((ROOT / "docs/results/int8.json").read_text())
+    written = (ROOT / "README.md").read_text().split(tool["BEGIN"])[1].split(tool["END"])[0]
+    assert written == tool["table"](records) and [r["model"] for r in records] == list(tool["RECORDS"])
