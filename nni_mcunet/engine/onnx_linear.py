@@ -172,14 +172,20 @@ def _per_channel(reader, node, i: int, x: Feature) -> tuple[np.ndarray, Feature]
     return value.reshape(-1), x
 
 
-def arithmetic(reader, node):
-    """Add, Sub, Mul, Div: of two maps (Add, Mul), or of a map and a constant."""
-    kind, maps = node.kind, [name in reader.features for name in node.inputs]
+def binary(reader, node):
+    if len(node.inputs) != 2:
+        node.refuse(f"of {len(node.inputs)}; add two at a time")
+    return arithmetic(reader, node, node.kind.replace("Sum", "Add"), (0, 1))
+
+
+def arithmetic(reader, node, kind: str, at: tuple[int, int]) -> Feature:
+    """Add, Sub, Mul, Div of the inputs `at`: of two maps (Add, Mul), or of a map and a constant."""
+    maps = [node.inputs[i] in reader.features for i in at]
     if maps == [True, True]:
-        return combine(reader, node, {"Add": "add", "Mul": "mul"}.get(kind))
+        return combine(reader, node, {"Add": "add", "Mul": "mul"}.get(kind), at)
     if not any(maps):
         reader.feature(node)  # refuses
-    value, x = _per_channel(reader, node, maps.index(False), reader.feature(node, maps.index(True)))
+    value, x = _per_channel(reader, node, at[maps.index(False)], reader.feature(node, at[maps.index(True)]))
     if kind == "Div" and (maps == [False, True] or not value.all()):
         node.refuse("divides by a map or by zero; multiply by a constant")
     with np.errstate(all="ignore"):
@@ -188,7 +194,7 @@ def arithmetic(reader, node):
     return affine(reader, node, x, factor, summand)
 
 
-def combine(reader, node, kind: str | None, at=(0, 1)) -> Feature:
+def combine(reader, node, kind: str | None, at: tuple[int, int]) -> Feature:
     """The sum or product of two maps; of a product one may be a factor a channel."""
     a, b = (reader.feature(node, i) for i in at)
     if kind == "mul" and (a.tensor.h, a.tensor.w) == (1, 1) != (b.tensor.h, b.tensor.w):
@@ -208,8 +214,9 @@ LINEAR = {
     "Gemm": gemm,
     "MatMul": matmul,
     "BatchNormalization": batch_norm,
-    "Add": arithmetic,
-    "Sub": arithmetic,
-    "Mul": arithmetic,
-    "Div": arithmetic,
+    "Add": binary,
+    "Sum": binary,
+    "Sub": binary,
+    "Mul": binary,
+    "Div": binary,
 }

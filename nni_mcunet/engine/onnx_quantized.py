@@ -12,8 +12,8 @@ from math import isfinite
 import numpy as np
 
 from ..core.errors import GraphError
-from ..core.graph import Op, Tensor
-from .onnx_linear import combine, connect, convolve, per_output, window
+from ..core.graph import Graph, Op, Tensor
+from .onnx_linear import arithmetic, connect, convolve, per_output, window
 from .onnx_nodes import average_pool, concatenate, softmax
 from .onnx_values import Feature, Integers, same_layout
 from .passes import Imported, is_affine
@@ -81,6 +81,8 @@ def _settle(reader, name: str, given: Scale) -> None:
         return
     op = reader.ops.get(name)
     if op and op.kind in SAME_SCALE:
+        if op.kind == "maxpool" and op.inputs[0] not in reader.scales:
+            reader.narrowed.add(op.inputs[0])
         _settle(reader, op.inputs[0], given)
         reader.scales[name] = reader.scales[op.inputs[0]]
     else:
@@ -100,6 +102,13 @@ def implied_scale(op: Op, scale_of) -> Scale | None:
     if op.kind == "concat" and len({scale_of(name) for name in op.inputs}) == 1:
         return scale_of(op.inputs[0])
     return None
+
+
+def check_narrowed(path: str, graph: Graph, names: set[str]) -> None:
+    """A map that has its maxima's scale may be read for them alone. Raises GraphError."""
+    for name in names:
+        if name in graph.outputs or len([op for op in graph.ops if name in op.reads]) > 1:
+            raise GraphError(f"{path}: '{name}' has no QuantizeLinear before its max pool; quantize it whole")
 
 
 def whole(path: str, net: Imported) -> Imported:
@@ -204,8 +213,11 @@ def qlinear_binary(kind: str):
 
     def handler(reader, node):
         for at in (0, 3):
-            _input(reader, node, at)
-        return leaves(reader, node, combine(reader, node, kind, (0, 3)), scale(reader, node, 6, 7))
+            if reader.is_constant(node.inputs[at]):
+                reader.integers[node.inputs[at]] = integers(reader, node, at, at + 1, at + 2, 0)
+            else:
+                _input(reader, node, at)
+        return leaves(reader, node, arithmetic(reader, node, kind, (0, 3)), scale(reader, node, 6, 7))
 
     return handler
 
@@ -256,8 +268,8 @@ QUANTIZED = {
     "QLinearConv": qlinear_conv,
     "QLinearMatMul": qlinear_matmul,
     "QGemm": qgemm,
-    "QLinearAdd": qlinear_binary("add"),
-    "QLinearMul": qlinear_binary("mul"),
+    "QLinearAdd": qlinear_binary("Add"),
+    "QLinearMul": qlinear_binary("Mul"),
     "QLinearConcat": qlinear_concat,
     "QLinearGlobalAveragePool": qlinear_pool,
     "QLinearAveragePool": qlinear_pool,

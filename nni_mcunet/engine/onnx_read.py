@@ -21,7 +21,7 @@ from .onnx_constants import fold
 from .onnx_file import Node, is_channels_last, load, needed
 from .onnx_layout import MOVES
 from .onnx_nodes import NODES
-from .onnx_quantized import QUANTIZED, implied_scale, whole
+from .onnx_quantized import QUANTIZED, check_narrowed, implied_scale, whole
 from .onnx_values import Feature, Integers
 from .onnx_write import META_KEY
 from .passes import Imported, fused
@@ -58,6 +58,7 @@ class Reader:
         self.scales: dict[str, Scale] = {}
         self.features: dict[str, Feature] = {}
         self.rounded: set[str] = set()  # features that are integers in the file, for real numbers
+        self.narrowed: set[str] = set()  # tensors with the scale of their maxima
         self.integers: dict[str, Integers] = {}
         self.constants: dict[str, np.ndarray] = {}
         self.initializers = {t.name: t for t in proto.graph.initializer}
@@ -78,15 +79,18 @@ class Reader:
         for proto in nodes:
             self._node(Node(self.path, proto, self.opset))
         inputs = tuple(t for t in self.tensors.values() if t.name not in self.ops)
-        if not self.ops or not self.proto.graph.output or len(inputs) != 1:
-            raise GraphError(f"{self.path}: one input, layers and an output are wanted; export it again")
+        if not self.ops or not self.proto.graph.output:
+            raise GraphError(f"{self.path}: no layer stands between the input and the outputs; export it again")
+        if len(inputs) != 1:
+            raise GraphError(f"{self.path}: {len(inputs)} inputs; export a model that reads one picture")
         outputs = tuple(self._output(value) for value in self.proto.graph.output)
         name = re.sub(r"[^\w.+-]", "_", self.proto.graph.name) or "onnx"
-        graph = Graph(name, inputs, tuple(self.ops.values()), outputs).verify()
-        found = fused(Imported(graph, self.weights, self.scales))
+        unfused = Graph(name, inputs, tuple(self.ops.values()), outputs).verify()
+        found = fused(Imported(unfused, self.weights, self.scales))
         graph = _with_blocks(found.graph, blocks, self.path)
         if not self.scales:
             return Model(graph, found.weights, meta)
+        check_narrowed(self.path, unfused, self.narrowed)
         found = whole(self.path, replace(found, graph=graph))
         return QuantModel(graph, found.scales, found.weights, meta)
 

@@ -40,8 +40,8 @@ class Imported:
 
 def fused(net: Imported) -> Imported:
     # Constant factors go into convolutions first: behind them a sum or clamp may follow. A sum is before the clamp in
-    # a convolution, so it is fused before it.
-    for step in (without_rescales, fold_behind, fold_before, fuse_sums, fuse_clamps, fold_pads):
+    # a convolution, so it is fused before it. Between a factor and its convolution there may be padding.
+    for step in (without_rescales, fold_behind, fold_before, fold_pads, fold_before, fuse_sums, fuse_clamps):
         net = step(net)
         net.graph.verify()
     return net
