@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="float ONNX, such as tools/export.py's")
     add_arguments(parser, required=True)
-    parser.add_argument("--method", choices=METHODS, default="minmax", help="how ranges are clipped (default minmax)")
+    parser.add_argument("--method", choices=METHODS, default="mse", help="how ranges are clipped (default mse)")
     parser.add_argument("--percent", type=float, default=99.99, help="of --method percentile (default 99.99)")
     parser.add_argument("--no-equalize", action="store_true", help="leave the channels' ranges as they are")
     parser.add_argument("--no-bias-correction", action="store_true", help="round the biases and no more")
