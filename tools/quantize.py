@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--std", type=float, nargs=3, default=(255, 255, 255), metavar=("R", "G", "B"),
                         help="default 255")  # fmt: skip
     parser.add_argument("--bgr", action="store_true", help="the file reads BGR; mean and std are in its order")
-    parser.add_argument("--method", choices=METHODS, default="minmax", help="how ranges are clipped (default minmax)")
+    parser.add_argument("--method", choices=METHODS, default="mse", help="how ranges are clipped (default mse)")
     parser.add_argument("--percent", type=float, default=99.99, help="of --method percentile (default 99.99)")
     parser.add_argument("--no-equalize", action="store_true", help="leave the channels' ranges as they are")
     parser.add_argument("--no-bias-correction", action="store_true", help="round the biases and no more")
