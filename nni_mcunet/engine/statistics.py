@@ -8,7 +8,7 @@ import numpy as np
 from ..core.errors import GraphError
 
 BITS = 12
-BINS = 2**BITS  # at most; at least half as many span the values
+BINS = 2**BITS  # at most, and half as many at least where values differ
 AVERAGING = 0.05  # weight of a new picture in the moving averages: about the last twenty count
 
 
