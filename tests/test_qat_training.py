@@ -2,8 +2,10 @@
 it repairs what quantisation breaks."""
 
 import json
+import os
 import runpy
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -262,6 +264,20 @@ def test_a_detector_is_trained_tested_and_deployed(work, tool):
              "--work-dir", work / "test", "--out-json", work / "found.json")  # fmt: skip
         found.append(json.loads((work / "found.json").read_text()))
     assert found[0] == found[1] and found[2].keys() == found[0].keys()
+
+
+@pytest.mark.slow
+def test_two_processes_and_averaged_weights(work):
+    """Each process sees half of the pictures; what is saved has the ranges, of EMA's copy as well."""
+    env = os.environ | {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PORT": "29731"}
+    options = [f"load_from={work / 'float.pth'}", "train_dataloader.batch_size=4", "default_hooks.ema.type=EMAHook"]
+    command = ["tools/dist_train.sh", work / "qat.py", "2", "--work-dir", work / "two", "--cfg-options", *options]
+    done = subprocess.run([str(part) for part in command], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    saved = load_from_local(work / "two/last.pth", "cpu")
+    ranges, copied = learnt_ranges(saved["state_dict"]), learnt_ranges(saved["ema_state_dict"])
+    assert saved["state_dict"]["backbone.quant.frozen"] and saved["state_dict"]["backbone.quant.batches"] == 20
+    assert ranges == copied and all(low < high for low, high in ranges.values())
 
 
 def test_what_the_hook_refuses(work, tool):
