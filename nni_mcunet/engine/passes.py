@@ -151,7 +151,7 @@ def fuse_clamps(net: Imported) -> Imported:
 
 def fold_pads(net: Imported) -> Imported:
     """Zeros around a map, then conv -> a padded conv."""
-    for name in net.ops("pad"):
+    for name in reversed(net.ops("pad")):  # of two in a row the second comes first
         pad = net.graph.op(name)
         readers = [op for op in net.graph.ops if pad.name in op.reads]
         alone = len(readers) == 1 and pad.name not in net.graph.outputs
