@@ -206,6 +206,17 @@ def test_a_factor_in_integers(tmp_path):
     assert np.abs(exact(path)).max() < 1.01
 
 
+def test_a_clamped_summand_in_integers(tmp_path):
+    """The first half of a hard swish: both are one convolution of each channel alone."""
+    summand = helper.make_node("QLinearAdd", ["q", "s", "z", "k", "s", "u", "t", "u"], ["r"], domain="com.microsoft")
+    nodes = [Q, summand, node("DequantizeLinear", "r t u", "d"), node("Clip", "d lo hi", "c"),
+             node("QuantizeLinear", "c t u", "e"), node("DequantizeLinear", "e t u")]  # fmt: skip
+    limits = {"lo": np.float32(0), "hi": np.float32(6)}
+    path = saved(tmp_path / "m.onnx", nodes, SCALES | limits | {"k": np.uint8(157)})
+    assert np.abs(exact(path)).max() < 1.01
+    assert [(op.kind, op.act) for op in load_onnx(path).graph.ops] == [("conv", "relu6")]
+
+
 def test_a_slope_above_one_does_not_saturate(tmp_path):
     nodes = [Q, node("DequantizeLinear", "q s z", "d"), node("PRelu", "d k")]
     path = saved(tmp_path / "m.onnx", nodes, SCALES | {"k": np.float32([3])})
