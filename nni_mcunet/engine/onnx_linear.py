@@ -39,7 +39,7 @@ def per_output(node, value: np.ndarray | Integers, axis: int) -> np.ndarray:
     if isinstance(value, Integers) and value.scale.size > 1 and value.axis % value.values.ndim != axis:
         node.refuse("its weights have scales along another axis than the outputs'; quantize them per output channel")
     if isinstance(value, Integers) and value.zero.any():
-        node.refuse("its weights have a zero point; quantize them symmetrically")
+        node.refuse("its weights have a zero point; quantize them symmetrically (onnxruntime: weight_type=QInt8)")
     return value.values if isinstance(value, Integers) else value
 
 

@@ -95,11 +95,11 @@ def average_pool(reader, node, x: Feature | None = None):
         if node.attribute("count_include_pad", 0):
             node.refuse("ceil_mode with count_include_pad; leave one away, or choose a size that the stride divides")
         fields["pad"] = pads  # no more counted than other padding
-    if fields["k"] == (x.h, x.w) and not any(fields["pad"]):
-        return Feature.of(reader.add(node, "gap", (x,), x.c))
     if any(fields["pad"]) and node.attribute("count_include_pad", 0):
         x = reader.add(node, "pad", (x,), x.c, pad=fields["pad"])
         fields["pad"] = (0, 0, 0, 0)
+    if fields["k"] == (x.h, x.w) and not any(fields["pad"]):
+        return Feature.of(reader.add(node, "gap", (x,), x.c))
     return Feature.of(reader.add(node, "avgpool", (x,), x.c, **fields))
 
 
@@ -157,7 +157,7 @@ def pad(reader, node):
     pads = dict(zip([*axes, *(4 + a for a in axes)], ends, strict=True))
     top, left, bottom, right = (pads.pop(at, 0) for at in (2, 3, 6, 7))
     if any(pads.values()) or min(ends) < 0 or not _is_zero(reader, node):
-        node.refuse(f"pads {ends}: pad height and width with zeros")
+        node.refuse(f"pads {ends} of the axes {axes}: pad height and width, with zeros")
     return Feature.of(reader.add(node, "pad", (x,), x.c, pad=(top, left, bottom, right)))
 
 

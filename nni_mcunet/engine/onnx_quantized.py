@@ -11,6 +11,7 @@ from math import isfinite
 
 import numpy as np
 
+from ..core.acts import ACTS, CLAMPS
 from ..core.errors import GraphError
 from ..core.graph import Graph, Op, Tensor
 from .onnx_linear import arithmetic, connect, convolve, per_output, window
@@ -93,10 +94,10 @@ def implied_scale(op: Op, scale_of) -> Scale | None:
     """The scale of what an op writes where the file gives none; None where nothing implies one. scale_of(tensor)."""
     if op.kind == "softmax":
         return PROBABILITY
-    if op.kind == "act" and op.act in ("sigmoid", "hsigmoid"):
-        return Scale.of_range(0, 1)
-    if op.kind == "act" and op.act == "tanh":
-        return Scale.of_range(-1, 1)
+    if op.kind == "act" and op.act and op.act not in CLAMPS:
+        with np.errstate(over="ignore"):
+            reached = ACTS[op.act](scale_of(op.inputs[0]).dequantize(np.arange(-128, 128)), *op.args)
+        return Scale.of_range(float(reached.min()), float(reached.max()))
     if op.kind in (*SAME_SCALE, "gap", "avgpool", "act"):
         return scale_of(op.inputs[0])
     if op.kind == "concat" and len({scale_of(name) for name in op.inputs}) == 1:

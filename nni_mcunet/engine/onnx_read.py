@@ -222,7 +222,7 @@ class Reader:
 
     def free_name(self, wanted: str) -> str:
         """A C identifier that no other tensor has."""
-        name = re.sub(r"\W", "_", wanted, flags=re.ASCII).strip("_")
+        name = re.sub(r"\W", "_", wanted, flags=re.ASCII).lstrip("_")
         if not re.match(r"[A-Za-z]", name) or name in RESERVED or name.startswith("mcu_"):
             name = f"op_{name}"
         while name in self.tensors or self._is_taken(name):

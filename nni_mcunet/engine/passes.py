@@ -81,9 +81,9 @@ def without_rescales(net: Imported) -> Imported:
 
 
 def is_affine(net: Imported, op: Op) -> bool:
-    """A float factor and summand a channel: a 1x1 convolution of each channel alone."""
+    """A float factor and summand a channel: a 1x1 convolution of each channel alone, whatever is behind it."""
     lone = op.kind == "conv" and op.groups == op.cout == net.graph.input_of(op).c and op.k == op.s == (1, 1)
-    return lone and not any(op.pad) and not op.act and not op.residual and isinstance(net.weights[op.name], tuple)
+    return lone and not any(op.pad) and isinstance(net.weights[op.name], tuple)
 
 
 def fold_behind(net: Imported) -> Imported:
@@ -106,7 +106,7 @@ def fold_before(net: Imported) -> Imported:
     """A factor a channel, then conv -> conv. A summand only where nothing is padded: the padding has none."""
     for name in net.ops("conv"):
         op = net.graph.op(name)
-        if not is_affine(net, op):
+        if not is_affine(net, op) or op.act or op.residual:
             continue
         conv = net.lone_reader(op.name)
         if conv is None or conv.kind != "conv" or conv.inputs[0] != op.name or conv.residual == op.name:
@@ -151,7 +151,7 @@ def fuse_clamps(net: Imported) -> Imported:
 
 def fold_pads(net: Imported) -> Imported:
     """Zeros around a map, then conv -> a padded conv."""
-    for name in net.ops("pad"):
+    for name in reversed(net.ops("pad")):  # of two in a row the second comes first
         pad = net.graph.op(name)
         readers = [op for op in net.graph.ops if pad.name in op.reads]
         alone = len(readers) == 1 and pad.name not in net.graph.outputs
