@@ -3,6 +3,7 @@ quantisation-aware training has left it."""
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 
 from ..core.errors import UserError
 from .bias import bias_corrected
@@ -13,9 +14,13 @@ from .integers import integers
 from .quant import SAME_SCALE, Model, QuantModel, quantize
 from .statistics import Statistics
 
-# The largest score is the answer: clipped, two would be equal. On 16 pictures of another set a quarter more kept 87 of
+# A classifier's largest score is the answer: clipped, two would be equal. On 16 pictures of another set a quarter more kept 87 of
 # 89 right answers of mcunet-in3, none kept 83; it costs an output 2 dB where the network has lost 20 before.
 HEADROOM = 1.25
+# YOLOv3 has logits and logarithms of sizes in one map. Beyond 8 a sigmoid is sure to within 1/2980, but one step of a
+# range as wide as the surest logits is a tenth of a box's side: of the blood cell detector's boxes 95 % came out within
+# 2 pixels (39 % within 1) with all of the range, 98 % (92 %) with this.
+SURE = 8.0
 
 
 def calibrated(
@@ -26,8 +31,8 @@ def calibrated(
     correct_bias: bool = True,
 ) -> QuantModel:
     """The int8 model, calibrated on pictures (h, w, 3) uint8 RGB of its size. `calibrator`, one of calibrators.py,
-    sets every range but those of the outputs, which are all of what was seen and HEADROOM. Raises GraphError for a
-    model whose sums could overflow, UserError where there is no picture."""
+    sets every range but those of the outputs (see HEADROOM, SURE). Raises GraphError for a model whose sums could
+    overflow, UserError where there is no picture."""
     pictures = list(pictures)
     found = statistics(model, pictures)
     if equalize:
@@ -35,12 +40,21 @@ def calibrated(
         found = statistics(model, pictures)
     ends = {name: calibrator(s) for name, s in found.items()}
     for name in model.graph.outputs:
-        ends[name] = found[name].low * HEADROOM, found[name].high * HEADROOM
+        ends[name] = _output_range(model, found[name].low, found[name].high)
     quantized = quantize(model, ends)
     if correct_bias:
         quantized = bias_corrected(quantized, model, found)
     integers(quantized)
     return quantized
+
+
+def _output_range(model: Model, low: float, high: float) -> tuple[float, float]:
+    if "detector" in model.meta:
+        limit = SURE if model.meta["detector"].get("type", "yolov3") == "yolov3" else inf
+        return max(low, -limit), min(high, limit)
+    first, *others = (model.graph.tensors[name] for name in model.graph.outputs)
+    more = HEADROOM if not others and first.size == first.c else 1
+    return low * more, high * more
 
 
 def learnt(model: Model, weights: dict, tensor_ranges: dict[str, tuple[float, float]]) -> QuantModel:
