@@ -9,10 +9,10 @@ from test_onnx_import import assert_imported, constant, run, small
 from nni_mcunet.core.errors import GraphError, UnsupportedOp
 from nni_mcunet.core.plan import plan
 from nni_mcunet.engine import reference
-from nni_mcunet.engine.deploy import calibrated
 from nni_mcunet.engine.emit import write_sources
 from nni_mcunet.engine.firmware import build_host
 from nni_mcunet.engine.onnx_io import load_onnx, save_onnx
+from nni_mcunet.engine.ptq import calibrated
 from nni_mcunet.engine.quant import Scale
 
 RNG = np.random.default_rng(0)
