@@ -158,12 +158,31 @@ def test_the_same_pictures_give_the_same_integers():
         calibrated(model, [])
 
 
-def test_outputs_are_not_clipped():
+def test_answers_are_not_clipped():
+    """All that was seen of an output and of what its sigmoid reads, as far as that one is not sure; a map's outputs
+    alone, or a quarter more of a classifier's."""
     pictures, model = pictures_of(6, 6), mobile_net("relu")
-    ends = ranges(equalized(model, equalization(model, statistics(model, pictures))), pictures)
-    int8 = calibrated(model, pictures, partial(percentile, percent=80))
+    rare = partial(percentile, percent=80)
+
+    def seen(model):
+        return ranges(equalized(model, equalization(model, statistics(model, pictures))), pictures)
+
+    int8, ends = calibrated(model, pictures, rare), seen(model)
     assert int8.scales["last"] == Scale.of_range(*ends["last"])
     assert int8.scales["grouped"].scale < Scale.of_range(*ends["grouped"]).scale
+
+    def ending(*ops):
+        graph = replace(model.graph, ops=model.graph.ops + ops, outputs=(ops[-1].name,)).verify()
+        return replace(model, graph=graph)
+
+    channels = model.graph.tensors["last"].c
+    sure = ending(Op("sure", "act", ("last",), channels, act="sigmoid"))
+    ends = seen(sure)
+    low, high = ends["last"]
+    assert calibrated(sure, pictures, rare).scales["last"] == Scale.of_range(max(low, -8), min(high, 8))
+    classes = ending(Op("mean", "gap", ("last",), channels))
+    ends = seen(classes)
+    assert calibrated(classes, pictures, rare).scales["mean"] == Scale.of_range(*(1.25 * end for end in ends["mean"]))
 
 
 @pytest.fixture(scope="module")

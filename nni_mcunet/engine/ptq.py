@@ -3,7 +3,6 @@ quantisation-aware training has left it."""
 
 from collections.abc import Callable
 from dataclasses import replace
-from math import inf
 
 from ..core.errors import UserError
 from .bias import bias_corrected
@@ -17,10 +16,11 @@ from .statistics import Statistics
 # A classifier's largest score is the answer: clipped, two would be equal. Calibrated on 16 pictures of another set, a
 # quarter more kept 87 of 89 right answers of mcunet-in3, none kept 83; it costs 2 dB of an output that has lost 20.
 HEADROOM = 1.25
-# YOLOv3 has logits and logarithms of sizes in one map. Beyond 8 a sigmoid is sure to within 1/2980, but one step of a
+# Beyond 8 a sigmoid is sure to within 1/2980. YOLOv3 has logits and logarithms of sizes in one map, where one step of a
 # range as wide as the surest logits is a tenth of a box's side: of the blood cell detector's boxes 95 % came out within
 # 2 pixels (39 % within 1) with all of the range, 98 % (92 %) with this.
 SURE = 8.0
+LAST = ("act", "softmax")
 
 
 def calibrated(
@@ -31,16 +31,14 @@ def calibrated(
     correct_bias: bool = True,
 ) -> QuantModel:
     """The int8 model, calibrated on pictures (h, w, 3) uint8 RGB of its size. `calibrator`, one of calibrators.py,
-    sets every range but those of the outputs (see HEADROOM, SURE). Raises GraphError for a model whose sums could
-    overflow, UserError where there is no picture."""
+    sets every range but those of the answers, where what is rare, an object, is what counts. Raises GraphError for a
+    model whose sums could overflow, UserError where there is no picture."""
     pictures = list(pictures)
     found = statistics(model, pictures)
     if equalize:
         model = equalized(model, equalization(model, found))
         found = statistics(model, pictures)
-    ends = {name: calibrator(s) for name, s in found.items()}
-    for name in model.graph.outputs:
-        ends[name] = _output_range(model, found[name].low, found[name].high)
+    ends = {name: calibrator(s) for name, s in found.items()} | _answers(model, found)
     quantized = quantize(model, ends)
     if correct_bias:
         quantized = bias_corrected(quantized, model, found)
@@ -48,13 +46,20 @@ def calibrated(
     return quantized
 
 
-def _output_range(model: Model, low: float, high: float) -> tuple[float, float]:
-    if "detector" in model.meta:
-        limit = SURE if model.meta["detector"].get("type", "yolov3") == "yolov3" else inf
-        return max(low, -limit), min(high, limit)
-    first, *others = (model.graph.tensors[name] for name in model.graph.outputs)
-    more = HEADROOM if not others and first.size == first.c else 1
-    return low * more, high * more
+def _answers(model: Model, found: dict[str, Statistics]) -> dict[str, tuple[float, float]]:
+    """Ranges of the network's outputs, and of what a last activation makes them of."""
+    graph, ends = model.graph, {}
+    last = {op.inputs[0]: op.act or op.kind for op in graph.ops if op.name in graph.outputs and op.kind in LAST}
+    one = len(graph.outputs) == 1 and graph.tensors[graph.outputs[0]].size == graph.tensors[graph.outputs[0]].c
+    for name in (*graph.outputs, *last):
+        low, high = found[name].low, found[name].high
+        if last.get(name) == "sigmoid" or model.meta.get("detector", {}).get("type") == "yolov3":
+            ends[name] = max(low, -SURE), min(high, SURE)
+        elif one and "detector" not in model.meta:
+            ends[name] = low * HEADROOM, high * HEADROOM
+        else:
+            ends[name] = low, high
+    return ends
 
 
 def learnt(model: Model, weights: dict, tensor_ranges: dict[str, tuple[float, float]]) -> QuantModel:
