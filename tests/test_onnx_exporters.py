@@ -231,3 +231,14 @@ def test_maxima_do_not_narrow_other_readers(tmp_path):
     nodes = [*nodes[:2], node("DequantizeLinear", "q s z", "d"), node("Mul", "x d")]
     with pytest.raises(GraphError, match="'x' has no QuantizeLinear before its max pool; quantize it whole"):
         load_onnx(saved(tmp_path / "m.onnx", nodes, SCALES))
+
+
+def test_rounded_pixels_channels_last(tmp_path):
+    """TensorFlow's int8 models: NHWC, rounded, then transposed."""
+    nodes = [Q, node("DequantizeLinear", "q s z", "d"), node("Transpose", "d", "v", perm=NCHW),
+             node("MaxPool", "v", "m", kernel_shape=[2, 3]), node("QuantizeLinear", "m s z", "r"), DQ]  # fmt: skip
+    path = saved(tmp_path / "m.onnx", nodes, SCALES, (1, 7, 8, 3))
+    model, image = load_onnx(path), normal(1, 7, 8, 3)
+    ((name, ours),) = reference.run(plan(model.graph), model, model.scales["x"].quantize(image[0])).items()
+    (theirs,) = run(onnx.load(path), image)
+    assert np.allclose(model.scales[name].dequantize(ours), theirs[0].transpose(1, 2, 0), atol=1e-6)

@@ -1,8 +1,9 @@
 """An ONNX file -> Graph + weights (+ scales): ours, and those of other exporters.
 
 Read are float files, QDQ files and QLinear* files (also com.microsoft's), opset 11 and later, NCHW, batch 1. One pass
-over the nodes: onnx_nodes.py and onnx_quantized.py say what each operator is in our graph, passes.py then fuses what a
-kernel does at once. Whatever is not known is refused by name. A file that arrives quantised keeps its integers.
+over the nodes that an output depends on: onnx_nodes.py (with onnx_linear.py and onnx_layout.py) and onnx_quantized.py
+say what each operator is in our graph, passes.py then fuses what a kernel does at once. Whatever is not known is
+refused by name. A file that arrives quantised keeps its integers.
 """
 
 import json
