@@ -8,7 +8,6 @@ from test_onnx_import import counted_our_way, run
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.plan import best_schedule, plan
 from nni_mcunet.engine import reference
-from nni_mcunet.engine.calibrators import mse
 from nni_mcunet.engine.emit import write_sources
 from nni_mcunet.engine.firmware import build_host
 from nni_mcunet.engine.images import load_picture
@@ -29,7 +28,7 @@ def yunet(shared):
     """(file, float model on RGB / 255, int8 model)"""
     path = shared / f"models/yunet/yunet_n_{SIDE}_{SIDE}.onnx"
     model = of_pixels(load_onnx(path), mean=(0, 0, 0), std=(1, 1, 1), bgr=True)
-    return path, model, calibrated(model, pictures(shared, "train", 20), mse)
+    return path, model, calibrated(model, pictures(shared, "train", 60))
 
 
 def test_import(shared, yunet):
@@ -60,16 +59,9 @@ def test_int8_is_close_to_onnxruntimes_float(shared, yunet):
             real, ours = counted_our_way(value), model.scales[name].dequantize(found[name]).ravel()
             signal[i] += (real**2).sum()
             noise[i] += ((real - ours) ** 2).sum()
-    decibels = 10 * np.log10(signal / noise)
-    for output, value, error in zip(proto.graph.output, decibels, noise / sizes(proto), strict=True):
-        # An objectness is next to nothing nearly everywhere: its error counts, not what it is a part of.
-        fine = np.sqrt(error / 4) < 0.02 if output.name.startswith("obj") else value > 20
-        assert fine, (output.name, value, error)
-
-
-def sizes(proto) -> np.ndarray:
-    """Elements of each output."""
-    return np.array([np.prod([d.dim_value for d in o.type.tensor_type.shape.dim]) for o in proto.graph.output])
+    names = [output.name for output in proto.graph.output]
+    decibels = dict(zip(names, 10 * np.log10(signal / noise), strict=True))
+    assert not {name: value for name, value in decibels.items() if value < 20}
 
 
 def test_it_fits_the_f412_in_patches_and_computes_the_same(shared, yunet, tmp_path):
