@@ -168,7 +168,7 @@ def _run_stage(plan: Plan, stage: Stage) -> str:
     if reads_image:
         lines.append(_read_image(plan, stage, image, pad))
     for op in stage.ops:
-        lines += [pad + _when(stage, op) + _call(plan, op, at, index) for at in range(calls(op))]
+        lines += [pad + _when(stage, op, at) + _call(plan, op, at, index) for at in range(calls(op))]
         lines += [pad + line for line in _hand_on(plan, stage, op)]
     if stage.patched:
         lines += ["        }", "    }"]
@@ -207,11 +207,11 @@ def _call(plan: Plan, op: Op, at: int, index: tuple[str, str]) -> str:
     return f"mcu_{kernel}({', '.join(arguments)}); /* {x.h}x{x.w}x{x.c} -> {y.h}x{y.w}x{y.c} */"
 
 
-def _when(stage: Stage, op: Op) -> str:
+def _when(stage: Stage, op: Op, at: int) -> str:
     """A cached halo may leave a patch nothing to compute of an op."""
-    idle = [
-        f"{op.name}_{y}[{i}].n_out" for y, i, made in zip("yx", "ij", stage.computed, strict=True) if 0 in made[op.name]
-    ]
+    part = f"[{at}]" if op.kind == "concat" else ""
+    sides = zip("yx", "ij", stage.computed, strict=True)
+    idle = [f"{op.name}_{letter}{part}[{i}].n_out" for letter, i, made in sides if 0 in made[op.name]]
     return f"if ({' && '.join(idle)}) " if idle else ""
 
 
