@@ -32,7 +32,7 @@ def main() -> None:
         "--halo",
         choices=(*EXECUTED, "best"),
         default="best",
-        help="what patches share is computed again (clip) or kept (cache); best, the default: the cheaper one that fits",
+        help="what patches share is computed again (clip) or kept (cache); best (default): the cheaper that fits",
     )
     parser.add_argument("-o", "--out", required=True, help="folder to write")
     args = parser.parse_args()
