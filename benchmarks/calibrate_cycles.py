@@ -38,6 +38,7 @@ FITTED = {
     "avgpool": ("macs", "outputs"),
     **dict.fromkeys(("upsample", "pad", "add", "mul", "act", "concat", "softmax"), ("outputs", "positions")),
     "image": ("inputs",),
+    "halo": ("copied", "copies"),
 }
 
 
@@ -117,7 +118,8 @@ def random_integers(graph: Graph, rng: np.random.Generator) -> QuantModel:
 
 
 def emulated(found: Plan, board: Board, rng: np.random.Generator, instrument: bool):
-    """Instructions of one inference or, instrumented, of each op and of the reading of the image: {name: count}."""
+    """Instructions of one inference or, instrumented, of each op, of what its output hands on to other patches (name
+    and ":halo") and of the reading of the image: {name: count}."""
     image = found.graph.inputs[0]
     picture = rng.integers(0, 256, (image.h, image.w, 3)).astype(np.uint8)
     with tempfile.TemporaryDirectory() as folder:
@@ -127,8 +129,8 @@ def emulated(found: Plan, board: Board, rng: np.random.Generator, instrument: bo
         run = run_emulated(build_firmware(folder, board, picture), board)
     if not instrument:
         return run["instructions"]
-    counts = run["outputs"][0].view(np.uint64).tolist()
-    return dict(zip([*(op.name for op in found.graph.ops), "image"], counts, strict=True))
+    counts, names = run["outputs"][0].view(np.uint64).tolist(), [op.name for op in found.graph.ops]
+    return dict(zip([*names, *(f"{name}:halo" for name in names), "image"], counts, strict=True))
 
 
 def _instrument(folder: Path, names: list[str]) -> None:
@@ -137,10 +139,12 @@ def _instrument(folder: Path, names: list[str]) -> None:
     before, call, tail = path.read_text().partition("void mcu_run(")
     run = tail.partition("const int8_t *mcu_output(int i)")[0]
     for at, name in enumerate(names):
-        run = re.sub(rf"^( +)(mcu_\w+\(&{name}(?:\[\d+\])?, .*;)", rf"\1MCU_COUNT({at}, \2)", run, flags=re.M)
-    run = re.sub(r"^( +)(read\(ctx.*;)$", rf"\1MCU_COUNT({len(names)}, \2)", run, flags=re.M)
+        op, halo = rf"(?:if \(.*\) )?mcu_\w+\(&{name}(?:\[\d+\])?, .*;", rf"mcu_(?:rows|cols)\(.*&{name}_ey\[.*;"
+        run = re.sub(rf"^( +)({op})", rf"\1MCU_COUNT({at}, \2)", run, flags=re.M)
+        run = re.sub(rf"^( +)({halo})", rf"\1MCU_COUNT({len(names) + at}, \2)", run, flags=re.M)
+    run = re.sub(r"^( +)(read\(ctx.*;)$", rf"\1MCU_COUNT({2 * len(names)}, \2)", run, flags=re.M)
     macro = (
-        f'#include "port.h"\nstatic uint64_t counts[{len(names) + 1}];\n'
+        f'#include "port.h"\nstatic uint64_t counts[{2 * len(names) + 1}];\n'
         "#define MCU_COUNT(i, ...) do { uint64_t t = mcu_instructions(); __VA_ARGS__ "
         "counts[i] += mcu_instructions() - t; } while (0);\n"
     )
@@ -159,6 +163,8 @@ def samples(found: Plan, counts: dict[str, int]) -> list[tuple[str, dict[str, in
         for op in stage.ops:
             row = latency.table_row(kernel_of(found.graph, op), op)
             rows.append((row, latency.features(found, stage, op), counts[op.name]))
+            if halo := latency.halo_features(stage, op):
+                rows.append(("halo", halo, counts[f"{op.name}:halo"]))
     return [*rows, ("image", {"inputs": latency.image_bytes(found)}, counts["image"])]
 
 
@@ -187,7 +193,8 @@ def main():
     for _ in range(args.count):
         graph = random_network(rng)
         choices = schedules(graph)
-        found = plan(graph, choices[int(rng.integers(len(choices)))] if rng.random() < 0.5 else Schedule())
+        schedule = choices[int(rng.integers(len(choices)))] if rng.random() < 0.5 else Schedule()
+        found = plan(graph, schedule, halo=str(rng.choice(["clip", "cache"])))
         rows += samples(found, emulated(found, board, rng, True))
     table = fit(rows)
     print("INSTRUCTIONS = {")
@@ -200,10 +207,15 @@ def main():
               f"one {np.median(each):.1%}, worst {each.max():.0%}")  # fmt: skip
     print("}")
     latency.INSTRUCTIONS = table
-    for name, schedule in (("mcunet_in1", None), ("mcunet_in1", Schedule((3, 3), 5)), ("mcu_w50_r128", None)):
-        found = plan(build_graph(ArchSpec.load(ARCHS / f"{name}.json")).folded(), schedule or Schedule())
+    for name, p, n, halo in (
+        ("mcunet_in1", 1, 0, "clip"),
+        ("mcunet_in1", 3, 5, "clip"),
+        ("mcunet_in1", 4, 5, "cache"),
+        ("mcu_w50_r128", 1, 0, "clip"),
+    ):
+        found = plan(build_graph(ArchSpec.load(ARCHS / f"{name}.json")).folded(), Schedule((p, p), n), halo=halo)
         true, guess = emulated(found, board, rng, False), latency.instructions(found)
-        print(f"{name} {found.schedule.p} {found.schedule.n}: {true:,} counted, {guess:,} estimated, "
+        print(f"{name} {found.schedule.p} {found.schedule.n} {found.halo}: {true:,} counted, {guess:,} estimated, "
               f"{guess / true - 1:+.1%}", flush=True)  # fmt: skip
 
 

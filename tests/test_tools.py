@@ -52,10 +52,15 @@ def classifier(tmp_path_factory):
 
 
 def test_generate_and_run(classifier, tmp_path):
-    done = tool("generate", classifier / "m.int8.onnx", "--board", "F412", "--arena-kb", 64, "-o", tmp_path / "c")
-    assert done.returncode == 0, done.stderr
-    facts = json.loads((tmp_path / "c/plan.json").read_text())
-    assert facts["arena_bytes"] <= 64 * 1024 and facts["n"] > 0 and facts["patch_overhead"] > 0
+    """The halo cached, so that nothing is computed twice, unless it is told to recompute it."""
+    for folder, more in (("clip", ["--halo", "clip"]), ("c", [])):
+        generate = ["--board", "F412", "--arena-kb", 64, *more, "-o", tmp_path / folder]
+        done = tool("generate", classifier / "m.int8.onnx", *generate)
+        assert done.returncode == 0, done.stderr
+        facts = json.loads((tmp_path / folder / "plan.json").read_text())
+        assert facts["arena_bytes"] <= 64 * 1024 and facts["n"] > 0
+        assert facts["halo"] == (folder if more else "cache") and f"halo {facts['halo']}" in done.stdout
+        assert (facts["patch_overhead"] > 0) == bool(more)
     run = ["--board", "F412", "--emulate", "--picture", classifier / "pictures/0.png", "--json", tmp_path / "r.json"]
     done = tool("run_board", tmp_path / "c", *run)
     assert done.returncode == 0, done.stderr

@@ -1,7 +1,7 @@
 """Compile an int8 ONNX file to C for a board, with the patch schedule that fits at the least computation.
 
 python tools/generate.py model.int8.onnx --board stm32h743 -o out/fw
-python tools/generate.py model.int8.onnx --board stm32f412 --patches 3x3 --blocks 5 -o out/fw
+python tools/generate.py model.int8.onnx --board stm32f412 --patches 3x3 --blocks 5 --halo cache -o out/fw
 """
 
 import argparse
@@ -9,9 +9,10 @@ from pathlib import Path
 
 from nni_mcunet.core.arch import parse_schedule
 from nni_mcunet.core.boards import KB, get_board
+from nni_mcunet.core.cuts import grids
 from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.files import write_json
-from nni_mcunet.core.plan import best_schedule, fitting_plan
+from nni_mcunet.core.plan import EXECUTED, best_schedule, fitting_plan
 from nni_mcunet.engine.detect import with_room
 from nni_mcunet.engine.emit import detector_params, write_sources
 from nni_mcunet.engine.onnx_io import load_onnx
@@ -26,6 +27,13 @@ def main() -> None:
     parser.add_argument("--patches", help="grid such as 3x3; default: the best that fits")
     parser.add_argument("--blocks", type=int, help="with --patches: blocks run patch by patch, the stem counted")
     parser.add_argument("--max-p", type=int, default=4, help="finest grid tried without --patches (default 4: 4x4)")
+    parser.add_argument("--any-grid", action="store_true", help="try grids that are not square, too")
+    parser.add_argument(
+        "--halo",
+        choices=(*EXECUTED, "best"),
+        default="best",
+        help="what patches share is computed again (clip) or kept (cache); best (default): the cheaper that fits",
+    )
     parser.add_argument("-o", "--out", required=True, help="folder to write")
     args = parser.parse_args()
     model, board = load_onnx(args.model), get_board(args.board)
@@ -34,17 +42,20 @@ def main() -> None:
     if post := detector_params(model):
         board = with_room(board, post.candidates)
     board = board.with_arena(args.arena_kb and args.arena_kb * KB)
-    schedule, grids = parse_schedule(args.patches, args.blocks), range(1, args.max_p + 1)
+    schedule, halos = parse_schedule(args.patches, args.blocks), EXECUTED if args.halo == "best" else (args.halo,)
     if schedule is None:
-        p = best_schedule(model.graph, board, p_choices=grids)
+        p = best_schedule(model.graph, board, p_choices=grids(args.max_p, not args.any_grid), halos=halos)
     else:
-        p = fitting_plan(model.graph, board, schedule)
+        p = fitting_plan(model.graph, board, schedule, halos=halos)
     write_sources(p, model, args.out)
     s = p.schedule
-    facts = {"board": board.name, "p": s.p, "n": s.n, "arena_bytes": p.arena, "arena_limit": board.arena_limit,
-             "constant_bytes": p.flash, "macs": p.macs, "patch_overhead": p.overhead}  # fmt: skip
+    facts = {"board": board.name, "p": s.p, "n": s.n, "halo": p.halo, "arena_bytes": p.arena,
+             "arena_limit": board.arena_limit, "constant_bytes": p.flash, "macs": p.macs,
+             "patch_overhead": p.overhead}  # fmt: skip
     write_json(Path(args.out) / "plan.json", facts)
-    how = f"{s.p[0]}x{s.p[1]} patches over {s.n} blocks ({p.overhead:+.1%} MACs)" if s.n else "layer by layer"
+    how = "layer by layer"
+    if s.n:
+        how = f"{s.p[0]}x{s.p[1]} patches over {s.n} blocks, halo {p.halo} ({p.overhead:+.1%} MACs)"
     print(f"{args.out}: {how}, arena {p.arena:,} of {board.arena_limit:,} bytes, constants {p.flash:,} bytes")
 
 

@@ -12,40 +12,51 @@ from .arch import Schedule
 from .cuts import cuts
 from .graph import Graph
 from .kernels import Kernels, in_place, kernel_of
+from .stream import stream_spans
 from .tiles import is_square, patch_bounds, patch_spans
 
 
 class Costs(NamedTuple):
-    """Of one schedule: multiply-accumulates, and bytes alive at its worst op."""
+    """Of one schedule: multiply-accumulates; bytes alive at its worst op; bytes copied into caches and out of them."""
 
     macs: int
     peak: int
+    copied: int
 
 
-class _Lengths(NamedTuple):
-    """Along one axis, [tensor, schedule]: the longest span of a tensor over the patches, and the sum of them all."""
+class _Sizes(NamedTuple):
+    """Of a number of positions along one axis, [tensor, schedule]: the largest over the patches, and the sum of all."""
 
-    longest: np.ndarray
+    most: np.ndarray
     total: np.ndarray
 
 
-def costs(graph: Graph, schedules: list[Schedule], kernels: Kernels) -> list[Costs]:
-    """Costs of each of `schedules`, the first of which runs per layer (Schedule())."""
+class _Lengths(NamedTuple):
+    """Along one axis: positions that a patch holds of a tensor, those it computes, and those it had kept for it."""
+
+    held: _Sizes
+    made: _Sizes
+    kept: _Sizes
+
+
+def costs(graph: Graph, schedules: list[Schedule], kernels: Kernels, halo: str = "clip") -> list[Costs]:
+    """Costs of each of `schedules`, the first of which runs per layer (Schedule()); halo: "clip" or "cache"."""
     allowed = cuts(graph) | {0: (0, "")}
     row = {name: i for i, name in enumerate([t.name for t in graph.inputs] + [op.name for op in graph.ops])}
-    rows = _lengths(graph, row, allowed, [(s.n, s.p[0]) for s in schedules], 0)
+    rows = _lengths(graph, row, allowed, [(s.n, s.p[0]) for s in schedules], 0, halo)
     alike = is_square(graph) and all(s.p[0] == s.p[1] for s in schedules)
-    cols = rows if alike else _lengths(graph, row, allowed, [(s.n, s.p[1]) for s in schedules], 1)
-    macs = _macs(graph, rows.total, cols.total)
-    live = _live(graph, row, kernels, rows.longest, cols.longest, [allowed[s.n][1] for s in schedules])
+    cols = rows if alike else _lengths(graph, row, allowed, [(s.n, s.p[1]) for s in schedules], 1, halo)
+    macs = _macs(graph, rows.made.total, cols.made.total)
+    live = _live(graph, row, kernels, rows, cols, [allowed[s.n][1] for s in schedules])
+    caches, copied = _caches(graph, kernels, rows, cols) if halo == "cache" else (0, np.zeros(len(schedules), int))
     # Up to the cut the ops run in patches, behind it as they do in the first column.
     in_stage = np.arange(len(graph.ops))[:, None] < [allowed[s.n][0] for s in schedules]
     total = np.where(in_stage, macs, macs[:, :1]).sum(0)
-    peak = np.where(in_stage, live, live[:, :1]).max(0)
-    return list(map(Costs, total.tolist(), peak.tolist()))
+    peak = np.where(in_stage, live + caches, live[:, :1]).max(0)
+    return list(map(Costs, total.tolist(), peak.tolist(), copied.tolist()))
 
 
-def _lengths(graph: Graph, row: dict[str, int], allowed, wanted: list[tuple[int, int]], axis: int) -> _Lengths:
+def _lengths(graph: Graph, row: dict[str, int], allowed, wanted: list[tuple[int, int]], axis: int, halo) -> _Lengths:
     """Lengths for every (n, p) of `wanted`; n = 0 is the whole map. A tensor outside the patch stage has length 0."""
     full = [tensor.w if axis else tensor.h for tensor in (graph.tensors[name] for name in row)]
     grids: dict[str, list[int]] = {}  # output of the stage -> every p, the deepest cut first
@@ -56,14 +67,24 @@ def _lengths(graph: Graph, row: dict[str, int], allowed, wanted: list[tuple[int,
             begin.append(end)
             end += p
             columns[n, p] = len(begin)
-    lengths = np.zeros((len(row), end), int)
+
+    def table(lengths: dict[str, np.ndarray], whole) -> _Sizes:
+        """Of the lengths of each tensor in each patch; `whole`: its length where it is not in patches."""
+        each = np.zeros((len(row), end), int)
+        for name, length in lengths.items():
+            each[row[name], : len(length)] = length
+        over = [[f.reduceat(each, begin, 1)] if begin else [] for f in (np.maximum, np.add)]
+        return _Sizes(*(np.hstack([whole, *f])[:, [columns[key] for key in wanted]] for f in over))
+
     parts = {out: patch_bounds(full[row[out]], *p) for out, p in grids.items()}
-    for name, span in patch_spans(graph, graph.ops, parts, axis).items():
-        np.subtract(span.hi, span.lo, out=lengths[row[name], : len(span.lo)])
-    whole, at = np.array(full)[:, None], [columns[key] for key in wanted]
-    if not begin:
-        return _Lengths(whole, whole)
-    return _Lengths(*(np.hstack([whole, f.reduceat(lengths, begin, 1)])[:, at] for f in (np.maximum, np.add)))
+    spans, whole = patch_spans(graph, graph.ops, parts, axis), np.array(full)[:, None]
+    if halo == "clip" or not begin:
+        held, none = table({name: span.length for name, span in spans.items()}, whole), np.zeros((len(row), 1), int)
+        return _Lengths(held, held, _Sizes(none, none))
+    new, spans = stream_spans(graph, graph.ops, spans, axis, begin)
+    held, made = {n: span.length for n, span in spans.items()}, {n: span.length for n, span in new.items()}
+    kept = {n: length - made[n] for n, length in held.items()}
+    return _Lengths(table(held, whole), table(made, whole), table(kept, 0 * whole))
 
 
 def _macs(graph: Graph, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
@@ -72,14 +93,13 @@ def _macs(graph: Graph, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
     return rows[inputs:] * cols[inputs:] * np.array([[graph.op_macs(op, 1)] for op in graph.ops])
 
 
-def _live(graph: Graph, row: dict[str, int], kernels: Kernels, h, w, outs: list[str]) -> np.ndarray:
+def _live(graph: Graph, row: dict[str, int], kernels: Kernels, rows: _Lengths, cols: _Lengths, outs) -> np.ndarray:
     """Bytes alive [op, schedule] while an op runs: the tensors between birth and last use, the whole output of the
-    patch stage all along, the op's scratch; of an op in place and what it overwrites, the larger only.
-
-    h, w: longest spans [tensor, schedule]; outs: each schedule's stage output, "" for none.
+    patch stage all along, the op's scratch; of an op in place and what it overwrites, the larger only. outs: each
+    schedule's stage output, "" for none.
     """
     last, inputs, time = graph.last_use(), len(graph.inputs), np.arange(len(graph.ops))[:, None]
-    size = kernels.aligned(h * w * np.array([[graph.tensors[name].c] for name in row]))
+    size = kernels.aligned(rows.held.most * cols.held.most * np.array([[graph.tensors[name].c] for name in row]))
     out_row = np.array([row.get(out, -1) for out in outs])
     patched = np.flatnonzero(out_row >= 0)
     whole = np.array([kernels.aligned(graph.tensors[out].size) if out else 0 for out in outs])
@@ -90,11 +110,25 @@ def _live(graph: Graph, row: dict[str, int], kernels: Kernels, h, w, outs: list[
     targets = in_place(graph)
     if targets:
         ops, onto = np.array(list(targets)), np.array([row[name] for name in targets.values()])
-        # Not in place: the output of the stage, written into its own map; onto the image, which other patches read.
+        # Not in place: the output of the stage, written into its own map; onto the image, which other patches read;
+        # a tile that begins with cached positions.
         free = (out_row != ops[:, None] + inputs) & ((onto[:, None] >= inputs) | (out_row < 0))
+        free &= ((rows.kept.most + cols.kept.most) == 0)[ops + inputs]
         live[ops] -= np.minimum(size[ops + inputs], size[onto]) * free
     scratch = np.zeros_like(live)
     for index, op in enumerate(graph.ops):
-        at = inputs + index
-        scratch[index] = kernels.scratch(kernel_of(graph, op), op, graph.input_of(op).c, h[at], w[at])
+        made = (side.made.most[inputs + index] for side in (rows, cols))
+        scratch[index] = kernels.scratch(kernel_of(graph, op), op, graph.input_of(op).c, *made)
     return live + kernels.aligned(scratch)
+
+
+def _caches(graph: Graph, kernels: Kernels, rows: _Lengths, cols: _Lengths):
+    """Of each schedule, bytes of all caches of its patch stage and bytes copied into them and out, see Stage.caches and
+    Stage.copied. The image is no computation and has none."""
+    inputs = len(graph.inputs)
+    channels = np.array([[op.cout] for op in graph.ops])
+    # each: largest and sum of rows, largest and sum of columns
+    held, made, kept = (tuple(side[inputs:] for side in (*r, *c)) for r, c in zip(rows, cols, strict=True))
+    bytes_ = kernels.aligned(kept[0] * made[3] * channels) + kernels.aligned(kept[2] * held[0] * channels)
+    copied = 2 * (kept[1] * made[3] + held[1] * kept[3]) * channels
+    return bytes_.sum(0), copied.sum(0)

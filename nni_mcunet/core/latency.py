@@ -36,6 +36,7 @@ INSTRUCTIONS = {
     "concat": {"outputs": 3.29, "positions": 44.1},
     "softmax": {"outputs": 28.0, "positions": 31.72},
     "image": {"inputs": 6.13},
+    "halo": {"copied": 0.51, "copies": 31.59},
 }
 
 # Core -> cycles an instruction of these kernels takes. Estimates, measured on no board of ours:
@@ -83,6 +84,16 @@ def features(plan: Plan, stage: Stage, op: Op) -> dict[str, int]:
     }
 
 
+def halo_features(stage: Stage, op: Op) -> dict[str, int]:
+    """What a cached halo moves of an op's output in all patches together: bytes copied, in how many runs."""
+    if not stage.copied(op.name):
+        return {}
+    rows, cols = stage.edges(op.name)
+    below = sum(edge.keep for edge in rows) * len(cols)
+    beside = sum(edge.n for edge in rows) * sum(edge.keep > 0 for edge in cols)
+    return {"copied": stage.copied(op.name), "copies": 2 * (below + beside)}
+
+
 def image_bytes(plan: Plan) -> int:
     """Bytes of the image that the first stage reads, overlap counted as often as it is read."""
     (image,), (rows, cols) = plan.graph.inputs, plan.stages[0].lengths
@@ -90,14 +101,19 @@ def image_bytes(plan: Plan) -> int:
 
 
 def op_instructions(plan: Plan, stage: Stage, op: Op) -> float:
-    found = features(plan, stage, op)
-    return sum(rate * found[name] for name, rate in INSTRUCTIONS[table_row(kernel_of(plan.graph, op), op)].items())
+    """Of an op in all patches, what its output hands on to other patches included."""
+    row = table_row(kernel_of(plan.graph, op), op)
+    return _estimate(row, features(plan, stage, op)) + _estimate("halo", halo_features(stage, op))
+
+
+def _estimate(row: str, found: dict[str, int]) -> float:
+    return sum(rate * found.get(name, 0) for name, rate in INSTRUCTIONS[row].items())
 
 
 def instructions(plan: Plan) -> int:
-    """Estimated instructions of one inference under the plan's schedule, recomputed tiles and the reading of the image
-    included, the post-processing of a detector's boxes not."""
-    total = INSTRUCTIONS["image"]["inputs"] * image_bytes(plan)
+    """Estimated instructions of one inference under the plan's schedule, recomputed tiles, copies of a cached halo and
+    the reading of the image included, the post-processing of a detector's boxes not."""
+    total = _estimate("image", {"inputs": image_bytes(plan)})
     for stage in plan.stages:
         total += sum(op_instructions(plan, stage, op) for op in stage.ops)
     return round(total)

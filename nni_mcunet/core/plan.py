@@ -26,7 +26,7 @@ __all__ = ["Plan", "best_schedule", "fitting_plan", "pareto", "plan", "schedules
 class Plan:
     """A graph with its schedule, buffers and costs.
 
-    buffers  placed buffers; home[tensor] and scratch[op] index them
+    buffers  placed buffers; home[tensor], scratch[op] and cache[its buffer's name] index them
     arena    bytes of the placed arena; peak: bytes alive at once at the worst op (no placement can do with less)
     flash    bytes of constants; macs: multiply-accumulates, recomputed halo included
     halo     "clip", "full", "cache" or "none", see plan()
@@ -38,14 +38,14 @@ class Plan:
     buffers: tuple[Buffer, ...]
     home: dict[str, int]
     scratch: dict[str, int]
+    cache: dict[str, int]
     arena: int
     macs: int
     halo: str = "clip"
 
     def executable(self) -> "Plan":
         """The plan itself, for those who run it or print it as C; raises ScheduleError when the engine cannot."""
-        if self.halo != "clip":
-            raise ScheduleError(f"the engine does not execute halo '{self.halo}': plan with halo 'clip'")
+        _check_executed(self.halo)
         return self
 
     @cached_property
@@ -60,6 +60,11 @@ class Plan:
     def overhead(self) -> float:
         """Recomputed multiply-accumulates over the network's own, the paper's computation overhead."""
         return self.macs / self.graph.macs - 1
+
+    @property
+    def copied(self) -> int:
+        """Bytes moved into and out of the caches of a cached halo."""
+        return sum(stage.copied(op.name) for stage in self.stages for op in stage.ops)
 
     def live_bytes(self, index: int) -> int:
         """Bytes alive while op `index` runs."""
@@ -76,24 +81,24 @@ class Plan:
 def plan(graph: Graph, schedule: Schedule | None = None, kernels: Kernels = CORTEX_M, halo: str = "clip") -> Plan:
     """Plan of `graph` under `schedule` (default: per layer).
 
-    halo "clip", what the engine runs: patches recompute their overlap, clipped at the border. "full" charges every
-    patch as an interior one, the convention of the paper's Table 1. "cache" keeps the overlap instead (stream.py).
-    "none" has no overlap: another network, which must be trained so (net.forward_apart, the paper's Table 5).
+    halo "clip": patches recompute their overlap, clipped at the border. "cache" keeps the overlap instead (stream.py);
+    the engine runs both, and they give the same bytes. "full" charges every patch as an interior one, the convention of
+    the paper's Table 1. "none" has no overlap: another network, which must be trained so (net.forward_apart, Table 5).
     Raises ScheduleError for a schedule the graph does not allow.
     """
     if halo not in HALOS:
         raise ScheduleError(f"halo '{halo}': one of {', '.join(HALOS)} is wanted")
     schedule = schedule or Schedule()
     parts = stages(graph, schedule, halo)
-    buffers, home, scratch = _buffers(graph, parts, kernels)
+    buffers, home, scratch, cache = _buffers(graph, parts, kernels)
     placed, arena = place(buffers)
     macs = sum(stage.macs() for stage in parts)
-    return Plan(graph, schedule, parts, placed, home, scratch, arena, macs, halo if schedule.n else "clip")
+    return Plan(graph, schedule, parts, placed, home, scratch, cache, arena, macs, halo if schedule.n else "clip")
 
 
 def _buffers(graph: Graph, stages: tuple[Stage, ...], kernels: Kernels):
     """Unplaced buffers with sizes and live ranges; tensors that share one by aliasing share an entry of `home`."""
-    last, onto, home, scratch, table = graph.last_use(), in_place(graph), {}, {}, []
+    last, onto, home, scratch, cache, table = graph.last_use(), in_place(graph), {}, {}, {}, []
 
     def add(name, size, start, end, at=None):
         """A life of a new buffer, or of buffer `at`; returns the buffer's index."""
@@ -108,8 +113,7 @@ def _buffers(graph: Graph, stages: tuple[Stage, ...], kernels: Kernels):
         begin, written, held = index, {op.name for op in stage.ops}, largest(stage.lengths)
         made = held if stage.computed is stage.lengths else largest(stage.computed)
         for name, size in stage.caches():
-            if size:
-                add(name, size, begin, begin + len(stage.ops) - 1)
+            cache[name] = add(name, size, begin, begin + len(stage.ops) - 1)
         for name in dict.fromkeys(n for op in stage.ops for n in op.reads if n not in written):
             if name not in home:  # the image: each patch reads its tile anew, so it dies with its last reader
                 home[name] = add(name, prod(held[name]) * graph.tensors[name].c, begin, last[name])
@@ -126,7 +130,7 @@ def _buffers(graph: Graph, stages: tuple[Stage, ...], kernels: Kernels):
             if bytes_:
                 scratch[op.name] = add(f"{op.name}:scratch", bytes_, index, index)
             index += 1
-    return [Buffer(name, tuple(lives)) for name, lives in table], home, scratch
+    return [Buffer(name, tuple(lives)) for name, lives in table], home, scratch, cache
 
 
 def best_schedule(
@@ -138,9 +142,9 @@ def best_schedule(
     kernels: Kernels = CORTEX_M,
     halos: tuple[str, ...] = ("clip",),
 ) -> Plan:
-    """Of all schedules the best one that fits the board: "macs", the least computation (section 3.3), ties to the
-    smaller arena; or "sram", the smallest arena, ties to less computation. Further ties to the first of `schedules`,
-    and of `halos`.
+    """Of all schedules the best one that fits the board: "macs", the least computation (section 3.3), ties to fewer
+    bytes copied into caches, then to the smaller arena; or "sram", the smallest arena, ties to less computation, then
+    to fewer bytes copied. Further ties to the first of `halos`, and of `schedules`.
 
     Raises Infeasible with `what` ("sram" or "flash"), `needed` and `limit` in bytes; `needed` is exact: the constants,
     or the smallest arena over the schedules asked for (by default the paper's: square grids, p up to 4).
@@ -158,9 +162,18 @@ def best_schedule(
     return best
 
 
-def fitting_plan(graph: Graph, board: Board, schedule: Schedule, kernels: Kernels = CORTEX_M) -> Plan:
-    """The plan of one schedule, where it fits the board; raises Infeasible, see best_schedule."""
-    found = plan(graph, schedule, kernels)
+def fitting_plan(
+    graph: Graph,
+    board: Board,
+    schedule: Schedule,
+    kernels: Kernels = CORTEX_M,
+    halos: tuple[str, ...] = ("clip",),
+) -> Plan:
+    """The plan of one schedule that fits the board, of several `halos` the one with the least computation; raises
+    Infeasible, see best_schedule."""
+    plans = [plan(graph, schedule, kernels, halo) for halo in halos]
+    fitting = [p for p in plans if p.arena <= board.arena_limit]
+    found = min(fitting, key=lambda p: p.macs) if fitting else min(plans, key=lambda p: p.arena)
     for what, needed, limit in (("sram", found.arena, board.arena_limit), ("flash", found.flash, board.model_limit)):
         if needed > limit:
             raise Infeasible.over(what, needed, limit, f"{graph.name} on {board.name}")
@@ -189,11 +202,20 @@ def pareto(
     return front
 
 
+EXECUTED = ("clip", "cache")  # the halos that the reference and the generated C run
+
+
+def _check_executed(halo: str) -> None:
+    if halo not in EXECUTED:
+        wanted = " or ".join(f"'{known}'" for known in EXECUTED)
+        raise ScheduleError(f"the engine does not execute halo '{halo}': plan with halo {wanted}")
+
+
 # Objective -> what is compared, the smaller the better. Both rise with each argument, so that the rank of a schedule's
 # peak is a lower bound of the rank of its arena.
 RANKS = {
-    "macs": lambda macs, sram, at: (macs, sram, at),
-    "sram": lambda macs, sram, at: (sram, macs, at),
+    "macs": lambda macs, sram, copied, at: (macs, copied, sram, at),
+    "sram": lambda macs, sram, copied, at: (sram, macs, copied, at),
 }
 
 
@@ -201,17 +223,10 @@ def _candidates(graph: Graph, p_choices, n_max, kernels: Kernels, halos) -> list
     """Every schedule with its exact costs, unplaced; per layer, which has no halo, once."""
     wanted, found = schedules(graph, p_choices, n_max), []
     for halo in halos:
-        if halo == "clip":
-            table = costs(graph, wanted, kernels)
-        else:  # one by one: no search asks for what the engine does not execute
-            table = [_unplaced(graph, schedule, kernels, halo) for schedule in wanted]
+        _check_executed(halo)
+        table = costs(graph, wanted, kernels, halo)
         found += [(c, s, halo) for c, s in zip(table, wanted, strict=True) if s.n or halo == halos[0]]
     return found
-
-
-def _unplaced(graph: Graph, schedule: Schedule, kernels: Kernels, halo: str) -> Costs:
-    parts = stages(graph, schedule, halo)
-    return Costs(sum(stage.macs() for stage in parts), lower_bound(_buffers(graph, parts, kernels)[0]))
 
 
 def _first(graph: Graph, candidates, kernels: Kernels, rank, limit: float = inf) -> Plan | None:
@@ -224,7 +239,7 @@ def _first(graph: Graph, candidates, kernels: Kernels, rank, limit: float = inf)
         cost, schedule, halo = candidates[at]
         if cost.peak <= limit:
             found = plan(graph, schedule, kernels, halo)
-            key = rank(found.macs, found.arena, at)
+            key = rank(cost.macs, found.arena, cost.copied, at)
             if found.arena <= limit and (best is None or key < best[0]):
                 best = key, found
     return best and best[1]

@@ -8,7 +8,7 @@ from .arch import Schedule
 from .cuts import split
 from .errors import ScheduleError
 from .graph import Graph, Op
-from .stream import kept, stream_spans
+from .stream import Edge, across, edges, stream_spans
 from .tiles import Span, is_square, patch_bounds, patch_spans, window
 
 HALOS = ("clip", "full", "cache", "none")
@@ -60,15 +60,28 @@ class Stage:
             held[name] == own[name] for held, own in zip(self.lengths, self.computed, strict=True)
         )
 
+    def edges(self, name: str) -> tuple[list[Edge], list[Edge]]:
+        """What the patch rows and the patch columns hand on of a tensor, see stream.py."""
+        return tuple(edges([patch[name] for patch in spans]) for spans in self.spans)
+
     def caches(self) -> Iterator[tuple[str, int]]:
-        """Buffer name and bytes of every cache, see stream.py; none unless the halo is cached."""
+        """Buffer name and bytes of every cache that holds anything; none unless the halo is cached."""
+        for op in () if self.new is self.spans else self.ops:
+            rows, cols = self.edges(op.name)
+            high, wide = (max(edge.keep for edge in side) for side in (rows, cols))
+            if high:
+                yield f"{op.name}:rows", high * across(cols) * op.cout
+            if wide:
+                yield f"{op.name}:cols", wide * max(edge.n for edge in rows) * op.cout
+
+    def copied(self, name: str) -> int:
+        """Bytes of a tensor that all patches together move into its caches and out of them."""
         if self.new is self.spans:
-            return
-        for op in self.ops:
-            rows, cols = ([patch[op.name] for patch in spans] for spans in self.spans)
-            if op.name != self.out:
-                yield f"{op.name}:rows", kept(rows) * (cols[-1].hi - cols[0].lo) * op.cout
-                yield f"{op.name}:cols", kept(cols) * max(row.length for row in rows) * op.cout
+            return 0
+        rows, cols = self.edges(name)
+        below = sum(edge.keep for edge in rows) * across(cols)
+        beside = sum(edge.n for edge in rows) * sum(edge.keep for edge in cols)
+        return 2 * (below + beside) * self.graph.tensors[name].c
 
     def _full(self, name: str, axis: int) -> int:
         tensor = self.graph.tensors[name]
@@ -78,7 +91,7 @@ class Stage:
         """What the kernel of `op` is told of patch i along `axis`; of a concat, of its input `at`. The second input of
         a sum or product is a residual to it, one position of which serves all where it is a gate."""
         spans = self.spans[axis][i]
-        out, source = spans[op.name], spans[op.inputs[at]]
+        tile, out, source = spans[op.name], self.new[axis][i][op.name], spans[op.inputs[at]]
         whole = self.patched and op.name == self.out
         second = op.inputs[1] if op.kind in ("add", "mul") else op.residual
         res = spans[second] if second is not None else None
@@ -89,8 +102,8 @@ class Stage:
             source.length,
             first,
             out.length,
-            self._full(op.name, axis) if whole else out.length,
-            out.lo if whole else 0,
+            self._full(op.name, axis) if whole else tile.length,
+            out.lo if whole else out.lo - tile.lo,
             res.length if res else 0,
             out.lo - res.lo if res else 0,
         )

@@ -9,6 +9,7 @@ from ..core.graph import Op
 from ..core.kernels import calls, kernel_of
 from ..core.plan import Plan
 from ..core.stages import Stage
+from ..core.stream import across
 from .detect import detector
 from .detect_face import Face
 from .detect_yolo import Yolo
@@ -22,7 +23,7 @@ KERNELS = Path(__file__).parent / "kernels"
 
 def write_sources(plan: Plan, model: QuantModel, folder) -> Path:
     """Write mcu_model.c, mcu_model.h, mcu_weights.h and the kernels they call into `folder`: a self-contained C99
-    library. Everything is formatted before the first file is written. Raises ScheduleError for a cached halo,
+    library. Everything is formatted before the first file is written. Raises ScheduleError for a halo it cannot run,
     GraphError for what the kernels cannot compute (see integers) and UnsupportedOp for several inputs."""
     plan.executable()
     if len(plan.graph.inputs) != 1:
@@ -44,7 +45,7 @@ def write_sources(plan: Plan, model: QuantModel, folder) -> Path:
 
 def _summary(plan: Plan) -> str:
     graph, s = plan.graph, plan.schedule
-    how = f"{s.p[0]}x{s.p[1]} patches over the first {s.n} blocks" if s.n else "layer by layer"
+    how = f"{s.p[0]}x{s.p[1]} patches over the first {s.n} blocks, halo '{plan.halo}'" if s.n else "layer by layer"
     return (
         f"/* {graph.name}: {graph.macs:,} MACs, run {how} ({plan.overhead:+.1%} MACs).\n"
         f" * arena {plan.arena:,} bytes, constants {plan.flash:,} bytes. Generated; do not edit. */\n"
@@ -86,7 +87,7 @@ def _source(plan: Plan, model: QuantModel) -> str:
         '__attribute__((section(".bss.mcu_arena"), aligned(8))) int8_t mcu_arena[MCU_ARENA_BYTES];\n\n',
     ]
     for stage in plan.stages:
-        parts += [_tables(plan, stage, op) for op in stage.ops]
+        parts += [_tables(plan, stage, op) + _edges(plan, stage, op) for op in stage.ops]
     parts.append("\nvoid mcu_run(mcu_read_tile read, void *ctx) {\n    int8_t *const a = mcu_arena;\n")
     parts += [_run_stage(plan, stage) for stage in plan.stages]
     parts.append("}\n\n" + _outputs(plan))
@@ -133,6 +134,23 @@ def _tables(plan: Plan, stage: Stage, op: Op) -> str:
     return "".join(lines)
 
 
+def _edges(plan: Plan, stage: Stage, op: Op) -> str:
+    """What the tiles of an op's output hand on, where they do."""
+    if not _caches(plan, op):
+        return ""
+    lines = []
+    for letter, side in zip("yx", stage.edges(op.name), strict=True):
+        cells = ", ".join(f"{{{e.n}, {e.old}, {e.keep}, {e.at}}}" for e in side)
+        lines.append(f"static const mcu_edge {op.name}_e{letter}[{len(side)}] = {{{cells}}};\n")
+    return "".join(lines)
+
+
+def _caches(plan: Plan, op: Op) -> dict[str, int]:
+    """Which caches the op's output has, "rows" and "cols" -> their offsets."""
+    found = {kind: plan.cache.get(f"{op.name}:{kind}") for kind in ("rows", "cols")}
+    return {kind: plan.buffers[at].offset for kind, at in found.items() if at is not None}
+
+
 def _axes(rows) -> str:
     cells = (f"{{{r.n_in}, {r.first}, {r.n_out}, {r.n_dst}, {r.dst}, {r.n_res}, {r.res}}}" for r in rows)
     return f"{{{', '.join(cells)}}}"
@@ -150,7 +168,8 @@ def _run_stage(plan: Plan, stage: Stage) -> str:
     if reads_image:
         lines.append(_read_image(plan, stage, image, pad))
     for op in stage.ops:
-        lines += [pad + _call(plan, op, at, index) for at in range(calls(op))]
+        lines += [pad + _when(stage, op, at) + _call(plan, op, at, index) for at in range(calls(op))]
+        lines += [pad + line for line in _hand_on(plan, stage, op)]
     if stage.patched:
         lines += ["        }", "    }"]
     return "\n".join(lines) + "\n"
@@ -186,6 +205,22 @@ def _call(plan: Plan, op: Op, at: int, index: tuple[str, str]) -> str:
     if op.kind == "conv":
         arguments.append(f"a + {plan.buffers[plan.scratch[op.name]].offset}" if op.name in plan.scratch else "0")
     return f"mcu_{kernel}({', '.join(arguments)}); /* {x.h}x{x.w}x{x.c} -> {y.h}x{y.w}x{y.c} */"
+
+
+def _when(stage: Stage, op: Op, at: int) -> str:
+    """A cached halo may leave a patch nothing to compute of an op."""
+    part = f"[{at}]" if op.kind == "concat" else ""
+    sides = zip("yx", "ij", stage.computed, strict=True)
+    idle = [f"{op.name}_{letter}{part}[{i}].n_out" for letter, i, made in sides if 0 in made[op.name]]
+    return f"if ({' && '.join(idle)}) " if idle else ""
+
+
+def _hand_on(plan: Plan, stage: Stage, op: Op) -> list[str]:
+    """The old positions of a tile out of its caches, and into them what the next patches need."""
+    edges, tile = f"&{op.name}_ey[i], &{op.name}_ex[j]", f"a + {plan.buffers[plan.home[op.name]].offset}"
+    wide = {"rows": f"{across(stage.edges(op.name)[1])}, ", "cols": ""}
+    found = _caches(plan, op).items()
+    return [f"mcu_{kind}({op.cout}, {wide[kind]}{edges}, {tile}, a + {offset});" for kind, offset in found]
 
 
 def _outputs(plan: Plan) -> str:

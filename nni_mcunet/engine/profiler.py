@@ -133,8 +133,7 @@ def profile(graph: Graph, board: Board | None = None, schedule: Schedule | None 
 
 
 def front_table(graph: Graph, p_choices=GRIDS) -> str:
-    """The Pareto fronts of SRAM against computation, a line a plan: halo recomputed, then cached (planned, not yet
-    executed)."""
+    """The Pareto fronts of SRAM against computation, a line a plan: halo recomputed, then cached."""
     lines = [f"{'patches':>10}{'n':>4}  {'halo':6}{'arena, kB':>10}{'MACs, M':>10}{'overhead':>10}"]
     for found in (p for halo in ("clip", "cache") for p in pareto(graph, p_choices, halos=(halo,))):
         s = found.schedule

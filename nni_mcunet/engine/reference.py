@@ -1,6 +1,7 @@
 """Numpy integer interpreter of a Plan: the oracle for the C kernels, patch by patch, with the same views and pads.
 
-It computes what the integers say and nothing about memory: tensors are separate arrays, no arena.
+It computes what the integers say and nothing about memory: tensors are separate arrays, no arena. An op sees of its
+inputs the tiles of its patch alone; what those begin with, where the halo is cached, earlier patches have computed.
 """
 
 import numpy as np
@@ -33,23 +34,22 @@ def run(plan: Plan, model: QuantModel, image: np.ndarray, keep: bool = False) ->
 
 
 def _run_stage(graph: Graph, stage: Stage, table, tensors: dict[str, np.ndarray]) -> None:
-    if stage.patched:
-        out = graph.tensors[stage.out]
-        tensors[stage.out] = np.zeros((out.h, out.w, out.c), np.int8)
+    written = {t.name: np.zeros((t.h, t.w, t.c), np.int8) for t in (graph.tensors[op.name] for op in stage.ops)}
+    maps = {**tensors, **written}
     for i in range(stage.grid[0]):
         for j in range(stage.grid[1]):
-            local = dict(tensors) if stage.patched else tensors
-            for name in (t.name for t in graph.inputs if t.name in stage.spans[0][i]):
-                rows, cols = stage.spans[0][i][name], stage.spans[1][j][name]
-                local[name] = tensors[name][rows.lo : rows.hi, cols.lo : cols.hi]
             for op in stage.ops:
                 sides = [(stage.axis(op, 0, i, at), stage.axis(op, 1, j, at)) for at in range(calls(op))]
-                result = run_op(op, table[op.name], [local[name] for name in op.reads], sides)
-                if stage.patched and op.name == stage.out:
-                    y, x = sides[0]
-                    tensors[op.name][y.dst : y.dst + y.n_out, x.dst : x.dst + x.n_out] = result
-                else:
-                    local[op.name] = result
+                if not all(axis.n_out for axis in sides[0]):
+                    continue
+                tiles = [maps[name][_region(stage.spans, i, j, name)] for name in op.reads]
+                maps[op.name][_region(stage.new, i, j, op.name)] = run_op(op, table[op.name], tiles, sides)
+    tensors.update({stage.out: maps[stage.out]} if stage.patched else written)
+
+
+def _region(spans, i: int, j: int, name: str) -> tuple[slice, slice]:
+    rows, cols = spans[0][i][name], spans[1][j][name]
+    return slice(rows.lo, rows.hi), slice(cols.lo, cols.hi)
 
 
 def run_op(op: Op, p, reads: list[np.ndarray], sides: list[tuple[Axis, Axis]]) -> np.ndarray:

@@ -19,6 +19,12 @@ typedef struct {
     int16_t res;   /* first position read there */
 } mcu_axis;
 
+/* One axis of a tile of n positions, where the halo is cached: the first `old` come from a cache, the last `keep` go
+ * into one; `at` (of columns): where the others begin in the row cache. */
+typedef struct {
+    int16_t n, old, keep, at;
+} mcu_edge;
+
 /* A convolution, or a fully connected layer as a 1x1 one. Bias has -zp_in * sum(weights) folded in, so a padded tap
  * counts as zp_in. Requantisation: see mcu_requant. */
 typedef struct {
@@ -145,6 +151,12 @@ void mcu_act(const mcu_table *op, const mcu_axis *y, const mcu_axis *x, const in
 void mcu_softmax(const mcu_exp *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
 /* One input of a concatenation, into its channels of the output; not in place. */
 void mcu_concat(const mcu_table *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
+
+/* The cached halo: rows (columns) that patches share are computed once. Called when the new positions of a tile stand:
+ * its first rows (columns) are filled from the cache, then the cache from its last ones, for the patch below (to the
+ * right). The rows first: they leave out the old columns, which the cache of columns has in full height. */
+void mcu_rows(int c, int across, const mcu_edge *y, const mcu_edge *x, int8_t *tile, int8_t *cache);
+void mcu_cols(int c, const mcu_edge *y, const mcu_edge *x, int8_t *tile, int8_t *cache);
 
 /* Bytes of scratch, stated once here and checked against the plan by static assertions in the generated code. cin: of a
  * group. */
