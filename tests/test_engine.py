@@ -251,15 +251,15 @@ def test_quantised_files_of_others(detector, tmp_path):
     assert np.abs(loaded.weights["stem"].bias - quantized.weights["stem"].bias).max() <= 1
 
     def other_steps(proto):
-        scale = constant(proto, "stem_bias_scale")
+        scale = constant(proto, "stem.bias.scale")
         scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * 2, scale.name))
 
     with pytest.raises(UnsupportedOp, match="'stem': the bias has another scale"):
         load_onnx(quantized_onnx(tmp_path, quantized, other_steps))
 
     def other_pixels(proto):
-        constant(proto, "image_scale").CopyFrom(numpy_helper.from_array(np.float32(0.0186), "image_scale"))
-        scale = constant(proto, "stem_bias_scale")
+        constant(proto, "image.scale").CopyFrom(numpy_helper.from_array(np.float32(0.0186), "image.scale"))
+        scale = constant(proto, "stem.bias.scale")
         scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(0.0186 * 255), scale.name))
 
     model = load_onnx(quantized_onnx(tmp_path, quantized, other_pixels))
