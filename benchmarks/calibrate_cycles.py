@@ -142,7 +142,7 @@ def _instrument(folder: Path, names: list[str]) -> None:
         op, halo = rf"(?:if \(.*\) )?mcu_\w+\(&{name}(?:\[\d+\])?, .*;", rf"mcu_(?:rows|cols)\(.*&{name}_ey\[.*;"
         run = re.sub(rf"^( +)({op})", rf"\1MCU_COUNT({at}, \2)", run, flags=re.M)
         run = re.sub(rf"^( +)({halo})", rf"\1MCU_COUNT({len(names) + at}, \2)", run, flags=re.M)
-    run = re.sub(r"^( +)(read\(ctx.*;)$", rf"\1MCU_COUNT({2 * len(names)}, \2)", run, flags=re.M)
+    run = re.sub(r"^( +)((?:if \(.*\) )?read\(ctx.*;)$", rf"\1MCU_COUNT({2 * len(names)}, \2)", run, flags=re.M)
     macro = (
         f'#include "port.h"\nstatic uint64_t counts[{2 * len(names) + 1}];\n'
         "#define MCU_COUNT(i, ...) do { uint64_t t = mcu_instructions(); __VA_ARGS__ "

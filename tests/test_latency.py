@@ -21,11 +21,14 @@ from nni_mcunet.search.space import load_space
 DEMO = load_space("demo")
 
 
-@pytest.mark.parametrize("seed, board, schedule", [(0, "f412", None), (1, "h743", (3, 4)), (2, "f412", (2, 3))])
-def test_within_five_percent_of_the_emulated_board(tmp_path, seed, board, schedule):
+@pytest.mark.parametrize(
+    "seed, board, schedule, halo",
+    [(0, "f412", None, "clip"), (1, "h743", (3, 4), "clip"), (2, "f412", (2, 3), "clip"), (1, "f412", (6, 4), "cache")],
+)
+def test_within_five_percent_of_the_emulated_board(tmp_path, seed, board, schedule, halo):
     rng, board = np.random.default_rng(seed), get_board(board)
     graph = build_graph(DEMO.spec(DEMO.random(rng)), YoloHead(3, (2, 4)) if seed else None).folded()
-    found = plan(graph, Schedule((schedule[0],) * 2, schedule[1]) if schedule else None)
+    found = plan(graph, Schedule((schedule[0],) * 2, schedule[1]) if schedule else None, halo=halo)
     model = random_model(rng, graph)
     model.scales["image"] = PIXELS
     write_sources(found, model, tmp_path)

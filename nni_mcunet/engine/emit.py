@@ -168,7 +168,7 @@ def _run_stage(plan: Plan, stage: Stage) -> str:
     if reads_image:
         lines.append(_read_image(plan, stage, image, pad))
     for op in stage.ops:
-        lines += [pad + _when(stage, op, at) + _call(plan, op, at, index) for at in range(calls(op))]
+        lines += [pad + _call(plan, stage, op, at, index) for at in range(calls(op))]
         lines += [pad + line for line in _hand_on(plan, stage, op)]
     if stage.patched:
         lines += ["        }", "    }"]
@@ -183,11 +183,12 @@ def _read_image(plan: Plan, stage: Stage, image, pad: str) -> str:
     for axis, letter in enumerate("yx"):
         spans = ", ".join(f"{{{s[image.name].lo}, {s[image.name].length}}}" for s in stage.spans[axis])
         tables.append(f"{pad}static const int16_t tile_{letter}[][2] = {{{spans}}}; /* first, length */")
-    call = f"{pad}read(ctx, tile_y[i][0], tile_x[j][0], tile_y[i][1], tile_x[j][1], {target});"
-    return "\n".join([*tables, call])
+    some = _unless_idle(stage.lengths, image.name, "tile_y[i][1]", "tile_x[j][1]")
+    call = f"read(ctx, tile_y[i][0], tile_x[j][0], tile_y[i][1], tile_x[j][1], {target});"
+    return "\n".join([*tables, pad + some + call])
 
 
-def _call(plan: Plan, op: Op, at: int, index: tuple[str, str]) -> str:
+def _call(plan: Plan, stage: Stage, op: Op, at: int, index: tuple[str, str]) -> str:
     """The call of an op's kernel; a concat's on input `at`."""
 
     def home(name):
@@ -195,8 +196,9 @@ def _call(plan: Plan, op: Op, at: int, index: tuple[str, str]) -> str:
 
     kernel, x, y = kernel_of(plan.graph, op), plan.graph.tensors[op.inputs[at]], plan.graph.tensors[op.name]
     part = f"[{at}]" if op.kind == "concat" else ""
-    arguments = [f"&{op.name}{part}", *(f"&{op.name}_{axis}{part}[{i}]" for axis, i in zip("yx", index, strict=True))]
-    arguments.append(home(x.name))
+    sides = [f"{op.name}_{axis}{part}[{i}]" for axis, i in zip("yx", index, strict=True)]
+    some = _unless_idle(stage.computed, op.name, *(f"{side}.n_out" for side in sides))
+    arguments = [f"&{op.name}{part}", *(f"&{side}" for side in sides), home(x.name)]
     if op.kind == "conv":
         arguments.append(home(op.residual) if op.residual is not None else "0")
     elif op.kind in ("add", "mul"):
@@ -204,15 +206,14 @@ def _call(plan: Plan, op: Op, at: int, index: tuple[str, str]) -> str:
     arguments.append(home(op.name))
     if op.kind == "conv":
         arguments.append(f"a + {plan.buffers[plan.scratch[op.name]].offset}" if op.name in plan.scratch else "0")
-    return f"mcu_{kernel}({', '.join(arguments)}); /* {x.h}x{x.w}x{x.c} -> {y.h}x{y.w}x{y.c} */"
+    return f"{some}mcu_{kernel}({', '.join(arguments)}); /* {x.h}x{x.w}x{x.c} -> {y.h}x{y.w}x{y.c} */"
 
 
-def _when(stage: Stage, op: Op, at: int) -> str:
-    """A cached halo may leave a patch nothing to compute of an op."""
-    part = f"[{at}]" if op.kind == "concat" else ""
-    sides = zip("yx", "ij", stage.computed, strict=True)
-    idle = [f"{op.name}_{letter}{part}[{i}].n_out" for letter, i, made in sides if 0 in made[op.name]]
-    return f"if ({' && '.join(idle)}) " if idle else ""
+def _unless_idle(lengths, name: str, *in_c: str) -> str:
+    """A cached halo may leave a patch nothing of a tensor to read or compute: the condition that it does not, its
+    lengths along both axes being `in_c` to the C."""
+    some = [length for length, side in zip(in_c, lengths, strict=True) if 0 in side[name]]
+    return f"if ({' && '.join(some)}) " if some else ""
 
 
 def _hand_on(plan: Plan, stage: Stage, op: Op) -> list[str]:
