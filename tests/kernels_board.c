@@ -12,8 +12,7 @@ static kernel *const plain[] = {plain_conv_pw, plain_conv_dense, plain_conv_dw, 
 
 enum { SIZE = 1 << 16, CHANNELS = 256 };
 static int8_t weights[SIZE], in[2][SIZE], out[2][SIZE], res[SIZE], scratch[1 << 14];
-static int32_t bias[CHANNELS], mult[CHANNELS];
-static uint8_t left[CHANNELS], right[CHANNELS];
+static mcu_pair pairs[CHANNELS / 2];
 static uint32_t state = 1;
 
 static int below(int n) {
@@ -42,7 +41,7 @@ static int differs(int kind, int groups, int cin, int cout, int k, int s, int ro
     const mcu_conv op = {.cin = (int16_t)cin, .cout = (int16_t)cout, .groups = (int16_t)groups, .kh = (uint8_t)k, .kw = (uint8_t)k,
                          .sh = (uint8_t)s, .sw = (uint8_t)s, .zp_in = (int8_t)below(256), .zp_out = (int8_t)below(256),
                          .lo = -128, .hi = 127, .res_zp = (int8_t)below(256), .res_bits = 4, .res_mult = below(40),
-                         .weights = weights, .bias = bias, .mult = mult, .left = left, .right = right};
+                         .weights = weights, .pairs = pairs};
     const mcu_axis y = axis(rows, k, s, kind), x = axis(cols, k, s, kind);
     const int8_t *skip = below(2) ? res : 0;
     memcpy(out[1], out[0], SIZE);
@@ -55,7 +54,7 @@ static int differs(int kind, int groups, int cin, int cout, int k, int s, int ro
 static void count(const char *name, int kind, int cin, int cout, int k, int s, int size) {
     const mcu_conv op = {.cin = (int16_t)cin, .cout = (int16_t)cout, .kh = (uint8_t)k, .kw = (uint8_t)k,
                          .sh = (uint8_t)s, .sw = (uint8_t)s, .zp_in = -128, .lo = -128, .hi = 127, .weights = weights,
-                         .bias = bias, .mult = mult, .left = left, .right = right};
+                         .pairs = pairs};
     const int n = (size + s - 1) / s;
     const mcu_axis a = {(int16_t)size, (int16_t)(-(k / 2)), (int16_t)n, (int16_t)n, 0, 0, 0};
     const uint64_t start = mcu_instructions();
@@ -73,8 +72,9 @@ int main(void) {
     int cases = 0, wrong = 0;
     fill(weights), fill(in[0]), fill(res), fill(out[0]);
     for (int c = 0; c < CHANNELS; c++) {
-        bias[c] = below(20000) - 10000, mult[c] = (1 << 30) + below(1 << 30);
-        left[c] = (uint8_t)below(3), right[c] = (uint8_t)(4 + below(9));
+        mcu_pair *pair = pairs + c / 2;
+        pair->bias[c & 1] = below(20000) - 10000, pair->mult[c & 1] = (1 << 30) + below(1 << 30);
+        pair->left[c & 1] = (uint8_t)mcu_max(below(5) - 2, 0), pair->right[c & 1] = (uint8_t)(3 + below(9));
     }
     for (; cases < 300; cases++) {
         const int kind = below(4), k = kind ? 1 + 2 * below(4) : 1, s = kind ? 1 + below(2) : 1;

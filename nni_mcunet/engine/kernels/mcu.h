@@ -19,8 +19,16 @@ typedef struct {
     int16_t res;   /* first position read there */
 } mcu_axis;
 
-/* A convolution, or a fully connected layer as a 1x1 one. Bias has -zp_in * sum(weights) folded in, so a padded tap
- * counts as zp_in. Requantisation: see mcu_requant. */
+/* Two output channels. Bias has -zp_in * sum(weights) folded in; requantisation: see mcu_requant. */
+typedef struct {
+    int32_t bias[2], mult[2];
+    uint8_t right[2]; /* less one */
+    uint8_t left[2];
+} mcu_pair;
+
+/* A convolution, or a fully connected layer as a 1x1 one. A padded tap counts as zp_in. Groups (of a depth-wise one: all
+ * channels) are packed apart: pairs of channels, an odd last one beside zeros, and of each pair taps (kh, kw, cin) in
+ * fours, zeros at the end. Taps 0..3 of the channels a and b lie as a0 b0 a2 b2 a1 b1 a3 b3. */
 typedef struct {
     int16_t cin, cout, groups;
     uint8_t kh, kw, sh, sw;
@@ -28,10 +36,8 @@ typedef struct {
     int8_t res_zp;                /* residual: zero point, */
     uint8_t res_bits;             /* fraction bits of the sum, */
     int32_t res_mult;             /* scale of the residual in 2^-res_bits output steps */
-    const int8_t *weights;        /* [cout][kh][kw][cin / groups] */
-    const int32_t *bias;          /* [cout] */
-    const int32_t *mult;          /* [cout] */
-    const uint8_t *left, *right;  /* [cout] */
+    const int8_t *weights;        /* packed; of a depth-wise one: [cout][kh][kw] */
+    const mcu_pair *pairs;
 } mcu_conv;
 
 /* A multiplier of mcu_requant. */
@@ -94,9 +100,12 @@ typedef struct {
 } mcu_scale;
 
 static inline mcu_scale mcu_scale_of(const mcu_conv *op, int c) {
-    mcu_scale s = {op->mult[c], op->left[c], op->right[c]};
+    const mcu_pair *p = op->pairs + (c >> 1);
+    const mcu_scale s = {p->mult[c & 1], p->left[c & 1], p->right[c & 1] + 1};
     return s;
 }
+
+static inline int32_t mcu_bias(const mcu_conv *op, int c) { return op->pairs[c >> 1].bias[c & 1]; }
 
 /* The int8 result of an accumulator. res: the residual's value there, or null. With a residual, F = res_bits >= 1 and
  * mult scaled by 2^F:
@@ -148,8 +157,10 @@ void mcu_concat(const mcu_table *op, const mcu_axis *y, const mcu_axis *x, const
 
 /* Bytes of scratch, stated once here and checked against the plan by static assertions in the generated code. cin: of a
  * group. */
-#define MCU_CONV_PW_SCRATCH(cin, kh, kw, cols) 0
-#define MCU_CONV_DENSE_SCRATCH(cin, kh, kw, cols) ((kh) * (kw) * (cin))
+#define MCU_ROUND4(n) (((n) + 3) / 4 * 4)
+/* The DSP versions expand three positions to int16. */
+#define MCU_CONV_PW_SCRATCH(cin, kh, kw, cols) (6 * MCU_ROUND4(cin))
+#define MCU_CONV_DENSE_SCRATCH(cin, kh, kw, cols) (7 * MCU_ROUND4((kh) * (kw) * (cin)))
 #define MCU_CONV_GROUP_SCRATCH(cin, kh, kw, cols) ((kh) * (kw) * (cin))
 /* cols: input columns of one row's windows, (n_out-1)*sw + kw; the DSP version reads up to 3 bytes past the ring. */
 #define MCU_CONV_DW_SCRATCH(cin, kh, kw, cols) ((kh) * (cols) + 3)

@@ -1,6 +1,5 @@
 /* Depth-wise convolution, channel by channel, in place: a ring of kh rows of one channel holds what is still needed
  * of the input, so that the output may overwrite it. */
-#include "mcu.h"
 #include "mcu_dsp.h"
 #include <string.h>
 
@@ -40,7 +39,7 @@ static void load_rows(const mcu_job *job, int c, int from, int to) {
     }
 }
 
-#if defined(__ARM_FEATURE_DSP)
+#if defined(MCU_DSP)
 #define MAX_K 7
 #define MAX_QUADS 3 /* (MAX_K + stride 2 + 3) / 4 */
 
@@ -134,7 +133,7 @@ static void singles(const mcu_job *job, int c, int i, int j) {
     for (; j < x->n_out; j++) {
         const int8_t *w = o.weights + c * o.kh * o.kw;
         const int8_t *res = job->res ? job->res + ((y->res + i) * x->n_res + x->res + j) * o.cout + c : 0;
-        int32_t acc = o.bias[c];
+        int32_t acc = mcu_bias(&o, c);
         for (int r = i * o.sh; r < i * o.sh + o.kh; r++)
             for (int q = 0; q < o.kw; q++)
                 acc += job->ring[r % o.kh * job->cols + j * o.sw + q] * *w++;
@@ -151,13 +150,13 @@ static void channel_plain(const mcu_job *job, int c) {
     }
 }
 
-#if defined(__ARM_FEATURE_DSP)
+#if defined(MCU_DSP)
 static void channel_fast(const mcu_job *job, int c) {
     const mcu_conv *op = job->op;
     const mcu_axis *y = job->y, *x = job->x;
     const int kh = op->kh, sh = op->sh, quads = (op->kw + op->sw + 3) / 4;
     const int8_t *weights = op->weights + c * kh * op->kw;
-    mcu_line line = {op, mcu_scale_of(op, c), op->bias[c], x->n_out, {0}, 0};
+    mcu_line line = {op, mcu_scale_of(op, c), mcu_bias(op, c), x->n_out, {0}, 0};
     mcu_quad w[MAX_K * MAX_QUADS * 2];
     const int three = kh == 3 && op->kw == 3;
     if (!three)
@@ -185,7 +184,7 @@ void mcu_conv_dw(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const
     const int cols = (x->n_out - 1) * op->sw + op->kw, lo = mcu_min(mcu_max(-x->first, 0), cols);
     const mcu_job job = {op, y, x, in, res, out, scratch, cols, lo, mcu_max(lo, mcu_min(cols, x->n_in - x->first))};
     void (*channel)(const mcu_job *, int) = channel_plain;
-#if defined(__ARM_FEATURE_DSP)
+#if defined(MCU_DSP)
     if (op->kh <= MAX_K && op->kw <= MAX_K && op->sw <= 2 && !res)
         channel = channel_fast;
 #endif
