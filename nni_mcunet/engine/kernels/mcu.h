@@ -162,7 +162,8 @@ void mcu_concat(const mcu_table *op, const mcu_axis *y, const mcu_axis *x, const
 #define MCU_CONV_PW_SCRATCH(cin, kh, kw, cols) (6 * MCU_ROUND4(cin))
 #define MCU_CONV_DENSE_SCRATCH(cin, kh, kw, cols) (7 * MCU_ROUND4((kh) * (kw) * (cin)))
 #define MCU_CONV_GROUP_SCRATCH(cin, kh, kw, cols) ((kh) * (kw) * (cin))
-/* cols: input columns of one row's windows, (n_out-1)*sw + kw; the DSP version reads up to 3 bytes past the ring. */
-#define MCU_CONV_DW_SCRATCH(cin, kh, kw, cols) ((kh) * (cols) + 3)
+/* cols: input columns of one row's windows, (n_out-1)*sw + kw; the DSP version has 2 kh + 1 rows of int16, an even number
+ * of outputs and columns. */
+#define MCU_CONV_DW_SCRATCH(cin, kh, kw, cols) (2 * (2 * (kh) + 1) * ((cols) + 3))
 
 #endif

@@ -39,93 +39,6 @@ static void load_rows(const mcu_job *job, int c, int from, int to) {
     }
 }
 
-#if defined(MCU_DSP)
-#define MAX_K 7
-#define MAX_QUADS 3 /* (MAX_K + stride 2 + 3) / 4 */
-
-/* Two outputs from the same quads of a row: w[kh][quads][2] holds the taps for the first and, moved by the stride, for
- * the second. weights: [kh][kw]. */
-static void pack(const mcu_conv *op, const int8_t *weights, int quads, mcu_quad *w) {
-    for (int r = 0; r < op->kh; r++, weights += op->kw) {
-        int8_t taps[2][4 * MAX_QUADS] = {{0}};
-        memcpy(taps[0], weights, op->kw);
-        memcpy(taps[1] + op->sw, weights, op->kw);
-        for (int q = 0; q < quads; q++) {
-            *w++ = mcu_load4(taps[0] + 4 * q);
-            *w++ = mcu_load4(taps[1] + 4 * q);
-        }
-    }
-}
-
-/* One row of outputs of one channel: op, requantisation and bias of the channel; rows: [kh] of the ring; out: [n] at
- * steps of op->cout. Outputs are computed in pairs, an odd last one is left. */
-typedef struct {
-    const mcu_conv *op;
-    mcu_scale scale;
-    int32_t bias;
-    int n;
-    const int8_t *rows[MAX_K];
-    int8_t *out;
-} mcu_line;
-
-/* w: [kh][quads][2]. Reads up to 3 bytes behind a row, times zero. */
-static __attribute__((noinline)) void pairs(const mcu_line *line, const mcu_quad *w, int quads) {
-    const mcu_conv op = *line->op;
-    const mcu_scale scale = line->scale;
-    int8_t *const out = line->out;
-    for (int j = 0; j + 2 <= line->n; j += 2) {
-        int32_t a = line->bias, b = a;
-        const mcu_quad *k = w;
-        for (int r = 0; r < op.kh; r++) {
-            const int8_t *row = line->rows[r] + j * op.sw;
-            for (int q = 0; q < quads; q++, k += 2) {
-                mcu_quad v = mcu_load4(row + 4 * q);
-                a = mcu_mac4(v, k[0], a);
-                b = mcu_mac4(v, k[1], b);
-            }
-        }
-        out[j * op.cout] = mcu_result(&op, scale, a, 0);
-        out[(j + 1) * op.cout] = mcu_result(&op, scale, b, 0);
-    }
-}
-
-/* 3x3 with stride 1 or 2 (a constant where this is inlined), the taps in registers. weights: [3][3]. */
-static inline __attribute__((always_inline)) void pairs3(const mcu_line *line, const int8_t *weights, int stride) {
-    const mcu_conv op = *line->op;
-    const mcu_scale scale = line->scale;
-    const int8_t *row[3] = {line->rows[0], line->rows[1], line->rows[2]};
-    int8_t *const out = line->out;
-    int32_t outer[3], middle[3];
-    for (int r = 0; r < 3; r++) {
-        outer[r] = (int32_t)((uint16_t)weights[3 * r] | (uint32_t)weights[3 * r + 2] << 16);
-        middle[r] = weights[3 * r + 1];
-    }
-    for (int j = 0; j + 2 <= line->n; j += 2) {
-        int32_t a = line->bias, b = a;
-#pragma GCC unroll 3
-        for (int r = 0; r < 3; r++) {
-            mcu_quad v = mcu_load4(row[r]);
-            a = __smlabb(v.odd, middle[r], __smlad(v.even, outer[r], a));
-            if (stride == 1)
-                b = __smlatb(v.even, middle[r], __smlad(v.odd, outer[r], b));
-            else
-                b = __smlabt(row[r][4], outer[r], __smlatb(v.odd, middle[r], __smlatb(v.even, outer[r], b)));
-            row[r] += 2 * stride;
-        }
-        out[j * op.cout] = mcu_result(&op, scale, a, 0);
-        out[(j + 1) * op.cout] = mcu_result(&op, scale, b, 0);
-    }
-}
-
-static __attribute__((noinline)) void pairs3_s1(const mcu_line *line, const int8_t *weights) {
-    pairs3(line, weights, 1);
-}
-
-static __attribute__((noinline)) void pairs3_s2(const mcu_line *line, const int8_t *weights) {
-    pairs3(line, weights, 2);
-}
-#endif
-
 /* Outputs j.. of output row i of channel c. */
 static void singles(const mcu_job *job, int c, int i, int j) {
     const mcu_conv o = *job->op;
@@ -142,7 +55,7 @@ static void singles(const mcu_job *job, int c, int i, int j) {
     }
 }
 
-static void channel_plain(const mcu_job *job, int c) {
+static void channel(const mcu_job *job, int c) {
     const int kh = job->op->kh, sh = job->op->sh;
     for (int i = 0, loaded = 0; i < job->y->n_out; loaded = i++ * sh + kh) {
         load_rows(job, c, mcu_max(loaded, i * sh), i * sh + kh);
@@ -151,30 +64,214 @@ static void channel_plain(const mcu_job *job, int c) {
 }
 
 #if defined(MCU_DSP)
-static void channel_fast(const mcu_job *job, int c) {
+/* Rows of windows of one channel: square ones of 3, 5 or 7, at steps of 1 or 2. All distances are in bytes. */
+typedef struct {
+    const int8_t *rows; /* int16 [][], where the first window begins, as from a multiple of 4 */
+    int8_t *out;
+    int n, high;                  /* outputs: columns, rows */
+    int stride, down, step, line; /* to the next row, row of windows, output, row of outputs */
+    int32_t bias, mult, half;     /* as in mcu_dsp.h, with */
+    uint32_t right;               /* one less than right; the left shift is in the weights and the bias */
+    uint32_t taps[42];            /* of each row; step 1: taps 0 and 1, 1 and 2, ...; step 2: 0 and 1, 2 and 3, ... */
+} mcu_strip;
+
+static inline int8_t result(const mcu_strip *t, int32_t acc) {
+    return mcu_ssat8(mcu_sar(mcu_high(acc, t->mult, t->half), t->right));
+}
+
+/* Two outputs of a 3x3 window, its rows at p[0..2]; w: two words of taps a row. */
+#define ROW3_S1(p, u, v)                                                                                                \
+    "ldrd %[x], %[z], [%[" p "]], #4\n smlad %[a], %[x], %[" u "], %[a]\n smlatb %[b], %[x], %[" u "], %[b]\n"          \
+    "smlabt %[a], %[z], %[" v "], %[a]\n smlad %[b], %[z], %[" v "], %[b]\n"
+#define ROW3_S2(p, u, v)                                                                                                \
+    "ldrd %[x], %[z], [%[" p "]], #8\n smlad %[a], %[x], %[" u "], %[a]\n smlabb %[a], %[z], %[" v "], %[a]\n"          \
+    "ldr %[x], [%[" p "]]\n smlad %[b], %[z], %[" u "], %[b]\n smlabb %[b], %[x], %[" v "], %[b]\n"
+#define ROWS3(ROW)                                                                                                      \
+    __asm__ volatile(ROW("p", "c", "d") ROW("q", "e", "f") ROW("r", "g", "h")                                           \
+                     : [a] "+r"(a), [b] "+r"(b), [p] "+r"(p), [q] "+r"(q), [r] "+r"(r), [x] "=&r"(x), [z] "=&r"(z)       \
+                     : [c] "r"(w[0]), [d] "r"(w[1]), [e] "r"(w[2]), [f] "r"(w[3]), [g] "r"(w[4]), [h] "r"(w[5])         \
+                     : "memory")
+
+static inline __attribute__((always_inline)) void strip3(const mcu_strip *t, int s) {
+    const int8_t *top = t->rows;
+    int8_t *line = t->out;
+    const uint32_t w[6] = {t->taps[0], t->taps[1], t->taps[2], t->taps[3], t->taps[4], t->taps[5]};
+    for (int i = t->high; i > 0; i--, top += t->down, line += t->line) {
+        const int8_t *p = top, *q = p + t->stride, *r = q + t->stride;
+        int8_t *out = line;
+        for (int n = t->n; n > 0; n -= 2) {
+            int32_t a = t->bias, b = a, x, z;
+            if (s == 1)
+                ROWS3(ROW3_S1);
+            else
+                ROWS3(ROW3_S2);
+            *out = result(t, a);
+            out += t->step;
+            if (n > 1)
+                *out = result(t, b);
+            out += t->step;
+        }
+    }
+}
+
+/* The same of larger windows, row by row: words x0.. of the row in r4.., taps in the registers up to r10. */
+#define MLA(kind, acc, x, w) kind " %[" acc "], " x ", " w ", %[" acc "]\n"
+#define ROW5_S1                                                                                                         \
+    "ldmia.w %[x], {r4, r5, r6}\n ldmia.w %[w]!, {r7, r8, r9, r10}\n"                                                   \
+    MLA("smlad", "a", "r4", "r7") MLA("smlatb", "b", "r4", "r7") MLA("smlad", "b", "r5", "r8")                          \
+    MLA("smlad", "a", "r5", "r9") MLA("smlad", "b", "r6", "r10") MLA("smlabt", "a", "r6", "r10")
+#define ROW5_S2                                                                                                         \
+    "ldmia.w %[x], {r4, r5, r6, r7}\n ldmia.w %[w]!, {r8, r9, r10}\n"                                                   \
+    MLA("smlad", "a", "r4", "r8") MLA("smlad", "b", "r5", "r8") MLA("smlad", "a", "r5", "r9")                           \
+    MLA("smlad", "b", "r6", "r9") MLA("smlabb", "a", "r6", "r10") MLA("smlabb", "b", "r7", "r10")
+#define ROW7_S1                                                                                                         \
+    "ldmia.w %[x], {r4, r5, r6, r7}\n ldmia.w %[w]!, {r8, r9, r10}\n"                                                   \
+    MLA("smlad", "a", "r4", "r8") MLA("smlatb", "b", "r4", "r8") MLA("smlad", "b", "r5", "r9")                          \
+    MLA("smlad", "a", "r5", "r10") "ldmia.w %[w]!, {r8, r9, r10}\n"                                                     \
+    MLA("smlad", "b", "r6", "r8") MLA("smlad", "a", "r6", "r9") MLA("smlad", "b", "r7", "r10")                          \
+    MLA("smlabt", "a", "r7", "r10")
+#define ROW7_S2                                                                                                         \
+    "ldmia.w %[x], {r4, r5, r6, r7, r8}\n ldmia.w %[w]!, {r9, r10}\n"                                                   \
+    MLA("smlad", "a", "r4", "r9") MLA("smlad", "b", "r5", "r9") MLA("smlad", "a", "r5", "r10")                          \
+    MLA("smlad", "b", "r6", "r10") "ldmia.w %[w]!, {r9, r10}\n"                                                         \
+    MLA("smlad", "a", "r6", "r9") MLA("smlad", "b", "r7", "r9") MLA("smlabb", "a", "r7", "r10")                         \
+    MLA("smlabb", "b", "r8", "r10")
+#define ROWS(ROW)                                                                                                       \
+    __asm__ volatile("1:\n" ROW "add %[x], %[stride]\n subs %[k], #1\n bne 1b\n"                                        \
+                     : [a] "+r"(a), [b] "+r"(b), [x] "+r"(x), [w] "+r"(w), [k] "+r"(rows)                               \
+                     : [stride] "r"(t->stride)                                                                          \
+                     : "r4", "r5", "r6", "r7", "r8", "r9", "r10", "cc", "memory")
+
+static inline __attribute__((always_inline)) void strip_of(const mcu_strip *t, int k, int s) {
+    const int8_t *top = t->rows;
+    int8_t *line = t->out;
+    for (int i = t->high; i > 0; i--, top += t->down, line += t->line) {
+        const int8_t *left = top;
+        int8_t *out = line;
+        for (int n = t->n; n > 0; n -= 2, left += 4 * s) {
+            int32_t a = t->bias, b = a;
+            const int8_t *x = left;
+            const uint32_t *w = t->taps;
+            int rows = k;
+            if (k == 5 && s == 1)
+                ROWS(ROW5_S1);
+            else if (k == 5)
+                ROWS(ROW5_S2);
+            else if (s == 1)
+                ROWS(ROW7_S1);
+            else
+                ROWS(ROW7_S2);
+            *out = result(t, a);
+            out += t->step;
+            if (n > 1)
+                *out = result(t, b);
+            out += t->step;
+        }
+    }
+}
+
+static __attribute__((noinline)) void strip3_s1(const mcu_strip *t) { strip3(t, 1); }
+static __attribute__((noinline)) void strip3_s2(const mcu_strip *t) { strip3(t, 2); }
+static __attribute__((noinline)) void strip5_s1(const mcu_strip *t) { strip_of(t, 5, 1); }
+static __attribute__((noinline)) void strip5_s2(const mcu_strip *t) { strip_of(t, 5, 2); }
+static __attribute__((noinline)) void strip7_s1(const mcu_strip *t) { strip_of(t, 7, 1); }
+static __attribute__((noinline)) void strip7_s2(const mcu_strip *t) { strip_of(t, 7, 2); }
+
+/* taps: [k][k - 1] or, at steps of 2, [k][(k + 1) / 2]; weights: [k][k], all times 2^left. */
+static void pair_taps(const int8_t *weights, int k, int s, int left, uint32_t *taps) {
+    for (int r = 0; r < k; r++, weights += k)
+        for (int q = 0; q + (s == 1) < k; q += s) {
+            const int32_t next = q + 1 < k ? weights[q + 1] : 0;
+            *taps++ = (uint16_t)(weights[q] * (1 << left)) | (uint32_t)(next * (1 << left)) << 16;
+        }
+}
+
+static inline void store16(int8_t *to, int v) {
+    const int16_t half = (int16_t)v;
+    memcpy(to, &half, 2);
+}
+
+/* n values at steps of c bytes. row: [n][c], line: int16 [n]. */
+static void widen_row(const int8_t *row, int c, int8_t *line, int n) {
+    for (; n >= 4; n -= 4, line += 8) {
+        store16(line, row[0]);
+        store16(line + 2, row[c]);
+        row += 2 * c;
+        store16(line + 4, row[0]);
+        store16(line + 6, row[c]);
+        row += 2 * c;
+    }
+    for (; n > 0; n--, line += 2, row += c)
+        store16(line, *row);
+}
+
+static void fill(int8_t *line, int v, int n) { /* line: int16 [n] */
+    for (; n > 0; n--, line += 2)
+        store16(line, v);
+}
+
+/* Window rows from..to-1 of channel c, row `from` at `line`. Padded columns hold zp_in from the start. */
+static void widen_rows(const mcu_job *job, int c, int from, int to, int8_t *line, int stride) {
+    const mcu_axis *y = job->y, *x = job->x;
+    const int n = job->hi - job->lo;
+    line += 2 * job->lo;
+    for (int r = y->first + from; r < y->first + to; r++, line += stride)
+        if (r < 0 || r >= y->n_in)
+            fill(line, job->op->zp_in, n);
+        else
+            widen_row(job->in + (r * x->n_in + x->first + job->lo) * job->op->cin + c, job->op->cin, line, n);
+}
+
+/* The buffer holds 2 k + 1 rows: what the next strip needs of them moves up. */
+static void channel_fast(const mcu_job *job, int c, mcu_strip *t, void (*strip)(const mcu_strip *)) {
     const mcu_conv *op = job->op;
     const mcu_axis *y = job->y, *x = job->x;
-    const int kh = op->kh, sh = op->sh, quads = (op->kw + op->sw + 3) / 4;
-    const int8_t *weights = op->weights + c * kh * op->kw;
-    mcu_line line = {op, mcu_scale_of(op, c), mcu_bias(op, c), x->n_out, {0}, 0};
-    mcu_quad w[MAX_K * MAX_QUADS * 2];
-    const int three = kh == 3 && op->kw == 3;
-    if (!three)
-        pack(op, weights, quads, w);
-    for (int i = 0, loaded = 0; i < y->n_out; loaded = i++ * sh + kh) {
-        load_rows(job, c, mcu_max(loaded, i * sh), i * sh + kh);
-        for (int r = 0; r < kh; r++)
-            line.rows[r] = job->ring + (i * sh + r) % kh * job->cols;
-        line.out = job->out + ((y->dst + i) * x->n_dst + x->dst) * op->cout + c;
-        if (!three)
-            pairs(&line, w, quads);
-        else if (op->sw == 1)
-            pairs3_s1(&line, weights);
-        else
-            pairs3_s2(&line, weights);
-        if (x->n_out & 1)
-            singles(job, c, i, x->n_out - 1);
+    const mcu_pair *pair = op->pairs + (c >> 1);
+    const int k = op->kh, s = op->sh, left = pair->left[c & 1], most = (k + 1) / s + 1;
+    t->bias = pair->bias[c & 1] * (int32_t)(1u << left);
+    t->mult = pair->mult[c & 1], t->right = pair->right[c & 1];
+    t->half = (2 * op->zp_out + 1) * (1 << t->right);
+    pair_taps(op->weights + c * k * k, k, op->sw, left, t->taps);
+    t->out = job->out + (y->dst * x->n_dst + x->dst) * op->cout + c;
+    for (int i = 0, held = 0; i < y->n_out; i += most) { /* held: rows of the strip that the buffer has */
+        const int rows = (mcu_min(most, y->n_out - i) - 1) * s + k;
+        widen_rows(job, c, i * s + held, i * s + rows, job->ring + held * t->stride, t->stride);
+        t->high = mcu_min(most, y->n_out - i);
+        strip(t);
+        t->out += t->high * t->line;
+        held = k - s;
+        if (i + most < y->n_out)
+            memmove(job->ring, job->ring + most * s * t->stride, (size_t)(held * t->stride));
     }
+}
+
+static int is_fast(const mcu_conv *op) {
+    if (op->kh != op->kw || (op->kw != 3 && op->kw != 5 && op->kw != 7) || op->sw > 2 || op->sh > 2)
+        return 0;
+    for (int c = 0; c < op->cout; c++) /* weights times 2^left in 16 bits */
+        if (op->pairs[c >> 1].left[c & 1] > 8)
+            return 0;
+    return 1;
+}
+
+static void all_fast(const mcu_job *job) {
+    static void (*const strips[3][2])(const mcu_strip *) = {
+        {strip3_s1, strip3_s2}, {strip5_s1, strip5_s2}, {strip7_s1, strip7_s2}};
+    const mcu_conv *op = job->op;
+    const mcu_axis *y = job->y, *x = job->x;
+    const int pairs = (x->n_out + 1) / 2;
+    mcu_strip t = {.rows = job->ring, .n = x->n_out, .step = op->cout, .line = x->n_dst * op->cout};
+    t.stride = 2 * (((2 * pairs - 1) * op->sw + op->kw + 1) & ~1);
+    t.down = op->sh * t.stride;
+    fill(job->ring, op->zp_in, (2 * op->kh + 1) * t.stride / 2);
+    for (int c = 0; c < op->cout; c++)
+        channel_fast(job, c, &t, strips[op->kw / 2 - 1][op->sw - 1]);
+    if (op->lo > -128 || op->hi < 127)
+        for (int i = 0; i < y->n_out; i++) {
+            int8_t *line = job->out + ((y->dst + i) * x->n_dst + x->dst) * op->cout;
+            for (int e = 0; e < x->n_out * op->cout; e++)
+                line[e] = mcu_clamp(line[e], op->lo, op->hi);
+        }
 }
 #endif
 
@@ -183,10 +280,11 @@ void mcu_conv_dw(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const
                  int8_t *out, int8_t *scratch) {
     const int cols = (x->n_out - 1) * op->sw + op->kw, lo = mcu_min(mcu_max(-x->first, 0), cols);
     const mcu_job job = {op, y, x, in, res, out, scratch, cols, lo, mcu_max(lo, mcu_min(cols, x->n_in - x->first))};
-    void (*channel)(const mcu_job *, int) = channel_plain;
 #if defined(MCU_DSP)
-    if (op->kh <= MAX_K && op->kw <= MAX_K && op->sw <= 2 && !res)
-        channel = channel_fast;
+    if (!res && is_fast(op)) {
+        all_fast(&job);
+        return;
+    }
 #endif
     memset(scratch, op->zp_in, (size_t)(op->kh * cols));
     for (int c = 0; c < op->cout; c++)
