@@ -33,8 +33,11 @@ static inline mcu_quad mcu_load_rest(const int8_t *p, int n) {
     return mcu_split(word);
 }
 
-static inline int32_t mcu_mac4(mcu_quad a, mcu_quad b, int32_t acc) {
-    return __smlad(a.odd, b.odd, __smlad(a.even, b.even, acc));
+/* The lower halves of two values. */
+static inline uint32_t mcu_pair16(int32_t low, int32_t high) {
+    uint32_t both;
+    __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(both) : "r"(low), "r"(high));
+    return both;
 }
 
 /* Requantisation by shifts of a register, of which the instructions read the lowest byte alone. With r = right - 1:

@@ -72,11 +72,34 @@ typedef struct {
     int stride, down, step, line; /* to the next row, row of windows, output, row of outputs */
     int32_t bias, mult, half;     /* as in mcu_dsp.h, with */
     uint32_t right;               /* one less than right; the left shift is in the weights and the bias */
-    uint32_t taps[42];            /* of each row; step 1: taps 0 and 1, 1 and 2, ...; step 2: 0 and 1, 2 and 3, ... */
+    int left;
+    const int8_t *weights; /* [k][k] */
 } mcu_strip;
 
-static inline int8_t result(const mcu_strip *t, int32_t acc) {
-    return mcu_ssat8(mcu_sar(mcu_high(acc, t->mult, t->half), t->right));
+/* Two neighbouring outputs, of which the second may be one too many. */
+static inline __attribute__((always_inline)) void finish_two(const mcu_strip *t, int32_t a, int32_t b, int8_t *out,
+                                                             int both) {
+    const int32_t mult = t->mult, half = t->half;
+    const uint32_t right = t->right;
+    const int step = t->step;
+    out[0] = mcu_ssat8(mcu_sar(mcu_high(a, mult, half), right));
+    if (both)
+        out[step] = mcu_ssat8(mcu_sar(mcu_high(b, mult, half), right));
+}
+
+/* A row of taps times 2^left: at steps of 1 taps 0 and 1, 1 and 2, ...; at steps of 2 taps 0 and 1, 2 and 3, ... */
+static inline __attribute__((always_inline)) void pair_taps(const int8_t *w, int left, int k, int s, uint32_t *taps) {
+    int32_t tap[8] = {0};
+#pragma GCC unroll 8
+    for (int q = 0; q < k; q++)
+        tap[q] = w[q];
+    if (left)
+#pragma GCC unroll 8
+        for (int q = 0; q < k; q++)
+            tap[q] = mcu_shl(tap[q], (uint32_t)left);
+#pragma GCC unroll 8
+    for (int q = 0; q + (s == 1) < k; q += s)
+        *taps++ = mcu_pair16(tap[q], tap[q + 1]);
 }
 
 /* Two outputs of a 3x3 window, its rows at p[0..2]; w: two words of taps a row. */
@@ -95,7 +118,10 @@ static inline int8_t result(const mcu_strip *t, int32_t acc) {
 static inline __attribute__((always_inline)) void strip3(const mcu_strip *t, int s) {
     const int8_t *top = t->rows;
     int8_t *line = t->out;
-    const uint32_t w[6] = {t->taps[0], t->taps[1], t->taps[2], t->taps[3], t->taps[4], t->taps[5]};
+    uint32_t w[6];
+#pragma GCC unroll 3
+    for (int r = 0; r < 3; r++)
+        pair_taps(t->weights + 3 * r, t->left, 3, s, w + 2 * r);
     for (int i = t->high; i > 0; i--, top += t->down, line += t->line) {
         const int8_t *p = top, *q = p + t->stride, *r = q + t->stride;
         int8_t *out = line;
@@ -105,11 +131,8 @@ static inline __attribute__((always_inline)) void strip3(const mcu_strip *t, int
                 ROWS3(ROW3_S1);
             else
                 ROWS3(ROW3_S2);
-            *out = result(t, a);
-            out += t->step;
-            if (n > 1)
-                *out = result(t, b);
-            out += t->step;
+            finish_two(t, a, b, out, n > 1);
+            out += 2 * t->step;
         }
     }
 }
@@ -145,13 +168,17 @@ static inline __attribute__((always_inline)) void strip3(const mcu_strip *t, int
 static inline __attribute__((always_inline)) void strip_of(const mcu_strip *t, int k, int s) {
     const int8_t *top = t->rows;
     int8_t *line = t->out;
+    uint32_t taps[42];
+#pragma GCC unroll 1
+    for (int r = 0; r < k; r++)
+        pair_taps(t->weights + k * r, t->left, k, s, taps + r * (s == 1 ? k - 1 : (k + 1) / 2));
     for (int i = t->high; i > 0; i--, top += t->down, line += t->line) {
         const int8_t *left = top;
         int8_t *out = line;
         for (int n = t->n; n > 0; n -= 2, left += 4 * s) {
             int32_t a = t->bias, b = a;
             const int8_t *x = left;
-            const uint32_t *w = t->taps;
+            const uint32_t *w = taps;
             int rows = k;
             if (k == 5 && s == 1)
                 ROWS(ROW5_S1);
@@ -161,11 +188,8 @@ static inline __attribute__((always_inline)) void strip_of(const mcu_strip *t, i
                 ROWS(ROW7_S1);
             else
                 ROWS(ROW7_S2);
-            *out = result(t, a);
-            out += t->step;
-            if (n > 1)
-                *out = result(t, b);
-            out += t->step;
+            finish_two(t, a, b, out, n > 1);
+            out += 2 * t->step;
         }
     }
 }
@@ -176,15 +200,6 @@ static __attribute__((noinline)) void strip5_s1(const mcu_strip *t) { strip_of(t
 static __attribute__((noinline)) void strip5_s2(const mcu_strip *t) { strip_of(t, 5, 2); }
 static __attribute__((noinline)) void strip7_s1(const mcu_strip *t) { strip_of(t, 7, 1); }
 static __attribute__((noinline)) void strip7_s2(const mcu_strip *t) { strip_of(t, 7, 2); }
-
-/* taps: [k][k - 1] or, at steps of 2, [k][(k + 1) / 2]; weights: [k][k], all times 2^left. */
-static void pair_taps(const int8_t *weights, int k, int s, int left, uint32_t *taps) {
-    for (int r = 0; r < k; r++, weights += k)
-        for (int q = 0; q + (s == 1) < k; q += s) {
-            const int32_t next = q + 1 < k ? weights[q + 1] : 0;
-            *taps++ = (uint16_t)(weights[q] * (1 << left)) | (uint32_t)(next * (1 << left)) << 16;
-        }
-}
 
 static inline void store16(int8_t *to, int v) {
     const int16_t half = (int16_t)v;
@@ -210,16 +225,17 @@ static void fill(int8_t *line, int v, int n) { /* line: int16 [n] */
         store16(line, v);
 }
 
-/* Window rows from..to-1 of channel c, row `from` at `line`. Padded columns hold zp_in from the start. */
-static void widen_rows(const mcu_job *job, int c, int from, int to, int8_t *line, int stride) {
+/* Window rows from..to-1 of channel c, row `from` at `line`. Padded columns hold zp_in from the start, as do padded rows
+ * where rows do not move. */
+static void widen_rows(const mcu_job *job, int c, int from, int to, int8_t *line, int stride, int moves) {
     const mcu_axis *y = job->y, *x = job->x;
     const int n = job->hi - job->lo;
     line += 2 * job->lo;
     for (int r = y->first + from; r < y->first + to; r++, line += stride)
-        if (r < 0 || r >= y->n_in)
-            fill(line, job->op->zp_in, n);
-        else
+        if (r >= 0 && r < y->n_in)
             widen_row(job->in + (r * x->n_in + x->first + job->lo) * job->op->cin + c, job->op->cin, line, n);
+        else if (moves)
+            fill(line, job->op->zp_in, n);
 }
 
 /* The buffer holds 2 k + 1 rows: what the next strip needs of them moves up. */
@@ -231,11 +247,11 @@ static void channel_fast(const mcu_job *job, int c, mcu_strip *t, void (*strip)(
     t->bias = pair->bias[c & 1] * (int32_t)(1u << left);
     t->mult = pair->mult[c & 1], t->right = pair->right[c & 1];
     t->half = (2 * op->zp_out + 1) * (1 << t->right);
-    pair_taps(op->weights + c * k * k, k, op->sw, left, t->taps);
+    t->weights = op->weights + c * k * k, t->left = left;
     t->out = job->out + (y->dst * x->n_dst + x->dst) * op->cout + c;
     for (int i = 0, held = 0; i < y->n_out; i += most) { /* held: rows of the strip that the buffer has */
         const int rows = (mcu_min(most, y->n_out - i) - 1) * s + k;
-        widen_rows(job, c, i * s + held, i * s + rows, job->ring + held * t->stride, t->stride);
+        widen_rows(job, c, i * s + held, i * s + rows, job->ring + held * t->stride, t->stride, y->n_out > most);
         t->high = mcu_min(most, y->n_out - i);
         strip(t);
         t->out += t->high * t->line;
