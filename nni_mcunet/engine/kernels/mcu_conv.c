@@ -58,71 +58,114 @@ static void expand(const int8_t *x, int n, int8_t *columns) {
     }
 }
 
-/* A quad: r4..r6 are two taps of three positions, %[w] and %[v] of two channels. 80 bytes. */
-#define TAPS                                                                                                            \
-    "ldmia.w %[x]!, {r4, r5, r6}\n ldr.w %[w], [%[k]], #4\n sxtb16.w %[v], %[w]\n sxtb16.w %[w], %[w], ror #8\n"        \
-    "smlad %[a0], r4, %[v], %[a0]\n smlad %[a1], r5, %[v], %[a1]\n smlad %[a2], r6, %[v], %[a2]\n"                     \
-    "smlad %[b0], r4, %[w], %[b0]\n smlad %[b1], r5, %[w], %[b1]\n smlad %[b2], r6, %[w], %[b2]\n"
-#define QUAD TAPS TAPS
-#define UNROLLED 4
-#define QUAD_BYTES 80
-
-/* A result; r: right - 1, half: (2 * zp_out + 1) << r, with a residual 1 << r. */
-static inline int8_t result(const mcu_conv *op, int32_t acc, int32_t mult, int32_t half, uint32_t r,
-                            const int8_t *res) {
-    int32_t v = mcu_sar(mcu_high(acc, mult, half), r);
-    if (res) {
-        v = ((v >> 1) + (*res - op->res_zp) * op->res_mult + (int32_t)(1u << (op->res_bits - 1))) >> op->res_bits;
-        return mcu_ssat8(2 * (op->zp_out + v));
-    }
-    return mcu_ssat8(v);
-}
-
-/* Columns -> three positions. Of a channel the first one is finished first: `out` may lie on `res`, any number of
- * positions before it. res: [3][cout] or null, out: [3][cout]. */
-static inline __attribute__((always_inline)) void three_positions(const mcu_conv *op, const int8_t *columns, int quads,
-                                                                  const int8_t *res, int8_t *out) {
-    const mcu_conv o = *op;
-    const mcu_pair *pair = o.pairs;
-    const int8_t *k = o.weights;
-    const int m = o.cout, zp = res ? 1 : 2 * o.zp_out + 1;
-    const int turns = (quads + UNROLLED - 1) / UNROLLED, skipped = (turns * UNROLLED - quads) * QUAD_BYTES;
-    for (int c = 0; c < m; pair++) {
-        int32_t a0 = pair->bias[0], a1 = a0, a2 = a0, b0 = pair->bias[1], b1 = b0, b2 = b0;
-        const int8_t *x = columns;
-        int n = turns, w, v = skipped;
-        __asm__ volatile("add pc, %[v]\n nop.n\n 1:\n" QUAD QUAD QUAD QUAD "subs %[n], #1\n bne 1b\n"
-                         : [a0] "+r"(a0), [a1] "+r"(a1), [a2] "+r"(a2), [b0] "+r"(b0), [b1] "+r"(b1), [b2] "+r"(b2),
-                           [x] "+r"(x), [k] "+r"(k), [n] "+r"(n), [w] "=&r"(w), [v] "+&r"(v)
+/* Three positions, `step` bytes apart; the end of the columns. */
+static int8_t *expand_three(const int8_t *x, int step, int n, int8_t *columns) {
+    const int8_t *p = x, *q = x + step, *r = q + step;
+    int quads = n / 4;
+    uint32_t u, v, w;
+    if (quads)
+        __asm__ volatile("1:\n ldr %[u], [%[p]], #4\n ldr %[v], [%[q]], #4\n ldr %[w], [%[r]], #4\n"
+                         "sxtb16 r4, %[u]\n sxtb16 r5, %[v]\n sxtb16 r6, %[w]\n stmia %[c]!, {r4, r5, r6}\n"
+                         "sxtb16 r4, %[u], ror #8\n sxtb16 r5, %[v], ror #8\n sxtb16 r6, %[w], ror #8\n"
+                         "stmia %[c]!, {r4, r5, r6}\n subs %[n], #1\n bne 1b\n"
+                         : [p] "+r"(p), [q] "+r"(q), [r] "+r"(r), [c] "+r"(columns), [n] "+r"(quads), [u] "=&r"(u),
+                           [v] "=&r"(v), [w] "=&r"(w)
                          :
                          : "r4", "r5", "r6", "cc", "memory");
-        uint32_t r;
-        memcpy(&r, pair->right, 4); /* right of both, left of both */
-        if (r >> 16) {
-            a0 = mcu_shl(a0, r >> 16), a1 = mcu_shl(a1, r >> 16), a2 = mcu_shl(a2, r >> 16);
-            b0 = mcu_shl(b0, r >> 24), b1 = mcu_shl(b1, r >> 24), b2 = mcu_shl(b2, r >> 24);
-        }
-        const int32_t half = mcu_shl(zp, r), mult = pair->mult[0];
-        out[c] = result(&o, a0, mult, half, r, res ? res + c : 0);
-        out[c + m] = result(&o, a1, mult, half, r, res ? res + c + m : 0);
-        out[c + 2 * m] = result(&o, a2, mult, half, r, res ? res + c + 2 * m : 0);
-        if (++c == m)
-            return;
-        const uint32_t s = r >> 8;
-        const int32_t half_b = mcu_shl(zp, s), mult_b = pair->mult[1];
-        out[c] = result(&o, b0, mult_b, half_b, s, res ? res + c : 0);
-        out[c + m] = result(&o, b1, mult_b, half_b, s, res ? res + c + m : 0);
-        out[c + 2 * m] = result(&o, b2, mult_b, half_b, s, res ? res + c + 2 * m : 0);
-        c++;
+    if (n & 3) {
+        expand(p, n & 3, columns);
+        expand(q, n & 3, columns + 4);
+        expand(r, n & 3, columns + 8);
+        columns += TRIPLE;
     }
+    return columns;
 }
 
-static __attribute__((noinline)) void three(const mcu_conv *op, const int8_t *columns, int n, const int8_t *res,
-                                            int8_t *out) {
-    if (res)
-        three_positions(op, columns, (n + 3) / 4, res, out);
-    else
-        three_positions(op, columns, (n + 3) / 4, 0, out);
+/* Two taps: r3..r5 of three positions, r1 and r2 of two channels. A quad has 80 bytes. */
+#define TAPS                                                                                                            \
+    "ldmia.w r0!, {r3, r4, r5}\n ldr.w r1, [r12], #4\n sxtb16.w r2, r1\n sxtb16.w r1, r1, ror #8\n"                     \
+    "smlad r6, r3, r2, r6\n smlad r7, r4, r2, r7\n smlad r8, r5, r2, r8\n"                                              \
+    "smlad r9, r3, r1, r9\n smlad r10, r4, r1, r10\n smlad r11, r5, r1, r11\n"
+#define QUAD TAPS TAPS
+#define QUAD_BYTES 80
+/* Three positions of a convolution from columns of so many quads, which four at a time are unrolled: turns of that loop,
+ * and the bytes of code skipped in the first. */
+typedef struct {
+    const int8_t *columns;
+    int skipped, turns;
+    const mcu_pair *pair;
+    int zp; /* 2 * zp_out + 1 */
+    int8_t *out; /* of the first position */
+    int cout;
+    int8_t *end; /* of out, behind the last whole pair */
+    const int8_t *weights;
+} mcu_triple;
+
+static mcu_triple triple(const mcu_conv *op, const int8_t *columns, int taps, int8_t *out) {
+    const int quads = (taps + 3) / 4, turns = (quads + 3) / 4;
+    const mcu_triple t = {columns, (4 * turns - quads) * QUAD_BYTES, turns, op->pairs, 2 * op->zp_out + 1, out, op->cout,
+                          out + (op->cout & ~1), op->weights};
+    return t;
+}
+
+/* Dot products from the biases r6 and r9 with columns r0, bytes skipped r2, weights r12 and turns r14. */
+#define DOTS                                                                                                            \
+    "mov r7, r6\n mov r8, r6\n mov r10, r9\n mov r11, r9\n add pc, r2\n nop.n\n"                                        \
+    "1:\n" QUAD QUAD QUAD QUAD "subs.w r14, #1\n bne.w 1b\n"
+/* Results of a channel, see mcu_dsp.h: cout in r0, 2 * zp_out + 1 in r1, out in r2, right - 1 in r5. */
+#define RESULTS(mult, a, b, c)                                                                                          \
+    "lsl r14, r1, r5\n smmla " a ", " a ", " mult ", r14\n smmla " b ", " b ", " mult ", r14\n"                         \
+    "smmla " c ", " c ", " mult ", r14\n asr " a ", r5\n asr " b ", r5\n asr " c ", r5\n"                               \
+    "ssat " a ", #8, " a ", asr #1\n ssat " b ", #8, " b ", asr #1\n ssat " c ", #8, " c ", asr #1\n"                   \
+    "strb " b ", [r2, r0]\n strb " c ", [r2, r0, lsl #1]\n strb " a ", [r2], #1\n"
+
+/* All whole pairs of channels, none shifted left. */
+static __attribute__((naked, noipa)) void three_plain(mcu_triple *t __attribute__((unused))) {
+    __asm__("push {r0, r4-r11, r14}\n ldr r12, [r0, #32]\n"
+            "2: ldr r1, [sp]\n ldr r3, [r1, #12]\n ldm r3!, {r6, r9}\n str r3, [r1, #12]\n ldm r1, {r0, r2, r14}\n" DOTS
+            "ldr r0, [sp]\n ldr r14, [r0, #12]\n ldm r14!, {r3, r4, r5}\n str r14, [r0, #12]\n"
+            "ldrd r1, r2, [r0, #16]\n ldr r0, [r0, #24]\n" RESULTS("r3", "r6", "r7", "r8")
+            "lsr r5, #8\n" RESULTS("r4", "r9", "r10", "r11")
+            "ldr r0, [sp]\n str r2, [r0, #20]\n ldr r1, [r0, #28]\n cmp r2, r1\n bne.w 2b\n pop {r0, r4-r11, pc}");
+}
+
+/* One pair of channels: its dot products of three positions. */
+static __attribute__((naked, noipa)) void three_dots(const mcu_triple *t __attribute__((unused)),
+                                                     int32_t dots[6] __attribute__((unused))) {
+    __asm__("push {r1, r4-r11, r14}\n ldr r12, [r0, #32]\n ldr r1, [r0, #12]\n ldm r1, {r6, r9}\n mov r1, r0\n"
+            "ldm r1, {r0, r2, r14}\n" DOTS "pop {r0}\n stm r0, {r6-r11}\n pop {r4-r11, pc}");
+}
+
+/* Any pair. Of a channel the first position is finished first: `out` may lie on `res`, any number of positions before
+ * it. res: [3][cout] or null, out: [3][cout]. */
+static void three_any(const mcu_conv *op, mcu_triple *t, int c, const int8_t *res, int8_t *out) {
+    int32_t dots[6];
+    three_dots(t, dots);
+    for (int i = 0; i < 6; i++, c += i == 3)
+        if (c < op->cout) {
+            const int at = i % 3 * op->cout;
+            finish(op, c, dots[i], res ? res + at : 0, out + at);
+        }
+}
+
+static void three_positions(const mcu_conv *op, const int8_t *columns, int taps, const int8_t *res, int plain,
+                            int8_t *out) {
+    mcu_triple t = triple(op, columns, taps, out);
+    int c = 0;
+    if (plain && !res && op->cout > 1) {
+        three_plain(&t);
+        c = op->cout & ~1;
+        t.weights += c * MCU_ROUND4(taps);
+    }
+    for (; c < op->cout; c += 2, t.pair++, t.weights += 2 * MCU_ROUND4(taps))
+        three_any(op, &t, c, res, out);
+}
+
+static int is_plain(const mcu_conv *op) {
+    unsigned left = 0;
+    for (int c = 0; c < op->cout; c++)
+        left |= op->pairs[c >> 1].left[c & 1];
+    return !left;
 }
 
 /* Clamps results that saturated at the ends of int8. out: [n]. */
@@ -137,11 +180,10 @@ static void clamp(const mcu_conv *op, int8_t *out, int n) {
 static void positions(const mcu_conv *op, int n, const int8_t *in, const int8_t *res, int8_t *out, int8_t *scratch) {
     int j = 0;
 #if defined(MCU_DSP)
-    const int cin = op->cin;
+    const int plain = is_plain(op);
     for (; j + 3 <= n; j += 3) {
-        for (int p = 0; p < 3; p++)
-            expand(in + (j + p) * cin, cin, scratch + 4 * p);
-        three(op, scratch, cin, res ? res + j * op->cout : 0, out + j * op->cout);
+        expand_three(in + j * op->cin, op->cin, op->cin, scratch);
+        three_positions(op, scratch, op->cin, res ? res + j * op->cout : 0, plain, out + j * op->cout);
     }
     clamp(op, out, j * op->cout);
 #else
@@ -191,12 +233,13 @@ void mcu_conv_dense(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, co
         int j = 0;
 #if defined(MCU_DSP)
         int8_t *const columns = scratch + MCU_ROUND4(n);
+        const int plain = is_plain(op);
         for (; j + 3 <= x->n_out; j += 3) {
             for (int p = 0; p < 3; p++) {
                 gather(op, y, x, y->first + i * op->sh, x->first + (j + p) * op->sw, in, scratch);
                 expand(scratch, n, columns + 4 * p);
             }
-            three(op, columns, n, sum ? sum + j * op->cout : 0, dst + j * op->cout);
+            three_positions(op, columns, n, sum ? sum + j * op->cout : 0, plain, dst + j * op->cout);
         }
         clamp(op, dst, j * op->cout);
 #endif
