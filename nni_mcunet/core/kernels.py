@@ -90,8 +90,8 @@ def _cortex_m_scratch(kernel: str, op: Op, cin: int, out_h: int, out_w: int) -> 
     taps = op.k[0] * op.k[1] * (cin // op.groups)
     if kernel == "conv_group":  # one window of a group, gathered
         return taps
-    if kernel in ("conv_pw", "conv_dense"):  # three positions as int16, and of a dense one a window
-        return (6 if kernel == "conv_pw" else 7) * _round_up(taps, 4)
+    if kernel in ("conv_pw", "conv_dense"):  # three positions as int16, and where taps do not go in fours their windows
+        return (9 if kernel == "conv_dense" and cin % 4 else 6) * _round_up(taps, 4)
     if kernel == "conv_dw":  # 2 kh + 1 rows of one channel as int16, an even number of outputs and columns
         return 2 * (2 * op.k[0] + 1) * ((out_w - 1) * op.s[1] + op.k[1] + 3)
     return 0

@@ -158,9 +158,9 @@ void mcu_concat(const mcu_table *op, const mcu_axis *y, const mcu_axis *x, const
 /* Bytes of scratch, stated once here and checked against the plan by static assertions in the generated code. cin: of a
  * group. */
 #define MCU_ROUND4(n) (((n) + 3) / 4 * 4)
-/* The DSP versions expand three positions to int16. */
+/* The DSP versions expand three positions to int16, from three windows where cin is no multiple of 4. */
 #define MCU_CONV_PW_SCRATCH(cin, kh, kw, cols) (6 * MCU_ROUND4(cin))
-#define MCU_CONV_DENSE_SCRATCH(cin, kh, kw, cols) (7 * MCU_ROUND4((kh) * (kw) * (cin)))
+#define MCU_CONV_DENSE_SCRATCH(cin, kh, kw, cols) (((cin) % 4 ? 9 : 6) * MCU_ROUND4((kh) * (kw) * (cin)))
 #define MCU_CONV_GROUP_SCRATCH(cin, kh, kw, cols) ((kh) * (kw) * (cin))
 /* cols: input columns of one row's windows, (n_out-1)*sw + kw; the DSP version has 2 kh + 1 rows of int16, an even number
  * of outputs and columns. */

@@ -206,46 +206,121 @@ void mcu_conv_pw(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const
                   out + ((y->dst + i) * x->n_dst + x->dst) * op->cout, scratch);
 }
 
+/* Columns of a window that lie inside the input: from lo to hi - 1. */
+typedef struct {
+    int lo, hi;
+} mcu_inside;
+
+static mcu_inside inside(const mcu_conv *op, const mcu_axis *x, int left) {
+    const int lo = left < 0 ? mcu_min(-left, op->kw) : 0;
+    const mcu_inside in = {lo, mcu_max(lo, mcu_min(op->kw, x->n_in - left))};
+    return in;
+}
+
+/* A memcpy of a few bytes. */
+static inline void copy(int8_t *to, const int8_t *from, int n) {
+    for (; n >= 4; n -= 4, to += 4, from += 4)
+        memcpy(to, from, 4);
+    if (n & 2)
+        memcpy(to, from, 2), to += 2, from += 2;
+    if (n & 1)
+        *to = *from;
+}
+
 /* Copies one window, padded taps as zp_in. in: [y.n_in][x.n_in][cin], window: [kh][kw][cin]. */
 static void gather(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, int top, int left, const int8_t *in,
                    int8_t *window) {
     const int line = op->kw * op->cin;
-    const int lo = left < 0 ? mcu_min(-left, op->kw) : 0, hi = mcu_max(lo, mcu_min(op->kw, x->n_in - left));
+    const mcu_inside cols = inside(op, x, left);
     for (int r = top; r < top + op->kh; r++, window += line) {
-        if (r < 0 || r >= y->n_in || lo == hi) {
+        const int any = r >= 0 && r < y->n_in;
+        if (!any || cols.hi - cols.lo < op->kw)
             memset(window, op->zp_in, (size_t)line);
-            continue;
-        }
-        if (hi - lo < op->kw)
-            memset(window, op->zp_in, (size_t)line);
-        memcpy(window + lo * op->cin, in + (r * x->n_in + left + lo) * op->cin, (size_t)((hi - lo) * op->cin));
+        if (any)
+            copy(window + cols.lo * op->cin, in + (r * x->n_in + left + cols.lo) * op->cin,
+                 (cols.hi - cols.lo) * op->cin);
     }
 }
 
+#if defined(MCU_DSP)
+/* n values zp_in of one position's columns, n a multiple of 4; where the next ones go. */
+static int8_t *expand_zero(const mcu_conv *op, int n, int8_t *columns) {
+    const uint32_t both = mcu_pair16(op->zp_in, op->zp_in);
+    for (; n > 0; n -= 4, columns += TRIPLE) {
+        memcpy(columns, &both, 4);
+        memcpy(columns + TRIPLE / 2, &both, 4);
+    }
+    return columns;
+}
+
+/* One position's columns, cin a multiple of 4. */
+static void expand_window(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, int top, int left,
+                          const int8_t *in, int8_t *columns) {
+    const mcu_inside cols = inside(op, x, left);
+    const int n = (cols.hi - cols.lo) * op->cin;
+    for (int r = top; r < top + op->kh; r++) {
+        if (r < 0 || r >= y->n_in) {
+            columns = expand_zero(op, op->kw * op->cin, columns);
+            continue;
+        }
+        columns = expand_zero(op, cols.lo * op->cin, columns);
+        expand(in + (r * x->n_in + left + cols.lo) * op->cin, n, columns);
+        columns = expand_zero(op, (op->kw - cols.hi) * op->cin, columns + n / 4 * TRIPLE);
+    }
+}
+
+/* Three positions' columns, the first one at row i and column j of the output, the others behind it, also in the next
+ * row. Where cin is no multiple of 4, windows are gathered behind the columns first. */
+static void expand_windows(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, int i, int j, const int8_t *in,
+                           int8_t *columns) {
+    const int n = op->kh * op->kw * op->cin, top = y->first + i * op->sh, left = x->first + j * op->sw;
+    int8_t *const windows = columns + TRIPLE / 4 * MCU_ROUND4(n);
+    if (op->cin % 4 == 0 && top >= 0 && top + op->kh <= y->n_in && left >= 0 && j + 3 <= x->n_out &&
+        left + 2 * op->sw + op->kw <= x->n_in) {
+        const int8_t *row = in + (top * x->n_in + left) * op->cin;
+        for (int r = 0; r < op->kh; r++, row += x->n_in * op->cin)
+            columns = expand_three(row, op->sw * op->cin, op->kw * op->cin, columns);
+        return;
+    }
+    for (int p = 0; p < 3; p++) {
+        const int at_y = y->first + i * op->sh, at_x = x->first + j * op->sw;
+        if (op->cin % 4 == 0)
+            expand_window(op, y, x, at_y, at_x, in, columns + 4 * p);
+        else
+            gather(op, y, x, at_y, at_x, in, windows + p * MCU_ROUND4(n));
+        if (++j == x->n_out)
+            i++, j = 0;
+    }
+    if (op->cin % 4)
+        expand_three(windows, MCU_ROUND4(n), n, columns);
+}
+#endif
+
 /* in: [y.n_in][x.n_in][cin], res: [y.n_res][x.n_res][cout] or null, out: [y.n_dst][x.n_dst][cout], scratch: one window,
- * [kh][kw][cin], behind it the columns. */
+ * [kh][kw][cin], or columns. */
 void mcu_conv_dense(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
                     int8_t *out, int8_t *scratch) {
-    const int n = op->kh * op->kw * op->cin;
-    for (int i = 0; i < y->n_out; i++) {
-        const int8_t *sum = res ? res + ((y->res + i) * x->n_res + x->res) * op->cout : 0;
-        int8_t *dst = out + ((y->dst + i) * x->n_dst + x->dst) * op->cout;
-        int j = 0;
+    const int taps = op->kh * op->kw * op->cin, whole = x->n_dst == x->n_out && (!res || x->n_res == x->n_out);
+    const int rows = whole ? 1 : y->n_out, n = whole ? y->n_out * x->n_out : x->n_out;
+    for (int row = 0; row < rows; row++) {
+        const int8_t *sum = res ? res + ((y->res + row) * x->n_res + x->res) * op->cout : 0;
+        int8_t *dst = out + ((y->dst + row) * x->n_dst + x->dst) * op->cout;
+        int m = 0, i = row, j = 0;
 #if defined(MCU_DSP)
-        int8_t *const columns = scratch + MCU_ROUND4(n);
         const int plain = is_plain(op);
-        for (; j + 3 <= x->n_out; j += 3) {
-            for (int p = 0; p < 3; p++) {
-                gather(op, y, x, y->first + i * op->sh, x->first + (j + p) * op->sw, in, scratch);
-                expand(scratch, n, columns + 4 * p);
-            }
-            three_positions(op, columns, n, sum ? sum + j * op->cout : 0, plain, dst + j * op->cout);
+        for (; m + 3 <= n; m += 3) {
+            expand_windows(op, y, x, i, j, in, scratch);
+            three_positions(op, scratch, taps, sum ? sum + m * op->cout : 0, plain, dst + m * op->cout);
+            for (j += 3; j >= x->n_out; j -= x->n_out)
+                i++;
         }
-        clamp(op, dst, j * op->cout);
+        clamp(op, dst, m * op->cout);
 #endif
-        for (; j < x->n_out; j++) {
+        for (; m < n; m++) {
             gather(op, y, x, y->first + i * op->sh, x->first + j * op->sw, in, scratch);
-            one_position(op, scratch, n, sum ? sum + j * op->cout : 0, dst + j * op->cout);
+            one_position(op, scratch, taps, sum ? sum + m * op->cout : 0, dst + m * op->cout);
+            if (++j == x->n_out)
+                i++, j = 0;
         }
     }
 }

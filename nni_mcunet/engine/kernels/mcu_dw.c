@@ -137,33 +137,33 @@ static inline __attribute__((always_inline)) void strip3(const mcu_strip *t, int
     }
 }
 
-/* The same of larger windows, row by row: words x0.. of the row in r4.., taps in the registers up to r10. */
+/* The same of larger windows, row by row: words x0.. of the row in r4.., taps in the registers up to r11, not r7, which may be the frame's. */
 #define MLA(kind, acc, x, w) kind " %[" acc "], " x ", " w ", %[" acc "]\n"
 #define ROW5_S1                                                                                                         \
-    "ldmia.w %[x], {r4, r5, r6}\n ldmia.w %[w]!, {r7, r8, r9, r10}\n"                                                   \
-    MLA("smlad", "a", "r4", "r7") MLA("smlatb", "b", "r4", "r7") MLA("smlad", "b", "r5", "r8")                          \
-    MLA("smlad", "a", "r5", "r9") MLA("smlad", "b", "r6", "r10") MLA("smlabt", "a", "r6", "r10")
-#define ROW5_S2                                                                                                         \
-    "ldmia.w %[x], {r4, r5, r6, r7}\n ldmia.w %[w]!, {r8, r9, r10}\n"                                                   \
-    MLA("smlad", "a", "r4", "r8") MLA("smlad", "b", "r5", "r8") MLA("smlad", "a", "r5", "r9")                           \
-    MLA("smlad", "b", "r6", "r9") MLA("smlabb", "a", "r6", "r10") MLA("smlabb", "b", "r7", "r10")
-#define ROW7_S1                                                                                                         \
-    "ldmia.w %[x], {r4, r5, r6, r7}\n ldmia.w %[w]!, {r8, r9, r10}\n"                                                   \
+    "ldmia.w %[x], {r4, r5, r6}\n ldmia.w %[w]!, {r8, r9, r10, r11}\n"                                                   \
     MLA("smlad", "a", "r4", "r8") MLA("smlatb", "b", "r4", "r8") MLA("smlad", "b", "r5", "r9")                          \
-    MLA("smlad", "a", "r5", "r10") "ldmia.w %[w]!, {r8, r9, r10}\n"                                                     \
-    MLA("smlad", "b", "r6", "r8") MLA("smlad", "a", "r6", "r9") MLA("smlad", "b", "r7", "r10")                          \
-    MLA("smlabt", "a", "r7", "r10")
+    MLA("smlad", "a", "r5", "r10") MLA("smlad", "b", "r6", "r11") MLA("smlabt", "a", "r6", "r11")
+#define ROW5_S2                                                                                                         \
+    "ldmia.w %[x], {r4, r5, r6, r8}\n ldmia.w %[w]!, {r9, r10, r11}\n"                                                   \
+    MLA("smlad", "a", "r4", "r9") MLA("smlad", "b", "r5", "r9") MLA("smlad", "a", "r5", "r10")                           \
+    MLA("smlad", "b", "r6", "r10") MLA("smlabb", "a", "r6", "r11") MLA("smlabb", "b", "r8", "r11")
+#define ROW7_S1                                                                                                         \
+    "ldmia.w %[x], {r4, r5, r6, r8}\n ldmia.w %[w]!, {r9, r10, r11}\n"                                                   \
+    MLA("smlad", "a", "r4", "r9") MLA("smlatb", "b", "r4", "r9") MLA("smlad", "b", "r5", "r10")                          \
+    MLA("smlad", "a", "r5", "r11") "ldmia.w %[w]!, {r9, r10, r11}\n"                                                     \
+    MLA("smlad", "b", "r6", "r9") MLA("smlad", "a", "r6", "r10") MLA("smlad", "b", "r8", "r11")                          \
+    MLA("smlabt", "a", "r8", "r11")
 #define ROW7_S2                                                                                                         \
-    "ldmia.w %[x], {r4, r5, r6, r7, r8}\n ldmia.w %[w]!, {r9, r10}\n"                                                   \
-    MLA("smlad", "a", "r4", "r9") MLA("smlad", "b", "r5", "r9") MLA("smlad", "a", "r5", "r10")                          \
-    MLA("smlad", "b", "r6", "r10") "ldmia.w %[w]!, {r9, r10}\n"                                                         \
-    MLA("smlad", "a", "r6", "r9") MLA("smlad", "b", "r7", "r9") MLA("smlabb", "a", "r7", "r10")                         \
-    MLA("smlabb", "b", "r8", "r10")
+    "ldmia.w %[x], {r4, r5, r6, r8, r9}\n ldmia.w %[w]!, {r10, r11}\n"                                                   \
+    MLA("smlad", "a", "r4", "r10") MLA("smlad", "b", "r5", "r10") MLA("smlad", "a", "r5", "r11")                          \
+    MLA("smlad", "b", "r6", "r11") "ldmia.w %[w]!, {r10, r11}\n"                                                         \
+    MLA("smlad", "a", "r6", "r10") MLA("smlad", "b", "r8", "r10") MLA("smlabb", "a", "r8", "r11")                         \
+    MLA("smlabb", "b", "r9", "r11")
 #define ROWS(ROW)                                                                                                       \
     __asm__ volatile("1:\n" ROW "add %[x], %[stride]\n subs %[k], #1\n bne 1b\n"                                        \
                      : [a] "+r"(a), [b] "+r"(b), [x] "+r"(x), [w] "+r"(w), [k] "+r"(rows)                               \
                      : [stride] "r"(t->stride)                                                                          \
-                     : "r4", "r5", "r6", "r7", "r8", "r9", "r10", "cc", "memory")
+                     : "r4", "r5", "r6", "r8", "r9", "r10", "r11", "cc", "memory")
 
 static inline __attribute__((always_inline)) void strip_of(const mcu_strip *t, int k, int s) {
     const int8_t *top = t->rows;
