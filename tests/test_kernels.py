@@ -237,7 +237,7 @@ def test_under_sanitizers():
 
 @pytest.mark.parametrize("core", list(firmware.MACHINES))
 def test_dsp_equals_plain(core, tmp_path):
-    """300 random layers on each emulated core: the DSP versions write the same bytes as the plain ones."""
+    """600 random layers on each emulated core: the DSP versions write the same bytes as the plain ones."""
     compiler, elf = firmware.tool("arm-none-eabi-gcc"), tmp_path / "kernels.elf"
     flags = [*firmware.WARNINGS, *firmware.core_flags(core), f"-I{KERNELS}", f"-I{firmware.BOARDS}"]
     sources, names = [KERNELS / "mcu_conv.c", KERNELS / "mcu_dw.c"], ("pw", "dense", "dw", "group")
@@ -250,5 +250,5 @@ def test_dsp_equals_plain(core, tmp_path):
     subprocess.run([compiler, *flags, *map(str, sources + objects), "-o", str(elf)], check=True)
     done = firmware.run_qemu(elf, firmware.MACHINES[core], timeout=60)
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    assert lines[0] == {"cases": 300, "wrong": 0}
+    assert lines[0] == {"cases": 600, "wrong": 0}
     assert lines[-1] == {"done": True}

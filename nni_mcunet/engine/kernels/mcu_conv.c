@@ -99,12 +99,16 @@ typedef struct {
     int cout;
     int8_t *end; /* of out, behind the last whole pair */
     const int8_t *weights;
+    int step, plain; /* bytes of a pair's weights; whether no channel is shifted left */
 } mcu_triple;
 
-static mcu_triple triple(const mcu_conv *op, const int8_t *columns, int taps, int8_t *out) {
+static mcu_triple triple(const mcu_conv *op, const int8_t *columns, int taps) {
     const int quads = (taps + 3) / 4, turns = (quads + 3) / 4;
-    const mcu_triple t = {columns, (4 * turns - quads) * QUAD_BYTES, turns, op->pairs, 2 * op->zp_out + 1, out, op->cout,
-                          out + (op->cout & ~1), op->weights};
+    unsigned left = 0;
+    for (const mcu_pair *pair = op->pairs, *end = pair + (op->cout + 1) / 2; pair != end; pair++)
+        left |= pair->left[0] | pair->left[1];
+    const mcu_triple t = {.columns = columns, .skipped = (4 * turns - quads) * QUAD_BYTES, .turns = turns,
+                          .zp = 2 * op->zp_out + 1, .cout = op->cout, .step = 8 * quads, .plain = !left};
     return t;
 }
 
@@ -148,24 +152,17 @@ static void three_any(const mcu_conv *op, mcu_triple *t, int c, const int8_t *re
         }
 }
 
-static void three_positions(const mcu_conv *op, const int8_t *columns, int taps, const int8_t *res, int plain,
-                            int8_t *out) {
-    mcu_triple t = triple(op, columns, taps, out);
+static void three_positions(const mcu_conv *op, mcu_triple *t, const int8_t *res, int8_t *out) {
     int c = 0;
-    if (plain && !res && op->cout > 1) {
-        three_plain(&t);
+    t->pair = op->pairs, t->weights = op->weights;
+    if (t->plain && !res && op->cout > 1) {
         c = op->cout & ~1;
-        t.weights += c * MCU_ROUND4(taps);
+        t->out = out, t->end = out + c;
+        three_plain(t);
+        t->weights += c / 2 * t->step;
     }
-    for (; c < op->cout; c += 2, t.pair++, t.weights += 2 * MCU_ROUND4(taps))
-        three_any(op, &t, c, res, out);
-}
-
-static int is_plain(const mcu_conv *op) {
-    unsigned left = 0;
-    for (int c = 0; c < op->cout; c++)
-        left |= op->pairs[c >> 1].left[c & 1];
-    return !left;
+    for (; c < op->cout; c += 2, t->pair++, t->weights += t->step)
+        three_any(op, t, c, res, out);
 }
 
 /* Clamps results that saturated at the ends of int8. out: [n]. */
@@ -180,10 +177,10 @@ static void clamp(const mcu_conv *op, int8_t *out, int n) {
 static void positions(const mcu_conv *op, int n, const int8_t *in, const int8_t *res, int8_t *out, int8_t *scratch) {
     int j = 0;
 #if defined(MCU_DSP)
-    const int plain = is_plain(op);
+    mcu_triple t = triple(op, scratch, op->cin);
     for (; j + 3 <= n; j += 3) {
         expand_three(in + j * op->cin, op->cin, op->cin, scratch);
-        three_positions(op, scratch, op->cin, res ? res + j * op->cout : 0, plain, out + j * op->cout);
+        three_positions(op, &t, res ? res + j * op->cout : 0, out + j * op->cout);
     }
     clamp(op, out, j * op->cout);
 #else
@@ -219,27 +216,27 @@ static mcu_inside inside(const mcu_conv *op, const mcu_axis *x, int left) {
 
 /* A memcpy of a few bytes. */
 static inline void copy(int8_t *to, const int8_t *from, int n) {
-    for (; n >= 4; n -= 4, to += 4, from += 4)
+    for (const int8_t *end = from + (n & ~3); from != end; from += 4, to += 4)
         memcpy(to, from, 4);
-    if (n & 2)
-        memcpy(to, from, 2), to += 2, from += 2;
-    if (n & 1)
-        *to = *from;
+    for (const int8_t *end = from + (n & 3); from != end;)
+        *to++ = *from++;
 }
 
 /* Copies one window, padded taps as zp_in. in: [y.n_in][x.n_in][cin], window: [kh][kw][cin]. */
 static void gather(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, int top, int left, const int8_t *in,
                    int8_t *window) {
-    const int line = op->kw * op->cin;
     const mcu_inside cols = inside(op, x, left);
-    for (int r = top; r < top + op->kh; r++, window += line) {
-        const int any = r >= 0 && r < y->n_in;
-        if (!any || cols.hi - cols.lo < op->kw)
-            memset(window, op->zp_in, (size_t)line);
-        if (any)
-            copy(window + cols.lo * op->cin, in + (r * x->n_in + left + cols.lo) * op->cin,
-                 (cols.hi - cols.lo) * op->cin);
-    }
+    const int cin = op->cin, zp = op->zp_in, line = op->kw * cin, n = (cols.hi - cols.lo) * cin, high = y->n_in;
+    const int bottom = top + op->kh, stride = x->n_in * cin;
+    int at = (top * x->n_in + left + cols.lo) * cin;
+    for (int r = top; r < bottom; r++, window += line, at += stride)
+        if (r < 0 || r >= high || n == 0)
+            memset(window, zp, (size_t)line);
+        else {
+            if (n < line)
+                memset(window, zp, (size_t)line);
+            copy(window + cols.lo * cin, in + at, n);
+        }
 }
 
 #if defined(MCU_DSP)
@@ -291,8 +288,8 @@ static void expand_windows(const mcu_conv *op, const mcu_axis *y, const mcu_axis
         if (++j == x->n_out)
             i++, j = 0;
     }
-    if (op->cin % 4)
-        expand_three(windows, MCU_ROUND4(n), n, columns);
+    if (op->cin % 4) /* what lies behind a window meets weights of zero */
+        expand_three(windows, MCU_ROUND4(n), MCU_ROUND4(n), columns);
 }
 #endif
 
@@ -307,10 +304,10 @@ void mcu_conv_dense(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, co
         int8_t *dst = out + ((y->dst + row) * x->n_dst + x->dst) * op->cout;
         int m = 0, i = row, j = 0;
 #if defined(MCU_DSP)
-        const int plain = is_plain(op);
+        mcu_triple t = triple(op, scratch, taps);
         for (; m + 3 <= n; m += 3) {
             expand_windows(op, y, x, i, j, in, scratch);
-            three_positions(op, scratch, taps, sum ? sum + m * op->cout : 0, plain, dst + m * op->cout);
+            three_positions(op, &t, sum ? sum + m * op->cout : 0, dst + m * op->cout);
             for (j += 3; j >= x->n_out; j -= x->n_out)
                 i++;
         }
