@@ -64,16 +64,21 @@ static void channel(const mcu_job *job, int c) {
 }
 
 #if defined(MCU_DSP)
-/* Rows of windows of one channel: square ones of 3, 5 or 7, at steps of 1 or 2. All distances are in bytes. */
+/* Rows of windows of one channel: square ones of 3, 5 or 7, at steps of 1 or 2. All distances are in bytes. The assembly
+ * knows the order of the fields, and keeps a copy of all up to `high`. */
 typedef struct {
-    const int8_t *rows; /* int16 [][], where the first window begins, as from a multiple of 4 */
+    int32_t bias, mult, half;  /* as in mcu_dsp.h, with */
+    uint32_t right;            /* one less than right; the left shift is in the weights and the bias */
+    int step;                  /* to the next output */
+    int8_t *end;               /* of a row's pairs of outputs; used in the copy */
+    int span, odd;             /* bytes of those; whether there is one more output */
+    const int8_t *rows;        /* int16 [][], where the first window begins */
+    int stride, down;          /* to the next row, row of windows */
     int8_t *out;
-    int n, high;                  /* outputs: columns, rows */
-    int stride, down, step, line; /* to the next row, row of windows, output, row of outputs */
-    int32_t bias, mult, half;     /* as in mcu_dsp.h, with */
-    uint32_t right;               /* one less than right; the left shift is in the weights and the bias */
+    int line, high;            /* to the next row of outputs; rows of outputs */
+    uint32_t taps[6];          /* of a 3x3 window */
+    const int8_t *weights;     /* [k][k] */
     int left;
-    const int8_t *weights; /* [k][k] */
 } mcu_strip;
 
 /* Two neighbouring outputs, of which the second may be one too many. */
@@ -102,40 +107,30 @@ static inline __attribute__((always_inline)) void pair_taps(const int8_t *w, int
         *taps++ = mcu_pair16(tap[q], tap[q + 1]);
 }
 
-/* Two outputs of a 3x3 window, its rows at p[0..2]; w: two words of taps a row. */
+/* Two outputs of a 3x3 window, a in r5 and b in r12, from one of its rows at p; u, v: its taps. */
 #define ROW3_S1(p, u, v)                                                                                                \
-    "ldrd %[x], %[z], [%[" p "]], #4\n smlad %[a], %[x], %[" u "], %[a]\n smlatb %[b], %[x], %[" u "], %[b]\n"          \
-    "smlabt %[a], %[z], %[" v "], %[a]\n smlad %[b], %[z], %[" v "], %[b]\n"
+    "ldrd r3, r4, [" p "], #4\n smlad r5, r3, " u ", r5\n smlatb r12, r3, " u ", r12\n"                                 \
+    "smlabt r5, r4, " v ", r5\n smlad r12, r4, " v ", r12\n"
 #define ROW3_S2(p, u, v)                                                                                                \
-    "ldrd %[x], %[z], [%[" p "]], #8\n smlad %[a], %[x], %[" u "], %[a]\n smlabb %[a], %[z], %[" v "], %[a]\n"          \
-    "ldr %[x], [%[" p "]]\n smlad %[b], %[z], %[" u "], %[b]\n smlabb %[b], %[x], %[" v "], %[b]\n"
-#define ROWS3(ROW)                                                                                                      \
-    __asm__ volatile(ROW("p", "c", "d") ROW("q", "e", "f") ROW("r", "g", "h")                                           \
-                     : [a] "+r"(a), [b] "+r"(b), [p] "+r"(p), [q] "+r"(q), [r] "+r"(r), [x] "=&r"(x), [z] "=&r"(z)       \
-                     : [c] "r"(w[0]), [d] "r"(w[1]), [e] "r"(w[2]), [f] "r"(w[3]), [g] "r"(w[4]), [h] "r"(w[5])         \
-                     : "memory")
+    "ldrd r3, r4, [" p "], #8\n smlad r5, r3, " u ", r5\n smlabb r5, r4, " v ", r5\n"                                   \
+    "ldr r3, [" p "]\n smlad r12, r4, " u ", r12\n smlabb r12, r3, " v ", r12\n"
+/* Rows at r0..r2, taps in r6..r11, out in r14, the strip at sp. */
+#define TWO3(ROW)                                                                                                       \
+    "ldr r5, [sp]\n mov r12, r5\n" ROW("r0", "r6", "r7") ROW("r1", "r8", "r9") ROW("r2", "r10", "r11")                  \
+    "ldrd r3, r4, [sp, #4]\n smmla r5, r5, r3, r4\n smmla r12, r12, r3, r4\n ldrd r3, r4, [sp, #12]\n"                  \
+    "asr r5, r3\n asr r12, r3\n ssat r5, #8, r5, asr #1\n ssat r12, #8, r12, asr #1\n strb r5, [r14]\n"
+#define STRIP3(ROW)                                                                                                     \
+    __asm__("push {r4-r11, r14}\n sub sp, #56\n mov r1, sp\n ldm r0!, {r2-r8}\n stm r1!, {r2-r8}\n"                     \
+            "ldm r0!, {r2-r8}\n stm r1!, {r2-r8}\n ldm r0, {r6-r11}\n"                                                  \
+            "1: ldrd r0, r3, [sp, #32]\n ldrd r4, r14, [sp, #40]\n add r1, r0, r3\n add r2, r1, r3\n add r4, r0\n"      \
+            "ldr r3, [sp, #48]\n str r4, [sp, #32]\n add r3, r14\n str r3, [sp, #44]\n"                                 \
+            "ldr r3, [sp, #24]\n adds r4, r3, r14\n str r4, [sp, #20]\n cbz r3, 3f\n"                                   \
+            "2: " TWO3(ROW) "ldr r3, [sp, #20]\n strb r12, [r14, r4]\n add r14, r14, r4, lsl #1\n cmp r14, r3\n bne 2b\n" \
+            "3: ldr r3, [sp, #28]\n cbz r3, 4f\n" TWO3(ROW)                                                             \
+            "4: ldr r3, [sp, #52]\n subs r3, #1\n str r3, [sp, #52]\n bne 1b\n add sp, #56\n pop {r4-r11, pc}")
 
-static inline __attribute__((always_inline)) void strip3(const mcu_strip *t, int s) {
-    const int8_t *top = t->rows;
-    int8_t *line = t->out;
-    uint32_t w[6];
-#pragma GCC unroll 3
-    for (int r = 0; r < 3; r++)
-        pair_taps(t->weights + 3 * r, t->left, 3, s, w + 2 * r);
-    for (int i = t->high; i > 0; i--, top += t->down, line += t->line) {
-        const int8_t *p = top, *q = p + t->stride, *r = q + t->stride;
-        int8_t *out = line;
-        for (int n = t->n; n > 0; n -= 2) {
-            int32_t a = t->bias, b = a, x, z;
-            if (s == 1)
-                ROWS3(ROW3_S1);
-            else
-                ROWS3(ROW3_S2);
-            finish_two(t, a, b, out, n > 1);
-            out += 2 * t->step;
-        }
-    }
-}
+static __attribute__((naked, noipa)) void strip3_s1(const mcu_strip *t __attribute__((unused))) { STRIP3(ROW3_S1); }
+static __attribute__((naked, noipa)) void strip3_s2(const mcu_strip *t __attribute__((unused))) { STRIP3(ROW3_S2); }
 
 /* The same of larger windows, row by row: words x0.. of the row in r4.., taps in the registers up to r11, not r7, which may be the frame's. */
 #define MLA(kind, acc, x, w) kind " %[" acc "], " x ", " w ", %[" acc "]\n"
@@ -168,6 +163,7 @@ static inline __attribute__((always_inline)) void strip3(const mcu_strip *t, int
 static inline __attribute__((always_inline)) void strip_of(const mcu_strip *t, int k, int s) {
     const int8_t *top = t->rows;
     int8_t *line = t->out;
+    const int columns = t->span / t->step + t->odd;
     uint32_t taps[42];
 #pragma GCC unroll 1
     for (int r = 0; r < k; r++)
@@ -175,7 +171,7 @@ static inline __attribute__((always_inline)) void strip_of(const mcu_strip *t, i
     for (int i = t->high; i > 0; i--, top += t->down, line += t->line) {
         const int8_t *left = top;
         int8_t *out = line;
-        for (int n = t->n; n > 0; n -= 2, left += 4 * s) {
+        for (int n = columns; n > 0; n -= 2, left += 4 * s) {
             int32_t a = t->bias, b = a;
             const int8_t *x = left;
             const uint32_t *w = taps;
@@ -194,8 +190,6 @@ static inline __attribute__((always_inline)) void strip_of(const mcu_strip *t, i
     }
 }
 
-static __attribute__((noinline)) void strip3_s1(const mcu_strip *t) { strip3(t, 1); }
-static __attribute__((noinline)) void strip3_s2(const mcu_strip *t) { strip3(t, 2); }
 static __attribute__((noinline)) void strip5_s1(const mcu_strip *t) { strip_of(t, 5, 1); }
 static __attribute__((noinline)) void strip5_s2(const mcu_strip *t) { strip_of(t, 5, 2); }
 static __attribute__((noinline)) void strip7_s1(const mcu_strip *t) { strip_of(t, 7, 1); }
@@ -248,6 +242,9 @@ static void channel_fast(const mcu_job *job, int c, mcu_strip *t, void (*strip)(
     t->mult = pair->mult[c & 1], t->right = pair->right[c & 1];
     t->half = (2 * op->zp_out + 1) * (1 << t->right);
     t->weights = op->weights + c * k * k, t->left = left;
+    if (k == 3)
+        for (int r = 0; r < 3; r++)
+            pair_taps(t->weights + 3 * r, left, 3, op->sw, t->taps + 2 * r);
     t->out = job->out + (y->dst * x->n_dst + x->dst) * op->cout + c;
     for (int i = 0, held = 0; i < y->n_out; i += most) { /* held: rows of the strip that the buffer has */
         const int rows = (mcu_min(most, y->n_out - i) - 1) * s + k;
@@ -276,7 +273,8 @@ static void all_fast(const mcu_job *job) {
     const mcu_conv *op = job->op;
     const mcu_axis *y = job->y, *x = job->x;
     const int pairs = (x->n_out + 1) / 2;
-    mcu_strip t = {.rows = job->ring, .n = x->n_out, .step = op->cout, .line = x->n_dst * op->cout};
+    mcu_strip t = {.rows = job->ring, .step = op->cout, .line = x->n_dst * op->cout};
+    t.odd = x->n_out & 1, t.span = (x->n_out - t.odd) * t.step;
     t.stride = 2 * (((2 * pairs - 1) * op->sw + op->kw + 1) & ~1);
     t.down = op->sh * t.stride;
     fill(job->ring, op->zp_in, (2 * op->kh + 1) * t.stride / 2);
