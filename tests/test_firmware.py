@@ -14,6 +14,8 @@ import pytest
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import Infeasible, UserError
 from nni_mcunet.engine import detect, firmware
+from nni_mcunet.engine.emit_params import pair_rows
+from nni_mcunet.engine.pack import pack_channels, pack_weights
 
 H, W, CLASSES, MID = 32, 48, 3, 12
 OUT = 2 * (5 + CLASSES)
@@ -48,9 +50,9 @@ WEIGHTS
 int8_t mcu_arena[MCU_ARENA_BYTES] __attribute__((aligned(4)));
 static int8_t *const tile = mcu_arena, *const stem = mcu_arena + {22 * W * 3}, *const scratch = mcu_arena + 8000;
 static int8_t *const mid = mcu_arena + 8400, *const out = mcu_arena;
-static const mcu_conv conv_stem = {{3, {MID}, 1, 3, 3, 2, 2, -128, 3, -128, 127, 0, 0, 0, w0, b0, m0, l0, r0}};
-static const mcu_conv conv_dw = {{{MID}, {MID}, {MID}, 3, 3, 1, 1, 3, -4, -128, 127, 0, 0, 0, w1, b1, m1, l1, r1}};
-static const mcu_conv conv_pw = {{{MID}, {OUT}, 1, 1, 1, 1, 1, -4, 20, -128, 127, 0, 0, 0, w2, b2, m2, l2, r2}};
+static const mcu_conv conv_stem = {{3, {MID}, 1, 3, 3, 2, 2, -128, 3, -128, 127, 0, 0, 0, w0, p0}};
+static const mcu_conv conv_dw = {{{MID}, {MID}, {MID}, 3, 3, 1, 1, 3, -4, -128, 127, 0, 0, 0, w1, p1}};
+static const mcu_conv conv_pw = {{{MID}, {OUT}, 1, 1, 1, 1, 1, -4, 20, -128, 127, 0, 0, 0, w2, p2}};
 void mcu_run(mcu_read_tile read, void *ctx) {{
     const mcu_axis x0 = {{{W}, -1, {W // 2}, {W // 2}, 0, 0, 0}}, x1 = {{{W // 2}, -1, {W // 2}, {W // 2}, 0, 0, 0}};
     const mcu_axis x2 = {{{W // 2}, 0, {W // 2}, {W // 2}, 0, 0, 0}}, y2 = {{16, 0, 16, 16, 0, 0, 0}};
@@ -71,20 +73,22 @@ int mcu_output_bytes(int i) {{ return {H * W // 4 * OUT} + i; }}
 
 
 def constants(rng, i, shape, right):
-    """C arrays of one layer with random weights; `right` shifts its sums into int8."""
-    values = {
-        f"int8_t w{i}": rng.integers(-60, 60, shape).ravel(),
-        f"int32_t b{i}": rng.integers(-3000, 3000, shape[0]),
-        f"int32_t m{i}": rng.integers(2**30, 2**31, shape[0]),
-        f"uint8_t l{i}": np.zeros(shape[0], int),
-        f"uint8_t r{i}": np.full(shape[0], right),
-    }
-    return "".join(f"static const {name}[] = {{{', '.join(map(str, v))}}};\n" for name, v in values.items())
+    """C arrays of one layer, random weights (cout, kh, kw, cin) or, depth-wise, (c, kh, kw); `right` shifts its sums
+    into int8."""
+    weight = rng.integers(-60, 60, shape)
+    if len(shape) == 4:
+        weight = pack_weights(weight.transpose(0, 3, 1, 2), 1)
+    bias, mult = rng.integers(-3000, 3000, shape[0]), rng.integers(2**30, 2**31, shape[0])
+    pairs = pack_channels(bias, mult, np.zeros(shape[0], int), np.full(shape[0], right), 1)
+    return (
+        f"static const int8_t w{i}[] = {{{', '.join(map(str, weight.ravel()))}}};\n"
+        f"static const mcu_pair p{i}[] = {{{pair_rows(pairs)}}};\n"
+    )
 
 
 def write_model(folder: Path, arena=18000, extra="") -> Path:
     rng = np.random.default_rng(0)
-    shapes = [((MID, 3, 3, 3), 7), ((MID, 3, 3), 6), ((OUT, MID), 6)]
+    shapes = [((MID, 3, 3, 3), 7), ((MID, 3, 3), 6), ((OUT, 1, 1, MID), 6)]
     weights = "".join(constants(rng, i, *shape) for i, shape in enumerate(shapes))
     folder.mkdir(exist_ok=True)
     (folder / "mcu_model.h").write_text(HEADER.replace("_BYTES ARENA", f"_BYTES {arena}"))

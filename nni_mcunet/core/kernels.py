@@ -75,7 +75,11 @@ class Kernels:
 
     def aligned(self, size):
         """`size` bytes rounded up to the alignment."""
-        return -(-size // self.align) * self.align
+        return _round_up(size, self.align)
+
+
+def _round_up(size, step: int):
+    return -(-size // step) * step
 
 
 def _analytic_scratch(kernel: str, op: Op, cin: int, out_h: int, out_w: int) -> int:
@@ -83,19 +87,22 @@ def _analytic_scratch(kernel: str, op: Op, cin: int, out_h: int, out_w: int) -> 
 
 
 def _cortex_m_scratch(kernel: str, op: Op, cin: int, out_h: int, out_w: int) -> int:
-    if kernel in ("conv_dense", "conv_group"):  # one window of a group, gathered
-        return op.k[0] * op.k[1] * (cin // op.groups)
-    if kernel == "conv_dw":  # a ring of kh rows of one channel, read in words
-        return op.k[0] * ((out_w - 1) * op.s[1] + op.k[1]) + 3
+    taps = op.k[0] * op.k[1] * (cin // op.groups)
+    if kernel == "conv_group":  # one window of a group, gathered
+        return taps
+    if kernel in ("conv_pw", "conv_dense"):  # three positions as int16, and where taps do not go in fours their windows
+        return (9 if kernel == "conv_dense" and cin % 4 else 6) * _round_up(taps, 4)
+    if kernel == "conv_dw":  # 2 kh + 1 rows of one channel as int16, an even number of outputs and columns
+        return 2 * (2 * op.k[0] + 1) * ((out_w - 1) * op.s[1] + op.k[1] + 3)
     return 0
 
 
 ANALYTIC = Kernels("analytic", 1, _analytic_scratch)
 CORTEX_M = Kernels("cortex-m", 4, _cortex_m_scratch)
 
-# Constants of a convolution's output channel beside its weights: bias and multiplier (int32), two shifts (uint8); of a
-# mean over fewer taps than a window has: multiplier and shifts, aligned.
-CHANNEL_BYTES = 4 + 4 + 1 + 1
+# Constants of two output channels of a convolution beside their weights: bias, multiplier (int32), two shifts (uint8)
+# each; of a mean over fewer taps than a window has: multiplier and shifts, aligned.
+PAIR_BYTES = 2 * (4 + 4 + 1 + 1)
 FACTOR_BYTES = 8
 
 
@@ -103,7 +110,11 @@ def constant_bytes(graph: Graph, op: Op) -> int:
     """Flash for weights, requantisation and tables of one op: int8 tables of 256 values for an activation and for each
     input of a concat (fewer where scales turn out to be equal), uint32 ones for a softmax."""
     if op.kind == "conv":
-        return graph.op_weights(op) + op.cout * CHANNEL_BYTES
+        taps = op.k[0] * op.k[1] * (graph.input_of(op).c // op.groups)
+        if op.is_depthwise(graph.input_of(op).c):
+            return _round_up(op.cout * taps, 4) + _round_up(op.cout, 2) // 2 * PAIR_BYTES
+        pairs = op.groups * (_round_up(op.cout // op.groups, 2) // 2)
+        return pairs * (2 * _round_up(taps, 4) + PAIR_BYTES)
     if op.kind == "avgpool":
         return FACTOR_BYTES * padded_taps(graph, op)
     return {"act": 256, "concat": 256 * len(op.inputs), "softmax": 4 * 256}.get(op.kind, 0)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..core.graph import Graph, Op
+from ..core.kernels import kernel_of
 from .integers import (
     ConvIntegers,
     ExpIntegers,
@@ -12,6 +13,7 @@ from .integers import (
     SumIntegers,
     TableIntegers,
 )
+from .pack import pack_channels, pack_weights
 
 
 def params(graph: Graph, op: Op, p) -> str:
@@ -22,17 +24,22 @@ def params(graph: Graph, op: Op, p) -> str:
 
 
 def _conv(graph: Graph, op: Op, p: ConvIntegers) -> str:
-    # (cout, cin/groups, kh, kw) -> [cout][kh][kw][cin/groups]
-    arrays = {"w": ("int8_t", p.weight.transpose(0, 2, 3, 1)), "b": ("int32_t", p.bias), "m": ("int32_t", p.mult)}
-    arrays |= {"l": ("uint8_t", p.left), "r": ("uint8_t", p.right)}
-    return "".join(_array(ctype, f"{op.name}_{letter}", values) for letter, (ctype, values) in arrays.items()) + (
+    depthwise = kernel_of(graph, op) == "conv_dw"
+    weights = p.weight if depthwise else pack_weights(p.weight, op.groups)
+    pairs = pack_channels(p.bias, p.mult, p.left, p.right, 1 if depthwise else op.groups)
+    return _array("int8_t", f"{op.name}_w", weights) + (
+        f"static const mcu_pair {op.name}_p[{len(pairs)}] = {{\n    {pair_rows(pairs)}}};\n"
         f"static const mcu_conv {op.name} = {{\n"
         f"    .cin = {graph.input_of(op).c}, .cout = {op.cout}, .groups = {op.groups}, {_window(op)},\n"
         f"    .zp_in = {p.zp_in}, .zp_out = {p.zp_out}, .lo = {p.lo}, .hi = {p.hi},"
         f" .res_zp = {p.res_zp}, .res_bits = {p.res_bits}, .res_mult = {p.res_mult},\n"
-        f"    .weights = {op.name}_w, .bias = {op.name}_b, .mult = {op.name}_m,"
-        f" .left = {op.name}_l, .right = {op.name}_r}};\n\n"
+        f"    .weights = {op.name}_w, .pairs = {op.name}_p}};\n\n"
     )
+
+
+def pair_rows(pairs: np.ndarray) -> str:
+    """pack.PAIR records as initialisers of mcu_pair."""
+    return ",\n    ".join(f"{{{', '.join(f'{{{a}, {b}}}' for a, b in pair)}}}" for pair in pairs.tolist())
 
 
 def _pool(graph: Graph, op: Op, p: PoolIntegers) -> str:
@@ -104,4 +111,4 @@ def _array(ctype: str, name: str, values: np.ndarray) -> str:
     flat = [str(int(v)) for v in np.asarray(values).ravel()]
     rows = [",".join(flat[i : i + 32]) for i in range(0, len(flat), 32)]
     body = ",\n    ".join(rows)
-    return f"static const {ctype} {name}[{len(flat)}] = {{\n    {body}}};\n"
+    return f"static const {ctype} {name}[{len(flat)}] __attribute__((aligned(4))) = {{\n    {body}}};\n"

@@ -20,6 +20,7 @@ from .quant import QuantModel, Scale
 
 MAX_RESIDUAL_BITS = 16
 MAX_SUM_BITS = 30
+MAX_RIGHT = 22  # where (2 * zp + 1) << (right - 1), to which kernels add half an accumulator, stays below 2^30
 MAX_EXP_BITS = 22
 INT32 = 2**31  # every intermediate stays below it
 
@@ -104,7 +105,8 @@ class ExpIntegers:
 
 
 def multiplier(real: float) -> Factor:
-    """The nearest 31-bit factor: 2^30 <= mult < 2^31, right >= 1, left least."""
+    """The nearest factor of at most 31 bits: 1 <= right <= MAX_RIGHT, left least, mult < 2^31 and, unless right is
+    MAX_RIGHT, mult >= 2^30."""
     if not real > 0:
         return NOTHING
     fraction, exponent = np.frexp(real)
@@ -113,9 +115,9 @@ def multiplier(real: float) -> Factor:
         mult, exponent = 2**30, exponent + 1
     left = max(0, exponent + 2)
     right = left - 1 - exponent
-    if right > 31:  # rounds to zero for every accumulator
-        return NOTHING
-    return Factor(mult, left, right)
+    if right > MAX_RIGHT:
+        mult, right = round(real * 2 ** (32 + MAX_RIGHT)), MAX_RIGHT
+    return Factor(mult, left, right) if mult else NOTHING
 
 
 def requant(acc, mult, left, right):

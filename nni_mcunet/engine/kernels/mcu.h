@@ -25,8 +25,16 @@ typedef struct {
     int16_t n, old, keep, at;
 } mcu_edge;
 
-/* A convolution, or a fully connected layer as a 1x1 one. Bias has -zp_in * sum(weights) folded in, so a padded tap
- * counts as zp_in. Requantisation: see mcu_requant. */
+/* Two output channels. Bias has -zp_in * sum(weights) folded in; requantisation: see mcu_requant. */
+typedef struct {
+    int32_t bias[2], mult[2];
+    uint8_t right[2]; /* less one */
+    uint8_t left[2];
+} mcu_pair;
+
+/* A convolution, or a fully connected layer as a 1x1 one. A padded tap counts as zp_in. Groups (of a depth-wise one: all
+ * channels) are packed apart: pairs of channels, an odd last one beside zeros, and of each pair taps (kh, kw, cin) in
+ * fours, zeros at the end. Taps 0..3 of the channels a and b lie as a0 b0 a2 b2 a1 b1 a3 b3. */
 typedef struct {
     int16_t cin, cout, groups;
     uint8_t kh, kw, sh, sw;
@@ -34,10 +42,8 @@ typedef struct {
     int8_t res_zp;                /* residual: zero point, */
     uint8_t res_bits;             /* fraction bits of the sum, */
     int32_t res_mult;             /* scale of the residual in 2^-res_bits output steps */
-    const int8_t *weights;        /* [cout][kh][kw][cin / groups] */
-    const int32_t *bias;          /* [cout] */
-    const int32_t *mult;          /* [cout] */
-    const uint8_t *left, *right;  /* [cout] */
+    const int8_t *weights;        /* packed; of a depth-wise one: [cout][kh][kw] */
+    const mcu_pair *pairs;
 } mcu_conv;
 
 /* A multiplier of mcu_requant. */
@@ -100,9 +106,12 @@ typedef struct {
 } mcu_scale;
 
 static inline mcu_scale mcu_scale_of(const mcu_conv *op, int c) {
-    mcu_scale s = {op->mult[c], op->left[c], op->right[c]};
+    const mcu_pair *p = op->pairs + (c >> 1);
+    const mcu_scale s = {p->mult[c & 1], p->left[c & 1], p->right[c & 1] + 1};
     return s;
 }
+
+static inline int32_t mcu_bias(const mcu_conv *op, int c) { return op->pairs[c >> 1].bias[c & 1]; }
 
 /* The int8 result of an accumulator. res: the residual's value there, or null. With a residual, F = res_bits >= 1 and
  * mult scaled by 2^F:
@@ -160,10 +169,13 @@ void mcu_cols(int c, const mcu_edge *y, const mcu_edge *x, int8_t *tile, int8_t 
 
 /* Bytes of scratch, stated once here and checked against the plan by static assertions in the generated code. cin: of a
  * group. */
-#define MCU_CONV_PW_SCRATCH(cin, kh, kw, cols) 0
-#define MCU_CONV_DENSE_SCRATCH(cin, kh, kw, cols) ((kh) * (kw) * (cin))
+#define MCU_ROUND4(n) (((n) + 3) / 4 * 4)
+/* The DSP versions expand three positions to int16, from three windows where cin is no multiple of 4. */
+#define MCU_CONV_PW_SCRATCH(cin, kh, kw, cols) (6 * MCU_ROUND4(cin))
+#define MCU_CONV_DENSE_SCRATCH(cin, kh, kw, cols) (((cin) % 4 ? 9 : 6) * MCU_ROUND4((kh) * (kw) * (cin)))
 #define MCU_CONV_GROUP_SCRATCH(cin, kh, kw, cols) ((kh) * (kw) * (cin))
-/* cols: input columns of one row's windows, (n_out-1)*sw + kw; the DSP version reads up to 3 bytes past the ring. */
-#define MCU_CONV_DW_SCRATCH(cin, kh, kw, cols) ((kh) * (cols) + 3)
+/* cols: input columns of one row's windows, (n_out-1)*sw + kw; the DSP version has 2 kh + 1 rows of int16, an even number
+ * of outputs and columns. */
+#define MCU_CONV_DW_SCRATCH(cin, kh, kw, cols) (2 * (2 * (kh) + 1) * ((cols) + 3))
 
 #endif

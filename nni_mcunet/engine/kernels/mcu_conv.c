@@ -1,11 +1,11 @@
 /* Point-wise, dense and grouped convolutions: dot products of cin (x kh x kw) values with each row of the weights. */
-#include "mcu.h"
 #include "mcu_dsp.h"
 #include <string.h>
 
+/* A channel's dot product with its packed weights; w: of its pair, from its place in it on. */
 static inline int32_t dot(const int8_t *x, const int8_t *w, int n, int32_t acc) {
     for (int i = 0; i < n; i++)
-        acc += x[i] * w[i];
+        acc += x[i] * w[(i & ~3) * 2 + (i & 1) * 4 + (i & 2)];
     return acc;
 }
 
@@ -13,127 +13,313 @@ static inline void finish(const mcu_conv *op, int c, int32_t acc, const int8_t *
     out[c] = mcu_result(op, mcu_scale_of(op, c), acc, res ? res + c : res);
 }
 
+#if defined(MCU_DSP)
+/* Both channels of a pair. */
+static void dot_pair(const int8_t *x, const int8_t *w, int n, int32_t acc[2]) {
+    int32_t a = acc[0], b = acc[1];
+    for (; n > 0; n -= 4, x += 4, w += 8) {
+        const mcu_quad v = n < 4 ? mcu_load_rest(x, n) : mcu_load4(x), even = mcu_load4(w), odd = mcu_load4(w + 4);
+        a = __smlad(v.odd, odd.even, __smlad(v.even, even.even, a));
+        b = __smlad(v.odd, odd.odd, __smlad(v.even, even.odd, b));
+    }
+    acc[0] = a, acc[1] = b;
+}
+#endif
+
 /* One position from a contiguous window. x: [n], res: [cout] or null, out: [cout]. */
 static void one_position(const mcu_conv *op, const int8_t *x, int n, const int8_t *res, int8_t *out) {
     const mcu_conv o = *op; /* a copy: a store to `out` cannot change it */
-    int c = 0;
-#if defined(__ARM_FEATURE_DSP)
-    for (; c + 4 <= o.cout; c += 4) {
-        const int8_t *w = o.weights + c * n;
-        int32_t a0 = o.bias[c], a1 = o.bias[c + 1], a2 = o.bias[c + 2], a3 = o.bias[c + 3];
-        int i = 0;
-        for (; i + 4 <= n; i += 4, w += 4) {
-            mcu_quad v = mcu_load4(x + i);
-            a0 = mcu_mac4(v, mcu_load4(w), a0);
-            a1 = mcu_mac4(v, mcu_load4(w + n), a1);
-            a2 = mcu_mac4(v, mcu_load4(w + 2 * n), a2);
-            a3 = mcu_mac4(v, mcu_load4(w + 3 * n), a3);
-        }
-        for (; i < n; i++, w++) {
-            a0 += x[i] * w[0], a1 += x[i] * w[n];
-            a2 += x[i] * w[2 * n], a3 += x[i] * w[3 * n];
-        }
-        finish(&o, c, a0, res, out);
-        finish(&o, c + 1, a1, res, out);
-        finish(&o, c + 2, a2, res, out);
-        finish(&o, c + 3, a3, res, out);
-    }
-#endif
-    for (; c < o.cout; c++)
-        finish(&o, c, dot(x, o.weights + c * n, n, o.bias[c]), res, out);
-}
-
-#if defined(__ARM_FEATURE_DSP)
-/* Channel c of two neighbouring positions, the first one finished first: `out` may lie on `res`, any number of
- * positions before it. */
-static inline void finish_two(const mcu_conv *op, int c, int32_t a, int32_t b, const int8_t *res, int8_t *out) {
-    const mcu_scale s = mcu_scale_of(op, c);
-    const int m = op->cout;
-    out[c] = mcu_result(op, s, a, res ? res + c : res);
-    out[m + c] = mcu_result(op, s, b, res ? res + m + c : res);
-}
-
-/* Two neighbouring positions, two channels at a time. x: [2][cin], res: [2][cout] or null, out: [2][cout]. */
-static inline __attribute__((always_inline)) void two_positions(const mcu_conv *op, const int8_t *x, const int8_t *res,
-                                                                int8_t *out) {
-    const mcu_conv o = *op;
-    const int n = o.cin;
+    const int step = 2 * MCU_ROUND4(n);
     const int8_t *w = o.weights;
-    int c = 0;
-    for (; c + 2 <= o.cout; c += 2, w += n) {
-        int32_t a0 = o.bias[c], a1 = o.bias[c + 1], b0 = a0, b1 = a1;
-        const int8_t *p = x, *const end = x + (n & ~3);
-        for (; p != end; p += 4, w += 4) {
-            mcu_quad u = mcu_load4(p), v = mcu_load4(p + n), k = mcu_load4(w);
-            a0 = mcu_mac4(u, k, a0);
-            b0 = mcu_mac4(v, k, b0);
-            k = mcu_load4(w + n);
-            a1 = mcu_mac4(u, k, a1);
-            b1 = mcu_mac4(v, k, b1);
-        }
-        for (; p != x + n; p++, w++) {
-            a0 += p[0] * w[0], a1 += p[0] * w[n];
-            b0 += p[n] * w[0], b1 += p[n] * w[n];
-        }
-        finish_two(&o, c, a0, b0, res, out);
-        finish_two(&o, c + 1, a1, b1, res, out);
+    for (int c = 0; c < o.cout; c += 2, w += step) {
+        int32_t acc[2] = {mcu_bias(&o, c), o.pairs[c >> 1].bias[1]};
+#if defined(MCU_DSP)
+        dot_pair(x, w, n, acc);
+#else
+        acc[0] = dot(x, w, n, acc[0]);
+        acc[1] = dot(x, w + 1, n, acc[1]);
+#endif
+        finish(&o, c, acc[0], res, out);
+        if (c + 1 < o.cout)
+            finish(&o, c + 1, acc[1], res, out);
     }
-    for (; c < o.cout; c++)
-        finish_two(&o, c, dot(x, w, n, o.bias[c]), dot(x + n, w, n, o.bias[c]), res, out);
+}
+
+#if defined(MCU_DSP)
+/* Three positions at once, as int16: [quads][2][3][2], of a quad of taps 0..3 first 0 and 2, then 1 and 3. */
+enum { TRIPLE = 24 }; /* bytes a quad */
+
+/* One position's part of the columns. x: [n]. */
+static void expand(const int8_t *x, int n, int8_t *columns) {
+    for (; n > 0; n -= 4, x += 4, columns += TRIPLE) {
+        const mcu_quad v = n < 4 ? mcu_load_rest(x, n) : mcu_load4(x);
+        memcpy(columns, &v.even, 4);
+        memcpy(columns + TRIPLE / 2, &v.odd, 4);
+    }
+}
+
+/* Three positions, `step` bytes apart; the end of the columns. */
+static int8_t *expand_three(const int8_t *x, int step, int n, int8_t *columns) {
+    const int8_t *p = x, *q = x + step, *r = q + step;
+    int quads = n / 4;
+    uint32_t u, v, w;
+    if (quads)
+        __asm__ volatile("1:\n ldr %[u], [%[p]], #4\n ldr %[v], [%[q]], #4\n ldr %[w], [%[r]], #4\n"
+                         "sxtb16 r4, %[u]\n sxtb16 r5, %[v]\n sxtb16 r6, %[w]\n stmia %[c]!, {r4, r5, r6}\n"
+                         "sxtb16 r4, %[u], ror #8\n sxtb16 r5, %[v], ror #8\n sxtb16 r6, %[w], ror #8\n"
+                         "stmia %[c]!, {r4, r5, r6}\n subs %[n], #1\n bne 1b\n"
+                         : [p] "+r"(p), [q] "+r"(q), [r] "+r"(r), [c] "+r"(columns), [n] "+r"(quads), [u] "=&r"(u),
+                           [v] "=&r"(v), [w] "=&r"(w)
+                         :
+                         : "r4", "r5", "r6", "cc", "memory");
+    if (n & 3) {
+        expand(p, n & 3, columns);
+        expand(q, n & 3, columns + 4);
+        expand(r, n & 3, columns + 8);
+        columns += TRIPLE;
+    }
+    return columns;
+}
+
+/* Two taps: r3..r5 of three positions, r1 and r2 of two channels. A quad has 80 bytes. */
+#define TAPS                                                                                                            \
+    "ldmia.w r0!, {r3, r4, r5}\n ldr.w r1, [r12], #4\n sxtb16.w r2, r1\n sxtb16.w r1, r1, ror #8\n"                     \
+    "smlad r6, r3, r2, r6\n smlad r7, r4, r2, r7\n smlad r8, r5, r2, r8\n"                                              \
+    "smlad r9, r3, r1, r9\n smlad r10, r4, r1, r10\n smlad r11, r5, r1, r11\n"
+#define QUAD TAPS TAPS
+#define QUAD_BYTES 80
+/* Three positions of a convolution from columns of so many quads, which four at a time are unrolled: turns of that loop,
+ * and the bytes of code skipped in the first. */
+typedef struct {
+    const int8_t *columns;
+    int skipped, turns;
+    const mcu_pair *pair;
+    int zp; /* 2 * zp_out + 1 */
+    int8_t *out; /* of the first position */
+    int cout;
+    int8_t *end; /* of out, behind the last whole pair */
+    const int8_t *weights;
+    int step, plain; /* bytes of a pair's weights; whether no channel is shifted left */
+} mcu_triple;
+
+static mcu_triple triple(const mcu_conv *op, const int8_t *columns, int taps) {
+    const int quads = (taps + 3) / 4, turns = (quads + 3) / 4;
+    unsigned left = 0;
+    for (const mcu_pair *pair = op->pairs, *end = pair + (op->cout + 1) / 2; pair != end; pair++)
+        left |= pair->left[0] | pair->left[1];
+    const mcu_triple t = {.columns = columns, .skipped = (4 * turns - quads) * QUAD_BYTES, .turns = turns,
+                          .zp = 2 * op->zp_out + 1, .cout = op->cout, .step = 8 * quads, .plain = !left};
+    return t;
+}
+
+/* Dot products from the biases r6 and r9 with columns r0, bytes skipped r2, weights r12 and turns r14. */
+#define DOTS                                                                                                            \
+    "mov r7, r6\n mov r8, r6\n mov r10, r9\n mov r11, r9\n add pc, r2\n nop.n\n"                                        \
+    "1:\n" QUAD QUAD QUAD QUAD "subs.w r14, #1\n bne.w 1b\n"
+/* Results of a channel, see mcu_dsp.h: cout in r0, 2 * zp_out + 1 in r1, out in r2, right - 1 in r5. */
+#define RESULTS(mult, a, b, c)                                                                                          \
+    "lsl r14, r1, r5\n smmla " a ", " a ", " mult ", r14\n smmla " b ", " b ", " mult ", r14\n"                         \
+    "smmla " c ", " c ", " mult ", r14\n asr " a ", r5\n asr " b ", r5\n asr " c ", r5\n"                               \
+    "ssat " a ", #8, " a ", asr #1\n ssat " b ", #8, " b ", asr #1\n ssat " c ", #8, " c ", asr #1\n"                   \
+    "strb " b ", [r2, r0]\n strb " c ", [r2, r0, lsl #1]\n strb " a ", [r2], #1\n"
+
+/* All whole pairs of channels, none shifted left. */
+static __attribute__((naked, noipa)) void three_plain(mcu_triple *t __attribute__((unused))) {
+    __asm__("push {r0, r4-r11, r14}\n ldr r12, [r0, #32]\n"
+            "2: ldr r1, [sp]\n ldr r3, [r1, #12]\n ldm r3!, {r6, r9}\n str r3, [r1, #12]\n ldm r1, {r0, r2, r14}\n" DOTS
+            "ldr r0, [sp]\n ldr r14, [r0, #12]\n ldm r14!, {r3, r4, r5}\n str r14, [r0, #12]\n"
+            "ldrd r1, r2, [r0, #16]\n ldr r0, [r0, #24]\n" RESULTS("r3", "r6", "r7", "r8")
+            "lsr r5, #8\n" RESULTS("r4", "r9", "r10", "r11")
+            "ldr r0, [sp]\n str r2, [r0, #20]\n ldr r1, [r0, #28]\n cmp r2, r1\n bne.w 2b\n pop {r0, r4-r11, pc}");
+}
+
+/* One pair of channels: its dot products of three positions. */
+static __attribute__((naked, noipa)) void three_dots(const mcu_triple *t __attribute__((unused)),
+                                                     int32_t dots[6] __attribute__((unused))) {
+    __asm__("push {r1, r4-r11, r14}\n ldr r12, [r0, #32]\n ldr r1, [r0, #12]\n ldm r1, {r6, r9}\n mov r1, r0\n"
+            "ldm r1, {r0, r2, r14}\n" DOTS "pop {r0}\n stm r0, {r6-r11}\n pop {r4-r11, pc}");
+}
+
+/* Any pair. Of a channel the first position is finished first: `out` may lie on `res`, any number of positions before
+ * it. res: [3][cout] or null, out: [3][cout]. */
+static void three_any(const mcu_conv *op, mcu_triple *t, int c, const int8_t *res, int8_t *out) {
+    int32_t dots[6];
+    three_dots(t, dots);
+    for (int i = 0; i < 6; i++, c += i == 3)
+        if (c < op->cout) {
+            const int at = i % 3 * op->cout;
+            finish(op, c, dots[i], res ? res + at : 0, out + at);
+        }
+}
+
+static void three_positions(const mcu_conv *op, mcu_triple *t, const int8_t *res, int8_t *out) {
+    int c = 0;
+    t->pair = op->pairs, t->weights = op->weights;
+    if (t->plain && !res && op->cout > 1) {
+        c = op->cout & ~1;
+        t->out = out, t->end = out + c;
+        three_plain(t);
+        t->weights += c / 2 * t->step;
+    }
+    for (; c < op->cout; c += 2, t->pair++, t->weights += t->step)
+        three_any(op, t, c, res, out);
+}
+
+/* Clamps results that saturated at the ends of int8. out: [n]. */
+static void clamp(const mcu_conv *op, int8_t *out, int n) {
+    if (op->lo > -128 || op->hi < 127)
+        for (int i = 0; i < n; i++)
+            out[i] = mcu_clamp(out[i], op->lo, op->hi);
 }
 #endif
+
+/* n positions in a row. in: [n][cin], res: [n][cout] or null, out: [n][cout]. */
+static void positions(const mcu_conv *op, int n, const int8_t *in, const int8_t *res, int8_t *out, int8_t *scratch) {
+    int j = 0;
+#if defined(MCU_DSP)
+    mcu_triple t = triple(op, scratch, op->cin);
+    for (; j + 3 <= n; j += 3) {
+        expand_three(in + j * op->cin, op->cin, op->cin, scratch);
+        three_positions(op, &t, res ? res + j * op->cout : 0, out + j * op->cout);
+    }
+    clamp(op, out, j * op->cout);
+#else
+    (void)scratch;
+#endif
+    for (; j < n; j++)
+        one_position(op, in + j * op->cin, op->cin, res ? res + j * op->cout : 0, out + j * op->cout);
+}
 
 /* in: [y.n_in][x.n_in][cin], res: [y.n_res][x.n_res][cout] or null, out: [y.n_dst][x.n_dst][cout]. Nothing is padded:
  * 0 <= first <= n_in - n_out. `out` may be `res` where no row is written behind the one it reads: n_dst <= n_res and
  * dst <= res on both axes. */
 void mcu_conv_pw(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
                  int8_t *out, int8_t *scratch) {
-    (void)scratch;
-    for (int i = 0; i < y->n_out; i++) {
-        const int8_t *src = in + ((y->first + i) * x->n_in + x->first) * op->cin;
-        const int8_t *sum = res ? res + ((y->res + i) * x->n_res + x->res) * op->cout : res;
-        int8_t *dst = out + ((y->dst + i) * x->n_dst + x->dst) * op->cout;
-        int j = 0;
-#if defined(__ARM_FEATURE_DSP)
-        for (; j + 2 <= x->n_out; j += 2)
-            if (sum)
-                two_positions(op, src + j * op->cin, sum + j * op->cout, dst + j * op->cout);
-            else
-                two_positions(op, src + j * op->cin, 0, dst + j * op->cout);
-#endif
-        for (; j < x->n_out; j++)
-            one_position(op, src + j * op->cin, op->cin, sum ? sum + j * op->cout : sum, dst + j * op->cout);
-    }
+    const int whole = x->n_in == x->n_out && x->n_dst == x->n_out && (!res || x->n_res == x->n_out);
+    const int rows = whole ? 1 : y->n_out, n = whole ? y->n_out * x->n_out : x->n_out;
+    for (int i = 0; i < rows; i++)
+        positions(op, n, in + ((y->first + i) * x->n_in + x->first) * op->cin,
+                  res ? res + ((y->res + i) * x->n_res + x->res) * op->cout : 0,
+                  out + ((y->dst + i) * x->n_dst + x->dst) * op->cout, scratch);
+}
+
+/* Columns of a window that lie inside the input: from lo to hi - 1. */
+typedef struct {
+    int lo, hi;
+} mcu_inside;
+
+static mcu_inside inside(const mcu_conv *op, const mcu_axis *x, int left) {
+    const int lo = left < 0 ? mcu_min(-left, op->kw) : 0;
+    const mcu_inside in = {lo, mcu_max(lo, mcu_min(op->kw, x->n_in - left))};
+    return in;
+}
+
+/* A memcpy of a few bytes. */
+static inline void copy(int8_t *to, const int8_t *from, int n) {
+    for (const int8_t *end = from + (n & ~3); from != end; from += 4, to += 4)
+        memcpy(to, from, 4);
+    for (const int8_t *end = from + (n & 3); from != end;)
+        *to++ = *from++;
 }
 
 /* Copies one window, padded taps as zp_in. in: [y.n_in][x.n_in][cin], window: [kh][kw][cin]. */
 static void gather(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, int top, int left, const int8_t *in,
                    int8_t *window) {
-    const int line = op->kw * op->cin;
-    const int lo = left < 0 ? mcu_min(-left, op->kw) : 0, hi = mcu_max(lo, mcu_min(op->kw, x->n_in - left));
-    for (int r = top; r < top + op->kh; r++, window += line) {
-        if (r < 0 || r >= y->n_in || lo == hi) {
-            memset(window, op->zp_in, (size_t)line);
+    const mcu_inside cols = inside(op, x, left);
+    const int cin = op->cin, zp = op->zp_in, line = op->kw * cin, n = (cols.hi - cols.lo) * cin, high = y->n_in;
+    const int bottom = top + op->kh, stride = x->n_in * cin;
+    int at = (top * x->n_in + left + cols.lo) * cin;
+    for (int r = top; r < bottom; r++, window += line, at += stride)
+        if (r < 0 || r >= high || n == 0)
+            memset(window, zp, (size_t)line);
+        else {
+            if (n < line)
+                memset(window, zp, (size_t)line);
+            copy(window + cols.lo * cin, in + at, n);
+        }
+}
+
+#if defined(MCU_DSP)
+/* n values zp_in of one position's columns, n a multiple of 4; where the next ones go. */
+static int8_t *expand_zero(const mcu_conv *op, int n, int8_t *columns) {
+    const uint32_t both = mcu_pair16(op->zp_in, op->zp_in);
+    for (; n > 0; n -= 4, columns += TRIPLE) {
+        memcpy(columns, &both, 4);
+        memcpy(columns + TRIPLE / 2, &both, 4);
+    }
+    return columns;
+}
+
+/* One position's columns, cin a multiple of 4. */
+static void expand_window(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, int top, int left,
+                          const int8_t *in, int8_t *columns) {
+    const mcu_inside cols = inside(op, x, left);
+    const int n = (cols.hi - cols.lo) * op->cin;
+    for (int r = top; r < top + op->kh; r++) {
+        if (r < 0 || r >= y->n_in) {
+            columns = expand_zero(op, op->kw * op->cin, columns);
             continue;
         }
-        if (hi - lo < op->kw)
-            memset(window, op->zp_in, (size_t)line);
-        memcpy(window + lo * op->cin, in + (r * x->n_in + left + lo) * op->cin, (size_t)((hi - lo) * op->cin));
+        columns = expand_zero(op, cols.lo * op->cin, columns);
+        expand(in + (r * x->n_in + left + cols.lo) * op->cin, n, columns);
+        columns = expand_zero(op, (op->kw - cols.hi) * op->cin, columns + n / 4 * TRIPLE);
     }
 }
 
-/* in: [y.n_in][x.n_in][cin], res: [y.n_res][x.n_res][cout] or null, out: [y.n_dst][x.n_dst][cout],
- * scratch: one window, [kh][kw][cin]. */
+/* Three positions' columns, the first one at row i and column j of the output, the others behind it, also in the next
+ * row. Where cin is no multiple of 4, windows are gathered behind the columns first. */
+static void expand_windows(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, int i, int j, const int8_t *in,
+                           int8_t *columns) {
+    const int n = op->kh * op->kw * op->cin, top = y->first + i * op->sh, left = x->first + j * op->sw;
+    int8_t *const windows = columns + TRIPLE / 4 * MCU_ROUND4(n);
+    if (op->cin % 4 == 0 && top >= 0 && top + op->kh <= y->n_in && left >= 0 && j + 3 <= x->n_out &&
+        left + 2 * op->sw + op->kw <= x->n_in) {
+        const int8_t *row = in + (top * x->n_in + left) * op->cin;
+        for (int r = 0; r < op->kh; r++, row += x->n_in * op->cin)
+            columns = expand_three(row, op->sw * op->cin, op->kw * op->cin, columns);
+        return;
+    }
+    for (int p = 0; p < 3; p++) {
+        const int at_y = y->first + i * op->sh, at_x = x->first + j * op->sw;
+        if (op->cin % 4 == 0)
+            expand_window(op, y, x, at_y, at_x, in, columns + 4 * p);
+        else
+            gather(op, y, x, at_y, at_x, in, windows + p * MCU_ROUND4(n));
+        if (++j == x->n_out)
+            i++, j = 0;
+    }
+    if (op->cin % 4) /* what lies behind a window meets weights of zero */
+        expand_three(windows, MCU_ROUND4(n), MCU_ROUND4(n), columns);
+}
+#endif
+
+/* in: [y.n_in][x.n_in][cin], res: [y.n_res][x.n_res][cout] or null, out: [y.n_dst][x.n_dst][cout], scratch: one window,
+ * [kh][kw][cin], or columns. */
 void mcu_conv_dense(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
                     int8_t *out, int8_t *scratch) {
-    const int n = op->kh * op->kw * op->cin;
-    for (int i = 0; i < y->n_out; i++)
-        for (int j = 0; j < x->n_out; j++) {
-            const int8_t *sum = res ? res + ((y->res + i) * x->n_res + x->res + j) * op->cout : res;
-            int8_t *dst = out + ((y->dst + i) * x->n_dst + x->dst + j) * op->cout;
-            gather(op, y, x, y->first + i * op->sh, x->first + j * op->sw, in, scratch);
-            one_position(op, scratch, n, sum, dst);
+    const int taps = op->kh * op->kw * op->cin, whole = x->n_dst == x->n_out && (!res || x->n_res == x->n_out);
+    const int rows = whole ? 1 : y->n_out, n = whole ? y->n_out * x->n_out : x->n_out;
+    for (int row = 0; row < rows; row++) {
+        const int8_t *sum = res ? res + ((y->res + row) * x->n_res + x->res) * op->cout : 0;
+        int8_t *dst = out + ((y->dst + row) * x->n_dst + x->dst) * op->cout;
+        int m = 0, i = row, j = 0;
+#if defined(MCU_DSP)
+        mcu_triple t = triple(op, scratch, taps);
+        for (; m + 3 <= n; m += 3) {
+            expand_windows(op, y, x, i, j, in, scratch);
+            three_positions(op, &t, sum ? sum + m * op->cout : 0, dst + m * op->cout);
+            for (j += 3; j >= x->n_out; j -= x->n_out)
+                i++;
         }
+        clamp(op, dst, m * op->cout);
+#endif
+        for (; m < n; m++) {
+            gather(op, y, x, y->first + i * op->sh, x->first + j * op->sw, in, scratch);
+            one_position(op, scratch, taps, sum ? sum + m * op->cout : 0, dst + m * op->cout);
+            if (++j == x->n_out)
+                i++, j = 0;
+        }
+    }
 }
 
 /* Copies channels c..c+n-1 of one window, padded taps as zp_in. in: [y.n_in][x.n_in][cin], window: [kh][kw][n]. */
@@ -151,8 +337,8 @@ static void gather_channels(const mcu_conv *op, const mcu_axis *y, const mcu_axi
 static mcu_conv group_of(const mcu_conv *op, int g, int n) {
     mcu_conv part = *op;
     part.cout = (int16_t)(op->cout / op->groups);
-    const int c = g * part.cout;
-    part.weights += c * n, part.bias += c, part.mult += c, part.left += c, part.right += c;
+    const int pairs = (part.cout + 1) / 2;
+    part.pairs += g * pairs, part.weights += g * pairs * 2 * MCU_ROUND4(n);
     return part;
 }
 

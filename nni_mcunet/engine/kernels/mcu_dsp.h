@@ -1,26 +1,67 @@
-/* Four int8 values at a time as two pairs of int16: the DSP extension's SXTB16 and SMLAD. */
+/* int8 values as pairs of int16: the DSP extension's SXTB16 and SMLAD; requantisation by SMMLA and SSAT. */
 #ifndef MCU_DSP_H
 #define MCU_DSP_H
-#if defined(__ARM_FEATURE_DSP)
+#include "mcu.h"
+/* The assembly needs all registers, of which unoptimised code keeps some. */
+#if defined(__ARM_FEATURE_DSP) && defined(__OPTIMIZE__)
+#define MCU_DSP 1
 #include <arm_acle.h>
-#include <stdint.h>
 #include <string.h>
 
 typedef struct {
     int16x2_t even, odd; /* elements 0 and 2; elements 1 and 3 */
 } mcu_quad;
 
-static inline mcu_quad mcu_load4(const int8_t *p) {
-    uint32_t word;
+static inline mcu_quad mcu_split(uint32_t word) {
     mcu_quad q;
-    memcpy(&word, p, 4); /* one LDR, aligned or not */
     __asm__("sxtb16 %0, %1" : "=r"(q.even) : "r"(word));
     __asm__("sxtb16 %0, %1, ror #8" : "=r"(q.odd) : "r"(word));
     return q;
 }
 
-static inline int32_t mcu_mac4(mcu_quad a, mcu_quad b, int32_t acc) {
-    return __smlad(a.odd, b.odd, __smlad(a.even, b.even, acc));
+static inline mcu_quad mcu_load4(const int8_t *p) {
+    uint32_t word;
+    memcpy(&word, p, 4); /* one LDR, aligned or not */
+    return mcu_split(word);
+}
+
+/* The first n < 4 of them, zeros behind. */
+static inline mcu_quad mcu_load_rest(const int8_t *p, int n) {
+    uint32_t word = 0;
+    for (int i = 0; i < n; i++)
+        word |= (uint32_t)(uint8_t)p[i] << 8 * i;
+    return mcu_split(word);
+}
+
+/* The lower halves of two values. */
+static inline uint32_t mcu_pair16(int32_t low, int32_t high) {
+    uint32_t both;
+    __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(both) : "r"(low), "r"(high));
+    return both;
+}
+
+/* Requantisation by shifts of a register, of which the instructions read the lowest byte alone. With r = right - 1:
+ *   clamp(zp_out + requant(acc)) = SSAT((hi(acc * mult) + ((2 * zp_out + 1) << r)) >> r >> 1)
+ * The generator keeps r <= 21, so that the sum fits in 32 bits. */
+static inline int32_t mcu_shl(int32_t v, uint32_t by) {
+    __asm__("lsl %0, %1, %2" : "=r"(v) : "r"(v), "r"(by));
+    return v;
+}
+
+static inline int32_t mcu_sar(int32_t v, uint32_t by) {
+    __asm__("asr %0, %1, %2" : "=r"(v) : "r"(v), "r"(by));
+    return v;
+}
+
+static inline int32_t mcu_high(int32_t acc, int32_t mult, int32_t plus) {
+    __asm__("smmla %0, %1, %2, %3" : "=r"(acc) : "r"(acc), "r"(mult), "r"(plus));
+    return acc;
+}
+
+/* Of v / 2. */
+static inline int8_t mcu_ssat8(int32_t v) {
+    __asm__("ssat %0, #8, %1, asr #1" : "=r"(v) : "r"(v) : "cc");
+    return (int8_t)v;
 }
 
 #endif

@@ -1,6 +1,5 @@
 /* Depth-wise convolution, channel by channel, in place: a ring of kh rows of one channel holds what is still needed
  * of the input, so that the output may overwrite it. */
-#include "mcu.h"
 #include "mcu_dsp.h"
 #include <string.h>
 
@@ -40,93 +39,6 @@ static void load_rows(const mcu_job *job, int c, int from, int to) {
     }
 }
 
-#if defined(__ARM_FEATURE_DSP)
-#define MAX_K 7
-#define MAX_QUADS 3 /* (MAX_K + stride 2 + 3) / 4 */
-
-/* Two outputs from the same quads of a row: w[kh][quads][2] holds the taps for the first and, moved by the stride, for
- * the second. weights: [kh][kw]. */
-static void pack(const mcu_conv *op, const int8_t *weights, int quads, mcu_quad *w) {
-    for (int r = 0; r < op->kh; r++, weights += op->kw) {
-        int8_t taps[2][4 * MAX_QUADS] = {{0}};
-        memcpy(taps[0], weights, op->kw);
-        memcpy(taps[1] + op->sw, weights, op->kw);
-        for (int q = 0; q < quads; q++) {
-            *w++ = mcu_load4(taps[0] + 4 * q);
-            *w++ = mcu_load4(taps[1] + 4 * q);
-        }
-    }
-}
-
-/* One row of outputs of one channel: op, requantisation and bias of the channel; rows: [kh] of the ring; out: [n] at
- * steps of op->cout. Outputs are computed in pairs, an odd last one is left. */
-typedef struct {
-    const mcu_conv *op;
-    mcu_scale scale;
-    int32_t bias;
-    int n;
-    const int8_t *rows[MAX_K];
-    int8_t *out;
-} mcu_line;
-
-/* w: [kh][quads][2]. Reads up to 3 bytes behind a row, times zero. */
-static __attribute__((noinline)) void pairs(const mcu_line *line, const mcu_quad *w, int quads) {
-    const mcu_conv op = *line->op;
-    const mcu_scale scale = line->scale;
-    int8_t *const out = line->out;
-    for (int j = 0; j + 2 <= line->n; j += 2) {
-        int32_t a = line->bias, b = a;
-        const mcu_quad *k = w;
-        for (int r = 0; r < op.kh; r++) {
-            const int8_t *row = line->rows[r] + j * op.sw;
-            for (int q = 0; q < quads; q++, k += 2) {
-                mcu_quad v = mcu_load4(row + 4 * q);
-                a = mcu_mac4(v, k[0], a);
-                b = mcu_mac4(v, k[1], b);
-            }
-        }
-        out[j * op.cout] = mcu_result(&op, scale, a, 0);
-        out[(j + 1) * op.cout] = mcu_result(&op, scale, b, 0);
-    }
-}
-
-/* 3x3 with stride 1 or 2 (a constant where this is inlined), the taps in registers. weights: [3][3]. */
-static inline __attribute__((always_inline)) void pairs3(const mcu_line *line, const int8_t *weights, int stride) {
-    const mcu_conv op = *line->op;
-    const mcu_scale scale = line->scale;
-    const int8_t *row[3] = {line->rows[0], line->rows[1], line->rows[2]};
-    int8_t *const out = line->out;
-    int32_t outer[3], middle[3];
-    for (int r = 0; r < 3; r++) {
-        outer[r] = (int32_t)((uint16_t)weights[3 * r] | (uint32_t)weights[3 * r + 2] << 16);
-        middle[r] = weights[3 * r + 1];
-    }
-    for (int j = 0; j + 2 <= line->n; j += 2) {
-        int32_t a = line->bias, b = a;
-#pragma GCC unroll 3
-        for (int r = 0; r < 3; r++) {
-            mcu_quad v = mcu_load4(row[r]);
-            a = __smlabb(v.odd, middle[r], __smlad(v.even, outer[r], a));
-            if (stride == 1)
-                b = __smlatb(v.even, middle[r], __smlad(v.odd, outer[r], b));
-            else
-                b = __smlabt(row[r][4], outer[r], __smlatb(v.odd, middle[r], __smlatb(v.even, outer[r], b)));
-            row[r] += 2 * stride;
-        }
-        out[j * op.cout] = mcu_result(&op, scale, a, 0);
-        out[(j + 1) * op.cout] = mcu_result(&op, scale, b, 0);
-    }
-}
-
-static __attribute__((noinline)) void pairs3_s1(const mcu_line *line, const int8_t *weights) {
-    pairs3(line, weights, 1);
-}
-
-static __attribute__((noinline)) void pairs3_s2(const mcu_line *line, const int8_t *weights) {
-    pairs3(line, weights, 2);
-}
-#endif
-
 /* Outputs j.. of output row i of channel c. */
 static void singles(const mcu_job *job, int c, int i, int j) {
     const mcu_conv o = *job->op;
@@ -134,7 +46,7 @@ static void singles(const mcu_job *job, int c, int i, int j) {
     for (; j < x->n_out; j++) {
         const int8_t *w = o.weights + c * o.kh * o.kw;
         const int8_t *res = job->res ? job->res + ((y->res + i) * x->n_res + x->res + j) * o.cout + c : 0;
-        int32_t acc = o.bias[c];
+        int32_t acc = mcu_bias(&o, c);
         for (int r = i * o.sh; r < i * o.sh + o.kh; r++)
             for (int q = 0; q < o.kw; q++)
                 acc += job->ring[r % o.kh * job->cols + j * o.sw + q] * *w++;
@@ -143,7 +55,7 @@ static void singles(const mcu_job *job, int c, int i, int j) {
     }
 }
 
-static void channel_plain(const mcu_job *job, int c) {
+static void channel(const mcu_job *job, int c) {
     const int kh = job->op->kh, sh = job->op->sh;
     for (int i = 0, loaded = 0; i < job->y->n_out; loaded = i++ * sh + kh) {
         load_rows(job, c, mcu_max(loaded, i * sh), i * sh + kh);
@@ -151,31 +63,229 @@ static void channel_plain(const mcu_job *job, int c) {
     }
 }
 
-#if defined(__ARM_FEATURE_DSP)
-static void channel_fast(const mcu_job *job, int c) {
+#if defined(MCU_DSP)
+/* Rows of windows of one channel: square ones of 3, 5 or 7, at steps of 1 or 2. All distances are in bytes. The assembly
+ * knows the order of the fields, and keeps a copy of all up to `high`. */
+typedef struct {
+    int32_t bias, mult, half;  /* as in mcu_dsp.h, with */
+    uint32_t right;            /* one less than right; the left shift is in the weights and the bias */
+    int step;                  /* to the next output */
+    int8_t *end;               /* of a row's pairs of outputs; used in the copy */
+    int span, odd;             /* bytes of those; whether there is one more output */
+    const int8_t *rows;        /* int16 [][], where the first window begins */
+    int stride, down;          /* to the next row, row of windows */
+    int8_t *out;
+    int line, high;            /* to the next row of outputs; rows of outputs */
+    uint32_t taps[6];          /* of a 3x3 window */
+    const int8_t *weights;     /* [k][k] */
+    int left;
+} mcu_strip;
+
+/* Two neighbouring outputs, of which the second may be one too many. */
+static inline __attribute__((always_inline)) void finish_two(const mcu_strip *t, int32_t a, int32_t b, int8_t *out,
+                                                             int both) {
+    const int32_t mult = t->mult, half = t->half;
+    const uint32_t right = t->right;
+    const int step = t->step;
+    out[0] = mcu_ssat8(mcu_sar(mcu_high(a, mult, half), right));
+    if (both)
+        out[step] = mcu_ssat8(mcu_sar(mcu_high(b, mult, half), right));
+}
+
+/* A row of taps times 2^left: at steps of 1 taps 0 and 1, 1 and 2, ...; at steps of 2 taps 0 and 1, 2 and 3, ... */
+static inline __attribute__((always_inline)) void pair_taps(const int8_t *w, int left, int k, int s, uint32_t *taps) {
+    int32_t tap[8] = {0};
+#pragma GCC unroll 8
+    for (int q = 0; q < k; q++)
+        tap[q] = w[q];
+    if (left)
+#pragma GCC unroll 8
+        for (int q = 0; q < k; q++)
+            tap[q] = mcu_shl(tap[q], (uint32_t)left);
+#pragma GCC unroll 8
+    for (int q = 0; q + (s == 1) < k; q += s)
+        *taps++ = mcu_pair16(tap[q], tap[q + 1]);
+}
+
+/* Two outputs of a 3x3 window, a in r5 and b in r12, from one of its rows at p; u, v: its taps. */
+#define ROW3_S1(p, u, v)                                                                                                \
+    "ldrd r3, r4, [" p "], #4\n smlad r5, r3, " u ", r5\n smlatb r12, r3, " u ", r12\n"                                 \
+    "smlabt r5, r4, " v ", r5\n smlad r12, r4, " v ", r12\n"
+#define ROW3_S2(p, u, v)                                                                                                \
+    "ldrd r3, r4, [" p "], #8\n smlad r5, r3, " u ", r5\n smlabb r5, r4, " v ", r5\n"                                   \
+    "ldr r3, [" p "]\n smlad r12, r4, " u ", r12\n smlabb r12, r3, " v ", r12\n"
+/* Rows at r0..r2, taps in r6..r11, out in r14, the strip at sp. */
+#define TWO3(ROW)                                                                                                       \
+    "ldr r5, [sp]\n mov r12, r5\n" ROW("r0", "r6", "r7") ROW("r1", "r8", "r9") ROW("r2", "r10", "r11")                  \
+    "ldrd r3, r4, [sp, #4]\n smmla r5, r5, r3, r4\n smmla r12, r12, r3, r4\n ldrd r3, r4, [sp, #12]\n"                  \
+    "asr r5, r3\n asr r12, r3\n ssat r5, #8, r5, asr #1\n ssat r12, #8, r12, asr #1\n strb r5, [r14]\n"
+#define STRIP3(ROW)                                                                                                     \
+    __asm__("push {r4-r11, r14}\n sub sp, #56\n mov r1, sp\n ldm r0!, {r2-r8}\n stm r1!, {r2-r8}\n"                     \
+            "ldm r0!, {r2-r8}\n stm r1!, {r2-r8}\n ldm r0, {r6-r11}\n"                                                  \
+            "1: ldrd r0, r3, [sp, #32]\n ldrd r4, r14, [sp, #40]\n add r1, r0, r3\n add r2, r1, r3\n add r4, r0\n"      \
+            "ldr r3, [sp, #48]\n str r4, [sp, #32]\n add r3, r14\n str r3, [sp, #44]\n"                                 \
+            "ldr r3, [sp, #24]\n adds r4, r3, r14\n str r4, [sp, #20]\n cbz r3, 3f\n"                                   \
+            "2: " TWO3(ROW) "ldr r3, [sp, #20]\n strb r12, [r14, r4]\n add r14, r14, r4, lsl #1\n cmp r14, r3\n bne 2b\n" \
+            "3: ldr r3, [sp, #28]\n cbz r3, 4f\n" TWO3(ROW)                                                             \
+            "4: ldr r3, [sp, #52]\n subs r3, #1\n str r3, [sp, #52]\n bne 1b\n add sp, #56\n pop {r4-r11, pc}")
+
+static __attribute__((naked, noipa)) void strip3_s1(const mcu_strip *t __attribute__((unused))) { STRIP3(ROW3_S1); }
+static __attribute__((naked, noipa)) void strip3_s2(const mcu_strip *t __attribute__((unused))) { STRIP3(ROW3_S2); }
+
+/* The same of larger windows, row by row: words x0.. of the row in r4.., taps in the registers up to r11, not r7, which may be the frame's. */
+#define MLA(kind, acc, x, w) kind " %[" acc "], " x ", " w ", %[" acc "]\n"
+#define ROW5_S1                                                                                                         \
+    "ldmia.w %[x], {r4, r5, r6}\n ldmia.w %[w]!, {r8, r9, r10, r11}\n"                                                   \
+    MLA("smlad", "a", "r4", "r8") MLA("smlatb", "b", "r4", "r8") MLA("smlad", "b", "r5", "r9")                          \
+    MLA("smlad", "a", "r5", "r10") MLA("smlad", "b", "r6", "r11") MLA("smlabt", "a", "r6", "r11")
+#define ROW5_S2                                                                                                         \
+    "ldmia.w %[x], {r4, r5, r6, r8}\n ldmia.w %[w]!, {r9, r10, r11}\n"                                                   \
+    MLA("smlad", "a", "r4", "r9") MLA("smlad", "b", "r5", "r9") MLA("smlad", "a", "r5", "r10")                           \
+    MLA("smlad", "b", "r6", "r10") MLA("smlabb", "a", "r6", "r11") MLA("smlabb", "b", "r8", "r11")
+#define ROW7_S1                                                                                                         \
+    "ldmia.w %[x], {r4, r5, r6, r8}\n ldmia.w %[w]!, {r9, r10, r11}\n"                                                   \
+    MLA("smlad", "a", "r4", "r9") MLA("smlatb", "b", "r4", "r9") MLA("smlad", "b", "r5", "r10")                          \
+    MLA("smlad", "a", "r5", "r11") "ldmia.w %[w]!, {r9, r10, r11}\n"                                                     \
+    MLA("smlad", "b", "r6", "r9") MLA("smlad", "a", "r6", "r10") MLA("smlad", "b", "r8", "r11")                          \
+    MLA("smlabt", "a", "r8", "r11")
+#define ROW7_S2                                                                                                         \
+    "ldmia.w %[x], {r4, r5, r6, r8, r9}\n ldmia.w %[w]!, {r10, r11}\n"                                                   \
+    MLA("smlad", "a", "r4", "r10") MLA("smlad", "b", "r5", "r10") MLA("smlad", "a", "r5", "r11")                          \
+    MLA("smlad", "b", "r6", "r11") "ldmia.w %[w]!, {r10, r11}\n"                                                         \
+    MLA("smlad", "a", "r6", "r10") MLA("smlad", "b", "r8", "r10") MLA("smlabb", "a", "r8", "r11")                         \
+    MLA("smlabb", "b", "r9", "r11")
+#define ROWS(ROW)                                                                                                       \
+    __asm__ volatile("1:\n" ROW "add %[x], %[stride]\n subs %[k], #1\n bne 1b\n"                                        \
+                     : [a] "+r"(a), [b] "+r"(b), [x] "+r"(x), [w] "+r"(w), [k] "+r"(rows)                               \
+                     : [stride] "r"(t->stride)                                                                          \
+                     : "r4", "r5", "r6", "r8", "r9", "r10", "r11", "cc", "memory")
+
+static inline __attribute__((always_inline)) void strip_of(const mcu_strip *t, int k, int s) {
+    const int8_t *top = t->rows;
+    int8_t *line = t->out;
+    const int columns = t->span / t->step + t->odd;
+    uint32_t taps[42];
+#pragma GCC unroll 1
+    for (int r = 0; r < k; r++)
+        pair_taps(t->weights + k * r, t->left, k, s, taps + r * (s == 1 ? k - 1 : (k + 1) / 2));
+    for (int i = t->high; i > 0; i--, top += t->down, line += t->line) {
+        const int8_t *left = top;
+        int8_t *out = line;
+        for (int n = columns; n > 0; n -= 2, left += 4 * s) {
+            int32_t a = t->bias, b = a;
+            const int8_t *x = left;
+            const uint32_t *w = taps;
+            int rows = k;
+            if (k == 5 && s == 1)
+                ROWS(ROW5_S1);
+            else if (k == 5)
+                ROWS(ROW5_S2);
+            else if (s == 1)
+                ROWS(ROW7_S1);
+            else
+                ROWS(ROW7_S2);
+            finish_two(t, a, b, out, n > 1);
+            out += 2 * t->step;
+        }
+    }
+}
+
+static __attribute__((noinline)) void strip5_s1(const mcu_strip *t) { strip_of(t, 5, 1); }
+static __attribute__((noinline)) void strip5_s2(const mcu_strip *t) { strip_of(t, 5, 2); }
+static __attribute__((noinline)) void strip7_s1(const mcu_strip *t) { strip_of(t, 7, 1); }
+static __attribute__((noinline)) void strip7_s2(const mcu_strip *t) { strip_of(t, 7, 2); }
+
+static inline void store16(int8_t *to, int v) {
+    const int16_t half = (int16_t)v;
+    memcpy(to, &half, 2);
+}
+
+/* n values at steps of c bytes. row: [n][c], line: int16 [n]. */
+static void widen_row(const int8_t *row, int c, int8_t *line, int n) {
+    for (; n >= 4; n -= 4, line += 8) {
+        store16(line, row[0]);
+        store16(line + 2, row[c]);
+        row += 2 * c;
+        store16(line + 4, row[0]);
+        store16(line + 6, row[c]);
+        row += 2 * c;
+    }
+    for (; n > 0; n--, line += 2, row += c)
+        store16(line, *row);
+}
+
+static void fill(int8_t *line, int v, int n) { /* line: int16 [n] */
+    for (; n > 0; n--, line += 2)
+        store16(line, v);
+}
+
+/* Window rows from..to-1 of channel c, row `from` at `line`. Padded columns hold zp_in from the start, as do padded rows
+ * where rows do not move. */
+static void widen_rows(const mcu_job *job, int c, int from, int to, int8_t *line, int stride, int moves) {
+    const mcu_axis *y = job->y, *x = job->x;
+    const int n = job->hi - job->lo;
+    line += 2 * job->lo;
+    for (int r = y->first + from; r < y->first + to; r++, line += stride)
+        if (r >= 0 && r < y->n_in)
+            widen_row(job->in + (r * x->n_in + x->first + job->lo) * job->op->cin + c, job->op->cin, line, n);
+        else if (moves)
+            fill(line, job->op->zp_in, n);
+}
+
+/* The buffer holds 2 k + 1 rows: what the next strip needs of them moves up. */
+static void channel_fast(const mcu_job *job, int c, mcu_strip *t, void (*strip)(const mcu_strip *)) {
     const mcu_conv *op = job->op;
     const mcu_axis *y = job->y, *x = job->x;
-    const int kh = op->kh, sh = op->sh, quads = (op->kw + op->sw + 3) / 4;
-    const int8_t *weights = op->weights + c * kh * op->kw;
-    mcu_line line = {op, mcu_scale_of(op, c), op->bias[c], x->n_out, {0}, 0};
-    mcu_quad w[MAX_K * MAX_QUADS * 2];
-    const int three = kh == 3 && op->kw == 3;
-    if (!three)
-        pack(op, weights, quads, w);
-    for (int i = 0, loaded = 0; i < y->n_out; loaded = i++ * sh + kh) {
-        load_rows(job, c, mcu_max(loaded, i * sh), i * sh + kh);
-        for (int r = 0; r < kh; r++)
-            line.rows[r] = job->ring + (i * sh + r) % kh * job->cols;
-        line.out = job->out + ((y->dst + i) * x->n_dst + x->dst) * op->cout + c;
-        if (!three)
-            pairs(&line, w, quads);
-        else if (op->sw == 1)
-            pairs3_s1(&line, weights);
-        else
-            pairs3_s2(&line, weights);
-        if (x->n_out & 1)
-            singles(job, c, i, x->n_out - 1);
+    const mcu_pair *pair = op->pairs + (c >> 1);
+    const int k = op->kh, s = op->sh, left = pair->left[c & 1], most = (k + 1) / s + 1;
+    t->bias = pair->bias[c & 1] * (int32_t)(1u << left);
+    t->mult = pair->mult[c & 1], t->right = pair->right[c & 1];
+    t->half = (2 * op->zp_out + 1) * (1 << t->right);
+    t->weights = op->weights + c * k * k, t->left = left;
+    if (k == 3)
+        for (int r = 0; r < 3; r++)
+            pair_taps(t->weights + 3 * r, left, 3, op->sw, t->taps + 2 * r);
+    t->out = job->out + (y->dst * x->n_dst + x->dst) * op->cout + c;
+    for (int i = 0, held = 0; i < y->n_out; i += most) { /* held: rows of the strip that the buffer has */
+        const int rows = (mcu_min(most, y->n_out - i) - 1) * s + k;
+        widen_rows(job, c, i * s + held, i * s + rows, job->ring + held * t->stride, t->stride, y->n_out > most);
+        t->high = mcu_min(most, y->n_out - i);
+        strip(t);
+        t->out += t->high * t->line;
+        held = k - s;
+        if (i + most < y->n_out)
+            memmove(job->ring, job->ring + most * s * t->stride, (size_t)(held * t->stride));
     }
+}
+
+static int is_fast(const mcu_conv *op) {
+    if (op->kh != op->kw || (op->kw != 3 && op->kw != 5 && op->kw != 7) || op->sw > 2 || op->sh > 2)
+        return 0;
+    for (int c = 0; c < op->cout; c++) /* weights times 2^left in 16 bits */
+        if (op->pairs[c >> 1].left[c & 1] > 8)
+            return 0;
+    return 1;
+}
+
+static void all_fast(const mcu_job *job) {
+    static void (*const strips[3][2])(const mcu_strip *) = {
+        {strip3_s1, strip3_s2}, {strip5_s1, strip5_s2}, {strip7_s1, strip7_s2}};
+    const mcu_conv *op = job->op;
+    const mcu_axis *y = job->y, *x = job->x;
+    const int pairs = (x->n_out + 1) / 2;
+    mcu_strip t = {.rows = job->ring, .step = op->cout, .line = x->n_dst * op->cout};
+    t.odd = x->n_out & 1, t.span = (x->n_out - t.odd) * t.step;
+    t.stride = 2 * (((2 * pairs - 1) * op->sw + op->kw + 1) & ~1);
+    t.down = op->sh * t.stride;
+    fill(job->ring, op->zp_in, (2 * op->kh + 1) * t.stride / 2);
+    for (int c = 0; c < op->cout; c++)
+        channel_fast(job, c, &t, strips[op->kw / 2 - 1][op->sw - 1]);
+    if (op->lo > -128 || op->hi < 127)
+        for (int i = 0; i < y->n_out; i++) {
+            int8_t *line = job->out + ((y->dst + i) * x->n_dst + x->dst) * op->cout;
+            for (int e = 0; e < x->n_out * op->cout; e++)
+                line[e] = mcu_clamp(line[e], op->lo, op->hi);
+        }
 }
 #endif
 
@@ -184,10 +294,11 @@ void mcu_conv_dw(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const
                  int8_t *out, int8_t *scratch) {
     const int cols = (x->n_out - 1) * op->sw + op->kw, lo = mcu_min(mcu_max(-x->first, 0), cols);
     const mcu_job job = {op, y, x, in, res, out, scratch, cols, lo, mcu_max(lo, mcu_min(cols, x->n_in - x->first))};
-    void (*channel)(const mcu_job *, int) = channel_plain;
-#if defined(__ARM_FEATURE_DSP)
-    if (op->kh <= MAX_K && op->kw <= MAX_K && op->sw <= 2 && !res)
-        channel = channel_fast;
+#if defined(MCU_DSP)
+    if (!res && is_fast(op)) {
+        all_fast(&job);
+        return;
+    }
 #endif
     memset(scratch, op->zp_in, (size_t)(op->kh * cols));
     for (int c = 0; c < op->cout; c++)

@@ -1,0 +1,30 @@
+"""A convolution's constants in the order in which the C kernels read them (see mcu.h).
+
+Output channels go two by two, in groups apart; an odd last one has a channel of zeros beside it.
+"""
+
+import numpy as np
+
+PAIR = np.dtype([("bias", "<i4", 2), ("mult", "<i4", 2), ("right", "u1", 2), ("left", "u1", 2)])  # mcu_pair
+
+
+def pack_weights(weight: np.ndarray, groups: int) -> np.ndarray:
+    """(cout, cin/groups, kh, kw) int8 -> flat int8: [groups][pairs][taps / 4][2][2][2], taps = (kh, kw, cin/groups)
+    padded with zeros to a multiple of 4. Of four taps 0..3 of the channels a and b: a0 b0 a2 b2, a1 b1 a3 b3, which
+    SXTB16 takes apart into two taps of one channel."""
+    rows = weight.transpose(0, 2, 3, 1).reshape(groups, len(weight) // groups, -1)
+    rows = np.pad(rows, [(0, 0), (0, -rows.shape[1] % 2), (0, -rows.shape[2] % 4)])
+    # group, pair, channel of it, quad, upper half, odd -> group, pair, quad, odd, upper half, channel
+    parts = rows.reshape(groups, rows.shape[1] // 2, 2, rows.shape[2] // 4, 2, 2)
+    return parts.transpose(0, 1, 3, 5, 4, 2).ravel()
+
+
+def pack_channels(bias, mult, left, right, groups: int) -> np.ndarray:
+    """Per output channel (cout,) each -> PAIR, [groups][pairs]; the right shifts less one."""
+    count = len(bias) // groups
+    pairs = np.zeros((groups, -(-count // 2)), PAIR)
+    columns = {"bias": bias, "mult": mult, "right": np.asarray(right) - 1, "left": left}
+    for name, values in columns.items():
+        rows = np.asarray(values).reshape(groups, count)
+        pairs[name] = np.pad(rows, ((0, 0), (0, count % 2))).reshape(groups, -1, 2)
+    return pairs.ravel()
