@@ -234,7 +234,7 @@ def quantized_onnx(tmp_path, model, change):
 
 
 def test_quantised_files_of_others(detector, tmp_path):
-    """A float bias is rounded, a bias in other steps refused, a picture in another scale is the network's business."""
+    """A float bias is rounded, a bias in other steps or with a zero point refused, a picture in another scale is the network's business."""
     quantized = detector[3]
 
     def constant(proto, name):
@@ -256,6 +256,13 @@ def test_quantised_files_of_others(detector, tmp_path):
 
     with pytest.raises(UnsupportedOp, match="'stem': the bias has another scale"):
         load_onnx(quantized_onnx(tmp_path, quantized, other_steps))
+
+    def shifted(proto):
+        scale = constant(proto, "stem.bias.zero_point")
+        scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) + 5, scale.name))
+
+    with pytest.raises(UnsupportedOp, match="'stem': the bias has a zero point"):
+        load_onnx(quantized_onnx(tmp_path, quantized, shifted))
 
     def other_pixels(proto):
         constant(proto, "image.scale").CopyFrom(numpy_helper.from_array(np.float32(0.0186), "image.scale"))

@@ -21,12 +21,22 @@ def load(path) -> onnx.ModelProto:
         apart = [t.name for t in proto.graph.initializer if t.data_location == TensorProto.EXTERNAL]
         if not apart:
             onnx.checker.check_model(proto, full_check=True)
+        for name in _names(proto.graph):
+            name.encode()  # protobuf gives names that are no UTF-8 as bytes
     except Exception as error:  # protobuf and the checker raise types of their own
         reason = " ".join(str(error).split())[:500] or "empty file"  # one line; the node's name comes last
         raise GraphError(f"{path}: not a valid ONNX file ({reason}); export it again") from None
     if apart:
         raise GraphError(f"{path}: '{apart[0]}' is in a file of its own; save the model as one file")
     return proto
+
+
+def _names(graph: onnx.GraphProto):
+    yield graph.name
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+    for thing in (*graph.initializer, *graph.input, *graph.output):
+        yield thing.name
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,8 @@ def _integers(reader, node, x: Tensor, weight, scale, bias) -> QuantWeights:
         values = np.round(bias.reshape(channels) / steps)
     elif bias.scale.size not in (1, channels) or not np.allclose(bias.scale.reshape(-1), steps, rtol=1e-4, atol=0):
         node.refuse("the bias has another scale than input * weights; quantize it with that scale")
+    elif bias.zero.any():
+        node.refuse("the bias has a zero point; quantize it symmetrically")
     else:
         values = bias.values.reshape(channels).astype(np.float64)
     if np.abs(values).max(initial=0) >= 2**31:

@@ -99,9 +99,12 @@ class Reader:
         for entry in self.proto.metadata_props:
             if entry.key == META_KEY:
                 try:
-                    return dict(json.loads(entry.value))
+                    meta = dict(json.loads(entry.value))
                 except (ValueError, TypeError, RecursionError) as error:
                     raise GraphError(f"{self.path}: metadata '{META_KEY}' is no JSON ({error}); export again") from None
+                if not isinstance(meta.get("detector", {}), dict):
+                    raise GraphError(f"{self.path}: metadata '{META_KEY}' describes no detector; export again")
+                return meta
         return {}
 
     def _input(self, value: onnx.ValueInfoProto, order: str) -> None:

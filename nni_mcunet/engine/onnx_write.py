@@ -104,7 +104,7 @@ class _Writer:
         for at, (kind, inputs, attributes) in enumerate(steps):
             last = at == len(steps) - 1
             name = f"{op.name}.f" if last and self.quantized else op.name if last else f"{op.name}.{kind.lower()}"
-            x = self.node(kind, [x, *inputs], name, name=op.name if at == 0 else f"{op.name}_{kind}", **attributes)
+            x = self.node(kind, [x, *inputs], name, name=op.name if at == 0 else f"{op.name}.{kind}", **attributes)
         self.float_name[op.name] = self._qdq(op.name, x, op.name) if self.quantized else x
 
     def _steps(self, op: Op):
