@@ -234,7 +234,8 @@ def quantized_onnx(tmp_path, model, change):
 
 
 def test_quantised_files_of_others(detector, tmp_path):
-    """A float bias is rounded, a bias in other steps or with a zero point refused, a picture in another scale is the network's business."""
+    """A float bias is rounded, one in other steps or with a zero point refused; a picture in another scale is the
+    network's business."""
     quantized = detector[3]
 
     def constant(proto, name):
