@@ -12,6 +12,7 @@ from nni_mcunet.core.boards import KB, get_board
 from nni_mcunet.core.cuts import grids
 from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.files import write_json
+from nni_mcunet.core.latency import fastest
 from nni_mcunet.core.plan import EXECUTED, best_schedule, fitting_plan
 from nni_mcunet.engine.detect import with_room
 from nni_mcunet.engine.emit import detector_params, write_sources
@@ -34,6 +35,11 @@ def main() -> None:
         default="best",
         help="what patches share is computed again (clip) or kept (cache); best (default): the cheaper that fits",
     )
+    parser.add_argument(
+        "--fastest",
+        action="store_true",
+        help="without --patches: the fewest estimated instructions, not the least MACs",
+    )
     parser.add_argument("-o", "--out", required=True, help="folder to write")
     args = parser.parse_args()
     model, board = load_onnx(args.model), get_board(args.board)
@@ -44,7 +50,8 @@ def main() -> None:
     board = board.with_arena(args.arena_kb and args.arena_kb * KB)
     schedule, halos = parse_schedule(args.patches, args.blocks), EXECUTED if args.halo == "best" else (args.halo,)
     if schedule is None:
-        p = best_schedule(model.graph, board, p_choices=grids(args.max_p, not args.any_grid), halos=halos)
+        search = fastest if args.fastest else best_schedule
+        p = search(model.graph, board, p_choices=grids(args.max_p, not args.any_grid), halos=halos)
     else:
         p = fitting_plan(model.graph, board, schedule, halos=halos)
     write_sources(p, model, args.out)

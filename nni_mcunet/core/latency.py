@@ -7,9 +7,9 @@ an estimate, never to stand in one column with a measurement.
 
 from .boards import Board
 from .errors import BoardError
-from .graph import Op
+from .graph import Graph, Op
 from .kernels import kernel_of
-from .plan import Plan
+from .plan import EXECUTED, Plan, best_schedule, plan, schedules
 from .stages import Stage
 
 # Kernel -> instructions per unit of each of its features, see `features`. Fitted on a Cortex-M4; whole networks that
@@ -117,6 +117,15 @@ def instructions(plan: Plan) -> int:
     for stage in plan.stages:
         total += sum(op_instructions(plan, stage, op) for op in stage.ops)
     return round(total)
+
+
+def fastest(graph: Graph, board: Board, p_choices=(1, 2, 3, 4), halos: tuple[str, ...] = EXECUTED) -> Plan:
+    """Of all schedules that fit the board the one of the fewest estimated instructions, ties to the smaller arena: some
+    recomputation may cost less than copies or many small patches. Every plan is placed, so it takes a second where
+    best_schedule takes milliseconds. Raises Infeasible, see best_schedule."""
+    best_schedule(graph, board, "sram", p_choices, halos=halos)  # raises where nothing fits
+    plans = (plan(graph, schedule, halo=halo) for halo in halos for schedule in schedules(graph, p_choices))
+    return min((p for p in plans if p.arena <= board.arena_limit), key=lambda p: (instructions(p), p.arena))
 
 
 def cycles_per_instruction(board: Board) -> float:
