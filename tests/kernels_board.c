@@ -7,6 +7,7 @@
 typedef void kernel(const mcu_conv *, const mcu_axis *, const mcu_axis *, const int8_t *, const int8_t *, int8_t *,
                     int8_t *);
 kernel plain_conv_pw, plain_conv_dense, plain_conv_dw, plain_conv_group;
+void plain_add(const mcu_sum *, const mcu_axis *, const mcu_axis *, const int8_t *, const int8_t *, int8_t *);
 static kernel *const fast[] = {mcu_conv_pw, mcu_conv_dense, mcu_conv_dw, mcu_conv_group};
 static kernel *const plain[] = {plain_conv_pw, plain_conv_dense, plain_conv_dw, plain_conv_group};
 
@@ -87,6 +88,18 @@ static int differs(int kind, int groups, int cin, int cout, int k, int s, int ro
     return memcmp(out[0], out[1], SIZE) != 0;
 }
 
+static int add_differs(int c, int rows, int cols) {
+    const int lo = below(2) ? -128 : below(256) - 128, bits = 1 + below(16);
+    const mcu_sum op = {.mult_a = below(2 << bits), .mult_b = below(2 << bits), .bias = below(200 << bits) - (100 << bits),
+                        .c = (int16_t)c, .bits = (uint8_t)bits, .zp_out = (int8_t)below(256), .lo = (int8_t)lo,
+                        .hi = (int8_t)(lo + below(128 - lo))};
+    const mcu_axis y = axis(rows, 1, 1, 0), x = axis(cols, 1, 1, 0);
+    memcpy(out[1], out[0], SIZE);
+    mcu_add(&op, &y, &x, in[0], res, out[0]);
+    plain_add(&op, &y, &x, in[0], res, out[1]);
+    return memcmp(out[0], out[1], SIZE) != 0;
+}
+
 static void count(const char *name, int kind, int cin, int cout, int k, int s, int size) {
     const mcu_conv op = {.cin = (int16_t)cin, .cout = (int16_t)cout, .kh = (uint8_t)k, .kw = (uint8_t)k,
                          .sh = (uint8_t)s, .sw = (uint8_t)s, .zp_in = -128, .lo = -128, .hi = 127, .weights = weights,
@@ -116,6 +129,7 @@ int main(void) {
         const int groups = kind == 3 ? 1 + below(4) : 1, most = kind == 3 ? 9 : 19;
         const int cin = groups * (1 + below(most)), cout = kind == 2 ? cin : groups * (1 + below(most));
         wrong += differs(kind, groups, cin, cout, k, s, 1 + below(7), 1 + below(7));
+        wrong += add_differs(1 + below(19), 1 + below(7), 1 + below(7));
     }
     mcu_print("{\"cases\": ");
     mcu_print_int(cases);
@@ -130,6 +144,9 @@ int main(void) {
     count("1x1 96->160, 5x5", 0, 96, 160, 1, 1, 5);
     count("3x3 s2 3->16, 80x80", 1, 3, 16, 3, 2, 80);
     count("3x3 16->16, 20x20", 1, 16, 16, 3, 1, 20);
+    count("3x3 16->16, 32x32", 1, 16, 16, 3, 1, 32);
+    count("3x3 32->32, 16x16", 1, 32, 32, 3, 1, 16);
+    count("3x3 64->64, 8x8", 1, 64, 64, 3, 1, 8);
     count("dw 3x3 x48, 20x20", 2, 48, 48, 3, 1, 20);
     count("dw 3x3 s2 x48, 20x20", 2, 48, 48, 3, 2, 20);
     count("dw 5x5 x48, 20x20", 2, 48, 48, 5, 1, 20);

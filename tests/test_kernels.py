@@ -240,13 +240,14 @@ def test_dsp_equals_plain(core, tmp_path):
     """600 random layers on each emulated core: the DSP versions write the same bytes as the plain ones."""
     compiler, elf = firmware.tool("arm-none-eabi-gcc"), tmp_path / "kernels.elf"
     flags = [*firmware.WARNINGS, *firmware.core_flags(core), f"-I{KERNELS}", f"-I{firmware.BOARDS}"]
-    sources, names = [KERNELS / "mcu_conv.c", KERNELS / "mcu_dw.c"], ("pw", "dense", "dw", "group")
-    plain = ["-U__ARM_FEATURE_DSP", *(f"-Dmcu_conv_{n}=plain_conv_{n}" for n in names)]
+    sources = [KERNELS / f"mcu_{name}.c" for name in ("conv", "dw", "eltwise")]
+    names = ("conv_pw", "conv_dense", "conv_dw", "conv_group", "add", "mul", "act", "concat")
+    plain = ["-U__ARM_FEATURE_DSP", *(f"-Dmcu_{n}=plain_{n}" for n in names)]
     subprocess.run([compiler, *flags, *plain, "-c", *map(str, sources)], check=True, cwd=tmp_path)
     sizes = {"FLASH_BYTES": 2**20, "SRAM_BYTES": 2**20, "STACK_BYTES": 4096}
     flags += [f"-Wl,--defsym={n}={v}" for n, v in sizes.items()] + ["-T", str(firmware.BOARDS / "board.ld")]
     sources += [firmware.BOARDS / "startup.c", firmware.BOARDS / "mps2.c", Path(__file__).parent / "kernels_board.c"]
-    objects = [tmp_path / "mcu_conv.o", tmp_path / "mcu_dw.o"]
+    objects = list(tmp_path.glob("*.o"))
     subprocess.run([compiler, *flags, *map(str, sources + objects), "-o", str(elf)], check=True)
     done = firmware.run_qemu(elf, firmware.MACHINES[core], timeout=60)
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]

@@ -164,13 +164,6 @@ static void three_positions(const mcu_conv *op, mcu_triple *t, const int8_t *res
     for (; c < op->cout; c += 2, t->pair++, t->weights += t->step)
         three_any(op, t, c, res, out);
 }
-
-/* Clamps results that saturated at the ends of int8. out: [n]. */
-static void clamp(const mcu_conv *op, int8_t *out, int n) {
-    if (op->lo > -128 || op->hi < 127)
-        for (int i = 0; i < n; i++)
-            out[i] = mcu_clamp(out[i], op->lo, op->hi);
-}
 #endif
 
 /* n positions in a row. in: [n][cin], res: [n][cout] or null, out: [n][cout]. */
@@ -182,7 +175,7 @@ static void positions(const mcu_conv *op, int n, const int8_t *in, const int8_t 
         expand_three(in + j * op->cin, op->cin, op->cin, scratch);
         three_positions(op, &t, res ? res + j * op->cout : 0, out + j * op->cout);
     }
-    clamp(op, out, j * op->cout);
+    mcu_clamp_all(out, j * op->cout, op->lo, op->hi);
 #else
     (void)scratch;
 #endif
@@ -311,7 +304,7 @@ void mcu_conv_dense(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, co
             for (j += 3; j >= x->n_out; j -= x->n_out)
                 i++;
         }
-        clamp(op, dst, m * op->cout);
+        mcu_clamp_all(dst, m * op->cout, op->lo, op->hi);
 #endif
         for (; m < n; m++) {
             gather(op, y, x, y->first + i * op->sh, x->first + j * op->sw, in, scratch);

@@ -64,5 +64,23 @@ static inline int8_t mcu_ssat8(int32_t v) {
     return (int8_t)v;
 }
 
+/* Clamps n results that saturated at the ends of int8 to lo..hi. */
+static inline void mcu_clamp_all(int8_t *out, int n, int8_t lo, int8_t hi) {
+    const int8x4_t least = (int8x4_t)((uint8_t)lo * 0x01010101u), most = (int8x4_t)((uint8_t)hi * 0x01010101u);
+    if (lo == -128 && hi == 127)
+        return;
+    for (; n >= 4; n -= 4, out += 4) {
+        int8x4_t v;
+        memcpy(&v, out, 4);
+        __ssub8(v, least); /* sets the flags that SEL reads, where v >= least */
+        v = (int8x4_t)__sel((uint8x4_t)v, (uint8x4_t)least);
+        __ssub8(most, v);
+        v = (int8x4_t)__sel((uint8x4_t)v, (uint8x4_t)most);
+        memcpy(out, &v, 4);
+    }
+    for (; n > 0; n--, out++)
+        *out = mcu_clamp(*out, lo, hi);
+}
+
 #endif
 #endif

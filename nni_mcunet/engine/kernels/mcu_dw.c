@@ -107,6 +107,11 @@ static inline __attribute__((always_inline)) void pair_taps(const int8_t *w, int
         *taps++ = mcu_pair16(tap[q], tap[q + 1]);
 }
 
+static inline __attribute__((always_inline)) void pair_taps3(const int8_t *w, int left, int s, uint32_t *taps) {
+    for (int r = 0; r < 3; r++, w += 3, taps += 2)
+        pair_taps(w, left, 3, s, taps);
+}
+
 /* Two outputs of a 3x3 window, a in r5 and b in r12, from one of its rows at p; u, v: its taps. */
 #define ROW3_S1(p, u, v)                                                                                                \
     "ldrd r3, r4, [" p "], #4\n smlad r5, r3, " u ", r5\n smlatb r12, r3, " u ", r12\n"                                 \
@@ -222,14 +227,18 @@ static void fill(int8_t *line, int v, int n) { /* line: int16 [n] */
 /* Window rows from..to-1 of channel c, row `from` at `line`. Padded columns hold zp_in from the start, as do padded rows
  * where rows do not move. */
 static void widen_rows(const mcu_job *job, int c, int from, int to, int8_t *line, int stride, int moves) {
-    const mcu_axis *y = job->y, *x = job->x;
-    const int n = job->hi - job->lo;
+    const mcu_axis *y = job->y;
+    const int cin = job->op->cin, n = job->hi - job->lo, wide = job->x->n_in * cin;
+    const int first = y->first + from, end = y->first + to, top = mcu_max(first, 0), bottom = mcu_min(end, y->n_in);
+    const int8_t *row = job->in + (top * job->x->n_in + job->x->first + job->lo) * cin + c;
     line += 2 * job->lo;
-    for (int r = y->first + from; r < y->first + to; r++, line += stride)
-        if (r >= 0 && r < y->n_in)
-            widen_row(job->in + (r * x->n_in + x->first + job->lo) * job->op->cin + c, job->op->cin, line, n);
-        else if (moves)
-            fill(line, job->op->zp_in, n);
+    if (moves)
+        for (int r = first; r < end; r++)
+            if (r < 0 || r >= y->n_in)
+                fill(line + (r - first) * stride, job->op->zp_in, n);
+    line += (top - first) * stride;
+    for (int r = top; r < bottom; r++, line += stride, row += wide)
+        widen_row(row, cin, line, n);
 }
 
 /* The buffer holds 2 k + 1 rows: what the next strip needs of them moves up. */
@@ -242,9 +251,10 @@ static void channel_fast(const mcu_job *job, int c, mcu_strip *t, void (*strip)(
     t->mult = pair->mult[c & 1], t->right = pair->right[c & 1];
     t->half = (2 * op->zp_out + 1) * (1 << t->right);
     t->weights = op->weights + c * k * k, t->left = left;
-    if (k == 3)
-        for (int r = 0; r < 3; r++)
-            pair_taps(t->weights + 3 * r, left, 3, op->sw, t->taps + 2 * r);
+    if (k == 3 && op->sw == 1)
+        pair_taps3(t->weights, left, 1, t->taps);
+    else if (k == 3)
+        pair_taps3(t->weights, left, 2, t->taps);
     t->out = job->out + (y->dst * x->n_dst + x->dst) * op->cout + c;
     for (int i = 0, held = 0; i < y->n_out; i += most) { /* held: rows of the strip that the buffer has */
         const int rows = (mcu_min(most, y->n_out - i) - 1) * s + k;
@@ -280,12 +290,8 @@ static void all_fast(const mcu_job *job) {
     fill(job->ring, op->zp_in, (2 * op->kh + 1) * t.stride / 2);
     for (int c = 0; c < op->cout; c++)
         channel_fast(job, c, &t, strips[op->kw / 2 - 1][op->sw - 1]);
-    if (op->lo > -128 || op->hi < 127)
-        for (int i = 0; i < y->n_out; i++) {
-            int8_t *line = job->out + ((y->dst + i) * x->n_dst + x->dst) * op->cout;
-            for (int e = 0; e < x->n_out * op->cout; e++)
-                line[e] = mcu_clamp(line[e], op->lo, op->hi);
-        }
+    for (int i = 0; i < y->n_out; i++)
+        mcu_clamp_all(job->out + ((y->dst + i) * x->n_dst + x->dst) * op->cout, x->n_out * op->cout, op->lo, op->hi);
 }
 #endif
 

@@ -1,5 +1,5 @@
 /* Sums, products and look-ups, element by element, and the parts of a concatenation. */
-#include "mcu.h"
+#include "mcu_dsp.h"
 #include <string.h>
 
 /* First element that is read of row i of the input, of the second one, and that is written. */
@@ -23,10 +23,18 @@ void mcu_add(const mcu_sum *op, const mcu_axis *y, const mcu_axis *x, const int8
     for (int i = 0; i < y->n_out; i++) {
         const int8_t *a = in_row(y, x, i, o.c, in), *b = res_row(y, x, i, o.c, res);
         int8_t *dst = out_row(y, x, i, o.c, out);
+#if defined(MCU_DSP)
+        int8_t *to = dst;
+#pragma GCC unroll 4
+        for (int e = n; e > 0; e--)
+            *to++ = (int8_t)__ssat(mcu_sar(*a++ * o.mult_a + o.bias + *b++ * o.mult_b, o.bits) + o.zp_out, 8);
+        mcu_clamp_all(dst, n, o.lo, o.hi);
+#else
         for (int e = 0; e < n; e++) {
             const int32_t sum = a[e] * o.mult_a + o.bias + b[e] * o.mult_b;
             dst[e] = mcu_clamp(o.zp_out + (sum >> o.bits), o.lo, o.hi);
         }
+#endif
     }
 }
 
