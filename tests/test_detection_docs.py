@@ -88,3 +88,12 @@ def test_the_readme_has_the_int8_results():
     records = json.loads((ROOT / "docs/results/int8.json").read_text())
     written = (ROOT / "README.md").read_text().split(tool["BEGIN"])[1].split(tool["END"])[0]
     assert written == tool["table"](records) and [r["model"] for r in records] == list(tool["RECORDS"])
+
+
+def test_the_readme_has_the_engines_results(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    tool = runpy.run_path(str(ROOT / "benchmarks/engine.py"))
+    rows = json.loads((ROOT / "docs/results/engine.json").read_text())
+    written = (ROOT / "README.md").read_text().split(tool["BEGIN"])[1].split(tool["END"])[0]
+    assert written == tool["table"](rows) and all(row["exact"] for row in rows)
+    assert {row["network"] for row in rows} == set(tool["NAMES"])

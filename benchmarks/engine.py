@@ -1,0 +1,157 @@
+"""What the engine needs of a board, network by network: docs/results/engine.json and the table of the README.
+
+    python benchmarks/engine.py [--only mcunet-vww1]
+
+Each network runs under an emulated Cortex-M4 and M7 layer by layer, with the schedule of least computation on its
+smallest board, and with the least SRAM at no more than 5 % more computation. Instructions are counted, the arena, SRAM
+and flash read from the ELF, and every output byte is held against the numpy reference: `exact`. mcunet-vww1 is the
+trained one of $MCUNET_SHARED (default ../shared); the others are the zoo's with random integers, which costs the same.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from calibrate_cycles import random_integers
+
+from nni_mcunet.core.arch import ArchSpec
+from nni_mcunet.core.boards import Board, get_board
+from nni_mcunet.core.build import build_graph
+from nni_mcunet.core.cuts import grids
+from nni_mcunet.core.errors import Infeasible, exit_on_user_error
+from nni_mcunet.core.files import write_atomic, write_json
+from nni_mcunet.core.latency import CYCLES_PER_INSTRUCTION
+from nni_mcunet.core.plan import EXECUTED, Plan, best_schedule, pareto, plan
+from nni_mcunet.engine import reference
+from nni_mcunet.engine.emit import write_sources
+from nni_mcunet.engine.firmware import build_firmware, elf_report, run_emulated
+from nni_mcunet.engine.onnx_io import load_onnx
+from nni_mcunet.engine.quant import QuantModel
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "docs/results/engine.json"
+ZOO = {
+    "mcunet-in0": "mcunet_in0",
+    "mcunet-in1": "mcunet_in1",
+    "mcunet-in2": "mcunet_in2",
+    "mcunet-in3": "mcunet_in3",
+    "mcunet-in4": "mcunet_in4",
+    "mbv2-w0.35-r144": "mobilenet_v2_w35_r144",
+    "proxyless-w0.3-r176": "proxyless_w03",
+    "MobileNetV2, 224": "mobilenet_v2",
+}
+NAMES = ("mcunet-vww1", *ZOO)
+CORES = {"cortex-m4": "f412", "cortex-m7": "h743"}
+LARGE = 1 << 20  # SRAM and flash of the emulated machine: what does not fit a board is measured all the same
+MORE_MACS = 1.05
+BEGIN, END = "<!-- engine, by benchmarks/engine.py -->\n", "<!-- end of engine -->\n"
+
+
+def network(name: str, shared: Path) -> QuantModel:
+    if name == "mcunet-vww1":
+        return load_onnx(shared / "models/vww1/vww1_int8_qlinear.onnx")
+    graph = build_graph(ArchSpec.load(ROOT / f"configs/arch/{ZOO[name]}.json")).folded()
+    return random_integers(graph, np.random.default_rng(0))
+
+
+def plans(model: QuantModel) -> dict[str, Plan]:
+    """Kind of schedule -> plan, of those whose arena the emulated machine has."""
+    found = {"layer by layer": plan(model.graph)}
+    for name in ("f412", "f746", "h743"):
+        try:
+            found["least MACs"] = best_schedule(model.graph, get_board(name), halos=EXECUTED)
+            break
+        except Infeasible:
+            continue
+    front = pareto(model.graph, grids(6, square=False), halos=EXECUTED)
+    found["least SRAM"] = min((p for p in front if p.macs <= MORE_MACS * model.graph.macs), key=lambda p: p.arena)
+    small = {kind: p for kind, p in found.items() if p.arena < LARGE - 64 * 1024}
+    first = {(p.schedule, p.halo): kind for kind, p in reversed(small.items())}
+    return {kind: p for kind, p in small.items() if first[p.schedule, p.halo] == kind}
+
+
+def measured(found: Plan, model: QuantModel, board: Board) -> dict:
+    image, rng = found.graph.inputs[0], np.random.default_rng(0)
+    picture = rng.integers(0, 256, (image.h, image.w, image.c)).astype(np.uint8)
+    roomy = replace(board, sram=LARGE, flash=4 * LARGE)
+    with tempfile.TemporaryDirectory() as folder:
+        write_sources(found, model, folder)
+        elf = build_firmware(folder, roomy, picture)
+        run, sizes = run_emulated(elf, roomy), elf_report(elf)
+    wanted = reference.run(found, model, (picture.astype(np.int16) - 128).astype(np.int8))
+    exact = all(np.array_equal(wanted[n].ravel(), v) for n, v in zip(found.graph.outputs, run["outputs"], strict=True))
+    assert sizes["arena_bytes"] == found.arena
+    # Of the reserved stack what was used counts: the user's main() decides how much is kept.
+    return {
+        "instructions": run["instructions"],
+        "cycles_estimated": round(run["instructions"] * CYCLES_PER_INSTRUCTION[board.core]),
+        "macs": found.macs,
+        "arena_bytes": found.arena,
+        "stack_bytes": run["stack_bytes"],
+        "sram_bytes": found.arena + run["stack_bytes"] + sizes["data_bytes"],
+        "flash_bytes": sizes["flash_bytes"],
+        "exact": exact,
+    }
+
+
+def schedule_text(found: Plan) -> str:
+    s = found.schedule
+    return f"{s.p[0]}x{s.p[1]} over {s.n}, halo {found.halo}" if s.n else "layer by layer"
+
+
+def rows_of(name: str, shared: Path, cores) -> list[dict]:
+    model, rows = network(name, shared), []
+    for kind, found in plans(model).items():
+        for core in cores:
+            row = {"network": name, "core": core, "schedule": kind, "patches": schedule_text(found)}
+            row |= measured(found, model, get_board(CORES[core]))
+            row["command"] = f"python benchmarks/engine.py --only {name}"
+            print(json.dumps(row), flush=True)
+            rows.append(row)
+    return rows
+
+
+def table(rows: list[dict]) -> str:
+    lines = [
+        "| network | schedule | MACs, M | M4 instructions, M | a MAC | M7's, M | SRAM, kB | flash, kB | exact |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---|",
+    ]
+    counts = {(r["network"], r["schedule"], r["core"]): r["instructions"] for r in rows}
+    for r in rows:
+        if r["core"] == "cortex-m4":
+            m7 = counts[r["network"], r["schedule"], "cortex-m7"]
+            lines.append(
+                f"| {r['network']} | {r['patches']} | {r['macs'] / 1e6:.1f} | {r['instructions'] / 1e6:.1f} | "
+                f"{r['instructions'] / r['macs']:.2f} | {m7 / 1e6:.1f} | {r['sram_bytes'] / 1024:.1f} | "
+                f"{r['flash_bytes'] / 1024:.0f} | {'yes' if r['exact'] else 'NO'} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def into_readme(rows: list[dict]) -> None:
+    readme = ROOT / "README.md"
+    before, rest = readme.read_text().split(BEGIN)
+    write_atomic(readme, before + BEGIN + table(rows) + END + rest.split(END)[1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
+    args = parser.parse_args()
+    shared = Path(os.environ.get("MCUNET_SHARED", ROOT.parent / "shared"))
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    for name in args.only:
+        fresh = rows_of(name, shared, CORES)
+        others = [row for row in known if row["network"] != name]
+        known = sorted(others + fresh, key=lambda row: NAMES.index(row["network"]))
+        write_json(RESULTS, known)
+    into_readme(known)
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        main()
