@@ -58,6 +58,7 @@ def features(plan: Plan, stage: Stage, op: Op) -> dict[str, int]:
     """What the kernel of `op` does in all patches together.
 
     macs       multiply-accumulates; of a pool the elements it looks at
+    singles    multiply-accumulates of positions that are left where three are computed at once
     outputs    elements written; positions: of all channels at once
     residual   elements added
     gathers    runs of channels that a grouped convolution copies
@@ -68,10 +69,12 @@ def features(plan: Plan, stage: Stage, op: Op) -> dict[str, int]:
     rows, cols = stage.computed
     high, wide, source = rows[op.name], cols[op.name], op.inputs[0]
     positions, calls = sum(high) * sum(wide), len(high) * len(wide)
+    singles = _singles(stage, op) * op.cout if op.kind == "conv" and op.groups == 1 else 0
     cin, inputs = plan.graph.input_of(op).c, sum(stage.lengths[0][source]) * sum(stage.lengths[1][source])
     looked_at = op.k[0] * op.k[1] * positions * op.cout
     return {
         "macs": plan.graph.op_macs(op, positions) if op.kind == "conv" else looked_at,
+        "singles": op.k[0] * op.k[1] * cin * singles,
         "outputs": positions * op.cout,
         "positions": positions,
         "gathers": op.k[0] * op.k[1] * op.groups * positions,
@@ -81,6 +84,19 @@ def features(plan: Plan, stage: Stage, op: Op) -> dict[str, int]:
         "lines": sum(high) * len(wide) * op.cout,
         "channels": calls * op.cout,
     }
+
+
+def _singles(stage: Stage, op: Op) -> int:
+    """Positions left over by threes: of the whole patch where all rows that the kernel sees are packed, or of each
+    row."""
+    high, total = stage.computed[0][op.name], 0
+    same = [op.inputs[0]] if op.is_pointwise else []
+    same += [op.residual] if op.residual is not None else []
+    for j, n in enumerate(stage.computed[1][op.name]):
+        packed = not stage.patched or op.name != stage.out
+        packed &= all(stage.lengths[1][name][j] == n for name in same)
+        total += sum(h * n % 3 for h in high) if packed else sum(high) * (n % 3)
+    return total
 
 
 def image_bytes(plan: Plan) -> int:

@@ -140,16 +140,31 @@ static __attribute__((naked, noipa)) void three_dots(const mcu_triple *t __attri
             "ldm r1, {r0, r2, r14}\n" DOTS "pop {r0}\n stm r0, {r6-r11}\n pop {r4-r11, pc}");
 }
 
-/* Any pair. Of a channel the first position is finished first: `out` may lie on `res`, any number of positions before
- * it. res: [3][cout] or null, out: [3][cout]. */
+/* A channel of three positions, see mcu_dsp.h; the first one is finished first: `out` may lie on `res`, any number of
+ * positions before it. res: [3][cout] or null, out: [3][cout]. */
+static inline __attribute__((always_inline)) void finish_three(const mcu_conv *op, const mcu_pair *pair, int c,
+                                                               const int32_t dots[3], const int8_t *res, int8_t *out) {
+    const int32_t mult = pair->mult[c], half = 1 << pair->right[c];
+    const uint32_t left = pair->left[c], right = pair->right[c];
+    const int cout = op->cout, bits = op->res_bits, zp_out = op->zp_out;
+    const int32_t res_mult = op->res_mult, bias = res ? (1 << (bits - 1)) - op->res_zp * res_mult : 0;
+    for (int p = 0; p < 3; p++, out += cout) {
+        int32_t v = mcu_sar(mcu_high(mcu_shl(dots[p], left), mult, half), right) >> 1;
+        if (res)
+            v = (v + *res * res_mult + bias) >> bits, res += cout;
+        *out = (int8_t)__ssat(zp_out + v, 8);
+    }
+}
+
+/* Any pair. */
 static void three_any(const mcu_conv *op, mcu_triple *t, int c, const int8_t *res, int8_t *out) {
     int32_t dots[6];
     three_dots(t, dots);
-    for (int i = 0; i < 6; i++, c += i == 3)
-        if (c < op->cout) {
-            const int at = i % 3 * op->cout;
-            finish(op, c, dots[i], res ? res + at : 0, out + at);
-        }
+    for (int i = 0; i < 2 && c + i < op->cout; i++)
+        if (res)
+            finish_three(op, t->pair, i, dots + 3 * i, res + c + i, out + c + i);
+        else
+            finish_three(op, t->pair, i, dots + 3 * i, 0, out + c + i);
 }
 
 static void three_positions(const mcu_conv *op, mcu_triple *t, const int8_t *res, int8_t *out) {
@@ -259,29 +274,45 @@ static void expand_window(const mcu_conv *op, const mcu_axis *y, const mcu_axis 
     }
 }
 
+/* Copies one window inside the input; the constants are the first layer's of an RGB image. row: its first tap. */
+static inline void gather_inside(const mcu_conv *op, const int8_t *row, int stride, int8_t *window) {
+    const int line = op->kw * op->cin;
+    if (line == 9 && op->kh == 3)
+        for (int r = 0; r < 3; r++)
+            copy(window + 9 * r, row + r * stride, 9);
+    else
+        for (int r = 0; r < op->kh; r++, row += stride, window += line)
+            copy(window, row, line);
+}
+
 /* Three positions' columns, the first one at row i and column j of the output, the others behind it, also in the next
  * row. Where cin is no multiple of 4, windows are gathered behind the columns first. */
 static void expand_windows(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, int i, int j, const int8_t *in,
                            int8_t *columns) {
     const int n = op->kh * op->kw * op->cin, top = y->first + i * op->sh, left = x->first + j * op->sw;
     int8_t *const windows = columns + TRIPLE / 4 * MCU_ROUND4(n);
-    if (op->cin % 4 == 0 && top >= 0 && top + op->kh <= y->n_in && left >= 0 && j + 3 <= x->n_out &&
-        left + 2 * op->sw + op->kw <= x->n_in) {
-        const int8_t *row = in + (top * x->n_in + left) * op->cin;
-        for (int r = 0; r < op->kh; r++, row += x->n_in * op->cin)
-            columns = expand_three(row, op->sw * op->cin, op->kw * op->cin, columns);
+    const int8_t *row = in + (top * x->n_in + left) * op->cin;
+    const int stride = x->n_in * op->cin, apart = op->sw * op->cin, fours = op->cin % 4 == 0;
+    const int easy = top >= 0 && top + op->kh <= y->n_in && left >= 0 && j + 3 <= x->n_out &&
+                     left + 2 * op->sw + op->kw <= x->n_in;
+    if (easy && fours) {
+        for (int r = 0; r < op->kh; r++, row += stride)
+            columns = expand_three(row, apart, op->kw * op->cin, columns);
         return;
     }
     for (int p = 0; p < 3; p++) {
         const int at_y = y->first + i * op->sh, at_x = x->first + j * op->sw;
-        if (op->cin % 4 == 0)
+        int8_t *const window = windows + p * MCU_ROUND4(n);
+        if (fours)
             expand_window(op, y, x, at_y, at_x, in, columns + 4 * p);
+        else if (easy)
+            gather_inside(op, row + p * apart, stride, window);
         else
-            gather(op, y, x, at_y, at_x, in, windows + p * MCU_ROUND4(n));
+            gather(op, y, x, at_y, at_x, in, window);
         if (++j == x->n_out)
             i++, j = 0;
     }
-    if (op->cin % 4) /* what lies behind a window meets weights of zero */
+    if (!fours) /* what lies behind a window meets weights of zero */
         expand_three(windows, MCU_ROUND4(n), MCU_ROUND4(n), columns);
 }
 #endif
