@@ -76,9 +76,7 @@ typedef struct {
     int stride, down;          /* to the next row, row of windows */
     int8_t *out;
     int line, high;            /* to the next row of outputs; rows of outputs */
-    uint32_t taps[6];          /* of a 3x3 window */
-    const int8_t *weights;     /* [k][k] */
-    int left;
+    uint32_t taps[42];         /* [k][k - 1] or, at steps of 2, [k][(k + 1) / 2] */
 } mcu_strip;
 
 /* Two neighbouring outputs, of which the second may be one too many. */
@@ -105,11 +103,6 @@ static inline __attribute__((always_inline)) void pair_taps(const int8_t *w, int
 #pragma GCC unroll 8
     for (int q = 0; q + (s == 1) < k; q += s)
         *taps++ = mcu_pair16(tap[q], tap[q + 1]);
-}
-
-static inline __attribute__((always_inline)) void pair_taps3(const int8_t *w, int left, int s, uint32_t *taps) {
-    for (int r = 0; r < 3; r++, w += 3, taps += 2)
-        pair_taps(w, left, 3, s, taps);
 }
 
 /* Two outputs of a 3x3 window, a in r5 and b in r12, from one of its rows at p; u, v: its taps. */
@@ -169,17 +162,13 @@ static inline __attribute__((always_inline)) void strip_of(const mcu_strip *t, i
     const int8_t *top = t->rows;
     int8_t *line = t->out;
     const int columns = t->span / t->step + t->odd;
-    uint32_t taps[42];
-#pragma GCC unroll 1
-    for (int r = 0; r < k; r++)
-        pair_taps(t->weights + k * r, t->left, k, s, taps + r * (s == 1 ? k - 1 : (k + 1) / 2));
     for (int i = t->high; i > 0; i--, top += t->down, line += t->line) {
         const int8_t *left = top;
         int8_t *out = line;
         for (int n = columns; n > 0; n -= 2, left += 4 * s) {
             int32_t a = t->bias, b = a;
             const int8_t *x = left;
-            const uint32_t *w = taps;
+            const uint32_t *w = t->taps;
             int rows = k;
             if (k == 5 && s == 1)
                 ROWS(ROW5_S1);
@@ -195,10 +184,26 @@ static inline __attribute__((always_inline)) void strip_of(const mcu_strip *t, i
     }
 }
 
-static __attribute__((noinline)) void strip5_s1(const mcu_strip *t) { strip_of(t, 5, 1); }
-static __attribute__((noinline)) void strip5_s2(const mcu_strip *t) { strip_of(t, 5, 2); }
-static __attribute__((noinline)) void strip7_s1(const mcu_strip *t) { strip_of(t, 7, 1); }
-static __attribute__((noinline)) void strip7_s2(const mcu_strip *t) { strip_of(t, 7, 2); }
+/* What is compiled for one size of windows and step. */
+typedef struct {
+    void (*taps)(const int8_t *weights, int left, uint32_t *taps); /* weights: [k][k] */
+    void (*strip)(const mcu_strip *);
+} mcu_version;
+
+#define TAPS(k, s)                                                                                                      \
+    static void taps##k##_s##s(const int8_t *weights, int left, uint32_t *taps) {                                       \
+        for (int r = 0; r < k; r++)                                                                                     \
+            pair_taps(weights + k * r, left, k, s, taps + r * (s == 1 ? k - 1 : (k + 1) / 2));                          \
+    }
+#define STRIP(k, s)                                                                                                     \
+    static void strip##k##_s##s(const mcu_strip *t) { strip_of(t, k, s); }
+
+TAPS(3, 1) TAPS(3, 2) TAPS(5, 1) TAPS(5, 2) TAPS(7, 1) TAPS(7, 2)
+STRIP(5, 1) STRIP(5, 2) STRIP(7, 1) STRIP(7, 2)
+
+static const mcu_version versions[3][2] = {{{taps3_s1, strip3_s1}, {taps3_s2, strip3_s2}},
+                                           {{taps5_s1, strip5_s1}, {taps5_s2, strip5_s2}},
+                                           {{taps7_s1, strip7_s1}, {taps7_s2, strip7_s2}}};
 
 static inline void store16(int8_t *to, int v) {
     const int16_t half = (int16_t)v;
@@ -220,7 +225,10 @@ static void widen_row(const int8_t *row, int c, int8_t *line, int n) {
 }
 
 static void fill(int8_t *line, int v, int n) { /* line: int16 [n] */
-    for (; n > 0; n--, line += 2)
+    const uint32_t both = mcu_pair16(v, v);
+    for (; n > 1; n -= 2, line += 4)
+        memcpy(line, &both, 4);
+    if (n)
         store16(line, v);
 }
 
@@ -241,26 +249,22 @@ static void widen_rows(const mcu_job *job, int c, int from, int to, int8_t *line
         widen_row(row, cin, line, n);
 }
 
-/* The buffer holds 2 k + 1 rows: what the next strip needs of them moves up. */
-static void channel_fast(const mcu_job *job, int c, mcu_strip *t, void (*strip)(const mcu_strip *)) {
+/* A strip is as many rows of outputs as the buffer has the input of: what the next one needs of that moves up. */
+static void channel_fast(const mcu_job *job, int c, mcu_strip *t, const mcu_version *version) {
     const mcu_conv *op = job->op;
     const mcu_axis *y = job->y, *x = job->x;
     const mcu_pair *pair = op->pairs + (c >> 1);
-    const int k = op->kh, s = op->sh, left = pair->left[c & 1], most = (k + 1) / s + 1;
+    const int k = op->kh, s = op->sh, left = pair->left[c & 1], most = (MCU_DW_ROWS(k, job->cols) - k) / s + 1;
     t->bias = pair->bias[c & 1] * (int32_t)(1u << left);
     t->mult = pair->mult[c & 1], t->right = pair->right[c & 1];
     t->half = (2 * op->zp_out + 1) * (1 << t->right);
-    t->weights = op->weights + c * k * k, t->left = left;
-    if (k == 3 && op->sw == 1)
-        pair_taps3(t->weights, left, 1, t->taps);
-    else if (k == 3)
-        pair_taps3(t->weights, left, 2, t->taps);
+    version->taps(op->weights + c * k * k, left, t->taps);
     t->out = job->out + (y->dst * x->n_dst + x->dst) * op->cout + c;
     for (int i = 0, held = 0; i < y->n_out; i += most) { /* held: rows of the strip that the buffer has */
         const int rows = (mcu_min(most, y->n_out - i) - 1) * s + k;
         widen_rows(job, c, i * s + held, i * s + rows, job->ring + held * t->stride, t->stride, y->n_out > most);
         t->high = mcu_min(most, y->n_out - i);
-        strip(t);
+        version->strip(t);
         t->out += t->high * t->line;
         held = k - s;
         if (i + most < y->n_out)
@@ -278,8 +282,6 @@ static int is_fast(const mcu_conv *op) {
 }
 
 static void all_fast(const mcu_job *job) {
-    static void (*const strips[3][2])(const mcu_strip *) = {
-        {strip3_s1, strip3_s2}, {strip5_s1, strip5_s2}, {strip7_s1, strip7_s2}};
     const mcu_conv *op = job->op;
     const mcu_axis *y = job->y, *x = job->x;
     const int pairs = (x->n_out + 1) / 2;
@@ -287,9 +289,9 @@ static void all_fast(const mcu_job *job) {
     t.odd = x->n_out & 1, t.span = (x->n_out - t.odd) * t.step;
     t.stride = 2 * (((2 * pairs - 1) * op->sw + op->kw + 1) & ~1);
     t.down = op->sh * t.stride;
-    fill(job->ring, op->zp_in, (2 * op->kh + 1) * t.stride / 2);
+    fill(job->ring, op->zp_in, MCU_DW_ROWS(op->kh, job->cols) * t.stride / 2);
     for (int c = 0; c < op->cout; c++)
-        channel_fast(job, c, &t, strips[op->kw / 2 - 1][op->sw - 1]);
+        channel_fast(job, c, &t, &versions[op->kw / 2 - 1][op->sw - 1]);
     for (int i = 0; i < y->n_out; i++)
         mcu_clamp_all(job->out + ((y->dst + i) * x->n_dst + x->dst) * op->cout, x->n_out * op->cout, op->lo, op->hi);
 }
