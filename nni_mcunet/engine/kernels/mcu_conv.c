@@ -14,15 +14,18 @@ static inline void finish(const mcu_conv *op, int c, int32_t acc, const int8_t *
 }
 
 #if defined(MCU_DSP)
-/* Both channels of a pair. */
-static void dot_pair(const int8_t *x, const int8_t *w, int n, int32_t acc[2]) {
-    int32_t a = acc[0], b = acc[1];
-    for (; n > 0; n -= 4, x += 4, w += 8) {
-        const mcu_quad v = n < 4 ? mcu_load_rest(x, n) : mcu_load4(x), even = mcu_load4(w), odd = mcu_load4(w + 4);
-        a = __smlad(v.odd, odd.even, __smlad(v.even, even.even, a));
-        b = __smlad(v.odd, odd.odd, __smlad(v.even, even.odd, b));
-    }
-    acc[0] = a, acc[1] = b;
+/* Four taps of both channels of a pair. */
+static inline void dot_quad(mcu_quad x, const int8_t *w, int32_t acc[2]) {
+    const mcu_quad even = mcu_load4(w), odd = mcu_load4(w + 4);
+    acc[0] = __smlad(x.odd, odd.even, __smlad(x.even, even.even, acc[0]));
+    acc[1] = __smlad(x.odd, odd.odd, __smlad(x.even, even.odd, acc[1]));
+}
+
+static inline void dot_pair(const int8_t *x, const int8_t *w, int n, int32_t acc[2]) {
+    for (const int8_t *end = x + (n & ~3); x != end; x += 4, w += 8)
+        dot_quad(mcu_load4(x), w, acc);
+    if (n & 3)
+        dot_quad(mcu_load_rest(x, n & 3), w, acc);
 }
 #endif
 
