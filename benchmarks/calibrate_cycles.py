@@ -28,8 +28,8 @@ from nni_mcunet.engine.quant import PIXELS, PROBABILITY, QuantModel, QuantWeight
 ARCHS = Path(__file__).parents[1] / "configs" / "arch"
 # Row -> the features it is fitted on; the others say nothing new about that kernel, or nothing.
 FITTED = {
-    "conv_pw": ("macs", "outputs", "positions", "residual"),
-    "conv_dense": ("macs", "outputs", "positions"),
+    "conv_pw": ("macs", "singles", "outputs", "positions", "residual"),
+    "conv_dense": ("macs", "singles", "outputs", "positions"),
     "conv_dw": ("macs", "outputs", "inputs"),
     **{f"conv_dw{k}s{s}": ("outputs", "inputs", "edges", "lines", "channels") for k in (3, 5, 7) for s in (1, 2)},
     "conv_group": ("macs", "outputs", "gathers"),

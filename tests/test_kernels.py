@@ -240,7 +240,7 @@ def test_dsp_equals_plain(core, tmp_path):
     """600 random layers on each emulated core: the DSP versions write the same bytes as the plain ones."""
     compiler, elf = firmware.tool("arm-none-eabi-gcc"), tmp_path / "kernels.elf"
     flags = [*firmware.WARNINGS, *firmware.core_flags(core), f"-I{KERNELS}", f"-I{firmware.BOARDS}"]
-    sources = [KERNELS / f"mcu_{name}.c" for name in ("conv", "dw", "eltwise")]
+    sources = [KERNELS / f"mcu_{name}.c" for name in ("conv", "dw", "dw_dsp", "eltwise")]
     names = ("conv_pw", "conv_dense", "conv_dw", "conv_group", "add", "mul", "act", "concat")
     plain = ["-U__ARM_FEATURE_DSP", *(f"-Dmcu_{n}=plain_{n}" for n in names)]
     subprocess.run([compiler, *flags, *plain, "-c", *map(str, sources)], check=True, cwd=tmp_path)

@@ -82,6 +82,11 @@ def _round_up(size, step: int):
     return -(-size // step) * step
 
 
+def _larger(a, b):
+    """Of integers or, one by one, of arrays."""
+    return (a + b + abs(a - b)) // 2
+
+
 def _analytic_scratch(kernel: str, op: Op, cin: int, out_h: int, out_w: int) -> int:
     return out_h * out_w if kernel == "conv_dw" else 0
 
@@ -92,8 +97,9 @@ def _cortex_m_scratch(kernel: str, op: Op, cin: int, out_h: int, out_w: int) -> 
         return taps
     if kernel in ("conv_pw", "conv_dense"):  # three positions as int16, and where taps do not go in fours their windows
         return (9 if kernel == "conv_dense" and cin % 4 else 6) * _round_up(taps, 4)
-    if kernel == "conv_dw":  # 2 kh + 1 rows of one channel as int16, an even number of outputs and columns
-        return 2 * (2 * op.k[0] + 1) * ((out_w - 1) * op.s[1] + op.k[1] + 3)
+    if kernel == "conv_dw":  # rows of one channel as int16, kh + 2 of them or as many as fit in 512 bytes
+        line = 2 * ((out_w - 1) * op.s[1] + op.k[1] + 3)
+        return _larger(op.k[0] + 2, 512 // line) * line
     return 0
 
 

@@ -1,16 +1,7 @@
 /* Depth-wise convolution, channel by channel, in place: a ring of kh rows of one channel holds what is still needed
  * of the input, so that the output may overwrite it. */
-#include "mcu_dsp.h"
+#include "mcu_dw.h"
 #include <string.h>
-
-/* One call: its arguments, and the columns of a ring row: cols in all, lo..hi-1 from the input, padding around them. */
-typedef struct {
-    const mcu_conv *op;
-    const mcu_axis *y, *x;
-    const int8_t *in, *res;
-    int8_t *out, *ring; /* ring: [kh][cols] */
-    int cols, lo, hi;
-} mcu_job;
 
 /* Copies n values at steps of c. row: [n][c], line: [n]. */
 static void load_row(const int8_t *row, int c, int8_t *line, int n) {
@@ -39,11 +30,11 @@ static void load_rows(const mcu_job *job, int c, int from, int to) {
     }
 }
 
-/* Outputs j.. of output row i of channel c. */
-static void singles(const mcu_job *job, int c, int i, int j) {
+/* Output row i of channel c. */
+static void output_row(const mcu_job *job, int c, int i) {
     const mcu_conv o = *job->op;
     const mcu_axis *y = job->y, *x = job->x;
-    for (; j < x->n_out; j++) {
+    for (int j = 0; j < x->n_out; j++) {
         const int8_t *w = o.weights + c * o.kh * o.kw;
         const int8_t *res = job->res ? job->res + ((y->res + i) * x->n_res + x->res + j) * o.cout + c : 0;
         int32_t acc = mcu_bias(&o, c);
@@ -59,241 +50,9 @@ static void channel(const mcu_job *job, int c) {
     const int kh = job->op->kh, sh = job->op->sh;
     for (int i = 0, loaded = 0; i < job->y->n_out; loaded = i++ * sh + kh) {
         load_rows(job, c, mcu_max(loaded, i * sh), i * sh + kh);
-        singles(job, c, i, 0);
+        output_row(job, c, i);
     }
 }
-
-#if defined(MCU_DSP)
-/* Rows of windows of one channel: square ones of 3, 5 or 7, at steps of 1 or 2. All distances are in bytes. The assembly
- * knows the order of the fields, and keeps a copy of all up to `high`. */
-typedef struct {
-    int32_t bias, mult, half;  /* as in mcu_dsp.h, with */
-    uint32_t right;            /* one less than right; the left shift is in the weights and the bias */
-    int step;                  /* to the next output */
-    int8_t *end;               /* of a row's pairs of outputs; used in the copy */
-    int span, odd;             /* bytes of those; whether there is one more output */
-    const int8_t *rows;        /* int16 [][], where the first window begins */
-    int stride, down;          /* to the next row, row of windows */
-    int8_t *out;
-    int line, high;            /* to the next row of outputs; rows of outputs */
-    uint32_t taps[6];          /* of a 3x3 window */
-    const int8_t *weights;     /* [k][k] */
-    int left;
-} mcu_strip;
-
-/* Two neighbouring outputs, of which the second may be one too many. */
-static inline __attribute__((always_inline)) void finish_two(const mcu_strip *t, int32_t a, int32_t b, int8_t *out,
-                                                             int both) {
-    const int32_t mult = t->mult, half = t->half;
-    const uint32_t right = t->right;
-    const int step = t->step;
-    out[0] = mcu_ssat8(mcu_sar(mcu_high(a, mult, half), right));
-    if (both)
-        out[step] = mcu_ssat8(mcu_sar(mcu_high(b, mult, half), right));
-}
-
-/* A row of taps times 2^left: at steps of 1 taps 0 and 1, 1 and 2, ...; at steps of 2 taps 0 and 1, 2 and 3, ... */
-static inline __attribute__((always_inline)) void pair_taps(const int8_t *w, int left, int k, int s, uint32_t *taps) {
-    int32_t tap[8] = {0};
-#pragma GCC unroll 8
-    for (int q = 0; q < k; q++)
-        tap[q] = w[q];
-    if (left)
-#pragma GCC unroll 8
-        for (int q = 0; q < k; q++)
-            tap[q] = mcu_shl(tap[q], (uint32_t)left);
-#pragma GCC unroll 8
-    for (int q = 0; q + (s == 1) < k; q += s)
-        *taps++ = mcu_pair16(tap[q], tap[q + 1]);
-}
-
-static inline __attribute__((always_inline)) void pair_taps3(const int8_t *w, int left, int s, uint32_t *taps) {
-    for (int r = 0; r < 3; r++, w += 3, taps += 2)
-        pair_taps(w, left, 3, s, taps);
-}
-
-/* Two outputs of a 3x3 window, a in r5 and b in r12, from one of its rows at p; u, v: its taps. */
-#define ROW3_S1(p, u, v)                                                                                                \
-    "ldrd r3, r4, [" p "], #4\n smlad r5, r3, " u ", r5\n smlatb r12, r3, " u ", r12\n"                                 \
-    "smlabt r5, r4, " v ", r5\n smlad r12, r4, " v ", r12\n"
-#define ROW3_S2(p, u, v)                                                                                                \
-    "ldrd r3, r4, [" p "], #8\n smlad r5, r3, " u ", r5\n smlabb r5, r4, " v ", r5\n"                                   \
-    "ldr r3, [" p "]\n smlad r12, r4, " u ", r12\n smlabb r12, r3, " v ", r12\n"
-/* Rows at r0..r2, taps in r6..r11, out in r14, the strip at sp. */
-#define TWO3(ROW)                                                                                                       \
-    "ldr r5, [sp]\n mov r12, r5\n" ROW("r0", "r6", "r7") ROW("r1", "r8", "r9") ROW("r2", "r10", "r11")                  \
-    "ldrd r3, r4, [sp, #4]\n smmla r5, r5, r3, r4\n smmla r12, r12, r3, r4\n ldrd r3, r4, [sp, #12]\n"                  \
-    "asr r5, r3\n asr r12, r3\n ssat r5, #8, r5, asr #1\n ssat r12, #8, r12, asr #1\n strb r5, [r14]\n"
-#define STRIP3(ROW)                                                                                                     \
-    __asm__("push {r4-r11, r14}\n sub sp, #56\n mov r1, sp\n ldm r0!, {r2-r8}\n stm r1!, {r2-r8}\n"                     \
-            "ldm r0!, {r2-r8}\n stm r1!, {r2-r8}\n ldm r0, {r6-r11}\n"                                                  \
-            "1: ldrd r0, r3, [sp, #32]\n ldrd r4, r14, [sp, #40]\n add r1, r0, r3\n add r2, r1, r3\n add r4, r0\n"      \
-            "ldr r3, [sp, #48]\n str r4, [sp, #32]\n add r3, r14\n str r3, [sp, #44]\n"                                 \
-            "ldr r3, [sp, #24]\n adds r4, r3, r14\n str r4, [sp, #20]\n cbz r3, 3f\n"                                   \
-            "2: " TWO3(ROW) "ldr r3, [sp, #20]\n strb r12, [r14, r4]\n add r14, r14, r4, lsl #1\n cmp r14, r3\n bne 2b\n" \
-            "3: ldr r3, [sp, #28]\n cbz r3, 4f\n" TWO3(ROW)                                                             \
-            "4: ldr r3, [sp, #52]\n subs r3, #1\n str r3, [sp, #52]\n bne 1b\n add sp, #56\n pop {r4-r11, pc}")
-
-static __attribute__((naked, noipa)) void strip3_s1(const mcu_strip *t __attribute__((unused))) { STRIP3(ROW3_S1); }
-static __attribute__((naked, noipa)) void strip3_s2(const mcu_strip *t __attribute__((unused))) { STRIP3(ROW3_S2); }
-
-/* The same of larger windows, row by row: words x0.. of the row in r4.., taps in the registers up to r11, not r7, which may be the frame's. */
-#define MLA(kind, acc, x, w) kind " %[" acc "], " x ", " w ", %[" acc "]\n"
-#define ROW5_S1                                                                                                         \
-    "ldmia.w %[x], {r4, r5, r6}\n ldmia.w %[w]!, {r8, r9, r10, r11}\n"                                                   \
-    MLA("smlad", "a", "r4", "r8") MLA("smlatb", "b", "r4", "r8") MLA("smlad", "b", "r5", "r9")                          \
-    MLA("smlad", "a", "r5", "r10") MLA("smlad", "b", "r6", "r11") MLA("smlabt", "a", "r6", "r11")
-#define ROW5_S2                                                                                                         \
-    "ldmia.w %[x], {r4, r5, r6, r8}\n ldmia.w %[w]!, {r9, r10, r11}\n"                                                   \
-    MLA("smlad", "a", "r4", "r9") MLA("smlad", "b", "r5", "r9") MLA("smlad", "a", "r5", "r10")                           \
-    MLA("smlad", "b", "r6", "r10") MLA("smlabb", "a", "r6", "r11") MLA("smlabb", "b", "r8", "r11")
-#define ROW7_S1                                                                                                         \
-    "ldmia.w %[x], {r4, r5, r6, r8}\n ldmia.w %[w]!, {r9, r10, r11}\n"                                                   \
-    MLA("smlad", "a", "r4", "r9") MLA("smlatb", "b", "r4", "r9") MLA("smlad", "b", "r5", "r10")                          \
-    MLA("smlad", "a", "r5", "r11") "ldmia.w %[w]!, {r9, r10, r11}\n"                                                     \
-    MLA("smlad", "b", "r6", "r9") MLA("smlad", "a", "r6", "r10") MLA("smlad", "b", "r8", "r11")                          \
-    MLA("smlabt", "a", "r8", "r11")
-#define ROW7_S2                                                                                                         \
-    "ldmia.w %[x], {r4, r5, r6, r8, r9}\n ldmia.w %[w]!, {r10, r11}\n"                                                   \
-    MLA("smlad", "a", "r4", "r10") MLA("smlad", "b", "r5", "r10") MLA("smlad", "a", "r5", "r11")                          \
-    MLA("smlad", "b", "r6", "r11") "ldmia.w %[w]!, {r10, r11}\n"                                                         \
-    MLA("smlad", "a", "r6", "r10") MLA("smlad", "b", "r8", "r10") MLA("smlabb", "a", "r8", "r11")                         \
-    MLA("smlabb", "b", "r9", "r11")
-#define ROWS(ROW)                                                                                                       \
-    __asm__ volatile("1:\n" ROW "add %[x], %[stride]\n subs %[k], #1\n bne 1b\n"                                        \
-                     : [a] "+r"(a), [b] "+r"(b), [x] "+r"(x), [w] "+r"(w), [k] "+r"(rows)                               \
-                     : [stride] "r"(t->stride)                                                                          \
-                     : "r4", "r5", "r6", "r8", "r9", "r10", "r11", "cc", "memory")
-
-static inline __attribute__((always_inline)) void strip_of(const mcu_strip *t, int k, int s) {
-    const int8_t *top = t->rows;
-    int8_t *line = t->out;
-    const int columns = t->span / t->step + t->odd;
-    uint32_t taps[42];
-#pragma GCC unroll 1
-    for (int r = 0; r < k; r++)
-        pair_taps(t->weights + k * r, t->left, k, s, taps + r * (s == 1 ? k - 1 : (k + 1) / 2));
-    for (int i = t->high; i > 0; i--, top += t->down, line += t->line) {
-        const int8_t *left = top;
-        int8_t *out = line;
-        for (int n = columns; n > 0; n -= 2, left += 4 * s) {
-            int32_t a = t->bias, b = a;
-            const int8_t *x = left;
-            const uint32_t *w = taps;
-            int rows = k;
-            if (k == 5 && s == 1)
-                ROWS(ROW5_S1);
-            else if (k == 5)
-                ROWS(ROW5_S2);
-            else if (s == 1)
-                ROWS(ROW7_S1);
-            else
-                ROWS(ROW7_S2);
-            finish_two(t, a, b, out, n > 1);
-            out += 2 * t->step;
-        }
-    }
-}
-
-static __attribute__((noinline)) void strip5_s1(const mcu_strip *t) { strip_of(t, 5, 1); }
-static __attribute__((noinline)) void strip5_s2(const mcu_strip *t) { strip_of(t, 5, 2); }
-static __attribute__((noinline)) void strip7_s1(const mcu_strip *t) { strip_of(t, 7, 1); }
-static __attribute__((noinline)) void strip7_s2(const mcu_strip *t) { strip_of(t, 7, 2); }
-
-static inline void store16(int8_t *to, int v) {
-    const int16_t half = (int16_t)v;
-    memcpy(to, &half, 2);
-}
-
-/* n values at steps of c bytes. row: [n][c], line: int16 [n]. */
-static void widen_row(const int8_t *row, int c, int8_t *line, int n) {
-    for (; n >= 4; n -= 4, line += 8) {
-        store16(line, row[0]);
-        store16(line + 2, row[c]);
-        row += 2 * c;
-        store16(line + 4, row[0]);
-        store16(line + 6, row[c]);
-        row += 2 * c;
-    }
-    for (; n > 0; n--, line += 2, row += c)
-        store16(line, *row);
-}
-
-static void fill(int8_t *line, int v, int n) { /* line: int16 [n] */
-    for (; n > 0; n--, line += 2)
-        store16(line, v);
-}
-
-/* Window rows from..to-1 of channel c, row `from` at `line`. Padded columns hold zp_in from the start, as do padded rows
- * where rows do not move. */
-static void widen_rows(const mcu_job *job, int c, int from, int to, int8_t *line, int stride, int moves) {
-    const mcu_axis *y = job->y;
-    const int cin = job->op->cin, n = job->hi - job->lo, wide = job->x->n_in * cin;
-    const int first = y->first + from, end = y->first + to, top = mcu_max(first, 0), bottom = mcu_min(end, y->n_in);
-    const int8_t *row = job->in + (top * job->x->n_in + job->x->first + job->lo) * cin + c;
-    line += 2 * job->lo;
-    if (moves)
-        for (int r = first; r < end; r++)
-            if (r < 0 || r >= y->n_in)
-                fill(line + (r - first) * stride, job->op->zp_in, n);
-    line += (top - first) * stride;
-    for (int r = top; r < bottom; r++, line += stride, row += wide)
-        widen_row(row, cin, line, n);
-}
-
-/* The buffer holds 2 k + 1 rows: what the next strip needs of them moves up. */
-static void channel_fast(const mcu_job *job, int c, mcu_strip *t, void (*strip)(const mcu_strip *)) {
-    const mcu_conv *op = job->op;
-    const mcu_axis *y = job->y, *x = job->x;
-    const mcu_pair *pair = op->pairs + (c >> 1);
-    const int k = op->kh, s = op->sh, left = pair->left[c & 1], most = (k + 1) / s + 1;
-    t->bias = pair->bias[c & 1] * (int32_t)(1u << left);
-    t->mult = pair->mult[c & 1], t->right = pair->right[c & 1];
-    t->half = (2 * op->zp_out + 1) * (1 << t->right);
-    t->weights = op->weights + c * k * k, t->left = left;
-    if (k == 3 && op->sw == 1)
-        pair_taps3(t->weights, left, 1, t->taps);
-    else if (k == 3)
-        pair_taps3(t->weights, left, 2, t->taps);
-    t->out = job->out + (y->dst * x->n_dst + x->dst) * op->cout + c;
-    for (int i = 0, held = 0; i < y->n_out; i += most) { /* held: rows of the strip that the buffer has */
-        const int rows = (mcu_min(most, y->n_out - i) - 1) * s + k;
-        widen_rows(job, c, i * s + held, i * s + rows, job->ring + held * t->stride, t->stride, y->n_out > most);
-        t->high = mcu_min(most, y->n_out - i);
-        strip(t);
-        t->out += t->high * t->line;
-        held = k - s;
-        if (i + most < y->n_out)
-            memmove(job->ring, job->ring + most * s * t->stride, (size_t)(held * t->stride));
-    }
-}
-
-static int is_fast(const mcu_conv *op) {
-    if (op->kh != op->kw || (op->kw != 3 && op->kw != 5 && op->kw != 7) || op->sw > 2 || op->sh > 2)
-        return 0;
-    for (int c = 0; c < op->cout; c++) /* weights times 2^left in 16 bits */
-        if (op->pairs[c >> 1].left[c & 1] > 8)
-            return 0;
-    return 1;
-}
-
-static void all_fast(const mcu_job *job) {
-    static void (*const strips[3][2])(const mcu_strip *) = {
-        {strip3_s1, strip3_s2}, {strip5_s1, strip5_s2}, {strip7_s1, strip7_s2}};
-    const mcu_conv *op = job->op;
-    const mcu_axis *y = job->y, *x = job->x;
-    const int pairs = (x->n_out + 1) / 2;
-    mcu_strip t = {.rows = job->ring, .step = op->cout, .line = x->n_dst * op->cout};
-    t.odd = x->n_out & 1, t.span = (x->n_out - t.odd) * t.step;
-    t.stride = 2 * (((2 * pairs - 1) * op->sw + op->kw + 1) & ~1);
-    t.down = op->sh * t.stride;
-    fill(job->ring, op->zp_in, (2 * op->kh + 1) * t.stride / 2);
-    for (int c = 0; c < op->cout; c++)
-        channel_fast(job, c, &t, strips[op->kw / 2 - 1][op->sw - 1]);
-    for (int i = 0; i < y->n_out; i++)
-        mcu_clamp_all(job->out + ((y->dst + i) * x->n_dst + x->dst) * op->cout, x->n_out * op->cout, op->lo, op->hi);
-}
-#endif
 
 /* in: [y.n_in][x.n_in][cin], res: [y.n_res][x.n_res][cin] or null, out: [y.n_dst][x.n_dst][cin], scratch: the ring. */
 void mcu_conv_dw(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
@@ -301,8 +60,8 @@ void mcu_conv_dw(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const
     const int cols = (x->n_out - 1) * op->sw + op->kw, lo = mcu_min(mcu_max(-x->first, 0), cols);
     const mcu_job job = {op, y, x, in, res, out, scratch, cols, lo, mcu_max(lo, mcu_min(cols, x->n_in - x->first))};
 #if defined(MCU_DSP)
-    if (!res && is_fast(op)) {
-        all_fast(&job);
+    if (!res && mcu_dw_is_fast(op)) {
+        mcu_dw_fast(&job);
         return;
     }
 #endif

@@ -1,0 +1,20 @@
+/* Inside of the depth-wise convolution: mcu_dw.c and, with the DSP extension, mcu_dw_dsp.c. */
+#ifndef MCU_DW_H
+#define MCU_DW_H
+#include "mcu_dsp.h"
+
+/* One call: its arguments, and the columns of a ring row: cols in all, lo..hi-1 from the input, padding around them. */
+typedef struct {
+    const mcu_conv *op;
+    const mcu_axis *y, *x;
+    const int8_t *in, *res;
+    int8_t *out, *ring; /* ring: [kh][cols], or of the fast version int16 [][] */
+    int cols, lo, hi;
+} mcu_job;
+
+#if defined(MCU_DSP)
+int mcu_dw_is_fast(const mcu_conv *op);
+void mcu_dw_fast(const mcu_job *job); /* without residual */
+#endif
+
+#endif

@@ -1,0 +1,237 @@
+/* The depth-wise convolution with the DSP extension: rows of one channel as int16, so that SMLAD multiplies two
+ * neighbouring columns, two outputs at once; the rows of a strip first, then its outputs, so that it runs in place. */
+#include "mcu_dw.h"
+#if defined(MCU_DSP)
+
+/* Rows of windows of one channel: square ones of 3, 5 or 7, at steps of 1 or 2. All distances are in bytes. The assembly
+ * knows the order of the fields, and keeps a copy of all up to `high`. */
+typedef struct {
+    int32_t bias, mult, half;  /* as in mcu_dsp.h, with */
+    uint32_t right;            /* one less than right; the left shift is in the weights and the bias */
+    int step;                  /* to the next output */
+    int8_t *end;               /* of a row's pairs of outputs; used in the copy */
+    int span, odd;             /* bytes of those; whether there is one more output */
+    const int8_t *rows;        /* int16 [][], where the first window begins */
+    int stride, down;          /* to the next row, row of windows */
+    int8_t *out;
+    int line, high;            /* to the next row of outputs; rows of outputs */
+    uint32_t taps[42];         /* [k][k - 1] or, at steps of 2, [k][(k + 1) / 2] */
+} mcu_strip;
+
+/* Two neighbouring outputs, of which the second may be one too many. */
+static inline __attribute__((always_inline)) void finish_two(const mcu_strip *t, int32_t a, int32_t b, int8_t *out,
+                                                             int both) {
+    const int32_t mult = t->mult, half = t->half;
+    const uint32_t right = t->right;
+    const int step = t->step;
+    out[0] = mcu_ssat8(mcu_sar(mcu_high(a, mult, half), right));
+    if (both)
+        out[step] = mcu_ssat8(mcu_sar(mcu_high(b, mult, half), right));
+}
+
+/* A row of taps times 2^left: at steps of 1 taps 0 and 1, 1 and 2, ...; at steps of 2 taps 0 and 1, 2 and 3, ... */
+static inline __attribute__((always_inline)) void pair_taps(const int8_t *w, int left, int k, int s, uint32_t *taps) {
+    int32_t tap[8] = {0};
+#pragma GCC unroll 8
+    for (int q = 0; q < k; q++)
+        tap[q] = w[q];
+    if (left)
+#pragma GCC unroll 8
+        for (int q = 0; q < k; q++)
+            tap[q] = mcu_shl(tap[q], (uint32_t)left);
+#pragma GCC unroll 8
+    for (int q = 0; q + (s == 1) < k; q += s)
+        *taps++ = mcu_pair16(tap[q], tap[q + 1]);
+}
+
+/* Two outputs of a 3x3 window, a in r5 and b in r12, from one of its rows at p; u, v: its taps. */
+#define ROW3_S1(p, u, v)                                                                                                \
+    "ldrd r3, r4, [" p "], #4\n smlad r5, r3, " u ", r5\n smlatb r12, r3, " u ", r12\n"                                 \
+    "smlabt r5, r4, " v ", r5\n smlad r12, r4, " v ", r12\n"
+#define ROW3_S2(p, u, v)                                                                                                \
+    "ldrd r3, r4, [" p "], #8\n smlad r5, r3, " u ", r5\n smlabb r5, r4, " v ", r5\n"                                   \
+    "ldr r3, [" p "]\n smlad r12, r4, " u ", r12\n smlabb r12, r3, " v ", r12\n"
+/* Rows at r0..r2, taps in r6..r11, out in r14, the strip at sp. */
+#define TWO3(ROW)                                                                                                       \
+    "ldr r5, [sp]\n mov r12, r5\n" ROW("r0", "r6", "r7") ROW("r1", "r8", "r9") ROW("r2", "r10", "r11")                  \
+    "ldrd r3, r4, [sp, #4]\n smmla r5, r5, r3, r4\n smmla r12, r12, r3, r4\n ldrd r3, r4, [sp, #12]\n"                  \
+    "asr r5, r3\n asr r12, r3\n ssat r5, #8, r5, asr #1\n ssat r12, #8, r12, asr #1\n strb r5, [r14]\n"
+#define STRIP3(ROW)                                                                                                     \
+    __asm__("push {r4-r11, r14}\n sub sp, #56\n mov r1, sp\n ldm r0!, {r2-r8}\n stm r1!, {r2-r8}\n"                     \
+            "ldm r0!, {r2-r8}\n stm r1!, {r2-r8}\n ldm r0, {r6-r11}\n"                                                  \
+            "1: ldrd r0, r3, [sp, #32]\n ldrd r4, r14, [sp, #40]\n add r1, r0, r3\n add r2, r1, r3\n add r4, r0\n"      \
+            "ldr r3, [sp, #48]\n str r4, [sp, #32]\n add r3, r14\n str r3, [sp, #44]\n"                                 \
+            "ldr r3, [sp, #24]\n adds r4, r3, r14\n str r4, [sp, #20]\n cbz r3, 3f\n"                                   \
+            "2: " TWO3(ROW) "ldr r3, [sp, #20]\n strb r12, [r14, r4]\n add r14, r14, r4, lsl #1\n cmp r14, r3\n bne 2b\n" \
+            "3: ldr r3, [sp, #28]\n cbz r3, 4f\n" TWO3(ROW)                                                             \
+            "4: ldr r3, [sp, #52]\n subs r3, #1\n str r3, [sp, #52]\n bne 1b\n add sp, #56\n pop {r4-r11, pc}")
+
+static __attribute__((naked, noipa)) void strip3_s1(const mcu_strip *t __attribute__((unused))) { STRIP3(ROW3_S1); }
+static __attribute__((naked, noipa)) void strip3_s2(const mcu_strip *t __attribute__((unused))) { STRIP3(ROW3_S2); }
+
+/* The same of larger windows, row by row: words x0.. of the row in r4.., taps in the registers up to r11, not r7, which may be the frame's. */
+#define MLA(kind, acc, x, w) kind " %[" acc "], " x ", " w ", %[" acc "]\n"
+#define ROW5_S1                                                                                                         \
+    "ldmia.w %[x], {r4, r5, r6}\n ldmia.w %[w]!, {r8, r9, r10, r11}\n"                                                   \
+    MLA("smlad", "a", "r4", "r8") MLA("smlatb", "b", "r4", "r8") MLA("smlad", "b", "r5", "r9")                          \
+    MLA("smlad", "a", "r5", "r10") MLA("smlad", "b", "r6", "r11") MLA("smlabt", "a", "r6", "r11")
+#define ROW5_S2                                                                                                         \
+    "ldmia.w %[x], {r4, r5, r6, r8}\n ldmia.w %[w]!, {r9, r10, r11}\n"                                                   \
+    MLA("smlad", "a", "r4", "r9") MLA("smlad", "b", "r5", "r9") MLA("smlad", "a", "r5", "r10")                           \
+    MLA("smlad", "b", "r6", "r10") MLA("smlabb", "a", "r6", "r11") MLA("smlabb", "b", "r8", "r11")
+#define ROW7_S1                                                                                                         \
+    "ldmia.w %[x], {r4, r5, r6, r8}\n ldmia.w %[w]!, {r9, r10, r11}\n"                                                   \
+    MLA("smlad", "a", "r4", "r9") MLA("smlatb", "b", "r4", "r9") MLA("smlad", "b", "r5", "r10")                          \
+    MLA("smlad", "a", "r5", "r11") "ldmia.w %[w]!, {r9, r10, r11}\n"                                                     \
+    MLA("smlad", "b", "r6", "r9") MLA("smlad", "a", "r6", "r10") MLA("smlad", "b", "r8", "r11")                          \
+    MLA("smlabt", "a", "r8", "r11")
+#define ROW7_S2                                                                                                         \
+    "ldmia.w %[x], {r4, r5, r6, r8, r9}\n ldmia.w %[w]!, {r10, r11}\n"                                                   \
+    MLA("smlad", "a", "r4", "r10") MLA("smlad", "b", "r5", "r10") MLA("smlad", "a", "r5", "r11")                          \
+    MLA("smlad", "b", "r6", "r11") "ldmia.w %[w]!, {r10, r11}\n"                                                         \
+    MLA("smlad", "a", "r6", "r10") MLA("smlad", "b", "r8", "r10") MLA("smlabb", "a", "r8", "r11")                         \
+    MLA("smlabb", "b", "r9", "r11")
+#define ROWS(ROW)                                                                                                       \
+    __asm__ volatile("1:\n" ROW "add %[x], %[stride]\n subs %[k], #1\n bne 1b\n"                                        \
+                     : [a] "+r"(a), [b] "+r"(b), [x] "+r"(x), [w] "+r"(w), [k] "+r"(rows)                               \
+                     : [stride] "r"(t->stride)                                                                          \
+                     : "r4", "r5", "r6", "r8", "r9", "r10", "r11", "cc", "memory")
+
+static inline __attribute__((always_inline)) void strip_of(const mcu_strip *t, int k, int s) {
+    const int8_t *top = t->rows;
+    int8_t *line = t->out;
+    const int columns = t->span / t->step + t->odd;
+    for (int i = t->high; i > 0; i--, top += t->down, line += t->line) {
+        const int8_t *left = top;
+        int8_t *out = line;
+        for (int n = columns; n > 0; n -= 2, left += 4 * s) {
+            int32_t a = t->bias, b = a;
+            const int8_t *x = left;
+            const uint32_t *w = t->taps;
+            int rows = k;
+            if (k == 5 && s == 1)
+                ROWS(ROW5_S1);
+            else if (k == 5)
+                ROWS(ROW5_S2);
+            else if (s == 1)
+                ROWS(ROW7_S1);
+            else
+                ROWS(ROW7_S2);
+            finish_two(t, a, b, out, n > 1);
+            out += 2 * t->step;
+        }
+    }
+}
+
+/* What is compiled for one size of windows and step. */
+typedef struct {
+    void (*taps)(const int8_t *weights, int left, uint32_t *taps); /* weights: [k][k] */
+    void (*strip)(const mcu_strip *);
+} mcu_version;
+
+#define TAPS(k, s)                                                                                                      \
+    static void taps##k##_s##s(const int8_t *weights, int left, uint32_t *taps) {                                       \
+        for (int r = 0; r < k; r++)                                                                                     \
+            pair_taps(weights + k * r, left, k, s, taps + r * (s == 1 ? k - 1 : (k + 1) / 2));                          \
+    }
+#define STRIP(k, s)                                                                                                     \
+    static void strip##k##_s##s(const mcu_strip *t) { strip_of(t, k, s); }
+
+TAPS(3, 1) TAPS(3, 2) TAPS(5, 1) TAPS(5, 2) TAPS(7, 1) TAPS(7, 2)
+STRIP(5, 1) STRIP(5, 2) STRIP(7, 1) STRIP(7, 2)
+
+static const mcu_version versions[3][2] = {{{taps3_s1, strip3_s1}, {taps3_s2, strip3_s2}},
+                                           {{taps5_s1, strip5_s1}, {taps5_s2, strip5_s2}},
+                                           {{taps7_s1, strip7_s1}, {taps7_s2, strip7_s2}}};
+
+static inline void store16(int8_t *to, int v) {
+    const int16_t half = (int16_t)v;
+    memcpy(to, &half, 2);
+}
+
+/* n values at steps of c bytes. row: [n][c], line: int16 [n]. */
+static void widen_row(const int8_t *row, int c, int8_t *line, int n) {
+    for (; n >= 4; n -= 4, line += 8) {
+        store16(line, row[0]);
+        store16(line + 2, row[c]);
+        row += 2 * c;
+        store16(line + 4, row[0]);
+        store16(line + 6, row[c]);
+        row += 2 * c;
+    }
+    for (; n > 0; n--, line += 2, row += c)
+        store16(line, *row);
+}
+
+static void fill(int8_t *line, int v, int n) { /* line: int16 [n] */
+    const uint32_t both = mcu_pair16(v, v);
+    for (; n > 1; n -= 2, line += 4)
+        memcpy(line, &both, 4);
+    if (n)
+        store16(line, v);
+}
+
+/* Window rows from..to-1 of channel c, row `from` at `line`. Padded columns hold zp_in from the start, as do padded rows
+ * where rows do not move. */
+static void widen_rows(const mcu_job *job, int c, int from, int to, int8_t *line, int stride, int moves) {
+    const mcu_axis *y = job->y;
+    const int cin = job->op->cin, n = job->hi - job->lo, wide = job->x->n_in * cin;
+    const int first = y->first + from, end = y->first + to, top = mcu_max(first, 0), bottom = mcu_min(end, y->n_in);
+    const int8_t *row = job->in + (top * job->x->n_in + job->x->first + job->lo) * cin + c;
+    line += 2 * job->lo;
+    if (moves)
+        for (int r = first; r < end; r++)
+            if (r < 0 || r >= y->n_in)
+                fill(line + (r - first) * stride, job->op->zp_in, n);
+    line += (top - first) * stride;
+    for (int r = top; r < bottom; r++, line += stride, row += wide)
+        widen_row(row, cin, line, n);
+}
+
+/* A strip is as many rows of outputs as the buffer has the input of: what the next one needs of that moves up. */
+static void channel_fast(const mcu_job *job, int c, mcu_strip *t, const mcu_version *version) {
+    const mcu_conv *op = job->op;
+    const mcu_axis *y = job->y, *x = job->x;
+    const mcu_pair *pair = op->pairs + (c >> 1);
+    const int k = op->kh, s = op->sh, left = pair->left[c & 1], most = (MCU_DW_ROWS(k, job->cols) - k) / s + 1;
+    t->bias = pair->bias[c & 1] * (int32_t)(1u << left);
+    t->mult = pair->mult[c & 1], t->right = pair->right[c & 1];
+    t->half = (2 * op->zp_out + 1) * (1 << t->right);
+    version->taps(op->weights + c * k * k, left, t->taps);
+    t->out = job->out + (y->dst * x->n_dst + x->dst) * op->cout + c;
+    for (int i = 0, held = 0; i < y->n_out; i += most) { /* held: rows of the strip that the buffer has */
+        const int rows = (mcu_min(most, y->n_out - i) - 1) * s + k;
+        widen_rows(job, c, i * s + held, i * s + rows, job->ring + held * t->stride, t->stride, y->n_out > most);
+        t->high = mcu_min(most, y->n_out - i);
+        version->strip(t);
+        t->out += t->high * t->line;
+        held = k - s;
+        if (i + most < y->n_out)
+            memmove(job->ring, job->ring + most * s * t->stride, (size_t)(held * t->stride));
+    }
+}
+
+int mcu_dw_is_fast(const mcu_conv *op) {
+    if (op->kh != op->kw || (op->kw != 3 && op->kw != 5 && op->kw != 7) || op->sw > 2 || op->sh > 2)
+        return 0;
+    for (int c = 0; c < op->cout; c++) /* weights times 2^left in 16 bits */
+        if (op->pairs[c >> 1].left[c & 1] > 8)
+            return 0;
+    return 1;
+}
+
+void mcu_dw_fast(const mcu_job *job) {
+    const mcu_conv *op = job->op;
+    const mcu_axis *y = job->y, *x = job->x;
+    const int pairs = (x->n_out + 1) / 2;
+    mcu_strip t = {.rows = job->ring, .step = op->cout, .line = x->n_dst * op->cout};
+    t.odd = x->n_out & 1, t.span = (x->n_out - t.odd) * t.step;
+    t.stride = 2 * (((2 * pairs - 1) * op->sw + op->kw + 1) & ~1);
+    t.down = op->sh * t.stride;
+    fill(job->ring, op->zp_in, MCU_DW_ROWS(op->kh, job->cols) * t.stride / 2);
+    for (int c = 0; c < op->cout; c++)
+        channel_fast(job, c, &t, &versions[op->kw / 2 - 1][op->sw - 1]);
+    for (int i = 0; i < y->n_out; i++)
+        mcu_clamp_all(job->out + ((y->dst + i) * x->n_dst + x->dst) * op->cout, x->n_out * op->cout, op->lo, op->hi);
+}
+#endif
