@@ -84,20 +84,20 @@ def features(plan: Plan, stage: Stage, op: Op) -> dict[str, int]:
     }
 
 
-def halo_features(stage: Stage, op: Op) -> dict[str, int]:
-    """What a cached halo moves of an op's output in all patches together: bytes copied, in how many runs."""
-    if not stage.copied(op.name):
-        return {}
-    rows, cols = stage.edges(op.name)
-    below = sum(edge.keep for edge in rows) * len(cols)
-    beside = sum(edge.n for edge in rows) * sum(edge.keep > 0 for edge in cols)
-    return {"copied": stage.copied(op.name), "copies": 2 * (below + beside)}
-
-
 def image_bytes(plan: Plan) -> int:
     """Bytes of the image that the first stage reads, overlap counted as often as it is read."""
     (image,), (rows, cols) = plan.graph.inputs, plan.stages[0].lengths
     return sum(rows[image.name]) * sum(cols[image.name]) * image.c
+
+
+def halo_features(stage: Stage, op: Op) -> dict[str, int]:
+    """What a cached halo moves of an op's output in all patches together: bytes copied, in how many runs."""
+    if not stage.copied(op.name):
+        return {"copied": 0, "copies": 0}
+    rows, cols = stage.edges(op.name)
+    below = sum(edge.keep for edge in rows) * len(cols)
+    beside = sum(edge.n for edge in rows) * sum(edge.keep > 0 for edge in cols)
+    return {"copied": stage.copied(op.name), "copies": 2 * (below + beside)}
 
 
 def op_instructions(plan: Plan, stage: Stage, op: Op) -> float:
@@ -107,7 +107,7 @@ def op_instructions(plan: Plan, stage: Stage, op: Op) -> float:
 
 
 def _estimate(row: str, found: dict[str, int]) -> float:
-    return sum(rate * found.get(name, 0) for name, rate in INSTRUCTIONS[row].items())
+    return sum(rate * found[name] for name, rate in INSTRUCTIONS[row].items())
 
 
 def instructions(plan: Plan) -> int:
