@@ -163,7 +163,8 @@ def samples(found: Plan, counts: dict[str, int]) -> list[tuple[str, dict[str, in
         for op in stage.ops:
             row = latency.table_row(kernel_of(found.graph, op), op)
             rows.append((row, latency.features(found, stage, op), counts[op.name]))
-            if halo := latency.halo_features(stage, op):
+            halo = latency.halo_features(stage, op)
+            if halo["copied"]:
                 rows.append(("halo", halo, counts[f"{op.name}:halo"]))
     return [*rows, ("image", {"inputs": latency.image_bytes(found)}, counts["image"])]
 

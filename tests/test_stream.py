@@ -10,7 +10,6 @@ from nni_mcunet.core.arch import Schedule, mobilenet_v2
 from nni_mcunet.core.boards import KB, get_board
 from nni_mcunet.core.build import build_graph
 from nni_mcunet.core.costs import costs
-from nni_mcunet.core.cuts import grids
 from nni_mcunet.core.errors import Infeasible, ScheduleError
 from nni_mcunet.core.kernels import ANALYTIC, CORTEX_M, in_place
 from nni_mcunet.core.plan import best_schedule, fitting_plan, pareto, plan, schedules
@@ -79,14 +78,13 @@ def test_caches_of_mobilenet_v2():
 
 
 def test_mobilenet_v2_in_the_paper_s_172_kb_without_recomputation():
-    """Table 1 has 172 kB at +10 %; the engine's own patches need them at +9.3 %."""
+    """The paper's Table 1 has 172 kB at +10 %, which are 9.3 % where border patches are clipped."""
     graph, board = build_graph(mobilenet_v2()), replace(get_board("H743"), flash=4 << 20).with_arena(172 * KB)
-    clip = best_schedule(graph, board)
-    assert (clip.schedule, clip.arena) == (Schedule(4, 5), 175_712) and clip.overhead == pytest.approx(0.0928, abs=1e-4)
-    best = best_schedule(graph, board, p_choices=grids(5, square=False), halos=("clip", "cache"))
-    assert best.halo == "cache" and best.overhead == 0 and best.arena == 175_712 <= 172 * KB
+    assert plan(graph, Schedule(4, 5)).overhead == pytest.approx(0.0928, abs=1e-4)
+    best = best_schedule(graph, board, p_choices=range(1, 9), halos=("clip", "cache"))
+    assert best.halo == "cache" and best.overhead == 0 and best.arena <= 172 * KB
     least = best_schedule(graph, board, "sram", range(1, 9), halos=("clip", "cache"))
-    assert least.overhead == 0 and least.arena == 134_184
+    assert least.overhead == 0 and least.arena <= 136 * KB
 
 
 def test_the_cheapest_plan_may_cache():
@@ -110,12 +108,16 @@ def test_a_network_that_fits_whole_is_not_cut():
 def test_the_halo_of_a_given_schedule():
     """The one that fits at the least computation; what is lacking is stated for the smaller."""
     graph, schedule, halos = build_graph(mobilenet_v2()), Schedule(4, 5), ("clip", "cache")
-    board = replace(get_board("H743"), flash=4 << 20)
-    assert fitting_plan(graph, board.with_arena(180 * KB), schedule, halos=halos).halo == "cache"
-    assert fitting_plan(graph, board.with_arena(172 * KB), schedule, halos=halos).halo == "clip"
+    clip, cache = (plan(graph, schedule, halo=halo).arena for halo in halos)
+
+    def fitted(arena):
+        board = replace(get_board("H743"), flash=4 << 20).with_arena(arena)
+        return fitting_plan(graph, board, schedule, halos=halos)
+
+    assert clip < cache and fitted(cache).halo == "cache" and fitted(cache - 1).halo == "clip"
     with pytest.raises(Infeasible) as error:
-        fitting_plan(graph, board.with_arena(171 * KB), schedule, halos=halos)
-    assert error.value.needed == 175_712
+        fitted(clip - 1)
+    assert error.value.needed == clip
 
 
 def test_not_in_place_onto_cached_positions():

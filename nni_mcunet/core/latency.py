@@ -87,16 +87,6 @@ def features(plan: Plan, stage: Stage, op: Op) -> dict[str, int]:
     }
 
 
-def halo_features(stage: Stage, op: Op) -> dict[str, int]:
-    """What a cached halo moves of an op's output in all patches together: bytes copied, in how many runs."""
-    if not stage.copied(op.name):
-        return {}
-    rows, cols = stage.edges(op.name)
-    below = sum(edge.keep for edge in rows) * len(cols)
-    beside = sum(edge.n for edge in rows) * sum(edge.keep > 0 for edge in cols)
-    return {"copied": stage.copied(op.name), "copies": 2 * (below + beside)}
-
-
 def _singles(stage: Stage, op: Op) -> int:
     """Positions left over by threes: of the whole patch where all rows that the kernel sees are packed, or of each
     row."""
@@ -116,6 +106,16 @@ def image_bytes(plan: Plan) -> int:
     return sum(rows[image.name]) * sum(cols[image.name]) * image.c
 
 
+def halo_features(stage: Stage, op: Op) -> dict[str, int]:
+    """What a cached halo moves of an op's output in all patches together: bytes copied, in how many runs."""
+    if not stage.copied(op.name):
+        return {"copied": 0, "copies": 0}
+    rows, cols = stage.edges(op.name)
+    below = sum(edge.keep for edge in rows) * len(cols)
+    beside = sum(edge.n for edge in rows) * sum(edge.keep > 0 for edge in cols)
+    return {"copied": stage.copied(op.name), "copies": 2 * (below + beside)}
+
+
 def op_instructions(plan: Plan, stage: Stage, op: Op) -> float:
     """Of an op in all patches, what its output hands on to other patches included."""
     row = table_row(kernel_of(plan.graph, op), op)
@@ -123,7 +123,7 @@ def op_instructions(plan: Plan, stage: Stage, op: Op) -> float:
 
 
 def _estimate(row: str, found: dict[str, int]) -> float:
-    return sum(rate * found.get(name, 0) for name, rate in INSTRUCTIONS[row].items())
+    return sum(rate * found[name] for name, rate in INSTRUCTIONS[row].items())
 
 
 def instructions(plan: Plan) -> int:

@@ -19,12 +19,6 @@ typedef struct {
     int16_t res;   /* first position read there */
 } mcu_axis;
 
-/* One axis of a tile of n positions, where the halo is cached: the first `old` come from a cache, the last `keep` go
- * into one; `at` (of columns): where the others begin in the row cache. */
-typedef struct {
-    int16_t n, old, keep, at;
-} mcu_edge;
-
 /* Two output channels. Bias has -zp_in * sum(weights) folded in; requantisation: see mcu_requant. */
 typedef struct {
     int32_t bias[2], mult[2];
@@ -160,6 +154,12 @@ void mcu_act(const mcu_table *op, const mcu_axis *y, const mcu_axis *x, const in
 void mcu_softmax(const mcu_exp *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
 /* One input of a concatenation, into its channels of the output; not in place. */
 void mcu_concat(const mcu_table *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
+
+/* One axis of a tile of n positions, where the halo is cached: the first `old` come from a cache, the last `keep` go
+ * into one; `at` (of columns): where the others begin in the row cache. */
+typedef struct {
+    int16_t n, old, keep, at;
+} mcu_edge;
 
 /* The cached halo: rows (columns) that patches share are computed once. Called when the new positions of a tile stand:
  * its first rows (columns) are filled from the cache, then the cache from its last ones, for the patch below (to the
