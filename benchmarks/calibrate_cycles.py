@@ -106,6 +106,8 @@ def random_integers(graph: Graph, rng: np.random.Generator) -> QuantModel:
     scales, weights = {t.name: PIXELS for t in graph.inputs}, {}
     for op in graph.ops:
         scales[op.name] = scales[op.inputs[0]] if op.kind != "conv" else Scale(0.05, int(rng.integers(-100, 100)))
+        if op.act == "relu6":  # as calibrated: its ends are those of int8, which costs nothing
+            scales[op.name] = Scale(float(rng.uniform(5, 6)) / 255, -128)
         if op.kind == "softmax":
             scales[op.name] = PROBABILITY
         if op.kind == "conv":
