@@ -68,7 +68,7 @@ def test_it_fits_the_f412_in_patches_and_computes_the_same(shared, yunet, tmp_pa
     """800 kB layer by layer."""
     _, _, model = yunet
     whole, patched = plan(model.graph), best_schedule(model.graph, get_board("f412"))
-    assert whole.arena == 819_200 and patched.arena < 240_000
+    assert whole.arena >= 800 * 1024 and patched.arena < 240_000
     (picture,) = pictures(shared, "val", 1)
     found = reference.run(whole, model, (picture.astype(np.int16) - 128).astype(np.int8))
     for i, schedule in enumerate((whole, patched)):
