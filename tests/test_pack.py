@@ -11,7 +11,7 @@ from nni_mcunet.engine.pack import pack_channels, pack_weights
 
 @pytest.mark.parametrize("groups, cout, cin, k", [(1, 6, 8, 1), (1, 5, 3, 3), (3, 3, 2, 3), (2, 8, 5, 1), (1, 1, 1, 1)])
 def test_each_weight_lies_where_the_kernels_look(groups, cout, cin, k):
-    """Tap t of channel c: pair c // 2 of its group, quad t // 4, in which the even taps come first, then the odd ones."""
+    """Tap t of channel c: pair c // 2 of its group, quad t // 4, in which even taps come first, then odd ones."""
     weight = np.random.default_rng(k).integers(-128, 128, (cout, cin, k, k)).astype(np.int8)
     packed = pack_weights(weight, groups).tolist()
     taps, of_group = weight.transpose(0, 2, 3, 1).reshape(cout, -1), cout // groups
