@@ -118,7 +118,7 @@ def _class_names(names: list[str]) -> str:
 def _tables(plan: Plan, stage: Stage, op: Op) -> str:
     """The op's axis tables, of a concat one for each input, and the static assertion on its scratch."""
     lines = []
-    for axis, letter in enumerate("yx"):
+    for axis, letter in enumerate(dict.fromkeys(_letters(stage, op))):
         size, grid = f"[{stage.grid[axis]}]", range(stage.grid[axis])
         tables = [_axes(stage.axis(op, axis, i, at) for i in grid) for at in range(calls(op))]
         if op.kind == "concat":
@@ -132,6 +132,14 @@ def _tables(plan: Plan, stage: Stage, op: Op) -> str:
         planned = plan.buffers[plan.scratch[op.name]].size if op.name in plan.scratch else 0
         lines.append(f'_Static_assert({macro} <= {planned}, "scratch of {op.name}");\n')
     return "".join(lines)
+
+
+def _letters(stage: Stage, op: Op) -> str:
+    """Of the tables of rows and of columns: one serves for both where they are alike."""
+    alike = stage.grid[0] == stage.grid[1] and all(
+        stage.axis(op, 0, i, at) == stage.axis(op, 1, i, at) for i in range(stage.grid[0]) for at in range(calls(op))
+    )
+    return "yy" if alike else "yx"
 
 
 def _edges(plan: Plan, stage: Stage, op: Op) -> str:
@@ -196,7 +204,7 @@ def _call(plan: Plan, stage: Stage, op: Op, at: int, index: tuple[str, str]) -> 
 
     kernel, x, y = kernel_of(plan.graph, op), plan.graph.tensors[op.inputs[at]], plan.graph.tensors[op.name]
     part = f"[{at}]" if op.kind == "concat" else ""
-    sides = [f"{op.name}_{axis}{part}[{i}]" for axis, i in zip("yx", index, strict=True)]
+    sides = [f"{op.name}_{axis}{part}[{i}]" for axis, i in zip(_letters(stage, op), index, strict=True)]
     some = _unless_idle(stage.computed, op.name, *(f"{side}.n_out" for side in sides))
     arguments = [f"&{op.name}{part}", *(f"&{side}" for side in sides), home(x.name)]
     if op.kind == "conv":
