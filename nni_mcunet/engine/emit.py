@@ -86,10 +86,12 @@ def _source(plan: Plan, model: QuantModel) -> str:
         '#include "mcu_model.h"\n#include "mcu.h"\n#include "mcu_weights.h"\n\n',
         '__attribute__((section(".bss.mcu_arena"), aligned(8))) int8_t mcu_arena[MCU_ARENA_BYTES];\n\n',
     ]
+    tables, names = _axis_tables(plan)
+    parts.append(tables)
     for stage in plan.stages:
-        parts += [_tables(plan, stage, op) + _edges(plan, stage, op) for op in stage.ops]
+        parts += [_edges(plan, stage, op) + _scratch(plan, stage, op) for op in stage.ops]
     parts.append("\nvoid mcu_run(mcu_read_tile read, void *ctx) {\n    int8_t *const a = mcu_arena;\n")
-    parts += [_run_stage(plan, stage) for stage in plan.stages]
+    parts += [_run_stage(plan, stage, names) for stage in plan.stages]
     parts.append("}\n\n" + _outputs(plan))
     if post := detector_params(model):
         parts += [post.to_c(), _class_names(model.meta["detector"]["classes"])]
@@ -115,23 +117,32 @@ def _class_names(names: list[str]) -> str:
     return f"\nconst char *const mcu_class_names[MCU_CLASSES] = {{{quoted}}};\n"
 
 
-def _tables(plan: Plan, stage: Stage, op: Op) -> str:
-    """The op's axis tables, of a concat one for each input, and the static assertion on its scratch."""
-    lines = []
-    for axis, letter in enumerate("yx"):
-        size, grid = f"[{stage.grid[axis]}]", range(stage.grid[axis])
+def _axis_tables(plan: Plan) -> tuple[str, dict[tuple[str, str], str]]:
+    """All axis tables, of those that are alike the first, and (op, "y" or "x") -> the name of its own: of a concat one
+    table for each input."""
+    lines, first, names = [], {}, {}
+    for stage, op, (axis, letter) in ((s, op, side) for s in plan.stages for op in s.ops for side in enumerate("yx")):
+        size, grid, own = f"[{stage.grid[axis]}]", range(stage.grid[axis]), f"{op.name}_{letter}"
         tables = [_axes(stage.axis(op, axis, i, at) for i in grid) for at in range(calls(op))]
         if op.kind == "concat":
             size, tables = f"[{len(tables)}]{size}", [f"{{{', '.join(tables)}}}"]
-        lines.append(f"static const mcu_axis {op.name}_{letter}{size} = {tables[0]};\n")
+        body = f"{size} = {tables[0]};\n"
+        names[op.name, letter] = first.setdefault(body, own)
+        if first[body] == own:
+            lines.append(f"static const mcu_axis {own}{body}")
+    return "".join(lines), names
+
+
+def _scratch(plan: Plan, stage: Stage, op: Op) -> str:
+    """The static assertion on a convolution's scratch."""
     kernel = kernel_of(plan.graph, op)
-    if kernel.startswith("conv"):
-        cols = max((a.n_out - 1) * op.s[1] + op.k[1] for a in (stage.axis(op, 1, j) for j in range(stage.grid[1])))
-        cin = plan.graph.input_of(op).c // op.groups
-        macro = f"MCU_{kernel.upper()}_SCRATCH({cin}, {op.k[0]}, {op.k[1]}, {cols})"
-        planned = plan.buffers[plan.scratch[op.name]].size if op.name in plan.scratch else 0
-        lines.append(f'_Static_assert({macro} <= {planned}, "scratch of {op.name}");\n')
-    return "".join(lines)
+    if not kernel.startswith("conv"):
+        return ""
+    cols = max((a.n_out - 1) * op.s[1] + op.k[1] for a in (stage.axis(op, 1, j) for j in range(stage.grid[1])))
+    cin = plan.graph.input_of(op).c // op.groups
+    macro = f"MCU_{kernel.upper()}_SCRATCH({cin}, {op.k[0]}, {op.k[1]}, {cols})"
+    planned = plan.buffers[plan.scratch[op.name]].size if op.name in plan.scratch else 0
+    return f'_Static_assert({macro} <= {planned}, "scratch of {op.name}");\n'
 
 
 def _edges(plan: Plan, stage: Stage, op: Op) -> str:
@@ -156,7 +167,7 @@ def _axes(rows) -> str:
     return f"{{{', '.join(cells)}}}"
 
 
-def _run_stage(plan: Plan, stage: Stage) -> str:
+def _run_stage(plan: Plan, stage: Stage, names: dict[tuple[str, str], str]) -> str:
     image = plan.graph.inputs[0]
     reads_image = any(image.name in op.reads for op in stage.ops)
     pad, index, lines = "    ", ("0", "0"), []
@@ -168,7 +179,7 @@ def _run_stage(plan: Plan, stage: Stage) -> str:
     if reads_image:
         lines.append(_read_image(plan, stage, image, pad))
     for op in stage.ops:
-        lines += [pad + _call(plan, stage, op, at, index) for at in range(calls(op))]
+        lines += [pad + _call(plan, stage, op, at, index, names) for at in range(calls(op))]
         lines += [pad + line for line in _hand_on(plan, stage, op)]
     if stage.patched:
         lines += ["        }", "    }"]
@@ -188,15 +199,15 @@ def _read_image(plan: Plan, stage: Stage, image, pad: str) -> str:
     return "\n".join([*tables, pad + some + call])
 
 
-def _call(plan: Plan, stage: Stage, op: Op, at: int, index: tuple[str, str]) -> str:
-    """The call of an op's kernel; a concat's on input `at`."""
+def _call(plan: Plan, stage: Stage, op: Op, at: int, index: tuple[str, str], names) -> str:
+    """The call of an op's kernel; a concat's on input `at`. names: see _axis_tables."""
 
     def home(name):
         return f"a + {plan.buffers[plan.home[name]].offset}"
 
     kernel, x, y = kernel_of(plan.graph, op), plan.graph.tensors[op.inputs[at]], plan.graph.tensors[op.name]
     part = f"[{at}]" if op.kind == "concat" else ""
-    sides = [f"{op.name}_{axis}{part}[{i}]" for axis, i in zip("yx", index, strict=True)]
+    sides = [f"{names[op.name, letter]}{part}[{i}]" for letter, i in zip("yx", index, strict=True)]
     some = _unless_idle(stage.computed, op.name, *(f"{side}.n_out" for side in sides))
     arguments = [f"&{op.name}{part}", *(f"&{side}" for side in sides), home(x.name)]
     if op.kind == "conv":
