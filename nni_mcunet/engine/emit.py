@@ -38,8 +38,12 @@ def write_sources(plan: Plan, model: QuantModel, folder) -> Path:
     folder = Path(folder)
     for name, text in files.items():
         write_atomic(folder / name, text)
-    for kernel in sorted(KERNELS.glob("*.[ch]")):
-        shutil.copyfile(kernel, folder / kernel.name)
+    kernels = {path.name: path for path in KERNELS.glob("*.[ch]")}
+    for stale in folder.glob("mcu_*.[ch]"):  # of another version: the build takes every .c of the folder
+        if stale.name not in {*files, *kernels}:
+            stale.unlink()
+    for name, path in kernels.items():
+        shutil.copyfile(path, folder / name)
     return folder
 
 
