@@ -9,9 +9,9 @@ again. The data sets are in $MCUNET_SHARED (default ../shared).
 
 import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
+
+from readme import into_readme, python
 
 from detection import input_pictures, load_config
 from detection.curve import draw_curve
@@ -37,13 +37,6 @@ WIDER FACE's and VOC's terms keep theirs out of this folder.
 
 """
 SHOWN = {"map50": "mAP50", "widerface/easy": "easy", "widerface/medium": "medium", "widerface/hard": "hard"}
-
-
-def python(*words) -> None:
-    words = [sys.executable, *map(str, words)]
-    print(" ".join(words[1:]), flush=True)
-    if code := subprocess.run(words, cwd=ROOT).returncode:
-        sys.exit(code)
 
 
 def run(name: str) -> dict:
@@ -106,12 +99,6 @@ def markdown(rows: list[dict]) -> str:
     return text
 
 
-def into_readme(rows: list[dict]) -> None:
-    readme = ROOT / "README.md"
-    before, rest = readme.read_text().split(BEGIN)
-    write_atomic(readme, before + BEGIN + table(rows) + END + rest.split(END)[1])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=RUNS, default=list(RUNS))
@@ -124,7 +111,7 @@ def main() -> None:
     ordered = [rows[f"configs/det/{name}.py"] for name in RUNS if f"configs/det/{name}.py" in rows]
     write_json(path, ordered)
     write_atomic(RESULTS / "detection.md", markdown(ordered))
-    into_readme(ordered)
+    into_readme(BEGIN, table(ordered), END)
 
 
 if __name__ == "__main__":

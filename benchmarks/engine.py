@@ -18,13 +18,14 @@ from pathlib import Path
 
 import numpy as np
 from calibrate_cycles import random_integers
+from readme import into_readme
 
 from nni_mcunet.core.arch import ArchSpec
 from nni_mcunet.core.boards import Board, get_board
 from nni_mcunet.core.build import build_graph
 from nni_mcunet.core.cuts import grids
 from nni_mcunet.core.errors import Infeasible, exit_on_user_error
-from nni_mcunet.core.files import write_atomic, write_json
+from nni_mcunet.core.files import write_json
 from nni_mcunet.core.latency import CYCLES_PER_INSTRUCTION
 from nni_mcunet.core.plan import EXECUTED, Plan, best_schedule, pareto, plan
 from nni_mcunet.engine import reference
@@ -135,12 +136,6 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def into_readme(rows: list[dict]) -> None:
-    readme = ROOT / "README.md"
-    before, rest = readme.read_text().split(BEGIN)
-    write_atomic(readme, before + BEGIN + table(rows) + END + rest.split(END)[1])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
@@ -152,7 +147,7 @@ def main() -> None:
         others = [row for row in known if row["network"] != name]
         known = sorted(others + fresh, key=lambda row: NAMES.index(row["network"]))
         write_json(RESULTS, known)
-    into_readme(known)
+    into_readme(BEGIN, table(known), END)
 
 
 if __name__ == "__main__":

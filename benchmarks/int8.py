@@ -10,21 +10,20 @@ the others of the file as they are.
 import argparse
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import torch
+from readme import into_readme, python
 from tqdm import tqdm
 
 from nni_mcunet.core.arch import ArchSpec
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.build import build_graph
 from nni_mcunet.core.errors import exit_on_user_error
-from nni_mcunet.core.files import write_atomic, write_json
+from nni_mcunet.core.files import write_json
 from nni_mcunet.core.net import Net
 from nni_mcunet.core.plan import best_schedule, plan
 from nni_mcunet.core.published import rename
@@ -208,13 +207,6 @@ def bccd(shared: Path) -> dict:
     }
 
 
-def python(*words) -> None:
-    words = [sys.executable, *map(str, words)]
-    print(" ".join(words[1:]), flush=True)
-    if code := subprocess.run(words, cwd=ROOT).returncode:
-        sys.exit(code)
-
-
 BEGIN, END = "<!-- int8, by benchmarks/int8.py -->\n", "<!-- end of int8 -->\n"
 
 
@@ -240,12 +232,6 @@ def table(records: list[dict]) -> str:
     return "\n".join([*head, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
 
 
-def into_readme(records: list[dict]) -> None:
-    readme = ROOT / "README.md"
-    before, rest = readme.read_text().split(BEGIN)
-    write_atomic(readme, before + BEGIN + table(records) + END + rest.split(END)[1])
-
-
 RECORDS = {"mcunet-in3": mcunet_in3, "mcunet-vww1": mcunet_vww1, "yunet": yunet, "bccd": bccd}
 
 
@@ -262,7 +248,7 @@ def main() -> None:
         known[name] = record
         write_json(RESULTS, [known[n] for n in RECORDS if n in known])
     if len(known) == len(RECORDS):
-        into_readme([known[n] for n in RECORDS])
+        into_readme(BEGIN, table([known[n] for n in RECORDS]), END)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 r"""Broken ONNX files against the whole way to C: never a crash, a hang or a wrong binary.
 
-python tests/fuzz.py --cases 5000           outcomes by kind of damage; exit code 1 for a failure
+python tests/fuzz.py --cases 5000           their outcomes and every failure; exit code 1 for one
 python tests/fuzz.py --only 1234 --keep out one case again, its file written there
 
 Each case is one of `files()` changed by up to three of DAMAGES, drawn by its number alone. It is read in a worker

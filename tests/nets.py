@@ -4,7 +4,8 @@ import numpy as np
 
 from nni_mcunet.core.acts import ACTS
 from nni_mcunet.core.graph import Graph, Op, Tensor
-from nni_mcunet.engine.quant import PROBABILITY, SAME_SCALE, QuantModel, QuantWeights, Scale
+from nni_mcunet.core.kernels import SAME_SCALE
+from nni_mcunet.engine.quant import PROBABILITY, QuantModel, QuantWeights, Scale
 
 
 def random_graph(rng: np.random.Generator, blocks: int = 5, size=None, channels=(2, 9)) -> Graph:

@@ -242,7 +242,9 @@ def test_bad_input_is_one_line(files, name, flags, words):
 
 @pytest.fixture(scope="module")
 def benchmark():
-    return runpy.run_path(str(ROOT / "benchmarks/int8.py"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "benchmarks"))
+        return runpy.run_path(str(ROOT / "benchmarks/int8.py"))
 
 
 def test_published_classifier_keeps_its_classes(shared, benchmark):

@@ -3,7 +3,6 @@ it repairs what quantisation breaks."""
 
 import json
 import os
-import runpy
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 import torch
 from conftest import ROOT
 from sklearn.datasets import load_digits
+from test_testing import tool as run_tool
 from torch.nn import functional as F
 
 from detection import load_detector, load_from_local
@@ -107,16 +107,9 @@ def test_training_repairs_what_quantisation_breaks(digits):
 def tool(monkeypatch, capsys):
     """tool(name, *arguments): run tools/NAME.py here; what it wrote on stderr when it is expected to end with 2."""
     monkeypatch.chdir(ROOT)
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
 
     def tool(name, *arguments, expect=0):
-        monkeypatch.setattr(sys, "argv", [f"tools/{name}.py", *map(str, arguments)])
-        code = 0
-        try:
-            runpy.run_path(str(ROOT / "tools" / f"{name}.py"), run_name="__main__")
-        except SystemExit as stop:
-            code = stop.code or 0
-        assert code == expect
+        run_tool(monkeypatch, name, *arguments, expect=expect)
         return capsys.readouterr().err
 
     return tool

@@ -7,10 +7,10 @@ import numpy as np
 from nni_mcunet.core.graph import Tensor
 
 
-def add_arguments(parser, required: bool) -> None:
+def add_arguments(parser) -> None:
     from mmengine.config import DictAction
 
-    parser.add_argument("--calib", required=required, help="folder of pictures, or a config of configs/det")
+    parser.add_argument("--calib", help="folder of pictures, or a config of configs/det")
     parser.add_argument("--list", help="text file with the pictures to use, one stem a line; default all")
     parser.add_argument("--images", type=int, default=128, help="use so many of them at most (default 128)")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="key=value pairs merged into that config")

@@ -39,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="int8 ONNX, such as tools/quantize.py's")
     parser.add_argument("--float", metavar="MODEL.onnx", help="the float file it was made from; with --calib")
-    add_arguments(parser, required=False)
+    add_arguments(parser)
     parser.add_argument("--layer", help="the layer to draw; with --png")
     parser.add_argument("--png", metavar="FILE", help="its weights and, with --float and --calib, its values")
     args = parser.parse_args()

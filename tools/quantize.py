@@ -45,7 +45,7 @@ def of_pictures(args, model: Model, calibration) -> QuantModel:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="float ONNX, such as tools/export.py's")
-    add_arguments(parser, required=False)
+    add_arguments(parser)
     parser.add_argument("--qat", metavar="CKPT.pth", help="of quantisation-aware training: its weights and ranges; "
                         "--calib then only measures")  # fmt: skip
     parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="of the picture, where the file has none")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from .errors import UnsupportedOp
 from .graph import Graph, Op
 
+SAME_SCALE = ("maxpool", "upsample", "pad")  # kernels that move values: their output has the scale of their input
 ELEMENTWISE = ("add", "mul", "act", "softmax")  # kernels that read of a map the position they write
 
 

@@ -40,8 +40,9 @@ INSTRUCTIONS = {
 }
 
 # Core -> cycles an instruction of these kernels takes. Estimates, measured on no board of ours:
-# M4: the loop of the 1x1 convolution is 25 instructions in 30 cycles by ARM's instruction timings, 31.5 with the three
-#     wait states of each line of weights in the F412's flash, and loads weigh more outside it. Within about 15 %.
+# M4: a 1x1 convolution's loop in C, 25 instructions in 30 cycles by ARM's instruction timings, 31.5 with the three wait
+#     states of each line of weights in the F412's flash, and loads weigh more outside it. Within about 15 %; not
+#     counted again for today's loop in assembly.
 # M7: TinyEngine's published 51 ms of mcunet-vww1 on an H743 at 480 MHz, over the 34.6 million instructions counted of
 #     that code; two may issue at once. Within about 25 %.
 CYCLES_PER_INSTRUCTION = {"cortex-m4": 1.3, "cortex-m7": 0.7}

@@ -22,11 +22,11 @@ from torch.nn import functional as F
 
 from .errors import UnsupportedOp
 from .graph import Graph, Op
+from .kernels import SAME_SCALE
 from .net import Layer, Net, folded
 
 OBSERVE = 16  # batches before int8 is simulated
 MOMENTUM = 0.01  # of a range's moving average, once it is the mean of 1 / MOMENTUM batches
-SAME_SCALE = ("maxpool", "upsample", "pad")  # kinds whose output has the scale of their input
 
 
 class FakeQuant(nn.Module):

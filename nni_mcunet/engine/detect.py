@@ -15,6 +15,11 @@ from .detect_yolo import Yolo
 TYPES = {"yolov3": Yolo, "s3fd": Face}
 
 
+def type_of(meta: dict) -> str:
+    """The type that a detector's description names; the first files named none."""
+    return meta.get("type", "yolov3")
+
+
 def detector(meta: dict, outputs: list[dict], candidates: int | None = None) -> Yolo | Face:
     """Integers of a detector, with decode(maps) -> boxes and to_c().
 
@@ -24,8 +29,8 @@ def detector(meta: dict, outputs: list[dict], candidates: int | None = None) -> 
 
     Raises UserError for an unknown type, wrong keys, and lengths or depths that do not fit the outputs.
     """
-    kind = meta.get("type", "yolov3") if isinstance(meta, dict) else meta
-    if kind not in (*TYPES,):
+    kind = type_of(meta)
+    if kind not in tuple(TYPES):  # a file may say a list, which a dict would not take
         raise UserError(f"detector: unknown type '{kind}'; known are {', '.join(TYPES)}")
     try:
         return TYPES[kind].of({**meta, "type": kind}, outputs, candidates)

@@ -5,7 +5,8 @@ import numpy as np
 
 from ..core.errors import GraphError
 from ..core.graph import Graph, Op
-from .quant import PROBABILITY, SAME_SCALE, QuantModel, Scale
+from ..core.kernels import SAME_SCALE
+from .quant import PROBABILITY, QuantModel, Scale
 
 SIDE = 2**15 - 1  # an int16 of mcu_axis or of a kernel's struct: positions of an axis, channels, padding
 WINDOW = 2**8 - 1  # a uint8: kernel and stride

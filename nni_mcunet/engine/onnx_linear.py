@@ -3,7 +3,7 @@ like. Handlers as in onnx_nodes.py."""
 
 import numpy as np
 
-from ..core.graph import Tensor
+from ..core.graph import Tensor, out_length
 from .onnx_values import Feature, Integers, kept, same_layout, with_channels
 from .quant import QuantWeights
 
@@ -29,7 +29,7 @@ def window(node, x: Tensor, k: tuple[int, ...]) -> dict:
 
 def _same(length: int, k: int, s: int, auto: str) -> tuple[int, int]:
     """Pads of one axis for an output of ceil(length / s)."""
-    total = max(0, (-(-length // s) - 1) * s + k - length)
+    total = max(0, (out_length(length, 1, s, 0, 0) - 1) * s + k - length)
     lo = total // 2 if auto == "SAME_UPPER" else total - total // 2
     return lo, total - lo
 

@@ -5,7 +5,7 @@ from math import copysign, inf
 
 import numpy as np
 
-from ..core.graph import Tensor
+from ..core.graph import Tensor, out_length
 from .onnx_layout import LAYOUT, axes_of
 from .onnx_linear import LINEAR, window
 from .onnx_values import Feature, same_layout, with_channels
@@ -82,7 +82,7 @@ def _ceil_pads(x: Tensor, k, s, pad) -> tuple[int, ...]:
     """Pads with which rounding down gives what rounding up does: the last window begins inside the map."""
     ends = []
     for length, side, step, lo, hi in zip((x.h, x.w), k, s, pad[:2], pad[2:], strict=True):
-        outputs = -(-(length + lo + hi - side) // step) + 1
+        outputs = out_length(length, side, step, lo, hi + step - 1)
         outputs -= (outputs - 1) * step >= length + lo
         ends.append(max(hi, (outputs - 1) * step + side - length - lo))
     return (*pad[:2], *ends)

@@ -14,11 +14,12 @@ import numpy as np
 from ..core.acts import ACTS, CLAMPS
 from ..core.errors import GraphError
 from ..core.graph import Graph, Op, Tensor
+from ..core.kernels import SAME_SCALE
 from .onnx_linear import arithmetic, connect, convolve, per_output, window
 from .onnx_nodes import average_pool, concatenate, softmax
 from .onnx_values import Feature, Integers, same_layout
 from .passes import Imported, is_affine
-from .quant import PROBABILITY, SAME_SCALE, QuantWeights, Scale, quantize_weights
+from .quant import PROBABILITY, QuantWeights, Scale, quantize_weights
 
 LEAST, GREATEST = 1e-30, 1e30  # scales beyond are no scales
 

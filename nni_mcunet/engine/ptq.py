@@ -5,12 +5,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..core.errors import UserError
+from ..core.kernels import SAME_SCALE
 from .bias import bias_corrected
 from .calibrate import statistics
 from .calibrators import mse
+from .detect import type_of
 from .equalize import equalization, equalized
 from .integers import integers
-from .quant import SAME_SCALE, Model, QuantModel, quantize
+from .quant import Model, QuantModel, quantize
 from .statistics import Statistics
 
 # A classifier's largest score is the answer: clipped, two would be equal. Calibrated on 16 pictures of another set, a
@@ -48,14 +50,14 @@ def calibrated(
 
 def _answers(model: Model, found: dict[str, Statistics]) -> dict[str, tuple[float, float]]:
     """Ranges of the network's outputs, and of what a last activation makes them of."""
-    graph, ends = model.graph, {}
+    graph, ends, detector = model.graph, {}, model.meta.get("detector")
     last = {op.inputs[0]: op.act or op.kind for op in graph.ops if op.name in graph.outputs and op.kind in LAST}
     one = len(graph.outputs) == 1 and graph.tensors[graph.outputs[0]].size == graph.tensors[graph.outputs[0]].c
     for name in (*graph.outputs, *last):
         low, high = found[name].low, found[name].high
-        if last.get(name) == "sigmoid" or model.meta.get("detector", {}).get("type") == "yolov3":
+        if last.get(name) == "sigmoid" or (detector and type_of(detector) == "yolov3"):
             ends[name] = max(low, -SURE), min(high, SURE)
-        elif one and "detector" not in model.meta:
+        elif one and not detector:
             ends[name] = low * HEADROOM, high * HEADROOM
         else:
             ends[name] = low, high

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..core.errors import GraphError
 from ..core.graph import Graph
+from ..core.kernels import SAME_SCALE
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,6 @@ class Scale:
         return (q.astype(np.float32) - self.zero_point) * np.float32(self.scale)
 
 
-SAME_SCALE = ("maxpool", "upsample", "pad")  # kinds whose output has the scale of their input
 PROBABILITY = Scale(1 / 256, -128)  # of a softmax
 PIXELS = Scale(float(np.float32(1 / 255)), -128)  # of the image: real = byte / 255, q = byte - 128
 
