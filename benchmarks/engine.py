@@ -4,25 +4,21 @@
 
 Each network runs under an emulated Cortex-M4 and M7 layer by layer, with the schedule of least computation on its
 smallest board, and with the least SRAM at no more than 5 % more computation. Instructions are counted, the arena, SRAM
-and flash read from the ELF, and every output byte is held against the numpy reference: `exact`. mcunet-vww1 is the
-trained one of $MCUNET_SHARED (default ../shared); the others are the zoo's with random integers, which costs the same,
-MobileNetV2 with ten classes.
+and flash read from the ELF, and every output byte is held against the numpy reference: `exact`. The networks are those
+of networks.py.
 """
 
 import argparse
 import json
-import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from calibrate_cycles import random_integers
+from networks import NAMES, network
 from readme import into_readme
 
-from nni_mcunet.core.arch import ArchSpec
 from nni_mcunet.core.boards import Board, get_board
-from nni_mcunet.core.build import build_graph
 from nni_mcunet.core.cuts import grids
 from nni_mcunet.core.errors import Infeasible, exit_on_user_error
 from nni_mcunet.core.files import write_json
@@ -31,35 +27,13 @@ from nni_mcunet.core.plan import EXECUTED, Plan, best_schedule, pareto, plan
 from nni_mcunet.engine import reference
 from nni_mcunet.engine.emit import write_sources
 from nni_mcunet.engine.firmware import build_firmware, elf_report, run_emulated
-from nni_mcunet.engine.onnx_io import load_onnx
 from nni_mcunet.engine.quant import QuantModel
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "docs/results/engine.json"
-ZOO = {
-    "mcunet-in0": "mcunet_in0",
-    "mcunet-in1": "mcunet_in1",
-    "mcunet-in2": "mcunet_in2",
-    "mcunet-in3": "mcunet_in3",
-    "mcunet-in4": "mcunet_in4",
-    "mbv2-w0.35-r144": "mobilenet_v2_w35_r144",
-    "proxyless-w0.3-r176": "proxyless_w03",
-    "MobileNetV2-224": "mobilenet_v2",
-}
-NAMES = ("mcunet-vww1", *ZOO)
+RESULTS = Path(__file__).parents[1] / "docs/results/engine.json"
 CORES = {"cortex-m4": "f412", "cortex-m7": "h743"}
 LARGE = 1 << 20  # SRAM and flash of the emulated machine: what does not fit a board is measured all the same
 MORE_MACS = 1.05
 BEGIN, END = "<!-- engine, by benchmarks/engine.py -->\n", "<!-- end of engine -->\n"
-
-
-def network(name: str, shared: Path) -> QuantModel:
-    if name == "mcunet-vww1":
-        return load_onnx(shared / "models/vww1/vww1_int8_qlinear.onnx")
-    spec = ArchSpec.load(ROOT / f"configs/arch/{ZOO[name]}.json")
-    if name == "MobileNetV2-224":
-        spec = replace(spec, classes=10)  # with a thousand the weights are 3.5 MB, more than any of the boards has
-    return random_integers(build_graph(spec).folded(), np.random.default_rng(0))
 
 
 def plans(model: QuantModel) -> dict[str, Plan]:
@@ -107,8 +81,8 @@ def schedule_text(found: Plan) -> str:
     return f"{s.p[0]}x{s.p[1]} over {s.n}, halo {found.halo}" if s.n else "layer by layer"
 
 
-def rows_of(name: str, shared: Path, cores) -> list[dict]:
-    model, rows = network(name, shared), []
+def rows_of(name: str, cores) -> list[dict]:
+    model, rows = network(name), []
     for kind, found in plans(model).items():
         for core in cores:
             row = {"network": name, "core": core, "schedule": kind, "patches": schedule_text(found)}
@@ -140,10 +114,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
     args = parser.parse_args()
-    shared = Path(os.environ.get("MCUNET_SHARED", ROOT.parent / "shared"))
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     for name in args.only:
-        fresh = rows_of(name, shared, CORES)
+        fresh = rows_of(name, CORES)
         others = [row for row in known if row["network"] != name]
         known = sorted(others + fresh, key=lambda row: NAMES.index(row["network"]))
         write_json(RESULTS, known)
