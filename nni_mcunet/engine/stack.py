@@ -35,7 +35,7 @@ def stack_bound(elf: str | Path) -> int:
     """Bytes of stack that a firmware can need at most. Raises RuntimeError for recursion and for code whose use of the
     stack is not constant."""
     functions = functions_of(output("arm-none-eabi-objdump", "-d", "--no-show-raw-insn", str(elf)))
-    named = set().union(*(f.calls for f in functions.values()))
+    named = set().union(*(f.calls - {name} for name, f in functions.items()))
     pointed = frozenset(functions) - named - {ENTRY}
     running: list[str] = []
 
