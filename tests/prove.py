@@ -12,9 +12,7 @@ the bound that the ELF's own code gives (engine/stack.py).
 
 import argparse
 import json
-import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,90 +20,20 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from cases import LEAST, Case, case, features
+from cases import LEAST, case, features
+from programs import HOST, STACK, objects, run_board, run_host
 from tqdm import tqdm
 
 from nni_mcunet.core.files import write_json
 from nni_mcunet.engine import reference
 from nni_mcunet.engine.emit import KERNELS, detector_params, write_sources
-from nni_mcunet.engine.firmware import BOARDS, MACHINES, SANITIZERS, WARNINGS, core_flags, elf_report, parse, run_qemu
-from nni_mcunet.engine.stack import stack_bound
+from nni_mcunet.engine.firmware import MACHINES
 
 EVERY = 3  # cases to one that runs on the boards, too
-SECONDS = 120  # of one run
-STACK = 4096  # bytes reserved on the boards
-BSS, MEMORY_END = 0x20200000, 0x20800000  # on both machines; what reads behind the end faults
-# The one translation unit of a program beside the kernels: the model, the report on it, the picture. The arena begins as
-# garbage.
-PROGRAM = """#define main report
-#include "mcu_model.c"
-#include "main.c"
-#include "frame.c"
-#undef main
-__asm__(".pushsection .picture, \\"a\\"\\n.global mcu_picture\\n"
-        "mcu_picture:\\n.incbin \\"picture.rgb\\"\\n.popsection");
-int main(void) {
-    for (int i = 0; i < MCU_ARENA_BYTES; i++)
-        mcu_arena[i] = 0x5a;
-    return report();
-}
-"""
-GUARD, HOST = '#include "guarded.h"\n', '#include "host.c"\n'
-
-
-def compiler(core: str) -> list[str]:
-    """Of a board's core, or of this "host" with the sanitizers."""
-    if core == "host":
-        return ["gcc", "-O1", *SANITIZERS, *WARNINGS]
-    return ["arm-none-eabi-gcc", *core_flags(core), *WARNINGS]
-
-
-def build_objects(folder: Path, kernels: Path = KERNELS, boards: bool = True) -> Path:
-    """What all cases share, compiled once: folder/{host,cortex-m4,cortex-m7}/*.o."""
-    for core in ("host", *MACHINES) if boards else ("host",):
-        (folder / core).mkdir()
-        sources = [*kernels.glob("*.c")] + ([] if core == "host" else [BOARDS / "startup.c", BOARDS / "mps2.c"])
-        subprocess.run([*compiler(core), "-c", *map(str, sources)], cwd=folder / core, check=True)
-    return folder
-
-
-def build(core: str, folder: Path, objects: Path, arena: int, guarded: bool = True) -> Path:
-    """The program of the generated C in `folder`, which has an arena of so many bytes; guarded: by guarded.h."""
-    out, here = folder / f"{core}.elf", Path(__file__).parent
-    command = [*compiler(core), "-I.", f"-I{BOARDS}", f"-I{here}", "-o", str(out.resolve())]
-    if core != "host":
-        sizes = {"FLASH_BYTES": 3 << 20, "SRAM_BYTES": 8 << 20, "STACK_BYTES": STACK}
-        command += [f"-Wl,--defsym={name}={value}" for name, value in sizes.items()]
-        places = {".bss": BSS, ".arena": MEMORY_END - (arena + 7 & ~7)}
-        command += ["-T", str(BOARDS / "board.ld")]
-        command += [f"-Wl,--section-start={name}={address:#x}" for name, address in places.items()]
-    command += ["-x", "c", "-", "-x", "none", *map(str, (objects / core).glob("*.o"))]
-    text = GUARD * guarded + PROGRAM + HOST * (core == "host")
-    subprocess.run(command, cwd=folder, check=True, input=text, text=True, capture_output=True)
-    return out
-
-
-def run_host(found: Case, folder: Path, objects: Path) -> dict:
-    program = build("host", folder, objects, found.plan.arena)
-    done = subprocess.run([str(program)], capture_output=True, text=True, timeout=SECONDS)
-    said = re.search(r"SUMMARY: .*|.*runtime error: .*", done.stderr)
-    assert not said, said and said[0]
-    return parse(done)
-
-
-def run_board(found: Case, folder: Path, objects: Path, core: str, guarded: bool) -> dict:
-    """As run_host; besides, what the ELF and the painted stack say."""
-    elf = build(core, folder, objects, found.plan.arena, guarded)
-    report = parse(run_qemu(elf, MACHINES[core], SECONDS))
-    report["stack_bound"] = stack_bound(elf)
-    assert elf_report(elf)["arena_bytes"] == found.plan.arena, f"{core}: the arena's symbol is not of the planned size"
-    assert 0 < report["stack_bytes"] <= report["stack_bound"] <= STACK, (
-        f"{core}: {report['stack_bytes']} bytes of stack used, {report['stack_bound']} stated, {STACK} reserved"
-    )
-    return report
 
 
 def compare(where: str, report: dict, outputs: dict[str, np.ndarray], boxes) -> None:
@@ -115,44 +43,45 @@ def compare(where: str, report: dict, outputs: dict[str, np.ndarray], boxes) -> 
     assert boxes is None or np.array_equal(report["boxes"], boxes), f"{where}: other boxes than the reference's"
 
 
-def proved(number: int, boards: bool, folder: Path, objects: Path) -> dict:
+def proved(number: int, boards: bool, kernels: Path, folder: Path) -> dict:
     """The runs of one case; raises AssertionError where one differs, RuntimeError where one ends early."""
     found = case(number)
     outputs = reference.run(found.plan, found.model, (found.picture.astype(np.int16) - 128).astype(np.int8))
     post = detector_params(found.model)
     boxes = None if post is None else post.decode(list(outputs.values()))
     write_sources(found.plan, found.model, folder)
-    (folder / "picture.rgb").write_bytes(found.picture.tobytes())
-    compare("host", run_host(found, folder, objects), outputs, boxes)
+    compare(HOST, run_host(folder, found.picture, kernels), outputs, boxes)
     say = {"features": features(found), "boards": {}}
     for core in MACHINES if boards else ():
-        report = run_board(found, folder, objects, core, guarded=number % 2 == 1)
+        report = run_board(core, folder, found.picture, kernels, guarded=number % 2 == 1)
         compare(core, report, outputs, boxes)
+        assert report["arena_bytes"] == found.plan.arena, f"{core}: the arena's symbol is not of the planned size"
+        used, bound = report["stack_bytes"], report["stack_bound"]
+        assert 0 < used <= bound <= STACK, f"{core}: {used} bytes of stack used, {bound} stated, {STACK} reserved"
         say["boards"][core] = {key: report[key] for key in ("instructions", "stack_bytes", "stack_bound")}
     return say
 
 
-def outcome(number: int, objects: Path, boards: bool | None = None, keep: Path | None = None) -> dict:
+def outcome(number: int, boards: bool | None = None, kernels: Path = KERNELS, keep: Path | None = None) -> dict:
     """{"case", "outcome": "equal" or "failed", ...} of one case; boards: whether on the boards, by its number unless
     given."""
     say, began = {"case": number, "outcome": "equal"}, time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
         try:
-            say |= proved(number, number % EVERY == 0 if boards is None else boards, folder, objects)
+            say |= proved(number, number % EVERY == 0 if boards is None else boards, kernels, Path(folder))
         except Exception as error:
-            said = getattr(error, "stderr", None) or str(error)  # a compiler's words
-            say |= {"outcome": "failed", "error": f"{type(error).__name__}: {said[-1500:]}"}
+            say |= {"outcome": "failed", "error": f"{type(error).__name__}: {str(error)[-1500:]}"}
         if keep:
             shutil.copytree(folder, keep, dirs_exist_ok=True)
     return {**say, "seconds": round(time.perf_counter() - began, 2)}
 
 
-def prove(numbers, kernels: Path = KERNELS, boards: bool | None = None, workers: int = 2) -> Iterator[dict]:
+def prove(numbers, boards: bool | None = None, kernels: Path = KERNELS, workers: int = 2) -> Iterator[dict]:
     """The outcome of each case in turn."""
-    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(workers) as pool:
-        objects = build_objects(Path(folder), kernels, boards is not False)
-        yield from pool.map(partial(outcome, objects=objects, boards=boards), numbers)
+    for core in (HOST,) if boards is False else (HOST, *MACHINES):
+        objects(core, kernels)  # before the workers, who find them compiled
+    with ProcessPoolExecutor(workers, get_context("fork")) as pool:
+        yield from pool.map(partial(outcome, boards=boards, kernels=kernels), numbers)
 
 
 def summary(found: list[dict]) -> dict:
@@ -176,9 +105,13 @@ def summary(found: list[dict]) -> dict:
 
 
 def lacking(counts: dict) -> dict[str, int]:
-    """Features that a proof of so many cases exercises less often than LEAST wants, with their counts."""
+    """Features that so many cases exercise less often than LEAST wants, or none on a board, with their counts."""
     wanted = {name: least * counts["cases"] // 1000 for name, least in LEAST.items()}
-    return {name: counts["features"].get(name, 0) for name, n in wanted.items() if counts["features"].get(name, 0) < n}
+    kinds = {"features": wanted, "features on boards": {name: min(n, 1) for name, n in wanted.items()}}
+    return {
+        name: counts[kind].get(name, 0) for kind, least in kinds.items() for name, n in least.items()
+        if counts[kind].get(name, 0) < n
+    }  # fmt: skip
 
 
 def main() -> None:
@@ -190,8 +123,7 @@ def main() -> None:
     parser.add_argument("--json", help="file for the summary")
     args = parser.parse_args()
     if args.only is not None:
-        with tempfile.TemporaryDirectory() as folder:
-            said = outcome(args.only, build_objects(Path(folder)), True, args.keep)
+        said = outcome(args.only, True, keep=args.keep)
         print(json.dumps(said, indent=1))
         sys.exit(said["outcome"] == "failed")
     found = []
