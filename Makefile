@@ -2,12 +2,13 @@
 # make demo DATA=bccd    the same on real photographs (needs MCUNET_SHARED or ../shared)
 # make tables        the paper's tables and figures that need no training (docs/paper)
 # make fuzz          5,000 damaged ONNX files against the whole way to C
+# make prove         1,000 random networks and schedules: C under sanitizers and on two boards equals the reference
 # make test          all quick tests;  make test-slow: the long ones
 PYTHON ?= python3
 DATA ?= digits
 RUN = .venv/bin/python
 
-.PHONY: install demo tables fuzz test test-slow format clean
+.PHONY: install demo tables fuzz prove test test-slow format clean
 
 install: .venv/installed
 
@@ -23,6 +24,9 @@ tables: install
 
 fuzz: install
 	$(RUN) tests/fuzz.py --cases 5000
+
+prove: install
+	$(RUN) tests/prove.py --cases 1000
 
 test: install
 	$(RUN) -m ruff check .

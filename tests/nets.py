@@ -190,3 +190,43 @@ def random_model(rng: np.random.Generator, graph: Graph, step: float = 1 / 255) 
         scales[op.name] = Scale(scales[op.inputs[0]].scale * float(rng.uniform(0.7, 1.4)), int(rng.integers(-100, 100)))
         weights[op.name] = QuantWeights(weight, channel, bias)
     return QuantModel(graph, scales, weights)
+
+
+def block_graph(rng: np.random.Generator, size, blocks: int = 5) -> Graph:
+    """Blocks of searched networks, dense ones of windows up to 7 among them, now and then with a shortcut from the map
+    before it or a squeeze-excite, a block of its own, behind it: what may stand on either side of a cut."""
+    image, ops = Tensor("image", *size, 3), []
+
+    def add(name, kind, inputs, cout, block, **fields):
+        ops.append(Op(f"b{block}_{name}", kind, tuple(t.name for t in inputs), cout, block=block, **fields))
+        return Graph("random", (image,), tuple(ops), ()).tensors[ops[-1].name]
+
+    x, block = image, 0
+    for _ in range(blocks):
+        x, block = _block(rng, add, x, block), block + 1
+        if rng.random() < 0.2:
+            x, block = _gated(rng, add, x, block), block + 1
+    return Graph("random", (image,), tuple(ops), (x.name,)).verify()
+
+
+def _block(rng, add, x, block):
+    """A dense convolution or an inverted residual, of one stride and "same" padding on both axes."""
+    k, s = int(rng.choice([3, 5, 7])), int(rng.choice([1, 1, 2]))
+    window = {"k": (k, k), "s": (s, s), "pad": (k // 2,) * 4}
+    cout = x.c if block and s == 1 and rng.random() < 0.6 else int(rng.integers(2, 21))
+    shortcut = {"residual": x.name} if block and s == 1 and cout == x.c else {}
+    if block == 0 or rng.random() < 0.4:
+        return add("conv", "conv", (x,), cout, block, **window, **shortcut, **_clamped(rng))
+    mid = int(rng.integers(3, 31))
+    x = add("exp", "conv", (x,), mid, block, act="relu6")
+    x = add("dw", "conv", (x,), mid, block, groups=mid, **window, **_clamped(rng))
+    return add("proj", "conv", (x,), cout, block, **shortcut)
+
+
+def _gated(rng, add, x, block):
+    """Squeeze-excite."""
+    gate = add("pool", "gap", (x,), x.c, block)
+    gate = add("red", "conv", (gate,), max(1, x.c // 4), block, act="relu")
+    gate = add("gate", "conv", (gate,), x.c, block)
+    gate = add("act", "act", (gate,), x.c, block, act=str(rng.choice(["sigmoid", "hsigmoid"])))
+    return add("mul", "mul", (x, gate), x.c, block)

@@ -28,6 +28,7 @@ PACKAGES = {
     "gcc": "gcc",
     "arm-none-eabi-gcc": "gcc-arm-none-eabi libnewlib-arm-none-eabi",
     "arm-none-eabi-nm": "gcc-arm-none-eabi",
+    "arm-none-eabi-objdump": "gcc-arm-none-eabi",
     "arm-none-eabi-size": "gcc-arm-none-eabi",
     "qemu-system-arm": "qemu-system-arm",
 }
@@ -92,7 +93,7 @@ def run_sanitized(folder: str | Path, picture: np.ndarray) -> dict:
     sources = [*_sources(folder), *map(_board, ("main.c", "frame.c", "host.c"))]
     _compile("gcc", ["-O1", *SANITIZERS], [*sources, _picture_source(folder, picture)], folder, out)
     done = subprocess.run([str(out)], capture_output=True, text=True, timeout=300)
-    return _parse(done)
+    return parse(done)
 
 
 def build_firmware(folder: str | Path, board: Board, picture: np.ndarray, stack_bytes: int | None = None) -> Path:
@@ -129,7 +130,7 @@ def run_emulated(elf: str | Path, board: Board, timeout: float = 300) -> dict:
     """
     if board.core not in MACHINES:
         raise UserError(f"{board.name}: no emulated machine for {board.core}, only for {', '.join(MACHINES)}")
-    return _parse(run_qemu(elf, MACHINES[board.core], timeout))
+    return parse(run_qemu(elf, MACHINES[board.core], timeout))
 
 
 def run_qemu(elf: str | Path, machine: str, timeout: float) -> subprocess.CompletedProcess:
@@ -145,9 +146,9 @@ def run_qemu(elf: str | Path, machine: str, timeout: float) -> subprocess.Comple
 def elf_report(elf: str | Path) -> dict[str, int]:
     """Bytes from the ELF: arena_bytes (the symbol), stack_reserved_bytes, data_bytes (.data, .bss), sram_bytes (all of
     these), flash_bytes (code, constants, initial data) and picture_bytes (the test picture, not counted in flash)."""
-    symbols = _output("arm-none-eabi-nm", "-S", str(elf))
+    symbols = output("arm-none-eabi-nm", "-S", str(elf))
     arena = re.search(r"^\w+ (\w+) \w mcu_arena$", symbols, re.MULTILINE)
-    sections = re.findall(r"^(\.\w+)\s+(\d+)\s+\d+$", _output("arm-none-eabi-size", "-A", str(elf)), re.MULTILINE)
+    sections = re.findall(r"^(\.\w+)\s+(\d+)\s+\d+$", output("arm-none-eabi-size", "-A", str(elf)), re.MULTILINE)
     size = {name: int(number) for name, number in sections}
     data = size.get(".data", 0) + size.get(".bss", 0)
     return {
@@ -211,11 +212,11 @@ def _compile(compiler: str, flags: list[str], sources, folder: Path, out: Path, 
     raise RuntimeError(f"{compiler} failed in {folder}:\n{done.stderr[-4000:]}")
 
 
-def _output(*command: str) -> str:
+def output(*command: str) -> str:
     return subprocess.run([tool(command[0]), *command[1:]], capture_output=True, text=True, check=True).stdout
 
 
-def _parse(done: subprocess.CompletedProcess) -> dict:
+def parse(done: subprocess.CompletedProcess) -> dict:
     """The JSON lines of boards/main.c as one dictionary."""
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines or not lines[-1].get("done"):

@@ -1,0 +1,183 @@
+"""Random networks with random schedules for prove.py, each drawn by its number alone, and what a case exercises."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import count
+
+import numpy as np
+from nets import any_graph, block_graph, random_graph, random_model
+
+from nni_mcunet.core.arch import ArchSpec, Block, Schedule
+from nni_mcunet.core.build import FaceHead, YoloHead, build_graph
+from nni_mcunet.core.cuts import cuts, ends_patches
+from nni_mcunet.core.errors import GraphError
+from nni_mcunet.core.graph import Graph
+from nni_mcunet.core.kernels import kernel_of
+from nni_mcunet.core.plan import Plan, plan
+from nni_mcunet.engine.integers import integers
+from nni_mcunet.engine.quant import QuantModel
+
+MOST = 6  # patches along an axis
+
+
+@dataclass(frozen=True)
+class Case:
+    """A plan, a model of its graph, and a picture (h, w, 3) uint8."""
+
+    plan: Plan
+    model: QuantModel
+    picture: np.ndarray
+
+
+def case(number: int) -> Case:
+    """The case of this number: the first draw of it that 32 bits hold and of which a map is left."""
+    for attempt in count():
+        rng = np.random.default_rng([number, attempt])
+        try:
+            graph, meta = NETWORKS[number % len(NETWORKS)](rng)
+            model = replace(random_model(rng, graph, float(rng.choice([1 / 255, 1 / 60]))), meta=meta)
+            integers(model)
+        except GraphError:
+            continue
+        t = graph.inputs[0]
+        picture = rng.integers(0, 256, (t.h, t.w, t.c)).astype(np.uint8)
+        return Case(plan(graph, schedule(rng, graph), halo=str(rng.choice(["clip", "cache"]))), model, picture)
+
+
+def schedule(rng, graph: Graph) -> Schedule:
+    """One in eight per layer, else any cut with any grid up to MOST x MOST, one in three as fine as it may be."""
+    found = list(cuts(graph).items())
+    if not found or rng.random() < 0.125:
+        return Schedule()
+    n, (_, out) = found[rng.integers(len(found))]
+    most = [min(MOST, length) for length in (graph.tensors[out].h, graph.tensors[out].w)]
+    fine = rng.random(2) < 1 / 3
+    return Schedule(tuple(m if f else int(rng.integers(1, m + 1)) for m, f in zip(most, fine, strict=True)), n)
+
+
+# The networks of a case: (rng) -> graph, meta.
+
+
+def side(rng) -> int:
+    return int(rng.integers(7, 42))
+
+
+def chain(rng):
+    size, wide = (side(rng), side(rng)), int(rng.choice([9, 9, 33]))
+    return random_graph(rng, int(rng.integers(2, 8)), size, (2, wide)), {}
+
+
+def long_chain(rng):
+    return random_graph(rng, int(rng.integers(10, 20)), (side(rng), side(rng)), (2, 12)), {}
+
+
+def anything(rng):
+    return any_graph(rng, int(rng.integers(2, 8)), 3), {}
+
+
+def blocks(rng):
+    return block_graph(rng, (side(rng), side(rng)), int(rng.integers(2, 9))), {}
+
+
+def taps(rng):
+    """Several outputs: two maps of the later half and the last."""
+    graph, _ = blocks(rng)
+    names = [op.name for op in graph.ops]
+    later = rng.choice(names[len(names) // 2 :], 2).tolist()
+    return replace(graph, outputs=tuple(dict.fromkeys([*later, names[-1]]))), {}
+
+
+def spec(rng, resolution, stages: int, se: int = 0) -> ArchSpec:
+    """A backbone as the search space has them; squeeze-excite from stage `se` on, 0 for none."""
+    found = []
+    for stage in range(stages):
+        c, group = int(rng.integers(2, 6)) * int(rng.choice([3, 4])), []
+        for depth in range(int(rng.integers(1, 4))):
+            reduced = 2 if se and stage >= se else 0
+            k, mid = int(rng.choice([3, 5, 7])), int(rng.integers(5, 41))
+            group.append(Block(k, 1 + (depth == 0), mid, c, se=reduced))
+        found.append(tuple(group))
+    act, gate = str(rng.choice(["relu", "relu6"])), str(rng.choice(["sigmoid", "hsigmoid"]))
+    return ArchSpec("spec", resolution, int(rng.integers(3, 17)), tuple(found), 24, 5, act=act, gate=gate)
+
+
+def classifier(rng):
+    stages = int(rng.integers(2, 4))
+    size = (int(rng.integers(17, 49)), int(rng.integers(17, 49)))
+    return build_graph(spec(rng, size, stages, int(rng.integers(stages)))).folded(), {}
+
+
+def detector(rng):
+    size = tuple(int(n) * 16 for n in rng.integers(1, 4, 2))
+    common = {"score_thr": 0.2, "nms_iou": 0.45, "max_per_img": int(rng.integers(3, 30))}
+    scales, classes = 2, int(rng.integers(1, 4))
+    backbone, strides = spec(rng, size, scales + 1), [4 << i for i in range(scales)]
+    if rng.random() < 0.5:
+        anchors = rng.integers(4, 40, (scales, 2, 2)).tolist()
+        graph = build_graph(backbone, YoloHead(classes, tuple(range(scales)), 12, 2))
+        meta = {"type": "yolov3", "classes": [f"c{i}" for i in range(classes)], "anchors": anchors, "conf_thr": 0.1}
+    else:
+        head = FaceHead(tuple(range(scales)), int(rng.integers(1, 4)))
+        graph = build_graph(backbone, head)
+        meta = {"type": "s3fd", "classes": ["face"], "sizes": [9, 20], "background": list(head.backgrounds)}
+        meta["variances"] = [0.1, 0.2]
+    return graph.folded(), {"detector": {**common, **meta, "strides": strides}}
+
+
+NETWORKS = (chain, anything, blocks, classifier, chain, detector, blocks, anything, long_chain, taps)
+
+
+# What a case exercises.
+
+LEAST = {  # of a thousand cases
+    "per layer": 50, "halo clip": 300, "halo cache": 300, "grid not square": 300, "picture not square": 800,
+    "odd height": 300, "odd width": 300, "detector": 60, "several outputs": 100, "squeeze-excite behind": 60,
+    "squeeze-excite on the stage's output": 20, "residual inside": 150, "residual across": 100,
+    **{f"p {axis} {p}": 30 for axis in "hw" for p in range(1, MOST + 1)},
+    **{f"inside: {kernel} {k} stride {s}": 20 for kernel in ("conv_dw", "conv_dense") for k in (3, 5, 7)
+       for s in (1, 2)},
+    **{f"inside: {kind}": 8 for kind in ("conv_pw", "conv_group", "maxpool", "avgpool", "upsample", "pad", "add", "mul",
+                                          "concat", "act", "softmax")},
+    **{f"behind: {kind}": 20 for kind in ("conv_pw", "conv_dw", "conv_dense", "conv_group", "maxpool", "avgpool", "gap",
+                                          "upsample", "pad", "add", "mul", "concat", "act", "softmax")},
+}  # fmt: skip
+
+
+def features(found: Case) -> list[str]:
+    """Names of what the case exercises, see LEAST; "inside" and "behind" patched stages."""
+    p, graph, image = found.plan, found.plan.graph, found.plan.graph.inputs[0]
+    names = {"picture not square"} if image.h != image.w else set()
+    names |= {f"odd {what}" for what, length in (("height", image.h), ("width", image.w)) if length % 2}
+    if found.model.meta:
+        names.add("detector")
+    if len(graph.outputs) > 1:
+        names.add("several outputs")
+    patched = [stage for stage in p.stages if stage.patched]
+    names.add(f"patched stages {len(patched)}")
+    names |= {f"halo {p.halo}"} if patched else {"per layer"}
+    for stage in patched:
+        names |= {f"p {axis} {n}" for axis, n in zip("hw", stage.grid, strict=True)}
+        if stage.grid[0] != stage.grid[1]:
+            names.add("grid not square")
+    return sorted(names | set(_of_ops(p)))
+
+
+def _of_ops(p: Plan) -> Iterator[str]:
+    graph, outs, written = p.graph, {stage.out for stage in p.stages if stage.patched}, set()
+    for stage in p.stages:
+        where, begun = "inside" if stage.patched else "behind", bool(written)
+        own = {op.name for op in stage.ops}
+        for op in stage.ops:
+            kernel = kernel_of(graph, op)
+            yield f"{where}: {kernel}"
+            if kernel in ("conv_dw", "conv_dense") and op.k[0] == op.k[1] and op.s[0] == op.s[1]:
+                yield f"{where}: {kernel} {op.k[0]} stride {op.s[0]}"
+            if stage.patched and op.residual in own:
+                yield "residual inside"
+            if begun and op.residual in outs - own:
+                yield "residual across"
+            if begun and op.kind == "mul" and ends_patches(graph, op):
+                yield "squeeze-excite behind"
+                if op.inputs[0] in outs:
+                    yield "squeeze-excite on the stage's output"
+        written |= own

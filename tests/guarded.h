@@ -1,0 +1,103 @@
+/* Compiled in before mcu_model.c by prove.py: each kernel shut in what its arguments say it may touch of the arena. Here
+ * all else is poisoned for the address sanitizer, in steps of 8 bytes. On a board all else is garbage that must be as it
+ * was when the kernel is through: it has written nothing there, nor does its result depend on it. */
+#ifndef GUARDED_H
+#define GUARDED_H
+#include "mcu.h"
+#include "mcu_model.h"
+#include <string.h>
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+
+static void forbid_all(void) { __asan_poison_memory_region(mcu_arena, sizeof mcu_arena); }
+static void allow_bytes(const int8_t *from, int n) { __asan_unpoison_memory_region(from, (size_t)n); }
+static void enter(void) {}
+static void leave(void) { __asan_unpoison_memory_region(mcu_arena, sizeof mcu_arena); }
+#else
+#include "port.h"
+
+static int8_t forbidden[MCU_ARENA_BYTES], kept[MCU_ARENA_BYTES];
+
+static void forbid_all(void) { memset(forbidden, 1, sizeof forbidden); }
+static void allow_bytes(const int8_t *from, int n) { memset(forbidden + (from - mcu_arena), 0, (size_t)n); }
+
+static void enter(void) {
+    memcpy(kept, mcu_arena, sizeof kept);
+    for (int i = 0; i < MCU_ARENA_BYTES; i++)
+        if (forbidden[i])
+            mcu_arena[i] = (int8_t)(91 * i + 7);
+}
+
+static void leave(void) {
+    for (int i = 0; i < MCU_ARENA_BYTES; i++)
+        if (forbidden[i] && mcu_arena[i] != (int8_t)(91 * i + 7)) {
+            for (const char *c = "{\"outside\": true}\n"; *c; c++)
+                mcu_put(*c);
+            mcu_exit(1);
+        } else if (forbidden[i])
+            mcu_arena[i] = kept[i];
+}
+#endif
+
+static void allow(const int8_t *from, int rows, int cols, int c) {
+    if (from)
+        allow_bytes(from, rows * cols * c);
+}
+
+static void guard(const mcu_axis *y, const mcu_axis *x, const int8_t *in, int cin, const int8_t *res,
+                  const int8_t *out, int cout) {
+    forbid_all();
+    allow(in, y->n_in, x->n_in, cin);
+    allow(res, y->n_res, x->n_res, cout);
+    allow(out, y->n_dst, x->n_dst, cout);
+}
+
+#define COLS(op, x) (((x)->n_out - 1) * (op)->sw + (op)->kw)
+#define GUARDED_CONV(kernel, SCRATCH, op, y, x, in, res, out, scratch)                                                  \
+    do {                                                                                                                \
+        guard(y, x, in, (op)->cin, res, out, (op)->cout);                                                               \
+        allow(scratch, 1, 1, SCRATCH((op)->cin / (op)->groups, (op)->kh, (op)->kw, COLS(op, x)));                       \
+        enter();                                                                                                        \
+        kernel(op, y, x, in, res, out, scratch);                                                                        \
+        leave();                                                                                                        \
+    } while (0)
+#define mcu_conv_pw(...) GUARDED_CONV(mcu_conv_pw, MCU_CONV_PW_SCRATCH, __VA_ARGS__)
+#define mcu_conv_dense(...) GUARDED_CONV(mcu_conv_dense, MCU_CONV_DENSE_SCRATCH, __VA_ARGS__)
+#define mcu_conv_group(...) GUARDED_CONV(mcu_conv_group, MCU_CONV_GROUP_SCRATCH, __VA_ARGS__)
+#define mcu_conv_dw(...) GUARDED_CONV(mcu_conv_dw, MCU_CONV_DW_SCRATCH, __VA_ARGS__)
+
+#define GUARDED(kernel, op, y, x, in, res, out, cout, ...)                                                              \
+    do {                                                                                                                \
+        guard(y, x, in, (op)->c, res, out, cout);                                                                       \
+        enter();                                                                                                        \
+        kernel(op, y, x, in, __VA_ARGS__);                                                                              \
+        leave();                                                                                                        \
+    } while (0)
+#define mcu_maxpool(op, y, x, in, out) GUARDED(mcu_maxpool, op, y, x, in, 0, out, (op)->c, out)
+#define mcu_avgpool(op, y, x, in, out) GUARDED(mcu_avgpool, op, y, x, in, 0, out, (op)->c, out)
+#define mcu_gap(op, y, x, in, out) GUARDED(mcu_gap, op, y, x, in, 0, out, (op)->c, out)
+#define mcu_pad(op, y, x, in, out) GUARDED(mcu_pad, op, y, x, in, 0, out, (op)->c, out)
+#define mcu_upsample(op, y, x, in, out) GUARDED(mcu_upsample, op, y, x, in, 0, out, (op)->c, out)
+#define mcu_act(op, y, x, in, out) GUARDED(mcu_act, op, y, x, in, 0, out, (op)->c, out)
+#define mcu_softmax(op, y, x, in, out) GUARDED(mcu_softmax, op, y, x, in, 0, out, (op)->c, out)
+#define mcu_concat(op, y, x, in, out) GUARDED(mcu_concat, op, y, x, in, 0, out, (op)->cout, out)
+#define mcu_add(op, y, x, in, res, out) GUARDED(mcu_add, op, y, x, in, res, out, (op)->c, res, out)
+#define mcu_mul(op, y, x, in, res, out) GUARDED(mcu_mul, op, y, x, in, res, out, (op)->c, res, out)
+
+/* The caches: positions across or along the tile, as many as it takes out or puts in. */
+#define GUARDED_CACHE(call, c, y, x, tile, cache, high, wide)                                                           \
+    do {                                                                                                                \
+        forbid_all();                                                                                                   \
+        allow(tile, (y)->n, (x)->n, c);                                                                                 \
+        allow(cache, high, wide, c);                                                                                    \
+        enter();                                                                                                        \
+        call;                                                                                                           \
+        leave();                                                                                                        \
+    } while (0)
+#define mcu_rows(c, across, y, x, tile, cache)                                                                          \
+    GUARDED_CACHE(mcu_rows(c, across, y, x, tile, cache), c, y, x, tile, cache, mcu_max((y)->old, (y)->keep), across)
+#define mcu_cols(c, y, x, tile, cache)                                                                                  \
+    GUARDED_CACHE(mcu_cols(c, y, x, tile, cache), c, y, x, tile, cache, (y)->n, mcu_max((x)->old, (x)->keep))
+
+#endif

@@ -1,0 +1,144 @@
+"""Random networks under random schedules: the generated C gives the bytes of the numpy reference, here and on boards.
+
+python tests/prove.py --cases 1000          a summary and every failure; exit code 1 for one
+python tests/prove.py --only 1234 --keep out one case again, its C and programs kept there
+
+Each case (cases.py) is drawn by its number alone. Its C runs on this machine under the address and undefined-behaviour
+sanitizers, each kernel shut in what its arguments name (guarded.h). Every third one also runs on the emulated Cortex-M4
+and M7, whose DSP versions no sanitizer sees: every other of these with the kernels shut in, too, the others as they are
+shipped. There the arena ends where the memory does, its symbol has the planned size, and the painted stack stays within
+the bound that the ELF's own code gives (engine/stack.py).
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from cases import LEAST, case, features
+from programs import HOST, STACK, objects, run_board, run_host
+from tqdm import tqdm
+
+from nni_mcunet.core.files import write_json
+from nni_mcunet.engine import reference
+from nni_mcunet.engine.emit import KERNELS, detector_params, write_sources
+from nni_mcunet.engine.firmware import MACHINES
+
+EVERY = 3  # cases to one that runs on the boards, too
+
+
+def compare(where: str, report: dict, outputs: dict[str, np.ndarray], boxes) -> None:
+    for (name, want), got in zip(outputs.items(), report["outputs"], strict=True):
+        differing = int((want.ravel() != got).sum())
+        assert not differing, f"{where}: {differing} of {want.size} bytes of {name} are not the reference's"
+    assert boxes is None or np.array_equal(report["boxes"], boxes), f"{where}: other boxes than the reference's"
+
+
+def proved(number: int, boards: bool, kernels: Path, folder: Path) -> dict:
+    """The runs of one case; raises AssertionError where one differs, RuntimeError where one ends early."""
+    found = case(number)
+    outputs = reference.run(found.plan, found.model, (found.picture.astype(np.int16) - 128).astype(np.int8))
+    post = detector_params(found.model)
+    boxes = None if post is None else post.decode(list(outputs.values()))
+    write_sources(found.plan, found.model, folder)
+    compare(HOST, run_host(folder, found.picture, kernels), outputs, boxes)
+    say = {"features": features(found), "boards": {}}
+    for core in MACHINES if boards else ():
+        report = run_board(core, folder, found.picture, kernels, guarded=number % 2 == 1)
+        compare(core, report, outputs, boxes)
+        assert report["arena_bytes"] == found.plan.arena, f"{core}: the arena's symbol is not of the planned size"
+        used, bound = report["stack_bytes"], report["stack_bound"]
+        assert 0 < used <= bound <= STACK, f"{core}: {used} bytes of stack used, {bound} stated, {STACK} reserved"
+        say["boards"][core] = {key: report[key] for key in ("instructions", "stack_bytes", "stack_bound")}
+    return say
+
+
+def outcome(number: int, boards: bool | None = None, kernels: Path = KERNELS, keep: Path | None = None) -> dict:
+    """{"case", "outcome": "equal" or "failed", ...} of one case; boards: whether on the boards, by its number unless
+    given."""
+    say, began = {"case": number, "outcome": "equal"}, time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            say |= proved(number, number % EVERY == 0 if boards is None else boards, kernels, Path(folder))
+        except Exception as error:
+            say |= {"outcome": "failed", "error": f"{type(error).__name__}: {str(error)[-1500:]}"}
+        if keep:
+            shutil.copytree(folder, keep, dirs_exist_ok=True)
+    return {**say, "seconds": round(time.perf_counter() - began, 2)}
+
+
+def prove(numbers, boards: bool | None = None, kernels: Path = KERNELS, workers: int = 2) -> Iterator[dict]:
+    """The outcome of each case in turn."""
+    for core in (HOST,) if boards is False else (HOST, *MACHINES):
+        objects(core, kernels)  # before the workers, who find them compiled
+    with ProcessPoolExecutor(workers, get_context("fork")) as pool:
+        yield from pool.map(partial(outcome, boards=boards, kernels=kernels), numbers)
+
+
+def summary(found: list[dict]) -> dict:
+    """Cases by outcome, how many exercise what, and the boards' runs."""
+    equal = [c for c in found if c["outcome"] == "equal"]
+    on_boards = [c for c in equal if c["boards"]]
+    cores = {
+        core: {
+            "cases": len(on_boards),
+            "most stack_bytes": max(c["boards"][core]["stack_bytes"] for c in on_boards),
+            "most stack_bound": max(c["boards"][core]["stack_bound"] for c in on_boards),
+        }
+        for core in (MACHINES if on_boards else ())
+    }
+    return {
+        "cases": len(found), "equal": len(equal), "failed": [c["case"] for c in found if c["outcome"] == "failed"],
+        "boards": cores, "seconds": round(sum(c["seconds"] for c in found)),
+        "features": dict(sorted(Counter(name for c in equal for name in c["features"]).items())),
+        "features on boards": dict(sorted(Counter(name for c in on_boards for name in c["features"]).items())),
+    }  # fmt: skip
+
+
+def lacking(counts: dict) -> dict[str, int]:
+    """Features that so many cases exercise less often than LEAST wants, or none on a board, with their counts."""
+    wanted = {name: least * counts["cases"] // 1000 for name, least in LEAST.items()}
+    kinds = {"features": wanted, "features on boards": {name: min(n, 1) for name, n in wanted.items()}}
+    return {
+        name: counts[kind].get(name, 0) for kind, least in kinds.items() for name, n in least.items()
+        if counts[kind].get(name, 0) < n
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", type=int, default=1000)
+    parser.add_argument("--first", type=int, default=0, help="number of the first case")
+    parser.add_argument("--only", type=int, help="one case, on the boards, too")
+    parser.add_argument("--keep", type=Path, help="with --only: folder for its C and programs")
+    parser.add_argument("--json", help="file for the summary")
+    args = parser.parse_args()
+    if args.only is not None:
+        said = outcome(args.only, True, keep=args.keep)
+        print(json.dumps(said, indent=1))
+        sys.exit(said["outcome"] == "failed")
+    found = []
+    for said in tqdm(prove(range(args.first, args.first + args.cases)), "prove", args.cases, unit="case"):
+        found.append(said)
+        if said["outcome"] == "failed":
+            tqdm.write(json.dumps(said))
+    counts = summary(found)
+    print(json.dumps(counts, indent=1))
+    if args.json:
+        write_json(args.json, counts)
+    if lacking(counts):
+        print(f"too few cases exercise {lacking(counts)}")
+    sys.exit(bool(counts["failed"] or lacking(counts)))
+
+
+if __name__ == "__main__":
+    main()

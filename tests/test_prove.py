@@ -1,0 +1,76 @@
+"""Generated C equals the reference on random networks and schedules (prove.py), and a proof that can fail."""
+
+import json
+import re
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cases import LEAST, case, features
+from prove import KERNELS, lacking, prove, summary
+
+
+def failures(found):
+    return [(said["case"], said["error"]) for said in found if said["outcome"] == "failed"]
+
+
+def test_twelve_and_two_on_boards():
+    assert not failures(prove(range(10), boards=False)) and not failures(prove([10, 11], boards=True))
+
+
+@pytest.mark.slow
+def test_three_hundred():
+    found = list(prove(range(1000, 1300)))
+    counts = summary(found)
+    print(json.dumps(counts))
+    assert not failures(found) and not lacking(counts)
+    assert counts["boards"]["cortex-m4"]["cases"] == counts["boards"]["cortex-m7"]["cases"] == 100
+
+
+def test_a_case_is_its_number():
+    """And as many of them exercise each feature as the proof of a thousand asserts."""
+    first, again = case(7), case(7)
+    assert first.plan == again.plan and np.array_equal(first.picture, again.picture)
+    counts = Counter(name for number in range(200) for name in features(case(number)))
+    assert set(LEAST) <= set(counts) and not lacking({"cases": 200, "features": counts, "features on boards": counts})
+
+
+WRONG, OUTSIDE = "are not the reference's", "AddressSanitizer: use-after-poison"
+BREAKS = {  # (file, what stands there) -> what breaks it, a word of the failure
+    ("mcu_conv.c", "i < rows; i++"): ("i < rows - (rows > 2); i++", WRONG),
+    ("mcu_conv.c", "* op->cin + c, (size_t)n);"): ("* op->cin + c + 1, (size_t)n);", OUTSIDE),
+    ("mcu_dw.c", "* o.cout + c] ="): ("* o.cout + c + 1] =", OUTSIDE),
+    ("mcu_eltwise.c", "(sum >> o.bits)"): ("(sum >> (o.bits + 33))", "runtime error: shift exponent"),
+    ("mcu_halo.c", "line - old, y->keep);"): ("line - old, y->keep - 1);", WRONG),
+}
+
+
+@pytest.mark.parametrize("file, sound", BREAKS)
+def test_a_broken_kernel_is_found(file, sound, tmp_path):
+    """One reads or writes a byte beyond its map, which lies well inside the arena."""
+    kernels, (broken, word) = tmp_path / "kernels", BREAKS[file, sound]
+    shutil.copytree(KERNELS, kernels)
+    text = (kernels / file).read_text()
+    assert sound in text
+    (kernels / file).write_text(text.replace(sound, broken))
+    assert word in str(failures(prove(range(24), False, kernels)))
+
+
+def test_a_broken_dsp_version_is_found(tmp_path):
+    """What it writes behind its output does no harm to these networks."""
+    kernels = tmp_path / "kernels"
+    shutil.copytree(KERNELS, kernels)
+    text, sound = (kernels / "mcu_pool.c").read_text(), "out[c] = mean(op, op->mean, sum);\n"
+    assert sound in text
+    (kernels / "mcu_pool.c").write_text(
+        text.replace(sound, sound + "#if defined(__ARM_FEATURE_DSP)\nout[op->c] = 0;\n#endif\n")
+    )
+    assert '"outside": true' in str(failures(prove([3, 13, 23], True, kernels)))
+
+
+def test_every_kernel_is_guarded():
+    kernels = re.findall(r"^void (mcu_\w+)\(", (KERNELS / "mcu.h").read_text(), re.MULTILINE)
+    guarded = re.findall(r"^#define (mcu_\w+)\(", (Path(__file__).parent / "guarded.h").read_text(), re.MULTILINE)
+    assert sorted(kernels) == sorted(guarded) and len(kernels) > 12
