@@ -9,8 +9,18 @@ static inline int32_t dot(const int8_t *x, const int8_t *w, int n, int32_t acc) 
     return acc;
 }
 
-static inline void finish(const mcu_conv *op, int c, int32_t acc, const int8_t *res, int8_t *out) {
-    out[c] = mcu_result(op, mcu_scale_of(op, c), acc, res ? res + c : res);
+/* The result of channel i of a pair. res, out: there. */
+static inline void finish(const mcu_conv *op, const mcu_pair *pair, int i, int32_t acc, const int8_t *res, int8_t *out) {
+#if defined(MCU_DSP)
+    const uint32_t right = pair->right[i];
+    int32_t v = mcu_sar(mcu_high(mcu_shl(acc, pair->left[i]), pair->mult[i], mcu_shl(1, right)), right) >> 1;
+    if (res)
+        v = (v + (*res - op->res_zp) * op->res_mult + mcu_shl(1, op->res_bits - 1u)) >> op->res_bits;
+    *out = mcu_clamp(op->zp_out + v, op->lo, op->hi);
+#else
+    const mcu_scale s = {pair->mult[i], pair->left[i], pair->right[i] + 1};
+    *out = mcu_result(op, s, acc, res);
+#endif
 }
 
 #if defined(MCU_DSP)
@@ -21,11 +31,24 @@ static inline void dot_quad(mcu_quad x, const int8_t *w, int32_t acc[2]) {
     acc[1] = __smlad(x.odd, odd.odd, __smlad(x.even, even.odd, acc[1]));
 }
 
-static inline void dot_pair(const int8_t *x, const int8_t *w, int n, int32_t acc[2]) {
-    for (const int8_t *end = x + (n & ~3); x != end; x += 4, w += 8)
-        dot_quad(mcu_load4(x), w, acc);
-    if (n & 3)
-        dot_quad(mcu_load_rest(x, n & 3), w, acc);
+/* Of two pairs, `step` bytes apart (0: of one, twice). */
+static inline void dot_pairs(const int8_t *x, const int8_t *w, int step, int n, int32_t acc[4]) {
+    const int8_t *const end = x + (n & ~3);
+    for (; x != end; x += 4, w += 8) {
+        const mcu_quad v = mcu_load4(x);
+        dot_quad(v, w, acc);
+        dot_quad(v, w + step, acc + 2);
+    }
+    if (n & 3) {
+        const mcu_quad v = mcu_load_rest(x, n & 3);
+        dot_quad(v, w, acc);
+        dot_quad(v, w + step, acc + 2);
+    }
+}
+#else
+static inline void dot_pairs(const int8_t *x, const int8_t *w, int step, int n, int32_t acc[4]) {
+    acc[0] = dot(x, w, n, acc[0]), acc[1] = dot(x, w + 1, n, acc[1]);
+    acc[2] = dot(x, w + step, n, acc[2]), acc[3] = dot(x, w + step + 1, n, acc[3]);
 }
 #endif
 
@@ -38,22 +61,26 @@ static int fours_next(int j, int n, const int8_t *res) {
 }
 #endif
 
-/* One position from a contiguous window. x: [n], res: [cout] or null, out: [cout]. */
+static inline void finish_pair(const mcu_conv *op, const mcu_pair *pair, int c, int32_t first, int32_t second,
+                               const int8_t *res, int8_t *out) {
+    finish(op, pair, 0, first, res ? res + c : 0, out + c);
+    if (c + 1 < op->cout)
+        finish(op, pair, 1, second, res ? res + c + 1 : 0, out + c + 1);
+}
+
+/* One position from a contiguous window, two pairs of channels at once. x: [n], res: [cout] or null, out: [cout]. */
 static void one_position(const mcu_conv *op, const int8_t *x, int n, const int8_t *res, int8_t *out) {
     const mcu_conv o = *op; /* a copy: a store to `out` cannot change it */
     const int step = 2 * MCU_ROUND4(n);
     const int8_t *w = o.weights;
-    for (int c = 0; c < o.cout; c += 2, w += step) {
-        int32_t acc[2] = {mcu_bias(&o, c), o.pairs[c >> 1].bias[1]};
-#if defined(MCU_DSP)
-        dot_pair(x, w, n, acc);
-#else
-        acc[0] = dot(x, w, n, acc[0]);
-        acc[1] = dot(x, w + 1, n, acc[1]);
-#endif
-        finish(&o, c, acc[0], res, out);
-        if (c + 1 < o.cout)
-            finish(&o, c + 1, acc[1], res, out);
+    for (int c = 0; c < o.cout; c += 4, w += 2 * step) {
+        const int two = c + 2 < o.cout;
+        const mcu_pair *a = o.pairs + (c >> 1), *b = a + two;
+        int32_t acc[4] = {a->bias[0], a->bias[1], b->bias[0], b->bias[1]};
+        dot_pairs(x, w, two ? step : 0, n, acc);
+        finish_pair(&o, a, c, acc[0], acc[1], res, out);
+        if (two)
+            finish_pair(&o, b, c + 2, acc[2], acc[3], res, out);
     }
 }
 
