@@ -96,11 +96,11 @@ def _cortex_m_scratch(kernel: str, op: Op, cin: int, out_h: int, out_w: int) -> 
     taps = op.k[0] * op.k[1] * (cin // op.groups)
     if kernel == "conv_group":  # one window of a group, gathered
         return taps
-    if kernel in ("conv_pw", "conv_dense"):  # three positions as int16, and where taps do not go in fours their windows
-        return (9 if kernel == "conv_dense" and cin % 4 else 6) * _round_up(taps, 4)
-    if kernel == "conv_dw":  # rows of one channel as int16, kh + 2 of them or as many as fit in 512 bytes
-        line = 2 * ((out_w - 1) * op.s[1] + op.k[1] + 3)
-        return _larger(op.k[0] + 2, 512 // line) * line
+    if kernel in ("conv_pw", "conv_dense"):  # four positions as int16, and where taps do not go in fours their windows
+        return (12 if kernel == "conv_dense" and cin % 4 else 8) * _round_up(taps, 4)
+    if kernel == "conv_dw":  # rows of two channels as int16, kh + 2 of them or as many as fit in 768 bytes
+        line = 4 * ((out_w - 1) * op.s[1] + op.k[1] + 3)
+        return _larger(op.k[0] + 2, 768 // line) * line
     return 0
 
 

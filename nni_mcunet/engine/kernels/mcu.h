@@ -170,14 +170,14 @@ void mcu_cols(int c, const mcu_edge *y, const mcu_edge *x, int8_t *tile, int8_t 
 /* Bytes of scratch, stated once here and checked against the plan by static assertions in the generated code. cin: of a
  * group. */
 #define MCU_ROUND4(n) (((n) + 3) / 4 * 4)
-/* The DSP versions expand three positions to int16, from three windows where cin is no multiple of 4. */
-#define MCU_CONV_PW_SCRATCH(cin, kh, kw, cols) (6 * MCU_ROUND4(cin))
-#define MCU_CONV_DENSE_SCRATCH(cin, kh, kw, cols) (((cin) % 4 ? 9 : 6) * MCU_ROUND4((kh) * (kw) * (cin)))
+/* The DSP versions expand four positions to int16, from four windows where cin is no multiple of 4. */
+#define MCU_CONV_PW_SCRATCH(cin, kh, kw, cols) (8 * MCU_ROUND4(cin))
+#define MCU_CONV_DENSE_SCRATCH(cin, kh, kw, cols) (((cin) % 4 ? 12 : 8) * MCU_ROUND4((kh) * (kw) * (cin)))
 #define MCU_CONV_GROUP_SCRATCH(cin, kh, kw, cols) ((kh) * (kw) * (cin))
-/* cols: input columns of one row's windows, (n_out-1)*sw + kw. The DSP version has rows of one channel as int16, for an
- * even number of outputs: kh + 2 of them or, where they are short, as many as fit in 512 bytes. */
-#define MCU_DW_LINE(cols) (2 * ((cols) + 3))
-#define MCU_DW_ROWS(kh, cols) ((kh) + 2 > 512 / MCU_DW_LINE(cols) ? (kh) + 2 : 512 / MCU_DW_LINE(cols))
+/* cols: input columns of one row's windows, (n_out-1)*sw + kw. The DSP version has rows of two channels as int16, for an
+ * even number of outputs: kh + 2 of them or, where they are short, as many as fit in 768 bytes. */
+#define MCU_DW_LINE(cols) (4 * ((cols) + 3))
+#define MCU_DW_ROWS(kh, cols) ((kh) + 2 > 768 / MCU_DW_LINE(cols) ? (kh) + 2 : 768 / MCU_DW_LINE(cols))
 #define MCU_CONV_DW_SCRATCH(cin, kh, kw, cols) (MCU_DW_ROWS(kh, cols) * MCU_DW_LINE(cols))
 
 #endif

@@ -1,41 +1,43 @@
-/* Three positions of a 1x1 or dense convolution at once, in assembly: their inputs as int16 side by side ("columns"), in
+/* Four positions of a 1x1 or dense convolution at once, in assembly: their inputs as int16 side by side ("columns"), in
  * scratch, and products of two taps with two output channels from registers. */
 #ifndef MCU_COLUMNS_H
 #define MCU_COLUMNS_H
 #include "mcu_dsp.h"
 #if defined(MCU_DSP)
 
-/* Three positions at once, as int16: [quads][2][3][2], of a quad of taps 0..3 first 0 and 2, then 1 and 3. */
-enum { TRIPLE = 24 }; /* bytes a quad */
+/* Four positions as int16: [quads][2][4][2], of a quad of taps 0..3 first 0 and 2, then 1 and 3. */
+enum { FOUR = 32 }; /* bytes a quad */
+
+static inline void store_quad(mcu_quad v, int8_t *columns) {
+    memcpy(columns, &v.even, 4);
+    memcpy(columns + FOUR / 2, &v.odd, 4);
+}
 
 /* One position's part of the columns. x: [n]. */
 static void expand(const int8_t *x, int n, int8_t *columns) {
-    for (; n > 0; n -= 4, x += 4, columns += TRIPLE) {
-        const mcu_quad v = n < 4 ? mcu_load_rest(x, n) : mcu_load4(x);
-        memcpy(columns, &v.even, 4);
-        memcpy(columns + TRIPLE / 2, &v.odd, 4);
-    }
+    for (; n > 0; n -= 4, x += 4, columns += FOUR)
+        store_quad(n < 4 ? mcu_load_rest(x, n) : mcu_load4(x), columns);
 }
 
-/* Three positions, `step` bytes apart; the end of the columns. */
-static int8_t *expand_three(const int8_t *x, int step, int n, int8_t *columns) {
-    const int8_t *p = x, *q = x + step, *r = q + step;
+/* Four positions, `step` bytes apart; the end of the columns. */
+static int8_t *expand_four(const int8_t *x, int step, int n, int8_t *columns) {
+    const int8_t *p = x, *q = x + 2 * step;
     int quads = n / 4;
-    uint32_t u, v, w;
+    uint32_t u, v, w, z;
     if (quads)
-        __asm__ volatile("1:\n ldr %[u], [%[p]], #4\n ldr %[v], [%[q]], #4\n ldr %[w], [%[r]], #4\n"
-                         "sxtb16 r4, %[u]\n sxtb16 r5, %[v]\n sxtb16 r6, %[w]\n stmia %[c]!, {r4, r5, r6}\n"
-                         "sxtb16 r4, %[u], ror #8\n sxtb16 r5, %[v], ror #8\n sxtb16 r6, %[w], ror #8\n"
-                         "stmia %[c]!, {r4, r5, r6}\n subs %[n], #1\n bne 1b\n"
-                         : [p] "+r"(p), [q] "+r"(q), [r] "+r"(r), [c] "+r"(columns), [n] "+r"(quads), [u] "=&r"(u),
-                           [v] "=&r"(v), [w] "=&r"(w)
-                         :
-                         : "r4", "r5", "r6", "cc", "memory");
+        __asm__ volatile("1:\n ldr %[v], [%[p], %[step]]\n ldr %[u], [%[p]], #4\n ldr %[z], [%[q], %[step]]\n"
+                         "ldr %[w], [%[q]], #4\n sxtb16 r4, %[u]\n sxtb16 r5, %[v]\n sxtb16 r6, %[w]\n"
+                         "sxtb16 r8, %[z]\n stmia %[c]!, {r4, r5, r6, r8}\n sxtb16 r4, %[u], ror #8\n"
+                         "sxtb16 r5, %[v], ror #8\n sxtb16 r6, %[w], ror #8\n sxtb16 r8, %[z], ror #8\n"
+                         "stmia %[c]!, {r4, r5, r6, r8}\n subs %[n], #1\n bne 1b\n"
+                         : [p] "+r"(p), [q] "+r"(q), [c] "+r"(columns), [n] "+r"(quads), [u] "=&r"(u), [v] "=&r"(v),
+                           [w] "=&r"(w), [z] "=&r"(z)
+                         : [step] "r"(step)
+                         : "r4", "r5", "r6", "r8", "cc", "memory");
     if (n & 3) {
-        expand(p, n & 3, columns);
-        expand(q, n & 3, columns + 4);
-        expand(r, n & 3, columns + 8);
-        columns += TRIPLE;
+        for (int i = 0; i < 4; i++)
+            expand(x + i * step + (n & ~3), n & 3, columns + 4 * i);
+        columns += FOUR;
     }
     return columns;
 }
@@ -43,110 +45,132 @@ static int8_t *expand_three(const int8_t *x, int step, int n, int8_t *columns) {
 /* n values zp_in of one position's columns, n a multiple of 4; where the next ones go. */
 static int8_t *expand_zero(const mcu_conv *op, int n, int8_t *columns) {
     const uint32_t both = mcu_pair16(op->zp_in, op->zp_in);
-    for (; n > 0; n -= 4, columns += TRIPLE) {
+    for (; n > 0; n -= 4, columns += FOUR) {
         memcpy(columns, &both, 4);
-        memcpy(columns + TRIPLE / 2, &both, 4);
+        memcpy(columns + FOUR / 2, &both, 4);
     }
     return columns;
 }
 
-/* Two taps: r3..r5 of three positions, r1 and r2 of two channels. A quad has 80 bytes. */
-#define TAPS                                                                                                            \
-    "ldmia.w r0!, {r3, r4, r5}\n ldr.w r1, [r12], #4\n sxtb16.w r2, r1\n sxtb16.w r1, r1, ror #8\n"                     \
-    "smlad r6, r3, r2, r6\n smlad r7, r4, r2, r7\n smlad r8, r5, r2, r8\n"                                              \
-    "smlad r9, r3, r1, r9\n smlad r10, r4, r1, r10\n smlad r11, r5, r1, r11\n"
-#define QUAD TAPS TAPS
-#define QUAD_BYTES 80
-/* Three positions of a convolution from columns of so many quads, which four at a time are unrolled: turns of that loop,
- * and the bytes of code skipped in the first. */
+/* Four positions of pairs of channels. The assembly knows the order of the fields, and keeps a copy of all. */
 typedef struct {
     const int8_t *columns;
-    int skipped, turns;
-    const mcu_pair *pair;
-    int zp; /* 2 * zp_out + 1 */
+    const int8_t *turn; /* where the first turn of the loop over the quads behind the first would begin, but that it */
+    int skipped;        /* skips so many bytes of code, */
+    const int8_t *stop; /* and where its last turn ends */
+    const mcu_pair *pair, *end;
     int8_t *out; /* of the first position */
-    int cout;
-    int8_t *end; /* of out, behind the last whole pair */
+    int cout;    /* from one position to the next */
+    int shift;   /* 2 * zp_out + 1; with a residual its fraction bits */
+    const int8_t *res;
+    int32_t res_mult;
     const int8_t *weights;
-    int step, plain; /* bytes of a pair's weights; whether no channel is shifted left */
-} mcu_triple;
+    int32_t res_bias; /* what the residual's zero point, rounding and zp_out add before the shift */
+    int plain;        /* none, and no channel is shifted left */
+} mcu_four;
 
-static mcu_triple triple(const mcu_conv *op, const int8_t *columns, int taps) {
-    const int quads = (taps + 3) / 4, turns = (quads + 3) / 4;
+/* Two taps of four positions, of the columns at r0 + x, with two channels: dot products in r4..r7 and r8..r11, the next
+ * weights at r12. Loads follow each other where that takes a cycle less. */
+#define DOT(to, x, w, acc) "smlad " to ", " x ", " w ", " acc "\n"
+#define WEIGHTS(x)                                                                                                      \
+    "ldr.w r1, [r12], #4\n ldr.w r2, [r0, #" x "+8]\n ldr.w r3, [r0, #" x "+12]\n sxtb16 r14, r1\n sxtb16 r1, r1, ror #8\n"
+#define TAPS(x)                                                                                                         \
+    WEIGHTS(x) DOT("r6", "r2", "r14", "r6") DOT("r7", "r3", "r14", "r7") DOT("r10", "r2", "r1", "r10")                  \
+    DOT("r11", "r3", "r1", "r11") "ldrd r2, r3, [r0, #" x "]\n" DOT("r4", "r2", "r14", "r4")                            \
+    DOT("r5", "r3", "r14", "r5") DOT("r8", "r2", "r1", "r8") DOT("r9", "r3", "r1", "r9")
+/* The same from biases in r4 and r8. */
+#define FIRST_TAPS(x)                                                                                                   \
+    WEIGHTS(x) DOT("r6", "r2", "r14", "r4") DOT("r7", "r3", "r14", "r4") DOT("r10", "r2", "r1", "r8")                   \
+    DOT("r11", "r3", "r1", "r8") "ldrd r2, r3, [r0, #" x "]\n" DOT("r5", "r3", "r14", "r4")                             \
+    DOT("r4", "r2", "r14", "r4") DOT("r9", "r3", "r1", "r8") DOT("r8", "r2", "r1", "r8")
+#define QUAD(x) TAPS(x) TAPS(x "+16")
+enum { UNROLLED = 4, QUAD_BYTES = 112 };
+/* From a pair of channels at r0 to its constants behind the biases there and the dot products. */
+#define DOTS                                                                                                            \
+    "2: ldrd r4, r8, [r0], #8\n str r0, [sp, #16]\n ldr r0, [sp]\n" FIRST_TAPS("0") TAPS("16")                          \
+    "ldrd r0, r2, [sp, #4]\n add pc, r2\n nop.n\n"                                                                     \
+    "1:\n" QUAD("0") QUAD("32") QUAD("64") QUAD("96")                                                                   \
+    "ldr r1, [sp, #12]\n adds r0, #128\n cmp r0, r1\n bne.w 1b\n ldr r0, [sp, #16]\n ldm r0!, {r1, r2, r3}\n"
+#define FOUR_OF(op, a, b, c, d, rest) op(a, rest) op(b, rest) op(c, rest) op(d, rest)
+#define LSL(a, by) "lsl " a ", " by "\n"
+#define ASR(a, by) "asr " a ", " by "\n"
+#define SSAT(a, of) "ssat " a ", #8, " a of "\n"
+#define HIGH(a, mult) "smmla " a ", " a ", " mult ", r14\n"
+#define HALF_BIAS(a, bias) "add " a ", " bias ", " a ", asr #1\n"
+#define CHANNEL_A(op, rest) FOUR_OF(op, "r4", "r5", "r6", "r7", rest)
+#define CHANNEL_B(op, rest) FOUR_OF(op, "r8", "r9", "r10", "r11", rest)
+/* Results from r4..r11 to out; the next pair at r0. */
+#define STORE                                                                                                           \
+    "bfi r4, r8, #8, #8\n bfi r5, r9, #8, #8\n bfi r6, r10, #8, #8\n bfi r7, r11, #8, #8\n ldrd r1, r2, [sp, #24]\n"     \
+    "add r3, r1, r2\n strh r4, [r1]\n strh r5, [r1, r2]\n strh r6, [r1, r2, lsl #1]\n strh r7, [r3, r2, lsl #1]\n"      \
+    "ldr r2, [sp, #20]\n adds r1, #2\n str r1, [sp, #24]\n cmp r0, r2\n bne.w 2b\n add sp, #52\n pop {r4-r11, pc}"
+#define BEGIN "push {r4-r11, r14}\n ldm r0, {r1-r12, r14}\n push {r1-r12, r14}\n mov r0, r5\n"
+
+/* No residual and no channel shifted left; see mcu_dsp.h. */
+static __attribute__((naked, noipa)) void four_plain(const mcu_four *t __attribute__((unused))) {
+    __asm__(BEGIN DOTS "ldr r14, [sp, #32]\n lsl r14, r14, r3\n" CHANNEL_A(HIGH, "r1") CHANNEL_A(ASR, "r3")
+            "lsr r3, #8\n ldr r14, [sp, #32]\n lsl r14, r14, r3\n" CHANNEL_B(HIGH, "r2") CHANNEL_B(ASR, "r3")
+            CHANNEL_A(SSAT, ", asr #1") CHANNEL_B(SSAT, ", asr #1") STORE);
+}
+
+/* A position's residual r14 at r0 times r1, sum, shift by r3. */
+#define ADD_RESIDUAL(a, b)                                                                                              \
+    "ldrsb r14, [r0, #1]\n mla " b ", r14, r1, " b "\n ldrsb r14, [r0]\n mla " a ", r14, r1, " a "\n add r0, r2\n"      \
+    ASR(a, "r3") ASR(b, "r3") SSAT(a, "") SSAT(b, "")
+
+/* Any: as in mcu_result, zp_out in the bias. `out` may lie on `res`, any number of positions before it. */
+static __attribute__((naked, noipa)) void four_any(const mcu_four *t __attribute__((unused))) {
+    __asm__(BEGIN DOTS "str r0, [sp, #16]\n lsr r14, r3, #16\n" CHANNEL_A(LSL, "r14") "lsr r14, r3, #24\n"
+            CHANNEL_B(LSL, "r14") "mov r14, #1\n lsl r14, r14, r3\n" CHANNEL_A(HIGH, "r1") CHANNEL_A(ASR, "r3")
+            "lsr r3, #8\n mov r14, #1\n lsl r14, r14, r3\n" CHANNEL_B(HIGH, "r2") CHANNEL_B(ASR, "r3")
+            "ldr r2, [sp, #48]\n" CHANNEL_A(HALF_BIAS, "r2") CHANNEL_B(HALF_BIAS, "r2")
+            "ldrd r2, r3, [sp, #28]\n ldrd r0, r1, [sp, #36]\n"
+            ADD_RESIDUAL("r4", "r8") ADD_RESIDUAL("r5", "r9") ADD_RESIDUAL("r6", "r10") ADD_RESIDUAL("r7", "r11")
+            "ldr r0, [sp, #36]\n adds r0, #2\n str r0, [sp, #36]\n ldr r0, [sp, #16]\n" STORE);
+}
+
+/* A convolution's positions from columns of so many taps. */
+static mcu_four four_of(const mcu_conv *op, const int8_t *columns, int taps, const int8_t *res) {
+    const int others = (taps + 3) / 4 - 1, turns = mcu_max((others + UNROLLED - 1) / UNROLLED, 1);
+    const int skipped = turns * UNROLLED - others, bits = res ? op->res_bits : 0;
     unsigned left = 0;
     for (const mcu_pair *pair = op->pairs, *end = pair + (op->cout + 1) / 2; pair != end; pair++)
         left |= pair->left[0] | pair->left[1];
-    const mcu_triple t = {.columns = columns, .skipped = (4 * turns - quads) * QUAD_BYTES, .turns = turns,
-                          .zp = 2 * op->zp_out + 1, .cout = op->cout, .step = 8 * quads, .plain = !left};
+    mcu_four t = {.columns = columns, .turn = columns + (1 - skipped) * FOUR, .skipped = skipped * QUAD_BYTES,
+                  .stop = columns + (1 + others) * FOUR, .cout = op->cout, .plain = !res && !left};
+    t.shift = t.plain ? 2 * op->zp_out + 1 : bits;
+    t.res_mult = res ? op->res_mult : 0;
+    t.res_bias = op->zp_out * (1 << bits) + (res ? (1 << (bits - 1)) - op->res_zp * op->res_mult : 0);
     return t;
 }
 
-/* Dot products from the biases r6 and r9 with columns r0, bytes skipped r2, weights r12 and turns r14. */
-#define DOTS                                                                                                            \
-    "mov r7, r6\n mov r8, r6\n mov r10, r9\n mov r11, r9\n add pc, r2\n nop.n\n"                                        \
-    "1:\n" QUAD QUAD QUAD QUAD "subs.w r14, #1\n bne.w 1b\n"
-/* Results of a channel, see mcu_dsp.h: cout in r0, 2 * zp_out + 1 in r1, out in r2, right - 1 in r5. */
-#define RESULTS(mult, a, b, c)                                                                                          \
-    "lsl r14, r1, r5\n smmla " a ", " a ", " mult ", r14\n smmla " b ", " b ", " mult ", r14\n"                         \
-    "smmla " c ", " c ", " mult ", r14\n asr " a ", r5\n asr " b ", r5\n asr " c ", r5\n"                               \
-    "ssat " a ", #8, " a ", asr #1\n ssat " b ", #8, " b ", asr #1\n ssat " c ", #8, " c ", asr #1\n"                   \
-    "strb " b ", [r2, r0]\n strb " c ", [r2, r0, lsl #1]\n strb " a ", [r2], #1\n"
-
-/* All whole pairs of channels, none shifted left. */
-static __attribute__((naked, noipa)) void three_plain(mcu_triple *t __attribute__((unused))) {
-    __asm__("push {r0, r4-r11, r14}\n ldr r12, [r0, #32]\n"
-            "2: ldr r1, [sp]\n ldr r3, [r1, #12]\n ldm r3!, {r6, r9}\n str r3, [r1, #12]\n ldm r1, {r0, r2, r14}\n" DOTS
-            "ldr r0, [sp]\n ldr r14, [r0, #12]\n ldm r14!, {r3, r4, r5}\n str r14, [r0, #12]\n"
-            "ldrd r1, r2, [r0, #16]\n ldr r0, [r0, #24]\n" RESULTS("r3", "r6", "r7", "r8")
-            "lsr r5, #8\n" RESULTS("r4", "r9", "r10", "r11")
-            "ldr r0, [sp]\n str r2, [r0, #20]\n ldr r1, [r0, #28]\n cmp r2, r1\n bne.w 2b\n pop {r0, r4-r11, pc}");
+static void run_pairs(mcu_four *t, const mcu_pair *end) {
+    t->end = end;
+    if (t->plain)
+        four_plain(t);
+    else
+        four_any(t);
 }
 
-/* One pair of channels: its dot products of three positions. */
-static __attribute__((naked, noipa)) void three_dots(const mcu_triple *t __attribute__((unused)),
-                                                     int32_t dots[6] __attribute__((unused))) {
-    __asm__("push {r1, r4-r11, r14}\n ldr r12, [r0, #32]\n ldr r1, [r0, #12]\n ldm r1, {r6, r9}\n mov r1, r0\n"
-            "ldm r1, {r0, r2, r14}\n" DOTS "pop {r0}\n stm r0, {r6-r11}\n pop {r4-r11, pc}");
+/* The last one of an odd number of channels, beside one of zeros, by way of a buffer of both. */
+static void last_channel(const mcu_conv *op, mcu_four t, const int8_t *res, int8_t *out) {
+    const int c = op->cout - 1;
+    int8_t both[8] = {0};
+    for (int p = 0; res && p < 4; p++)
+        both[2 * p] = res[p * op->cout + c];
+    t.pair = op->pairs + c / 2, t.weights = op->weights + c * (t.stop - t.columns) / 8;
+    t.out = both, t.res = both, t.cout = 2;
+    run_pairs(&t, t.pair + 1);
+    for (int p = 0; p < 4; p++)
+        out[p * op->cout + c] = both[2 * p];
 }
 
-/* A channel of three positions, see mcu_dsp.h; the first one is finished first: `out` may lie on `res`, any number of
- * positions before it. res: [3][cout] or null, out: [3][cout]. */
-static inline __attribute__((always_inline)) void finish_three(const mcu_conv *op, const mcu_pair *pair, int c,
-                                                               const int32_t dots[3], const int8_t *res, int8_t *out) {
-    const int32_t mult = pair->mult[c], half = 1 << pair->right[c];
-    const uint32_t left = pair->left[c], right = pair->right[c];
-    const int cout = op->cout, bits = op->res_bits, zp_out = op->zp_out;
-    const int32_t res_mult = op->res_mult, bias = res ? (1 << (bits - 1)) - op->res_zp * res_mult : 0;
-    for (int p = 0; p < 3; p++, out += cout) {
-        int32_t v = mcu_sar(mcu_high(mcu_shl(dots[p], left), mult, half), right) >> 1;
-        if (res)
-            v = (v + *res * res_mult + bias) >> bits, res += cout;
-        *out = (int8_t)__ssat(zp_out + v, 8);
-    }
-}
-
-/* Any pair. */
-static void three_any(const mcu_conv *op, mcu_triple *t, int c, const int8_t *res, int8_t *out) {
-    int32_t dots[6];
-    three_dots(t, dots);
-    for (int i = 0; i < 2 && c + i < op->cout; i++)
-        if (res)
-            finish_three(op, t->pair, i, dots + 3 * i, res + c + i, out + c + i);
-        else
-            finish_three(op, t->pair, i, dots + 3 * i, 0, out + c + i);
-}
-
-static void three_positions(const mcu_conv *op, mcu_triple *t, const int8_t *res, int8_t *out) {
-    int c = 0;
-    t->pair = op->pairs, t->weights = op->weights;
-    if (t->plain && !res && op->cout > 1) {
-        c = op->cout & ~1;
-        t->out = out, t->end = out + c;
-        three_plain(t);
-        t->weights += c / 2 * t->step;
-    }
-    for (; c < op->cout; c += 2, t->pair++, t->weights += t->step)
-        three_any(op, t, c, res, out);
+static void four_positions(const mcu_conv *op, mcu_four *t, const int8_t *res, int8_t *out) {
+    t->pair = op->pairs, t->weights = op->weights, t->out = out, t->res = res ? res : out;
+    if (op->cout > 1)
+        run_pairs(t, op->pairs + op->cout / 2);
+    if (op->cout & 1)
+        last_channel(op, *t, res, out);
 }
 
 #endif

@@ -9,8 +9,18 @@ static inline int32_t dot(const int8_t *x, const int8_t *w, int n, int32_t acc) 
     return acc;
 }
 
-static inline void finish(const mcu_conv *op, int c, int32_t acc, const int8_t *res, int8_t *out) {
-    out[c] = mcu_result(op, mcu_scale_of(op, c), acc, res ? res + c : res);
+/* The result of channel i of a pair. res, out: there. */
+static inline void finish(const mcu_conv *op, const mcu_pair *pair, int i, int32_t acc, const int8_t *res, int8_t *out) {
+#if defined(MCU_DSP)
+    const uint32_t right = pair->right[i];
+    int32_t v = mcu_sar(mcu_high(mcu_shl(acc, pair->left[i]), pair->mult[i], mcu_shl(1, right)), right) >> 1;
+    if (res)
+        v = (v + (*res - op->res_zp) * op->res_mult + mcu_shl(1, op->res_bits - 1u)) >> op->res_bits;
+    *out = mcu_clamp(op->zp_out + v, op->lo, op->hi);
+#else
+    const mcu_scale s = {pair->mult[i], pair->left[i], pair->right[i] + 1};
+    *out = mcu_result(op, s, acc, res);
+#endif
 }
 
 #if defined(MCU_DSP)
@@ -21,30 +31,56 @@ static inline void dot_quad(mcu_quad x, const int8_t *w, int32_t acc[2]) {
     acc[1] = __smlad(x.odd, odd.odd, __smlad(x.even, even.odd, acc[1]));
 }
 
-static inline void dot_pair(const int8_t *x, const int8_t *w, int n, int32_t acc[2]) {
-    for (const int8_t *end = x + (n & ~3); x != end; x += 4, w += 8)
-        dot_quad(mcu_load4(x), w, acc);
-    if (n & 3)
-        dot_quad(mcu_load_rest(x, n & 3), w, acc);
+/* Of two pairs, `step` bytes apart (0: of one, twice). */
+static inline void dot_pairs(const int8_t *x, const int8_t *w, int step, int n, int32_t acc[4]) {
+    const int8_t *const end = x + (n & ~3);
+    for (; x != end; x += 4, w += 8) {
+        const mcu_quad v = mcu_load4(x);
+        dot_quad(v, w, acc);
+        dot_quad(v, w + step, acc + 2);
+    }
+    if (n & 3) {
+        const mcu_quad v = mcu_load_rest(x, n & 3);
+        dot_quad(v, w, acc);
+        dot_quad(v, w + step, acc + 2);
+    }
+}
+#else
+static inline void dot_pairs(const int8_t *x, const int8_t *w, int step, int n, int32_t acc[4]) {
+    acc[0] = dot(x, w, n, acc[0]), acc[1] = dot(x, w + 1, n, acc[1]);
+    acc[2] = dot(x, w + step, n, acc[2]), acc[3] = dot(x, w + step + 1, n, acc[3]);
 }
 #endif
 
-/* One position from a contiguous window. x: [n], res: [cout] or null, out: [cout]. */
+#if defined(MCU_DSP)
+/* Where the next four of n positions begin behind those at j: two or three that are left over go with some of these once
+ * more, but not where a residual that the output overwrites is gone. */
+static int fours_next(int j, int n, const int8_t *res) {
+    const int left = n - j - 4;
+    return res || left < 2 || left > 3 ? j + 4 : n - 4;
+}
+#endif
+
+static inline void finish_pair(const mcu_conv *op, const mcu_pair *pair, int c, int32_t first, int32_t second,
+                               const int8_t *res, int8_t *out) {
+    finish(op, pair, 0, first, res ? res + c : 0, out + c);
+    if (c + 1 < op->cout)
+        finish(op, pair, 1, second, res ? res + c + 1 : 0, out + c + 1);
+}
+
+/* One position from a contiguous window, two pairs of channels at once. x: [n], res: [cout] or null, out: [cout]. */
 static void one_position(const mcu_conv *op, const int8_t *x, int n, const int8_t *res, int8_t *out) {
     const mcu_conv o = *op; /* a copy: a store to `out` cannot change it */
     const int step = 2 * MCU_ROUND4(n);
     const int8_t *w = o.weights;
-    for (int c = 0; c < o.cout; c += 2, w += step) {
-        int32_t acc[2] = {mcu_bias(&o, c), o.pairs[c >> 1].bias[1]};
-#if defined(MCU_DSP)
-        dot_pair(x, w, n, acc);
-#else
-        acc[0] = dot(x, w, n, acc[0]);
-        acc[1] = dot(x, w + 1, n, acc[1]);
-#endif
-        finish(&o, c, acc[0], res, out);
-        if (c + 1 < o.cout)
-            finish(&o, c + 1, acc[1], res, out);
+    for (int c = 0; c < o.cout; c += 4, w += 2 * step) {
+        const int two = c + 2 < o.cout;
+        const mcu_pair *a = o.pairs + (c >> 1), *b = a + two;
+        int32_t acc[4] = {a->bias[0], a->bias[1], b->bias[0], b->bias[1]};
+        dot_pairs(x, w, two ? step : 0, n, acc);
+        finish_pair(&o, a, c, acc[0], acc[1], res, out);
+        if (two)
+            finish_pair(&o, b, c + 2, acc[2], acc[3], res, out);
     }
 }
 
@@ -52,10 +88,10 @@ static void one_position(const mcu_conv *op, const int8_t *x, int n, const int8_
 static void positions(const mcu_conv *op, int n, const int8_t *in, const int8_t *res, int8_t *out, int8_t *scratch) {
     int j = 0;
 #if defined(MCU_DSP)
-    mcu_triple t = triple(op, scratch, op->cin);
-    for (; j + 3 <= n; j += 3) {
-        expand_three(in + j * op->cin, op->cin, op->cin, scratch);
-        three_positions(op, &t, res ? res + j * op->cout : 0, out + j * op->cout);
+    mcu_four t = four_of(op, scratch, op->cin, res);
+    for (; j + 4 <= n; j = fours_next(j, n, res)) {
+        expand_four(in + j * op->cin, op->cin, op->cin, scratch);
+        four_positions(op, &t, res ? res + j * op->cout : 0, out + j * op->cout);
     }
     mcu_clamp_all(out, j * op->cout, op->lo, op->hi);
 #else
@@ -127,7 +163,7 @@ static void expand_window(const mcu_conv *op, const mcu_axis *y, const mcu_axis 
         }
         columns = expand_zero(op, cols.lo * op->cin, columns);
         expand(in + (r * x->n_in + left + cols.lo) * op->cin, n, columns);
-        columns = expand_zero(op, (op->kw - cols.hi) * op->cin, columns + n / 4 * TRIPLE);
+        columns = expand_zero(op, (op->kw - cols.hi) * op->cin, columns + n / 4 * FOUR);
     }
 }
 
@@ -142,22 +178,22 @@ static inline void gather_inside(const mcu_conv *op, const int8_t *row, int stri
             copy(window, row, line);
 }
 
-/* Three positions' columns, the first one at row i and column j of the output, the others behind it, also in the next
+/* Four positions' columns, the first one at row i and column j of the output, the others behind it, also in the next
  * row. Where cin is no multiple of 4, windows are gathered behind the columns first. */
 static void expand_windows(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, int i, int j, const int8_t *in,
                            int8_t *columns) {
     const int n = op->kh * op->kw * op->cin, top = y->first + i * op->sh, left = x->first + j * op->sw;
-    int8_t *const windows = columns + TRIPLE / 4 * MCU_ROUND4(n);
+    int8_t *const windows = columns + FOUR / 4 * MCU_ROUND4(n);
     const int stride = x->n_in * op->cin, apart = op->sw * op->cin, fours = op->cin % 4 == 0;
-    const int easy = top >= 0 && top + op->kh <= y->n_in && left >= 0 && j + 3 <= x->n_out &&
-                     left + 2 * op->sw + op->kw <= x->n_in;
+    const int easy = top >= 0 && top + op->kh <= y->n_in && left >= 0 && j + 4 <= x->n_out &&
+                     left + 3 * op->sw + op->kw <= x->n_in;
     const int8_t *row = easy ? in + (top * x->n_in + left) * op->cin : in;
     if (easy && fours) {
         for (int r = 0; r < op->kh; r++, row += stride)
-            columns = expand_three(row, apart, op->kw * op->cin, columns);
+            columns = expand_four(row, apart, op->kw * op->cin, columns);
         return;
     }
-    for (int p = 0; p < 3; p++) {
+    for (int p = 0; p < 4; p++) {
         const int at_y = y->first + i * op->sh, at_x = x->first + j * op->sw;
         int8_t *const window = windows + p * MCU_ROUND4(n);
         if (fours)
@@ -170,7 +206,7 @@ static void expand_windows(const mcu_conv *op, const mcu_axis *y, const mcu_axis
             i++, j = 0;
     }
     if (!fours) /* what lies behind a window meets weights of zero */
-        expand_three(windows, MCU_ROUND4(n), MCU_ROUND4(n), columns);
+        expand_four(windows, MCU_ROUND4(n), MCU_ROUND4(n), columns);
 }
 #endif
 
@@ -180,25 +216,23 @@ void mcu_conv_dense(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, co
                     int8_t *out, int8_t *scratch) {
     const int taps = op->kh * op->kw * op->cin, whole = x->n_dst == x->n_out && (!res || x->n_res == x->n_out);
     const int rows = whole ? 1 : y->n_out, n = whole ? y->n_out * x->n_out : x->n_out;
+#if defined(MCU_DSP)
+    mcu_four t = four_of(op, scratch, taps, res);
+#endif
     for (int row = 0; row < rows; row++) {
         const int8_t *sum = res ? res + ((y->res + row) * x->n_res + x->res) * op->cout : 0;
         int8_t *dst = out + ((y->dst + row) * x->n_dst + x->dst) * op->cout;
-        int m = 0, i = row, j = 0;
+        int m = 0;
 #if defined(MCU_DSP)
-        mcu_triple t = triple(op, scratch, taps);
-        for (; m + 3 <= n; m += 3) {
-            expand_windows(op, y, x, i, j, in, scratch);
-            three_positions(op, &t, sum ? sum + m * op->cout : 0, dst + m * op->cout);
-            for (j += 3; j >= x->n_out; j -= x->n_out)
-                i++;
+        for (; m + 4 <= n; m = fours_next(m, n, res)) {
+            expand_windows(op, y, x, row + m / x->n_out, m % x->n_out, in, scratch);
+            four_positions(op, &t, sum ? sum + m * op->cout : 0, dst + m * op->cout);
         }
         mcu_clamp_all(dst, m * op->cout, op->lo, op->hi);
 #endif
         for (; m < n; m++) {
-            gather(op, y, x, y->first + i * op->sh, x->first + j * op->sw, in, scratch);
+            gather(op, y, x, y->first + (row + m / x->n_out) * op->sh, x->first + m % x->n_out * op->sw, in, scratch);
             one_position(op, scratch, taps, sum ? sum + m * op->cout : 0, dst + m * op->cout);
-            if (++j == x->n_out)
-                i++, j = 0;
         }
     }
 }

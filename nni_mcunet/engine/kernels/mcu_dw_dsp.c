@@ -149,18 +149,36 @@ static inline void store16(int8_t *to, int v) {
     memcpy(to, &half, 2);
 }
 
-/* n values at steps of c bytes. row: [n][c], line: int16 [n]. */
-static void widen_row(const int8_t *row, int c, int8_t *line, int n) {
-    for (; n >= 4; n -= 4, line += 8) {
-        store16(line, row[0]);
-        store16(line + 2, row[c]);
-        row += 2 * c;
-        store16(line + 4, row[0]);
-        store16(line + 6, row[c]);
-        row += 2 * c;
-    }
+/* n values of one channel at steps of c bytes. row: [n][c], line: int16 [n]. */
+static void widen_one(const int8_t *row, int c, int8_t *line, int n) {
     for (; n > 0; n--, line += 2, row += c)
         store16(line, *row);
+}
+
+/* Two positions of two channels: both values of a channel as a word of its line. */
+#define WIDEN_TWO                                                                                                       \
+    "ldrh %[u], [%[x]]\n ldrh %[v], [%[x], %[c]]\n add %[x], %[x], %[c], lsl #1\n pkhbt %[u], %[u], %[v], lsl #16\n"    \
+    "sxtb16 %[v], %[u], ror #8\n sxtb16 %[u], %[u]\n str %[v], [%[to], %[apart]]\n str %[u], [%[to]], #4\n"
+
+/* The same of two channels, the second one's line `apart` bytes behind. The words of both are aligned where an odd first
+ * value goes alone. */
+static inline void widen_two(const int8_t *row, int c, int8_t *line, int apart, int n) {
+    uint32_t u, v;
+    int fours;
+    if ((uintptr_t)line & 2 && n-- > 0) {
+        store16(line, row[0]), store16(line + apart, row[1]);
+        line += 2, row += c;
+    }
+    if (n > 0 && n & 2)
+        __asm__ volatile(WIDEN_TWO : [x] "+r"(row), [to] "+r"(line), [u] "=&r"(u), [v] "=&r"(v)
+                         : [c] "r"(c), [apart] "r"(apart) : "memory");
+    fours = n >> 2;
+    if (fours > 0)
+        __asm__ volatile("1:\n" WIDEN_TWO WIDEN_TWO "subs %[n], #1\n bne 1b\n"
+                         : [x] "+r"(row), [to] "+r"(line), [n] "+r"(fours), [u] "=&r"(u), [v] "=&r"(v)
+                         : [c] "r"(c), [apart] "r"(apart) : "cc", "memory");
+    if (n > 0 && n & 1)
+        store16(line, row[0]), store16(line + apart, row[1]);
 }
 
 static void fill(int8_t *line, int v, int n) { /* line: int16 [n] */
@@ -171,43 +189,56 @@ static void fill(int8_t *line, int v, int n) { /* line: int16 [n] */
         store16(line, v);
 }
 
-/* Window rows from..to-1 of channel c, row `from` at `line`. Padded columns hold zp_in from the start, as do padded rows
- * where rows do not move. */
+/* Window rows from..to-1 of channel c and the next one, row `from` at `line`. Padded columns hold zp_in from the start,
+ * as do padded rows where rows do not move. */
 static void widen_rows(const mcu_job *job, int c, int from, int to, int8_t *line, int stride, int moves) {
     const mcu_axis *y = job->y;
     const int cin = job->op->cin, n = job->hi - job->lo, wide = job->x->n_in * cin;
     const int first = y->first + from, end = y->first + to, top = mcu_max(first, 0), bottom = mcu_min(end, y->n_in);
     const int8_t *row = job->in + (top * job->x->n_in + job->x->first + job->lo) * cin + c;
-    line += 2 * job->lo;
     if (moves)
         for (int r = first; r < end; r++)
             if (r < 0 || r >= y->n_in)
-                fill(line + (r - first) * stride, job->op->zp_in, n);
-    line += (top - first) * stride;
+                fill(line + (r - first) * stride, job->op->zp_in, stride / 2);
+    line += (top - first) * stride + 2 * job->lo;
     for (int r = top; r < bottom; r++, line += stride, row += wide)
-        widen_row(row, cin, line, n);
+        if (c + 1 < cin)
+            widen_two(row, cin, line, stride / 2, n);
+        else
+            widen_one(row, cin, line, n);
 }
 
-/* A strip is as many rows of outputs as the buffer has the input of: what the next one needs of that moves up. */
-static void channel_fast(const mcu_job *job, int c, mcu_strip *t, const mcu_version *version) {
+/* Constants of channel c, whose row of outputs 0 begins at out. */
+static void begin_channel(const mcu_job *job, int c, mcu_strip *t, const mcu_version *version) {
     const mcu_conv *op = job->op;
-    const mcu_axis *y = job->y, *x = job->x;
     const mcu_pair *pair = op->pairs + (c >> 1);
-    const int k = op->kh, s = op->sh, left = pair->left[c & 1], most = (MCU_DW_ROWS(k, job->cols) - k) / s + 1;
+    const int k = op->kh, left = pair->left[c & 1];
     t->bias = pair->bias[c & 1] * (int32_t)(1u << left);
     t->mult = pair->mult[c & 1], t->right = pair->right[c & 1];
     t->half = (2 * op->zp_out + 1) * (1 << t->right);
     version->taps(op->weights + c * k * k, left, t->taps);
-    t->out = job->out + (y->dst * x->n_dst + x->dst) * op->cout + c;
+    t->out = job->out + (job->y->dst * job->x->n_dst + job->x->dst) * op->cout + c;
+}
+
+/* Channel c and, where there is one, the next. A strip is as many rows of outputs as the buffer has the input of: what
+ * the next one needs of that moves up. */
+static void two_channels(const mcu_job *job, int c, mcu_strip *t, const mcu_version *version) {
+    const mcu_axis *y = job->y;
+    const int k = job->op->kh, s = job->op->sh, most = (MCU_DW_ROWS(k, job->cols) - k) / s + 1;
+    const int channels = mcu_min(job->op->cout - c, 2), stride = t->stride;
+    for (int a = 0; a < channels; a++)
+        begin_channel(job, c + a, t + a, version);
     for (int i = 0, held = 0; i < y->n_out; i += most) { /* held: rows of the strip that the buffer has */
-        const int rows = (mcu_min(most, y->n_out - i) - 1) * s + k;
-        widen_rows(job, c, i * s + held, i * s + rows, job->ring + held * t->stride, t->stride, y->n_out > most);
-        t->high = mcu_min(most, y->n_out - i);
-        version->strip(t);
-        t->out += t->high * t->line;
+        const int high = mcu_min(most, y->n_out - i), rows = (high - 1) * s + k;
+        widen_rows(job, c, i * s + held, i * s + rows, job->ring + held * stride, stride, y->n_out > most);
+        for (int a = 0; a < channels; a++) {
+            t[a].high = high;
+            version->strip(t + a);
+            t[a].out += high * t[a].line;
+        }
         held = k - s;
         if (i + most < y->n_out)
-            memmove(job->ring, job->ring + most * s * t->stride, (size_t)(held * t->stride));
+            memmove(job->ring, job->ring + most * s * stride, (size_t)(held * stride));
     }
 }
 
@@ -223,14 +254,16 @@ int mcu_dw_is_fast(const mcu_conv *op) {
 void mcu_dw_fast(const mcu_job *job) {
     const mcu_conv *op = job->op;
     const mcu_axis *y = job->y, *x = job->x;
-    const int pairs = (x->n_out + 1) / 2;
-    mcu_strip t = {.rows = job->ring, .step = op->cout, .line = x->n_dst * op->cout};
-    t.odd = x->n_out & 1, t.span = (x->n_out - t.odd) * t.step;
-    t.stride = 2 * (((2 * pairs - 1) * op->sw + op->kw + 1) & ~1);
-    t.down = op->sh * t.stride;
-    fill(job->ring, op->zp_in, MCU_DW_ROWS(op->kh, job->cols) * t.stride / 2);
-    for (int c = 0; c < op->cout; c++)
-        channel_fast(job, c, &t, &versions[op->kw / 2 - 1][op->sw - 1]);
+    const int odd = x->n_out & 1, line = 2 * (((x->n_out + odd - 1) * op->sw + op->kw + 1) & ~1);
+    mcu_strip t[2];
+    for (int a = 0; a < 2; a++) {
+        t[a].rows = job->ring + a * line, t[a].step = op->cout, t[a].line = x->n_dst * op->cout;
+        t[a].odd = odd, t[a].span = (x->n_out - odd) * op->cout;
+        t[a].stride = 2 * line, t[a].down = op->sh * t[a].stride;
+    }
+    fill(job->ring, op->zp_in, MCU_DW_ROWS(op->kh, job->cols) * line);
+    for (int c = 0; c < op->cout; c += 2)
+        two_channels(job, c, t, &versions[op->kw / 2 - 1][op->sw - 1]);
     for (int i = 0; i < y->n_out; i++)
         mcu_clamp_all(job->out + ((y->dst + i) * x->n_dst + x->dst) * op->cout, x->n_out * op->cout, op->lo, op->hi);
 }
