@@ -5,15 +5,14 @@ python tests/fuzz.py --only 1234 --keep out one case again, its file written the
 
 Each case is one of `files()` changed by up to three of DAMAGES, drawn by its number alone. It is read in a worker
 process with limited memory and time. A file that is refused must be so by a UserError. One that is accepted must give
-what onnxruntime gives for it, where onnxruntime takes it, and its C on this machine the bytes of the numpy reference.
+what onnxruntime gives for it, where onnxruntime takes it, and its C, under sanitizers (programs.py), the bytes of the
+numpy reference.
 """
 
 import argparse
-import atexit
 import json
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -30,14 +29,14 @@ import onnx
 import onnxruntime
 from nets import any_graph, random_graph, random_model
 from onnx import helper, numpy_helper
+from programs import run_host
 from tqdm import tqdm
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.files import write_json
 from nni_mcunet.core.plan import plan
 from nni_mcunet.engine import reference
-from nni_mcunet.engine.emit import KERNELS, write_sources
-from nni_mcunet.engine.firmware import BOARDS, WARNINGS, HostModel
+from nni_mcunet.engine.emit import write_sources
 from nni_mcunet.engine.onnx_io import load_onnx, to_onnx
 from nni_mcunet.engine.ptq import calibrated
 from nni_mcunet.engine.quant import Model, QuantModel
@@ -276,23 +275,6 @@ def case(number: int) -> tuple[str, bytes]:
 # One case in a worker.
 
 
-@cache
-def kernels() -> list[str]:
-    """The kernels as objects, compiled once a worker."""
-    folder = tempfile.mkdtemp()
-    atexit.register(shutil.rmtree, folder)
-    subprocess.run(["gcc", "-O1", "-fPIC", "-c", *map(str, KERNELS.glob("*.c"))], cwd=folder, check=True)
-    return [str(path) for path in Path(folder).glob("*.o")]
-
-
-def compiled(folder: Path) -> HostModel:
-    """As firmware.build_host, with the kernels ready."""
-    sources = ["mcu_model.c", str(BOARDS / "frame.c"), str(BOARDS / "host.c"), *kernels()]
-    flags = ["-O1", "-fPIC", "-shared", *WARNINGS, "-I.", f"-I{BOARDS}", "-o", "model.so"]
-    subprocess.run(["gcc", *flags, *sources], cwd=folder, check=True)
-    return HostModel(folder / "model.so")
-
-
 def outcome(path: Path, folder: Path) -> str:
     """ "refused" by a UserError, or "accepted"; raises whatever must not be."""
     try:
@@ -310,7 +292,7 @@ def outcome(path: Path, folder: Path) -> str:
         return "refused"
     if image.c == 3:
         ours = reference.run(whole, model, (picture.astype(np.int16) - 128).astype(np.int8))
-        host = compiled(folder).run(picture)
+        host = run_host(folder, picture)["outputs"]
         same = all(np.array_equal(ours[n].ravel(), out) for n, out in zip(model.graph.outputs, host, strict=True))
         assert same, "the C does not give the reference's bytes"
     return "accepted"
@@ -346,7 +328,7 @@ def run(proto, image):
 
 def work(first: int, last: int) -> None:
     """Cases first..last-1; a JSON line before and behind each."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     for number in range(first, last):
         damage, data = case(number)
         say = {"case": number, "damage": damage}

@@ -39,10 +39,10 @@ def run_host(folder: Path, picture: np.ndarray, kernels: Path = KERNELS) -> dict
     """The report (see firmware.run_emulated) of the generated C in `folder` on a picture (h, w, 3) uint8, under the
     sanitizers and guarded.h. AssertionError with their words where they complain."""
     program = _build(HOST, folder, picture, kernels)
-    unlimited = (resource.RLIM_INFINITY, resource.getrlimit(resource.RLIMIT_AS)[1])  # the shadow memory is vast
+    most = resource.getrlimit(resource.RLIMIT_AS)[1]  # the sanitizer's shadow memory is vast
     done = subprocess.run(
         [str(program)], capture_output=True, text=True, timeout=SECONDS,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, unlimited),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (most, most)),
     )  # fmt: skip
     said = re.search(r"SUMMARY: .*|.*runtime error: .*", done.stderr)
     assert not said, said and said[0]

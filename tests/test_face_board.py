@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from faces import face_model
+from programs import run_host
 
 from nni_mcunet.core.arch import Schedule
 from nni_mcunet.core.boards import get_board
@@ -13,7 +14,7 @@ from nni_mcunet.core.plan import plan
 from nni_mcunet.engine import reference
 from nni_mcunet.engine.detect import BOX, with_room
 from nni_mcunet.engine.emit import detector_params, write_sources
-from nni_mcunet.engine.firmware import build_firmware, build_host, elf_report, run_emulated, run_sanitized
+from nni_mcunet.engine.firmware import build_firmware, build_host, elf_report, run_emulated
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +34,7 @@ def test_boards_equal_host_and_numpy(faces, tmp_path, schedule):
     assert len(boxes) > 10 and len(np.unique(boxes["score"])) > 5
     folder = write_sources(p, model, tmp_path / "model")
     host = build_host(folder)
-    results = [{"outputs": host.run(picture), "boxes": host.detect()}]
-    if not schedule.n:
-        results.append(run_sanitized(folder, picture))
+    results = [{"outputs": host.run(picture), "boxes": host.detect()}, run_host(folder, picture)]
     for name in ("stm32h743", "stm32f412")[: 1 if schedule.n else 2]:
         board = get_board(name)
         results.append(run_emulated(build_firmware(folder, board, picture), board))

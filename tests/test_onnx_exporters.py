@@ -4,13 +4,13 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from programs import run_host
 from test_onnx_import import assert_imported, constant, run, small
 
 from nni_mcunet.core.errors import GraphError, UnsupportedOp
 from nni_mcunet.core.plan import plan
 from nni_mcunet.engine import reference
 from nni_mcunet.engine.emit import write_sources
-from nni_mcunet.engine.firmware import build_host
 from nni_mcunet.engine.onnx_io import load_onnx, save_onnx
 from nni_mcunet.engine.ptq import calibrated
 from nni_mcunet.engine.quant import Scale
@@ -152,7 +152,7 @@ def test_any_names_make_c(tmp_path):
     assert load_onnx(save_onnx(model, tmp_path / "again.onnx")).graph == model.graph
     picture = RNG.integers(0, 256, (6, 6, 3)).astype(np.uint8)
     quantized = calibrated(model, [picture])
-    (raw,) = build_host(write_sources(plan(model.graph), quantized, tmp_path / "c")).run(picture)
+    (raw,) = run_host(write_sources(plan(model.graph), quantized, tmp_path / "c"), picture)["outputs"]
     (ours,) = reference.run(plan(model.graph), quantized, (picture.astype(np.int16) - 128).astype(np.int8)).values()
     assert np.array_equal(raw, ours.ravel())
 

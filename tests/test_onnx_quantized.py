@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from programs import run_host
 from test_onnx_import import NETS, constant, counted_our_way, export, run, small
 
 from nni_mcunet.core.errors import GraphError, UnsupportedOp
@@ -135,10 +136,12 @@ def vww(shared):
 def test_vww1_gives_what_onnxruntime_and_litert_give(vww, tmp_path):
     path, model, images, litert = vww
     assert isinstance(model, QuantModel) and model.graph.macs == 11_578_816
-    host, proto = build_host(write_sources(plan(model.graph), model, tmp_path)), onnx.load(path)
-    for image, theirs in zip(images, litert, strict=True):
+    folder, proto = write_sources(plan(model.graph), model, tmp_path), onnx.load(path)
+    host, pictures = build_host(folder), [(image.astype(np.int16) + 128).astype(np.uint8) for image in images]
+    assert np.array_equal(run_host(folder, pictures[0])["outputs"][0], host.run(pictures[0])[0])
+    for image, picture, theirs in zip(images, pictures, litert, strict=True):
         found = reference.run(plan(model.graph), model, image)[model.graph.outputs[0]].ravel()
-        (raw,) = host.run((image.astype(np.int16) + 128).astype(np.uint8))
+        (raw,) = host.run(picture)
         assert np.array_equal(raw, found)
         (other,) = run(proto, image.transpose(2, 0, 1)[None])
         assert np.abs(found.astype(int) - other.ravel()).max() <= 1
@@ -168,5 +171,5 @@ def test_vww1_patched_is_vww1_for_every_p_and_n(vww, tmp_path):
     picture = (images[1].astype(np.int16) + 128).astype(np.uint8)
     for p in {s.p for s in tried}:
         for schedule in [s for s in tried if s.p == p][::4]:
-            host = build_host(write_sources(plan(model.graph, schedule), model, tmp_path / str(schedule.n)))
-            assert np.array_equal(host.run(picture)[0], whole.ravel()), schedule
+            report = run_host(write_sources(plan(model.graph, schedule), model, tmp_path / str(schedule.n)), picture)
+            assert np.array_equal(report["outputs"][0], whole.ravel()), schedule

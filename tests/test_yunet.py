@@ -3,13 +3,13 @@
 import numpy as np
 import onnx
 import pytest
+from programs import run_host
 from test_onnx_import import counted_our_way, run
 
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.plan import best_schedule, plan
 from nni_mcunet.engine import reference
 from nni_mcunet.engine.emit import write_sources
-from nni_mcunet.engine.firmware import build_host
 from nni_mcunet.engine.images import load_picture
 from nni_mcunet.engine.onnx_io import load_onnx
 from nni_mcunet.engine.passes import of_pixels
@@ -72,6 +72,6 @@ def test_it_fits_the_f412_in_patches_and_computes_the_same(shared, yunet, tmp_pa
     (picture,) = pictures(shared, "val", 1)
     found = reference.run(whole, model, (picture.astype(np.int16) - 128).astype(np.int8))
     for i, schedule in enumerate((whole, patched)):
-        outputs = build_host(write_sources(schedule, model, tmp_path / str(i))).run(picture)
-        for name, value in zip(model.graph.outputs, outputs, strict=True):
+        report = run_host(write_sources(schedule, model, tmp_path / str(i)), picture)
+        for name, value in zip(model.graph.outputs, report["outputs"], strict=True):
             assert np.array_equal(found[name].ravel(), value), name

@@ -67,8 +67,8 @@ def padded_taps(graph: Graph, op: Op) -> int:
 
 @dataclass(frozen=True)
 class Kernels:
-    """scratch(kernel, op, cin, out_h, out_w) -> bytes, out_h and out_w integers or arrays; align: multiple of every
-    buffer's size and offset."""
+    """scratch(kernel, op, cin, out_h, out_w) -> bytes, out_h and out_w integers or arrays, of which it never falls: the
+    largest patch's serves all; align: multiple of every buffer's size and offset."""
 
     name: str
     align: int
@@ -99,8 +99,7 @@ def _cortex_m_scratch(kernel: str, op: Op, cin: int, out_h: int, out_w: int) -> 
     if kernel in ("conv_pw", "conv_dense"):  # four positions as int16, and where taps do not go in fours their windows
         return (12 if kernel == "conv_dense" and cin % 4 else 8) * _round_up(taps, 4)
     if kernel == "conv_dw":  # rows of two channels as int16, kh + 2 of them or as many as fit in 768 bytes
-        line = 4 * ((out_w - 1) * op.s[1] + op.k[1] + 3)
-        return _larger(op.k[0] + 2, 768 // line) * line
+        return _larger((op.k[0] + 2) * 4 * ((out_w - 1) * op.s[1] + op.k[1] + 3), 768)
     return 0
 
 

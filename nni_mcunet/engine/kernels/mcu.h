@@ -178,6 +178,7 @@ void mcu_cols(int c, const mcu_edge *y, const mcu_edge *x, int8_t *tile, int8_t 
  * even number of outputs: kh + 2 of them or, where they are short, as many as fit in 768 bytes. */
 #define MCU_DW_LINE(cols) (4 * ((cols) + 3))
 #define MCU_DW_ROWS(kh, cols) ((kh) + 2 > 768 / MCU_DW_LINE(cols) ? (kh) + 2 : 768 / MCU_DW_LINE(cols))
-#define MCU_CONV_DW_SCRATCH(cin, kh, kw, cols) (MCU_DW_ROWS(kh, cols) * MCU_DW_LINE(cols))
+#define MCU_CONV_DW_SCRATCH(cin, kh, kw, cols) \
+    (((kh) + 2) * MCU_DW_LINE(cols) > 768 ? ((kh) + 2) * MCU_DW_LINE(cols) : 768) /* fewer cols may fill more of it */
 
 #endif
