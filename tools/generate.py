@@ -14,6 +14,7 @@ from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.files import write_json
 from nni_mcunet.core.latency import fastest
 from nni_mcunet.core.plan import EXECUTED, best_schedule, fitting_plan
+from nni_mcunet.engine.callbacks import callback_bytes
 from nni_mcunet.engine.detect import with_room
 from nni_mcunet.engine.emit import detector_params, write_sources
 from nni_mcunet.engine.onnx_io import load_onnx
@@ -58,7 +59,7 @@ def main() -> None:
     s = p.schedule
     facts = {"board": board.name, "p": s.p, "n": s.n, "halo": p.halo, "arena_bytes": p.arena,
              "arena_limit": board.arena_limit, "constant_bytes": p.flash, "macs": p.macs,
-             "patch_overhead": p.overhead}  # fmt: skip
+             "patch_overhead": p.overhead, "callback_bytes": callback_bytes(p)}  # fmt: skip
     write_json(Path(args.out) / "plan.json", facts)
     how = "layer by layer"
     if s.n:

@@ -10,6 +10,7 @@ from ..core.kernels import calls, kernel_of
 from ..core.plan import Plan
 from ..core.stages import Stage
 from ..core.stream import across
+from .callbacks import copy_pictures, rows_macro
 from .detect import detector
 from .detect_face import Face
 from .detect_yolo import Yolo
@@ -23,8 +24,9 @@ KERNELS = Path(__file__).parent / "kernels"
 
 def write_sources(plan: Plan, model: QuantModel, folder) -> Path:
     """Write mcu_model.c, mcu_model.h, mcu_weights.h and the kernels they call into `folder`: a self-contained C99
-    library. Everything is formatted before the first file is written. Raises ScheduleError for a halo it cannot run,
-    GraphError for what the kernels cannot compute (see integers) and UnsupportedOp for several inputs."""
+    library; into folder/pictures the ready callbacks. Everything is formatted before the first file is written. Raises
+    ScheduleError for a halo it cannot run, GraphError for what the kernels cannot compute (see integers) and
+    UnsupportedOp for several inputs."""
     plan.executable()
     if len(plan.graph.inputs) != 1:
         raise UnsupportedOp(f"{plan.graph.name}: {len(plan.graph.inputs)} inputs; the C engine reads one")
@@ -44,6 +46,7 @@ def write_sources(plan: Plan, model: QuantModel, folder) -> Path:
             stale.unlink()
     for name, path in kernels.items():
         shutil.copyfile(path, folder / name)
+    copy_pictures(folder)
     return folder
 
 
@@ -65,6 +68,7 @@ def _header(plan: Plan, model: QuantModel) -> str:
         f"#define MCU_INPUT_H {image.h}\n#define MCU_INPUT_W {image.w}\n#define MCU_INPUT_C {image.c}",
         f"#define MCU_OUTPUTS {len(plan.graph.outputs)}",
         f"#define MCU_ARENA_BYTES {plan.arena}\n",
+        rows_macro(plan),
         "/* Supplies rows y..y+h, columns x..x+w of the picture as int8 NHWC (q = byte - 128): no frame in SRAM.",
         f" * To the network it is real = {scale.scale:.9g} * (q - {scale.zero_point}). */",
         "typedef void (*mcu_read_tile)(void *ctx, int y, int x, int h, int w, int8_t *dst);\n",
