@@ -105,13 +105,16 @@ def summary(found: list[dict]) -> dict:
 
 
 def lacking(counts: dict) -> dict[str, int]:
-    """Features that so many cases exercise less often than LEAST wants, or none on a board, with their counts."""
-    wanted = {name: least * counts["cases"] // 1000 for name, least in LEAST.items()}
-    kinds = {"features": wanted, "features on boards": {name: min(n, 1) for name, n in wanted.items()}}
+    """Features that so many cases exercise less often than LEAST wants, or half as often on the boards, with their
+    counts."""
+    on_boards = max((core["cases"] for core in counts["boards"].values()), default=0)
+    parts = ("features", counts["cases"]), ("features on boards", on_boards // 2)
     return {
-        name: counts[kind].get(name, 0) for kind, least in kinds.items() for name, n in least.items()
-        if counts[kind].get(name, 0) < n
-    }  # fmt: skip
+        f"{name} ({part})": counts[part].get(name, 0)
+        for part, cases in parts
+        for name, least in LEAST.items()
+        if counts[part].get(name, 0) < least * cases // 1000
+    }
 
 
 def main() -> None:
