@@ -98,11 +98,12 @@ static __attribute__((naked, noipa)) void strip3_s2(const mcu_strip *t __attribu
     MLA("smlad", "b", "r6", "r11") "ldmia.w %[w]!, {r10, r11}\n"                                                         \
     MLA("smlad", "a", "r6", "r10") MLA("smlad", "b", "r8", "r10") MLA("smlabb", "a", "r8", "r11")                         \
     MLA("smlabb", "b", "r9", "r11")
-#define ROWS(ROW)                                                                                                       \
-    __asm__ volatile("1:\n" ROW "add %[x], %[stride]\n subs %[k], #1\n bne 1b\n"                                        \
-                     : [a] "+r"(a), [b] "+r"(b), [x] "+r"(x), [w] "+r"(w), [k] "+r"(rows)                               \
+#define NEXT "add %[x], %[stride]\n"
+#define FIVE(row) row NEXT row NEXT row NEXT row NEXT row
+#define ROWS(rows)                                                                                                      \
+    __asm__ volatile(rows : [a] "+r"(a), [b] "+r"(b), [x] "+r"(x), [w] "+r"(w)                                          \
                      : [stride] "r"(t->stride)                                                                          \
-                     : "r4", "r5", "r6", "r8", "r9", "r10", "r11", "cc", "memory")
+                     : "r4", "r5", "r6", "r8", "r9", "r10", "r11", "memory")
 
 static inline __attribute__((always_inline)) void strip_of(const mcu_strip *t, int k, int s) {
     const int8_t *top = t->rows;
@@ -115,15 +116,14 @@ static inline __attribute__((always_inline)) void strip_of(const mcu_strip *t, i
             int32_t a = t->bias, b = a;
             const int8_t *x = left;
             const uint32_t *w = t->taps;
-            int rows = k;
             if (k == 5 && s == 1)
-                ROWS(ROW5_S1);
+                ROWS(FIVE(ROW5_S1));
             else if (k == 5)
-                ROWS(ROW5_S2);
+                ROWS(FIVE(ROW5_S2));
             else if (s == 1)
-                ROWS(ROW7_S1);
+                ROWS(FIVE(ROW7_S1) NEXT ROW7_S1 NEXT ROW7_S1);
             else
-                ROWS(ROW7_S2);
+                ROWS(FIVE(ROW7_S2) NEXT ROW7_S2 NEXT ROW7_S2);
             finish_two(t, a, b, out, n > 1);
             out += 2 * t->step;
         }
@@ -173,10 +173,11 @@ static void widen_one(const mcu_area *m) {
 
 /* Value i of each row of two channels. */
 static void widen_column(const mcu_area *m, int i) {
+    const int wide = m->wide, stride = m->stride, apart = m->stride >> 1;
     const int8_t *from = m->from + i * m->cin;
     int8_t *to = m->to + 2 * i;
-    for (int r = 0; r < m->rows; r++, from += m->wide, to += m->stride)
-        store16(to, from[0]), store16(to + m->stride / 2, from[1]);
+    for (int r = m->rows; r > 0; r--, from += wide, to += stride)
+        store16(to, from[0]), store16(to + apart, from[1]);
 }
 
 /* Two positions of two channels: both values of a channel as a word of its line. */
