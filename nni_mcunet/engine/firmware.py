@@ -28,6 +28,7 @@ PACKAGES = {
     "gcc": "gcc",
     "arm-none-eabi-gcc": "gcc-arm-none-eabi libnewlib-arm-none-eabi",
     "arm-none-eabi-nm": "gcc-arm-none-eabi",
+    "arm-none-eabi-objdump": "gcc-arm-none-eabi",
     "arm-none-eabi-size": "gcc-arm-none-eabi",
     "qemu-system-arm": "qemu-system-arm",
 }

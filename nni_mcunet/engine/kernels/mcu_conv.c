@@ -162,21 +162,26 @@ static void expand_window(const mcu_conv *op, const mcu_axis *y, const mcu_axis 
     }
 }
 
-/* Copies one window inside the input; the constants are the first layer's of an RGB image. row: its first tap. */
-static inline void gather_inside(const mcu_conv *op, const int8_t *row, int stride, int8_t *window) {
-    const int line = op->kw * op->cin;
-    if (line == 9 && op->kh == 3)
-        for (int r = 0; r < 3; r++)
-            copy(window + 9 * r, row + r * stride, 9);
-    else
-        for (int r = 0; r < op->kh; r++, row += stride, window += line)
-            copy(window, row, line);
+static inline uint32_t load(const int8_t *p) {
+    uint32_t word;
+    memcpy(&word, p, 4);
+    return word;
+}
+
+/* One position's columns of a 3x3 window of an RGB image, 27 values and a zero, inside the input. row: its first tap. */
+static inline void expand_rgb(const int8_t *row, int stride, int8_t *columns) {
+    const int8_t *second = row + stride, *third = second + stride;
+    const uint32_t words[7] = {load(row), load(row + 4), load(row + 5) >> 24 | load(second) << 8, load(second + 3),
+                               load(second + 5) >> 16 | load(third) << 16, load(third + 2), load(third + 5) >> 8};
+#pragma GCC unroll 7
+    for (int q = 0; q < 7; q++)
+        store_quad(mcu_split(words[q]), columns + q * FOUR);
 }
 
 /* Four positions' columns, the first one at row i and column j of the output, the others behind it, also in the next
  * row. Where cin is no multiple of 4, windows are gathered behind the columns first. */
-static void expand_windows(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, int i, int j, const int8_t *in,
-                           int8_t *columns) {
+static __attribute__((noinline)) void expand_windows(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, int i,
+                                                     int j, const int8_t *in, int8_t *columns) {
     const int n = op->kh * op->kw * op->cin, top = y->first + i * op->sh, left = x->first + j * op->sw;
     int8_t *const windows = columns + FOUR / 4 * MCU_ROUND4(n);
     const int stride = x->n_in * op->cin, apart = op->sw * op->cin, fours = op->cin % 4 == 0;
@@ -188,15 +193,17 @@ static void expand_windows(const mcu_conv *op, const mcu_axis *y, const mcu_axis
             columns = expand_four(row, apart, op->kw * op->cin, columns);
         return;
     }
+    if (easy && op->cin == 3 && op->kh == 3 && op->kw == 3) {
+        for (int p = 0; p < 4; p++, row += apart)
+            expand_rgb(row, stride, columns + 4 * p);
+        return;
+    }
     for (int p = 0; p < 4; p++) {
         const int at_y = y->first + i * op->sh, at_x = x->first + j * op->sw;
-        int8_t *const window = windows + p * MCU_ROUND4(n);
         if (fours)
             expand_window(op, y, x, at_y, at_x, in, columns + 4 * p);
-        else if (easy)
-            gather_inside(op, row + p * apart, stride, window);
         else
-            gather(op, y, x, at_y, at_x, in, window);
+            gather(op, y, x, at_y, at_x, in, windows + p * MCU_ROUND4(n));
         if (++j == x->n_out)
             i++, j = 0;
     }
