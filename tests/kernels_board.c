@@ -125,10 +125,11 @@ int main(void) {
         pair->bias[c & 1] = below(20000) - 10000, pair->mult[c & 1] = (1 << 30) + below(1 << 30);
     }
     for (; cases < 600; cases++) {
-        const int kind = below(4), k = kind ? 1 + 2 * below(4) : 1, s = kind ? 1 + below(2) : 1;
+        const int kind = below(4), rgb = kind == 1 && below(3) == 0, s = kind ? 1 + below(2) : 1;
+        const int k = rgb ? 3 : kind ? 1 + 2 * below(4) : 1;
         const int groups = kind == 3 ? 1 + below(4) : 1, most = kind == 3 ? 9 : 19;
-        const int cin = groups * (1 + below(most)), cout = kind == 2 ? cin : groups * (1 + below(most));
-        wrong += differs(kind, groups, cin, cout, k, s, 1 + below(7), 1 + below(7));
+        const int cin = rgb ? 3 : groups * (1 + below(most)), cout = kind == 2 ? cin : groups * (1 + below(most));
+        wrong += differs(kind, groups, cin, cout, k, s, 1 + below(8), 1 + below(13));
         wrong += add_differs(1 + below(19), 1 + below(7), 1 + below(7));
     }
     mcu_print("{\"cases\": ");

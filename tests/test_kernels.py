@@ -4,6 +4,7 @@ import ctypes
 import itertools
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -234,6 +235,22 @@ def test_pools(lib, seed):
 def test_under_sanitizers():
     """The tests above once more with address and undefined-behaviour sanitizers in the kernels."""
     run_sanitized(__file__, "equals_numpy or in_place or residual or pools")
+
+
+def test_loops_fit_the_flash_accelerator(tmp_path):
+    """The F412's holds 1 kB of code: no branch of a kernel goes farther back, in the code as compiled for the board."""
+    flags = [*firmware.WARNINGS, *firmware.core_flags("cortex-m4"), f"-I{KERNELS}", "-c"]
+    sources = [str(KERNELS / f"mcu_{name}.c") for name in ("conv", "dw", "dw_dsp", "eltwise")]
+    subprocess.run([firmware.tool("arm-none-eabi-gcc"), *flags, *sources], check=True, cwd=tmp_path)
+    objects = sorted(map(str, tmp_path.glob("*.o")))
+    command = [firmware.tool("arm-none-eabi-objdump"), "-d", "--no-show-raw-insn", *objects]
+    code = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    branches = re.findall(r"^ +(\w+):\tb(?!l|x)[\w.]+\t(\w+) <([^+>]+)", code, re.MULTILINE)
+    loops = {name: 0 for *_, name in branches}
+    for at, to, name in branches:
+        loops[name] = max(loops[name], int(at, 16) + 4 - int(to, 16))
+    assert min(loops[name] for name in ("four_plain", "four_any", "strip3_s1", "strip7_s2", "mcu_add")) > 100
+    assert max(loops.values()) <= 1024, loops
 
 
 @pytest.mark.parametrize("core", list(firmware.MACHINES))

@@ -94,8 +94,8 @@ def _analytic_scratch(kernel: str, op: Op, cin: int, out_h: int, out_w: int) -> 
 
 def _cortex_m_scratch(kernel: str, op: Op, cin: int, out_h: int, out_w: int) -> int:
     taps = op.k[0] * op.k[1] * (cin // op.groups)
-    if kernel == "conv_group":  # one window of a group, gathered
-        return taps
+    if kernel == "conv_group":  # one window of a group, gathered, and its values as int16
+        return 3 * _round_up(taps, 4)
     if kernel in ("conv_pw", "conv_dense"):  # four positions as int16, and where taps do not go in fours their windows
         return (12 if kernel == "conv_dense" and cin % 4 else 8) * _round_up(taps, 4)
     if kernel == "conv_dw":  # rows of two channels as int16, kh + 2 of them or as many as fit in 768 bytes

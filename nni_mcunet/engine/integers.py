@@ -152,7 +152,7 @@ def _conv(model: QuantModel, op: Op) -> ConvIntegers:
         except GraphError:
             continue
         res_mult = round(r.scale / y.scale * 2**bits)
-        if 255 * res_mult + int(requant(bound, mult, left, right).max()) + 2**bits < INT32:
+        if 255 * res_mult + int(requant(bound, mult, left, right).max()) + 2 ** (bits + 8) < INT32:  # and zp_out
             return ConvIntegers(
                 **common, mult=mult, left=left, right=right, res_zp=r.zero_point, res_bits=bits, res_mult=res_mult
             )

@@ -173,7 +173,7 @@ void mcu_cols(int c, const mcu_edge *y, const mcu_edge *x, int8_t *tile, int8_t 
 /* The DSP versions expand four positions to int16, from four windows where cin is no multiple of 4. */
 #define MCU_CONV_PW_SCRATCH(cin, kh, kw, cols) (8 * MCU_ROUND4(cin))
 #define MCU_CONV_DENSE_SCRATCH(cin, kh, kw, cols) (((cin) % 4 ? 12 : 8) * MCU_ROUND4((kh) * (kw) * (cin)))
-#define MCU_CONV_GROUP_SCRATCH(cin, kh, kw, cols) ((kh) * (kw) * (cin))
+#define MCU_CONV_GROUP_SCRATCH(cin, kh, kw, cols) (3 * MCU_ROUND4((kh) * (kw) * (cin)))
 /* cols: input columns of one row's windows, (n_out-1)*sw + kw. The DSP version has rows of two channels as int16, for an
  * even number of outputs: kh + 2 of them or, where they are short, as many as fit in 768 bytes. */
 #define MCU_DW_LINE(cols) (4 * ((cols) + 3))

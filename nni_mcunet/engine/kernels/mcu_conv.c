@@ -2,12 +2,40 @@
 #include "mcu_columns.h"
 #include <string.h>
 
-/* A channel's dot product with its packed weights; w: of its pair, from its place in it on. */
-static inline int32_t dot(const int8_t *x, const int8_t *w, int n, int32_t acc) {
-    for (int i = 0; i < n; i++)
-        acc += x[i] * w[(i & ~3) * 2 + (i & 1) * 4 + (i & 2)];
-    return acc;
+#if defined(MCU_DSP)
+/* Values as int16: [quads][2][2], of a quad first 0 and 2, then 1 and 3; zeros behind the last. x: [n]. */
+static void widen(const int8_t *x, int n, int8_t *wide) {
+    for (; n > 0; n -= 4, x += 4, wide += 8) {
+        const mcu_quad v = n < 4 ? mcu_load_rest(x, n) : mcu_load4(x);
+        memcpy(wide, &v, 8);
+    }
 }
+
+/* Two words of packed weights, taps x and y of both channels. */
+#define DOT_QUAD(x, y)                                                                                                  \
+    "ldmia %[w]!, {r9, r10}\n sxtb16 r11, r9\n smlad %[a], " x ", r11, %[a]\n sxtb16 r9, r9, ror #8\n"                  \
+    "smlad %[b], " x ", r9, %[b]\n sxtb16 r11, r10\n smlad %[a], " y ", r11, %[a]\n sxtb16 r10, r10, ror #8\n"         \
+    "smlad %[b], " y ", r10, %[b]\n"
+
+/* A pair's dot products with its packed weights. x: as int16 */
+static inline void dot_pair(const int8_t *x, const int8_t *w, int quads, int32_t *first, int32_t *second) {
+    int32_t a = *first, b = *second;
+    __asm__ volatile("lsrs %[n], %[n], #1\n bcc 1f\n ldmia %[x]!, {r4, r5}\n" DOT_QUAD("r4", "r5")
+                     "1: beq 3f\n 2: ldmia %[x]!, {r4, r5, r6, r8}\n" DOT_QUAD("r4", "r5") DOT_QUAD("r6", "r8")
+                     "subs %[n], #1\n bne 2b\n 3:\n"
+                     : [a] "+r"(a), [b] "+r"(b), [x] "+r"(x), [w] "+r"(w), [n] "+r"(quads)
+                     :
+                     : "r4", "r5", "r6", "r8", "r9", "r10", "r11", "cc", "memory");
+    *first = a, *second = b;
+}
+#else
+static inline void dot_pair(const int8_t *x, const int8_t *w, int n, int32_t *first, int32_t *second) {
+    for (int i = 0; i < n; i++) {
+        const int8_t *at = w + (i & ~3) * 2 + (i & 1) * 4 + (i & 2);
+        *first += x[i] * at[0], *second += x[i] * at[1];
+    }
+}
+#endif
 
 /* The result of channel i of a pair. res, out: there. */
 static inline void finish(const mcu_conv *op, const mcu_pair *pair, int i, int32_t acc, const int8_t *res, int8_t *out) {
@@ -24,35 +52,6 @@ static inline void finish(const mcu_conv *op, const mcu_pair *pair, int i, int32
 }
 
 #if defined(MCU_DSP)
-/* Four taps of both channels of a pair. */
-static inline void dot_quad(mcu_quad x, const int8_t *w, int32_t acc[2]) {
-    const mcu_quad even = mcu_load4(w), odd = mcu_load4(w + 4);
-    acc[0] = __smlad(x.odd, odd.even, __smlad(x.even, even.even, acc[0]));
-    acc[1] = __smlad(x.odd, odd.odd, __smlad(x.even, even.odd, acc[1]));
-}
-
-/* Of two pairs, `step` bytes apart (0: of one, twice). */
-static inline void dot_pairs(const int8_t *x, const int8_t *w, int step, int n, int32_t acc[4]) {
-    const int8_t *const end = x + (n & ~3);
-    for (; x != end; x += 4, w += 8) {
-        const mcu_quad v = mcu_load4(x);
-        dot_quad(v, w, acc);
-        dot_quad(v, w + step, acc + 2);
-    }
-    if (n & 3) {
-        const mcu_quad v = mcu_load_rest(x, n & 3);
-        dot_quad(v, w, acc);
-        dot_quad(v, w + step, acc + 2);
-    }
-}
-#else
-static inline void dot_pairs(const int8_t *x, const int8_t *w, int step, int n, int32_t acc[4]) {
-    acc[0] = dot(x, w, n, acc[0]), acc[1] = dot(x, w + 1, n, acc[1]);
-    acc[2] = dot(x, w + step, n, acc[2]), acc[3] = dot(x, w + step + 1, n, acc[3]);
-}
-#endif
-
-#if defined(MCU_DSP)
 /* Where the next four of n positions begin behind those at j: two or three that are left over go with some of these once
  * more, but not where a residual that the output overwrites is gone. */
 static int fours_next(int j, int n, const int8_t *res) {
@@ -61,26 +60,24 @@ static int fours_next(int j, int n, const int8_t *res) {
 }
 #endif
 
-static inline void finish_pair(const mcu_conv *op, const mcu_pair *pair, int c, int32_t first, int32_t second,
-                               const int8_t *res, int8_t *out) {
-    finish(op, pair, 0, first, res ? res + c : 0, out + c);
-    if (c + 1 < op->cout)
-        finish(op, pair, 1, second, res ? res + c + 1 : 0, out + c + 1);
-}
-
-/* One position from a contiguous window, two pairs of channels at once. x: [n], res: [cout] or null, out: [cout]. */
-static void one_position(const mcu_conv *op, const int8_t *x, int n, const int8_t *res, int8_t *out) {
+/* One position from a contiguous window. x: [n], res: [cout] or null, out: [cout], scratch: int16 [n], n a multiple of 4. */
+static void one_position(const mcu_conv *op, const int8_t *x, int n, const int8_t *res, int8_t *out, int8_t *scratch) {
     const mcu_conv o = *op; /* a copy: a store to `out` cannot change it */
     const int step = 2 * MCU_ROUND4(n);
     const int8_t *w = o.weights;
-    for (int c = 0; c < o.cout; c += 4, w += 2 * step) {
-        const int two = c + 2 < o.cout;
-        const mcu_pair *a = o.pairs + (c >> 1), *b = a + two;
-        int32_t acc[4] = {a->bias[0], a->bias[1], b->bias[0], b->bias[1]};
-        dot_pairs(x, w, two ? step : 0, n, acc);
-        finish_pair(&o, a, c, acc[0], acc[1], res, out);
-        if (two)
-            finish_pair(&o, b, c + 2, acc[2], acc[3], res, out);
+    const mcu_pair *pair = o.pairs;
+#if defined(MCU_DSP)
+    widen(x, n, scratch);
+    x = scratch, n = (n + 3) / 4;
+#else
+    (void)scratch;
+#endif
+    for (int c = 0; c < o.cout; c += 2, w += step, pair++) {
+        int32_t a = pair->bias[0], b = pair->bias[1];
+        dot_pair(x, w, n, &a, &b);
+        finish(&o, pair, 0, a, res ? res + c : 0, out + c);
+        if (c + 1 < o.cout)
+            finish(&o, pair, 1, b, res ? res + c + 1 : 0, out + c + 1);
     }
 }
 
@@ -94,11 +91,9 @@ static void positions(const mcu_conv *op, int n, const int8_t *in, const int8_t 
         four_positions(op, &t, res ? res + j * op->cout : 0, out + j * op->cout);
     }
     mcu_clamp_all(out, j * op->cout, op->lo, op->hi);
-#else
-    (void)scratch;
 #endif
     for (; j < n; j++)
-        one_position(op, in + j * op->cin, op->cin, res ? res + j * op->cout : 0, out + j * op->cout);
+        one_position(op, in + j * op->cin, op->cin, res ? res + j * op->cout : 0, out + j * op->cout, scratch);
 }
 
 /* in: [y.n_in][x.n_in][cin], res: [y.n_res][x.n_res][cout] or null, out: [y.n_dst][x.n_dst][cout]. Nothing is padded:
@@ -167,21 +162,26 @@ static void expand_window(const mcu_conv *op, const mcu_axis *y, const mcu_axis 
     }
 }
 
-/* Copies one window inside the input; the constants are the first layer's of an RGB image. row: its first tap. */
-static inline void gather_inside(const mcu_conv *op, const int8_t *row, int stride, int8_t *window) {
-    const int line = op->kw * op->cin;
-    if (line == 9 && op->kh == 3)
-        for (int r = 0; r < 3; r++)
-            copy(window + 9 * r, row + r * stride, 9);
-    else
-        for (int r = 0; r < op->kh; r++, row += stride, window += line)
-            copy(window, row, line);
+static inline uint32_t load(const int8_t *p) {
+    uint32_t word;
+    memcpy(&word, p, 4);
+    return word;
+}
+
+/* One position's columns of a 3x3 window of an RGB image, 27 values and a zero, inside the input. row: its first tap. */
+static inline void expand_rgb(const int8_t *row, int stride, int8_t *columns) {
+    const int8_t *second = row + stride, *third = second + stride;
+    const uint32_t words[7] = {load(row), load(row + 4), load(row + 5) >> 24 | load(second) << 8, load(second + 3),
+                               load(second + 5) >> 16 | load(third) << 16, load(third + 2), load(third + 5) >> 8};
+#pragma GCC unroll 7
+    for (int q = 0; q < 7; q++)
+        store_quad(mcu_split(words[q]), columns + q * FOUR);
 }
 
 /* Four positions' columns, the first one at row i and column j of the output, the others behind it, also in the next
  * row. Where cin is no multiple of 4, windows are gathered behind the columns first. */
-static void expand_windows(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, int i, int j, const int8_t *in,
-                           int8_t *columns) {
+static __attribute__((noinline)) void expand_windows(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, int i,
+                                                     int j, const int8_t *in, int8_t *columns) {
     const int n = op->kh * op->kw * op->cin, top = y->first + i * op->sh, left = x->first + j * op->sw;
     int8_t *const windows = columns + FOUR / 4 * MCU_ROUND4(n);
     const int stride = x->n_in * op->cin, apart = op->sw * op->cin, fours = op->cin % 4 == 0;
@@ -193,15 +193,17 @@ static void expand_windows(const mcu_conv *op, const mcu_axis *y, const mcu_axis
             columns = expand_four(row, apart, op->kw * op->cin, columns);
         return;
     }
+    if (easy && op->cin == 3 && op->kh == 3 && op->kw == 3) {
+        for (int p = 0; p < 4; p++, row += apart)
+            expand_rgb(row, stride, columns + 4 * p);
+        return;
+    }
     for (int p = 0; p < 4; p++) {
         const int at_y = y->first + i * op->sh, at_x = x->first + j * op->sw;
-        int8_t *const window = windows + p * MCU_ROUND4(n);
         if (fours)
             expand_window(op, y, x, at_y, at_x, in, columns + 4 * p);
-        else if (easy)
-            gather_inside(op, row + p * apart, stride, window);
         else
-            gather(op, y, x, at_y, at_x, in, window);
+            gather(op, y, x, at_y, at_x, in, windows + p * MCU_ROUND4(n));
         if (++j == x->n_out)
             i++, j = 0;
     }
@@ -232,7 +234,7 @@ void mcu_conv_dense(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, co
 #endif
         for (; m < n; m++) {
             gather(op, y, x, y->first + (row + m / x->n_out) * op->sh, x->first + m % x->n_out * op->sw, in, scratch);
-            one_position(op, scratch, taps, sum ? sum + m * op->cout : 0, dst + m * op->cout);
+            one_position(op, scratch, taps, sum ? sum + m * op->cout : 0, dst + m * op->cout, scratch + MCU_ROUND4(taps));
         }
     }
 }
@@ -258,7 +260,7 @@ static mcu_conv group_of(const mcu_conv *op, int g, int n) {
 }
 
 /* in: [y.n_in][x.n_in][cin], res: [y.n_res][x.n_res][cout] or null, out: [y.n_dst][x.n_dst][cout],
- * scratch: one window of one group, [kh][kw][cin / groups]. */
+ * scratch: one window of one group, [kh][kw][cin / groups], and its values as int16. */
 void mcu_conv_group(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
                     int8_t *out, int8_t *scratch) {
     const int cin = op->cin / op->groups, cout = op->cout / op->groups, n = op->kh * op->kw * cin;
@@ -269,7 +271,7 @@ void mcu_conv_group(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, co
             for (int g = 0; g < op->groups; g++) {
                 const mcu_conv part = group_of(op, g, n);
                 gather_channels(op, y, x, y->first + i * op->sh, x->first + j * op->sw, g * cin, cin, in, scratch);
-                one_position(&part, scratch, n, sum ? sum + g * cout : sum, dst + g * cout);
+                one_position(&part, scratch, n, sum ? sum + g * cout : sum, dst + g * cout, scratch + MCU_ROUND4(n));
             }
         }
 }

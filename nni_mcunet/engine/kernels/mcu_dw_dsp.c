@@ -48,26 +48,33 @@ static inline __attribute__((always_inline)) void pair_taps(const int8_t *w, int
 #define ROW3_S1(p, u, v)                                                                                                \
     "ldrd r3, r4, [" p "], #4\n smlad r5, r3, " u ", r5\n smlatb r12, r3, " u ", r12\n"                                 \
     "smlabt r5, r4, " v ", r5\n smlad r12, r4, " v ", r12\n"
-#define ROW3_S2(p, u, v)                                                                                                \
-    "ldrd r3, r4, [" p "], #8\n smlad r5, r3, " u ", r5\n smlabb r5, r4, " v ", r5\n"                                   \
-    "ldr r3, [" p "]\n smlad r12, r4, " u ", r12\n smlabb r12, r3, " v ", r12\n"
+/* At steps of 2 the third taps of two rows share r7, and r9 has the bias. */
+#define ROW3_S2(p, u, third, v, a, b)                                                                                   \
+    "ldrd r3, r4, [" p "], #8\n smlad r5, r3, " u ", " a "\n" third " r5, r4, " v ", r5\n"                              \
+    "ldr r3, [" p "]\n smlad r12, r4, " u ", " b "\n" third " r12, r3, " v ", r12\n"
+#define ROWS3_S1                                                                                                        \
+    "ldr r5, [sp]\n mov r12, r5\n" ROW3_S1("r0", "r6", "r7") ROW3_S1("r1", "r8", "r9") ROW3_S1("r2", "r10", "r11")
+#define ROWS3_S2                                                                                                        \
+    ROW3_S2("r0", "r6", "smlabb", "r7", "r9", "r9") ROW3_S2("r1", "r8", "smlabt", "r7", "r5", "r12")                     \
+    ROW3_S2("r2", "r10", "smlabb", "r11", "r5", "r12")
 /* Rows at r0..r2, taps in r6..r11, out in r14, the strip at sp. */
-#define TWO3(ROW)                                                                                                       \
-    "ldr r5, [sp]\n mov r12, r5\n" ROW("r0", "r6", "r7") ROW("r1", "r8", "r9") ROW("r2", "r10", "r11")                  \
-    "ldrd r3, r4, [sp, #4]\n smmla r5, r5, r3, r4\n smmla r12, r12, r3, r4\n ldrd r3, r4, [sp, #12]\n"                  \
+#define TWO3(rows)                                                                                                      \
+    rows "ldrd r3, r4, [sp, #4]\n smmla r5, r5, r3, r4\n smmla r12, r12, r3, r4\n ldrd r3, r4, [sp, #12]\n"             \
     "asr r5, r3\n asr r12, r3\n ssat r5, #8, r5, asr #1\n ssat r12, #8, r12, asr #1\n strb r5, [r14]\n"
-#define STRIP3(ROW)                                                                                                     \
+#define STRIP3(taps, rows)                                                                                              \
     __asm__("push {r4-r11, r14}\n sub sp, #56\n mov r1, sp\n ldm r0!, {r2-r8}\n stm r1!, {r2-r8}\n"                     \
-            "ldm r0!, {r2-r8}\n stm r1!, {r2-r8}\n ldm r0, {r6-r11}\n"                                                  \
+            "ldm r0!, {r2-r8}\n stm r1!, {r2-r8}\n ldm r0, {r6-r11}\n" taps                                            \
             "1: ldrd r0, r3, [sp, #32]\n ldrd r4, r14, [sp, #40]\n add r1, r0, r3\n add r2, r1, r3\n add r4, r0\n"      \
             "ldr r3, [sp, #48]\n str r4, [sp, #32]\n add r3, r14\n str r3, [sp, #44]\n"                                 \
             "ldr r3, [sp, #24]\n adds r4, r3, r14\n str r4, [sp, #20]\n cbz r3, 3f\n"                                   \
-            "2: " TWO3(ROW) "ldr r3, [sp, #20]\n strb r12, [r14, r4]\n add r14, r14, r4, lsl #1\n cmp r14, r3\n bne 2b\n" \
-            "3: ldr r3, [sp, #28]\n cbz r3, 4f\n" TWO3(ROW)                                                             \
+            "2: " TWO3(rows) "ldr r3, [sp, #20]\n strb r12, [r14, r4]\n add r14, r14, r4, lsl #1\n cmp r14, r3\n bne 2b\n" \
+            "3: ldr r3, [sp, #28]\n cbz r3, 4f\n" TWO3(rows)                                                            \
             "4: ldr r3, [sp, #52]\n subs r3, #1\n str r3, [sp, #52]\n bne 1b\n add sp, #56\n pop {r4-r11, pc}")
 
-static __attribute__((naked, noipa)) void strip3_s1(const mcu_strip *t __attribute__((unused))) { STRIP3(ROW3_S1); }
-static __attribute__((naked, noipa)) void strip3_s2(const mcu_strip *t __attribute__((unused))) { STRIP3(ROW3_S2); }
+static __attribute__((naked, noipa)) void strip3_s1(const mcu_strip *t __attribute__((unused))) { STRIP3("", ROWS3_S1); }
+static __attribute__((naked, noipa)) void strip3_s2(const mcu_strip *t __attribute__((unused))) {
+    STRIP3("pkhbt r7, r7, r9, lsl #16\n ldr r9, [sp]\n", ROWS3_S2);
+}
 
 /* The same of larger windows, row by row: words x0.. of the row in r4.., taps in the registers up to r11, not r7, which may be the frame's. */
 #define MLA(kind, acc, x, w) kind " %[" acc "], " x ", " w ", %[" acc "]\n"
@@ -91,11 +98,12 @@ static __attribute__((naked, noipa)) void strip3_s2(const mcu_strip *t __attribu
     MLA("smlad", "b", "r6", "r11") "ldmia.w %[w]!, {r10, r11}\n"                                                         \
     MLA("smlad", "a", "r6", "r10") MLA("smlad", "b", "r8", "r10") MLA("smlabb", "a", "r8", "r11")                         \
     MLA("smlabb", "b", "r9", "r11")
-#define ROWS(ROW)                                                                                                       \
-    __asm__ volatile("1:\n" ROW "add %[x], %[stride]\n subs %[k], #1\n bne 1b\n"                                        \
-                     : [a] "+r"(a), [b] "+r"(b), [x] "+r"(x), [w] "+r"(w), [k] "+r"(rows)                               \
+#define NEXT "add %[x], %[stride]\n"
+#define FIVE(row) row NEXT row NEXT row NEXT row NEXT row
+#define ROWS(rows)                                                                                                      \
+    __asm__ volatile(rows : [a] "+r"(a), [b] "+r"(b), [x] "+r"(x), [w] "+r"(w)                                          \
                      : [stride] "r"(t->stride)                                                                          \
-                     : "r4", "r5", "r6", "r8", "r9", "r10", "r11", "cc", "memory")
+                     : "r4", "r5", "r6", "r8", "r9", "r10", "r11", "memory")
 
 static inline __attribute__((always_inline)) void strip_of(const mcu_strip *t, int k, int s) {
     const int8_t *top = t->rows;
@@ -108,15 +116,14 @@ static inline __attribute__((always_inline)) void strip_of(const mcu_strip *t, i
             int32_t a = t->bias, b = a;
             const int8_t *x = left;
             const uint32_t *w = t->taps;
-            int rows = k;
             if (k == 5 && s == 1)
-                ROWS(ROW5_S1);
+                ROWS(FIVE(ROW5_S1));
             else if (k == 5)
-                ROWS(ROW5_S2);
+                ROWS(FIVE(ROW5_S2));
             else if (s == 1)
-                ROWS(ROW7_S1);
+                ROWS(FIVE(ROW7_S1) NEXT ROW7_S1 NEXT ROW7_S1);
             else
-                ROWS(ROW7_S2);
+                ROWS(FIVE(ROW7_S2) NEXT ROW7_S2 NEXT ROW7_S2);
             finish_two(t, a, b, out, n > 1);
             out += 2 * t->step;
         }
@@ -149,10 +156,28 @@ static inline void store16(int8_t *to, int v) {
     memcpy(to, &half, 2);
 }
 
-/* n values of one channel at steps of c bytes. row: [n][c], line: int16 [n]. */
-static void widen_one(const int8_t *row, int c, int8_t *line, int n) {
-    for (; n > 0; n--, line += 2, row += c)
-        store16(line, *row);
+/* Input of one or two channels and its place in the buffer: rows of n values. from: [rows][n][cin], to: int16 [rows][2][n]. */
+typedef struct {
+    const int8_t *from;
+    int cin, wide; /* bytes to the next value, row */
+    int8_t *to;
+    int stride; /* bytes to the next row; half of it to the second channel */
+    int n, rows;
+} mcu_area;
+
+static void widen_one(const mcu_area *m) {
+    for (int r = 0; r < m->rows; r++)
+        for (int i = 0; i < m->n; i++)
+            store16(m->to + r * m->stride + 2 * i, m->from[r * m->wide + i * m->cin]);
+}
+
+/* Value i of each row of two channels. */
+static void widen_column(const mcu_area *m, int i) {
+    const int wide = m->wide, stride = m->stride, apart = m->stride >> 1;
+    const int8_t *from = m->from + i * m->cin;
+    int8_t *to = m->to + 2 * i;
+    for (int r = m->rows; r > 0; r--, from += wide, to += stride)
+        store16(to, from[0]), store16(to + apart, from[1]);
 }
 
 /* Two positions of two channels: both values of a channel as a word of its line. */
@@ -160,25 +185,24 @@ static void widen_one(const int8_t *row, int c, int8_t *line, int n) {
     "ldrh %[u], [%[x]]\n ldrh %[v], [%[x], %[c]]\n add %[x], %[x], %[c], lsl #1\n pkhbt %[u], %[u], %[v], lsl #16\n"    \
     "sxtb16 %[v], %[u], ror #8\n sxtb16 %[u], %[u]\n str %[v], [%[to], %[apart]]\n str %[u], [%[to]], #4\n"
 
-/* The same of two channels, the second one's line `apart` bytes behind. The words of both are aligned where an odd first
- * value goes alone. */
-static inline void widen_two(const int8_t *row, int c, int8_t *line, int apart, int n) {
-    uint32_t u, v;
-    int fours;
-    if ((uintptr_t)line & 2 && n-- > 0) {
-        store16(line, row[0]), store16(line + apart, row[1]);
-        line += 2, row += c;
-    }
-    if (n > 0 && n & 2)
-        __asm__ volatile(WIDEN_TWO : [x] "+r"(row), [to] "+r"(line), [u] "=&r"(u), [v] "=&r"(v)
-                         : [c] "r"(c), [apart] "r"(apart) : "memory");
-    fours = n >> 2;
-    if (fours > 0)
-        __asm__ volatile("1:\n" WIDEN_TWO WIDEN_TWO "subs %[n], #1\n bne 1b\n"
-                         : [x] "+r"(row), [to] "+r"(line), [n] "+r"(fours), [u] "=&r"(u), [v] "=&r"(v)
-                         : [c] "r"(c), [apart] "r"(apart) : "cc", "memory");
-    if (n > 0 && n & 1)
-        store16(line, row[0]), store16(line + apart, row[1]);
+/* Words are aligned where an odd first value goes alone. */
+static void widen_two(const mcu_area *m) {
+    const int head = (uintptr_t)m->to >> 1 & 1, pairs = (m->n - head) / 2;
+    if (head)
+        widen_column(m, 0);
+    if ((m->n - head) & 1)
+        widen_column(m, m->n - 1);
+    const int8_t *x = m->from + head * m->cin;
+    int8_t *to = m->to + 2 * head;
+    int rows = m->rows;
+    uint32_t n, u, v;
+    __asm__ volatile("2: lsrs %[n], %[pairs], #1\n bcc 3f\n" WIDEN_TWO "3: beq 4f\n"
+                     "1: " WIDEN_TWO WIDEN_TWO "subs %[n], #1\n bne 1b\n"
+                     "4: add %[x], %[wide]\n add %[to], %[down]\n subs %[rows], #1\n bne 2b\n"
+                     : [x] "+r"(x), [to] "+r"(to), [rows] "+r"(rows), [n] "=&r"(n), [u] "=&r"(u), [v] "=&r"(v)
+                     : [c] "r"(m->cin), [apart] "r"(m->stride / 2), [pairs] "r"(pairs),
+                       [wide] "r"(m->wide - 2 * pairs * m->cin), [down] "r"(m->stride - 4 * pairs)
+                     : "cc", "memory");
 }
 
 static void fill(int8_t *line, int v, int n) { /* line: int16 [n] */
@@ -192,20 +216,21 @@ static void fill(int8_t *line, int v, int n) { /* line: int16 [n] */
 /* Window rows from..to-1 of channel c and the next one, row `from` at `line`. Padded columns hold zp_in from the start,
  * as do padded rows where rows do not move. */
 static void widen_rows(const mcu_job *job, int c, int from, int to, int8_t *line, int stride, int moves) {
-    const mcu_axis *y = job->y;
-    const int cin = job->op->cin, n = job->hi - job->lo, wide = job->x->n_in * cin;
-    const int first = y->first + from, end = y->first + to, top = mcu_max(first, 0), bottom = mcu_min(end, y->n_in);
-    const int8_t *row = job->in + (top * job->x->n_in + job->x->first + job->lo) * cin + c;
-    if (moves)
-        for (int r = first; r < end; r++)
-            if (r < 0 || r >= y->n_in)
-                fill(line + (r - first) * stride, job->op->zp_in, stride / 2);
-    line += (top - first) * stride + 2 * job->lo;
-    for (int r = top; r < bottom; r++, line += stride, row += wide)
-        if (c + 1 < cin)
-            widen_two(row, cin, line, stride / 2, n);
-        else
-            widen_one(row, cin, line, n);
+    const int cin = job->op->cin, first = job->y->first + from, end = job->y->first + to;
+    const int top = mcu_max(first, 0), bottom = mcu_min(end, job->y->n_in), above = mcu_min(top, end) - first;
+    const int below = end - mcu_max(mcu_min(bottom, end), mcu_min(top, end));
+    const mcu_area m = {job->in + (top * job->x->n_in + job->x->first + job->lo) * cin + c, cin, job->x->n_in * cin,
+                        line + above * stride + 2 * job->lo, stride, job->hi - job->lo, bottom - top};
+    if (moves) {
+        fill(line, job->op->zp_in, above * stride / 2);
+        fill(line + (end - first) * stride - below * stride, job->op->zp_in, below * stride / 2);
+    }
+    if (m.n <= 0 || m.rows <= 0)
+        return;
+    if (c + 1 < cin)
+        widen_two(&m);
+    else
+        widen_one(&m);
 }
 
 /* Constants of channel c, whose row of outputs 0 begins at out. */
@@ -218,6 +243,18 @@ static void begin_channel(const mcu_job *job, int c, mcu_strip *t, const mcu_ver
     t->half = (2 * op->zp_out + 1) * (1 << t->right);
     version->taps(op->weights + c * k * k, left, t->taps);
     t->out = job->out + (job->y->dst * job->x->n_dst + job->x->dst) * op->cout + c;
+}
+
+/* Copies words to a lower address. */
+static void move_up(int8_t *to, const int8_t *from, int bytes) {
+    int fours = bytes >> 4;
+    if (fours)
+        __asm__ volatile("1: ldmia %[from]!, {r4, r5, r6, r8}\n stmia %[to]!, {r4, r5, r6, r8}\n subs %[n], #1\n bne 1b\n"
+                         : [to] "+r"(to), [from] "+r"(from), [n] "+r"(fours)
+                         :
+                         : "r4", "r5", "r6", "r8", "cc", "memory");
+    for (bytes &= 15; bytes > 0; bytes -= 4, to += 4, from += 4)
+        memcpy(to, from, 4);
 }
 
 /* Channel c and, where there is one, the next. A strip is as many rows of outputs as the buffer has the input of: what
@@ -238,7 +275,7 @@ static void two_channels(const mcu_job *job, int c, mcu_strip *t, const mcu_vers
         }
         held = k - s;
         if (i + most < y->n_out)
-            memmove(job->ring, job->ring + most * s * stride, (size_t)(held * stride));
+            move_up(job->ring, job->ring + most * s * stride, held * stride);
     }
 }
 
