@@ -48,8 +48,8 @@ def rows_macro(plan: Plan) -> str:
     *groups, last = [(group, kept_rows(plan, group)) for group in GROUPS]
     cases = "".join(f"(m) == {group} ? {rows} : " for group, rows in groups)
     return (
-        "/* Rows of the picture to be kept at once where they come in order, m = 16, 8, 4, 2 or 1 at a time. mcu_run asks\n"
-        " * for tiles from left to right, then further down, and for no row above so many. */\n"
+        "/* Rows of the picture to be kept at once where they come in order, m = 16, 8, 4, 2 or 1 at a time. mcu_run\n"
+        " * asks for tiles from left to right, then further down, and for no row above so many. */\n"
         f"#define MCU_PICTURE_ROWS(m) ({cases}{last[1]})\n"
     )
 
