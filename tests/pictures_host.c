@@ -29,6 +29,8 @@ static void load(const char *name) {
 
 static void write_int(int32_t v) { fwrite(&v, 4, 1, stdout); }
 
+static int number(const char *name, int otherwise) { return getenv(name) ? atoi(getenv(name)) : otherwise; }
+
 static void show(void *context, int y, int x, int h, int w, int8_t *dst) {
     source(context, y, x, h, w, dst);
     const int32_t where[4] = {y, x, h, w};
@@ -42,9 +44,12 @@ static void run(mcu_read_tile read, void *context) {
     write_int(-1);
     for (int i = 0; i < MCU_OUTPUTS; i++)
         fwrite(mcu_output(i), 1, (size_t)mcu_output_bytes(i), stdout);
+    if (getenv("AGAIN")) { /* a row that the plan does not ask for again */
+        int8_t row[MCU_INPUT_W * MCU_INPUT_C];
+        memset(row, 1, sizeof row);
+        read(context, number("AGAIN", 0), 0, 1, MCU_INPUT_W, row);
+    }
 }
-
-static int number(const char *name, int otherwise) { return getenv(name) ? atoi(getenv(name)) : otherwise; }
 
 /* A camera of CAMERA_H x CAMERA_W, polled: each wait is a line, but CUT loses a line of the first frame and one is put
  * AHEAD of need for each that is waited for. */

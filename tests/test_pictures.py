@@ -23,7 +23,7 @@ from nni_mcunet.engine.emit import write_sources
 from nni_mcunet.engine.onnx_io import load_onnx
 
 OK, END, CORRUPT, UNSUPPORTED, SIZE, BAND, ORDER = range(7)  # of mcu_jpeg.h
-LOST, TIMEOUT = 1, 2  # of mcu_lines.h
+LOST, TIMEOUT, PASSED = 1, 2, 3  # of mcu_lines.h
 SUBSAMPLING = {"444": 0, "422": 1, "420": 2}
 
 
@@ -269,6 +269,17 @@ def test_bands_of_the_generator_suffice(case):
         data, band = jpeg(picture, sampling), sizes[f"jpeg_{sampling}"] - callbacks.CONTEXT["jpeg"]
         assert case.run("jpeg", data, BAND=band)[2] == OK
         assert case.run("jpeg", data, BAND=band - 1)[2] == BAND
+
+
+def test_a_row_that_is_gone_is_an_error(case):
+    """The row above those that are kept, asked for once the picture is read."""
+    h, w, _ = case.shape
+    lines, file = raw565(photo(h, w))[0], jpeg(photo(h, w))
+    tiles, _, error = case.run("lines", lines)
+    bottom = max(y + tile.shape[0] for y, _, tile in tiles)
+    assert error == OK and case.run("lines", lines, AGAIN=tiles[-1][0] - 1)[2] == PASSED
+    kept = -(-bottom // 8) * 8 - callbacks.kept_rows(case.plan, 8)
+    assert case.run("jpeg", file, AGAIN=kept)[2] == OK and case.run("jpeg", file, AGAIN=kept - 1)[2] == ORDER
 
 
 def test_jpegs_that_are_refused(case):
