@@ -1,6 +1,6 @@
-/* The ready callbacks on this machine. Commands: frame|grey|rgb565|lines|jpeg FILE: runs the model on the picture in FILE
- * and writes each tile that it asked for (y, x, h, w as int32, then its bytes) and its outputs, then the error as int32.
- * fuzz FILE: many JPEGs, each behind its length; writes one error an int32. */
+/* The ready callbacks on this machine. Commands: frame|grey|rgb565|lines|jpeg FILE: runs the model on the picture in
+ * FILE and writes each tile that it asked for (y, x, h, w as int32, then its bytes), -1, its outputs and the error as
+ * int32. fuzz FILE: many JPEGs, each behind its length; writes one error an int32. */
 #include "mcu_model.h"
 #if MCU_INPUT_C == 3
 #include "frame.h"
@@ -51,8 +51,7 @@ static void run(mcu_read_tile read, void *context) {
     }
 }
 
-/* A camera of CAMERA_H x CAMERA_W, polled: each wait is a line, but CUT loses a line of the first frame and one is put
- * AHEAD of need for each that is waited for. */
+/* A camera of CAMERA_H x CAMERA_W, polled: each wait puts a line and AHEAD more; the first frame is cut at line CUT. */
 static mcu_lines lines;
 static int camera_h, camera_w, camera_line, camera_frame;
 
