@@ -1,6 +1,6 @@
-/* The ready callbacks on this machine. Commands: frame|grey|rgb565|lines|jpeg FILE: runs the model on the picture in FILE
- * and writes each tile that it asked for (y, x, h, w as int32, then its bytes) and its outputs, then the error as int32.
- * fuzz FILE: many JPEGs, each behind its length; writes one error an int32. */
+/* The ready callbacks on this machine. Commands: frame|grey|rgb565|lines|jpeg FILE: runs the model on the picture in
+ * FILE and writes each tile that it asked for (y, x, h, w as int32, then its bytes), -1, its outputs and the error as
+ * int32. fuzz FILE: many JPEGs, each behind its length; writes one error an int32. */
 #include "mcu_model.h"
 #if MCU_INPUT_C == 3
 #include "frame.h"
@@ -29,6 +29,8 @@ static void load(const char *name) {
 
 static void write_int(int32_t v) { fwrite(&v, 4, 1, stdout); }
 
+static int number(const char *name, int otherwise) { return getenv(name) ? atoi(getenv(name)) : otherwise; }
+
 static void show(void *context, int y, int x, int h, int w, int8_t *dst) {
     source(context, y, x, h, w, dst);
     const int32_t where[4] = {y, x, h, w};
@@ -42,12 +44,14 @@ static void run(mcu_read_tile read, void *context) {
     write_int(-1);
     for (int i = 0; i < MCU_OUTPUTS; i++)
         fwrite(mcu_output(i), 1, (size_t)mcu_output_bytes(i), stdout);
+    if (getenv("AGAIN")) { /* a row that the plan does not ask for again */
+        int8_t row[MCU_INPUT_W * MCU_INPUT_C];
+        memset(row, 1, sizeof row);
+        read(context, number("AGAIN", 0), 0, 1, MCU_INPUT_W, row);
+    }
 }
 
-static int number(const char *name, int otherwise) { return getenv(name) ? atoi(getenv(name)) : otherwise; }
-
-/* A camera of CAMERA_H x CAMERA_W, polled: each wait is a line, but CUT loses a line of the first frame and one is put
- * AHEAD of need for each that is waited for. */
+/* A camera of CAMERA_H x CAMERA_W, polled: each wait puts a line and AHEAD more; the first frame is cut at line CUT. */
 static mcu_lines lines;
 static int camera_h, camera_w, camera_line, camera_frame;
 

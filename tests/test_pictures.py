@@ -3,6 +3,7 @@ picture, the network's outputs are the reference's, and what cannot be given is 
 
 import io
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from nni_mcunet.engine.emit import write_sources
 from nni_mcunet.engine.onnx_io import load_onnx
 
 OK, END, CORRUPT, UNSUPPORTED, SIZE, BAND, ORDER = range(7)  # of mcu_jpeg.h
-LOST, TIMEOUT = 1, 2  # of mcu_lines.h
+LOST, TIMEOUT, PASSED = 1, 2, 3  # of mcu_lines.h
 SUBSAMPLING = {"444": 0, "422": 1, "420": 2}
 
 
@@ -40,13 +41,13 @@ class Case:
         env = {**os.environ, **{name: str(value) for name, value in settings.items()}}
         done = subprocess.run([self.folder / "host", command, "data"], cwd=self.folder, env=env, capture_output=True)
         assert done.returncode == 0, done.stderr.decode()[-3000:]
-        *words, error = np.frombuffer(done.stdout, np.int8), int(np.frombuffer(done.stdout[-4:], np.int32)[0])
-        tiles, at, out, c = [], 0, words[0], self.shape[2]
-        while len(out) > 4 and (where := out[at : at + 16].view(np.int32))[0] != -1:
-            y, x, h, w = where.tolist()
-            tiles.append((y, x, out[at + 16 : at + 16 + h * w * c].reshape(h, w, c)))
+        out, tiles, at, c = done.stdout, [], 0, self.shape[2]
+        error = int.from_bytes(out[-4:], "little")
+        while len(out) > 4 and (y := int.from_bytes(out[at : at + 4], "little", signed=True)) != -1:
+            x, h, w = np.frombuffer(out, np.int32, 3, at + 4).tolist()
+            tiles.append((y, x, np.frombuffer(out, np.int8, h * w * c, at + 16).reshape(h, w, c)))
             at += 16 + h * w * c
-        return tiles, out[at + 4 : -4], error
+        return tiles, np.frombuffer(out[at + 4 : -4], np.int8), error
 
     @property
     def shape(self):
@@ -270,6 +271,17 @@ def test_bands_of_the_generator_suffice(case):
         assert case.run("jpeg", data, BAND=band - 1)[2] == BAND
 
 
+def test_a_row_that_is_gone_is_an_error(case):
+    """The row above those that are kept, asked for once the picture is read."""
+    h, w, _ = case.shape
+    lines, file = raw565(photo(h, w))[0], jpeg(photo(h, w))
+    tiles, _, error = case.run("lines", lines)
+    bottom = max(y + tile.shape[0] for y, _, tile in tiles)
+    assert error == OK and case.run("lines", lines, AGAIN=tiles[-1][0] - 1)[2] == PASSED
+    kept = -(-bottom // 8) * 8 - callbacks.kept_rows(case.plan, 8)
+    assert case.run("jpeg", file, AGAIN=kept)[2] == OK and case.run("jpeg", file, AGAIN=kept - 1)[2] == ORDER
+
+
 def test_jpegs_that_are_refused(case):
     h, w, _ = case.shape
     picture = photo(h, w)
@@ -351,6 +363,22 @@ def test_bytes_of_the_callbacks(shared, tmp_path):
     assert sizes["lines"] == 52 + 22 * 80 * 2 and sizes["jpeg_420"] == 1400 + 32 * 80 * 3 // 2
 
 
+def test_the_examples_of_the_documentation_compile(shared, tmp_path):
+    """And its table has the figures of the plan that it names."""
+    p, _, folder = vww1(shared, tmp_path)
+    text = (ROOT / "docs/c.md").read_text()
+    examples = re.findall(r"```c\n(.*?)```", text, re.DOTALL)
+    assert len(examples) == 5
+    flags = [*firmware.core_flags("cortex-m7"), "-I.", "-Ipictures", f"-I{ROOT / 'tests/stubs'}", "-c"]
+    for i, example in enumerate(examples):
+        (folder / f"example{i}.c").write_text(example)
+        subprocess.run(["arm-none-eabi-gcc", *firmware.WARNINGS, *flags, f"example{i}.c"], cwd=folder, check=True)
+    sizes = callbacks.callback_bytes(p)
+    table = re.findall(r"^\| .* \| ([\d,]+) \|$", text, re.MULTILINE)
+    order = ("frame", "rgb565", "lines", "jpeg_grey", "jpeg_420", "jpeg_422", "jpeg_440", "jpeg_444")
+    assert table == [f"{sizes[name]:,}" for name in order]
+
+
 def on_board(folder: Path, board, data: bytes, kind: str) -> tuple[dict, dict]:
     """(run, sizes) of vww1 on an emulated board that reads its picture by a ready callback."""
     (folder / "data").write_bytes(data)
@@ -364,10 +392,18 @@ def on_board(folder: Path, board, data: bytes, kind: str) -> tuple[dict, dict]:
         folder / "data.S",
         ROOT / "tests/pictures_board.c",
     ]
-    sources += [firmware.BOARDS / name for name in ("startup.c", "mps2.c"))]
+    sources += [firmware.BOARDS / name for name in ("startup.c", "mps2.c")]
     sizes = {"FLASH_BYTES": board.flash, "SRAM_BYTES": board.sram, "STACK_BYTES": 2048}
     flags = [*firmware.core_flags(board.core), *(f"-Wl,--defsym={name}={value}" for name, value in sizes.items())]
-    flags += ["-T", str(firmware.BOARDS / "board.ld"), "-I.", "-Ipictures", f"-I{firmware.BOARDS}", f"-DSOURCE={kind}"]
+    flags += [
+        "-T",
+        str(firmware.BOARDS / "board.ld"),
+        f"-L{firmware.BOARDS}",
+        "-I.",
+        "-Ipictures",
+        f"-I{firmware.BOARDS}",
+        f"-DSOURCE={kind}",
+    ]
     elf = folder / f"{kind}.elf"
     command = ["arm-none-eabi-gcc", *firmware.WARNINGS, *flags, *map(str, sources), "-o", str(elf)]
     subprocess.run(command, cwd=folder, check=True)

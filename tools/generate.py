@@ -65,6 +65,8 @@ def main() -> None:
     if s.n:
         how = f"{s.p[0]}x{s.p[1]} patches over {s.n} blocks, halo {p.halo} ({p.overhead:+.1%} MACs)"
     print(f"{args.out}: {how}, arena {p.arena:,} of {board.arena_limit:,} bytes, constants {p.flash:,} bytes")
+    if sizes := callback_bytes(p):
+        print("SRAM of a ready callback:", ", ".join(f"{name} {size:,}" for name, size in sizes.items()))
 
 
 if __name__ == "__main__":

@@ -31,11 +31,13 @@ def _up(n: int, step: int) -> int:
 
 
 def callback_bytes(plan: Plan) -> dict[str, int]:
-    """SRAM that each ready callback needs beside the arena: context and ring or band, on a 32-bit core."""
+    """SRAM that each ready callback needs beside the arena: context and ring or band, on a 32-bit core. There is none
+    for a network that reads neither RGB nor grey."""
     image = plan.graph.inputs[0]
     if image.c not in (1, 3):
-        return {"frame": 8}
-    sizes = {"frame": 8, "grey": 12, "rgb565": 12, "lines": CONTEXT["lines"] + kept_rows(plan) * image.w * 2}
+        return {}
+    sizes = {"frame": 8} if image.c == 3 else {}
+    sizes |= {"grey": 12, "rgb565": 12, "lines": CONTEXT["lines"] + kept_rows(plan) * image.w * 2}
     for sampling, halves in HALVES.items():
         high, wide = (16 if sampling in names else 8 for names in (("440", "420"), ("422", "420")))
         band = kept_rows(plan, high) * _up(image.w, wide) * (2 if image.c == 1 else halves) // 2
@@ -48,8 +50,8 @@ def rows_macro(plan: Plan) -> str:
     *groups, last = [(group, kept_rows(plan, group)) for group in GROUPS]
     cases = "".join(f"(m) == {group} ? {rows} : " for group, rows in groups)
     return (
-        "/* Rows of the picture to be kept at once where they come in order, m = 16, 8, 4, 2 or 1 at a time. mcu_run asks\n"
-        " * for tiles from left to right, then further down, and for no row above so many. */\n"
+        "/* Rows of the picture to be kept at once where they come in order, m = 16, 8, 4, 2 or 1 at a time. mcu_run\n"
+        " * asks for tiles from left to right, then further down, and for no row above so many. */\n"
         f"#define MCU_PICTURE_ROWS(m) ({cases}{last[1]})\n"
     )
 

@@ -5,8 +5,8 @@
 
 static int clamp(int v) { return v < 0 ? 0 : v > 255 ? 255 : v; }
 
-/* Row and column i, j of a block of 8 / reduce: the mean of its pixels. */
-static uint8_t reduced(const int32_t *block, int reduce, int i, int j) {
+/* Pixel i, j of a block of 8 / reduce: the mean of those that become one. */
+static uint8_t mean(const int32_t *block, int reduce, int i, int j) {
     int sum = reduce * reduce / 2;
     for (int a = i * reduce; a < (i + 1) * reduce; a++)
         for (int b = j * reduce; b < (j + 1) * reduce; b++)
@@ -14,18 +14,25 @@ static uint8_t reduced(const int32_t *block, int reduce, int i, int j) {
     return (uint8_t)(sum / (reduce * reduce));
 }
 
+/* The block into the band, from row y of the component on and column x of its part. */
+static void store(const mcu_jpeg *jpeg, const mcu_jpeg_component *part, int y, int x) {
+    const int reduce = jpeg->reduce, size = 8 / reduce;
+    for (int i = 0; i < size; i++) {
+        uint8_t *row = part->band + (y + i) % part->rows * part->width + x;
+        for (int j = 0; j < size; j++)
+            row[j] = reduce == 1 ? (uint8_t)clamp(jpeg->block[8 * i + j] + 128) : mean(jpeg->block, reduce, i, j);
+    }
+}
+
 /* The blocks of one component in the MCU of column `at`. */
 static void decode_component(mcu_jpeg *jpeg, mcu_jpeg_component *part, int at) {
-    const int size = 8 / jpeg->reduce, kept = part->band && at >= jpeg->left && at < jpeg->right;
-    const int wanted = kept && (jpeg->done + 1) * jpeg->mcu_h > jpeg->first_row;
+    const int size = 8 / jpeg->reduce, below = (jpeg->done + 1) * jpeg->mcu_h > jpeg->first_row;
+    const int wanted = part->band && below && at >= jpeg->left && at < jpeg->right;
     for (int v = 0; v < part->v; v++)
         for (int h = 0; h < part->h && !jpeg->error; h++) {
             mcu_jpeg_block(jpeg, part, wanted);
-            for (int i = 0; wanted && i < size; i++) {
-                uint8_t *row = part->band + ((jpeg->done * part->v + v) * size + i) % part->rows * part->width;
-                for (int j = 0; j < size; j++)
-                    row[((at - jpeg->left) * part->h + h) * size + j] = reduced(jpeg->block, jpeg->reduce, i, j);
-            }
+            if (wanted)
+                store(jpeg, part, (jpeg->done * part->v + v) * size, ((at - jpeg->left) * part->h + h) * size);
         }
 }
 

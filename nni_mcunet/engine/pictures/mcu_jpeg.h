@@ -2,8 +2,8 @@
  * as the network asks for it, into a band of the rows that the plan may still ask for.
  *
  * Reads 8-bit baseline Huffman files of one scan: grey, or YCbCr at 4:4:4, 4:2:2, 4:4:0 or 4:2:0, with restart
- * intervals. Refuses everything else (progressive, arithmetic, 12-bit, CMYK) with an error code. The inverse DCT and the
- * colours are those of libjpeg's "islow", bit for bit; chroma is replicated, not smoothed. No malloc, no recursion. */
+ * intervals. Refuses everything else (progressive, arithmetic, 12-bit, CMYK) with an error code. The inverse DCT and
+ * the colours are those of libjpeg's "islow", bit for bit; chroma is replicated, not smoothed. No malloc. */
 #ifndef MCU_JPEG_H
 #define MCU_JPEG_H
 #include "mcu_model.h"
@@ -14,14 +14,14 @@ enum {
     MCU_JPEG_END,         /* the data ended, or reading it failed */
     MCU_JPEG_CORRUPT,     /* no JPEG, or not as the standard has it */
     MCU_JPEG_UNSUPPORTED, /* a JPEG of another kind, see above */
-    MCU_JPEG_SIZE,        /* the network's picture does not lie inside the reduced one, or `reduce` is none of its four */
+    MCU_JPEG_SIZE,        /* the network's picture is not inside the reduced one, or `reduce` is none of its four */
     MCU_JPEG_BAND,        /* band_bytes are too few: band_needed says how many it takes */
     MCU_JPEG_ORDER,       /* rows were asked for that the band has let go */
 };
 
-/* Bytes of band that suffice for a file's sampling, where first_row and first_column are multiples of 16; of any other
- * file MCU_JPEG_BAND(MCU_PICTURE_ROWS(1) + 16, MCU_INPUT_W + 30, halves) do. halves: half samples a pixel, 2 for grey, 3
- * for 4:2:0, 4 for 4:2:2 and 4:4:0, 6 for 4:4:4. A grey network keeps luma alone. */
+/* Bytes of band that suffice for a file's sampling, where first_row and first_column are multiples of 16; for others
+ * MCU_JPEG_BAND(MCU_PICTURE_ROWS(1) + 16, MCU_INPUT_W + 30, halves) does. halves: half samples a pixel, 2 for grey,
+ * 3 for 4:2:0, 4 for 4:2:2 and 4:4:0, 6 for 4:4:4. A grey network keeps luma alone. */
 #define MCU_JPEG_UP(n, m) (((n) + (m) - 1) / (m) * (m))
 #define MCU_JPEG_BAND(rows, columns, halves) ((rows) * (columns) * (MCU_INPUT_C == 1 ? 2 : (halves)) / 2)
 #define MCU_JPEG_BAND_GREY MCU_JPEG_BAND(MCU_PICTURE_ROWS(8), MCU_JPEG_UP(MCU_INPUT_W, 8), 2)

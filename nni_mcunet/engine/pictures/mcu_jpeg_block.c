@@ -1,9 +1,12 @@
 /* The data of a JPEG's scan: Huffman codes (ITU-T T.81, annex F.2) and the inverse DCT. */
 #include "mcu_jpeg.h"
 
-static const uint8_t ZIGZAG[64] = {0,  1,  8,  16, 9,  2,  3,  10, 17, 24, 32, 25, 18, 11, 4,  5,  12, 19, 26, 33, 40, 48,
-                                   41, 34, 27, 20, 13, 6,  7,  14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23,
-                                   30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63};
+static const uint8_t ZIGZAG[64] = {
+     0,  1,  8, 16,  9,  2,  3, 10, 17, 24, 32, 25, 18, 11,  4,  5,
+    12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13,  6,  7, 14, 21, 28,
+    35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51,
+    58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
+};
 
 /* Shifts in the next byte of the scan. A marker ends the data. */
 static void fill(mcu_jpeg *jpeg) {
@@ -24,7 +27,9 @@ static int take(mcu_jpeg *jpeg, int n) { /* n: 0..16 */
 /* counts: codes of each length, [16]; symbols: in the order of their codes. */
 static int symbol(mcu_jpeg *jpeg, const uint8_t *counts, const uint8_t *symbols) {
     for (int length = 0, code = 0, first = 0; length < 16; length++, code <<= 1, first <<= 1) {
-        code |= take(jpeg, 1);
+        if (!jpeg->bit_count)
+            fill(jpeg);
+        code |= jpeg->bits >> --jpeg->bit_count & 1;
         if (code - first < counts[length])
             return symbols[code - first];
         first += counts[length];
@@ -39,8 +44,8 @@ static int extend(mcu_jpeg *jpeg, int size) { /* F.2.2.1 */
     return size && v < 1 << (size - 1) ? v - (1 << size) + 1 : v;
 }
 
-/* One dimension of libjpeg's jidctint.c (Loeffler, Ligtenberg and Moschytz 1989; constants times 2^13) on x[0], x[step],
- * ... Corrupt data may overflow: unsigned numbers do so without harm. */
+/* One dimension of libjpeg's jidctint.c (Loeffler, Ligtenberg and Moschytz 1989; constants times 2^13) on x[0],
+ * x[step], ... Corrupt data may overflow: unsigned numbers do so without harm. */
 static void idct(int32_t *x, int step, int shift) {
     const uint32_t x0 = (uint32_t)x[0], x1 = (uint32_t)x[step], x2 = (uint32_t)x[2 * step], x3 = (uint32_t)x[3 * step];
     const uint32_t x4 = (uint32_t)x[4 * step], x5 = (uint32_t)x[5 * step], x6 = (uint32_t)x[6 * step];

@@ -106,7 +106,8 @@ static void scan(mcu_jpeg *jpeg, int n, const uint8_t *ids) {
         const int needed = 1 << part->quant | 16 << part->dc | 64 << part->ac;
         check(jpeg, (tables & 0xee) == 0 && (jpeg->seen & needed) == needed, MCU_JPEG_CORRUPT);
     }
-    check(jpeg, mcu_jpeg_byte(jpeg) == 0 && mcu_jpeg_byte(jpeg) == 63 && mcu_jpeg_byte(jpeg) == 0, MCU_JPEG_UNSUPPORTED);
+    const int first = mcu_jpeg_byte(jpeg), last = mcu_jpeg_byte(jpeg), bits = mcu_jpeg_byte(jpeg);
+    check(jpeg, first == 0 && last == 63 && bits == 0, MCU_JPEG_UNSUPPORTED); /* all of it at once */
 }
 
 /* Adobe's segment says how three channels are coded: 1 is YCbCr, which is also what this returns of other segments. */

@@ -3,7 +3,7 @@
 #define MCU_PIXEL_H
 #include "mcu_model.h"
 
-_Static_assert(MCU_INPUT_C == 3 || MCU_INPUT_C == 1, "pictures are RGB or grey: supply the tiles by a function of your own");
+_Static_assert(MCU_INPUT_C == 3 || MCU_INPUT_C == 1, "pictures are RGB or grey: write a callback of your own");
 
 /* r, g, b: 0..255, dst: [MCU_INPUT_C]. Returns the end of dst. */
 static inline int8_t *mcu_pixel(int r, int g, int b, int8_t *dst) {
@@ -17,7 +17,7 @@ static inline int8_t *mcu_pixel(int r, int g, int b, int8_t *dst) {
     return dst;
 }
 
-/* src: [2], the high byte first where `high_first`, as cameras send RGB565. The low bits repeat the high ones: 31 -> 255. */
+/* src: [2], the high byte first where `high_first`, as cameras send RGB565. Bits repeat below: 31 becomes 255. */
 static inline int8_t *mcu_pixel_rgb565(const uint8_t *src, int high_first, int8_t *dst) {
     const int v = high_first ? src[0] << 8 | src[1] : src[1] << 8 | src[0];
     const int r = v >> 11, g = v >> 5 & 63, b = v & 31;
