@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--board", required=True, help="stm32h743, stm32f746, stm32f412, stm32f410 or a board's .json")
     parser.add_argument("--arena-kb", type=int, help="kB of SRAM for the network; default all that the board has")
     parser.add_argument("--patches", help="grid such as 3x3; default: the best that fits")
-    parser.add_argument("--blocks", type=int, help="with --patches: blocks run patch by patch, the stem counted")
+    parser.add_argument("--blocks", help="with --patches: blocks run patch by patch, the stem counted; 5,9 for two")
     parser.add_argument("--max-p", type=int, default=4, help="finest grid tried without --patches (default 4: 4x4)")
     parser.add_argument("--any-grid", action="store_true", help="try grids that are not square, too")
     parser.add_argument(

@@ -46,27 +46,60 @@ def _known_keys(data, cls, where: str) -> None:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Run the first n blocks (the first convolution counts as one) patch by patch on a grid p = (p_h, p_w)."""
+    """Run the first n blocks (the first convolution counts as one) patch by patch on a grid p = (p_h, p_w); `then`:
+    further stages ((p, n), ...), each from where the one before ended up to block n. A grid of (1, 1) runs its blocks
+    layer by layer, as all blocks behind the last stage are run."""
 
     p: tuple[int, int] = (1, 1)
     n: int = 0
+    then: tuple[tuple[tuple[int, int], int], ...] = ()
 
     def __post_init__(self):
-        object.__setattr__(self, "p", _pair(self.p, "schedule.p", high=64))
-        object.__setattr__(self, "n", _natural(self.n, "schedule.n", low=0, high=1000))
-        if self.p == (1, 1) or self.n == 0:  # one spelling of "per layer"
-            object.__setattr__(self, "p", (1, 1))
-            object.__setattr__(self, "n", 0)
+        if not isinstance(self.then, (list, tuple)) or not all(
+            isinstance(stage, (list, tuple)) and len(stage) == 2 for stage in self.then
+        ):
+            raise ArchError(f"schedule.then is {self.then!r}: a list of further stages [p, n] is wanted")
+        found: list[tuple[tuple[int, int], int]] = []
+        for p, n in ((self.p, self.n), *self.then):
+            p, n = _pair(p, "schedule.p", high=64), _natural(n, "schedule.n", low=0, high=1000)
+            if self.then and n <= (found[-1][1] if found else 0):
+                raise ArchError(f"schedule.then: a stage up to block {n} is empty; each n must be above the one before")
+            if found and found[-1][0] == p == (1, 1):
+                found.pop()
+            found.append((p, n))
+        if found[-1][0] == (1, 1) or found[-1][1] == 0:  # one spelling of "per layer"
+            found.pop()
+        p, n = found[0] if found else ((1, 1), 0)
+        for name, value in (("p", p), ("n", n), ("then", tuple(found[1:]))):
+            object.__setattr__(self, name, value)
+
+    @property
+    def stages(self) -> tuple[tuple[tuple[int, int], int], ...]:
+        """(grid, block at which it ends) of each stage but the layer by layer rest."""
+        return ((self.p, self.n), *self.then) if self.n else ()
+
+    def __str__(self):
+        grids = "layer by layer", "{}x{} patches"
+        parts = [f"{grids[p != (1, 1)].format(*p)} up to block {n}" for p, n in self.stages[1:]]
+        if not self.n:
+            return grids[0]
+        return ", then ".join([f"{grids[self.p != (1, 1)].format(*self.p)} over {self.n} blocks", *parts])
 
 
-def parse_schedule(patches: str | None, blocks: int | None) -> Schedule | None:
-    """The schedule of a command line's --patches 3x3 --blocks 5; None without either. Raises ArchError."""
+def parse_schedule(patches: str | None, blocks: str | None) -> Schedule | None:
+    """The schedule of a command line's --patches 3x3 --blocks 5, or 4x4,2x2 and 5,9 for two stages; None without
+    either. Raises ArchError."""
     if patches is None and blocks is None:
         return None
-    grid = re.fullmatch(r"(\d+)x(\d+)", patches or "")
-    if not grid or not blocks:
-        raise ArchError(f"--patches {patches} --blocks {blocks}: a grid such as 2x2 and a number of blocks are wanted")
-    return Schedule((int(grid[1]), int(grid[2])), blocks)
+    grids = [re.fullmatch(r"(\d+)x(\d+)", grid) for grid in (patches or "").split(",")]
+    ends = [re.fullmatch(r"[1-9]\d*", end) for end in (blocks or "").split(",")]
+    if not all(grids) or not all(ends) or len(grids) != len(ends):
+        raise ArchError(
+            f"--patches {patches} --blocks {blocks}: a grid such as 2x2 and a number of blocks are wanted, "
+            "or as many of both with commas between"
+        )
+    stages = [((int(grid[1]), int(grid[2])), int(end[0])) for grid, end in zip(grids, ends, strict=True)]
+    return Schedule(*stages[0], tuple(stages[1:]))
 
 
 @dataclass(frozen=True)

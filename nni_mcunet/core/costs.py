@@ -41,19 +41,40 @@ class _Lengths(NamedTuple):
 
 def costs(graph: Graph, schedules: list[Schedule], kernels: Kernels, halo: str = "clip") -> list[Costs]:
     """Costs of each of `schedules`, the first of which runs per layer (Schedule()); halo: "clip" or "cache"."""
+    macs, live, copied, in_stage = _table(graph, schedules, kernels, halo)
+    # Up to the cut the ops run in patches, behind it as they do in the first column.
+    total = np.where(in_stage, macs, macs[:, :1]).sum(0)
+    peak = np.where(in_stage, live, live[:, :1]).max(0)
+    return list(map(Costs, total.tolist(), peak.tolist(), copied.tolist()))
+
+
+def stage_costs(graph: Graph, schedules: list[Schedule], kernels: Kernels, halo: str, former: bool) -> list[Costs]:
+    """Costs of the patch stage alone. former: the graph is the rest of another, its input a former stage's map, which
+    stands whole as long as the stage runs."""
+    macs, live, copied, in_stage = _table(graph, schedules, kernels, halo, former)
+    total, peak = (macs * in_stage).sum(0), (live * in_stage).max(0)
+    return list(map(Costs, total.tolist(), peak.tolist(), copied.tolist()))
+
+
+def layer_costs(graph: Graph, kernels: Kernels) -> tuple[list[int], list[int]]:
+    """Multiply-accumulates of each op layer by layer, and bytes alive while it runs."""
+    macs, live, *_ = _table(graph, [Schedule()], kernels, "clip")
+    return macs[:, 0].tolist(), live[:, 0].tolist()
+
+
+def _table(graph: Graph, schedules: list[Schedule], kernels: Kernels, halo: str, former: bool = False):
+    """[op, schedule] multiply-accumulates and bytes alive; [schedule] bytes copied; [op, schedule] whether the op is in
+    the patch stage. former: see stage_costs."""
     allowed = cuts(graph) | {0: (0, "")}
     row = {name: i for i, name in enumerate([t.name for t in graph.inputs] + [op.name for op in graph.ops])}
     rows = _lengths(graph, row, allowed, [(s.n, s.p[0]) for s in schedules], 0, halo)
     alike = is_square(graph) and all(s.p[0] == s.p[1] for s in schedules)
     cols = rows if alike else _lengths(graph, row, allowed, [(s.n, s.p[1]) for s in schedules], 1, halo)
     macs = _macs(graph, rows.made.total, cols.made.total)
-    live = _live(graph, row, kernels, rows, cols, [allowed[s.n][1] for s in schedules])
+    live = _live(graph, row, kernels, rows, cols, [allowed[s.n][1] for s in schedules], former)
     caches, copied = _caches(graph, kernels, rows, cols) if halo == "cache" else (0, np.zeros(len(schedules), int))
-    # Up to the cut the ops run in patches, behind it as they do in the first column.
     in_stage = np.arange(len(graph.ops))[:, None] < [allowed[s.n][0] for s in schedules]
-    total = np.where(in_stage, macs, macs[:, :1]).sum(0)
-    peak = np.where(in_stage, live + caches, live[:, :1]).max(0)
-    return list(map(Costs, total.tolist(), peak.tolist(), copied.tolist()))
+    return macs, live + caches * in_stage, copied, in_stage
 
 
 def _lengths(graph: Graph, row: dict[str, int], allowed, wanted: list[tuple[int, int]], axis: int, halo) -> _Lengths:
@@ -93,10 +114,10 @@ def _macs(graph: Graph, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
     return rows[inputs:] * cols[inputs:] * np.array([[graph.op_macs(op, 1)] for op in graph.ops])
 
 
-def _live(graph: Graph, row: dict[str, int], kernels: Kernels, rows: _Lengths, cols: _Lengths, outs) -> np.ndarray:
+def _live(graph: Graph, row: dict[str, int], kernels: Kernels, rows, cols, outs, former: bool) -> np.ndarray:
     """Bytes alive [op, schedule] while an op runs: the tensors between birth and last use, the whole output of the
     patch stage all along, the op's scratch; of an op in place and what it overwrites, the larger only. outs: each
-    schedule's stage output, "" for none.
+    schedule's stage output, "" for none; former: see stage_costs.
     """
     last, inputs, time = graph.last_use(), len(graph.inputs), np.arange(len(graph.ops))[:, None]
     size = kernels.aligned(rows.held.most * cols.held.most * np.array([[graph.tensors[name].c] for name in row]))
@@ -104,9 +125,13 @@ def _live(graph: Graph, row: dict[str, int], kernels: Kernels, rows: _Lengths, c
     patched = np.flatnonzero(out_row >= 0)
     whole = np.array([kernels.aligned(graph.tensors[out].size) if out else 0 for out in outs])
     size[out_row[patched], patched] = whole[patched]
+    if former:
+        size[:inputs] = kernels.aligned(graph.inputs[0].size)
     alive = (np.arange(len(row)) - inputs <= time) & (time <= [last[name] for name in row])
     live = (alive.astype(float) @ size).astype(int)  # floats reach BLAS and hold these integers exactly
     live += (time < out_row - inputs) * whole
+    if former:
+        live += ((time > last[graph.inputs[0].name]) & (time <= out_row - inputs)) * size[0]
     targets = in_place(graph)
     if targets:
         ops, onto = np.array(list(targets)), np.array([row[name] for name in targets.values()])

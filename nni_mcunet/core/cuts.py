@@ -16,13 +16,14 @@ def ends_patches(graph: Graph, op: Op) -> bool:
     return op.kind in GLOBAL or gated
 
 
-def split(graph: Graph, n: int) -> tuple[tuple[Op, ...], str]:
-    """Ops of the first n blocks and the one tensor they hand on. Raises ScheduleError when n is no possible cut."""
+def split(graph: Graph, n: int, begin: int = 0, patched: bool = True) -> tuple[tuple[Op, ...], str]:
+    """Ops of the first n blocks and the one tensor they hand on. Raises ScheduleError when n is no possible cut, or the
+    blocks from `begin` cannot run in patches where they are `patched`."""
     ops = tuple(op for op in graph.ops if op.block < n)
     if not 0 < n <= graph.ops[-1].block + 1:
         raise ScheduleError(f"n = {n}: {graph.name} has {graph.ops[-1].block + 1} blocks")
     for op in ops:
-        if ends_patches(graph, op):
+        if patched and op.block >= begin and ends_patches(graph, op):
             raise ScheduleError(f"n = {n}: {op.name} needs the whole map; end the patch stage before block {op.block}")
     handed = next((names for size, names in graph.block_ends if size == len(ops)), ())
     if len(handed) != 1:

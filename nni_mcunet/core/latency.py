@@ -96,7 +96,7 @@ def _singles(stage: Stage, op: Op) -> int:
     same += [op.residual] if op.residual is not None else []
     for j, n in enumerate(stage.computed[1][op.name]):
         packed = not stage.patched or op.name != stage.out
-        packed &= all(stage.lengths[1][name][j] == n for name in same)
+        packed &= all(stage.held(name, 1, j).length == n for name in same)
         total += sum(h * n % 3 for h in high) if packed else sum(high) * (n % 3)
     return total
 

@@ -1,9 +1,13 @@
 """Placement of buffers with live ranges in one arena, and an independent check of the result."""
 
+import random
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+
+
+STEPS = 1000  # of the search for a better order, where no simple one reaches the lower bound
 
 
 class Life(NamedTuple):
@@ -52,8 +56,9 @@ def lower_bound(buffers) -> int:
 def place(buffers) -> tuple[tuple[Buffer, ...], int]:
     """Offsets for all buffers and the arena's size: first-fit in several orders, the smallest arena kept.
 
-    Largest first is near optimal on these networks; the other orders close the gap where a small buffer that lives long
-    splits the arena. Stops as soon as the lower bound is reached.
+    Largest first is near optimal layer by layer; the other orders close the gap where a small buffer that lives long
+    splits the arena, and where caches do so all along, a search from the best of them. Stops as soon as the lower bound
+    is reached.
     """
     bound, best, near = lower_bound(buffers), None, _neighbours(buffers)
     starts = [min([life.start for life in b.lives]) for b in buffers]
@@ -66,14 +71,17 @@ def place(buffers) -> tuple[tuple[Buffer, ...], int]:
         lambda i: (-ends[i], -sizes[i]),
         lambda i: (-sizes[i] * (ends[i] - starts[i] + 1), starts[i]),
     )
-    for order in orders:
-        offsets = _first_fit(sorted(range(len(buffers)), key=order), near)
+    for key in orders:
+        order = sorted(range(len(buffers)), key=key)
+        offsets = _first_fit(order, near)
         arena = max(map(sum, zip(offsets, sizes, strict=True)), default=0)
         if best is None or arena < best[1]:
-            best = offsets, arena
+            best = offsets, arena, order
         if arena == bound:
             break
-    offsets, arena = best
+    offsets, arena, order = best
+    if arena > bound:
+        offsets, arena = _climb(order, near, sizes, bound)
     placed = tuple(Buffer(b.name, b.lives, offset) for b, offset in zip(buffers, offsets, strict=True))
     check(placed, arena)
     return placed, arena
@@ -95,6 +103,28 @@ def _neighbours(buffers) -> list[list[tuple[int, int, int]]]:
     for owner, other, own, others in pairs.tolist():
         near[owner].append((other, own, others))
     return near
+
+
+def _climb(order: list[int], near, sizes: list[int], bound: int) -> tuple[list[int], int]:
+    """Offsets and arena of the best order found from `order` on, a step at a time: a buffer that reaches the arena's
+    end, or one that meets it in time, is placed earlier. Steps that change nothing are taken, too."""
+    rng, best = random.Random(0), None
+    trial = order
+    for _ in range(STEPS):
+        offsets = _first_fit(trial, near)
+        ends = list(map(sum, zip(offsets, sizes, strict=True)))
+        arena = max(ends)
+        if best is None or arena <= best[1]:
+            best, order = (offsets, arena), trial
+            highest = ends.index(arena)
+            moved = [highest, *{other for other, *_ in near[highest]}]
+        if arena == bound:
+            break
+        trial = order.copy()
+        for buffer in {highest if rng.random() < 0.5 else rng.choice(moved), rng.choice(moved)}:
+            trial.remove(buffer)
+            trial.insert(rng.randrange(len(trial) + 1), buffer)
+    return best
 
 
 def _first_fit(order, near) -> list[int]:

@@ -1,8 +1,9 @@
 """Where and in what order: plan(graph, schedule) -> Plan, the only answer to "does it fit?".
 
-A plan is one or two stages. The first n blocks may run patch by patch on a p_h x p_w grid (the paper's section 3.1);
-the rest is a stage of one patch. Time is the op index; inside a patched stage it restarts for each patch, so a buffer
-of that stage is as large as its largest patch needs, and the stage's output lives through the whole stage.
+A plan is a row of stages. The first n blocks may run patch by patch on a p_h x p_w grid (the paper's section 3.1), the
+blocks behind them on other grids; the rest is a stage of one patch. Time is the op index; inside a patched stage it
+restarts for each patch, so a buffer of that stage is as large as its largest patch needs, and what the stage reads of
+former ones and its output live through the whole stage.
 """
 
 from dataclasses import dataclass
@@ -11,13 +12,15 @@ from math import inf, prod
 
 from .arch import Schedule
 from .boards import Board
+from .chain import chains
 from .costs import Costs, costs
 from .cuts import schedules, split
 from .errors import Infeasible, ScheduleError
 from .graph import Graph
 from .kernels import CORTEX_M, Kernels, constant_bytes, in_place, kernel_of
 from .place import Buffer, Life, lower_bound, place
-from .stages import HALOS, Stage, largest, stages
+from .stages import HALOS, Stage, largest
+from .stages import stages as stages_of
 
 __all__ = ["Plan", "best_schedule", "fitting_plan", "pareto", "plan", "schedules", "split"]
 
@@ -89,7 +92,7 @@ def plan(graph: Graph, schedule: Schedule | None = None, kernels: Kernels = CORT
     if halo not in HALOS:
         raise ScheduleError(f"halo '{halo}': one of {', '.join(HALOS)} is wanted")
     schedule = schedule or Schedule()
-    parts = stages(graph, schedule, halo)
+    parts = stages_of(graph, schedule, halo)
     buffers, home, scratch, cache = _buffers(graph, parts, kernels)
     placed, arena = place(buffers)
     macs = sum(stage.macs() for stage in parts)
@@ -98,7 +101,7 @@ def plan(graph: Graph, schedule: Schedule | None = None, kernels: Kernels = CORT
 
 def _buffers(graph: Graph, stages: tuple[Stage, ...], kernels: Kernels):
     """Unplaced buffers with sizes and live ranges; tensors that share one by aliasing share an entry of `home`."""
-    last, onto, home, scratch, cache, table = graph.last_use(), in_place(graph), {}, {}, {}, []
+    last, onto, home, scratch, cache, table = dict(graph.last_use()), in_place(graph), {}, {}, {}, []
 
     def add(name, size, start, end, at=None):
         """A life of a new buffer, or of buffer `at`; returns the buffer's index."""
@@ -108,6 +111,11 @@ def _buffers(graph: Graph, stages: tuple[Stage, ...], kernels: Kernels):
         table[at][1].append(Life(start, end, kernels.aligned(size)))
         return at
 
+    index = 0
+    for stage in stages:
+        for name in stage.whole - {stage.out}:  # later patches read it again
+            last[name] = max(last[name], index + len(stage.ops) - 1)
+        index += len(stage.ops)
     index = 0
     for stage in stages:
         begin, written, held = index, {op.name for op in stage.ops}, largest(stage.lengths)
@@ -141,20 +149,26 @@ def best_schedule(
     n_max: int | None = None,
     kernels: Kernels = CORTEX_M,
     halos: tuple[str, ...] = ("clip",),
+    stages: int = 1,
+    max_overhead: float | None = None,
 ) -> Plan:
     """Of all schedules the best one that fits the board: "macs", the least computation (section 3.3), ties to fewer
     bytes copied into caches, then to the smaller arena; or "sram", the smallest arena, ties to less computation, then
     to fewer bytes copied. Further ties to the first of `halos`, and of `schedules`.
 
     Raises Infeasible with `what` ("sram" or "flash"), `needed` and `limit` in bytes; `needed` is exact: the constants,
-    or the smallest arena over the schedules asked for (by default the paper's: square grids, p up to 4).
+    or the smallest arena over the schedules asked for (by default the paper's: square grids, p up to 4, one patch
+    stage). stages: the most patch stages, see chain.py; max_overhead: the most recomputation, a part of the network's
+    own multiply-accumulates.
     """
     if objective not in RANKS:
         raise ScheduleError(f"objective '{objective}': one of {', '.join(RANKS)} is wanted")
     flash = sum(constant_bytes(graph, op) for op in graph.ops)
     if flash > board.model_limit:
         raise Infeasible.over("flash", flash, board.model_limit, f"{graph.name} on {board.name}")
-    candidates = _candidates(graph, p_choices, n_max, kernels, halos)
+    candidates = _candidates(graph, p_choices, n_max, kernels, halos, stages)
+    if max_overhead is not None:
+        candidates = [c for c in candidates if c[0].macs <= (1 + max_overhead) * graph.macs]
     best = _first(graph, candidates, kernels, RANKS[objective], board.arena_limit)
     if best is None:
         smallest = _first(graph, candidates, kernels, RANKS["sram"])
@@ -186,10 +200,11 @@ def pareto(
     n_max: int | None = None,
     kernels: Kernels = CORTEX_M,
     halos: tuple[str, ...] = ("clip",),
+    stages: int = 1,
 ) -> list[Plan]:
     """The plans than which no other needs less arena without more computation: MACs rising, arena falling."""
     front: list[Plan] = []
-    candidates = _candidates(graph, p_choices, n_max, kernels, halos)
+    candidates = _candidates(graph, p_choices, n_max, kernels, halos, stages)
     for cost, schedule, halo in sorted(candidates, key=lambda candidate: candidate[0]):
         if front and cost.peak >= front[-1].arena:
             continue  # no placement of it is smaller than what costs no more
@@ -219,13 +234,18 @@ RANKS = {
 }
 
 
-def _candidates(graph: Graph, p_choices, n_max, kernels: Kernels, halos) -> list[tuple[Costs, Schedule, str]]:
-    """Every schedule with its exact costs, unplaced; per layer, which has no halo, once."""
+def _candidates(
+    graph: Graph, p_choices, n_max, kernels: Kernels, halos, most: int
+) -> list[tuple[Costs, Schedule, str]]:
+    """Every schedule of one patch stage, and those worth it of up to `most`, with their exact costs, unplaced; per
+    layer, which has no halo, once."""
     wanted, found = schedules(graph, p_choices, n_max), []
     for halo in halos:
         _check_executed(halo)
         table = costs(graph, wanted, kernels, halo)
         found += [(c, s, halo) for c, s in zip(table, wanted, strict=True) if s.n or halo == halos[0]]
+        if most > 1:
+            found += [(c, s, halo) for c, s in chains(graph, p_choices, n_max, kernels, halo, most)]
     return found
 
 

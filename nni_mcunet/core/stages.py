@@ -30,8 +30,8 @@ class Axis:
 @dataclass(frozen=True)
 class Stage:
     """Ops run patch by patch: spans[axis][i][tensor] for patch row (axis 0) or column (axis 1) i; `out` is the stage's
-    output, written in place in its full map. `new` is the part of spans that the patch computes: all of it, unless the
-    halo is cached (stream.py)."""
+    output, written in place in its full map, as what it reads of former stages stands in its own. `new` is the part of
+    spans that the patch computes: all of it, unless the halo is cached (stream.py)."""
 
     graph: Graph
     ops: tuple[Op, ...]
@@ -43,6 +43,18 @@ class Stage:
     @property
     def patched(self) -> bool:
         return self.grid != (1, 1)
+
+    @cached_property
+    def whole(self) -> frozenset[str]:
+        """What stands in its full map while patches read or write a part of it. Not the image, read tile by tile."""
+        if not self.patched:
+            return frozenset()
+        own = {op.name for op in self.ops} | {image.name for image in self.graph.inputs}
+        return frozenset({self.out}.union(*(op.reads for op in self.ops)) - (own - {self.out}))
+
+    def held(self, name: str, axis: int, i: int) -> Span:
+        """Positions of a tensor that lie in its buffer while patch i of `axis` runs."""
+        return Span(0, self._full(name, axis)) if name in self.whole else self.spans[axis][i][name]
 
     @cached_property
     def lengths(self) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
@@ -90,11 +102,10 @@ class Stage:
     def axis(self, op: Op, axis: int, i: int, at: int = 0) -> Axis:
         """What the kernel of `op` is told of patch i along `axis`; of a concat, of its input `at`. The second input of
         a sum or product is a residual to it, one position of which serves all where it is a gate."""
-        spans = self.spans[axis][i]
-        tile, out, source = spans[op.name], self.new[axis][i][op.name], spans[op.inputs[at]]
-        whole = self.patched and op.name == self.out
+        tile, source = (self.held(name, axis, i) for name in (op.name, op.inputs[at]))
+        out = self.new[axis][i][op.name]
         second = op.inputs[1] if op.kind in ("add", "mul") else op.residual
-        res = spans[second] if second is not None else None
+        res = self.held(second, axis, i) if second is not None else None
         first = out.lo if op.kind == "upsample" else window(op, out, axis).lo - source.lo
         if op.kind == "upsample":  # in output positions: which of the s copies comes first
             first = out.lo - source.lo * op.s[axis]
@@ -102,8 +113,8 @@ class Stage:
             source.length,
             first,
             out.length,
-            self._full(op.name, axis) if whole else tile.length,
-            out.lo if whole else out.lo - tile.lo,
+            tile.length,
+            out.lo - tile.lo,
             res.length if res else 0,
             out.lo - res.lo if res else 0,
         )
@@ -127,24 +138,37 @@ def _lengths(spans) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
 
 
 def stages(graph: Graph, schedule: Schedule, halo: str) -> tuple[Stage, ...]:
-    """The patch stage, if the schedule has one, and the rest. Raises ScheduleError, see cuts.split."""
-    found, rest, alike = [], graph.ops, is_square(graph)
-    if schedule.n:
-        ops, out = split(graph, schedule.n)
-        rest = graph.ops[len(ops) :]
-        rows, new_rows = _patches(graph, ops, out, schedule.p[0], 0, halo)
-        if alike and schedule.p[0] == schedule.p[1]:
-            cols, new_cols = rows, new_rows
-        else:
-            cols, new_cols = _patches(graph, ops, out, schedule.p[1], 1, halo)
-        spans = rows, cols
-        found.append(Stage(graph, ops, schedule.p, out, spans, (new_rows, new_cols) if halo == "cache" else spans))
-    if rest:
-        tensors = [graph.tensors[name] for op in rest for name in (*op.reads, op.name)]
-        rows = ({t.name: Span(0, t.h) for t in tensors},)
-        spans = rows, rows if alike else ({t.name: Span(0, t.w) for t in tensors},)
-        found.append(Stage(graph, rest, (1, 1), None, spans, spans))
+    """The stages of a schedule, and the rest layer by layer. Raises ScheduleError, see cuts.split."""
+    if halo == "none" and schedule.then:
+        raise ScheduleError("halo 'none': one patch stage only")
+    found, begin, done = [], 0, 0
+    for p, n in schedule.stages:
+        ops, out = split(graph, n, begin, p != (1, 1))
+        if len(ops) == done:
+            raise ScheduleError(f"n = {n}: {graph.name} has no block from {begin} to {n}")
+        make = _layers if p == (1, 1) else _stage
+        found.append(make(graph, ops[done:], p, out, halo))
+        begin, done = n, len(ops)
+    if done < len(graph.ops):
+        found.append(_layers(graph, graph.ops[done:]))
     return tuple(found)
+
+
+def _layers(graph: Graph, ops: tuple[Op, ...], *_) -> Stage:
+    tensors = [graph.tensors[name] for op in ops for name in (*op.reads, op.name)]
+    rows = ({t.name: Span(0, t.h) for t in tensors},)
+    spans = rows, rows if is_square(graph) else ({t.name: Span(0, t.w) for t in tensors},)
+    return Stage(graph, ops, (1, 1), None, spans, spans)
+
+
+def _stage(graph: Graph, ops: tuple[Op, ...], p: tuple[int, int], out: str, halo: str) -> Stage:
+    rows, new_rows = _patches(graph, ops, out, p[0], 0, halo)
+    if is_square(graph) and p[0] == p[1]:
+        cols, new_cols = rows, new_rows
+    else:
+        cols, new_cols = _patches(graph, ops, out, p[1], 1, halo)
+    spans = rows, cols
+    return Stage(graph, ops, p, out, spans, (new_rows, new_cols) if halo == "cache" else spans)
 
 
 def _patches(graph: Graph, ops: tuple[Op, ...], out: str, p: int, axis: int, halo: str):

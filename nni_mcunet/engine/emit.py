@@ -51,10 +51,9 @@ def write_sources(plan: Plan, model: QuantModel, folder) -> Path:
 
 
 def _summary(plan: Plan) -> str:
-    graph, s = plan.graph, plan.schedule
-    how = f"{s.p[0]}x{s.p[1]} patches over the first {s.n} blocks, halo '{plan.halo}'" if s.n else "layer by layer"
+    graph, halo = plan.graph, f", halo '{plan.halo}'" if plan.schedule.n else ""
     return (
-        f"/* {graph.name}: {graph.macs:,} MACs, run {how} ({plan.overhead:+.1%} MACs).\n"
+        f"/* {graph.name}: {graph.macs:,} MACs, run {plan.schedule}{halo} ({plan.overhead:+.1%} MACs).\n"
         f" * arena {plan.arena:,} bytes, constants {plan.flash:,} bytes. Generated; do not edit. */\n"
     )
 

@@ -10,6 +10,7 @@ from ..core.graph import Graph, Op
 from ..core.kernels import calls
 from ..core.plan import Plan
 from ..core.stages import Axis, Stage
+from ..core.tiles import Span
 from .integers import (
     ConvIntegers,
     ExpIntegers,
@@ -42,13 +43,13 @@ def _run_stage(graph: Graph, stage: Stage, table, tensors: dict[str, np.ndarray]
                 sides = [(stage.axis(op, 0, i, at), stage.axis(op, 1, j, at)) for at in range(calls(op))]
                 if not all(axis.n_out for axis in sides[0]):
                     continue
-                tiles = [maps[name][_region(stage.spans, i, j, name)] for name in op.reads]
-                maps[op.name][_region(stage.new, i, j, op.name)] = run_op(op, table[op.name], tiles, sides)
+                tiles = [maps[n][_region(stage.held(n, 0, i), stage.held(n, 1, j))] for n in op.reads]
+                new = _region(stage.new[0][i][op.name], stage.new[1][j][op.name])
+                maps[op.name][new] = run_op(op, table[op.name], tiles, sides)
     tensors.update({stage.out: maps[stage.out]} if stage.patched else written)
 
 
-def _region(spans, i: int, j: int, name: str) -> tuple[slice, slice]:
-    rows, cols = spans[0][i][name], spans[1][j][name]
+def _region(rows: Span, cols: Span) -> tuple[slice, slice]:
     return slice(rows.lo, rows.hi), slice(cols.lo, cols.hi)
 
 

@@ -1,0 +1,155 @@
+"""Several patched stages: the bytes of the whole network in the reference and in C, exact costs, and files."""
+
+from dataclasses import replace
+from itertools import count, product
+
+import numpy as np
+import pytest
+from fuzz import compiled
+from nets import any_graph, random_graph, random_model
+from test_engine import image_of, to_int8
+
+from nni_mcunet.core.arch import ArchSpec, Schedule, mobilenet_v2, parse_schedule
+from nni_mcunet.core.boards import KB
+from nni_mcunet.core.build import build_graph
+from nni_mcunet.core.chain import chains
+from nni_mcunet.core.cuts import grids, schedules
+from nni_mcunet.core.errors import ArchError, ScheduleError
+from nni_mcunet.core.kernels import CORTEX_M
+from nni_mcunet.core.place import lower_bound
+from nni_mcunet.core.plan import EXECUTED, pareto, plan
+from nni_mcunet.engine import reference
+from nni_mcunet.engine.emit import write_sources
+
+
+def random_stages(rng, graph):
+    """A schedule of two or three stages, at least one of them in patches, that the graph allows; None if none is found
+    in a few tries."""
+    for _ in range(20):
+        most = int(rng.integers(2, 4))
+        blocks = graph.ops[-1].block + 1
+        ends = sorted(set(rng.integers(1, blocks + 1, most).tolist()))
+        grids = [tuple(rng.integers(1, 5, 2).tolist()) for _ in ends]
+        schedule = Schedule(grids[0], ends[0], tuple(zip(grids[1:], ends[1:], strict=True)))
+        try:
+            plan(graph, schedule)
+        except ScheduleError:
+            continue
+        if len(schedule.stages) > 1:
+            return schedule
+    return None
+
+
+def case(seed):
+    """Graph, integers, picture and a plan of several stages, all from one seed."""
+    rng = np.random.default_rng(seed)
+    graph = any_graph(rng, int(rng.integers(3, 8)), 3) if seed % 2 else random_graph(rng, int(rng.integers(3, 8)))
+    schedule = random_stages(rng, graph)
+    if schedule is None:
+        return None
+    return (
+        graph,
+        random_model(rng, graph),
+        image_of(rng, graph),
+        plan(graph, schedule, halo=("clip", "cache")[seed // 2 % 2]),
+    )
+
+
+def test_reference_equals_whole():
+    """Bit for bit, both halos; residuals and windows read the former stage's whole map."""
+    tested, residuals = 0, 0
+    for c in filter(None, map(case, range(300))):
+        graph, model, image, p = c
+        assert lower_bound(p.buffers) == p.peak <= p.arena
+        whole, found = (reference.run(q, model, to_int8(image)) for q in (plan(graph), p))
+        for name in graph.outputs:
+            assert np.array_equal(found[name], whole[name]), p.schedule
+        later = [(s, op) for s in p.stages[1:] if s.patched for op in s.ops]
+        residuals += any(op.residual in stage.whole for stage, op in later)
+        tested += bool(later)
+    assert tested > 100 and residuals > 5
+
+
+def test_host_c_equals_reference(tmp_path):
+    cases = (c for c in map(case, count(5000)) if c and sum(s.patched for s in c[3].stages) > 1)
+    for i, (graph, model, image, p) in zip(range(12), cases, strict=False):
+        expected = reference.run(plan(graph), model, to_int8(image))
+        host = compiled(write_sources(p, model, tmp_path / str(i)))
+        assert host.arena_bytes == p.arena
+        for name, got in zip(graph.outputs, host.run(image), strict=True):
+            assert np.array_equal(got, expected[name].ravel()), (p.schedule, p.halo)
+
+
+def every_chain(graph, grids, halo):
+    """Plans of every schedule of at most two patched stages, by plan() alone."""
+    blocks = graph.ops[-1].block + 1
+    parts = [((p, p), n) for p in grids for n in range(1, blocks + 1)]
+    for first, second in product([((1, 1), 0), *parts], parts):
+        for middle in range(first[1], second[1]):
+            path = [first] if first[1] else []
+            path += [((1, 1), middle)] if middle > first[1] else []
+            try:
+                yield plan(graph, Schedule(*(path or [second])[0], tuple([*path, second][1:])), halo=halo)
+            except ScheduleError:
+                continue
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_the_front_of_chains_is_that_of_every_schedule(seed):
+    """Dynamic programming against plan() on all schedules: no trade of computation, copies and live bytes is missed,
+    and every cost is exact."""
+    rng, halo = np.random.default_rng(seed), ("clip", "cache")[seed % 2]
+    graph = (any_graph if seed % 4 < 2 else random_graph)(rng, 4)
+    plans = [plan(graph), *every_chain(graph, (2, 3), halo)]
+    costs = {(p.macs, p.copied, p.peak) for p in plans}
+    front = {c for c in costs if not any(o != c and all(a <= b for a, b in zip(o, c, strict=True)) for o in costs)}
+    singles = [plan(graph, s, halo=halo) for s in schedules(graph, (2, 3))]
+    found = {(p.macs, p.copied, p.peak) for p in singles}
+    for cost, schedule in chains(graph, (2, 3), None, CORTEX_M, halo, 2):
+        p = plan(graph, schedule, halo=halo)
+        assert (p.macs, p.peak, p.copied) == cost and 1 <= sum(s.patched for s in p.stages) <= 2
+        found.add((p.macs, p.copied, p.peak))
+    assert front <= found
+
+
+def test_the_memory_of_mobilenet_v2_behind_its_first_stage():
+    """Paper, section 3.2: 172 kB at 10 % recomputation; here at none, since a second stage takes the next peak."""
+    graph = build_graph(mobilenet_v2(224, classes=10)).folded()
+    one, two = (min(pareto(graph, grids(6, False), halos=EXECUTED, stages=n), key=lambda p: p.macs) for n in (1, 3))
+    assert one.macs == two.macs == graph.macs and one.arena > 176_128 > 128 * KB > two.arena
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        Schedule((4, 4), 5),
+        Schedule((4, 4), 5, (((2, 2), 9),)),
+        Schedule((1, 1), 2, (((3, 1), 4), ((1, 1), 6), ((2, 2), 7))),
+    ],
+)
+def test_files(schedule, tmp_path):
+    spec = replace(mobilenet_v2(96, 0.35), schedule=schedule)
+    assert ArchSpec.load(spec.save(tmp_path / "arch.json")) == spec
+    assert ("then" in spec.to_dict()["schedule"]) == bool(schedule.then)
+
+
+def test_one_spelling():
+    assert Schedule((1, 1), 3, (((1, 1), 5), ((2, 2), 7), ((1, 1), 9))) == Schedule((1, 1), 5, (((2, 2), 7),))
+    assert Schedule((1, 1), 3, (((1, 1), 5),)) == Schedule()
+    assert parse_schedule("4x4,2x1", "5,9") == Schedule((4, 4), 5, (((2, 1), 9),))
+    assert str(parse_schedule("4x4,1x1,2x1", "5,7,9")) == (
+        "4x4 patches over 5 blocks, then layer by layer up to block 7, then 2x1 patches up to block 9"
+    )
+
+
+@pytest.mark.parametrize(("patches", "blocks"), [("4x4,2x2", "5"), ("4x4", "0"), ("4x4,", "5,9"), ("4x4,2x2", "5,5")])
+def test_wrong_command_lines(patches, blocks):
+    with pytest.raises(ArchError, match=r"blocks|above the one before"):
+        parse_schedule(patches, blocks)
+
+
+@pytest.mark.parametrize("then", [3, [[2, 2], 9], [[[2, 2], 5]], [[[2, 2]]]])
+def test_wrong_files(then):
+    data = mobilenet_v2(96, 0.35).to_dict() | {"schedule": {"p": [4, 4], "n": 5, "then": then}}
+    with pytest.raises(ArchError, match="schedule"):
+        ArchSpec.from_dict(data)
