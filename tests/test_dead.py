@@ -1,9 +1,13 @@
 """Dead channels are removed exactly: the same outputs bit for bit, borders and patches included."""
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from nets import any_graph, random_graph, random_model
 
 from nni_mcunet.core.graph import Graph, Op, Tensor
@@ -198,3 +202,22 @@ def test_mcunet_vww1(shared):
     for picture in np.load(shared / "models/vww1/io.npz")["input_nhwc_int8"][:2]:
         wanted = reference.run(plan(model.graph), model, picture)
         assert same(wanted, reference.run(plan(smaller.graph), smaller, picture))
+
+
+def test_the_generator_removes_them_unless_told_to_keep_them(shared, tmp_path):
+    facts = {}
+    for more in ("", "--keep-dead-channels"):
+        out = tmp_path / f"fw{more}"
+        command = [
+            sys.executable,
+            "tools/generate.py",
+            shared / "models/vww1/vww1_int8_qlinear.onnx",
+            "--board",
+            "F412",
+        ]
+        done = subprocess.run([*command, "-o", out, *more.split()], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        facts[more] = json.loads((out / "plan.json").read_text())
+        assert ("dead channels: MACs 11,578,816 -> " in done.stdout) == (not more)
+    less, kept = facts.values()
+    assert less["macs"] < 0.95 * kept["macs"] and less["constant_bytes"] < kept["constant_bytes"]

@@ -65,7 +65,7 @@ class QuantWeights:
 @dataclass(frozen=True)
 class QuantModel:
     """An int8 network: scales[tensor] for every tensor of the graph, weights[conv]; residual_bits[conv]: the most
-    fraction bits of its sum with the residual, where not as many as fit (see dead.py)."""
+    fraction bits of its sum with the residual, where not as many as fit (set by dead.py, kept in no file)."""
 
     graph: Graph
     scales: dict[str, Scale]
