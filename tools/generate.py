@@ -13,12 +13,24 @@ from nni_mcunet.core.cuts import grids
 from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.files import write_json
 from nni_mcunet.core.latency import fastest
-from nni_mcunet.core.plan import EXECUTED, best_schedule, fitting_plan
+from nni_mcunet.core.plan import EXECUTED, best_schedule, fitting_plan, plan
 from nni_mcunet.engine.callbacks import callback_bytes
+from nni_mcunet.engine.dead import channels, without_dead_channels
 from nni_mcunet.engine.detect import with_room
 from nni_mcunet.engine.emit import detector_params, write_sources
 from nni_mcunet.engine.onnx_io import load_onnx
 from nni_mcunet.engine.quant import QuantModel
+
+
+def smaller(model: QuantModel) -> QuantModel:
+    """The model without its dead channels; says what that saved."""
+    found = without_dead_channels(model)
+    gone, before, after = channels(model.graph) - channels(found.graph), plan(model.graph), plan(found.graph)
+    print(
+        f"removed {gone:,} dead channels: MACs {before.macs:,} -> {after.macs:,}, "
+        f"constants {before.flash:,} -> {after.flash:,} bytes"
+    )
+    return found
 
 
 def main() -> None:
@@ -41,11 +53,18 @@ def main() -> None:
         action="store_true",
         help="without --patches: the fewest estimated instructions, not the least MACs",
     )
+    parser.add_argument(
+        "--keep-dead-channels",
+        action="store_true",
+        help="compute channels that are constant or read by nobody, too; without them every output is the same",
+    )
     parser.add_argument("-o", "--out", required=True, help="folder to write")
     args = parser.parse_args()
     model, board = load_onnx(args.model), get_board(args.board)
     if not isinstance(model, QuantModel):
         raise UserError(f"{args.model} is float: quantise it with tools/quantize.py first")
+    if not args.keep_dead_channels:
+        model = smaller(model)
     if post := detector_params(model):
         board = with_room(board, post.candidates)
     board = board.with_arena(args.arena_kb and args.arena_kb * KB)

@@ -11,6 +11,7 @@ from nni_mcunet.core.arch import Schedule
 from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.files import write_json
 from nni_mcunet.core.plan import plan
+from nni_mcunet.engine.dead import without_dead_channels
 from nni_mcunet.engine.draw import memory_figure
 from nni_mcunet.engine.onnx_io import load_onnx
 
@@ -62,8 +63,8 @@ def main() -> None:
     report["boards"] = {name: board_figures(name, read(f"{name}.json"), plans[name]) for name in args.boards}
     first = args.boards[0]
     report["boxes"] = report["boards"][first]["boxes"]
-    graph, chosen = load_onnx(args.out / "model.int8.onnx").graph, plans[first]
-    report["params"] = graph.params
+    model, chosen = load_onnx(args.out / "model.int8.onnx"), plans[first]
+    graph, report["params"] = without_dead_channels(model).graph, model.graph.params
     patched = plan(graph, Schedule(tuple(chosen["p"]), chosen["n"]), halo=chosen["halo"])
     memory_figure(plan(graph), patched, chosen["arena_limit"], args.out / "memory.png", graph.name)
     print_table(report)

@@ -9,6 +9,7 @@ import numpy as np
 from ..core.errors import UserError
 from ..core.plan import plan
 from . import reference
+from .dead import without_dead_channels
 from .emit import detector_params, write_sources
 from .firmware import build_host
 from .onnx_io import load_onnx
@@ -27,7 +28,8 @@ def load_int8_detector(path) -> QuantModel:
 
 
 def compiled(model: QuantModel) -> Detect:
-    """The generated C, layer by layer: a schedule changes no byte of the result."""
+    """The generated C, layer by layer and without dead channels: neither changes a byte of the result."""
+    model = without_dead_channels(model)
     with tempfile.TemporaryDirectory() as folder:  # a loaded library does not need its file
         host = build_host(write_sources(plan(model.graph), model, folder))
 

@@ -146,7 +146,7 @@ def _conv(model: QuantModel, op: Op) -> ConvIntegers:
         mult, left, right = _multipliers(op, real, bound)
         return ConvIntegers(**common, mult=mult, left=left, right=right)
     r = model.scales[op.residual]
-    for bits in range(MAX_RESIDUAL_BITS, 0, -1):
+    for bits in range(model.residual_bits.get(op.name, MAX_RESIDUAL_BITS), 0, -1):
         try:
             mult, left, right = _multipliers(op, real * 2**bits, bound)
         except GraphError:

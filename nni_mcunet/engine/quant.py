@@ -64,12 +64,14 @@ class QuantWeights:
 
 @dataclass(frozen=True)
 class QuantModel:
-    """An int8 network: scales[tensor] for every tensor of the graph, weights[conv]."""
+    """An int8 network: scales[tensor] for every tensor of the graph, weights[conv]; residual_bits[conv]: the most
+    fraction bits of its sum with the residual, where not as many as fit (set by dead.py, kept in no file)."""
 
     graph: Graph
     scales: dict[str, Scale]
     weights: dict[str, QuantWeights]
     meta: dict = field(default_factory=dict)
+    residual_bits: dict[str, int] = field(default_factory=dict)
 
 
 def quantize(model: Model, ranges: dict[str, tuple[float, float]]) -> QuantModel:

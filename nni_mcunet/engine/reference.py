@@ -150,8 +150,12 @@ def _conv(op: Op, p: ConvIntegers, data: np.ndarray, residual, y: Axis, x: Axis)
     weight = p.weight.reshape(g, -1, cin, *op.k).transpose(0, 3, 4, 2, 1).reshape(g, -1, op.cout // g)
     acc = (taps @ weight.astype(np.float64)).transpose(1, 0, 2)
     acc = acc.reshape(y.n_out, x.n_out, op.cout).astype(np.int64) + p.bias
+    return conv_result(p, acc, None if residual is None else _second(residual, y, x))
+
+
+def conv_result(p: ConvIntegers, acc: np.ndarray, residual: np.ndarray | None) -> np.ndarray:
+    """Accumulators and the residual's values, int64 (..., cout) -> int8. Rises with both."""
     value = requant(acc, p.mult, p.left, p.right)
     if residual is not None:
-        skip = _second(residual, y, x) - p.res_zp
-        value = value + skip * p.res_mult + (1 << (p.res_bits - 1)) >> p.res_bits
+        value = value + (residual - p.res_zp) * p.res_mult + (1 << (p.res_bits - 1)) >> p.res_bits
     return np.clip(value + p.zp_out, p.lo, p.hi).astype(np.int8)
