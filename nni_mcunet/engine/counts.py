@@ -44,9 +44,9 @@ class Counts:
 
 
 def run_counted(elf: str | Path, board: Board, memory: Memory, timeout: float = 600) -> tuple[dict, dict[int, Counts]]:
-    """(what firmware.run_emulated gives, site -> Counts). A site is the address of an instruction of CALLERS: of a call,
-    for all that it calls, or its own; 0 is what runs before main. The run is the same as without counting, a few times
-    slower. Raises UserError for a missing program, see run_emulated for the others."""
+    """(what firmware.run_emulated gives, site -> Counts). A site is the address of an instruction of CALLERS: of a
+    call, for all that it calls, or its own; 0 is what runs before main. The run is the same as without counting, a few
+    times slower. Raises UserError for a missing program, see run_emulated for the others."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "counts"
         plugin = ",".join([str(_plugin()), f"out={out}", *_arguments(elf, memory)])

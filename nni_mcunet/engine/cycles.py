@@ -7,15 +7,13 @@ The same program on a real board measures them (DWT_CYCCNT).
 """
 
 import re
-import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
 from ..core.boards import Board
 from ..core.errors import UserError
 from .counts import Counts, run_counted
-from .elf import symbols
-from .firmware import tool
+from .elf import source_lines, symbols
 from .memories import Memory, memory_of
 from .pipeline import CORES
 from .thumb import Instruction, disassemble
@@ -78,12 +76,10 @@ def _names(elf, sites: dict[int, Counts]) -> dict[int, tuple[str, int]]:
 
 def _lines(elf, addresses: list[int]) -> dict[int, tuple[str, int]]:
     """Address -> (source file, line)."""
-    command = [tool("arm-none-eabi-addr2line"), "-e", str(elf), *map(hex, addresses)]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    rows = [re.match(r"(.*):(\d+|\?)", row).groups() for row in text.splitlines()]
-    if any(line in ("?", "0") for _, line in rows):
+    found = source_lines(elf, addresses)
+    if any(line is None for _, line in found.values()):
         raise UserError(f"{elf}: no line numbers of mcu_run; build it with -g1, as build_firmware does")
-    return {address: (path, int(line)) for address, (path, line) in zip(addresses, rows, strict=True)}
+    return found
 
 
 def _source(path: str) -> list[str]:

@@ -29,6 +29,7 @@ PACKAGES = {
     "arm-none-eabi-gcc": "gcc-arm-none-eabi libnewlib-arm-none-eabi",
     "arm-none-eabi-nm": "gcc-arm-none-eabi",
     "arm-none-eabi-size": "gcc-arm-none-eabi",
+    "arm-none-eabi-readelf": "binutils-arm-none-eabi",
     "arm-none-eabi-objdump": "binutils-arm-none-eabi",
     "arm-none-eabi-addr2line": "binutils-arm-none-eabi",
     "qemu-system-arm": "qemu-system-arm",

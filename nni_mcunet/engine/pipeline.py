@@ -34,7 +34,7 @@ def _m4_cost(insn: Instruction, before: Instruction | None) -> int:
     elif insn.kind in ("load", "store"):
         follows = before is not None and before.kind == "load" and not before.writes & insn.address_reads
         register_offset = len(insn.address_reads) > 1
-        cost = 1 if follows or insn.stores and not register_offset else 2
+        cost = 1 if follows or (insn.stores and not register_offset) else 2
     else:
         costs = {"divide": DIVIDE, "float divide": FLOAT_DIVIDE, "float multiply": 3, "table branch": 2}
         cost = costs.get(insn.kind, 1)
@@ -89,7 +89,7 @@ def _pairs(first: Instruction, second: Instruction) -> bool:
 def _single_pipe(insn: Instruction) -> bool:
     """Issues as the first of a pair alone: operations on lanes, multiplications among them."""
     lanes = ("smla", "smul", "smua", "smus", "smls")
-    return insn.kind == "dsp" or insn.kind == "multiply" and insn.mnemonic.startswith(lanes) and not _long(insn)
+    return insn.kind == "dsp" or (insn.kind == "multiply" and insn.mnemonic.startswith(lanes) and not _long(insn))
 
 
 def _long(insn: Instruction) -> bool:
