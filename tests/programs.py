@@ -12,7 +12,16 @@ from pathlib import Path
 import numpy as np
 
 from nni_mcunet.engine.emit import KERNELS
-from nni_mcunet.engine.firmware import BOARDS, MACHINES, SANITIZERS, WARNINGS, core_flags, elf_report, parse, run_qemu
+from nni_mcunet.engine.firmware import (
+    BOARDS,
+    MACHINES,
+    SANITIZERS,
+    WARNINGS,
+    core_flags,
+    elf_report,
+    parse_run,
+    run_qemu,
+)
 from nni_mcunet.engine.stack import stack_bound
 
 HOST = "host"
@@ -46,7 +55,7 @@ def run_host(folder: Path, picture: np.ndarray, kernels: Path = KERNELS) -> dict
     )  # fmt: skip
     said = re.search(r"SUMMARY: .*|.*runtime error: .*", done.stderr)
     assert not said, said and said[0]
-    return parse(done)
+    return parse_run(done)
 
 
 def run_board(core: str, folder: Path, picture: np.ndarray, kernels: Path = KERNELS, guarded: bool = False) -> dict:
@@ -54,7 +63,7 @@ def run_board(core: str, folder: Path, picture: np.ndarray, kernels: Path = KERN
     memory does."""
     elf = _build(core, folder, picture, kernels, guarded)
     sizes = {"arena_bytes": elf_report(elf)["arena_bytes"], "stack_bound": stack_bound(elf)}
-    return {**parse(run_qemu(elf, MACHINES[core], SECONDS)), **sizes}
+    return {**parse_run(run_qemu(elf, MACHINES[core], SECONDS)), **sizes}
 
 
 @cache

@@ -78,7 +78,8 @@ def main() -> None:
     s = p.schedule
     facts = {"board": board.name, "p": s.p, "n": s.n, "halo": p.halo, "arena_bytes": p.arena,
              "arena_limit": board.arena_limit, "constant_bytes": p.flash, "macs": p.macs,
-             "patch_overhead": p.overhead, "callback_bytes": callback_bytes(p)}  # fmt: skip
+             "patch_overhead": p.overhead, "callback_bytes": callback_bytes(p),
+             "live_bytes": {op.name: p.live_bytes(i) for i, op in enumerate(p.graph.ops)}}  # fmt: skip
     write_json(Path(args.out) / "plan.json", facts)
     how = "layer by layer"
     if s.n:

@@ -1,6 +1,7 @@
 """Run generated C on a board's emulator with a picture, and show what the firmware says.
 
 python tools/run_board.py --board stm32h743 --emulate out/fw --picture photo.jpg --json out/run.json --png out/boxes.png
+python tools/run_board.py --board stm32f412 --emulate out/fw --picture photo.jpg --layers out/layers.png
 """
 
 import argparse
@@ -11,7 +12,9 @@ import numpy as np
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.files import write_atomic, write_json
-from nni_mcunet.engine.draw import boxes_figure
+from nni_mcunet.engine.board_report import board_report, report_table
+from nni_mcunet.engine.cycles import run_profiled
+from nni_mcunet.engine.draw import boxes_figure, cycles_figure
 from nni_mcunet.engine.firmware import build_firmware, build_host, elf_report, input_shape, run_emulated
 from nni_mcunet.engine.images import load_picture
 
@@ -46,6 +49,9 @@ def main() -> None:
     parser.add_argument("--json", help="file for the report, with all boxes")
     parser.add_argument("--npz", help="file for the outputs as numpy arrays, flat, in the order of mcu_model.h")
     parser.add_argument("--png", help="file for the picture with the board's boxes")
+    parser.add_argument(
+        "--layers", metavar="PNG", help="instructions, estimated cycles and memory of each layer: printed, drawn to PNG"
+    )
     parser.add_argument("--score", type=float, default=0.3, help="print and draw boxes of at least this (default 0.3)")
     args = parser.parse_args()
     if args.port or not args.emulate:
@@ -54,11 +60,15 @@ def main() -> None:
     h, w, _ = input_shape(args.folder)
     picture = load_picture(args.picture, (h, w))
     elf = build_firmware(args.folder, board, picture)
-    run = run_emulated(elf, board)
+    run, layers = run_profiled(elf, board) if args.layers else (run_emulated(elf, board), None)
     check_against_host(args.folder, picture, run)
     boxes = [box_dict(b, name) for b, name in zip(run.pop("boxes", ()), run.pop("names", ()), strict=True)]
     outputs = run.pop("outputs")
     report = {"board": board.name, **elf_report(elf), **run, "boxes": boxes}
+    if layers:
+        report |= board_report(elf, board, layers)
+        cycles_figure(report["layers"], args.layers, f"{board.name}, emulated: {report['milliseconds_estimated']} ms")
+        print(report_table(report))
     if args.npz:
         write_atomic(args.npz, packed(outputs))
     if "detect_instructions" not in run and len(outputs) == 1:  # a classifier: the int8 scores of the likeliest classes

@@ -49,6 +49,26 @@ def memory_figure(whole: Plan | Patches, patched: Plan | Patches, limit: int | N
     return save_figure(figure, path)
 
 
+def cycles_figure(layers: list[dict], path, title: str) -> Path:
+    """Instructions, estimated cycles and memory of each layer, rows of board_report's "layers"."""
+    count, width = len(layers), max(6, 0.17 * len(layers))
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(width, 5), sharex=True)
+    at = np.arange(count)
+    top.bar(at, [row["cycles_estimated"] / 1e3 for row in layers], 0.8, color=WHOLE, label="cycles, estimated")
+    top.bar(at, [row["stall_cycles"] / 1e3 for row in layers], 0.8, color=LIMIT, label="of them waiting for memory")
+    top.plot(at, [row["instructions"] / 1e3 for row in layers], "_", color=PATCHED, label="instructions, counted")
+    top.set_ylabel("thousand")
+    top.set_title(title, loc="left", fontsize=10)
+    top.legend(frameon=False, fontsize=8)
+    bottom.bar(at, [row.get("live_bytes", 0) / KB for row in layers], 0.8, color=PATCHED)
+    bottom.set_ylabel("arena alive, kB")
+    bottom.set_xticks(at, [row["name"] for row in layers], rotation=90, fontsize=6)
+    for axes in (top, bottom):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.margins(x=0.01)
+    return save_figure(figure, path)
+
+
 def layer_figure(model: QuantModel, name: str, path, histogram: Histogram | None = None) -> Path:
     """One tensor of an int8 network: its float values (zeros apart), where a histogram is given, with the range and the
     grid of int8, and the weights of the convolution that writes it, if one does. Counts are logarithmic."""

@@ -28,8 +28,10 @@ PACKAGES = {
     "gcc": "gcc",
     "arm-none-eabi-gcc": "gcc-arm-none-eabi libnewlib-arm-none-eabi",
     "arm-none-eabi-nm": "gcc-arm-none-eabi",
-    "arm-none-eabi-objdump": "gcc-arm-none-eabi",
     "arm-none-eabi-size": "gcc-arm-none-eabi",
+    "arm-none-eabi-readelf": "binutils-arm-none-eabi",
+    "arm-none-eabi-objdump": "binutils-arm-none-eabi",
+    "arm-none-eabi-addr2line": "binutils-arm-none-eabi",
     "qemu-system-arm": "qemu-system-arm",
 }
 
@@ -93,7 +95,7 @@ def run_sanitized(folder: str | Path, picture: np.ndarray) -> dict:
     sources = [*_sources(folder), *map(_board, ("main.c", "frame.c", "host.c"))]
     _compile("gcc", ["-O1", *SANITIZERS], [*sources, _picture_source(folder, picture)], folder, out)
     done = subprocess.run([str(out)], capture_output=True, text=True, timeout=300)
-    return parse(done)
+    return parse_run(done)
 
 
 def build_firmware(folder: str | Path, board: Board, picture: np.ndarray, stack_bytes: int | None = None) -> Path:
@@ -109,7 +111,7 @@ def build_firmware(folder: str | Path, board: Board, picture: np.ndarray, stack_
     link = [f"-Wl,--defsym={name}={value}" for name, value in sizes.items()]
     sources = [*_sources(folder), *map(_board, ("main.c", "frame.c", "startup.c", "mps2.c"))]
     sources.append(_picture_source(folder, picture))
-    flags = [*core_flags(board.core), *link, "-T", str(_board("board.ld"))]
+    flags = [*core_flags(board.core), "-g1", *link, "-T", str(_board("board.ld"))]  # -g1: cycles.py reads lines
     _compile("arm-none-eabi-gcc", flags, sources, folder, out, board)
     return out
 
@@ -128,15 +130,22 @@ def run_emulated(elf: str | Path, board: Board, timeout: float = 300) -> dict:
     steps of 40. Raises UserError for a missing QEMU or a core it has no machine for, RuntimeError when the firmware
     faults or does not end in time.
     """
+    return parse_run(run_qemu(elf, machine(board), timeout))
+
+
+def machine(board: Board) -> str:
+    """QEMU's machine with the board's core. Raises UserError where there is none."""
     if board.core not in MACHINES:
         raise UserError(f"{board.name}: no emulated machine for {board.core}, only for {', '.join(MACHINES)}")
-    return parse(run_qemu(elf, MACHINES[board.core], timeout))
+    return MACHINES[board.core]
 
 
-def run_qemu(elf: str | Path, machine: str, timeout: float) -> subprocess.CompletedProcess:
-    """One bare-metal program to its end, at exactly one instruction a nanosecond of its own time."""
+def run_qemu(elf: str | Path, machine: str, timeout: float, plugin: str | None = None) -> subprocess.CompletedProcess:
+    """One bare-metal program to its end, at exactly one instruction a nanosecond of its own time. plugin: a TCG plugin
+    with its arguments."""
     command = [tool("qemu-system-arm"), "-M", machine, "-icount", "shift=0", "-display", "none", "-monitor", "none"]
     command += ["-serial", "stdio", "-semihosting-config", "enable=on,target=native", "-kernel", str(elf)]
+    command += ["-plugin", plugin] if plugin else []
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired:
@@ -216,7 +225,7 @@ def output(*command: str) -> str:
     return subprocess.run([tool(command[0]), *command[1:]], capture_output=True, text=True, check=True).stdout
 
 
-def parse(done: subprocess.CompletedProcess) -> dict:
+def parse_run(done: subprocess.CompletedProcess) -> dict:
     """The JSON lines of boards/main.c as one dictionary."""
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines or not lines[-1].get("done"):

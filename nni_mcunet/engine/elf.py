@@ -1,0 +1,82 @@
+"""What an ELF says of itself: sections, symbols and lines, and from them where its flash and SRAM go."""
+
+import re
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+from .firmware import BOARDS, tool
+
+
+class Range(NamedTuple):
+    """Bytes from an address on."""
+
+    address: int
+    size: int
+
+
+def sections(elf: str | Path) -> dict[str, Range]:
+    rows = re.findall(r"^(\.[\w.]+)\s+(\d+)\s+(\d+)$", _output("arm-none-eabi-size", "-A", elf), re.MULTILINE)
+    return {name: Range(int(address), int(size)) for name, size, address in rows}
+
+
+def symbols(elf: str | Path) -> dict[str, Range]:
+    """Name -> range of functions and objects; of several local ones of one name the last."""
+    return {name: place for name, _, place in _symbols(elf)}
+
+
+def _symbols(elf) -> list[tuple[str, str, Range]]:
+    """(name, FUNC or OBJECT, range). Bit 0 of a function's address says Thumb and is left out."""
+    row = r"^ *\d+: (\w+) +(\w+) (FUNC|OBJECT) +\w+ +\w+ +\d+ (\S+)$"
+    rows = re.findall(row, _output("arm-none-eabi-readelf", "-sW", elf), re.MULTILINE)
+    return [(name, kind, Range(int(at, 16) & ~(kind == "FUNC"), int(size, 0))) for at, size, kind, name in rows]
+
+
+def source_lines(elf: str | Path, addresses: list[int]) -> dict[int, tuple[str, int | None]]:
+    """Address -> (source file, line); the line is None where the ELF does not know."""
+    if not addresses:
+        return {}
+    text = _output("arm-none-eabi-addr2line", "-e", elf, *map(hex, addresses))
+    rows = [re.match(r"(.*):(\d+|\?)", row).groups() for row in text.splitlines()]
+    lines = [(path, int(line) if line.isdigit() and line != "0" else None) for path, line in rows]
+    return dict(zip(addresses, lines, strict=True))
+
+
+def flash_parts(elf: str | Path) -> dict[str, int]:
+    """Bytes of flash: weights; constants (requantisation, tables, structures of the layers, what the patches are);
+    code of the kernels, of the model (mcu_model.c) and of the runtime (boards/); initial data; rest (libraries,
+    strings, padding). Their sum is elf_report's flash_bytes."""
+    where, found = sections(elf), {place.address: (name, kind, place) for name, kind, place in _symbols(elf)}
+    text = where[".text"]
+    inside = [entry for at, entry in found.items() if text.address <= at < text.address + text.size]
+    names = {name for name, _, _ in inside}
+    files = source_lines(elf, [place.address for _, kind, place in inside if kind == "FUNC"])
+    parts = dict.fromkeys(("weights", "constants", "kernels", "model", "runtime", "rest"), 0)
+    for name, kind, place in inside:
+        if kind == "FUNC":
+            parts[_code_part(*files[place.address])] += place.size
+        else:
+            parts["weights" if name.endswith("_w") and name[:-2] in names else "constants"] += place.size
+    parts["data"] = where.get(".data", Range(0, 0)).size
+    parts["rest"] += text.size + parts["data"] - sum(parts.values())
+    return parts
+
+
+def _code_part(path: str, line: int | None) -> str:
+    """Which part a function of a source file is; a library's has no line."""
+    if line is None:
+        return "rest"
+    if Path(path).parent == BOARDS.resolve():
+        return "runtime"
+    return "model" if Path(path).name == "mcu_model.c" else "kernels"
+
+
+def sram_parts(elf: str | Path) -> dict[str, int]:
+    """Bytes of SRAM: arena, stack (reserved), data, bss. Their sum is elf_report's sram_bytes."""
+    where = sections(elf)
+    return {name: where.get(f".{name}", Range(0, 0)).size for name in ("arena", "stack", "data", "bss")}
+
+
+def _output(program: str, *arguments) -> str:
+    command = [tool(program), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
