@@ -147,8 +147,8 @@ def _instrument(folder: Path, names: list[str]) -> None:
     run = re.sub(r"^( +)((?:if \(.*\) )?read\(ctx.*;)$", rf"\1MCU_COUNT({2 * len(names)}, \2)", run, flags=re.M)
     macro = (
         f'#include "port.h"\nstatic uint64_t counts[{2 * len(names) + 1}];\n'
-        "#define MCU_COUNT(i, ...) do { uint64_t t = mcu_instructions(); __VA_ARGS__ "
-        "counts[i] += mcu_instructions() - t; } while (0);\n"
+        "#define MCU_COUNT(i, ...) do { uint64_t t = mcu_count(); __VA_ARGS__ "
+        "counts[i] += mcu_count() - t; } while (0);\n"
     )
     outputs = (
         "const int8_t *mcu_output(int i) { (void)i; return (const int8_t *)counts; }\n"

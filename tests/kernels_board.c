@@ -106,9 +106,9 @@ static void count(const char *name, int kind, int cin, int cout, int k, int s, i
                          .pairs = pairs};
     const int n = (size + s - 1) / s;
     const mcu_axis a = {(int16_t)size, (int16_t)(-(k / 2)), (int16_t)n, (int16_t)n, 0, 0, 0};
-    const uint64_t start = mcu_instructions();
+    const uint64_t start = mcu_count();
     fast[kind](&op, &a, &a, in[0], 0, out[0], scratch);
-    const int64_t done = (int64_t)(mcu_instructions() - start);
+    const int64_t done = (int64_t)(mcu_count() - start);
     const int64_t macs = (int64_t)n * n * cout * k * k * (kind == 2 ? 1 : cin);
     mcu_print("{\"shape\": \"");
     mcu_print(name);

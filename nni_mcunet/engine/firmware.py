@@ -21,6 +21,7 @@ from ..core.errors import Infeasible, UserError
 from .detect import BOX
 
 BOARDS = Path(__file__).parent / "boards"
+PROGRAM = ("main.c", "report.c", "frame.c", "picture.S")
 WARNINGS = ["-std=c99", "-Wall", "-Wextra", "-Werror"]
 SANITIZERS = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 MACHINES = {"cortex-m4": "mps2-an386", "cortex-m7": "mps2-an500"}
@@ -65,7 +66,7 @@ class HostModel:
 
     def run(self, picture: np.ndarray) -> list[np.ndarray]:
         """Outputs, each (bytes,) int8, for a picture (h, w, 3) uint8. Raises UserError for another size."""
-        rgb = _checked(picture, self.input_shape)
+        rgb = checked_picture(picture, self.input_shape)
         self.lib.mcu_host_run(rgb.ctypes.data_as(ctypes.c_void_p))
         sizes = [self.lib.mcu_output_bytes(i) for i in range(self.outputs)]
         return [np.ctypeslib.as_array(self.lib.mcu_output(i), (n,)).copy() for i, n in enumerate(sizes)]
@@ -92,8 +93,9 @@ def run_sanitized(folder: str | Path, picture: np.ndarray) -> dict:
     Raises RuntimeError with the sanitizer's words where one complains."""
     folder = Path(folder)
     out = _build_folder(folder) / "sanitized"
-    sources = [*_sources(folder), *map(_board, ("main.c", "frame.c", "host.c"))]
-    _compile("gcc", ["-O1", *SANITIZERS], [*sources, _picture_source(folder, picture)], folder, out)
+    sources = [*_sources(folder), *map(_board, (*PROGRAM, "host.c"))]
+    _write_picture(folder, picture)
+    _compile("gcc", ["-O1", *SANITIZERS], sources, folder, out)
     done = subprocess.run([str(out)], capture_output=True, text=True, timeout=300)
     return parse_run(done)
 
@@ -109,9 +111,9 @@ def build_firmware(folder: str | Path, board: Board, picture: np.ndarray, stack_
     stack = stack_bytes or board.reserved_sram // 2
     sizes = {"FLASH_BYTES": board.flash, "SRAM_BYTES": board.sram, "STACK_BYTES": stack}
     link = [f"-Wl,--defsym={name}={value}" for name, value in sizes.items()]
-    sources = [*_sources(folder), *map(_board, ("main.c", "frame.c", "startup.c", "mps2.c"))]
-    sources.append(_picture_source(folder, picture))
-    flags = [*core_flags(board.core), "-g1", *link, "-T", str(_board("board.ld"))]  # -g1: cycles.py reads lines
+    sources = [*_sources(folder), *map(_board, (*PROGRAM, "startup.c", "mps2.c"))]
+    _write_picture(folder, picture)
+    flags = [*core_flags(board.core), "-g1", *link, f"-L{BOARDS}", "-T", str(_board("board.ld"))]  # -g1: see cycles.py
     _compile("arm-none-eabi-gcc", flags, sources, folder, out, board)
     return out
 
@@ -190,26 +192,29 @@ def _build_folder(folder: Path) -> Path:
     return folder / "build"
 
 
-def _checked(picture: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+def checked_picture(picture: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """The picture, contiguous. Raises UserError where it is not uint8 of `shape`."""
     if picture.shape != shape or picture.dtype != np.uint8:
         raise UserError(f"a picture of {picture.shape} {picture.dtype}; the model reads {shape} uint8")
     return np.ascontiguousarray(picture)
 
 
-def _picture_source(folder: Path, picture: np.ndarray) -> Path:
-    """An assembler file that holds the picture in the section .picture."""
-    raw, source = folder / "build" / "picture.rgb", folder / "build" / "picture.S"
-    raw.write_bytes(_checked(picture, input_shape(folder)).tobytes())
-    source.write_text(
-        '.section .picture, "a"\n.global mcu_picture\nmcu_picture:\n.incbin "build/picture.rgb"\n'
-        '.section .note.GNU-stack, "", %progbits\n'
-    )
-    return source
+def _write_picture(folder: Path, picture: np.ndarray) -> None:
+    """What boards/picture.S includes."""
+    (folder / "build" / "picture.rgb").write_bytes(checked_picture(picture, input_shape(folder)).tobytes())
 
 
 def _compile(compiler: str, flags: list[str], sources, folder: Path, out: Path, board: Board | None = None) -> None:
     """Compile and link in `folder`. Raises Infeasible when the linker says that a memory of the board is too small."""
-    command = [tool(compiler), *WARNINGS, *flags, "-I.", f"-I{BOARDS}", *(str(Path(s).resolve()) for s in sources)]
+    command = [
+        tool(compiler),
+        *WARNINGS,
+        *flags,
+        "-I.",
+        "-Ibuild",
+        f"-I{BOARDS}",
+        *(str(Path(s).resolve()) for s in sources),
+    ]
     done = subprocess.run([*command, "-o", str(out.resolve())], cwd=folder, capture_output=True, text=True)
     if done.returncode == 0:
         return
@@ -226,11 +231,15 @@ def output(*command: str) -> str:
 
 
 def parse_run(done: subprocess.CompletedProcess) -> dict:
-    """The JSON lines of boards/main.c as one dictionary."""
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines or not lines[-1].get("done"):
         tail = (done.stdout[-500:] + done.stderr[-3000:]).strip()
         raise RuntimeError(f"the firmware did not come to its end (exit code {done.returncode}):\n{tail}")
+    return parse_report(lines)
+
+
+def parse_report(lines: list[dict]) -> dict:
+    """The JSON lines of boards/report.c as one dictionary."""
     report: dict = {"outputs": [], "crc32": []}
     boxes, names = [], []
     for line in lines:
@@ -243,6 +252,6 @@ def parse_run(done: subprocess.CompletedProcess) -> dict:
         else:
             report.update(line)
     del report["done"]
-    if "detect_instructions" in report:
+    if any(name.startswith("detect_") for name in report):
         report["boxes"], report["names"] = np.array(boxes, BOX), names
     return report

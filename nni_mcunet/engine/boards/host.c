@@ -13,7 +13,9 @@ const int mcu_host_most_boxes = MCU_MOST_BOXES;
 #endif
 
 void mcu_put(char c) { putchar(c); }
-uint64_t mcu_instructions(void) { return 0; }
+uint64_t mcu_count(void) { return 0; }
+const char mcu_unit[] = "instructions";
+uint32_t mcu_clock_hz(void) { return 0; }
 uint32_t mcu_stack_bytes(void) { return 0; }
 void mcu_exit(int code) { exit(code); }
 

@@ -20,6 +20,11 @@ static inline void mcu_print_int(int64_t v) {
         mcu_put(digits[--n]);
 }
 
+static inline void mcu_print_pair(const char *name, int64_t value) {
+    mcu_print(name);
+    mcu_print_int(value);
+}
+
 static inline void mcu_print_hex(const int8_t *bytes, int n) { /* bytes: [n] */
     for (int i = 0; i < n; i++) {
         mcu_put("0123456789abcdef"[(uint8_t)bytes[i] >> 4]);

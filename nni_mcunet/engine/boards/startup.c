@@ -1,23 +1,59 @@
-/* Reset of a Cortex-M4 or M7: FPU on, .data copied, .bss cleared, the free stack painted, main. */
-#include "port.h"
+/* Vectors and reset of a Cortex-M4 or M7: FPU on, .data copied, .bss cleared, the free stack painted, main.
+ * Every handler is weak: define a function of the same name to take an exception. */
+#include "print.h"
 
-extern uint32_t mcu_data_load[], mcu_data[], mcu_data_end[], mcu_bss[], mcu_bss_end[]; /* board.ld */
+extern uint32_t mcu_data_load[], mcu_data[], mcu_data_end[], mcu_bss[], mcu_bss_end[]; /* sections.ld */
 extern uint32_t mcu_stack_low[], mcu_stack_top[];
 int main(void);
 void mcu_reset(void);
-void mcu_fault(void);
-void mcu_say_fault(void);
+void mcu_say_fault(uint32_t exception);
 
-#define CPACR (*(volatile uint32_t *)0xe000ed88)
+typedef volatile uint32_t reg;
+#define SCB_VTOR (*(reg *)0xe000ed08)
+#define SCB_CFSR (*(reg *)0xe000ed28)
+#define SCB_CPACR (*(reg *)0xe000ed88)
 #define PAINT 0xa5a5a5a5u
+#if !defined(MCU_INTERRUPTS)
+#define MCU_INTERRUPTS 0 /* of the device, behind the core's 16; the program uses none */
+#endif
 
-__attribute__((section(".vectors"), used)) static void *const vectors[16] = {
-    mcu_stack_top, (void *)mcu_reset, (void *)mcu_fault, (void *)mcu_fault, /* stack, reset, NMI, hard fault */
-    (void *)mcu_fault, (void *)mcu_fault, (void *)mcu_fault,               /* memory, bus and usage fault */
+/* The stack may be what overflowed (it ends where the SRAM begins), so start a new one. */
+__attribute__((naked)) void Default_Handler(void) {
+    __asm__ volatile("mrs r0, ipsr\n ldr r1, =mcu_stack_top\n mov sp, r1\n b mcu_say_fault\n .ltorg");
+}
+
+#define WEAK __attribute__((weak, alias("Default_Handler")))
+WEAK void NMI_Handler(void);
+WEAK void HardFault_Handler(void);
+WEAK void MemManage_Handler(void);
+WEAK void BusFault_Handler(void);
+WEAK void UsageFault_Handler(void);
+WEAK void SVC_Handler(void);
+WEAK void DebugMon_Handler(void);
+WEAK void PendSV_Handler(void);
+WEAK void SysTick_Handler(void);
+WEAK void Interrupt_Handler(void); /* all of the device's */
+
+__attribute__((section(".vectors"), used)) static void *const vectors[16 + MCU_INTERRUPTS] = {
+    mcu_stack_top,
+    (void *)mcu_reset,
+    (void *)NMI_Handler,
+    (void *)HardFault_Handler,
+    (void *)MemManage_Handler,
+    (void *)BusFault_Handler,
+    (void *)UsageFault_Handler,
+    [11] = (void *)SVC_Handler,
+    [12] = (void *)DebugMon_Handler,
+    [14] = (void *)PendSV_Handler,
+    [15] = (void *)SysTick_Handler,
+#if MCU_INTERRUPTS
+    [16 ... 15 + MCU_INTERRUPTS] = (void *)Interrupt_Handler,
+#endif
 };
 
 void mcu_reset(void) {
-    CPACR |= 0xfu << 20; /* coprocessors 10 and 11 */
+    SCB_CPACR |= 0xfu << 20; /* coprocessors 10 and 11: the FPU */
+    SCB_VTOR = (uint32_t)vectors;
     __asm__ volatile("dsb\n isb");
     for (uint32_t *to = mcu_data, *from = mcu_data_load; to != mcu_data_end;)
         *to++ = *from++;
@@ -36,13 +72,9 @@ uint32_t mcu_stack_bytes(void) {
     return (uint32_t)(mcu_stack_top - low) * 4;
 }
 
-void mcu_say_fault(void) {
-    for (const char *c = "\n{\"fault\": true}\n"; *c; c++)
-        mcu_put(*c);
+void mcu_say_fault(uint32_t exception) {
+    mcu_print_pair("\n{\"error\": \"exception ", exception); /* 3: hard fault; 16 and above: an interrupt */
+    mcu_print_pair(", SCB_CFSR ", SCB_CFSR);
+    mcu_print("\"}\n");
     mcu_exit(1);
-}
-
-/* The stack may be what overflowed (it ends where the SRAM begins), so start a new one. */
-__attribute__((naked)) void mcu_fault(void) {
-    __asm__ volatile("ldr r0, =mcu_stack_top\n mov sp, r0\n b mcu_say_fault\n .ltorg");
 }

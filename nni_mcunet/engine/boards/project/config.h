@@ -1,0 +1,15 @@
+/* $nucleo. $uart_note */
+#ifndef MCU_CONFIG_H
+#define MCU_CONFIG_H
+#define $family
+#define MCU_BOARD "$board"
+#define MCU_MODEL "$model" /* the first bytes of the SHA-256 of mcu_*.[ch] */
+#define MCU_HSI_HZ ${hsi}u
+#define MCU_BAUD 115200
+#define MCU_UART $uart
+#define MCU_USART ${usart_base}u /* USART$uart */
+#define MCU_TX_GPIO ${tx_gpio}u /* P$tx, function 7 */
+#define MCU_TX_PIN $tx_pin
+#define MCU_RX_GPIO ${rx_gpio}u /* P$rx, function 7 */
+#define MCU_RX_PIN $rx_pin
+#endif
