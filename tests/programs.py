@@ -29,9 +29,10 @@ SECONDS = 120  # of one run
 STACK = 4096  # bytes reserved on the boards
 BSS, MEMORY_END = 0x20200000, 0x20800000  # on both machines; what reads behind the end faults
 # Of a program, all but the kernels: the model, the report on it, the picture. The arena begins as garbage.
-PROGRAM = """#define main report
+PROGRAM = """#define main shipped
 #include "mcu_model.c"
 #include "main.c"
+#include "report.c"
 #include "frame.c"
 #undef main
 __asm__(".pushsection .picture, \\"a\\"\\n.global mcu_picture\\n"
@@ -39,7 +40,7 @@ __asm__(".pushsection .picture, \\"a\\"\\n.global mcu_picture\\n"
 int main(void) {
     for (int i = 0; i < MCU_ARENA_BYTES; i++)
         mcu_arena[i] = 0x5a;
-    return report();
+    return shipped();
 }
 """
 
@@ -101,5 +102,5 @@ def _placed(folder: Path) -> list[str]:
     return [
         *(f"-Wl,--defsym={name}={value}" for name, value in sizes.items()),
         *(f"-Wl,--section-start={name}={address:#x}" for name, address in places.items()),
-        "-T", str(BOARDS / "board.ld"),
+        f"-L{BOARDS}", "-T", str(BOARDS / "board.ld"),
     ]  # fmt: skip
