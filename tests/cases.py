@@ -1,6 +1,7 @@
 """Random networks with random schedules for prove.py, each drawn by its number alone, and what a case exercises."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
 
@@ -9,9 +10,9 @@ from nets import any_graph, block_graph, random_graph, random_model
 
 from nni_mcunet.core.arch import ArchSpec, Block, Schedule
 from nni_mcunet.core.build import FaceHead, YoloHead, build_graph
-from nni_mcunet.core.cuts import cuts, ends_patches
-from nni_mcunet.core.errors import GraphError
-from nni_mcunet.core.graph import Graph
+from nni_mcunet.core.cuts import ends_patches, split
+from nni_mcunet.core.errors import GraphError, ScheduleError
+from nni_mcunet.core.graph import Graph, Tensor
 from nni_mcunet.core.kernels import kernel_of
 from nni_mcunet.core.plan import Plan, plan
 from nni_mcunet.engine.integers import integers
@@ -45,14 +46,31 @@ def case(number: int) -> Case:
 
 
 def schedule(rng, graph: Graph) -> Schedule:
-    """One in eight per layer, else any cut with any grid up to MOST x MOST, one in three as fine as it may be."""
-    found = list(cuts(graph).items())
-    if not found or rng.random() < 0.125:
-        return Schedule()
-    n, (_, out) = found[rng.integers(len(found))]
-    most = [min(MOST, length) for length in (graph.tensors[out].h, graph.tensors[out].w)]
-    fine = rng.random(2) < 1 / 3
-    return Schedule(tuple(m if f else int(rng.integers(1, m + 1)) for m, f in zip(most, fine, strict=True)), n)
+    """One in eight per layer, else one to three stages or more, some of them layer by layer, between any cuts."""
+    found, begin = [], 0
+    while rng.random() < (0.5 if found else 0.875):
+        patched = not found or rng.random() < 0.8
+        ends = _ends(graph, begin, patched)
+        if not ends:
+            break
+        begin, out = ends[rng.integers(len(ends))]
+        found.append((grid(rng, graph.tensors[out]) if patched else (1, 1), begin))
+    return Schedule(*found[0], tuple(found[1:])) if found else Schedule()
+
+
+def _ends(graph: Graph, begin: int, patched: bool) -> list[tuple[int, str]]:
+    """Where a stage from block `begin` may end, and what it hands on."""
+    found = []
+    for n in sorted({op.block + 1 for op in graph.ops if op.block >= begin}):
+        with suppress(ScheduleError):
+            found.append((n, split(graph, n, begin, patched)[1]))
+    return found
+
+
+def grid(rng, out: Tensor) -> tuple[int, int]:
+    """Up to MOST x MOST, one side in three as fine as it may be."""
+    most, fine = [min(MOST, length) for length in (out.h, out.w)], rng.random(2) < 1 / 3
+    return tuple(m if f else int(rng.integers(1, m + 1)) for m, f in zip(most, fine, strict=True))
 
 
 # The networks of a case: (rng) -> graph, meta.
@@ -132,13 +150,14 @@ NETWORKS = (chain, anything, blocks, classifier, chain, detector, blocks, anythi
 LEAST = {  # of a thousand cases
     "per layer": 50, "halo clip": 300, "halo cache": 300, "grid not square": 300, "picture not square": 800,
     "odd height": 300, "odd width": 300, "detector": 60, "several outputs": 100, "squeeze-excite behind": 60,
+    "patched stages 2": 100, "patched stages 3": 10,
     "squeeze-excite on the stage's output": 20, "residual inside": 150, "residual across": 100,
     **{f"p {axis} {p}": 30 for axis in "hw" for p in range(1, MOST + 1)},
     **{f"inside: {kernel} {k} stride {s}": 20 for kernel in ("conv_dw", "conv_dense") for k in (3, 5, 7)
        for s in (1, 2)},
     **{f"inside: {kind}": 8 for kind in ("conv_pw", "conv_group", "maxpool", "avgpool", "upsample", "pad", "add", "mul",
                                           "concat", "act", "softmax")},
-    **{f"behind: {kind}": 20 for kind in ("conv_pw", "conv_dw", "conv_dense", "conv_group", "maxpool", "avgpool", "gap",
+    **{f"behind: {kind}": 12 for kind in ("conv_pw", "conv_dw", "conv_dense", "conv_group", "maxpool", "avgpool", "gap",
                                           "upsample", "pad", "add", "mul", "concat", "act", "softmax")},
 }  # fmt: skip
 
