@@ -246,8 +246,8 @@ def test_loops_fit_the_flash_accelerator(tmp_path):
     code = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     branches = re.findall(r"^ +(\w+):\tb(?!l|x)[\w.]+\t(\w+) <([^+>]+)", code, re.MULTILINE)
     loops = {name: 0 for *_, name in branches}
-    for at, to, name in branches:
-        loops[name] = max(loops[name], int(at, 16) + 4 - int(to, 16))
+    for branch, target, name in branches:
+        loops[name] = max(loops[name], int(branch, 16) + 4 - int(target, 16))
     assert min(loops[name] for name in ("four_plain", "four_any", "strip3_s1", "strip7_s2", "mcu_add")) > 100
     assert max(loops.values()) <= 1024, loops
 
