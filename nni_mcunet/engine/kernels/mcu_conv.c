@@ -62,7 +62,7 @@ static int fours_next(int j, int n, const int8_t *res) {
 }
 #endif
 
-/* One position from a contiguous window. x: [n], res: [cout] or null, out: [cout], scratch: int16 [n], n a multiple of 4. */
+/* One position from a contiguous window. x: [n], res: [cout] or null, out: [cout], scratch: int16 [n], n in fours. */
 static void one_position(const mcu_conv *op, const int8_t *x, int n, const int8_t *res, int8_t *out, int8_t *scratch) {
     const mcu_conv o = *op; /* a copy: a store to `out` cannot change it */
     const int step = 2 * MCU_ROUND4(n);
@@ -239,7 +239,8 @@ void mcu_conv_dense(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, co
 #endif
         for (; m < n; m++) {
             gather(op, y, x, y->first + (row + m / x->n_out) * op->sh, x->first + m % x->n_out * op->sw, in, scratch);
-            one_position(op, scratch, taps, sum ? sum + m * op->cout : 0, dst + m * op->cout, scratch + MCU_ROUND4(taps));
+            one_position(op, scratch, taps, sum ? sum + m * op->cout : 0, dst + m * op->cout,
+                         scratch + MCU_ROUND4(taps));
         }
     }
 }
