@@ -49,8 +49,8 @@ MODEL = f"""#include "mcu_model.h"
 WEIGHTS
 int8_t mcu_arena[MCU_ARENA_BYTES] __attribute__((aligned(4)));
 static int8_t *const tile = mcu_arena, *const stem = mcu_arena + {22 * W * 3}, *const scratch = mcu_arena + 8000;
-static int8_t *const mid = mcu_arena + 8600, *const out = mcu_arena;
-_Static_assert(MCU_CONV_DENSE_SCRATCH(3, 3, 3, 0) <= 600 && MCU_CONV_DW_SCRATCH(1, 3, 3, {W // 2 + 2}) <= 600, "");
+static int8_t *const mid = mcu_arena + 8800, *const out = mcu_arena;
+_Static_assert(MCU_CONV_DENSE_SCRATCH(3, 3, 3, 0) <= 800 && MCU_CONV_DW_SCRATCH(1, 3, 3, {W // 2 + 2}) <= 800, "");
 static const mcu_conv conv_stem = {{3, {MID}, 1, 3, 3, 2, 2, -128, 3, -128, 127, 0, 0, 0, w0, p0}};
 static const mcu_conv conv_dw = {{{MID}, {MID}, {MID}, 3, 3, 1, 1, 3, -4, -128, 127, 0, 0, 0, w1, p1}};
 static const mcu_conv conv_pw = {{{MID}, {OUT}, 1, 1, 1, 1, 1, -4, 20, -128, 127, 0, 0, 0, w2, p2}};

@@ -7,7 +7,8 @@
 static void widen(const int8_t *x, int n, int8_t *wide) {
     for (; n > 0; n -= 4, x += 4, wide += 8) {
         const mcu_quad v = n < 4 ? mcu_load_rest(x, n) : mcu_load4(x);
-        memcpy(wide, &v, 8);
+        memcpy(wide, &v.even, 4);
+        memcpy(wide + 4, &v.odd, 4);
     }
 }
 
@@ -37,14 +38,15 @@ static inline void dot_pair(const int8_t *x, const int8_t *w, int n, int32_t *fi
 }
 #endif
 
-/* The result of channel i of a pair. res, out: there. */
+/* The result of channel i of a pair, with the DSP extension not yet clamped. res, out: there. */
 static inline void finish(const mcu_conv *op, const mcu_pair *pair, int i, int32_t acc, const int8_t *res, int8_t *out) {
 #if defined(MCU_DSP)
     const uint32_t right = pair->right[i];
-    int32_t v = mcu_sar(mcu_high(mcu_shl(acc, pair->left[i]), pair->mult[i], mcu_shl(1, right)), right) >> 1;
+    const int32_t one = res ? 1 : 2 * op->zp_out + 1;
+    int32_t v = mcu_sar(mcu_high(mcu_shl(acc, pair->left[i]), pair->mult[i], mcu_shl(one, right)), right);
     if (res)
-        v = (v + (*res - op->res_zp) * op->res_mult + mcu_shl(1, op->res_bits - 1u)) >> op->res_bits;
-    *out = mcu_clamp(op->zp_out + v, op->lo, op->hi);
+        v = ((v >> 1) + (*res - op->res_zp) * op->res_mult + (1 << (op->res_bits - 1))) >> op->res_bits;
+    *out = res ? (int8_t)__ssat(op->zp_out + v, 8) : mcu_ssat8(v);
 #else
     const mcu_scale s = {pair->mult[i], pair->left[i], pair->right[i] + 1};
     *out = mcu_result(op, s, acc, res);
@@ -60,7 +62,7 @@ static int fours_next(int j, int n, const int8_t *res) {
 }
 #endif
 
-/* One position from a contiguous window. x: [n], res: [cout] or null, out: [cout], scratch: int16 [n], n a multiple of 4. */
+/* One position from a contiguous window. x: [n], res: [cout] or null, out: [cout], scratch: int16 [n], n in fours. */
 static void one_position(const mcu_conv *op, const int8_t *x, int n, const int8_t *res, int8_t *out, int8_t *scratch) {
     const mcu_conv o = *op; /* a copy: a store to `out` cannot change it */
     const int step = 2 * MCU_ROUND4(n);
@@ -79,6 +81,9 @@ static void one_position(const mcu_conv *op, const int8_t *x, int n, const int8_
         if (c + 1 < o.cout)
             finish(&o, pair, 1, b, res ? res + c + 1 : 0, out + c + 1);
     }
+#if defined(MCU_DSP)
+    mcu_clamp_all(out, o.cout, o.lo, o.hi);
+#endif
 }
 
 /* n positions in a row. in: [n][cin], res: [n][cout] or null, out: [n][cout]. */
@@ -234,7 +239,8 @@ void mcu_conv_dense(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, co
 #endif
         for (; m < n; m++) {
             gather(op, y, x, y->first + (row + m / x->n_out) * op->sh, x->first + m % x->n_out * op->sw, in, scratch);
-            one_position(op, scratch, taps, sum ? sum + m * op->cout : 0, dst + m * op->cout, scratch + MCU_ROUND4(taps));
+            one_position(op, scratch, taps, sum ? sum + m * op->cout : 0, dst + m * op->cout,
+                         scratch + MCU_ROUND4(taps));
         }
     }
 }

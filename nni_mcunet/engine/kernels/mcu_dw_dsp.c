@@ -1,6 +1,7 @@
-/* The depth-wise convolution with the DSP extension: rows of one channel as int16, so that SMLAD multiplies two
+/* The depth-wise convolution with the DSP extension: rows of two channels as int16, so that SMLAD multiplies two
  * neighbouring columns, two outputs at once; the rows of a strip first, then its outputs, so that it runs in place. */
 #include "mcu_dw.h"
+#include "mcu_widen.h"
 #if defined(MCU_DSP)
 
 /* Rows of windows of one channel: square ones of 3, 5 or 7, at steps of 1 or 2. All distances are in bytes. The assembly
@@ -71,7 +72,10 @@ static inline __attribute__((always_inline)) void pair_taps(const int8_t *w, int
             "3: ldr r3, [sp, #28]\n cbz r3, 4f\n" TWO3(rows)                                                            \
             "4: ldr r3, [sp, #52]\n subs r3, #1\n str r3, [sp, #52]\n bne 1b\n add sp, #56\n pop {r4-r11, pc}")
 
-static __attribute__((naked, noipa)) void strip3_s1(const mcu_strip *t __attribute__((unused))) { STRIP3("", ROWS3_S1); }
+static __attribute__((naked, noipa)) void strip3_s1(const mcu_strip *t __attribute__((unused))) {
+    STRIP3("", ROWS3_S1);
+}
+
 static __attribute__((naked, noipa)) void strip3_s2(const mcu_strip *t __attribute__((unused))) {
     STRIP3("pkhbt r7, r7, r9, lsl #16\n ldr r9, [sp]\n", ROWS3_S2);
 }
@@ -151,79 +155,17 @@ static const mcu_version versions[3][2] = {{{taps3_s1, strip3_s1}, {taps3_s2, st
                                            {{taps5_s1, strip5_s1}, {taps5_s2, strip5_s2}},
                                            {{taps7_s1, strip7_s1}, {taps7_s2, strip7_s2}}};
 
-static inline void store16(int8_t *to, int v) {
-    const int16_t half = (int16_t)v;
-    memcpy(to, &half, 2);
-}
-
-/* Input of one or two channels and its place in the buffer: rows of n values. from: [rows][n][cin], to: int16 [rows][2][n]. */
-typedef struct {
-    const int8_t *from;
-    int cin, wide; /* bytes to the next value, row */
-    int8_t *to;
-    int stride; /* bytes to the next row; half of it to the second channel */
-    int n, rows;
-} mcu_area;
-
-static void widen_one(const mcu_area *m) {
-    for (int r = 0; r < m->rows; r++)
-        for (int i = 0; i < m->n; i++)
-            store16(m->to + r * m->stride + 2 * i, m->from[r * m->wide + i * m->cin]);
-}
-
-/* Value i of each row of two channels. */
-static void widen_column(const mcu_area *m, int i) {
-    const int wide = m->wide, stride = m->stride, apart = m->stride >> 1;
-    const int8_t *from = m->from + i * m->cin;
-    int8_t *to = m->to + 2 * i;
-    for (int r = m->rows; r > 0; r--, from += wide, to += stride)
-        store16(to, from[0]), store16(to + apart, from[1]);
-}
-
-/* Two positions of two channels: both values of a channel as a word of its line. */
-#define WIDEN_TWO                                                                                                       \
-    "ldrh %[u], [%[x]]\n ldrh %[v], [%[x], %[c]]\n add %[x], %[x], %[c], lsl #1\n pkhbt %[u], %[u], %[v], lsl #16\n"    \
-    "sxtb16 %[v], %[u], ror #8\n sxtb16 %[u], %[u]\n str %[v], [%[to], %[apart]]\n str %[u], [%[to]], #4\n"
-
-/* Words are aligned where an odd first value goes alone. */
-static void widen_two(const mcu_area *m) {
-    const int head = (uintptr_t)m->to >> 1 & 1, pairs = (m->n - head) / 2;
-    if (head)
-        widen_column(m, 0);
-    if ((m->n - head) & 1)
-        widen_column(m, m->n - 1);
-    const int8_t *x = m->from + head * m->cin;
-    int8_t *to = m->to + 2 * head;
-    int rows = m->rows;
-    uint32_t n, u, v;
-    __asm__ volatile("2: lsrs %[n], %[pairs], #1\n bcc 3f\n" WIDEN_TWO "3: beq 4f\n"
-                     "1: " WIDEN_TWO WIDEN_TWO "subs %[n], #1\n bne 1b\n"
-                     "4: add %[x], %[wide]\n add %[to], %[down]\n subs %[rows], #1\n bne 2b\n"
-                     : [x] "+r"(x), [to] "+r"(to), [rows] "+r"(rows), [n] "=&r"(n), [u] "=&r"(u), [v] "=&r"(v)
-                     : [c] "r"(m->cin), [apart] "r"(m->stride / 2), [pairs] "r"(pairs),
-                       [wide] "r"(m->wide - 2 * pairs * m->cin), [down] "r"(m->stride - 4 * pairs)
-                     : "cc", "memory");
-}
-
-static void fill(int8_t *line, int v, int n) { /* line: int16 [n] */
-    const uint32_t both = mcu_pair16(v, v);
-    for (; n > 1; n -= 2, line += 4)
-        memcpy(line, &both, 4);
-    if (n)
-        store16(line, v);
-}
-
 /* Window rows from..to-1 of channel c and the next one, row `from` at `line`. Padded columns hold zp_in from the start,
  * as do padded rows where rows do not move. */
 static void widen_rows(const mcu_job *job, int c, int from, int to, int8_t *line, int stride, int moves) {
     const int cin = job->op->cin, first = job->y->first + from, end = job->y->first + to;
     const int top = mcu_max(first, 0), bottom = mcu_min(end, job->y->n_in), above = mcu_min(top, end) - first;
-    const int below = end - mcu_max(mcu_min(bottom, end), mcu_min(top, end));
+    const int below = end - mcu_max(bottom, mcu_min(top, end));
     const mcu_area m = {job->in + (top * job->x->n_in + job->x->first + job->lo) * cin + c, cin, job->x->n_in * cin,
                         line + above * stride + 2 * job->lo, stride, job->hi - job->lo, bottom - top};
     if (moves) {
         fill(line, job->op->zp_in, above * stride / 2);
-        fill(line + (end - first) * stride - below * stride, job->op->zp_in, below * stride / 2);
+        fill(line + (end - first - below) * stride, job->op->zp_in, below * stride / 2);
     }
     if (m.n <= 0 || m.rows <= 0)
         return;
@@ -243,18 +185,6 @@ static void begin_channel(const mcu_job *job, int c, mcu_strip *t, const mcu_ver
     t->half = (2 * op->zp_out + 1) * (1 << t->right);
     version->taps(op->weights + c * k * k, left, t->taps);
     t->out = job->out + (job->y->dst * job->x->n_dst + job->x->dst) * op->cout + c;
-}
-
-/* Copies words to a lower address. */
-static void move_up(int8_t *to, const int8_t *from, int bytes) {
-    int fours = bytes >> 4;
-    if (fours)
-        __asm__ volatile("1: ldmia %[from]!, {r4, r5, r6, r8}\n stmia %[to]!, {r4, r5, r6, r8}\n subs %[n], #1\n bne 1b\n"
-                         : [to] "+r"(to), [from] "+r"(from), [n] "+r"(fours)
-                         :
-                         : "r4", "r5", "r6", "r8", "cc", "memory");
-    for (bytes &= 15; bytes > 0; bytes -= 4, to += 4, from += 4)
-        memcpy(to, from, 4);
 }
 
 /* Channel c and, where there is one, the next. A strip is as many rows of outputs as the buffer has the input of: what

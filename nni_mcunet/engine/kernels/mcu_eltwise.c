@@ -15,6 +15,16 @@ static int8_t *out_row(const mcu_axis *y, const mcu_axis *x, int i, int c, int8_
     return out + ((y->dst + i) * x->n_dst + x->dst) * c;
 }
 
+#if defined(MCU_DSP)
+static inline int8_t sum_of(const mcu_sum *op, int32_t a, int32_t b) {
+    int32_t v;
+    __asm__("mla %0, %1, %2, %3" : "=r"(v) : "r"(a), "r"(op->mult_a), "r"(op->bias));
+    v = mcu_sar(v + b * op->mult_b, op->bits) + op->zp_out;
+    __asm__("ssat %0, #8, %1" : "=r"(v) : "r"(v) : "cc");
+    return (int8_t)v;
+}
+#endif
+
 /* in: [y.n_in][x.n_in][c], res: [y.n_res][x.n_res][c], out: [y.n_dst][x.n_dst][c]. */
 void mcu_add(const mcu_sum *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
              int8_t *out) {
@@ -25,9 +35,12 @@ void mcu_add(const mcu_sum *op, const mcu_axis *y, const mcu_axis *x, const int8
         int8_t *dst = out_row(y, x, i, o.c, out);
 #if defined(MCU_DSP)
         int8_t *to = dst;
+        for (int e = n & 3; e > 0; e--)
+            *to++ = sum_of(&o, *a++, *b++);
+        for (int e = n >> 2; e > 0; e--, a += 4, b += 4, to += 4)
 #pragma GCC unroll 4
-        for (int e = n; e > 0; e--)
-            *to++ = (int8_t)__ssat(mcu_sar(*a++ * o.mult_a + o.bias + *b++ * o.mult_b, o.bits) + o.zp_out, 8);
+            for (int q = 0; q < 4; q++)
+                to[q] = sum_of(&o, a[q], b[q]);
         mcu_clamp_all(dst, n, o.lo, o.hi);
 #else
         for (int e = 0; e < n; e++) {
