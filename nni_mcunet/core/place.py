@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-
 STEPS = 1000  # of the search for a better order, where no simple one reaches the lower bound
 
 
