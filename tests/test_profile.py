@@ -19,7 +19,7 @@ from nni_mcunet.core.build import build_graph
 from nni_mcunet.core.cuts import grids
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.faces import face_baseline
-from nni_mcunet.core.plan import best_schedule, plan
+from nni_mcunet.core.plan import EXECUTED, STAGES, best_schedule, plan
 from nni_mcunet.engine.onnx_io import save_onnx
 from nni_mcunet.engine.paper import AUTHORS, MEASURED, PRINTED, RECOMPUTED, UNSOURCED, Paper
 from nni_mcunet.engine.profiler import front_table, profile, read_graph
@@ -40,7 +40,7 @@ def test_json_of_mobilenet_v2():
     graph = build_graph(mobilenet_v2())
     assert (facts["macs"], facts["params"]) == (graph.macs, graph.params)
     assert facts["peak_bytes_per_layer"] == 1372 * 1024 and facts["peak_bytes_per_patch"] == 176_400
-    assert facts["best"] == {"p_h": 4, "p_w": 4, "n": 5, "halo": "clip"}
+    assert facts["best"] == {"p_h": 4, "p_w": 4, "n": 5, "then": [], "halo": "clip"}
     rows, columns = facts["patches"]
     assert (
         [span["image"] for span in rows] == [[0, 62], [43, 118], [99, 174], [155, 224]] == [s["image"] for s in columns]
@@ -54,13 +54,15 @@ def test_json_of_mobilenet_v2():
 def test_board_and_schedule_are_the_planner_s():
     board, graph = get_board("F412").with_arena(64 * 1024), read_graph(ROOT / "configs/arch/mcu_w50_r128.json")
     found = profile(graph, board)
-    chosen = best_schedule(graph, board)
-    assert (found.best.schedule, found.best.arena) == (chosen.schedule, chosen.arena)
+    chosen = best_schedule(graph, board, halos=EXECUTED, stages=STAGES)
+    assert (found.best.schedule, found.best.halo, found.best.arena) == (chosen.schedule, chosen.halo, chosen.arena)
     assert found.patched.schedule == chosen.schedule and chosen.schedule.n
     facts = profiled(SMALL, "--board", "F412", "--patches", "3x2", "--blocks", 5)
     assert facts["patched"]["p_h"] == 3 and facts["patched"]["p_w"] == 2 and facts["patched"]["n"] == 5
-    assert facts["best"] == {"p_h": 3, "p_w": 2, "n": 5, "halo": "clip"}
-    assert facts["board"]["arena_bytes"] == plan(read_graph(SMALL), Schedule((3, 2), 5)).arena
+    assert facts["best"] == {"p_h": 3, "p_w": 2, "n": 5, "then": [], "halo": "cache"}
+    assert facts["board"]["arena_bytes"] == plan(read_graph(SMALL), Schedule((3, 2), 5), halo="cache").arena
+    facts = profiled(SMALL, "--board", "F412", "--patches", "3x2,2x2", "--blocks", "5,7")
+    assert facts["best"]["then"] == [[[2, 2], 7]]
 
 
 def test_what_no_board_runs_is_profiled_all_the_same():
@@ -233,6 +235,6 @@ def test_pareto_front():
     """Falling arena, rising MACs, per layer first; the cached halo needs no more MACs than the network."""
     graph = build_graph(ArchSpec.load(ROOT / "configs/arch/mcunet_in4.json"))
     rows = [line.split() for line in front_table(graph, grids(4)).splitlines()[1:]]
-    clip = [(float(r[-3]), float(r[-2])) for r in rows if "clip" in r]
+    clip = [(float(r[1]), float(r[2])) for r in rows if "clip" in r]
     assert len(clip) > 4 and clip == sorted(clip, key=lambda r: (-r[0], r[1]))
-    assert all(r[-1] == "+0.0%" for r in rows if "cache" in r) and len(rows) > len(clip)
+    assert all(r[3] == "+0.0%" for r in rows if "cache" in r) and len(rows) > len(clip)

@@ -75,6 +75,22 @@ def test_importer_gives_the_spec_s_graph_back(classifier):
     assert load_onnx(classifier / "m.onnx").graph == graph == load_onnx(classifier / "m.int8.onnx").graph
 
 
+def test_generate_several_stages(classifier, tmp_path):
+    """The smallest arena takes more than one patched stage, its C runs exactly, and so does one that was asked for."""
+    model, wanted = (
+        classifier / "m.int8.onnx",
+        {"least": ["--least-sram", "--max-overhead", 0.05], "asked": ["--patches", "2x2,2x1", "--blocks", "3,6"]},
+    )
+    facts = {}
+    for name, more in wanted.items():
+        done = tool("generate", model, "--board", "F412", *more, "-o", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        facts[name] = json.loads((tmp_path / name / "plan.json").read_text())
+    assert facts["least"]["then"] and facts["least"]["patch_overhead"] <= 0.05
+    assert facts["least"]["arena_bytes"] < facts["asked"]["arena_bytes"]
+    assert (facts["asked"]["p"], facts["asked"]["n"], facts["asked"]["then"]) == ([2, 2], 3, [[[2, 1], 6]])
+
+
 def test_generate_refuses(classifier, tmp_path):
     model, out = classifier / "m.int8.onnx", tmp_path / "c"
     refused(tool("generate", model, "--board", "stm32x", "-o", out), "unknown board 'stm32x'", "stm32h743")

@@ -2,6 +2,8 @@
 
 python tools/generate.py model.int8.onnx --board stm32h743 -o out/fw
 python tools/generate.py model.int8.onnx --board stm32f412 --patches 3x3 --blocks 5 --halo cache -o out/fw
+python tools/generate.py model.int8.onnx --board stm32f412 --patches 4x4,2x2 --blocks 5,9 -o out/fw
+python tools/generate.py model.int8.onnx --board stm32f412 --least-sram --max-overhead 0.05 -o out/fw
 """
 
 import argparse
@@ -12,8 +14,9 @@ from nni_mcunet.core.boards import KB, get_board
 from nni_mcunet.core.cuts import grids
 from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.files import write_json
+from nni_mcunet.core.kernels import CORTEX_M
 from nni_mcunet.core.latency import fastest
-from nni_mcunet.core.plan import EXECUTED, best_schedule, fitting_plan, plan
+from nni_mcunet.core.plan import EXECUTED, STAGES, best_schedule, fitting_plan, plan
 from nni_mcunet.engine.callbacks import callback_bytes
 from nni_mcunet.engine.dead import channels, without_dead_channels
 from nni_mcunet.engine.detect import with_room
@@ -38,7 +41,7 @@ def main() -> None:
     parser.add_argument("model", help="int8 ONNX of tools/quantize.py")
     parser.add_argument("--board", required=True, help="stm32h743, stm32f746, stm32f412, stm32f410 or a board's .json")
     parser.add_argument("--arena-kb", type=int, help="kB of SRAM for the network; default all that the board has")
-    parser.add_argument("--patches", help="grid such as 3x3; default: the best that fits")
+    parser.add_argument("--patches", help="grid such as 3x3, or 4x4,2x2 for two stages; default: the best that fits")
     parser.add_argument("--blocks", help="with --patches: blocks run patch by patch, the stem counted; 5,9 for two")
     parser.add_argument("--max-p", type=int, default=4, help="finest grid tried without --patches (default 4: 4x4)")
     parser.add_argument("--any-grid", action="store_true", help="try grids that are not square, too")
@@ -53,6 +56,11 @@ def main() -> None:
         action="store_true",
         help="without --patches: the fewest estimated instructions, not the least MACs",
     )
+    parser.add_argument(
+        "--least-sram", action="store_true", help="without --patches: the smallest arena, not the least MACs"
+    )
+    parser.add_argument("--max-overhead", type=float, help="without --patches: MACs recomputed at most; 0.05 is 5 %%")
+    parser.add_argument("--stages", type=int, default=STAGES, help="most patched stages tried (default %(default)s)")
     parser.add_argument(
         "--keep-dead-channels",
         action="store_true",
@@ -70,20 +78,22 @@ def main() -> None:
     board = board.with_arena(args.arena_kb and args.arena_kb * KB)
     schedule, halos = parse_schedule(args.patches, args.blocks), EXECUTED if args.halo == "best" else (args.halo,)
     if schedule is None:
-        search = fastest if args.fastest else best_schedule
-        p = search(model.graph, board, p_choices=grids(args.max_p, not args.any_grid), halos=halos)
+        choices = grids(args.max_p, not args.any_grid)
+        if args.fastest:
+            p = fastest(model.graph, board, p_choices=choices, halos=halos)
+        else:
+            objective, limits = "sram" if args.least_sram else "macs", (args.stages, args.max_overhead)
+            p = best_schedule(model.graph, board, objective, choices, None, CORTEX_M, halos, *limits)
     else:
         p = fitting_plan(model.graph, board, schedule, halos=halos)
     write_sources(p, model, args.out)
     s = p.schedule
-    facts = {"board": board.name, "p": s.p, "n": s.n, "halo": p.halo, "arena_bytes": p.arena,
+    facts = {"board": board.name, "p": s.p, "n": s.n, "then": s.then, "halo": p.halo, "arena_bytes": p.arena,
              "arena_limit": board.arena_limit, "constant_bytes": p.flash, "macs": p.macs,
              "patch_overhead": p.overhead, "callback_bytes": callback_bytes(p),
              "live_bytes": {op.name: p.live_bytes(i) for i, op in enumerate(p.graph.ops)}}  # fmt: skip
     write_json(Path(args.out) / "plan.json", facts)
-    how = "layer by layer"
-    if s.n:
-        how = f"{s.p[0]}x{s.p[1]} patches over {s.n} blocks, halo {p.halo} ({p.overhead:+.1%} MACs)"
+    how = f"{s}, halo {p.halo} ({p.overhead:+.1%} MACs)" if s.n else s
     print(f"{args.out}: {how}, arena {p.arena:,} of {board.arena_limit:,} bytes, constants {p.flash:,} bytes")
     if sizes := callback_bytes(p):
         print("SRAM of a ready callback:", ", ".join(f"{name} {size:,}" for name, size in sizes.items()))

@@ -65,7 +65,7 @@ def main() -> None:
     report["boxes"] = report["boards"][first]["boxes"]
     model, chosen = load_onnx(args.out / "model.int8.onnx"), plans[first]
     graph, report["params"] = without_dead_channels(model).graph, model.graph.params
-    patched = plan(graph, Schedule(tuple(chosen["p"]), chosen["n"]), halo=chosen["halo"])
+    patched = plan(graph, Schedule(chosen["p"], chosen["n"], chosen["then"]), halo=chosen["halo"])
     memory_figure(plan(graph), patched, chosen["arena_limit"], args.out / "memory.png", graph.name)
     print_table(report)
     write_json(args.out / "report.json", report)

@@ -218,6 +218,7 @@ def pareto(
 
 
 EXECUTED = ("clip", "cache")  # the halos that the reference and the generated C run
+STAGES = 3  # the most patched stages that are looked for where a network is planned once, not thousands of times
 
 
 def _check_executed(halo: str) -> None:

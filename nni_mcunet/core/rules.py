@@ -28,6 +28,7 @@ class Patches:
     graph: Graph
     schedule: Schedule
     stage: Stage | None
+    halo: str = "clip"
 
     @property
     def ops(self) -> tuple[Op, ...]:
@@ -81,7 +82,7 @@ def patches(graph: Graph, schedule: Schedule | None = None, halo: str = "clip") 
     """The patch stage under `schedule`; halo "clip" stops every interval at the border of its map, "full" charges each
     patch as an interior one (the paper's Table 1), "none" has none. Raises ScheduleError."""
     schedule = schedule or Schedule()
-    return Patches(graph, schedule, stages(graph, schedule, halo)[0] if schedule.n else None)
+    return Patches(graph, schedule, stages(graph, schedule, halo)[0] if schedule.n else None, halo)
 
 
 def _layer_bytes(run: Patches) -> list[int]:

@@ -34,7 +34,7 @@ def memory_figure(whole: Plan | Patches, patched: Plan | Patches, limit: int | N
     blocks = np.arange(len(before))
     axes.bar(blocks - 0.2, [before[b] / KB for b in before], 0.4, color=WHOLE, label="layer by layer")
     s = patched.schedule
-    label = f"{s.p[0]}x{s.p[1]} patches over {s.n} blocks ({patched.overhead:+.1%} MACs)" if s.n else "as run"
+    label = f"{s} ({patched.overhead:+.1%} MACs)" if s.n else "as run"
     axes.bar(blocks + 0.2, [after[b] / KB for b in after], 0.4, color=PATCHED, label=label)
     if s.n:
         axes.axvspan(-0.5, s.n - 0.5, color=PATCHED, alpha=0.07, lw=0)

@@ -1,7 +1,7 @@
 """Where the memory of a network goes, what patches save and what they cost: a Profile of any Graph, as table and dict.
 
-Bytes are the paper's rule (core/rules.py), which holds for every network; with a board, what our kernels need there is
-plan()'s. This module reads architectures and ONNX files; a graph from elsewhere is profiled just the same.
+Bytes are the paper's rule (core/rules.py), which holds for every network; where a board has room for it they are what
+our kernels need, plan()'s. This module reads architectures and ONNX files; a graph from elsewhere is profiled as well.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from ..core.build import build_graph
 from ..core.errors import Infeasible, UnsupportedOp, UserError
 from ..core.faces import BASELINES, face_baseline
 from ..core.graph import Graph
-from ..core.plan import Plan, best_schedule, fitting_plan, pareto, schedules
+from ..core.plan import EXECUTED, STAGES, Plan, best_schedule, fitting_plan, pareto, plan, schedules
 from ..core.rules import FP32, INT8, Patches, patches, rnnpool, single_map
 from .onnx_io import load_onnx
 
@@ -46,8 +46,8 @@ class Profile:
     """
 
     graph: Graph
-    whole: Patches
-    patched: Patches
+    whole: Plan | Patches
+    patched: Plan | Patches
     board: Board | None
     best: Plan | Patches | None
     why: str | None = None
@@ -57,7 +57,7 @@ class Profile:
         return {
             "single_map": single_map(self.graph, INT8),
             "block_in_out": max(rnnpool(self.graph, element=INT8).values()),
-            "layer_in_out": self.whole.peak,
+            "layer_in_out": patches(self.graph).peak,
         }
 
     def blocks(self) -> list[dict]:
@@ -86,12 +86,12 @@ class Profile:
             "params": self.graph.params,
             "peak_bytes_per_layer": self.whole.peak,
             "peak_bytes_per_patch": self.patched.peak,
-            "best": schedule_dict(self.best.schedule) if self.best else None,
-            "patched": {**schedule_dict(self.patched.schedule), "macs": self.patched.macs},
+            "best": schedule_dict(self.best) if self.best else None,
+            "patched": {**schedule_dict(self.patched), "macs": self.patched.macs},
             "rules": self.rules(),
             "blocks": self.blocks(),
             "patches": [
-                [{name: list(span) for name, span in spans.items()} for spans in axis] for axis in self.patched.spans
+                [{name: list(span) for name, span in spans.items()} for spans in axis] for axis in _spans(self.patched)
             ],
         }
         if self.board:
@@ -101,14 +101,22 @@ class Profile:
         return facts
 
 
-def schedule_dict(schedule: Schedule) -> dict:
-    return {"p_h": schedule.p[0], "p_w": schedule.p[1], "n": schedule.n, "halo": "clip"}
+def schedule_dict(run: Plan | Patches) -> dict:
+    s = run.schedule
+    return {"p_h": s.p[0], "p_w": s.p[1], "n": s.n, "then": s.then, "halo": run.halo}
+
+
+def _spans(run: Plan | Patches):
+    """[axis][i][tensor] of the first patch stage."""
+    if isinstance(run, Patches):
+        return run.spans
+    return next((stage.spans for stage in run.stages if stage.patched), ((), ()))
 
 
 def profile(graph: Graph, board: Board | None = None, schedule: Schedule | None = None, p_choices=GRIDS) -> Profile:
     """Profile of a graph; `schedule` is the one to show beside layer by layer, without it the best of the grids
-    `p_choices` at every cut. Raises ScheduleError for one that the
-    graph does not allow, UserError for a graph without a convolution. That nothing fits the board is no error but the
+    `p_choices` at every cut; of a board's, as tools/generate.py chooses. Raises ScheduleError for one that the graph
+    does not allow, UserError for a graph without a convolution. That nothing fits the board is no error but the
     profile's `why`."""
     if not graph.macs:
         raise UserError(f"{graph.name}: no convolution, so nothing to profile")
@@ -118,15 +126,15 @@ def profile(graph: Graph, board: Board | None = None, schedule: Schedule | None 
     else:
         try:
             if schedule is None:
-                best = best_schedule(graph, board, p_choices=p_choices)
+                best = best_schedule(graph, board, p_choices=p_choices, halos=EXECUTED, stages=STAGES)
             else:
-                best = fitting_plan(graph, board, schedule)
+                best = fitting_plan(graph, board, schedule, halos=EXECUTED)
         except (Infeasible, UnsupportedOp) as error:
             why = str(error)
+    if isinstance(best, Plan) and best.schedule.n:
+        return Profile(graph, plan(graph), best, board, best)
     if schedule is not None:
         shown = patches(graph, schedule)
-    elif best and best.schedule.n:
-        shown = patches(graph, best.schedule)
     else:
         shown = least_peak(graph, p_choices)
     return Profile(graph, patches(graph), shown, board, best, why)
@@ -134,12 +142,10 @@ def profile(graph: Graph, board: Board | None = None, schedule: Schedule | None 
 
 def front_table(graph: Graph, p_choices=GRIDS) -> str:
     """The Pareto fronts of SRAM against computation, a line a plan: halo recomputed, then cached."""
-    lines = [f"{'patches':>10}{'n':>4}  {'halo':6}{'arena, kB':>10}{'MACs, M':>10}{'overhead':>10}"]
-    for found in (p for halo in ("clip", "cache") for p in pareto(graph, p_choices, halos=(halo,))):
-        s = found.schedule
-        how = f"{s.p[0]}x{s.p[1]}" if s.n else "per layer"
+    lines = [f"{'halo':6}{'arena, kB':>10}{'MACs, M':>10}{'overhead':>10}  schedule"]
+    for found in (p for halo in EXECUTED for p in pareto(graph, p_choices, halos=(halo,), stages=STAGES)):
         lines.append(
-            f"{how:>10}{s.n:4}  {found.halo:6}{found.arena / KB:10.1f}{found.macs / 1e6:10.2f}{found.overhead:+10.1%}"
+            f"{found.halo:6}{found.arena / KB:10.1f}{found.macs / 1e6:10.2f}{found.overhead:+10.1%}  {found.schedule}"
         )
     return "\n".join(lines)
 
@@ -151,9 +157,8 @@ def least_peak(graph: Graph, p_choices=GRIDS) -> Patches:
 
 def table(p: Profile) -> str:
     """The profile for reading: a line a block, the bottlenecks marked."""
-    s = p.patched.schedule
-    image = p.graph.inputs[0]
-    patched = f"{s.p[0]}x{s.p[1]} n={s.n}" if s.n else "unpatched"
+    image, s = p.graph.inputs[0], p.patched.schedule
+    patched = " ".join(f"{p_h}x{p_w} n={n}" for (p_h, p_w), n in s.stages) or "unpatched"
     lines = [
         f"{p.graph.name}: {image.h}x{image.w}x{image.c}, {p.graph.macs / 1e6:.2f}M MACs, "
         f"{p.graph.params / 1e6:.3f}M parameters (batch normalisation folded)",
@@ -181,10 +186,9 @@ def table(p: Profile) -> str:
 def _verdict(p: Profile) -> str:
     if p.best is None:
         return f"no schedule for {p.board.name}: {p.why}"
-    s = p.best.schedule
-    how = "layer by layer"
-    if s.n:
-        how = f"{s.p[0]}x{s.p[1]} patches over {s.n} blocks, recomputed halo clipped, MACs {p.best.overhead:+.1%}"
+    how = str(p.best.schedule)
+    if p.best.schedule.n:
+        how += f", halo {p.best.halo}, MACs {p.best.overhead:+.1%}"
     if p.board is None:
         return f"least peak: {how}"
     return (
