@@ -35,14 +35,12 @@ def _live_bytes(folder: Path) -> dict[str, int]:
 
 def report_table(report: dict) -> str:
     """Of what board_report gives."""
-    lines = [
-        f"{'layer':>22} {'calls':>5} {'instructions':>12} {'cycles, est.':>12} {'of them stalls':>14} {'live bytes':>10}"
-    ]
+    lines = [f"{'layer':>22} {'calls':>5} {'instructions':>12} {'cycles, est.':>12} {'stalls':>12} {'live bytes':>10}"]
     for row in report["layers"]:
         live = f"{row['live_bytes']:,}" if "live_bytes" in row else ""
         lines.append(
             f"{row['name']:>22} {row['calls']:>5} {row['instructions']:>12,} {row['cycles_estimated']:>12,} "
-            f"{row['stall_cycles']:>14,} {live:>10}"
+            f"{row['stall_cycles']:>12,} {live:>10}"
         )
     for memory in ("flash", "sram"):
         parts = "  ".join(f"{name} {size:,}" for name, size in report[memory].items())
