@@ -1,35 +1,38 @@
-"""Fit the table of core/latency.py to the real kernels: instructions of every op of random small networks, counted
-under QEMU, then the error of the estimate on whole networks that had no part in the fit.
+"""Fit the tables of core/latency.py to the real kernels: instructions and estimated cycles of every op of random small
+networks under QEMU (engine/cycles.py).
 
-    python benchmarks/calibrate_cycles.py [--core cortex-m4] [--count 40] [--seed 0]
+    python benchmarks/calibrate_cycles.py [--count 40] [--seed 0] [--write]
 
-Prints the table as it stands in core/latency.py and per row the error over all of its ops together. Takes minutes.
+Prints the tables or writes them into core/latency.py, and per row the error over all of its ops together. Takes
+minutes. benchmarks/latency.py then measures the error on whole networks that had no part in the fit.
 """
 
 import argparse
-import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from scipy.optimize import nnls
+from tqdm import tqdm
 
 from nni_mcunet.core import latency
-from nni_mcunet.core.arch import ArchSpec, Schedule
-from nni_mcunet.core.boards import Board
-from nni_mcunet.core.build import build_graph
+from nni_mcunet.core.arch import Schedule
+from nni_mcunet.core.boards import Board, get_board
+from nni_mcunet.core.files import write_atomic
 from nni_mcunet.core.graph import Graph, Op, Tensor
 from nni_mcunet.core.kernels import kernel_of
 from nni_mcunet.core.plan import Plan, plan, schedules
+from nni_mcunet.engine.cycles import Layer, run_profiled
 from nni_mcunet.engine.emit import write_sources
-from nni_mcunet.engine.firmware import build_firmware, run_emulated
+from nni_mcunet.engine.firmware import build_firmware
 from nni_mcunet.engine.quant import PIXELS, PROBABILITY, QuantModel, QuantWeights, Scale
 
-ARCHS = Path(__file__).parents[1] / "configs" / "arch"
+BOARDS = {"cortex-m4": "f412", "cortex-m7": "h743"}  # whose memories the cycles are fitted to
 # Row -> the features it is fitted on; the others say nothing new about that kernel, or nothing.
 FITTED = {
-    "conv_pw": ("macs", "singles", "outputs", "positions", "residual"),
-    "conv_dense": ("macs", "singles", "outputs", "positions"),
+    "conv_pw": ("macs", "weights", "singles", "outputs", "positions", "residual"),
+    "conv_dense": ("macs", "weights", "singles", "outputs", "positions"),
     "conv_dw": ("macs", "outputs", "inputs"),
     **{f"conv_dw{k}s{s}": ("outputs", "inputs", "edges", "lines", "channels") for k in (3, 5, 7) for s in (1, 2)},
     "conv_group": ("macs", "outputs", "gathers"),
@@ -119,48 +122,18 @@ def random_integers(graph: Graph, rng: np.random.Generator) -> QuantModel:
     return QuantModel(graph, scales, weights)
 
 
-def emulated(found: Plan, board: Board, rng: np.random.Generator, instrument: bool):
-    """Instructions of one inference or, instrumented, of each op, of what its output hands on to other patches (name
-    and ":halo") and of the reading of the image: {name: count}."""
+def profiled(found: Plan, model: QuantModel, board: Board, seed: int = 0) -> dict[str, Layer]:
+    """What one inference of a plan takes on the emulated board, see engine/cycles.py."""
     image = found.graph.inputs[0]
-    picture = rng.integers(0, 256, (image.h, image.w, 3)).astype(np.uint8)
+    picture = np.random.default_rng(seed).integers(0, 256, (image.h, image.w, image.c)).astype(np.uint8)
     with tempfile.TemporaryDirectory() as folder:
-        write_sources(found, random_integers(found.graph, rng), folder)
-        if instrument:
-            _instrument(Path(folder), [op.name for op in found.graph.ops])
-        run = run_emulated(build_firmware(folder, board, picture), board)
-    if not instrument:
-        return run["instructions"]
-    counts, names = run["outputs"][0].view(np.uint64).tolist(), [op.name for op in found.graph.ops]
-    return dict(zip([*names, *(f"{name}:halo" for name in names), "image"], counts, strict=True))
-
-
-def _instrument(folder: Path, names: list[str]) -> None:
-    """Every call in mcu_run adds the instructions it took to a table, which takes the place of the outputs."""
-    path, header = folder / "mcu_model.c", folder / "mcu_model.h"
-    before, call, tail = path.read_text().partition("void mcu_run(")
-    run = tail.partition("const int8_t *mcu_output(int i)")[0]
-    for at, name in enumerate(names):
-        op, halo = rf"(?:if \(.*\) )?mcu_\w+\(&{name}(?:\[\d+\])?, .*;", rf"mcu_(?:rows|cols)\(.*&{name}_ey\[.*;"
-        run = re.sub(rf"^( +)({op})", rf"\1MCU_COUNT({at}, \2)", run, flags=re.M)
-        run = re.sub(rf"^( +)({halo})", rf"\1MCU_COUNT({len(names) + at}, \2)", run, flags=re.M)
-    run = re.sub(r"^( +)((?:if \(.*\) )?read\(ctx.*;)$", rf"\1MCU_COUNT({2 * len(names)}, \2)", run, flags=re.M)
-    macro = (
-        f'#include "port.h"\nstatic uint64_t counts[{2 * len(names) + 1}];\n'
-        "#define MCU_COUNT(i, ...) do { uint64_t t = mcu_count(); __VA_ARGS__ "
-        "counts[i] += mcu_count() - t; } while (0);\n"
-    )
-    outputs = (
-        "const int8_t *mcu_output(int i) { (void)i; return (const int8_t *)counts; }\n"
-        "int mcu_output_bytes(int i) { (void)i; return sizeof counts; }\n"
-    )
-    path.write_text(before + macro + call + run + outputs)
-    header.write_text(re.sub(r"#define MCU_OUTPUTS \d+", "#define MCU_OUTPUTS 1", header.read_text()))
+        write_sources(found, model, folder)
+        return run_profiled(build_firmware(folder, board, picture), board)[1]
 
 
 def samples(found: Plan, counts: dict[str, int]) -> list[tuple[str, dict[str, int], int]]:
-    """(row of the table, features, instructions) of every op."""
-    rows = []
+    """(row of the table, features, count) of every op."""
+    rows = [("image", {"inputs": latency.image_bytes(found)}, counts["image"])]
     for stage in found.stages:
         for op in stage.ops:
             row = latency.table_row(kernel_of(found.graph, op), op)
@@ -168,7 +141,7 @@ def samples(found: Plan, counts: dict[str, int]) -> list[tuple[str, dict[str, in
             halo = latency.halo_features(stage, op)
             if halo["copied"]:
                 rows.append(("halo", halo, counts[f"{op.name}:halo"]))
-    return [*rows, ("image", {"inputs": latency.image_bytes(found)}, counts["image"])]
+    return rows
 
 
 def fit(rows) -> dict[str, dict[str, float]]:
@@ -184,42 +157,56 @@ def fit(rows) -> dict[str, dict[str, float]]:
     return table
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--core", default="cortex-m4")
-    parser.add_argument("--count", type=int, default=40)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    rng = np.random.default_rng(args.seed)
-    board = Board("emulated", args.core, 100_000_000, 2 << 20, 2 << 20)  # room for all
-    rows = []
-    for _ in range(args.count):
-        graph = random_network(rng)
-        choices = schedules(graph)
-        schedule = choices[int(rng.integers(len(choices)))] if rng.random() < 0.5 else Schedule()
-        found = plan(graph, schedule, halo=str(rng.choice(["clip", "cache"])))
-        rows += samples(found, emulated(found, board, rng, True))
-    table = fit(rows)
-    print("INSTRUCTIONS = {")
+def text(table, rows) -> str:
+    """A table as it stands in latency.py, with the errors of each row on the ops that it was fitted to."""
+    lines = ["{"]
     for name, rates in table.items():
         own = [(sum(rates.get(k, 0) * v for k, v in f.items()), count) for row, f, count in rows if row == name]
         guess, true = np.array(own).T
         each = np.abs(guess / true - 1)
-        text = ", ".join(f'"{k}": {v}' for k, v in rates.items())
-        print(f'    "{name}": {{{text}}},  # {len(own)} ops: sum {guess.sum() / true.sum() - 1:+.1%}, '
+        cells = ", ".join(f'"{k}": {v}' for k, v in rates.items())
+        lines.append(f'    "{name}": {{{cells}}},')
+        print(f"{name:>12}: {len(own)} ops, sum {guess.sum() / true.sum() - 1:+.1%}, "
               f"one {np.median(each):.1%}, worst {each.max():.0%}")  # fmt: skip
-    print("}")
-    latency.INSTRUCTIONS = table
-    for name, p, n, halo in (
-        ("mcunet_in1", 1, 0, "clip"),
-        ("mcunet_in1", 3, 5, "clip"),
-        ("mcunet_in1", 4, 5, "cache"),
-        ("mcu_w50_r128", 1, 0, "clip"),
-    ):
-        found = plan(build_graph(ArchSpec.load(ARCHS / f"{name}.json")).folded(), Schedule((p, p), n), halo=halo)
-        true, guess = emulated(found, board, rng, False), latency.instructions(found)
-        print(f"{name} {found.schedule.p} {found.schedule.n} {found.halo}: {true:,} counted, {guess:,} estimated, "
-              f"{guess / true - 1:+.1%}", flush=True)  # fmt: skip
+    return "\n".join([*lines, "}"])
+
+
+def counted(core: str, count: int, seed: int):
+    """(rows of instructions, rows of cycles) of `count` random networks."""
+    rng, instructions, cycles = np.random.default_rng(seed), [], []
+    board = replace(get_board(BOARDS[core]), sram=2 << 20, flash=2 << 20)  # room for all
+    for _ in tqdm(range(count), desc=core):
+        graph = random_network(rng)
+        choices = schedules(graph)
+        schedule = choices[int(rng.integers(len(choices)))] if rng.random() < 0.5 else Schedule()
+        found = plan(graph, schedule, halo=str(rng.choice(["clip", "cache"])))
+        layers = profiled(found, random_integers(graph, rng), board)
+        instructions += samples(found, {name: layer.instructions for name, layer in layers.items()})
+        cycles += samples(found, {name: layer.cycles for name, layer in layers.items()})
+    return instructions, cycles
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=40, help="networks (default 40)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--write", action="store_true", help="into core/latency.py, otherwise print")
+    args = parser.parse_args()
+    rows = {core: counted(core, args.count, args.seed) for core in BOARDS}
+    print("instructions")
+    tables = "INSTRUCTIONS = " + text(fit(rows["cortex-m4"][0]), rows["cortex-m4"][0]) + "\nCYCLES = {\n"
+    for core, (_, cycles) in rows.items():
+        print(f"cycles, {core}")
+        tables += f'"{core}": {text(fit(cycles), cycles)},\n'
+    tables += "}\n"
+    if not args.write:
+        print(tables)
+        return
+    path = Path(latency.__file__)
+    old = path.read_text()
+    begin, end = old.index("INSTRUCTIONS = {"), old.index("# End of the fit.")
+    write_atomic(path, old[:begin] + tables + old[end:])
+    print(f"{path}: written; ruff format it")
 
 
 if __name__ == "__main__":

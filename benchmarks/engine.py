@@ -22,11 +22,11 @@ from nni_mcunet.core.boards import Board, get_board
 from nni_mcunet.core.cuts import grids
 from nni_mcunet.core.errors import Infeasible, exit_on_user_error
 from nni_mcunet.core.files import write_json
-from nni_mcunet.core.latency import CYCLES_PER_INSTRUCTION
 from nni_mcunet.core.plan import EXECUTED, Plan, best_schedule, pareto, plan
 from nni_mcunet.engine import reference
+from nni_mcunet.engine.cycles import run_profiled
 from nni_mcunet.engine.emit import write_sources
-from nni_mcunet.engine.firmware import build_firmware, elf_report, run_emulated
+from nni_mcunet.engine.firmware import build_firmware, elf_report
 from nni_mcunet.engine.quant import QuantModel
 
 RESULTS = Path(__file__).parents[1] / "docs/results/engine.json"
@@ -59,14 +59,14 @@ def measured(found: Plan, model: QuantModel, board: Board) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         write_sources(found, model, folder)
         elf = build_firmware(folder, roomy, picture)
-        run, sizes = run_emulated(elf, roomy), elf_report(elf)
+        (run, layers), sizes = run_profiled(elf, roomy), elf_report(elf)
     wanted = reference.run(found, model, (picture.astype(np.int16) - 128).astype(np.int8))
     exact = all(np.array_equal(wanted[n].ravel(), v) for n, v in zip(found.graph.outputs, run["outputs"], strict=True))
     assert sizes["arena_bytes"] == found.arena
     # Of the reserved stack what was used counts: the user's main() decides how much is kept.
     return {
         "instructions": run["instructions"],
-        "cycles_estimated": round(run["instructions"] * CYCLES_PER_INSTRUCTION[board.core]),
+        "cycles_estimated": sum(layer.cycles for layer in layers.values()),
         "macs": found.macs,
         "arena_bytes": found.arena,
         "stack_bytes": run["stack_bytes"],

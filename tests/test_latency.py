@@ -12,10 +12,11 @@ from nni_mcunet.core.arch import ArchSpec, Schedule
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.build import YoloHead, build_graph
 from nni_mcunet.core.errors import BoardError, Infeasible
-from nni_mcunet.core.latency import fastest, instructions, milliseconds
+from nni_mcunet.core.latency import cycles, fastest, instructions, milliseconds
 from nni_mcunet.core.plan import best_schedule, plan
+from nni_mcunet.engine.cycles import run_profiled
 from nni_mcunet.engine.emit import write_sources
-from nni_mcunet.engine.firmware import build_firmware, run_emulated
+from nni_mcunet.engine.firmware import build_firmware
 from nni_mcunet.engine.quant import PIXELS, SAME_SCALE
 from nni_mcunet.search.constraint import Limits, Violation
 from nni_mcunet.search.space import load_space
@@ -42,8 +43,9 @@ def test_within_five_percent_of_the_emulated_board(tmp_path, seed, board, schedu
     image = graph.inputs[0]
     picture = rng.integers(0, 256, (image.h, image.w, 3)).astype(np.uint8)
     roomy = replace(board, sram=1 << 20)
-    counted = run_emulated(build_firmware(tmp_path, roomy, picture), roomy)["instructions"]
-    assert instructions(found) == pytest.approx(counted, rel=0.05)
+    run, layers = run_profiled(build_firmware(tmp_path, roomy, picture), roomy)
+    assert instructions(found) == pytest.approx(run["instructions"], rel=0.05)
+    assert cycles(found, roomy) == pytest.approx(sum(layer.cycles for layer in layers.values()), rel=0.07)
 
 
 def test_patches_cost_their_recomputed_tiles():
@@ -69,8 +71,10 @@ def test_the_fastest_schedule(monkeypatch):
 def test_milliseconds_are_the_boards():
     found = plan(build_graph(DEMO.spec(DEMO.smallest())))
     f412, h743 = get_board("f412"), get_board("h743")
-    assert milliseconds(found, f412) == pytest.approx(instructions(found) * 1.3 / 100e3)
-    assert milliseconds(found, h743) == pytest.approx(instructions(found) * 0.7 / 480e3)
+    for board in (f412, h743):
+        assert milliseconds(found, board) == cycles(found, board) / board.clock_hz * 1e3
+    assert instructions(found) < cycles(found, f412) < 2 * instructions(found)
+    assert 0.5 * instructions(found) < cycles(found, h743) < cycles(found, f412)
     assert milliseconds(found, replace(f412, cycles_per_instruction=2.0)) == pytest.approx(instructions(found) / 50e3)
     with pytest.raises(BoardError, match=r"cortex-m33.*cycles_per_instruction"):
         milliseconds(found, replace(f412, core="cortex-m33"))

@@ -1,8 +1,9 @@
 """How long an inference takes: instructions of a plan, and from them an estimate of cycles and milliseconds.
 
 Instructions are a linear table over what a kernel does, one row a kernel, fitted to counts of the generated C under
-QEMU (benchmarks/calibrate_cycles.py prints the table and its error). Cycles are instructions times one factor a core:
-an estimate, never to stand in one column with a measurement.
+QEMU. Cycles are a table of the same form for each core, fitted to what the engine's model of the pipeline and memory
+gives for an STM32F412 and an STM32H743: estimates, never to stand in one column with a measurement. The tables are
+benchmarks/calibrate_cycles.py's; benchmarks/latency.py holds them against whole networks.
 """
 
 from .boards import Board
@@ -12,40 +13,92 @@ from .kernels import kernel_of
 from .plan import EXECUTED, Plan, best_schedule, plan, schedules
 from .stages import Stage
 
-# Kernel -> instructions per unit of each of its features, see `features`. Fitted on a Cortex-M4; whole networks that
-# had no part in the fit are within 3 % on it and on an M7.
-INSTRUCTIONS = {
-    "conv_pw": {"macs": 0.87, "singles": 1.76, "outputs": 8.04, "positions": 40.41, "residual": 30.81},
-    "conv_dense": {"macs": 0.94, "singles": 2.86, "outputs": 5.53, "positions": 214.65},
-    "conv_dw": {"macs": 6.13, "outputs": 165.75, "inputs": 6.43},
-    "conv_dw3s1": {"outputs": 13.58, "inputs": 8.06, "edges": 12.76, "lines": 22.44, "channels": 299.57},
-    "conv_dw3s2": {"outputs": 25.09, "inputs": 2.83, "edges": 33.87, "lines": 61.07, "channels": 224.85},
-    "conv_dw5s1": {"outputs": 43.64, "inputs": 8.01, "edges": 31.35, "lines": 23.4, "channels": 336.88},
-    "conv_dw5s2": {"outputs": 40.21, "inputs": 8.62, "lines": 31.41, "channels": 352.43},
-    "conv_dw7s1": {"outputs": 72.27, "inputs": 1.92, "edges": 54.64, "lines": 68.0, "channels": 256.64},
-    "conv_dw7s2": {"outputs": 83.97, "inputs": 1.43, "edges": 37.18, "lines": 196.51},
-    "conv_group": {"macs": 1.99, "outputs": 45.04, "gathers": 60.37},
-    "gap": {"inputs": 6.0, "channels": 26.61},
-    "maxpool": {"macs": 16.62},
-    "avgpool": {"macs": 6.11, "outputs": 48.84},
-    "upsample": {"outputs": 6.0, "positions": 29.33},
-    "pad": {"outputs": 0.54, "positions": 48.57},
-    "add": {"outputs": 9.88, "positions": 0.09},
-    "mul": {"outputs": 18.01, "positions": 22.18},
-    "act": {"outputs": 5.99, "positions": 1.86},
-    "concat": {"outputs": 3.29, "positions": 44.17},
-    "softmax": {"outputs": 27.99, "positions": 31.72},
-    "image": {"inputs": 6.14},
-    "halo": {"copied": 0.51, "copies": 31.59},
-}
+Table = dict[str, dict[str, float]]
 
-# Core -> cycles an instruction of these kernels takes. Estimates, measured on no board of ours:
-# M4: a 1x1 convolution's loop in C, 25 instructions in 30 cycles by ARM's instruction timings, 31.5 with the three wait
-#     states of each line of weights in the F412's flash, and loads weigh more outside it. Within about 15 %; not
-#     counted again for today's loop in assembly.
-# M7: TinyEngine's published 51 ms of mcunet-vww1 on an H743 at 480 MHz, over the 34.6 million instructions counted of
-#     that code; two may issue at once. Within about 25 %.
-CYCLES_PER_INSTRUCTION = {"cortex-m4": 1.3, "cortex-m7": 0.7}
+# Kernel -> instructions per unit of each of its features, see `features`; fitted on a Cortex-M4. Core -> kernel ->
+# estimated cycles, likewise. Written by benchmarks/calibrate_cycles.py --write.
+INSTRUCTIONS = {
+    "conv_pw": {"macs": 0.86, "singles": 1.58, "outputs": 8.12, "positions": 42.17, "residual": 30.86},
+    "conv_dense": {"macs": 0.92, "weights": 0.82, "singles": 1.25, "outputs": 6.2, "positions": 220.21},
+    "conv_dw": {"macs": 6.05, "outputs": 160.64, "inputs": 10.8},
+    "conv_dw3s1": {"outputs": 18.98, "inputs": 2.11, "edges": 26.36, "lines": 29.76, "channels": 292.5},
+    "conv_dw3s2": {"outputs": 19.97, "inputs": 4.87, "edges": 16.25, "lines": 21.42, "channels": 311.94},
+    "conv_dw5s1": {"outputs": 42.67, "inputs": 8.09, "edges": 45.92, "lines": 54.32, "channels": 113.66},
+    "conv_dw5s2": {"outputs": 51.4, "inputs": 5.17, "lines": 52.97, "channels": 250.88},
+    "conv_dw7s1": {"outputs": 70.68, "inputs": 1.96, "edges": 74.3, "lines": 100.19, "channels": 20.71},
+    "conv_dw7s2": {"outputs": 86.61, "inputs": 0.66, "edges": 30.96, "lines": 207.36},
+    "conv_group": {"macs": 2.04, "outputs": 40.38, "gathers": 60.26},
+    "gap": {"inputs": 6.0, "channels": 26.28},
+    "maxpool": {"macs": 16.69},
+    "avgpool": {"macs": 6.59, "outputs": 41.71},
+    "upsample": {"outputs": 6.0, "positions": 29.5},
+    "pad": {"outputs": 0.54, "positions": 48.06},
+    "add": {"outputs": 9.74, "positions": 3.16},
+    "mul": {"outputs": 18.02, "positions": 22.4},
+    "act": {"outputs": 6.02, "positions": 0.73},
+    "concat": {"outputs": 3.3, "positions": 44.86},
+    "softmax": {"outputs": 28.0, "positions": 31.47},
+    "image": {"inputs": 6.14},
+    "halo": {"copied": 0.53, "copies": 27.48},
+}
+CYCLES = {
+    "cortex-m4": {
+        "conv_pw": {"macs": 1.29, "singles": 2.07, "outputs": 12.55, "positions": 84.7, "residual": 45.78},
+        "conv_dense": {"macs": 1.37, "weights": 0.95, "singles": 1.63, "outputs": 9.88, "positions": 376.18},
+        "conv_dw": {"macs": 9.8, "outputs": 248.01, "inputs": 15.97},
+        "conv_dw3s1": {"outputs": 28.95, "inputs": 2.18, "edges": 40.91, "lines": 39.84, "channels": 494.58},
+        "conv_dw3s2": {"outputs": 33.3, "inputs": 6.73, "edges": 22.17, "lines": 20.77, "channels": 523.86},
+        "conv_dw5s1": {"outputs": 70.48, "inputs": 11.82, "edges": 74.16, "lines": 73.6, "channels": 228.15},
+        "conv_dw5s2": {"outputs": 90.08, "inputs": 5.97, "lines": 73.07, "channels": 402.69},
+        "conv_dw7s1": {"outputs": 120.86, "inputs": 3.12, "edges": 125.94, "lines": 141.21, "channels": 100.82},
+        "conv_dw7s2": {"outputs": 141.67, "inputs": 1.08, "edges": 47.41, "lines": 316.57, "channels": 9.88},
+        "conv_group": {"macs": 2.73, "outputs": 64.58, "gathers": 95.62},
+        "gap": {"inputs": 9.0, "channels": 30.82},
+        "maxpool": {"macs": 20.87},
+        "avgpool": {"macs": 9.36, "outputs": 49.35},
+        "upsample": {"outputs": 10.0, "positions": 46.85},
+        "pad": {"outputs": 0.78, "positions": 71.6},
+        "add": {"outputs": 11.49, "positions": 4.48},
+        "mul": {"outputs": 21.03, "positions": 37.15},
+        "act": {"outputs": 10.03, "positions": 0.89},
+        "concat": {"outputs": 5.43, "positions": 64.93},
+        "softmax": {"outputs": 46.22, "positions": 36.07},
+        "image": {"inputs": 9.16},
+        "halo": {"copied": 0.79, "copies": 44.68},
+    },
+    "cortex-m7": {
+        "conv_pw": {
+            "macs": 1.15,
+            "weights": 0.2,
+            "singles": 1.17,
+            "outputs": 5.63,
+            "positions": 50.69,
+            "residual": 27.27,
+        },
+        "conv_dense": {"macs": 1.07, "weights": 1.21, "singles": 0.97, "outputs": 6.98, "positions": 233.41},
+        "conv_dw": {"macs": 4.8, "outputs": 176.61, "inputs": 11.12},
+        "conv_dw3s1": {"outputs": 23.03, "edges": 16.69, "channels": 373.71},
+        "conv_dw3s2": {"outputs": 22.4, "inputs": 4.05, "edges": 16.17, "lines": 12.43, "channels": 305.38},
+        "conv_dw5s1": {"outputs": 55.36, "inputs": 5.98, "channels": 304.76},
+        "conv_dw5s2": {"outputs": 62.72, "inputs": 3.73, "lines": 39.45, "channels": 240.38},
+        "conv_dw7s1": {"outputs": 91.89, "edges": 148.11, "lines": 43.71},
+        "conv_dw7s2": {"outputs": 85.93, "inputs": 4.13, "lines": 199.32},
+        "conv_group": {"macs": 2.51, "gathers": 61.16},
+        "gap": {"inputs": 6.63},
+        "maxpool": {"macs": 13.36},
+        "avgpool": {"macs": 4.84, "outputs": 36.53},
+        "upsample": {"outputs": 7.07, "positions": 32.04},
+        "pad": {"outputs": 0.71, "positions": 40.9},
+        "add": {"outputs": 10.48, "positions": 0.49},
+        "mul": {"outputs": 19.09, "positions": 19.96},
+        "act": {"outputs": 7.14},
+        "concat": {"outputs": 3.98, "positions": 30.61},
+        "softmax": {"outputs": 35.25, "positions": 20.07},
+        "image": {"inputs": 5.12},
+        "halo": {"copied": 0.77, "copies": 26.77},
+    },
+}
+# End of the fit.
 
 
 def table_row(kernel: str, op: Op) -> str:
@@ -60,6 +113,7 @@ def features(plan: Plan, stage: Stage, op: Op) -> dict[str, int]:
     """What the kernel of `op` does in all patches together.
 
     macs       multiply-accumulates; of a pool the elements it looks at
+    weights    bytes of weights, for every patch anew
     singles    multiply-accumulates of positions that are left where three are computed at once
     outputs    elements written; positions: of all channels at once
     residual   elements added
@@ -76,6 +130,7 @@ def features(plan: Plan, stage: Stage, op: Op) -> dict[str, int]:
     looked_at = op.k[0] * op.k[1] * positions * op.cout
     return {
         "macs": plan.graph.op_macs(op, positions) if op.kind == "conv" else looked_at,
+        "weights": op.k[0] * op.k[1] * cin // op.groups * op.cout * calls if op.kind == "conv" else 0,
         "singles": op.k[0] * op.k[1] * cin * singles,
         "outputs": positions * op.cout,
         "positions": positions,
@@ -117,23 +172,28 @@ def halo_features(stage: Stage, op: Op) -> dict[str, int]:
     return {"copied": stage.copied(op.name), "copies": 2 * (below + beside)}
 
 
-def op_instructions(plan: Plan, stage: Stage, op: Op) -> float:
-    """Of an op in all patches, what its output hands on to other patches included."""
+def op_cost(table: Table, plan: Plan, stage: Stage, op: Op) -> float:
+    """Of an op in all patches, what its output hands on to other patches included, by INSTRUCTIONS or a table of
+    CYCLES."""
     row = table_row(kernel_of(plan.graph, op), op)
-    return _estimate(row, features(plan, stage, op)) + _estimate("halo", halo_features(stage, op))
+    return _estimate(table, row, features(plan, stage, op)) + _estimate(table, "halo", halo_features(stage, op))
 
 
-def _estimate(row: str, found: dict[str, int]) -> float:
-    return sum(rate * found[name] for name, rate in INSTRUCTIONS[row].items())
+def _estimate(table: Table, row: str, found: dict[str, int]) -> float:
+    return sum(rate * found[name] for name, rate in table[row].items())
+
+
+def _total(table: Table, plan: Plan) -> int:
+    total = _estimate(table, "image", {"inputs": image_bytes(plan)})
+    for stage in plan.stages:
+        total += sum(op_cost(table, plan, stage, op) for op in stage.ops)
+    return round(total)
 
 
 def instructions(plan: Plan) -> int:
     """Estimated instructions of one inference under the plan's schedule, recomputed tiles, copies of a cached halo and
     the reading of the image included, the post-processing of a detector's boxes not."""
-    total = _estimate("image", {"inputs": image_bytes(plan)})
-    for stage in plan.stages:
-        total += sum(op_instructions(plan, stage, op) for op in stage.ops)
-    return round(total)
+    return _total(INSTRUCTIONS, plan)
 
 
 def fastest(graph: Graph, board: Board, p_choices=(1, 2, 3, 4), halos: tuple[str, ...] = EXECUTED) -> Plan:
@@ -145,17 +205,25 @@ def fastest(graph: Graph, board: Board, p_choices=(1, 2, 3, 4), halos: tuple[str
     return min((p for p in plans if p.arena <= board.arena_limit), key=lambda p: (instructions(p), p.arena))
 
 
-def cycles_per_instruction(board: Board) -> float:
-    """Raises BoardError for a core without a known figure."""
-    known = board.cycles_per_instruction or CYCLES_PER_INSTRUCTION.get(board.core)
-    if known is None:
+def cycle_table(board: Board) -> Table:
+    """The core's table of CYCLES or, where the board's cycles_per_instruction was measured, INSTRUCTIONS times that.
+    Raises BoardError for a core without either."""
+    if board.cycles_per_instruction:
+        factor = board.cycles_per_instruction
+        return {row: {name: rate * factor for name, rate in rates.items()} for row, rates in INSTRUCTIONS.items()}
+    if board.core not in CYCLES:
         raise BoardError(
-            f"board {board.name}: no estimate for {board.core}, only for {', '.join(CYCLES_PER_INSTRUCTION)}; "
+            f"board {board.name}: no estimate for {board.core}, only for {', '.join(CYCLES)}; "
             "measure the board's cycles_per_instruction and give it"
         )
-    return known
+    return CYCLES[board.core]
+
+
+def cycles(plan: Plan, board: Board) -> int:
+    """Estimated cycles of one inference on `board`, see instructions. Raises BoardError, see cycle_table."""
+    return _total(cycle_table(board), plan)
 
 
 def milliseconds(plan: Plan, board: Board) -> float:
-    """Estimated time of one inference on `board`. Raises BoardError, see cycles_per_instruction."""
-    return instructions(plan) * cycles_per_instruction(board) / board.clock_hz * 1e3
+    """Estimated time of one inference on `board`. Raises BoardError, see cycle_table."""
+    return cycles(plan, board) / board.clock_hz * 1e3

@@ -35,7 +35,7 @@ def _live_bytes(folder: Path) -> dict[str, int]:
 
 def report_table(report: dict) -> str:
     """Of what board_report gives."""
-    lines = [f"{'layer':>22} {'calls':>5} {'instructions':>12} {'cycles, est.':>12} {'stalled':>12} {'live bytes':>10}"]
+    lines = [f"{'layer':>22} {'calls':>5} {'instructions':>12} {'cycles, est.':>12} {'stalls':>12} {'live bytes':>10}"]
     for row in report["layers"]:
         live = f"{row['live_bytes']:,}" if "live_bytes" in row else ""
         lines.append(

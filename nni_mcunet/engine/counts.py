@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 import subprocess
 import tempfile
 from dataclasses import dataclass, field
@@ -84,7 +83,7 @@ def _plugin() -> Path:
 def _read(path: Path) -> dict[int, Counts]:
     found: dict[int, Counts] = {}
     for line in path.read_text().splitlines():
-        kind, site, *numbers = re.split(" ", line)
+        kind, site, *numbers = line.split()
         own = found.setdefault(int(site), Counts())
         if kind == "i":
             address, _, executed, entered = map(int, numbers)

@@ -104,12 +104,9 @@ class Instruction:
     @cached_property
     def reads(self) -> frozenset[str]:
         results, others = self._split
-        if self.accumulator:
+        both = self.operands.count(",") == 1 and not self.loads and not self.mnemonic.startswith(MOVES)  # adds r0, r1
+        if self.accumulator or both:
             others = [*others, *results]
-        elif len(others) == 0 and not self.mnemonic.startswith(MOVES) and not self.loads:
-            others = [*others, *results]  # adds r0, #1
-        elif self.operands.count(",") == 1 and not self.mnemonic.startswith(MOVES) and not self.loads:
-            others = [*others, *results]  # adds r0, r1
         return frozenset([*others, *self.updated])
 
     @cached_property

@@ -9,7 +9,7 @@ import yaml
 from ..core.boards import get_board
 from ..core.build import YoloHead, build_graph
 from ..core.errors import UserError
-from ..core.latency import cycles_per_instruction
+from ..core.latency import cycle_table
 from .constraint import Limits
 from .evolution import Evolution
 from .space import load_space
@@ -114,7 +114,7 @@ class SearchConfig:
         flash = _allowed("max_flash_kb", self.max_flash_kb, board.model_limit, board.name)
         board = replace(board, reserved_sram=board.sram - sram, reserved_flash=board.flash - flash)
         if self.max_latency_ms is not None:
-            cycles_per_instruction(board)  # an unknown core is an error now
+            cycle_table(board)  # an unknown core is an error now
         macs = None if self.max_mmacs is None else int(self.max_mmacs * 1e6)
         return Limits(board, macs, self._yolo(), self.max_latency_ms, self.patches)
 

@@ -1,0 +1,151 @@
+"""Instructions and cycles per layer against QEMU's own counter, hand-counted code and the ELF's totals."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from nets import every_kind, random_model
+
+from nni_mcunet.core.arch import Schedule
+from nni_mcunet.core.boards import get_board
+from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.plan import plan
+from nni_mcunet.engine import counts, firmware
+from nni_mcunet.engine.board_report import board_report, report_table
+from nni_mcunet.engine.cycles import SELF, run_profiled
+from nni_mcunet.engine.draw import cycles_figure
+from nni_mcunet.engine.emit import write_sources
+from nni_mcunet.engine.memories import ART, memory_of
+from nni_mcunet.engine.pipeline import cortex_m4, cortex_m7
+from nni_mcunet.engine.thumb import Instruction
+
+
+@pytest.fixture(scope="module", params=["f412", "h743"])
+def profiled(request, tmp_path_factory):
+    """(plan, elf, board, run, layers) of every kind of layer, the first blocks in patches with a cached halo."""
+    folder, board, rng = tmp_path_factory.mktemp("cycles"), get_board(request.param), np.random.default_rng(0)
+    found = plan(every_kind(), Schedule((3, 2), 2), halo="cache")
+    write_sources(found, random_model(rng, found.graph), folder)
+    image = found.graph.inputs[0]
+    elf = firmware.build_firmware(folder, board, rng.integers(0, 256, (image.h, image.w, 3)).astype(np.uint8))
+    return found, elf, board, *run_profiled(elf, board)
+
+
+def test_every_instruction_belongs_to_a_layer(profiled):
+    found, elf, board, run, layers = profiled
+    plain = firmware.run_emulated(elf, board)
+    assert plain["instructions"] == run["instructions"] and plain["crc32"] == run["crc32"]
+    # mcu_instructions counts in steps of 40, and so few of its own.
+    assert sum(layer.instructions for layer in layers.values()) == pytest.approx(run["instructions"], abs=80)
+    patches = {op.name: 6 for op in found.stages[0].ops}
+    for op in found.graph.ops:
+        times = layers[op.name].calls / (len(op.inputs) if op.kind == "concat" else 1)
+        assert 1 <= times <= patches.get(op.name, 1)
+    assert layers["image"].calls == 6 and [*layers][:: len(layers) - 1] == ["image", SELF]
+    assert sum(name.endswith(":halo") for name in layers) == len({name.split(":")[0] for name in found.cache})
+    for layer in layers.values():
+        assert 0.5 * layer.instructions < layer.cycles - layer.stalls < 4 * layer.instructions
+
+
+def test_parts_add_up_to_the_elf(profiled):
+    found, elf, board, _, layers = profiled
+    report, sizes = board_report(elf, board, layers), firmware.elf_report(elf)
+    assert sum(report["flash"].values()) == sizes["flash_bytes"]
+    assert sum(report["sram"].values()) == sizes["sram_bytes"] and report["sram"]["arena"] == found.arena
+    assert 0 <= report["flash"]["rest"] < 2500 and report["flash"]["kernels"] > 3000
+    header = (elf.parent.parent / "mcu_weights.h").read_text()
+    arrays = re.findall(r"int8_t \w+_w\[(\d+)\]", header)
+    assert len(arrays) == sum(op.kind == "conv" for op in found.graph.ops)
+    assert report["flash"]["weights"] == sum(map(int, arrays))
+    table = report_table(report)
+    assert all(f" {row['name']} " in table for row in report["layers"])
+
+
+def test_the_figure(profiled, tmp_path):
+    _, elf, board, _, layers = profiled
+    report = board_report(elf, board, layers)
+    path = cycles_figure(report["layers"], tmp_path / "layers.png", board.name)
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def code(text: str) -> list[Instruction]:
+    rows = [line.strip().partition(" ") for line in text.strip().splitlines()]
+    return [Instruction(4 * i, 4, name, operands.strip()) for i, (name, _, operands) in enumerate(rows)]
+
+
+@pytest.mark.parametrize(
+    "text, m4",
+    [  # the manual's examples of load and store timings, and its table
+        ("ldr r0, [r1]\nldr r1, [r2]", 3),
+        ("ldr r0, [r1, r2]\nstr r0, [r3, #20]", 3),
+        ("ldr r0, [r1, r2]\nstr r1, [r3, r2]", 3),
+        ("ldr r0, [r1, r5]\nldr r1, [r2]\nldr r2, [r3, #4]", 4),
+        ("ldr r0, [r1]\nldr r2, [r0]", 4),
+        ("str r0, [r1, #4]", 1),
+        ("str r0, [r1, #4]\nldr r0, [r2]", 3),
+        ("ldmia r0!, {r4, r5, r6}", 4),
+        ("ldrd r0, r1, [r2]", 3),
+        ("push {r4, r5, lr}", 4),
+        ("smlad r0, r1, r2, r0\nsmlad r0, r3, r4, r0\nsmull r5, r6, r7, r8\nmul r0, r1, r2", 4),
+        ("add r0, r0, #4\nldr r1, [r0]", 4),
+        ("vdiv.f32 s0, s1, s2", 14),
+        ("sub r0, r0, #1\nbne 0", 2),
+    ],
+)
+def test_cortex_m4_by_the_manual(text, m4):
+    assert cortex_m4(code(text)) == m4
+
+
+@pytest.mark.parametrize(
+    "text, m7",
+    [
+        ("add r0, r1, r2\nadd r3, r4, r5", 1),
+        ("add r0, r1, r2\nadd r3, r0, r5", 2),
+        ("ldr r0, [r1]\nldr r2, [r3]", 1),
+        ("ldr r0, [r1]\nstr r2, [r3]", 2),
+        ("ldr r0, [r1]\nadd r2, r0, r3", 3),
+        ("smlad r0, r1, r2, r0\nsmlad r3, r1, r2, r3", 2),
+        ("smlad r0, r1, r2, r0\nsmlad r0, r3, r4, r0", 2),
+        ("smlad r0, r1, r2, r0\nldr r3, [r4]", 1),
+        ("ldr r3, [r4]\nsmlad r0, r1, r2, r0", 2),
+        ("mul r0, r1, r2\nadd r3, r0, r4", 3),
+        ("add r0, r1, r2, lsl #2\nadd r3, r4, r5, lsl #2", 2),
+        ("subs r0, r0, #1\nbne 0", 1),
+    ],
+)
+def test_cortex_m7_pairs(text, m7):
+    assert cortex_m7(code(text)) == m7
+
+
+def test_boards_of_users_have_the_memory_of_their_core():
+    assert memory_of(replace(get_board("f412"), name="mine")) == ART
+    with pytest.raises(UserError, match="cortex-m33"):
+        memory_of(replace(get_board("f412"), name="mine", core="cortex-m33"))
+
+
+def test_without_a_compiler_for_the_host(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(firmware.shutil, "which", lambda name: None)
+    counts._plugin.cache_clear()
+    with pytest.raises(UserError, match="gcc is not installed: apt-get install gcc"):
+        counts._plugin()
+
+
+def test_the_command_line(tmp_path):
+    from PIL import Image
+
+    found = plan(every_kind())
+    write_sources(found, random_model(np.random.default_rng(0), found.graph), tmp_path / "fw")
+    Image.new("RGB", (14, 17), (9, 99, 200)).save(tmp_path / "p.png")
+    command = [sys.executable, "tools/run_board.py", "--board", "f412", "--emulate", tmp_path / "fw"]
+    command += ["--picture", tmp_path / "p.png", "--layers", tmp_path / "layers.png", "--json", tmp_path / "run.json"]
+    done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "run.json").read_text())
+    assert {row["name"] for row in report["layers"]} >= {op.name for op in found.graph.ops}
+    assert "smooth" in done.stdout and (tmp_path / "layers.png").exists()
