@@ -2,6 +2,10 @@
 
 python tools/generate.py model.int8.onnx --board stm32h743 -o out/fw
 python tools/generate.py model.int8.onnx --board stm32f412 --patches 3x3 --blocks 5 --halo cache -o out/fw
+python tools/generate.py model.int8.onnx --board stm32h743 --project --picture photo.jpg -o out/fw
+
+The folder holds a plain C99 library: mcu_model.h is the one header, no OS, no heap. With --project also a firmware for
+the board's Nucleo: start-up, clock, UART, linker script; `make && make flash` (Makefile, CMakeLists.txt, README.txt).
 """
 
 import argparse
@@ -16,7 +20,10 @@ from nni_mcunet.core.latency import fastest
 from nni_mcunet.core.plan import EXECUTED, best_schedule, fitting_plan
 from nni_mcunet.engine.detect import with_room
 from nni_mcunet.engine.emit import detector_params, write_sources
+from nni_mcunet.engine.firmware import input_shape
+from nni_mcunet.engine.images import load_picture
 from nni_mcunet.engine.onnx_io import load_onnx
+from nni_mcunet.engine.project import target_of, write_project
 from nni_mcunet.engine.quant import QuantModel
 
 
@@ -40,9 +47,15 @@ def main() -> None:
         action="store_true",
         help="without --patches: the fewest estimated instructions, not the least MACs",
     )
+    parser.add_argument("--project", action="store_true", help="also a complete firmware project for the board")
+    parser.add_argument("--picture", help="with --project: JPEG or PNG to build in, run after each reset")
     parser.add_argument("-o", "--out", required=True, help="folder to write")
     args = parser.parse_args()
+    if args.picture and not args.project:
+        raise UserError("--picture is what a project has built in: give --project, too")
     model, board = load_onnx(args.model), get_board(args.board)
+    if args.project:
+        target_of(board)
     if not isinstance(model, QuantModel):
         raise UserError(f"{args.model} is float: quantise it with tools/quantize.py first")
     if post := detector_params(model):
@@ -55,6 +68,9 @@ def main() -> None:
     else:
         p = fitting_plan(model.graph, board, schedule, halos=halos)
     write_sources(p, model, args.out)
+    if args.project:
+        picture = load_picture(args.picture, input_shape(args.out)[:2]) if args.picture else None
+        write_project(args.out, board, p.arena, picture)
     s = p.schedule
     facts = {"board": board.name, "p": s.p, "n": s.n, "halo": p.halo, "arena_bytes": p.arena,
              "arena_limit": board.arena_limit, "constant_bytes": p.flash, "macs": p.macs,

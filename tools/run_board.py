@@ -1,6 +1,7 @@
-"""Run generated C on a board's emulator with a picture, and show what the firmware says.
+"""Run generated C on a board or its emulator with a picture, and show what the firmware says.
 
 python tools/run_board.py --board stm32h743 --emulate out/fw --picture photo.jpg --json out/run.json --png out/boxes.png
+python tools/run_board.py --board stm32h743 --port /dev/ttyACM0 out/fw --picture photo.jpg
 """
 
 import argparse
@@ -9,11 +10,13 @@ import io
 import numpy as np
 
 from nni_mcunet.core.boards import get_board
-from nni_mcunet.core.errors import UserError, exit_on_user_error
+from nni_mcunet.core.errors import exit_on_user_error
 from nni_mcunet.core.files import write_atomic, write_json
 from nni_mcunet.engine.draw import boxes_figure
 from nni_mcunet.engine.firmware import build_firmware, build_host, elf_report, input_shape, run_emulated
 from nni_mcunet.engine.images import load_picture
+from nni_mcunet.engine.project import model_hash
+from nni_mcunet.engine.serial_link import SerialBoard
 
 
 def box_dict(box, name: str) -> dict:
@@ -41,27 +44,33 @@ def main() -> None:
     parser.add_argument("folder", help="what tools/generate.py has written")
     parser.add_argument("--board", required=True, help="stm32h743, stm32f746, stm32f412, stm32f410 or a board's .json")
     parser.add_argument("--picture", required=True, help="JPEG or PNG, resized to the model's input")
-    parser.add_argument("--emulate", action="store_true", help="run under QEMU")
-    parser.add_argument("--port", help="serial port of a real board: not yet supported")
+    how = parser.add_mutually_exclusive_group(required=True)
+    how.add_argument("--emulate", action="store_true", help="run under QEMU")
+    how.add_argument("--port", help="serial port of a board flashed with `generate.py --project`, such as /dev/ttyACM0")
+    parser.add_argument("--timeout", type=float, default=60, help="with --port: seconds of silence (default 60)")
     parser.add_argument("--json", help="file for the report, with all boxes")
     parser.add_argument("--npz", help="file for the outputs as numpy arrays, flat, in the order of mcu_model.h")
     parser.add_argument("--png", help="file for the picture with the board's boxes")
     parser.add_argument("--score", type=float, default=0.3, help="print and draw boxes of at least this (default 0.3)")
     args = parser.parse_args()
-    if args.port or not args.emulate:
-        raise UserError("a real board over --port is not supported yet: give --emulate to run the firmware under QEMU")
     board = get_board(args.board)
     h, w, _ = input_shape(args.folder)
     picture = load_picture(args.picture, (h, w))
-    elf = build_firmware(args.folder, board, picture)
-    run = run_emulated(elf, board)
+    if args.port:
+        with SerialBoard(args.port, args.timeout) as line:
+            sizes = {"clock_hz": line.greet(board.name, model_hash(args.folder))["clock_hz"]}
+            run = line.run(picture)
+    else:
+        elf = build_firmware(args.folder, board, picture)
+        sizes, run = elf_report(elf), run_emulated(elf, board)
     check_against_host(args.folder, picture, run)
+    classifier = "boxes" not in run and len(run["outputs"]) == 1
     boxes = [box_dict(b, name) for b, name in zip(run.pop("boxes", ()), run.pop("names", ()), strict=True)]
     outputs = run.pop("outputs")
-    report = {"board": board.name, **elf_report(elf), **run, "boxes": boxes}
+    report = {"board": board.name, **sizes, **run, "boxes": boxes}
     if args.npz:
         write_atomic(args.npz, packed(outputs))
-    if "detect_instructions" not in run and len(outputs) == 1:  # a classifier: the int8 scores of the likeliest classes
+    if classifier:  # a classifier: the int8 scores of the likeliest classes
         best = np.argsort(-outputs[0].astype(int), kind="stable")[:5]
         report["top"] = [{"class": int(i), "score": int(outputs[0][i])} for i in best]
         print("  ".join(f"class {t['class']}: {t['score']}" for t in report["top"]))
@@ -71,7 +80,7 @@ def main() -> None:
     if args.png:
         zoom = 4  # the firmware saw the model's own resolution; the figure shows the photograph
         scaled = [(*(zoom * v for v in b["box"]), b["score"], b["name"]) for b in shown]
-        title = f"found by the firmware on the emulated {board.name}"
+        title = f"found by the firmware on the {'emulated ' if args.emulate else ''}{board.name}"
         boxes_figure(load_picture(args.picture, (zoom * h, zoom * w)), scaled, args.png, title)
     for name, value in report.items():
         if isinstance(value, int):

@@ -158,7 +158,7 @@ def elf_report(elf: str | Path) -> dict[str, int]:
         "data_bytes": data,
         "sram_bytes": size.get(".arena", 0) + size[".stack"] + data,
         "flash_bytes": size[".text"] + size.get(".data", 0),
-        "picture_bytes": size.get(".picture", 0),
+        "picture_bytes": max(0, size.get(".picture", 0) - 4),  # less its length
     }
 
 
@@ -196,7 +196,15 @@ def _write_picture(folder: Path, picture: np.ndarray) -> None:
 
 def _compile(compiler: str, flags: list[str], sources, folder: Path, out: Path, board: Board | None = None) -> None:
     """Compile and link in `folder`. Raises Infeasible when the linker says that a memory of the board is too small."""
-    command = [tool(compiler), *WARNINGS, *flags, "-I.", "-Ibuild", f"-I{BOARDS}", *(str(Path(s).resolve()) for s in sources)]
+    command = [
+        tool(compiler),
+        *WARNINGS,
+        *flags,
+        "-I.",
+        "-Ibuild",
+        f"-I{BOARDS}",
+        *(str(Path(s).resolve()) for s in sources),
+    ]
     done = subprocess.run([*command, "-o", str(out.resolve())], cwd=folder, capture_output=True, text=True)
     if done.returncode == 0:
         return

@@ -65,6 +65,13 @@ TARGETS = {
 }  # fmt: skip
 
 
+def target_of(board: Board) -> Target:
+    """Raises UserError for a board that has no project."""
+    if board.name not in TARGETS:
+        raise UserError(f"no project for '{board.name}', only for {', '.join(TARGETS)}; without --project: the library")
+    return TARGETS[board.name]
+
+
 def model_hash(folder: str | Path) -> str:
     """16 hex digits that change with any file of the generated library."""
     found = hashlib.sha256()
@@ -76,9 +83,7 @@ def model_hash(folder: str | Path) -> str:
 def write_project(folder: str | Path, board: Board, arena: int, picture: np.ndarray | None = None) -> Path:
     """Write the project of `board` around the library in `folder`, whose arena has so many bytes. picture: (h, w, 3)
     uint8, run after each reset. Raises UserError for a board without a project or a picture of another size."""
-    if board.name not in TARGETS:
-        raise UserError(f"no project for '{board.name}', only for {', '.join(TARGETS)}; without --project: the library")
-    folder, target = Path(folder), TARGETS[board.name]
+    folder, target = Path(folder), target_of(board)
     raw = b"" if picture is None else checked_picture(picture, input_shape(folder)).tobytes()
     write_atomic(folder / "board" / "picture.rgb", raw)
     for name in target.sources:
