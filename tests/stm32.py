@@ -1,6 +1,7 @@
 """STM32s for tests: the core is Unicorn's, memory as on the board, RCC, PWR, FLASH, USART, DWT and SCB imitated in
 Python after ST's and Arm's manuals. At each clock switch the rules of the manuals are asserted."""
 
+import contextlib
 import os
 import threading
 import time
@@ -27,12 +28,14 @@ class Stm32:
     image: bytes
     revision: int = 0x2003
     dead: tuple[tuple[int, int], ...] = ()
+    damage: int | None = None  # this byte of all that a terminal sends arrives with a wrong bit
     usart: int | None = None
     registers: dict[int, int] = field(default_factory=dict)
     writes: list[tuple[int, int]] = field(default_factory=list)
     sent: bytearray = field(default_factory=bytearray)
     received: deque = field(default_factory=deque)
     terminal: int | None = None  # the master of a pseudo-terminal, in place of sent and received
+    came: int = 0
     core_hz: float = 16e6
     stopping: bool = False
     failure: BaseException | None = None
@@ -104,11 +107,16 @@ class Stm32:
         if self.stopping or time.monotonic() > self.deadline:
             self.uc.emu_stop()
         if self.terminal is not None and not self.received:
-            try:
-                self.received += os.read(self.terminal, 4096)
-            except (BlockingIOError, OSError):
-                pass
+            with contextlib.suppress(OSError):  # nothing has come
+                self._receive(os.read(self.terminal, 4096))
         return 0xC0 | (0x20 if self.received else 0)
+
+    def _receive(self, data):
+        data, at = bytearray(data), -1 if self.damage is None else self.damage - self.came
+        if 0 <= at < len(data):
+            data[at] ^= 4
+        self.came += len(data)
+        self.received += data
 
     def _write(self, uc, offset, size, value, base):
         address = base + offset

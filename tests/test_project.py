@@ -2,9 +2,11 @@
 the very image run on an imitated STM32 (stm32.py) whose rules on clocks, caches and baud rate are asserted."""
 
 import json
+import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from test_firmware import H, W, write_model
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.engine import firmware, project
+from nni_mcunet.engine.serial_link import SerialBoard, frame
 
 NAMES = tuple(project.TARGETS)
 HZ = {"stm32f410": 100, "stm32f412": 100, "stm32f746": 216, "stm32h743": 480}  # MHz
@@ -160,8 +163,6 @@ def test_wrong_model_no_answer_and_no_port(folders, picture, tmp_path):
         assert done.returncode == 2 and "make flash" in done.stderr
     finally:
         board.stopping = True
-    import os
-
     _, slave = os.openpty()
     done = command(other, tmp_path / "p.png", "stm32f410", os.ttyname(slave), "--timeout", "1")
     assert done.returncode == 2 and "no answer in 1 s" in done.stderr
@@ -169,9 +170,7 @@ def test_wrong_model_no_answer_and_no_port(folders, picture, tmp_path):
     assert done.returncode == 2 and "cannot be opened" in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_a_damaged_frame_is_asked_for_again(folders, expected, picture):
-    from nni_mcunet.engine.serial_link import frame
-
+def test_a_damaged_command_is_told(folders):
     board = Stm32("stm32f410", image(folders["stm32f410"]))
     damaged = bytearray(frame(b"p"))
     damaged[6] ^= 1
@@ -180,8 +179,28 @@ def test_a_damaged_frame_is_asked_for_again(folders, expected, picture):
     assert b"a damaged frame" in board.sent
 
 
-def test_a_board_of_ones_own_has_no_project(tmp_path):
-    from dataclasses import replace
+def test_a_damaged_tile_is_asked_for_again(folders, expected, picture):
+    """Byte 200 from the host on is of the first tile: behind two commands of 11 bytes."""
+    board = Stm32("stm32f410", image(folders["stm32f410"]), damage=200)
+    with SerialBoard(board.start(60), 10) as line:
+        line.greet("stm32f410", project.model_hash(folders["stm32f410"]))
+        report = line.run(picture)
+    board.stopping = True
+    assert (report["outputs"][0] == expected[0][0]).all() and (report["boxes"] == expected[1]).all()
+    assert bytes(board.sent).count(b'{"read": [0, 0, ') == 2 and bytes(board.sent).count(b'{"read": ') == 3
 
+
+def test_another_emulator_without_a_clock(folders):
+    """QEMU's STM32F405 has the F412's flash and USART3 but no RCC: the same image says so, and does not hang."""
+    elf = folders["stm32f412"] / "build" / "firmware.elf"
+    command = [firmware.tool("qemu-system-arm"), "-M", "netduinoplus2", "-display", "none", "-monitor", "none"]
+    command += ["-serial", "null", "-serial", "null", "-serial", "stdio", "-kernel", str(elf)]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as qemu:
+        line = qemu.stdout.readline()
+        qemu.kill()
+    assert json.loads(line) == {"error": "RCC: the 16 MHz oscillator does not start"}
+
+
+def test_a_board_of_ones_own_has_no_project(tmp_path):
     with pytest.raises(UserError, match="no project for 'mine'"):
         project.write_project(tmp_path, replace(get_board("f412"), name="mine"), 100)
