@@ -29,7 +29,6 @@ class Stm32:
     revision: int = 0x2003
     dead: tuple[tuple[int, int], ...] = ()
     damage: int | None = None  # this byte of all that a terminal sends arrives with a wrong bit
-    usart: int | None = None
     registers: dict[int, int] = field(default_factory=dict)
     writes: list[tuple[int, int]] = field(default_factory=list)
     sent: bytearray = field(default_factory=bytearray)
@@ -45,7 +44,7 @@ class Stm32:
         self.f4 = not (self.h7 or self.f7)
         self.rcc = 0x58024400 if self.h7 else 0x40023800
         self.flash = 0x52002000 if self.h7 else 0x40023C00
-        self.usart = self.usart or (0x40004400 if self.name == "stm32f410" else 0x40004800)
+        self.usart = 0x40004400 if self.name == "stm32f410" else 0x40004800
         self.core_hz = 64e6 if self.h7 else 16e6
         if self.h7:
             self.registers |= {0x5802480C: 6, 0x5C001000: self.revision << 16 | 0x450, self.flash: 0x37}
@@ -134,6 +133,7 @@ class Stm32:
             uc.emu_stop()
 
     def _send(self, byte):
+        self.check_pins()
         self.check_baud()
         self.sent.append(byte)
         while self.terminal is not None:
@@ -146,14 +146,23 @@ class Stm32:
     def reg(self, address):
         return self.registers.get(address, 0)
 
+    def check_pins(self):
+        """UART and port clocked, both of the Nucleo's pins given to the UART."""
+        port, pins, bit = (0, (2, 3), 17) if self.name == "stm32f410" else (3, (8, 9), 18)
+        gpio = (0x58020000 if self.h7 else 0x40020000) + 0x400 * port
+        assert self.reg(self.rcc + (0xE0 if self.h7 else 0x30)) >> port & 1
+        assert self.reg(self.rcc + (0xE8 if self.h7 else 0x40)) >> bit & 1
+        for pin in pins:
+            assert self.reg(gpio) >> 2 * pin & 3 == 2
+            assert self.reg(gpio + 0x20 + pin // 8 * 4) >> pin % 8 * 4 & 15 == 7
+
     def check_baud(self):
         """Within 1 % of 115200 with the clock that the UART has now; transmitter and receiver on."""
         if self.h7:
             assert self.reg(self.rcc + 0x54) & 7 == 3  # USART28SEL: HSI
             kernel = 64e6
         elif self.f7:
-            number = {0x40011000: 1, 0x40004400: 2, 0x40004800: 3}[self.usart]
-            assert self.reg(self.rcc + 0x90) >> 2 * (number - 1) & 3 == 2
+            assert self.reg(self.rcc + 0x90) >> 4 & 3 == 2  # USART3SEL: HSI
             kernel = 16e6
         else:
             kernel = self.core_hz / {0: 1, 4: 2}[self.reg(self.rcc + 8) >> 10 & 7]

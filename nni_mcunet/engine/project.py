@@ -127,5 +127,6 @@ def _values(folder: Path, board: Board, target: Target, arena: int) -> dict[str,
         "usart_base": USART[target.uart], "tx": target.tx, "rx": target.rx,
         "tx_gpio": pins["tx"][0], "tx_pin": pins["tx"][1], "rx_gpio": pins["rx"][0], "rx_pin": pins["rx"][1],
         "clock_note": target.clock, "memory_note": note,
-        "uart_note": f"{target.discovery} Change board/config.h." if target.discovery else "See board/config.h.",
+        "discovery": f" {target.discovery}".rstrip(), "gpio": f"{base:#010x}",
+        "uart_note": f"{target.discovery} Pins and UART: board/config.h.".strip(),
     }  # fmt: skip
