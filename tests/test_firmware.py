@@ -186,7 +186,7 @@ def test_clear_errors(folder, picture, tmp_path, monkeypatch):
 
 
 def test_run_board(folder, tmp_path, picture, host):
-    """The command line: a table, the board's boxes as JSON and on the picture; no serial port yet."""
+    """The command line: a table, the board's boxes as JSON and on the picture; not both QEMU and a port."""
     from PIL import Image
 
     Image.fromarray(picture).save(tmp_path / "picture.png")
@@ -209,5 +209,5 @@ def test_run_board(folder, tmp_path, picture, host):
     assert "instructions" in done.stdout and (tmp_path / "boxes.png").stat().st_size > 1000
     report = json.loads((tmp_path / "r.json").read_text())
     assert len(report["boxes"]) == len(host[1]) and report["boxes"][0]["score"] == host[1]["score"][0] / 2**15
-    done = run("--port", "/dev/ttyACM0")
-    assert done.returncode == 2 and done.stderr.startswith("error: ") and "--emulate" in done.stderr
+    done = run("--port", "/dev/ttyACM0", "--emulate")
+    assert done.returncode == 2 and "not allowed with" in done.stderr

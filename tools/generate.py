@@ -4,24 +4,32 @@ python tools/generate.py model.int8.onnx --board stm32h743 -o out/fw
 python tools/generate.py model.int8.onnx --board stm32f412 --patches 3x3 --blocks 5 --halo cache -o out/fw
 python tools/generate.py model.int8.onnx --board stm32f412 --patches 4x4,2x2 --blocks 5,9 -o out/fw
 python tools/generate.py model.int8.onnx --board stm32f412 --least-sram --max-overhead 0.05 -o out/fw
+python tools/generate.py model.int8.onnx --board stm32h743 --project --picture photo.jpg -o out/fw
+
+The folder holds a plain C99 library: mcu_model.h is the one header, no OS, no heap. With --project also a firmware for
+the board's Nucleo: start-up, clock, UART, linker script; `make && make flash` (Makefile, CMakeLists.txt, README.txt).
 """
 
 import argparse
 from pathlib import Path
 
 from nni_mcunet.core.arch import parse_schedule
-from nni_mcunet.core.boards import KB, get_board
+from nni_mcunet.core.boards import KB, Board, get_board
 from nni_mcunet.core.cuts import grids
 from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.files import write_json
+from nni_mcunet.core.graph import Graph
 from nni_mcunet.core.kernels import CORTEX_M
 from nni_mcunet.core.latency import fastest
-from nni_mcunet.core.plan import EXECUTED, STAGES, best_schedule, fitting_plan, plan
+from nni_mcunet.core.plan import EXECUTED, STAGES, Plan, best_schedule, fitting_plan, plan
 from nni_mcunet.engine.callbacks import callback_bytes
 from nni_mcunet.engine.dead import channels, without_dead_channels
 from nni_mcunet.engine.detect import with_room
 from nni_mcunet.engine.emit import detector_params, write_sources
+from nni_mcunet.engine.firmware import input_shape
+from nni_mcunet.engine.images import load_picture
 from nni_mcunet.engine.onnx_io import load_onnx
+from nni_mcunet.engine.project import target_of, write_project
 from nni_mcunet.engine.quant import QuantModel
 
 
@@ -34,6 +42,17 @@ def smaller(model: QuantModel) -> QuantModel:
         f"constants {before.flash:,} -> {after.flash:,} bytes"
     )
     return found
+
+
+def planned(args, graph: Graph, board: Board) -> Plan:
+    """The schedule that was given, or the best of those that fit."""
+    halos, choices = EXECUTED if args.halo == "best" else (args.halo,), grids(args.max_p, not args.any_grid)
+    if schedule := parse_schedule(args.patches, args.blocks):
+        return fitting_plan(graph, board, schedule, halos=halos)
+    if args.fastest:
+        return fastest(graph, board, choices, halos)
+    objective = "sram" if args.least_sram else "macs"
+    return best_schedule(graph, board, objective, choices, None, CORTEX_M, halos, args.stages, args.max_overhead)
 
 
 def main() -> None:
@@ -66,9 +85,15 @@ def main() -> None:
         action="store_true",
         help="compute channels that are constant or read by nobody, too; without them every output is the same",
     )
+    parser.add_argument("--project", action="store_true", help="also a complete firmware project for the board")
+    parser.add_argument("--picture", help="with --project: JPEG or PNG to build in, run after each reset")
     parser.add_argument("-o", "--out", required=True, help="folder to write")
     args = parser.parse_args()
+    if args.picture and not args.project:
+        raise UserError("--picture is what a project has built in: give --project, too")
     model, board = load_onnx(args.model), get_board(args.board)
+    if args.project:
+        target_of(board)
     if not isinstance(model, QuantModel):
         raise UserError(f"{args.model} is float: quantise it with tools/quantize.py first")
     if not args.keep_dead_channels:
@@ -76,17 +101,11 @@ def main() -> None:
     if post := detector_params(model):
         board = with_room(board, post.candidates)
     board = board.with_arena(args.arena_kb and args.arena_kb * KB)
-    schedule, halos = parse_schedule(args.patches, args.blocks), EXECUTED if args.halo == "best" else (args.halo,)
-    if schedule is None:
-        choices = grids(args.max_p, not args.any_grid)
-        if args.fastest:
-            p = fastest(model.graph, board, p_choices=choices, halos=halos)
-        else:
-            objective, limits = "sram" if args.least_sram else "macs", (args.stages, args.max_overhead)
-            p = best_schedule(model.graph, board, objective, choices, None, CORTEX_M, halos, *limits)
-    else:
-        p = fitting_plan(model.graph, board, schedule, halos=halos)
+    p = planned(args, model.graph, board)
     write_sources(p, model, args.out)
+    if args.project:
+        picture = load_picture(args.picture, input_shape(args.out)[:2]) if args.picture else None
+        write_project(args.out, board, p.arena, picture)
     s = p.schedule
     facts = {"board": board.name, "p": s.p, "n": s.n, "then": s.then, "halo": p.halo, "arena_bytes": p.arena,
              "arena_limit": board.arena_limit, "constant_bytes": p.flash, "macs": p.macs,

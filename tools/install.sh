@@ -23,7 +23,8 @@ fi
 $pip install --editable '.[test]'
 
 missing=""
-for pair in gcc:gcc arm-none-eabi-gcc:gcc-arm-none-eabi qemu-system-arm:qemu-system-arm; do
+for pair in gcc:gcc arm-none-eabi-gcc:gcc-arm-none-eabi qemu-system-arm:qemu-system-arm \
+    make:make cmake:cmake; do
     command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"
 done
 case "$missing" in *gcc-arm*) missing="$missing libnewlib-arm-none-eabi" ;; esac

@@ -1,7 +1,8 @@
-"""Run generated C on a board's emulator with a picture, and show what the firmware says.
+"""Run generated C on a board or its emulator with a picture, and show what the firmware says.
 
 python tools/run_board.py --board stm32h743 --emulate out/fw --picture photo.jpg --json out/run.json --png out/boxes.png
 python tools/run_board.py --board stm32f412 --emulate out/fw --picture photo.jpg --layers out/layers.png
+python tools/run_board.py --board stm32h743 --port /dev/ttyACM0 out/fw --picture photo.jpg
 """
 
 import argparse
@@ -9,7 +10,7 @@ import io
 
 import numpy as np
 
-from nni_mcunet.core.boards import get_board
+from nni_mcunet.core.boards import Board, get_board
 from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.files import write_atomic, write_json
 from nni_mcunet.engine.board_report import board_report, report_table
@@ -17,6 +18,8 @@ from nni_mcunet.engine.cycles import run_profiled
 from nni_mcunet.engine.draw import boxes_figure, cycles_figure
 from nni_mcunet.engine.firmware import build_firmware, build_host, elf_report, input_shape, run_emulated
 from nni_mcunet.engine.images import load_picture
+from nni_mcunet.engine.project import model_hash
+from nni_mcunet.engine.serial_link import SerialBoard
 
 
 def box_dict(box, name: str) -> dict:
@@ -39,13 +42,31 @@ def packed(outputs: list[np.ndarray]) -> bytes:
     return file.getvalue()
 
 
+def on_board(args, board: Board, picture: np.ndarray) -> tuple[dict, dict]:
+    """What is known of the board, and its run."""
+    with SerialBoard(args.port, args.timeout) as line:
+        greeting = line.greet(board.name, model_hash(args.folder))
+        return {"clock_hz": greeting["clock_hz"]}, line.run(picture)
+
+
+def emulated(args, board: Board, picture: np.ndarray) -> tuple[dict, dict]:
+    """What the ELF says, layer by layer where asked for, and the run."""
+    elf = build_firmware(args.folder, board, picture)
+    if not args.layers:
+        return elf_report(elf), run_emulated(elf, board)
+    run, layers = run_profiled(elf, board)
+    return elf_report(elf) | board_report(elf, board, layers), run
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", help="what tools/generate.py has written")
     parser.add_argument("--board", required=True, help="stm32h743, stm32f746, stm32f412, stm32f410 or a board's .json")
     parser.add_argument("--picture", required=True, help="JPEG or PNG, resized to the model's input")
-    parser.add_argument("--emulate", action="store_true", help="run under QEMU")
-    parser.add_argument("--port", help="serial port of a real board: not yet supported")
+    how = parser.add_mutually_exclusive_group(required=True)
+    how.add_argument("--emulate", action="store_true", help="run under QEMU")
+    how.add_argument("--port", help="serial port of a board flashed with `generate.py --project`, such as /dev/ttyACM0")
+    parser.add_argument("--timeout", type=float, default=60, help="with --port: seconds of silence (default 60)")
     parser.add_argument("--json", help="file for the report, with all boxes")
     parser.add_argument("--npz", help="file for the outputs as numpy arrays, flat, in the order of mcu_model.h")
     parser.add_argument("--png", help="file for the picture with the board's boxes")
@@ -54,24 +75,23 @@ def main() -> None:
     )
     parser.add_argument("--score", type=float, default=0.3, help="print and draw boxes of at least this (default 0.3)")
     args = parser.parse_args()
-    if args.port or not args.emulate:
-        raise UserError("a real board over --port is not supported yet: give --emulate to run the firmware under QEMU")
+    if args.port and args.layers:
+        raise UserError("--layers counts in the emulator: give --emulate instead of --port")
     board = get_board(args.board)
     h, w, _ = input_shape(args.folder)
     picture = load_picture(args.picture, (h, w))
-    elf = build_firmware(args.folder, board, picture)
-    run, layers = run_profiled(elf, board) if args.layers else (run_emulated(elf, board), None)
+    facts, run = on_board(args, board, picture) if args.port else emulated(args, board, picture)
     check_against_host(args.folder, picture, run)
+    classifier = "boxes" not in run and len(run["outputs"]) == 1
     boxes = [box_dict(b, name) for b, name in zip(run.pop("boxes", ()), run.pop("names", ()), strict=True)]
     outputs = run.pop("outputs")
-    report = {"board": board.name, **elf_report(elf), **run, "boxes": boxes}
-    if layers:
-        report |= board_report(elf, board, layers)
+    report = {"board": board.name, **facts, **run, "boxes": boxes}
+    if args.layers:
         cycles_figure(report["layers"], args.layers, f"{board.name}, emulated: {report['milliseconds_estimated']} ms")
         print(report_table(report))
     if args.npz:
         write_atomic(args.npz, packed(outputs))
-    if "detect_instructions" not in run and len(outputs) == 1:  # a classifier: the int8 scores of the likeliest classes
+    if classifier:  # a classifier: the int8 scores of the likeliest classes
         best = np.argsort(-outputs[0].astype(int), kind="stable")[:5]
         report["top"] = [{"class": int(i), "score": int(outputs[0][i])} for i in best]
         print("  ".join(f"class {t['class']}: {t['score']}" for t in report["top"]))
@@ -81,7 +101,7 @@ def main() -> None:
     if args.png:
         zoom = 4  # the firmware saw the model's own resolution; the figure shows the photograph
         scaled = [(*(zoom * v for v in b["box"]), b["score"], b["name"]) for b in shown]
-        title = f"found by the firmware on the emulated {board.name}"
+        title = f"found by the firmware on the {'emulated ' if args.emulate else ''}{board.name}"
         boxes_figure(load_picture(args.picture, (zoom * h, zoom * w)), scaled, args.png, title)
     for name, value in report.items():
         if isinstance(value, int):

@@ -65,6 +65,13 @@ TARGETS = {
 }  # fmt: skip
 
 
+def target_of(board: Board) -> Target:
+    """Raises UserError for a board that has no project."""
+    if board.name not in TARGETS:
+        raise UserError(f"no project for '{board.name}', only for {', '.join(TARGETS)}; without --project: the library")
+    return TARGETS[board.name]
+
+
 def model_hash(folder: str | Path) -> str:
     """16 hex digits that change with any file of the generated library."""
     found = hashlib.sha256()
@@ -76,9 +83,7 @@ def model_hash(folder: str | Path) -> str:
 def write_project(folder: str | Path, board: Board, arena: int, picture: np.ndarray | None = None) -> Path:
     """Write the project of `board` around the library in `folder`, whose arena has so many bytes. picture: (h, w, 3)
     uint8, run after each reset. Raises UserError for a board without a project or a picture of another size."""
-    if board.name not in TARGETS:
-        raise UserError(f"no project for '{board.name}', only for {', '.join(TARGETS)}; without --project: the library")
-    folder, target = Path(folder), TARGETS[board.name]
+    folder, target = Path(folder), target_of(board)
     raw = b"" if picture is None else checked_picture(picture, input_shape(folder)).tobytes()
     write_atomic(folder / "board" / "picture.rgb", raw)
     for name in target.sources:
@@ -122,5 +127,6 @@ def _values(folder: Path, board: Board, target: Target, arena: int) -> dict[str,
         "usart_base": USART[target.uart], "tx": target.tx, "rx": target.rx,
         "tx_gpio": pins["tx"][0], "tx_pin": pins["tx"][1], "rx_gpio": pins["rx"][0], "rx_pin": pins["rx"][1],
         "clock_note": target.clock, "memory_note": note,
-        "uart_note": f"{target.discovery} Change board/config.h." if target.discovery else "See board/config.h.",
+        "discovery": f" {target.discovery}".rstrip(), "gpio": f"{base:#010x}",
+        "uart_note": f"{target.discovery} Pins and UART: board/config.h.".strip(),
     }  # fmt: skip

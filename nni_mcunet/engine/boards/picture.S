@@ -1,7 +1,12 @@
 /* picture.rgb, [MCU_INPUT_H][MCU_INPUT_W][3] bytes, or an empty file where the program has no picture built in. */
 .section .picture, "a"
-.global mcu_picture, mcu_picture_end
+.balign 4
+.global mcu_picture, mcu_picture_bytes
+mcu_picture_bytes:
+.long end - mcu_picture
 mcu_picture:
 .incbin "picture.rgb"
-mcu_picture_end:
+end:
+#if !defined(__arm__)
 .section .note.GNU-stack, "", %progbits
+#endif

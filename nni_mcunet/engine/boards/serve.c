@@ -11,7 +11,8 @@
 #include "stm32.h"
 
 #define TRIES 3
-extern const uint8_t mcu_picture[], mcu_picture_end[]; /* [MCU_INPUT_H][MCU_INPUT_W][3], or nothing */
+extern const uint8_t mcu_picture[]; /* [MCU_INPUT_H][MCU_INPUT_W][3], or nothing */
+extern const uint32_t mcu_picture_bytes;
 
 enum { RECEIVED, SILENT, DAMAGED };
 
@@ -82,7 +83,7 @@ static void greet(void) {
 int main(void) {
     mcu_board_start();
     greet();
-    if (mcu_picture_end != mcu_picture) {
+    if (mcu_picture_bytes) {
         mcu_frame frame = {mcu_picture, MCU_INPUT_W};
         mcu_report(mcu_read_frame, &frame);
     }

@@ -1,4 +1,5 @@
-/* $nucleo. $uart_note */
+/* $nucleo.$discovery
+ * USART1 is at 0x40011000, USART2 at 0x40004400, USART3 at 0x40004800; GPIOx 0x400 apart, from $gpio on. */
 #ifndef MCU_CONFIG_H
 #define MCU_CONFIG_H
 #define $family
