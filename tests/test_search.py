@@ -204,6 +204,29 @@ def test_only_the_patches_allowed_are_tried():
     assert Limits(board, patches=(1, 3)).check(spec).schedule.p == (3, 3)
 
 
+def test_a_cached_halo():
+    """Kept instead of computed again it costs no MACs; history, architecture and a restored search carry it."""
+    cached = replace(limits(kb=40), halos=("clip", "cache"))
+    evolution = run(Evolution(DEMO, cached.check, 0, 8, 2, 3, 0.1))
+    patched = [p for p in evolution.proposals if p.n]
+    assert patched and {p.halo for p in patched} == {"cache"}
+    for p in patched:
+        planned = plan(build_graph(DEMO.spec(p.candidate, p.schedule), YOLO), p.schedule)
+        assert (planned.halo, planned.arena, planned.macs) == ("cache", p.sram, planned.graph.macs)
+    again = Evolution(DEMO, cached.check, 0, 8, 2, 3, 0.1)
+    again.load_state_dict(json.loads(json.dumps(evolution.state_dict())))
+    assert again.state_dict() == evolution.state_dict() and again.done
+
+
+def test_a_history_without_halos():
+    """As it was written before there was a choice."""
+    evolution = run(small_evolution())
+    old = [{k: v for k, v in p.items() if k != "halo"} for p in evolution.state_dict()["proposals"]]
+    again = small_evolution()
+    again.load_state_dict({"proposals": old})
+    assert again.done and again.state_dict() == evolution.state_dict()
+
+
 def test_a_barrier_and_failed_evaluations():
     evolution = small_evolution()
     asked = [evolution.ask() for _ in range(8)]

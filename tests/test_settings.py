@@ -21,6 +21,8 @@ from nni_mcunet.search.settings import read_settings
         ({"patches": []}, "patches is"),
         ({"patches": [0]}, "patches is"),
         ({"patches": 2}, "patches is 2: a list"),
+        ({"halo": "none"}, "halo is 'none': one of clip, cache, best"),
+        ({"halo": ["clip"]}, "halo is"),
         ({"data": "digits"}, "data is 'digits': a mapping with a kind"),
         ({"base": 3}, "base is 3"),
         ({"base": "missing.yml"}, "base .*missing.yml: .*No such file"),

@@ -153,6 +153,21 @@ def test_limits_that_nothing_meets_are_said_at_once():
         MCUNetSpace(DEMO, limits(mmacs=0.1))
 
 
+def test_samples_with_a_choice_of_halo():
+    """A knob where there is a choice; per layer is clip alone, and what the limits do not allow is vetoed."""
+    space, rng = MCUNetSpace(DEMO, replace(limits(kb=60, mmacs=1000), halos=("cache",))), np.random.default_rng(0)
+    samples = []
+    for _ in range(6):
+        sample = {}
+        space.fits.random(sample, rng)
+        samples.append(sample)
+        assert space.freeze(sample).spec.schedule.halo == sample["halo"] == ("cache" if sample["n"] else "clip")
+    sample = next(s for s in samples if s["n"])
+    with pytest.raises(SampleValidationError, match="halo = clip: allowed are cache"):
+        space.freeze(sample | {"halo": "clip"})
+    assert "halo" not in MCUNetSpace(DEMO, limits()).fits.schedule
+
+
 @pytest.mark.parametrize("strategy", [Random(seed=0), RegularizedEvolution(population_size=6, sample_size=3, seed=0)])
 def test_nnis_own_strategies_search_the_space(experiment, strategy):
     evaluator = Macs()

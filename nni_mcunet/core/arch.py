@@ -48,17 +48,21 @@ def _known_keys(data, cls, where: str) -> None:
 class Schedule:
     """Run the first n blocks (the first convolution counts as one) patch by patch on a grid p = (p_h, p_w); `then`:
     further stages ((p, n), ...), each from where the one before ended up to block n. A grid of (1, 1) runs its blocks
-    layer by layer, as all blocks behind the last stage are run."""
+    layer by layer, as all blocks behind the last stage are run. halo: what patches share is computed again ("clip") or
+    kept ("cache"), see plan()."""
 
     p: tuple[int, int] = (1, 1)
     n: int = 0
     then: tuple[tuple[tuple[int, int], int], ...] = ()
+    halo: str = "clip"
 
     def __post_init__(self):
         if not isinstance(self.then, (list, tuple)) or not all(
             isinstance(stage, (list, tuple)) and len(stage) == 2 for stage in self.then
         ):
             raise ArchError(f"schedule.then is {self.then!r}: a list of further stages [p, n] is wanted")
+        if self.halo not in ("clip", "cache"):
+            raise ArchError(f"schedule.halo is {self.halo!r}: 'clip' or 'cache' is wanted")
         found: list[tuple[tuple[int, int], int]] = []
         for p, n in ((self.p, self.n), *self.then):
             p, n = _pair(p, "schedule.p", high=64), _natural(n, "schedule.n", low=0, high=1000)
@@ -70,7 +74,8 @@ class Schedule:
         if found[-1][0] == (1, 1) or found[-1][1] == 0:  # one spelling of "per layer"
             found.pop()
         p, n = found[0] if found else ((1, 1), 0)
-        for name, value in (("p", p), ("n", n), ("then", tuple(found[1:]))):
+        halo = self.halo if found else "clip"
+        for name, value in (("p", p), ("n", n), ("then", tuple(found[1:])), ("halo", halo)):
             object.__setattr__(self, name, value)
 
     @property
@@ -79,11 +84,11 @@ class Schedule:
         return ((self.p, self.n), *self.then) if self.n else ()
 
     def __str__(self):
-        grids = "layer by layer", "{}x{} patches"
-        parts = [f"{grids[p != (1, 1)].format(*p)} up to block {n}" for p, n in self.stages[1:]]
         if not self.n:
-            return grids[0]
-        return ", then ".join([f"{grids[self.p != (1, 1)].format(*self.p)} over {self.n} blocks", *parts])
+            return "layer by layer"
+        how = ["layer by layer" if p == (1, 1) else f"{p[0]}x{p[1]} patches" for p, _ in self.stages]
+        first = f"{how[0]} over {self.n} block{'s' * (self.n > 1)}"
+        return ", then ".join([first, *(f"{h} up to block {n}" for h, (_, n) in zip(how[1:], self.then, strict=True))])
 
 
 def parse_schedule(patches: str | None, blocks: str | None) -> Schedule | None:

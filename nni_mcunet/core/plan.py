@@ -6,7 +6,7 @@ restarts for each patch, so a buffer of that stage is as large as its largest pa
 former ones and its output live through the whole stage.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf, prod
 
@@ -81,17 +81,20 @@ class Plan:
         return peaks
 
 
-def plan(graph: Graph, schedule: Schedule | None = None, kernels: Kernels = CORTEX_M, halo: str = "clip") -> Plan:
-    """Plan of `graph` under `schedule` (default: per layer).
+def plan(graph: Graph, schedule: Schedule | None = None, kernels: Kernels = CORTEX_M, halo: str | None = None) -> Plan:
+    """Plan of `graph` under `schedule` (default: per layer); without `halo` with the schedule's.
 
     halo "clip": patches recompute their overlap, clipped at the border. "cache" keeps the overlap instead (stream.py);
     the engine runs both, and they give the same bytes. "full" charges every patch as an interior one, the convention of
     the paper's Table 1. "none" has no overlap: another network, which must be trained so (net.forward_apart, Table 5).
     Raises ScheduleError for a schedule the graph does not allow.
     """
+    schedule = schedule or Schedule()
+    halo = schedule.halo if halo is None else halo
     if halo not in HALOS:
         raise ScheduleError(f"halo '{halo}': one of {', '.join(HALOS)} is wanted")
-    schedule = schedule or Schedule()
+    if halo in EXECUTED:
+        schedule = replace(schedule, halo=halo)
     parts = stages_of(graph, schedule, halo)
     buffers, home, scratch, cache = _buffers(graph, parts, kernels)
     placed, arena = place(buffers)

@@ -10,9 +10,12 @@ from ..core.boards import get_board
 from ..core.build import YoloHead, build_graph
 from ..core.errors import UserError
 from ..core.latency import cycle_table
+from ..core.plan import EXECUTED
 from .constraint import Limits
 from .evolution import Evolution
 from .space import load_space
+
+HALOS = {"clip": ("clip",), "cache": ("cache",), "best": EXECUTED}
 
 
 class ConfigError(UserError):
@@ -30,6 +33,7 @@ class SearchConfig:
     max_mmacs    million multiply-accumulates an inference may take; max_latency_ms: milliseconds on the board, an
                  estimate, see core/latency.py
     patches      the p of the grids p x p that may be tried; [1]: per layer only
+    halo         what patches share is computed again (clip) or kept (cache); best: what costs less and fits
     detector     the YOLOv3 head that the network will carry, counted with it: classes, taps (stages it reads, fine to
                  coarse), width (of its neck), anchors (a cell, 3)
     data         kind, root and options of the pictures to judge on, see data/__init__.py; for detectors kind
@@ -52,6 +56,7 @@ class SearchConfig:
     max_mmacs: float | None = None
     max_latency_ms: float | None = None
     patches: tuple[int, ...] = (1, 2, 3, 4)
+    halo: str = "clip"
     detector: dict | None = None
     data: dict = field(default_factory=lambda: {"kind": "digits"})
     seed: int = 0
@@ -80,6 +85,7 @@ class SearchConfig:
                 ("patches",),
                 lambda v: isinstance(v, (list, tuple)) and v and all(_is(p, int) and 1 <= p <= 64 for p in v),
             ),
+            f"one of {', '.join(HALOS)}": (("halo",), lambda v: isinstance(v, str) and v in HALOS),
             "a mapping with a kind": (("data",), lambda v: isinstance(v, dict) and isinstance(v.get("kind"), str)),
         }
         for what, (names, right) in wanted.items():
@@ -116,7 +122,7 @@ class SearchConfig:
         if self.max_latency_ms is not None:
             cycle_table(board)  # an unknown core is an error now
         macs = None if self.max_mmacs is None else int(self.max_mmacs * 1e6)
-        return Limits(board, macs, self._yolo(), self.max_latency_ms, self.patches)
+        return Limits(board, macs, self._yolo(), self.max_latency_ms, self.patches, HALOS[self.halo])
 
     def _yolo(self) -> YoloHead | None:
         if self.detector is None:

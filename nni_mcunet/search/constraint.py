@@ -47,6 +47,7 @@ class Limits:
     yolo      the detection head the network will carry, its neck counted; None: it is judged as the classifier it is
     max_ms    estimated milliseconds of one inference on the board, see core/latency.py; None: no limit
     patches   the p of the grids p x p that may be tried; per layer is always tried, so (1,) allows nothing else
+    halos     what patches may do with what they share, see core's plan(); ties go to the first
     """
 
     board: Board
@@ -54,6 +55,7 @@ class Limits:
     yolo: YoloHead | None = None
     max_ms: float | None = None
     patches: tuple[int, ...] = (1, 2, 3, 4)
+    halos: tuple[str, ...] = ("clip",)
 
     def check(self, spec: ArchSpec) -> Plan | Violation:
         """The feasible plan with the least computation over all (p, n), section 3.3, or what stands in its way: of
@@ -66,7 +68,7 @@ class Limits:
         if over:
             return max(over, key=lambda violation: violation.ratio)
         try:
-            plan = best_schedule(graph, self.board, p_choices=self.patches)
+            plan = best_schedule(graph, self.board, p_choices=self.patches, halos=self.halos)
         except Infeasible as error:
             return Violation(error.what, error.needed, error.limit)
         return self.judge(plan) or plan

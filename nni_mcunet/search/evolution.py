@@ -13,7 +13,7 @@ from dataclasses import asdict, astuple, dataclass
 
 import numpy as np
 
-from ..core.arch import ArchSpec
+from ..core.arch import ArchSpec, Schedule
 from ..core.errors import Infeasible, UserError
 from ..core.plan import Plan
 from .constraint import Violation
@@ -30,7 +30,8 @@ class HistoryError(UserError):
 class Proposal:
     """A candidate to evaluate, and its score once told. Plain values only: a line of the history.
 
-    sram, flash in bytes, macs with the halo's under the schedule p, n. score None: not told yet, or its trial failed
+    sram, flash in bytes, macs with the halo's under the schedule p, n, halo. score None: not told yet, or its
+    trial failed
     """
 
     index: int
@@ -41,8 +42,13 @@ class Proposal:
     sram: int
     flash: int
     macs: int
+    halo: str = "clip"
     score: float | None = None
     told: bool = False
+
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule(tuple(self.p), self.n, halo=self.halo)
 
 
 class Evolution:
@@ -166,7 +172,7 @@ class Evolution:
             if isinstance(plan, Plan):
                 self._drawn["none"] += 1
                 p, n = list(plan.schedule.p), plan.schedule.n
-                return Proposal(index, generation, candidate, p, n, plan.arena, plan.flash, plan.macs)
+                return Proposal(index, generation, candidate, p, n, plan.arena, plan.flash, plan.macs, plan.halo)
             self._drawn[plan.what] += 1
             self._nearest[plan.what] = min(plan, self._nearest.get(plan.what, plan), key=lambda v: v.needed)
         return None

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import torch
 
-from ..core.arch import ArchSpec, Schedule
+from ..core.arch import ArchSpec
 from ..core.build import build_graph
 from ..core.errors import UserError
 from ..core.files import write_atomic, write_json
 from ..core.net import Net
 from .config import SearchConfig
 from .data import DataError, open_data
-from .history import best_of, pareto_front, read_history
+from .history import best_of, pareto_front, read_history, schedule_of
 from .report import report
 from .space import load_space
 from .training import load_supernet, specialise, to_device
@@ -58,7 +58,7 @@ class _Exporter:
 
     def write(self, line: dict, path: Path) -> ArchSpec:
         """path.json and path.pth of a line of the history."""
-        spec = self.space.spec(line["candidate"], Schedule(line["p"], line["n"]))
+        spec = self.space.spec(line["candidate"], schedule_of(line))
         wanted = Net(build_graph(spec, self.data.task.head)).state_dict()  # without a classifier that only judged it
         state = specialise(self.space, self.supernet, line["candidate"], self.data).state_dict()
         file = io.BytesIO()

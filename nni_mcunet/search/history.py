@@ -31,8 +31,7 @@ class History:
         write_atomic(self.out / "history.jsonl", "".join(map(self._line, evolution.proposals)))
         best = next(iter(evolution.ranked()), None)
         if best is not None and best is not self._best:
-            schedule = Schedule(tuple(best.p), best.n)
-            evolution.space.spec(best.candidate, schedule).save(self.out / "best.json")
+            evolution.space.spec(best.candidate, best.schedule).save(self.out / "best.json")
             self._best = best
 
     def _line(self, proposal: Proposal) -> str:
@@ -46,6 +45,11 @@ def read_history(out: Path) -> list[dict]:
     """Lines of out/history.jsonl; empty before the first result."""
     path = Path(out) / "history.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def schedule_of(line: dict) -> Schedule:
+    """The schedule of a line of the history; those of before there was a choice have no halo."""
+    return Schedule(line["p"], line["n"], halo=line.get("halo", "clip"))
 
 
 def scored(history: list[dict]) -> list[dict]:

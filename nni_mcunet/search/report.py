@@ -10,10 +10,10 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.patches import Patch
 
-from ..core.arch import ArchSpec, Schedule
+from ..core.arch import ArchSpec
 from ..core.build import build_graph
 from ..core.files import write_atomic
-from .history import best_of, pareto_front, scored
+from .history import best_of, pareto_front, schedule_of, scored
 from .space import Space
 
 KERNEL = {0: "#c8ccd2", 3: "#7fb3e0", 5: "#f2a65a", 7: "#b2476b"}  # 0: a convolution without a depth-wise one
@@ -27,7 +27,7 @@ def report(space: Space, history: list[dict], out: Path) -> str:
     out, best = Path(out), best_of(history)
     plot_curve(history, out / "search.png")
     plot_pareto(history, out / "pareto.png")
-    spec = space.spec(best["candidate"], Schedule(best["p"], best["n"]))
+    spec = space.spec(best["candidate"], schedule_of(best))
     title = f"score {best['score']:.1%}, {best['sram'] / 1024:.1f} kB SRAM, {best['macs'] / 1e6:.1f} million MACs"
     plot_network(spec, out / "winner.png", f"{spec.name} at {'×'.join(map(str, spec.resolution))}: {title}")
     patches = "×".join(map(str, best["p"])) + f" patches over {best['n']} blocks" if best["n"] else "no patches"

@@ -70,7 +70,10 @@ def read_settings(out: Path) -> SearchConfig:
 
 def _described(config: SearchConfig, evolution: Evolution) -> dict:
     experiment = Path(os.environ.get("NNI_LOG_DIRECTORY", "-/-")).parent.name  # NNI's id, see experiment.find
-    return {"experiment": experiment, "settings": asdict(config), "space": evolution.space.to_dict()}
+    settings = asdict(config)
+    if config.halo == "clip":  # as described before there was a choice
+        del settings["halo"]
+    return {"experiment": experiment, "settings": settings, "space": evolution.space.to_dict()}
 
 
 def _short(value) -> str:

@@ -49,15 +49,16 @@ class StrategyError(UserError):
     """A search through NNI's NAS API that cannot be run as it was put together."""
 
 
-def to_sample(candidate: Candidate, schedule: Schedule) -> dict:
-    """What NNI calls a sample: the genes, and the schedule as `p` (2, or "2x3" for two rows of three) and `n`."""
-    return candidate | {"p": spell(*schedule.p), "n": schedule.n}
+def to_sample(candidate: Candidate, schedule: Schedule, halo: bool = False) -> dict:
+    """What NNI calls a sample: the genes, and the schedule as `p` (2, or "2x3" for two rows of three) and `n`, and
+    where there is a choice of it the `halo`."""
+    return candidate | {"p": spell(*schedule.p), "n": schedule.n} | ({"halo": schedule.halo} if halo else {})
 
 
 def from_sample(sample: dict) -> tuple[Candidate, Schedule]:
     """Inverse of to_sample."""
-    candidate = {gene: value for gene, value in sample.items() if gene not in ("p", "n")}
-    return candidate, Schedule(resolution(sample["p"]), sample["n"])
+    candidate = {gene: value for gene, value in sample.items() if gene not in ("p", "n", "halo")}
+    return candidate, Schedule(resolution(sample["p"]), sample["n"], halo=sample.get("halo", "clip"))
 
 
 class Fits(Constraint):
@@ -73,6 +74,13 @@ class Fits(Constraint):
         self.genes = {gene: Categorical(choices, label=gene) for gene, choices in space.genes.items()}
         patches = sorted({1, *(self.limits.patches if limits else (2, 3, 4))})
         self.schedule = {"p": Categorical(patches, label="p"), "n": Categorical(range(most + 1), label="n")}
+        self.halos = limits.halos if limits else ("clip",)
+        if self.halos != ("clip",):  # per layer, which has none, is clip
+            self.schedule["halo"] = Categorical(sorted({"clip", *self.halos}), label="halo")
+
+    def sample(self, candidate: Candidate, schedule: Schedule) -> dict:
+        """Of this space, see to_sample."""
+        return to_sample(candidate, schedule, "halo" in self.schedule)
 
     @property
     def _yolo(self):
@@ -94,7 +102,9 @@ class Fits(Constraint):
             if error is not None:
                 return error
         candidate, schedule = from_sample(sample)
-        if to_sample(candidate, schedule) != sample:
+        if schedule.n and schedule.halo not in self.halos:
+            return ConstraintViolation(f"halo = {schedule.halo}: allowed are {', '.join(self.halos)}")
+        if self.sample(candidate, schedule) != sample:
             return ConstraintViolation(f"p = {sample['p']}, n = {sample['n']}: per layer is p = 1 and n = 0")
         return self._verdict(build_graph(self.space.spec(candidate), self._yolo), schedule)
 
@@ -118,11 +128,11 @@ class Fits(Constraint):
         memo = {} if memo is None else memo
         for mutable in self.genes.values():
             draw(mutable, memo)
-        if not {"p", "n"} & set(memo):
+        if not set(self.schedule) & set(memo):
             best = self.check(self.space.spec({gene: memo[gene] for gene in self.genes}))
             if isinstance(best, Violation):
                 raise ConstraintViolation(str(best))
-            memo.update(to_sample({}, best.schedule))
+            memo.update(self.sample({}, best.schedule))
         self.freeze(memo)
 
 
@@ -197,6 +207,8 @@ class EvolutionStrategy(Strategy):
     def _open(self, fits: Fits) -> None:
         """Go on from the folder's history, or begin one. Raises StateError when it is another search's."""
         limits = None if fits.limits is None else asdict(fits.limits)
+        if limits and fits.halos == ("clip",):  # as described before there was a choice
+            del limits["halos"]
         described = {"settings": self.settings | {"limits": limits}, "space": fits.space.to_dict()}
         self.load_state_dict({"proposals": claim(self.history.out, described)})
 
@@ -214,7 +226,8 @@ class EvolutionStrategy(Strategy):
             self._settle(wait=True)
 
     def _model(self, proposal: Proposal):
-        return self.model_space.freeze(to_sample(proposal.candidate, Schedule(tuple(proposal.p), proposal.n)))
+        sample = fits_of(self.model_space).sample(proposal.candidate, proposal.schedule)
+        return self.model_space.freeze(sample)
 
     def _on_end(self, event) -> None:
         if id(event.model) in self._running:

@@ -169,7 +169,7 @@ class EvolutionTuner(Tuner):
         self._handed[parameter_id] = batch
         self._running.add(parameter_id)
         self._pending |= {proposal.index: proposal for proposal in batch}
-        shown = ("candidate", "p", "n", "sram", "macs")
+        shown = ("candidate", "p", "n", "halo", "sram", "macs")
         return {
             "supernet": self._supernet,
             "data": self.config.data,
