@@ -147,7 +147,7 @@ def _singles(stage: Stage, op: Op) -> int:
     """Positions left over by threes: of the whole patch where all rows that the kernel sees are packed, or of each
     row."""
     high, total = stage.computed[0][op.name], 0
-    same = [op.inputs[0]] if op.is_pointwise else []
+    same = [op.name, *op.inputs[:1]] if op.is_pointwise else [op.name]
     same += [op.residual] if op.residual is not None else []
     for j, n in enumerate(stage.computed[1][op.name]):
         packed = not stage.patched or op.name != stage.out
