@@ -94,7 +94,7 @@ def run_sanitized(folder: str | Path, picture: np.ndarray) -> dict:
     _write_picture(folder, picture)
     _compile("gcc", ["-O1", *SANITIZERS], sources, folder, out)
     done = subprocess.run([str(out)], capture_output=True, text=True, timeout=300)
-    return _parse(done)
+    return parse_run(done)
 
 
 def build_firmware(folder: str | Path, board: Board, picture: np.ndarray, stack_bytes: int | None = None) -> Path:
@@ -131,7 +131,7 @@ def run_emulated(elf: str | Path, board: Board, timeout: float = 300) -> dict:
     """
     if board.core not in MACHINES:
         raise UserError(f"{board.name}: no emulated machine for {board.core}, only for {', '.join(MACHINES)}")
-    return _parse(run_qemu(elf, MACHINES[board.core], timeout))
+    return parse_run(run_qemu(elf, MACHINES[board.core], timeout))
 
 
 def run_qemu(elf: str | Path, machine: str, timeout: float) -> subprocess.CompletedProcess:
@@ -220,7 +220,8 @@ def _output(*command: str) -> str:
     return subprocess.run([tool(command[0]), *command[1:]], capture_output=True, text=True, check=True).stdout
 
 
-def _parse(done: subprocess.CompletedProcess) -> dict:
+def parse_run(done: subprocess.CompletedProcess) -> dict:
+    """The report of a program that has ended. Raises RuntimeError where it came to no good end."""
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines or not lines[-1].get("done"):
         tail = (done.stdout[-500:] + done.stderr[-3000:]).strip()
