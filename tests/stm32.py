@@ -60,8 +60,10 @@ class Stm32:
         for base, size in zip(PERIPHERALS, SIZES, strict=True):
             self.uc.mmio_map(base, size, self._read, base, self._write, base)
 
-    def run(self, seconds: float) -> list[tuple[int, int]]:
-        """From reset until the program waits for an interrupt, restarts, or so many seconds passed; register writes."""
+    def run(self, seconds: float, until: bytes = b"\n\n") -> list[tuple[int, int]]:
+        """From reset until it has sent `until`, waits for an interrupt or restarts, so many seconds at most; its
+        register writes."""
+        self.until = until
         self.deadline = time.monotonic() + seconds
         stack, entry = (int.from_bytes(self.image[i : i + 4], "little") for i in (0, 4))
         self.uc.reg_write(UC_ARM_REG_SP, stack)
@@ -124,6 +126,7 @@ class Stm32:
         try:
             if address == self.usart + (4 if self.f4 else 0x28):
                 self._send(value)
+                self.stopping |= self.sent.endswith(self.until)
             elif address == self.rcc + (0x10 if self.h7 else 8) and value & 3:
                 self.core_hz = self.switched()
             elif address == AIRCR:

@@ -262,7 +262,11 @@ def test_dsp_equals_plain(core, tmp_path):
     plain = ["-U__ARM_FEATURE_DSP", *(f"-Dmcu_{n}=plain_{n}" for n in names)]
     subprocess.run([compiler, *flags, *plain, "-c", *map(str, sources)], check=True, cwd=tmp_path)
     sizes = {"FLASH_BYTES": 2**20, "SRAM_BYTES": 2**20, "STACK_BYTES": 4096}
-    flags += [f"-Wl,--defsym={n}={v}" for n, v in sizes.items()] + ["-T", str(firmware.BOARDS / "board.ld")]
+    flags += [f"-Wl,--defsym={n}={v}" for n, v in sizes.items()] + [
+        f"-L{firmware.BOARDS}",
+        "-T",
+        str(firmware.BOARDS / "board.ld"),
+    ]
     sources += [firmware.BOARDS / "startup.c", firmware.BOARDS / "mps2.c", Path(__file__).parent / "kernels_board.c"]
     objects = list(tmp_path.glob("*.o"))
     subprocess.run([compiler, *flags, *map(str, sources + objects), "-o", str(elf)], check=True)

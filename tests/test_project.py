@@ -21,6 +21,7 @@ from nni_mcunet.engine import firmware, project
 from nni_mcunet.engine.serial_link import SerialBoard, frame
 
 NAMES = tuple(project.TARGETS)
+DONE = b'"done": true}\n'
 HZ = {"stm32f410": 100, "stm32f412": 100, "stm32f746": 216, "stm32h743": 480}  # MHz
 SILENT = {  # status that never gets ready -> what the board then says
     "stm32f412": (0x40023800, 1 << 25, "PLL does not lock"),
@@ -98,7 +99,7 @@ def test_a_large_arena_goes_to_the_axi_sram(tmp_path):
 @pytest.mark.parametrize("name", ["stm32f412", "stm32f746", "stm32h743"])
 def test_the_image_on_the_imitated_board(name, folders, expected):
     board = Stm32(name, image(folders[name]))
-    writes = board.run(3)
+    writes = board.run(20, DONE)
     lines = [json.loads(line) for line in bytes(board.sent).decode().splitlines()]
     assert lines[0] == {"mcunet": 1, "board": name, "model": project.model_hash(folders[name]),
                         "clock_hz": HZ[name] * 1_000_000}  # fmt: skip
@@ -119,7 +120,7 @@ def check_caches(writes):
 
 def test_an_older_h743_runs_at_400_mhz(folders):
     board = Stm32("stm32h743", image(folders["stm32h743"]), revision=0x1003)
-    assert (0x51008108, 1) in board.run(2)  # the erratum of its AXI SRAM
+    assert (0x51008108, 1) in board.run(20, DONE)  # the erratum of its AXI SRAM
     assert json.loads(bytes(board.sent).split(b"\n")[0])["clock_hz"] == 400_000_000
 
 
@@ -175,7 +176,7 @@ def test_a_damaged_command_is_told(folders):
     damaged = bytearray(frame(b"p"))
     damaged[6] ^= 1
     board.received += damaged
-    board.run(3)
+    board.run(20, b'a damaged frame"}\n')
     assert b"a damaged frame" in board.sent
 
 

@@ -142,4 +142,5 @@ def test_quantize_refuses(classifier, tmp_path):
 def test_run_board_refuses(classifier, tmp_path):
     picture = ["--picture", classifier / "pictures/0.png"]
     refused(tool("run_board", tmp_path, "--board", "F412", "--emulate", *picture), "tools/generate.py")
-    refused(tool("run_board", tmp_path, "--board", "F412", "--port", "/dev/ttyACM0", *picture), "--emulate")
+    layers = ["--port", "/dev/ttyACM0", "--layers", tmp_path / "layers.png"]
+    refused(tool("run_board", tmp_path, "--board", "F412", *layers, *picture), "--emulate")

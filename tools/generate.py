@@ -37,10 +37,8 @@ def smaller(model: QuantModel) -> QuantModel:
     """The model without its dead channels; says what that saved."""
     found = without_dead_channels(model)
     gone, before, after = channels(model.graph) - channels(found.graph), plan(model.graph), plan(found.graph)
-    print(
-        f"removed {gone:,} dead channels: MACs {before.macs:,} -> {after.macs:,}, "
-        f"constants {before.flash:,} -> {after.flash:,} bytes"
-    )
+    print(f"removed {gone:,} dead channels: MACs {before.macs:,} -> {after.macs:,}, "
+          f"constants {before.flash:,} -> {after.flash:,} bytes")  # fmt: skip
     return found
 
 
@@ -70,15 +68,10 @@ def main() -> None:
         default="best",
         help="what patches share is computed again (clip) or kept (cache); best (default): the cheaper that fits",
     )
-    parser.add_argument(
-        "--fastest",
-        action="store_true",
-        help="without --patches: the fewest estimated instructions, not the least MACs",
-    )
-    parser.add_argument(
-        "--least-sram", action="store_true", help="without --patches: the smallest arena, not the least MACs"
-    )
-    parser.add_argument("--max-overhead", type=float, help="without --patches: MACs recomputed at most; 0.05 is 5 %%")
+    aim = parser.add_mutually_exclusive_group()  # without --patches, instead of the least MACs
+    aim.add_argument("--fastest", action="store_true", help="the fewest estimated instructions, not the least MACs")
+    aim.add_argument("--least-sram", action="store_true", help="the smallest arena, not the least MACs")
+    parser.add_argument("--max-overhead", type=float, help="MACs recomputed at most; 0.05 is 5 %%")
     parser.add_argument("--stages", type=int, default=STAGES, help="most patched stages tried (default %(default)s)")
     parser.add_argument(
         "--keep-dead-channels",

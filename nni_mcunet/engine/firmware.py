@@ -231,6 +231,7 @@ def output(*command: str) -> str:
 
 
 def parse_run(done: subprocess.CompletedProcess) -> dict:
+    """The report of a program that has ended. Raises RuntimeError where it came to no good end."""
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines or not lines[-1].get("done"):
         tail = (done.stdout[-500:] + done.stderr[-3000:]).strip()
