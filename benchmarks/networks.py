@@ -1,7 +1,7 @@
 """The networks that the engine is measured on, by name.
 
-mcunet-vww1 is the trained one of $MCUNET_SHARED (default ../shared); the others are the zoo's and MLPerf Tiny's with
-random integers, which costs the same.
+mcunet-vww1 is the trained one of $MCUNET_SHARED (default ../shared) with all its channels, mcunet-vww1-live what
+tools/generate.py makes of it, without the dead ones; the others are the zoo's and MLPerf Tiny's with random integers.
 """
 
 import os
@@ -14,6 +14,7 @@ from calibrate_cycles import random_integers
 from nni_mcunet.core.arch import ArchSpec
 from nni_mcunet.core.build import build_graph
 from nni_mcunet.core.graph import Graph, Op, Tensor
+from nni_mcunet.engine.dead import without_dead_channels
 from nni_mcunet.engine.onnx_io import load_onnx
 from nni_mcunet.engine.quant import QuantModel
 
@@ -32,12 +33,16 @@ ZOO = {
     "MobileNetV1-0.25-96": "mobilenet_v1_w25_r96",
 }
 TEN = ("MobileNetV2-224", "MbV2-RD-224")  # classes: with a thousand their weights are 3.5 MB, more than a board has
-NAMES = ("mcunet-vww1", *ZOO, "ResNet8")
+NAMES = ("mcunet-vww1", "mcunet-vww1-live", *ZOO, "ResNet8")
+# SRAM on an STM32H743, of the README of mit-han-lab/tinyengine (2022).
+TINYENGINE_KB = {"mcunet-vww1": 92, "mcunet-vww1-live": 92, "mcunet-in0": 49, "mcunet-in1": 96, "mcunet-in2": 215,
+                 "mcunet-in3": 260, "mcunet-in4": 416, "proxyless-w0.3-r176": 259}  # fmt: skip
 
 
 def network(name: str) -> QuantModel:
-    if name == "mcunet-vww1":
-        return load_onnx(SHARED / "models/vww1/vww1_int8_qlinear.onnx")
+    if name.startswith("mcunet-vww1"):
+        model = load_onnx(SHARED / "models/vww1/vww1_int8_qlinear.onnx")
+        return without_dead_channels(model) if name.endswith("live") else model
     rng = np.random.default_rng(0)
     if name == "ResNet8":
         return random_integers(resnet8(), rng)
