@@ -18,8 +18,8 @@ Table = dict[str, dict[str, float]]
 # Kernel -> instructions per unit of each of its features, see `features`; fitted on a Cortex-M4. Core -> kernel ->
 # estimated cycles, likewise. Written by benchmarks/calibrate_cycles.py --write.
 INSTRUCTIONS = {
-    "conv_pw": {"macs": 0.86, "singles": 1.58, "outputs": 8.12, "positions": 42.17, "residual": 30.86},
-    "conv_dense": {"macs": 0.92, "weights": 0.82, "singles": 1.25, "outputs": 6.2, "positions": 220.21},
+    "conv_pw": {"macs": 0.87, "singles": 1.54, "outputs": 7.89, "positions": 42.3, "lines": 3.29, "residual": 30.6},
+    "conv_dense": {"macs": 0.92, "singles": 1.56, "outputs": 5.37, "positions": 207.55, "lines": 31.76},
     "conv_dw": {"macs": 6.05, "outputs": 160.64, "inputs": 10.8},
     "conv_dw3s1": {"outputs": 18.98, "inputs": 2.11, "edges": 26.36, "lines": 29.76, "channels": 292.5},
     "conv_dw3s2": {"outputs": 19.97, "inputs": 4.87, "edges": 16.25, "lines": 21.42, "channels": 311.94},
@@ -43,8 +43,15 @@ INSTRUCTIONS = {
 }
 CYCLES = {
     "cortex-m4": {
-        "conv_pw": {"macs": 1.29, "singles": 2.07, "outputs": 12.55, "positions": 84.7, "residual": 45.78},
-        "conv_dense": {"macs": 1.37, "weights": 0.95, "singles": 1.63, "outputs": 9.88, "positions": 376.18},
+        "conv_pw": {
+            "macs": 1.29,
+            "singles": 1.99,
+            "outputs": 12.18,
+            "positions": 84.88,
+            "lines": 5.53,
+            "residual": 45.43,
+        },
+        "conv_dense": {"macs": 1.37, "singles": 2.02, "outputs": 8.75, "positions": 358.95, "lines": 43.55},
         "conv_dw": {"macs": 9.8, "outputs": 248.01, "inputs": 15.97},
         "conv_dw3s1": {"outputs": 28.95, "inputs": 2.18, "edges": 40.91, "lines": 39.84, "channels": 494.58},
         "conv_dw3s2": {"outputs": 33.3, "inputs": 6.73, "edges": 22.17, "lines": 20.77, "channels": 523.86},
@@ -69,13 +76,13 @@ CYCLES = {
     "cortex-m7": {
         "conv_pw": {
             "macs": 1.15,
-            "weights": 0.2,
-            "singles": 1.17,
-            "outputs": 5.63,
-            "positions": 50.69,
-            "residual": 27.27,
+            "singles": 1.24,
+            "outputs": 5.32,
+            "positions": 50.8,
+            "lines": 4.53,
+            "residual": 26.97,
         },
-        "conv_dense": {"macs": 1.07, "weights": 1.21, "singles": 0.97, "outputs": 6.98, "positions": 233.41},
+        "conv_dense": {"macs": 1.08, "singles": 1.36, "outputs": 6.22, "positions": 221.82, "lines": 28.08},
         "conv_dw": {"macs": 4.8, "outputs": 176.61, "inputs": 11.12},
         "conv_dw3s1": {"outputs": 23.03, "edges": 16.69, "channels": 373.71},
         "conv_dw3s2": {"outputs": 22.4, "inputs": 4.05, "edges": 16.17, "lines": 12.43, "channels": 305.38},
