@@ -31,8 +31,8 @@ from nni_mcunet.engine.quant import PIXELS, PROBABILITY, QuantModel, QuantWeight
 BOARDS = {"cortex-m4": "f412", "cortex-m7": "h743"}  # whose memories the cycles are fitted to
 # Row -> the features it is fitted on; the others say nothing new about that kernel, or nothing.
 FITTED = {
-    "conv_pw": ("macs", "weights", "singles", "outputs", "positions", "lines", "residual"),
-    "conv_dense": ("macs", "weights", "singles", "outputs", "positions", "lines"),
+    "conv_pw": ("macs", "weights", "singles", "repeated", "outputs", "positions", "lines", "residual"),
+    "conv_dense": ("macs", "weights", "singles", "repeated", "outputs", "positions", "lines"),
     "conv_dw": ("macs", "outputs", "inputs"),
     **{f"conv_dw{k}s{s}": ("outputs", "inputs", "edges", "lines", "channels") for k in (3, 5, 7) for s in (1, 2)},
     "conv_group": ("macs", "outputs", "gathers"),

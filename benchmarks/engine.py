@@ -42,7 +42,7 @@ def plans(model: QuantModel) -> dict[str, Plan]:
     found = {"layer by layer": plan(model.graph)}
     for name in ("f412", "f746", "h743"):
         try:
-            found["least MACs"] = best_schedule(model.graph, get_board(name), halos=EXECUTED)
+            found["least MACs"] = best_schedule(model.graph, get_board(name), halos=EXECUTED, stages=STAGES)
             break
         except Infeasible:
             continue
@@ -77,12 +77,15 @@ def measured(found: Plan, model: QuantModel, board: Board) -> dict:
     }
 
 
+def schedule_text(found: Plan) -> str:
+    return f"{found.schedule}, halo {found.halo}" if found.schedule.n else str(found.schedule)
+
+
 def rows_of(name: str, cores) -> list[dict]:
     model, rows = network(name), []
     for kind, found in plans(model).items():
-        patches = f"{found.schedule}, halo {found.halo}" if found.schedule.n else str(found.schedule)
         for core in cores:
-            row = {"network": name, "core": core, "schedule": kind, "patches": patches}
+            row = {"network": name, "core": core, "schedule": kind, "patches": schedule_text(found)}
             row |= measured(found, model, get_board(CORES[core]))
             row["command"] = f"python benchmarks/engine.py --only {name}"
             print(json.dumps(row), flush=True)

@@ -8,27 +8,26 @@ the same run, so their error is that of the table alone, not that against a real
 """
 
 import argparse
-import os
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
 from calibrate_cycles import profiled, samples
-from engine import CORES, LARGE, NAMES, network, plans, schedule_text
+from engine import CORES, LARGE, plans, schedule_text
+from networks import NAMES, network
 
 from nni_mcunet.core import latency
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import exit_on_user_error
 from nni_mcunet.core.files import write_json
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "docs/results/latency.json"
+RESULTS = Path(__file__).parents[1] / "docs/results/latency.json"
 DEFAULT = ("mcunet-vww1", "mcunet-in0", "mcunet-in1", "mbv2-w0.35-r144", "proxyless-w0.3-r176")
 
 
-def compared(name: str, shared: Path) -> list[dict]:
+def compared(name: str) -> list[dict]:
     """One row for each core, schedule and class of layer, and for all layers."""
-    model, rows = network(name, shared), []
+    model, rows = network(name), []
     for found in plans(model).values():
         for core, short in CORES.items():
             board = replace(get_board(short), sram=LARGE, flash=4 * LARGE)
@@ -38,7 +37,7 @@ def compared(name: str, shared: Path) -> list[dict]:
                 head = {"network": name, "core": core, "patches": schedule_text(found), "what": what}
                 rows += [head | {"class": row, "run": run, "table": round(guess), "error": round(guess / run - 1, 4)}
                          for row, (guess, run) in sums.items()]  # fmt: skip
-                print(f"{name:>20} {core} {head['patches']:>28} {what:>12}: {rows[-1]['error']:+.1%}", flush=True)
+                print(f"{name:>20} {core} {head['patches']:>60.60} {what:>12}: {rows[-1]['error']:+.1%}", flush=True)
     return rows
 
 
@@ -73,8 +72,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=NAMES, default=DEFAULT)
     parser.add_argument("--json", default=RESULTS, help="file to write (default docs/results/latency.json)")
     args = parser.parse_args()
-    shared = Path(os.environ.get("MCUNET_SHARED", ROOT.parent / "shared"))
-    rows = [row for name in args.only for row in compared(name, shared)]
+    rows = [row for name in args.only for row in compared(name)]
     write_json(args.json, rows)
     print(summary(rows))
 

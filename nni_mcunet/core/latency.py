@@ -121,7 +121,7 @@ def features(plan: Plan, stage: Stage, op: Op) -> dict[str, int]:
 
     macs       multiply-accumulates; of a pool the elements it looks at
     weights    bytes of weights, for every patch anew
-    singles    multiply-accumulates of positions that are left where three are computed at once
+    singles    multiply-accumulates of positions computed alone where four go at once; repeated: of those done twice
     outputs    elements written; positions: of all channels at once
     residual   elements added
     gathers    runs of channels that a grouped convolution copies
@@ -132,13 +132,14 @@ def features(plan: Plan, stage: Stage, op: Op) -> dict[str, int]:
     rows, cols = stage.computed
     high, wide, source = rows[op.name], cols[op.name], op.inputs[0]
     positions, calls = sum(high) * sum(wide), len(high) * len(wide)
-    singles = _singles(stage, op) * op.cout if op.kind == "conv" and op.groups == 1 else 0
+    alone, twice = _left_over(stage, op) if op.kind == "conv" and op.groups == 1 else (0, 0)
     cin, inputs = plan.graph.input_of(op).c, sum(stage.lengths[0][source]) * sum(stage.lengths[1][source])
     looked_at = op.k[0] * op.k[1] * positions * op.cout
     return {
         "macs": plan.graph.op_macs(op, positions) if op.kind == "conv" else looked_at,
         "weights": op.k[0] * op.k[1] * cin // op.groups * op.cout * calls if op.kind == "conv" else 0,
-        "singles": op.k[0] * op.k[1] * cin * singles,
+        "singles": op.k[0] * op.k[1] * cin * op.cout * alone,
+        "repeated": op.k[0] * op.k[1] * cin * op.cout * twice,
         "outputs": positions * op.cout,
         "positions": positions,
         "gathers": op.k[0] * op.k[1] * op.groups * positions,
@@ -150,17 +151,22 @@ def features(plan: Plan, stage: Stage, op: Op) -> dict[str, int]:
     }
 
 
-def _singles(stage: Stage, op: Op) -> int:
-    """Positions left over by threes: of the whole patch where all rows that the kernel sees are packed, or of each
-    row."""
-    high, total = stage.computed[0][op.name], 0
+def _left_over(stage: Stage, op: Op) -> tuple[int, int]:
+    """(positions that are computed alone, positions that are computed twice). They go in fours, of the whole patch
+    where all rows that the kernel sees are packed, or of each row; two or three behind them go with some of the last
+    four once more, unless these have written over their residual."""
+    high, alone, twice = stage.computed[0][op.name], 0, 0
     same = [op.name, *op.inputs[:1]] if op.is_pointwise else [op.name]
     same += [op.residual] if op.residual is not None else []
-    for j, n in enumerate(stage.computed[1][op.name]):
+    for j, wide in enumerate(stage.computed[1][op.name]):
         packed = not stage.patched or op.name != stage.out
-        packed &= all(stage.held(name, 1, j).length == n for name in same)
-        total += sum(h * n % 3 for h in high) if packed else sum(high) * (n % 3)
-    return total
+        packed &= all(stage.held(name, 1, j).length == wide for name in same)
+        for n in [h * wide for h in high] if packed else [wide] * sum(high):
+            if n > 4 and n % 4 > 1 and op.residual is None:
+                twice += 4 - n % 4
+            else:
+                alone += n % 4
+    return alone, twice
 
 
 def image_bytes(plan: Plan) -> int:
