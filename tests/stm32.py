@@ -36,6 +36,7 @@ class Stm32:
     terminal: int | None = None  # the master of a pseudo-terminal, in place of sent and received
     came: int = 0
     core_hz: float = 16e6
+    regulated: bool = False  # the program has seen PWR's VOSRDY
     stopping: bool = False
     failure: BaseException | None = None
 
@@ -98,11 +99,14 @@ class Stm32:
             value = value & ~ready | (ready if value & 1 else 0) | (value >> 24 & 1) << 25
         elif address == self.rcc + (0x10 if self.h7 else 8):
             value |= (value & 7) << 3 if self.h7 else (value & 3) << 2
-        elif address == 0x40007004 and self.f7:
-            value |= self.registers.get(0x40007000, 0) & 3 << 16
+        elif address == 0x40007004:  # VOSRDY needs the PLL; over-drive, of the F7 alone, VOSRDY
+            vos = (self.reg(self.rcc) >> 24 & 1) << 14
+            value |= vos | (self.reg(0x40007000) & 3 << 16 if vos and self.f7 else 0)
         elif address in (0x58024804, 0x58024818):
             value |= 1 << 13
-        return value & ~sum(mask for at, mask in self.dead if at == address)
+        value &= ~sum(mask for at, mask in self.dead if at == address)
+        self.regulated |= address == 0x40007004 and bool(value & 1 << 14)
+        return value
 
     def _usart_status(self):
         if self.stopping or time.monotonic() > self.deadline:
@@ -129,6 +133,8 @@ class Stm32:
                 self.stopping |= self.sent.endswith(self.until)
             elif address == self.rcc + (0x10 if self.h7 else 8) and value & 3:
                 self.core_hz = self.switched()
+            elif address == 0x40007000 and value & 1 << 16:  # over-drive
+                assert self.regulated
             elif address == AIRCR:
                 uc.emu_stop()
         except BaseException as error:  # a callback cannot raise through the emulator
@@ -182,7 +188,8 @@ class Stm32:
         m, n, p = pll & 63, pll >> 6 & 511, 2 * (1 + (pll >> 16 & 3))
         hz = 16e6 / m * n / p
         assert 1e6 <= 16e6 / m <= 2e6 and 100e6 <= 16e6 / m * n <= 432e6
-        assert control & 1 << 24 and not pll & 1 << 22  # on, from HSI
+        assert control & 1 << 24 and not pll & 1 << 22 and self.regulated  # on, from HSI
+        assert pll >> 28 == 2  # F4: output R halves, its least; F7: reserved, 2 after a reset
         low, high = ({4: 2, 5: 4, 6: 8}.get(cfgr >> at & 7, 1) for at in (10, 13))
         if self.f7:
             assert hz == 216e6 and acr & 15 == 7 and acr & 3 << 8 == 3 << 8

@@ -24,6 +24,7 @@ NAMES = tuple(project.TARGETS)
 DONE = b'"done": true}\n'
 HZ = {"stm32f410": 100, "stm32f412": 100, "stm32f746": 216, "stm32h743": 480}  # MHz
 SILENT = {  # status that never gets ready -> what the board then says
+    "stm32f410": (0x40007004, 1 << 14, "scale 1 is not reached"),
     "stm32f412": (0x40023800, 1 << 25, "PLL does not lock"),
     "stm32f746": (0x40007004, 1 << 16, "over-drive does not start"),
     "stm32h743": (0x58024818, 1 << 13, "VOS1 is not reached"),

@@ -51,12 +51,12 @@ F4 = dict(family="STM32F4", fpu="fpv4-sp-d16", hsi=16_000_000, openocd="stm32f4x
 PORT = dict(uart=3, tx="D8", rx="D9")
 TARGETS = {
     "stm32f410": Target("NUCLEO-F410RB", interrupts=98, ram={"RAM": (0x20000000, 32 * KB)}, uart=2, tx="A2", rx="A3",
-                        pyocd="stm32f410rb", **F4),
+                        pyocd="stm32f410rbtx", **F4),
     "stm32f412": Target("NUCLEO-F412ZG", interrupts=97, ram={"RAM": (0x20000000, 256 * KB)}, pyocd="stm32f412xg",
                         discovery="STM32F412G-DISCO: USART2, TX PA2, RX PA3.", **PORT, **F4),
     "stm32f746": Target("NUCLEO-F746ZG", "STM32F7", "fpv5-sp-d16", 98, {"RAM": (0x20000000, 320 * KB)}, 16_000_000,
-                        openocd="stm32f7x", pyocd="stm32f746zg", **PORT,
-                        clock="216 MHz with over-drive, 7 flash wait states, ART and both caches on;",
+                        openocd="stm32f7x", pyocd="stm32f746zgtx", **PORT,
+                        clock="216 MHz with over-drive, 7 flash wait states, both caches on;",
                         discovery="STM32F746G-DISCO: USART1, TX PA9, RX PB7."),
     "stm32h743": Target("NUCLEO-H743ZI2", "STM32H7", "fpv5-d16", 150,
                         {"DTCM": (0x20000000, 128 * KB), "AXI": (0x24000000, 512 * KB)}, 64_000_000,

@@ -9,6 +9,7 @@
 #define RCC_APB1ENR MCU_REG(RCC + 0x40)
 #define RCC_APB2ENR MCU_REG(RCC + 0x44)
 #define PWR_CR MCU_REG(0x40007000)
+#define PWR_CSR 0x40007004u
 #define FLASH_ACR MCU_REG(0x40023c00)
 
 void mcu_core_start(void) {}
@@ -34,6 +35,7 @@ uint32_t mcu_clock_start(void) {
     /* 16 MHz / M 8 * N 100 / P 2; Q 5 and R 2 are not used */
     RCC_PLLCFGR = 8u | 100u << 6 | 0u << 16 | 5u << 24 | 2u << 28;
     RCC_CR |= 1u << 24; /* PLLON */
+    mcu_wait(PWR_CSR, 1u << 14, 1u << 14, "PWR: scale 1 is not reached"); /* VOSRDY, only with the PLL on */
     FLASH_ACR = 1u << 12 | 1u << 11;                    /* DCRST, ICRST: allowed while the caches are off */
     FLASH_ACR = 1u << 10 | 1u << 9 | 1u << 8 | 3u;      /* DCEN, ICEN, PRFTEN, LATENCY */
     mcu_wait(0x40023c00, 15, 3, "FLASH: the wait states are not taken");

@@ -1,4 +1,5 @@
-/* STM32F746 at 216 MHz (RM0385): over-drive, 7 wait states, ART and caches. */
+/* STM32F746 at 216 MHz (RM0385): over-drive, 7 wait states, caches. The ART accelerator serves
+ * only the flash at 0x00200000 (AN4667), the caches that at 0x08000000, where the program lies. */
 #include "cache_m7.h"
 #include "stm32.h"
 
@@ -36,9 +37,10 @@ uint32_t mcu_clock_start(void) {
     RCC_CR |= 1u;            /* HSION */
     mcu_wait(RCC, 2, 2, "RCC: the 16 MHz oscillator does not start");
     PWR_CR1 |= 3u << 14; /* VOS scale 1 */
-    /* 16 MHz / M 8 * N 216 / P 2; Q 9 is not used */
-    RCC_PLLCFGR = 8u | 216u << 6 | 0u << 16 | 9u << 24;
+    /* 16 MHz / M 8 * N 216 / P 2; Q 9 is not used; bit 29 is reserved and 1 (as in ST's __HAL_RCC_PLL_CONFIG) */
+    RCC_PLLCFGR = 8u | 216u << 6 | 0u << 16 | 9u << 24 | 1u << 29;
     RCC_CR |= 1u << 24; /* PLLON */
+    mcu_wait(PWR_CSR1, 1u << 14, 1u << 14, "PWR: scale 1 is not reached"); /* VOSRDY, only with the PLL on */
     PWR_CR1 |= 1u << 16; /* ODEN */
     mcu_wait(PWR_CSR1, 1u << 16, 1u << 16, "PWR: over-drive does not start");
     PWR_CR1 |= 1u << 17; /* ODSWEN */

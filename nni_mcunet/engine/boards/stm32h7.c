@@ -57,7 +57,8 @@ static void voltage_start(int fast) {
         return;
     RCC_APB4ENR |= 1u << 1; /* SYSCFGEN */
     (void)RCC_APB4ENR;
-    SYSCFG_PWRCR |= 1; /* ODEN: VOS0 */
+    SYSCFG_PWRCR |= 1;  /* ODEN: VOS0 */
+    (void)SYSCFG_PWRCR; /* arrived, so that VOSRDY is no more that of VOS1 (as in ST's HAL) */
     mcu_wait(PWR_D3CR, 1u << 13, 1u << 13, "PWR: VOS0 is not reached");
 }
 
