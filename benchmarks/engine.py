@@ -78,7 +78,10 @@ def measured(found: Plan, model: QuantModel, board: Board) -> dict:
 
 
 def schedule_text(found: Plan) -> str:
-    return f"{found.schedule}, halo {found.halo}" if found.schedule.n else str(found.schedule)
+    """Such as "4x4 over 5, 2x2 to 9, halo cache"; a stage that runs layer by layer between others is 1x1."""
+    s = found.schedule
+    further = "".join(f", {p[0]}x{p[1]} to {n}" for p, n in s.then)
+    return f"{s.p[0]}x{s.p[1]} over {s.n}{further}, halo {found.halo}" if s.n else str(s)
 
 
 def rows_of(name: str, cores) -> list[dict]:
