@@ -46,6 +46,6 @@ def report_table(report: dict) -> str:
         parts = "  ".join(f"{name} {size:,}" for name, size in report[memory].items())
         lines.append(f"{memory:>22} {parts}")
     lines.append(
-        f"{'in all':>22} {report['cycles_estimated']:,} cycles, {report['milliseconds_estimated']} ms: estimates"
+        f"{'in all':>22} {report['cycles_estimated']:,} cycles, {report['milliseconds_estimated']:.3g} ms: estimates"
     )
     return "\n".join(lines)
