@@ -4,8 +4,10 @@ the very image run on an imitated STM32 (stm32.py) whose rules on clocks, caches
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -190,6 +192,50 @@ def test_a_damaged_tile_is_asked_for_again(folders, expected, picture):
     board.stopping = True
     assert (report["outputs"][0] == expected[0][0]).all() and (report["boxes"] == expected[1]).all()
     assert bytes(board.sent).count(b'{"read": [0, 0, ') == 2 and bytes(board.sent).count(b'{"read": ') == 3
+
+
+class Line:
+    """A serial port at whose other end a board says these lines, whatever it is sent."""
+
+    def __init__(self, *lines: dict):
+        self.lines, self.sent = [json.dumps(line).encode() + b"\n" for line in lines], []
+
+    def write(self, data):
+        self.sent.append(data)
+
+    def readline(self):
+        return self.lines.pop(0) if self.lines else b""
+
+
+def report_of(picture, *lines):
+    board = SerialBoard.__new__(SerialBoard)
+    board.name, board.timeout, board.port = "port", 0.1, Line(*lines)
+    return board.run(picture)
+
+
+def output(value):
+    return {"output": 0, "crc32": zlib.crc32(bytes([value])), "hex": f"{value:02x}"}
+
+
+def test_the_report_of_the_picture_built_in_is_not_taken_for_that_of_ours(picture):
+    """A board that was reset while it greeted runs its own picture first."""
+    own, ours = ([{"cycles": n}, output(n), {"stack_bytes": 8, "done": True}] for n in (1, 2))
+    report = report_of(picture, *own, {"read": [0, 0, 2, 2]}, *ours)
+    assert report["cycles"] == 2 and report["outputs"][0].tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    "damaged", [{"output": 0, "crc32": 5}, {"output": 0, "crc32": 5, "hex": "0g"}, output(3) | {"crc32": 5}]
+)
+def test_a_damaged_report_is_a_user_s_error(picture, damaged):
+    with pytest.raises(UserError, match="damaged over the line; try again"):
+        report_of(picture, {"read": [0, 0, 2, 2]}, damaged, {"done": True})
+
+
+def test_a_lost_output_is_no_match(folders, picture):
+    check = runpy.run_path(str(ROOT / "tools" / "run_board.py"))["check_against_host"]
+    with pytest.raises(RuntimeError, match="not those of the same C"):
+        check(folders["stm32f412"], picture, {"outputs": []})
 
 
 def test_another_emulator_without_a_clock(folders):

@@ -99,8 +99,20 @@ def test_generate_refuses(classifier, tmp_path):
     refused(tool("generate", model, "--board", "F412", "--arena-kb", 8, "-o", out), "bytes of sram", "smaller network")
     smallest = plan(load_onnx(model).graph)
     assert smallest.arena > 8 * 1024
-    refused(tool("generate", model, "--board", "F412", "--patches", "3", "-o", out), "--patches 3", "2x2")
+    for options, *words in (
+        ("--patches 3", "--patches 3", "2x2"),
+        ("--patches 2x2 --blocks 3 --least-sram", "--least-sram", "--patches"),
+        ("--patches 2x2 --blocks 3 --stages 2", "--stages", "--patches"),
+        ("--fastest --max-overhead 0", "--max-overhead", "--fastest"),
+        ("--max-overhead -1", "-1", "0 or more"),
+        ("--stages 0", "0 patch stages", "1 or more"),
+        ("--max-p 0", "0x0", "1 or more"),
+    ):
+        refused(tool("generate", model, "--board", "F412", *options.split(), "-o", out), *words)
     assert not out.exists()
+    (out / "board").mkdir(parents=True)
+    (out / "board" / "config.h").touch()
+    refused(tool("generate", model, "--board", "F412", "-o", out), "holds a project", "--project")
 
 
 def test_unreadable_files_are_refused(classifier, tmp_path):

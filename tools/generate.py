@@ -42,15 +42,33 @@ def smaller(model: QuantModel) -> QuantModel:
     return found
 
 
+def check_options(args, default) -> None:
+    """Raises UserError for an option that another one would overrule in silence, and for a library that would not be
+    that of the project around it."""
+    if not args.project and (Path(args.out) / "board" / "config.h").exists():
+        raise UserError(f"{args.out} holds a project, which is of one model: give --project, too, or another folder")
+    if args.picture and not args.project:
+        raise UserError("--picture is what a project has built in: give --project, too")
+    if args.patches or args.blocks:
+        alone, others = "--patches", ("max_p", "any_grid", "fastest", "least_sram", "max_overhead", "stages")
+    else:
+        alone, others = "--fastest", ("max_overhead", "stages") if args.fastest else ()
+    for name in others:
+        if getattr(args, name) != default(name):
+            raise UserError(f"--{name.replace('_', '-')} is of no use with {alone}: leave out one of them")
+
+
 def planned(args, graph: Graph, board: Board) -> Plan:
     """The schedule that was given, or the best of those that fit."""
-    halos, choices = EXECUTED if args.halo == "best" else (args.halo,), grids(args.max_p, not args.any_grid)
+    halos = EXECUTED if args.halo == "best" else (args.halo,)
     if schedule := parse_schedule(args.patches, args.blocks):
         return fitting_plan(graph, board, schedule, halos=halos)
+    choices = grids(args.max_p, not args.any_grid)
     if args.fastest:
         return fastest(graph, board, choices, halos)
     objective = "sram" if args.least_sram else "macs"
-    return best_schedule(graph, board, objective, choices, None, CORTEX_M, halos, args.stages, args.max_overhead)
+    stages = STAGES if args.stages is None else args.stages
+    return best_schedule(graph, board, objective, choices, None, CORTEX_M, halos, stages, args.max_overhead)
 
 
 def main() -> None:
@@ -72,7 +90,7 @@ def main() -> None:
     aim.add_argument("--fastest", action="store_true", help="the fewest estimated instructions, not the least MACs")
     aim.add_argument("--least-sram", action="store_true", help="the smallest arena, not the least MACs")
     parser.add_argument("--max-overhead", type=float, help="MACs recomputed at most; 0.05 is 5 %%")
-    parser.add_argument("--stages", type=int, default=STAGES, help="most patched stages tried (default %(default)s)")
+    parser.add_argument("--stages", type=int, help=f"most patched stages tried (default {STAGES}; --fastest: 1)")
     parser.add_argument(
         "--keep-dead-channels",
         action="store_true",
@@ -82,8 +100,7 @@ def main() -> None:
     parser.add_argument("--picture", help="with --project: JPEG or PNG to build in, run after each reset")
     parser.add_argument("-o", "--out", required=True, help="folder to write")
     args = parser.parse_args()
-    if args.picture and not args.project:
-        raise UserError("--picture is what a project has built in: give --project, too")
+    check_options(args, parser.get_default)
     model, board = load_onnx(args.model), get_board(args.board)
     if args.project:
         target_of(board)

@@ -44,7 +44,10 @@ def cuts(graph: Graph) -> dict[int, tuple[int, str]]:
 
 
 def grids(most: int, square: bool = True) -> list[tuple[int, int]]:
-    """Every grid (p_h, p_w) up to `most` x `most`, for the p_choices of `schedules`; square ones only by default."""
+    """Every grid (p_h, p_w) up to `most` x `most`, for the p_choices of `schedules`; square ones only by default.
+    Raises ScheduleError."""
+    if most < 1:
+        raise ScheduleError(f"grids up to {most}x{most}: 1 or more is wanted")
     return [(i, j) for i in range(1, most + 1) for j in range(1, most + 1) if i == j or not square]
 
 

@@ -159,13 +159,16 @@ def best_schedule(
     bytes copied into caches, then to the smaller arena; or "sram", the smallest arena, ties to less computation, then
     to fewer bytes copied. Further ties to the first of `halos`, and of `schedules`.
 
-    Raises Infeasible with `what` ("sram" or "flash"), `needed` and `limit` in bytes; `needed` is exact: the constants,
-    or the smallest arena over the schedules asked for (by default the paper's: square grids, p up to 4, one patch
-    stage). stages: the most patch stages, see chain.py; max_overhead: the most recomputation, a part of the network's
-    own multiply-accumulates.
+    Raises ScheduleError for a wrong argument, Infeasible with `what` ("sram" or "flash"), `needed` and `limit` in
+    bytes; `needed` is exact: the constants, or the smallest arena over the schedules asked for (by default the
+    paper's: square grids, p up to 4, one patch stage). stages: the most patch stages; of several those count that
+    chain.py finds: no other has fewer bytes alive, but one might be placed better. max_overhead: the most
+    recomputation, a part of the network's own multiply-accumulates.
     """
     if objective not in RANKS:
         raise ScheduleError(f"objective '{objective}': one of {', '.join(RANKS)} is wanted")
+    if max_overhead is not None and not max_overhead >= 0:  # a NaN, too
+        raise ScheduleError(f"an overhead of {max_overhead:g} at most: 0 or more is wanted")
     flash = sum(constant_bytes(graph, op) for op in graph.ops)
     if flash > board.model_limit:
         raise Infeasible.over("flash", flash, board.model_limit, f"{graph.name} on {board.name}")
@@ -243,6 +246,8 @@ def _candidates(
 ) -> list[tuple[Costs, Schedule, str]]:
     """Every schedule of one patch stage, and those worth it of up to `most`, with their exact costs, unplaced; per
     layer, which has no halo, once."""
+    if most < 1:
+        raise ScheduleError(f"{most} patch stages at most: 1 or more is wanted")
     wanted, found = schedules(graph, p_choices, n_max), []
     for halo in halos:
         _check_executed(halo)

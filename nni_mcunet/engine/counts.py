@@ -14,7 +14,7 @@ from .firmware import WARNINGS, machine, parse_run, run_qemu, tool
 from .memories import Memory
 
 PLUGIN = Path(__file__).parent / "qemu/counts.c"
-CALLERS = ("main", "mcu_run", "mcu_detect")
+CALLERS = ("main", "mcu_report", "mcu_run", "mcu_detect")
 
 
 @dataclass

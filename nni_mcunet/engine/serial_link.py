@@ -63,6 +63,7 @@ class SerialBoard:
         place of "instructions". Outputs are checked against their CRC."""
         self._send(b"p")
         lines: list[dict] = []
+        asked = False  # for a tile: what comes before is the report of a picture that is built in
         while not lines or not lines[-1].get("done"):
             line = self._line(self.timeout)
             if line is None:
@@ -70,11 +71,15 @@ class SerialBoard:
             if "error" in line:
                 raise UserError(f"{self.name}: the board says: {line['error']}")
             if "read" in line:
+                asked = True
                 y, x, h, w = line["read"]
                 self._send(picture[y : y + h, x : x + w].tobytes())
-            elif "mcunet" not in line:  # an answer to a greeting that was asked for twice
+            elif asked and "mcunet" not in line:  # an answer to a greeting that was asked for twice
                 lines.append(line)
-        report = parse_report(lines)
+        try:
+            report = parse_report(lines)
+        except (KeyError, TypeError, ValueError):
+            raise UserError(f"{self.name}: the report came damaged over the line; try again") from None
         for i, (output, crc) in enumerate(zip(report["outputs"], report["crc32"], strict=True)):
             if zlib.crc32(output.tobytes()) != crc:
                 raise UserError(f"{self.name}: output {i} came damaged over the line; try again")

@@ -58,7 +58,7 @@ void mcu_lines_put(mcu_lines *lines, const uint8_t *src) {
 /* Waits for the rows up to `end`. Returns the error. */
 static int wait_for(mcu_lines *lines, int end) {
     while (lines->written < end && !lines->error)
-        if (lines->over)
+        if (lines->over && lines->written < end) /* the last row may have come since */
             lines->error = MCU_LINES_LOST;
         else if (lines->wait(lines->user) && lines->written < end)
             lines->error = MCU_LINES_TIMEOUT;
