@@ -79,7 +79,7 @@ def test_halo_differs_by_side():
 def test_plan_on_board_kernels():
     """With what the C kernels really use the peak moves by the scratch only, and the whole arena is the live set."""
     p = plan(build_graph(mobilenet_v2()), Schedule(4, 5), CORTEX_M)
-    assert p.arena == p.peak < 172.7 * KB
+    assert p.arena == p.peak < 173.1 * KB
 
 
 @pytest.mark.parametrize("seed", range(40))

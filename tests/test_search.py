@@ -198,7 +198,7 @@ def test_what_limits_a_search_is_named_with_the_smallest_network():
 
 def test_only_the_patches_allowed_are_tried():
     spec = DEMO.spec(DEMO.largest())
-    board = limits(kb=81).board
+    board = limits(kb=82).board
     assert Limits(board).check(spec).schedule.p == (2, 2)
     assert isinstance(Limits(board, patches=(1,)).check(spec), Violation)
     assert Limits(board, patches=(1, 3)).check(spec).schedule.p == (3, 3)
