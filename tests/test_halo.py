@@ -133,7 +133,7 @@ def test_vww1_in_32_kb(shared, tmp_path):
     """mcunet-vww1 on a picture given by callback: arena, stack and data in 32 kB, nothing computed twice."""
     model = load_onnx(shared / "models/vww1/vww1_int8_qlinear.onnx")
     image = np.load(shared / "models/vww1/io.npz")["input_nhwc_int8"][0]
-    board = replace(get_board("F412"), sram=32 * KB, reserved_sram=2 * KB)
+    board = replace(get_board("F412"), sram=32 * KB, reserved_sram=3 * KB)
     p = best_schedule(model.graph, board, halos=("clip", "cache"))
     assert (p.schedule, p.halo, p.overhead) == (Schedule(4, 14, halo="cache"), "cache", 0)
     elf = build_firmware(write_sources(p, model, tmp_path), board, (image.astype(int) + 128).astype(np.uint8))

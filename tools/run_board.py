@@ -88,7 +88,8 @@ def main() -> None:
     outputs = run.pop("outputs")
     report = {"board": board.name, **facts, **run, "boxes": boxes}
     if args.layers:
-        cycles_figure(report["layers"], args.layers, f"{board.name}, emulated: {report['milliseconds_estimated']:.3g} ms")
+        title = f"{board.name}, emulated: {report['milliseconds_estimated']:.3g} ms"
+        cycles_figure(report["layers"], args.layers, title)
         print(report_table(report))
     if args.npz:
         write_atomic(args.npz, packed(outputs))
