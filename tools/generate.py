@@ -17,12 +17,11 @@ from nni_mcunet.core.arch import parse_schedule
 from nni_mcunet.core.boards import KB, Board, get_board
 from nni_mcunet.core.cuts import grids
 from nni_mcunet.core.errors import UserError, exit_on_user_error
-from nni_mcunet.core.files import write_json
 from nni_mcunet.core.graph import Graph
 from nni_mcunet.core.kernels import CORTEX_M
 from nni_mcunet.core.latency import fastest
 from nni_mcunet.core.plan import EXECUTED, STAGES, Plan, best_schedule, fitting_plan, plan
-from nni_mcunet.engine.callbacks import callback_bytes
+from nni_mcunet.engine.board_report import write_plan
 from nni_mcunet.engine.dead import channels, without_dead_channels
 from nni_mcunet.engine.detect import with_room
 from nni_mcunet.engine.emit import detector_params, write_sources
@@ -66,8 +65,7 @@ def planned(args, graph: Graph, board: Board) -> Plan:
     choices = grids(args.max_p, not args.any_grid)
     if args.fastest:
         return fastest(graph, board, choices, halos)
-    objective = "sram" if args.least_sram else "macs"
-    stages = STAGES if args.stages is None else args.stages
+    objective, stages = "sram" if args.least_sram else "macs", STAGES if args.stages is None else args.stages
     return best_schedule(graph, board, objective, choices, None, CORTEX_M, halos, stages, args.max_overhead)
 
 
@@ -80,22 +78,16 @@ def main() -> None:
     parser.add_argument("--blocks", help="with --patches: blocks run patch by patch, the stem counted; 5,9 for two")
     parser.add_argument("--max-p", type=int, default=4, help="finest grid tried without --patches (default 4: 4x4)")
     parser.add_argument("--any-grid", action="store_true", help="try grids that are not square, too")
-    parser.add_argument(
-        "--halo",
-        choices=(*EXECUTED, "best"),
-        default="best",
-        help="what patches share is computed again (clip) or kept (cache); best (default): the cheaper that fits",
-    )
+    parser.add_argument("--halo", choices=(*EXECUTED, "best"), default="best",
+                        help="what patches share is computed again (clip) or kept (cache); "
+                        "best (default): the cheaper that fits")  # fmt: skip
     aim = parser.add_mutually_exclusive_group()  # without --patches, instead of the least MACs
     aim.add_argument("--fastest", action="store_true", help="the fewest estimated instructions, not the least MACs")
     aim.add_argument("--least-sram", action="store_true", help="the smallest arena, not the least MACs")
     parser.add_argument("--max-overhead", type=float, help="MACs recomputed at most; 0.05 is 5 %%")
     parser.add_argument("--stages", type=int, help=f"most patched stages tried (default {STAGES}; --fastest: 1)")
-    parser.add_argument(
-        "--keep-dead-channels",
-        action="store_true",
-        help="compute channels that are constant or read by nobody, too; without them every output is the same",
-    )
+    parser.add_argument("--keep-dead-channels", action="store_true", help="compute channels that are constant or read "
+                        "by nobody, too; without them every output is the same")  # fmt: skip
     parser.add_argument("--project", action="store_true", help="also a complete firmware project for the board")
     parser.add_argument("--picture", help="with --project: JPEG or PNG to build in, run after each reset")
     parser.add_argument("-o", "--out", required=True, help="folder to write")
@@ -116,16 +108,10 @@ def main() -> None:
     if args.project:
         picture = load_picture(args.picture, input_shape(args.out)[:2]) if args.picture else None
         write_project(args.out, board, p.arena, picture)
-    s = p.schedule
-    facts = {"board": board.name, "p": s.p, "n": s.n, "then": s.then, "halo": p.halo, "arena_bytes": p.arena,
-             "arena_limit": board.arena_limit, "constant_bytes": p.flash, "macs": p.macs,
-             "patch_overhead": p.overhead, "callback_bytes": callback_bytes(p),
-             "live_bytes": {op.name: p.live_bytes(i) for i, op in enumerate(p.graph.ops)}}  # fmt: skip
-    write_json(Path(args.out) / "plan.json", facts)
-    how = f"{s}, halo {p.halo} ({p.overhead:+.1%} MACs)" if s.n else s
+    facts = write_plan(args.out, p, board)
+    how = f"{p.schedule}, halo {p.halo} ({p.overhead:+.1%} MACs)" if p.schedule.n else p.schedule
     print(f"{args.out}: {how}, arena {p.arena:,} of {board.arena_limit:,} bytes, constants {p.flash:,} bytes")
-    if sizes := callback_bytes(p):
-        print("SRAM of a ready callback:", ", ".join(f"{name} {size:,}" for name, size in sizes.items()))
+    print("SRAM of a ready callback:", ", ".join(f"{name} {n:,}" for name, n in facts["callback_bytes"].items()))
 
 
 if __name__ == "__main__":

@@ -4,15 +4,22 @@ import json
 from pathlib import Path
 
 from ..core.boards import Board
+from ..core.files import write_json
+from ..core.plan import Plan
+from .callbacks import callback_bytes
 from .cycles import Layer
 from .elf import flash_parts, sram_parts
 
+PLAN = "plan.json"
+
 
 def board_report(elf: str | Path, board: Board, layers: dict[str, Layer]) -> dict:
-    """{"milliseconds_estimated", "cycles_estimated", "flash": bytes by part, "sram": bytes by part, "layers": [{"name",
-    "calls", "instructions", "cycles_estimated", "stall_cycles", "live_bytes"}]}; mcu_detect's time is in its row
-    alone. live_bytes: what the arena holds during the layer, where tools/generate.py has left it beside the sources."""
-    live = _live_bytes(Path(elf).parent.parent)
+    """{"milliseconds_estimated", "cycles_estimated", "flash": bytes by part, "sram": bytes by part, "callback_bytes",
+    "layers": [{"name", "calls", "instructions", "cycles_estimated", "stall_cycles", "live_bytes"}]}; mcu_detect's time
+    is in its row alone. Where tools/generate.py has left them beside the sources: callback_bytes, what each ready
+    callback for the picture takes beside the arena, and live_bytes, what the arena holds during the layer."""
+    planned = _planned(Path(elf).parent.parent)
+    live = planned.get("live_bytes", {})
     cycles = sum(layer.cycles for name, layer in layers.items() if name != "mcu_detect")
     rows = []
     for name, layer in layers.items():
@@ -24,13 +31,25 @@ def board_report(elf: str | Path, board: Board, layers: dict[str, Layer]) -> dic
         "cycles_estimated": cycles,
         "flash": flash_parts(elf),
         "sram": sram_parts(elf),
+        "callback_bytes": planned.get("callback_bytes", {}),
         "layers": rows,
     }
 
 
-def _live_bytes(folder: Path) -> dict[str, int]:
-    path = folder / "plan.json"
-    return json.loads(path.read_text()).get("live_bytes", {}) if path.is_file() else {}
+def write_plan(folder: str | Path, plan: Plan, board: Board) -> dict:
+    """Write and return plan.json, what was planned of the C in `folder`."""
+    s = plan.schedule
+    facts = {"board": board.name, "p": s.p, "n": s.n, "then": s.then, "halo": plan.halo, "arena_bytes": plan.arena,
+             "arena_limit": board.arena_limit, "constant_bytes": plan.flash, "macs": plan.macs,
+             "patch_overhead": plan.overhead, "callback_bytes": callback_bytes(plan),
+             "live_bytes": {op.name: plan.live_bytes(i) for i, op in enumerate(plan.graph.ops)}}  # fmt: skip
+    write_json(Path(folder) / PLAN, facts)
+    return facts
+
+
+def _planned(folder: Path) -> dict:
+    path = folder / PLAN
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def report_table(report: dict) -> str:
@@ -42,9 +61,9 @@ def report_table(report: dict) -> str:
             f"{row['name']:>22} {row['calls']:>5} {row['instructions']:>12,} {row['cycles_estimated']:>12,} "
             f"{row['stall_cycles']:>12,} {live:>10}"
         )
-    for memory in ("flash", "sram"):
-        parts = "  ".join(f"{name} {size:,}" for name, size in report[memory].items())
-        lines.append(f"{memory:>22} {parts}")
+    for key, title in (("flash", "flash"), ("sram", "sram"), ("callback_bytes", "and one callback of")):
+        parts = "  ".join(f"{name} {size:,}" for name, size in report[key].items())
+        lines += [f"{title:>22} {parts}"] if parts else []
     lines.append(
         f"{'in all':>22} {report['cycles_estimated']:,} cycles, {report['milliseconds_estimated']:.3g} ms: estimates"
     )
