@@ -208,6 +208,7 @@ def test_run_board(folder, tmp_path, picture, host):
     assert done.returncode == 0, done.stderr
     assert "instructions" in done.stdout and (tmp_path / "boxes.png").stat().st_size > 1000
     report = json.loads((tmp_path / "r.json").read_text())
+    assert 0 < report["stack_bytes"] <= report["stack_bound_bytes"] <= report["stack_reserved_bytes"]
     assert len(report["boxes"]) == len(host[1]) and report["boxes"][0]["score"] == host[1]["score"][0] / 2**15
     done = run("--port", "/dev/ttyACM0", "--emulate")
     assert done.returncode == 2 and "not allowed with" in done.stderr

@@ -65,6 +65,10 @@ def test_board_and_schedule_are_the_planner_s():
     assert facts["best"]["then"] == [[[2, 2], 7]]
 
 
+def test_the_front_takes_no_board():
+    refused(tool("profile", SMALL, "--pareto", "--board", "F412"), "--pareto", "--board")
+
+
 def test_what_no_board_runs_is_profiled_all_the_same():
     """PReLU: the memory is shown, the board's line says which op the kernels do not know."""
     big = get_board("H743").__class__("big", "cortex-m7", 1, 1 << 30, 1 << 30)

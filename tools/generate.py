@@ -111,7 +111,8 @@ def main() -> None:
     facts = write_plan(args.out, p, board)
     how = f"{p.schedule}, halo {p.halo} ({p.overhead:+.1%} MACs)" if p.schedule.n else p.schedule
     print(f"{args.out}: {how}, arena {p.arena:,} of {board.arena_limit:,} bytes, constants {p.flash:,} bytes")
-    print("SRAM of a ready callback:", ", ".join(f"{name} {n:,}" for name, n in facts["callback_bytes"].items()))
+    if sizes := facts["callback_bytes"]:
+        print("SRAM of a ready callback:", ", ".join(f"{name} {size:,}" for name, size in sizes.items()))
 
 
 if __name__ == "__main__":

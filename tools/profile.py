@@ -25,6 +25,7 @@ def main() -> None:
     from nni_mcunet.core.arch import parse_schedule
     from nni_mcunet.core.boards import get_board
     from nni_mcunet.core.cuts import grids
+    from nni_mcunet.core.errors import UserError
     from nni_mcunet.core.files import write_json
     from nni_mcunet.engine.profiler import front_table, profile, table
 
@@ -42,6 +43,10 @@ def main() -> None:
     parser.add_argument("--png", metavar="FILE", help="draw the memory of each block")
     args = parser.parse_args()
 
+    if args.pareto and any((args.board, args.patches, args.blocks, args.json, args.png)):
+        raise UserError(
+            "--pareto prints the whole front: leave out --board, --patches, --blocks, --json and --png"
+        )
     board = get_board(args.board) if args.board else None
     schedule = parse_schedule(args.patches, args.blocks)
     graph, choices = read(args.network), grids(args.max_p, square=not args.any_grid)

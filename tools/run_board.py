@@ -20,6 +20,7 @@ from nni_mcunet.engine.firmware import build_firmware, build_host, elf_report, i
 from nni_mcunet.engine.images import load_picture
 from nni_mcunet.engine.project import model_hash
 from nni_mcunet.engine.serial_link import SerialBoard
+from nni_mcunet.engine.stack import stack_bound
 
 
 def box_dict(box, name: str) -> dict:
@@ -53,10 +54,11 @@ def on_board(args, board: Board, picture: np.ndarray) -> tuple[dict, dict]:
 def emulated(args, board: Board, picture: np.ndarray) -> tuple[dict, dict]:
     """What the ELF says, layer by layer where asked for, and the run."""
     elf = build_firmware(args.folder, board, picture)
+    facts = elf_report(elf) | {"stack_bound_bytes": stack_bound(elf)}
     if not args.layers:
-        return elf_report(elf), run_emulated(elf, board)
+        return facts, run_emulated(elf, board)
     run, layers = run_profiled(elf, board)
-    return elf_report(elf) | board_report(elf, board, layers), run
+    return facts | board_report(elf, board, layers), run
 
 
 def main() -> None:

@@ -1,11 +1,10 @@
 """What an ELF says of itself: sections, symbols and lines, and from them where its flash and SRAM go."""
 
 import re
-import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-from .firmware import BOARDS, tool
+from .firmware import BOARDS, output
 
 
 class Range(NamedTuple):
@@ -16,7 +15,7 @@ class Range(NamedTuple):
 
 
 def sections(elf: str | Path) -> dict[str, Range]:
-    rows = re.findall(r"^(\.[\w.]+)\s+(\d+)\s+(\d+)$", _output("arm-none-eabi-size", "-A", elf), re.MULTILINE)
+    rows = re.findall(r"^(\.[\w.]+)\s+(\d+)\s+(\d+)$", output("arm-none-eabi-size", "-A", str(elf)), re.MULTILINE)
     return {name: Range(int(address), int(size)) for name, size, address in rows}
 
 
@@ -28,7 +27,7 @@ def symbols(elf: str | Path) -> dict[str, Range]:
 def _symbols(elf) -> list[tuple[str, str, Range]]:
     """(name, FUNC or OBJECT, range). Bit 0 of a function's address says Thumb and is left out."""
     row = r"^ *\d+: (\w+) +(\w+) (FUNC|OBJECT) +\w+ +\w+ +\d+ (\S+)$"
-    rows = re.findall(row, _output("arm-none-eabi-readelf", "-sW", elf), re.MULTILINE)
+    rows = re.findall(row, output("arm-none-eabi-readelf", "-sW", str(elf)), re.MULTILINE)
     return [(name, kind, Range(int(at, 16) & ~(kind == "FUNC"), int(size, 0))) for at, size, kind, name in rows]
 
 
@@ -36,7 +35,7 @@ def source_lines(elf: str | Path, addresses: list[int]) -> dict[int, tuple[str, 
     """Address -> (source file, line); the line is None where the ELF does not know."""
     if not addresses:
         return {}
-    text = _output("arm-none-eabi-addr2line", "-e", elf, *map(hex, addresses))
+    text = output("arm-none-eabi-addr2line", "-e", str(elf), *map(hex, addresses))
     rows = [re.match(r"(.*):(\d+|\?)", row).groups() for row in text.splitlines()]
     lines = [(path, int(line) if line.isdigit() and line != "0" else None) for path, line in rows]
     return dict(zip(addresses, lines, strict=True))
@@ -75,8 +74,3 @@ def sram_parts(elf: str | Path) -> dict[str, int]:
     """Bytes of SRAM: arena, stack (reserved), data, bss. Their sum is elf_report's sram_bytes."""
     where = sections(elf)
     return {name: where.get(f".{name}", Range(0, 0)).size for name in ("arena", "stack", "data", "bss")}
-
-
-def _output(program: str, *arguments) -> str:
-    command = [tool(program), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout

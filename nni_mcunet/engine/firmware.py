@@ -206,16 +206,9 @@ def _write_picture(folder: Path, picture: np.ndarray) -> None:
 
 def _compile(compiler: str, flags: list[str], sources, folder: Path, out: Path, board: Board | None = None) -> None:
     """Compile and link in `folder`. Raises Infeasible when the linker says that a memory of the board is too small."""
-    command = [
-        tool(compiler),
-        *WARNINGS,
-        *flags,
-        "-I.",
-        "-Ibuild",
-        f"-I{BOARDS}",
-        *(str(Path(s).resolve()) for s in sources),
-    ]
-    done = subprocess.run([*command, "-o", str(out.resolve())], cwd=folder, capture_output=True, text=True)
+    command = [tool(compiler), *WARNINGS, *flags, "-I.", "-Ibuild", f"-I{BOARDS}", "-o", str(out.resolve())]
+    command += [str(Path(source).resolve()) for source in sources]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode == 0:
         return
     beyond = re.findall(r"region `(\w+)' overflowed by (\d+) bytes", done.stderr)
@@ -227,6 +220,7 @@ def _compile(compiler: str, flags: list[str], sources, folder: Path, out: Path, 
 
 
 def output(*command: str) -> str:
+    """What a program prints. Raises UserError where it is not installed."""
     return subprocess.run([tool(command[0]), *command[1:]], capture_output=True, text=True, check=True).stdout
 
 

@@ -10,6 +10,7 @@ from ..core.arch import Schedule
 from ..core.graph import Graph, Op
 from ..core.kernels import SAME_SCALE
 from ..core.stages import stages
+from ..core.tiles import Span, window
 from .integers import ConvIntegers, PoolIntegers, TableIntegers, integers
 from .quant import QuantModel
 from .reference import ELEMENTWISE, conv_result, run_op
@@ -54,7 +55,7 @@ def _inside(graph: Graph, op: Op, axis: int) -> list[slice]:
     """The runs of taps along an axis that lie inside the input, of every window."""
     x, y = graph.input_of(op), graph.tensors[op.name]
     n_in, n_out = ((x.h, y.h), (x.w, y.w))[axis]
-    starts = [i * op.s[axis] - op.pad[axis] for i in range(n_out)]
+    starts = (window(op, Span(i, i + 1), axis).lo for i in range(n_out))
     runs = {(min(max(-start, 0), op.k[axis]), max(min(n_in - start, op.k[axis]), 0)) for start in starts}
     return [slice(first, end) for first, end in sorted(runs)]
 

@@ -43,7 +43,8 @@ class Target:
     @property
     def sources(self) -> tuple[str, ...]:
         caches = () if self.family == "STM32F4" else ("cache_m7.c", "cache_m7.h")
-        return (*COMMON, f"{self.family.lower()}.c", *caches)
+        shared = () if self.family == "STM32H7" else ("stm32f4f7.h",)
+        return (*COMMON, f"{self.family.lower()}.c", *shared, *caches)
 
 
 F4 = dict(family="STM32F4", fpu="fpv4-sp-d16", hsi=16_000_000, openocd="stm32f4x",

@@ -22,7 +22,7 @@ def frame(data: bytes) -> bytes:
 
 
 class SerialBoard:
-    """A board that runs boards/serve.c. timeout: seconds without a line from it after which it counts as gone.
+    """A board that runs boards/serve.c. timeout: seconds without a byte from it after which it counts as gone.
 
     Raises UserError for a port that does not open, a board that does not answer or says an error, and another model.
     """

@@ -1,11 +1,10 @@
 """Instructions of an ELF as the pipeline models (pipeline.py) see them: what kind each is, what it reads and writes."""
 
 import re
-import subprocess
 from dataclasses import dataclass
 from functools import cached_property
 
-from .firmware import tool
+from .firmware import output
 
 CONDITION = "eq|ne|cs|cc|hs|lo|mi|pl|vs|vc|hi|ls|ge|lt|gt|le|al"
 # Kind -> mnemonics; the first pattern that fits the whole mnemonic, without .w or .n, counts.
@@ -128,8 +127,7 @@ class Instruction:
 
 def disassemble(elf, stop: int) -> dict[int, Instruction]:
     """Address -> instruction of the code below address `stop`, in order. Raises UserError for missing binutils."""
-    command = [tool("arm-none-eabi-objdump"), "-d", f"--stop-address={stop}", str(elf)]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    text = output("arm-none-eabi-objdump", "-d", f"--stop-address={stop}", str(elf))
     found = {}
     for address, _, second, mnemonic, operands in filter(None, map(_parts, text.splitlines())):
         at = int(address, 16)
