@@ -44,9 +44,7 @@ def main() -> None:
     args = parser.parse_args()
 
     if args.pareto and any((args.board, args.patches, args.blocks, args.json, args.png)):
-        raise UserError(
-            "--pareto prints the whole front: leave out --board, --patches, --blocks, --json and --png"
-        )
+        raise UserError("--pareto prints the whole front: leave out --board, --patches, --blocks, --json and --png")
     board = get_board(args.board) if args.board else None
     schedule = parse_schedule(args.patches, args.blocks)
     graph, choices = read(args.network), grids(args.max_p, square=not args.any_grid)
