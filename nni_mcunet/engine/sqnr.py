@@ -84,7 +84,8 @@ def table(rows: list[Row]) -> str:
 
 
 def _read(name: str) -> str:
-    return f"{name}_read"
+    """A name that no op has (see onnx_write.py)."""
+    return f"{name}.read"
 
 
 def _power(values: np.ndarray) -> float:
