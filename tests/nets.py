@@ -105,11 +105,11 @@ def _meet(rng, add, kind, x, block):
     return add(kind, pair, x.c, block=block, **(_clamped(rng) if kind == "add" else {}))
 
 
-def twice_graph(rng, blocks: int = 4) -> Graph:
+def twice_graph(rng, blocks: int = 4, channels: int | None = None) -> Graph:
     """Ops that read any maps before them, often one map twice: as input and residual, as both inputs of a sum or
     product, as two parts of a concat. Every op is a block of its own: a stage may end between any two that one map
     connects. rng: numpy's, or another with its `integers` and `choice` (test_twice.py)."""
-    image, ops = Tensor("image", *(int(rng.integers(6, 25)) for _ in "hw"), int(rng.integers(1, 4))), []
+    image, ops = Tensor("image", *(int(rng.integers(6, 25)) for _ in "hw"), channels or int(rng.integers(1, 4))), []
 
     def add(kind, inputs, cout, **fields):
         ops.append(Op(f"n{len(ops)}_{kind}", kind, tuple(t.name for t in inputs), cout, block=len(ops), **fields))
