@@ -228,7 +228,7 @@ def _scale(rng, op, inputs) -> Scale:
 def random_model(rng: np.random.Generator, graph: Graph, step: float = 1 / 255) -> QuantModel:
     """Random weights, biases, scales and zero points that keep the values away from saturation. step: the scale of the
     picture, and about that of every map behind it."""
-    scales, weights = {"image": Scale(step, int(rng.integers(-128, 128)))}, {}
+    scales, weights = {graph.inputs[0].name: Scale(step, int(rng.integers(-128, 128)))}, {}
     for op in graph.ops:
         x = graph.input_of(op)
         if op.kind in (*SAME_SCALE, "gap"):
