@@ -70,8 +70,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def compiles(folder: Path) -> bool:
-    """Whether the library and the project's C pass the compiler; raises RuntimeError where it stops without an #error of
-    ours."""
+    """Whether the library and the project's C pass the compiler. Raises RuntimeError where it stops without an #error
+    of ours."""
     sources = [*folder.glob("mcu_*.c"), *folder.glob("pictures/*.c"), *folder.glob("board/report.c")]
     command = ["gcc", "-std=c99", "-fsyntax-only", f"-I{folder}", f"-I{folder}/board", *map(str, sources)]
     done = subprocess.run(command, capture_output=True, text=True)
