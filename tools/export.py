@@ -24,6 +24,7 @@ from nni_mcunet.core.arch import ArchSpec
 from nni_mcunet.core.build import build_graph
 from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.net import Net
+from nni_mcunet.core.outputs import check_outputs
 from nni_mcunet.core.qat import fake_quantize, learnt_ranges
 from nni_mcunet.engine.onnx_io import save_onnx
 from nni_mcunet.engine.ptq import calibrated, learnt
@@ -69,6 +70,7 @@ def main() -> None:
     parser.add_argument("--with-boxes", action="store_true", help="decoding and NMS too: boxes, scores, labels")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="key=value pairs merged into the config")
     args = parser.parse_args()
+    check_outputs({"-o": (args.out, ".onnx")}, args.config, args.checkpoint)
     torch.set_num_threads(1)
     if args.config.endswith(".json"):
         model = classifier(args.config, args.checkpoint)

@@ -17,8 +17,9 @@ import torch
 from tqdm import tqdm
 
 from nni_mcunet.core.arch import ArchSpec
-from nni_mcunet.core.errors import UserError, exit_on_user_error
+from nni_mcunet.core.errors import exit_on_user_error
 from nni_mcunet.core.files import write_atomic
+from nni_mcunet.core.outputs import check_outputs
 from nni_mcunet.search import ranks
 from nni_mcunet.search.data import Data
 from nni_mcunet.search.loop import Recipe
@@ -57,8 +58,7 @@ def main() -> None:
     net = to_device(load_weights(spec, args.weights), args.device)
     name = f"{Path(args.weights).stem}_{'qat' if args.qat else 'tuned'}.pth"
     out = Path(args.out or Path(args.weights).with_name(name))
-    if out.is_dir():
-        raise UserError(f"--out {out} is a folder: a file is wanted")
+    check_outputs({"--out": (out, ".pth")}, args.arch, args.weights, args.config)
     ranks.join(ranks.pick_device(args.device))
     first = ranks.place()[0] == 0
     if first and data.task.head is None and spec.classes == data.task.classes:

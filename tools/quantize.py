@@ -18,6 +18,7 @@ from calib import add_arguments, pictures
 
 from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.files import write_json
+from nni_mcunet.core.outputs import check_outputs
 from nni_mcunet.core.qat import learnt_ranges, learnt_weights
 from nni_mcunet.engine.calibrators import METHODS, percentile
 from nni_mcunet.engine.onnx_io import load_onnx, save_onnx
@@ -62,6 +63,8 @@ def main() -> None:
     parser.add_argument("--report", metavar="FILE.json", help="write every layer's SQNR")
     parser.add_argument("-o", "--out", required=True, help="ONNX file to write")
     args = parser.parse_args()
+    outputs = {"-o": (args.out, ".onnx"), "--report": (args.report, ".json")}
+    check_outputs(outputs, args.model, args.qat, args.calib, args.list)
     if not 50 <= args.percent <= 100:
         raise UserError(f"--percent {args.percent:g}: give a percentage of 50 to 100, such as 99.99")
     model = load_onnx(args.model, args.size)

@@ -13,6 +13,7 @@ import numpy as np
 from nni_mcunet.core.boards import Board, get_board
 from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.files import write_atomic, write_json
+from nni_mcunet.core.outputs import check_outputs
 from nni_mcunet.engine.board_report import board_report, report_table
 from nni_mcunet.engine.cycles import run_profiled
 from nni_mcunet.engine.draw import boxes_figure, cycles_figure
@@ -36,12 +37,6 @@ def check_against_host(folder: str, picture: np.ndarray, run: dict) -> None:
     same = len(wanted) == len(run["outputs"]) and all(map(np.array_equal, wanted, run["outputs"]))
     if not same or ("boxes" in run and not np.array_equal(host.detect(), run["boxes"])):
         raise RuntimeError(f"{folder}: the firmware's outputs are not those of the same C on this machine")
-
-
-def packed(outputs: list[np.ndarray]) -> bytes:
-    file = io.BytesIO()
-    np.savez_compressed(file, *outputs)
-    return file.getvalue()
 
 
 def on_board(args, board: Board, picture: np.ndarray) -> tuple[dict, dict]:
@@ -80,6 +75,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.port and args.layers:
         raise UserError("--layers counts in the emulator: give --emulate instead of --port")
+    files = {"--json": (args.json, ".json"), "--npz": (args.npz, ".npz"), "--png": (args.png, ".png")}
+    check_outputs(files | {"--layers": (args.layers, ".png")}, args.picture, args.board)
     board = get_board(args.board)
     h, w, _ = input_shape(args.folder)
     picture = load_picture(args.picture, (h, w))
@@ -94,7 +91,8 @@ def main() -> None:
         cycles_figure(report["layers"], args.layers, title)
         print(report_table(report))
     if args.npz:
-        write_atomic(args.npz, packed(outputs))
+        np.savez_compressed(file := io.BytesIO(), *outputs)
+        write_atomic(args.npz, file.getvalue())
     if classifier:  # a classifier: the int8 scores of the likeliest classes
         best = np.argsort(-outputs[0].astype(int), kind="stable")[:5]
         report["top"] = [{"class": int(i), "score": int(outputs[0][i])} for i in best]
