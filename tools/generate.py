@@ -29,7 +29,7 @@ from nni_mcunet.engine.firmware import input_shape
 from nni_mcunet.engine.images import load_picture
 from nni_mcunet.engine.onnx_io import load_onnx
 from nni_mcunet.engine.project import target_of, write_project
-from nni_mcunet.engine.quant import QuantModel
+from nni_mcunet.engine.quant import QuantModel, view_of
 
 
 def smaller(model: QuantModel) -> QuantModel:
@@ -106,7 +106,7 @@ def main() -> None:
     p = planned(args, model.graph, board)
     write_sources(p, model, args.out)
     if args.project:
-        picture = load_picture(args.picture, input_shape(args.out)[:2]) if args.picture else None
+        picture = load_picture(args.picture, input_shape(args.out)[:2], view_of(model)) if args.picture else None
         write_project(args.out, board, p.arena, picture)
     facts = write_plan(args.out, p, board)
     how = f"{p.schedule}, halo {p.halo} ({p.overhead:+.1%} MACs)" if p.schedule.n else p.schedule

@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--png", metavar="FILE", help="its weights and, with --float and --calib, its values")
     args = parser.parse_args()
     int8, source = read_pair(args)
-    images = list(pictures(args, source.graph.inputs[0])) if source else []
+    images = list(pictures(args, source)) if source else []
     print(table(entries(int8), report(source, int8, images) if source else None))
     if args.png:
         from nni_mcunet.engine.draw import layer_figure
