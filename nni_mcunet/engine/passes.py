@@ -175,7 +175,7 @@ def of_pixels(model: Model, mean=(0, 0, 0), std=(255, 255, 255), bgr: bool = Fal
     graph, weights = model.graph, dict(model.weights)
     order = slice(None, None, -1) if bgr else slice(None)
     for op in (op for op in graph.ops if image.name in op.reads and bgr):
-        if op.kind != "conv" or op.groups != 1:
+        if op.kind != "conv" or op.groups != 1 or op.residual == image.name:
             raise UnsupportedOp(f"{op.name}: a {op.kind} reads BGR pixels; swap the channels in the model")
         weights[op.name] = np.ascontiguousarray(weights[op.name][0][:, ::-1]), weights[op.name][1]
     factor, summand = 255 / np.float64(std)[order], -(np.float64(mean) / np.float64(std))[order]

@@ -4,6 +4,7 @@
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+import onnxruntime
 from tqdm import tqdm
 
 from ..core.errors import UserError
@@ -39,15 +40,13 @@ def report(model: Model, quantized: QuantModel, images) -> list[Row]:
     model = equalized_like(quantized, model)
     whole, alone = session(quantized, every_tensor=True), session(single(quantized), every_tensor=True)
     floats, names = session(model, every_tensor=True), [op.name for op in ops]
-    fed = {v.name for v in alone.get_inputs()}
     signal, total, own = (np.zeros(len(names)) for _ in range(3))
     for image in tqdm(images, desc="SQNR", unit="image", leave=False):
         x = {source: to_input(image)}
         f = dict(zip(names, floats.run(names, x), strict=True))
-        inputs = {_read(name): value for name, value in {**x, **f}.items() if _read(name) in fed}
         signal += [_power(v) for v in f.values()]
         total += [_power(f[n] - q) for n, q in zip(names, whole.run(names, x), strict=True)]
-        own += [_power(f[n] - q) for n, q in zip(names, alone.run(names, inputs), strict=True)]
+        own += [_power(f[n] - q) for n, q in zip(names, alone.run(names, fed(alone, {**x, **f})), strict=True)]
     if not signal.any():
         raise UserError("there is no picture to measure on")
     return [Row(op.name, op.kind, db(s, t), db(s, o)) for op, s, t, o in zip(ops, signal, total, own, strict=True)]
@@ -67,6 +66,12 @@ def single(model: QuantModel) -> QuantModel:
     return replace(model, graph=replace(graph, inputs=inputs, ops=tuple(ops), outputs=outputs), scales=scales)
 
 
+def fed(run: onnxruntime.InferenceSession, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Of all tensors those that a session on `single` reads, under the names it has for them."""
+    names = {v.name for v in run.get_inputs()}
+    return {_read(name): value for name, value in tensors.items() if _read(name) in names}
+
+
 def worst(rows: list[Row], most: int) -> list[Row]:
     """The layers that lose most by themselves."""
     return sorted(rows, key=lambda r: r.own)[:most]
@@ -84,7 +89,8 @@ def table(rows: list[Row]) -> str:
 
 
 def _read(name: str) -> str:
-    return f"{name}_read"
+    """A name that no op has (see onnx_write.py)."""
+    return f"{name}.read"
 
 
 def _power(values: np.ndarray) -> float:
