@@ -3,12 +3,13 @@
 # make tables        the paper's tables and figures that need no training (docs/paper)
 # make fuzz          5,000 damaged ONNX files against the whole way to C
 # make prove         1,000 random networks and schedules: C under sanitizers and on two boards equals the reference
+# make kills         50 kills of generate.py while it writes one library over another
 # make test          all quick tests;  make test-slow: the long ones
 PYTHON ?= python3
 DATA ?= digits
 RUN = .venv/bin/python
 
-.PHONY: install demo tables fuzz prove test test-slow format clean
+.PHONY: install demo tables fuzz prove kills test test-slow format clean
 
 install: .venv/installed
 
@@ -27,6 +28,9 @@ fuzz: install
 
 prove: install
 	$(RUN) tests/prove.py --cases 1000
+
+kills: install
+	$(RUN) tests/kills.py --kills 50
 
 test: install
 	$(RUN) -m ruff check .

@@ -19,7 +19,9 @@ from test_firmware import H, W, write_model
 
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.file_sets import write_set
 from nni_mcunet.engine import firmware, project
+from nni_mcunet.engine.emit import SEAL
 from nni_mcunet.engine.serial_link import SerialBoard, frame
 
 NAMES = tuple(project.TARGETS)
@@ -49,8 +51,8 @@ def folders(tmp_path_factory, picture):
     """Board -> its project, made; the picture built in but on the F410."""
     top, found = tmp_path_factory.mktemp("projects"), {}
     for name in NAMES:
-        found[name] = write_model(top / name)
-        project.write_project(found[name], get_board(name), 18000, None if name == "stm32f410" else picture)
+        built_in = None if name == "stm32f410" else picture
+        found[name] = with_project(write_model(top / name), get_board(name), 18000, built_in)
         run("make", "-j2", cwd=found[name])
     return found
 
@@ -59,6 +61,13 @@ def folders(tmp_path_factory, picture):
 def expected(folders, picture):
     host = firmware.build_host(folders["stm32f412"])
     return host.run(picture), host.detect()
+
+
+def with_project(folder, board, arena, picture=None):
+    """The C files of `folder` and the board's project around them, in a new folder."""
+    library = {path.name: path.read_bytes() for path in folder.glob("*.[ch]")}
+    files = library | project.project_files(library, board, arena, (H, W, 3), picture)
+    return write_set(folder.with_name(f"{folder.name}_project"), {"mcu": files}, SEAL)
 
 
 def image(folder):
@@ -91,8 +100,8 @@ def test_cmake_builds_the_same_image(folders, tmp_path):
 
 def test_a_large_arena_goes_to_the_axi_sram(tmp_path):
     board, target = get_board("h743"), project.TARGETS["stm32h743"]
-    folder = write_model(tmp_path / "large", arena=400 * 1024)
-    run("make", "-j2", cwd=project.write_project(folder, board, 400 * 1024))
+    folder = with_project(write_model(tmp_path / "large", arena=400 * 1024), board, 400 * 1024)
+    run("make", "-j2", cwd=folder)
     assert 0x24000000 <= symbols(folder)["mcu_arena"][0] < 0x24000020
     edge = 128 * 1024 - board.reserved_sram
     assert project.arena_region(target, board, edge) == "DTCM"
@@ -160,7 +169,7 @@ def test_run_board_over_a_serial_port(name, folders, picture, tmp_path):
 
 def test_wrong_model_no_answer_and_no_port(folders, picture, tmp_path):
     Image.fromarray(picture).save(tmp_path / "p.png")
-    other = write_model(tmp_path / "other", extra="/* changed */\n")
+    other = with_project(write_model(tmp_path / "other", extra="/* changed */\n"), get_board("f410"), 18000)
     board = Stm32("stm32f410", image(folders["stm32f410"]))
     try:
         done = command(other, tmp_path / "p.png", "stm32f410", board.start(60))
@@ -251,4 +260,4 @@ def test_another_emulator_without_a_clock(folders):
 
 def test_a_board_of_ones_own_has_no_project(tmp_path):
     with pytest.raises(UserError, match="no project for 'mine'"):
-        project.write_project(tmp_path, replace(get_board("f412"), name="mine"), 100)
+        project.project_files({}, replace(get_board("f412"), name="mine"), 100, (H, W, 3))

@@ -8,6 +8,7 @@ python tools/generate.py model.int8.onnx --board stm32h743 --project --picture p
 
 The folder holds a plain C99 library: mcu_model.h is the one header, no OS, no heap. With --project also a firmware for
 the board's Nucleo: start-up, clock, UART, linker script; `make && make flash` (Makefile, CMakeLists.txt, README.txt).
+It must be new or empty, or an earlier one of this command: mcunet_files.json in it says which files may be replaced.
 """
 
 import argparse
@@ -21,14 +22,13 @@ from nni_mcunet.core.graph import Graph
 from nni_mcunet.core.kernels import CORTEX_M
 from nni_mcunet.core.latency import fastest
 from nni_mcunet.core.plan import EXECUTED, STAGES, Plan, best_schedule, fitting_plan, plan
-from nni_mcunet.engine.board_report import write_plan
 from nni_mcunet.engine.dead import channels, without_dead_channels
 from nni_mcunet.engine.detect import with_room
-from nni_mcunet.engine.emit import detector_params, write_sources
-from nni_mcunet.engine.firmware import input_shape
+from nni_mcunet.engine.emit import detector_params
 from nni_mcunet.engine.images import load_picture
+from nni_mcunet.engine.library import write_library
 from nni_mcunet.engine.onnx_io import load_onnx
-from nni_mcunet.engine.project import target_of, write_project
+from nni_mcunet.engine.project import target_of
 from nni_mcunet.engine.quant import QuantModel, view_of
 
 
@@ -104,11 +104,9 @@ def main() -> None:
         board = with_room(board, post.candidates)
     board = board.with_arena(args.arena_kb and args.arena_kb * KB)
     p = planned(args, model.graph, board)
-    write_sources(p, model, args.out)
-    if args.project:
-        picture = load_picture(args.picture, input_shape(args.out)[:2], view_of(model)) if args.picture else None
-        write_project(args.out, board, p.arena, picture)
-    facts = write_plan(args.out, p, board)
+    image = p.graph.inputs[0]
+    picture = load_picture(args.picture, (image.h, image.w), view_of(model)) if args.picture else None
+    facts = write_library(args.out, p, model, board, args.project, picture)
     how = f"{p.schedule}, halo {p.halo} ({p.overhead:+.1%} MACs)" if p.schedule.n else p.schedule
     print(f"{args.out}: {how}, arena {p.arena:,} of {board.arena_limit:,} bytes, constants {p.flash:,} bytes")
     if sizes := facts["callback_bytes"]:

@@ -1,6 +1,5 @@
 """The picture by callback: which rows of it a plan may still ask for, and what pictures/*.c take."""
 
-import shutil
 from pathlib import Path
 
 from ..core.plan import Plan
@@ -52,9 +51,7 @@ def rows_macro(plan: Plan) -> str:
     )
 
 
-def copy_pictures(folder: Path) -> None:
-    """The ready callbacks into folder/pictures."""
-    (folder / "pictures").mkdir(exist_ok=True)
-    for name in FILES:
-        source = next(path / name for path in FOLDERS if (path / name).is_file())
-        shutil.copyfile(source, folder / "pictures" / name)
+def picture_files() -> dict[str, str]:
+    """The ready callbacks, by their name in the library's folder."""
+    found = {name: next(path / name for path in FOLDERS if (path / name).is_file()) for name in FILES}
+    return {f"pictures/{name}": path.read_text() for name, path in found.items()}

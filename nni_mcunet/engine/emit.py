@@ -1,16 +1,16 @@
 """Plan + integers -> C sources. Formats, decides nothing: every number printed here was computed by plan() or quant."""
 
-import shutil
+from functools import cache
 from pathlib import Path
 
 from ..core.errors import Infeasible, UnsupportedOp, UserError
-from ..core.files import write_atomic
+from ..core.file_sets import Seal, write_set
 from ..core.graph import Op
 from ..core.kernels import calls, kernel_of
 from ..core.plan import Plan
 from ..core.stages import Stage
 from ..core.stream import across
-from .callbacks import copy_pictures, rows_macro
+from .callbacks import picture_files, rows_macro
 from .detect import detector
 from .detect_face import Face
 from .detect_yolo import Yolo
@@ -18,15 +18,24 @@ from .emit_params import params
 from .integers import integers
 from .limits import BYTES
 from .quant import QuantModel, view_of
+from .stamp import fingerprint, stamp, stamped
 
 KERNELS = Path(__file__).parent / "kernels"
 
 
+SHARED, MODEL = "kernels", "mcu"  # the sets of files that make a library
+SEAL = Seal("mcu_model.h", '#error "tools/generate.py was stopped while it wrote this folder: run it again"\n')
+
+
 def write_sources(plan: Plan, model: QuantModel, folder) -> Path:
-    """Write mcu_model.c, mcu_model.h, mcu_weights.h and the kernels they call into `folder`: a self-contained C99
-    library; into folder/pictures the ready callbacks. Everything is formatted before the first file is written. Raises
-    ScheduleError for a halo it cannot run, GraphError for what the kernels cannot compute (see integers) and
-    UnsupportedOp for several inputs."""
+    """Write the library alone into `folder`, see `sources` and core.file_sets.write_set."""
+    return write_set(folder, {SHARED: shared_files(), MODEL: sources(plan, model)}, SEAL)
+
+
+def sources(plan: Plan, model: QuantModel) -> dict[str, str]:
+    """mcu_model.h, mcu_model.c and mcu_weights.h, which with shared_files() make a self-contained C99 library. They
+    end in a common mark, and mcu_model.h in that of the kernels, too. Raises ScheduleError for a halo it cannot run,
+    GraphError for what the kernels cannot compute (see integers) and UnsupportedOp for several inputs."""
     plan.executable()
     if len(plan.graph.inputs) != 1:
         raise UnsupportedOp(f"{plan.graph.name}: {len(plan.graph.inputs)} inputs; the C engine reads one")
@@ -37,17 +46,20 @@ def write_sources(plan: Plan, model: QuantModel, folder) -> Path:
         "mcu_model.c": _source(plan, model),
         "mcu_weights.h": _weights(plan, model),
     }
-    folder = Path(folder)
-    for name, text in files.items():
-        write_atomic(folder / name, text)
-    kernels = {path.name: path for path in KERNELS.glob("*.[ch]")}
-    for stale in folder.glob("mcu_*.[ch]"):  # of another version: the build takes every .c of the folder
-        if stale.name not in {*files, *kernels}:
-            stale.unlink()
-    for name, path in kernels.items():
-        shutil.copyfile(path, folder / name)
-    copy_pictures(folder)
-    return folder
+    files = stamped(files, "MCU_FILES")
+    files["mcu_model.h"] += stamp("mcu_model.h", "MCU_KERNELS", fingerprint(_shared_texts()))
+    return files
+
+
+@cache
+def shared_files() -> dict[str, str]:
+    """What is the same for every model, by name: the kernels, and in pictures/ the ready callbacks."""
+    return stamped(_shared_texts(), "MCU_KERNELS")
+
+
+@cache
+def _shared_texts() -> dict[str, str]:
+    return {path.name: path.read_text() for path in sorted(KERNELS.glob("*.[ch]"))} | picture_files()
 
 
 def _summary(plan: Plan) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..core.boards import Board
 from ..core.errors import Infeasible, UserError
+from ..core.file_sets import MANIFEST, is_whole
 from ..core.view import STRETCH, View
 from .detect import BOX
 
@@ -186,6 +187,8 @@ def _board(name: str) -> Path:
 def _header(folder: Path) -> Path:
     if not (folder / "mcu_model.h").is_file():
         raise UserError(f"{folder}: no mcu_model.h; give a folder that tools/generate.py has written")
+    if (folder / MANIFEST).exists() and not is_whole(folder):
+        raise UserError(f"{folder}: tools/generate.py was stopped while it wrote it; run it again")
     return folder / "mcu_model.h"
 
 
