@@ -147,7 +147,7 @@ def test_quantize_refuses(classifier, tmp_path):
     (tmp_path / "cut.onnx").write_bytes((classifier / "m.onnx").read_bytes()[:1000])
     refused(tool("quantize", tmp_path / "cut.onnx", "--calib", classifier, "-o", out), "not a valid ONNX file")
     (tmp_path / "empty/a.png").write_bytes(b"no picture")
-    refused(tool("quantize", classifier / "m.onnx", "--calib", tmp_path / "empty", "-o", out), "not a picture")
+    refused(tool("quantize", classifier / "m.onnx", "--calib", tmp_path / "empty", "-o", out), "no readable picture")
     assert not out.exists()
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from nni_mcunet.core.graph import Tensor
+from nni_mcunet.engine.quant import Model, view_of
 
 
 def add_arguments(parser) -> None:
@@ -16,12 +16,13 @@ def add_arguments(parser) -> None:
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="key=value pairs merged into that config")
 
 
-def pictures(args, size: Tensor) -> Iterator[np.ndarray]:
-    """uint8 RGB (h, w, 3) of the network's input."""
+def pictures(args, model: Model) -> Iterator[np.ndarray]:
+    """uint8 RGB (h, w, 3) as the network sees them: those of a folder by the view in its file."""
     if args.calib.endswith(".py"):
         from detection import input_pictures, load_config  # imports mmdet
 
         return input_pictures(load_config(args.calib, args.cfg_options), args.images)
     from nni_mcunet.engine.images import list_pictures, load_picture
 
-    return (load_picture(p, (size.h, size.w)) for p in list_pictures(args.calib, args.list, args.images))
+    image, view = model.graph.inputs[0], view_of(model)
+    return (load_picture(p, (image.h, image.w), view) for p in list_pictures(args.calib, args.list, args.images))

@@ -29,7 +29,7 @@ from nni_mcunet.engine.images import load_picture
 from nni_mcunet.engine.library import write_library
 from nni_mcunet.engine.onnx_io import load_onnx
 from nni_mcunet.engine.project import target_of
-from nni_mcunet.engine.quant import QuantModel
+from nni_mcunet.engine.quant import QuantModel, view_of
 
 
 def smaller(model: QuantModel) -> QuantModel:
@@ -105,7 +105,7 @@ def main() -> None:
     board = board.with_arena(args.arena_kb and args.arena_kb * KB)
     p = planned(args, model.graph, board)
     image = p.graph.inputs[0]
-    picture = load_picture(args.picture, (image.h, image.w)) if args.picture else None
+    picture = load_picture(args.picture, (image.h, image.w), view_of(model)) if args.picture else None
     facts = write_library(args.out, p, model, board, args.project, picture)
     how = f"{p.schedule}, halo {p.halo} ({p.overhead:+.1%} MACs)" if p.schedule.n else p.schedule
     print(f"{args.out}: {how}, arena {p.arena:,} of {board.arena_limit:,} bytes, constants {p.flash:,} bytes")

@@ -46,7 +46,7 @@ def main() -> None:
     args = parser.parse_args()
     check_outputs({"--png": (args.png, ".png")}, args.model, args.float, args.calib, args.list)
     int8, source = read_pair(args)
-    images = list(pictures(args, source.graph.inputs[0])) if source else []
+    images = list(pictures(args, source)) if source else []
     print(table(entries(int8), report(source, int8, images) if source else None))
     if args.png:
         from nni_mcunet.engine.draw import layer_figure

@@ -21,6 +21,7 @@ from nni_mcunet.core.files import write_json
 from nni_mcunet.core.outputs import check_outputs
 from nni_mcunet.core.qat import learnt_ranges, learnt_weights
 from nni_mcunet.engine.calibrators import METHODS, percentile
+from nni_mcunet.engine.images import with_view
 from nni_mcunet.engine.onnx_io import load_onnx, save_onnx
 from nni_mcunet.engine.passes import of_pixels
 from nni_mcunet.engine.ptq import calibrated, learnt
@@ -55,6 +56,8 @@ def main() -> None:
     parser.add_argument("--std", type=float, nargs=3, default=(255, 255, 255), metavar=("R", "G", "B"),
                         help="default 255")  # fmt: skip
     parser.add_argument("--bgr", action="store_true", help="the file reads BGR; mean and std are in its order")
+    parser.add_argument("--view", help="how it sees a picture, where the file does not say: stretch (default) or "
+                        "crop:SHARE, the centre; crop:0.875 is ImageNet's. The int8 file says it, too")  # fmt: skip
     parser.add_argument("--method", choices=METHODS, default="mse", help="how ranges are clipped (default mse)")
     parser.add_argument("--percent", type=float, default=99.99, help="of --method percentile (default 99.99)")
     parser.add_argument("--no-equalize", action="store_true", help="leave the channels' ranges as they are")
@@ -70,10 +73,10 @@ def main() -> None:
     model = load_onnx(args.model, args.size)
     if not isinstance(model, Model):
         raise UserError(f"{args.model} is int8 already; give the float file")
-    model = of_pixels(model, args.mean, args.std, args.bgr)
+    model = of_pixels(with_view(model, args.view), args.mean, args.std, args.bgr)
     if not args.calib and not args.qat:
         raise UserError("--calib says on which pictures to calibrate, --qat which training has found the ranges")
-    calibration = list(pictures(args, model.graph.inputs[0])) if args.calib else []
+    calibration = list(pictures(args, model)) if args.calib else []
     int8 = of_checkpoint(model, args.qat) if args.qat else of_pictures(args, model, calibration)
     save_onnx(int8, args.out)
     print(

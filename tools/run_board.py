@@ -17,7 +17,7 @@ from nni_mcunet.core.outputs import check_outputs
 from nni_mcunet.engine.board_report import board_report, report_table
 from nni_mcunet.engine.cycles import run_profiled
 from nni_mcunet.engine.draw import boxes_figure, cycles_figure
-from nni_mcunet.engine.firmware import build_firmware, build_host, elf_report, input_shape, run_emulated
+from nni_mcunet.engine.firmware import build_firmware, build_host, elf_report, input_shape, input_view, run_emulated
 from nni_mcunet.engine.images import load_picture
 from nni_mcunet.engine.project import model_hash
 from nni_mcunet.engine.serial_link import SerialBoard
@@ -60,7 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", help="what tools/generate.py has written")
     parser.add_argument("--board", required=True, help="stm32h743, stm32f746, stm32f412, stm32f410 or a board's .json")
-    parser.add_argument("--picture", required=True, help="JPEG or PNG, resized to the model's input")
+    parser.add_argument("--picture", required=True, help="JPEG or PNG, seen as in training")
     how = parser.add_mutually_exclusive_group(required=True)
     how.add_argument("--emulate", action="store_true", help="run under QEMU")
     how.add_argument("--port", help="serial port of a board flashed with `generate.py --project`, such as /dev/ttyACM0")
@@ -78,8 +78,8 @@ def main() -> None:
     files = {"--json": (args.json, ".json"), "--npz": (args.npz, ".npz"), "--png": (args.png, ".png")}
     check_outputs(files | {"--layers": (args.layers, ".png")}, args.picture, args.board)
     board = get_board(args.board)
-    h, w, _ = input_shape(args.folder)
-    picture = load_picture(args.picture, (h, w))
+    (h, w, _), view = input_shape(args.folder), input_view(args.folder)
+    picture = load_picture(args.picture, (h, w), view)
     facts, run = on_board(args, board, picture) if args.port else emulated(args, board, picture)
     check_against_host(args.folder, picture, run)
     classifier = "boxes" not in run and len(run["outputs"]) == 1
@@ -104,7 +104,7 @@ def main() -> None:
         zoom = 4  # the firmware saw the model's own resolution; the figure shows the photograph
         scaled = [(*(zoom * v for v in b["box"]), b["score"], b["name"]) for b in shown]
         title = f"found by the firmware on the {'emulated ' if args.emulate else ''}{board.name}"
-        boxes_figure(load_picture(args.picture, (zoom * h, zoom * w)), scaled, args.png, title)
+        boxes_figure(load_picture(args.picture, (zoom * h, zoom * w), view), scaled, args.png, title)
     for name, value in report.items():
         if isinstance(value, int):
             print(f"{name:>22} {value:>12,}")

@@ -17,7 +17,7 @@ from .detect_yolo import Yolo
 from .emit_params import params
 from .integers import integers
 from .limits import BYTES
-from .quant import QuantModel
+from .quant import QuantModel, view_of
 from .stamp import fingerprint, stamp, stamped
 
 KERNELS = Path(__file__).parent / "kernels"
@@ -77,6 +77,7 @@ def _header(plan: Plan, model: QuantModel) -> str:
         _summary(plan) + "#ifndef MCU_MODEL_H\n#define MCU_MODEL_H\n#include <stdint.h>",
         '#include "mcu_boxes.h"\n#define MCU_DETECTOR 1' if post else "",
         f"#define MCU_INPUT_H {image.h}\n#define MCU_INPUT_W {image.w}\n#define MCU_INPUT_C {image.c}",
+        _view(model),
         f"#define MCU_OUTPUTS {len(plan.graph.outputs)}",
         f"#define MCU_ARENA_BYTES {plan.arena}\n",
         rows_macro(plan),
@@ -97,6 +98,15 @@ def _header(plan: Plan, model: QuantModel) -> str:
         lines.append(f"#define MCU_MOST_BOXES {post.candidates} /* room for the candidates of mcu_detect */")
         lines.append("int mcu_detect(mcu_box *boxes, int most); /* number of boxes written, best first */")
     return "\n".join(lines) + "\n#endif\n"
+
+
+def _view(model: QuantModel) -> str:
+    """What a camera's frame is to be made of, which firmware.input_view reads back."""
+    view = view_of(model)
+    if view.keep is None:
+        return f"/* view: {view} (all of the picture is resized to this, bilinear) */"
+    part = f"the largest centred part of this shape, {view.keep:g} of its side"
+    return f"/* view: {view} ({part}, is resized to this, every pixel averaged) */"
 
 
 def _source(plan: Plan, model: QuantModel) -> str:

@@ -19,6 +19,7 @@ import numpy as np
 from ..core.boards import Board
 from ..core.errors import Infeasible, UserError
 from ..core.file_sets import MANIFEST, is_whole
+from ..core.view import STRETCH, View
 from .detect import BOX
 
 BOARDS = Path(__file__).parent / "boards"
@@ -50,6 +51,12 @@ def input_shape(folder: str | Path) -> tuple[int, int, int]:
     """(h, w, c) of the picture that the generated model reads. Raises UserError where `folder` holds none."""
     header = _header(Path(folder)).read_text()
     return tuple(int(re.search(rf"#define MCU_INPUT_{axis}\s+(\d+)", header)[1]) for axis in "HWC")
+
+
+def input_view(folder: str | Path) -> View:
+    """How the generated model sees a picture. Raises UserError where `folder` holds none."""
+    found = re.search(r"^/\* view: (\S+)", _header(Path(folder)).read_text(), re.MULTILINE)
+    return View.parse(found[1]) if found else STRETCH  # generated before there was a choice
 
 
 class HostModel:

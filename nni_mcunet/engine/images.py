@@ -1,22 +1,34 @@
-"""Pictures as the network reads them: uint8 RGB of its size, resized as mmdet's Resize(keep_ratio=False) does."""
+"""Pictures as the network reads them: uint8 RGB of its size, seen by its own view."""
 
+from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from ..core.errors import UserError
+from ..core.view import STRETCH, View
+from ..pictures import load, seen
+from .quant import Model, view_of
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 
 
-def load_picture(path, size: tuple[int, int]) -> np.ndarray:
-    """(h, w, 3) uint8 RGB. Raises FileNotFoundError, or UserError for a file that is no picture."""
-    data = np.frombuffer(Path(path).read_bytes(), np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if image is None:
-        raise UserError(f"{path}: not a picture that OpenCV reads; give a JPEG or PNG file")
-    return cv2.cvtColor(cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR), cv2.COLOR_BGR2RGB)
+def load_picture(path, size: tuple[int, int], view: View = STRETCH) -> np.ndarray:
+    """(h, w, 3) uint8 RGB for a network of `size` (h, w) that was trained with `view`. Raises FileNotFoundError, or
+    UserError for a file that is no picture, is cut short or has too many pixels."""
+    return seen(load(path, view), size, view)
+
+
+def with_view(model: Model, text: str | None) -> Model:
+    """The model with a command line's --view, for a file without one. Raises UserError where the file has another."""
+    if text is None:
+        return model
+    view = View.parse(text)
+    if "detector" in model.meta and view != STRETCH:
+        raise UserError(f"--view {text}: this model is a detector, whose pictures are stretched; leave it out")
+    if "view" in model.meta and view != view_of(model):
+        raise UserError(f"--view {text}: this model was judged with {model.meta['view']}; leave it out")
+    return replace(model, meta={**model.meta, "view": str(view)})
 
 
 def list_pictures(folder, names: str | None = None, most: int | None = None) -> list[Path]:

@@ -14,8 +14,9 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from ..core.errors import GraphError, UnsupportedOp
+from ..core.errors import GraphError, UnsupportedOp, UserError
 from ..core.graph import Graph, Op, Tensor, out_tensor
+from ..core.view import STRETCH, View
 from .limits import BYTES, SIDE
 from .onnx_boxes import without_boxes
 from .onnx_constants import fold
@@ -104,8 +105,15 @@ class Reader:
                     raise GraphError(f"{self.path}: metadata '{META_KEY}' is no JSON ({error}); export again") from None
                 if not isinstance(meta.get("detector", {}), dict):
                     raise GraphError(f"{self.path}: metadata '{META_KEY}' describes no detector; export again")
+                self._check_view(meta)
                 return meta
         return {}
+
+    def _check_view(self, meta: dict) -> None:
+        try:
+            View.parse(meta.get("view", str(STRETCH)))
+        except UserError as error:
+            raise GraphError(f"{self.path}: metadata '{META_KEY}': {error}; export again") from None
 
     def _input(self, value: onnx.ValueInfoProto, order: str) -> None:
         """order: "chw" for NCHW, "hwc" for NHWC."""

@@ -20,10 +20,11 @@ import yaml
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ...core.view import View
 from . import cifar, digits, folders, vww
-from .source import DataError, Key, natural
+from .source import DataError, Key, natural, share
 
-__all__ = ["Data", "DataError", "open_data", "parse_data"]
+__all__ = ["Data", "DataError", "open_data", "parse_data", "view_of"]
 
 PAPER = {"calibration": [20, 64], "workers": 4}
 KINDS = {  # kind -> (what opens it, its options with their defaults)
@@ -58,6 +59,13 @@ def open_data(config: dict) -> "Data":
         raise DataError(f"data: kind {kind} wants root, the data set's folder, not {root!r}")
     options = defaults | {key: value for key, value in config.items() if key in defaults}
     return Data(opener(Path(root or "."), options), kind, options)
+
+
+def view_of(config: dict) -> View | None:
+    """How the pictures of a mapping for open_data are seen where they judge, without opening it. None for those that
+    are made in the network's size (digits) or that another package resizes (a detector's)."""
+    defaults = KINDS.get(config.get("kind", "digits"), (None, {}))[1]
+    return View(share(config.get("keep", defaults["keep"]), "keep")) if "keep" in defaults else None
 
 
 def _plug_in(kind: str) -> tuple[Callable, dict]:
@@ -95,6 +103,7 @@ class Data:
     task         what networks are trained for on them and judged by, see task.py
     calibration_size  (batches, pictures a batch)
     identity     what the pictures depend on, for checkpoints
+    view         how they are seen where they judge, see view_of
     """
 
     def __init__(self, source, kind: str, options: dict):
@@ -103,7 +112,7 @@ class Data:
         if not isinstance(size, (list, tuple)) or len(size) != 2:
             raise DataError(f"data: calibration is {size!r}: [batches, pictures a batch] is wanted")
         self.calibration_size = natural(size[0], "calibration", 1), natural(size[1], "calibration", 1)
-        self.workers = natural(options["workers"], "workers")
+        self.workers, self.view = natural(options["workers"], "workers"), view_of(options | {"kind": kind})
         fixed = {key: value for key, value in options.items() if key not in ("workers", "calibration", "config")}
         self.identity = {"kind": kind, "sizes": dict(source.sizes)} | fixed | getattr(source, "identity", {})
         self._kept: OrderedDict[tuple, list[Batch]] = OrderedDict()  # the oldest first
