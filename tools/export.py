@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("checkpoint", help="its weights (.pth)")
     parser.add_argument("-o", "--out", required=True, help="ONNX file to write")
     parser.add_argument("--with-boxes", action="store_true", help="decoding and NMS too: boxes, scores, labels")
-    parser.add_argument("--view", help="how a classifier sees a picture, where its files do not say: stretch (default) or "
+    parser.add_argument("--view", help="how a classifier sees pictures, if its files do not say: stretch (default) or "
                         "crop:SHARE, the centre; crop:0.875 is ImageNet's")  # fmt: skip
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="key=value pairs merged into the config")
     args = parser.parse_args()

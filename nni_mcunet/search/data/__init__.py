@@ -12,6 +12,7 @@ Images are uint8 until they are on the device, then float32 RGB in [0, 1], (N, 3
 import importlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -164,10 +165,22 @@ class Data:
         """The pictures of final figures, like held_out. Raises DataError where the data set has none."""
         return self._whole("test", resolution, device)
 
-    def _whole(self, split: str, resolution, device) -> Iterator[Batch]:
+    def size(self, split: str) -> int:
+        """Pictures of a split. Raises DataError where the data set has none."""
         if split not in self.source.sizes:
             raise DataError(f"data: there is no {split} set; there are {', '.join(self.source.sizes)}")
-        return self._again(split, resolution, np.arange(self.source.sizes[split]), CHUNK, device)
+        return self.source.sizes[split]
+
+    def as_deployed(self, split: str, resolution: tuple[int, int], view: View) -> Iterator[tuple[np.ndarray, int]]:
+        """A split's pictures as a deployed network with this view gets them, uint8 (h, w, 3), with their labels."""
+        source = copy(self.source)
+        source.view = view
+        for index in range(self.size(split)):
+            image, label = source.sample(Key(split, index, resolution))
+            yield image.permute(1, 2, 0).contiguous().numpy(), label
+
+    def _whole(self, split: str, resolution, device) -> Iterator[Batch]:
+        return self._again(split, resolution, np.arange(self.size(split)), CHUNK, device)
 
     def _again(self, split: str, resolution, indices, batch: int, device) -> Iterator[Batch]:
         """The same pictures as often as asked for; kept in memory as long as there is room."""
