@@ -15,6 +15,7 @@ from mmengine.registry import DefaultScope
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.files import listing
+from nni_mcunet.core.validate import short
 
 from .datasets import LOADERS, leaves
 from .voc_xml import read_annotation
@@ -44,7 +45,7 @@ def check_dataset(data: dict) -> None:
     with DefaultScope.overwrite_default_scope("mmdet"):
         kind = data["type"] if isinstance(data["type"], type) else DATASETS.get(data["type"])
     if kind is None:
-        raise UserError(f"data: no data set type {data['type']!r}; is a package missing from custom_imports?")
+        raise UserError(f"data: no data set type {short(data['type'])}; is a package missing from custom_imports?")
     classes = data.get("metainfo", {}).get("classes") or kind.METAINFO.get("classes")
     if issubclass(kind, WIDERFaceDataset):
         _check_wider(data, classes)
@@ -139,7 +140,7 @@ def _check_coco(data: dict, classes) -> None:
     absent = [name for name in classes or () if name not in names.values()]
     if absent:
         raise UserError(
-            f"data: {listed} has no category {absent[0]!r} of metainfo.classes; it has {_some(names.values())}"
+            f"data: {listed} has no category {short(absent[0])} of metainfo.classes; it has {_some(names.values())}"
         )
     _known(objects, classes, listed)
     _wanted(images, ".", layout)
