@@ -1,5 +1,6 @@
 """Files that are whole or absent: write beside the target, then rename onto it."""
 
+import io
 import json
 import os
 import tempfile
@@ -46,6 +47,13 @@ def _why(path: Path, error: OSError) -> str:
         if os.path.exists(parent) and not os.path.isdir(parent):
             return f"{parent} is a file, not a folder; name another place"
     return f"{reason_of(error)}; {'make room or ' * (error.errno in DISK)}name another place"
+
+
+def write_figure(figure, path, **options) -> Path:
+    """Write a figure of matplotlib's as PNG; options are savefig's."""
+    data = io.BytesIO()
+    figure.savefig(data, format="png", **options)
+    return write_atomic(path, data.getvalue())
 
 
 def write_json(path, value) -> Path:

@@ -12,6 +12,7 @@ import re
 import reprlib
 import stat
 from collections.abc import Iterable
+from pathlib import PurePath
 
 import yaml
 
@@ -68,6 +69,16 @@ def check_is_file(path, kind=UserError) -> None:
         raise kind(f"{path} is a pipe or a device: name a file on a disk")
 
 
+def check_names(names: Iterable, where, kind=UserError) -> None:
+    """Raise `kind` unless each of `names`, which the file `where` lists, is a path below the folder it is meant from:
+    not absolute, and without `..`."""
+    for name in names:
+        if not isinstance(name, str) or not name or "\0" in name:
+            raise kind(f"{where} names {short(name)}: expected the name of a file")
+        if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
+            raise kind(f"{where} names {short(name)}, which leads out of the data's folder: expected one below it")
+
+
 def file_bytes(path, most: int = JSON_BYTES, kind=UserError) -> bytes:
     """The content of a file of `most` bytes at most. Raises `kind`, or OSError where it cannot be opened."""
     check_is_file(path, kind)
@@ -109,6 +120,19 @@ def parse_json(text: str | bytes, where, kind=UserError):
     except (UserError, UnicodeDecodeError) as error:
         raise kind(f"{where}: {error}") from None
     return value
+
+
+def parse_json_lines(text: str, where, kind=UserError) -> list:
+    """The value of each line that is not empty. A last line without its end is what a kill leaves of a write: it is
+    left out where it cannot be read. Raises `kind`, which names the line."""
+    lines, values = text.split("\n"), []
+    for number, line in enumerate(lines, 1):
+        try:
+            values += [parse_json(line, f"{where}, line {number}", kind)] if line.strip() else []
+        except kind:
+            if number < len(lines):
+                raise
+    return values
 
 
 def read_yaml(path, kind=UserError):
@@ -202,6 +226,8 @@ def _check_nodes(node: yaml.Node, sizes: dict[int, int], depth: int = 0) -> int:
     if isinstance(node, yaml.ScalarNode):
         if node.tag in NUMBER_TAGS and len(node.value) > DIGITS:
             raise UserError(f"{where}: a number of {len(node.value):,} digits")
+        if node.tag in NUMBER_TAGS and node.value.lower().endswith(("inf", "nan")):
+            raise UserError(f"{where}: the number {node.value}: expected a finite one")
         size = 1 + len(node.value)
     else:
         children = node.value

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from ..core.errors import UserError
+from ..core.validate import file_text, short
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 
@@ -24,10 +25,10 @@ def list_pictures(folder, names: str | None = None, most: int | None = None) -> 
     at most `most`, evenly spread. Raises UserError where none is found."""
     files = {p.stem: p for p in sorted(Path(folder).iterdir()) if p.suffix.lower() in SUFFIXES}
     if names is not None:
-        wanted = [line.split()[0] for line in Path(names).read_text().splitlines() if line.strip()]
+        wanted = [line.split()[0] for line in file_text(names).splitlines() if line.strip()]
         absent = [n for n in wanted if n not in files]
         if absent:
-            raise UserError(f"{names} lists '{absent[0]}', which {folder} has not as {', '.join(SUFFIXES)}")
+            raise UserError(f"{names} lists {short(absent[0])}, which {folder} has not as {', '.join(SUFFIXES)}")
         files = {n: files[n] for n in wanted}
     found = list(files.values())
     if not found:
