@@ -8,8 +8,8 @@ from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.validate import check_names, read_json, short
 
 LAYOUT = (
-    "expected categories with id and name, images with id, file_name, width and height, annotations with image_id, "
-    "category_id, bbox (4 numbers) and area"
+    "expected categories with id and name, images with id, file_name, width and height, annotations with id, "
+    "image_id, category_id, bbox (4 numbers) and area"
 )
 
 
@@ -32,6 +32,7 @@ def read_coco(path: Path) -> Coco:
         found, flat = set(), 0
         for note in content.get("annotations", ()):
             found.add(note["category_id"])
+            hash((note["id"], note["image_id"]))  # a TypeError for what cannot be one
             flat += _is_flat(note)
         objects = {names[of] for of in found}
         for name in names.values():
@@ -52,6 +53,7 @@ def _checked(value, kind: type, what: str):
 
 
 def _image(image: dict) -> str:
+    hash(image["id"])
     sides = image["width"], image["height"]
     if not all(type(side) in (int, float) and side > 0 for side in sides):
         raise UserError(f"image {short(image['id'])} is of {short(sides)} pixels")

@@ -21,7 +21,7 @@ INVALID = 7  # column of the flag
 
 def read_faces(path) -> dict[str, np.ndarray]:
     """EVENT/NAME.jpg -> (n, 10) integers, the text's rows. Raises UserError naming the line, FileNotFoundError."""
-    lines = file_text(path).split("\n")
+    lines = file_text(path).splitlines()
     faces, at = {}, 0
     while at < len(lines):
         name, at = lines[at].strip(), at + 1

@@ -61,7 +61,9 @@ def one_line(message) -> str:
 
 def reason_of(error: OSError) -> str:
     """Why a file could not be read or written, in words."""
-    return "no such file" if isinstance(error, FileNotFoundError) else error.strerror or type(error).__name__
+    if isinstance(error, FileNotFoundError) and error.filename is not None:
+        return "no such file"
+    return error.strerror or type(error).__name__
 
 
 @contextlib.contextmanager
@@ -89,10 +91,12 @@ def exit_on_user_error():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more
         sys.exit(141)
     except OSError as error:
-        if error.filename is None and error.errno not in DISK:  # not about a file
-            traceback.print_exc()
-            sys.exit(1)
-        _exit(2, f"{reason_of(error)}: {error.filename or 'what was being written'}")
+        if error.filename is not None:
+            _exit(2, f"{reason_of(error)}: {error.filename}")
+        if error.errno in DISK or isinstance(error, FileNotFoundError):  # no temporary folder anywhere
+            _exit(2, reason_of(error))
+        traceback.print_exc()  # not about a file
+        sys.exit(1)
     except MemoryError as error:
         _exit(2, f"not enough memory ({error or 'of the system'}): use a smaller file or network")
     except KeyboardInterrupt:

@@ -46,6 +46,8 @@ def _why(path: Path, error: OSError) -> str:
     for parent in path.parents:
         if os.path.exists(parent) and not os.path.isdir(parent):
             return f"{parent} is a file, not a folder; name another place"
+    if isinstance(error, FileNotFoundError):
+        return f"{path.parent} cannot be made; name another place"
     return f"{reason_of(error)}; {'make room or ' * (error.errno in DISK)}name another place"
 
 

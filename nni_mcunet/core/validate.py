@@ -56,6 +56,14 @@ def check_keys(data, known: Iterable[str], where: str, needed: Iterable[str] = (
             raise kind(f"{where} lacks the key '{key}'")
 
 
+def check_numbers(data, names: Iterable[str], where, kind=UserError) -> None:
+    """Raise `kind` unless `data` is a mapping in which each of `names` is a number; it may have other keys."""
+    check_keys(data, data if isinstance(data, dict) else names, where, names, kind)
+    for name in names:
+        if type(data[name]) not in (int, float):
+            raise kind(f"{where}: {name} is {short(data[name])}: expected a number")
+
+
 def check_is_file(path, kind=UserError) -> None:
     """Raise `kind` for a folder, a pipe or a device, which would be waited for or read without end; FileNotFoundError
     where there is nothing."""

@@ -6,7 +6,7 @@ from ..core.boards import Board
 from ..core.errors import UserError
 from ..core.files import write_json
 from ..core.plan import Plan
-from ..core.validate import check_keys, read_json, short
+from ..core.validate import check_numbers, read_json, short
 from .callbacks import callback_bytes
 from .cycles import Layer
 from .elf import flash_parts, sram_parts
@@ -53,7 +53,7 @@ def _planned(folder: Path) -> dict:
     if not path.is_file():
         return {}
     planned = read_json(path)
-    check_keys(planned, planned, str(path))
+    check_numbers(planned, (), path)
     for key in ("live_bytes", "callback_bytes"):
         sizes = planned.get(key, {})
         if not isinstance(sizes, dict) or not all(isinstance(size, int) for size in sizes.values()):

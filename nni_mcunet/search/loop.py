@@ -17,7 +17,7 @@ from ..core.errors import UserError
 from ..core.files import write_atomic
 from ..core.graph import Graph
 from ..core.net import Net
-from ..core.validate import short
+from ..core.validate import check_is_file, short
 from . import ranks
 from .data import Data, Targets, as_float
 from .supernet import accumulate, sort_channels
@@ -60,8 +60,8 @@ class Recipe:
             value, kind = getattr(self, field.name), field.type
             if isinstance(value, bool) != (kind is bool) or not isinstance(value, (int, float)[: 1 + (kind is float)]):
                 raise UserError(f"recipe: {field.name} is {short(value)}: expected {kind.__name__}")
-            if not value >= 0:
-                raise UserError(f"recipe: {field.name} is {short(value)}: not below 0")
+            if not 0 <= value < 1 << 63:
+                raise UserError(f"recipe: {field.name} is {short(value)}: expected a number from 0 to 2^63 - 1")
         for name, low in (("batch", 1), ("subnets", 3 if self.sandwich else 1), ("largest", 1)):
             if getattr(self, name) < low:
                 raise UserError(f"recipe: {name} is {getattr(self, name)}: at least {low} is wanted")
@@ -236,6 +236,7 @@ class _Run:
 
 def load_checkpoint(path: Path) -> dict:
     """What _Run.save wrote, tensors on the CPU. Raises UserError for a file that is something else."""
+    check_is_file(path)
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
         return {key: state[key] for key in ("identity", "step", "net", "optimizer", "scaler", "average")}

@@ -20,6 +20,7 @@ from ..core.errors import UserError
 from ..core.graph import Graph
 from ..core.net import Net
 from ..core.qat import OBSERVE, fake_quantize, freeze, learnt_ranges
+from ..core.validate import check_is_file
 from . import ranks
 from .data import Data, open_data
 from .loop import Recipe, fit, load_checkpoint
@@ -141,6 +142,7 @@ def load_weights(spec: ArchSpec, path: str | Path) -> Net:
     """The network of `spec` with the state dict at `path` (export's best.pth); it simulates int8 where that has the
     ranges. Raises UserError."""
     net = Net(build_graph(spec))
+    check_is_file(path)
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
         if learnt_ranges(state):
