@@ -14,6 +14,7 @@ from nni_mcunet.core.arch import ArchSpec
 from nni_mcunet.core.build import build_graph
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.net import Net, forward_apart
+from nni_mcunet.core.validate import short
 
 from .checkpoint import load_from_local
 
@@ -51,7 +52,7 @@ class MCUNetBackbone(Net, BaseModule):
         if not -1 <= frozen_stages <= max(out_indices):
             raise UserError(f"backbone.frozen_stages is {frozen_stages}: -1 (none) to {max(out_indices)} is wanted")
         if halo not in HALOS or (halo == "none" and not self.spec.schedule.n):
-            raise UserError(f"backbone.halo is {halo!r}: exchange, or none with a schedule in the arch, is wanted")
+            raise UserError(f"backbone.halo is {short(halo)}: expected exchange, or none with a schedule in the arch")
         self.frozen_stages, self.norm_eval, self.halo, self.init_cfg = frozen_stages, norm_eval, halo, init_cfg
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:

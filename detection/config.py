@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from mmengine.config import Config
 
-from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.errors import UserError, one_line
 from nni_mcunet.core.faces import BASELINES
 
 from .backbone import read_arch
@@ -70,8 +70,9 @@ def _read(path) -> Config:
         raise FileNotFoundError(2, "No such file or directory", str(path))
     try:
         return Config.fromfile(path)
-    except (SyntaxError, NameError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a config that mmengine reads: {error}") from None
+    except Exception as error:  # a config is a program: it can raise anything
+        reason = one_line(f"{type(error).__name__}: {error}")
+        raise UserError(f"{path}: not a config that mmengine reads: {reason}") from None
 
 
 def _resize(node, scale: tuple[int, int]) -> None:

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
 
-from .datasets import build_dataset
+from .folders import open_dataset
 
 
 class DeployedDetector(BaseModel):
@@ -49,7 +49,7 @@ def input_pictures(cfg: Config, most: int, loader: str = "train_dataloader") -> 
     pipeline = deepcopy(innermost(cfg.test_dataloader.dataset).pipeline)
     if loader == "train_dataloader" and pipeline[0]["type"] == "LoadImageFromFile":
         pipeline[0]["type"] = "LoadPicture"  # passes over a broken one, as training does
-    data = build_dataset(_plain(deepcopy(cfg[loader].dataset), pipeline))
+    data = open_dataset(_plain(deepcopy(cfg[loader].dataset), pipeline))
     count = min(most, len(data))
     for i in range(count):
         yield np.ascontiguousarray(data[i * len(data) // count]["inputs"].permute(1, 2, 0).numpy()[..., ::-1])
@@ -57,7 +57,7 @@ def input_pictures(cfg: Config, most: int, loader: str = "train_dataloader") -> 
 
 def busy_picture(cfg: Config, objects: int = 3) -> str:
     """Path of the first test picture with at least so many objects, or else of the one with the most."""
-    data = build_dataset(_plain(deepcopy(cfg.test_dataloader.dataset), []))
+    data = open_dataset(_plain(deepcopy(cfg.test_dataloader.dataset), []))
     infos = [data.get_data_info(i) for i in range(len(data))]
     counts = [min(len(info["instances"]), objects) for info in infos]
     return infos[counts.index(max(counts))]["img_path"]

@@ -4,19 +4,21 @@ The data sets stay mmdet's. What each of them will open is written down here onc
 laid out in another way ends in one message: what was expected where, and what was found.
 """
 
+import logging
 from collections.abc import Iterable
-from json import JSONDecodeError
 from pathlib import Path
 
 from mmdet.datasets import CocoDataset, WIDERFaceDataset, XMLDataset
 from mmdet.registry import DATASETS
-from mmengine.fileio import load
+from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.files import listing
+from nni_mcunet.core.validate import check_names, file_bytes, file_text, short
 
-from .datasets import LOADERS, leaves
+from .coco_json import read_coco
+from .datasets import LOADERS, build_dataset, leaves
 from .voc_xml import read_annotation
 
 
@@ -36,6 +38,13 @@ def check_folders(config) -> None:
                     raise UserError(f"{error}; {source}" if source else str(error)) from None
 
 
+def open_dataset(data: dict):
+    """mmdet's data set of a config, its files looked at before mmdet reads them. Raises UserError."""
+    for part in leaves(data):
+        check_dataset(part)
+    return build_dataset(data)
+
+
 def check_dataset(data: dict) -> None:
     """UserError for a data set of mmdet's whose files are not all there. One of a kind that is not known here is only
     asked for its annotation file, one that is not on a disk for nothing."""
@@ -44,7 +53,7 @@ def check_dataset(data: dict) -> None:
     with DefaultScope.overwrite_default_scope("mmdet"):
         kind = data["type"] if isinstance(data["type"], type) else DATASETS.get(data["type"])
     if kind is None:
-        raise UserError(f"data: no data set type {data['type']!r}; is a package missing from custom_imports?")
+        raise UserError(f"data: no data set type {short(data['type'])}; is a package missing from custom_imports?")
     classes = data.get("metainfo", {}).get("classes") or kind.METAINFO.get("classes")
     if issubclass(kind, WIDERFaceDataset):
         _check_wider(data, classes)
@@ -88,9 +97,10 @@ def _wanted(root: Path, path, layout: str) -> Path:
 
 
 def _names(path: Path) -> list[str]:
-    names = path.read_text().splitlines()
+    names = file_text(path).splitlines()
     if not any(name.strip() for name in names):
         raise UserError(f"data: {path} is empty; expected the name of a picture, without .jpg, on each line")
+    check_names(names, path)
     return names  # as mmdet reads them: the whole line is the name
 
 
@@ -126,20 +136,14 @@ def _check_coco(data: dict, classes) -> None:
     layout = f"{data['ann_file']} (COCO's JSON), {images}/FILE_NAME for each of its images"
     layout += _unset(data, "img")
     listed = _wanted(_root(data), data["ann_file"], layout)
-    try:
-        content = load(str(listed))
-        names = {c["id"]: c["name"] for c in content["categories"]}
-        paths = [images / image["file_name"] for image in content["images"]]
-        objects = {names[a["category_id"]] for a in content.get("annotations", [])}
-    except (JSONDecodeError, KeyError, TypeError) as error:
-        raise UserError(
-            f"data: {listed} is not COCO's JSON ({type(error).__name__}: {error}); expected categories with id and "
-            "name, images with id and file_name, annotations with image_id and category_id"
-        ) from None
+    coco = read_coco(listed)
+    if coco.flat:
+        print_log(f"{listed}: {coco.flat} boxes without area left out", "current", logging.WARNING)
+    names, objects, paths = coco.names, coco.objects, [images / name for name in coco.files]
     absent = [name for name in classes or () if name not in names.values()]
     if absent:
         raise UserError(
-            f"data: {listed} has no category {absent[0]!r} of metainfo.classes; it has {_some(names.values())}"
+            f"data: {listed} has no category {short(absent[0])} of metainfo.classes; it has {_some(names.values())}"
         )
     _known(objects, classes, listed)
     _wanted(images, ".", layout)
@@ -149,7 +153,10 @@ def _check_coco(data: dict, classes) -> None:
 def _check_xml(paths: list[Path], listed: Path, classes) -> list[str]:
     """The folder that each annotation names. All are read (20,000 in two seconds): mmdet's traceback names no file."""
     _all_there(paths, listed, "annotations")
-    notes = [read_annotation(path.read_bytes(), path) for path in paths]
+    notes = [read_annotation(file_bytes(path), path) for path in paths]
+    for note, path in zip(notes, paths, strict=True):
+        if note.folder:
+            check_names([note.folder], path)
     _known({name for note in notes for name in note.names}, classes, listed)
     return [note.folder for note in notes]
 
@@ -177,4 +184,4 @@ def _all_there(paths: list[Path], listed: Path, what: str) -> None:
 
 def _some(names: Iterable[str], most: int = 6) -> str:
     names = list(names)
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+    return ", ".join(str(name)[:40] for name in names[:most]) + (", ..." if len(names) > most else "")

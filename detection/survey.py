@@ -16,6 +16,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.files import write_figure
 
 from .datasets import leaves
 from .pictures import inspect
@@ -161,4 +162,4 @@ def draw_sizes(surveys: dict[str, Survey], path) -> None:
     axes.set(xscale="log", yscale="log", xlabel="width (pixels)", ylabel="height (pixels)", title="box sizes")
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left")
-    figure.savefig(path, dpi=120)
+    write_figure(figure, path, dpi=120)

@@ -27,6 +27,7 @@ from nni_mcunet.core.build import YoloHead, build_graph
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.graph import Graph
 from nni_mcunet.core.net import Net
+from nni_mcunet.core.validate import short
 
 from .config import load_config
 from .export import detector_graph
@@ -120,12 +121,12 @@ class DetectorData:
     def __init__(self, options: dict):
         config, held_out, seed = (options[key] for key in self.OPTIONS)
         if not isinstance(config, str):
-            raise UserError(f"data: config is {config!r}: the path of a detector's config is wanted")
+            raise UserError(f"data: config is {short(config)}: expected the path of a detector's config")
         self.task = DetectorTask(config)
         self.dataset = self._dataset(self.task.config)
         count = len(self.dataset)
         if isinstance(held_out, bool) or not isinstance(held_out, int) or not 0 < held_out < count:
-            raise UserError(f"data: held_out is {held_out!r}, to be taken out of {count} training pictures")
+            raise UserError(f"data: held_out is {short(held_out)}, to be taken out of {count} training pictures")
         order = np.random.default_rng(seed).permutation(count)
         self.splits = {"held_out": order[:held_out], "train": order[held_out:]}
         self.sizes = {split: len(indices) for split, indices in self.splits.items()}

@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from nni_mcunet.core.arch import ArchSpec
-from nni_mcunet.core.errors import exit_on_user_error
+from nni_mcunet.core.errors import exit_on_user_error, writing
 from nni_mcunet.core.files import write_atomic
 from nni_mcunet.core.outputs import check_outputs
 from nni_mcunet.search import ranks
@@ -76,7 +76,8 @@ def main() -> None:
             bar.update(step - bar.n)
 
         checkpoint, save_every = out.with_name(out.name + ".ckpt"), args.save_every or settings.get("save_every", 20)
-        net = finetune(spec, net, recipe, data, checkpoint, save_every, progress, args.device, args.qat)
+        with writing(out):
+            net = finetune(spec, net, recipe, data, checkpoint, save_every, progress, args.device, args.qat)
     if first:
         print(f"after:  {accuracies(net, data, spec)}")
         print(f"wrote {write_atomic(out, weights_file(net.state_dict(), data))}")

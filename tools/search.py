@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from nni_mcunet.core.errors import exit_on_user_error
+from nni_mcunet.core.validate import short
 from nni_mcunet.search.experiment import prepare, replacing, search_config
 from nni_mcunet.search.export import check_supernet, export_best, export_pareto, finish
 from nni_mcunet.search.history import read_history
@@ -31,7 +32,7 @@ from nni_mcunet.search.state import read_settings
 
 def port(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r}: a number from 1 to 65535 is wanted")
+        raise argparse.ArgumentTypeError(f"{short(text)}: expected a number from 1 to 65535")
     return int(text)
 
 

@@ -25,7 +25,7 @@ from detection import (
     with_pictures,
     with_tta,
 )
-from nni_mcunet.core.errors import UserError, exit_on_user_error
+from nni_mcunet.core.errors import UserError, exit_on_user_error, writing
 from nni_mcunet.core.files import write_json
 from nni_mcunet.core.outputs import check_outputs
 from nni_mcunet.engine.deploy import compiled, interpreted, load_int8_detector
@@ -70,14 +70,16 @@ def main() -> None:
         with_pictures(cfg, args.show_dir)
     if args.tta:
         with_tta(cfg)
-    runner = Runner.from_cfg(cfg)
+    with writing(cfg.work_dir):
+        runner = Runner.from_cfg(cfg)
     if model is None:
         load_weights(runner, args.checkpoint)
     else:
         deploy(runner, model)
     if args.out:
         dump(runner, args.out)
-    metrics = runner.test()
+    with writing(args.out or cfg.work_dir):
+        metrics = runner.test()
     if (found := map50(metrics)) is not None:
         metrics = {"map50": found, **metrics}
     if is_main_process():

@@ -13,7 +13,7 @@ from mmengine.dist import is_main_process
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from detection import latest_checkpoint, prepare
-from nni_mcunet.core.errors import UserError, exit_on_user_error
+from nni_mcunet.core.errors import UserError, exit_on_user_error, writing
 from nni_mcunet.core.files import write_atomic
 
 
@@ -47,8 +47,9 @@ def main() -> None:
 
     cfg = prepare(args.config, args.cfg_options, args.work_dir)
     apply(args, cfg)
-    runner = Runner.from_cfg(cfg)
-    runner.train()
+    with writing(cfg.work_dir):
+        runner = Runner.from_cfg(cfg)
+        runner.train()
     if is_main_process():
         last = find_latest_checkpoint(runner.work_dir)
         write_atomic(Path(runner.work_dir) / "last.pth", Path(last).read_bytes())

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from nni_mcunet.core.errors import exit_on_user_error
+from nni_mcunet.core.errors import exit_on_user_error, writing
 from nni_mcunet.core.outputs import check_outputs
 from nni_mcunet.search import ranks
 from nni_mcunet.search.data import Data
@@ -58,7 +58,8 @@ def main() -> None:
             bar.set_postfix(loss=f"{loss:.2f}", refresh=False)
             bar.update(step - bar.n)
 
-        train(space, recipe, out, data, save_every, progress, args.device)
+        with writing(out):
+            train(space, recipe, out, data, save_every, progress, args.device)
     if first:
         report(out, data, args.device)
         print(f"wrote {out}")

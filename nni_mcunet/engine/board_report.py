@@ -1,10 +1,11 @@
 """Where the time and the memory of a firmware go: per layer and by part, as data for JSON and as a table."""
 
-import json
 from pathlib import Path
 
 from ..core.boards import Board
+from ..core.errors import UserError
 from ..core.plan import Plan
+from ..core.validate import check_numbers, read_json, short
 from .callbacks import callback_bytes
 from .cycles import Layer
 from .elf import flash_parts, sram_parts
@@ -46,7 +47,15 @@ def plan_facts(plan: Plan, board: Board) -> dict:
 
 def _planned(folder: Path) -> dict:
     path = folder / PLAN
-    return json.loads(path.read_text()) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    planned = read_json(path)
+    check_numbers(planned, (), path)
+    for key in ("live_bytes", "callback_bytes"):
+        sizes = planned.get(key, {})
+        if not isinstance(sizes, dict) or not all(isinstance(size, int) for size in sizes.values()):
+            raise UserError(f"{path}: {key} is {short(sizes)}: expected bytes by name; run tools/generate.py again")
+    return planned
 
 
 def report_table(report: dict) -> str:

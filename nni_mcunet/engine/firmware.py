@@ -19,6 +19,7 @@ import numpy as np
 from ..core.boards import Board
 from ..core.errors import Infeasible, UserError
 from ..core.file_sets import MANIFEST, is_whole
+from ..core.files import write_atomic
 from ..core.view import STRETCH, View
 from .detect import BOX
 
@@ -211,7 +212,7 @@ def checked_picture(picture: np.ndarray, shape: tuple[int, int, int]) -> np.ndar
 
 def _write_picture(folder: Path, picture: np.ndarray) -> None:
     """What boards/picture.S includes."""
-    (folder / "build" / "picture.rgb").write_bytes(checked_picture(picture, input_shape(folder)).tobytes())
+    write_atomic(folder / "build" / "picture.rgb", checked_picture(picture, input_shape(folder)).tobytes())
 
 
 def _compile(compiler: str, flags: list[str], sources, folder: Path, out: Path, board: Board | None = None) -> None:
@@ -221,6 +222,9 @@ def _compile(compiler: str, flags: list[str], sources, folder: Path, out: Path, 
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode == 0:
         return
+    full = re.search("No space left on device|Read-only file system", done.stderr)
+    if full:
+        raise UserError(f"cannot write {out}: {full[0]}; make room or name another place")
     beyond = re.findall(r"region `(\w+)' overflowed by (\d+) bytes", done.stderr)
     if board and beyond:
         lacks = " and ".join(f"{count} bytes of {region}" for region, count in beyond)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import UserError
+from ..core.validate import file_text, short
 from ..core.view import STRETCH, View
 from ..pictures import load, seen
 from .quant import Model, view_of
@@ -36,10 +37,10 @@ def list_pictures(folder, names: str | None = None, most: int | None = None) -> 
     at most `most`, evenly spread. Raises UserError where none is found."""
     files = {p.stem: p for p in sorted(Path(folder).iterdir()) if p.suffix.lower() in SUFFIXES}
     if names is not None:
-        wanted = [line.split()[0] for line in Path(names).read_text().splitlines() if line.strip()]
+        wanted = [line.split()[0] for line in file_text(names).splitlines() if line.strip()]
         absent = [n for n in wanted if n not in files]
         if absent:
-            raise UserError(f"{names} lists '{absent[0]}', which {folder} has not as {', '.join(SUFFIXES)}")
+            raise UserError(f"{names} lists {short(absent[0])}, which {folder} has not as {', '.join(SUFFIXES)}")
         files = {n: files[n] for n in wanted}
     found = list(files.values())
     if not found:

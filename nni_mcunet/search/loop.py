@@ -17,6 +17,7 @@ from ..core.errors import UserError
 from ..core.files import write_atomic
 from ..core.graph import Graph
 from ..core.net import Net
+from ..core.validate import check_is_file, short
 from . import ranks
 from .data import Data, Targets, as_float
 from .supernet import accumulate, sort_channels
@@ -58,9 +59,9 @@ class Recipe:
         for field in fields(self):
             value, kind = getattr(self, field.name), field.type
             if isinstance(value, bool) != (kind is bool) or not isinstance(value, (int, float)[: 1 + (kind is float)]):
-                raise UserError(f"recipe: {field.name} is {value!r}: {kind.__name__} is wanted")
-            if not value >= 0:
-                raise UserError(f"recipe: {field.name} is {value!r}: not below 0")
+                raise UserError(f"recipe: {field.name} is {short(value)}: expected {kind.__name__}")
+            if not 0 <= value < 1 << 63:
+                raise UserError(f"recipe: {field.name} is {short(value)}: expected a number from 0 to 2^63 - 1")
         for name, low in (("batch", 1), ("subnets", 3 if self.sandwich else 1), ("largest", 1)):
             if getattr(self, name) < low:
                 raise UserError(f"recipe: {name} is {getattr(self, name)}: at least {low} is wanted")
@@ -81,7 +82,7 @@ class Recipe:
     def from_dict(cls, values: dict, data: Data | None = None) -> "Recipe":
         """From a file's mapping. `epochs` [largest, shared] may stand for the steps when the data are given."""
         if not isinstance(values, dict):
-            raise UserError(f"recipe is {values!r}: a mapping is wanted")
+            raise UserError(f"recipe is {short(values)}: expected a mapping")
         values = dict(values)
         epochs = values.pop("epochs", None)
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
@@ -92,7 +93,9 @@ class Recipe:
         if epochs is None:
             return recipe
         if not isinstance(epochs, (list, tuple)) or len(epochs) != 2 or not all(isinstance(e, int) for e in epochs):
-            raise UserError(f"recipe: epochs is {epochs!r}: [of the largest network, of the shared phase] is wanted")
+            raise UserError(
+                f"recipe: epochs is {short(epochs)}: expected [of the largest network, of the shared phase]"
+            )
         largest, shared = (count * data.epoch(recipe.batch) for count in epochs)
         return replace(recipe, largest=largest, shared=shared)
 
@@ -241,6 +244,7 @@ class _Run:
 
 def load_checkpoint(path: Path) -> dict:
     """What _Run.save wrote, tensors on the CPU. Raises UserError for a file that is something else."""
+    check_is_file(path)
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
         return {key: state[key] for key in ("identity", "step", "net", "optimizer", "scaler", "average")}

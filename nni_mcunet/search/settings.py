@@ -2,11 +2,9 @@
 
 import argparse
 from dataclasses import fields, replace
-from pathlib import Path
-
-import yaml
 
 from ..core.errors import UserError
+from ..core.validate import check_keys, read_yaml, short
 from .data import Data, open_data, parse_data
 from .loop import Recipe
 
@@ -46,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser, default: Recipe, skip: tuple[
 def positive(text: str) -> int:
     """A flag's value; argparse makes one line and exit code 2 of what this raises."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: a positive integer is wanted")
+        raise argparse.ArgumentTypeError(f"{short(text)}: expected a positive integer")
     return int(text)
 
 
@@ -54,19 +52,13 @@ def read_settings(path: str | None) -> dict:
     """The mapping of a YAML file, {} without one. Raises UserError."""
     if path is None:
         return {}
-    try:
-        settings = yaml.safe_load(Path(path).read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: no YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(settings, dict):
-        raise UserError(f"{path}: a mapping with the keys {', '.join(KEYS)} is wanted")
+    settings = read_yaml(path)
+    check_keys(settings, KEYS, str(path))
     for key in settings:
-        if key not in KEYS:
-            raise UserError(f"{path}: unknown key '{key}': known are {', '.join(KEYS)}")
         if key in ("space", "out") and (not isinstance(settings[key], str) or not settings[key]):
-            raise UserError(f"{path}: {key} is {settings[key]!r}: a non-empty string is wanted")
+            raise UserError(f"{path}: {key} is {short(settings[key])}: expected a non-empty string")
         if key == "save_every" and (type(settings[key]) is not int or settings[key] < 1):
-            raise UserError(f"{path}: save_every is {settings[key]!r}: a positive integer is wanted")
+            raise UserError(f"{path}: save_every is {short(settings[key])}: expected a positive integer")
     return settings
 
 
@@ -80,7 +72,7 @@ def data_and_recipe(settings: dict, args: argparse.Namespace, default: Recipe) -
         given = given | asked if same else asked  # --data imagenet:/there keeps the file's other options
     data, recipe = open_data(given), settings.get("recipe") or {}
     if not isinstance(recipe, dict):
-        raise UserError(f"recipe is {recipe!r}: a mapping is wanted")
+        raise UserError(f"recipe is {short(recipe)}: expected a mapping")
     flags = {f.name: getattr(args, f.name, None) for f in fields(Recipe)} | {"epochs": getattr(args, "epochs", None)}
     flags = {name: value for name, value in flags.items() if value is not None}
     if {"largest", "shared"} & set(flags):

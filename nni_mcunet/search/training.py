@@ -22,6 +22,7 @@ from ..core.errors import UserError
 from ..core.graph import Graph
 from ..core.net import Net
 from ..core.qat import OBSERVE, fake_quantize, freeze, learnt_ranges
+from ..core.validate import check_is_file
 from . import ranks
 from .data import Data, open_data
 from .data.split import difference
@@ -171,10 +172,9 @@ def check_view(spec: ArchSpec, path: str | Path, data: Data) -> None:
 
 def _load(path: str | Path) -> dict:
     """What torch.save wrote. Raises FileNotFoundError, or UserError for a file that holds something else."""
+    check_is_file(path)
     try:
         found = torch.load(path, weights_only=True, map_location="cpu")
-    except FileNotFoundError:
-        raise
     except Exception as error:  # a file that is no checkpoint can raise anything
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} does not hold weights: {reason}") from None

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ...core.validate import check_keys, parse_yaml, short
 from ...core.view import View
 from . import cifar, digits, folders, vww
 from .source import DataError, Key, natural, share
@@ -45,19 +45,17 @@ Batch = tuple[Tensor, Targets]
 def open_data(config: dict) -> "Data":
     """The data set of a mapping (YAML, a trial's parameters). Raises DataError naming the key or the folder."""
     if not isinstance(config, dict):
-        raise DataError(f"data is {config!r}: a mapping such as {{kind: digits}} is wanted")
+        raise DataError(f"data is {short(config)}: expected a mapping such as {{kind: digits}}")
     kind = config.get("kind", "digits")
     if not isinstance(kind, str) or (kind not in KINDS and "." not in kind):
-        raise DataError(f"data: kind is {kind!r}: one of {', '.join(KINDS)} or PACKAGE.CLASS is wanted")
+        raise DataError(f"data: kind is {short(kind)}: expected one of {', '.join(KINDS)} or PACKAGE.CLASS")
     opener, defaults = KINDS[kind] if kind in KINDS else _plug_in(kind)
     rootless = kind == "digits" or "." in kind
     known = set(defaults) | {"kind"} | (set() if rootless else {"root"})
-    for key in config:
-        if key not in known:
-            raise DataError(f"data: unknown key '{key}' for kind {kind}: known are {', '.join(sorted(known))}")
+    check_keys(config, sorted(known), f"data of the kind {kind}", kind=DataError)
     root = config.get("root")
     if not rootless and (not isinstance(root, str) or not root):
-        raise DataError(f"data: kind {kind} wants root, the data set's folder, not {root!r}")
+        raise DataError(f"data: kind {kind} wants root, the data set's folder, not {short(root)}")
     options = defaults | {key: value for key, value in config.items() if key in defaults}
     return Data(opener(Path(root or "."), options), kind, options)
 
@@ -82,10 +80,7 @@ def _plug_in(kind: str) -> tuple[Callable, dict]:
 def parse_data(text: str) -> dict:
     """The mapping of a command line's --data: KIND, KIND:ROOT, or a YAML mapping in braces. Raises DataError."""
     if text.startswith("{"):
-        try:
-            return yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise DataError(f"--data {text}: no YAML mapping ({' '.join(str(error).split())})") from None
+        return parse_yaml(text, f"--data {short(text)}", DataError)
     kind, colon, root = text.partition(":")
     return {"kind": kind} | ({"root": root} if colon else {})
 
@@ -111,7 +106,7 @@ class Data:
         self.source, self.task = source, source.task
         size = options["calibration"]
         if not isinstance(size, (list, tuple)) or len(size) != 2:
-            raise DataError(f"data: calibration is {size!r}: [batches, pictures a batch] is wanted")
+            raise DataError(f"data: calibration is {short(size)}: expected [batches, pictures a batch]")
         self.calibration_size = natural(size[0], "calibration", 1), natural(size[1], "calibration", 1)
         self.workers, self.view = natural(options["workers"], "workers"), view_of(options | {"kind": kind})
         fixed = {key: value for key, value in options.items() if key not in ("workers", "calibration", "config")}
