@@ -1,5 +1,6 @@
 """What a search leaves behind: the best architecture, or the whole Pareto front, with schedules and weights."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +10,12 @@ from ..core.build import build_graph
 from ..core.errors import UserError
 from ..core.files import write_atomic, write_json
 from ..core.net import Net
+from ..core.validate import read_json
 from .config import SearchConfig
 from .data import DataError, open_data, view_of
 from .history import best_of, pareto_front, read_history, schedule_of
 from .report import report
+from .results import set_front_aside
 from .space import load_space
 from .training import load_supernet, specialise, to_device, weights_file
 
@@ -44,14 +47,22 @@ def export_best(config: SearchConfig, out: Path) -> ArchSpec:
 
 def export_pareto(config: SearchConfig, out: Path) -> list[ArchSpec]:
     """Write out/pareto/NN.json and NN.pth for every network of the front of accuracy, SRAM and MACs, the least SRAM
-    first, and out/pareto.json, their lines of the history in that order. What an earlier export left is replaced."""
+    first, and out/pareto.json, their lines of the history in that order. pareto.json is there only when all its networks
+    are. An earlier export is replaced once all is written; networks of another front, which may have been fine-tuned,
+    move to out/pareto.1."""
     out = Path(out)
-    front, exporter, fresh = pareto_front(read_history(out)), _Exporter(config), out / "pareto.new"
+    front, exporter, fresh = pareto_front(read_history(out)), _Exporter(config), out / ".pareto"
     shutil.rmtree(fresh, ignore_errors=True)
     specs = [exporter.write(line, fresh / f"{at:02d}") for at, line in enumerate(front)]
-    shutil.rmtree(out / "pareto", ignore_errors=True)
-    fresh.rename(out / "pareto")
-    write_json(out / "pareto.json", front)
+    listed = out / "pareto.json"
+    if not listed.exists() or read_json(listed) != json.loads(json.dumps(front)):
+        set_front_aside(out)
+    listed.unlink(missing_ok=True)
+    (out / "pareto").mkdir(exist_ok=True)
+    for path in fresh.iterdir():
+        path.replace(out / "pareto" / path.name)
+    fresh.rmdir()
+    write_json(listed, front)
     return specs
 
 
