@@ -217,17 +217,6 @@ def test_a_kill_at_each_step(there, then, tmp_path):
     assert step > 10 and left == {"old", "sealed", "new"}
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 1 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", place], capture_output=True).returncode:
-        pytest.skip("this user may not mount a disk of 1 MB")
-    yield place
-    subprocess.run(["umount", place], check=True)
-
-
 @pytest.fixture(scope="module")
 def killer(tmp_path_factory):
     """Two libraries with projects, "old" and "new", and the commands that made them."""

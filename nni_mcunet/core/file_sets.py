@@ -39,7 +39,7 @@ def write_set(folder: str | Path, sets: dict[str, Files], seal: Seal) -> Path:
     new = {name: _bytes(data) for files in sets.values() for name, data in files.items()}
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    with locked(folder):
         known = _known(folder)
         _refuse_foreign(folder, known, sets, new)
         gone = [n for s in sets for n in known.get(s, ()) if n not in new and os.path.lexists(folder / n)]
@@ -68,6 +68,20 @@ def is_whole(folder: str | Path) -> bool:
     return bool(files) and all(len(hashes) == 1 for hashes in files)
 
 
+@contextlib.contextmanager
+def locked(folder: Path):
+    """One writer of a folder at a time; the lock goes with the process. Raises UserError while another one has it."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another command writes {folder} now: wait for its end") from None
+        yield
+    finally:
+        os.close(fd)
+
+
 def _folder(folder: str | Path) -> Path:
     if not str(folder).strip():
         raise UserError("the name of the folder to write is empty: give one, such as out/fw")
@@ -79,20 +93,6 @@ def _folder(folder: str | Path) -> Path:
         raise UserError(f"{path} is not empty and has no {MANIFEST} that says which files may be replaced (it holds "
                         f"{listing(path)}): give a new folder, or empty this one")  # fmt: skip
     return path
-
-
-@contextlib.contextmanager
-def _locked(folder: Path):
-    """One writer at a time; the lock goes with the process."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another command writes {folder} now: wait for its end") from None
-        yield
-    finally:
-        os.close(fd)
 
 
 def _known(folder: Path) -> dict[str, Hashes]:
