@@ -1,10 +1,12 @@
 """Commands that write folders of many files: whole or not there, and never over a user's."""
 
 import argparse
+import io
 import runpy
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 from conftest import ROOT
@@ -18,7 +20,16 @@ def files(folder) -> dict[str, bytes]:
 
 
 def digits(out, train=4, val=2):
-    return tool("make_digits", "--out", out, "--train", train, "--val", val, "--size", 32)
+    """The command in this process; what `tool` gives of one of its own."""
+    words, said, errors = ["--train", str(train), "--val", str(val), "--size", "32"], io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(errors):
+        patch.setattr("sys.argv", ["make_digits.py", "--out", str(out), *words])
+        try:
+            runpy.run_path(str(ROOT / "tools/make_digits.py"), run_name="__main__")
+            code = 0
+        except SystemExit as end:
+            code = end.code
+    return argparse.Namespace(returncode=code, stdout=said.getvalue(), stderr=errors.getvalue())
 
 
 def test_digits_are_whole_or_not_there(tmp_path):
@@ -118,6 +129,24 @@ def test_a_step_that_says_itself_whether_it_is_done(begin, tmp_path, capsys):
         step("a step", product, program, done=done)
         assert product.read_text() == text
     assert "is there: not run again" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words", [["make_digits", "--out"], ["deploy", "c.py", "c.pth", "--boards", "h743", "-o"], ["demo", "--out"],
+              ["tables", "-o"]], ids=lambda words: words[0]
+)  # fmt: skip
+def test_a_folder_is_named(words, monkeypatch, capsys, tmp_path):
+    """An empty name would be the working folder."""
+    monkeypatch.setattr("sys.path", [*sys.path, str(ROOT / "tools")])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    for name, said in (("", "is empty: give one"), ("file", "file is a file: give a folder")):
+        monkeypatch.setattr("sys.argv", [*words, name])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(ROOT / f"tools/{words[0]}.py"), run_name="__main__")
+        errors = capsys.readouterr().err
+        assert end.value.code == 2 and said in errors and errors.count("\n") == 1
+    assert list(files(tmp_path)) == ["file"]
 
 
 def test_tables_refuse_a_folder_of_others(tmp_path):

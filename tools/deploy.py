@@ -17,7 +17,7 @@ from steps import Steps
 
 from detection import busy_picture, load_config
 from nni_mcunet.core.errors import UserError, exit_on_user_error
-from nni_mcunet.core.file_sets import is_whole
+from nni_mcunet.core.file_sets import is_whole, named_folder
 from nni_mcunet.core.files import write_json
 
 MARKER = "deploy.json"
@@ -58,11 +58,12 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path, help="of tools/train.py (.pth)")
     parser.add_argument("--boards", nargs="+", required=True, help="stm32h743, stm32f746, stm32f412, ... or files")
     parser.add_argument("--arena-kb", type=int, help="kB of SRAM for the network; default all that the board has")
-    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for everything")
+    parser.add_argument("-o", "--out", required=True, help="folder for everything")
     parser.add_argument("--cfg-options", nargs="+", action=Words, help="key=value pairs merged into the config")
     parser.set_defaults(words=[])
     args = parser.parse_args()
     names = [Path(board).stem for board in args.boards]
+    args.out = named_folder(args.out)
     begin(args, names)
     picture = busy_picture(load_config(args.config, args.cfg_options))
     out, step, options = args.out, Steps(), args.words

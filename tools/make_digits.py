@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from nni_mcunet.core.errors import UserError, exit_on_user_error
-from nni_mcunet.core.file_sets import locked
+from nni_mcunet.core.file_sets import locked, named_folder
 from nni_mcunet.core.files import write_json
 from nni_mcunet.digits import CLASSES, scene
 
@@ -85,9 +85,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.size < 32 or min(args.train, args.val) < 1:
         raise UserError("--size of at least 32 and --train, --val of at least 1 are wanted")
-    if not args.out.strip():
-        raise UserError("--out is empty: give a folder, such as out/digits")
-    out, arguments = Path(args.out), {k: vars(args)[k] for k in ("train", "val", "size", "seed")}
+    out, arguments = named_folder(args.out), {k: vars(args)[k] for k in ("train", "val", "size", "seed")}
     root, part = out / "VOC2007", out / ".VOC2007.part"
     if is_made(root, arguments):
         print(f"{root} is there, made with the same arguments")

@@ -82,13 +82,20 @@ def locked(folder: Path):
         os.close(fd)
 
 
-def _folder(folder: str | Path) -> Path:
-    if not str(folder).strip():
-        raise UserError("the name of the folder to write is empty: give one, such as out/fw")
-    path = Path(folder)
+def named_folder(name: str | Path) -> Path:
+    """The folder to write that a user names. Raises UserError for an empty name, which would be the working folder, for
+    a file and for a link to nothing."""
+    if not str(name).strip():
+        raise UserError("the name of the folder to write is empty: give one, such as out/new")
+    path = Path(name)
     if os.path.lexists(path) and not path.is_dir():
         what = "a link to nothing" if path.is_symlink() and not path.exists() else "a file"
         raise UserError(f"{path} is {what}: give a folder to write")
+    return path
+
+
+def _folder(folder: str | Path) -> Path:
+    path = named_folder(folder)
     if path.is_dir() and not (path / MANIFEST).exists() and any(e.name != STAGED for e in os.scandir(path)):
         raise UserError(f"{path} is not empty and has no {MANIFEST} that says which files may be replaced (it holds "
                         f"{listing(path)}): give a new folder, or empty this one")  # fmt: skip
