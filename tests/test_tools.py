@@ -110,9 +110,6 @@ def test_generate_refuses(classifier, tmp_path):
     ):
         refused(tool("generate", model, "--board", "F412", *options.split(), "-o", out), *words)
     assert not out.exists()
-    (out / "board").mkdir(parents=True)
-    (out / "board" / "config.h").touch()
-    refused(tool("generate", model, "--board", "F412", "-o", out), "holds a project", "--project")
 
 
 def test_unreadable_files_are_refused(classifier, tmp_path):

@@ -12,12 +12,12 @@ It must be new or empty, or an earlier one of this command: mcunet_files.json in
 """
 
 import argparse
-from pathlib import Path
 
 from nni_mcunet.core.arch import parse_schedule
 from nni_mcunet.core.boards import KB, Board, get_board
 from nni_mcunet.core.cuts import grids
 from nni_mcunet.core.errors import UserError, exit_on_user_error
+from nni_mcunet.core.file_sets import owned
 from nni_mcunet.core.graph import Graph
 from nni_mcunet.core.kernels import CORTEX_M
 from nni_mcunet.core.latency import fastest
@@ -44,7 +44,7 @@ def smaller(model: QuantModel) -> QuantModel:
 def check_options(args, default) -> None:
     """Raises UserError for an option that another one would overrule in silence, and for a library that would not be
     that of the project around it."""
-    if not args.project and (Path(args.out) / "board" / "config.h").exists():
+    if not args.project and any("board/config.h" in names for names in owned(args.out).values()):
         raise UserError(f"{args.out} holds a project, which is of one model: give --project, too, or another folder")
     if args.picture and not args.project:
         raise UserError("--picture is what a project has built in: give --project, too")

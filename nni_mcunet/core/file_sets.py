@@ -39,7 +39,7 @@ def write_set(folder: str | Path, sets: dict[str, Files], seal: Seal) -> Path:
     new = {name: _bytes(data) for files in sets.values() for name, data in files.items()}
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    with locked(folder):
         known = _known(folder)
         _refuse_foreign(folder, known, sets, new)
         gone = [n for s in sets for n in known.get(s, ()) if n not in new and os.path.lexists(folder / n)]
@@ -68,22 +68,9 @@ def is_whole(folder: str | Path) -> bool:
     return bool(files) and all(len(hashes) == 1 for hashes in files)
 
 
-def _folder(folder: str | Path) -> Path:
-    if not str(folder).strip():
-        raise UserError("the name of the folder to write is empty: give one, such as out/fw")
-    path = Path(folder)
-    if os.path.lexists(path) and not path.is_dir():
-        what = "a link to nothing" if path.is_symlink() and not path.exists() else "a file"
-        raise UserError(f"{path} is {what}: give a folder to write")
-    if path.is_dir() and not (path / MANIFEST).exists() and any(e.name != STAGED for e in os.scandir(path)):
-        raise UserError(f"{path} is not empty and has no {MANIFEST} that says which files may be replaced (it holds "
-                        f"{listing(path)}): give a new folder, or empty this one")  # fmt: skip
-    return path
-
-
 @contextlib.contextmanager
-def _locked(folder: Path):
-    """One writer at a time; the lock goes with the process."""
+def locked(folder: Path):
+    """One writer of a folder at a time; the lock goes with the process. Raises UserError while another one has it."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         try:
@@ -93,6 +80,26 @@ def _locked(folder: Path):
         yield
     finally:
         os.close(fd)
+
+
+def named_folder(name: str | Path) -> Path:
+    """The folder to write that a user names. Raises UserError for an empty name, which would be the working folder, for
+    a file and for a link to nothing."""
+    if not str(name).strip():
+        raise UserError("the name of the folder to write is empty: give one, such as out/new")
+    path = Path(name)
+    if os.path.lexists(path) and not path.is_dir():
+        what = "a link to nothing" if path.is_symlink() and not path.exists() else "a file"
+        raise UserError(f"{path} is {what}: give a folder to write")
+    return path
+
+
+def _folder(folder: str | Path) -> Path:
+    path = named_folder(folder)
+    if path.is_dir() and not (path / MANIFEST).exists() and any(e.name != STAGED for e in os.scandir(path)):
+        raise UserError(f"{path} is not empty and has no {MANIFEST} that says which files may be replaced (it holds "
+                        f"{listing(path)}): give a new folder, or empty this one")  # fmt: skip
+    return path
 
 
 def _known(folder: Path) -> dict[str, Hashes]:
