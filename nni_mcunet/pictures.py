@@ -18,7 +18,6 @@ from .core.view import View
 
 MOST_PIXELS = 1 << 27  # more than any camera's; decoded they are 400 MB
 TOO_LARGE = f"more than the {MOST_PIXELS:,} pixels that are read: make it smaller"
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # which warns of fewer
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow's modes of 16 bits
 ORIENTATION = 0x0112  # EXIF's tag; what undoes its values 2, 3, ...
 _NAMES = ["FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"]
@@ -33,7 +32,9 @@ def open_picture(file) -> Image.Image:
     """The head of a picture file (path or file object), nothing decoded. Raises Pillow's errors, or PictureError for
     more than MOST_PIXELS."""
     try:
-        image = Image.open(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of fewer pixels, and of EXIF that is damaged
+            image = Image.open(file)
     except Image.DecompressionBombError:
         raise PictureError(TOO_LARGE) from None
     if image.width * image.height > MOST_PIXELS:
@@ -67,7 +68,9 @@ def _whole(path, data: bytes) -> Image.Image:
 def _turned(image: Image.Image) -> Image.Image:
     """As EXIF says, if that can be read."""
     try:
-        turn = TURNS.get(image.getexif().get(ORIENTATION))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            turn = TURNS.get(image.getexif().get(ORIENTATION))
     except Exception:  # broken EXIF beside a whole picture
         return image
     return image if turn is None else image.transpose(turn)

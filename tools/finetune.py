@@ -10,6 +10,7 @@ after it is that of the simulated int8.
 """
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,7 +59,8 @@ def main() -> None:
     recipe = replace(recipe, largest=steps, shared=0, subnets=1, sandwich=False)
     spec = ArchSpec.load(args.arch)
     check_view(spec, args.arch, data)
-    check_split(args.weights, data)
+    if unknown := check_split(args.weights, data):
+        print(f"warning: {unknown}", file=sys.stderr)
     net = to_device(load_weights(spec, args.weights), args.device)
     name = f"{Path(args.weights).stem}_{'qat' if args.qat else 'tuned'}.pth"
     out = Path(args.out or Path(args.weights).with_name(name))

@@ -1,6 +1,7 @@
 """Settings of a training, for the command lines: a YAML file's, and before them what the flags say."""
 
 import argparse
+import os
 from dataclasses import fields, replace
 
 from ..core.errors import UserError
@@ -88,5 +89,6 @@ def _scaled(recipe: Recipe, batch: int) -> Recipe:
     if recipe.adam or recipe.batch == batch:
         return recipe
     lr = recipe.lr * recipe.batch / batch
-    print(f"learning rate {lr:g}: {recipe.lr:g} is for batches of {batch}, these are of {recipe.batch}; --lr overrides")
+    if not int(os.environ.get("RANK", 0)):  # of torchrun's processes the first
+        print(f"learning rate {lr:g}: {recipe.lr:g} is for batches of {batch}, not {recipe.batch}; --lr sets another")
     return replace(recipe, lr=lr)

@@ -5,7 +5,6 @@ step. Then what it is for: the networks sliced out of it, judged, and fine-tuned
 
 import hashlib
 import io
-import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -145,19 +144,20 @@ def weights_file(state: dict[str, Tensor], data: Data) -> bytes:
     return file.getvalue()
 
 
-def check_split(path: str | Path, data: Data) -> None:
+def check_split(path: str | Path, data: Data) -> str | None:
     """Raises UserError where the weights at `path` were trained, and their network chosen, on another split than that
-    of `data`. A file that does not say is named in a warning: bare state dicts, and what searches once exported."""
+    of `data`. Returns a warning for a file that does not say: bare state dicts, and what searches once exported."""
     before = getattr(_load(path), "meta", {}).get("data")
     if not isinstance(before, dict):
-        logging.warning("warning: %s does not say on which pictures it was trained: that these are split as for its "
-                        "search (kind, held_out, seed, the same files) is not checked", path)  # fmt: skip
-    elif other := difference(before, data.identity):
+        return (f"{path} does not say on which pictures it was trained: that these are split as for its search (kind, "
+                "held_out, seed, the same files) is not checked")  # fmt: skip
+    if other := difference(before, data.identity):
         raise UserError(
             f"{path} was trained and chosen on data with {other}: it would be trained on what judges it, or judged on "
             "what it was trained on; give --data as for the search; to begin anew on other pictures save the bare "
             "weights: torch.save(dict(torch.load(FILE)), OTHER)"
         )
+    return None
 
 
 def check_view(spec: ArchSpec, path: str | Path, data: Data) -> None:
