@@ -81,7 +81,7 @@ def check_names(names: Iterable, where, kind=UserError) -> None:
     """Raise `kind` unless each of `names`, which the file `where` lists, is a path below the folder it is meant from:
     not absolute, and without `..`."""
     for name in names:
-        if not isinstance(name, str) or not name or "\0" in name:
+        if not isinstance(name, str) or not name or any(ord(c) < 32 for c in name):
             raise kind(f"{where} names {short(name)}: expected the name of a file")
         if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
             raise kind(f"{where} names {short(name)}, which leads out of the data's folder: expected one below it")
