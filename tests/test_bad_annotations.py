@@ -4,7 +4,6 @@ import copy
 import json
 import logging
 import tarfile
-import time
 
 import detection  # noqa: F401, before mmdet
 
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from inprocess import command, refused
-from test_bad_files import ODD, changed, places
+from test_bad_files import ODD, changed, message, places
 from test_det_data import GOOD, encoded, picture, two, voc, xml
 
 from detection.anchors import voc_sizes
@@ -51,15 +50,6 @@ TRAPS = {
 }
 
 
-def message(read, *arguments) -> str:
-    """Of the UserError that `read` must raise: one line, and soon."""
-    begin = time.monotonic()
-    with pytest.raises(UserError) as error:
-        read(*arguments)
-    assert time.monotonic() - begin < 10 and len(str(error.value)) < 1200 and "\n" not in str(error.value)
-    return str(error.value)
-
-
 @pytest.mark.parametrize("text, words", TRAPS.values(), ids=TRAPS)
 def test_an_xml_that_cannot_be_is_one_line(text, words):
     found = message(read_annotation, text.encode(), "a.xml")
@@ -79,7 +69,7 @@ def test_the_anchors_of_a_bad_folder_are_one_line(tmp_path, monkeypatch, capsys)
     with tarfile.open(tmp_path / "whole.tar.xz", "w:xz") as archive:
         archive.add(tmp_path / "VOC2007", "VOC2007")
     data = (tmp_path / "whole.tar.xz").read_bytes()
-    for length in (0, 10, len(data) // 2, len(data) - 9):
+    for length in (0, 10, len(data) // 2):
         (tmp_path / "cut.tar.xz").write_bytes(data[:length])
         assert "cut.tar.xz" in message(voc_sizes, tmp_path / "cut.tar.xz", "train")
     (tmp_path / "VOC2007/ImageSets/Main/train.txt").write_text("\n")
@@ -128,7 +118,8 @@ def test_every_odd_value_in_coco_is_refused_before_mmdet_reads_it(coco, capsys):
                 assert "\n" not in str(error) and len(str(error)) < 1200, at
                 refusals += 1
                 continue
-            assert len(build_dataset(data)) <= 1, at  # whatever passes is what mmdet reads, too
+            found = build_dataset(data | {"serialize_data": False})  # whatever passes is what mmdet reads, too
+            assert len(found) <= 1, at
     assert refusals > 100
 
 

@@ -47,7 +47,7 @@ MERGES = "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i}\n  <<: [{', '.join([f'*a{i -
 JSON = {
     "deep": ("[" * 200_000, "levels deep"),
     "deep objects": ('{"a":' * 5000 + "1" + "}" * 5000, "levels deep"),
-    "deep but parsed": ("[" * 300 + "]" * 300, "levels deep"),
+    "deep but parsed": ("[" * 65 + "]" * 65, "levels deep"),
     "long number": ('{"a": ' + "9" * 5000 + "}", "5,000 digits"),
     "long negative": ('{"a": -' + "9" * 50 + "}", "51 digits"),
     "NaN": ('{"a": NaN}', "NaN"),
@@ -61,8 +61,12 @@ JSON = {
     "NUL in a key": ('{"x\\u0000y": 1}', "'\\x00'"),
 }
 YAML = {
-    "deep": ("[" * 5000, "levels deep"),
-    "deep but parsed": ("[" * 80 + "]" * 80, "levels deep"),
+    "deep": ("[" * 200_000, "levels deep"),
+    "deep by aliases": (
+        "".join(f"k{i}: &a{i} [*a{i - 1}]\n" if i else "k0: &a0 [x]\n" for i in range(99)),
+        "levels deep",
+    ),
+    "deep but parsed": ("[" * 65 + "]" * 65, "levels deep"),
     "deep list": ("- " * 5000 + "x", "levels deep"),
     "aliases": (BOMB, "expand"),
     "merges": (MERGES, "expand"),
@@ -129,6 +133,8 @@ def test_what_is_right_is_read_as_it_is(tmp_path):
     one = {"x": 1, "y": [2, 2.5]}
     assert parse_yaml(text, "T") == {"base": one, "all": one | {"z": one}, "day": "2024-01-01", "none": "2020-13-45"}
     assert parse_yaml("", "T") is None
+    deepest = "[" * 64 + "]" * 64
+    assert parse_yaml(deepest, "T") == parse_json(deepest, "T")
     for path in [*ROOT.glob("configs/*/*.yml"), *ROOT.glob("nni_mcunet/search/spaces/*.yml")]:
         assert read_yaml(path) == yaml.safe_load(path.read_text())
 
@@ -140,8 +146,10 @@ def test_what_is_no_file_on_a_disk_is_not_waited_for(tmp_path):
             assert "a pipe or a device" in message(read, path)
     assert "is a folder" in message(read_yaml, tmp_path)
     assert "no name of a file" in message(read_yaml, "a\0b")
-    (tmp_path / "large.yml").write_text("a" * 300_000)
+    with open(tmp_path / "large.yml", "wb") as file:
+        file.truncate(1 << 40)  # without a byte on the disk
     assert "more than 262,144 bytes" in message(read_yaml, tmp_path / "large.yml")
+    assert "more than 2,147,483,648 bytes" in message(read_json, tmp_path / "large.yml")
     with pytest.raises(FileNotFoundError):
         read_json(tmp_path / "absent.json")
 
