@@ -134,7 +134,7 @@ def _archive(source: Path) -> dict:
         with tarfile.open(source) as archive:
             contents = {Path(m.name): archive.extractfile(m).read() for m in archive if m.isfile()}
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
-        raise UserError(f"{source}: neither a folder nor a tar archive ({error})") from None
+        raise UserError(f"{source}: neither a folder nor a tar archive ({' '.join(str(error).split())})") from None
     return {path: (lambda data=data: data) for path, data in contents.items()}
 
 

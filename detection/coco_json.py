@@ -28,7 +28,7 @@ def read_coco(path: Path) -> Coco:
     content = read_json(path)
     try:
         names = {_checked(c["id"], int, "a category's id"): c["name"] for c in content["categories"]}
-        files = [_image(image) for image in content["images"]]
+        files = [_image(image) for image in _checked(content["images"], list, "images")]
         found, flat = set(), 0
         for note in content.get("annotations", ()):
             found.add(note["category_id"])
@@ -42,6 +42,8 @@ def read_coco(path: Path) -> Coco:
         raise UserError(f"data: {path} is not COCO's JSON ({reason}); {LAYOUT}") from None
     except UserError as error:
         raise UserError(f"data: {path}: {error}; {LAYOUT}") from None
+    if not files:
+        raise UserError(f"data: {path} lists no image; {LAYOUT}")
     check_names(files, path)
     return Coco(names, files, objects, flat)
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from mmdet.registry import DATASETS, MODELS
+from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.logging import MMLogger
@@ -31,6 +31,7 @@ from nni_mcunet.core.validate import short
 
 from .config import load_config
 from .export import detector_graph
+from .folders import open_dataset
 
 TRIES = 50  # random pictures for one whose objects the augmentation has cut away
 MAP = "pascal_voc/mAP"
@@ -142,10 +143,9 @@ class DetectorData:
         while given.type == "RepeatDataset":
             given = given.dataset
         try:
-            with DefaultScope.overwrite_default_scope("mmdet"):
-                dataset = DATASETS.build(given)
-        except FileNotFoundError as error:
-            raise UserError(f"{error.filename} is missing: {config.data_source}") from None
+            dataset = open_dataset(given)
+        except UserError as error:
+            raise UserError(f"{error}; {config.get('data_source', 'mend the data')}") from None
         if not hasattr(dataset, "get_data_info"):
             raise UserError(f"{config.filename}: train_dataloader.dataset is {given.type}, not one of single pictures")
         return dataset

@@ -39,7 +39,7 @@ def read_annotation(text: bytes, where) -> Annotation:
     except DefusedXmlException:
         raise UserError(f"{where}: it declares entities, which no annotation needs and which are not read") from None
     except (ParseError, LookupError) as error:  # LookupError: an encoding that Python does not know
-        raise UserError(f"{where}: not XML ({short(str(error))})") from None
+        raise UserError(f"{where}: not XML ({str(error)[:200]})") from None
     except (AttributeError, TypeError, ValueError) as error:
         raise UserError(
             f"{where}: no annotation of VOC's format ({str(error)[:200]}); expected size/width, size/height (1 or "

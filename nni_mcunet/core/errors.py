@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import sys
 import traceback
 
@@ -53,8 +54,11 @@ MOST = 1500  # characters of a message that are shown
 
 def one_line(message) -> str:
     """`message` on one line and without control characters, its middle left out where it is very long: the remedy
-    stands at the end."""
-    words = " ".join(str(message).split())
+    stands at the end. Of one that a worker of a data loader sent, what it said itself."""
+    text = str(message)
+    if re.match(r"Caught \w+ in DataLoader worker", text):  # torch puts the worker's traceback before it
+        text = text.strip().splitlines()[-1].partition(": ")[2]
+    words = " ".join(text.split())
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
     return text if len(text) <= MOST else f"{text[: MOST // 2]} ... {text[-MOST // 2 :]}"
 

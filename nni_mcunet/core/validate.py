@@ -22,6 +22,7 @@ SETTINGS_BYTES = 1 << 18  # of a YAML file: PyYAML reads about 100 kB a second
 JSON_BYTES = 2 << 30  # COCO's largest annotation file has 450 MB
 TEXT_BYTES = 1 << 28
 DEPTH = 64  # levels of nesting
+TOO_DEEP = f"nested more than {DEPTH} levels deep"
 DIGITS = 40  # characters of a number
 EXPANDED = 1 << 20  # characters of a YAML file once its aliases are written out
 SHOWN = 80  # characters of a value in a message
@@ -81,7 +82,7 @@ def check_names(names: Iterable, where, kind=UserError) -> None:
     """Raise `kind` unless each of `names`, which the file `where` lists, is a path below the folder it is meant from:
     not absolute, and without `..`."""
     for name in names:
-        if not isinstance(name, str) or not name or "\0" in name:
+        if not isinstance(name, str) or not name or any(ord(c) < 32 for c in name):
             raise kind(f"{where} names {short(name)}: expected the name of a file")
         if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
             raise kind(f"{where} names {short(name)}, which leads out of the data's folder: expected one below it")
@@ -91,8 +92,8 @@ def file_bytes(path, most: int = JSON_BYTES, kind=UserError) -> bytes:
     """The content of a file of `most` bytes at most. Raises `kind`, or OSError where it cannot be opened."""
     check_is_file(path, kind)
     with open(path, "rb") as file:
-        data = file.read(most + 1)
-    if len(data) > most:
+        data = file.read(most + 1) if os.fstat(file.fileno()).st_size <= most else None
+    if data is None or len(data) > most:
         raise kind(f"{path} has more than {most:,} bytes: is it the right file?")
     return data
 
@@ -124,7 +125,7 @@ def parse_json(text: str | bytes, where, kind=UserError):
         reason = "the file is empty" if not text.strip() else f"line {error.lineno}: {error.msg}"
         raise kind(f"{where}: not valid JSON, {reason}") from None
     except RecursionError:
-        raise kind(f"{where}: nested more than {DEPTH} levels deep") from None
+        raise kind(f"{where}: {TOO_DEEP}") from None
     except (UserError, UnicodeDecodeError) as error:
         raise kind(f"{where}: {error}") from None
     return value
@@ -158,8 +159,6 @@ def parse_yaml(text: str, where, kind=UserError):
         _check_nodes(node, {})
         value = loader.construct_document(node)
         _check_values(value)
-    except RecursionError:
-        raise kind(f"{where}: nested more than {DEPTH} levels deep") from None
     except UserError as error:
         raise kind(f"{where}: {error}") from None
     except (yaml.YAMLError, ValueError, KeyError, TypeError) as error:  # PyYAML's own, for `0x_` or `!!bool x`
@@ -174,12 +173,22 @@ def read_plain(path, kind=UserError):
 
 
 class _Loader(yaml.SafeLoader):
-    """Dates stay the text they are: no setting here is a date, and 2020-13-45 is none either."""
+    """Dates stay the text they are: no setting here is a date, and 2020-13-45 is none either. Nesting ends at DEPTH
+    while the file is read: PyYAML would need seconds to come to the end of Python's stack."""
 
+    depth = 0
     yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in pairs if not tag.endswith(":timestamp")]
         for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    def compose_node(self, parent, index):
+        self.depth += 1
+        if self.depth > DEPTH:
+            raise UserError(TOO_DEEP)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 def _object(pairs: list[tuple]) -> dict:
@@ -204,7 +213,7 @@ def _check_values(value) -> None:
     """Raise UserError for nesting beyond DEPTH, for numbers that are not finite, and for text that no file name and no
     UTF-8 can hold. Level by level: Python's stack has no say in it."""
     level = [[value]]
-    for _ in range(DEPTH + 2):
+    for _ in range(DEPTH + 1):
         children = [child for node in level for child in (node.values() if isinstance(node, dict) else node)]
         for child in children:
             if type(child) is float and not math.isfinite(child):
@@ -216,14 +225,12 @@ def _check_values(value) -> None:
         level = [child for child in children if isinstance(child, (dict, list))]
         if not level:
             return
-    raise UserError(f"nested more than {DEPTH} levels deep")
+    raise UserError(TOO_DEEP)
 
 
-def _check_nodes(node: yaml.Node, sizes: dict[int, int], depth: int = 0) -> int:
+def _check_nodes(node: yaml.Node, sizes: dict[int, int]) -> int:
     """Characters of a node with its aliases written out; `sizes` remembers them, 0 for a node that is not yet known.
     Raises UserError for more than EXPANDED and for what is no plain value."""
-    if depth > DEPTH:
-        raise UserError(f"nested more than {DEPTH} levels deep")
     if id(node) in sizes:
         if not sizes[id(node)]:
             raise UserError(f"line {node.start_mark.line + 1}: a value that holds itself")
@@ -242,7 +249,7 @@ def _check_nodes(node: yaml.Node, sizes: dict[int, int], depth: int = 0) -> int:
         if isinstance(node, yaml.MappingNode):
             _check_mapping(node)
             children = [child for pair in node.value for child in pair]
-        size = 2 + sum(_check_nodes(child, sizes, depth + 1) for child in children)
+        size = 2 + sum(_check_nodes(child, sizes) for child in children)
     if size > EXPANDED:
         raise UserError(f"{where}: the aliases (*NAME) expand to more than {EXPANDED:,} characters")
     sizes[id(node)] = size

@@ -1,6 +1,5 @@
 """Settings of a search: the tuner's classArgs in an NNI experiment's YAML. Unknown keys are errors."""
 
-import math
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from .constraint import Limits
 from .evolution import Evolution
 from .space import load_space
 
+MOST = 1e12  # of a limit in kB, million MACs or milliseconds
 HALOS = {"clip": ("clip",), "cache": ("cache",), "best": EXECUTED}
 
 
@@ -78,7 +78,7 @@ class SearchConfig:
             "a number from 0 to 1": (("mutation",), lambda v: _is(v, int, float) and 0 <= v <= 1),
             "a positive number": (
                 limits,
-                lambda v: v is None or (_is(v, int, float) and math.isfinite(v) and v > 0),
+                lambda v: v is None or (_is(v, int, float) and 0 < v <= MOST),
             ),
             "a list of integers from 1 to 64": (
                 ("patches",),

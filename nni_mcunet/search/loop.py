@@ -247,7 +247,11 @@ def load_checkpoint(path: Path) -> dict:
     check_is_file(path)
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
-        return {key: state[key] for key in ("identity", "step", "net", "optimizer", "scaler", "average")}
+        kinds = {"identity": dict, "step": int, "net": dict, "optimizer": dict, "scaler": object, "average": dict}
+        odd = [key for key, kind in kinds.items() if not isinstance(state[key], kind)]
+        if odd:
+            raise TypeError(f"{odd[0]} is {short(state[odd[0]])}")
+        return {key: state[key] for key in kinds}
     except FileNotFoundError:
         raise
     except Exception as error:  # a file that is no checkpoint can raise anything

@@ -10,6 +10,7 @@ from ..core.validate import check_keys, short
 
 CHOICES = ("k", "e", "d", "w")
 WIDTHS = ("stage", "block", "net")
+MOST = 1 << 16  # of a choice
 
 
 class SpaceError(UserError):
@@ -59,7 +60,7 @@ def read_choices(values, what: str) -> tuple:
     """Choices of k, e, d (integers) or w (numbers), rising. Raises SpaceError."""
     values = values if isinstance(values, (list, tuple)) else [values]
     kinds, kind = ((int, float), "numbers") if what.endswith(": w") else ((int,), "integers")
-    if not values or not all(isinstance(v, kinds) and not isinstance(v, bool) and 0 < v < math.inf for v in values):
+    if not values or not all(isinstance(v, kinds) and not isinstance(v, bool) and 0 < v <= MOST for v in values):
         raise SpaceError(f"{what} is {short(values)}: expected a list of positive {kind}")
     return tuple(sorted(set(values)))
 

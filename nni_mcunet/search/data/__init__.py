@@ -73,7 +73,7 @@ def _plug_in(kind: str) -> tuple[Callable, dict]:
     try:
         source = getattr(importlib.import_module(module), name)
         return (lambda root, options: source(options)), source.OPTIONS | PAPER
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # whatever the module does when it is imported
         raise DataError(f"data: kind is {kind}, which is no class with OPTIONS that can be imported: {error}") from None
 
 
