@@ -22,6 +22,7 @@ from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.file_sets import write_set
 from nni_mcunet.engine import firmware, project
 from nni_mcunet.engine.emit import SEAL
+from nni_mcunet.engine.run_report import parse_report
 from nni_mcunet.engine.serial_link import SerialBoard, frame
 
 NAMES = tuple(project.TARGETS)
@@ -115,7 +116,7 @@ def test_the_image_on_the_imitated_board(name, folders, expected):
     lines = [json.loads(line) for line in bytes(board.sent).decode().splitlines()]
     assert lines[0] == {"mcunet": 1, "board": name, "model": project.model_hash(folders[name]),
                         "clock_hz": HZ[name] * 1_000_000}  # fmt: skip
-    report = firmware.parse_report(lines[1:])
+    report = parse_report(lines[1:])
     assert (report["outputs"][0] == expected[0][0]).all() and (report["boxes"] == expected[1]).all()
     assert 0 < report["stack_bytes"] < 2000 and report["cycles"] > 0
     assert abs(report["microseconds"] - report["cycles"] / HZ[name]) <= 1

@@ -44,6 +44,10 @@ class BoardError(UserError):
     """An unknown board or a malformed board file."""
 
 
+class FirmwareError(UserError):
+    """Generated C that does not compile, or a program of it that does not come to its end or to the expected bytes."""
+
+
 @contextlib.contextmanager
 def exit_on_user_error():
     """Around a command's main(): a UserError or an unreadable file becomes one line on stderr and exit code 2."""
