@@ -43,8 +43,14 @@ def open_picture(file) -> Image.Image:
     return image
 
 
-def load(path, view: View) -> Image.Image:
-    """The picture of a file as RGB of 8 bits, in its own size. Raises FileNotFoundError or PictureError."""
+def load(path, view: View, channels: int = 3) -> Image.Image:
+    """The picture of a file as RGB of 8 bits, or of one channel as grey, in its own size. Grey is the luma of ITU-R
+    BT.601, the one that the C callbacks compute. Raises FileNotFoundError or PictureError."""
+    colour = _colour(path, view)
+    return colour.convert("L") if channels == 1 else colour
+
+
+def _colour(path, view: View) -> Image.Image:
     data = Path(path).read_bytes()
     image = _whole(path, data)
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if view.keep is None else None
@@ -83,11 +89,11 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def seen(image: Image.Image, size: tuple[int, int], view: View) -> np.ndarray:
-    """What a network for pictures of `size` (h, w) sees of an RGB picture: uint8 (h, w, 3)."""
+    """What a network for pictures of `size` (h, w) sees of an RGB or grey picture: uint8 (h, w, 3) or (h, w, 1)."""
     h, w = size
     if view.keep is None:
-        return cv2.resize(np.asarray(image), (w, h), interpolation=cv2.INTER_LINEAR)
+        return cv2.resize(np.asarray(image), (w, h), interpolation=cv2.INTER_LINEAR).reshape(h, w, -1)
     scale = view.keep * min(image.height / h, image.width / w)
     x, y = max(image.width - w * scale, 0) / 2, max(image.height - h * scale, 0) / 2  # 0: a rounding error is below
     box = x, y, min(x + w * scale, image.width), min(y + h * scale, image.height)
-    return np.array(image.resize((w, h), Image.Resampling.BILINEAR, box=box))
+    return np.array(image.resize((w, h), Image.Resampling.BILINEAR, box=box)).reshape(h, w, -1)

@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--keep-dead-channels", action="store_true", help="compute channels that are constant or read "
                         "by nobody, too; without them every output is the same")  # fmt: skip
     parser.add_argument("--project", action="store_true", help="also a complete firmware project for the board")
-    parser.add_argument("--picture", help="with --project: JPEG or PNG to build in, run after each reset")
+    parser.add_argument("--picture", help="with --project: JPEG, PNG or .npy to build in, run after each reset")
     parser.add_argument("-o", "--out", required=True, help="folder to write")
     args = parser.parse_args()
     check_options(args, parser.get_default)
@@ -105,7 +105,8 @@ def main() -> None:
     board = board.with_arena(args.arena_kb and args.arena_kb * KB)
     p = planned(args, model.graph, board)
     image = p.graph.inputs[0]
-    picture = load_picture(args.picture, (image.h, image.w), view_of(model)) if args.picture else None
+    seen = (image.h, image.w), view_of(model), image.c
+    picture = load_picture(args.picture, *seen) if args.picture else None
     facts = write_library(args.out, p, model, board, args.project, picture)
     how = f"{p.schedule}, halo {p.halo} ({p.overhead:+.1%} MACs)" if p.schedule.n else p.schedule
     print(f"{args.out}: {how}, arena {p.arena:,} of {board.arena_limit:,} bytes, constants {p.flash:,} bytes")

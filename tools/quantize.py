@@ -51,10 +51,9 @@ def main() -> None:
     parser.add_argument("--qat", metavar="CKPT.pth", help="of quantisation-aware training: its weights and ranges; "
                         "--calib then only measures")  # fmt: skip
     parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="of the picture, where the file has none")
-    parser.add_argument("--mean", type=float, nargs=3, default=(0, 0, 0), metavar=("R", "G", "B"),
-                        help="the file reads (pixel - mean) / std (default 0)")  # fmt: skip
-    parser.add_argument("--std", type=float, nargs=3, default=(255, 255, 255), metavar=("R", "G", "B"),
-                        help="default 255")  # fmt: skip
+    parser.add_argument("--mean", type=float, nargs="+", metavar="M",
+                        help="the file reads (pixel - mean) / std: a number a channel (default 0)")  # fmt: skip
+    parser.add_argument("--std", type=float, nargs="+", metavar="S", help="default 255")  # fmt: skip
     parser.add_argument("--bgr", action="store_true", help="the file reads BGR; mean and std are in its order")
     parser.add_argument("--view", help="how it sees a picture, where the file does not say: stretch (default) or "
                         "crop:SHARE, the centre; crop:0.875 is ImageNet's. The int8 file says it, too")  # fmt: skip

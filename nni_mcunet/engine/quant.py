@@ -75,6 +75,12 @@ class QuantModel:
     residual_bits: dict[str, int] = field(default_factory=dict)
 
 
+def input_shape(model: Model | QuantModel) -> tuple[int, int, int]:
+    """(h, w, c) of the picture that a model reads."""
+    image = model.graph.inputs[0]
+    return image.h, image.w, image.c
+
+
 def view_of(model: Model | QuantModel) -> View:
     """The view in the metadata of a model's file; the one that stretches, mmdet's, where it has none."""
     return View.parse(model.meta.get("view", str(STRETCH)))

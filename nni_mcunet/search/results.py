@@ -196,4 +196,3 @@ def _move(path: Path, target: Path) -> None:
     while (free := target.with_name(target.name + (f".{at}" if at else ""))).exists():
         at += 1
     path.rename(free)
-
