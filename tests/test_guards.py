@@ -1,6 +1,7 @@
 """What single lines guard against, each seen by no other test once: see mutants.py."""
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import onnx
@@ -13,14 +14,15 @@ from test_onnx_import import assert_imported, constant, small
 
 from nni_mcunet.core.arch import Schedule
 from nni_mcunet.core.boards import get_board
-from nni_mcunet.core.errors import GraphError, Infeasible
+from nni_mcunet.core.errors import GraphError, Infeasible, ScheduleError
 from nni_mcunet.core.graph import Graph, Op, Tensor
 from nni_mcunet.core.kernels import in_place, overwrites
-from nni_mcunet.core.plan import fitting_plan, plan
+from nni_mcunet.core.plan import best_schedule, fitting_plan, plan
+from nni_mcunet.core.tiles import patch_bounds
 from nni_mcunet.engine import reference
 from nni_mcunet.engine.emit import write_sources
 from nni_mcunet.engine.integers import INT32, MAX_RIGHT, integers, multiplier, requant
-from nni_mcunet.engine.onnx_io import load_onnx
+from nni_mcunet.engine.onnx_io import load_onnx, to_onnx
 from nni_mcunet.engine.quant import QuantModel, QuantWeights, Scale, quantize_weights
 
 RNG = np.random.default_rng(0)
@@ -64,11 +66,53 @@ def test_no_residual_is_overwritten_that_is_the_input(groups, k, tmp_path):
     ops = Op("x", "conv", ("image",), 8), Op("y", "conv", ("x",), 8, residual="x", groups=groups, **window)
     graph = Graph("own", (Tensor("image", 9, 7, 3),), ops, ("y",)).verify()
     assert overwrites(graph, ops[1]) == () and 1 not in in_place(graph)
-    rng = np.random.default_rng(groups)
+    assert equal_in_c(graph, tmp_path)
+
+
+def equal_in_c(graph, folder) -> bool:
+    rng = np.random.default_rng(1)
     model, image = random_model(rng, graph), image_of(rng, graph)
-    want = reference.run(plan(graph), model, to_int8(image))["y"]
-    (got,) = run_host(write_sources(plan(graph), model, tmp_path), image)["outputs"]
-    assert np.array_equal(got, want.ravel())
+    want = reference.run(plan(graph), model, to_int8(image))
+    got = run_host(write_sources(plan(graph), model, folder), image)["outputs"]
+    return all(np.array_equal(g, w.ravel()) for g, w in zip(got, want.values(), strict=True))
+
+
+@pytest.mark.parametrize("pad", [(3, 1, 0, 1), (0, 1, 3, 1), (1, 3, 1, 0), (2, 2, 1, 1)])
+def test_a_convolution_that_enlarges_is_not_in_place(pad, tmp_path):
+    """A row written would be one that is still to be read."""
+    dw = Op("y", "conv", ("x",), 4, (3, 3), pad=pad, groups=4)
+    graph = Graph("grows", (Tensor("image", 7, 7, 3),), (Op("x", "conv", ("image",), 4), dw), ("y",)).verify()
+    assert overwrites(graph, dw) == () and overwrites(graph, replace(dw, pad=(1, 1, 1, 1))) == ("x",)
+    assert equal_in_c(graph, tmp_path)
+
+
+def test_a_gate_is_not_overwritten(tmp_path):
+    """It is smaller than the product, and read for every position of it."""
+    ops = (
+        Op("x", "conv", ("image",), 4), Op("gate", "gap", ("x",), 4), Op("y", "mul", ("x", "gate"), 4),
+        Op("z", "add", ("y", "x"), 4),
+    )  # fmt: skip
+    graph = Graph("gated", (Tensor("image", 7, 7, 3),), ops, ("z",)).verify()
+    assert overwrites(graph, ops[2]) == ("x",) and 2 not in in_place(graph)
+    assert equal_in_c(graph, tmp_path)
+
+
+@pytest.mark.parametrize("size, pad", [((12, 12), (1, 1, 2, 1)), ((12, 12), (0, 1, 1, 1)), ((12, 9), (1, 1, 1, 1))])
+def test_a_square_map_with_uneven_windows(size, pad):
+    """Rows and columns are alike where everything is: the planner then computes them once."""
+    ops = [Op(f"c{i}", "conv", (x,), 3, (3, 3), pad=pad, block=i) for i, x in enumerate(("image", "c0", "c1"))]
+    graph = Graph("nearly", (Tensor("image", *size, 3),), tuple(ops), ("c2",)).verify()
+    rng = np.random.default_rng(0)
+    model, image = random_model(rng, graph), to_int8(image_of(rng, graph))
+    want = reference.run(plan(graph), model, image)["c2"]
+    for n, halo in product((1, 2, 3), ("clip", "cache")):
+        assert np.array_equal(reference.run(plan(graph, Schedule(3, n), halo=halo), model, image)["c2"], want)
+
+
+def test_a_grid_is_no_finer_than_its_map():
+    assert patch_bounds(3, 3).hi.tolist() == [1, 2, 3]
+    with pytest.raises(ScheduleError, match="4 patches along a stage output of 3: use at most 3"):
+        patch_bounds(3, 2, 4)
 
 
 @pytest.mark.parametrize("bias", [1.0, -3e4])
@@ -91,6 +135,33 @@ def test_a_given_schedule_is_held_against_the_flash():
         with pytest.raises(Infeasible) as error:
             fitting_plan(graph, replace(enough, flash=enough.flash - 1), schedule)
         assert (error.value.what, error.value.needed, error.value.limit) == ("flash", needed, needed - 1)
+
+
+def test_the_flash_limit_leaves_the_runtime_its_part():
+    graph = Graph("one", (Tensor("image", 8, 8, 3),), (Op("a", "conv", ("image",), 64, (3, 3)),), ("a",)).verify()
+    board = replace(get_board("H743"), flash=plan(graph).flash + 1000, reserved_flash=1000)
+    assert best_schedule(graph, board).flash == board.model_limit
+    with pytest.raises(Infeasible) as error:
+        best_schedule(graph, replace(board, reserved_flash=1001))
+    assert (error.value.what, error.value.limit) == ("flash", board.model_limit - 1)
+
+
+def test_a_map_with_the_scale_of_its_maxima_is_no_output(tmp_path):
+    """Nobody rounds the convolution's map: its pool is what the file rounds. As an output it has no scale."""
+    ops = Op("c", "conv", ("image",), 4), Op("m", "maxpool", ("c",), 4, (2, 2), (2, 2), block=1)
+    graph = Graph("pooled", (Tensor("image", 8, 8, 3),), ops, ("m",)).verify()
+    proto = to_onnx(random_model(np.random.default_rng(0), graph))
+    kept = [n for n in proto.graph.node if not {"c.q", "c"} & set(n.output)]
+    for node in kept:
+        node.input[:] = ["c.f" if name == "c" else name for name in node.input]
+    del proto.graph.node[:]
+    proto.graph.node.extend(kept)
+    onnx.save(proto, tmp_path / "m.onnx")
+    assert load_onnx(tmp_path / "m.onnx").graph.outputs == ("m",)
+    proto.graph.output.append(helper.make_tensor_value_info("c.f", onnx.TensorProto.FLOAT, [1, 4, 8, 8]))
+    onnx.save(proto, tmp_path / "m.onnx")
+    with pytest.raises(GraphError, match="'c' has no QuantizeLinear before its max pool; quantize it whole"):
+        load_onnx(tmp_path / "m.onnx")
 
 
 @pytest.mark.parametrize("batch", [2, 8, 10**9])
@@ -153,6 +224,48 @@ def test_a_sum_with_its_residual_and_zero_point_stays_within_32_bits(zero_point)
         most = int(sums.max()) + 255 * p.res_mult + (1 << p.res_bits - 1) + (128 << p.res_bits)
         assert most < INT32, (ratio, p.res_bits)
     assert len(bits) > 2
+
+
+SWEEP = np.geomspace(1e-9, 1e3, 400)
+
+
+def accepted(model: QuantModel):
+    try:
+        return integers(model)
+    except GraphError:
+        return None
+
+
+@pytest.mark.parametrize("zero_point", [-128, 5, 127])
+def test_accumulators_that_overflow_are_refused(zero_point):
+    """Exactly those: a sum of int8 products begins at the folded bias and is shifted left before the multiplier."""
+    op = Op("y", "conv", ("image",), 2, (3, 3), groups=1)
+    graph = Graph("sums", (Tensor("image", 5, 5, 4),), (op,), ("y",)).verify()
+    weight = np.random.default_rng(0).integers(-127, 128, (2, 4, 3, 3)).astype(np.int8)
+    q, seen = QuantWeights(weight, np.float32([0.01, 0.02]), np.int32([1 << 20, -5])), set()
+    for scale in SWEEP:
+        model = QuantModel(graph, {"image": Scale(1.0, zero_point), "y": Scale(float(scale), 0)}, {"y": q})
+        most = []
+        for w, b, s in zip(weight.reshape(2, -1).astype(int), q.bias, q.scale, strict=True):
+            folded = 128 * np.abs(w).sum() + abs(int(b) - zero_point * int(w.sum()))
+            most.append(int(folded) << multiplier(float(s) / float(scale)).left)
+        seen.add(accepted(model) is not None)
+        assert (accepted(model) is not None) == (max(most) < INT32), scale
+    assert seen == {True, False}
+
+
+@pytest.mark.parametrize("kind", ["gap", "avgpool"])
+def test_means_that_overflow_are_refused(kind):
+    """A sum of n values begins at -n zero points: with partial sums it reaches 256 n."""
+    k = {"k": (6, 6)} if kind == "avgpool" else {}
+    graph = Graph("means", (Tensor("image", 6, 6, 1),), (Op("y", kind, ("image",), 1, **k),), ("y",)).verify()
+    seen = set()
+    for scale in SWEEP:
+        model = QuantModel(graph, {"image": Scale(1.0, -128), "y": Scale(float(scale), 0)}, {})
+        fits = 256 * 36 << multiplier(1 / (float(scale) * 36)).left < INT32
+        seen.add(fits)
+        assert (accepted(model) is not None) == fits, scale
+    assert seen == {True, False}
 
 
 @pytest.mark.parametrize("real", [1 - 2**-40, 0.5 - 2**-45, 2 - 2**-38, 4 - 2**-36, 2**-10 - 2**-60])
