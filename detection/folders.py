@@ -4,19 +4,17 @@ The data sets stay mmdet's. What each of them will open is written down here onc
 laid out in another way ends in one message: what was expected where, and what was found.
 """
 
-from collections.abc import Iterable
 from json import JSONDecodeError
 from pathlib import Path
 
 from mmdet.datasets import CocoDataset, WIDERFaceDataset, XMLDataset
-from mmdet.registry import DATASETS
 from mmengine.fileio import load
-from mmengine.registry import DefaultScope
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.files import listing
 
-from .datasets import LOADERS, leaves
+from .coco_names import ids_by_name
+from .datasets import class_names, dataset_type, loader_leaves, some
 from .voc_xml import read_annotation
 
 
@@ -25,15 +23,14 @@ def check_folders(config) -> None:
     `data_source` (how to get the data) at the end."""
     source = config.get("data_source")
     seen = []
-    for loader in LOADERS:
-        for data in leaves(config[loader].dataset) if config.get(loader) else ():
-            place = [data.get(key) for key in ("type", "data_root", "ann_file", "data_prefix", "metainfo")]
-            if place not in seen:
-                seen.append(place)
-                try:
-                    check_dataset(data)
-                except UserError as error:
-                    raise UserError(f"{error}; {source}" if source else str(error)) from None
+    for _, data in loader_leaves(config):
+        place = [data.get(key) for key in ("type", "data_root", "ann_file", "data_prefix", "metainfo")]
+        if place not in seen:
+            seen.append(place)
+            try:
+                check_dataset(data)
+            except UserError as error:
+                raise UserError(f"{error}; {source}" if source else str(error)) from None
 
 
 def check_dataset(data: dict) -> None:
@@ -41,11 +38,10 @@ def check_dataset(data: dict) -> None:
     asked for its annotation file, one that is not on a disk for nothing."""
     if data.get("backend_args") or "://" in str(data.get("data_root")):
         return
-    with DefaultScope.overwrite_default_scope("mmdet"):
-        kind = data["type"] if isinstance(data["type"], type) else DATASETS.get(data["type"])
+    kind = dataset_type(data)
     if kind is None:
         raise UserError(f"data: no data set type {data['type']!r}; is a package missing from custom_imports?")
-    classes = data.get("metainfo", {}).get("classes") or kind.METAINFO.get("classes")
+    classes = class_names(data)
     if issubclass(kind, WIDERFaceDataset):
         _check_wider(data, classes)
     elif issubclass(kind, XMLDataset):
@@ -136,11 +132,10 @@ def _check_coco(data: dict, classes) -> None:
             f"data: {listed} is not COCO's JSON ({type(error).__name__}: {error}); expected categories with id and "
             "name, images with id and file_name, annotations with image_id and category_id"
         ) from None
-    absent = [name for name in classes or () if name not in names.values()]
-    if absent:
-        raise UserError(
-            f"data: {listed} has no category {absent[0]!r} of metainfo.classes; it has {_some(names.values())}"
-        )
+    try:
+        ids_by_name(content["categories"], classes or ())
+    except UserError as error:
+        raise UserError(f"data: {listed} {error}") from None
     _known(objects, classes, listed)
     _wanted(images, ".", layout)
     _all_there(paths, listed, "pictures")
@@ -158,8 +153,8 @@ def _known(objects: set[str], classes, listed: Path) -> None:
     """mmdet passes over objects of other classes in silence: where these are all, nothing would be learnt."""
     if objects and classes and not objects & set(classes):
         raise UserError(
-            f"data: no object of {listed} is of a class of metainfo.classes, {_some(classes)}; there are "
-            f"{_some(sorted(objects))}"
+            f"data: no object of {listed} is of a class of metainfo.classes, {some(classes)}; there are "
+            f"{some(sorted(objects))}"
         )
 
 
@@ -173,8 +168,3 @@ def _all_there(paths: list[Path], listed: Path, what: str) -> None:
             f"data: {len(missing)} of {len(paths)} {what} that {listed} names are missing, "
             f"the first is {first}{instead}"
         )
-
-
-def _some(names: Iterable[str], most: int = 6) -> str:
-    names = list(names)
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

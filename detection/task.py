@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from mmdet.registry import DATASETS, MODELS
+from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.logging import MMLogger
@@ -29,6 +29,7 @@ from nni_mcunet.core.graph import Graph
 from nni_mcunet.core.net import Net
 
 from .config import load_config
+from .datasets import build_pictures, config_classes, leaves
 from .export import detector_graph
 
 TRIES = 50  # random pictures for one whose objects the augmentation has cut away
@@ -52,6 +53,7 @@ class DetectorTask:
         alone = isinstance(evaluator, dict) and evaluator.get("type") == "VOCMetric"
         if not alone or evaluator.get("iou_thrs", 0.5) != 0.5:
             raise UserError(f"{path}: val_evaluator must be VOCMetric alone, at iou_thrs 0.5: the score is its mAP")
+        self.classes = config_classes(self.config)
         self.spec, self.head, _ = detector_graph(self.config)
         if not isinstance(self.head, YoloHead):
             raise UserError(f"{path}: a search is for YOLOv3 detectors; this is {self.config.model.type}")
@@ -95,7 +97,7 @@ class DetectorTask:
     def score(self, net: Net, batches) -> float:
         """mAP50 on (images (N, 3, h, w), targets) that cover a split."""
         metric, seen = METRICS.build(self.config.val_evaluator, default_args={"_scope_": "mmdet"}), 0
-        metric.dataset_meta = {"classes": tuple(self.config.metainfo.classes)}
+        metric.dataset_meta = {"classes": self.classes}
         for images, targets in batches:
             _, detector = self.at(tuple(images.shape[2:]))
             metas = [target["meta"] for target in targets]
@@ -137,16 +139,10 @@ class DetectorData:
     def _dataset(config: Config):
         """The training set, each picture once. Raises UserError where it is missing."""
         given = config.train_dataloader.dataset
-        while given.type == "RepeatDataset":
-            given = given.dataset
         try:
-            with DefaultScope.overwrite_default_scope("mmdet"):
-                dataset = DATASETS.build(given)
+            return build_pictures(given)
         except FileNotFoundError as error:
-            raise UserError(f"{error.filename} is missing: {config.data_source}") from None
-        if not hasattr(dataset, "get_data_info"):
-            raise UserError(f"{config.filename}: train_dataloader.dataset is {given.type}, not one of single pictures")
-        return dataset
+            raise UserError(f"{error.filename} is missing: {config.get('data_source')}") from None
 
     def _compose(self, loader: str, resolution: tuple[int, int]) -> Compose:
         config, _ = self.task.at(resolution)
@@ -172,11 +168,17 @@ class DetectorData:
 
 
 def _pipeline(loader) -> list:
-    """Of the first data set in a data loader's config."""
-    dataset = loader.dataset
-    while "pipeline" not in dataset:
-        dataset = dataset.dataset if "dataset" in dataset else dataset.datasets[0]
-    return dataset.pipeline
+    """That of all data sets of a data loader's config. Raises UserError where there is more than one: a wrapper's own
+    mixes pictures, and a search's are single ones."""
+    node = loader.dataset
+    while "dataset" in node:
+        if node.get("pipeline"):
+            raise UserError(f"train_dataloader.dataset is a {node.type} with a pipeline, not one of single pictures")
+        node = node.dataset
+    first, *others = [data.pipeline for data in leaves(node)]
+    if any(pipeline != first for pipeline in others):
+        raise UserError("the data sets of a loader have different pipelines: a search takes one for all of them")
+    return first
 
 
 def _plain(packed: dict) -> tuple[Tensor, dict]:

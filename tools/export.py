@@ -18,7 +18,7 @@ from detection import (
     input_pictures,
     load_config,
     load_detector,
-    load_from_local,
+    read_checkpoint,
 )
 from nni_mcunet.core.arch import ArchSpec
 from nni_mcunet.core.build import build_graph
@@ -50,7 +50,7 @@ def int8(config: str, checkpoint: str, options, images: int) -> QuantModel:
 
 def classifier(arch: str, checkpoint: str) -> Model:
     graph = build_graph(ArchSpec.load(arch))
-    net, state = Net(graph).eval(), load_from_local(checkpoint, "cpu")
+    net, state = Net(graph).eval(), read_checkpoint(checkpoint)
     state = state.get("state_dict", state)
     if learnt_ranges(state):
         fake_quantize(net)
