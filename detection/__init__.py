@@ -35,6 +35,7 @@ from .export import (  # noqa: E402
 from .extd import EXTD, EXTDBackbone  # noqa: E402
 from .pictures import LoadPicture  # noqa: E402
 from .qat import QATHook  # noqa: E402
+from .recipe import RecipeReportHook  # noqa: E402
 from .s3fd import MCUNetS3FD, MCUNetS3FDHead  # noqa: E402
 from .s3fd_match import ScaleCompensationAssigner  # noqa: E402
 from .s3fd_transforms import DataAnchorSampling, FaceCrop  # noqa: E402
@@ -65,6 +66,7 @@ __all__ = [
     "MCUNetYOLO",
     "MCUNetYOLOHead",
     "QATHook",
+    "RecipeReportHook",
     "ScaleCompensationAssigner",
     "WIDERFaceMetric",
     "WIDERFaceText",

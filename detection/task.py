@@ -83,15 +83,17 @@ class DetectorTask:
 
     def loss(self, outputs: tuple[Tensor, ...], targets: list[dict], smoothing: float) -> Tensor:
         """mmdet's loss of prediction maps (N, anchors * (5 + classes), h, w), fine to coarse, a picture: the mean over
-        the batch of what the config's sums give. targets: see DetectorData.sample."""
+        the batch. targets: see DetectorData.sample."""
         if smoothing:
             raise UserError("recipe: label_smoothing is of classifiers; a detector's is bbox_head.one_hot_smoother")
         maps = [output.float() for output in outputs]
         metas, device = [target["meta"] for target in targets], maps[0].device
         _, detector = self.at(metas[0]["img_shape"][:2])
-        objects = [InstanceData(**_tensors(target["objects"], device)) for target in targets]
-        losses = detector.bbox_head.loss_by_feat(maps[::-1], objects, metas)
-        return sum(part for parts in losses.values() for part in parts) / len(targets)
+        objects, ignored = (
+            [InstanceData(**_tensors(target[part], device)) for target in targets] for part in ("objects", "ignored")
+        )
+        losses = detector.bbox_head.loss_by_feat(maps[::-1], objects, metas, ignored)
+        return sum(part for parts in losses.values() for part in parts)
 
     @torch.no_grad()
     def score(self, net: Net, batches) -> float:
