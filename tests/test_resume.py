@@ -15,11 +15,12 @@ from conftest import ROOT
 from stub_trial import score
 from tiny import finish, history, leftovers, make_experiment, search, start, until
 
-from nni_mcunet.search.experiment import free_port, load_config, search_config, search_space
+from nni_mcunet.search.experiment import load_config, search_config, search_space
 from nni_mcunet.search.guard import processes_of
 from nni_mcunet.search.history import History
 from nni_mcunet.search.launch import find
 from nni_mcunet.search.nnictl import MANAGER, request
+from nni_mcunet.search.ports import free_port
 
 KILL_AFTER = 3  # trials of two candidates each: then one generation of four is known, and half of the other
 

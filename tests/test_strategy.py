@@ -311,7 +311,7 @@ def test_a_folder_of_another_search_is_refused(experiment, tmp_path, make, messa
         experiment(strategy, Macs(), space)
     assert history(tmp_path / "out") == before
     (tmp_path / "out/search.json").unlink()
-    with pytest.raises(StateError, match=r"no search\.json"):
+    with pytest.raises(UserError, match=r"no search\.json"):
         experiment(EvolutionStrategy(tmp_path / "out", **SMALL), Macs())
 
 

@@ -218,7 +218,10 @@ class EvolutionStrategy(Strategy):
         limits = None if fits.limits is None else asdict(fits.limits)
         if limits and fits.halos == ("clip",):  # as described before there was a choice
             del limits["halos"]
-        described, out = {"settings": self.settings | {"limits": limits}, "space": fits.space.to_dict()}, self.history.out
+        described, out = (
+            {"settings": self.settings | {"limits": limits}, "space": fits.space.to_dict()},
+            self.history.out,
+        )
         check_free(out)
         if finished(out) and holds_search(out) and differs(out, described):
             set_aside(out)
