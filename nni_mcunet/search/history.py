@@ -92,7 +92,9 @@ def _parsed(text: bytes):
     if not text.strip():
         raise HistoryError("it is empty")
     try:
-        return parse_json(text, "it", HistoryError)
+        return parse_json(text.decode(), "it", HistoryError)
+    except UnicodeDecodeError:
+        raise HistoryError("it is no UTF-8 text") from None
     except HistoryError as error:
         raise HistoryError(str(error).replace("not valid JSON, line 1: ", "not valid JSON: ")) from None
 
