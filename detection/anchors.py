@@ -5,7 +5,9 @@ itself, and the overlap of two centred boxes does not change when an axis is str
 resolution.
 """
 
+import lzma
 import tarfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -13,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.validate import short
 
-from .datasets import build_dataset
+from .folders import open_pictures
 from .voc_xml import Annotation, read_annotation
 
 RESTARTS = 10  # k-means ends in a local optimum: the best of so many starts is taken
@@ -87,7 +90,7 @@ def choose(sizes: np.ndarray, number: int, scales: int, seed: int = 0) -> Anchor
 
 def dataset_sizes(dataset: dict) -> np.ndarray:
     """(n, 2) of the boxes that a data set of a config trains on (mmdet's: difficult and filtered ones are not)."""
-    data = build_dataset(dataset)
+    data = open_pictures(dataset)
     infos = (data.get_data_info(i) for i in range(len(data)))
     boxes = ((info, item["bbox"]) for info in infos for item in info["instances"] if not item["ignore_flag"])
     sizes = [((x2 - x1) / info["width"], (y2 - y1) / info["height"]) for info, (x1, y1, x2, y2) in boxes]
@@ -101,7 +104,7 @@ def voc_sizes(source, split: str = "trainval") -> np.ndarray:
     for note in _annotations(Path(source), split):
         boxes = note.boxes[~np.array(note.difficult, bool)]
         sizes.append((boxes[:, 2:] - boxes[:, :2]) / note.size)
-    return _whole(np.concatenate(sizes))
+    return _whole(np.concatenate([np.empty((0, 2)), *sizes]))
 
 
 def _whole(sizes: np.ndarray) -> np.ndarray:
@@ -115,11 +118,14 @@ def _annotations(source: Path, split: str) -> Iterator[Annotation]:
         raise UserError(f"{source}: no ImageSets/Main/{split}.txt in it, beside Annotations/*.xml; is it VOC's layout?")
     for path in sorted(lists):
         folder = path.parents[2] / "Annotations"
-        for name in files[path]().split():
-            xml = folder / f"{name.decode()}.xml"
+        for name in files[path]().decode(errors="replace").split():
+            xml = folder / f"{name}.xml"
             if xml not in files:
-                raise UserError(f"{source}: {path} names {name.decode()}, and there is no {xml}")
-            yield read_annotation(files[xml](), xml)
+                raise UserError(f"{source}: {path} names {short(name)}, and there is no {xml}")
+            note = read_annotation(files[xml](), xml)
+            if note.size is None:
+                raise UserError(f"{xml}: no size/width and size/height, of which the boxes are fractions")
+            yield note
 
 
 def _archive(source: Path) -> dict:
@@ -127,8 +133,8 @@ def _archive(source: Path) -> dict:
     try:
         with tarfile.open(source) as archive:
             contents = {Path(m.name): archive.extractfile(m).read() for m in archive if m.isfile()}
-    except tarfile.ReadError as error:
-        raise UserError(f"{source}: neither a folder nor a tar archive ({error})") from None
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+        raise UserError(f"{source}: neither a folder nor a tar archive ({' '.join(str(error).split())})") from None
     return {path: (lambda data=data: data) for path, data in contents.items()}
 
 

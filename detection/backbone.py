@@ -1,7 +1,6 @@
 """The searched network as mmdet's backbone: a walk of the same graph that everything else walks."""
 
 import re
-from pathlib import Path
 
 import torch
 from mmdet.registry import MODELS
@@ -14,8 +13,9 @@ from nni_mcunet.core.arch import ArchSpec
 from nni_mcunet.core.build import build_graph
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.net import Net, forward_apart
+from nni_mcunet.core.validate import short
 
-from .checkpoint import load_from_local
+from .checkpoint import read_checkpoint
 
 HALOS = ("exchange", "none")
 
@@ -51,7 +51,7 @@ class MCUNetBackbone(Net, BaseModule):
         if not -1 <= frozen_stages <= max(out_indices):
             raise UserError(f"backbone.frozen_stages is {frozen_stages}: -1 (none) to {max(out_indices)} is wanted")
         if halo not in HALOS or (halo == "none" and not self.spec.schedule.n):
-            raise UserError(f"backbone.halo is {halo!r}: exchange, or none with a schedule in the arch, is wanted")
+            raise UserError(f"backbone.halo is {short(halo)}: expected exchange, or none with a schedule in the arch")
         self.frozen_stages, self.norm_eval, self.halo, self.init_cfg = frozen_stages, norm_eval, halo, init_cfg
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -77,9 +77,10 @@ class MCUNetBackbone(Net, BaseModule):
         """Load a checkpoint's layers of this name. Layers that are not ours (a classifier, a head) are left alone, and
         stages behind the checkpoint's last one keep their initialisation (S3FD goes on to stride 128). UserError for
         any other layer that is missing, for another shape, or for a missing file."""
-        if not Path(path).is_file():
-            raise UserError(f"backbone.init_cfg.checkpoint: no file {path}; None trains from scratch")
-        weights = load_from_local(path, "cpu")
+        try:
+            weights = read_checkpoint(path)
+        except FileNotFoundError:
+            raise UserError(f"backbone.init_cfg.checkpoint: no file {path}; None trains from scratch") from None
         weights = weights.get("state_dict", weights)
         if published.MARK in weights:
             weights = published.rename(self.spec, weights)

@@ -1,13 +1,13 @@
 """The learning curve of a training run, from the scalars that mmengine has written beside its log."""
 
-import io
-import json
+import re
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from nni_mcunet.core.errors import UserError
-from nni_mcunet.core.files import write_atomic
+from nni_mcunet.core.files import write_figure
+from nni_mcunet.core.validate import file_text, parse_json_lines, short
 
 TIMES = {"lr", "base_lr", "data_time", "time", "memory", "grad_norm", "epoch", "iter", "step"}
 
@@ -17,13 +17,22 @@ def scalars(work_dir) -> tuple[list[dict], list[dict]]:
     UserError where there are none."""
     rows, files = [], sorted(Path(work_dir).glob("*/vis_data/scalars.json"))
     for file in files:
-        found = [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
+        found = _rows(file)
         begins = min((row["epoch"] for row in found if "epoch" in row), default=None)
         # what a killed run did after the checkpoint that this one goes on from was done again
         rows = [row for row in rows if begins is None or row.get("epoch", row["step"]) < begins] + found
     if not rows:
         raise UserError(f"{work_dir}: no */vis_data/scalars.json; give the work dir of a training run")
     return [row for row in rows if "epoch" in row], [row for row in rows if "epoch" not in row]
+
+
+def _rows(file: Path) -> list[dict]:
+    text = re.sub(r": -?(NaN|Infinity)\b", ": null", file_text(file))  # a training that diverged: a gap in the curve
+    found = parse_json_lines(text, file)
+    for row in found:
+        if not isinstance(row, dict) or not all(type(row.get(key, 1)) in (int, float) for key in ("epoch", "step")):
+            raise UserError(f"{file}: {short(row)} is no row of scalars, as mmengine writes them")
+    return found
 
 
 def draw_curve(work_dir, path, title: str = "") -> None:
@@ -46,6 +55,4 @@ def draw_curve(work_dir, path, title: str = "") -> None:
         if axes.lines:
             axes.legend(frameon=False, fontsize=7)
     figure.suptitle(title, x=0.01, ha="left")
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=130)
-    write_atomic(path, png.getvalue())
+    write_figure(figure, path, dpi=130)

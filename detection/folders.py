@@ -4,19 +4,19 @@ The data sets stay mmdet's. What each of them will open is written down here onc
 laid out in another way ends in one message: what was expected where, and what was found.
 """
 
-from collections.abc import Iterable
-from json import JSONDecodeError
+import logging
 from pathlib import Path
 
 from mmdet.datasets import CocoDataset, WIDERFaceDataset, XMLDataset
-from mmdet.registry import DATASETS
-from mmengine.fileio import load
-from mmengine.registry import DefaultScope
+from mmengine.logging import print_log
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.files import listing
+from nni_mcunet.core.validate import check_names, file_bytes, file_text, short
 
-from .datasets import LOADERS, leaves
+from .coco_json import read_coco
+from .coco_names import ids_by_name
+from .datasets import build_pictures, class_names, dataset_type, leaves, loader_leaves, some
 from .voc_xml import read_annotation
 
 
@@ -25,15 +25,21 @@ def check_folders(config) -> None:
     `data_source` (how to get the data) at the end."""
     source = config.get("data_source")
     seen = []
-    for loader in LOADERS:
-        for data in leaves(config[loader].dataset) if config.get(loader) else ():
-            place = [data.get(key) for key in ("type", "data_root", "ann_file", "data_prefix", "metainfo")]
-            if place not in seen:
-                seen.append(place)
-                try:
-                    check_dataset(data)
-                except UserError as error:
-                    raise UserError(f"{error}; {source}" if source else str(error)) from None
+    for _, data in loader_leaves(config):
+        place = [data.get(key) for key in ("type", "data_root", "ann_file", "data_prefix", "metainfo")]
+        if place not in seen:
+            seen.append(place)
+            try:
+                check_dataset(data)
+            except UserError as error:
+                raise UserError(f"{error}; {source}" if source else str(error)) from None
+
+
+def open_pictures(data: dict, **changes):
+    """datasets.build_pictures, the files looked at before mmdet reads them. Raises UserError."""
+    for part in leaves(data):
+        check_dataset(part)
+    return build_pictures(data, **changes)
 
 
 def check_dataset(data: dict) -> None:
@@ -41,11 +47,10 @@ def check_dataset(data: dict) -> None:
     asked for its annotation file, one that is not on a disk for nothing."""
     if data.get("backend_args") or "://" in str(data.get("data_root")):
         return
-    with DefaultScope.overwrite_default_scope("mmdet"):
-        kind = data["type"] if isinstance(data["type"], type) else DATASETS.get(data["type"])
+    kind = dataset_type(data)
     if kind is None:
-        raise UserError(f"data: no data set type {data['type']!r}; is a package missing from custom_imports?")
-    classes = data.get("metainfo", {}).get("classes") or kind.METAINFO.get("classes")
+        raise UserError(f"data: no data set type {short(data['type'])}; is a package missing from custom_imports?")
+    classes = class_names(data)
     if issubclass(kind, WIDERFaceDataset):
         _check_wider(data, classes)
     elif issubclass(kind, XMLDataset):
@@ -88,9 +93,10 @@ def _wanted(root: Path, path, layout: str) -> Path:
 
 
 def _names(path: Path) -> list[str]:
-    names = path.read_text().splitlines()
+    names = file_text(path).splitlines()
     if not any(name.strip() for name in names):
         raise UserError(f"data: {path} is empty; expected the name of a picture, without .jpg, on each line")
+    check_names(names, path)
     return names  # as mmdet reads them: the whole line is the name
 
 
@@ -126,21 +132,14 @@ def _check_coco(data: dict, classes) -> None:
     layout = f"{data['ann_file']} (COCO's JSON), {images}/FILE_NAME for each of its images"
     layout += _unset(data, "img")
     listed = _wanted(_root(data), data["ann_file"], layout)
+    coco = read_coco(listed)
+    if coco.flat:
+        print_log(f"{listed}: {coco.flat} boxes without area left out", "current", logging.WARNING)
     try:
-        content = load(str(listed))
-        names = {c["id"]: c["name"] for c in content["categories"]}
-        paths = [images / image["file_name"] for image in content["images"]]
-        objects = {names[a["category_id"]] for a in content.get("annotations", [])}
-    except (JSONDecodeError, KeyError, TypeError) as error:
-        raise UserError(
-            f"data: {listed} is not COCO's JSON ({type(error).__name__}: {error}); expected categories with id and "
-            "name, images with id and file_name, annotations with image_id and category_id"
-        ) from None
-    absent = [name for name in classes or () if name not in names.values()]
-    if absent:
-        raise UserError(
-            f"data: {listed} has no category {absent[0]!r} of metainfo.classes; it has {_some(names.values())}"
-        )
+        ids_by_name([{"id": key, "name": name} for key, name in coco.names.items()], classes or ())
+    except UserError as error:
+        raise UserError(f"data: {listed} {error}") from None
+    objects, paths = coco.objects, [images / name for name in coco.files]
     _known(objects, classes, listed)
     _wanted(images, ".", layout)
     _all_there(paths, listed, "pictures")
@@ -149,7 +148,10 @@ def _check_coco(data: dict, classes) -> None:
 def _check_xml(paths: list[Path], listed: Path, classes) -> list[str]:
     """The folder that each annotation names. All are read (20,000 in two seconds): mmdet's traceback names no file."""
     _all_there(paths, listed, "annotations")
-    notes = [read_annotation(path.read_bytes(), path) for path in paths]
+    notes = [read_annotation(file_bytes(path), path) for path in paths]
+    for note, path in zip(notes, paths, strict=True):
+        if note.folder:
+            check_names([note.folder], path)
     _known({name for note in notes for name in note.names}, classes, listed)
     return [note.folder for note in notes]
 
@@ -158,8 +160,8 @@ def _known(objects: set[str], classes, listed: Path) -> None:
     """mmdet passes over objects of other classes in silence: where these are all, nothing would be learnt."""
     if objects and classes and not objects & set(classes):
         raise UserError(
-            f"data: no object of {listed} is of a class of metainfo.classes, {_some(classes)}; there are "
-            f"{_some(sorted(objects))}"
+            f"data: no object of {listed} is of a class of metainfo.classes, {some(classes)}; there are "
+            f"{some(sorted(objects))}"
         )
 
 
@@ -173,8 +175,3 @@ def _all_there(paths: list[Path], listed: Path, what: str) -> None:
             f"data: {len(missing)} of {len(paths)} {what} that {listed} names are missing, "
             f"the first is {first}{instead}"
         )
-
-
-def _some(names: Iterable[str], most: int = 6) -> str:
-    names = list(names)
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

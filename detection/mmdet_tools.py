@@ -15,6 +15,7 @@ import mmdet
 from mmengine.config import DictAction
 
 from nni_mcunet.core.errors import UserError, exit_on_user_error
+from nni_mcunet.core.validate import short
 
 from .config import load_config
 
@@ -26,7 +27,7 @@ def find_tool(name: str) -> Path:
     deepest_first = sorted(TOOLS.rglob("*.py"), key=lambda path: (-len(path.parts), path))
     tools = {path.stem: path for path in deepest_first}  # browse_dataset is the one of detection, not of tracking
     if name not in tools:
-        raise UserError(f"mmdet has no tool {name!r}; it has {', '.join(tools)}")
+        raise UserError(f"mmdet has no tool {short(name)}; it has {', '.join(tools)}")
     return tools[name]
 
 

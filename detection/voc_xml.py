@@ -1,11 +1,16 @@
 """One annotation file of VOC's format, read with names for what is wrong in it (mmdet's own reader traces back)."""
 
-import xml.etree.ElementTree as ET
 from typing import NamedTuple
+from xml.etree.ElementTree import Element, ParseError
 
 import numpy as np
+from defusedxml.common import DefusedXmlException
+from defusedxml.ElementTree import fromstring
 
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.validate import short
+
+MOST = 1 << 20  # pixels of a side
 
 
 class Annotation(NamedTuple):
@@ -22,23 +27,42 @@ class Annotation(NamedTuple):
 def read_annotation(text: bytes, where) -> Annotation:
     """UserError, with `where`, for what is no XML or lacks a name or a corner."""
     try:
-        root = ET.fromstring(text)
+        root = fromstring(text)
         size, objects = root.find("size"), root.findall("object")
         return Annotation(
-            None if size is None else (int(size.find("width").text), int(size.find("height").text)),
+            None if size is None else (_side(size, "width"), _side(size, "height")),
             root.findtext("folder", ""),
-            [item.find("name").text for item in objects],
+            [_name(item) for item in objects],
             [bool(int(item.findtext("difficult", "0"))) for item in objects],
             np.array([_corners(item.find("bndbox")) for item in objects], float).reshape(-1, 4),
         )
-    except ET.ParseError as error:
-        raise UserError(f"{where}: not XML ({error})") from None
+    except DefusedXmlException:
+        raise UserError(f"{where}: it declares entities, which no annotation needs and which are not read") from None
+    except (ParseError, LookupError) as error:  # LookupError: an encoding that Python does not know
+        raise UserError(f"{where}: not XML ({str(error)[:200]})") from None
     except (AttributeError, TypeError, ValueError) as error:
         raise UserError(
-            f"{where}: no annotation of VOC's format ({error}); expected size/width, size/height, and for each object "
-            "name, bndbox/xmin, ymin, xmax, ymax"
+            f"{where}: no annotation of VOC's format ({str(error)[:200]}); expected size/width, size/height (1 or "
+            "more), and for each object name, bndbox/xmin, ymin, xmax, ymax"
         ) from None
 
 
-def _corners(box: ET.Element) -> list[float]:
-    return [float(box.find(side).text) for side in ("xmin", "ymin", "xmax", "ymax")]
+def _side(size: Element, name: str) -> int:
+    value = int(size.find(name).text)
+    if not 0 < value < MOST:
+        raise ValueError(f"size/{name} is {short(value)}")
+    return value
+
+
+def _name(item: Element) -> str:
+    text = item.find("name").text
+    if not text or not text.strip():
+        raise ValueError("an object's name is empty")
+    return text
+
+
+def _corners(box: Element) -> list[float]:
+    found = [float(box.find(side).text) for side in ("xmin", "ymin", "xmax", "ymax")]
+    if not all(abs(v) < MOST for v in found):  # nan is not below it either
+        raise ValueError(f"a box has the corners {short(found)}")
+    return found

@@ -10,15 +10,15 @@ Which face a detection hits, and whether it is the first, does not depend on the
 and a curve is two histograms over the thresholds. Not here: mmengine (widerface_metric.py), images, the test set.
 """
 
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.files import write_atomic
+from nni_mcunet.core.validate import file_text
 
 SETTINGS = ("easy", "medium", "hard")
 THRESHOLDS = 1 - np.arange(1, 1001) / 1000  # falling, the last is 0
@@ -80,7 +80,10 @@ def read_truth(folder) -> dict[Key, Faces]:
     for key, (boxes, _) in easy.items():
         kept = np.zeros((len(SETTINGS), len(boxes)), bool)
         for row, setting in zip(kept, (easy, medium, hard), strict=True):
-            row[setting[key][1] - 1] = True  # Matlab counts from 1
+            numbers = setting[key][1]  # Matlab counts from 1
+            if len(numbers) and not 1 <= numbers.min() <= numbers.max() <= len(boxes):
+                raise UserError(f"{where[0]}: of {'/'.join(key)} it keeps a face that it does not list")
+            row[numbers - 1] = True
         truth[key] = Faces(boxes, kept)
     return truth
 
@@ -93,12 +96,12 @@ def _read_mat(path: Path) -> dict[Key, tuple[np.ndarray, np.ndarray]]:
     try:
         content = loadmat(path, variable_names=fields)
         events, files, boxes, kept = (content[field][:, 0] for field in fields)
-    except (MatReadError, OSError, zlib.error, LookupError, ValueError, TypeError, NotImplementedError) as error:
+        found = {}
+        for event, names, event_boxes, event_kept in zip(events, files, boxes, kept, strict=True):
+            for name, b, k in zip(names[:, 0], event_boxes[:, 0], event_kept[:, 0], strict=True):
+                found[str(event[0]), str(name[0])] = b.astype(float).reshape(-1, 4), k.astype(int).ravel()
+    except Exception as error:  # a damaged .mat can raise anything
         raise UserError(f"{path} is no ground truth of WIDER FACE's evaluation tools ({error})") from None
-    found = {}
-    for event, names, event_boxes, event_kept in zip(events, files, boxes, kept, strict=True):
-        for name, b, k in zip(names[:, 0], event_boxes[:, 0], event_kept[:, 0], strict=True):
-            found[str(event[0]), str(name[0])] = b.astype(float).reshape(-1, 4), k.astype(int).ravel()
     return found
 
 
@@ -119,25 +122,24 @@ def read_results(folder, images) -> dict[Key, np.ndarray]:
 
 def _read_result(path: Path) -> np.ndarray:
     try:
-        lines = path.read_text().splitlines()
+        lines = file_text(path).splitlines()
         count = int(float(lines[1]))
         found = np.array(" ".join(lines[2:]).split(), float).reshape(-1, 5)
         if len(found) != count:
             raise ValueError(f"{len(found)} rows, the second line says {lines[1].strip()}")
         if not np.isfinite(found).all():
             raise ValueError("a number is not finite")
-    except (ValueError, IndexError) as error:
-        raise UserError(f"{path}: not NAME, count and rows of x y w h score ({error})") from None
+    except (ValueError, IndexError, OverflowError) as error:
+        raise UserError(f"{path}: not NAME, count and rows of x y w h score ({str(error)[:200]})") from None
     return found
 
 
 def write_results(folder, results: dict[Key, np.ndarray]) -> None:
     """FOLDER/EVENT/NAME.txt per image; float32 comes back as it was written."""
     for (event, name), found in results.items():
-        path = Path(folder) / event / f"{name}.txt"
-        path.parent.mkdir(parents=True, exist_ok=True)
         rows = [" ".join(f"{v:.9g}" for v in row) for row in found]
-        path.write_text("\n".join([name, str(len(rows)), *rows]) + "\n")
+        text = "\n".join([name, str(len(rows)), *rows]) + "\n"
+        write_atomic(Path(folder) / event / f"{name}.txt", text)
 
 
 def overlaps(found: np.ndarray, faces: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ The text has, per image, EVENT/NAME.jpg, the number of faces, and a row for each
 same): x y w h blur expression illumination invalid occlusion pose.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,21 +14,23 @@ from mmengine.logging import print_log
 from PIL import Image, UnidentifiedImageError
 
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.validate import check_names, file_text, short
 
 INVALID = 7  # column of the flag
 
 
 def read_faces(path) -> dict[str, np.ndarray]:
     """EVENT/NAME.jpg -> (n, 10) integers, the text's rows. Raises UserError naming the line, FileNotFoundError."""
-    lines = Path(path).read_text().splitlines()
+    lines = file_text(path).splitlines()
     faces, at = {}, 0
     while at < len(lines):
         name, at = lines[at].strip(), at + 1
         if not name:
             continue
         count = lines[at].strip() if at < len(lines) else ""
-        if not count.isdecimal():
-            raise UserError(f"{path}, line {at + 1}: '{count}' is not the number of faces of {name}")
+        if not re.fullmatch(r"[0-9]{1,9}", count):
+            raise UserError(f"{path}, line {at + 1}: {short(count)} is not the number of faces of {short(name)}")
+        check_names([name], f"{path}, line {at},")
         rows = lines[at + 1 : at + 1 + max(int(count), 1)]
         faces[name] = _rows(path, at + 2, rows, int(count))
         at += 1 + len(rows)
@@ -37,8 +40,8 @@ def read_faces(path) -> dict[str, np.ndarray]:
 def _rows(path, line: int, rows: list[str], count: int) -> np.ndarray:
     values = [row.split() for row in rows]
     for i, row in enumerate(values):
-        if len(row) != 10 or not all(v.lstrip("-").isdecimal() for v in row):
-            raise UserError(f"{path}, line {line + i}: '{rows[i].strip()}' is no face of 10 integers")
+        if len(row) != 10 or not all(re.fullmatch(r"-?[0-9]{1,9}", v) for v in row):
+            raise UserError(f"{path}, line {line + i}: {short(rows[i].strip())} is no face of 10 integers")
     if len(values) < count:
         raise UserError(f"{path}: the last image has {len(values)} of {count} faces; is the file whole?")
     return np.array(values[:count], int).reshape(-1, 10)
@@ -100,5 +103,7 @@ def _size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             return image.size
-    except UnidentifiedImageError:
+    except Image.DecompressionBombError:
+        raise UserError(f"{path}: a picture of too many pixels: make it smaller") from None
+    except (UnidentifiedImageError, SyntaxError, ValueError):
         return 0, 0

@@ -3,7 +3,6 @@
 `val_evaluator = dict(type='WIDERFaceMetric', ground_truth='.../ground_truth')` on WIDERFaceText or mmdet's data set.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.files import write_atomic, write_figure, write_json
 
 from .widerface import FEW, SETTINGS, Key, Matches, curve, event_report, few_faces, match, read_truth, write_results
 from .widerface import summary as ap_summary
@@ -88,9 +88,8 @@ def _line(name: str, images: int, cells: list[tuple[float | None, int]]) -> str:
 def write_report(folder, matches: Matches) -> None:
     """events.json, events.md and pr_{easy,medium,hard}.png in `folder`."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "events.json").write_text(json.dumps(event_report(matches), indent=1) + "\n")
-    (folder / "events.md").write_text(report(matches) + "\n")
+    write_json(folder / "events.json", event_report(matches))
+    write_atomic(folder / "events.md", report(matches) + "\n")
     few = few_faces(matches)
     for setting in SETTINGS:
         figure = Figure(figsize=(6, 5), layout="constrained")
@@ -103,4 +102,4 @@ def write_report(folder, matches: Matches) -> None:
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(loc="lower left")
-        figure.savefig(folder / f"pr_{setting}.png", dpi=120)
+        write_figure(figure, folder / f"pr_{setting}.png", dpi=120)

@@ -80,25 +80,30 @@ def side(rng) -> int:
     return int(rng.integers(7, 42))
 
 
+def channels(rng) -> int:
+    """Of the picture: RGB, grey, or of another sensor."""
+    return int(rng.choice([3, 3, 3, 1, 2, 4, 5]))
+
+
 def chain(rng):
     size, wide = (side(rng), side(rng)), int(rng.choice([9, 9, 33]))
-    return random_graph(rng, int(rng.integers(2, 8)), size, (2, wide)), {}
+    return random_graph(rng, int(rng.integers(2, 8)), size, (2, wide), channels(rng)), {}
 
 
 def long_chain(rng):
-    return random_graph(rng, int(rng.integers(10, 20)), (side(rng), side(rng)), (2, 12)), {}
+    return random_graph(rng, int(rng.integers(10, 20)), (side(rng), side(rng)), (2, 12), channels(rng)), {}
 
 
 def anything(rng):
-    return any_graph(rng, int(rng.integers(2, 8)), 3), {}
+    return any_graph(rng, int(rng.integers(2, 8)), channels(rng)), {}
 
 
 def doubles(rng):
-    return twice_graph(rng, int(rng.integers(2, 6)), 3), {}
+    return twice_graph(rng, int(rng.integers(2, 6)), channels(rng)), {}
 
 
 def blocks(rng):
-    return block_graph(rng, (side(rng), side(rng)), int(rng.integers(2, 9))), {}
+    return block_graph(rng, (side(rng), side(rng)), int(rng.integers(2, 9)), channels(rng)), {}
 
 
 def taps(rng):
@@ -158,6 +163,7 @@ LEAST = {  # of a thousand cases
     "squeeze-excite on the stage's output": 20, "residual inside": 150, "residual across": 100,
     "twice: residual": 40, "twice: add": 20, "twice: mul": 20, "twice: concat": 20, "twice inside": 80,
     "twice across": 15,
+    **{f"channels {c}": 60 for c in (1, 2, 4, 5)},
     **{f"p {axis} {p}": 30 for axis in "hw" for p in range(1, MOST + 1)},
     **{f"inside: {kernel} {k} stride {s}": 20 for kernel in ("conv_dw", "conv_dense") for k in (3, 5, 7)
        for s in (1, 2)},
@@ -180,6 +186,7 @@ def features(found: Case) -> list[str]:
     names |= {f"odd {what}" for what, length in (("height", image.h), ("width", image.w)) if length % 2}
     if found.model.meta:
         names.add("detector")
+    names.add(f"channels {image.c}")
     if len(graph.outputs) > 1:
         names.add("several outputs")
     if has_onnx(graph):

@@ -8,10 +8,11 @@ from nni_mcunet.core.kernels import SAME_SCALE
 from nni_mcunet.engine.quant import PROBABILITY, QuantModel, QuantWeights, Scale
 
 
-def random_graph(rng: np.random.Generator, blocks: int = 5, size=None, channels=(2, 9)) -> Graph:
-    """Convolutions (dense, 1x1, depth-wise, k 1..7, stride 1..2, any pads), residual adds, a pool, an upsampling."""
+def random_graph(rng: np.random.Generator, blocks: int = 5, size=None, channels=(2, 9), image: int = 3) -> Graph:
+    """Convolutions (dense, 1x1, depth-wise, k 1..7, stride 1..2, any pads), residual adds, a pool, an upsampling, on a
+    picture of `image` channels."""
     h, w = size or rng.integers(9, 40, 2)
-    graph = Graph("random", (Tensor("image", int(h), int(w), 3),), (), ())
+    graph = Graph("random", (Tensor("image", int(h), int(w), image),), (), ())
     ops: list[Op] = []
 
     def add(op):
@@ -246,10 +247,10 @@ def random_model(rng: np.random.Generator, graph: Graph, step: float = 1 / 255) 
     return QuantModel(graph, scales, weights)
 
 
-def block_graph(rng: np.random.Generator, size, blocks: int = 5) -> Graph:
+def block_graph(rng: np.random.Generator, size, blocks: int = 5, channels: int = 3) -> Graph:
     """Blocks of searched networks, dense ones of windows up to 7 among them, now and then with a shortcut from the map
     before it or a squeeze-excite, a block of its own, behind it: what may stand on either side of a cut."""
-    image, ops = Tensor("image", *size, 3), []
+    image, ops = Tensor("image", *size, channels), []
 
     def add(name, kind, inputs, cout, block, **fields):
         ops.append(Op(f"b{block}_{name}", kind, tuple(t.name for t in inputs), cout, block=block, **fields))

@@ -330,9 +330,9 @@ def test_a_flat_validation_folder_of_imagenet(tmp_path):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"kind": "imagnet"}, "kind is 'imagnet': one of digits"),
+        ({"kind": "imagnet"}, "kind is 'imagnet': expected one of digits"),
         ({"kind": ["folder"]}, "kind is "),
-        ({"rot": 1}, "unknown key 'rot' for kind folder"),
+        ({"rot": 1}, "data of the kind folder has the unknown key 'rot'"),
         ({"root": None}, "wants root"),
         ({"root": "/nowhere/at/all"}, "no folder /nowhere/at/all; expected there: train/CLASS"),
         ({"held_out": 12}, "held_out is 12, to be taken out of 12"),
@@ -373,7 +373,7 @@ def test_data_on_a_command_line():
     assert parse_data("digits") == {"kind": "digits"}
     assert parse_data("imagenet:/data/in") == {"kind": "imagenet", "root": "/data/in"}
     assert parse_data("{kind: digits, scale: [0.2, 0.4]}") == {"kind": "digits", "scale": [0.2, 0.4]}
-    with pytest.raises(DataError, match="no YAML"):
+    with pytest.raises(DataError, match="not valid YAML"):
         parse_data("{kind: [")
 
 

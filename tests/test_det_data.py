@@ -147,9 +147,9 @@ def test_coco_folders(tmp_path):
     listed = tmp_path / "annotations/train.json"
     refused(data, "train.json is missing", "COCO's JSON", "nothing")
     listed.write_text("{")
-    refused(data, "is not COCO's JSON")
+    refused(data, "train.json: not valid JSON")
     listed.write_text(json.dumps({k: v for k, v in content.items() if k != "categories"}))
-    refused(data, "is not COCO's JSON", "'categories'", "images with id and file_name")
+    refused(data, "is not COCO's JSON", "'categories'", "images with id, file_name")
     listed.write_text(json.dumps(content))
     refused(data, f"no folder {tmp_path}/images")
     (tmp_path / "images").mkdir()

@@ -153,7 +153,7 @@ def test_bad_arguments(tmp_path):
     refused(tool("profile", ARCH, "--board", "stm32x"), "unknown board 'stm32x'", "stm32h743")
     refused(tool("profile", tmp_path / "no.json"), "no such file", "no.json")
     refused(tool("profile", tmp_path / "m.pth"), "m.pth: an architecture (.json), a model (.onnx) or an mmdet config")
-    refused(tool("profile", ARCH, "--patches", "4"), "--patches 4", "2x2")
+    refused(tool("profile", ARCH, "--patches", "4"), "--patches '4'", "2x2")
     refused(tool("profile", ARCH, "--patches", "4x4", "--blocks", 40), "n = 40: mobilenet_v2 has 19 blocks")
     (tmp_path / "bad.json").write_text('{"name": "x", "resolutoin": 96}')
     refused(tool("profile", tmp_path / "bad.json"), "unknown key 'resolutoin'")

@@ -102,7 +102,7 @@ def test_what_is_left_out_is_counted(official, monkeypatch):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("a/b.jpg\nmany\n", r"line 2: 'many' is not the number of faces of a/b\.jpg"),
+        ("a/b.jpg\nmany\n", r"line 2: 'many' is not the number of faces of 'a/b\.jpg'"),
         ("a/b.jpg\n", r"line 2: '' is not the number"),
         ("a/b.jpg\n1\n1 2 3 4\n", r"line 3: '1 2 3 4' is no face of 10 integers"),
         ("a/b.jpg\n2\n1 2 3 4 0 0 0 0 0 0\n", r"1 of 2 faces; is the file whole\?"),

@@ -76,7 +76,7 @@ def test_expected_is_data_only():
     [
         ({"groups": 0}, "block.groups is 0"),
         ({"se": -1}, "block.se is -1"),
-        ({"expand": 1}, "block.expand is 1: true or false"),
+        ({"expand": 1}, "block.expand is 1: expected true or false"),
         ({"plain": "yes"}, "block.plain is 'yes'"),
         ({"se_ratio": 0.25}, r"stages\[0\]\[0\] has the unknown key 'se_ratio'"),
     ],

@@ -17,6 +17,8 @@ from mmengine.runner import Runner
 
 from detection import (
     DeployedDetector,
+    check_classes,
+    config_classes,
     deploy,
     dump,
     load_weights,
@@ -25,16 +27,18 @@ from detection import (
     with_pictures,
     with_tta,
 )
-from nni_mcunet.core.errors import UserError, exit_on_user_error
+from nni_mcunet.core.errors import UserError, exit_on_user_error, writing
 from nni_mcunet.core.files import write_json
+from nni_mcunet.core.outputs import check_outputs
 from nni_mcunet.engine.deploy import compiled, interpreted, load_int8_detector
 
 ENGINES = {"int8": compiled, "reference": interpreted}
 
 
-def int8_detector(args) -> DeployedDetector:
+def int8_detector(args, classes) -> DeployedDetector:
     if args.checkpoint.endswith(".onnx"):
         model = load_int8_detector(args.checkpoint)
+        check_classes(model.meta["detector"]["classes"], classes, args.checkpoint)
     else:
         model = int8(args.config, args.checkpoint, args.cfg_options, args.calib_images)
     return DeployedDetector(ENGINES[args.backend](model))
@@ -55,6 +59,8 @@ def main() -> None:
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="key=value pairs merged into the config")
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
     args = parser.parse_args()
+    outputs = {"--out": (args.out, ".pkl"), "--out-json": (args.out_json, ".json")}
+    check_outputs(outputs, args.config, args.checkpoint)
     onnx = args.checkpoint.endswith(".onnx")
     args.backend = args.backend or ("int8" if onnx else "float")
     if onnx and args.backend == "float":
@@ -62,19 +68,21 @@ def main() -> None:
 
     cfg = prepare(args.config, args.cfg_options, args.work_dir)
     cfg.launcher, cfg.load_from, cfg.resume = args.launcher, None, False
-    model = int8_detector(args) if args.backend != "float" else None
+    model = int8_detector(args, config_classes(cfg)) if args.backend != "float" else None
     if args.show_dir:
         with_pictures(cfg, args.show_dir)
     if args.tta:
         with_tta(cfg)
-    runner = Runner.from_cfg(cfg)
+    with writing(cfg.work_dir):
+        runner = Runner.from_cfg(cfg)
     if model is None:
         load_weights(runner, args.checkpoint)
     else:
         deploy(runner, model)
     if args.out:
         dump(runner, args.out)
-    metrics = runner.test()
+    with writing(args.out or cfg.work_dir):
+        metrics = runner.test()
     if (found := map50(metrics)) is not None:
         metrics = {"map50": found, **metrics}
     if is_main_process():

@@ -9,8 +9,10 @@ import re
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 
-from .errors import ArchError
+from .errors import ArchError, UserError
 from .files import write_atomic
+from .validate import check_keys, read_json, short
+from .view import View
 
 
 def make_divisible(value: float, divisor: int = 8) -> int:
@@ -21,7 +23,7 @@ def make_divisible(value: float, divisor: int = 8) -> int:
 
 def _natural(value, what: str, low: int = 1, high: int = 1 << 16) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ArchError(f"{what} is {value!r}: an integer from {low} to {high} is wanted")
+        raise ArchError(f"{what} is {short(value)}: expected an integer from {low} to {high}")
     return value
 
 
@@ -29,19 +31,13 @@ def _pair(value, what: str, low: int = 1, high: int = 1 << 16) -> tuple[int, int
     """An integer or [vertical, horizontal] as a pair."""
     value = [value, value] if isinstance(value, int) else value
     if not isinstance(value, (list, tuple)) or len(value) != 2:
-        raise ArchError(f"{what} is {value!r}: an integer or a pair [vertical, horizontal] is wanted")
+        raise ArchError(f"{what} is {short(value)}: expected an integer or a pair [vertical, horizontal]")
     return _natural(value[0], what, low, high), _natural(value[1], what, low, high)
 
 
-def _known_keys(data, cls, where: str) -> None:
-    if not isinstance(data, dict):
-        raise ArchError(
-            f"{where} is {data!r}: an object with the keys {', '.join(f.name for f in fields(cls))} is wanted"
-        )
-    names = {f.name for f in fields(cls)}
-    unknown = sorted(set(data) - names)
-    if unknown:
-        raise ArchError(f"{where} has the unknown key '{unknown[0]}': known are {', '.join(sorted(names))}")
+def _check_fields(data, cls, where: str) -> None:
+    needed = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
+    check_keys(data, [f.name for f in fields(cls)], where, needed, ArchError)
 
 
 @dataclass(frozen=True)
@@ -60,9 +56,9 @@ class Schedule:
         if not isinstance(self.then, (list, tuple)) or not all(
             isinstance(stage, (list, tuple)) and len(stage) == 2 for stage in self.then
         ):
-            raise ArchError(f"schedule.then is {self.then!r}: a list of further stages [p, n] is wanted")
+            raise ArchError(f"schedule.then is {short(self.then)}: expected a list of further stages [p, n]")
         if self.halo not in ("clip", "cache"):
-            raise ArchError(f"schedule.halo is {self.halo!r}: 'clip' or 'cache' is wanted")
+            raise ArchError(f"schedule.halo is {short(self.halo)}: expected 'clip' or 'cache'")
         found: list[tuple[tuple[int, int], int]] = []
         for p, n in ((self.p, self.n), *self.then):
             p, n = _pair(p, "schedule.p", high=64), _natural(n, "schedule.n", low=0, high=1000)
@@ -96,12 +92,12 @@ def parse_schedule(patches: str | None, blocks: str | None) -> Schedule | None:
     either. Raises ArchError."""
     if patches is None and blocks is None:
         return None
-    grids = [re.fullmatch(r"(\d+)x(\d+)", grid) for grid in (patches or "").split(",")]
-    ends = [re.fullmatch(r"[1-9]\d*", end) for end in (blocks or "").split(",")]
+    grids = [re.fullmatch(r"(\d{1,9})x(\d{1,9})", grid) for grid in (patches or "").split(",")]
+    ends = [re.fullmatch(r"[1-9]\d{0,8}", end) for end in (blocks or "").split(",")]
     if not all(grids) or not all(ends) or len(grids) != len(ends):
         raise ArchError(
-            f"--patches {patches} --blocks {blocks}: a grid such as 2x2 and a number of blocks are wanted, "
-            "or as many of both with commas between"
+            f"--patches {short(patches)} --blocks {short(blocks)}: expected a grid such as 2x2 and a number of "
+            "blocks, or as many of both with commas between"
         )
     stages = [((int(grid[1]), int(grid[2])), int(end[0])) for grid, end in zip(grids, ends, strict=True)]
     return Schedule(*stages[0], tuple(stages[1:]))
@@ -138,7 +134,7 @@ class Block:
         _natural(self.se, "block.se", low=0)
         for name in ("expand", "plain"):
             if not isinstance(getattr(self, name), bool):
-                raise ArchError(f"block.{name} is {getattr(self, name)!r}: true or false is wanted")
+                raise ArchError(f"block.{name} is {short(getattr(self, name))}: expected true or false")
         if self.k == 0 and (self.s != 1 or self.mid != 0):
             raise ArchError(
                 f"a block with k = 0 is a lone 1x1 convolution: s must be 1 and mid 0, not {self.s}, {self.mid}"
@@ -178,6 +174,8 @@ class ArchSpec:
     pool        recurrent pooling behind the stem, or None; a block of its own
     expected    published figures as printed, {"macs_M": "300.8", "params_M": "3.5", "peak_kB": "1372"}; data that tests
                 compare with, no part of what the network is (two specs that differ in it alone are equal)
+    view        how pictures were seen when it was trained and judged, or None where that is not known; no part of what
+                the network is, either
     """
 
     name: str
@@ -191,10 +189,11 @@ class ArchSpec:
     gate: str = "sigmoid"
     pool: Pool | None = None
     expected: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+    view: View | None = field(default=None, compare=False)
 
     def __post_init__(self):
         if not isinstance(self.name, str) or not self.name:
-            raise ArchError(f"name is {self.name!r}: a non-empty string is wanted")
+            raise ArchError(f"name is {short(self.name)}: expected a non-empty string")
         object.__setattr__(self, "resolution", _pair(self.resolution, "resolution", low=8, high=8192))
         _natural(self.stem, "stem")
         if not self.stages or not all(self.stages):
@@ -203,9 +202,9 @@ class ArchSpec:
             if value is not None:
                 _natural(value, what)
         if self.act not in ("relu", "relu6"):
-            raise ArchError(f"act is {self.act!r}: 'relu' or 'relu6' is wanted")
+            raise ArchError(f"act is {short(self.act)}: expected 'relu' or 'relu6'")
         if self.gate not in ("sigmoid", "hsigmoid"):
-            raise ArchError(f"gate is {self.gate!r}: 'sigmoid' or 'hsigmoid' is wanted")
+            raise ArchError(f"gate is {short(self.gate)}: expected 'sigmoid' or 'hsigmoid'")
 
     @property
     def depth(self) -> int:
@@ -215,34 +214,29 @@ class ArchSpec:
     def to_dict(self) -> dict:
         """As JSON has it; what has its default value is left out."""
         data = _plain(self)
-        return data | {"expected": dict(self.expected)} if self.expected else data
+        data |= {"expected": dict(self.expected)} if self.expected else {}
+        return data | ({"view": str(self.view)} if self.view else {})
 
     @classmethod
     def from_dict(cls, data) -> "ArchSpec":
         """Inverse of to_dict, from parsed JSON. Raises ArchError naming the key."""
-        _known_keys(data, cls, "the architecture")
-        missing = [n for n in ("name", "resolution", "stem", "stages") if n not in data]
-        if missing:
-            raise ArchError(f"the architecture lacks the key '{missing[0]}'")
+        _check_fields(data, cls, "the architecture")
         data = dict(data)
         data["schedule"] = _schedule(data.get("schedule", {}))
         data["pool"] = _pool(data.get("pool"))
         if not isinstance(data["stages"], (list, tuple)):
-            raise ArchError(f"stages is {data['stages']!r}: a list of lists of blocks is wanted")
+            raise ArchError(f"stages is {short(data['stages'])}: expected a list of lists of blocks")
         data["stages"] = tuple(_stage(i, stage) for i, stage in enumerate(data["stages"]))
         data["expected"] = _expected(data.get("expected", {}))
+        data["view"] = _view(data.get("view"))
         return cls(**data)
 
     @classmethod
     def load(cls, path) -> "ArchSpec":
         """Read a JSON file. Raises FileNotFoundError, or ArchError that names the file."""
+        data = read_json(path, ArchError)
         try:
-            text = Path(path).read_text()
-            return cls.from_dict(json.loads(text))
-        except UnicodeDecodeError:
-            raise ArchError(f"{path}: not a text file; an architecture's JSON is wanted") from None
-        except json.JSONDecodeError as error:
-            raise ArchError(f"{path}: not valid JSON, line {error.lineno}: {error.msg}") from None
+            return cls.from_dict(data)
         except ArchError as error:
             raise ArchError(f"{path}: {error}") from None
 
@@ -265,36 +259,36 @@ def _plain(value):
 
 
 def _schedule(data) -> Schedule:
-    _known_keys(data, Schedule, "schedule")
+    _check_fields(data, Schedule, "schedule")
     return Schedule(**data)
 
 
 def _pool(data) -> Pool | None:
     if data is None:
         return None
-    _known_keys(data, Pool, "pool")
-    missing = [f.name for f in fields(Pool) if f.name not in data]
-    if missing:
-        raise ArchError(f"pool lacks the key '{missing[0]}'")
+    _check_fields(data, Pool, "pool")
     return Pool(**data)
 
 
 def _expected(data) -> tuple[tuple[str, str], ...]:
     if not isinstance(data, dict) or not all(isinstance(v, str) for v in data.values()):
-        raise ArchError(f"expected is {data!r}: an object of figures as printed, in quotes, is wanted")
+        raise ArchError(f"expected is {short(data)}: expected an object of figures as printed, in quotes")
     return tuple(data.items())
+
+
+def _view(text) -> View | None:
+    try:
+        return None if text is None else View.parse(text)
+    except UserError as error:
+        raise ArchError(str(error)) from None
 
 
 def _stage(index: int, stage) -> tuple[Block, ...]:
     if not isinstance(stage, (list, tuple)):
-        raise ArchError(f"stages[{index}] is {stage!r}: a list of blocks is wanted")
+        raise ArchError(f"stages[{index}] is {short(stage)}: expected a list of blocks")
     blocks = []
     for at, block in enumerate(stage):
-        where = f"stages[{index}][{at}]"
-        _known_keys(block, Block, where)
-        missing = [f.name for f in fields(Block) if f.default is MISSING and f.name not in block]
-        if missing:
-            raise ArchError(f"{where} lacks the key '{missing[0]}'")
+        _check_fields(block, Block, f"stages[{index}][{at}]")
         blocks.append(Block(**block))
     return tuple(blocks)
 

@@ -1,14 +1,12 @@
 """The boards: memory, clock and core, and what the runtime itself needs of them."""
 
-import json
 from dataclasses import MISSING, asdict, dataclass, fields, replace
-from pathlib import Path
-
-import yaml
 
 from .errors import BoardError
+from .validate import check_keys, read_plain, short
 
 KB = 1024
+MOST = 1 << 40  # bytes, or Hz, that a board's file may say
 
 
 @dataclass(frozen=True)
@@ -26,20 +24,21 @@ class Board:
     cycles_per_instruction: float | None = None
 
     def __post_init__(self):
+        where = f"board {short(self.name)}"
         for name in ("name", "core"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name):
-                raise BoardError(f"board {self.name}: {name} is {getattr(self, name)!r}, a string is wanted")
+                raise BoardError(f"{where}: {name} is {short(getattr(self, name))}: expected a string")
         for name in ("clock_hz", "sram", "flash", "reserved_sram", "reserved_flash"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise BoardError(f"board {self.name}: {name} is {value!r}, a number of bytes (or Hz) is wanted")
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < MOST:
+                raise BoardError(f"{where}: {name} is {short(value)}: expected a number of bytes (or Hz)")
         if not self.clock_hz:
-            raise BoardError(f"board {self.name}: clock_hz is 0")
+            raise BoardError(f"{where}: clock_hz is 0")
         factor = self.cycles_per_instruction
         if factor is not None and (isinstance(factor, bool) or not isinstance(factor, (int, float)) or not factor > 0):
-            raise BoardError(f"board {self.name}: cycles_per_instruction is {factor!r}, a number above 0 is wanted")
+            raise BoardError(f"{where}: cycles_per_instruction is {short(factor)}: expected a number above 0")
         if self.reserved_sram >= self.sram or self.reserved_flash >= self.flash:
-            raise BoardError(f"board {self.name}: what the runtime keeps (reserved_*) leaves nothing for a network")
+            raise BoardError(f"{where}: what the runtime keeps (reserved_*) leaves nothing for a network")
 
     @property
     def arena_limit(self) -> int:
@@ -81,25 +80,12 @@ def get_board(name: str) -> Board:
             return board
     if not str(name).endswith((".yml", ".yaml", ".json")):
         raise BoardError(
-            f"unknown board '{name}': use one of {', '.join(BOARDS)} or a .yml or .json file with a board's fields"
+            f"unknown board {short(str(name))}: use one of {', '.join(BOARDS)} or a .yml or .json file with a "
+            "board's fields"
         )
-    text = Path(name).read_bytes()
+    data, names = read_plain(name, BoardError), [f.name for f in fields(Board)]
     try:
-        data = json.loads(text) if str(name).endswith(".json") else yaml.safe_load(text)
-        return Board(**_checked(data))
-    except (yaml.YAMLError, UnicodeDecodeError, json.JSONDecodeError, BoardError) as error:
-        names = ", ".join(f.name for f in fields(Board))
-        reason = " ".join(str(error).split())
-        raise BoardError(f"{name}: {reason}; a board has the fields {names}") from None
-
-
-def _checked(data) -> dict:
-    if not isinstance(data, dict):
-        raise BoardError("no mapping")
-    for key in data:
-        if key not in {f.name for f in fields(Board)}:
-            raise BoardError(f"unknown field '{key}'")
-    for field in fields(Board):
-        if field.default is MISSING and field.name not in data:
-            raise BoardError(f"the field '{field.name}' is missing")
-    return data
+        check_keys(data, names, "the board", [f.name for f in fields(Board) if f.default is MISSING], BoardError)
+        return Board(**data)
+    except BoardError as error:
+        raise BoardError(f"{name}: {error}") from None

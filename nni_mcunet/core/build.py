@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from .arch import ArchSpec, Block, Pool, _natural
 from .errors import ArchError
 from .graph import Graph, Op, Tensor
+from .validate import short
 
 BACKBONE = ("stem", "s")  # prefixes of the op names, for Graph.part
 NECK = ("neck",)
@@ -63,7 +64,7 @@ class FaceHead:
 
 def _stages(taps) -> tuple[int, ...]:
     if not isinstance(taps, (list, tuple)):
-        raise ArchError(f"detector.taps is {taps!r}: a list of rising stage numbers is wanted")
+        raise ArchError(f"detector.taps is {short(taps)}: expected a list of rising stage numbers")
     return tuple(_natural(tap, "a stage in detector.taps", low=0) for tap in taps)
 
 

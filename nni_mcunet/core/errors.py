@@ -1,8 +1,13 @@
 """Errors a user can act on: each message names the thing and the remedy. The rest are bugs and may trace back."""
 
 import contextlib
+import errno
+import os
+import re
 import sys
 import traceback
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
 
 
 class UserError(ValueError):
@@ -44,18 +49,68 @@ class BoardError(UserError):
     """An unknown board or a malformed board file."""
 
 
+class FirmwareError(UserError):
+    """Generated C that does not compile, or a program of it that does not come to its end or to the expected bytes."""
+
+
+MOST = 1500  # characters of a message that are shown
+
+
+def one_line(message) -> str:
+    """`message` on one line and without control characters, its middle left out where it is very long: the remedy
+    stands at the end. Of one that a worker of a data loader sent, what it said itself."""
+    text = str(message)
+    if re.match(r"Caught \w+ in DataLoader worker", text):  # torch puts the worker's traceback before it
+        text = text.strip().splitlines()[-1].partition(": ")[2]
+    words = " ".join(text.split())
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
+    return text if len(text) <= MOST else f"{text[: MOST // 2]} ... {text[-MOST // 2 :]}"
+
+
+def reason_of(error: OSError) -> str:
+    """Why a file could not be read or written, in words."""
+    if isinstance(error, FileNotFoundError) and error.filename is not None:
+        return "no such file"
+    return error.strerror or type(error).__name__
+
+
 @contextlib.contextmanager
-def exit_on_user_error():
-    """Around a command's main(): a UserError or an unreadable file becomes one line on stderr and exit code 2."""
+def writing(path):
+    """Around others' code that writes below `path`: a full or read-only disk, for which Python names no file or one
+    that the user does not know, becomes a UserError naming `path`."""
     try:
         yield
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
     except OSError as error:
-        if error.filename is None:  # not about a file the user named
-            traceback.print_exc()
-            sys.exit(1)
-        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
-        print(f"error: {reason}: {error.filename}", file=sys.stderr)
-        sys.exit(2)
+        if error.errno not in DISK:
+            raise
+        raise UserError(f"cannot write {path}: {reason_of(error)}; make room or name another place") from None
+
+
+@contextlib.contextmanager
+def exit_on_user_error():
+    """Around a command's main(): a UserError, a file that cannot be read or written or a lack of memory becomes one
+    line on stderr and exit code 2. Ctrl-C exits with code 130, a reader that has gone away with 141, as in a shell."""
+    try:
+        yield
+        sys.stdout.flush()  # a full disk behind it is said here, not behind Python's end
+    except UserError as error:
+        _exit(2, error)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more
+        sys.exit(141)
+    except OSError as error:
+        if error.filename is not None:
+            _exit(2, f"{reason_of(error)}: {error.filename}")
+        if error.errno in DISK or isinstance(error, FileNotFoundError):  # no temporary folder anywhere
+            _exit(2, reason_of(error))
+        traceback.print_exc()  # not about a file
+        sys.exit(1)
+    except MemoryError as error:
+        _exit(2, f"not enough memory ({error or 'of the system'}): use a smaller file or network")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _exit(code: int, message) -> None:
+    print(f"error: {one_line(message)}", file=sys.stderr)
+    sys.exit(code)

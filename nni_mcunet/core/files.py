@@ -1,17 +1,32 @@
 """Files that are whole or absent: write beside the target, then rename onto it."""
 
+import io
 import json
 import os
 import tempfile
 from pathlib import Path
 
+from .errors import DISK, UserError, reason_of
+
 
 def write_atomic(path, data: bytes | str) -> Path:
-    """Write text or bytes to `path` so that a kill at any moment leaves the old file or the new one, never half."""
+    """Write text or bytes to `path` so that a kill at any moment leaves the old file or the new one, never half. A pipe
+    or a device is written to as it is. Raises UserError naming `path`, whatever was being written when it failed."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     data = data.encode() if isinstance(data, str) else data
-    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file() and not path.is_dir():
+            path.write_bytes(data)
+        else:
+            _replace(Path(os.path.realpath(path)), data)  # the file that a link points to, not the link
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {_why(path, error)}") from None
+    return path
+
+
+def _replace(path: Path, data: bytes) -> None:
+    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
     try:
         with os.fdopen(fd, "wb") as file:
             file.write(data)
@@ -22,7 +37,25 @@ def write_atomic(path, data: bytes | str) -> Path:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    return path
+
+
+def _why(path: Path, error: OSError) -> str:
+    """The reason in words, with what the user can do."""
+    if os.path.isdir(path):
+        return "it is a folder; name a file"
+    for parent in path.parents:
+        if os.path.exists(parent) and not os.path.isdir(parent):
+            return f"{parent} is a file, not a folder; name another place"
+    if isinstance(error, FileNotFoundError):
+        return f"{path.parent} cannot be made; name another place"
+    return f"{reason_of(error)}; {'make room or ' * (error.errno in DISK)}name another place"
+
+
+def write_figure(figure, path, **options) -> Path:
+    """Write a figure of matplotlib's as PNG; options are savefig's."""
+    data = io.BytesIO()
+    figure.savefig(data, format="png", **options)
+    return write_atomic(path, data.getvalue())
 
 
 def write_json(path, value) -> Path:

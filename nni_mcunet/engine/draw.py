@@ -1,6 +1,5 @@
 """The pictures people would rather look at than read: memory per block, and boxes on a photograph."""
 
-import io
 from pathlib import Path
 
 import matplotlib
@@ -10,7 +9,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.patches import Rectangle
 
-from ..core.files import write_atomic
+from ..core.files import write_figure
 from ..core.plan import Plan
 from ..core.rules import Patches
 from .quant import QuantModel, Scale
@@ -21,10 +20,8 @@ WHOLE, PATCHED, LIMIT = "#b8c0cc", "#2f6fb2", "#c0392b"
 
 
 def save_figure(figure, path) -> Path:
-    data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=140, bbox_inches="tight")
     plt.close(figure)
-    return write_atomic(path, data.getvalue())
+    return write_figure(figure, path, dpi=140, bbox_inches="tight")
 
 
 def memory_figure(whole: Plan | Patches, patched: Plan | Patches, limit: int | None, path, title: str) -> Path:

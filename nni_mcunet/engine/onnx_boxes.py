@@ -19,6 +19,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ..core.errors import GraphError, UserError
+from ..core.validate import parse_json
 
 MAPS_KEY = "mcunet_maps"
 PREFIX = "post_"  # of all names in the tail
@@ -91,7 +92,8 @@ def without_boxes(proto: onnx.ModelProto) -> onnx.ModelProto:
     made = {name for node in proto.graph.node for name in node.output}
     try:
         maps = [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in json.loads(entry.value)
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+            for name, shape in parse_json(entry.value, f"metadata '{MAPS_KEY}'", GraphError)
         ]
     except (TypeError, ValueError) as error:
         raise GraphError(f"metadata '{MAPS_KEY}' does not name the detector's maps ({error}); export again") from None

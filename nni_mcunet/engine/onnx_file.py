@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import onnx
 from onnx import TensorProto, helper
 
 from ..core.errors import GraphError, UnsupportedOp
+from ..core.validate import file_bytes
 
 # What TensorFlow's converters leave between a picture and its transposition to NCHW.
 BEFORE_LAYOUT = ("QuantizeLinear", "DequantizeLinear", "Cast", "Identity", "Add", "Sub", "Mul", "Div")
@@ -15,7 +15,7 @@ BEFORE_LAYOUT = ("QuantizeLinear", "DequantizeLinear", "Cast", "Identity", "Add"
 
 def load(path) -> onnx.ModelProto:
     """Raises FileNotFoundError, and GraphError for what is no valid ONNX file."""
-    data = Path(path).read_bytes()
+    data = file_bytes(path, kind=GraphError)
     try:
         proto = onnx.load_model_from_string(data)
         apart = [t.name for t in proto.graph.initializer if t.data_location == TensorProto.EXTERNAL]

@@ -6,7 +6,6 @@ say what each operator is in our graph, passes.py then fuses what a kernel does 
 refused by name. A file that arrives quantised keeps its integers.
 """
 
-import json
 import re
 from dataclasses import replace
 
@@ -14,8 +13,10 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from ..core.errors import GraphError, UnsupportedOp
+from ..core.errors import GraphError, UnsupportedOp, UserError
 from ..core.graph import Graph, Op, Tensor, out_tensor
+from ..core.validate import parse_json
+from ..core.view import STRETCH, View
 from .limits import BYTES, SIDE
 from .onnx_boxes import without_boxes
 from .onnx_constants import fold
@@ -98,14 +99,18 @@ class Reader:
     def _metadata(self) -> dict:
         for entry in self.proto.metadata_props:
             if entry.key == META_KEY:
-                try:
-                    meta = dict(json.loads(entry.value))
-                except (ValueError, TypeError, RecursionError) as error:
-                    raise GraphError(f"{self.path}: metadata '{META_KEY}' is no JSON ({error}); export again") from None
-                if not isinstance(meta.get("detector", {}), dict):
+                meta = parse_json(entry.value, f"{self.path}: metadata '{META_KEY}'", GraphError)
+                if not isinstance(meta, dict) or not isinstance(meta.get("detector", {}), dict):
                     raise GraphError(f"{self.path}: metadata '{META_KEY}' describes no detector; export again")
+                self._check_view(meta)
                 return meta
         return {}
+
+    def _check_view(self, meta: dict) -> None:
+        try:
+            View.parse(meta.get("view", str(STRETCH)))
+        except UserError as error:
+            raise GraphError(f"{self.path}: metadata '{META_KEY}': {error}; export again") from None
 
     def _input(self, value: onnx.ValueInfoProto, order: str) -> None:
         """order: "chw" for NCHW, "hwc" for NHWC."""

@@ -10,7 +10,8 @@ from tqdm import tqdm
 from ..core.errors import UserError
 from .calibrate import session, to_input
 from .equalize import equalized_like
-from .quant import Model, QuantModel
+from .firmware import checked_picture
+from .quant import Model, QuantModel, input_shape
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,10 @@ def db(signal: float, noise: float) -> float:
 
 
 def report(model: Model, quantized: QuantModel, images) -> list[Row]:
-    """A row an op in the graph's order, over `images`, an iterable of uint8 RGB (h, w, 3) of the model's size. The
+    """A row an op in the graph's order, over `images`, an iterable of uint8 (h, w, c) of the model's size. The
     float tensors are those of `model` equalised as `quantized` was. Raises UserError where the two have other tensors,
     or there is no picture."""
-    ops, source = model.graph.ops, model.graph.inputs[0].name
+    ops, source, shape = model.graph.ops, model.graph.inputs[0].name, input_shape(model)
     if model.graph.tensors != quantized.graph.tensors:
         raise UserError(f"'{quantized.graph.name}' is not '{model.graph.name}' in int8: give the file it was made from")
     model = equalized_like(quantized, model)
@@ -42,7 +43,7 @@ def report(model: Model, quantized: QuantModel, images) -> list[Row]:
     floats, names = session(model, every_tensor=True), [op.name for op in ops]
     signal, total, own = (np.zeros(len(names)) for _ in range(3))
     for image in tqdm(images, desc="SQNR", unit="image", leave=False):
-        x = {source: to_input(image)}
+        x = {source: to_input(checked_picture(image, shape))}
         f = dict(zip(names, floats.run(names, x), strict=True))
         signal += [_power(v) for v in f.values()]
         total += [_power(f[n] - q) for n, q in zip(names, whole.run(names, x), strict=True)]

@@ -1,20 +1,19 @@
 """Settings of a search: the tuner's classArgs in an NNI experiment's YAML. Unknown keys are errors."""
 
-import math
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 
-import yaml
-
 from ..core.boards import get_board
 from ..core.build import YoloHead, build_graph
-from ..core.errors import UserError
+from ..core.errors import UserError, reason_of
 from ..core.latency import cycle_table
 from ..core.plan import EXECUTED
+from ..core.validate import check_keys, read_yaml, short
 from .constraint import Limits
 from .evolution import Evolution
 from .space import load_space
 
+MOST = 1e12  # of a limit in kB, million MACs or milliseconds
 HALOS = {"clip": ("clip",), "cache": ("cache",), "best": EXECUTED}
 
 
@@ -79,7 +78,7 @@ class SearchConfig:
             "a number from 0 to 1": (("mutation",), lambda v: _is(v, int, float) and 0 <= v <= 1),
             "a positive number": (
                 limits,
-                lambda v: v is None or (_is(v, int, float) and math.isfinite(v) and v > 0),
+                lambda v: v is None or (_is(v, int, float) and 0 < v <= MOST),
             ),
             "a list of integers from 1 to 64": (
                 ("patches",),
@@ -91,7 +90,7 @@ class SearchConfig:
         for what, (names, right) in wanted.items():
             for name in names:
                 if not right(getattr(self, name)):
-                    raise ConfigError(f"{name} is {getattr(self, name)!r}: {what} is wanted")
+                    raise ConfigError(f"{name} is {short(getattr(self, name))}: expected {what}")
         object.__setattr__(self, "patches", tuple(self.patches))
         self._yolo()
 
@@ -164,30 +163,18 @@ def _with_base(data: dict, folder: Path, above: list[Path]) -> dict:
     if data.get("base") is None:
         return own
     if not isinstance(data["base"], str):
-        raise ConfigError(f"base is {data['base']!r}: the path of a YAML file is wanted")
+        raise ConfigError(f"base is {short(data['base'])}: expected the path of a YAML file")
     path = (folder / data["base"]).resolve()
     if path in above:
         raise ConfigError(f"base: {path} is its own base")
     try:
-        base = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"base {path}: {' '.join(str(error).split())}") from None
-    names = {f.name for f in fields(SearchConfig)} | {"base"}
-    if not isinstance(base, dict):
-        raise ConfigError(f"base {path}: a mapping of classArgs is wanted")
-    for key in base:
-        if key not in names:
-            raise ConfigError(f"base {path} has the unknown key '{key}': known are {', '.join(sorted(names))}")
+        base = read_yaml(path, ConfigError)
+    except OSError as error:
+        raise ConfigError(f"base: {reason_of(error)}: {path}") from None
+    check_keys(base, sorted([*(f.name for f in fields(SearchConfig)), "base"]), f"base {path}", kind=ConfigError)
     return _with_base(base, folder, [*above, path]) | own
 
 
 def _known(data, cls, where: str) -> None:
-    names = [f.name for f in fields(cls)]
-    if not isinstance(data, dict):
-        raise ConfigError(f"{where} is {data!r}: a mapping with the keys {', '.join(names)} is wanted")
-    for key in data:
-        if key not in names:
-            raise ConfigError(f"{where} has the unknown key '{key}': known are {', '.join(names)}")
-    for f in fields(cls):
-        if f.default is MISSING and f.default_factory is MISSING and f.name not in data:
-            raise ConfigError(f"{where} lacks the key '{f.name}'")
+    needed = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
+    check_keys(data, [f.name for f in fields(cls)], where, needed, ConfigError)

@@ -1,19 +1,15 @@
-"""The YAML of an NNI experiment, checked before anything is started, and the folder its results go to."""
+"""The YAML of an NNI experiment, checked before anything is started."""
 
-import contextlib
 import importlib
-import json
-import shutil
-import socket
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
-import yaml
-
 from ..core.errors import UserError
-from ..core.files import write_atomic
+from ..core.validate import check_keys, read_json, read_yaml, short
 from .config import SearchConfig
 from .evolution import Evolution
+from .results import ResultsError, check_folder
 
 TOP_KEYS = {
     "experimentName", "experimentWorkingDirectory", "searchSpace", "searchSpaceFile", "trialCommand",
@@ -39,14 +35,9 @@ class ExperimentError(UserError):
 def load_config(path: str | Path) -> dict:
     """The YAML with its paths made absolute, as NNI reads them: relative to the file. Raises ExperimentError."""
     path = Path(path)
-    try:
-        config = yaml.safe_load(path.read_text())
-    except IsADirectoryError:
-        raise ExperimentError(f"{path}: a folder; name the experiment's YAML file in it") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ExperimentError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    config = read_yaml(path, ExperimentError)
     if not isinstance(config, dict):
-        raise ExperimentError(f"{path}: an NNI experiment's keys are wanted, see configs/nni/demo_h743.yml")
+        raise ExperimentError(f"{path}: expected an NNI experiment's keys, see configs/nni/demo_h743.yml")
     try:
         _check(config)
         base = path.resolve().parent
@@ -66,24 +57,38 @@ def load_config(path: str | Path) -> dict:
                 raise ExperimentError(f"{key} is {folder}: an existing folder is wanted")
         _check_class(tuner)
         _ask_nni(config)
-    except ExperimentError as error:
+    except (ExperimentError, ResultsError) as error:
         raise ExperimentError(f"{path}: {error}") from None
+    return config
+
+
+def read_begun(path: Path) -> dict:
+    """The configuration of an experiment that load_config has checked and launch.py has stored. Raises
+    ExperimentError."""
+    config = read_yaml(path, ExperimentError)
+    try:
+        _check(config)
+    except ExperimentError as error:
+        raise ExperimentError(f"{path}: {error}; begin a new search") from None
     return config
 
 
 def _check(config: dict) -> None:
     """Keys and types: what NNI would refuse in its own long way, or would not look at. Raises ExperimentError."""
     needed = ["tuner", "trainingService", "trialCodeDirectory", "experimentWorkingDirectory", "trialConcurrency"]
-    _check_keys(config, TOP_KEYS, needed, "")
-    _check_keys(config["tuner"], TUNER_KEYS, (), "tuner")
-    _check_keys(config["trainingService"], None, ("platform",), "trainingService")
+    _check_keys(config, TOP_KEYS, "the experiment", needed)
+    _check_keys(config["tuner"], TUNER_KEYS, "tuner")
+    services = config["trainingService"]
+    _check_keys(services, services if isinstance(services, dict) else SERVICE_KEYS, "trainingService", ("platform",))
     tuner, service = config["tuner"], config["trainingService"]
     if service["platform"] not in SERVICES:
-        raise ExperimentError(f"trainingService.platform is {service['platform']!r}: known are {', '.join(SERVICES)}")
+        raise ExperimentError(
+            f"trainingService.platform is {short(service['platform'])}: known are {', '.join(SERVICES)}"
+        )
     if service["platform"] in ("local", "remote"):  # the others name the command in their roles
-        _check_keys(config, TOP_KEYS, ("trialCommand",), "")
+        _check_keys(config, TOP_KEYS, "the experiment", ("trialCommand",))
     if service["platform"] == "local":
-        _check_keys(service, SERVICE_KEYS, (), "trainingService")
+        _check_keys(service, SERVICE_KEYS, "trainingService")
         if service.get("reuseMode"):
             raise ExperimentError("trainingService.reuseMode is true: use false, NNI's local service does not work so")
     if ("name" in tuner) == ("className" in tuner):
@@ -93,13 +98,13 @@ def _check(config: dict) -> None:
     values += [("sshKeyFile", machine["sshKeyFile"]) for machine in _machines(config) if "sshKeyFile" in machine]
     for key, value in values:
         if not isinstance(value, str) or not value.strip():
-            raise ExperimentError(f"{key} is {value!r}: a non-empty string is wanted")
+            raise ExperimentError(f"{key} is {short(value)}: expected a non-empty string")
     for key in ("trialConcurrency", "maxTrialNumber"):
         value = config.get(key, 1)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ExperimentError(f"{key} is {value!r}: a positive integer is wanted")
+            raise ExperimentError(f"{key} is {short(value)}: expected a positive integer")
     if not isinstance(tuner.get("classArgs"), (dict, type(None))):
-        raise ExperimentError(f"tuner.classArgs is {tuner['classArgs']!r}: a mapping is wanted, see SearchConfig")
+        raise ExperimentError(f"tuner.classArgs is {short(tuner['classArgs'])}: expected a mapping, see SearchConfig")
 
 
 def _machines(config: dict) -> list[dict]:
@@ -108,18 +113,8 @@ def _machines(config: dict) -> list[dict]:
     return [machine for machine in machines if isinstance(machine, dict)] if isinstance(machines, list) else []
 
 
-def _check_keys(data, known: set[str] | None, needed, where: str) -> None:
-    """known None: any."""
-    if not isinstance(data, dict):
-        keys = sorted(known or needed)
-        raise ExperimentError(f"{where} is {data!r}: a mapping with the keys {', '.join(keys)} is wanted")
-    prefix = f"{where} has the " if where else ""
-    for key in data:
-        if known is not None and key not in known:
-            raise ExperimentError(f"{prefix}unknown key '{key}': known are {', '.join(sorted(known))}")
-    for key in needed:
-        if key not in data:
-            raise ExperimentError(f"{where} lacks the key '{key}'".strip())
+def _check_keys(data, known: Iterable[str], where: str, needed: Iterable[str] = ()) -> None:
+    check_keys(data, sorted(known, key=str), where, needed, ExperimentError)
 
 
 def _check_class(tuner: dict) -> None:
@@ -196,43 +191,7 @@ def search_space(config: dict) -> dict:
     space, where = config.get("searchSpace"), "searchSpace"
     if "searchSpaceFile" in config:
         where = config["searchSpaceFile"]
-        try:
-            space = json.loads(Path(where).read_text())
-        except json.JSONDecodeError as error:
-            raise ExperimentError(f"{where}: not valid JSON, line {error.lineno}") from None
-        except (UnicodeDecodeError, IsADirectoryError):
-            raise ExperimentError(f"{where}: no JSON file; name the one that Space.to_nni() writes") from None
+        space = read_json(where, ExperimentError)
     if not isinstance(space, dict):
-        raise ExperimentError(f"{where} is {space!r}: an object of genes is wanted, as Space.to_nni() writes it")
+        raise ExperimentError(f"{where} is {short(space)}: expected an object of genes, as Space.to_nni() writes it")
     return space
-
-
-def check_folder(out: Path, key: str = "out") -> None:
-    """Raises ExperimentError when there cannot be such a folder."""
-    for path in (out, *out.parents):
-        if path.exists() and not path.is_dir():
-            raise ExperimentError(f"{key} is {out}, but {path} is a file: name another folder")
-
-
-@contextlib.contextmanager
-def replacing(out: Path, resume: bool = False):
-    """A folder, out/running, for a search to write to; fresh unless it is resumed. Its files replace those in `out`
-    once the context ends well; until then, and after a failure, the last search's results are left as they are.
-    Killed while they are replaced, the context can be entered again: the folder is whole until all are."""
-    check_folder(out)
-    fresh, ended = out / "running", out / ".ended"
-    shutil.rmtree(ended, ignore_errors=True)
-    if fresh.exists() and not resume:
-        shutil.rmtree(fresh)
-    yield fresh
-    (out / "done.json").unlink(missing_ok=True)
-    for path in sorted(fresh.glob("[!.]*"), key=lambda path: path.name == "done.json"):  # which says that all is there
-        write_atomic(out / path.name, path.read_bytes())
-    fresh.rename(ended)
-    shutil.rmtree(ended)
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]

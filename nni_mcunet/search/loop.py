@@ -17,6 +17,7 @@ from ..core.errors import UserError
 from ..core.files import write_atomic
 from ..core.graph import Graph
 from ..core.net import Net
+from ..core.validate import check_is_file, short
 from . import ranks
 from .data import Data, Targets, as_float
 from .supernet import accumulate, sort_channels
@@ -58,9 +59,9 @@ class Recipe:
         for field in fields(self):
             value, kind = getattr(self, field.name), field.type
             if isinstance(value, bool) != (kind is bool) or not isinstance(value, (int, float)[: 1 + (kind is float)]):
-                raise UserError(f"recipe: {field.name} is {value!r}: {kind.__name__} is wanted")
-            if not value >= 0:
-                raise UserError(f"recipe: {field.name} is {value!r}: not below 0")
+                raise UserError(f"recipe: {field.name} is {short(value)}: expected {kind.__name__}")
+            if not 0 <= value < 1 << 63:
+                raise UserError(f"recipe: {field.name} is {short(value)}: expected a number from 0 to 2^63 - 1")
         for name, low in (("batch", 1), ("subnets", 3 if self.sandwich else 1), ("largest", 1)):
             if getattr(self, name) < low:
                 raise UserError(f"recipe: {name} is {getattr(self, name)}: at least {low} is wanted")
@@ -81,7 +82,7 @@ class Recipe:
     def from_dict(cls, values: dict, data: Data | None = None) -> "Recipe":
         """From a file's mapping. `epochs` [largest, shared] may stand for the steps when the data are given."""
         if not isinstance(values, dict):
-            raise UserError(f"recipe is {values!r}: a mapping is wanted")
+            raise UserError(f"recipe is {short(values)}: expected a mapping")
         values = dict(values)
         epochs = values.pop("epochs", None)
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
@@ -92,7 +93,9 @@ class Recipe:
         if epochs is None:
             return recipe
         if not isinstance(epochs, (list, tuple)) or len(epochs) != 2 or not all(isinstance(e, int) for e in epochs):
-            raise UserError(f"recipe: epochs is {epochs!r}: [of the largest network, of the shared phase] is wanted")
+            raise UserError(
+                f"recipe: epochs is {short(epochs)}: expected [of the largest network, of the shared phase]"
+            )
         largest, shared = (count * data.epoch(recipe.batch) for count in epochs)
         return replace(recipe, largest=largest, shared=shared)
 
@@ -216,8 +219,9 @@ class _Run:
         if not path.exists():
             return
         state = load_checkpoint(path)
-        if state["identity"] != self.identity:
-            different = [k for k in self.identity if state["identity"].get(k) != self.identity[k]]
+        now = self._as_then(state["identity"])
+        if state["identity"] != now:
+            different = [k for k in now if state["identity"].get(k) != now[k]]
             raise UserError(
                 f"{path} was trained with another {' and '.join(different) or 'kind of network'} "
                 "(other settings): delete it, or give another --out"
@@ -230,12 +234,24 @@ class _Run:
             tensor.copy_(state["average"][name])
         self.step = state["step"]
 
+    def _as_then(self, before: dict) -> dict:
+        """This identity without the data's list of files, where the checkpoint is of a time without."""
+        then = before.get("data")
+        if not isinstance(then, dict) or "files" in then:
+            return self.identity
+        return self.identity | {"data": {k: v for k, v in self.identity["data"].items() if k != "files"}}
+
 
 def load_checkpoint(path: Path) -> dict:
     """What _Run.save wrote, tensors on the CPU. Raises UserError for a file that is something else."""
+    check_is_file(path)
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
-        return {key: state[key] for key in ("identity", "step", "net", "optimizer", "scaler", "average")}
+        kinds = {"identity": dict, "step": int, "net": dict, "optimizer": dict, "scaler": object, "average": dict}
+        odd = [key for key, kind in kinds.items() if not isinstance(state[key], kind)]
+        if odd:
+            raise TypeError(f"{odd[0]} is {short(state[odd[0]])}")
+        return {key: state[key] for key in kinds}
     except FileNotFoundError:
         raise
     except Exception as error:  # a file that is no checkpoint can raise anything

@@ -1,6 +1,5 @@
 """What a search found, as pictures: its curve, its Pareto front and the winner block by block (the paper's Fig. 9)."""
 
-import io
 from itertools import groupby, pairwise
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from matplotlib.patches import Patch
 
 from ..core.arch import ArchSpec
 from ..core.build import build_graph
-from ..core.files import write_atomic
+from ..core.files import write_figure
 from .history import best_of, pareto_front, schedule_of, scored
 from .space import Space
 
@@ -133,7 +132,5 @@ def network_bars(spec: ArchSpec) -> list[tuple[str, list[tuple[int, float, int]]
 
 
 def _save(figure, path: Path) -> None:
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=150)
     plt.close(figure)
-    write_atomic(path, file.getvalue())
+    write_figure(figure, path, dpi=150)

@@ -1,12 +1,11 @@
 """Settings of a training, for the command lines: a YAML file's, and before them what the flags say."""
 
 import argparse
-from dataclasses import fields
-from pathlib import Path
-
-import yaml
+import os
+from dataclasses import fields, replace
 
 from ..core.errors import UserError
+from ..core.validate import check_keys, read_yaml, short
 from .data import Data, open_data, parse_data
 from .loop import Recipe
 
@@ -46,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser, default: Recipe, skip: tuple[
 def positive(text: str) -> int:
     """A flag's value; argparse makes one line and exit code 2 of what this raises."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: a positive integer is wanted")
+        raise argparse.ArgumentTypeError(f"{short(text)}: expected a positive integer")
     return int(text)
 
 
@@ -54,24 +53,19 @@ def read_settings(path: str | None) -> dict:
     """The mapping of a YAML file, {} without one. Raises UserError."""
     if path is None:
         return {}
-    try:
-        settings = yaml.safe_load(Path(path).read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: no YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(settings, dict):
-        raise UserError(f"{path}: a mapping with the keys {', '.join(KEYS)} is wanted")
+    settings = read_yaml(path)
+    check_keys(settings, KEYS, str(path))
     for key in settings:
-        if key not in KEYS:
-            raise UserError(f"{path}: unknown key '{key}': known are {', '.join(KEYS)}")
         if key in ("space", "out") and (not isinstance(settings[key], str) or not settings[key]):
-            raise UserError(f"{path}: {key} is {settings[key]!r}: a non-empty string is wanted")
+            raise UserError(f"{path}: {key} is {short(settings[key])}: expected a non-empty string")
         if key == "save_every" and (type(settings[key]) is not int or settings[key] < 1):
-            raise UserError(f"{path}: save_every is {settings[key]!r}: a positive integer is wanted")
+            raise UserError(f"{path}: save_every is {short(settings[key])}: expected a positive integer")
     return settings
 
 
 def data_and_recipe(settings: dict, args: argparse.Namespace, default: Recipe) -> tuple[Data, Recipe]:
-    """What the file says, and before it what the flags say, and behind it the default. Raises UserError."""
+    """What the file says, and before it what the flags say, and behind it the default. A learning rate is of the batch
+    it was given with: another batch changes it by the linear rule (Goyal et al. 2017). Raises UserError."""
     given = settings.get("data") or {"kind": "digits"}
     if args.data:
         asked = parse_data(args.data)
@@ -79,10 +73,22 @@ def data_and_recipe(settings: dict, args: argparse.Namespace, default: Recipe) -
         given = given | asked if same else asked  # --data imagenet:/there keeps the file's other options
     data, recipe = open_data(given), settings.get("recipe") or {}
     if not isinstance(recipe, dict):
-        raise UserError(f"recipe is {recipe!r}: a mapping is wanted")
+        raise UserError(f"recipe is {short(recipe)}: expected a mapping")
     flags = {f.name: getattr(args, f.name, None) for f in fields(Recipe)} | {"epochs": getattr(args, "epochs", None)}
     flags = {name: value for name, value in flags.items() if value is not None}
     if {"largest", "shared"} & set(flags):
         recipe = {name: value for name, value in recipe.items() if name != "epochs"}
     known = {f.name: getattr(default, f.name) for f in fields(Recipe)}
-    return data, Recipe.from_dict(known | recipe | flags, data)
+    found = Recipe.from_dict(known | recipe | flags, data)
+    return data, found if "lr" in flags else _scaled(found, recipe.get("batch", default.batch) if "lr" in recipe
+                                                     else default.batch)  # fmt: skip
+
+
+def _scaled(recipe: Recipe, batch: int) -> Recipe:
+    """With the learning rate that it has at `batch` made that of its own batch; AdamW's does not depend on it so."""
+    if recipe.adam or recipe.batch == batch:
+        return recipe
+    lr = recipe.lr * recipe.batch / batch
+    if not int(os.environ.get("RANK", 0)):  # of torchrun's processes the first
+        print(f"learning rate {lr:g}: {recipe.lr:g} is for batches of {batch}, not {recipe.batch}; --lr sets another")
+    return replace(recipe, lr=lr)

@@ -6,22 +6,20 @@ finds the best for each network (section 3.3). Whether a network fits is constra
 Instead of one w a stage there may be one a block or one in all, see Space.width.
 """
 
-import json
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from math import prod
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from ..core.arch import ArchSpec, Block, Schedule, _natural, make_divisible
 from ..core.errors import UserError
+from ..core.validate import check_keys, read_plain, short
 from .space_file import (
     CHOICES,
     SpaceError,
     StageSpace,
-    check_known,
     read_resolutions,
     read_stage,
     read_width,
@@ -163,7 +161,7 @@ class Space:
             if gene not in candidate:
                 raise SpaceError(f"the candidate lacks the gene '{gene}' of space {self.name}")
             if candidate[gene] not in self.genes[gene]:
-                raise SpaceError(f"gene {gene} is {candidate[gene]!r}: one of {list(self.genes[gene])} is wanted")
+                raise SpaceError(f"gene {gene} is {short(candidate[gene])}: expected one of {list(self.genes[gene])}")
 
     def to_nni(self) -> dict:
         """NNI's search_space.json."""
@@ -172,18 +170,22 @@ class Space:
     def narrowed(self, search_space: dict) -> "Space":
         """The part of this space that an NNI search space leaves: inverse of to_nni. Raises SpaceError."""
         if not isinstance(search_space, dict):
-            raise SpaceError(f"search space: an object of genes, as Space.to_nni() gives, not {search_space!r}")
+            raise SpaceError(
+                f"the search space is {short(search_space)}: expected an object of genes, as Space.to_nni() gives"
+            )
         only = []
         for gene, entry in search_space.items():
             if gene not in self.genes:
-                raise SpaceError(f"search space: space {self.name} has no gene '{gene}'")
+                raise SpaceError(f"search space: space {self.name} has no gene {short(gene)}")
             offered = entry.get("_value") if isinstance(entry, dict) and entry.get("_type") == "choice" else None
             if not isinstance(offered, (list, tuple)) or not offered:
-                raise SpaceError(f'search space: {gene} must be {{"_type": "choice", "_value": [...]}}, not {entry!r}')
+                raise SpaceError(
+                    f'search space: {gene} is {short(entry)}: expected {{"_type": "choice", "_value": [...]}}'
+                )
             unknown = [v for v in offered if v not in self.genes[gene]]
             if unknown:
                 raise SpaceError(
-                    f"search space: {gene} offers {unknown[0]!r}, space {self.name} has {list(self.genes[gene])}"
+                    f"search space: {gene} offers {short(unknown[0])}, space {self.name} has {list(self.genes[gene])}"
                 )
             left = tuple(v for v in self.genes[gene] if v in offered)
             if left != self.genes[gene]:
@@ -196,7 +198,7 @@ class Space:
     @classmethod
     def from_dict(cls, data) -> "Space":
         """From a parsed YAML or JSON file. k, e, d, w may stand once, for every stage that does not say its own."""
-        check_known(data, {f.name for f in fields(cls)} | set(CHOICES), "the space")
+        check_keys(data, sorted({f.name for f in fields(cls)} | set(CHOICES)), "the space", kind=SpaceError)
         data = dict(data)
         common = {name: data.pop(name) for name in CHOICES if name in data}
         if not isinstance(data.get("stages"), (list, tuple)) or not data["stages"]:
@@ -213,7 +215,7 @@ class Space:
         if not isinstance(only, (list, tuple)) or not all(
             isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[0], str) for pair in only
         ):
-            raise SpaceError(f"only is {only!r}: a list of [gene, choices] is wanted")
+            raise SpaceError(f"only is {short(only)}: expected a list of [gene, choices]")
         space = cls(**data | {"r": read_resolutions(data["r"]), "stages": stages, "width": width})
         for extreme in (space.smallest(), space.largest()):
             space.spec(extreme)  # an impossible value is an ArchError here, not in the middle of a search
@@ -225,12 +227,14 @@ def load_space(source: str) -> Space:
     presets = {path.stem: path for path in (Path(__file__).parent / "spaces").glob("*.yml")}
     path = presets.get(str(source), Path(source))
     if path not in presets.values() and path.suffix not in (".yml", ".yaml", ".json"):
-        raise SpaceError(f"unknown space '{source}': use one of {', '.join(sorted(presets))} or a .yml or .json file")
+        raise SpaceError(
+            f"unknown space {short(str(source))}: use one of {', '.join(sorted(presets))} or a .yml or .json file"
+        )
+    data = read_plain(path, SpaceError)
     try:
-        text = path.read_text()
-        return Space.from_dict(json.loads(text) if path.suffix == ".json" else yaml.safe_load(text))
-    except (yaml.YAMLError, json.JSONDecodeError, UnicodeDecodeError, UserError) as error:
-        raise SpaceError(f"{path}: {' '.join(str(error).split())}") from None
+        return Space.from_dict(data)
+    except UserError as error:
+        raise SpaceError(f"{path}: {error}") from None
 
 
 def _pick(rng: np.random.Generator, choices: tuple):

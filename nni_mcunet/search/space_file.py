@@ -6,9 +6,11 @@ from dataclasses import dataclass, fields
 
 from ..core.arch import Block, _natural
 from ..core.errors import UserError
+from ..core.validate import check_keys, short
 
 CHOICES = ("k", "e", "d", "w")
 WIDTHS = ("stage", "block", "net")
+MOST = 1 << 16  # of a choice
 
 
 class SpaceError(UserError):
@@ -46,9 +48,9 @@ def read_resolutions(values) -> tuple[int | str, ...]:
     for value in values:
         named = isinstance(value, str) and re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", value)
         if not named and (isinstance(value, (str, bool)) or not isinstance(value, int) or value <= 0):
-            raise SpaceError(f"r has {value!r}: a positive integer or 'HEIGHTxWIDTH', as in 128x160, is wanted")
+            raise SpaceError(f"r has {short(value)}: expected a positive integer or 'HEIGHTxWIDTH', as in 128x160")
         if named and spell(*resolution(value)) != value:
-            raise SpaceError(f"r has {value!r}: a square is spelt {resolution(value)[0]}")
+            raise SpaceError(f"r has {short(value)}: a square is spelt {resolution(value)[0]}")
     if not values:
         raise SpaceError("r is []: a list of resolutions is wanted")
     return tuple(sorted(set(values), key=lambda value: (math.prod(resolution(value)), resolution(value))))
@@ -58,15 +60,15 @@ def read_choices(values, what: str) -> tuple:
     """Choices of k, e, d (integers) or w (numbers), rising. Raises SpaceError."""
     values = values if isinstance(values, (list, tuple)) else [values]
     kinds, kind = ((int, float), "numbers") if what.endswith(": w") else ((int,), "integers")
-    if not values or not all(isinstance(v, kinds) and not isinstance(v, bool) and 0 < v < math.inf for v in values):
-        raise SpaceError(f"{what} is {values!r}: a list of positive {kind} is wanted")
+    if not values or not all(isinstance(v, kinds) and not isinstance(v, bool) and 0 < v <= MOST for v in values):
+        raise SpaceError(f"{what} is {short(values)}: expected a list of positive {kind}")
     return tuple(sorted(set(values)))
 
 
 def read_stage(i: int, stage, common: dict) -> StageSpace:
     """Stage i with the choices of `common` that it does not say itself. Raises SpaceError or ArchError."""
     names = {f.name for f in fields(StageSpace)}
-    check_known(stage, names, f"stage {i}")
+    check_keys(stage, sorted(names), f"stage {i}", kind=SpaceError)
     stage = common | stage
     missing = sorted(names - set(stage))
     if missing:
@@ -82,16 +84,7 @@ def read_stage(i: int, stage, common: dict) -> StageSpace:
 def read_width(width, stages: tuple[StageSpace, ...]) -> str:
     """What one w scales. Raises SpaceError."""
     if width not in WIDTHS:
-        raise SpaceError(f"width is {width!r}: one of {', '.join(WIDTHS)} is wanted")
+        raise SpaceError(f"width is {short(width)}: expected one of {', '.join(WIDTHS)}")
     if width == "net" and len({stage.w for stage in stages}) > 1:
         raise SpaceError("width is 'net', one w for all stages, but the stages differ in their choices of w")
     return width
-
-
-def check_known(data, names: set[str], where: str) -> None:
-    """Raises SpaceError unless `data` is a mapping with no other keys than `names`."""
-    if not isinstance(data, dict):
-        raise SpaceError(f"{where} is {data!r}: a mapping with the keys {', '.join(sorted(names))} is wanted")
-    for key in data:
-        if key not in names:
-            raise SpaceError(f"{where} has the unknown key '{key}': known are {', '.join(sorted(names))}")

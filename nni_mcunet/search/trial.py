@@ -7,6 +7,7 @@ import nni
 import torch
 
 from ..core.errors import UserError, exit_on_user_error
+from ..core.validate import short
 from .data import open_data
 from .training import evaluate, load_supernet, to_device
 
@@ -15,7 +16,7 @@ def scores(parameters: dict) -> list[float]:
     """The score of every candidate of a trial's parameters, in their order. Raises UserError."""
     if not isinstance(parameters, dict) or not parameters.get("candidates") or "supernet" not in parameters:
         raise UserError(
-            f"the trial's parameters are {parameters!r}: {{supernet, data, candidates: [{{candidate, ...}}]}} is "
+            f"the trial's parameters are {short(parameters)}: {{supernet, data, candidates: [{{candidate, ...}}]}} is "
             "wanted; run it in an experiment whose tuner is EvolutionTuner"
         )
     data = open_data(parameters.get("data", {"kind": "digits"}))

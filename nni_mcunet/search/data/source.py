@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...core.errors import UserError
 from ...core.files import listing
+from ...core.validate import short
 
 
 class DataError(UserError):
@@ -35,7 +36,7 @@ Sample = tuple[Tensor, int]
 
 def natural(value, name: str, low: int = 0) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise DataError(f"data: {name} is {value!r}: an integer from {low} is wanted")
+        raise DataError(f"data: {name} is {short(value)}: expected an integer from {low}")
     return value
 
 
@@ -47,13 +48,13 @@ def interval(value, name: str, high: float = 1.0) -> tuple[float, float]:
         or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value)
         or not 0 < value[0] <= value[1] <= high
     ):
-        raise DataError(f"data: {name} is {value!r}: [low, high] with 0 < low <= high <= {high:g} is wanted")
+        raise DataError(f"data: {name} is {short(value)}: expected [low, high] with 0 < low <= high <= {high:g}")
     return float(value[0]), float(value[1])
 
 
 def share(value, name: str, low: float = 0.01) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value <= 1:
-        raise DataError(f"data: {name} is {value!r}: a number from {low:g} to 1 is wanted")
+        raise DataError(f"data: {name} is {short(value)}: expected a number from {low:g} to 1")
     return float(value)
 
 

@@ -10,9 +10,9 @@ public scripts do, create_visualwakewords_annotations.py (pyvww) and build_visua
 ROOT/annotations/instances_{train,val}YEAR.json and mscoco_minival_ids.txt, ROOT/{train,val}YEAR/*.jpg.
 """
 
-import json
 from pathlib import Path
 
+from ...core.validate import check_names, file_text, read_json, short
 from .pictures import Pictures, read_picture, split_off
 from .source import DataError, natural, wanted
 
@@ -51,15 +51,17 @@ def open_vww(root: Path, options: dict) -> Pictures:
 
 def read_ids(path: Path) -> set[int]:
     try:
-        return {int(line) for line in path.read_text().split()}
+        return {int(line) for line in file_text(path, kind=DataError).split()}
     except ValueError as error:
-        raise DataError(f"data: {path}: a picture's id a line is wanted ({error})") from None
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"data: {path}: expected a picture's id on each line ({short(str(error))})") from None
 
 
 def read_labels(path: Path) -> list[tuple[int, str, int]]:
     """(id, file name, 1 with a person or 0) of every picture of a COCO annotation file, in its order."""
+    coco = read_json(path, DataError)
     try:
-        coco = json.loads(path.read_bytes())
         person = next(c["id"] for c in coco["categories"] if c["name"] == "person")
         least = {image["id"]: AREA * image["width"] * image["height"] for image in coco["images"]}
         positive = {
@@ -67,7 +69,9 @@ def read_labels(path: Path) -> list[tuple[int, str, int]]:
             for a in coco["annotations"]
             if a["category_id"] == person and a["area"] > least[a["image_id"]]
         }
-        return [(image["id"], image["file_name"], int(image["id"] in positive)) for image in coco["images"]]
-    except (ValueError, KeyError, TypeError, StopIteration) as error:
-        reason = f"{type(error).__name__}: {error}"
+        found = [(image["id"], image["file_name"], int(image["id"] in positive)) for image in coco["images"]]
+    except (AttributeError, KeyError, TypeError, StopIteration) as error:
+        reason = f"{type(error).__name__}: {short(str(error))}"
         raise DataError(f"data: {path} is no COCO annotation of instances with persons ({reason})") from None
+    check_names((name for _, name, _ in found), path, DataError)
+    return found

@@ -1,0 +1,267 @@
+"""Read a stranger's file within bounds: one line about what is wrong in it, within seconds, whatever it holds.
+
+read_json and read_yaml give plain values (dict, list, str, int, float, bool, None) without a trap for later code: no
+number of thousands of digits, no NaN, no nesting that ends Python's recursion, no alias that expands to millions, no
+key that stands twice. `short` quotes a user's value in a message.
+"""
+
+import json
+import math
+import os
+import re
+import reprlib
+import stat
+from collections.abc import Iterable
+from pathlib import PurePath
+
+import yaml
+
+from .errors import UserError
+
+SETTINGS_BYTES = 1 << 18  # of a YAML file: PyYAML reads about 100 kB a second
+JSON_BYTES = 2 << 30  # COCO's largest annotation file has 450 MB
+TEXT_BYTES = 1 << 28
+DEPTH = 64  # levels of nesting
+TOO_DEEP = f"nested more than {DEPTH} levels deep"
+DIGITS = 40  # characters of a number
+EXPANDED = 1 << 20  # characters of a YAML file once its aliases are written out
+SHOWN = 80  # characters of a value in a message
+PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "seq", "map", "merge")}
+NUMBER_TAGS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
+
+_REPR = reprlib.Repr()
+_REPR.maxlevel, _REPR.maxlist, _REPR.maxtuple, _REPR.maxdict, _REPR.maxset = 3, 12, 12, 8, 8
+_REPR.maxstring = _REPR.maxother = SHOWN - 20
+
+
+def short(value) -> str:
+    """`value` as Python writes it, one line of SHOWN characters at most: control characters are escaped, and what does
+    not fit is left out."""
+    try:
+        text = _REPR.repr(value)
+    except ValueError:  # Python writes out no integer of more than 4,300 digits
+        text = f"a number of more than {DIGITS} digits"
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 20]}...{text[-17:]}"
+
+
+def check_keys(data, known: Iterable[str], where: str, needed: Iterable[str] = (), kind=UserError) -> None:
+    """Raise `kind` unless `data` is a mapping with no other keys than `known` and with those of `needed`. where: what
+    the message calls it."""
+    if not isinstance(data, dict):
+        raise kind(f"{where} is {short(data)}: expected a mapping with the keys {', '.join(known)}")
+    for key in data:
+        if key not in known:
+            raise kind(f"{where} has the unknown key {short(key)}: known are {', '.join(known)}")
+    for key in needed:
+        if key not in data:
+            raise kind(f"{where} lacks the key '{key}'")
+
+
+def check_numbers(data, names: Iterable[str], where, kind=UserError) -> None:
+    """Raise `kind` unless `data` is a mapping in which each of `names` is a number; it may have other keys."""
+    check_keys(data, data if isinstance(data, dict) else names, where, names, kind)
+    for name in names:
+        if type(data[name]) not in (int, float):
+            raise kind(f"{where}: {name} is {short(data[name])}: expected a number")
+
+
+def check_is_file(path, kind=UserError) -> None:
+    """Raise `kind` for a folder, a pipe or a device, which would be waited for or read without end; FileNotFoundError
+    where there is nothing."""
+    try:
+        mode = os.stat(path).st_mode
+    except ValueError:
+        raise kind(f"{short(str(path))} is no name of a file") from None
+    if stat.S_ISDIR(mode):
+        raise kind(f"{path} is a folder: name a file in it")
+    if not stat.S_ISREG(mode):
+        raise kind(f"{path} is a pipe or a device: name a file on a disk")
+
+
+def check_names(names: Iterable, where, kind=UserError) -> None:
+    """Raise `kind` unless each of `names`, which the file `where` lists, is a path below the folder it is meant from:
+    not absolute, and without `..`."""
+    for name in names:
+        if not isinstance(name, str) or not name or any(ord(c) < 32 for c in name):
+            raise kind(f"{where} names {short(name)}: expected the name of a file")
+        if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
+            raise kind(f"{where} names {short(name)}, which leads out of the data's folder: expected one below it")
+
+
+def file_bytes(path, most: int = JSON_BYTES, kind=UserError) -> bytes:
+    """The content of a file of `most` bytes at most. Raises `kind`, or OSError where it cannot be opened."""
+    check_is_file(path, kind)
+    with open(path, "rb") as file:
+        data = file.read(most + 1) if os.fstat(file.fileno()).st_size <= most else None
+    if data is None or len(data) > most:
+        raise kind(f"{path} has more than {most:,} bytes: is it the right file?")
+    return data
+
+
+def file_text(path, most: int = TEXT_BYTES, kind=UserError) -> str:
+    """The UTF-8 text of a file, without a byte-order mark. Raises `kind`, or OSError where it cannot be opened."""
+    data = file_bytes(path, most, kind)
+    if b"\0" in data:
+        raise kind(f"{path} holds NUL bytes and is no UTF-8 text: save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        byte = data[error.start]
+        raise kind(f"{path} is no UTF-8 text (byte {byte:#04x} in line {line}): save it as UTF-8") from None
+
+
+def read_json(path, kind=UserError):
+    """The value of a JSON file. Raises `kind`, which names the file, or OSError where it cannot be opened."""
+    return parse_json(file_text(path, JSON_BYTES, kind), path, kind)
+
+
+def parse_json(text: str | bytes, where, kind=UserError):
+    """The value of a JSON text. Raises `kind`, which begins with `where`."""
+    try:
+        value = json.loads(text, object_pairs_hook=_object, parse_int=_integer, parse_constant=_constant)
+        _check_values(value)
+    except json.JSONDecodeError as error:
+        reason = "the file is empty" if not text.strip() else f"line {error.lineno}: {error.msg}"
+        raise kind(f"{where}: not valid JSON, {reason}") from None
+    except RecursionError:
+        raise kind(f"{where}: {TOO_DEEP}") from None
+    except (UserError, UnicodeDecodeError) as error:
+        raise kind(f"{where}: {error}") from None
+    return value
+
+
+def parse_json_lines(text: str, where, kind=UserError) -> list:
+    """The value of each line that is not empty. A last line without its end is what a kill leaves of a write: it is
+    left out where it cannot be read. Raises `kind`, which names the line."""
+    lines, values = text.split("\n"), []
+    for number, line in enumerate(lines, 1):
+        try:
+            values += [parse_json(line, f"{where}, line {number}", kind)] if line.strip() else []
+        except kind:
+            if number < len(lines):
+                raise
+    return values
+
+
+def read_yaml(path, kind=UserError):
+    """The value of a YAML file, dates as text. Raises `kind`, which names the file, or OSError."""
+    return parse_yaml(file_text(path, SETTINGS_BYTES, kind), path, kind)
+
+
+def parse_yaml(text: str, where, kind=UserError):
+    """The value of a YAML text, dates as text. Raises `kind`, which begins with `where`."""
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _check_nodes(node, {})
+        value = loader.construct_document(node)
+        _check_values(value)
+    except UserError as error:
+        raise kind(f"{where}: {error}") from None
+    except (yaml.YAMLError, ValueError, KeyError, TypeError) as error:  # PyYAML's own, for `0x_` or `!!bool x`
+        reason = " ".join(str(error).replace(' in "<unicode string>"', "").split())[:300]
+        raise kind(f"{where}: not valid YAML: {reason}") from None
+    return value
+
+
+def read_plain(path, kind=UserError):
+    """read_json for a file NAME.json, read_yaml for any other."""
+    return (read_json if str(path).endswith(".json") else read_yaml)(path, kind)
+
+
+class _Loader(yaml.SafeLoader):
+    """Dates stay the text they are: no setting here is a date, and 2020-13-45 is none either. Nesting ends at DEPTH
+    while the file is read: PyYAML would need seconds to come to the end of Python's stack."""
+
+    depth = 0
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in pairs if not tag.endswith(":timestamp")]
+        for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def compose_node(self, parent, index):
+        self.depth += 1
+        if self.depth > DEPTH:
+            raise UserError(TOO_DEEP)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+def _object(pairs: list[tuple]) -> dict:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise UserError(f"the key {short(next(n for n in names if names.count(n) > 1))} stands twice")
+    return found
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > DIGITS:
+        raise UserError(f"a number of {len(digits):,} digits")
+    return int(digits)
+
+
+def _constant(name: str):
+    raise UserError(f"{name} is no number of JSON's")
+
+
+def _check_values(value) -> None:
+    """Raise UserError for nesting beyond DEPTH, for numbers that are not finite, and for text that no file name and no
+    UTF-8 can hold. Level by level: Python's stack has no say in it."""
+    level = [[value]]
+    for _ in range(DEPTH + 1):
+        children = [child for node in level for child in (node.values() if isinstance(node, dict) else node)]
+        for child in children:
+            if type(child) is float and not math.isfinite(child):
+                raise UserError(f"a number is {child}: expected a finite one")
+        texts = [child for child in children if type(child) is str]
+        texts += [key for node in level if isinstance(node, dict) for key in node if type(key) is str]
+        if odd := re.search("[\0\ud800-\udfff]", "\n".join(texts)):
+            raise UserError(f"a text holds the character {odd[0]!a}, which is none")
+        level = [child for child in children if isinstance(child, (dict, list))]
+        if not level:
+            return
+    raise UserError(TOO_DEEP)
+
+
+def _check_nodes(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """Characters of a node with its aliases written out; `sizes` remembers them, 0 for a node that is not yet known.
+    Raises UserError for more than EXPANDED and for what is no plain value."""
+    if id(node) in sizes:
+        if not sizes[id(node)]:
+            raise UserError(f"line {node.start_mark.line + 1}: a value that holds itself")
+        return sizes[id(node)]
+    where, sizes[id(node)] = f"line {node.start_mark.line + 1}", 0
+    if node.tag not in PLAIN_TAGS:
+        raise UserError(f"{where}: a value of the kind {short(node.tag)}: expected text, a number, list or mapping")
+    if isinstance(node, yaml.ScalarNode):
+        if node.tag in NUMBER_TAGS and len(node.value) > DIGITS:
+            raise UserError(f"{where}: a number of {len(node.value):,} digits")
+        if node.tag in NUMBER_TAGS and node.value.lower().endswith(("inf", "nan")):
+            raise UserError(f"{where}: the number {node.value}: expected a finite one")
+        size = 1 + len(node.value)
+    else:
+        children = node.value
+        if isinstance(node, yaml.MappingNode):
+            _check_mapping(node)
+            children = [child for pair in node.value for child in pair]
+        size = 2 + sum(_check_nodes(child, sizes) for child in children)
+    if size > EXPANDED:
+        raise UserError(f"{where}: the aliases (*NAME) expand to more than {EXPANDED:,} characters")
+    sizes[id(node)] = size
+    return size
+
+
+def _check_mapping(node: yaml.MappingNode) -> None:
+    seen = set()
+    for key, _ in node.value:
+        where = f"line {key.start_mark.line + 1}"
+        if not isinstance(key, yaml.ScalarNode):
+            raise UserError(f"{where}: a list or mapping as a key")
+        if (key.tag, key.value) in seen:
+            raise UserError(f"{where}: the key {short(key.value)} stands twice")
+        seen.add((key.tag, key.value))
