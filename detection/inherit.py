@@ -65,7 +65,7 @@ def _carry(own: dict, base: dict) -> None:
                 base[key] = _moved(base[key], old, root)
     for key in ("data_root", "metainfo"):
         for _, data in loader_leaves(base) if own.get(key) is not None else ():
-            if data.get(key) is None or data[key] == base.get(key):
+            if data.get(key) is not None and data[key] == base.get(key):
                 data[key] = _merged(base.get(key), own[key])
     for name in [name for name in own if name.endswith("pipeline") and base.get(name)]:
         for _, data in loader_leaves(base):

@@ -42,11 +42,12 @@ def too_long(scheduler, limit: int) -> str | None:
 
 @HOOKS.register_module()
 class RecipeReportHook(Hook):
-    """Warnings in the log: before training each scheduler that the training is too short for; behind an epoch in which
-    (almost) every step's gradient was clipped, how large the gradients were."""
+    """Warnings in the log: before training each scheduler that the training is too short for; behind the first of
+    epochs in which (almost) every step's gradient was clipped, how large the gradients were."""
 
     def __init__(self):
         self.norms: list[float] = []
+        self.said = False
 
     def before_train(self, runner) -> None:
         found = runner.param_schedulers or ()
@@ -65,14 +66,16 @@ class RecipeReportHook(Hook):
     def after_train_epoch(self, runner) -> None:
         most = _max_norm(runner)
         clipped = sum(norm > most for norm in self.norms) if most is not None else 0
-        if self.norms and clipped >= ALWAYS * len(self.norms):
+        always = bool(self.norms) and clipped >= ALWAYS * len(self.norms)
+        if always and not self.said:
             print_log(
                 f"optim_wrapper.clip_grad: the gradient was clipped in {clipped} of {len(self.norms)} steps of epoch "
-                f"{runner.epoch + 1}: max_norm is {most:g} and its norm {median(self.norms):.4g} (median). Every step "
-                "then has the same length, whatever the loss: raise max_norm and lower the learning rate as much",
+                f"{runner.epoch + 1}: max_norm is {most:g} and its norm {median(self.norms):.4g} (median). Only its "
+                "direction counts then: where that is not meant, raise max_norm and lower SGD's learning rate as much",
                 "current",
                 logging.WARNING,
             )
+        self.said = always
 
 
 def _max_norm(runner) -> float | None:
