@@ -89,5 +89,4 @@ def seen(image: Image.Image, size: tuple[int, int], view: View) -> np.ndarray:
         return cv2.resize(np.asarray(image), (w, h), interpolation=cv2.INTER_LINEAR)
     scale = view.keep * min(image.height / h, image.width / w)
     x, y = max(image.width - w * scale, 0) / 2, max(image.height - h * scale, 0) / 2  # 0: a rounding error is below
-    box = x, y, min(x + w * scale, image.width), min(y + h * scale, image.height)
-    return np.array(image.resize((w, h), Image.Resampling.BILINEAR, box=box))
+    return np.array(image.resize((w, h), Image.Resampling.BILINEAR, box=(x, y, x + w * scale, y + h * scale)))
