@@ -102,19 +102,27 @@ def answers(document: str) -> dict:
     return json.loads(document.partition("<body>")[2].partition("</body>")[0])
 
 
+def added(home: Path) -> int:
+    """Trials that pages have asked for."""
+    (path,) = home.glob("nni/[!_]*/db/nni.sqlite")
+    with closing(sqlite3.connect(path)) as db:
+        return db.execute("select count(*) from TrialJobEvent where event = 'ADD_CUSTOMIZED'").fetchone()[0]
+
+
 def test_the_web_page_works(running, browse):
     home, port, id = running
     for name in ("127.0.0.1", "localhost"):
         page = browse(f"http://{name}:{port}/")
         assert id in page and "tiny" in page and "RUNNING" in page
     page = PAGE.replace("PORT", str(port)).replace("FOREIGN", "false")
-    (Path(home) / "nni" / id / "log/own.html").write_text(page)  # NNI serves this folder: a page of its own origin
+    (home / "nni" / id / "log/own.html").write_text(page)  # NNI serves this folder: a page of its own origin
     found = answers(browse(f"http://127.0.0.1:{port}/logs/own.html"))
-    assert found["read"] == found["change"] == 200
+    assert found["read"] == found["change"] == 200 and added(home) == 1
 
 
 def test_other_peoples_pages_do_not_reach_the_manager(running, browse, tmp_path):
     home, port, _ = running
+    before = added(home)
     (tmp_path / "site").mkdir()
     page = PAGE.replace("PORT", str(port)).replace("FOREIGN", "true")
     (tmp_path / "site/index.html").write_text(page)
@@ -126,6 +134,4 @@ def test_other_peoples_pages_do_not_reach_the_manager(running, browse, tmp_path)
             assert found["read"] == found["change"] == found["socket"] == "refused", name
         site.shutdown()
     assert "NNI refuses this request: the Host header" in browse(f"http://evil.example:{port}/")
-    (path,) = Path(home).glob("nni/[!_]*/db/nni.sqlite")
-    with closing(sqlite3.connect(path)) as db:
-        assert db.execute("select count(*) from TrialJobEvent where event = 'ADD_CUSTOMIZED'").fetchone() == (0,)
+    assert added(home) == before
