@@ -22,7 +22,10 @@ def load_config(config, options: dict | None = None, work_dir=None) -> Config:
     name."""
     if not isinstance(config, Config):
         config = _read(config)
-    config.merge_from_dict(options or {})
+    try:
+        config.merge_from_dict(options or {})
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise UserError(f"--cfg-options do not fit {config.filename}: {one_line(error)}") from None
     if "backbone" not in config.get("model", {}) or "arch" not in config.model.backbone:
         raise UserError(f"{config.filename}: no model.backbone.arch; is it one of configs/det?")
     config.model.backbone.arch = _find_arch(config.model.backbone.arch, config.filename)
