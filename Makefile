@@ -3,12 +3,14 @@
 # make tables        the paper's tables and figures that need no training (docs/paper)
 # make fuzz          5,000 damaged ONNX files against the whole way to C
 # make prove         1,000 random networks and schedules: C under sanitizers and on two boards equals the reference
+# make kills         50 kills of generate.py while it writes one library over another
+# make mutants       load-bearing lines broken one at a time: the tests concerned must fail (20 minutes)
 # make test          all quick tests;  make test-slow: the long ones
 PYTHON ?= python3
 DATA ?= digits
 RUN = .venv/bin/python
 
-.PHONY: install demo tables fuzz prove test test-slow format clean
+.PHONY: install demo tables fuzz prove kills mutants test test-slow format clean
 
 install: .venv/installed
 
@@ -27,6 +29,12 @@ fuzz: install
 
 prove: install
 	$(RUN) tests/prove.py --cases 1000
+
+kills: install
+	$(RUN) tests/kills.py --kills 50
+
+mutants: install
+	$(RUN) tests/mutants.py
 
 test: install
 	$(RUN) -m ruff check .

@@ -29,6 +29,7 @@ from nni_mcunet.core.plan import best_schedule, plan
 from nni_mcunet.core.published import rename
 from nni_mcunet.engine import reference
 from nni_mcunet.engine.calibrate import session, to_input
+from nni_mcunet.engine.classify import by_c, by_onnxruntime
 from nni_mcunet.engine.emit import write_sources
 from nni_mcunet.engine.firmware import build_host
 from nni_mcunet.engine.images import list_pictures, load_picture
@@ -55,16 +56,14 @@ def published_in3(shared: Path) -> Model:
 
 def scores(model: Model | QuantModel, pictures) -> np.ndarray:
     """(pictures, classes) of a classifier, by onnxruntime."""
-    run, name = session(model), model.graph.inputs[0].name
-    return np.stack([run.run(None, {name: to_input(p)})[0].ravel() for p in tqdm(pictures, unit="image", leave=False)])
+    classify = by_onnxruntime(model)
+    return np.stack([classify(p) for p in tqdm(pictures, unit="image", leave=False)])
 
 
 def c_scores(model: QuantModel, pictures) -> np.ndarray:
     """(pictures, classes) int8 of the compiled C. Raises AssertionError where it differs from the numpy reference."""
-    whole = plan(model.graph)
-    with tempfile.TemporaryDirectory() as folder:
-        host = build_host(write_sources(whole, model, folder))
-    found = np.stack([host.run(p)[0] for p in tqdm(pictures, unit="image", leave=False)])
+    whole, classify = plan(model.graph), by_c(model)
+    found = np.stack([classify(p) for p in tqdm(pictures, unit="image", leave=False)])
     for picture, ours in zip(pictures[:COMPARED], found, strict=False):
         maps = reference.run(whole, model, (picture.astype(np.int16) - 128).astype(np.int8))
         assert np.array_equal(maps[model.graph.outputs[0]].ravel(), ours), "the C differs from the reference"
@@ -72,7 +71,8 @@ def c_scores(model: QuantModel, pictures) -> np.ndarray:
 
 
 def mcunet_in3(shared: Path) -> dict:
-    """Top-1 on 250 photographs of ImageNet; calibrated on photographs of another set, none of ImageNet."""
+    """Top-1 on 250 photographs of ImageNet, which are there cut to the network's size and so are seen whole; calibrated
+    on photographs of another set, none of ImageNet."""
     model = published_in3(shared)
     size = model.graph.inputs[0].h, model.graph.inputs[0].w
     files = list_pictures(shared / "data/imagenet_sample")

@@ -16,7 +16,9 @@ import mmcv
 from mmcv.transforms import LoadImageFromFile
 from mmdet.registry import TRANSFORMS
 from mmengine.logging import print_log
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
+
+from nni_mcunet.pictures import PictureError, open_picture
 
 END = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}  # what a whole file has at its end
 TAIL = 4096  # bytes of the end looked at: programs append to a JPEG
@@ -41,10 +43,12 @@ def inspect(path, decode: bool = False) -> Picture:
     Damage in the middle that the decoder bridges cannot be seen: it is a picture, with a smear."""
     path = Path(path)
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             (w, h), kind = image.size, KINDS.get(image.mode, image.mode)
             whole = END.get(image.format, b"") in _tail(path)
             orientation = image.getexif().get(ORIENTATION, 1)
+    except PictureError as error:
+        return Picture(None, "", False, str(error))
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         return Picture(None, "", False, f"no picture: {error}" if path.stat().st_size else "an empty file")
     size = (h, w) if orientation in TURNED else (w, h)
@@ -67,6 +71,17 @@ def decoding_fault(path) -> str | None:
     return None if image is not None else "cannot be decoded: cut short or damaged"
 
 
+def too_large(path) -> str | None:
+    """None, or that a picture has more pixels than are read."""
+    try:
+        open_picture(path).close()
+    except PictureError as error:
+        return f"has {error}"
+    except Exception:  # whatever else is wrong with it, the decoder will say
+        return None
+    return None
+
+
 @TRANSFORMS.register_module()
 class LoadPicture(LoadImageFromFile):
     """LoadImageFromFile for training: a picture that cannot be decoded is named once in the log and passed over, by
@@ -81,12 +96,13 @@ class LoadPicture(LoadImageFromFile):
 
     def transform(self, results: dict) -> dict | None:
         path = results["img_path"]
+        fault = too_large(path)
         try:
-            return super().transform(results)
+            if fault is None:
+                return super().transform(results)
         except (cv2.error, AssertionError):  # mmcv's assertion that OpenCV gave an image
-            if path not in self.named:
-                self.named.add(path)
-                print_log(
-                    f"{path} cannot be decoded: another picture is taken in its place", "current", logging.WARNING
-                )
-            return None
+            fault = "cannot be decoded"
+        if path not in self.named:
+            self.named.add(path)
+            print_log(f"{path} {fault}: another picture is taken in its place", "current", logging.WARNING)
+        return None

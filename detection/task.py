@@ -133,6 +133,7 @@ class DetectorData:
         self.sizes = {split: len(indices) for split, indices in self.splits.items()}
         text = repr([_pipeline(self.task.config[loader]) for loader in ("train_dataloader", "val_dataloader")])
         self.identity = {"pipelines": hashlib.sha256(text.encode()).hexdigest()[:16]}
+        self.identity["files"] = {split: self._fingerprint(indices) for split, indices in self.splits.items()}
         self.pipeline = lru_cache(self._compose)
 
     @staticmethod
@@ -148,6 +149,11 @@ class DetectorData:
         if not hasattr(dataset, "get_data_info"):
             raise UserError(f"{config.filename}: train_dataloader.dataset is {given.type}, not one of single pictures")
         return dataset
+
+    def _fingerprint(self, indices) -> str:
+        """Of a split's pictures by folder and name, wherever the data set lies."""
+        paths = (self.dataset.get_data_info(int(i))["img_path"] for i in indices)
+        return hashlib.sha256("\n".join("/".join(p.split("/")[-2:]) for p in paths).encode()).hexdigest()[:16]
 
     def _compose(self, loader: str, resolution: tuple[int, int]) -> Compose:
         config, _ = self.task.at(resolution)

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from itertools import count
 
 import numpy as np
-from nets import any_graph, block_graph, random_graph, random_model
+from nets import any_graph, block_graph, random_graph, random_model, twice_graph
 
 from nni_mcunet.core.arch import ArchSpec, Block, Schedule
 from nni_mcunet.core.build import FaceHead, YoloHead, build_graph
 from nni_mcunet.core.cuts import ends_patches, split
 from nni_mcunet.core.errors import GraphError, ScheduleError
-from nni_mcunet.core.graph import Graph, Tensor
+from nni_mcunet.core.graph import Graph, Op, Tensor
 from nni_mcunet.core.kernels import kernel_of
 from nni_mcunet.core.plan import Plan, plan
 from nni_mcunet.engine.integers import integers
@@ -80,21 +80,30 @@ def side(rng) -> int:
     return int(rng.integers(7, 42))
 
 
+def channels(rng) -> int:
+    """Of the picture: RGB, grey, or of another sensor."""
+    return int(rng.choice([3, 3, 3, 1, 2, 4, 5]))
+
+
 def chain(rng):
     size, wide = (side(rng), side(rng)), int(rng.choice([9, 9, 33]))
-    return random_graph(rng, int(rng.integers(2, 8)), size, (2, wide)), {}
+    return random_graph(rng, int(rng.integers(2, 8)), size, (2, wide), channels(rng)), {}
 
 
 def long_chain(rng):
-    return random_graph(rng, int(rng.integers(10, 20)), (side(rng), side(rng)), (2, 12)), {}
+    return random_graph(rng, int(rng.integers(10, 20)), (side(rng), side(rng)), (2, 12), channels(rng)), {}
 
 
 def anything(rng):
-    return any_graph(rng, int(rng.integers(2, 8)), 3), {}
+    return any_graph(rng, int(rng.integers(2, 8)), channels(rng)), {}
+
+
+def doubles(rng):
+    return twice_graph(rng, int(rng.integers(2, 6)), channels(rng)), {}
 
 
 def blocks(rng):
-    return block_graph(rng, (side(rng), side(rng)), int(rng.integers(2, 9))), {}
+    return block_graph(rng, (side(rng), side(rng)), int(rng.integers(2, 9)), channels(rng)), {}
 
 
 def taps(rng):
@@ -142,7 +151,7 @@ def detector(rng):
     return graph.folded(), {"detector": {**common, **meta, "strides": strides}}
 
 
-NETWORKS = (chain, anything, blocks, classifier, chain, detector, blocks, anything, long_chain, taps)
+NETWORKS = (chain, anything, blocks, classifier, chain, detector, blocks, anything, long_chain, taps, doubles)
 
 
 # What a case exercises.
@@ -150,8 +159,11 @@ NETWORKS = (chain, anything, blocks, classifier, chain, detector, blocks, anythi
 LEAST = {  # of a thousand cases
     "per layer": 50, "halo clip": 300, "halo cache": 300, "grid not square": 300, "picture not square": 800,
     "odd height": 300, "odd width": 300, "detector": 60, "several outputs": 100, "squeeze-excite behind": 60,
-    "patched stages 2": 100, "patched stages 3": 10,
+    "against onnxruntime": 500, "patched stages 2": 100, "patched stages 3": 10,
     "squeeze-excite on the stage's output": 20, "residual inside": 150, "residual across": 100,
+    "twice: residual": 40, "twice: add": 20, "twice: mul": 20, "twice: concat": 20, "twice inside": 80,
+    "twice across": 15,
+    **{f"channels {c}": 60 for c in (1, 2, 4, 5)},
     **{f"p {axis} {p}": 30 for axis in "hw" for p in range(1, MOST + 1)},
     **{f"inside: {kernel} {k} stride {s}": 20 for kernel in ("conv_dw", "conv_dense") for k in (3, 5, 7)
        for s in (1, 2)},
@@ -162,6 +174,11 @@ LEAST = {  # of a thousand cases
 }  # fmt: skip
 
 
+def has_onnx(graph: Graph) -> bool:
+    """ONNX knows no negative pads, rows that are never read."""
+    return all(min(op.pad) >= 0 for op in graph.ops)
+
+
 def features(found: Case) -> list[str]:
     """Names of what the case exercises, see LEAST; "inside" and "behind" patched stages."""
     p, graph, image = found.plan, found.plan.graph, found.plan.graph.inputs[0]
@@ -169,8 +186,11 @@ def features(found: Case) -> list[str]:
     names |= {f"odd {what}" for what, length in (("height", image.h), ("width", image.w)) if length % 2}
     if found.model.meta:
         names.add("detector")
+    names.add(f"channels {image.c}")
     if len(graph.outputs) > 1:
         names.add("several outputs")
+    if has_onnx(graph):
+        names.add("against onnxruntime")
     patched = [stage for stage in p.stages if stage.patched]
     names.add(f"patched stages {len(patched)}")
     names |= {f"halo {p.halo}"} if patched else {"per layer"}
@@ -191,6 +211,8 @@ def _of_ops(p: Plan) -> Iterator[str]:
             yield f"{where}: {kernel}"
             if kernel in ("conv_dw", "conv_dense") and op.k[0] == op.k[1] and op.s[0] == op.s[1]:
                 yield f"{where}: {kernel} {op.k[0]} stride {op.s[0]}"
+            if stage.patched:
+                yield from _doubles(op, "inside" if op.inputs[0] in own else "across" if begun else "image")
             if stage.patched and op.residual in own:
                 yield "residual inside"
             if begun and op.residual in outs - own:
@@ -200,3 +222,11 @@ def _of_ops(p: Plan) -> Iterator[str]:
                 if op.inputs[0] in outs:
                     yield "squeeze-excite on the stage's output"
         written |= own
+
+
+def _doubles(op: Op, where: str) -> Iterator[str]:
+    """What an op of a patched stage reads twice: of the stage, of one before it, or of the image."""
+    if op.residual in op.inputs and max(op.k) > 1:
+        yield from ("twice: residual", f"twice {where}")
+    if len(set(op.inputs)) < len(op.inputs):
+        yield from (f"twice: {op.kind}", f"twice {where}")

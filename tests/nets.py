@@ -8,10 +8,11 @@ from nni_mcunet.core.kernels import SAME_SCALE
 from nni_mcunet.engine.quant import PROBABILITY, QuantModel, QuantWeights, Scale
 
 
-def random_graph(rng: np.random.Generator, blocks: int = 5, size=None, channels=(2, 9)) -> Graph:
-    """Convolutions (dense, 1x1, depth-wise, k 1..7, stride 1..2, any pads), residual adds, a pool, an upsampling."""
+def random_graph(rng: np.random.Generator, blocks: int = 5, size=None, channels=(2, 9), image: int = 3) -> Graph:
+    """Convolutions (dense, 1x1, depth-wise, k 1..7, stride 1..2, any pads), residual adds, a pool, an upsampling, on a
+    picture of `image` channels."""
     h, w = size or rng.integers(9, 40, 2)
-    graph = Graph("random", (Tensor("image", int(h), int(w), 3),), (), ())
+    graph = Graph("random", (Tensor("image", int(h), int(w), image),), (), ())
     ops: list[Op] = []
 
     def add(op):
@@ -105,6 +106,60 @@ def _meet(rng, add, kind, x, block):
     return add(kind, pair, x.c, block=block, **(_clamped(rng) if kind == "add" else {}))
 
 
+def twice_graph(rng, blocks: int = 4, channels: int | None = None) -> Graph:
+    """Ops that read any maps before them, often one map twice: as input and residual, as both inputs of a sum or
+    product, as two parts of a concat. Every op is a block of its own: a stage may end between any two that one map
+    connects. rng: numpy's, or another with its `integers` and `choice` (test_twice.py)."""
+    image, ops = Tensor("image", *(int(rng.integers(6, 25)) for _ in "hw"), channels or int(rng.integers(1, 4))), []
+
+    def add(kind, inputs, cout, **fields):
+        ops.append(Op(f"n{len(ops)}_{kind}", kind, tuple(t.name for t in inputs), cout, block=len(ops), **fields))
+        return Graph("twice", (image,), tuple(ops), ()).tensors[ops[-1].name]
+
+    x = add("conv", (image,), int(rng.integers(1, 6)), **_same_size(rng))
+    for _ in range(blocks):
+        maps = [x]
+        for _ in range(int(rng.integers(1, 4))):
+            maps.append(_reader(rng, add, maps))
+        read = {name for op in ops for name in op.reads}
+        ends = [t for t in maps if t.name not in read]
+        x = add("concat", ends, sum(t.c for t in ends)) if len(ends) > 1 else ends[0]
+        if x.c > 8 or rng.integers(3) == 0:
+            stride = {"s": (int(rng.integers(1, 3)), int(rng.integers(1, 3)))} if min(x.h, x.w) > 8 else {}
+            x = add("conv", (x,), int(rng.integers(1, 6)), **_same_size(rng), **stride)
+        elif rng.integers(4) == 0 and max(x.h, x.w) < 12:
+            x = add("upsample", (x,), x.c, s=(int(rng.integers(1, 3)), 2))
+    return Graph("twice", (image,), tuple(ops), (x.name,)).verify()
+
+
+def _reader(rng, add, maps):
+    """An op that keeps the maps' size, of any of them: the last, mostly."""
+    x = maps[-1] if rng.integers(3) else _one_of(rng, maps)
+    alike = [t for t in maps if t.c == x.c]
+    kind = str(rng.choice(["own", "own", "conv", "add", "add", "mul", "concat", "maxpool", "avgpool", "act"]))
+    if kind in ("own", "conv"):
+        group = _one_of(rng, [g for g in range(1, x.c + 1) if x.c % g == 0])
+        skip = x if kind == "own" else _one_of(rng, alike)
+        return add("conv", (x,), x.c, groups=group, residual=skip.name, **_same_size(rng), **_clamped(rng))
+    if kind in ("add", "mul"):
+        return add(kind, (x, x if rng.integers(2) else _one_of(rng, alike)), x.c)
+    if kind == "concat":
+        parts = [x, x if rng.integers(2) else _one_of(rng, maps)]
+        return add(kind, parts, sum(t.c for t in parts))
+    return add(kind, (x,), x.c, **(_same_size(rng) if "pool" in kind else {"act": "hswish"}))
+
+
+def _one_of(rng, things):
+    return things[int(rng.integers(len(things)))]
+
+
+def _same_size(rng):
+    """A window, padded unevenly, that keeps a map's size at stride 1."""
+    k = tuple(int(rng.choice([1, 2, 3, 3, 4, 5])) for _ in "hw")
+    top, left = (int(rng.integers(n)) for n in k)
+    return {"k": k, "pad": (top, left, k[0] - 1 - top, k[1] - 1 - left)}
+
+
 def every_kind():
     """One network with every kind, and both sorts of product, concat input, window and group."""
     image, ops = Tensor("image", 17, 14, 3), []
@@ -174,7 +229,7 @@ def _scale(rng, op, inputs) -> Scale:
 def random_model(rng: np.random.Generator, graph: Graph, step: float = 1 / 255) -> QuantModel:
     """Random weights, biases, scales and zero points that keep the values away from saturation. step: the scale of the
     picture, and about that of every map behind it."""
-    scales, weights = {"image": Scale(step, int(rng.integers(-128, 128)))}, {}
+    scales, weights = {graph.inputs[0].name: Scale(step, int(rng.integers(-128, 128)))}, {}
     for op in graph.ops:
         x = graph.input_of(op)
         if op.kind in (*SAME_SCALE, "gap"):
@@ -192,10 +247,10 @@ def random_model(rng: np.random.Generator, graph: Graph, step: float = 1 / 255) 
     return QuantModel(graph, scales, weights)
 
 
-def block_graph(rng: np.random.Generator, size, blocks: int = 5) -> Graph:
+def block_graph(rng: np.random.Generator, size, blocks: int = 5, channels: int = 3) -> Graph:
     """Blocks of searched networks, dense ones of windows up to 7 among them, now and then with a shortcut from the map
     before it or a squeeze-excite, a block of its own, behind it: what may stand on either side of a cut."""
-    image, ops = Tensor("image", *size, 3), []
+    image, ops = Tensor("image", *size, channels), []
 
     def add(name, kind, inputs, cout, block, **fields):
         ops.append(Op(f"b{block}_{name}", kind, tuple(t.name for t in inputs), cout, block=block, **fields))

@@ -2,9 +2,7 @@
  * FILE and writes each tile that it asked for (y, x, h, w as int32, then its bytes), -1, its outputs and the error as
  * int32. fuzz FILE: many JPEGs, each behind its length; writes one error an int32. */
 #include "mcu_model.h"
-#if MCU_INPUT_C == 3
 #include "frame.h"
-#endif
 #include "mcu_frames.h"
 #include "mcu_jpeg.h"
 #include "mcu_lines.h"
@@ -145,13 +143,10 @@ int main(int count, char **words) {
     load(words[2]);
     mcu_frame_bytes bytes = {file, number("STRIDE", MCU_INPUT_W), number("HIGH", 1)};
     int error = 0;
-#if MCU_INPUT_C == 3
-    mcu_frame rgb = {file, number("STRIDE", MCU_INPUT_W)};
+    mcu_frame whole = {file, number("STRIDE", MCU_INPUT_W)};
     if (!strcmp(words[1], "frame"))
-        run(mcu_read_frame, &rgb);
-    else
-#endif
-        if (!strcmp(words[1], "grey"))
+        run(mcu_read_frame, &whole);
+    else if (!strcmp(words[1], "grey"))
         run(mcu_read_grey, &bytes);
     else if (!strcmp(words[1], "rgb565"))
         run(mcu_read_rgb565, &bytes);

@@ -19,9 +19,9 @@ from nni_mcunet.engine.firmware import (
     WARNINGS,
     core_flags,
     elf_report,
-    parse_run,
     run_qemu,
 )
+from nni_mcunet.engine.run_report import parse_run
 from nni_mcunet.engine.stack import stack_bound
 
 HOST = "host"

@@ -14,9 +14,10 @@ from nets import every_kind, random_model
 from nni_mcunet.core.arch import Schedule
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.files import write_json
 from nni_mcunet.core.plan import plan
 from nni_mcunet.engine import counts, firmware
-from nni_mcunet.engine.board_report import board_report, report_table, write_plan
+from nni_mcunet.engine.board_report import PLAN, board_report, plan_facts, report_table
 from nni_mcunet.engine.cycles import SELF, run_profiled
 from nni_mcunet.engine.draw import cycles_figure
 from nni_mcunet.engine.emit import write_sources
@@ -64,7 +65,8 @@ def test_parts_add_up_to_the_elf(profiled):
     assert report["flash"]["weights"] == sum(map(int, arrays))
     table = report_table(report)
     assert all(f" {row['name']} " in table for row in report["layers"]) and "callback" not in table
-    planned = write_plan(elf.parent.parent, found, board)
+    planned = plan_facts(found, board)
+    write_json(elf.parent.parent / PLAN, planned)
     report = board_report(elf, board, layers)
     assert f"lines {report['callback_bytes']['lines']:,}" in report_table(report)
     assert {row["name"]: row["live_bytes"] for row in report["layers"] if "live_bytes" in row} == planned["live_bytes"]

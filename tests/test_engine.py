@@ -302,11 +302,3 @@ def test_detector_meta_travels_with_the_file(detector, tmp_path):
     save_onnx(detector[3], tmp_path / "m.onnx")
     props = {p.key: p.value for p in onnx.load(tmp_path / "m.onnx").metadata_props}
     assert json.loads(props["mcunet"])["detector"] == DETECTOR
-
-
-def test_kernels_of_another_version_do_not_stay(detector, tmp_path):
-    model = detector[3]
-    for name in ("mcu_gone.c", "mcu_gone.h", "application.c"):
-        (tmp_path / name).write_text("#error stays\n" if name.startswith("mcu") else "int application;\n")
-    build_host(write_sources(plan(model.graph), model, tmp_path))
-    assert not list(tmp_path.glob("mcu_gone.*")) and (tmp_path / "application.c").exists()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from nni_mcunet.core.boards import get_board
-from nni_mcunet.core.errors import Infeasible, UserError
+from nni_mcunet.core.errors import FirmwareError, Infeasible, UserError
 from nni_mcunet.engine import detect, firmware
 from nni_mcunet.engine.emit_params import pair_rows
 from nni_mcunet.engine.pack import pack_channels, pack_weights
@@ -166,7 +166,7 @@ def test_too_large_does_not_link(tmp_path, picture):
 
 def test_stack_overflow_is_an_error(folder, picture):
     elf = firmware.build_firmware(folder, replace(get_board("f412"), name="tiny"), picture, stack_bytes=256)
-    with pytest.raises(RuntimeError, match="did not come to its end"):
+    with pytest.raises(FirmwareError, match=r"did not come to its end .*exception 3"):
         firmware.run_emulated(elf, get_board("f412"), timeout=20)
 
 

@@ -14,11 +14,13 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from nni_mcunet.core.errors import GraphError, UnsupportedOp, UserError
+from nni_mcunet.core.graph import Graph, Op, Tensor
 from nni_mcunet.engine.calibrate import to_input
 from nni_mcunet.engine.onnx_io import load_onnx, to_onnx
 from nni_mcunet.engine.onnx_nodes import NODES
 from nni_mcunet.engine.onnx_quantized import QUANTIZED
 from nni_mcunet.engine.passes import of_pixels
+from nni_mcunet.engine.quant import Model
 
 
 def export(net: nn.Module, path, size=(20, 28), opset=13, channels=3):
@@ -304,6 +306,16 @@ def test_pixels_that_cannot_be_swapped(tmp_path):
         of_pixels(model, bgr=True)
     with pytest.raises(UserError, match="3 numbers each are wanted, std above 0"):
         of_pixels(model, std=(1, 0, 1))
+
+
+def test_pixels_that_are_added_cannot_be_swapped():
+    """Swapped weights would leave the second reading, as a residual, in BGR."""
+    weights = np.zeros((3, 3, 1, 1), np.float32), np.zeros(3, np.float32)
+    for source in ("image", "a"):
+        ops = Op("a", "conv", ("image",), 3), Op("b", "conv", (source,), 3, residual="image")
+        graph = Graph("skip", (Tensor("image", 4, 4, 3),), ops, ("a", "b")).verify()
+        with pytest.raises(UnsupportedOp, match="b: a conv reads BGR pixels; swap the channels in the model"):
+            of_pixels(Model(graph, {"a": weights, "b": weights}), bgr=True)
 
 
 def test_an_output_that_is_read_again_is_not_fused(tmp_path):

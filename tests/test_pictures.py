@@ -69,9 +69,7 @@ class Case:
 
 def compiled(p, model, folder) -> Case:
     write_sources(p, model, folder)
-    sources = [*folder.glob("*.c"), *folder.glob("pictures/mcu_*.c"), ROOT / "tests/pictures_host.c"]
-    if p.graph.inputs[0].c == 3:
-        sources.append(folder / "pictures/frame.c")
+    sources = [*folder.glob("*.c"), *folder.glob("pictures/*.c"), ROOT / "tests/pictures_host.c"]
     flags = ["-O1", *firmware.WARNINGS, *firmware.SANITIZERS, f"-I{folder}", f"-I{folder}/pictures"]
     subprocess.run(["gcc", *flags, *map(str, sources), "-o", str(folder / "host")], check=True)
     return Case(p, model, folder)
@@ -176,6 +174,7 @@ def test_grey_network(grey):
     h, w, _ = grey.shape
     picture = photo(h, w)
     grey.holds(picture[..., :1], "grey", picture[..., 0].tobytes())
+    grey.holds(picture[..., :1], "frame", picture[..., 0].tobytes())
     data, meaning = raw565(picture)
     luma = np.asarray(Image.fromarray(meaning).convert("L"))[..., None]
     grey.holds(luma, "rgb565", data, STRIDE=2 * w)

@@ -4,9 +4,9 @@ the very image run on an imitated STM32 (stm32.py) whose rules on clocks, caches
 import json
 import os
 import re
-import runpy
 import subprocess
 import sys
+import time
 import zlib
 from dataclasses import replace
 
@@ -18,8 +18,11 @@ from stm32 import CCR, DCISW, ICIALLU, SETS, WAYS, Stm32
 from test_firmware import H, W, write_model
 
 from nni_mcunet.core.boards import get_board
-from nni_mcunet.core.errors import UserError
-from nni_mcunet.engine import firmware, project
+from nni_mcunet.core.errors import FirmwareError, UserError
+from nni_mcunet.core.file_sets import write_set
+from nni_mcunet.engine import board_run, firmware, project
+from nni_mcunet.engine.emit import SEAL
+from nni_mcunet.engine.run_report import parse_report
 from nni_mcunet.engine.serial_link import SerialBoard, frame
 
 NAMES = tuple(project.TARGETS)
@@ -49,8 +52,8 @@ def folders(tmp_path_factory, picture):
     """Board -> its project, made; the picture built in but on the F410."""
     top, found = tmp_path_factory.mktemp("projects"), {}
     for name in NAMES:
-        found[name] = write_model(top / name)
-        project.write_project(found[name], get_board(name), 18000, None if name == "stm32f410" else picture)
+        built_in = None if name == "stm32f410" else picture
+        found[name] = with_project(write_model(top / name), get_board(name), 18000, built_in)
         run("make", "-j2", cwd=found[name])
     return found
 
@@ -59,6 +62,13 @@ def folders(tmp_path_factory, picture):
 def expected(folders, picture):
     host = firmware.build_host(folders["stm32f412"])
     return host.run(picture), host.detect()
+
+
+def with_project(folder, board, arena, picture=None):
+    """The C files of `folder` and the board's project around them, in a new folder."""
+    library = {path.name: path.read_bytes() for path in folder.glob("*.[ch]")}
+    files = library | project.project_files(library, board, arena, (H, W, 3), picture)
+    return write_set(folder.with_name(f"{folder.name}_project"), {"mcu": files}, SEAL)
 
 
 def image(folder):
@@ -91,8 +101,8 @@ def test_cmake_builds_the_same_image(folders, tmp_path):
 
 def test_a_large_arena_goes_to_the_axi_sram(tmp_path):
     board, target = get_board("h743"), project.TARGETS["stm32h743"]
-    folder = write_model(tmp_path / "large", arena=400 * 1024)
-    run("make", "-j2", cwd=project.write_project(folder, board, 400 * 1024))
+    folder = with_project(write_model(tmp_path / "large", arena=400 * 1024), board, 400 * 1024)
+    run("make", "-j2", cwd=folder)
     assert 0x24000000 <= symbols(folder)["mcu_arena"][0] < 0x24000020
     edge = 128 * 1024 - board.reserved_sram
     assert project.arena_region(target, board, edge) == "DTCM"
@@ -106,7 +116,7 @@ def test_the_image_on_the_imitated_board(name, folders, expected):
     lines = [json.loads(line) for line in bytes(board.sent).decode().splitlines()]
     assert lines[0] == {"mcunet": 1, "board": name, "model": project.model_hash(folders[name]),
                         "clock_hz": HZ[name] * 1_000_000}  # fmt: skip
-    report = firmware.parse_report(lines[1:])
+    report = parse_report(lines[1:])
     assert (report["outputs"][0] == expected[0][0]).all() and (report["boxes"] == expected[1]).all()
     assert 0 < report["stack_bytes"] < 2000 and report["cycles"] > 0
     assert abs(report["microseconds"] - report["cycles"] / HZ[name]) <= 1
@@ -153,14 +163,14 @@ def test_run_board_over_a_serial_port(name, folders, picture, tmp_path):
         assert report["cycles"] > 0 and report["microseconds"] > 0 and report["clock_hz"] == HZ[name] * 1_000_000
         other = "stm32f746" if name == "stm32h743" else "stm32f412"
         done = command(folders[name], tmp_path / "p.png", other, port)
-        assert done.returncode == 2 and f"flashed as {name}" in done.stderr and done.stderr.count("\n") == 1
+        assert done.returncode == 2 and f"flashed as '{name}'" in done.stderr and done.stderr.count("\n") == 1
     finally:
         board.stopping = True
 
 
 def test_wrong_model_no_answer_and_no_port(folders, picture, tmp_path):
     Image.fromarray(picture).save(tmp_path / "p.png")
-    other = write_model(tmp_path / "other", extra="/* changed */\n")
+    other = with_project(write_model(tmp_path / "other", extra="/* changed */\n"), get_board("f410"), 18000)
     board = Stm32("stm32f410", image(folders["stm32f410"]))
     try:
         done = command(other, tmp_path / "p.png", "stm32f410", board.start(60))
@@ -198,18 +208,24 @@ class Line:
     """A serial port at whose other end a board says these lines, whatever it is sent."""
 
     def __init__(self, *lines: dict):
-        self.lines, self.sent = [json.dumps(line).encode() + b"\n" for line in lines], []
+        self.text = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
 
     def write(self, data):
-        self.sent.append(data)
+        pass
 
-    def readline(self):
-        return self.lines.pop(0) if self.lines else b""
+    @property
+    def in_waiting(self):
+        return len(self.text)
+
+    def read(self, n):
+        more, self.text = self.text[:n], self.text[n:]
+        return more
 
 
 def report_of(picture, *lines):
     board = SerialBoard.__new__(SerialBoard)
-    board.name, board.timeout, board.port = "port", 0.1, Line(*lines)
+    board.name, board.seconds, board.port = "port", 0.1, Line(*lines)
+    board.text, board.heard, board.end = bytearray(), 0, time.monotonic() + 0.1
     return board.run(picture)
 
 
@@ -233,9 +249,8 @@ def test_a_damaged_report_is_a_user_s_error(picture, damaged):
 
 
 def test_a_lost_output_is_no_match(folders, picture):
-    check = runpy.run_path(str(ROOT / "tools" / "run_board.py"))["check_against_host"]
-    with pytest.raises(RuntimeError, match="not those of the same C"):
-        check(folders["stm32f412"], picture, {"outputs": []})
+    with pytest.raises(FirmwareError, match="not those of the same C"):
+        board_run.check_against_host(folders["stm32f412"], picture, {"outputs": []})
 
 
 def test_another_emulator_without_a_clock(folders):
@@ -251,4 +266,4 @@ def test_another_emulator_without_a_clock(folders):
 
 def test_a_board_of_ones_own_has_no_project(tmp_path):
     with pytest.raises(UserError, match="no project for 'mine'"):
-        project.write_project(tmp_path, replace(get_board("f412"), name="mine"), 100)
+        project.project_files({}, replace(get_board("f412"), name="mine"), 100, (H, W, 3))

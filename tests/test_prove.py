@@ -4,12 +4,16 @@ import json
 import re
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from cases import LEAST, case, features
-from prove import KERNELS, lacking, prove, summary
+from prove import KERNELS, lacking, outcome, prove, summary
+
+from nni_mcunet.core import tiles
+from nni_mcunet.engine import integers
 
 
 def failures(found):
@@ -67,7 +71,32 @@ def test_a_broken_dsp_version_is_found(tmp_path):
     (kernels / "mcu_pool.c").write_text(
         text.replace(sound, sound + "#if defined(__ARM_FEATURE_DSP)\nout[op->c] = 0;\n#endif\n")
     )
-    assert '"outside": true' in str(failures(prove([3, 13, 23], True, kernels)))
+    assert '"outside": true' in str(failures(prove([3, 14, 25], True, kernels)))
+
+
+def test_a_fault_of_the_plan_is_found(monkeypatch):
+    """The reference and C follow it both."""
+    sound = tiles.readings
+
+    def blind(op, out, axis):
+        return [(name, out if name == op.residual else need) for name, need in sound(op, out, axis)]
+
+    monkeypatch.setattr(tiles, "readings", blind)
+    said = [outcome(number, boards=False) for number in range(10, 120, 11)]
+    assert "are not those of layer by layer" in str(failures(said))
+
+
+def test_a_fault_of_the_integers_is_found(monkeypatch):
+    """The reference and C compute with the same ones. Here a sum forgets its second zero point."""
+    sound = integers.OF_KIND["add"]
+
+    def shifted(model, op):
+        p = sound(model, op)
+        return replace(p, bias=p.bias + model.scales[op.inputs[1]].zero_point * p.mult_b)
+
+    monkeypatch.setitem(integers.OF_KIND, "add", shifted)
+    said = [outcome(number, boards=False) for number in range(10, 120, 11)]
+    assert "steps from onnxruntime's" in str(failures(said))
 
 
 def test_every_kernel_is_guarded():

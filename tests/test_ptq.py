@@ -148,6 +148,29 @@ def test_report_is_numpy_s():
         report(model, int8, [])
 
 
+def test_report_on_any_names():
+    """A layer may be called as another's reading might be."""
+    model, pictures = mobile_net("relu"), pictures_of(4, 2)
+    named = rename(model, {"exp": "stem_read", "dw": "stem_dq"})
+    rows = [[(r.total, r.own) for r in report(m, calibrated(m, pictures), pictures)] for m in (model, named)]
+    assert rows[0] == rows[1]
+
+
+def rename(model, names):
+    """The model with other names of some ops."""
+
+    def new(name):
+        return names.get(name, name)
+
+    ops = tuple(
+        replace(op, name=new(op.name), inputs=tuple(map(new, op.inputs)), residual=new(op.residual))
+        for op in model.graph.ops
+    )
+    return replace(
+        model, graph=replace(model.graph, ops=ops), weights={new(name): w for name, w in model.weights.items()}
+    )
+
+
 def test_the_same_pictures_give_the_same_integers():
     pictures, model = pictures_of(5, 6), mobile_net("relu6", spread=0.5)
     for method in (mse, entropy, partial(percentile, percent=99.9)):

@@ -257,6 +257,15 @@ def test_a_detector_that_is_not_the_counted_one_is_refused(trained, options, tmp
             check_supernet(search, here=True)
 
 
+def test_the_files_are_part_of_the_split(trained, options):
+    """Other pictures of the same number would be judged on what was trained on."""
+    data, other = open_data(options), open_data(options | {"seed": 1})
+    assert data.identity["files"] != other.identity["files"] and load_supernet(trained, data)
+    other.identity["seed"] = 0
+    with pytest.raises(UserError, match="another list of pictures"):
+        load_supernet(trained, other)
+
+
 def test_a_classifiers_super_network_does_not_judge_detectors(data, tmp_path):
     digits = open_data({"kind": "digits", "held_out": 4, "test": 4, "calibration": [1, 4]})
     train(SMALL, Recipe(largest=1, shared=1, batch=4), tmp_path / "x.pth", digits)

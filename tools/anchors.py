@@ -14,6 +14,7 @@ from detection import load_config
 from detection.anchors import choose, dataset_sizes, voc_sizes
 from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.files import write_json
+from nni_mcunet.core.outputs import check_outputs
 
 
 def main() -> None:
@@ -25,6 +26,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", help="also write the result to this file")
     args = parser.parse_args()
+    check_outputs({"--json": (args.json, ".json")}, *args.sources)
     sizes, scales = [], 3
     for source in args.sources:
         if source.endswith(".py"):

@@ -4,24 +4,25 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from nni_mcunet.core.graph import Tensor
+from nni_mcunet.engine.quant import Model, input_shape, view_of
 
 
 def add_arguments(parser) -> None:
     from mmengine.config import DictAction
 
-    parser.add_argument("--calib", help="folder of pictures, or a config of configs/det")
+    parser.add_argument("--calib", help="folder of pictures, or of .npy files (uint8, h x w x c or n x h x w x c), one "
+                        "such file, or a config of configs/det")  # fmt: skip
     parser.add_argument("--list", help="text file with the pictures to use, one stem a line; default all")
     parser.add_argument("--images", type=int, default=128, help="use so many of them at most (default 128)")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="key=value pairs merged into that config")
 
 
-def pictures(args, size: Tensor) -> Iterator[np.ndarray]:
-    """uint8 RGB (h, w, 3) of the network's input."""
+def pictures(args, model: Model) -> Iterator[np.ndarray]:
+    """uint8 (h, w, c) as the network sees them: those of a folder by the view in its file."""
     if args.calib.endswith(".py"):
         from detection import input_pictures, load_config  # imports mmdet
 
         return input_pictures(load_config(args.calib, args.cfg_options), args.images)
-    from nni_mcunet.engine.images import list_pictures, load_picture
+    from nni_mcunet.engine.images import read_pictures
 
-    return (load_picture(p, (size.h, size.w)) for p in list_pictures(args.calib, args.list, args.images))
+    return read_pictures(args.calib, input_shape(model), view_of(model), args.list, args.images)

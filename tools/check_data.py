@@ -15,6 +15,7 @@ from detection import prepare
 from detection.datasets import LOADERS, build_dataset, leaves
 from detection.survey import box_report, draw_sizes, survey
 from nni_mcunet.core.errors import exit_on_user_error
+from nni_mcunet.core.outputs import check_outputs
 
 
 def main() -> None:
@@ -24,6 +25,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=20, help="offenders of a data set to name (default 20)")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="key=value pairs merged into the config")
     args = parser.parse_args()
+    check_outputs({"--png": (args.png, ".png")}, args.config)
     config = prepare(args.config, args.cfg_options)
     surveys = {}
     for data in (leaf for loader in LOADERS for leaf in leaves(config[loader].dataset)):

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from detection import float_boxes, input_pictures, load_config, load_detector
 from nni_mcunet.core.errors import exit_on_user_error
 from nni_mcunet.core.files import write_json
+from nni_mcunet.core.outputs import check_outputs
 from nni_mcunet.engine.compare import agreement, corner_errors
 from nni_mcunet.engine.deploy import compiled, load_int8_detector
 
@@ -39,6 +40,7 @@ def main() -> None:
     parser.add_argument("--json", help="file for the figures")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="key=value pairs merged into the config")
     args = parser.parse_args()
+    check_outputs({"--json": (args.json, ".json")}, args.config, args.checkpoint, args.int8)
     cfg, of = load_config(args.config, args.cfg_options), (args.config, args.checkpoint, args.cfg_options)
     quantized = load_int8_detector(args.int8) if args.int8 else int8(*of, args.calib_images)
     model, detect = load_detector(*of), compiled(quantized)

@@ -12,6 +12,7 @@ from pathlib import Path
 from steps import Steps
 
 from nni_mcunet.core.errors import UserError, exit_on_user_error
+from nni_mcunet.core.file_sets import named_folder
 
 ARENA_KB = 96  # what the application leaves to the network: max_sram_kb of configs/nni/demo_h743.yml
 BOARDS = ("stm32h743", "stm32f412")
@@ -20,10 +21,10 @@ BOARDS = ("stm32h743", "stm32f412")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", choices=("digits", "bccd"), default="digits")
-    parser.add_argument("--out", type=Path, help="default out/demo, or out/demo_bccd")
+    parser.add_argument("--out", help="default out/demo, or out/demo_bccd")
     args = parser.parse_args()
     digits = args.data == "digits"
-    out = args.out or Path("out/demo" if digits else "out/demo_bccd")
+    out = named_folder(("out/demo" if digits else "out/demo_bccd") if args.out is None else args.out)
     step, search = Steps(), Path("out/search/demo_h743")
     bccd = Path(os.environ.get("MCUNET_SHARED", "../shared")) / "data/bccd/BCCD/ImageSets/Main"
     if not digits and not bccd.is_dir():
@@ -37,9 +38,8 @@ def main() -> None:
     step("NNI searches a detector for the STM32H743", search / "best.pth", "tools/search.py", "run",
          "--config", "configs/nni/demo_h743.yml")  # fmt: skip
     step("mmdet trains it", checkpoint, "tools/train.py", config, "--work-dir", out / "det", *options)
-    (out / "report.json").unlink(missing_ok=True)  # gathered anew each time
     step("to the boards, all of it measured", out / "report.json", "tools/deploy.py", config, checkpoint,
-         "--boards", *BOARDS, "--arena-kb", ARENA_KB, "-o", out, *options)  # fmt: skip
+         "--boards", *BOARDS, "--arena-kb", ARENA_KB, "-o", out, *options, done=False)  # fmt: skip
     print(f"\nThe whole way took {step.minutes:.1f} minutes.")
 
 

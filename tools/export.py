@@ -24,10 +24,12 @@ from nni_mcunet.core.arch import ArchSpec
 from nni_mcunet.core.build import build_graph
 from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.net import Net
+from nni_mcunet.core.outputs import check_outputs
 from nni_mcunet.core.qat import fake_quantize, learnt_ranges
+from nni_mcunet.engine.images import with_view
 from nni_mcunet.engine.onnx_io import save_onnx
 from nni_mcunet.engine.ptq import calibrated, learnt
-from nni_mcunet.engine.quant import Model, QuantModel
+from nni_mcunet.engine.quant import Model, QuantModel, view_of
 
 
 def detector(config: str, checkpoint: str, options) -> Model:
@@ -48,9 +50,15 @@ def int8(config: str, checkpoint: str, options, images: int) -> QuantModel:
     return calibrated(model, input_pictures(load_config(config, options), images))
 
 
-def classifier(arch: str, checkpoint: str) -> Model:
-    graph = build_graph(ArchSpec.load(arch))
+def classifier(arch: str, checkpoint: str, view: str | None = None) -> Model:
+    """view: of its pictures, for an architecture and weights that do not say how they were judged."""
+    spec = ArchSpec.load(arch)
+    graph = build_graph(spec)
     net, state = Net(graph).eval(), load_from_local(checkpoint, "cpu")
+    trained = getattr(state, "meta", {}).get("view")
+    judged = str(spec.view) if spec.view else trained
+    if trained not in (None, judged):
+        raise UserError(f"{arch} says the view {judged}, {checkpoint} {trained}: give two files of one training")
     state = state.get("state_dict", state)
     if learnt_ranges(state):
         fake_quantize(net)
@@ -58,7 +66,7 @@ def classifier(arch: str, checkpoint: str) -> Model:
         net.load_state_dict(state)
     except RuntimeError as error:
         raise UserError(f"{checkpoint} does not hold the weights of {arch}: {str(error).splitlines()[1]}") from None
-    return Model(graph.folded(), net.folded_weights())
+    return with_view(Model(graph.folded(), net.folded_weights(), {"view": judged} if judged else {}), view)
 
 
 def main() -> None:
@@ -67,16 +75,20 @@ def main() -> None:
     parser.add_argument("checkpoint", help="its weights (.pth)")
     parser.add_argument("-o", "--out", required=True, help="ONNX file to write")
     parser.add_argument("--with-boxes", action="store_true", help="decoding and NMS too: boxes, scores, labels")
+    parser.add_argument("--view", help="how a classifier sees pictures, if its files do not say: stretch (default) or "
+                        "crop:SHARE, the centre; crop:0.875 is ImageNet's")  # fmt: skip
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="key=value pairs merged into the config")
     args = parser.parse_args()
+    check_outputs({"-o": (args.out, ".onnx")}, args.config, args.checkpoint)
     torch.set_num_threads(1)
     if args.config.endswith(".json"):
-        model = classifier(args.config, args.checkpoint)
+        model = classifier(args.config, args.checkpoint, args.view)
     else:
         model = detector(args.config, args.checkpoint, args.cfg_options)
     save_onnx(model, args.out, boxes=args.with_boxes)
     image = model.graph.inputs[0]
-    print(f"{args.out}: {image.h}x{image.w}, {model.graph.macs:,} MACs, {model.graph.params:,} parameters")
+    view = f"pictures {view_of(model)}" + ("" if "view" in model.meta else " (default)")
+    print(f"{args.out}: {image.h}x{image.w}, {view}, {model.graph.macs:,} MACs, {model.graph.params:,} parameters")
 
 
 if __name__ == "__main__":

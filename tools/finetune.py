@@ -1,15 +1,16 @@
 """Fine-tune a network that a search found: python tools/finetune.py out/search/X/best.json out/search/X/best.pth
 
-10 epochs at a tenth of the super-network's learning rate (appendix B). Prints the accuracy before and after, on the
-held-out pictures that the search judged by and on the test set; writes the state dict to --out (default beside the
-weights, *_tuned.pth). Goes on where an earlier run stopped, from the checkpoint --out with .ckpt.
+10 epochs at a tenth of the super-network's learning rate (appendix B: 0.2 / 10 for batches of 1024, less in proportion
+for smaller ones). Give --data as for the search: another split would train on what judges. Prints the accuracy before
+and after, on the held-out pictures that the search judged by and on the test set; writes the weights to --out (default
+beside the given ones, *_tuned.pth). Goes on where an earlier run stopped, from the checkpoint --out with .ckpt.
 
---qat: quantisation-aware, the state dict (*_qat.pth) with the ranges that tools/quantize.py --qat takes; the accuracy
+--qat: quantisation-aware, the weights (*_qat.pth) with the ranges that tools/quantize.py --qat takes; the accuracy
 after it is that of the simulated int8.
 """
 
 import argparse
-import io
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,16 +18,19 @@ import torch
 from tqdm import tqdm
 
 from nni_mcunet.core.arch import ArchSpec
-from nni_mcunet.core.errors import UserError, exit_on_user_error, writing
+from nni_mcunet.core.errors import exit_on_user_error, writing
 from nni_mcunet.core.files import write_atomic
+from nni_mcunet.core.outputs import check_outputs
 from nni_mcunet.search import ranks
 from nni_mcunet.search.data import Data
 from nni_mcunet.search.loop import Recipe
 from nni_mcunet.search.settings import add_arguments, data_and_recipe, positive, read_settings
 from nni_mcunet.search.task import accuracy
-from nni_mcunet.search.training import finetune, load_weights, to_device
+from nni_mcunet.search.training import check_split, check_view, finetune, load_weights, to_device, weights_file
 
-DEFAULT = Recipe(batch=64, lr=0.02)
+PAPER = Recipe(batch=1024, lr=0.02)  # appendix B
+BATCH = 64
+DEFAULT = replace(PAPER, batch=BATCH, lr=PAPER.lr * BATCH / PAPER.batch)
 
 
 def accuracies(net, data: Data, spec: ArchSpec) -> str:
@@ -54,13 +58,17 @@ def main() -> None:
     steps = args.steps or args.passes * data.epoch(recipe.batch)
     recipe = replace(recipe, largest=steps, shared=0, subnets=1, sandwich=False)
     spec = ArchSpec.load(args.arch)
+    check_view(spec, args.arch, data)
+    if unknown := check_split(args.weights, data):
+        print(f"warning: {unknown}", file=sys.stderr)
     net = to_device(load_weights(spec, args.weights), args.device)
     name = f"{Path(args.weights).stem}_{'qat' if args.qat else 'tuned'}.pth"
     out = Path(args.out or Path(args.weights).with_name(name))
-    if out.is_dir():
-        raise UserError(f"--out {out} is a folder: a file is wanted")
+    check_outputs({"--out": (out, ".pth")}, args.arch, args.weights, args.config)
     ranks.join(ranks.pick_device(args.device))
     first = ranks.place()[0] == 0
+    if first:
+        print(f"batches of {recipe.batch}, learning rate {recipe.lr:g} at its highest")
     if first and data.task.head is None and spec.classes == data.task.classes:
         print(f"before: {accuracies(net.eval(), data, spec)}")
     with tqdm(total=recipe.steps, unit="step", desc=f"fine-tuning {spec.name}", disable=not first) as bar:
@@ -74,9 +82,7 @@ def main() -> None:
             net = finetune(spec, net, recipe, data, checkpoint, save_every, progress, args.device, args.qat)
     if first:
         print(f"after:  {accuracies(net, data, spec)}")
-        file = io.BytesIO()
-        torch.save(net.cpu().state_dict(), file)
-        print(f"wrote {write_atomic(out, file.getvalue())}")
+        print(f"wrote {write_atomic(out, weights_file(net.state_dict(), data))}")
     ranks.leave()
 
 

@@ -8,28 +8,28 @@ python tools/generate.py model.int8.onnx --board stm32h743 --project --picture p
 
 The folder holds a plain C99 library: mcu_model.h is the one header, no OS, no heap. With --project also a firmware for
 the board's Nucleo: start-up, clock, UART, linker script; `make && make flash` (Makefile, CMakeLists.txt, README.txt).
+It must be new or empty, or an earlier one of this command: mcunet_files.json in it says which files may be replaced.
 """
 
 import argparse
-from pathlib import Path
 
 from nni_mcunet.core.arch import parse_schedule
 from nni_mcunet.core.boards import KB, Board, get_board
 from nni_mcunet.core.cuts import grids
 from nni_mcunet.core.errors import UserError, exit_on_user_error
+from nni_mcunet.core.file_sets import owned
 from nni_mcunet.core.graph import Graph
 from nni_mcunet.core.kernels import CORTEX_M
 from nni_mcunet.core.latency import fastest
 from nni_mcunet.core.plan import EXECUTED, STAGES, Plan, best_schedule, fitting_plan, plan
-from nni_mcunet.engine.board_report import write_plan
 from nni_mcunet.engine.dead import channels, without_dead_channels
 from nni_mcunet.engine.detect import with_room
-from nni_mcunet.engine.emit import detector_params, write_sources
-from nni_mcunet.engine.firmware import input_shape
+from nni_mcunet.engine.emit import detector_params
 from nni_mcunet.engine.images import load_picture
+from nni_mcunet.engine.library import write_library
 from nni_mcunet.engine.onnx_io import load_onnx
-from nni_mcunet.engine.project import target_of, write_project
-from nni_mcunet.engine.quant import QuantModel
+from nni_mcunet.engine.project import target_of
+from nni_mcunet.engine.quant import QuantModel, view_of
 
 
 def smaller(model: QuantModel) -> QuantModel:
@@ -44,7 +44,7 @@ def smaller(model: QuantModel) -> QuantModel:
 def check_options(args, default) -> None:
     """Raises UserError for an option that another one would overrule in silence, and for a library that would not be
     that of the project around it."""
-    if not args.project and (Path(args.out) / "board" / "config.h").exists():
+    if not args.project and any("board/config.h" in names for names in owned(args.out).values()):
         raise UserError(f"{args.out} holds a project, which is of one model: give --project, too, or another folder")
     if args.picture and not args.project:
         raise UserError("--picture is what a project has built in: give --project, too")
@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--keep-dead-channels", action="store_true", help="compute channels that are constant or read "
                         "by nobody, too; without them every output is the same")  # fmt: skip
     parser.add_argument("--project", action="store_true", help="also a complete firmware project for the board")
-    parser.add_argument("--picture", help="with --project: JPEG or PNG to build in, run after each reset")
+    parser.add_argument("--picture", help="with --project: JPEG, PNG or .npy to build in, run after each reset")
     parser.add_argument("-o", "--out", required=True, help="folder to write")
     args = parser.parse_args()
     check_options(args, parser.get_default)
@@ -104,11 +104,10 @@ def main() -> None:
         board = with_room(board, post.candidates)
     board = board.with_arena(args.arena_kb and args.arena_kb * KB)
     p = planned(args, model.graph, board)
-    write_sources(p, model, args.out)
-    if args.project:
-        picture = load_picture(args.picture, input_shape(args.out)[:2]) if args.picture else None
-        write_project(args.out, board, p.arena, picture)
-    facts = write_plan(args.out, p, board)
+    image = p.graph.inputs[0]
+    seen = (image.h, image.w), view_of(model), image.c
+    picture = load_picture(args.picture, *seen) if args.picture else None
+    facts = write_library(args.out, p, model, board, args.project, picture)
     how = f"{p.schedule}, halo {p.halo} ({p.overhead:+.1%} MACs)" if p.schedule.n else p.schedule
     print(f"{args.out}: {how}, arena {p.arena:,} of {board.arena_limit:,} bytes, constants {p.flash:,} bytes")
     if sizes := facts["callback_bytes"]:

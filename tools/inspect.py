@@ -31,6 +31,7 @@ def main() -> None:
 
     from calib import add_arguments, pictures
 
+    from nni_mcunet.core.outputs import check_outputs
     from nni_mcunet.engine.calibrate import statistics
     from nni_mcunet.engine.describe import entries, table
     from nni_mcunet.engine.equalize import equalized_like
@@ -43,8 +44,9 @@ def main() -> None:
     parser.add_argument("--layer", help="the layer to draw; with --png")
     parser.add_argument("--png", metavar="FILE", help="its weights and, with --float and --calib, its values")
     args = parser.parse_args()
+    check_outputs({"--png": (args.png, ".png")}, args.model, args.float, args.calib, args.list)
     int8, source = read_pair(args)
-    images = list(pictures(args, source.graph.inputs[0])) if source else []
+    images = list(pictures(args, source)) if source else []
     print(table(entries(int8), report(source, int8, images) if source else None))
     if args.png:
         from nni_mcunet.engine.draw import layer_figure

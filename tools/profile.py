@@ -27,6 +27,7 @@ def main() -> None:
     from nni_mcunet.core.cuts import grids
     from nni_mcunet.core.errors import UserError
     from nni_mcunet.core.files import write_json
+    from nni_mcunet.core.outputs import check_outputs
     from nni_mcunet.engine.profiler import front_table, profile, table
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -43,6 +44,8 @@ def main() -> None:
     parser.add_argument("--png", metavar="FILE", help="draw the memory of each block")
     args = parser.parse_args()
 
+    to_file = None if args.json == "-" else args.json
+    check_outputs({"--json": (to_file, ".json"), "--png": (args.png, ".png")}, args.network, args.board)
     if args.pareto and any((args.board, args.patches, args.blocks, args.json, args.png)):
         raise UserError("--pareto prints the whole front: leave out --board, --patches, --blocks, --json and --png")
     board = get_board(args.board) if args.board else None

@@ -18,8 +18,10 @@ from calib import add_arguments, pictures
 
 from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.files import write_json
+from nni_mcunet.core.outputs import check_outputs
 from nni_mcunet.core.qat import learnt_ranges, learnt_weights
 from nni_mcunet.engine.calibrators import METHODS, percentile
+from nni_mcunet.engine.images import with_view
 from nni_mcunet.engine.onnx_io import load_onnx, save_onnx
 from nni_mcunet.engine.passes import of_pixels
 from nni_mcunet.engine.ptq import calibrated, learnt
@@ -49,11 +51,12 @@ def main() -> None:
     parser.add_argument("--qat", metavar="CKPT.pth", help="of quantisation-aware training: its weights and ranges; "
                         "--calib then only measures")  # fmt: skip
     parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="of the picture, where the file has none")
-    parser.add_argument("--mean", type=float, nargs=3, default=(0, 0, 0), metavar=("R", "G", "B"),
-                        help="the file reads (pixel - mean) / std (default 0)")  # fmt: skip
-    parser.add_argument("--std", type=float, nargs=3, default=(255, 255, 255), metavar=("R", "G", "B"),
-                        help="default 255")  # fmt: skip
+    parser.add_argument("--mean", type=float, nargs="+", metavar="M",
+                        help="the file reads (pixel - mean) / std: a number a channel (default 0)")  # fmt: skip
+    parser.add_argument("--std", type=float, nargs="+", metavar="S", help="default 255")  # fmt: skip
     parser.add_argument("--bgr", action="store_true", help="the file reads BGR; mean and std are in its order")
+    parser.add_argument("--view", help="how it sees a picture, where the file does not say: stretch (default) or "
+                        "crop:SHARE, the centre; crop:0.875 is ImageNet's. The int8 file says it, too")  # fmt: skip
     parser.add_argument("--method", choices=METHODS, default="mse", help="how ranges are clipped (default mse)")
     parser.add_argument("--percent", type=float, default=99.99, help="of --method percentile (default 99.99)")
     parser.add_argument("--no-equalize", action="store_true", help="leave the channels' ranges as they are")
@@ -62,15 +65,17 @@ def main() -> None:
     parser.add_argument("--report", metavar="FILE.json", help="write every layer's SQNR")
     parser.add_argument("-o", "--out", required=True, help="ONNX file to write")
     args = parser.parse_args()
+    outputs = {"-o": (args.out, ".onnx"), "--report": (args.report, ".json")}
+    check_outputs(outputs, args.model, args.qat, args.calib, args.list)
     if not 50 <= args.percent <= 100:
         raise UserError(f"--percent {args.percent:g}: give a percentage of 50 to 100, such as 99.99")
     model = load_onnx(args.model, args.size)
     if not isinstance(model, Model):
         raise UserError(f"{args.model} is int8 already; give the float file")
-    model = of_pixels(model, args.mean, args.std, args.bgr)
+    model = of_pixels(with_view(model, args.view), args.mean, args.std, args.bgr)
     if not args.calib and not args.qat:
         raise UserError("--calib says on which pictures to calibrate, --qat which training has found the ranges")
-    calibration = list(pictures(args, model.graph.inputs[0])) if args.calib else []
+    calibration = list(pictures(args, model)) if args.calib else []
     int8 = of_checkpoint(model, args.qat) if args.qat else of_pictures(args, model, calibration)
     save_onnx(int8, args.out)
     print(

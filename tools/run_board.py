@@ -10,17 +10,18 @@ import io
 
 import numpy as np
 
-from nni_mcunet.core.boards import Board, get_board
+from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.files import write_atomic, write_json
-from nni_mcunet.engine.board_report import board_report, report_table
-from nni_mcunet.engine.cycles import run_profiled
+from nni_mcunet.core.outputs import check_outputs
+from nni_mcunet.engine.board_report import report_table
+from nni_mcunet.engine.board_run import check_against_host, emulated, on_board
 from nni_mcunet.engine.draw import boxes_figure, cycles_figure
-from nni_mcunet.engine.firmware import build_firmware, build_host, elf_report, input_shape, run_emulated
-from nni_mcunet.engine.images import load_picture
-from nni_mcunet.engine.project import model_hash
-from nni_mcunet.engine.serial_link import SerialBoard
-from nni_mcunet.engine.stack import stack_bound
+from nni_mcunet.engine.firmware import EMULATED, input_shape, input_view
+from nni_mcunet.engine.images import ARRAY, load_picture
+from nni_mcunet.engine.serial_link import patience
+
+ZOOM = 4
 
 
 def box_dict(box, name: str) -> dict:
@@ -29,47 +30,35 @@ def box_dict(box, name: str) -> dict:
     return {"box": corners, "score": float(box["score"]) / 2**15, "label": int(box["label"]), "name": name}
 
 
-def check_against_host(folder: str, picture: np.ndarray, run: dict) -> None:
-    """The same C on this machine must give the same bytes. Raises RuntimeError: a compiler or the C is at fault."""
-    host = build_host(folder)
-    wanted = host.run(picture)
-    same = len(wanted) == len(run["outputs"]) and all(map(np.array_equal, wanted, run["outputs"]))
-    if not same or ("boxes" in run and not np.array_equal(host.detect(), run["boxes"])):
-        raise RuntimeError(f"{folder}: the firmware's outputs are not those of the same C on this machine")
+def seconds_of(args, picture: np.ndarray) -> float:
+    """For the run: --timeout, or what the picture takes on a serial line and more. Raises UserError."""
+    if args.timeout is None:
+        return EMULATED if args.port is None else patience(picture)
+    if not 0 < args.timeout < 1e6:
+        raise UserError(f"--timeout {args.timeout:g}: expected seconds above 0, such as 60")
+    return args.timeout
 
 
-def packed(outputs: list[np.ndarray]) -> bytes:
-    file = io.BytesIO()
-    np.savez_compressed(file, *outputs)
-    return file.getvalue()
-
-
-def on_board(args, board: Board, picture: np.ndarray) -> tuple[dict, dict]:
-    """What is known of the board, and its run."""
-    with SerialBoard(args.port, args.timeout) as line:
-        greeting = line.greet(board.name, model_hash(args.folder))
-        return {"clock_hz": greeting["clock_hz"]}, line.run(picture)
-
-
-def emulated(args, board: Board, picture: np.ndarray) -> tuple[dict, dict]:
-    """What the ELF says, layer by layer where asked for, and the run."""
-    elf = build_firmware(args.folder, board, picture)
-    facts = elf_report(elf) | {"stack_bound_bytes": stack_bound(elf)}
-    if not args.layers:
-        return facts, run_emulated(elf, board)
-    run, layers = run_profiled(elf, board)
-    return facts | board_report(elf, board, layers), run
+def shown_picture(args, picture: np.ndarray, view) -> tuple[np.ndarray, int]:
+    """What the boxes are drawn on, RGB, and how many of its pixels are one of the network's. The firmware saw the
+    network's own resolution; the figure shows the photograph."""
+    if args.picture.lower().endswith(ARRAY):
+        return np.broadcast_to(picture, (*picture.shape[:2], 3)), 1
+    return load_picture(args.picture, tuple(ZOOM * n for n in picture.shape[:2]), view), ZOOM
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", help="what tools/generate.py has written")
     parser.add_argument("--board", required=True, help="stm32h743, stm32f746, stm32f412, stm32f410 or a board's .json")
-    parser.add_argument("--picture", required=True, help="JPEG or PNG, resized to the model's input")
+    parser.add_argument(
+        "--picture", required=True, help="JPEG or PNG, seen as in training; or .npy with uint8 h x w x c"
+    )
     how = parser.add_mutually_exclusive_group(required=True)
     how.add_argument("--emulate", action="store_true", help="run under QEMU")
     how.add_argument("--port", help="serial port of a board flashed with `generate.py --project`, such as /dev/ttyACM0")
-    parser.add_argument("--timeout", type=float, default=60, help="with --port: seconds of silence (default 60)")
+    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="for the whole run; default 600 with "
+                        "--emulate, with --port 60 and ten times what the picture takes on the line")  # fmt: skip
     parser.add_argument("--json", help="file for the report, with all boxes")
     parser.add_argument("--npz", help="file for the outputs as numpy arrays, flat, in the order of mcu_model.h")
     parser.add_argument("--png", help="file for the picture with the board's boxes")
@@ -78,12 +67,20 @@ def main() -> None:
     )
     parser.add_argument("--score", type=float, default=0.3, help="print and draw boxes of at least this (default 0.3)")
     args = parser.parse_args()
-    if args.port and args.layers:
+    if args.port is not None and args.layers:
         raise UserError("--layers counts in the emulator: give --emulate instead of --port")
+    files = {"--json": (args.json, ".json"), "--npz": (args.npz, ".npz"), "--png": (args.png, ".png")}
+    check_outputs(files | {"--layers": (args.layers, ".png")}, args.picture, args.board)
     board = get_board(args.board)
-    h, w, _ = input_shape(args.folder)
-    picture = load_picture(args.picture, (h, w))
-    facts, run = on_board(args, board, picture) if args.port else emulated(args, board, picture)
+    (*size, channels), view = input_shape(args.folder), input_view(args.folder)
+    if args.png and channels not in (1, 3):
+        raise UserError(f"--png draws on a picture, and this network reads {channels} channels: leave it out")
+    picture = load_picture(args.picture, tuple(size), view, channels)
+    seconds = seconds_of(args, picture)
+    if args.port is None:
+        facts, run = emulated(args.folder, board, picture, seconds, bool(args.layers))
+    else:
+        facts, run = on_board(args.folder, board, picture, args.port, seconds)
     check_against_host(args.folder, picture, run)
     classifier = "boxes" not in run and len(run["outputs"]) == 1
     boxes = [box_dict(b, name) for b, name in zip(run.pop("boxes", ()), run.pop("names", ()), strict=True)]
@@ -94,7 +91,8 @@ def main() -> None:
         cycles_figure(report["layers"], args.layers, title)
         print(report_table(report))
     if args.npz:
-        write_atomic(args.npz, packed(outputs))
+        np.savez_compressed(file := io.BytesIO(), *outputs)
+        write_atomic(args.npz, file.getvalue())
     if classifier:  # a classifier: the int8 scores of the likeliest classes
         best = np.argsort(-outputs[0].astype(int), kind="stable")[:5]
         report["top"] = [{"class": int(i), "score": int(outputs[0][i])} for i in best]
@@ -103,10 +101,10 @@ def main() -> None:
     if args.json:
         write_json(args.json, report)
     if args.png:
-        zoom = 4  # the firmware saw the model's own resolution; the figure shows the photograph
+        drawn, zoom = shown_picture(args, picture, view)
         scaled = [(*(zoom * v for v in b["box"]), b["score"], b["name"]) for b in shown]
         title = f"found by the firmware on the {'emulated ' if args.emulate else ''}{board.name}"
-        boxes_figure(load_picture(args.picture, (zoom * h, zoom * w)), scaled, args.png, title)
+        boxes_figure(drawn, scaled, args.png, title)
     for name, value in report.items():
         if isinstance(value, int):
             print(f"{name:>22} {value:>12,}")

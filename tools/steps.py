@@ -15,10 +15,11 @@ class Steps:
     def minutes(self) -> float:
         return (time.monotonic() - self.start) / 60
 
-    def __call__(self, title: str, product: Path, *command) -> None:
-        """Run `python COMMAND` unless `product` is there. Exits with its code, or with 1 where it wrote no product."""
+    def __call__(self, title: str, product: Path, *command, done: bool | None = None) -> None:
+        """Run `python COMMAND` unless it was done: unless `product` is there, where that says it. Exits with its code,
+        or with 1 where it wrote no product."""
         print(f"\n[{self.minutes:4.1f} min] {title}", flush=True)
-        if product.exists():
+        if product.exists() if done is None else done:
             print(f"  {product} is there: not run again")
             return
         words = [str(c) for c in command]

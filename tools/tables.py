@@ -6,7 +6,8 @@ python tools/tables.py [-o docs/paper]
 import argparse
 from pathlib import Path
 
-from nni_mcunet.core.errors import exit_on_user_error
+from nni_mcunet.core.errors import UserError, exit_on_user_error
+from nni_mcunet.core.file_sets import named_folder
 from nni_mcunet.core.files import write_atomic, write_json
 from nni_mcunet.engine.cell import UNSOURCED, Cell
 from nni_mcunet.engine.draw import memory_figure, sweep_figure
@@ -64,8 +65,11 @@ def _grid(name: str, sweep: dict) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-o", "--out", type=Path, default=ROOT / "docs/paper", help="folder to write")
-    out = parser.parse_args().out
+    parser.add_argument("-o", "--out", default=ROOT / "docs/paper", help="folder to write")
+    out = named_folder(parser.parse_args().out)
+    begins = out / "tables.md"
+    if out.exists() and any(out.iterdir()) and not (begins.is_file() and begins.read_text().startswith(HEAD[:20])):
+        raise UserError(f"{out} is not empty and has no tables.md of this command: give a new folder")
 
     paper = Paper(ROOT / "configs/arch")
     cells = paper.cells()

@@ -27,6 +27,7 @@ from detection import (
 )
 from nni_mcunet.core.errors import UserError, exit_on_user_error, writing
 from nni_mcunet.core.files import write_json
+from nni_mcunet.core.outputs import check_outputs
 from nni_mcunet.engine.deploy import compiled, interpreted, load_int8_detector
 
 ENGINES = {"int8": compiled, "reference": interpreted}
@@ -55,6 +56,8 @@ def main() -> None:
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="key=value pairs merged into the config")
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
     args = parser.parse_args()
+    outputs = {"--out": (args.out, ".pkl"), "--out-json": (args.out_json, ".json")}
+    check_outputs(outputs, args.config, args.checkpoint)
     onnx = args.checkpoint.endswith(".onnx")
     args.backend = args.backend or ("int8" if onnx else "float")
     if onnx and args.backend == "float":

@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 from nni_mcunet.core.errors import exit_on_user_error, writing
+from nni_mcunet.core.outputs import check_outputs
 from nni_mcunet.search import ranks
 from nni_mcunet.search.data import Data
 from nni_mcunet.search.loop import Recipe
@@ -47,6 +48,7 @@ def main() -> None:
     data, recipe = data_and_recipe(settings, args, Recipe())
     space = load_space(args.space or settings.get("space", "demo"))
     out = args.out or settings.get("out", f"out/supernet/{space.name}.pth")
+    check_outputs({"--out": (out, ".pth")}, args.config, args.space)
     save_every = args.save_every or settings.get("save_every", 20)
     ranks.join(ranks.pick_device(args.device))
     first = ranks.place()[0] == 0

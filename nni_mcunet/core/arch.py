@@ -9,9 +9,10 @@ import re
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 
-from .errors import ArchError
+from .errors import ArchError, UserError
 from .files import write_atomic
 from .validate import check_keys, read_json, short
+from .view import View
 
 
 def make_divisible(value: float, divisor: int = 8) -> int:
@@ -173,6 +174,8 @@ class ArchSpec:
     pool        recurrent pooling behind the stem, or None; a block of its own
     expected    published figures as printed, {"macs_M": "300.8", "params_M": "3.5", "peak_kB": "1372"}; data that tests
                 compare with, no part of what the network is (two specs that differ in it alone are equal)
+    view        how pictures were seen when it was trained and judged, or None where that is not known; no part of what
+                the network is, either
     """
 
     name: str
@@ -186,6 +189,7 @@ class ArchSpec:
     gate: str = "sigmoid"
     pool: Pool | None = None
     expected: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+    view: View | None = field(default=None, compare=False)
 
     def __post_init__(self):
         if not isinstance(self.name, str) or not self.name:
@@ -210,7 +214,8 @@ class ArchSpec:
     def to_dict(self) -> dict:
         """As JSON has it; what has its default value is left out."""
         data = _plain(self)
-        return data | {"expected": dict(self.expected)} if self.expected else data
+        data |= {"expected": dict(self.expected)} if self.expected else {}
+        return data | ({"view": str(self.view)} if self.view else {})
 
     @classmethod
     def from_dict(cls, data) -> "ArchSpec":
@@ -223,6 +228,7 @@ class ArchSpec:
             raise ArchError(f"stages is {short(data['stages'])}: expected a list of lists of blocks")
         data["stages"] = tuple(_stage(i, stage) for i, stage in enumerate(data["stages"]))
         data["expected"] = _expected(data.get("expected", {}))
+        data["view"] = _view(data.get("view"))
         return cls(**data)
 
     @classmethod
@@ -268,6 +274,13 @@ def _expected(data) -> tuple[tuple[str, str], ...]:
     if not isinstance(data, dict) or not all(isinstance(v, str) for v in data.values()):
         raise ArchError(f"expected is {short(data)}: expected an object of figures as printed, in quotes")
     return tuple(data.items())
+
+
+def _view(text) -> View | None:
+    try:
+        return None if text is None else View.parse(text)
+    except UserError as error:
+        raise ArchError(str(error)) from None
 
 
 def _stage(index: int, stage) -> tuple[Block, ...]:

@@ -49,6 +49,10 @@ class BoardError(UserError):
     """An unknown board or a malformed board file."""
 
 
+class FirmwareError(UserError):
+    """Generated C that does not compile, or a program of it that does not come to its end or to the expected bytes."""
+
+
 MOST = 1500  # characters of a message that are shown
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .graph import Graph, Op
-from .tiles import Span, window
+from .tiles import Span, readings
 
 
 class Edge(NamedTuple):
@@ -40,11 +40,10 @@ def stream_spans(graph: Graph, ops: tuple[Op, ...], spans: dict[str, Span], axis
         if op.name not in new:
             continue
         own = new[op.name]
-        for name in op.reads:
-            lo = own.lo if name == op.residual else np.maximum(window(op, own, axis).lo, 0)
-            held = reach[name][: len(lo)]  # a tensor that more grids need has their patches behind these
-            lo = np.where(own.lo < own.hi, lo, new[name].hi[: len(lo)])  # nothing new to compute reads nothing
-            np.minimum(held, lo, out=held)
+        for name, need in readings(op, own, axis):
+            held = reach[name][: len(need.lo)]  # a tensor that more grids need has their patches behind these
+            none = new[name].hi[: len(need.lo)]  # nothing new to compute reads nothing
+            np.minimum(held, np.where(own.lo < own.hi, np.maximum(need.lo, 0), none), out=held)
     # What a later patch of the grid reaches is carried by the tiles in between.
     apart = np.cumsum(starts) * (1 + max(int(span.hi.max()) for span in spans.values()))
     tile = {}

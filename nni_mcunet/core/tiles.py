@@ -42,6 +42,14 @@ def window(op: Op, out: Span, axis: int) -> Span:
     return Span(out.lo * s - lo, out.hi * s + (k - s - lo))
 
 
+def readings(op: Op, out: Span, axis: int) -> list[tuple[str, Span]]:
+    """(tensor, positions of it, not clipped), one for each reading of `op` for its output positions `out`: an input by
+    its window, the residual where it is added. A tensor that is both is read in both ways."""
+    near = out if op.is_pointwise else window(op, out, axis)
+    found = [(name, near) for name in op.inputs]
+    return found if op.residual is None else [*found, (op.residual, out)]
+
+
 def _inside(need: Span, length: int) -> Span:
     """The part of `need` inside a map, or the position of it that is nearest where all of it is padding."""
     return Span(np.minimum(np.maximum(need.lo, 0), length - 1), np.maximum(np.minimum(need.hi, length), 1))
@@ -59,9 +67,9 @@ def patch_spans(graph: Graph, ops: tuple[Op, ...], parts: dict[str, Span], axis:
     """Tensor name -> spans computed (or, for what the stage reads, needed) when the `parts` of tensors are produced.
 
     One column is one patch. `parts` may hold several cuts of a graph at once: the columns of a deeper cut come before
-    those of a shallower one, and a tensor has the columns of the cuts it lies before. A tensor that two ops read is
-    computed once, for the hull of both. clip=False leaves the intervals unclipped, the paper's "full" cost in which
-    every patch is an interior one.
+    those of a shallower one, and a tensor has the columns of the cuts it lies before. A tensor that is read more than
+    once is computed once, for the hull of all readings. clip=False leaves the intervals unclipped, the paper's "full"
+    cost in which every patch is an interior one.
     """
     spans: dict[str, Span] = {}
     for op in reversed(ops):
@@ -73,12 +81,9 @@ def patch_spans(graph: Graph, ops: tuple[Op, ...], parts: dict[str, Span], axis:
             own = spans[op.name] = part
         if own is None:
             continue  # nothing in this patch needs it
-        for name in op.reads:
-            need = own
-            if name != op.residual and not op.is_pointwise:  # these two read the positions they write
-                need = window(op, own, axis)
-                if clip:
-                    need = _inside(need, graph.tensors[name].w if axis else graph.tensors[name].h)
+        for name, need in readings(op, own, axis):
+            if clip and need is not own:
+                need = _inside(need, graph.tensors[name].w if axis else graph.tensors[name].h)
             have = spans.get(name)
             if have is not None and have is not need:
                 need = Span(np.minimum(have.lo, need.lo), np.maximum(have.hi, need.hi))

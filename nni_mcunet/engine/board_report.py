@@ -4,7 +4,6 @@ from pathlib import Path
 
 from ..core.boards import Board
 from ..core.errors import UserError
-from ..core.files import write_json
 from ..core.plan import Plan
 from ..core.validate import check_numbers, read_json, short
 from .callbacks import callback_bytes
@@ -37,15 +36,13 @@ def board_report(elf: str | Path, board: Board, layers: dict[str, Layer]) -> dic
     }
 
 
-def write_plan(folder: str | Path, plan: Plan, board: Board) -> dict:
-    """Write and return plan.json, what was planned of the C in `folder`."""
+def plan_facts(plan: Plan, board: Board) -> dict:
+    """What plan.json says: what was planned of the C beside it."""
     s = plan.schedule
-    facts = {"board": board.name, "p": s.p, "n": s.n, "then": s.then, "halo": plan.halo, "arena_bytes": plan.arena,
-             "arena_limit": board.arena_limit, "constant_bytes": plan.flash, "macs": plan.macs,
-             "patch_overhead": plan.overhead, "callback_bytes": callback_bytes(plan),
-             "live_bytes": {op.name: plan.live_bytes(i) for i, op in enumerate(plan.graph.ops)}}  # fmt: skip
-    write_json(Path(folder) / PLAN, facts)
-    return facts
+    return {"board": board.name, "p": s.p, "n": s.n, "then": s.then, "halo": plan.halo, "arena_bytes": plan.arena,
+            "arena_limit": board.arena_limit, "constant_bytes": plan.flash, "macs": plan.macs,
+            "patch_overhead": plan.overhead, "callback_bytes": callback_bytes(plan),
+            "live_bytes": {op.name: plan.live_bytes(i) for i, op in enumerate(plan.graph.ops)}}  # fmt: skip
 
 
 def _planned(folder: Path) -> dict:

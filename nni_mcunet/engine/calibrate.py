@@ -8,8 +8,9 @@ from tqdm import tqdm
 
 from ..core.errors import UserError
 from .calibrators import minmax
+from .firmware import checked_picture
 from .onnx_io import to_onnx
-from .quant import Model, QuantModel
+from .quant import Model, QuantModel, input_shape
 from .statistics import Statistics
 
 
@@ -28,19 +29,20 @@ def session(model: Model | QuantModel, every_tensor: bool = False) -> onnxruntim
 
 
 def to_input(images: np.ndarray) -> np.ndarray:
-    """uint8 RGB (h, w, 3) or (n, h, w, 3) -> float32 (n, 3, h, w) in [0, 1], the network's input."""
+    """uint8 (h, w, c) or (n, h, w, c) -> float32 (n, c, h, w) in [0, 1], the network's input."""
     images = images[None] if images.ndim == 3 else images
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32) / 255
 
 
 def statistics(model: Model, images) -> dict[str, Statistics]:
-    """Of every tensor, the network's input too, over `images`, an iterable of uint8 RGB (h, w, 3) of the model's size.
-    Raises GraphError where one is not finite, UserError where there is no picture."""
+    """Of every tensor, the network's input too, over `images`, an iterable of uint8 (h, w, c) of the model's size.
+    Raises GraphError where one is not finite, UserError where there is no picture or one of another shape."""
     run, source = session(model, every_tensor=True), model.graph.inputs[0].name
+    shape = input_shape(model)
     names = [v.name for v in run.get_outputs()]
     found: dict[str, Statistics] = {}
     for image in tqdm(images, desc="calibrate", unit="image", leave=False):
-        x = to_input(image)
+        x = to_input(checked_picture(image, shape))
         for name, values in zip([source, *names], [x, *run.run(names, {source: x})], strict=True):
             one = Statistics.of(name, values)
             found[name] = found[name].then(one) if name in found else one

@@ -1,6 +1,5 @@
 """The picture by callback: which rows of it a plan may still ask for, and what pictures/*.c take."""
 
-import shutil
 from pathlib import Path
 
 from ..core.plan import Plan
@@ -27,12 +26,11 @@ def _up(n: int, step: int) -> int:
 
 
 def callback_bytes(plan: Plan) -> dict[str, int]:
-    """SRAM that each ready callback needs beside the arena: context and ring or band, on a 32-bit core. There is none
-    for a network that reads neither RGB nor grey."""
-    image = plan.graph.inputs[0]
+    """SRAM that each ready callback needs beside the arena: context and ring or band, on a 32-bit core. There is only
+    the one for a frame for a network that reads neither RGB nor grey."""
+    image, sizes = plan.graph.inputs[0], {"frame": 8}
     if image.c not in (1, 3):
-        return {}
-    sizes = {"frame": 8} if image.c == 3 else {}
+        return sizes
     sizes |= {"grey": 12, "rgb565": 12, "lines": CONTEXT["lines"] + kept_rows(plan) * image.w * 2}
     for sampling, halves in HALVES.items():
         high, wide = (16 if sampling in names else 8 for names in (("440", "420"), ("422", "420")))
@@ -52,9 +50,7 @@ def rows_macro(plan: Plan) -> str:
     )
 
 
-def copy_pictures(folder: Path) -> None:
-    """The ready callbacks into folder/pictures."""
-    (folder / "pictures").mkdir(exist_ok=True)
-    for name in FILES:
-        source = next(path / name for path in FOLDERS if (path / name).is_file())
-        shutil.copyfile(source, folder / "pictures" / name)
+def picture_files() -> dict[str, str]:
+    """The ready callbacks, by their name in the library's folder."""
+    found = {name: next(path / name for path in FOLDERS if (path / name).is_file()) for name in FILES}
+    return {f"pictures/{name}": path.read_text() for name, path in found.items()}

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from ..core.boards import Board
 from .elf import sections, symbols
-from .firmware import WARNINGS, machine, parse_run, run_qemu, tool
+from .firmware import EMULATED, WARNINGS, machine, run_qemu, tool
 from .memories import Memory
+from .run_report import parse_run
 
 PLUGIN = Path(__file__).parent / "qemu/counts.c"
 CALLERS = ("main", "mcu_report", "mcu_run", "mcu_detect")
@@ -42,7 +43,9 @@ class Counts:
         return sum(count for count, _ in self.instructions.values())
 
 
-def run_counted(elf: str | Path, board: Board, memory: Memory, timeout: float = 600) -> tuple[dict, dict[int, Counts]]:
+def run_counted(
+    elf: str | Path, board: Board, memory: Memory, timeout: float = EMULATED
+) -> tuple[dict, dict[int, Counts]]:
     """(what firmware.run_emulated gives, site -> Counts). A site is the address of an instruction of CALLERS: of a
     call, for all that it calls, or its own; 0 is what runs before main. The run is the same as without counting, a few
     times slower. Raises UserError for a missing program, see run_emulated for the others."""

@@ -14,6 +14,7 @@ from ..core.boards import Board
 from ..core.errors import UserError
 from .counts import Counts, run_counted
 from .elf import source_lines, symbols
+from .firmware import EMULATED
 from .memories import Memory, memory_of
 from .pipeline import CORES
 from .thumb import Instruction, disassemble
@@ -31,11 +32,12 @@ class Layer(NamedTuple):
     calls: int
 
 
-def run_profiled(elf: str | Path, board: Board) -> tuple[dict, dict[str, Layer]]:
+def run_profiled(elf: str | Path, board: Board, timeout: float = EMULATED) -> tuple[dict, dict[str, Layer]]:
     """(what firmware.run_emulated gives, name -> Layer in the order of the calls). elf: of build_firmware, beside the
-    sources it was built from. Raises UserError for a core without a model, a missing program or missing sources."""
+    sources it was built from. timeout: seconds. Raises UserError for a core without a model, a missing program or
+    missing sources, and see run_emulated."""
     memory = memory_of(board)
-    run, sites = run_counted(elf, board, memory)
+    run, sites = run_counted(elf, board, memory, timeout)
     calls = _names(elf, sites)
     by_name: dict[str, Counts] = {}
     times: dict[str, int] = {}

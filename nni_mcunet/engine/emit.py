@@ -1,32 +1,41 @@
 """Plan + integers -> C sources. Formats, decides nothing: every number printed here was computed by plan() or quant."""
 
-import shutil
+from functools import cache
 from pathlib import Path
 
 from ..core.errors import Infeasible, UnsupportedOp, UserError
-from ..core.files import write_atomic
+from ..core.file_sets import Seal, write_set
 from ..core.graph import Op
 from ..core.kernels import calls, kernel_of
 from ..core.plan import Plan
 from ..core.stages import Stage
 from ..core.stream import across
-from .callbacks import copy_pictures, rows_macro
+from .callbacks import picture_files, rows_macro
 from .detect import detector
 from .detect_face import Face
 from .detect_yolo import Yolo
 from .emit_params import params
 from .integers import integers
 from .limits import BYTES
-from .quant import QuantModel
+from .quant import QuantModel, view_of
+from .stamp import fingerprint, stamp, stamped
 
 KERNELS = Path(__file__).parent / "kernels"
 
 
+SHARED, MODEL = "kernels", "mcu"  # the sets of files that make a library
+SEAL = Seal("mcu_model.h", '#error "tools/generate.py was stopped while it wrote this folder: run it again"\n')
+
+
 def write_sources(plan: Plan, model: QuantModel, folder) -> Path:
-    """Write mcu_model.c, mcu_model.h, mcu_weights.h and the kernels they call into `folder`: a self-contained C99
-    library; into folder/pictures the ready callbacks. Everything is formatted before the first file is written. Raises
-    ScheduleError for a halo it cannot run, GraphError for what the kernels cannot compute (see integers) and
-    UnsupportedOp for several inputs."""
+    """Write the library alone into `folder`, see `sources` and core.file_sets.write_set."""
+    return write_set(folder, {SHARED: shared_files(), MODEL: sources(plan, model)}, SEAL)
+
+
+def sources(plan: Plan, model: QuantModel) -> dict[str, str]:
+    """mcu_model.h, mcu_model.c and mcu_weights.h, which with shared_files() make a self-contained C99 library. They
+    end in a common mark, and mcu_model.h in that of the kernels, too. Raises ScheduleError for a halo it cannot run,
+    GraphError for what the kernels cannot compute (see integers) and UnsupportedOp for several inputs."""
     plan.executable()
     if len(plan.graph.inputs) != 1:
         raise UnsupportedOp(f"{plan.graph.name}: {len(plan.graph.inputs)} inputs; the C engine reads one")
@@ -37,17 +46,20 @@ def write_sources(plan: Plan, model: QuantModel, folder) -> Path:
         "mcu_model.c": _source(plan, model),
         "mcu_weights.h": _weights(plan, model),
     }
-    folder = Path(folder)
-    for name, text in files.items():
-        write_atomic(folder / name, text)
-    kernels = {path.name: path for path in KERNELS.glob("*.[ch]")}
-    for stale in folder.glob("mcu_*.[ch]"):  # of another version: the build takes every .c of the folder
-        if stale.name not in {*files, *kernels}:
-            stale.unlink()
-    for name, path in kernels.items():
-        shutil.copyfile(path, folder / name)
-    copy_pictures(folder)
-    return folder
+    files = stamped(files, "MCU_FILES")
+    files["mcu_model.h"] += stamp("mcu_model.h", "MCU_KERNELS", fingerprint(_shared_texts()))
+    return files
+
+
+@cache
+def shared_files() -> dict[str, str]:
+    """What is the same for every model, by name: the kernels, and in pictures/ the ready callbacks."""
+    return stamped(_shared_texts(), "MCU_KERNELS")
+
+
+@cache
+def _shared_texts() -> dict[str, str]:
+    return {path.name: path.read_text() for path in sorted(KERNELS.glob("*.[ch]"))} | picture_files()
 
 
 def _summary(plan: Plan) -> str:
@@ -65,6 +77,7 @@ def _header(plan: Plan, model: QuantModel) -> str:
         _summary(plan) + "#ifndef MCU_MODEL_H\n#define MCU_MODEL_H\n#include <stdint.h>",
         '#include "mcu_boxes.h"\n#define MCU_DETECTOR 1' if post else "",
         f"#define MCU_INPUT_H {image.h}\n#define MCU_INPUT_W {image.w}\n#define MCU_INPUT_C {image.c}",
+        _view(model),
         f"#define MCU_OUTPUTS {len(plan.graph.outputs)}",
         f"#define MCU_ARENA_BYTES {plan.arena}\n",
         rows_macro(plan),
@@ -85,6 +98,15 @@ def _header(plan: Plan, model: QuantModel) -> str:
         lines.append(f"#define MCU_MOST_BOXES {post.candidates} /* room for the candidates of mcu_detect */")
         lines.append("int mcu_detect(mcu_box *boxes, int most); /* number of boxes written, best first */")
     return "\n".join(lines) + "\n#endif\n"
+
+
+def _view(model: QuantModel) -> str:
+    """What a camera's frame is to be made of, which firmware.input_view reads back."""
+    view = view_of(model)
+    if view.keep is None:
+        return f"/* view: {view} (all of the picture is resized to this, bilinear) */"
+    part = f"the largest centred part of this shape, {view.keep:g} of its side"
+    return f"/* view: {view} ({part}, is resized to this, every pixel averaged) */"
 
 
 def _source(plan: Plan, model: QuantModel) -> str:

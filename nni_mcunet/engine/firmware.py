@@ -6,7 +6,6 @@ here talks to real hardware.
 """
 
 import ctypes
-import json
 import re
 import shutil
 import subprocess
@@ -17,14 +16,18 @@ from pathlib import Path
 import numpy as np
 
 from ..core.boards import Board
-from ..core.errors import Infeasible, UserError
+from ..core.errors import FirmwareError, Infeasible, UserError
+from ..core.file_sets import MANIFEST, is_whole
 from ..core.files import write_atomic
+from ..core.view import STRETCH, View
 from .detect import BOX
+from .run_report import parse_run
 
 BOARDS = Path(__file__).parent / "boards"
 PROGRAM = ("main.c", "report.c", "frame.c", "picture.S")
 WARNINGS = ["-std=c99", "-Wall", "-Wextra", "-Werror"]
 SANITIZERS = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+EMULATED = 600.0  # seconds that a firmware may take under QEMU where nobody says otherwise
 MACHINES = {"cortex-m4": "mps2-an386", "cortex-m7": "mps2-an500"}
 PACKAGES = {
     "gcc": "gcc",
@@ -52,6 +55,12 @@ def input_shape(folder: str | Path) -> tuple[int, int, int]:
     return tuple(int(re.search(rf"#define MCU_INPUT_{axis}\s+(\d+)", header)[1]) for axis in "HWC")
 
 
+def input_view(folder: str | Path) -> View:
+    """How the generated model sees a picture. Raises UserError where `folder` holds none."""
+    found = re.search(r"^/\* view: (\S+)", _header(Path(folder)).read_text(), re.MULTILINE)
+    return View.parse(found[1]) if found else STRETCH  # generated before there was a choice
+
+
 class HostModel:
     """A generated model as a library of this process. Outputs are flat int8 arrays in the model's order."""
 
@@ -66,11 +75,15 @@ class HostModel:
         return tuple((ctypes.c_int * 3).in_dll(self.lib, "mcu_host_input"))
 
     def run(self, picture: np.ndarray) -> list[np.ndarray]:
-        """Outputs, each (bytes,) int8, for a picture (h, w, 3) uint8. Raises UserError for another size."""
-        rgb = checked_picture(picture, self.input_shape)
-        self.lib.mcu_host_run(rgb.ctypes.data_as(ctypes.c_void_p))
+        """Outputs, each (bytes,) int8, for a picture (h, w, c) uint8. Raises UserError for another shape."""
+        pixels = checked_picture(picture, self.input_shape)
+        self.lib.mcu_host_run(pixels.ctypes.data_as(ctypes.c_void_p))
         sizes = [self.lib.mcu_output_bytes(i) for i in range(self.outputs)]
         return [np.ctypeslib.as_array(self.lib.mcu_output(i), (n,)).copy() for i, n in enumerate(sizes)]
+
+    @property
+    def is_detector(self) -> bool:
+        return hasattr(self.lib, "mcu_detect")
 
     def detect(self) -> np.ndarray:
         """Boxes (dtype detect.BOX) of the picture of the last run; for a model with a detector."""
@@ -91,7 +104,7 @@ def build_host(folder: str | Path) -> HostModel:
 
 def run_sanitized(folder: str | Path, picture: np.ndarray) -> dict:
     """The board's program on this host under the address and undefined-behaviour sanitizers; see `run_emulated`.
-    Raises RuntimeError with the sanitizer's words where one complains."""
+    Raises FirmwareError with the sanitizer's words where one complains."""
     folder = Path(folder)
     out = _build_folder(folder) / "sanitized"
     sources = [*_sources(folder), *map(_board, (*PROGRAM, "host.c"))]
@@ -102,7 +115,7 @@ def run_sanitized(folder: str | Path, picture: np.ndarray) -> dict:
 
 
 def build_firmware(folder: str | Path, board: Board, picture: np.ndarray, stack_bytes: int | None = None) -> Path:
-    """ELF of the model in `folder` for `board`'s core, SRAM and flash, with a picture (h, w, 3) uint8 to run on.
+    """ELF of the model in `folder` for `board`'s core, SRAM and flash, with a picture (h, w, c) uint8 to run on.
 
     stack_bytes: reserved for the stack, half of what the board keeps for the runtime unless given. Raises Infeasible
     where SRAM or flash do not suffice, UserError for a missing compiler or a picture of another size.
@@ -125,13 +138,13 @@ def core_flags(core: str) -> list[str]:
     return [*flags, "-nostartfiles", "-Wl,--gc-sections"]
 
 
-def run_emulated(elf: str | Path, board: Board, timeout: float = 300) -> dict:
+def run_emulated(elf: str | Path, board: Board, timeout: float = EMULATED) -> dict:
     """Run a firmware under QEMU.
 
     Returns {"instructions", "stack_bytes", "outputs": [(bytes,) int8], "crc32": [...]} and for a detector
     "detect_instructions", "boxes" (dtype detect.BOX) and the "names" of their classes. Instructions are counted in
-    steps of 40. Raises UserError for a missing QEMU or a core it has no machine for, RuntimeError when the firmware
-    faults or does not end in time.
+    steps of 40. Raises UserError for a missing QEMU or a core it has no machine for, FirmwareError when the firmware
+    faults or does not end in `timeout` seconds.
     """
     return parse_run(run_qemu(elf, machine(board), timeout))
 
@@ -150,9 +163,13 @@ def run_qemu(elf: str | Path, machine: str, timeout: float, plugin: str | None =
     command += ["-serial", "stdio", "-semihosting-config", "enable=on,target=native", "-kernel", str(elf)]
     command += ["-plugin", plugin] if plugin else []
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
+        return subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=timeout, stdin=subprocess.DEVNULL
+        )
     except subprocess.TimeoutExpired:
-        raise RuntimeError(f"{elf}: no end after {timeout:g} s under QEMU") from None
+        raise FirmwareError(
+            f"{elf}: no end after {timeout:g} s under QEMU: give --timeout more seconds, or generate the C again"
+        ) from None
 
 
 def elf_report(elf: str | Path) -> dict[str, int]:
@@ -180,6 +197,8 @@ def _board(name: str) -> Path:
 def _header(folder: Path) -> Path:
     if not (folder / "mcu_model.h").is_file():
         raise UserError(f"{folder}: no mcu_model.h; give a folder that tools/generate.py has written")
+    if (folder / MANIFEST).exists() and not is_whole(folder):
+        raise UserError(f"{folder}: tools/generate.py was stopped while it wrote it; run it again")
     return folder / "mcu_model.h"
 
 
@@ -206,7 +225,8 @@ def _write_picture(folder: Path, picture: np.ndarray) -> None:
 
 
 def _compile(compiler: str, flags: list[str], sources, folder: Path, out: Path, board: Board | None = None) -> None:
-    """Compile and link in `folder`. Raises Infeasible when the linker says that a memory of the board is too small."""
+    """Compile and link in `folder`. Raises FirmwareError, or Infeasible when the linker says that a memory of
+    the board is too small."""
     command = [tool(compiler), *WARNINGS, *flags, "-I.", "-Ibuild", f"-I{BOARDS}", "-o", str(out.resolve())]
     command += [str(Path(source).resolve()) for source in sources]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
@@ -220,37 +240,11 @@ def _compile(compiler: str, flags: list[str], sources, folder: Path, out: Path, 
         lacks = " and ".join(f"{count} bytes of {region}" for region, count in beyond)
         limits = f"{board.sram} bytes of SRAM and {board.flash} of flash"
         raise Infeasible(f"{folder.name} does not fit {board.name} ({limits}): it lacks {lacks}; search a smaller one")
-    raise RuntimeError(f"{compiler} failed in {folder}:\n{done.stderr[-4000:]}")
+    said = [line for line in done.stderr.splitlines() if line.strip()]
+    first = next((line for line in said if "error" in line or "undefined" in line), said[-1] if said else "no word")
+    raise FirmwareError(f"{compiler} does not compile {folder}: {first.strip()[:300]}; generate the C again")
 
 
 def output(*command: str) -> str:
     """What a program prints. Raises UserError where it is not installed."""
     return subprocess.run([tool(command[0]), *command[1:]], capture_output=True, text=True, check=True).stdout
-
-
-def parse_run(done: subprocess.CompletedProcess) -> dict:
-    """The report of a program that has ended. Raises RuntimeError where it came to no good end."""
-    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    if done.returncode or not lines or not lines[-1].get("done"):
-        tail = (done.stdout[-500:] + done.stderr[-3000:]).strip()
-        raise RuntimeError(f"the firmware did not come to its end (exit code {done.returncode}):\n{tail}")
-    return parse_report(lines)
-
-
-def parse_report(lines: list[dict]) -> dict:
-    """The JSON lines of boards/report.c as one dictionary."""
-    report: dict = {"outputs": [], "crc32": []}
-    boxes, names = [], []
-    for line in lines:
-        if "output" in line:
-            report["outputs"].append(np.frombuffer(bytes.fromhex(line["hex"]), np.int8))
-            report["crc32"].append(line["crc32"])
-        elif "box" in line:
-            boxes.append((*line["box"], line["score"], line["label"]))
-            names.append(line["name"])
-        else:
-            report.update(line)
-    del report["done"]
-    if any(name.startswith("detect_") for name in report):
-        report["boxes"], report["names"] = np.array(boxes, BOX), names
-    return report

@@ -13,9 +13,10 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from ..core.errors import GraphError, UnsupportedOp
+from ..core.errors import GraphError, UnsupportedOp, UserError
 from ..core.graph import Graph, Op, Tensor, out_tensor
 from ..core.validate import parse_json
+from ..core.view import STRETCH, View
 from .limits import BYTES, SIDE
 from .onnx_boxes import without_boxes
 from .onnx_constants import fold
@@ -101,8 +102,15 @@ class Reader:
                 meta = parse_json(entry.value, f"{self.path}: metadata '{META_KEY}'", GraphError)
                 if not isinstance(meta, dict) or not isinstance(meta.get("detector", {}), dict):
                     raise GraphError(f"{self.path}: metadata '{META_KEY}' describes no detector; export again")
+                self._check_view(meta)
                 return meta
         return {}
+
+    def _check_view(self, meta: dict) -> None:
+        try:
+            View.parse(meta.get("view", str(STRETCH)))
+        except UserError as error:
+            raise GraphError(f"{self.path}: metadata '{META_KEY}': {error}; export again") from None
 
     def _input(self, value: onnx.ValueInfoProto, order: str) -> None:
         """order: "chw" for NCHW, "hwc" for NHWC."""

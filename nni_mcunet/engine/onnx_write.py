@@ -3,7 +3,7 @@
 Opset 14, NCHW, batch 1, one node per op under the op's name, so that names survive the way to the C symbol. Int8
 tensors are QuantizeLinear / DequantizeLinear pairs; between them the operators stay float, which is the format's own
 definition of the integer network. Names of constants and of what is between two ops have a point, which no op's name
-has. What travels beside the graph (blocks, detector) is JSON in metadata_props.
+has. What travels beside the graph (blocks, detector, view) is JSON in metadata_props.
 """
 
 import json

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core.acts import CLAMPS
 from ..core.errors import UnsupportedOp, UserError
-from ..core.graph import Graph, Op
+from ..core.graph import Graph, Op, Tensor
 from .quant import Model, QuantWeights, Scale
 
 
@@ -164,18 +164,20 @@ def fold_pads(net: Imported) -> Imported:
     return net
 
 
-def of_pixels(model: Model, mean=(0, 0, 0), std=(255, 255, 255), bgr: bool = False) -> Model:
+def of_pixels(model: Model, mean=None, std=None, bgr: bool = False) -> Model:
     """A network that reads (p - mean) / std of pixels p in 0..255 (as mmdet's data_preprocessor has it), in BGR order
-    where `bgr` says so, as one that reads RGB pixels / 255. Folded into the first convolution, exactly, where that one
-    pads nothing or the mean is 0; else an op of its own before it. Raises UserError, or UnsupportedOp for a first layer
-    in which the channels cannot be swapped."""
+    where `bgr` says so, as one that reads RGB pixels / 255. mean, std: a number for each channel, 0 and 255 unless
+    given. Folded into the first convolution, exactly, where that one pads nothing or the mean is 0; else an op of its
+    own before it. Raises UserError for numbers that are none or not one a channel, UnsupportedOp for a first layer in
+    which the channels cannot be swapped."""
     image = model.graph.inputs[0]
-    if len(mean) != image.c or len(std) != image.c or not np.all(np.asarray(std) > 0):
-        raise UserError(f"mean {tuple(mean)}, std {tuple(std)}: {image.c} numbers each are wanted, std above 0")
+    mean, std = (np.full(image.c, value) if given is None else np.array(given, float)
+                 for value, given in ((0.0, mean), (255.0, std)))  # fmt: skip
+    _check_pixels(image, mean, std, bgr)
     graph, weights = model.graph, dict(model.weights)
     order = slice(None, None, -1) if bgr else slice(None)
     for op in (op for op in graph.ops if image.name in op.reads and bgr):
-        if op.kind != "conv" or op.groups != 1:
+        if op.kind != "conv" or op.groups != 1 or op.residual == image.name:
             raise UnsupportedOp(f"{op.name}: a {op.kind} reads BGR pixels; swap the channels in the model")
         weights[op.name] = np.ascontiguousarray(weights[op.name][0][:, ::-1]), weights[op.name][1]
     factor, summand = 255 / np.float64(std)[order], -(np.float64(mean) / np.float64(std))[order]
@@ -186,6 +188,21 @@ def of_pixels(model: Model, mean=(0, 0, 0), std=(255, 255, 255), bgr: bool = Fal
     weights[norm.name] = factor.astype(np.float32).reshape(-1, 1, 1, 1), summand.astype(np.float32)
     found = fold_before(Imported(replace(graph, ops=(norm, *ops)).verify(), weights, {}))
     return replace(model, graph=found.graph.verify(), weights=found.weights)
+
+
+def _check_pixels(image: Tensor, mean: np.ndarray, std: np.ndarray, bgr: bool) -> None:
+    for name, values in (("mean", mean), ("std", std)):
+        if values.shape != (image.c,):
+            raise UserError(
+                f"--{name} has {values.size} numbers, and the network's input '{image.name}' has {image.c} "
+                f"channel{'s' * (image.c > 1)}: give {image.c}"
+            )
+    if not np.isfinite([mean, std]).all() or not (std > 0).all():
+        raise UserError(f"--mean {mean.tolist()}, --std {std.tolist()}: expected finite numbers, std above 0")
+    if bgr and image.c != 3:
+        raise UserError(
+            f"--bgr is for three channels, and the network's input '{image.name}' has {image.c}: leave it out"
+        )
 
 
 def _reading(op: Op, old: str, new: str) -> Op:

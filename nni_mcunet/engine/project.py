@@ -13,8 +13,8 @@ import numpy as np
 
 from ..core.boards import KB, Board, get_board
 from ..core.errors import UserError
-from ..core.files import write_atomic
-from .firmware import BOARDS, checked_picture, core_flags, input_shape
+from ..core.file_sets import Files, owned
+from .firmware import BOARDS, checked_picture, core_flags
 
 COMMON = ("crc.h", "frame.c", "frame.h", "picture.S", "port.h", "print.h", "report.c", "report.h", "sections.ld",
           "serve.c", "startup.c", "stm32.c", "stm32.h", "stm32.ld")  # fmt: skip
@@ -74,26 +74,37 @@ def target_of(board: Board) -> Target:
 
 
 def model_hash(folder: str | Path) -> str:
-    """16 hex digits that change with any file of the generated library."""
+    """16 hex digits that change with any C file of the generated library in `folder`: the identity of an image. Raises
+    UserError for a folder that no tools/generate.py of this version has written."""
+    names = [name for names in owned(folder).values() for name in names if _of_library(name)]
+    if not names:
+        raise UserError(f"{folder} holds no library of this version: write it with tools/generate.py and flash it")
+    return _hash({name: (Path(folder) / name).read_bytes() for name in names})
+
+
+def _of_library(name: str) -> bool:
+    return "/" not in name and name.endswith((".c", ".h"))
+
+
+def _hash(library: Files) -> str:
     found = hashlib.sha256()
-    for path in sorted(Path(folder).glob("mcu_*.[ch]")):
-        found.update(path.name.encode() + b"\0" + path.read_bytes())
+    for name, data in sorted(library.items()):
+        found.update(name.encode() + b"\0" + (data.encode() if isinstance(data, str) else data))
     return found.hexdigest()[:16]
 
 
-def write_project(folder: str | Path, board: Board, arena: int, picture: np.ndarray | None = None) -> Path:
-    """Write the project of `board` around the library in `folder`, whose arena has so many bytes. picture: (h, w, 3)
-    uint8, run after each reset. Raises UserError for a board without a project or a picture of another size."""
-    folder, target = Path(folder), target_of(board)
-    raw = b"" if picture is None else checked_picture(picture, input_shape(folder)).tobytes()
-    write_atomic(folder / "board" / "picture.rgb", raw)
-    for name in target.sources:
-        write_atomic(folder / "board" / name, (BOARDS / name).read_bytes())
-    values = _values(folder, board, target, arena)
-    for path in (BOARDS / "project").iterdir():
-        where = folder / "board" if path.name in ("memory.ld", "config.h") else folder
-        write_atomic(where / path.name, Template(path.read_text()).substitute(values))
-    return folder
+def project_files(library: Files, board: Board, arena: int, shape, picture: np.ndarray | None = None) -> Files:
+    """The project of `board` around a library, whose arena has so many bytes and whose model reads pictures of `shape`,
+    by name. picture: (h, w, c) uint8, run after each reset. Raises UserError for a board without a project or a
+    picture of another size."""
+    target, library = target_of(board), {name: data for name, data in library.items() if _of_library(name)}
+    files: Files = {f"board/{name}": (BOARDS / name).read_bytes() for name in target.sources}
+    files["board/picture.rgb"] = b"" if picture is None else checked_picture(picture, shape).tobytes()
+    values = _values(library, board, target, arena)
+    for path in sorted((BOARDS / "project").iterdir()):
+        name = f"board/{path.name}" if path.name in ("memory.ld", "config.h") else path.name
+        files[name] = Template(path.read_text()).substitute(values)
+    return files
 
 
 def arena_region(target: Target, board: Board, arena: int) -> str:
@@ -103,12 +114,12 @@ def arena_region(target: Target, board: Board, arena: int) -> str:
     return fits[0] if fits else list(target.ram)[-1]  # the linker says by how much it is too large
 
 
-def _values(folder: Path, board: Board, target: Target, arena: int) -> dict[str, str]:
+def _values(library: Files, board: Board, target: Target, arena: int) -> dict[str, str]:
     """What the templates of boards/project ask for."""
     ram, where = target.ram, arena_region(target, board, arena)
     first = next(iter(ram))
     regions = {"FLASH": (0x08000000, board.flash), **ram}
-    library = sorted(path.name for path in folder.glob("*.c"))
+    sources = sorted(name for name in library if name.endswith(".c"))
     own = sorted(f"board/{name}" for name in target.sources if name.endswith((".c", ".S")))
     compile_flags = [f for f in core_flags(board.core) if f not in ("-nostartfiles", "-Wl,--gc-sections")]
     base = 0x58020000 if target.family == "STM32H7" else 0x40020000
@@ -120,11 +131,11 @@ def _values(folder: Path, board: Board, target: Target, arena: int) -> dict[str,
     return {
         "nucleo": f"{target.nucleo} ({board.name})", "board": board.name, "family": target.family,
         "flags": " ".join([*compile_flags, f"-mfpu={target.fpu}", f"-DMCU_INTERRUPTS={target.interrupts}"]),
-        "sources": " ".join([*library, *own]), "openocd": target.openocd, "pyocd": target.pyocd,
+        "sources": " ".join([*sources, *own]), "openocd": target.openocd, "pyocd": target.pyocd,
         "regions": "\n".join(f"    {name} ({'rx' if name == 'FLASH' else 'rwx'}) : ORIGIN = {at:#010x}, "
                              f"LENGTH = {size // KB}K" for name, (at, size) in regions.items()),
         "stack": str(get_board(board.name).reserved_sram // 2), "sram": first, "arena": where,
-        "model": model_hash(folder), "hsi": str(target.hsi), "uart": str(target.uart),
+        "model": _hash(library), "hsi": str(target.hsi), "uart": str(target.uart),
         "usart_base": USART[target.uart], "tx": target.tx, "rx": target.rx,
         "tx_gpio": pins["tx"][0], "tx_pin": pins["tx"][1], "rx_gpio": pins["rx"][0], "rx_pin": pins["rx"][1],
         "clock_note": target.clock, "memory_note": note,

@@ -32,7 +32,7 @@ def calibrated(
     equalize: bool = True,
     correct_bias: bool = True,
 ) -> QuantModel:
-    """The int8 model, calibrated on pictures (h, w, 3) uint8 RGB of its size. `calibrator`, one of calibrators.py,
+    """The int8 model, calibrated on pictures (h, w, c) uint8 of its size. `calibrator`, one of calibrators.py,
     sets every range but those of the answers, where what is rare, an object, is what counts. Raises GraphError for a
     model whose sums could overflow, UserError where there is no picture."""
     pictures = list(pictures)

@@ -9,12 +9,13 @@ import numpy as np
 from ..core.errors import GraphError
 from ..core.graph import Graph
 from ..core.kernels import SAME_SCALE
+from ..core.view import STRETCH, View
 
 
 @dataclass(frozen=True)
 class Model:
     """A float network: weights[conv] = (weight (cout, cin/groups, kh, kw), bias (cout,)) float32; meta: plain data that
-    travels with it (input normalisation, detector post-processing)."""
+    travels with it ("detector": its post-processing, "view": how its pictures are seen)."""
 
     graph: Graph
     weights: dict[str, tuple[np.ndarray, np.ndarray]]
@@ -72,6 +73,17 @@ class QuantModel:
     weights: dict[str, QuantWeights]
     meta: dict = field(default_factory=dict)
     residual_bits: dict[str, int] = field(default_factory=dict)
+
+
+def input_shape(model: Model | QuantModel) -> tuple[int, int, int]:
+    """(h, w, c) of the picture that a model reads."""
+    image = model.graph.inputs[0]
+    return image.h, image.w, image.c
+
+
+def view_of(model: Model | QuantModel) -> View:
+    """The view in the metadata of a model's file; the one that stretches, mmdet's, where it has none."""
+    return View.parse(model.meta.get("view", str(STRETCH)))
 
 
 def quantize(model: Model, ranges: dict[str, tuple[float, float]]) -> QuantModel:

@@ -25,7 +25,7 @@ from .quant import QuantModel
 
 
 def run(plan: Plan, model: QuantModel, image: np.ndarray, keep: bool = False) -> dict[str, np.ndarray]:
-    """Outputs (h, w, c) int8 by name for an image (h, w, 3) int8. keep=True returns every tensor that is whole."""
+    """Outputs (h, w, c) int8 by name for an image (h, w, c) int8. keep=True returns every tensor that is whole."""
     plan.executable()
     table = integers(model)
     tensors = {plan.graph.inputs[0].name: image}

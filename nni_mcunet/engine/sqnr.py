@@ -4,12 +4,14 @@
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+import onnxruntime
 from tqdm import tqdm
 
 from ..core.errors import UserError
 from .calibrate import session, to_input
 from .equalize import equalized_like
-from .quant import Model, QuantModel
+from .firmware import checked_picture
+from .quant import Model, QuantModel, input_shape
 
 
 @dataclass(frozen=True)
@@ -30,24 +32,22 @@ def db(signal: float, noise: float) -> float:
 
 
 def report(model: Model, quantized: QuantModel, images) -> list[Row]:
-    """A row an op in the graph's order, over `images`, an iterable of uint8 RGB (h, w, 3) of the model's size. The
+    """A row an op in the graph's order, over `images`, an iterable of uint8 (h, w, c) of the model's size. The
     float tensors are those of `model` equalised as `quantized` was. Raises UserError where the two have other tensors,
     or there is no picture."""
-    ops, source = model.graph.ops, model.graph.inputs[0].name
+    ops, source, shape = model.graph.ops, model.graph.inputs[0].name, input_shape(model)
     if model.graph.tensors != quantized.graph.tensors:
         raise UserError(f"'{quantized.graph.name}' is not '{model.graph.name}' in int8: give the file it was made from")
     model = equalized_like(quantized, model)
     whole, alone = session(quantized, every_tensor=True), session(single(quantized), every_tensor=True)
     floats, names = session(model, every_tensor=True), [op.name for op in ops]
-    fed = {v.name for v in alone.get_inputs()}
     signal, total, own = (np.zeros(len(names)) for _ in range(3))
     for image in tqdm(images, desc="SQNR", unit="image", leave=False):
-        x = {source: to_input(image)}
+        x = {source: to_input(checked_picture(image, shape))}
         f = dict(zip(names, floats.run(names, x), strict=True))
-        inputs = {_read(name): value for name, value in {**x, **f}.items() if _read(name) in fed}
         signal += [_power(v) for v in f.values()]
         total += [_power(f[n] - q) for n, q in zip(names, whole.run(names, x), strict=True)]
-        own += [_power(f[n] - q) for n, q in zip(names, alone.run(names, inputs), strict=True)]
+        own += [_power(f[n] - q) for n, q in zip(names, alone.run(names, fed(alone, {**x, **f})), strict=True)]
     if not signal.any():
         raise UserError("there is no picture to measure on")
     return [Row(op.name, op.kind, db(s, t), db(s, o)) for op, s, t, o in zip(ops, signal, total, own, strict=True)]
@@ -67,6 +67,12 @@ def single(model: QuantModel) -> QuantModel:
     return replace(model, graph=replace(graph, inputs=inputs, ops=tuple(ops), outputs=outputs), scales=scales)
 
 
+def fed(run: onnxruntime.InferenceSession, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Of all tensors those that a session on `single` reads, under the names it has for them."""
+    names = {v.name for v in run.get_inputs()}
+    return {_read(name): value for name, value in tensors.items() if _read(name) in names}
+
+
 def worst(rows: list[Row], most: int) -> list[Row]:
     """The layers that lose most by themselves."""
     return sorted(rows, key=lambda r: r.own)[:most]
@@ -84,7 +90,8 @@ def table(rows: list[Row]) -> str:
 
 
 def _read(name: str) -> str:
-    return f"{name}_read"
+    """A name that no op has (see onnx_write.py)."""
+    return f"{name}.read"
 
 
 def _power(values: np.ndarray) -> float:

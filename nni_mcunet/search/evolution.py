@@ -23,7 +23,7 @@ TRIES = 1000  # candidates drawn for one proposal before the search gives up on 
 
 
 class HistoryError(UserError):
-    """A history that these settings would not have given."""
+    """A history that is damaged, or that these settings would not have given."""
 
 
 @dataclass

@@ -1,18 +1,15 @@
-"""The YAML of an NNI experiment, checked before anything is started, and the folder its results go to."""
+"""The YAML of an NNI experiment, checked before anything is started."""
 
-import contextlib
 import importlib
-import shutil
-import socket
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from ..core.errors import UserError
-from ..core.files import write_atomic
 from ..core.validate import check_keys, read_json, read_yaml, short
 from .config import SearchConfig
 from .evolution import Evolution
+from .results import ResultsError, check_folder
 
 TOP_KEYS = {
     "experimentName", "experimentWorkingDirectory", "searchSpace", "searchSpaceFile", "trialCommand",
@@ -60,8 +57,19 @@ def load_config(path: str | Path) -> dict:
                 raise ExperimentError(f"{key} is {folder}: an existing folder is wanted")
         _check_class(tuner)
         _ask_nni(config)
-    except ExperimentError as error:
+    except (ExperimentError, ResultsError) as error:
         raise ExperimentError(f"{path}: {error}") from None
+    return config
+
+
+def read_begun(path: Path) -> dict:
+    """The configuration of an experiment that load_config has checked and launch.py has stored. Raises
+    ExperimentError."""
+    config = read_yaml(path, ExperimentError)
+    try:
+        _check(config)
+    except ExperimentError as error:
+        raise ExperimentError(f"{path}: {error}; begin a new search") from None
     return config
 
 
@@ -187,34 +195,3 @@ def search_space(config: dict) -> dict:
     if not isinstance(space, dict):
         raise ExperimentError(f"{where} is {short(space)}: expected an object of genes, as Space.to_nni() writes it")
     return space
-
-
-def check_folder(out: Path, key: str = "out") -> None:
-    """Raises ExperimentError when there cannot be such a folder."""
-    for path in (out, *out.parents):
-        if path.exists() and not path.is_dir():
-            raise ExperimentError(f"{key} is {out}, but {path} is a file: name another folder")
-
-
-@contextlib.contextmanager
-def replacing(out: Path, resume: bool = False):
-    """A folder, out/running, for a search to write to; fresh unless it is resumed. Its files replace those in `out`
-    once the context ends well; until then, and after a failure, the last search's results are left as they are.
-    Killed while they are replaced, the context can be entered again: the folder is whole until all are."""
-    check_folder(out)
-    fresh, ended = out / "running", out / ".ended"
-    shutil.rmtree(ended, ignore_errors=True)
-    if fresh.exists() and not resume:
-        shutil.rmtree(fresh)
-    yield fresh
-    (out / "done.json").unlink(missing_ok=True)
-    for path in sorted(fresh.glob("[!.]*"), key=lambda path: path.name == "done.json"):  # which says that all is there
-        write_atomic(out / path.name, path.read_bytes())
-    fresh.rename(ended)
-    shutil.rmtree(ended)
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]

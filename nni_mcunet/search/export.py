@@ -1,22 +1,23 @@
 """What a search leaves behind: the best architecture, or the whole Pareto front, with schedules and weights."""
 
-import io
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
-
-import torch
 
 from ..core.arch import ArchSpec
 from ..core.build import build_graph
 from ..core.errors import UserError
 from ..core.files import write_atomic, write_json
 from ..core.net import Net
+from ..core.validate import read_json
 from .config import SearchConfig
-from .data import DataError, open_data
+from .data import DataError, open_data, view_of
 from .history import best_of, pareto_front, read_history, schedule_of
 from .report import report
+from .results import set_front_aside
 from .space import load_space
-from .training import load_supernet, specialise, to_device
+from .training import load_supernet, specialise, to_device, weights_file
 
 
 def finish(config: SearchConfig, out: Path) -> str:
@@ -26,25 +27,42 @@ def finish(config: SearchConfig, out: Path) -> str:
     try:
         export_best(config, out)
     except DataError as error:
+        _best(config, out).save(out / "best.json")
         summary += f"\nno best.pth, it needs the data ({error}): `tools/search.py export` writes it where they are"
     return summary
 
 
+def _best(config: SearchConfig, out: Path) -> ArchSpec:
+    """With how the pictures are seen that it was judged by, which the tuner does not say."""
+    line = best_of(read_history(out))
+    spec = load_space(config.space).spec(line["candidate"], schedule_of(line))
+    return replace(spec, view=view_of(config.data))
+
+
 def export_best(config: SearchConfig, out: Path) -> ArchSpec:
-    """Write out/best.json, an ArchSpec with its (p, n), and out/best.pth, the state dict of core's Net of it."""
+    """Write out/best.json, an ArchSpec with its (p, n) and view, and out/best.pth: the state dict of core's Net of it
+    and on which pictures it was trained, see weights_file."""
     return _Exporter(config).write(best_of(read_history(out)), Path(out) / "best")
 
 
 def export_pareto(config: SearchConfig, out: Path) -> list[ArchSpec]:
     """Write out/pareto/NN.json and NN.pth for every network of the front of accuracy, SRAM and MACs, the least SRAM
-    first, and out/pareto.json, their lines of the history in that order. What an earlier export left is replaced."""
+    first, and out/pareto.json, their lines of the history in that order. pareto.json is there only when all its networks
+    are. An earlier export is replaced once all is written; networks of another front, which may have been fine-tuned,
+    move to out/pareto.1."""
     out = Path(out)
-    front, exporter, fresh = pareto_front(read_history(out)), _Exporter(config), out / "pareto.new"
+    front, exporter, fresh = pareto_front(read_history(out)), _Exporter(config), out / ".pareto"
     shutil.rmtree(fresh, ignore_errors=True)
     specs = [exporter.write(line, fresh / f"{at:02d}") for at, line in enumerate(front)]
-    shutil.rmtree(out / "pareto", ignore_errors=True)
-    fresh.rename(out / "pareto")
-    write_json(out / "pareto.json", front)
+    listed = out / "pareto.json"
+    if not listed.exists() or read_json(listed) != json.loads(json.dumps(front)):
+        set_front_aside(out)
+    listed.unlink(missing_ok=True)
+    (out / "pareto").mkdir(exist_ok=True)
+    for path in fresh.iterdir():
+        path.replace(out / "pareto" / path.name)
+    fresh.rmdir()
+    write_json(listed, front)
     return specs
 
 
@@ -58,12 +76,11 @@ class _Exporter:
 
     def write(self, line: dict, path: Path) -> ArchSpec:
         """path.json and path.pth of a line of the history."""
-        spec = self.space.spec(line["candidate"], schedule_of(line))
+        spec = replace(self.space.spec(line["candidate"], schedule_of(line)), view=self.data.view)
         wanted = Net(build_graph(spec, self.data.task.head)).state_dict()  # without a classifier that only judged it
         state = specialise(self.space, self.supernet, line["candidate"], self.data).state_dict()
-        file = io.BytesIO()
-        torch.save({key: tensor.cpu() for key, tensor in state.items() if key in wanted}, file)
-        write_atomic(path.with_suffix(".pth"), file.getvalue())
+        state = {key: tensor for key, tensor in state.items() if key in wanted}
+        write_atomic(path.with_suffix(".pth"), weights_file(state, self.data))
         spec.save(path.with_suffix(".json"))
         return spec
 

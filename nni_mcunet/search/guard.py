@@ -12,11 +12,42 @@ import psutil
 
 from ..core.errors import UserError
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 _held = []  # locks last as long as their files are open
 
 
 class Busy(UserError):
     """Another process holds the folder."""
+
+
+class Stopped(BaseException):
+    """A signal has asked this process to end; it is an exception so that contexts are left."""
+
+    def __init__(self, number: int):
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.code = 128 + number  # as in a shell
+
+
+@contextlib.contextmanager
+def stopped_by_signals():
+    """Inside it SIGINT, SIGTERM and SIGHUP raise Stopped, once: what follows, contexts that stop NNI, is not to be cut
+    short. A signal that is ignored, SIGHUP under nohup, stays so."""
+
+    def stop(number, frame):
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
+        raise Stopped(number)
+
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def hold(path: Path, what: str, patience: float = 0) -> None:

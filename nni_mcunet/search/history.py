@@ -3,15 +3,27 @@ it, the best and the Pareto front.
 """
 
 import json
-from dataclasses import asdict
+import sys
+from dataclasses import asdict, fields
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from ..core.arch import Schedule
 from ..core.errors import UserError
-from ..core.files import write_atomic
-from .evolution import Evolution, Proposal
+from ..core.files import write_atomic, write_json
+from ..core.validate import file_bytes, parse_json, short
+from .evolution import Evolution, HistoryError, Proposal
+
+LARGEST = 1 << 62  # bytes or MACs of a network
+EXPECTED = {
+    "candidate": "an object of genes",
+    "p": "[rows, columns] of patches, from 1 to 64",
+    "score": "a number or null",
+    "told": "true or false",
+    "halo": "a word",
+}
 
 
 class History:
@@ -34,6 +46,12 @@ class History:
             evolution.space.spec(best.candidate, best.schedule).save(self.out / "best.json")
             self._best = best
 
+    def close(self, evolution: Evolution) -> None:
+        """The search is over: done.json says so, and only that file does."""
+        self.write(evolution)
+        best = [asdict(p) for p in evolution.ranked()[:1]]
+        write_json(self.out / "done.json", {"candidates": len(evolution.proposals), "best": best})
+
     def _line(self, proposal: Proposal) -> str:
         key = proposal.index, proposal.told, proposal.score
         if key not in self._lines:
@@ -42,9 +60,99 @@ class History:
 
 
 def read_history(out: Path) -> list[dict]:
-    """Lines of out/history.jsonl; empty before the first result."""
+    """Lines of out/history.jsonl; empty before the first result. The last line may be cut, as a full disk or a broken
+    copy leaves it: that is said on stderr, and the others are taken. Raises HistoryError, which names the line, for any
+    other damage."""
     path = Path(out) / "history.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    if not path.exists():
+        return []
+    texts, lines = file_bytes(path, kind=HistoryError).split(b"\n"), []
+    while texts and not texts[-1].strip(b"\0 \r\t"):  # behind the last line, or never written to the disk
+        texts.pop()
+    for number, text in enumerate(texts, 1):
+        try:
+            lines.append(_checked(_parsed(text), lines))
+        except HistoryError as error:
+            if number == len(texts) and _is_cut(text):
+                _say(f"{path}: line {number}, the last one, is cut and left out")
+                break
+            raise HistoryError(
+                f"{path}, line {number}: {error}; delete it and the lines behind it, then `tools/search.py resume` goes on"
+            ) from None
+    return lines
+
+
+@cache
+def _say(text: str) -> None:
+    """Once: a command reads its history more than once."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _parsed(text: bytes):
+    if not text.strip():
+        raise HistoryError("it is empty")
+    try:
+        return parse_json(text, "it", HistoryError)
+    except HistoryError as error:
+        raise HistoryError(str(error).replace("not valid JSON, line 1: ", "not valid JSON: ")) from None
+
+
+def count_told(out: Path) -> int:
+    """Candidates of out/history.jsonl that have been told, for a progress bar."""
+    path = Path(out) / "history.jsonl"
+    return path.read_bytes().count(b'"told": true') if path.exists() else 0
+
+
+def _is_cut(text: bytes) -> bool:
+    """Whether a line is the beginning of one: an object that does not end."""
+    depth, quoted, escaped = 0, False, False
+    for char in text.decode(errors="replace"):
+        if escaped or (quoted and char == "\\"):
+            escaped = not escaped
+        elif char == '"':
+            quoted = not quoted
+        elif not quoted:
+            depth += (char in "{[") - (char in "}]")
+            if depth <= 0:
+                return False
+    return depth > 0
+
+
+def _checked(line, before: list[dict]) -> dict:
+    """A line as Proposal has it, behind the lines `before`. Raises HistoryError."""
+    names = [field.name for field in fields(Proposal)]
+    if not isinstance(line, dict):
+        raise HistoryError(f"it is {short(line)}: expected an object with the keys {', '.join(names)}")
+    for name in names:
+        if name not in line and name != "halo":  # of before there was a choice
+            raise HistoryError(f"it lacks the key '{name}'")
+    for name, value in line.items():
+        if name not in names:
+            raise HistoryError(f"it has the unknown key {short(name)}")
+        if not _right(name, value):
+            raise HistoryError(f"{name} is {short(value)}: expected {EXPECTED.get(name, 'an integer from 0')}")
+    last = before[-1]["generation"] if before else 0
+    if line["index"] != len(before):
+        raise HistoryError(f"index is {line['index']}: expected {len(before)}, the line's place")
+    if line["generation"] not in (last, last + 1):
+        raise HistoryError(f"generation is {line['generation']}: expected {last} or the next")
+    if line["score"] is not None and not line["told"]:
+        raise HistoryError("told is False beside a score")
+    return line
+
+
+def _right(name: str, value) -> bool:
+    if name == "candidate":
+        return isinstance(value, dict) and all(isinstance(v, (str, int, float)) for v in value.values())
+    if name == "p":
+        return isinstance(value, list) and len(value) == 2 and all(type(v) is int and 1 <= v <= 64 for v in value)
+    if name == "score":
+        return value is None or (type(value) in (int, float) and abs(value) < LARGEST)
+    if name == "told":
+        return isinstance(value, bool)
+    if name == "halo":
+        return isinstance(value, str)
+    return type(value) is int and 0 <= value < LARGEST
 
 
 def schedule_of(line: dict) -> Schedule:

@@ -2,17 +2,16 @@
 
 To nnictl it adds what a script needs: the end is waited for, a failure is an error, nothing is left running, and a
 kill -9 of NNI's manager, the tuner, a trial or of this process costs nothing but time: `find` and an Experiment of the
-same id take the search up where its history ends.
+same id take the search up where its history ends. Only the tuner's done.json is the end of a search: NNI says DONE for
+any limit of its own.
 """
 
-import json
+import contextlib
 import random
-import sqlite3
 import string
 import subprocess
 import sys
 import time
-from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
@@ -20,17 +19,26 @@ import yaml
 from tqdm import tqdm
 
 from ..core.files import write_atomic, write_json
+from ..core.validate import read_json
 from . import nnictl
 from .config import SearchConfig
-from .experiment import ExperimentError, check_folder, free_port, search_config
-from .guard import end_all, hold, processes_of
-from .history import read_history
+from .experiment import ExperimentError, read_begun, search_config
+from .guard import Stopped, end_all, hold, processes_of, stopped_by_signals
+from .history import count_told, read_history
+from .ports import PortError, free_port
+from .results import check_free, discard, settle
+from .state import experiment_id, finished
+from .trouble import Complaints, Silence, limit_reached, read_profile, seconds
 
 PATIENCE = 40  # seconds NNI has to end by itself before its processes are killed
 
 
 class ExperimentFailed(RuntimeError):
     """NNI or a part of the search broke down: not the user's doing."""
+
+
+class CutShort(ExperimentFailed):
+    """NNI has ended, by a limit of its own or because it was told to, before the search has."""
 
 
 class Experiment:
@@ -43,6 +51,7 @@ class Experiment:
     def __init__(self, config: dict, folder: Path, port: int | None = None, id: str | None = None):
         self.config, self.folder, self.port = config, Path(folder), port or free_port()
         self.id, self._directory = id, Path(config["experimentWorkingDirectory"])
+        self.root = f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> "Experiment":
         try:
@@ -56,56 +65,103 @@ class Experiment:
         port = ("--port", str(self.port))
         if self.id is not None:
             self.stop()
-        if self.id is not None and read_profile(self._directory, self.id):
+        resumed = self.id is not None and read_profile(self._directory, self.id) is not None
+        if resumed:
+            self._complaints = Complaints(self._directory / self.id)
             result = self._nnictl("resume", self.id, *port, "--experiment_dir", str(self._directory))
         else:  # new, or killed before NNI had written anything down
             self.id = "".join(random.SystemRandom().sample(string.ascii_lowercase + string.digits, 8))
+            self._complaints = Complaints(self._directory / self.id)
             path = write_atomic(self.folder / "experiment.yml", yaml.safe_dump(self.config, sort_keys=False))
             write_json(
                 self.folder / "experiment.json", {"experiment": self.id}
             )  # before NNI starts: always to be found
             result = self._nnictl("create", "--config", str(path), *port, id=self.id)
+        if "error: port " in (last := result.stdout.strip().splitlines()[-1:] or [""])[0]:
+            raise PortError(last[0].partition("error: ")[2])  # taken since it was looked at
         if result.returncode:
             raise ExperimentFailed(f"nnictl failed:\n{result.stdout[-3000:]}")
+        longest = self.config.get("maxExperimentDuration")
+        if resumed and longest is not None:
+            params = {"params": {"maxExperimentDuration": longest}}
+            nnictl.request(self.root, "/experiment?update_type=MAX_EXEC_DURATION", "PUT", params)
 
     def __exit__(self, *_) -> None:
         self.stop()
 
     def stop(self) -> None:
         """As `nnictl stop` does, but to the end: no process is left."""
-        for process in processes_of(self.id):
-            with suppress(psutil.Error):
-                if "--experiment-id" in process.cmdline():
-                    process.terminate()
-                    break
+        if self.id is None:
+            return
+        manager = self._manager()
+        if manager is None:
+            end_all(self.id, 0)
         else:
-            end_all(self.id, 0)  # without a manager to end them
+            with contextlib.suppress(psutil.Error):
+                manager.terminate()
         end_all(self.id, PATIENCE)
+
+    def _manager(self) -> psutil.Process | None:
+        for process in processes_of(self.id):
+            with contextlib.suppress(psutil.Error):
+                if "--experiment-id" in process.cmdline():
+                    return process
+        return None
 
     def status(self) -> str:
         """NNI's word for it: INITIALIZED, RUNNING, TUNER_NO_MORE_TRIAL, NO_MORE_TRIAL, DONE, ERROR, ...
         Raises ExperimentFailed for ERROR and OSError when nobody answers."""
-        state = nnictl.request(f"http://127.0.0.1:{self.port}", "/check-status")
+        state = nnictl.request(self.root, "/check-status")
         if state["status"] == "ERROR":
-            raise ExperimentFailed(f"experiment {self.id}: {state.get('errors')}\n{self._stderr()}")
+            raise ExperimentFailed(f"experiment {self.id}: {state.get('errors')}\n{self._complaints.text()}")
         return state["status"]
 
-    def wait(self, progress, timeout: float, every: float = 1.0) -> None:
-        """Until NNI says DONE, which it does when the tuner's search is over; progress() is called in between. Raises
-        ExperimentFailed."""
-        deadline = time.monotonic() + timeout
+    def over(self) -> bool:
+        """Whether the search has come to its end. Raises CutShort or ExperimentFailed when only NNI has."""
+        try:
+            if self.status() != "DONE":
+                return False
+            if finished(self.folder):
+                return True
+            profile, trials = (nnictl.request(self.root, path) for path in ("/experiment", "/trial-jobs"))
+        except OSError as error:
+            if self._manager():  # it is busy, or about to end
+                return False
+            if finished(self.folder):
+                return True
+            raise self._gone(error) from None
+        except ExperimentFailed:
+            if finished(self.folder):
+                return True
+            raise
+        reason = limit_reached(profile["params"], profile["execDuration"], len(trials or []))
+        if reason is None:  # the limit was lifted a moment ago
+            return False
+        raise CutShort(f"{self._known()}: {reason}")
+
+    def _known(self) -> str:
+        return f"experiment {self.id}, cut short after {count_told(self.folder)} candidates"
+
+    def _gone(self, error: OSError) -> ExperimentFailed:
+        profile = read_profile(self._directory, self.id)
+        if profile and profile.stopped:
+            return CutShort(f"{self._known()}: NNI was told to stop, by `nnictl stop`, its web page or a signal")
+        died = f"experiment {self.id}: NNI's manager has died, killed or out of memory ({error})"
+        return ExperimentFailed(f"{died}\n{self._complaints.text()}")
+
+    def wait(self, told, timeout: float, silence: float) -> None:
+        """Until the search is over. told() is the number of results, called in between. silence: seconds after which
+        what is not heard of is named on stderr. Raises ExperimentFailed."""
+        deadline, watched = time.monotonic() + timeout, Silence(self.root, self._directory / self.id, silence)
         while time.monotonic() < deadline:
-            done = False
-            try:
-                done = self.status() == "DONE"
-            except OSError as error:
-                if not processes_of(self.id):
-                    raise ExperimentFailed(f"experiment {self.id}: no answer ({error})\n{self._stderr()}") from None
-            progress()
-            if done:
+            over = self.over()
+            for message in watched.look(told()):
+                tqdm.write(message, file=sys.stderr)
+            if over:
                 return
-            time.sleep(every)
-        raise ExperimentFailed(f"experiment {self.id}: not finished after {timeout:g} s\n{self._stderr()}")
+            time.sleep(1)
+        silent = "".join(f"; {message}" for message in watched.named.values())
+        raise ExperimentFailed(f"experiment {self.id}: not finished after {timeout:g} s{silent}")
 
     def _nnictl(self, *args: str, id: str | None = None) -> subprocess.CompletedProcess:
         env = nnictl.environment(self.config.get("nniManagerIp"))
@@ -114,74 +170,106 @@ class Experiment:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
-    def _stderr(self) -> str:
-        """Last lines of what the manager, the tuner and the trials had to complain of."""
-        folder = self._directory / self.id
-        files = [folder / "log" / "nnictl_stderr.log", *folder.glob("environments/*/trials/*/trial.stderr")]
-        lines = [line for f in files if f.exists() for line in f.read_text(errors="replace").splitlines()]
-        log = folder / "log" / "nnimanager.log"
-        if log.exists():
-            lines += [line for line in log.read_text(errors="replace").splitlines() if "] ERROR " in line][-5:]
-        return "\n".join(line for line in lines if line.strip())[-3000:]
+
+@contextlib.contextmanager
+def exit_on_failure():
+    """Around a command that watches an experiment: a failure, a search cut short or a signal is a message on stderr and
+    an exit code, 1, or 128 and the signal's number."""
+    again = "`tools/search.py resume` goes on where this has ended"
+    try:
+        with stopped_by_signals():
+            yield
+    except CutShort as error:
+        sys.exit(f"error: {error}; {again}")
+    except ExperimentFailed as error:
+        sys.exit(f"error: {error}\n{again}")
+    except Stopped as stop:
+        print(f"error: {stop}; {again}", file=sys.stderr)
+        sys.exit(stop.code)
 
 
-def watch(experiment: Experiment, search: SearchConfig, timeout: float) -> None:
+def watch(experiment: Experiment, search: SearchConfig, timeout: float, silence: float) -> None:
     """The experiment to its end, with a progress bar of its candidates. Raises ExperimentFailed."""
-    with experiment, tqdm(total=search.population * (1 + search.iterations), unit="net") as bar:
-        tqdm.write(f"NNI experiment {experiment.id}: http://127.0.0.1:{experiment.port}", file=sys.stdout)
-        experiment.wait(lambda: bar.update(sum(p["told"] for p in read_history(experiment.folder)) - bar.n), timeout)
-
-
-def take(out: Path, resume: bool = False, discard: bool = False) -> None:
-    """Keep other tools/search.py off `out` as long as this process lives. A new search must not meet an unfinished one
-    there: it is stopped and forgotten (discard) or an error. Raises ExperimentError or Busy."""
-    check_folder(out)
-    hold(out / ".search.lock", "tools/search.py")
-    unfinished = out / "running" / "experiment.json"
-    if resume or not unfinished.exists():
+    if finished(experiment.folder):
         return
-    if read_history(out / "running") and not discard:
-        raise ExperimentError(
-            f"{out} holds an unfinished search: go on with `tools/search.py resume --out {out}`, or forget it with "
-            "`run --discard`"
-        )
-    end_all(json.loads(unfinished.read_text())["experiment"], 0)
+    with experiment, tqdm(total=search.population * (1 + search.iterations), unit="net") as bar:
+        tqdm.write(f"NNI experiment {experiment.id}: {experiment.root}", file=sys.stdout)
+
+        def told() -> int:
+            bar.update(count_told(experiment.folder) - bar.n)
+            return bar.n
+
+        experiment.wait(told, timeout, silence)
+
+
+def take(out: Path, resume: bool = False, aside: bool = False) -> None:
+    """Keep other tools/search.py off `out` as long as this process lives, and other searches off it where it has a
+    search in out/running. A new search must not meet an unfinished one there: that is set aside or an error. Raises
+    ExperimentError, ResultsError or Busy."""
+    if not resume:
+        check_free(out, started=True)
+    hold(out / ".search.lock", "tools/search.py")
+    settle(out)
+    running = out / "running"
+    if not resume or running.exists():
+        hold(out / ".tuner.lock", "search")
+    if resume:
+        return
+    for folder in (running, out):
+        if read_history(folder) and not finished(folder) and not aside:
+            raise ExperimentError(
+                f"{out} holds an unfinished search: go on with `tools/search.py resume --out {out}` or with what "
+                "began it, or move it to out/previous with `run --discard`"
+            )
+    if (running / "experiment.json").exists():
+        end_all(experiment_id(running / "experiment.json"), 0)
+    if read_history(running):
+        discard(out)
 
 
 def find(id: str | None = None, out: Path | None = None) -> tuple[str, dict, Path]:
     """An experiment to go on with, by its id in nnictl's list or by the folder of its results:
-    (id, NNI's configuration, the folder its tuner writes to). Raises ExperimentError."""
+    (id, NNI's configuration, the folder its tuner writes to). Raises UserError."""
     if id is None:
+        settle(out)
         folder = out / "running" if (out / "running").exists() else out
-        if folder == out and (out / "done.json").exists():
+        if folder == out and finished(out):
             raise ExperimentError(f"{out} holds a finished search: nothing is left to do; see `export` and `report`")
         found = [folder / name for name in ("experiment.json", "search.json") if (folder / name).exists()]
         if not found:
             raise ExperimentError(f"{out} holds no search that has begun: start one with `run`")
-        id = json.loads(found[0].read_text())["experiment"]
+        id = experiment_id(found[0])
         if (folder / "experiment.yml").exists():
-            config = yaml.safe_load((folder / "experiment.yml").read_text())
+            config = read_begun(folder / "experiment.yml")
             begun = Path(search_config(config).out)
             if begun.resolve() != folder.resolve():
                 raise ExperimentError(f"{folder} was begun as {begun}, where its tuner would go on: move it back")
             return id, config, folder
     listed = Path.home() / "nni-experiments" / ".experiment"
-    known = json.loads(listed.read_text()) if listed.exists() else {}
-    if id not in known:
+    known = read_json(listed, ExperimentError) if listed.exists() else {}
+    if not isinstance(known, dict) or not isinstance(entry := known.get(id, {}), dict):
+        raise ExperimentError(f"{listed}: expected NNI's list of experiments; name the search by --out")
+    if not isinstance(entry.get("logDir"), str):
         raise ExperimentError(f"NNI knows no experiment {id}: known are {', '.join(known) or 'none'}")
-    config = read_profile(Path(known[id]["logDir"]), id)
-    if config is None or "out" not in (config["tuner"].get("classArgs") or {}):
+    profile = read_profile(Path(entry["logDir"]), id)
+    if profile is None or "out" not in (profile.params["tuner"].get("classArgs") or {}):
         raise ExperimentError(f"experiment {id} is no search of nni_mcunet's tuner")
-    return id, config, Path(search_config(config).out)
+    return id, profile.params, Path(search_config(profile.params).out)
 
 
-def read_profile(directory: Path, id: str) -> dict | None:
-    """The configuration that NNI has stored for an experiment; None when it has not come so far."""
-    path = directory / id / "db" / "nni.sqlite"
-    if not path.exists():
-        return None
-    query = "select params from ExperimentProfile where id = ? order by revision desc limit 1"
-    with closing(sqlite3.connect(path)) as db, suppress(sqlite3.OperationalError):
-        for (params,) in db.execute(query, (id,)):
-            return json.loads(params)
-    return None
+def prolong(config: dict, id: str, folder: Path, duration: str | None) -> dict:
+    """The configuration of an experiment to go on with, with another maxExperimentDuration if one is given. Raises
+    ExperimentError when NNI would end it at once."""
+    profile = read_profile(Path(config["experimentWorkingDirectory"]), id)
+    if duration is not None:
+        config = config | {"maxExperimentDuration": duration}
+        if (folder / "experiment.yml").exists():
+            write_atomic(folder / "experiment.yml", yaml.safe_dump(config, sort_keys=False))
+    elif profile and "maxExperimentDuration" in profile.params:  # `nnictl update` may have changed it
+        given = [profile.params["maxExperimentDuration"], config.get("maxExperimentDuration", 0)]
+        config = config | {"maxExperimentDuration": max(given, key=seconds)}
+    only = {key: value for key, value in config.items() if key == "maxExperimentDuration"}
+    reason = limit_reached(only, profile.duration if profile else 0, 0)
+    if reason and not finished(folder):
+        raise ExperimentError(f"experiment {id} cannot go on: {reason}")
+    return config

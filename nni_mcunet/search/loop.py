@@ -219,8 +219,9 @@ class _Run:
         if not path.exists():
             return
         state = load_checkpoint(path)
-        if state["identity"] != self.identity:
-            different = [k for k in self.identity if state["identity"].get(k) != self.identity[k]]
+        now = self._as_then(state["identity"])
+        if state["identity"] != now:
+            different = [k for k in now if state["identity"].get(k) != now[k]]
             raise UserError(
                 f"{path} was trained with another {' and '.join(different) or 'kind of network'} "
                 "(other settings): delete it, or give another --out"
@@ -232,6 +233,13 @@ class _Run:
         for name, tensor in self.average.items():
             tensor.copy_(state["average"][name])
         self.step = state["step"]
+
+    def _as_then(self, before: dict) -> dict:
+        """This identity without the data's list of files, where the checkpoint is of a time without."""
+        then = before.get("data")
+        if not isinstance(then, dict) or "files" in then:
+            return self.identity
+        return self.identity | {"data": {k: v for k, v in self.identity["data"].items() if k != "files"}}
 
 
 def load_checkpoint(path: Path) -> dict:

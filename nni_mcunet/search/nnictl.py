@@ -3,12 +3,12 @@
 The manager's web server listens on 127.0.0.1 (and on MCUNET_NNI_LISTEN, one more address), concurrent trials are shown
 with their own parameters, a loaded machine has a minute to bring the manager up, trials' `python` is this one. Plain
 nnictl searches as well and finds the same networks; `export NODE_OPTIONS="--require .../manager.cjs"` gives it the
-first two. NNI itself is not imported here but run.
+first two. NNI itself is not imported here but run. A port in use is one line.
 """
 
+import http.client
 import json
 import os
-import subprocess
 import sys
 import urllib.request
 from pathlib import Path
@@ -16,6 +16,7 @@ from pathlib import Path
 MANAGER = Path(__file__).with_name("manager.cjs")
 _CODE = (
     "import nni.experiment.launcher as launcher; launcher._check_rest_server.__defaults__ = (60, None); "
+    "from nni_mcunet.search.ports import exit_if_busy; launcher._ensure_port_idle = exit_if_busy; "
     "from nni.tools.nnictl.nnictl import parse_args; parse_args()"
 )
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy does not know this machine's 127.0.0.1
@@ -39,13 +40,17 @@ def request(root: str, path: str, method: str = "GET", body=None, timeout: float
     Raises OSError."""
     data = None if body is None else json.dumps(body).encode()
     call = urllib.request.Request(f"{root}/api/v1/nni{path}", data, {"Content-Type": "application/json"}, method=method)
-    with _DIRECT.open(call, timeout=timeout) as reply:
-        text = reply.read()
-    return json.loads(text) if text else None
+    try:
+        with _DIRECT.open(call, timeout=timeout) as reply:
+            text = reply.read()
+        return json.loads(text) if text else None
+    except (http.client.HTTPException, ValueError) as error:  # it is ending, or is no manager of NNI's
+        raise OSError(f"no answer of NNI's manager at {root} ({error})") from None
 
 
 def main() -> None:
-    sys.exit(subprocess.run(command(*sys.argv[1:]), env=environment()).returncode)
+    line = command(*sys.argv[1:])
+    os.execve(line[0], line, environment())  # signals reach nnictl itself
 
 
 if __name__ == "__main__":

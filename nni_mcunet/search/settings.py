@@ -1,7 +1,8 @@
 """Settings of a training, for the command lines: a YAML file's, and before them what the flags say."""
 
 import argparse
-from dataclasses import fields
+import os
+from dataclasses import fields, replace
 
 from ..core.errors import UserError
 from ..core.validate import check_keys, read_yaml, short
@@ -63,7 +64,8 @@ def read_settings(path: str | None) -> dict:
 
 
 def data_and_recipe(settings: dict, args: argparse.Namespace, default: Recipe) -> tuple[Data, Recipe]:
-    """What the file says, and before it what the flags say, and behind it the default. Raises UserError."""
+    """What the file says, and before it what the flags say, and behind it the default. A learning rate is of the batch
+    it was given with: another batch changes it by the linear rule (Goyal et al. 2017). Raises UserError."""
     given = settings.get("data") or {"kind": "digits"}
     if args.data:
         asked = parse_data(args.data)
@@ -77,4 +79,16 @@ def data_and_recipe(settings: dict, args: argparse.Namespace, default: Recipe) -
     if {"largest", "shared"} & set(flags):
         recipe = {name: value for name, value in recipe.items() if name != "epochs"}
     known = {f.name: getattr(default, f.name) for f in fields(Recipe)}
-    return data, Recipe.from_dict(known | recipe | flags, data)
+    found = Recipe.from_dict(known | recipe | flags, data)
+    return data, found if "lr" in flags else _scaled(found, recipe.get("batch", default.batch) if "lr" in recipe
+                                                     else default.batch)  # fmt: skip
+
+
+def _scaled(recipe: Recipe, batch: int) -> Recipe:
+    """With the learning rate that it has at `batch` made that of its own batch; AdamW's does not depend on it so."""
+    if recipe.adam or recipe.batch == batch:
+        return recipe
+    lr = recipe.lr * recipe.batch / batch
+    if not int(os.environ.get("RANK", 0)):  # of torchrun's processes the first
+        print(f"learning rate {lr:g}: {recipe.lr:g} is for batches of {batch}, not {recipe.batch}; --lr sets another")
+    return replace(recipe, lr=lr)

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from ..core.errors import UserError
 from ..core.files import write_json
+from ..core.validate import read_json, short
 from .config import SearchConfig
 from .evolution import Evolution
 from .history import read_history
+from .results import ASIDE, check_free, holds_search, set_aside
 
-FILES = ("done.json", "history.jsonl", "best.json", "best.pth", "search.json")
 FREE = ("out", "batch", "retries")  # settings that change nothing in the history
 
 
@@ -20,12 +21,11 @@ class StateError(UserError):
 
 
 def begin(config: SearchConfig, evolution: Evolution) -> None:
-    """A new search in config.out. One that is there is not overwritten: its files move to out/previous."""
+    """A new search in config.out. One that is there is not overwritten: its files move to out/previous. Raises
+    ResultsError for files that are no search's."""
     out = Path(config.out)
-    if (out / "history.jsonl").exists():
-        for path in (out / name for name in FILES if (out / name).exists()):
-            (out / "previous").mkdir(exist_ok=True)
-            path.replace(out / "previous" / path.name)
+    check_free(out)
+    set_aside(out)
     write_json(out / "search.json", _described(config, evolution))
 
 
@@ -33,43 +33,74 @@ def restore(config: SearchConfig, evolution: Evolution, begun: bool) -> None:
     """Go on with the search in config.out; without a first result there it begins. begun: it has had trials, so there
     must be something. Raises StateError when there is not, or when the settings were others."""
     out = Path(config.out)
-    there = [name for name in ("history.jsonl", "search.json") if (out / name).exists()]
-    if begun and not there:
+    if (out / ASIDE).exists():
+        set_aside(out)  # killed while it began
+    if begun and not (out / "history.jsonl").exists() and not holds_search(out):
         raise StateError(f"nothing of this experiment is in {out} any more: its search has ended, or was moved away")
-    if not begun and there == ["search.json"]:
-        (out / "search.json").unlink()  # of a search whose history `begin` had moved away when it was killed
     evolution.load_state_dict({"proposals": claim(out, _described(config, evolution))})
+    if not evolution.done:
+        (out / "done.json").unlink(missing_ok=True)  # of a history that was whole then
 
 
 def claim(out: Path, described: dict) -> list[dict]:
     """The history in `out`, empty before the first result, of the search that `described` says ({"settings", "space"}
     and what may change); search.json says the same afterwards. Raises StateError when it is another search's."""
-    path, described, history = out / "search.json", json.loads(json.dumps(described)), read_history(out)
-    if path.exists():
-        there = json.loads(path.read_text())
-        old, new = (d["settings"] | {"space": d["space"]} for d in (there, described))
-        for key in old | new:
-            if key not in FREE and old.get(key) != new.get(key):
-                raise StateError(
-                    f"{out} holds another search: its {key} is {_short(old.get(key))}, not {_short(new.get(key))}; "
-                    "resume each with its own settings or give them folders of their own"
-                )
+    described, history = json.loads(json.dumps(described)), read_history(out)
+    if holds_search(out):
+        if difference := differs(out, described):
+            raise StateError(difference)
     elif history:
         raise StateError(f"{out} holds a history.jsonl but no search.json: it is not known what search it belongs to")
-    write_json(path, described)
+    check_free(out)
+    write_json(out / "search.json", described)
     return history
+
+
+def differs(out: Path, described: dict) -> str:
+    """What tells the search in `out` from the one described, for a message; empty when nothing does."""
+    there = read_json(Path(out) / "search.json", StateError)
+    old, new = (d["settings"] | {"space": d["space"]} for d in (there, json.loads(json.dumps(described))))
+    for key in old | new:
+        if key not in FREE and old.get(key) != new.get(key):
+            return (
+                f"{out} holds another search: its {key} is {_short(old.get(key))}, not {_short(new.get(key))}; "
+                "resume each with its own settings or give them folders of their own"
+            )
+    return ""
+
+
+def finished(out: Path) -> bool:
+    """Whether the search in `out` has come to its end: done.json is there and the history has all that it counts.
+    Raises StateError or HistoryError for files that are damaged."""
+    path = Path(out) / "done.json"
+    if not path.exists():
+        return False
+    done = read_json(path, StateError)
+    count = done.get("candidates") if isinstance(done, dict) else None
+    if type(count) is not int:
+        raise StateError(f"{path} is {short(done)}: expected what a search writes at its end; delete it and resume")
+    return len(read_history(out)) == count
 
 
 def read_settings(out: Path) -> SearchConfig:
     """Of the search whose results are in `out`. Raises StateError."""
     path = Path(out) / "search.json"
-    if not path.exists():
+    if not holds_search(Path(out)):
         raise StateError(f"{path}: no such file; name the folder of a search's results")
-    return SearchConfig.from_dict(json.loads(path.read_text())["settings"] | {"out": str(out)})
+    return SearchConfig.from_dict(read_json(path, StateError)["settings"] | {"out": str(out)})
+
+
+def experiment_id(path: Path) -> str:
+    """NNI's id of the experiment that experiment.json or search.json names. Raises StateError."""
+    found = read_json(path, StateError)
+    id = found.get("experiment") if isinstance(found, dict) else None
+    if not isinstance(id, str) or not id.isascii() or not id.isalnum():
+        raise StateError(f"{path} names no experiment of NNI's ({short(id)}): resume it by its id, or begin anew")
+    return id
 
 
 def _described(config: SearchConfig, evolution: Evolution) -> dict:
-    experiment = Path(os.environ.get("NNI_LOG_DIRECTORY", "-/-")).parent.name  # NNI's id, see experiment.find
+    experiment = Path(os.environ.get("NNI_LOG_DIRECTORY", "-/-")).parent.name  # NNI's id, see launch.find
     settings = asdict(config)
     if config.halo == "clip":  # as described before there was a choice
         del settings["halo"]

@@ -6,6 +6,7 @@ sets p and n to the scheduler's answer for each network, as the paper does (sect
 """
 
 import os
+import sys
 import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ with warnings.catch_warnings():
     from nni.nas.nn.pytorch import ModelSpace
     from nni.nas.space import ModelStatus
     from nni.nas.strategy import Strategy
+    from nni.nas.strategy.base import StrategyStatus
 
 from ..core.arch import ArchSpec, Schedule
 from ..core.build import build_graph
@@ -37,12 +39,17 @@ from ..core.plan import Plan, plan
 from .constraint import Limits, Violation
 from .data import Data
 from .evolution import Evolution, Proposal
-from .experiment import check_folder
 from .history import History
+from .results import check_folder, check_free, holds_search, set_aside
 from .space import Candidate, Space
 from .space_file import resolution, spell
-from .state import claim
+from .state import claim, differs, finished
 from .training import evaluate, load_supernet, to_device
+
+CUT = {
+    StrategyStatus.SUCCEEDED: "a limit of NNI's (max_trial_number, max_duration) is reached; raise it and run it again",
+    StrategyStatus.INTERRUPTED: "Ctrl-C; run it again to go on",
+}
 
 
 class StrategyError(UserError):
@@ -178,7 +185,9 @@ class EvolutionStrategy(Strategy):
     """The paper's evolutionary search on an MCUNetSpace, see evolution.py. parents = 0: random search.
 
     out  a folder: history.jsonl, a line a candidate, is brought up to date after every score, and a search of the same
-         settings goes on from it, whatever ended the last process. best.json is the best network so far
+         settings goes on from it, whatever ended the last process. best.json is the best network so far. done.json is
+         written at the end, and only then: NNI ends a search at its own limits, too. Another search that has come to
+         its end there moves to out/previous; one that has not is an error
     """
 
     def __init__(self, out=None, seed=0, population=100, parents=20, iterations=30, mutation=0.1):
@@ -209,8 +218,16 @@ class EvolutionStrategy(Strategy):
         limits = None if fits.limits is None else asdict(fits.limits)
         if limits and fits.halos == ("clip",):  # as described before there was a choice
             del limits["halos"]
-        described = {"settings": self.settings | {"limits": limits}, "space": fits.space.to_dict()}
-        self.load_state_dict({"proposals": claim(self.history.out, described)})
+        described, out = (
+            {"settings": self.settings | {"limits": limits}, "space": fits.space.to_dict()},
+            self.history.out,
+        )
+        check_free(out)
+        if finished(out) and holds_search(out) and differs(out, described):
+            set_aside(out)
+        self.load_state_dict({"proposals": claim(out, described)})
+        if not self.evolution.done:
+            (out / "done.json").unlink(missing_ok=True)  # of a history that was whole then
 
     def _run(self) -> None:
         while not self.evolution.done:
@@ -224,6 +241,8 @@ class EvolutionStrategy(Strategy):
             self._settle(wait=proposal is None)
         while self._running:  # the budget is used up, or a failure was the last to end
             self._settle(wait=True)
+        if self.evolution.done and self.history is not None:
+            self.history.close(self.evolution)
 
     def _model(self, proposal: Proposal):
         sample = fits_of(self.model_space).sample(proposal.candidate, proposal.schedule)
@@ -250,6 +269,9 @@ class EvolutionStrategy(Strategy):
 
     def _cleanup(self) -> None:
         self.engine.unregister_model_event_callback(ModelEventType.TrainingEnd, self._on_end)
+        if not self.evolution.done and self._status in CUT:  # NNI goes on as if the search were done
+            told = sum(p.told for p in self.evolution.proposals)
+            print(f"the search was cut short after {told} candidates: {CUT[self._status]}", file=sys.stderr)
 
     def list_models(self, sort=True, limit=None):
         """Models of the scored candidates, those of before a restart too; sorted: the best first."""

@@ -5,6 +5,7 @@ step. Then what it is for: the networks sliced out of it, judged, and fine-tuned
 
 import hashlib
 import io
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -23,6 +24,7 @@ from ..core.qat import OBSERVE, fake_quantize, freeze, learnt_ranges
 from ..core.validate import check_is_file
 from . import ranks
 from .data import Data, open_data
+from .data.split import difference
 from .loop import Recipe, fit, load_checkpoint
 from .space import Space
 from .supernet import build_supernet, recalibrate, slice_net
@@ -68,9 +70,6 @@ def train(
     return fit(net, networks, recipe, data, path, identity, save_every, progress, device)
 
 
-SPLIT = ("kind", "sizes", "held_out", "seed")  # what says which pictures were trained on, of a Data's identity
-
-
 def load_supernet(path: str | Path, data: Data | None = None) -> tuple[Space, Net]:
     """A trained super-network, on the CPU, and its space as it was given for training (it has the task's outputs, a
     classifier or a detection head, even if its space has not). Raises UserError for a missing, broken or unfinished
@@ -87,13 +86,11 @@ def load_supernet(path: str | Path, data: Data | None = None) -> tuple[Space, Ne
         raise UserError(f"{path} is the checkpoint of a single network, no super-network's")
     if step < Recipe(**identity["recipe"]).steps:
         raise UserError(f"{path}: training stopped at step {step}; run tools/train_supernet.py again to finish")
-    for key in SPLIT if data is not None else ():
-        trained, given = identity["data"].get(key), data.identity.get(key)
-        if trained != given:
-            raise UserError(
-                f"{path} was trained on data with {key} {trained}, these have {given}: it would be judged on pictures "
-                "that it was trained on; give the data as for its training"
-            )
+    if data is not None and (other := difference(identity["data"], data.identity)):
+        raise UserError(
+            f"{path} was trained on data with {other}: it would be judged on pictures that it was trained on; give the "
+            "data as for its training"
+        )
     for key, wanted in data.task.identity.items() if data is not None else ():
         if identity.get(key) != wanted:
             raise UserError(f"{path} was trained for {key} {identity.get(key)} and the data have {wanted}")
@@ -138,18 +135,63 @@ def _device(net: Net) -> torch.device:
     return next(net.parameters()).device
 
 
-def load_weights(spec: ArchSpec, path: str | Path) -> Net:
-    """The network of `spec` with the state dict at `path` (export's best.pth); it simulates int8 where that has the
-    ranges. Raises UserError."""
-    net = Net(build_graph(spec))
+def weights_file(state: dict[str, Tensor], data: Data) -> bytes:
+    """A .pth of one network: its state dict, an OrderedDict with the attribute `meta`, which torch.load gives back:
+    {"data": Data.identity of what it was trained and judged on, "view": how it saw that}."""
+    file, found = io.BytesIO(), OrderedDict((key, tensor.cpu()) for key, tensor in state.items())
+    found.meta = {"data": data.identity, "view": data.view and str(data.view)}
+    torch.save(found, file)
+    return file.getvalue()
+
+
+def check_split(path: str | Path, data: Data) -> str | None:
+    """Raises UserError where the weights at `path` were trained, and their network chosen, on another split than that
+    of `data`. Returns a warning for a file that does not say: bare state dicts, and what searches once exported."""
+    before = getattr(_load(path), "meta", {}).get("data")
+    if not isinstance(before, dict):
+        return (f"{path} does not say on which pictures it was trained: that these are split as for its search (kind, "
+                "held_out, seed, the same files) is not checked")  # fmt: skip
+    if other := difference(before, data.identity):
+        raise UserError(
+            f"{path} was trained and chosen on data with {other}: it would be trained on what judges it, or judged on "
+            "what it was trained on; give --data as for the search; to begin anew on other pictures save the bare "
+            "weights: torch.save(dict(torch.load(FILE)), OTHER)"
+        )
+    return None
+
+
+def check_view(spec: ArchSpec, path: str | Path, data: Data) -> None:
+    """Raises UserError where `data` would judge a network by another view than its file at `path` says: that is the
+    one it will be deployed with."""
+    if spec.view and data.view and spec.view != data.view:
+        raise UserError(
+            f"{path} was judged with the view {spec.view}, these data have {data.view}: give --data the keep of that "
+            "view, or change the view in the file to deploy it with the other"
+        )
+
+
+def _load(path: str | Path) -> dict:
+    """What torch.save wrote. Raises FileNotFoundError, or UserError for a file that holds something else."""
     check_is_file(path)
     try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
+        found = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # a file that is no checkpoint can raise anything
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path} does not hold weights: {reason}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} does not hold weights: a state dict is expected, this is a {type(found).__name__}")
+    return found
+
+
+def load_weights(spec: ArchSpec, path: str | Path) -> Net:
+    """The network of `spec` with the weights at `path` (export's best.pth, or a bare state dict); it simulates int8
+    where that has the ranges. Raises UserError."""
+    net, state = Net(build_graph(spec)), _load(path)
+    state = state.get("state_dict", state)
+    try:
         if learnt_ranges(state):
             fake_quantize(net)
         net.load_state_dict(state)
-    except FileNotFoundError:
-        raise
     except Exception as error:  # whatever is wrong with it, it is not this network's weights
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} does not hold the weights of architecture {spec.name}: {reason}") from None

@@ -13,7 +13,6 @@ import json
 import os
 import sys
 import threading
-from dataclasses import asdict
 from pathlib import Path
 
 from nni import ClassArgsValidator
@@ -22,7 +21,6 @@ from nni.tools.package_utils import get_algo_meta
 from nni.tuner import Tuner
 
 from ..core.errors import UserError, exit_on_user_error
-from ..core.files import write_json
 from .config import SearchConfig
 from .evolution import Evolution, Proposal
 from .experiment import check_trials, search_config
@@ -181,9 +179,7 @@ class EvolutionTuner(Tuner):
         if self._closed or self._running or not self.evolution.done:
             return
         self._closed = True
-        self._history.write(self.evolution)
-        best = [asdict(p) for p in self.evolution.ranked()[:1]]
-        write_json(Path(self.config.out) / "done.json", {"candidates": len(self.evolution.proposals), "best": best})
+        self._history.close(self.evolution)
         if self._manager:
             trials = request(self._manager, "/trial-jobs")
             self._limit_trials(sum(trial["status"] in ENDED for trial in trials))

@@ -1,14 +1,14 @@
-/* A ready mcu_read_tile for a whole RGB picture in memory (flash, SDRAM, the host). */
+/* A ready mcu_read_tile for a whole picture in memory (flash, SDRAM, the host). */
 #ifndef MCU_FRAME_H
 #define MCU_FRAME_H
 #include <stdint.h>
 
 typedef struct {
-    const uint8_t *rgb; /* [h][width][3] */
+    const uint8_t *pixels; /* [h][width][MCU_INPUT_C]: RGB, grey, or what else the network reads */
     int width;
 } mcu_frame;
 
-/* Copies rows y.. and columns x.. as q = value - 128. context: a mcu_frame, dst: [h][w][3]. */
+/* Copies rows y.. and columns x.. as q = value - 128. context: a mcu_frame, dst: [h][w][MCU_INPUT_C]. */
 void mcu_read_frame(void *context, int y, int x, int h, int w, int8_t *dst);
 
 #endif

@@ -19,7 +19,7 @@ uint32_t mcu_clock_hz(void) { return 0; }
 uint32_t mcu_stack_bytes(void) { return 0; }
 void mcu_exit(int code) { exit(code); }
 
-void mcu_host_run(const uint8_t *rgb) { /* rgb: [MCU_INPUT_H][MCU_INPUT_W][3] */
-    mcu_frame frame = {rgb, MCU_INPUT_W};
+void mcu_host_run(const uint8_t *pixels) { /* [MCU_INPUT_H][MCU_INPUT_W][MCU_INPUT_C] */
+    mcu_frame frame = {pixels, MCU_INPUT_W};
     mcu_run(mcu_read_frame, &frame);
 }

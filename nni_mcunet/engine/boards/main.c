@@ -3,7 +3,7 @@
 #include "port.h"
 #include "report.h"
 
-extern const uint8_t mcu_picture[]; /* [MCU_INPUT_H][MCU_INPUT_W][3] */
+extern const uint8_t mcu_picture[]; /* [MCU_INPUT_H][MCU_INPUT_W][MCU_INPUT_C] */
 
 int main(void) {
     mcu_frame frame = {mcu_picture, MCU_INPUT_W};

@@ -1,4 +1,4 @@
-/* picture.rgb, [MCU_INPUT_H][MCU_INPUT_W][3] bytes, or an empty file where the program has no picture built in. */
+/* picture.rgb, [MCU_INPUT_H][MCU_INPUT_W][MCU_INPUT_C] bytes, or an empty file where the program has no picture built in. */
 .section .picture, "a"
 .balign 4
 .global mcu_picture, mcu_picture_bytes

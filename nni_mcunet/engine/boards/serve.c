@@ -2,7 +2,7 @@
  *
  * The host sends frames: 'M' 'C', length (uint32, little-endian), the bytes, CRC-32 of length and bytes. One byte is a
  * command: 'h' for the greeting, 'p' to run the model. While it runs, the board asks for each tile of the picture in a
- * line {"read": [y, x, h, w]} and gets it as a frame of [h][w][3] bytes, so that it keeps no frame. It asks again,
+ * line {"read": [y, x, h, w]} and gets it as a frame of [h][w][MCU_INPUT_C] bytes, so that it keeps no frame. It asks again,
  * at most TRIES times, for what came damaged or not at all. Everything the board sends is a line of JSON. */
 #include "crc.h"
 #include "frame.h"
@@ -11,7 +11,7 @@
 #include "stm32.h"
 
 #define TRIES 3
-extern const uint8_t mcu_picture[]; /* [MCU_INPUT_H][MCU_INPUT_W][3], or nothing */
+extern const uint8_t mcu_picture[]; /* [MCU_INPUT_H][MCU_INPUT_W][MCU_INPUT_C], or nothing */
 extern const uint32_t mcu_picture_bytes;
 
 enum { RECEIVED, SILENT, DAMAGED };

@@ -1,4 +1,4 @@
-/* Ready mcu_read_tile functions for whole pictures in memory that are not as the network reads them (frame.h: RGB). */
+/* Ready mcu_read_tile functions for whole pictures in memory that are not as the network reads them (that: frame.h). */
 #ifndef MCU_FRAMES_H
 #define MCU_FRAMES_H
 #include <stdint.h>

@@ -3,7 +3,7 @@
 #define MCU_PIXEL_H
 #include "mcu_model.h"
 
-_Static_assert(MCU_INPUT_C == 3 || MCU_INPUT_C == 1, "pictures are RGB or grey: write a callback of your own");
+_Static_assert(MCU_INPUT_C == 3 || MCU_INPUT_C == 1, "not RGB or grey: take mcu_read_frame, or write a callback");
 
 /* r, g, b: 0..255, dst: [MCU_INPUT_C]. Returns the end of dst. */
 static inline int8_t *mcu_pixel(int r, int g, int b, int8_t *dst) {

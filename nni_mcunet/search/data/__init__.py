@@ -12,6 +12,7 @@ Images are uint8 until they are on the device, then float32 RGB in [0, 1], (N, 3
 import importlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ...core.validate import check_keys, parse_yaml, short
+from ...core.view import View
 from . import cifar, digits, folders, vww
-from .source import DataError, Key, natural
+from .source import DataError, Key, natural, share
 
-__all__ = ["Data", "DataError", "open_data", "parse_data"]
+__all__ = ["Data", "DataError", "open_data", "parse_data", "view_of"]
 
 PAPER = {"calibration": [20, 64], "workers": 4}
 KINDS = {  # kind -> (what opens it, its options with their defaults)
@@ -58,6 +60,13 @@ def open_data(config: dict) -> "Data":
     return Data(opener(Path(root or "."), options), kind, options)
 
 
+def view_of(config: dict) -> View | None:
+    """How the pictures of a mapping for open_data are seen where they judge, without opening it. None for those that
+    are made in the network's size (digits) or that another package resizes (a detector's)."""
+    defaults = KINDS.get(config.get("kind", "digits"), (None, {}))[1]
+    return View(share(config.get("keep", defaults["keep"]), "keep")) if "keep" in defaults else None
+
+
 def _plug_in(kind: str) -> tuple[Callable, dict]:
     """A class of another package as an entry of KINDS. Raises DataError."""
     module, _, name = kind.rpartition(".")
@@ -90,6 +99,7 @@ class Data:
     task         what networks are trained for on them and judged by, see task.py
     calibration_size  (batches, pictures a batch)
     identity     what the pictures depend on, for checkpoints
+    view         how they are seen where they judge, see view_of
     """
 
     def __init__(self, source, kind: str, options: dict):
@@ -98,7 +108,7 @@ class Data:
         if not isinstance(size, (list, tuple)) or len(size) != 2:
             raise DataError(f"data: calibration is {short(size)}: expected [batches, pictures a batch]")
         self.calibration_size = natural(size[0], "calibration", 1), natural(size[1], "calibration", 1)
-        self.workers = natural(options["workers"], "workers")
+        self.workers, self.view = natural(options["workers"], "workers"), view_of(options | {"kind": kind})
         fixed = {key: value for key, value in options.items() if key not in ("workers", "calibration", "config")}
         self.identity = {"kind": kind, "sizes": dict(source.sizes)} | fixed | getattr(source, "identity", {})
         self._kept: OrderedDict[tuple, list[Batch]] = OrderedDict()  # the oldest first
@@ -150,10 +160,22 @@ class Data:
         """The pictures of final figures, like held_out. Raises DataError where the data set has none."""
         return self._whole("test", resolution, device)
 
-    def _whole(self, split: str, resolution, device) -> Iterator[Batch]:
+    def size(self, split: str) -> int:
+        """Pictures of a split. Raises DataError where the data set has none."""
         if split not in self.source.sizes:
             raise DataError(f"data: there is no {split} set; there are {', '.join(self.source.sizes)}")
-        return self._again(split, resolution, np.arange(self.source.sizes[split]), CHUNK, device)
+        return self.source.sizes[split]
+
+    def as_deployed(self, split: str, resolution: tuple[int, int], view: View) -> Iterator[tuple[np.ndarray, int]]:
+        """A split's pictures as a deployed network with this view gets them, uint8 (h, w, 3), with their labels."""
+        source = copy(self.source)
+        source.view = view
+        for index in range(self.size(split)):
+            image, label = source.sample(Key(split, index, resolution))
+            yield image.permute(1, 2, 0).contiguous().numpy(), label
+
+    def _whole(self, split: str, resolution, device) -> Iterator[Batch]:
+        return self._again(split, resolution, np.arange(self.size(split)), CHUNK, device)
 
     def _again(self, split: str, resolution, indices, batch: int, device) -> Iterator[Batch]:
         """The same pictures as often as asked for; kept in memory as long as there is room."""

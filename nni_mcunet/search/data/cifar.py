@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ...core.view import View
 from .pictures import Pictures, split_off
 from .source import DataError, natural, wanted
 
@@ -28,8 +29,8 @@ def open_cifar10(root: Path, options: dict) -> Pictures:
     return Pictures(splits, picture, CLASSES, options)
 
 
-def picture(row: np.ndarray) -> Image.Image:
-    """From uint8 (3072,), planes of red, green, blue."""
+def picture(row: np.ndarray, view: View) -> Image.Image:
+    """From uint8 (3072,), planes of red, green, blue: the same for every view."""
     return Image.fromarray(np.ascontiguousarray(row.reshape(3, 32, 32).transpose(1, 2, 0)))
 
 

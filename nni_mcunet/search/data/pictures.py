@@ -1,7 +1,7 @@
 """Sources of pictures that exist: reading them, and their two views: a random one to train on, a fixed one to judge by.
 
-Every picture becomes RGB: grey, palette and CMYK are converted, an alpha channel is dropped. One that cannot be read to
-its end is a DataError with its name; nothing is skipped in silence.
+How a file becomes pixels, and what the view to judge by is, ../../pictures.py says, for boards too. A picture that
+cannot be read to its end is a DataError with its name; nothing is skipped in silence.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,45 +12,48 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
+from ...core.view import View
+from ...pictures import PictureError, load, seen
 from ..task import Classification
 from .source import DataError, Key, Sample, interval, share
+from .split import JUDGED, fingerprint
 
 RATIO = (3 / 4, 4 / 3)  # width to height of a random crop, before it is stretched to the resolution
 ENHANCERS = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
 
 
 class Pictures:
-    """splits: split -> sequence of (item, label); load(item) opens the picture of an item. options:
+    """splits: split -> sequence of (item, label); read(item, view) gives the picture of an item as RGB. options:
 
     crop    [low, high] of a training crop's area, as a fraction of the picture
     jitter  a training picture's brightness, contrast and saturation are multiplied by 1 - jitter to 1 + jitter
-    keep    share of the side that an evaluation's centred crop keeps
+    keep    share of the side that an evaluation's centred crop keeps: its view
     """
 
-    def __init__(self, splits: dict[str, Sequence], load: Callable, classes: int, options: dict):
-        self.splits, self.load, self.task = splits, load, Classification(classes)
-        self.crop, self.keep = interval(options["crop"], "crop"), share(options["keep"], "keep")
+    def __init__(self, splits: dict[str, Sequence], read: Callable, classes: int, options: dict):
+        self.splits, self.read, self.task = splits, read, Classification(classes)
+        self.crop, self.view = interval(options["crop"], "crop"), View(share(options["keep"], "keep"))
         self.jitter = share(options["jitter"], "jitter", low=0)
         self.sizes = {split: len(items) for split, items in splits.items()}
+        self.identity = {"files": {split: fingerprint(splits[split]) for split in JUDGED}}
 
     def sample(self, key: Key) -> Sample:
         item, label = self.splits[key.split][key.index]
-        image = self.load(item)
+        image = self.read(item, self.view)
         if key.seed is None:
-            return evaluation_view(image, key.resolution, self.keep), label
+            return _tensor(seen(image, key.resolution, self.view)), label
         return training_view(image, key.resolution, self.crop, self.jitter, key.seed), label
 
 
-def read_picture(path: str | Path) -> Image.Image:
+def read_picture(path: str | Path, view: View) -> Image.Image:
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
+        return load(path, view)
     except FileNotFoundError:
         raise DataError(f"data: the picture {path} is missing") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"data: {path} is no readable picture ({error}): replace it or take it out of the folder"
-        ) from None
+    except OSError as error:
+        raise DataError(f"data: the picture {path} cannot be read ({error.strerror})") from None
+    except PictureError as error:
+        raise DataError(f"data: {error}, or take it out of the folder") from None
 
 
 def split_off(items: Sequence, held_out: int, seed: int) -> dict[str, list]:
@@ -63,16 +66,6 @@ def split_off(items: Sequence, held_out: int, seed: int) -> dict[str, list]:
     return {"held_out": [items[i] for i in order[:held_out]], "train": [items[i] for i in order[held_out:]]}
 
 
-def evaluation_view(image: Image.Image, resolution: tuple[int, int], keep: float) -> Tensor:
-    """The largest centred part with the resolution's shape, less a margin, resized: uint8 (3, h, w). The same as
-    resizing until the picture covers resolution / keep and cutting the centre out."""
-    h, w = resolution
-    scale = keep * min(image.height / h, image.width / w)
-    x, y = (image.width - w * scale) / 2, (image.height - h * scale) / 2
-    box = (x, y, x + w * scale, y + h * scale)
-    return _tensor(image.resize((w, h), Image.Resampling.BILINEAR, box=box))
-
-
 def training_view(image: Image.Image, resolution: tuple[int, int], crop, jitter: float, seed) -> Tensor:
     """Random resized crop, horizontal flip and colour jitter in random order, as for ImageNet: uint8 (3, h, w)."""
     rng, (h, w) = np.random.default_rng(seed), resolution
@@ -82,7 +75,7 @@ def training_view(image: Image.Image, resolution: tuple[int, int], crop, jitter:
     if jitter:
         for at in rng.permutation(len(ENHANCERS)):
             view = ENHANCERS[at](view).enhance(rng.uniform(1 - jitter, 1 + jitter))
-    return _tensor(view)
+    return _tensor(np.array(view))
 
 
 def _crop_box(rng: np.random.Generator, width: int, height: int, crop) -> tuple[float, float, float, float]:
@@ -96,6 +89,6 @@ def _crop_box(rng: np.random.Generator, width: int, height: int, crop) -> tuple[
     return 0, 0, width, height
 
 
-def _tensor(image: Image.Image) -> Tensor:
-    """uint8 RGB (3, h, w)."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+def _tensor(pixels: np.ndarray) -> Tensor:
+    """uint8 (h, w, 3) as (3, h, w)."""
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()

@@ -1,0 +1,60 @@
+"""The files that a command is about to write, looked at before its work begins: a slip must not cost a file."""
+
+import json
+import os
+from pathlib import Path
+
+from .errors import UserError
+
+# What a product of ours has in its first bytes, and keys of JSON that is no product: an architecture, a board, COCO's
+# annotations, a library's manifest and plan.
+ENDINGS = {".onnx": b"nni-mcunet", ".png": b"Matplotlib", ".npz": b"arr_0.npy"}
+READ = ({"stages", "stem"}, {"core", "sram"}, {"images", "categories"}, {"about", "sets"}, {"halo", "live_bytes"})
+
+
+def check_outputs(outputs: dict[str, tuple[str | Path | None, str]], *inputs: str | Path | None) -> None:
+    """outputs: flag -> (the name that was given with it, or None; the ending that it must have). inputs: all files that
+    the command reads; None is skipped. A device or a pipe is fine as it is.
+
+    Raises UserError for an empty name, a folder, another ending, the name of an input or of another output, and for a
+    file of the right ending that is no product of these commands: an ONNX file of others, a photograph, an
+    architecture."""
+    read = {os.path.realpath(name): name for name in inputs if name}
+    taken: dict[str, str] = {}
+    for flag, (name, ending) in outputs.items():
+        if name is None:
+            continue
+        path, real = Path(name), os.path.realpath(name)
+        if path.exists() and not path.is_file() and not path.is_dir():
+            continue
+        if not str(name).strip() or path.is_dir() or str(name).endswith("/"):
+            raise UserError(f"{flag} '{name}' is no file: give a name such as out/name{ending}")
+        if path.suffix.lower() != ending:
+            raise UserError(f"{flag} {name} would hold another kind of file: give a name that ends in {ending}")
+        if real in read or any(_same(path, other) for other in read.values()):
+            raise UserError(f"{flag} {name} is a file that the command reads, which would be lost: give another name")
+        if real in taken:
+            raise UserError(f"{flag} and {taken[real]} both name {name}: give two names")
+        if path.is_file() and not _is_product(path, ending):
+            raise UserError(f"{flag} {name} is there and no product of this command: give another name, or delete it")
+        taken[real] = flag
+
+
+def _same(path: Path, other: str | Path) -> bool:
+    """Two names of one file, such as a hard link."""
+    return path.exists() and os.path.exists(other) and os.path.samefile(path, other)
+
+
+def _is_product(path: Path, ending: str) -> bool:
+    """An empty file is what a killed program of others leaves: nothing to lose."""
+    with path.open("rb") as file:
+        head = file.read(100)
+    if not head or ending not in (*ENDINGS, ".json"):
+        return True
+    if ending != ".json":
+        return ENDINGS[ending] in head
+    try:
+        found = json.loads(path.read_text())
+    except (ValueError, RecursionError):
+        return False
+    return not any(isinstance(found, dict) and keys <= set(found) for keys in READ)

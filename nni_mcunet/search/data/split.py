@@ -1,0 +1,34 @@
+"""Which pictures train and which judge, so that no network is ever judged on what it was trained on: a fingerprint of
+each split for checkpoints and exported weights, and what differs between two of them.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+JUDGED = ("train", "held_out")  # a test set may come and go
+OPTIONS = ("kind", "held_out", "seed")
+
+
+def fingerprint(items: Sequence) -> str:
+    """16 hex digits of a split's (picture, label) pairs: of a file its folder and name, not where the data set lies."""
+    digest = hashlib.sha256()
+    for item, label in items:
+        name = "/".join(item.split("/")[-2:]).encode() if isinstance(item, str) else item.tobytes()
+        digest.update(b"%b\0%d\n" % (name, label))
+    return digest.hexdigest()[:16]
+
+
+def difference(before: dict, now: dict) -> str | None:
+    """How the split of Data.identity `now` is another one than `before` was, which may be of a time without
+    fingerprints; None where the same pictures train and the same judge."""
+    for key in OPTIONS:
+        if before.get(key) != now.get(key):
+            return f"{key} {before.get(key)}, these have {now.get(key)}"
+    for split in JUDGED:
+        counts = [identity.get("sizes", {}).get(split) for identity in (before, now)]
+        if counts[0] != counts[1]:
+            return f"sizes of {counts[0]} {split} pictures, these have {counts[1]}"
+    files = before.get("files", now.get("files"))
+    if files != now.get("files"):
+        return "another list of pictures: some were added, removed or renamed since"
+    return None

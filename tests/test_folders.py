@@ -1,0 +1,160 @@
+"""Commands that write folders of many files: whole or not there, and never over a user's."""
+
+import argparse
+import io
+import runpy
+import subprocess
+import sys
+import time
+from contextlib import redirect_stderr, redirect_stdout
+
+import pytest
+from conftest import ROOT
+from test_tools import refused, tool
+
+from nni_mcunet.core.errors import UserError
+
+
+def files(folder) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def digits(out, train=4, val=2):
+    """The command in this process; what `tool` gives of one of its own."""
+    words, said, errors = ["--train", str(train), "--val", str(val), "--size", "32"], io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(errors):
+        patch.setattr("sys.argv", ["make_digits.py", "--out", str(out), *words])
+        try:
+            runpy.run_path(str(ROOT / "tools/make_digits.py"), run_name="__main__")
+            code = 0
+        except SystemExit as end:
+            code = end.code
+    return argparse.Namespace(returncode=code, stdout=said.getvalue(), stderr=errors.getvalue())
+
+
+def test_digits_are_whole_or_not_there(tmp_path):
+    """A killed run leaves no data set, and the next run makes the one that an undisturbed run makes."""
+    command = [
+        sys.executable,
+        "tools/make_digits.py",
+        "--out",
+        str(tmp_path / "a"),
+        "--train",
+        "100000",
+        "--size",
+        "32",
+    ]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as running:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("a/.*/JPEGImages/*_000003.jpg")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        refused(digits(tmp_path / "a"), "another command writes")
+        running.kill()
+    assert files(tmp_path / "a") and not (tmp_path / "a/VOC2007").exists()
+    assert digits(tmp_path / "a").returncode == digits(tmp_path / "b").returncode == 0
+    made = files(tmp_path / "a")
+    assert made == files(tmp_path / "b") and len(made) == 2 * 6 + 4 + 1
+    (tmp_path / "a/VOC2007/Annotations/val_000000.xml").write_text("mended by hand")
+    made = files(tmp_path / "a")
+    done = digits(tmp_path / "a")
+    assert done.returncode == 0 and "made with the same arguments" in done.stdout
+    refused(digits(tmp_path / "a", train=5), "made with --train 4", "delete it")
+    assert files(tmp_path / "a") == made
+
+
+@pytest.mark.parametrize("marker", [None, "{}", "[1", '{"train": "x", "val": 2, "size": 32, "seed": 0}'])
+def test_a_real_voc2007_stays(marker, tmp_path, monkeypatch, capsys):
+    lists = tmp_path / "VOC2007/ImageSets/Main"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("000005\n")
+    if marker:
+        (tmp_path / "VOC2007/digits.json").write_text(marker)
+    before = files(tmp_path)
+    monkeypatch.setattr("sys.argv", ["make_digits", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / "tools/make_digits.py"), run_name="__main__")
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and said.count("\n") == 1 and "was not made by this command" in said
+    assert files(tmp_path) == before
+
+
+def test_digits_on_a_full_disk(small_disk):
+    refused(digits(small_disk, train=3000), "No space left", str(small_disk / "VOC2007"))
+    assert not list(small_disk.iterdir())
+
+
+@pytest.fixture
+def begin(monkeypatch):
+    monkeypatch.setattr("sys.path", [*sys.path, str(ROOT / "tools")])
+    return runpy.run_path(str(ROOT / "tools/deploy.py"))["begin"]
+
+
+def test_deploy_takes_no_product_of_another_checkpoint(begin, tmp_path):
+    checkpoint, out = tmp_path / "a.pth", tmp_path / "out"
+    checkpoint.write_bytes(b"weights")
+
+    def deploy(**more):
+        given = {"config": "c.py", "checkpoint": checkpoint, "words": [], "arena_kb": None, "out": out} | more
+        begin(argparse.Namespace(**given), ["stm32f412"])
+
+    deploy()
+    deploy()
+    (out / "model.onnx").touch()
+    deploy()
+    for more, word in (({"config": "d.py"}, "config"), ({"words": ["--cfg-options", "a=1"]}, "options"),
+                       ({"arena_kb": 64}, "arena_kb")):  # fmt: skip
+        with pytest.raises(UserError, match=f"made with another {word}: give a new folder"):
+            deploy(**more)
+    checkpoint.write_bytes(b"other weights")
+    with pytest.raises(UserError, match="another checkpoint"):
+        deploy()
+    for text in ("{", "[]", "{}", "[" * 100_000):
+        (out / "deploy.json").write_text(text)
+        with pytest.raises(UserError, match="damaged"):
+            deploy()
+    for product in ("model.onnx", "stm32f412.png", "stm32f412"):
+        folder = tmp_path / f"of {product}"
+        folder.mkdir()
+        (folder / product).write_text("mine")
+        with pytest.raises(UserError, match=f"says what its {product} is of"):
+            deploy(out=folder)
+        assert files(folder) == {product: b"mine"}
+
+
+def test_a_step_that_says_itself_whether_it_is_done(begin, tmp_path, capsys):
+    step = runpy.run_path(str(ROOT / "tools/steps.py"))["Steps"]()
+    program, product = tmp_path / "p.py", tmp_path / "product"
+    program.write_text(f"open({str(product)!r}, 'a').write('x')")
+    for done, text in ((None, "x"), (None, "x"), (True, "x"), (False, "xx")):
+        step("a step", product, program, done=done)
+        assert product.read_text() == text
+    assert "is there: not run again" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words", [["make_digits", "--out"], ["deploy", "c.py", "c.pth", "--boards", "h743", "-o"], ["demo", "--out"],
+              ["tables", "-o"]], ids=lambda words: words[0]
+)  # fmt: skip
+def test_a_folder_is_named(words, monkeypatch, capsys, tmp_path):
+    """An empty name would be the working folder."""
+    monkeypatch.setattr("sys.path", [*sys.path, str(ROOT / "tools")])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    for name, said in (("", "is empty: give one"), ("file", "file is a file: give a folder")):
+        monkeypatch.setattr("sys.argv", [*words, name])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(ROOT / f"tools/{words[0]}.py"), run_name="__main__")
+        errors = capsys.readouterr().err
+        assert end.value.code == 2 and said in errors and errors.count("\n") == 1
+    assert list(files(tmp_path)) == ["file"]
+
+
+def test_tables_refuse_a_folder_of_others(tmp_path):
+    (tmp_path / "fig1.png").write_bytes(b"mine")
+    refused(tool("tables", "-o", tmp_path), "not empty", "new folder")
+    assert files(tmp_path) == {"fig1.png": b"mine"}
+
+
+def test_the_folder_of_the_paper_s_tables_is_known_by_its_head():
+    head = runpy.run_path(str(ROOT / "tools/tables.py"))["HEAD"]
+    assert (ROOT / "docs/paper/tables.md").read_text().startswith(head)
