@@ -27,7 +27,10 @@ def load_config(config, options: dict | None = None, work_dir=None) -> Config:
     with carried():
         if not isinstance(config, Config):
             config = _read(config)
-        config.merge_from_dict(options or {})
+        try:
+            config.merge_from_dict(options or {})
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+            raise UserError(f"--cfg-options do not fit {config.filename}: {one_line(error)}") from None
     if any(option.split(".")[0] in ("data_root", "metainfo") for option in options or ()):
         check_used(config)
     if "backbone" not in config.get("model", {}) or "arch" not in config.model.backbone:

@@ -215,6 +215,11 @@ def test_a_config_that_cannot_be_read_is_one_line(text, tmp_path):
     assert "c.py" in message(load_config, tmp_path / "c.py")
 
 
+@pytest.mark.parametrize("option", ["model.backbone.arch.x", "model.type.x.y"])
+def test_options_that_do_not_fit_are_one_line(option):
+    assert "--cfg-options" in message(load_config, ROOT / "configs/det/yolov3_digits.py", {option: 1})
+
+
 def test_a_log_that_was_cut_short_is_drawn(tmp_path):
     (tmp_path / "t/vis_data").mkdir(parents=True)
     row = '{"loss": 1.0, "epoch": 1, "iter": 1, "step": 1}\n'

@@ -41,9 +41,9 @@ from nni_mcunet.search.settings import data_and_recipe, read_settings
 from nni_mcunet.search.space import load_space
 
 SMALL = ROOT / "configs/arch/mcunet_in2.json"
-LEVELS = [f"&a{i} [" + ", ".join(["x"] * 10 if i == 0 else [f"*a{i - 1}"] * 10) + "]" for i in range(9)]
+LEVELS = [f"&a{i} [" + ", ".join(["x"] * 10 if i == 0 else [f"*a{i - 1}"] * 10) + "]" for i in range(7)]
 BOMB = "".join(f"k{i}: {level}\n" for i, level in enumerate(LEVELS))
-MERGES = "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i}\n  <<: [{', '.join([f'*a{i - 1}'] * 20)}]\n" for i in range(1, 9))
+MERGES = "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i}\n  <<: [{', '.join([f'*a{i - 1}'] * 20)}]\n" for i in range(1, 6))
 JSON = {
     "deep": ("[" * 200_000, "levels deep"),
     "deep objects": ('{"a":' * 5000 + "1" + "}" * 5000, "levels deep"),
