@@ -113,6 +113,13 @@ MUTANTS = [
            "test_ops::test_boards_equal_reference"),
     Mutant(CORE + "graph.py", "and self.groups == 1 and not any(self.pad)", "and self.groups == 1",
            "test_ops::test_patched_equals_whole test_twice::test_patched_equals_whole"),
+    # Files of others.
+    Mutant(CORE + "validate.py", "if len(digits) > DIGITS:", "if False:",
+           "test_bad_files::test_a_json_that_cannot_be_is_one_line"),
+    Mutant(CORE + "validate.py", ' or ".." in PurePath(name).parts', "",
+           "test_bad_files::test_a_listed_name_does_not_lead_out"),
+    Mutant(CORE + "validate.py", "if number < len(lines):", "if True:",
+           "test_bad_files::test_a_cut_last_line_is_what_a_kill_leaves"),
     # Integers.
     Mutant(ENGINE + "quant.py", "2**24", "2**40", "test_guards::test_the_bias_of_a_dead_channel_fits"),
     Mutant(ENGINE + "quant.py", "min(float(low), 0.0), max(float(high), 0.0)", "float(low), max(float(high), 0.0)",
@@ -243,6 +250,10 @@ MUTANTS = [
            "test_supernet::test_sorting_channels_keeps_the_function"),
     Mutant(SEARCH + "loop.py", "min(1, (at + 1) / WARM_UP) * ", "",
            "test_supernet::test_a_step_is_sgd_on_the_mean_of_the_networks_losses"),
+    Mutant(SEARCH + "loop.py", "self.optimizer.state.clear()", "pass",
+           "test_supernet::test_the_shared_phase_begins_without_the_momentum_of_channels_that_have_moved"),
+    Mutant(SEARCH + "history.py", "best is not self._best:", "self._best is None:",
+           "test_history::test_best_json_follows_the_best"),
     # Detection.
     Mutant(DETECTION + "s3fd_match.py", "sum(reach) // 2", "sum(reach)", "test_s3fd::test_matching_is_the_plain_loop"),
     Mutant(DETECTION + "s3fd_match.py", "face[anchor], taken[anchor] = i, True", "taken[anchor] = True",
@@ -257,7 +268,7 @@ MUTANTS = [
     Mutant(DETECTION + "ops.py", "clamp(min=0)", "abs()", "test_detection::test_nms_is_the_greedy_one"),
     Mutant(DETECTION + "widerface.py", "np.maximum(low_a, low_b) + 1", "np.maximum(low_a, low_b)",
            "test_widerface::test_overlap_counts_the_last_pixel"),
-    Mutant(DETECTION + "widerface.py", "row[setting[key][1] - 1] = True", "row[setting[key][1] - 2] = True",
+    Mutant(DETECTION + "widerface.py", "row[numbers - 1] = True", "row[numbers - 2] = True",
            "test_widerface::test_files"),
     Mutant(DETECTION + "yolo.py", "base_sizes=sizes[::-1]", "base_sizes=sizes",
            "test_detection::test_meta_reproduces_the_boxes_of_mmdet"),
