@@ -20,12 +20,15 @@ from nni_mcunet.core.costs import Costs
 from nni_mcunet.core.errors import GraphError, Infeasible, ScheduleError
 from nni_mcunet.core.graph import Graph, Op, Tensor
 from nni_mcunet.core.kernels import in_place, overwrites
+from nni_mcunet.core.latency import instructions
 from nni_mcunet.core.place import Buffer, Life, check
 from nni_mcunet.core.plan import best_schedule, fitting_plan, plan
 from nni_mcunet.core.tiles import patch_bounds
 from nni_mcunet.engine import reference
+from nni_mcunet.engine.dead import without_dead_channels
 from nni_mcunet.engine.emit import write_sources
 from nni_mcunet.engine.integers import INT32, MAX_RIGHT, integers, multiplier, requant
+from nni_mcunet.engine.intervals import intervals
 from nni_mcunet.engine.onnx_io import load_onnx, to_onnx
 from nni_mcunet.engine.quant import QuantModel, QuantWeights, Scale, quantize_weights
 
@@ -73,6 +76,9 @@ def test_no_residual_is_overwritten_that_is_the_input(groups, k, tmp_path):
     assert equal_in_c(graph, tmp_path)
 
 
+THREE = {"k": (3, 3), "pad": (1, 1, 1, 1)}
+
+
 def equal_in_c(graph, folder, *schedule, **halo) -> bool:
     rng = np.random.default_rng(1)
     model, image = random_model(rng, graph), image_of(rng, graph)
@@ -111,6 +117,14 @@ def test_a_square_map_with_uneven_windows(size, pad):
     want = reference.run(plan(graph), model, image)["c2"]
     for n, halo in product((1, 2, 3), ("clip", "cache")):
         assert np.array_equal(reference.run(plan(graph, Schedule(3, n), halo=halo), model, image)["c2"], want)
+
+
+@pytest.mark.parametrize("pad", [(1, 0, 0, 1), (0, 2, 1, 0)])
+def test_a_padded_window_of_one_is_no_pointwise_convolution(pad, tmp_path):
+    """It reads no position at the rim, and others than those it writes."""
+    ops = Op("x", "conv", ("image",), 4, **THREE), Op("y", "conv", ("x",), 4, pad=pad, block=1)
+    graph = Graph("rim", (Tensor("image", 6, 6, 3),), ops, ("y",)).verify()
+    assert equal_in_c(graph, tmp_path / "whole") and equal_in_c(graph, tmp_path / "patched", Schedule((3, 2), 2))
 
 
 def test_patches_that_compute_nothing_hand_on_what_later_ones_need(tmp_path):
@@ -266,6 +280,36 @@ def test_a_sum_with_its_residual_and_zero_point_stays_within_32_bits(zero_point)
     assert len(bits) > 2
 
 
+def test_a_function_that_falls_and_rises_has_its_least_value_between_the_ends():
+    op = Op("y", "act", ("image",), 1, act="hswish")
+    graph = Graph("swish", (Tensor("image", 2, 2, 1),), (op,), ("y",)).verify()
+    model = QuantModel(graph, {"image": Scale(0.03, 0), "y": Scale(0.02, -100)}, {})
+    table = integers(model)["y"].table
+    assert min(table[0], table[-1]) > table.min() == -119  # hswish(-1.5) is -0.375
+    assert [end.tolist() for end in intervals(model)["y"]] == [[-119], [table.max()]]
+
+
+def test_padding_never_wins_a_maximum():
+    op = Op("y", "maxpool", ("image",), 1, (3, 3), pad=(1, 1, 1, 1))
+    graph = Graph("dark", (Tensor("image", 2, 2, 1),), (op,), ("y",)).verify()
+    model = QuantModel(graph, dict.fromkeys(("image", "y"), Scale(0.1, 50)), {})
+    picture = np.int8([-9, -3, -120, -70]).reshape(2, 2, 1)
+    assert (reference.run(plan(graph), model, picture)["y"] == -3).all()
+
+
+def test_fewer_channels_need_no_larger_arena():
+    """Six inputs of a window are gathered in more scratch than eight, which on a small map is more than two saved."""
+    ops = Op("a", "conv", ("image",), 8), Op("b", "conv", ("a",), 4, block=1, **THREE)
+    graph = Graph("tight", (Tensor("image", 3, 3, 3),), ops, ("b",)).verify()
+    model = random_model(np.random.default_rng(0), graph)
+    weight, bias = model.weights["a"].weight.copy(), model.weights["a"].bias.copy()
+    weight[:2], bias[:2] = 0, 0
+    model = replace(model, weights=model.weights | {"a": replace(model.weights["a"], weight=weight, bias=bias)})
+    whole, found = plan(graph), plan(without_dead_channels(model).graph)
+    six = plan(replace(graph, ops=(replace(ops[0], cout=6), ops[1])).verify())
+    assert six.arena > whole.arena >= found.arena and instructions(six) < instructions(whole)
+
+
 SWEEP = np.geomspace(1e-9, 1e3, 400)
 
 
@@ -282,7 +326,7 @@ def test_accumulators_that_overflow_are_refused(zero_point):
     op = Op("y", "conv", ("image",), 2, (3, 3), groups=1)
     graph = Graph("sums", (Tensor("image", 5, 5, 4),), (op,), ("y",)).verify()
     weight = np.random.default_rng(0).integers(-127, 128, (2, 4, 3, 3)).astype(np.int8)
-    q, seen = QuantWeights(weight, np.float32([0.01, 0.02]), np.int32([1 << 20, -5])), set()
+    q, seen = QuantWeights(weight, np.float32([0.01, 0.02]), np.int32([1000, -5])), set()
     for scale in SWEEP:
         model = QuantModel(graph, {"image": Scale(1.0, zero_point), "y": Scale(float(scale), 0)}, {"y": q})
         most = []
