@@ -33,6 +33,30 @@ def check_folders(config) -> None:
                 check_dataset(data)
             except UserError as error:
                 raise UserError(f"{error}; {source}" if source else str(error)) from None
+    for name in ("val", "test"):
+        given = config.get(f"{name}_evaluator") or ()
+        for evaluator in [given] if isinstance(given, dict) else given:
+            notes = evaluator.get("ann_file")
+            if isinstance(notes, str) and "://" not in notes and not evaluator.get("backend_args"):
+                _wanted(Path(), notes, f"{name}_evaluator.ann_file, the annotations of the set that it judges")
+                _check_judged(config, name, notes)
+
+
+def _check_judged(config, name: str, notes: str) -> None:
+    """UserError where COCO's metric would judge other pictures than those that the loader reads: both are known by
+    numbers, which most files count from 1."""
+    read = [data for _, data in loader_leaves(config, (f"{name}_dataloader",))]
+    if len(read) != 1 or not issubclass(dataset_type(read[0]), CocoDataset):
+        return
+    path = _root(read[0]) / read[0]["ann_file"]
+    pictures, judged = ({i["id"]: i["file_name"] for i in load(str(p))["images"]} for p in (path, notes))
+    for number, file in pictures.items():
+        if judged.get(number) != file:
+            raise UserError(
+                f"data: picture {number} is {file} in {path}, which {name}_dataloader reads, and "
+                f"{judged.get(number, 'missing')} in {notes}, {name}_evaluator.ann_file: give the same annotations to "
+                "both"
+            )
 
 
 def open_pictures(data: dict, **changes):

@@ -19,7 +19,7 @@ from test_det_data import GOOD, encoded, picture, voc, xml
 from detection import config_classes, load_config, load_detector
 from detection.datasets import build_dataset, build_pictures, leaves, loader_leaves
 from detection.deployed import busy_picture, input_pictures
-from detection.folders import check_dataset
+from detection.folders import check_dataset, check_folders
 from detection.survey import survey
 from detection.testing import with_tta
 from nni_mcunet.core.errors import UserError
@@ -104,6 +104,23 @@ def test_coco_names_that_are_not_there_or_twice(tmp_path):
     for check in (check_dataset, build_dataset):
         with pytest.raises(UserError, match=r"2 categories 'cat'.*ids \[3, 1\]"):
             check(twice)
+
+
+def test_cocos_metric_judges_the_pictures_that_are_read(tmp_path):
+    """Picture 1 of one file is not picture 1 of another."""
+    names = {"metainfo": dict(classes=("cat", "dog", "bird"))}
+    data, other = coco(tmp_path / "a") | names, coco(tmp_path / "b") | names
+    metric = dict(type="CocoMetric", ann_file=str(tmp_path / "b/notes.json"))
+    config = Config(dict(test_dataloader=dict(dataset=data), test_evaluator=[metric]))
+    check_folders(config)  # the same pictures by the same numbers
+    content = (tmp_path / "b/notes.json").read_text().replace('"2.png"', '"9.png"')
+    (tmp_path / "b/notes.json").write_text(content)
+    with pytest.raises(UserError, match=r"picture 2 is 2\.png in .*a/notes\.json, .* and 9\.png in .*b/notes\.json"):
+        check_folders(config)
+    metric["ann_file"] = str(tmp_path / "none.json")
+    config = Config(dict(test_dataloader=dict(dataset=other), test_evaluator=metric))
+    with pytest.raises(UserError, match=r"none\.json is missing"):
+        check_folders(config)
 
 
 def test_objects_of_other_classes_are_counted(tmp_path):

@@ -149,6 +149,62 @@ def test_any_metric(kind, run, work, tmp_path, request):
     assert ("map50" in metrics) == (kind == "coco")
 
 
+def test_a_concatenated_test_set(run, work, tmp_path, monkeypatch):
+    """The test set in two parts, one of them repeated: every command gives what it gives on the whole."""
+    lists = work / "digits/VOC2007/ImageSets/Main"
+    names = (lists / "val.txt").read_text().split()
+    for part, some in (("head", names[:4]), ("tail", names[4:])):
+        (lists / f"{part}.txt").write_text("".join(f"{name}\n" for name in some))
+    config = tmp_path / "two.py"
+    config.write_text(f"""
+_base_ = '{ROOT / CONFIG}'
+data_root = '{work / "digits"}/'
+model = dict(backbone=dict(arch='{work / "arch.json"}'))
+part = dict(type='XMLDataset', data_root=data_root, data_prefix=dict(sub_data_root='VOC2007/'), test_mode=True,
+            metainfo={{{{_base_.metainfo}}}}, pipeline={{{{_base_.test_pipeline}}}})
+parts = [dict(**part, ann_file=f'VOC2007/ImageSets/Main/{{name}}.txt') for name in ('head', 'tail')]
+test_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(_delete_=True, type='ConcatDataset',
+    datasets=[dict(type='RepeatDataset', times=1, dataset=parts[0]), parts[1]]))
+""")
+    out = ["--work-dir", tmp_path / "work", "--out-json", tmp_path / "two.json"]
+    for flags in ([], ["--tta"], ["--backend", "int8", "--calib-images", 12]):
+        whole = run("test", work / "weights.pth", *flags)
+        tool(monkeypatch, "test", config, work / "weights.pth", *flags, *out)
+        assert json.loads((tmp_path / "two.json").read_text()) == whole
+    tool(monkeypatch, "compare_boxes", config, work / "weights.pth", "--images", 4, "--json", tmp_path / "c.json")
+    assert json.loads((tmp_path / "c.json").read_text())["images"] == 4
+    run("export", work / "weights.pth", "-o", tmp_path / "m.onnx")
+    tool(monkeypatch, "quantize", tmp_path / "m.onnx", "--calib", config, "--images", 12, "-o", tmp_path / "q.onnx")
+    tool(monkeypatch, "test", config, tmp_path / "q.onnx", *out)
+    assert json.loads((tmp_path / "two.json").read_text()) == whole
+
+
+def test_names_that_differ_are_refused(run, work, tmp_path, monkeypatch, capsys):
+    """Checkpoint, int8 file and config: what one was trained on is what the other is judged by."""
+    names = list(load_config(ROOT / CONFIG).metainfo.classes)
+    weights = torch.load(work / "weights.pth", weights_only=True)
+    turned = names[::-1]
+    torch.save(weights | {"meta": {"dataset_meta": {"classes": turned}}}, tmp_path / "turned.pth")
+    message = "have the same classes in another order, nine, eight"
+    for command in (("test",), ("test", "--backend", "int8"), ("export", "-o", tmp_path / "x.onnx")):
+        run(command[0], tmp_path / "turned.pth", *command[1:], expect=2)
+        assert message in capsys.readouterr().err.splitlines()[-1]
+    run("export", work / "weights.pth", "-o", tmp_path / "m.onnx")
+    lists = work / "digits/VOC2007/ImageSets/Main/train.txt"
+    tool(monkeypatch, "quantize", tmp_path / "m.onnx", "--calib", work / "digits/VOC2007/JPEGImages", "--list", lists,
+         "--images", 2, "-o", tmp_path / "m.int8.onnx")  # fmt: skip
+    config = tmp_path / "turned.py"
+    config.write_text(f"_base_ = '{ROOT / CONFIG}'\nmetainfo = dict(classes={tuple(turned)})\n")
+    capsys.readouterr()
+    for command in (("test", tmp_path / "m.int8.onnx"),
+                    ("compare_boxes", tmp_path / "turned.pth", "--int8", tmp_path / "m.int8.onnx")):  # fmt: skip
+        run(*command, config=config, expect=2)
+        assert "m.int8.onnx and the config have the same classes in another order" in capsys.readouterr().err
+    tool(monkeypatch, "quantize", tmp_path / "m.onnx", "--qat", tmp_path / "turned.pth", "-o", tmp_path / "q.onnx",
+         expect=2)  # fmt: skip
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_map50():
     assert map50({"pascal_voc/mAP": 0.12345, "pascal_voc/AP50": 0.123}) == 0.12345
     assert map50({"pascal_voc/mAP": 0.2, "pascal_voc/AP50": 0.3, "pascal_voc/AP75": 0.1}) == 0.3
