@@ -403,6 +403,12 @@ def test_another_split_is_refused(pets, tmp_path):
     load_weights(SPEC, best)
 
 
+def test_the_files_decide_where_they_are_known(folder, tmp_path):
+    """With val/ and test/ nothing is split off: held_out and seed say nothing."""
+    weights(data_of(folder), tmp_path / "best.pth")
+    assert check_split(tmp_path / "best.pth", data_of(folder, held_out=7, seed=1)) is None
+
+
 def test_finetune_refuses_what_would_judge_wrongly(tool, pets, tmp_path):
     best, arch = tmp_path / "best.pth", SPEC.save(tmp_path / "best.json")
     weights(data_of(pets, held_out=4), best)
