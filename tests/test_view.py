@@ -113,6 +113,17 @@ def test_what_judges_is_what_is_deployed(folder, keep, size):
         assert np.array_equal(pixels, load_picture(path, size, View(keep))), path
 
 
+@pytest.mark.parametrize("view", [CROP, STRETCH])
+def test_a_data_set_is_read_with_the_files_view(folder, view):
+    """tools/accuracy.py's pictures, of data whose own view is another."""
+    data = data_of(folder, keep=0.3)
+    before = judged(data)
+    deployed = data.as_deployed("test", SIZE, view)
+    for (path, label), (pixels, given) in zip(data.source.splits["test"], deployed, strict=True):
+        assert given == label and np.array_equal(pixels, load_picture(path, SIZE, view)), path
+    assert all(np.array_equal(a, b) for a, b in zip(before.values(), judged(data).values(), strict=True))
+
+
 def test_the_centre_is_cut_out_and_every_pixel_counts(tmp_path):
     """Against a view put together by hand: the short side to 64 / 0.8 = 80, then the middle 64 x 64."""
     image = noise(320, 240)
@@ -390,6 +401,12 @@ def test_another_split_is_refused(pets, tmp_path):
     torch.save(dict(torch.load(best)), best)  # as searches once exported them
     assert "best.pth does not say on which pictures it was trained" in check_split(best, data_of(moved, held_out=4))
     load_weights(SPEC, best)
+
+
+def test_the_files_decide_where_they_are_known(folder, tmp_path):
+    """With val/ and test/ nothing is split off: held_out and seed say nothing."""
+    weights(data_of(folder), tmp_path / "best.pth")
+    assert check_split(tmp_path / "best.pth", data_of(folder, held_out=7, seed=1)) is None
 
 
 def test_finetune_refuses_what_would_judge_wrongly(tool, pets, tmp_path):
