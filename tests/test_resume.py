@@ -3,6 +3,7 @@ byte."""
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import sys
@@ -189,7 +190,7 @@ def test_a_search_that_is_over_its_duration_is_cut_short_and_a_silent_trial_name
     running, _ = cut_short(experiment, {"maxExperimentDuration": "6s"})
     (trial,) = until(lambda: [*experiment.glob("nni/[!_]*/environments/*/trials/*")])
     line = next(line for line in running.stderr if "reported nothing" in line)
-    assert f"trial {trial.name} has reported nothing for 3 s" in line
+    assert re.search(rf"trial {trial.name} has reported nothing for \d+ (s|min): it hangs, or it is slow", line)
     let_go(experiment)
     result = check_cut(experiment, running, "cut short after 2 candidates: its maxExperimentDuration, 6s, is over")
     assert "resume --duration" in result.stderr

@@ -160,6 +160,8 @@ class Experiment:
             if over:
                 return
             time.sleep(1)
+        watched.patience = 0  # all that is running is named
+        watched.look(told())
         silent = "".join(f"; {message}" for message in watched.named.values())
         raise ExperimentFailed(f"experiment {self.id}: not finished after {timeout:g} s{silent}")
 
@@ -215,15 +217,16 @@ def take(out: Path, resume: bool = False, aside: bool = False) -> None:
         hold(out / ".tuner.lock", "search")
     if resume:
         return
-    for folder in (running, out):
-        if read_history(folder) and not finished(folder) and not aside:
+    if not aside:
+        unfinished = read_history(running) or (read_history(out) and not finished(out))
+        if unfinished:
             raise ExperimentError(
                 f"{out} holds an unfinished search: go on with `tools/search.py resume --out {out}` or with what "
                 "began it, or move it to out/previous with `run --discard`"
             )
     if (running / "experiment.json").exists():
         end_all(experiment_id(running / "experiment.json"), 0)
-    if read_history(running):
+    if (running / "history.jsonl").exists():
         discard(out)
 
 
@@ -263,8 +266,6 @@ def prolong(config: dict, id: str, folder: Path, duration: str | None) -> dict:
     profile = read_profile(Path(config["experimentWorkingDirectory"]), id)
     if duration is not None:
         config = config | {"maxExperimentDuration": duration}
-        if (folder / "experiment.yml").exists():
-            write_atomic(folder / "experiment.yml", yaml.safe_dump(config, sort_keys=False))
     elif profile and "maxExperimentDuration" in profile.params:  # `nnictl update` may have changed it
         given = [profile.params["maxExperimentDuration"], config.get("maxExperimentDuration", 0)]
         config = config | {"maxExperimentDuration": max(given, key=seconds)}
@@ -272,4 +273,6 @@ def prolong(config: dict, id: str, folder: Path, duration: str | None) -> dict:
     reason = limit_reached(only, profile.duration if profile else 0, 0)
     if reason and not finished(folder):
         raise ExperimentError(f"experiment {id} cannot go on: {reason}")
+    if duration is not None and (folder / "experiment.yml").exists():
+        write_atomic(folder / "experiment.yml", yaml.safe_dump(config, sort_keys=False))
     return config

@@ -100,13 +100,11 @@ def set_front_aside(out: Path) -> None:
 
 
 def discard(out: Path) -> None:
-    """Set the unfinished search in out/running aside."""
-    running = out / "running"
-    if holds_search(running):
-        if (out / ASIDE).exists():
-            _shelve(out)
-        running.rename(out / ASIDE)
-        _shelve(out)
+    """Move out/running, a search that has not ended, to out/previous."""
+    if (out / ASIDE).exists():
+        set_aside(out)
+    (out / "running").rename(out / ASIDE)
+    _shelve(out)
 
 
 @contextlib.contextmanager
@@ -138,7 +136,7 @@ def settle(out: Path) -> None:
 def _clear(running: Path) -> None:
     """Remove what a search without a result has left, see launch.take: a stranger's files stay."""
     for path in running.iterdir() if running.exists() else ():
-        if path.name in (*FILES, *STARTED, "search.json") or path.name.startswith(HIDDEN):
+        if path.is_file() and (path.name in (*FILES, *STARTED, "search.json") or path.name.startswith(HIDDEN)):
             path.unlink()
     with contextlib.suppress(OSError):
         running.rmdir()
@@ -171,7 +169,7 @@ def _shelve(out: Path) -> None:
     names = (out / f"previous{f'.{at}' if at else ''}" for at in range(1 << 20))
     chain = []
     for path in names:
-        if path.exists() and not (path.is_dir() and holds_any(path)):
+        if path.exists() and not _is_search(path):
             continue
         chain.append(path)
         if not path.exists():
@@ -181,8 +179,8 @@ def _shelve(out: Path) -> None:
     (out / ASIDE).rename(chain[0])
 
 
-def holds_any(folder: Path) -> bool:
-    """Whether a folder has files of a search, in part or whole."""
+def _is_search(folder: Path) -> bool:
+    """Whether a folder has files of a search, damaged ones too."""
     return any((folder / name).exists() for name in ("search.json", "history.jsonl", "done.json", "best.json"))
 
 

@@ -52,10 +52,11 @@ def _rows(directory: Path, id: str, query: str, values: tuple = ()) -> list[tupl
 
 
 def seconds(duration: str | float) -> float:
-    """Of a duration as NNI has it: seconds, or text that ends in s, m, h or d. Raises ValueError."""
-    if not isinstance(duration, str):
-        return duration
-    return float(duration[:-1]) * UNITS[duration[-1:].lower()]
+    """Of a duration as NNI has it: seconds, or text that ends in s, m, h or d. Raises UserError."""
+    try:
+        return float(duration[:-1]) * UNITS[duration[-1].lower()] if isinstance(duration, str) else float(duration)
+    except (ValueError, KeyError, IndexError, TypeError):
+        raise UserError(f"maxExperimentDuration is {short(duration)}: expected seconds, or text like 90m") from None
 
 
 def duration(text: str) -> str:
@@ -102,7 +103,7 @@ class Silence:
         except OSError:
             found = {}
             if now - self._answered > self.patience:
-                found["manager"] = f"NNI's manager has not answered for {_words(self.patience)}"
+                found["manager"] = f"NNI's manager has not answered for {_words(now - self._answered)}"
         self.named = found
         return [message for thing, message in found.items() if thing not in known]
 
@@ -114,16 +115,16 @@ class Silence:
             if now - heard / 1000 > self.patience:
                 metrics = nnictl.request(self.root, f"/metric-data/{id}") or []
                 heard = max([heard, *(metric["timestamp"] for metric in metrics)])
-            if now - heard / 1000 > self.patience:
+            if (silent := now - heard / 1000) > self.patience:
                 found[id] = (
-                    f"trial {id} has reported nothing for {_words(self.patience)}: it hangs, or it is slow. Its files "
+                    f"trial {id} has reported nothing for {_words(silent)}: it hangs, or it is slow. Its files "
                     f"are in {self.folder}/environments/*/trials/{id}. With maxTrialDuration in the experiment's YAML "
                     "NNI ends such a trial, and its candidates are tried again"
                 )
         waiting = sum(trial.get("status") in ("WAITING", "UNKNOWN") for trial in trials)
         if not any(t.get("status") == "RUNNING" for t in trials) and now - self._changed > self.patience:
             found["experiment"] = (
-                f"no trial has run for {_words(self.patience)}, {waiting} wait to be started: see "
+                f"no trial has run for {_words(now - self._changed)}, {waiting} wait to be started: see "
                 f"{self.folder}/log/nnimanager.log"
             )
         return found
@@ -160,5 +161,5 @@ class Complaints:
         return "\n".join(lines)[-3000:]
 
 
-def _words(patience: float) -> str:
-    return f"{patience / 60:.0f} min" if patience >= 120 else f"{patience:g} s"
+def _words(silence: float) -> str:
+    return f"{silence / 60:.0f} min" if silence >= 120 else f"{silence:.0f} s"
