@@ -103,10 +103,10 @@ def qlinear_conv(**values):
     "values, message",
     [
         ({"wz": np.full(4, 1, np.int8)}, "Conv at 'c': its weights have a zero point; quantize them symmetrically"),
-        ({"s": np.float32(0)}, "QLinearConv at 'c': a scale of 0"),
+        ({"s": np.float32(0)}, "QLinearConv at 'c': an activation of the scale 0"),
         ({"s": np.float32(np.nan)}, "'s' holds values that are not finite"),
-        ({"t": np.float32(-1)}, "QLinearConv at 'c': a scale of -1"),
-        ({"ws": np.full(4, 1e-38, np.float32)}, "scales of 'w' that are none"),
+        ({"t": np.float32(-1)}, "QLinearConv at 'c': an activation of the scale -1"),
+        ({"ws": np.full(4, -1e-3, np.float32)}, "scales of 'w' that are negative"),
         ({"b": np.zeros(3, np.int32)}, "not one bias for each of 4 channels|not a valid ONNX"),
     ],
 )  # fmt: skip

@@ -220,12 +220,12 @@ def test_extreme_scales_compute_or_are_refused(power):
 @pytest.mark.parametrize(
     "op, message",
     [
-        (Op("y", "avgpool", ("a",), 3, (2, 2), (2, 2), (2, 0, 0, 0)), "y: a window lies in the padding"),
-        (Op("y", "maxpool", ("a",), 3, (2, 2), (1, 1), (0, 0, 0, 2)), "y: a window lies in the padding"),
+        (Op("y", "avgpool", ("a",), 3, (2, 2), (2, 2), (2, 0, 0, 0)), r"y: a window .* \(.*\); pad by less"),
+        (Op("y", "maxpool", ("a",), 3, (2, 2), (1, 1), (0, 0, 0, 2)), r"y: a window .* \(.*\); pad by less"),
         (Op("y", "upsample", ("a",), 3, s=(256, 1)), r"y: kernel \(1, 1\), stride \(256, 1\) above 255"),
         (Op("y", "pad", ("a",), 3, pad=(0, 32760, 0, 0)), "y: 8x32768x3 is too large"),
         (Op("y", "conv", ("a",), 40000), "y: 8x8x40000 is too large"),
-        (Op("y", "gap", ("a",), 3), "can overflow 32 bits"),
+        (Op("y", "gap", ("a",), 3), "needs more than 32 bits: its scale 1e-09 is too fine"),
     ],
 )  # fmt: skip
 def test_what_the_structs_cannot_hold(op, message):
@@ -247,7 +247,7 @@ def test_absurd_zero_points_and_biases_are_refused():
     q = good.weights["less"]
     for bias in (np.full(6, 2**31 - 1), np.full(6, -(2**31))):
         weights = {**good.weights, "less": QuantWeights(q.weight, q.scale, bias.astype(np.int32))}
-        with pytest.raises(GraphError, match="less: channel 0 can overflow 32 bits"):
+        with pytest.raises(GraphError, match=r"less: its channel \d sums to [\d,]+, beyond 32 bits: its bias"):
             integers(QuantModel(graph, good.scales, weights))
     weights = {**good.weights, "less": QuantWeights(q.weight[:5], q.scale, q.bias)}
     with pytest.raises(GraphError, match=r"less: weights \(5, 48, 1, 1\)"):

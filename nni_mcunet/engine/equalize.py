@@ -58,7 +58,9 @@ def equalized_like(quantized: QuantModel, model: Model) -> Model:
     chosen = quantized.meta.get("equalized", {})
     sizes = {first.name: first.cout for first, _ in pairs(model.graph)}
     if any(len(f) != sizes.get(name) for name, f in chosen.items()):
-        raise GraphError(f"'{quantized.graph.name}' was equalised as another network than '{model.graph.name}'")
+        raise GraphError(
+            f"'{quantized.graph.name}' is not '{model.graph.name}' in int8: give the file it was made from"
+        )
     return equalized(model, chosen)
 
 

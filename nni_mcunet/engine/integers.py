@@ -180,21 +180,22 @@ def _multipliers(op: Op, real: np.ndarray, bound: np.ndarray, y: Scale):
 def _grow(real, bound) -> float:
     """How many times as coarse an output has to be for multipliers `real` of sums up to `bound` to fit: of a sum of b
     bits to below 2^(29 - b), see multiplier."""
-    bits = np.array([int(most).bit_length() for most in np.atleast_1d(bound)])
-    return float((np.atleast_1d(real) / 2.0 ** (29 - bits)).max())
+    bits = np.array([int(most).bit_length() for most in bound])
+    return float((np.array(real) / 2.0 ** (29 - bits)).max())
 
 
 def _coarser(op: Op, y: Scale, grow: float) -> str:
-    return f"quantise the float model again, with a scale of {1.01 * grow * y.scale:.2g} or more for '{op.name}'"
+    return f"quantise the float model again, with a scale of {1.02 * grow * y.scale:.3g} or more for '{op.name}'"
 
 
-def _factor(op: Op, real: float, bound: int, y: Scale) -> Factor:
-    """The multiplier `real` of sums that never exceed `bound`."""
-    factor = multiplier(real)
-    if bound << factor.left >= INT32:
-        fact = f"its sums go to {bound:,}, which times {real:.4g} needs more than 32 bits: its scale {y.scale:g}"
-        raise ScaleError(op.name, f"{fact} is too fine", _coarser(op, y, _grow(real, bound)))
-    return factor
+def _factors(op: Op, real: list[float], bound: list[int], y: Scale) -> list[Factor]:
+    """The multipliers `real` of sums that never exceed `bound`."""
+    factors = [multiplier(value) for value in real]
+    for value, factor, most in zip(real, factors, bound, strict=True):
+        if most << factor.left >= INT32:
+            fact = f"its sums go to {most:,}, which times {value:.4g} needs more than 32 bits: its scale {y.scale:g}"
+            raise ScaleError(op.name, f"{fact} is too fine", _coarser(op, y, _grow(real, bound)))
+    return factors
 
 
 def _copy(model: QuantModel, op: Op) -> PoolIntegers:
@@ -210,7 +211,8 @@ def _mean(model: QuantModel, op: Op) -> PoolIntegers:
     if border >= taps:
         raise GraphError(f"{op.name}: {EMPTY} {op.pad}; pad by less than the window, or not at all")
     # The sum begins with -zp_in * taps: partial sums reach 256 a tap.
-    factors = [_factor(op, x.scale / (y.scale * n), 256 * n, y) for n in range(taps, taps - border - 1, -1)]
+    counts = range(taps, taps - border - 1, -1)
+    factors = _factors(op, [x.scale / (y.scale * n) for n in counts], [256 * n for n in counts], y)
     return PoolIntegers(x.zero_point, y.zero_point, factors[0], tuple(factors[1:]))
 
 
@@ -234,7 +236,7 @@ def _sum(model: QuantModel, op: Op) -> SumIntegers:
 
 def _product(model: QuantModel, op: Op) -> ProductIntegers:
     (a, b), y = (model.scales[name] for name in op.inputs), model.scales[op.name]
-    factor = _factor(op, a.scale * b.scale / y.scale, 255 * 255, y)
+    (factor,) = _factors(op, [a.scale * b.scale / y.scale], [255 * 255], y)
     return ProductIntegers(a.zero_point, b.zero_point, y.zero_point, factor)
 
 

@@ -85,7 +85,8 @@ def _integers(reader, node, x: Tensor, weight, scale, bias) -> QuantWeights:
     else:
         values = bias.values.reshape(channels).astype(np.float64)
     if np.abs(values).max(initial=0) >= 2**31:
-        node.wrong("its bias does not fit in 32 bits")
+        node.refuse("its bias needs more than 32 bits in its weights' scale; quantize the float model again, with a "
+                    "coarser scale for the channel whose weights are all but 0")  # fmt: skip
     return QuantWeights(np.ascontiguousarray(weight), scale, values.astype(np.int32))
 
 

@@ -34,7 +34,7 @@ class Scale:
         """The finest scale that represents [low, high] and zero exactly."""
         low, high = min(float(low), 0.0), max(float(high), 0.0)
         if not np.isfinite([low, high]).all():
-            raise GraphError(f"a calibrated range is {low}..{high}: the network gives no finite values on these images")
+            raise GraphError(f"a range is {low}..{high}, no finite values; look at --mean, --std and the weights")
         scale = float(np.float32(max(high - low, 1e-6) / 255))
         return cls(scale, int(np.clip(round(-128 - low / scale), -128, 127)))
 

@@ -76,7 +76,9 @@ class Statistics:
     def of(cls, name: str, values: np.ndarray) -> "Statistics":
         """Of a tensor (1, c, h, w) on one picture. Raises GraphError naming it for a value that is not finite."""
         if not np.isfinite(values).all():
-            raise GraphError(f"{name}: the network gives no finite values on these images")
+            raise GraphError(
+                f"{name}: the network gives no finite values on these images: look at --mean, --std and the weights"
+            )
         rows = values.reshape(values.shape[1], -1).astype(np.float64)
         low, high = rows.min(1), rows.max(1)
         average = float(low.min()), float(high.max())
