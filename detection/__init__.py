@@ -10,8 +10,19 @@ from .ops import install_ops
 install_ops()  # before anything imports mmdet
 
 from .backbone import MCUNetBackbone  # noqa: E402
-from .checkpoint import latest_checkpoint, load_from_local  # noqa: E402
+from .coco_names import install_names  # noqa: E402
+
+install_names()
+
+from .checkpoint import (  # noqa: E402
+    check_resumable,
+    latest_checkpoint,
+    load_from_local,
+    read_checkpoint,
+    trained_classes,
+)
 from .config import load_config, prepare  # noqa: E402
+from .datasets import check_classes, config_classes  # noqa: E402
 from .deployed import DeployedDetector, busy_picture, float_boxes, input_pictures  # noqa: E402
 from .export import (  # noqa: E402
     config_graph,
@@ -24,6 +35,7 @@ from .export import (  # noqa: E402
 from .extd import EXTD, EXTDBackbone  # noqa: E402
 from .pictures import LoadPicture  # noqa: E402
 from .qat import QATHook  # noqa: E402
+from .recipe import RecipeReportHook  # noqa: E402
 from .s3fd import MCUNetS3FD, MCUNetS3FDHead  # noqa: E402
 from .s3fd_match import ScaleCompensationAssigner  # noqa: E402
 from .s3fd_transforms import DataAnchorSampling, FaceCrop  # noqa: E402
@@ -54,10 +66,14 @@ __all__ = [
     "MCUNetYOLO",
     "MCUNetYOLOHead",
     "QATHook",
+    "RecipeReportHook",
     "ScaleCompensationAssigner",
     "WIDERFaceMetric",
     "WIDERFaceText",
     "busy_picture",
+    "check_classes",
+    "check_resumable",
+    "config_classes",
     "config_graph",
     "deploy",
     "detector_graph",
@@ -74,6 +90,8 @@ __all__ = [
     "load_weights",
     "map50",
     "prepare",
+    "read_checkpoint",
+    "trained_classes",
     "with_pictures",
     "with_tta",
 ]

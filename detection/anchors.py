@@ -17,7 +17,7 @@ import numpy as np
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.validate import short
 
-from .folders import open_dataset
+from .folders import open_pictures
 from .voc_xml import Annotation, read_annotation
 
 RESTARTS = 10  # k-means ends in a local optimum: the best of so many starts is taken
@@ -90,7 +90,7 @@ def choose(sizes: np.ndarray, number: int, scales: int, seed: int = 0) -> Anchor
 
 def dataset_sizes(dataset: dict) -> np.ndarray:
     """(n, 2) of the boxes that a data set of a config trains on (mmdet's: difficult and filtered ones are not)."""
-    data = open_dataset(dataset)
+    data = open_pictures(dataset)
     infos = (data.get_data_info(i) for i in range(len(data)))
     boxes = ((info, item["bbox"]) for info in infos for item in info["instances"] if not item["ignore_flag"])
     sizes = [((x2 - x1) / info["width"], (y2 - y1) / info["height"]) for info, (x1, y1, x2, y2) in boxes]

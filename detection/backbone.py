@@ -1,7 +1,6 @@
 """The searched network as mmdet's backbone: a walk of the same graph that everything else walks."""
 
 import re
-from pathlib import Path
 
 import torch
 from mmdet.registry import MODELS
@@ -16,7 +15,7 @@ from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.net import Net, forward_apart
 from nni_mcunet.core.validate import short
 
-from .checkpoint import load_from_local
+from .checkpoint import read_checkpoint
 
 HALOS = ("exchange", "none")
 
@@ -78,9 +77,10 @@ class MCUNetBackbone(Net, BaseModule):
         """Load a checkpoint's layers of this name. Layers that are not ours (a classifier, a head) are left alone, and
         stages behind the checkpoint's last one keep their initialisation (S3FD goes on to stride 128). UserError for
         any other layer that is missing, for another shape, or for a missing file."""
-        if not Path(path).is_file():
-            raise UserError(f"backbone.init_cfg.checkpoint: no file {path}; None trains from scratch")
-        weights = load_from_local(path, "cpu")
+        try:
+            weights = read_checkpoint(path)
+        except FileNotFoundError:
+            raise UserError(f"backbone.init_cfg.checkpoint: no file {path}; None trains from scratch") from None
         weights = weights.get("state_dict", weights)
         if published.MARK in weights:
             weights = published.rename(self.spec, weights)

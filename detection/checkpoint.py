@@ -1,14 +1,22 @@
-"""Checkpoints under today's torch.load, which refuses to unpickle anything but tensors and plain values.
+"""Checkpoints, wherever they come from, by a torch.load that unpickles nothing but tensors and plain values.
 
 mmengine's own checkpoints also hold its HistoryBuffer and numpy arrays. Exactly these classes are allowed here: test.py
-and --resume work, and a checkpoint from elsewhere still cannot run code.
+and --resume work, and a checkpoint from elsewhere still cannot run code. Each of the loaders that mmengine knows by a
+prefix (https://, s3://, torchvision://, ...) fetches as before and loads under the same rule; by itself mmengine would
+run what a downloaded file says.
 """
 
 import errno
 import os
 import pickle
 import re
+import struct
+from contextlib import contextmanager, suppress
+from functools import wraps
+from http.client import HTTPException
 from pathlib import Path
+from urllib.error import URLError
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -18,6 +26,8 @@ from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.net import Net
 from nni_mcunet.core.qat import fake_quantize, learnt_ranges
+
+from .datasets import check_classes
 
 
 def _method(owner, name: str):
@@ -32,40 +42,114 @@ _DTYPES = [type(np.dtype(t)) for t in ("f4", "f8", "i4", "i8", "u1", "?")]
 ALLOWED = [HistoryBuffer, (_method, "builtins.getattr"), (_method, "__builtin__.getattr")] + _NUMPY + _DTYPES
 
 
+DAMAGED = (pickle.UnpicklingError, EOFError, RuntimeError, BadZipFile, LookupError, TypeError, AttributeError,
+           ValueError, AssertionError, struct.error)  # fmt: skip
+TRUST, SAFE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+
+
+@contextmanager
+def _weights_only():
+    """Inside it no torch.load unpickles code, not even one that is called with weights_only=False, unless the user has
+    set TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD."""
+    before = os.environ.get(SAFE)
+    if os.environ.get(TRUST, "0").lower() not in ("1", "y", "yes", "true"):
+        os.environ[SAFE] = "1"
+    try:
+        with torch.serialization.safe_globals(ALLOWED):
+            yield
+    finally:
+        os.environ.pop(SAFE, None) if before is None else os.environ.update({SAFE: before})
+
+
+def _safely(loader):
+    """One of mmengine's loaders under `_weights_only`. It raises UserError for what cannot be fetched or is no
+    checkpoint, and OSError with the name of a file on the disk."""
+
+    @wraps(loader)  # mmengine's log has its name
+    def load(path, map_location=None) -> dict:
+        try:
+            with _weights_only():
+                return loader(path, map_location)
+        except (OSError, HTTPException, ImportError) as error:
+            if isinstance(error, OSError) and error.filename and not isinstance(error, URLError):
+                raise
+            raise UserError(f"{path} cannot be fetched ({_reason(error)}); download it and give the file") from None
+        except DAMAGED as error:
+            # a cut file is no better for being trusted
+            advice = f"; if you trust its origin set {TRUST}=1" if isinstance(error, pickle.UnpicklingError) else ""
+            raise UserError(f"{path} is no checkpoint this project loads ({_reason(error)}){advice}") from None
+
+    return load
+
+
+def _reason(error: Exception) -> str:
+    first = (str(error).strip() or "no reason given").splitlines()[0]
+    plain = isinstance(error, (OSError, ImportError, RuntimeError, pickle.PickleError))
+    return first if plain else f"{type(error).__name__}: {first}"
+
+
+@_safely
 def load_from_local(path, map_location=None) -> dict:
     """torch.load of a local file. Raises FileNotFoundError, or UserError for a file that is no (safe) checkpoint."""
     path = os.path.expanduser(path)
     if not os.path.isfile(path):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-    try:
-        with torch.serialization.safe_globals(ALLOWED):
-            return torch.load(path, map_location=map_location)
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
+    return torch.load(path, map_location=map_location)
+
+
+def read_checkpoint(path) -> dict:
+    """A checkpoint from a file, or from any place that mmengine knows by a prefix, on the CPU. Raises
+    FileNotFoundError, UserError."""
+    found = CheckpointLoader.load_checkpoint(str(path), map_location="cpu", logger="silent")
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is no checkpoint: it holds a {type(found).__name__}")
+    return found
+
+
+def trained_classes(checkpoint: dict) -> tuple[str, ...] | None:
+    """The names that a checkpoint of mmengine was trained on; None where it does not say."""
+    meta = checkpoint.get("meta") or {}
+    found = (meta.get("dataset_meta") or {}).get("classes") or meta.get("CLASSES")
+    return None if found is None else tuple(found)
+
+
+def latest_checkpoint(folder, iteration: int | None = None) -> Path | None:
+    """The epoch_N.pth or iter_N.pth that a training wrote last, of those that a training can go on from; with an
+    iteration, of those that were written behind it.
+
+    Last is the time that mmengine wrote into the checkpoint, then the highest N: a file's own date is that of a copy,
+    and N of an older training in the same folder may be higher. A kill can leave a file half written, and the file
+    last_checkpoint too, which is not read.
+    """
+    found = {}
+    for path in Path(folder).glob("*.pth"):
+        number = re.fullmatch(r"(?:epoch|iter)_(\d+)", path.stem)
+        if number:
+            with suppress(UserError, FileNotFoundError):
+                meta = read_checkpoint(path).get("meta") or {}
+                if ("epoch" in meta or "iter" in meta) and iteration in (None, meta.get("iter")):
+                    found[path] = (meta.get("time") or "", meta.get("iter") or 0, int(number[1]))
+    return max(found, key=found.get, default=None)
+
+
+def check_resumable(path, classes: tuple[str, ...] | None) -> None:
+    """Look whether a training on these classes can go on from a checkpoint. Raises UserError, FileNotFoundError."""
+    checkpoint = read_checkpoint(path)
+    meta = checkpoint.get("meta") or {}
+    if not {"epoch", "iter"} <= meta.keys() or "message_hub" not in checkpoint:
         raise UserError(
-            f"{path} is no checkpoint this project loads ({reason}); if you trust its origin set "
-            "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1"
-        ) from None
+            f"{path} holds weights and not the state of a training: begin a new one with --cfg-options load_from={path}"
+        )
+    check_classes(trained_classes(checkpoint), classes, path)
 
 
-def latest_checkpoint(folder) -> Path | None:
-    """The newest epoch_N.pth or iter_N.pth that loads: mmengine writes them, and the name in last_checkpoint, in place,
-    so that a kill can leave either half written or empty."""
-    found = [path for path in Path(folder).glob("*.pth") if re.fullmatch(r"(epoch|iter)_\d+", path.stem)]
-    for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True):
-        try:
-            load_from_local(path, "cpu")
-        except UserError:
-            continue
-        return path
-    return None
-
-
-def load_strictly(model, path) -> None:
+def load_strictly(model, path, classes: tuple[str, ...] | None = None) -> tuple[str, ...] | None:
     """Load a checkpoint into a network, which simulates int8 from then on where the checkpoint is of quantisation-aware
-    training. Raises UserError where it is another network's: mmengine would load what fits and leave the rest at
-    random."""
-    checkpoint = load_from_local(path, "cpu")
+    training. Returns the names of its classes: the checkpoint's, else `classes`, the config's. Raises UserError where
+    these differ, and where it is another network's: mmengine would load what fits and leave the rest at random."""
+    checkpoint = read_checkpoint(path)
+    trained = trained_classes(checkpoint)
+    check_classes(trained, classes, path)
     if learnt_ranges(checkpoint.get("state_dict", checkpoint)):
         fake_quantize(*parts(model))
     try:
@@ -73,6 +157,7 @@ def load_strictly(model, path) -> None:
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{path} does not hold the weights of this config's network: {reason}") from None
+    return trained or classes
 
 
 def parts(model) -> list[Net]:
@@ -80,4 +165,6 @@ def parts(model) -> list[Net]:
     return [part for part in model.modules() if isinstance(part, Net)]
 
 
-CheckpointLoader.register_scheme(prefixes="", loader=load_from_local, force=True)
+for _prefix, _loader in list(CheckpointLoader._schemes.items()):
+    _loader = _safely(_loader) if _prefix else load_from_local
+    CheckpointLoader.register_scheme(prefixes=_prefix, loader=_loader, force=True)

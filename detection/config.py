@@ -11,24 +11,32 @@ from nni_mcunet.core.errors import UserError, one_line
 from nni_mcunet.core.faces import BASELINES
 
 from .backbone import read_arch
-from .datasets import LOADERS
+from .datasets import LOADERS, config_classes, some
 from .folders import check_folders
+from .inherit import carried, check_used
+
+ONE_CLASS = ("MCUNetS3FDHead",)  # heads that find one class
 
 
 def load_config(config, options: dict | None = None, work_dir=None) -> Config:
     """A Config from a path (or an already read Config) with `options` merged in and every Resize at the resolution of
     `model.backbone.arch`, unless that is the name of a published face detector. The work dir is the argument, or the
-    config's, or work_dirs/CONFIG, as in mmdet's tools. Raises UserError, ArchError, FileNotFoundError with the file's
-    name."""
-    if not isinstance(config, Config):
-        config = _read(config)
-    try:
-        config.merge_from_dict(options or {})
-    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
-        raise UserError(f"--cfg-options do not fit {config.filename}: {one_line(error)}") from None
+    config's, or work_dirs/CONFIG, as in mmdet's tools. `data_root` and `metainfo` at the top, of the file or of the
+    options, reach the loaders (inherit.py), and the number of classes is that of their names. Raises UserError,
+    ArchError, FileNotFoundError with the file's name."""
+    with carried():
+        if not isinstance(config, Config):
+            config = _read(config)
+        try:
+            config.merge_from_dict(options or {})
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+            raise UserError(f"--cfg-options do not fit {config.filename}: {one_line(error)}") from None
+    if any(option.split(".")[0] in ("data_root", "metainfo") for option in options or ()):
+        check_used(config)
     if "backbone" not in config.get("model", {}) or "arch" not in config.model.backbone:
         raise UserError(f"{config.filename}: no model.backbone.arch; is it one of configs/det?")
     config.model.backbone.arch = _find_arch(config.model.backbone.arch, config.filename)
+    _count_classes(config)
     config.work_dir = str(work_dir or config.get("work_dir") or Path("work_dirs") / Path(config.filename).stem)
     arch = config.model.backbone.arch
     if isinstance(arch, str) and arch in BASELINES:
@@ -49,6 +57,23 @@ def prepare(path, options: dict | None = None, work_dir=None) -> Config:
         _join_on_cpu(config)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
     return config
+
+
+def _count_classes(config: Config) -> None:
+    """Set the head's num_classes to the number of the data's classes, or compare it where the config says it. Raises
+    UserError."""
+    names, head = config_classes(config), config.model.get("bbox_head")
+    if names is None or not isinstance(head, dict):
+        return
+    if head.get("type") in ONE_CLASS:
+        said, of = head.get("num_classes", 1), f"{head.type} finds"
+    else:
+        said, of = head.setdefault("num_classes", len(names)), "model.bbox_head.num_classes is"
+    if said != len(names):
+        raise UserError(
+            f"{config.filename}: {of} {said} and metainfo.classes of the data names {len(names)}, {some(names)}; say "
+            "the same number, or leave num_classes away"
+        )
 
 
 def _find_arch(arch, filename):
@@ -72,10 +97,12 @@ def _read(path) -> Config:
     if not Path(path).is_file():
         raise FileNotFoundError(2, "No such file or directory", str(path))
     try:
-        return Config.fromfile(path)
+        config = Config.fromfile(path)
     except Exception as error:  # a config is a program: it can raise anything
         reason = one_line(f"{type(error).__name__}: {error}")
         raise UserError(f"{path}: not a config that mmengine reads: {reason}") from None
+    check_used(config)
+    return config
 
 
 def _resize(node, scale: tuple[int, int]) -> None:

@@ -10,7 +10,8 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
 
-from .folders import open_dataset
+from .datasets import leaves
+from .folders import open_pictures
 
 
 class DeployedDetector(BaseModel):
@@ -36,20 +37,13 @@ class DeployedDetector(BaseModel):
         return data_samples
 
 
-def innermost(dataset: dict) -> dict:
-    """The config of a data set without what repeats or mixes it."""
-    while "dataset" in dataset:
-        dataset = dataset["dataset"]
-    return dataset
-
-
 def input_pictures(cfg: Config, most: int, loader: str = "train_dataloader") -> Iterator[np.ndarray]:
     """At most so many pictures of a loader's data set, evenly spread, as they are tested on: (h, w, 3) uint8 RGB of the
     network's size, without augmentation."""
-    pipeline = deepcopy(innermost(cfg.test_dataloader.dataset).pipeline)
+    pipeline = deepcopy(next(leaves(cfg.test_dataloader.dataset)).pipeline)
     if loader == "train_dataloader" and pipeline[0]["type"] == "LoadImageFromFile":
         pipeline[0]["type"] = "LoadPicture"  # passes over a broken one, as training does
-    data = open_dataset(_plain(deepcopy(cfg[loader].dataset), pipeline))
+    data = open_pictures(deepcopy(cfg[loader].dataset), pipeline=pipeline)
     count = min(most, len(data))
     for i in range(count):
         yield np.ascontiguousarray(data[i * len(data) // count]["inputs"].permute(1, 2, 0).numpy()[..., ::-1])
@@ -57,17 +51,10 @@ def input_pictures(cfg: Config, most: int, loader: str = "train_dataloader") -> 
 
 def busy_picture(cfg: Config, objects: int = 3) -> str:
     """Path of the first test picture with at least so many objects, or else of the one with the most."""
-    data = open_dataset(_plain(deepcopy(cfg.test_dataloader.dataset), []))
+    data = open_pictures(deepcopy(cfg.test_dataloader.dataset), pipeline=[])
     infos = [data.get_data_info(i) for i in range(len(data))]
     counts = [min(len(info["instances"]), objects) for info in infos]
     return infos[counts.index(max(counts))]["img_path"]
-
-
-def _plain(dataset: dict, pipeline) -> dict:
-    dataset = innermost(dataset)
-    if "datasets" in dataset:  # ConcatDataset
-        return dict(dataset, datasets=[_plain(d, pipeline) for d in dataset["datasets"]])
-    return dict(dataset, pipeline=pipeline)
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from nni_mcunet.core.qat import learnt_ranges
 
 from .checkpoint import load_strictly, parts
 from .config import load_config
+from .datasets import config_classes
 from .s3fd import VARIANCES, MCUNetS3FD, s3fd_graph
 from .yolo import MCUNetYOLO, yolo_graph
 
@@ -21,14 +22,19 @@ Detector = MCUNetYOLO | MCUNetS3FD
 
 
 def load_detector(config, checkpoint=None, options: dict | None = None) -> Detector:
-    """The detector of a config file (or Config), in eval mode, with the weights of an mmdet checkpoint when given."""
+    """The detector of a config file (or Config), in eval mode, with the weights of an mmdet checkpoint when given. Its
+    classes are those that the checkpoint was trained on, where it says so, else those of the config's data sets. Raises
+    UserError where the two differ."""
     cfg = load_config(config, options)
     with DefaultScope.overwrite_default_scope("mmdet"):
         model = MODELS.build(cfg.model)
-    model.dataset_meta = dict(cfg.metainfo)  # where mmdet's own init_detector puts it
     check_deployable(cfg)
+    classes = config_classes(cfg)
     if checkpoint is not None:
-        load_strictly(model, checkpoint)
+        classes = load_strictly(model, checkpoint, classes)
+    if classes is None:
+        raise UserError(f"{cfg.filename}: no data set of its loaders names its classes: set metainfo")
+    model.dataset_meta = {"classes": classes}  # where mmdet's own init_detector puts it
     return model.eval()
 
 

@@ -5,20 +5,18 @@ laid out in another way ends in one message: what was expected where, and what w
 """
 
 import logging
-from collections.abc import Iterable
 from pathlib import Path
 
 from mmdet.datasets import CocoDataset, WIDERFaceDataset, XMLDataset
-from mmdet.registry import DATASETS
 from mmengine.logging import print_log
-from mmengine.registry import DefaultScope
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.files import listing
 from nni_mcunet.core.validate import check_names, file_bytes, file_text, short
 
 from .coco_json import read_coco
-from .datasets import LOADERS, build_dataset, leaves
+from .coco_names import ids_by_name
+from .datasets import build_pictures, class_names, dataset_type, leaves, loader_leaves, some
 from .voc_xml import read_annotation
 
 
@@ -27,22 +25,21 @@ def check_folders(config) -> None:
     `data_source` (how to get the data) at the end."""
     source = config.get("data_source")
     seen = []
-    for loader in LOADERS:
-        for data in leaves(config[loader].dataset) if config.get(loader) else ():
-            place = [data.get(key) for key in ("type", "data_root", "ann_file", "data_prefix", "metainfo")]
-            if place not in seen:
-                seen.append(place)
-                try:
-                    check_dataset(data)
-                except UserError as error:
-                    raise UserError(f"{error}; {source}" if source else str(error)) from None
+    for _, data in loader_leaves(config):
+        place = [data.get(key) for key in ("type", "data_root", "ann_file", "data_prefix", "metainfo")]
+        if place not in seen:
+            seen.append(place)
+            try:
+                check_dataset(data)
+            except UserError as error:
+                raise UserError(f"{error}; {source}" if source else str(error)) from None
 
 
-def open_dataset(data: dict):
-    """mmdet's data set of a config, its files looked at before mmdet reads them. Raises UserError."""
+def open_pictures(data: dict, **changes):
+    """datasets.build_pictures, the files looked at before mmdet reads them. Raises UserError."""
     for part in leaves(data):
         check_dataset(part)
-    return build_dataset(data)
+    return build_pictures(data, **changes)
 
 
 def check_dataset(data: dict) -> None:
@@ -50,11 +47,10 @@ def check_dataset(data: dict) -> None:
     asked for its annotation file, one that is not on a disk for nothing."""
     if data.get("backend_args") or "://" in str(data.get("data_root")):
         return
-    with DefaultScope.overwrite_default_scope("mmdet"):
-        kind = data["type"] if isinstance(data["type"], type) else DATASETS.get(data["type"])
+    kind = dataset_type(data)
     if kind is None:
         raise UserError(f"data: no data set type {short(data['type'])}; is a package missing from custom_imports?")
-    classes = data.get("metainfo", {}).get("classes") or kind.METAINFO.get("classes")
+    classes = class_names(data)
     if issubclass(kind, WIDERFaceDataset):
         _check_wider(data, classes)
     elif issubclass(kind, XMLDataset):
@@ -139,12 +135,11 @@ def _check_coco(data: dict, classes) -> None:
     coco = read_coco(listed)
     if coco.flat:
         print_log(f"{listed}: {coco.flat} boxes without area left out", "current", logging.WARNING)
-    names, objects, paths = coco.names, coco.objects, [images / name for name in coco.files]
-    absent = [name for name in classes or () if name not in names.values()]
-    if absent:
-        raise UserError(
-            f"data: {listed} has no category {short(absent[0])} of metainfo.classes; it has {_some(names.values())}"
-        )
+    try:
+        ids_by_name([{"id": key, "name": name} for key, name in coco.names.items()], classes or ())
+    except UserError as error:
+        raise UserError(f"data: {listed} {error}") from None
+    objects, paths = coco.objects, [images / name for name in coco.files]
     _known(objects, classes, listed)
     _wanted(images, ".", layout)
     _all_there(paths, listed, "pictures")
@@ -165,8 +160,8 @@ def _known(objects: set[str], classes, listed: Path) -> None:
     """mmdet passes over objects of other classes in silence: where these are all, nothing would be learnt."""
     if objects and classes and not objects & set(classes):
         raise UserError(
-            f"data: no object of {listed} is of a class of metainfo.classes, {_some(classes)}; there are "
-            f"{_some(sorted(objects))}"
+            f"data: no object of {listed} is of a class of metainfo.classes, {some(classes)}; there are "
+            f"{some(sorted(objects))}"
         )
 
 
@@ -180,8 +175,3 @@ def _all_there(paths: list[Path], listed: Path, what: str) -> None:
             f"data: {len(missing)} of {len(paths)} {what} that {listed} names are missing, "
             f"the first is {first}{instead}"
         )
-
-
-def _some(names: Iterable[str], most: int = 6) -> str:
-    names = list(names)
-    return ", ".join(str(name)[:40] for name in names[:most]) + (", ..." if len(names) > most else "")

@@ -14,6 +14,7 @@ from nni_mcunet.core.net import Net
 from nni_mcunet.core.qat import OBSERVE, fake_quantize, freeze
 
 from .checkpoint import load_strictly, parts
+from .datasets import config_classes
 from .export import check_deployable
 
 
@@ -42,7 +43,7 @@ class QATHook(Hook):
         if isinstance(runner._train_loop, BaseLoop):  # built: it is a training
             self._check(runner)
             if not runner._resume:  # mmengine, which loads it next, would take what fits
-                load_strictly(runner.model, runner._load_from)
+                load_strictly(runner.model, runner._load_from, config_classes(runner.cfg))
         fake_quantize(*nets, outputs=self.outputs)
 
     def _check(self, runner: Runner) -> None:

@@ -6,12 +6,16 @@ prints the whole of it.
 
 import logging
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from mmdet.datasets import CocoDataset
 from mmdet.datasets.transforms import FilterAnnotations
 from mmdet.registry import HOOKS
+from mmengine.fileio import load
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 
@@ -20,6 +24,7 @@ from nni_mcunet.core.files import write_figure
 
 from .datasets import leaves
 from .pictures import inspect
+from .voc_xml import read_annotation
 
 Offenders = list[str]  # "path: what is wrong with it"
 
@@ -34,11 +39,13 @@ class Survey:
     flat      boxes without width or height
     empty     pictures without an object of the data set's classes
     left_out  pictures that the data set's filter_cfg or indices take out
+    unlisted  objects of classes that the data set does not list, by name: nothing learns or counts them
     """
 
     classes: list[str]
     pictures: int = 0
     left_out: int = 0
+    unlisted: Counter = field(default_factory=Counter)
     drops_flat: bool = False
     kinds: Counter = field(default_factory=Counter)
     turned: int = 0
@@ -56,6 +63,11 @@ class Survey:
         of = {"corrupt": self.corrupt, "not of the size annotated": self.resized,
               "boxes beyond the picture": self.outside}  # fmt: skip
         notes = [f"{len(found)} {name} (first: {found[0]})" for name, found in of.items() if found]
+        if self.unlisted:
+            counts = ", ".join(f"{name} {count}" for name, count in self.unlisted.most_common())
+            notes.append(f"{self.unlisted.total()} objects of classes that are not listed: {counts}")
+        if absent := [name for i, name in enumerate(self.classes) if i not in set(self.labels)]:
+            notes.append(f"no object of {', '.join(absent)}")
         notes += [f"{count} {kind}" for kind, count in sorted(self.kinds.items()) if kind != "RGB"]
         notes += [f"{self.turned} turned by EXIF"] * bool(self.turned)
         notes += [f"{len(self.empty)} without objects"] * bool(self.empty)
@@ -77,6 +89,12 @@ def survey(dataset, decode: bool = False) -> Survey:
     found = Survey(list(dataset.metainfo["classes"]), drops_flat=_drops_flat(dataset))
     for info in dataset.load_data_list():
         _add(found, info, decode)
+        if "xml_path" in info:
+            found.unlisted.update(read_annotation(Path(info["xml_path"]).read_bytes(), info["xml_path"]).names)
+    if isinstance(dataset, CocoDataset):
+        found.unlisted.update(_categories(dataset.ann_file))
+    for name in found.classes:
+        found.unlisted.pop(name, None)
     found.left_out = found.pictures - len(dataset)
     return found
 
@@ -105,6 +123,13 @@ def _add(found: Survey, info: dict, decode: bool) -> None:
         w, h = picture.size or size
         if min(x1, y1) < -1 or x2 > w or y2 > h:
             found.outside.append(f"{path}: {w}x{h} pixels, box {item['bbox']}")
+
+
+def _categories(path) -> Iterator[str]:
+    """The name of each annotation's category in COCO's JSON."""
+    content = load(path)
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    return (names.get(note["category_id"], f"category {note['category_id']}") for note in content["annotations"])
 
 
 def _drops_flat(dataset) -> bool:
@@ -137,7 +162,7 @@ class DataReportHook(Hook):
 
 
 def _level(found: Survey) -> int:
-    return logging.WARNING if found.broken else logging.INFO
+    return logging.WARNING if found.broken or found.unlisted else logging.INFO
 
 
 def box_report(found: Survey) -> str:

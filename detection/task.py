@@ -30,8 +30,9 @@ from nni_mcunet.core.net import Net
 from nni_mcunet.core.validate import short
 
 from .config import load_config
+from .datasets import config_classes, leaves
 from .export import detector_graph
-from .folders import open_dataset
+from .folders import open_pictures
 
 TRIES = 50  # random pictures for one whose objects the augmentation has cut away
 MAP = "pascal_voc/mAP"
@@ -54,6 +55,7 @@ class DetectorTask:
         alone = isinstance(evaluator, dict) and evaluator.get("type") == "VOCMetric"
         if not alone or evaluator.get("iou_thrs", 0.5) != 0.5:
             raise UserError(f"{path}: val_evaluator must be VOCMetric alone, at iou_thrs 0.5: the score is its mAP")
+        self.classes = config_classes(self.config)
         self.spec, self.head, _ = detector_graph(self.config)
         if not isinstance(self.head, YoloHead):
             raise UserError(f"{path}: a search is for YOLOv3 detectors; this is {self.config.model.type}")
@@ -83,21 +85,23 @@ class DetectorTask:
 
     def loss(self, outputs: tuple[Tensor, ...], targets: list[dict], smoothing: float) -> Tensor:
         """mmdet's loss of prediction maps (N, anchors * (5 + classes), h, w), fine to coarse, a picture: the mean over
-        the batch of what the config's sums give. targets: see DetectorData.sample."""
+        the batch. targets: see DetectorData.sample."""
         if smoothing:
             raise UserError("recipe: label_smoothing is of classifiers; a detector's is bbox_head.one_hot_smoother")
         maps = [output.float() for output in outputs]
         metas, device = [target["meta"] for target in targets], maps[0].device
         _, detector = self.at(metas[0]["img_shape"][:2])
-        objects = [InstanceData(**_tensors(target["objects"], device)) for target in targets]
-        losses = detector.bbox_head.loss_by_feat(maps[::-1], objects, metas)
-        return sum(part for parts in losses.values() for part in parts) / len(targets)
+        objects, ignored = (
+            [InstanceData(**_tensors(target[part], device)) for target in targets] for part in ("objects", "ignored")
+        )
+        losses = detector.bbox_head.loss_by_feat(maps[::-1], objects, metas, ignored)
+        return sum(part for parts in losses.values() for part in parts)
 
     @torch.no_grad()
     def score(self, net: Net, batches) -> float:
         """mAP50 on (images (N, 3, h, w), targets) that cover a split."""
         metric, seen = METRICS.build(self.config.val_evaluator, default_args={"_scope_": "mmdet"}), 0
-        metric.dataset_meta = {"classes": tuple(self.config.metainfo.classes)}
+        metric.dataset_meta = {"classes": self.classes}
         for images, targets in batches:
             _, detector = self.at(tuple(images.shape[2:]))
             metas = [target["meta"] for target in targets]
@@ -140,15 +144,10 @@ class DetectorData:
     def _dataset(config: Config):
         """The training set, each picture once. Raises UserError where it is missing."""
         given = config.train_dataloader.dataset
-        while given.type == "RepeatDataset":
-            given = given.dataset
         try:
-            dataset = open_dataset(given)
+            return open_pictures(given)
         except UserError as error:
             raise UserError(f"{error}; {config.get('data_source', 'mend the data')}") from None
-        if not hasattr(dataset, "get_data_info"):
-            raise UserError(f"{config.filename}: train_dataloader.dataset is {given.type}, not one of single pictures")
-        return dataset
 
     def _fingerprint(self, indices) -> str:
         """Of a split's pictures by folder and name, wherever the data set lies."""
@@ -179,11 +178,17 @@ class DetectorData:
 
 
 def _pipeline(loader) -> list:
-    """Of the first data set in a data loader's config."""
-    dataset = loader.dataset
-    while "pipeline" not in dataset:
-        dataset = dataset.dataset if "dataset" in dataset else dataset.datasets[0]
-    return dataset.pipeline
+    """That of all data sets of a data loader's config. Raises UserError where there is more than one: a wrapper's own
+    mixes pictures, and a search's are single ones."""
+    node = loader.dataset
+    while "dataset" in node:
+        if node.get("pipeline"):
+            raise UserError(f"train_dataloader.dataset is a {node.type} with a pipeline, not one of single pictures")
+        node = node.dataset
+    first, *others = [data.pipeline for data in leaves(node)]
+    if any(pipeline != first for pipeline in others):
+        raise UserError("the data sets of a loader have different pipelines: a search takes one for all of them")
+    return first
 
 
 def _plain(packed: dict) -> tuple[Tensor, dict]:

@@ -10,15 +10,25 @@ from mmengine.runner import Runner
 from nni_mcunet.core.errors import UserError
 
 from .checkpoint import load_strictly
-from .deployed import DeployedDetector, innermost
+from .datasets import config_classes, leaves
+from .deployed import DeployedDetector
 
 
 def with_tta(cfg: Config) -> Config:
     """The config with test-time augmentation: its own tta_model and tta_pipeline, else a flip, merged by NMS."""
     default = dict(type="DetTTAModel", tta_cfg=dict(nms=dict(type="nms", iou_threshold=0.5), max_per_img=100))
-    pipeline = deepcopy(innermost(cfg.test_dataloader.dataset).pipeline)
+    cfg.model = dict(cfg.get("tta_model", default), module=cfg.model)
+    for data in leaves(cfg.test_dataloader.dataset):
+        data.pipeline = deepcopy(cfg["tta_pipeline"]) if "tta_pipeline" in cfg else _flipped(data.pipeline)
+    if "tta_pipeline" in cfg:
+        cfg.test_dataloader.batch_size = 1  # it may make more views of one picture than of another
+    return cfg
+
+
+def _flipped(pipeline: list) -> list:
+    """A pipeline that ends in PackDetInputs, packing the picture and its mirror image."""
     keys = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "flip", "flip_direction")
-    pipeline[-1] = dict(
+    views = dict(
         type="TestTimeAug",
         transforms=[
             # The picture as it is first: mmdet takes the ground truth of the first view for that of all.
@@ -26,11 +36,7 @@ def with_tta(cfg: Config) -> Config:
             [dict(type="PackDetInputs", meta_keys=keys)],
         ],
     )
-    cfg.model = dict(cfg.get("tta_model", default), module=cfg.model)
-    innermost(cfg.test_dataloader.dataset).pipeline = cfg.get("tta_pipeline", pipeline)
-    if "tta_pipeline" in cfg:
-        cfg.test_dataloader.batch_size = 1  # it may make more views of one picture than of another
-    return cfg
+    return [*deepcopy(pipeline[:-1]), views]
 
 
 def with_pictures(cfg: Config, folder: str) -> Config:
@@ -47,11 +53,12 @@ def dump(runner: Runner, path: str) -> None:
 
 
 def load_weights(runner: Runner, checkpoint) -> None:
-    """Load a checkpoint into the network under the runner. Raises UserError, see load_strictly."""
+    """Load a checkpoint into the network under the runner, whose classes are the config's. Raises UserError, see
+    load_strictly."""
     model = runner.model
     while hasattr(model, "module"):  # distributed, test-time augmentation
         model = model.module
-    load_strictly(model, checkpoint)
+    load_strictly(model, checkpoint, config_classes(runner.cfg))
 
 
 def deploy(runner: Runner, model: DeployedDetector) -> None:

@@ -5,10 +5,14 @@ fine to coarse out of the backbone, coarse to fine from the neck on. The graph's
 head turns them round, here and nowhere else.
 """
 
+import torch
 from mmdet.models.dense_heads import YOLOV3Head
 from mmdet.models.detectors import YOLOV3
+from mmdet.models.utils import multi_apply
 from mmdet.registry import MODELS
+from mmdet.structures.bbox import bbox_overlaps
 from mmengine.model import BaseModule
+from mmengine.structures import InstanceData
 from torch import Tensor
 
 from nni_mcunet.core.arch import ArchSpec
@@ -18,6 +22,8 @@ from nni_mcunet.core.graph import Graph
 from nni_mcunet.core.net import Net
 
 from .backbone import read_arch
+
+IGNORE_IOF = 0.5  # of an anchor's area, as mmdet's MaxIoUAssigner and s3fd_match.py have it
 
 
 def yolo_graph(backbone: dict, neck: dict, bbox_head: dict) -> tuple[ArchSpec, YoloHead, Graph]:
@@ -75,6 +81,37 @@ class MCUNetYOLOHead(YOLOV3Head):
     def forward(self, x: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...]]:
         """Maps of the neck, coarse to fine, to predictions (N, anchors * (5 + classes), H, W), coarse to fine."""
         return (self.net(*x[::-1])[::-1],)
+
+    def loss_by_feat(self, pred_maps, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore=None) -> dict:
+        """mmdet's losses of predictions (N, anchors * (5 + classes), H, W), coarse to fine: the mean over the pictures.
+        mmdet sums over them, so that learning rate and clipping depend on the batch. Where an ignored object
+        (difficult, a crowd) would be found, neither an object nor its absence is trained: mmdet's head would learn that
+        nothing is there."""
+        count = len(batch_img_metas)
+        ignored = batch_gt_instances_ignore or [None] * count
+        sizes, device = [m.shape[-2:] for m in pred_maps], pred_maps[0].device
+        anchors = self.prior_generator.grid_priors(sizes, device=device)
+        flags = [self.responsible_flags(sizes, objects.bboxes, device) for objects in batch_gt_instances]
+        targets, negatives = self.get_targets([anchors] * count, flags, batch_gt_instances)
+        spared = [self._spared(anchors, sizes, objects) for objects in ignored]
+        negatives = [
+            negative * ~torch.stack(level) for negative, level in zip(negatives, zip(*spared, strict=True), strict=True)
+        ]
+        parts = multi_apply(self.loss_by_feat_single, pred_maps, targets, negatives)
+        names = ("loss_cls", "loss_conf", "loss_xy", "loss_wh")
+        return {name: [loss / count for loss in losses] for name, losses in zip(names, parts, strict=True)}
+
+    def _spared(self, anchors: list[Tensor], sizes, ignored: InstanceData | None) -> list[Tensor]:
+        """Per scale: (anchors,) bool, whether an anchor would be given to an ignored object, or lies within one by more
+        than half of its area (a crowd)."""
+        if ignored is None or not len(ignored.bboxes):
+            return [level.new_zeros(len(level), dtype=torch.bool) for level in anchors]
+        boxes = InstanceData(bboxes=ignored.bboxes, labels=ignored.labels)
+        flags = torch.cat(self.responsible_flags(sizes, boxes.bboxes, anchors[0].device))
+        priors = torch.cat(anchors)
+        found = self.assigner.assign(InstanceData(priors=priors, responsible_flags=flags), boxes)
+        covered = bbox_overlaps(priors, boxes.bboxes, mode="iof").amax(1) > IGNORE_IOF
+        return list(((found.gt_inds != 0) | covered).split([len(level) for level in anchors]))
 
 
 @MODELS.register_module()

@@ -19,7 +19,7 @@ from detection.anchors import voc_sizes
 from detection.config import load_config
 from detection.curve import scalars
 from detection.datasets import build_dataset
-from detection.folders import check_dataset, open_dataset
+from detection.folders import check_dataset, open_pictures
 from detection.voc_xml import read_annotation
 from detection.widerface import read_results, read_truth
 from detection.widerface_data import read_faces
@@ -107,7 +107,7 @@ def coco(tmp_path):
 def test_every_odd_value_in_coco_is_refused_before_mmdet_reads_it(coco, capsys):
     data, content, write = coco
     write(content)
-    assert len(open_dataset(data)) == 1
+    assert len(open_pictures(data)) == 1
     refusals = 0
     for at in places(content):
         for odd in ODD[::2]:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import product
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -12,11 +13,14 @@ from programs import run_host
 from test_engine import image_of, to_int8
 from test_onnx_import import assert_imported, constant, small
 
+from nni_mcunet.core import plan as planner
 from nni_mcunet.core.arch import Schedule
 from nni_mcunet.core.boards import get_board
+from nni_mcunet.core.costs import Costs
 from nni_mcunet.core.errors import GraphError, Infeasible, ScheduleError
 from nni_mcunet.core.graph import Graph, Op, Tensor
 from nni_mcunet.core.kernels import in_place, overwrites
+from nni_mcunet.core.place import Buffer, Life, check
 from nni_mcunet.core.plan import best_schedule, fitting_plan, plan
 from nni_mcunet.core.tiles import patch_bounds
 from nni_mcunet.engine import reference
@@ -69,11 +73,11 @@ def test_no_residual_is_overwritten_that_is_the_input(groups, k, tmp_path):
     assert equal_in_c(graph, tmp_path)
 
 
-def equal_in_c(graph, folder) -> bool:
+def equal_in_c(graph, folder, *schedule, **halo) -> bool:
     rng = np.random.default_rng(1)
     model, image = random_model(rng, graph), image_of(rng, graph)
     want = reference.run(plan(graph), model, to_int8(image))
-    got = run_host(write_sources(plan(graph), model, folder), image)["outputs"]
+    got = run_host(write_sources(plan(graph, *schedule, **halo), model, folder), image)["outputs"]
     return all(np.array_equal(g, w.ravel()) for g, w in zip(got, want.values(), strict=True))
 
 
@@ -109,6 +113,18 @@ def test_a_square_map_with_uneven_windows(size, pad):
         assert np.array_equal(reference.run(plan(graph, Schedule(3, n), halo=halo), model, image)["c2"], want)
 
 
+def test_patches_that_compute_nothing_hand_on_what_later_ones_need(tmp_path):
+    """Every other patch of one row finds the row before it doubled: the first two maps then have nothing new. The last
+    patch, behind which none comes, holds nothing of what nobody reads any more."""
+    ops = [Op(f"c{i}", "conv", (x,), 3, (3, 3), pad=(1,) * 4, block=i) for i, x in enumerate(("image", "c0"))]
+    ops += [Op("up", "upsample", ("c1",), 3, s=(2, 2), block=2), Op("y", "conv", ("up",), 3, block=3)]
+    graph = Graph("doubled", (Tensor("image", 5, 5, 3),), tuple(ops), ("y",)).verify()
+    stage = plan(graph, Schedule(10, 4), halo="cache").stages[0]
+    assert [span["c1"].length for span in stage.new[0]] == [1, 0] * 5
+    assert [span["c0"].length for span in stage.spans[0]] == [2, 2, 3, 2, 3, 2, 3, 2, 2, 0]
+    assert equal_in_c(graph, tmp_path, Schedule(10, 4), halo="cache")
+
+
 def test_a_grid_is_no_finer_than_its_map():
     assert patch_bounds(3, 3).hi.tolist() == [1, 2, 3]
     with pytest.raises(ScheduleError, match="4 patches along a stage output of 3: use at most 3"):
@@ -135,6 +151,30 @@ def test_a_given_schedule_is_held_against_the_flash():
         with pytest.raises(Infeasible) as error:
             fitting_plan(graph, replace(enough, flash=enough.flash - 1), schedule)
         assert (error.value.what, error.value.needed, error.value.limit) == ("flash", needed, needed - 1)
+
+
+def test_a_placement_may_need_more_than_its_lower_bound(monkeypatch):
+    """It is then compared by what it needs: it may not fit, and a later one of the same computation may be better."""
+    graph = Graph("one", (Tensor("image", 8, 8, 3),), (Op("a", "conv", ("image",), 4, (3, 3)),), ("a",)).verify()
+    rows = [(10, 50, 60), (10, 55, 57), (20, 40, 41), (20, 40, 40), (30, 39, 45)]  # macs, peak, arena
+    placed = {Schedule(2, 1 + at): SimpleNamespace(macs=m, arena=a, copied=0) for at, (m, _, a) in enumerate(rows)}
+    costs = [Costs(macs, peak, 0) for macs, peak, _ in rows]
+    candidates = [(cost, schedule, "clip") for cost, schedule in zip(costs, placed, strict=True)]
+    monkeypatch.setattr(planner, "_candidates", lambda *_: candidates)
+    monkeypatch.setattr(planner, "plan", lambda graph, schedule, *_: placed[schedule])
+    assert [(p.macs, p.arena) for p in planner.pareto(graph)] == [(10, 57), (20, 40)]
+    board = replace(get_board("H743"), reserved_sram=0)
+    for limit, found in ((60, (10, 57)), (57, (10, 57)), (56, (20, 40)), (40, (20, 40))):
+        best = planner.best_schedule(graph, replace(board, sram=limit))
+        assert (best.macs, best.arena) == found, limit
+    with pytest.raises(Infeasible) as error:
+        planner.best_schedule(graph, replace(board, sram=39))
+    assert error.value.needed == 40
+
+
+def test_buffers_at_one_place_are_found():
+    with pytest.raises(AssertionError, match="buffers a and b overlap"):
+        check([Buffer(name, (Life(0, 1, 8),), 16) for name in "ab"], 24)
 
 
 def test_the_flash_limit_leaves_the_runtime_its_part():

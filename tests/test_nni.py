@@ -1,11 +1,14 @@
 """The search through NNI itself: a tiny experiment from `nnictl create` to its end, and what is refused before."""
 
 import os
+import socket
 import subprocess
+import sys
 
 import pytest
 import yaml
-from tiny import finish, history, leftovers, make_experiment, search, until
+from conftest import ROOT
+from tiny import finish, history, leftovers, make_experiment, search, start, until
 
 from nni_mcunet.core.arch import ArchSpec
 from nni_mcunet.core.build import YoloHead, build_graph
@@ -14,6 +17,9 @@ from nni_mcunet.core.plan import plan
 from nni_mcunet.search.experiment import prepare
 from nni_mcunet.search.guard import processes_of
 from nni_mcunet.search.launch import Experiment, find
+from nni_mcunet.search.ports import check_port
+
+SEARCH = ROOT / "tools/search.py"
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +138,29 @@ def test_a_wrong_config_exits_with_two_and_leaves_nothing(experiment, tmp_path, 
     assert result.returncode == 2, result.stdout + result.stderr
     assert message in result.stderr and result.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists() and not (tmp_path / "nni").exists()
+
+
+NNICTL = (sys.executable, "-m", "nni_mcunet.search.nnictl", "create")
+
+
+@pytest.mark.parametrize("command", [NNICTL, pytest.param((sys.executable, SEARCH, "run"), marks=pytest.mark.slow)])
+def test_a_port_in_use_is_one_line(experiment, tmp_path, command):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        result = finish(start(tmp_path, *command, "--config", experiment / "tiny.yml", "--port", port))
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert result.stderr == f"error: port {port} is in use: name another one with --port\n"
+    assert not (experiment / "out/running").exists()
+
+
+def test_ports_that_nni_cannot_have():
+    for wrong in (0, 65536):
+        with pytest.raises(UserError, match="expected a number from 1 to 65535"):
+            check_port(wrong)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(UserError, match=f"port {port}, which NNI needs beside {port - 1}, is in use"):
+            check_port(port - 1, "remote")
 
 
 def test_interrupted_while_nni_starts_nothing_is_left(tmp_path, monkeypatch):

@@ -15,11 +15,12 @@ from conftest import ROOT
 from stub_trial import score
 from tiny import finish, history, leftovers, make_experiment, search, start, until
 
-from nni_mcunet.search.experiment import free_port, load_config, search_config, search_space
+from nni_mcunet.search.experiment import load_config, search_config, search_space
 from nni_mcunet.search.guard import processes_of
 from nni_mcunet.search.history import History
 from nni_mcunet.search.launch import find
 from nni_mcunet.search.nnictl import MANAGER, request
+from nni_mcunet.search.ports import free_port
 
 KILL_AFTER = 3  # trials of two candidates each: then one generation of four is known, and half of the other
 
@@ -156,3 +157,131 @@ def test_each_trial_is_shown_with_what_it_ran(experiment):
     ran = {path.stem: json.loads(path.read_text()) for path in (experiment / "ran").iterdir()}
     assert len(ran) == 4 and {trial: row["parameters"] for trial, row in shown.items()} == ran
     assert {trial: str(row["parameter_id"]) for trial, row in shown.items()} == metrics
+
+
+# --- cut short: by NNI's limits, by its user, by a signal
+
+
+def cut_short(experiment, limit=None):
+    """A search whose first trial waits: (process of tools/search.py, NNI's id)."""
+    config = yaml.safe_load((experiment / "tiny.yml").read_text())
+    (experiment / "tiny.yml").write_text(yaml.safe_dump(config | (limit or {})))
+    (experiment / "hold").write_text("0")
+    running = search(experiment, "run", "--config", experiment / "tiny.yml", "--silence", "3")
+    until(lambda: os.listdir(experiment / "waiting"))
+    return running, find(out=experiment / "out")[0]
+
+
+def check_cut(experiment, running, reason):
+    result = finish(running)
+    assert result.returncode == 1 and reason in result.stderr and "best of" not in result.stdout, result.stderr
+    assert not leftovers(str(experiment)) and not (experiment / "out/best.json").exists()
+    return result
+
+
+def check_goes_on(experiment, expected, *more):
+    result = finish(search(experiment, "resume", "--out", experiment / "out", *more))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert (experiment / "out/history.jsonl").read_bytes() == expected and (experiment / "out/done.json").exists()
+
+
+def test_a_search_that_is_over_its_duration_is_cut_short_and_a_silent_trial_named(experiment, expected):
+    running, _ = cut_short(experiment, {"maxExperimentDuration": "6s"})
+    (trial,) = until(lambda: [*experiment.glob("nni/[!_]*/environments/*/trials/*")])
+    line = next(line for line in running.stderr if "reported nothing" in line)
+    assert f"trial {trial.name} has reported nothing for 3 s" in line
+    let_go(experiment)
+    result = check_cut(experiment, running, "cut short after 2 candidates: its maxExperimentDuration, 6s, is over")
+    assert "resume --duration" in result.stderr
+    result = finish(search(experiment, "resume", "--out", experiment / "out"))
+    assert result.returncode == 2 and "cannot go on: its maxExperimentDuration, 6s" in result.stderr
+    assert result.stderr.count("\n") == 1
+    check_goes_on(experiment, expected, "--duration", "1h")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_nni(experiment, number):
+    running, id = cut_short(experiment)
+    running.send_signal(number)
+    result = finish(running)
+    assert result.returncode == 128 + number and not processes_of(id)
+    assert result.stderr.splitlines()[-1].startswith(f"error: stopped by {number.name}; `tools/search.py resume`")
+    assert "Traceback" not in result.stderr
+
+
+STARTED = """
+import subprocess, sys, time
+from nni_mcunet.search.launch import Experiment, exit_on_failure
+
+class Sleeps(Experiment):
+    def _start(self):
+        self.id = sys.argv[1]
+        subprocess.Popen(["sleep", "600"], env={"NNI_EXP_ID": self.id})
+
+with exit_on_failure(), Sleeps({"experimentWorkingDirectory": "/nowhere"}, "/nowhere"):
+    print("started", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ends_the_processes_of_nni(tmp_path, number):
+    process = start(tmp_path, sys.executable, "-c", STARTED, id := f"signal{number:d}")
+    assert process.stdout.readline() == "started\n" and processes_of(id)
+    process.send_signal(number)
+    result = finish(process)
+    assert result.returncode == 128 + number and not processes_of(id)
+    assert result.stderr == f"error: stopped by {number.name}; `tools/search.py resume` goes on where this has ended\n"
+
+
+def test_nohup_is_respected(tmp_path):
+    process = start(tmp_path, "nohup", sys.executable, "-c", STARTED, "nohup")
+    assert process.stdout.readline() == "started\n"
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    assert finish(process).returncode == 128 + signal.SIGTERM
+
+
+@pytest.mark.slow
+def test_interrupted_then_resumed(experiment, expected):
+    running, id = cut_short(experiment)
+    let_go(experiment)
+    running.send_signal(signal.SIGINT)
+    assert finish(running).returncode == 130 and not processes_of(id)
+    check_goes_on(experiment, expected)
+
+
+@pytest.mark.slow
+def test_a_lowered_number_of_trials_cuts_a_search_short(experiment, expected):
+    running, id = cut_short(experiment)
+    (manager,) = (p for p in processes_of(id) if "--experiment-id" in p.cmdline())
+    port = manager.cmdline()[manager.cmdline().index("--port") + 1]
+    params = {"params": {"maxTrialNumber": 1}}
+    request(f"http://127.0.0.1:{port}", "/experiment?update_type=MAX_TRIAL_NUM", "PUT", params)
+    let_go(experiment)
+    check_cut(experiment, running, "cut short after 2 candidates: its maxTrialNumber was lowered to 1")
+    check_goes_on(experiment, expected)
+
+
+@pytest.mark.slow
+def test_a_search_stopped_by_nnictl_is_cut_short(experiment, expected):
+    running, id = cut_short(experiment)
+    finish(start(experiment, sys.executable, "-m", "nni_mcunet.search.nnictl", "stop", id))
+    check_cut(experiment, running, "NNI was told to stop")
+    let_go(experiment)
+    check_goes_on(experiment, expected)
+
+
+@pytest.mark.slow
+def test_a_second_search_moves_the_first_to_previous(experiment, expected):
+    for more in ((), ("--seed", "1")):
+        result = finish(search(experiment, "run", "--config", experiment / "tiny.yml", *more))
+        assert result.returncode == 0, result.stdout + result.stderr
+        result = finish(search(experiment, "export", "--pareto", "--out", experiment / "out"))
+        assert result.returncode == 0, result.stdout + result.stderr
+    out = experiment / "out"
+    assert (out / "previous/history.jsonl").read_bytes() == expected != (out / "history.jsonl").read_bytes()
+    names = {path.name for path in out.iterdir() if not path.name.startswith(".")} - {"previous"}
+    assert names == {path.name for path in (out / "previous").iterdir()}
+    assert names > {"pareto", "pareto.json", "best.pth", "done.json", "winner.png", "experiment.yml"}

@@ -8,12 +8,10 @@ import pytest
 
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.build import YoloHead, build_graph
-from nni_mcunet.core.errors import Infeasible, UserError
-from nni_mcunet.core.files import write_atomic
+from nni_mcunet.core.errors import Infeasible
 from nni_mcunet.core.plan import Plan, plan
 from nni_mcunet.search.constraint import Limits, Violation
 from nni_mcunet.search.evolution import Evolution, HistoryError
-from nni_mcunet.search.experiment import replacing
 from nni_mcunet.search.space import Space, load_space
 
 DEMO = load_space("demo")
@@ -250,38 +248,3 @@ def test_an_impossible_limit_is_named():
         Evolution(DEMO, limits(mmacs=0.1).check, population=8).ask()
     assert error.value.what == "macs" and error.value.limit == 100_000
     assert error.value.needed == build_graph(DEMO.spec(DEMO.smallest()), YOLO).macs
-
-
-def test_results_are_replaced_by_a_search_that_ended_well_only(tmp_path):
-    out = tmp_path / "out"
-    (out / "running").mkdir(parents=True)
-    for name in ("best.json", "done.json", "running/done.json", "running/history.jsonl"):
-        (out / name).write_text("old")
-    with pytest.raises(KeyboardInterrupt), replacing(out) as fresh:
-        assert not fresh.exists() or not list(fresh.iterdir())  # nothing stale for the tuner or who waits for it
-        write_atomic(fresh / "best.json", "half")
-        raise KeyboardInterrupt
-    assert {p.name: p.read_text() for p in out.glob("*.*")} == {"best.json": "old", "done.json": "old"}
-    with replacing(out) as fresh:
-        write_atomic(fresh / "best.json", "new")
-        write_atomic(fresh / "history.jsonl", "new")
-    assert {p.name: p.read_text() for p in out.iterdir()} == {"best.json": "new", "history.jsonl": "new"}
-
-
-@pytest.mark.parametrize("written", range(3))
-def test_killed_while_results_are_replaced_nothing_is_lost(tmp_path, monkeypatch, written):
-    out, names, left = tmp_path / "out", {"best.json", "history.jsonl", "search.json"}, [*range(written)]
-    with monkeypatch.context() as patch, pytest.raises(IndexError), replacing(out) as fresh:
-        for name in names:
-            write_atomic(fresh / name, "new")
-        where = "nni_mcunet.search.experiment.write_atomic"
-        patch.setattr(where, lambda *args: (left.pop(), write_atomic(*args)))
-    with replacing(out, resume=True) as fresh:
-        assert {p.name for p in fresh.iterdir()} == names
-    assert {p.name: p.read_text() for p in out.iterdir()} == dict.fromkeys(names, "new")
-
-
-def test_results_cannot_go_where_a_file_is(tmp_path):
-    (tmp_path / "out").touch()
-    with pytest.raises(UserError, match="is a file: name another folder"), replacing(tmp_path / "out" / "deep"):
-        pass

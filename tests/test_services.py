@@ -17,8 +17,9 @@ from stub_trial import score
 from tiny import environment, finish, history, leftovers, make_experiment, search, settings, start, until
 
 from nni_mcunet.core.errors import UserError
-from nni_mcunet.search.experiment import free_port, prepare
+from nni_mcunet.search.experiment import prepare
 from nni_mcunet.search.nnictl import MANAGER
+from nni_mcunet.search.ports import free_port
 from nni_mcunet.search.tuner import ArgsValidator, EvolutionTuner
 
 
@@ -100,6 +101,93 @@ def answers(host, port):
             return reply.read() == b"y"
     except OSError:
         return False
+
+
+SERVER = """
+const s = require('http').createServer((q, a) => a.end('y'));
+s.on('upgrade', (q, socket) => socket.end('HTTP/1.1 101 Switching Protocols\\r\\n\\r\\n'));
+s.listen(0, () => console.log(s.address().port));
+"""
+
+
+@pytest.fixture(scope="module")
+def guarded():
+    """A server behind the preload, which names 127.0.0.3, too. asked(head) is the status of its answer."""
+    import nni_node
+
+    command = [str(Path(nni_node.__path__[0]) / "node"), "--require", str(MANAGER), "-e", SERVER]
+    with subprocess.Popen(
+        command, env=os.environ | {"MCUNET_NNI_LISTEN": "127.0.0.3"}, stdout=subprocess.PIPE, text=True
+    ) as process:
+        port = int(process.stdout.readline())
+
+        def asked(head: str) -> int:
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as sock:
+                sock.sendall(head.replace("PORT", str(port)).replace("\n", "\r\n").encode() + b"\r\n\r\n")
+                return int(sock.makefile("rb").readline().split()[1])
+
+        yield asked
+        process.kill()
+
+
+HOME = "Host: 127.0.0.1:PORT"
+OWN, OTHER = "Sec-Fetch-Site: same-origin", "Sec-Fetch-Site: cross-site"
+SOCKET = "Connection: Upgrade\nUpgrade: websocket"
+
+
+@pytest.mark.parametrize(
+    "head, status",
+    [
+        # programs: nnictl, the tuner, trials, curl
+        (f"GET / HTTP/1.1\n{HOME}", 200),
+        (f"PUT /api/v1/nni/experiment HTTP/1.1\n{HOME}\nContent-Length: 0", 200),
+        (f"GET /tuner HTTP/1.1\n{HOME}\n{SOCKET}", 101),
+        ("GET / HTTP/1.1\nHost: 127.0.0.3:PORT", 200),  # MCUNET_NNI_LISTEN's
+        # NNI's page, here and through ssh -L with another port
+        ("GET / HTTP/1.1\nHost: localhost:9999\nSec-Fetch-Site: none", 200),
+        ("GET / HTTP/1.1\nHost: LOCALHOST", 200),
+        ("GET / HTTP/1.1\nHost: [::1]:9999", 200),
+        (f"POST / HTTP/1.1\n{HOME}\nOrigin: http://127.0.0.1:PORT\n{OWN}\nContent-Length: 0", 200),
+        ("DELETE / HTTP/1.1\nHost: localhost:9999\nOrigin: http://localhost:9999", 200),
+        ("GET / HTTP/1.1\nHost: localhost\nOrigin: http://localhost:80", 200),
+        (f"GET /tuner HTTP/1.1\n{HOME}\n{SOCKET}\nOrigin: http://127.0.0.1:PORT\n{OWN}", 101),
+        # a link on another page may be followed
+        (f"GET / HTTP/1.1\n{HOME}\n{OTHER}\nSec-Fetch-Mode: navigate\nSec-Fetch-Dest: document", 200),
+        # a rebound name
+        ("GET / HTTP/1.1\nHost: evil.example", 403),
+        ("GET / HTTP/1.1\nHost: evil.example:PORT\nX-Forwarded-Host: 127.0.0.1", 403),
+        ("GET / HTTP/1.1\nHost: 127.0.0.1.evil.example:PORT", 403),
+        ("GET / HTTP/1.1\nHost: localhost.:PORT", 403),
+        ("GET / HTTP/1.1\nHost: 127.0.0.1@evil.example", 403),
+        ("GET / HTTP/1.1\nHost: 127.0.0.2:PORT", 403),
+        ("GET / HTTP/1.1\nHost: [::2]:PORT", 403),
+        ("GET / HTTP/1.1\nHost: 0.0.0.0:PORT", 403),
+        ("GET / HTTP/1.1\nHost: ", 403),
+        ("GET / HTTP/1.0", 403),
+        (f"GET / HTTP/1.1\n{HOME}\nHost: evil.example", 403),
+        (f"GET http://evil.example/ HTTP/1.1\n{HOME}", 403),
+        (f"GET /tuner HTTP/1.1\nHost: evil.example\n{SOCKET}", 403),
+        # another site's page, one of another port and a file among them
+        *(
+            (f"{method} / HTTP/1.1\n{HOME}\nContent-Length: 0\nOrigin: {origin}", 403)
+            for method in ("GET", "POST", "PUT", "DELETE", "OPTIONS")
+            for origin in ("http://evil.example", "http://127.0.0.1:3000", "http://localhost:PORT", "null", "file://")
+        ),
+        (f"GET /tuner HTTP/1.1\n{HOME}\n{SOCKET}\nOrigin: http://evil.example", 403),
+        (f"GET /tuner HTTP/1.1\n{HOME}\n{SOCKET}\n{OTHER}", 403),
+        (f"POST / HTTP/1.1\n{HOME}\n{OTHER}\nContent-Length: 0", 403),
+        (f"POST / HTTP/1.1\n{HOME}\nSec-Fetch-Site: same-site\nContent-Length: 0", 403),
+        (f"GET / HTTP/1.1\n{HOME}\n{OTHER}\nSec-Fetch-Mode: no-cors\nSec-Fetch-Dest: script", 403),
+        (f"GET / HTTP/1.1\n{HOME}\n{OTHER}\nSec-Fetch-Mode: navigate\nSec-Fetch-Dest: iframe", 403),
+        (
+            f"POST / HTTP/1.1\n{HOME}\nContent-Length: 0\n{OTHER}\nSec-Fetch-Mode: navigate\n"
+            "Sec-Fetch-Dest: document",
+            403,
+        ),
+    ],
+)  # fmt: skip
+def test_who_may_talk_to_the_manager(guarded, head, status):
+    assert guarded(head) == status
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from tiny import contents
 
 from nni_mcunet.core.arch import ArchSpec, Schedule
 from nni_mcunet.core.boards import get_board
@@ -22,7 +23,7 @@ from nni_mcunet.core.plan import plan
 from nni_mcunet.search.constraint import Limits
 from nni_mcunet.search.evolution import Evolution
 from nni_mcunet.search.space import Space, load_space
-from nni_mcunet.search.state import StateError
+from nni_mcunet.search.state import StateError, finished
 from nni_mcunet.search.strategy import (
     EvolutionStrategy,
     MCUNetSpace,
@@ -221,14 +222,36 @@ def test_random_search_is_the_evolution_without_parents(experiment, tmp_path):
     assert history(tmp_path) == told_by_hand(parents=0, iterations=1)
 
 
-def test_a_budget_ends_the_search_and_another_goes_on(experiment, tmp_path):
+def test_a_budget_cuts_the_search_short_and_another_goes_on(experiment, tmp_path, capsys):
     experiment(EvolutionStrategy(tmp_path, **SMALL), first := Macs(), most=8)
     assert len(first.samples) == 8 and [p["told"] for p in history(tmp_path)].count(True) == 8
+    assert "was cut short after 8 candidates: a limit of NNI's (max_trial_number" in capsys.readouterr().err
+    assert not (tmp_path / "done.json").exists()
     experiment(EvolutionStrategy(tmp_path, **SMALL), second := Macs())
     assert len(second.samples) == 10 and history(tmp_path) == told_by_hand()
+    assert finished(tmp_path) and "cut short" not in capsys.readouterr().err
 
 
-def test_an_interruption_loses_the_candidate_being_evaluated_only(experiment, tmp_path):
+def test_a_new_search_moves_one_that_has_ended_to_previous(experiment, tmp_path):
+    experiment(EvolutionStrategy(tmp_path / "out", **SMALL), Macs())
+    (tmp_path / "out/notes.txt").write_text("mine")
+    first = contents(tmp_path / "out")
+    experiment(EvolutionStrategy(tmp_path / "out", **SMALL), evaluator := Macs())
+    assert evaluator.samples == [] and contents(tmp_path / "out") == first  # the same search: nothing is left to do
+    experiment(EvolutionStrategy(tmp_path / "out", seed=1, **SMALL), Macs())
+    assert contents(tmp_path / "out/previous") | {"notes.txt": b"mine"} == first
+    assert history(tmp_path / "out") == told_by_hand(seed=1) and finished(tmp_path / "out")
+    assert (tmp_path / "out/notes.txt").exists()
+
+
+def test_a_folder_of_other_files_is_refused(experiment, tmp_path):
+    (tmp_path / "best.json").write_text("mine")
+    with pytest.raises(UserError, match=r"holds best\.json but no search\.json"):
+        experiment(EvolutionStrategy(tmp_path, **SMALL), Macs())
+    assert (tmp_path / "best.json").read_text() == "mine"
+
+
+def test_an_interruption_loses_the_candidate_being_evaluated_only(experiment, tmp_path, capsys):
     class Interrupted(Macs):
         def _execute(self, model):
             if len(self.samples) == 7:
@@ -236,7 +259,8 @@ def test_an_interruption_loses_the_candidate_being_evaluated_only(experiment, tm
             super()._execute(model)
 
     experiment(EvolutionStrategy(tmp_path, **SMALL), Interrupted())  # NNI's: Ctrl-C stops an experiment quietly
-    assert [p["told"] for p in history(tmp_path)].count(True) == 7
+    assert [p["told"] for p in history(tmp_path)].count(True) == 7 and not finished(tmp_path)
+    assert "was cut short after 7 candidates: Ctrl-C; run it again to go on" in capsys.readouterr().err
     experiment(EvolutionStrategy(tmp_path, **SMALL), Macs())
     assert history(tmp_path) == told_by_hand()
 
@@ -311,7 +335,7 @@ def test_a_folder_of_another_search_is_refused(experiment, tmp_path, make, messa
         experiment(strategy, Macs(), space)
     assert history(tmp_path / "out") == before
     (tmp_path / "out/search.json").unlink()
-    with pytest.raises(StateError, match=r"no search\.json"):
+    with pytest.raises(UserError, match=r"no search\.json"):
         experiment(EvolutionStrategy(tmp_path / "out", **SMALL), Macs())
 
 

@@ -6,6 +6,7 @@ import runpy
 import signal
 import subprocess
 import sys
+from copy import deepcopy
 from dataclasses import asdict, replace
 from functools import partial
 
@@ -230,6 +231,25 @@ def test_a_step_is_sgd_on_the_mean_of_the_networks_losses(tmp_path):
         assert torch.allclose(now, wanted, atol=1e-5), name
         # 3 / 13 of the old: less than 0.5 among the first steps
         assert torch.allclose(run.average[name], now + (before[name] - now) * 3 / 13, atol=1e-5), name
+
+
+@pytest.mark.parametrize("adam", [False, True])
+def test_the_shared_phase_begins_without_the_momentum_of_channels_that_have_moved(adam):
+    """And without their average: it is the same for a run that begins there with these weights."""
+    recipe = Recipe(largest=2, shared=2, subnets=1, batch=4, ema=0.9, adam=adam)
+    torch.manual_seed(0)
+    run = _Run(build_supernet(SMALL).train(), recipe, Classification(10), {})
+    images, labels = torch.rand(4, 3, 32, 32), torch.tensor([1, 2, 3, 4])
+    graphs = [build_graph(SMALL.spec(SMALL.largest() | {"r": 32}))]
+    for _ in range(2):
+        run.advance(graphs, images, labels)
+    other = _Run(deepcopy(run.net), recipe, Classification(10), {})
+    other.step = run.step
+    for each in (run, other):
+        each.advance(graphs, images, labels)
+    for name, weight in run._detached().items():
+        assert torch.equal(weight, other._detached()[name]), name
+        assert torch.equal(run.average[name], other.average[name]), name
 
 
 def test_the_averaged_weights_are_what_is_judged(tmp_path):

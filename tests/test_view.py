@@ -156,9 +156,9 @@ def test_stretching_is_mmdets(folder):
 
 def test_a_whole_side_is_never_left(tmp_path):
     """keep 1 of odd sizes: rounding must not put the part's edge outside of the picture."""
-    for w, h in ((49, 98), (103, 47), (107, 187), (1, 3)):
+    for w, h in ((3, 3), (25, 50), (49, 98), (103, 47), (107, 187), (1, 3)):
         Image.new("RGB", (w, h)).save(tmp_path / "a.png")
-        for size in ((10, 49), (49, 10), (93, 31), (187, 107)):
+        for size in ((10, 49), (187, 187), (176, 176), (93, 31), (187, 107)):
             assert load_picture(tmp_path / "a.png", size, View(1.0)).shape == (*size, 3)
 
 

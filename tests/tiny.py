@@ -1,5 +1,6 @@
 """Tiny NNI experiments for the tests: a folder with an experiment's YAML, run as by a user but in a home of its own."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -77,6 +78,49 @@ def search(home: Path, *args, **more) -> subprocess.Popen:
 def history(out: Path) -> list[dict]:
     path = out / "history.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Path below the folder -> bytes."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def write_all(folder: Path, files: dict[str, bytes | str]) -> None:
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data if isinstance(data, bytes) else data.encode())
+
+
+class Killed(BaseException):
+    """What killed_at raises."""
+
+
+@contextlib.contextmanager
+def killed_at(step: int):
+    """Ends the context before its change `step` to the names in folders, as a kill would. Yields a list, empty when it
+    has, of the context's whole course otherwise."""
+    names, calls, left = ("rename", "replace", "mkdir", "unlink", "rmdir"), [], []
+    real = {name: getattr(Path, name) for name in names}
+
+    def counted(name):
+        def call(*args, **kwargs):
+            if len(calls) >= step:
+                raise Killed
+            calls.append(name)
+            return real[name](*args, **kwargs)
+
+        return call
+
+    for name in names:
+        setattr(Path, name, counted(name))
+    try:
+        yield left
+        left.extend(calls or ["nothing"])
+    except Killed:
+        pass
+    finally:
+        for name in names:
+            setattr(Path, name, real[name])
 
 
 def until(condition, timeout: float = 120):

@@ -11,7 +11,7 @@ from export import int8
 from mmengine.config import DictAction
 from tqdm import tqdm
 
-from detection import float_boxes, input_pictures, load_config, load_detector
+from detection import check_classes, config_classes, float_boxes, input_pictures, load_config, load_detector
 from nni_mcunet.core.errors import exit_on_user_error
 from nni_mcunet.core.files import write_json
 from nni_mcunet.core.outputs import check_outputs
@@ -43,6 +43,7 @@ def main() -> None:
     check_outputs({"--json": (args.json, ".json")}, args.config, args.checkpoint, args.int8)
     cfg, of = load_config(args.config, args.cfg_options), (args.config, args.checkpoint, args.cfg_options)
     quantized = load_int8_detector(args.int8) if args.int8 else int8(*of, args.calib_images)
+    check_classes(quantized.meta["detector"]["classes"], config_classes(cfg), args.int8)
     model, detect = load_detector(*of), compiled(quantized)
     errors, scores = [], []
     for rgb in tqdm(input_pictures(cfg, args.images, "test_dataloader"), unit="image", leave=False):

@@ -18,7 +18,7 @@ from detection import (
     input_pictures,
     load_config,
     load_detector,
-    load_from_local,
+    read_checkpoint,
 )
 from nni_mcunet.core.arch import ArchSpec
 from nni_mcunet.core.build import build_graph
@@ -54,7 +54,7 @@ def classifier(arch: str, checkpoint: str, view: str | None = None) -> Model:
     """view: of its pictures, for an architecture and weights that do not say how they were judged."""
     spec = ArchSpec.load(arch)
     graph = build_graph(spec)
-    net, state = Net(graph).eval(), load_from_local(checkpoint, "cpu")
+    net, state = Net(graph).eval(), read_checkpoint(checkpoint)
     trained = getattr(state, "meta", {}).get("view")
     judged = str(spec.view) if spec.view else trained
     if trained not in (None, judged):

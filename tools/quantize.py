@@ -32,9 +32,10 @@ MEASURED = 32  # pictures of those, for the report
 
 
 def of_checkpoint(model: Model, path: str) -> QuantModel:
-    from detection import load_from_local  # imports mmdet
+    from detection import check_classes, read_checkpoint, trained_classes  # imports mmdet
 
-    state = load_from_local(path, "cpu")
+    state = read_checkpoint(path)
+    check_classes(trained_classes(state), (model.meta.get("detector") or {}).get("classes"), path)
     state = state.get("state_dict", state)
     return learnt(model, learnt_weights(state), learnt_ranges(state))
 

@@ -17,6 +17,8 @@ from mmengine.runner import Runner
 
 from detection import (
     DeployedDetector,
+    check_classes,
+    config_classes,
     deploy,
     dump,
     load_weights,
@@ -33,9 +35,10 @@ from nni_mcunet.engine.deploy import compiled, interpreted, load_int8_detector
 ENGINES = {"int8": compiled, "reference": interpreted}
 
 
-def int8_detector(args) -> DeployedDetector:
+def int8_detector(args, classes) -> DeployedDetector:
     if args.checkpoint.endswith(".onnx"):
         model = load_int8_detector(args.checkpoint)
+        check_classes(model.meta["detector"]["classes"], classes, args.checkpoint)
     else:
         model = int8(args.config, args.checkpoint, args.cfg_options, args.calib_images)
     return DeployedDetector(ENGINES[args.backend](model))
@@ -65,7 +68,7 @@ def main() -> None:
 
     cfg = prepare(args.config, args.cfg_options, args.work_dir)
     cfg.launcher, cfg.load_from, cfg.resume = args.launcher, None, False
-    model = int8_detector(args) if args.backend != "float" else None
+    model = int8_detector(args, config_classes(cfg)) if args.backend != "float" else None
     if args.show_dir:
         with_pictures(cfg, args.show_dir)
     if args.tta:

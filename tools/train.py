@@ -12,7 +12,7 @@ from mmengine.config import Config, DictAction
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from detection import latest_checkpoint, prepare
+from detection import check_resumable, config_classes, latest_checkpoint, prepare
 from nni_mcunet.core.errors import UserError, exit_on_user_error, writing
 from nni_mcunet.core.files import write_atomic
 
@@ -28,10 +28,13 @@ def apply(args, cfg: Config) -> None:
         if not cfg.get("auto_scale_lr", {}).get("base_batch_size"):
             raise UserError("--auto-scale-lr: the config has no auto_scale_lr=dict(enable=False, base_batch_size=...)")
         cfg.auto_scale_lr.enable = True
-    if args.resume:
-        found = latest_checkpoint(cfg.work_dir) if args.resume == "auto" else args.resume
-        if found is not None:  # nothing there yet: a new run, as with mmdet's tool
-            cfg.resume, cfg.load_from = True, str(found)
+    if args.resume or cfg.get("resume"):
+        given = args.resume if args.resume and args.resume != "auto" else cfg.get("resume") and cfg.get("load_from")
+        found = given or latest_checkpoint(cfg.work_dir)
+        cfg.resume = found is not None  # nothing there yet: a new run, as with mmdet's tool
+        if found is not None:
+            check_resumable(found, config_classes(cfg))
+            cfg.load_from = str(found)
 
 
 def main() -> None:
@@ -40,7 +43,7 @@ def main() -> None:
     parser.add_argument("--work-dir", help="logs and checkpoints; default work_dirs/CONFIG")
     parser.add_argument("--amp", action="store_true", help="automatic mixed precision (CUDA)")
     parser.add_argument("--auto-scale-lr", action="store_true", help="learning rate by batch size and processes")
-    parser.add_argument("--resume", nargs="?", const="auto", help="a checkpoint, or the latest of the work dir")
+    parser.add_argument("--resume", nargs="?", const="auto", help="a checkpoint, or the work dir's last one")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="key=value pairs merged into the config")
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
     args = parser.parse_args()
@@ -51,7 +54,9 @@ def main() -> None:
         runner = Runner.from_cfg(cfg)
         runner.train()
     if is_main_process():
-        last = find_latest_checkpoint(runner.work_dir)
+        last = latest_checkpoint(runner.work_dir, runner.iter) or find_latest_checkpoint(runner.work_dir)
+        if last is None:
+            raise UserError(f"{runner.work_dir}: the training wrote no checkpoint: see default_hooks.checkpoint")
         write_atomic(Path(runner.work_dir) / "last.pth", Path(last).read_bytes())
 
 

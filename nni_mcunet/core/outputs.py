@@ -19,7 +19,6 @@ def check_outputs(outputs: dict[str, tuple[str | Path | None, str]], *inputs: st
     Raises UserError for an empty name, a folder, another ending, the name of an input or of another output, and for a
     file of the right ending that is no product of these commands: an ONNX file of others, a photograph, an
     architecture."""
-    read = {os.path.realpath(name): name for name in inputs if name}
     taken: dict[str, str] = {}
     for flag, (name, ending) in outputs.items():
         if name is None:
@@ -31,7 +30,7 @@ def check_outputs(outputs: dict[str, tuple[str | Path | None, str]], *inputs: st
             raise UserError(f"{flag} '{name}' is no file: give a name such as out/name{ending}")
         if path.suffix.lower() != ending:
             raise UserError(f"{flag} {name} would hold another kind of file: give a name that ends in {ending}")
-        if real in read or any(_same(path, other) for other in read.values()):
+        if any(_same(path, other) for other in inputs if other):
             raise UserError(f"{flag} {name} is a file that the command reads, which would be lost: give another name")
         if real in taken:
             raise UserError(f"{flag} and {taken[real]} both name {name}: give two names")
@@ -41,7 +40,7 @@ def check_outputs(outputs: dict[str, tuple[str | Path | None, str]], *inputs: st
 
 
 def _same(path: Path, other: str | Path) -> bool:
-    """Two names of one file, such as a hard link."""
+    """Whether two names, such as links, are of one file."""
     return path.exists() and os.path.exists(other) and os.path.samefile(path, other)
 
 

@@ -15,13 +15,14 @@ from ..core.acts import ACTS, clamp_of
 from ..core.errors import GraphError
 from ..core.graph import Op
 from ..core.kernels import padded_taps
-from .limits import check
+from .limits import ScaleError, check
 from .quant import QuantModel, Scale
 
 MAX_RESIDUAL_BITS = 16
 MAX_SUM_BITS = 30
 MAX_RIGHT = 22  # where (2 * zp + 1) << (right - 1), to which kernels add half an accumulator, stays below 2^30
 MAX_EXP_BITS = 22
+EMPTY = "a window holds nothing but padding,"
 INT32 = 2**31  # every intermediate stays below it
 
 
@@ -143,12 +144,12 @@ def _conv(model: QuantModel, op: Op) -> ConvIntegers:
     lo, hi = _clamp(op, y)
     common = dict(weight=q.weight, bias=bias.astype(np.int32), zp_in=x.zero_point, zp_out=y.zero_point, lo=lo, hi=hi)
     if op.residual is None:
-        mult, left, right = _multipliers(op, real, bound)
+        mult, left, right = _multipliers(op, real, bound, y)
         return ConvIntegers(**common, mult=mult, left=left, right=right)
     r = model.scales[op.residual]
     for bits in range(model.residual_bits.get(op.name, MAX_RESIDUAL_BITS), 0, -1):
         try:
-            mult, left, right = _multipliers(op, real * 2**bits, bound)
+            mult, left, right = _multipliers(op, real * 2**bits, bound, y)
         except GraphError:
             continue
         res_mult = round(r.scale / y.scale * 2**bits)
@@ -156,28 +157,43 @@ def _conv(model: QuantModel, op: Op) -> ConvIntegers:
             return ConvIntegers(
                 **common, mult=mult, left=left, right=right, res_zp=r.zero_point, res_bits=bits, res_mult=res_mult
             )
-    raise GraphError(f"{op.name}: its residual's scale {r.scale:g} and its own {y.scale:g} differ too much for 32 bits")
+    fact = f"its residual '{op.residual}' of the scale {r.scale:g} and its sums need more than 32 bits for its scale"
+    raise ScaleError(
+        op.name, f"{fact} {y.scale:g}", _coarser(op, y, max(_grow(2 * real, bound), r.scale / y.scale / 2**21))
+    )
 
 
-def _multipliers(op: Op, real: np.ndarray, bound: np.ndarray):
+def _multipliers(op: Op, real: np.ndarray, bound: np.ndarray, y: Scale):
     factors = [multiplier(value) for value in real]
     for channel, (value, factor, most) in enumerate(zip(real, factors, bound.tolist(), strict=True)):
+        if most >= INT32:
+            raise ScaleError(
+                op.name, f"its channel {channel} sums to {most:,}, beyond 32 bits: its bias outgrows its weights",
+                "quantise the float model again, with a coarser scale for the weights of this channel",
+            )  # fmt: skip
         if most << factor.left >= INT32:
-            raise GraphError(
-                f"{op.name}: channel {channel} can overflow 32 bits (|acc| <= {most}, multiplier {value:g}); "
-                "its output range is far smaller than its weights: calibrate on more images"
-            )
+            fact = f"its channel {channel} sums to {most:,}, which times {value:.4g} needs more than 32 bits"
+            raise ScaleError(op.name, f"{fact}: its scale {y.scale:g} is too fine", _coarser(op, y, _grow(real, bound)))
     return (np.array(column, np.int64) for column in zip(*factors, strict=True))
 
 
-def _factor(op: Op, real: float, bound: int) -> Factor:
+def _grow(real, bound) -> float:
+    """How many times as coarse an output has to be for multipliers `real` of sums up to `bound` to fit: of a sum of b
+    bits to below 2^(29 - b), see multiplier."""
+    bits = np.array([int(most).bit_length() for most in np.atleast_1d(bound)])
+    return float((np.atleast_1d(real) / 2.0 ** (29 - bits)).max())
+
+
+def _coarser(op: Op, y: Scale, grow: float) -> str:
+    return f"quantise the float model again, with a scale of {1.01 * grow * y.scale:.2g} or more for '{op.name}'"
+
+
+def _factor(op: Op, real: float, bound: int, y: Scale) -> Factor:
     """The multiplier `real` of sums that never exceed `bound`."""
     factor = multiplier(real)
     if bound << factor.left >= INT32:
-        raise GraphError(
-            f"{op.name}: can overflow 32 bits (|sum| <= {bound}, multiplier {real:g}); its output range is far smaller "
-            "than its inputs': calibrate on more images, or pool in two steps"
-        )
+        fact = f"its sums go to {bound:,}, which times {real:.4g} needs more than 32 bits: its scale {y.scale:g}"
+        raise ScaleError(op.name, f"{fact} is too fine", _coarser(op, y, _grow(real, bound)))
     return factor
 
 
@@ -192,15 +208,15 @@ def _mean(model: QuantModel, op: Op) -> PoolIntegers:
     taps = size.h * size.w if op.kind == "gap" else op.k[0] * op.k[1]
     border = 0 if op.kind == "gap" else padded_taps(model.graph, op)
     if border >= taps:
-        raise GraphError(f"{op.name}: a window lies in the padding {op.pad} alone, whose mean is nothing")
+        raise GraphError(f"{op.name}: {EMPTY} {op.pad}; pad by less than the window, or not at all")
     # The sum begins with -zp_in * taps: partial sums reach 256 a tap.
-    factors = [_factor(op, x.scale / (y.scale * n), 256 * n) for n in range(taps, taps - border - 1, -1)]
+    factors = [_factor(op, x.scale / (y.scale * n), 256 * n, y) for n in range(taps, taps - border - 1, -1)]
     return PoolIntegers(x.zero_point, y.zero_point, factors[0], tuple(factors[1:]))
 
 
 def _maximum(model: QuantModel, op: Op) -> PoolIntegers:
     if padded_taps(model.graph, op) >= op.k[0] * op.k[1]:
-        raise GraphError(f"{op.name}: a window lies in the padding {op.pad} alone, whose maximum is nothing")
+        raise GraphError(f"{op.name}: {EMPTY} {op.pad}; pad by less than the window, or not at all")
     return _copy(model, op)
 
 
@@ -212,15 +228,13 @@ def _sum(model: QuantModel, op: Op) -> SumIntegers:
         bias = 2 ** (bits - 1) - a.zero_point * mult_a - b.zero_point * mult_b
         if abs(bias) + 128 * (mult_a + mult_b) < INT32:
             return SumIntegers(mult_a, mult_b, bias, bits, y.zero_point, lo, hi)
-    raise GraphError(
-        f"{op.name}: the scales of its inputs, {a.scale:g} and {b.scale:g}, and its own {y.scale:g} differ too much "
-        "for 32 bits: calibrate on more images"
-    )
+    fact = f"its inputs' scales {a.scale:g} and {b.scale:g} need more than 32 bits for its own, {y.scale:g}"
+    raise ScaleError(op.name, fact, _coarser(op, y, (a.scale + b.scale) / y.scale / 2**21))
 
 
 def _product(model: QuantModel, op: Op) -> ProductIntegers:
     (a, b), y = (model.scales[name] for name in op.inputs), model.scales[op.name]
-    factor = _factor(op, a.scale * b.scale / y.scale, 255 * 255)
+    factor = _factor(op, a.scale * b.scale / y.scale, 255 * 255, y)
     return ProductIntegers(a.zero_point, b.zero_point, y.zero_point, factor)
 
 
@@ -230,7 +244,8 @@ def _act(model: QuantModel, op: Op) -> TableIntegers:
     with np.errstate(all="ignore"):
         value = real if op.act is None else ACTS[op.act](real, *op.args)
     if not np.isfinite(value).all():
-        raise GraphError(f"{op.name}: '{op.act}' with the arguments {op.args} is not finite on its input's range")
+        raise GraphError(f"{op.name}: '{op.act}' with the arguments {op.args} is not finite on its input's range; "
+                         "clamp the input before it")  # fmt: skip
     return TableIntegers(_steps(value, y).astype(np.int8))
 
 

@@ -12,6 +12,17 @@ SIDE = 2**15 - 1  # an int16 of mcu_axis or of a kernel's struct: positions of a
 WINDOW = 2**8 - 1  # a uint8: kernel and stride
 BYTES = 2**31 - 1  # an int32: offsets into a map, the weights or the arena
 SCALES = 2.0**-40, 2.0**40
+BEYOND = (f"and the engine computes with {SCALES[0]:.2g} to {SCALES[1]:.2g}: the values of this layer are all but 0 or "
+          "huge; look at its float weights, then quantise again")  # fmt: skip
+
+
+class ScaleError(GraphError):
+    """Scales for which 32 bits do not suffice. op: the op's name; fact: what is wrong with it. The message ends with
+    what helps where the model came quantised; who calibrates it knows better (ptq.py)."""
+
+    def __init__(self, op: str, fact: str, remedy: str):
+        super().__init__(f"{op}: {fact}; {remedy}")
+        self.op, self.fact = op, fact
 
 
 def check(model: QuantModel) -> None:
@@ -41,7 +52,7 @@ def check_sizes(graph: Graph) -> None:
 
 def _check_scale(name: str, scale: Scale) -> None:
     if not SCALES[0] <= scale.scale <= SCALES[1]:
-        raise GraphError(f"{name} has the scale {scale.scale:g}; calibrate the model anew")
+        raise GraphError(f"{name} has the scale {scale.scale:g}, {BEYOND}")
     if scale.zero_point not in range(-128, 128):
         raise GraphError(f"{name} has the zero point {scale.zero_point}, which is no int8")
 
@@ -54,6 +65,4 @@ def _check_weights(model: QuantModel, op: Op) -> None:
     wrong = ~((scale >= SCALES[0]) & (scale <= SCALES[1]))
     if wrong.any():
         channel = int(np.argmax(wrong))
-        raise GraphError(
-            f"{op.name}: the weights of channel {channel} have the scale {scale[channel]:g}; export it anew"
-        )
+        raise GraphError(f"{op.name}: the weights of channel {channel} have the scale {scale[channel]:g}, {BEYOND}")

@@ -7,6 +7,8 @@ from ..core.graph import Tensor, out_length
 from .onnx_values import Feature, Integers, kept, same_layout, with_channels
 from .quant import QuantWeights
 
+DEAD = 2.0**-20  # least scale of a channel whose weights are 0, for which the file has none
+
 
 def window(node, x: Tensor, k: tuple[int, ...]) -> dict:
     """Kernel, stride and pads of a convolution or pool on `x`, as fields of an Op."""
@@ -63,12 +65,15 @@ def convolve(reader, node, x: Tensor, weight, given, bias, **fields) -> Tensor:
 
 
 def _integers(reader, node, x: Tensor, weight, scale, bias) -> QuantWeights:
-    """A float bias is rounded to steps of input * weight scale, an integer one has them."""
+    """A float bias is rounded to steps of input * weight scale, an integer one has them. The weights of a channel with
+    the scale 0 are all 0."""
     channels = weight.shape[0]
     if weight.dtype != np.int8 or scale.size not in (1, channels):
         node.refuse(f"weights of {weight.dtype} with {scale.size} scales: int8 with one scale, or one a channel")
-    scale = np.broadcast_to(scale.reshape(-1), (channels,)).astype(np.float32)
-    steps = reader.scale_of(x.name).scale * scale.astype(np.float64)
+    scale, step = np.broadcast_to(scale.reshape(-1), (channels,)).astype(np.float32), reader.scale_of(x.name).scale
+    if not scale.all():
+        weight, scale, bias = _without_zero_scales(node, weight, scale, bias, step)
+    steps = step * scale.astype(np.float64)
     if bias is None:
         values = np.zeros(channels)
     elif not isinstance(bias, Integers):
@@ -82,6 +87,26 @@ def _integers(reader, node, x: Tensor, weight, scale, bias) -> QuantWeights:
     if np.abs(values).max(initial=0) >= 2**31:
         node.wrong("its bias does not fit in 32 bits")
     return QuantWeights(np.ascontiguousarray(weight), scale, values.astype(np.int32))
+
+
+def _without_zero_scales(node, weight, scale, bias, step: float):
+    """Weights, scales and bias, with weights of 0 instead of a scale of 0. step: the scale of the input."""
+    channels, dead = len(scale), scale == 0
+    weight = np.where(dead.reshape(-1, 1, 1, 1), 0, weight).astype(np.int8)
+    if bias is None:
+        return weight, np.where(dead, DEAD, scale).astype(np.float32), None
+    if isinstance(bias, Integers) and (bias.scale.size not in (1, channels) or bias.zero.any()):
+        node.refuse("its bias is quantised otherwise than its weights; quantize it symmetrically, with their scales")
+    whole = isinstance(bias, Integers)
+    factor = np.broadcast_to(bias.scale.reshape(-1), (channels,)) if whole else np.ones(channels)
+    values = (bias.values if whole else bias).reshape(channels) * factor.astype(np.float64)
+    # Fine enough for the bias, and so coarse that its integer stays below 2^24, as in quantize_weights.
+    scale = np.where(dead, np.maximum(np.abs(values) / (step * 2**24), DEAD), scale).astype(np.float32)
+    if not whole:
+        return weight, scale, bias
+    steps = step * scale.astype(np.float64)
+    integers = np.where(dead, np.round(values / steps), bias.values.reshape(channels))
+    return weight, scale, Integers(integers, np.where(dead, steps, factor), bias.zero, 0)
 
 
 def conv(reader, node):

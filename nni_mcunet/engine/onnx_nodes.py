@@ -74,16 +74,19 @@ def max_pool(reader, node):
     if len([name for name in node.proto.output if name]) > 1:
         node.refuse("gives the indices, too; export it without")
     if node.attribute("ceil_mode", 0):
-        fields["pad"] = _ceil_pads(x, **fields)
+        fields["pad"] = _ceil_pads(reader, x, **fields)
     return Feature.of(reader.add(node, "maxpool", (x,), x.c, **fields))
 
 
-def _ceil_pads(x: Tensor, k, s, pad) -> tuple[int, ...]:
-    """Pads with which rounding down gives what rounding up does: the last window begins inside the map."""
+def _ceil_pads(reader, x: Tensor, k, s, pad) -> tuple[int, ...]:
+    """Pads with which rounding down gives what rounding up does. A last window that begins in the padding is left out,
+    as onnxruntime and PyTorch do, whatever the file's shapes say."""
     ends = []
     for length, side, step, lo, hi in zip((x.h, x.w), k, s, pad[:2], pad[2:], strict=True):
         outputs = out_length(length, side, step, lo, hi + step - 1)
-        outputs -= (outputs - 1) * step >= length + lo
+        beyond = (outputs - 1) * step >= length + lo
+        reader.shortened |= beyond
+        outputs -= beyond
         ends.append(max(hi, (outputs - 1) * step + side - length - lo))
     return (*pad[:2], *ends)
 
@@ -91,7 +94,7 @@ def _ceil_pads(x: Tensor, k, s, pad) -> tuple[int, ...]:
 def average_pool(reader, node, x: Feature | None = None):
     x = (x or reader.map(node)).tensor
     fields = window(node, x, node.attribute("kernel_shape", ()))
-    if node.attribute("ceil_mode", 0) and (pads := _ceil_pads(x, **fields)) != fields["pad"]:
+    if node.attribute("ceil_mode", 0) and (pads := _ceil_pads(reader, x, **fields)) != fields["pad"]:
         if node.attribute("count_include_pad", 0):
             node.refuse("ceil_mode with count_include_pad; leave one away, or choose a size that the stride divides")
         fields["pad"] = pads  # no more counted than other padding

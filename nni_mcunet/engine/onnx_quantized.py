@@ -32,7 +32,8 @@ def scale(reader, node, scale_at: int, zero_at: int) -> Scale:
         node.refuse("one constant scale and an 8-bit zero point per tensor are wanted; quantize activations so")
     number = float(value.reshape(()))
     if not LEAST < number < GREATEST:
-        node.wrong(f"a scale of {number:g}")
+        node.refuse(f"an activation of the scale {number:g}, as of a tensor that was 0 or infinite on every "
+                    "picture of the calibration: quantize the float model again, on other pictures")  # fmt: skip
     return Scale(number, int(zero.reshape(())) - (128 if zero.dtype == np.uint8 else 0))
 
 
@@ -42,8 +43,9 @@ def integers(reader, node, at: int, scale_at: int, zero_at: int, axis: int) -> I
     zero = reader.array(node, zero_at) if node.has(zero_at) else np.zeros(1, values.dtype)
     if values.dtype not in (np.int8, np.uint8, np.int32) or zero.dtype != values.dtype:
         node.refuse(f"constants of {values.dtype} with zero points of {zero.dtype}; 8-bit weights are wanted")
-    if not ((factor > LEAST) & (factor < GREATEST)).all() or factor.ndim > 1:
-        node.wrong(f"scales of '{node.inputs[at]}' that are none")
+    if not ((factor >= 0) & (factor < GREATEST)).all() or factor.ndim > 1:
+        node.wrong(f"scales of '{node.inputs[at]}' that are negative or beyond {GREATEST:g}")
+    factor = np.where(factor > LEAST, factor, 0)  # 0: of a channel that is zero, see onnx_linear.py
     if values.dtype == np.uint8:
         values, zero = ((v.astype(np.int16) - 128).astype(np.int8) for v in (values, zero))
     return Integers(values, factor.reshape(-1), zero, axis)

@@ -20,7 +20,7 @@ from ..core.view import STRETCH, View
 from .limits import BYTES, SIDE
 from .onnx_boxes import without_boxes
 from .onnx_constants import fold
-from .onnx_file import Node, is_channels_last, load, needed
+from .onnx_file import Node, is_channels_last, load, needed, shapes
 from .onnx_layout import MOVES
 from .onnx_nodes import NODES
 from .onnx_quantized import QUANTIZED, check_narrowed, implied_scale, whole
@@ -59,6 +59,7 @@ class Reader:
         self.weights: dict[str, tuple[np.ndarray, np.ndarray] | QuantWeights] = {}
         self.scales: dict[str, Scale] = {}
         self.features: dict[str, Feature] = {}
+        self.shortened = False  # by a window that lies in the padding and which the shapes in the file count
         self.rounded: set[str] = set()  # features that are integers in the file, for real numbers
         self.narrowed: set[str] = set()  # tensors with the scale of their maxima
         self.integers: dict[str, Integers] = {}
@@ -74,10 +75,10 @@ class Reader:
         meta = self._metadata()
         blocks = meta.pop("blocks", {})
         nodes = needed(self.proto.graph)
-        read = {name for node in nodes for name in node.input}
+        read, constants = {name for node in nodes for name in node.input}, shapes(self.proto.graph)
         for value in self.proto.graph.input:
             if value.name in read and value.name not in self.initializers:
-                self._input(value, "hwc" if is_channels_last(nodes, value.name) else "chw")
+                self._input(value, "hwc" if is_channels_last(nodes, value, constants) else "chw")
         for proto in nodes:
             self._node(Node(self.path, proto, self.opset))
         inputs = tuple(t for t in self.tensors.values() if t.name not in self.ops)
@@ -113,22 +114,23 @@ class Reader:
             raise GraphError(f"{self.path}: metadata '{META_KEY}': {error}; export again") from None
 
     def _input(self, value: onnx.ValueInfoProto, order: str) -> None:
-        """order: "chw" for NCHW, "hwc" for NHWC."""
+        """order: "chw" for NCHW, "hwc" for NHWC. An input of three dimensions is one channel: batch, height, width."""
         shape = [d.dim_value for d in value.type.tensor_type.shape.dim]
-        if len(shape) == 4 and self.size:
+        order = "hw" if len(shape) == 3 else order
+        if len(shape) == 1 + len(order) and self.size:
             for axis, length in zip("hw", self.size, strict=True):
                 at = 1 + order.index(axis)
                 if shape[at] not in (0, length):
                     raise GraphError(f"{self.path}: the input is fixed at {shape}, not for pictures of {self.size}")
                 shape[at] = length
-        if len(shape) != 4 or min(shape[1:]) < 1 or shape[0] not in (0, 1):
+        if len(shape) != 1 + len(order) or min(shape[1:]) < 1 or shape[0] not in (0, 1):
             raise GraphError(
                 f"{self.path}: input '{value.name}' has the shape {shape}; export it as fixed NCHW of batch 1, or give "
                 "the picture's size where height and width are open"
             )
         length = dict(zip(order, shape[1:], strict=True))
         name = self.free_name(value.name)
-        tensor = self._small(Tensor(name, length["h"], length["w"], length["c"]))
+        tensor = self._small(Tensor(name, length["h"], length["w"], length.get("c", 1)))
         self.tensors[name], self.features[value.name] = tensor, Feature.of(tensor, order)
 
     def _small(self, tensor: Tensor) -> Tensor:
@@ -168,7 +170,7 @@ class Reader:
                 f"{self.path}: output '{value.name}' mixes rows and channels of '{feature.tensor.name}'; end the model "
                 "at the map itself: the engine gives it as height, width, channels"
             )
-        declared = [d.dim_value for d in value.type.tensor_type.shape.dim]
+        declared = [] if self.shortened else [d.dim_value for d in value.type.tensor_type.shape.dim]
         fits = all(a in (0, b) for a, b in zip(declared, feature.shape, strict=False))
         if declared and (len(declared) != len(feature.shape) or not fits):
             raise GraphError(f"{self.path}: output '{value.name}' is {declared}, its nodes give {list(feature.shape)}")

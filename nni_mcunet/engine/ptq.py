@@ -4,7 +4,9 @@ quantisation-aware training has left it."""
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..core.errors import UserError
+import numpy as np
+
+from ..core.errors import GraphError, UserError
 from ..core.kernels import SAME_SCALE
 from .bias import bias_corrected
 from .calibrate import statistics
@@ -12,6 +14,7 @@ from .calibrators import mse
 from .detect import type_of
 from .equalize import equalization, equalized
 from .integers import integers
+from .limits import ScaleError
 from .quant import Model, QuantModel, quantize
 from .statistics import Statistics
 
@@ -22,6 +25,7 @@ HEADROOM = 1.25
 # range as wide as the surest logits is a tenth of a box's side: of the blood cell detector's boxes 95 % came out within
 # 2 pixels (39 % within 1) with all of the range, 98 % (92 %) with this.
 SURE = 8.0
+UNLIKE = 1e4  # times that input channels of one layer may differ in range before that is what is wrong
 LAST = ("act", "softmax")
 
 
@@ -44,8 +48,25 @@ def calibrated(
     quantized = quantize(model, ends)
     if correct_bias:
         quantized = bias_corrected(quantized, model, found)
-    integers(quantized)
+    try:
+        integers(quantized)
+    except ScaleError as error:
+        raise GraphError(f"{error.op}: {error.fact}; {_remedy(model, error.op)}") from None
     return quantized
+
+
+def _remedy(model: Model, name: str) -> str:
+    """What helps a float model that got scales for which 32 bits do not suffice."""
+    op = model.graph.op(name)
+    if op.kind == "conv" and op.groups == 1:
+        largest = np.abs(model.weights[name][0]).max((0, 2, 3))
+        if (ratio := largest.max() / largest[largest > 0].min(initial=largest.max())) > UNLIKE:
+            return (
+                f"its weights make up for channels of '{op.inputs[0]}' that differ {ratio:.1g} times in range, and one "
+                "int8 scale holds no such range: train the model with batch normalisation before this layer, or weight "
+                "decay"
+            )
+    return "on the calibration pictures it hardly changes: give pictures on which it does, such as the training set's"
 
 
 def _answers(model: Model, found: dict[str, Statistics]) -> dict[str, tuple[float, float]]:
@@ -75,5 +96,8 @@ def learnt(model: Model, weights: dict, tensor_ranges: dict[str, tuple[float, fl
         if op.kind not in (*SAME_SCALE, "softmax") and op.name not in tensor_ranges:
             raise UserError(f"the checkpoint has no range of '{op.name}': it is not of quantisation-aware training")
     quantized = quantize(replace(model, weights=weights), tensor_ranges)
-    integers(quantized)
+    try:
+        integers(quantized)
+    except ScaleError as error:
+        raise GraphError(f"{error.op}: {error.fact}; train longer, or calibrate on pictures instead") from None
     return quantized

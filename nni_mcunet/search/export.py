@@ -47,9 +47,9 @@ def export_best(config: SearchConfig, out: Path) -> ArchSpec:
 
 def export_pareto(config: SearchConfig, out: Path) -> list[ArchSpec]:
     """Write out/pareto/NN.json and NN.pth for every network of the front of accuracy, SRAM and MACs, the least SRAM
-    first, and out/pareto.json, their lines of the history in that order. pareto.json is there only when all its networks
-    are. An earlier export is replaced once all is written; networks of another front, which may have been fine-tuned,
-    move to out/pareto.1."""
+    first, and out/pareto.json, their lines of the history in that order; it is there only when all its
+    networks are. An earlier export is replaced once all is written; networks of another front, which may have been
+    fine-tuned, move to out/pareto.1."""
     out = Path(out)
     front, exporter, fresh = pareto_front(read_history(out)), _Exporter(config), out / ".pareto"
     shutil.rmtree(fresh, ignore_errors=True)

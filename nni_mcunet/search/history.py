@@ -77,7 +77,7 @@ def read_history(out: Path) -> list[dict]:
                 _say(f"{path}: line {number}, the last one, is cut and left out")
                 break
             raise HistoryError(
-                f"{path}, line {number}: {error}; delete it and the lines behind it, then `tools/search.py resume` goes on"
+                f"{path}, line {number}: {error}; without it and the lines behind it `tools/search.py resume` goes on"
             ) from None
     return lines
 
@@ -92,7 +92,9 @@ def _parsed(text: bytes):
     if not text.strip():
         raise HistoryError("it is empty")
     try:
-        return parse_json(text, "it", HistoryError)
+        return parse_json(text.decode(), "it", HistoryError)
+    except UnicodeDecodeError:
+        raise HistoryError("it is no UTF-8 text") from None
     except HistoryError as error:
         raise HistoryError(str(error).replace("not valid JSON, line 1: ", "not valid JSON: ")) from None
 

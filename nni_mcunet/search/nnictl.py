@@ -25,7 +25,7 @@ _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a prox
 def command(*args: str, id: str | None = None) -> list[str]:
     """id: of the experiment that `create` makes; None: NNI takes a random one."""
     named = f"import nni.experiment.management as m; m.generate_experiment_id = lambda: {id!r}; " if id else ""
-    return [sys.executable, "-c", named + _CODE, *args]
+    return [sys.executable, "-W", "ignore:pkg_resources is deprecated", "-c", named + _CODE, *args]
 
 
 def environment(listen: str | None = None) -> dict[str, str]:

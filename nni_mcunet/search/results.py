@@ -52,13 +52,14 @@ def check_free(out: Path, started: bool = False) -> None:
     """Raise ResultsError when a new search would write over files in `out` that no search has left there. started:
     its experiment.yml and running/ come there, too."""
     check_folder(out)
-    if not (out / ASIDE).exists() and not holds_search(out):
-        for name in (*FILES, "pareto", *(STARTED if started else ())):
-            if (out / name).exists():
-                raise ResultsError(
-                    f"{out} holds {name} but no search.json, so it is not known to be a search's: name another folder "
-                    "or move the file away"
-                )
+    if not (out / ASIDE).exists() and not (out / ENDED).exists() and not holds_search(out):
+        names = [name for name in (*FILES, *(STARTED if started else ())) if (out / name).exists()]
+        names += [f"pareto/{path.name}" for path in _front(out)]
+        if names:
+            raise ResultsError(
+                f"{out} holds {names[0]} but no search.json, so it is not known to be a search's: name another folder "
+                "or move the file away"
+            )
     running = out / "running"
     if started and running.exists():
         strange = [path.name for path in _entries(running) if path.name not in (*FILES, *STARTED, "search.json")]

@@ -117,8 +117,8 @@ class Silence:
             if now - heard / 1000 > self.patience:
                 found[id] = (
                     f"trial {id} has reported nothing for {_words(self.patience)}: it hangs, or it is slow. Its files "
-                    f"are in {self.folder}/environments/*/trials/{id}. NNI ends a trial after maxTrialDuration, a key of the "
-                    "experiment's YAML, and its candidates are tried again"
+                    f"are in {self.folder}/environments/*/trials/{id}. With maxTrialDuration in the experiment's YAML "
+                    "NNI ends such a trial, and its candidates are tried again"
                 )
         waiting = sum(trial.get("status") in ("WAITING", "UNKNOWN") for trial in trials)
         if not any(t.get("status") == "RUNNING" for t in trials) and now - self._changed > self.patience:

@@ -1,5 +1,6 @@
 # MCUNet's S3FD on WIDER FACE: the recipe of RNNPool / EdgeML, which the paper follows. Training is on square crops of
-# 640 pixels (the network takes any size), the test on whole pictures at the architecture's resolution.
+# 640 pixels (the network takes any size): half of them S3FD's, half by data-anchor sampling, faces under 6 pixels
+# ignored. The test is on whole pictures at the architecture's resolution.
 _base_ = "mmdet::_base_/default_runtime.py"
 custom_imports = dict(imports=["detection"], allow_failed_imports=False)
 
@@ -31,8 +32,11 @@ train_pipeline = [
     dict(type="PhotoMetricDistortion"),
     dict(
         type="RandomChoice",
-        transforms=[[dict(type="FaceCrop", size=size)], [dict(type="DataAnchorSampling", size=size)]],
-        prob=[1.0, 0.0],
+        transforms=[
+            [dict(type="FaceCrop", size=size, ignore_below=6)],
+            [dict(type="DataAnchorSampling", size=size, ignore_below=6)],
+        ],
+        prob=[0.5, 0.5],
     ),
     dict(type="RandomFlip", prob=0.5),
     dict(type="PackDetInputs"),
@@ -104,10 +108,11 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.1, by_epoch=True, begin=0, end=5, convert_to_iter_based=True),
-    dict(type="CosineAnnealingLR", eta_min=0, by_epoch=True, begin=5, end=300, convert_to_iter_based=True),
+    dict(type="CosineAnnealingLR", eta_min=0, by_epoch=True, begin=5, convert_to_iter_based=True),
 ]
 default_hooks = dict(
     checkpoint=dict(interval=10, max_keep_ckpts=2, save_last=True),
     logger=dict(interval=50),
     data_report=dict(type="DataReportHook"),
+    recipe_report=dict(type="RecipeReportHook"),
 )

@@ -62,7 +62,10 @@ train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=12, val_interval=4)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
-    type="OptimWrapper", optimizer=dict(type="AdamW", lr=0.003, weight_decay=0.01), clip_grad=dict(max_norm=500)
+    # the head's losses are means over the pictures, whatever the batch
+    type="OptimWrapper",
+    optimizer=dict(type="AdamW", lr=0.003, weight_decay=0.01),
+    clip_grad=dict(max_norm=50),
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.05, by_epoch=False, begin=0, end=100),
@@ -73,4 +76,5 @@ default_hooks = dict(
     checkpoint=dict(interval=4, max_keep_ckpts=2, save_last=True),
     logger=dict(interval=20),
     data_report=dict(type="DataReportHook"),
+    recipe_report=dict(type="RecipeReportHook"),
 )

@@ -1,0 +1,121 @@
+"""What a derived config says at its top goes where its base used it.
+
+In a config of mmengine `data_root` and `metainfo` are plain variables. The base's loaders have copied their values, and
+a derived config, or --cfg-options, that sets them anew changes nothing: it would train on the base's data in silence.
+Here they are taken as what they say. A loader that names its own value keeps it.
+"""
+
+from contextlib import contextmanager
+
+from mmengine.config import Config
+
+from nni_mcunet.core.errors import UserError
+
+from .datasets import LOADERS, loader_leaves
+
+EVALUATORS = ("val_evaluator", "test_evaluator")
+
+
+@contextmanager
+def carried():
+    """While configs are read or merged: the values at the top of each reach what it inherits."""
+    plain = Config._merge_a_into_b
+
+    def merge(own, base, *args, **kwargs):
+        whole = any(loader in base or loader in own for loader in LOADERS)  # not a part deeper down
+        if whole:
+            _carry(own, base)
+        merged = plain(own, base, *args, **kwargs)
+        if whole:
+            _fill(own, merged)
+        return merged
+
+    Config._merge_a_into_b = staticmethod(merge)
+    try:
+        yield
+    finally:
+        Config._merge_a_into_b = staticmethod(plain)
+
+
+def check_used(config: Config) -> None:
+    """Look for the loaders that read what a config's file says at its top. Raises UserError where none does."""
+    found = list(loader_leaves(config))
+    root = config.get("data_root")
+    if root and found and not any(_reads(data, root) for _, data in found):
+        loader, data = found[0]
+        raise UserError(
+            f"{config.filename}: data_root is {root!r}, and no loader reads it: {loader} has "
+            f"{data.get('data_root')!r}; set {loader}.dataset.data_root"
+        )
+    classes = (config.get("metainfo") or {}).get("classes")
+    named = [(data.get("metainfo") or {}).get("classes") for _, data in found]
+    if classes and found and all(names is not None and list(names) != list(classes) for names in named):
+        raise UserError(
+            f"{config.filename}: metainfo at the top names {classes!r}, and no loader has these classes: {found[0][0]} "
+            f"has {named[0]!r}; set {found[0][0]}.dataset.metainfo"
+        )
+
+
+def _carry(own: dict, base: dict) -> None:
+    """Change in a base what `own`, which is merged into it next, says anew at its top."""
+    root, old = own.get("data_root"), base.get("data_root")
+    if isinstance(root, str) and isinstance(old, str) and old.strip("./"):
+        for key in (*LOADERS, *EVALUATORS):
+            if key in base:
+                base[key] = _moved(base[key], old, root)
+    for key in ("data_root", "metainfo"):
+        for _, data in loader_leaves(base) if own.get(key) is not None else ():
+            if data.get(key) is not None and data[key] == base.get(key):
+                data[key] = _merged(base.get(key), own[key])
+    for name in [name for name in own if name.endswith("pipeline") and base.get(name)]:
+        for _, data in loader_leaves(base):
+            if data.get("pipeline") == base[name]:
+                data["pipeline"] = own[name]
+    head = (base.get("model") or {}).get("bbox_head")
+    said = ((own.get("model") or {}).get("bbox_head") or {}).get("num_classes")
+    if isinstance(head, dict) and said is None and (own.get("metainfo") or _names_classes(own)):
+        head.pop("num_classes", None)  # other names: their number is counted anew
+
+
+def _merged(old, new):
+    if not isinstance(new, dict) or not isinstance(old, dict) or new.get("_delete_"):
+        return {k: v for k, v in new.items() if k != "_delete_"} if isinstance(new, dict) else new
+    return {**old, **new}
+
+
+def _moved(node, old: str, new: str):
+    """A part of a config with every path below `old` below `new`."""
+    if isinstance(node, dict):
+        for key in node:
+            node[key] = _moved(node[key], old, new)
+        return node
+    if isinstance(node, (list, tuple)):
+        return type(node)(_moved(child, old, new) for child in node)
+    if isinstance(node, str) and _below(node, old):
+        rest = node.rstrip("/")[len(old.rstrip("/")) :]
+        return new if not rest else new.rstrip("/") + rest
+    return node
+
+
+def _below(path: str, root: str) -> bool:
+    return f"{path.rstrip('/')}/".startswith(f"{root.rstrip('/')}/")
+
+
+def _fill(own: dict, merged: dict) -> None:
+    """Give what `own` says at its top to data sets that say nothing of it, unless their paths begin with it."""
+    for _, data in loader_leaves(merged):
+        root = own.get("data_root")
+        if isinstance(root, str) and data.get("data_root") is None and not _reads(data, root):
+            data["data_root"] = root
+        if own.get("metainfo") and data.get("metainfo") is None:
+            data["metainfo"] = merged["metainfo"]
+
+
+def _reads(data: dict, root: str) -> bool:
+    prefixes = data.get("data_prefix") or {}
+    paths = (data.get("data_root"), data.get("ann_file"), *prefixes.values())
+    return any(isinstance(path, str) and _below(path, root) for path in paths)
+
+
+def _names_classes(own: dict) -> bool:
+    return any(data.get("metainfo") for _, data in loader_leaves(own))

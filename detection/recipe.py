@@ -1,0 +1,84 @@
+"""What a training's recipe does that its author cannot have meant, said in the log: a warm-up or a schedule that the
+training is too short for, and gradients that are clipped in every step."""
+
+import logging
+from itertools import chain
+from statistics import median
+
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.optim import OptimWrapper
+from mmengine.optim.scheduler.param_scheduler import (
+    ConstantParamScheduler,
+    CosineAnnealingParamScheduler,
+    LinearParamScheduler,
+    MultiStepParamScheduler,
+    PolyParamScheduler,
+)
+from mmengine.registry import HOOKS
+
+ALWAYS = 0.95  # of an epoch's steps
+
+
+def too_long(scheduler, limit: int) -> str | None:
+    """What a scheduler of mmengine does not come to in a training of `limit` steps of its own; None where to all."""
+    name, unit = type(scheduler).__name__, "epoch" if scheduler.by_epoch else "iteration"
+    if isinstance(scheduler, MultiStepParamScheduler):
+        late = [step for step in scheduler.milestones if step >= limit]
+        return f"{name} has milestones at {unit} {late}, and the training ends at {limit}" if late else None
+    if isinstance(scheduler, CosineAnnealingParamScheduler):
+        end = scheduler.begin + scheduler.T_max
+    elif isinstance(scheduler, (LinearParamScheduler, ConstantParamScheduler, PolyParamScheduler)):
+        end = scheduler.end
+    else:
+        return None
+    if end <= limit:
+        return None
+    warm = isinstance(scheduler, (LinearParamScheduler, ConstantParamScheduler))
+    return f"{name} goes on to {unit} {end:,}, and the training ends at {limit:,}: " + (
+        "the warm-up outlasts it and the learning rate is never reached" if warm else "it never comes to its end"
+    )
+
+
+@HOOKS.register_module()
+class RecipeReportHook(Hook):
+    """Warnings in the log: before training each scheduler that the training is too short for; behind the first of
+    epochs in which (almost) every step's gradient was clipped, how large the gradients were."""
+
+    def __init__(self):
+        self.norms: list[float] = []
+        self.said = False
+
+    def before_train(self, runner) -> None:
+        found = runner.param_schedulers or ()
+        for scheduler in chain(*found.values()) if isinstance(found, dict) else found:
+            said = too_long(scheduler, runner.max_epochs if scheduler.by_epoch else runner.max_iters)
+            if said:
+                print_log(f"param_scheduler: {said}", "current", logging.WARNING)
+
+    def before_train_epoch(self, runner) -> None:
+        self.norms = []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        if _max_norm(runner) is not None:
+            self.norms.append(runner.message_hub.get_scalar(f"train/{runner.optim_wrapper.grad_name}").current())
+
+    def after_train_epoch(self, runner) -> None:
+        most = _max_norm(runner)
+        clipped = sum(norm > most for norm in self.norms) if most is not None else 0
+        always = bool(self.norms) and clipped >= ALWAYS * len(self.norms)
+        if always and not self.said:
+            print_log(
+                f"optim_wrapper.clip_grad: the gradient was clipped in {clipped} of {len(self.norms)} steps of epoch "
+                f"{runner.epoch + 1}: max_norm is {most:g} and its norm {median(self.norms):.4g} (median). Only its "
+                "direction counts then: where that is not meant, raise max_norm and lower SGD's learning rate as much",
+                "current",
+                logging.WARNING,
+            )
+        self.said = always
+
+
+def _max_norm(runner) -> float | None:
+    """Where gradients are clipped by their norm: to what."""
+    wrapper = runner.optim_wrapper
+    return (wrapper.clip_grad_kwargs or {}).get("max_norm") if isinstance(wrapper, OptimWrapper) else None
