@@ -12,7 +12,7 @@ from pathlib import Path
 from mmengine.config import DictAction
 
 from detection import prepare
-from detection.datasets import LOADERS, build_dataset, leaves
+from detection.datasets import build_dataset, loader_leaves
 from detection.survey import box_report, draw_sizes, survey
 from nni_mcunet.core.errors import exit_on_user_error
 from nni_mcunet.core.outputs import check_outputs
@@ -28,7 +28,7 @@ def main() -> None:
     check_outputs({"--png": (args.png, ".png")}, args.config)
     config = prepare(args.config, args.cfg_options)
     surveys = {}
-    for data in (leaf for loader in LOADERS for leaf in leaves(config[loader].dataset)):
+    for _, data in loader_leaves(config):
         name = str(Path(data.get("data_root") or "", data.ann_file))
         if name not in surveys:  # most often validation and test are one set
             found = surveys[name] = survey(build_dataset(data), decode=True)
