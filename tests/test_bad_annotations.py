@@ -163,6 +163,7 @@ def test_the_pictures_to_calibrate_on_are_looked_for_first(coco, tmp_path, monke
     (tmp_path / "c.py").write_text(
         f"_base_ = {str(DIGITS)!r}\ntrain_dataloader = dict(dataset=dict(_delete_=True, **{data!r}))\n"
         "val_dataloader = test_dataloader = train_dataloader\n"
+        f"data_root = {str(tmp_path)!r}\nmetainfo = dict(classes=('one',))\n"
     )
     refused(command(monkeypatch, capsys, "anchors", tmp_path / "c.py"), "train.json", "'x'")
 
@@ -289,3 +290,11 @@ def test_annotations_and_results_that_went_wrong(name, shared, tmp_path):
 
 def test_the_samples_are_right_but_for_the_trap():
     assert np.array_equal(read_annotation(NOTE.encode(), "a.xml").boxes, [[5, 5, 25, 30]])
+
+
+@pytest.mark.parametrize("words", [["foo"], ["a=1", "b=[1,(2]"]])
+@pytest.mark.parametrize("tool", ["check_data", "deploy", "train", "test", "export", "compare_boxes", "quantize"])
+def test_options_that_are_no_pairs_are_one_line(tool, words, monkeypatch, capsys):
+    given = [DIGITS] if tool in ("check_data", "train", "quantize") else [DIGITS, "x.pth"]
+    done = command(monkeypatch, capsys, tool, *given, "--cfg-options", *words)
+    assert done.code == 2 and "expected KEY=VALUE pairs" in done.err.splitlines()[-1], done
