@@ -11,6 +11,7 @@ from nni_mcunet.core.errors import UserError, one_line
 from nni_mcunet.core.faces import BASELINES
 
 from .backbone import read_arch
+from .config_shape import check_shape
 from .datasets import LOADERS, config_classes, some
 from .folders import check_folders
 from .inherit import carried, check_used
@@ -31,6 +32,7 @@ def load_config(config, options: dict | None = None, work_dir=None) -> Config:
             config.merge_from_dict(options or {})
         except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
             raise UserError(f"--cfg-options do not fit {config.filename}: {one_line(error)}") from None
+    check_shape(config)
     if any(option.split(".")[0] in ("data_root", "metainfo") for option in options or ()):
         check_used(config)
     if "backbone" not in config.get("model", {}) or "arch" not in config.model.backbone:
@@ -101,6 +103,7 @@ def _read(path) -> Config:
     except Exception as error:  # a config is a program: it can raise anything
         reason = one_line(f"{type(error).__name__}: {error}")
         raise UserError(f"{path}: not a config that mmengine reads: {reason}") from None
+    check_shape(config)
     check_used(config)
     return config
 

@@ -30,6 +30,7 @@ from nni_mcunet.core.net import Net
 from nni_mcunet.core.validate import short
 
 from .config import load_config
+from .config_shape import dataset_of
 from .datasets import config_classes, leaves
 from .export import detector_graph
 from .folders import open_pictures
@@ -143,7 +144,7 @@ class DetectorData:
     @staticmethod
     def _dataset(config: Config):
         """The training set, each picture once. Raises UserError where it is missing."""
-        given = config.train_dataloader.dataset
+        given = dataset_of(config, "train_dataloader")
         try:
             return open_pictures(given)
         except UserError as error:

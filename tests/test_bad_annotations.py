@@ -161,8 +161,9 @@ def test_the_pictures_to_calibrate_on_are_looked_for_first(coco, tmp_path, monke
     data, content, write = coco
     write(changed(content, ("annotations", 0, "bbox"), "x"))
     (tmp_path / "c.py").write_text(
-        f"_base_ = {str(ROOT / 'configs/det/yolov3_digits.py')!r}\n"
-        f"train_dataloader = dict(dataset=dict(_delete_=True, **{data!r}))\n"
+        f"_base_ = {str(DIGITS)!r}\ntrain_dataloader = dict(dataset=dict(_delete_=True, **{data!r}))\n"
+        "val_dataloader = test_dataloader = train_dataloader\n"
+        f"data_root = {str(tmp_path)!r}\nmetainfo = dict(classes=('one',))\n"
     )
     refused(command(monkeypatch, capsys, "anchors", tmp_path / "c.py"), "train.json", "'x'")
 
@@ -215,9 +216,36 @@ def test_a_config_that_cannot_be_read_is_one_line(text, tmp_path):
     assert "c.py" in message(load_config, tmp_path / "c.py")
 
 
+DIGITS = ROOT / "configs/det/yolov3_digits.py"
+ONLY = "train_dataloader = dict(dataset=dict(_delete_=True, {}))"
+SHAPES = {  # what a config says beside the digits' -> where it is wrong
+    "train_dataloader = None": "no train_dataloader.dataset",
+    "train_dataloader = 5": "not a config that mmengine reads",
+    "train_dataloader = dict(dataset=dict(_delete_=True))": "train_dataloader.dataset.type is None",
+    "train_dataloader = dict(dataset=dict(ann_file=5))": "ann_file is 5: expected text",
+    "train_dataloader = dict(dataset=dict(data_root=5))": "data_root is 5",
+    "train_dataloader = dict(dataset=dict(data_prefix=5))": "data_prefix is 5",
+    "train_dataloader = dict(dataset=dict(data_prefix=dict(sub_data_root=5)))": "data_prefix.sub_data_root is 5",
+    "train_dataloader = dict(dataset=dict(metainfo=5))": "metainfo is 5",
+    "train_dataloader = dict(dataset=dict(pipeline=5))": "pipeline is 5",
+    ONLY.format("type='ConcatDataset', datasets=[5]"): "not a config that mmengine reads",
+    ONLY.format("type='ConcatDataset', datasets=5"): "not a config that mmengine reads",
+    ONLY.format("type='RepeatDataset', dataset=5"): "not a config that mmengine reads",
+    "model = 5": "not a config that mmengine reads",
+    "model = dict(backbone=5)": "model.backbone is 5",
+    "model = dict(backbone=dict(arch=5))": "model.backbone.arch is 5",
+}
+
+
+@pytest.mark.parametrize("text, words", SHAPES.items())
+def test_a_config_of_another_shape_is_one_line(text, words, tmp_path, monkeypatch, capsys):
+    (tmp_path / "c.py").write_text(f"_base_ = {str(DIGITS)!r}\n{text}\n")
+    refused(command(monkeypatch, capsys, "anchors", tmp_path / "c.py"), "c.py", words)
+
+
 @pytest.mark.parametrize("option", ["model.backbone.arch.x", "model.type.x.y"])
 def test_options_that_do_not_fit_are_one_line(option):
-    assert "--cfg-options" in message(load_config, ROOT / "configs/det/yolov3_digits.py", {option: 1})
+    assert "--cfg-options" in message(load_config, DIGITS, {option: 1})
 
 
 def test_a_log_that_was_cut_short_is_drawn(tmp_path):
@@ -262,3 +290,11 @@ def test_annotations_and_results_that_went_wrong(name, shared, tmp_path):
 
 def test_the_samples_are_right_but_for_the_trap():
     assert np.array_equal(read_annotation(NOTE.encode(), "a.xml").boxes, [[5, 5, 25, 30]])
+
+
+@pytest.mark.parametrize("words", [["foo"], ["a=1", "b=[1,(2]"]])
+@pytest.mark.parametrize("tool", ["check_data", "deploy", "train", "test", "export", "compare_boxes", "quantize"])
+def test_options_that_are_no_pairs_are_one_line(tool, words, monkeypatch, capsys):
+    given = [DIGITS] if tool in ("check_data", "train", "quantize") else [DIGITS, "x.pth"]
+    done = command(monkeypatch, capsys, tool, *given, "--cfg-options", *words)
+    assert done.code == 2 and "expected KEY=VALUE pairs" in done.err.splitlines()[-1], done

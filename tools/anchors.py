@@ -12,6 +12,7 @@ import numpy as np
 
 from detection import load_config
 from detection.anchors import choose, dataset_sizes, voc_sizes
+from detection.config_shape import dataset_of
 from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.files import write_json
 from nni_mcunet.core.outputs import check_outputs
@@ -31,7 +32,7 @@ def main() -> None:
     for source in args.sources:
         if source.endswith(".py"):
             config = load_config(source)
-            sizes.append(dataset_sizes(config.train_dataloader.dataset))
+            sizes.append(dataset_sizes(dataset_of(config, "train_dataloader")))
             scales = len(config.model.backbone.out_indices)
         else:
             sizes.append(voc_sizes(source, args.split))

@@ -8,13 +8,13 @@ from nni_mcunet.engine.quant import Model, input_shape, view_of
 
 
 def add_arguments(parser) -> None:
-    from mmengine.config import DictAction
+    from options import Options
 
     parser.add_argument("--calib", help="folder of pictures, or of .npy files (uint8, h x w x c or n x h x w x c), one "
                         "such file, or a config of configs/det")  # fmt: skip
     parser.add_argument("--list", help="text file with the pictures to use, one stem a line; default all")
     parser.add_argument("--images", type=int, default=128, help="use so many of them at most (default 128)")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="key=value pairs merged into that config")
+    parser.add_argument("--cfg-options", nargs="+", action=Options, help="key=value pairs merged into that config")
 
 
 def pictures(args, model: Model) -> Iterator[np.ndarray]:

@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmengine.config import DictAction
+from options import Options
 
 from detection import prepare
 from detection.datasets import build_dataset, loader_leaves
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("config", help="configs/det/*.py")
     parser.add_argument("--png", help="scatter plot of the box sizes to write")
     parser.add_argument("--most", type=int, default=20, help="offenders of a data set to name (default 20)")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="key=value pairs merged into the config")
+    parser.add_argument("--cfg-options", nargs="+", action=Options, help="key=value pairs merged into the config")
     args = parser.parse_args()
     check_outputs({"--png": (args.png, ".png")}, args.config)
     config = prepare(args.config, args.cfg_options)

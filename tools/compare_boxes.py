@@ -8,7 +8,7 @@ import argparse
 
 import numpy as np
 from export import int8
-from mmengine.config import DictAction
+from options import Options
 from tqdm import tqdm
 
 from detection import check_classes, config_classes, float_boxes, input_pictures, load_config, load_detector
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200, help="test pictures at most (default 200)")
     parser.add_argument("--score", type=float, nargs="+", default=[0.05, 0.3, 0.5], help="float boxes of at least this")
     parser.add_argument("--json", help="file for the figures")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="key=value pairs merged into the config")
+    parser.add_argument("--cfg-options", nargs="+", action=Options, help="key=value pairs merged into the config")
     args = parser.parse_args()
     check_outputs({"--json": (args.json, ".json")}, args.config, args.checkpoint, args.int8)
     cfg, of = load_config(args.config, args.cfg_options), (args.config, args.checkpoint, args.cfg_options)

@@ -12,7 +12,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from mmengine.config import DictAction
+from options import Options
 from steps import Steps
 
 from detection import busy_picture, load_config
@@ -24,8 +24,8 @@ MARKER = "deploy.json"
 PRODUCTS = ("float.json", "model.onnx", "model.int8.onnx", "int8.json", "boxes.json", "report.json", "memory.png")
 
 
-class Words(DictAction):
-    """DictAction that keeps what was typed, too, for the commands below."""
+class Words(Options):
+    """Options that keeps what was typed, too, for the commands below."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         namespace.words = [*namespace.words, option_string, *values]

@@ -8,7 +8,7 @@ python tools/export.py ARCH.json WEIGHTS.pth -o model.onnx                      
 import argparse
 
 import torch
-from mmengine.config import DictAction
+from options import Options
 
 from detection import (
     detector_graph,
@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--with-boxes", action="store_true", help="decoding and NMS too: boxes, scores, labels")
     parser.add_argument("--view", help="how a classifier sees pictures, if its files do not say: stretch (default) or "
                         "crop:SHARE, the centre; crop:0.875 is ImageNet's")  # fmt: skip
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="key=value pairs merged into the config")
+    parser.add_argument("--cfg-options", nargs="+", action=Options, help="key=value pairs merged into the config")
     args = parser.parse_args()
     check_outputs({"-o": (args.out, ".onnx")}, args.config, args.checkpoint)
     torch.set_num_threads(1)

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from nni_mcunet.core.errors import UserError, exit_on_user_error, writing
+from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.file_sets import locked, named_folder
 from nni_mcunet.core.files import write_json
 from nni_mcunet.digits import CLASSES, scene
@@ -43,9 +43,8 @@ def annotation(name: str, size: int, boxes, labels) -> str:
 def write_scene(root: Path, name: str, seed, size: int, split: str) -> None:
     image, boxes, labels = scene(np.random.default_rng(seed), (size, size), split)
     _, jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
-    with writing(root):
-        (root / "JPEGImages" / f"{name}.jpg").write_bytes(jpeg.tobytes())
-        (root / "Annotations" / f"{name}.xml").write_text(annotation(name, size, boxes, labels))
+    (root / "JPEGImages" / f"{name}.jpg").write_bytes(jpeg.tobytes())
+    (root / "Annotations" / f"{name}.xml").write_text(annotation(name, size, boxes, labels))
 
 
 def write_all(root: Path, train: int, val: int, size: int, seed: int) -> None:

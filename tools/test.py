@@ -11,9 +11,9 @@ boxes and the numpy reference's are the boards' bit for bit; the reference is sl
 import argparse
 
 from export import int8
-from mmengine.config import DictAction
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
+from options import Options
 
 from detection import (
     DeployedDetector,
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--out-json", help="also write the metrics to this file")
     parser.add_argument("--show-dir", help="draw the boxes into this folder below WORK_DIR/TIME")
     parser.add_argument("--tta", action="store_true", help="test-time augmentation: the config's, else a flip")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="key=value pairs merged into the config")
+    parser.add_argument("--cfg-options", nargs="+", action=Options, help="key=value pairs merged into the config")
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
     args = parser.parse_args()
     outputs = {"--out": (args.out, ".pkl"), "--out-json": (args.out_json, ".json")}

@@ -8,9 +8,10 @@ import argparse
 from pathlib import Path
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner, find_latest_checkpoint
+from options import Options
 
 from detection import check_resumable, config_classes, latest_checkpoint, prepare
 from nni_mcunet.core.errors import UserError, exit_on_user_error, writing
@@ -44,7 +45,7 @@ def main() -> None:
     parser.add_argument("--amp", action="store_true", help="automatic mixed precision (CUDA)")
     parser.add_argument("--auto-scale-lr", action="store_true", help="learning rate by batch size and processes")
     parser.add_argument("--resume", nargs="?", const="auto", help="a checkpoint, or the work dir's last one")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="key=value pairs merged into the config")
+    parser.add_argument("--cfg-options", nargs="+", action=Options, help="key=value pairs merged into the config")
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
     args = parser.parse_args()
 
