@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from nni_mcunet.core.errors import UserError, exit_on_user_error, writing
 from nni_mcunet.core.file_sets import locked, named_folder
-from nni_mcunet.core.files import write_json
 from nni_mcunet.digits import CLASSES, scene
 
 MADE = "digits.json"  # says with which arguments
@@ -43,9 +42,8 @@ def annotation(name: str, size: int, boxes, labels) -> str:
 def write_scene(root: Path, name: str, seed, size: int, split: str) -> None:
     image, boxes, labels = scene(np.random.default_rng(seed), (size, size), split)
     _, jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
-    with writing(root):
-        (root / "JPEGImages" / f"{name}.jpg").write_bytes(jpeg.tobytes())
-        (root / "Annotations" / f"{name}.xml").write_text(annotation(name, size, boxes, labels))
+    (root / "JPEGImages" / f"{name}.jpg").write_bytes(jpeg.tobytes())
+    (root / "Annotations" / f"{name}.xml").write_text(annotation(name, size, boxes, labels))
 
 
 def write_all(root: Path, train: int, val: int, size: int, seed: int) -> None:
@@ -59,7 +57,7 @@ def write_all(root: Path, train: int, val: int, size: int, seed: int) -> None:
     sets |= {"trainval": sets["train"] + sets["val"], "test": sets["val"]}
     for name, names in sets.items():
         (root / "ImageSets" / "Main" / f"{name}.txt").write_text("\n".join(names) + "\n")
-    write_json(root / MADE, {"train": train, "val": val, "size": size, "seed": seed})
+    (root / MADE).write_text(json.dumps({"train": train, "val": val, "size": size, "seed": seed}) + "\n")
 
 
 def is_made(root: Path, wanted: dict) -> bool:
@@ -95,10 +93,9 @@ def main() -> None:
     with locked(out):
         shutil.rmtree(part, ignore_errors=True)  # of an interrupted run
         try:
-            write_all(part, **arguments)
-            part.replace(root)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(root)) from None
+            with writing(root):
+                write_all(part, **arguments)
+                part.replace(root)
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
