@@ -50,6 +50,9 @@ def main() -> None:
     parser.add_argument("--qat", action="store_true", help="simulate int8 while training")
     add_arguments(parser, DEFAULT, skip=("largest", "shared", "subnets", "sandwich"))
     args = parser.parse_args()
+    name = f"{Path(args.weights).stem}_{'qat' if args.qat else 'tuned'}.pth"
+    out = Path(args.out or Path(args.weights).with_name(name))
+    check_outputs({"--out": (out, ".pth")}, args.arch, args.weights, args.config)
     torch.set_num_threads(args.threads)
     settings = read_settings(args.config)
     data, recipe = data_and_recipe(settings, args, DEFAULT)
@@ -62,9 +65,6 @@ def main() -> None:
     if unknown := check_split(args.weights, data):
         print(f"warning: {unknown}", file=sys.stderr)
     net = to_device(load_weights(spec, args.weights), args.device)
-    name = f"{Path(args.weights).stem}_{'qat' if args.qat else 'tuned'}.pth"
-    out = Path(args.out or Path(args.weights).with_name(name))
-    check_outputs({"--out": (out, ".pth")}, args.arch, args.weights, args.config)
     ranks.join(ranks.pick_device(args.device))
     first = ranks.place()[0] == 0
     if first:

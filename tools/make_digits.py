@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.file_sets import locked, named_folder
-from nni_mcunet.core.files import write_json
 from nni_mcunet.digits import CLASSES, scene
 
 MADE = "digits.json"  # says with which arguments
@@ -58,7 +57,7 @@ def write_all(root: Path, train: int, val: int, size: int, seed: int) -> None:
     sets |= {"trainval": sets["train"] + sets["val"], "test": sets["val"]}
     for name, names in sets.items():
         (root / "ImageSets" / "Main" / f"{name}.txt").write_text("\n".join(names) + "\n")
-    write_json(root / MADE, {"train": train, "val": val, "size": size, "seed": seed})
+    (root / MADE).write_text(json.dumps({"train": train, "val": val, "size": size, "seed": seed}) + "\n")
 
 
 def is_made(root: Path, wanted: dict) -> bool:
@@ -94,10 +93,9 @@ def main() -> None:
     with locked(out):
         shutil.rmtree(part, ignore_errors=True)  # of an interrupted run
         try:
-            write_all(part, **arguments)
-            part.replace(root)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(root)) from None
+            with writing(root):
+                write_all(part, **arguments)
+                part.replace(root)
         finally:
             shutil.rmtree(part, ignore_errors=True)
 

@@ -167,7 +167,7 @@ def _stage(folder: Path, files: dict[str, bytes], seal: Seal, between: dict, who
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-        except OSError as error:  # which names the file that the user asked for
+        except OSError as error:  # names the file that the user asked for
             raise OSError(error.errno, error.strerror, str(folder / name)) from None
 
 
