@@ -3,6 +3,10 @@
 #define MCU_FRAME_H
 #include <stdint.h>
 
+#if defined(__cplusplus)
+extern "C" {
+#endif
+
 typedef struct {
     const uint8_t *rgb; /* [h][width][3] */
     int width;
@@ -10,5 +14,9 @@ typedef struct {
 
 /* Copies rows y.. and columns x.. as q = value - 128. context: a mcu_frame, dst: [h][w][3]. */
 void mcu_read_frame(void *context, int y, int x, int h, int w, int8_t *dst);
+
+#if defined(__cplusplus)
+}
+#endif
 
 #endif

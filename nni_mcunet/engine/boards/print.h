@@ -3,6 +3,10 @@
 #define MCU_PRINT_H
 #include "port.h"
 
+#if defined(__cplusplus)
+extern "C" {
+#endif
+
 static inline void mcu_print(const char *text) {
     while (*text)
         mcu_put(*text++);
@@ -31,5 +35,9 @@ static inline void mcu_print_hex(const int8_t *bytes, int n) { /* bytes: [n] */
         mcu_put("0123456789abcdef"[bytes[i] & 15]);
     }
 }
+
+#if defined(__cplusplus)
+}
+#endif
 
 #endif
