@@ -6,7 +6,7 @@ python tools/generate.py model.int8.onnx --board stm32f412 --patches 4x4,2x2 --b
 python tools/generate.py model.int8.onnx --board stm32f412 --least-sram --max-overhead 0.05 -o out/fw
 python tools/generate.py model.int8.onnx --board stm32h743 --project --picture photo.jpg -o out/fw
 
-The folder holds a plain C99 library: mcu_model.h is the one header, no OS, no heap. With --project also a firmware for
+The folder holds a plain C11 library: mcu_model.h is the one header, no OS, no heap. With --project also a firmware for
 the board's Nucleo: start-up, clock, UART, linker script; `make && make flash` (Makefile, CMakeLists.txt, README.txt).
 """
 
@@ -24,7 +24,7 @@ from nni_mcunet.core.plan import EXECUTED, STAGES, Plan, best_schedule, fitting_
 from nni_mcunet.engine.board_report import write_plan
 from nni_mcunet.engine.dead import channels, without_dead_channels
 from nni_mcunet.engine.detect import with_room
-from nni_mcunet.engine.emit import detector_params, write_sources
+from nni_mcunet.engine.emit import DEFAULT, check_prefix, detector_params, write_sources
 from nni_mcunet.engine.firmware import input_shape
 from nni_mcunet.engine.images import load_picture
 from nni_mcunet.engine.onnx_io import load_onnx
@@ -79,8 +79,7 @@ def main() -> None:
     parser.add_argument("--max-p", type=int, default=4, help="finest grid tried without --patches (default 4: 4x4)")
     parser.add_argument("--any-grid", action="store_true", help="try grids that are not square, too")
     parser.add_argument("--halo", choices=(*EXECUTED, "best"), default="best",
-                        help="what patches share is computed again (clip) or kept (cache); "
-                        "best (default): the cheaper that fits")  # fmt: skip
+                        help="what patches share is computed again, kept, or (default) the cheaper that fits")  # fmt: skip
     aim = parser.add_mutually_exclusive_group()  # without --patches, instead of the least MACs
     aim.add_argument("--fastest", action="store_true", help="the fewest estimated instructions, not the least MACs")
     aim.add_argument("--least-sram", action="store_true", help="the smallest arena, not the least MACs")
@@ -89,10 +88,12 @@ def main() -> None:
     parser.add_argument("--keep-dead-channels", action="store_true", help="compute channels that are constant or read "
                         "by nobody, too; without them every output is the same")  # fmt: skip
     parser.add_argument("--project", action="store_true", help="also a complete firmware project for the board")
+    parser.add_argument("--prefix", default=DEFAULT, help="what this model's files and names in C begin with (mcu)")
     parser.add_argument("--picture", help="with --project: JPEG or PNG to build in, run after each reset")
     parser.add_argument("-o", "--out", required=True, help="folder to write")
     args = parser.parse_args()
     check_options(args, parser.get_default)
+    check_prefix(args.prefix)
     model, board = load_onnx(args.model), get_board(args.board)
     if args.project:
         target_of(board)
@@ -104,11 +105,11 @@ def main() -> None:
         board = with_room(board, post.candidates)
     board = board.with_arena(args.arena_kb and args.arena_kb * KB)
     p = planned(args, model.graph, board)
-    write_sources(p, model, args.out)
+    write_sources(p, model, args.out, args.prefix)
     if args.project:
         picture = load_picture(args.picture, input_shape(args.out)[:2]) if args.picture else None
         write_project(args.out, board, p.arena, picture)
-    facts = write_plan(args.out, p, board)
+    facts = write_plan(args.out, p, board, args.prefix)
     how = f"{p.schedule}, halo {p.halo} ({p.overhead:+.1%} MACs)" if p.schedule.n else p.schedule
     print(f"{args.out}: {how}, arena {p.arena:,} of {board.arena_limit:,} bytes, constants {p.flash:,} bytes")
     if sizes := facts["callback_bytes"]:

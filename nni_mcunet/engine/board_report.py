@@ -9,6 +9,8 @@ from ..core.plan import Plan
 from .callbacks import callback_bytes
 from .cycles import Layer
 from .elf import flash_parts, sram_parts
+from .emit_names import DEFAULT
+from .firmware import prefix_of
 
 PLAN = "plan.json"
 
@@ -36,19 +38,23 @@ def board_report(elf: str | Path, board: Board, layers: dict[str, Layer]) -> dic
     }
 
 
-def write_plan(folder: str | Path, plan: Plan, board: Board) -> dict:
-    """Write and return plan.json, what was planned of the C in `folder`."""
+def write_plan(folder: str | Path, plan: Plan, board: Board, prefix: str = DEFAULT) -> dict:
+    """Write and return plan.json (with a prefix NAME_plan.json), what was planned of the C in `folder`."""
     s = plan.schedule
     facts = {"board": board.name, "p": s.p, "n": s.n, "then": s.then, "halo": plan.halo, "arena_bytes": plan.arena,
              "arena_limit": board.arena_limit, "constant_bytes": plan.flash, "macs": plan.macs,
              "patch_overhead": plan.overhead, "callback_bytes": callback_bytes(plan),
              "live_bytes": {op.name: plan.live_bytes(i) for i, op in enumerate(plan.graph.ops)}}  # fmt: skip
-    write_json(Path(folder) / PLAN, facts)
+    write_json(Path(folder) / plan_file(prefix), facts)
     return facts
 
 
+def plan_file(prefix: str) -> str:
+    return PLAN if prefix == DEFAULT else f"{prefix}_{PLAN}"
+
+
 def _planned(folder: Path) -> dict:
-    path = folder / PLAN
+    path = folder / plan_file(prefix_of(folder))
     return json.loads(path.read_text()) if path.is_file() else {}
 
 

@@ -1,6 +1,6 @@
 """Generated C -> a library for this host, a firmware for a board, its run under emulation, its sizes from the ELF.
 
-A folder of generated C holds mcu_model.h, mcu_model.c and the kernels; objects and programs go to its `build/`. The
+A folder of generated C holds mcu_model.h, mcu_model.c (with --prefix others) and the kernels; objects and programs go to its `build/`. The
 firmware has the board's core and memory sizes on the memory layout of QEMU's MPS2 boards (boards/board.ld); nothing
 here talks to real hardware.
 """
@@ -19,10 +19,12 @@ import numpy as np
 from ..core.boards import Board
 from ..core.errors import Infeasible, UserError
 from .detect import BOX
+from .emit_names import DEFAULT
 
 BOARDS = Path(__file__).parent / "boards"
 PROGRAM = ("main.c", "report.c", "frame.c", "picture.S")
-WARNINGS = ["-std=c99", "-Wall", "-Wextra", "-Werror"]
+WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Werror"]
+API = ("read_tile", "run", "output", "output_bytes", "detect", "class_names", "arena")  # behind a model's prefix
 SANITIZERS = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 MACHINES = {"cortex-m4": "mps2-an386", "cortex-m7": "mps2-an500"}
 PACKAGES = {
@@ -47,16 +49,47 @@ def tool(name: str) -> str:
 
 def input_shape(folder: str | Path) -> tuple[int, int, int]:
     """(h, w, c) of the picture that the generated model reads. Raises UserError where `folder` holds none."""
-    header = _header(Path(folder)).read_text()
-    return tuple(int(re.search(rf"#define MCU_INPUT_{axis}\s+(\d+)", header)[1]) for axis in "HWC")
+    prefix = prefix_of(folder)
+    header, macro = _header(Path(folder), prefix).read_text(encoding="utf-8"), prefix.upper()
+    return tuple(int(re.search(rf"#define {macro}_INPUT_{axis}\s+(\d+)", header)[1]) for axis in "HWC")
+
+
+def prefix_of(folder: str | Path) -> str:
+    """What the names of the generated model in `folder` begin with. Raises UserError where there is none or more than
+    one."""
+    headers = {path: path.name.removesuffix("_model.h") for path in sorted(Path(folder).glob("*_model.h"))}
+    found = [
+        p for path, p in headers.items() if f"#define {p.upper()}_ARENA_BYTES" in path.read_text("utf-8", "replace")
+    ]
+    if not found:
+        raise UserError(f"{folder}: no mcu_model.h; give a folder that tools/generate.py has written")
+    if len(found) > 1:
+        raise UserError(
+            f"{folder} holds the models {', '.join(found)}; generate the one to run into a folder of its own"
+        )
+    return found[0]
+
+
+def aliases(folder: str | Path, prefix: str) -> str:
+    """C of a mcu_model.h that gives a model of another prefix the names that boards/ knows."""
+    text, macro = _header(Path(folder), prefix).read_text(encoding="utf-8"), prefix.upper()
+    macros = [name for name in re.findall(rf"#define {macro}_(\w+)", text) if name != "MODEL_H"]
+    lines = [f"#define MCU_{name} {macro}_{name}" for name in macros]
+    lines += [f"#define mcu_{name} {prefix}_{name}" for name in API]
+    guard = "#ifndef MCU_MODEL_H\n#define MCU_MODEL_H"
+    return f'/* {prefix}_model.h under the names of one model. */\n{guard}\n#include "{prefix}_model.h"\n' + "\n".join(
+        [*lines, "#endif\n"]
+    )
 
 
 class HostModel:
     """A generated model as a library of this process. Outputs are flat int8 arrays in the model's order."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, prefix: str = DEFAULT):
         self.lib = ctypes.CDLL(str(path))
-        self.lib.mcu_output.restype = ctypes.POINTER(ctypes.c_int8)
+        self._output, self._output_bytes = (self.lib[f"{prefix}_output{end}"] for end in ("", "_bytes"))
+        self._output.restype = ctypes.POINTER(ctypes.c_int8)
+        self._detect = f"{prefix}_detect"
         self.arena_bytes = ctypes.c_int.in_dll(self.lib, "mcu_host_arena_bytes").value
         self.outputs = ctypes.c_int.in_dll(self.lib, "mcu_host_outputs").value
 
@@ -68,13 +101,13 @@ class HostModel:
         """Outputs, each (bytes,) int8, for a picture (h, w, 3) uint8. Raises UserError for another size."""
         rgb = checked_picture(picture, self.input_shape)
         self.lib.mcu_host_run(rgb.ctypes.data_as(ctypes.c_void_p))
-        sizes = [self.lib.mcu_output_bytes(i) for i in range(self.outputs)]
-        return [np.ctypeslib.as_array(self.lib.mcu_output(i), (n,)).copy() for i, n in enumerate(sizes)]
+        sizes = [self._output_bytes(i) for i in range(self.outputs)]
+        return [np.ctypeslib.as_array(self._output(i), (n,)).copy() for i, n in enumerate(sizes)]
 
     def detect(self) -> np.ndarray:
         """Boxes (dtype detect.BOX) of the picture of the last run; for a model with a detector."""
         boxes = np.zeros(ctypes.c_int.in_dll(self.lib, "mcu_host_most_boxes").value, BOX)
-        return boxes[: self.lib.mcu_detect(boxes.ctypes.data_as(ctypes.c_void_p), len(boxes))].copy()
+        return boxes[: self.lib[self._detect](boxes.ctypes.data_as(ctypes.c_void_p), len(boxes))].copy()
 
 
 def build_host(folder: str | Path) -> HostModel:
@@ -85,7 +118,7 @@ def build_host(folder: str | Path) -> HostModel:
     with tempfile.TemporaryDirectory(dir=_build_folder(folder)) as fresh:
         out = Path(fresh) / "model.so"
         _compile("gcc", ["-O2", "-shared", "-fPIC"], sources, folder, out)
-        return HostModel(out)
+        return HostModel(out, prefix_of(folder))
 
 
 def run_sanitized(folder: str | Path, picture: np.ndarray) -> dict:
@@ -96,7 +129,7 @@ def run_sanitized(folder: str | Path, picture: np.ndarray) -> dict:
     sources = [*_sources(folder), *map(_board, (*PROGRAM, "host.c"))]
     _write_picture(folder, picture)
     _compile("gcc", ["-O1", *SANITIZERS], sources, folder, out)
-    done = subprocess.run([str(out)], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([str(out)], capture_output=True, text=True, encoding="utf-8", timeout=300)
     return parse_run(done)
 
 
@@ -149,21 +182,27 @@ def run_qemu(elf: str | Path, machine: str, timeout: float, plugin: str | None =
     command += ["-serial", "stdio", "-semihosting-config", "enable=on,target=native", "-kernel", str(elf)]
     command += ["-plugin", plugin] if plugin else []
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+        )
     except subprocess.TimeoutExpired:
         raise RuntimeError(f"{elf}: no end after {timeout:g} s under QEMU") from None
 
 
 def elf_report(elf: str | Path) -> dict[str, int]:
-    """Bytes from the ELF: arena_bytes (the symbol), stack_reserved_bytes, data_bytes (.data, .bss), sram_bytes (all of
+    """Bytes from the ELF: arena_bytes (its section), stack_reserved_bytes, data_bytes (.data, .bss), sram_bytes (all of
     these), flash_bytes (code, constants, initial data) and picture_bytes (the test picture, not counted in flash)."""
-    symbols = output("arm-none-eabi-nm", "-S", str(elf))
-    arena = re.search(r"^\w+ (\w+) \w mcu_arena$", symbols, re.MULTILINE)
     sections = re.findall(r"^(\.\w+)\s+(\d+)\s+\d+$", output("arm-none-eabi-size", "-A", str(elf)), re.MULTILINE)
     size = {name: int(number) for name, number in sections}
     data = size.get(".data", 0) + size.get(".bss", 0)
     return {
-        "arena_bytes": int(arena[1], 16) if arena else 0,
+        "arena_bytes": size.get(".arena", 0),
         "stack_reserved_bytes": size[".stack"],
         "data_bytes": data,
         "sram_bytes": size.get(".arena", 0) + size[".stack"] + data,
@@ -176,14 +215,12 @@ def _board(name: str) -> Path:
     return BOARDS / name
 
 
-def _header(folder: Path) -> Path:
-    if not (folder / "mcu_model.h").is_file():
-        raise UserError(f"{folder}: no mcu_model.h; give a folder that tools/generate.py has written")
-    return folder / "mcu_model.h"
+def _header(folder: Path, prefix: str) -> Path:
+    return folder / f"{prefix}_model.h"
 
 
 def _sources(folder: Path) -> list[Path]:
-    _header(folder)
+    prefix_of(folder)
     return sorted(folder.glob("*.c"))
 
 
@@ -206,7 +243,12 @@ def _write_picture(folder: Path, picture: np.ndarray) -> None:
 
 def _compile(compiler: str, flags: list[str], sources, folder: Path, out: Path, board: Board | None = None) -> None:
     """Compile and link in `folder`. Raises Infeasible when the linker says that a memory of the board is too small."""
-    command = [tool(compiler), *WARNINGS, *flags, "-I.", "-Ibuild", f"-I{BOARDS}", "-o", str(out.resolve())]
+    prefix, include = prefix_of(folder), []
+    if prefix != DEFAULT:
+        (folder / "build" / prefix).mkdir(exist_ok=True)
+        (folder / "build" / prefix / "mcu_model.h").write_text(aliases(folder, prefix))
+        include = [f"-Ibuild/{prefix}"]
+    command = [tool(compiler), *WARNINGS, *flags, *include, "-I.", "-Ibuild", f"-I{BOARDS}", "-o", str(out.resolve())]
     command += [str(Path(source).resolve()) for source in sources]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode == 0:
@@ -226,7 +268,7 @@ def output(*command: str) -> str:
 
 def parse_run(done: subprocess.CompletedProcess) -> dict:
     """The report of a program that has ended. Raises RuntimeError where it came to no good end."""
-    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    lines = [json.loads(line) for line in done.stdout.split("\n") if line.startswith("{")]
     if done.returncode or not lines or not lines[-1].get("done"):
         tail = (done.stdout[-500:] + done.stderr[-3000:]).strip()
         raise RuntimeError(f"the firmware did not come to its end (exit code {done.returncode}):\n{tail}")

@@ -14,7 +14,8 @@ import numpy as np
 from ..core.boards import KB, Board, get_board
 from ..core.errors import UserError
 from ..core.files import write_atomic
-from .firmware import BOARDS, checked_picture, core_flags, input_shape
+from .emit_names import DEFAULT
+from .firmware import BOARDS, aliases, checked_picture, core_flags, input_shape, prefix_of
 
 COMMON = ("crc.h", "frame.c", "frame.h", "picture.S", "port.h", "print.h", "report.c", "report.h", "sections.ld",
           "serve.c", "startup.c", "stm32.c", "stm32.h", "stm32.ld")  # fmt: skip
@@ -75,8 +76,8 @@ def target_of(board: Board) -> Target:
 
 def model_hash(folder: str | Path) -> str:
     """16 hex digits that change with any file of the generated library."""
-    found = hashlib.sha256()
-    for path in sorted(Path(folder).glob("mcu_*.[ch]")):
+    found, own = hashlib.sha256(), {f"{prefix_of(folder)}_{part}" for part in ("model.h", "model.c", "weights.h")}
+    for path in sorted(p for p in Path(folder).glob("*.[ch]") if p.name in own or p.name.startswith("mcu_")):
         found.update(path.name.encode() + b"\0" + path.read_bytes())
     return found.hexdigest()[:16]
 
@@ -89,6 +90,8 @@ def write_project(folder: str | Path, board: Board, arena: int, picture: np.ndar
     write_atomic(folder / "board" / "picture.rgb", raw)
     for name in target.sources:
         write_atomic(folder / "board" / name, (BOARDS / name).read_bytes())
+    if (prefix := prefix_of(folder)) != DEFAULT:
+        write_atomic(folder / "board" / "mcu_model.h", aliases(folder, prefix))
     values = _values(folder, board, target, arena)
     for path in (BOARDS / "project").iterdir():
         where = folder / "board" if path.name in ("memory.ld", "config.h") else folder
@@ -124,7 +127,7 @@ def _values(folder: Path, board: Board, target: Target, arena: int) -> dict[str,
         "regions": "\n".join(f"    {name} ({'rx' if name == 'FLASH' else 'rwx'}) : ORIGIN = {at:#010x}, "
                              f"LENGTH = {size // KB}K" for name, (at, size) in regions.items()),
         "stack": str(get_board(board.name).reserved_sram // 2), "sram": first, "arena": where,
-        "model": model_hash(folder), "hsi": str(target.hsi), "uart": str(target.uart),
+        "model": model_hash(folder), "prefix": prefix_of(folder), "hsi": str(target.hsi), "uart": str(target.uart),
         "usart_base": USART[target.uart], "tx": target.tx, "rx": target.rx,
         "tx_gpio": pins["tx"][0], "tx_pin": pins["tx"][1], "rx_gpio": pins["rx"][0], "rx_pin": pins["rx"][1],
         "clock_note": target.clock, "memory_note": note,

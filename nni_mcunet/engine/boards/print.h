@@ -12,6 +12,17 @@ static inline void mcu_print(const char *text) {
         mcu_put(*text++);
 }
 
+/* The inside of a JSON string. */
+static inline void mcu_print_json(const char *text) {
+    for (; *text; text++)
+        if ((uint8_t)*text < 32 || *text == '"' || *text == '\\') {
+            mcu_print("\\u00");
+            mcu_put("0123456789abcdef"[(uint8_t)*text >> 4]);
+            mcu_put("0123456789abcdef"[*text & 15]);
+        } else
+            mcu_put(*text);
+}
+
 static inline void mcu_print_int(int64_t v) {
     char digits[20];
     int n = 0;
