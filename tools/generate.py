@@ -79,14 +79,13 @@ def main() -> None:
     parser.add_argument("--max-p", type=int, default=4, help="finest grid tried without --patches (default 4: 4x4)")
     parser.add_argument("--any-grid", action="store_true", help="try grids that are not square, too")
     parser.add_argument("--halo", choices=(*EXECUTED, "best"), default="best",
-                        help="what patches share is computed again, kept, or (default) the cheaper that fits")  # fmt: skip
-    aim = parser.add_mutually_exclusive_group()  # without --patches, instead of the least MACs
+                        help="what patches share: computed again, kept, or (default) the cheaper that fits")  # fmt: skip
+    aim = parser.add_mutually_exclusive_group()
     aim.add_argument("--fastest", action="store_true", help="the fewest estimated instructions, not the least MACs")
     aim.add_argument("--least-sram", action="store_true", help="the smallest arena, not the least MACs")
     parser.add_argument("--max-overhead", type=float, help="MACs recomputed at most; 0.05 is 5 %%")
     parser.add_argument("--stages", type=int, help=f"most patched stages tried (default {STAGES}; --fastest: 1)")
-    parser.add_argument("--keep-dead-channels", action="store_true", help="compute channels that are constant or read "
-                        "by nobody, too; without them every output is the same")  # fmt: skip
+    parser.add_argument("--keep-dead-channels", action="store_true", help="compute constant and unread channels, too")
     parser.add_argument("--project", action="store_true", help="also a complete firmware project for the board")
     parser.add_argument("--prefix", default=DEFAULT, help="what this model's files and names in C begin with (mcu)")
     parser.add_argument("--picture", help="with --project: JPEG or PNG to build in, run after each reset")

@@ -16,13 +16,12 @@ from ..core.graph import Graph
 
 DEFAULT = "mcu"
 LONGEST_PREFIX, SHOWN = 31, 40  # characters
-WORDS = frozenset(
-    """alignas alignof and asm auto bitand bitor bool break case catch char class compl const constexpr continue decltype
-    default delete do double else enum explicit export extern false float for friend goto if inline int long main mutable
-    namespace new noexcept not nullptr operator or private protected public register reinterpret restrict return short
-    signed sizeof static struct switch template this throw true try typedef typeid typename typeof union unsigned using
-    virtual void volatile while xor""".split()
-)
+KEY_WORDS = """
+alignas alignof and asm auto bitand bitor bool break case catch char class compl const constexpr continue decltype default
+delete do double else enum explicit export extern false float for friend goto if inline int long main mutable namespace
+new noexcept not nullptr operator or private protected public register reinterpret restrict return short signed sizeof
+static struct switch template this throw true try typedef typeid typename typeof union unsigned using virtual void volatile
+while xor"""
 
 
 def check_prefix(prefix: str) -> str:
@@ -34,7 +33,7 @@ def check_prefix(prefix: str) -> str:
         why = "letters, digits and underscores make one, a letter first"
     elif prefix.endswith("_") or "__" in prefix:
         why = "C++ keeps names with two underscores in a row"
-    elif prefix in WORDS:
+    elif prefix in KEY_WORDS.split():
         why = "that is a word of C or C++"
     elif prefix.lower() == DEFAULT or prefix.lower().startswith(f"{DEFAULT}_"):
         why = "the kernels' names begin like that"
