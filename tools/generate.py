@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--max-p", type=int, default=4, help="finest grid tried without --patches (default 4: 4x4)")
     parser.add_argument("--any-grid", action="store_true", help="try grids that are not square, too")
     parser.add_argument("--halo", choices=(*EXECUTED, "best"), default="best",
-                        help="what patches share: computed again, kept, or (default) the cheaper that fits")  # fmt: skip
+                        help="what patches share: computed again, kept, or (default) what is cheaper")  # fmt: skip
     aim = parser.add_mutually_exclusive_group()
     aim.add_argument("--fastest", action="store_true", help="the fewest estimated instructions, not the least MACs")
     aim.add_argument("--least-sram", action="store_true", help="the smallest arena, not the least MACs")

@@ -172,7 +172,7 @@ def _read_image(plan: Plan, stage: Stage, image, pad: str) -> str:
 
 
 def _call(plan: Plan, stage: Stage, op: Op, at: int, index: tuple[str, str], names: Names, tables) -> str:
-    """The call of an op's kernel; a concat's on input `at`. tables: see _axis_tables. The comment is read by cycles.py."""
+    """The call of an op's kernel; a concat's on input `at`. tables: see _axis_tables. cycles.py reads the comment."""
 
     def home(name):
         return f"a + {plan.buffers[plan.home[name]].offset}"

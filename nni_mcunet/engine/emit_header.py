@@ -47,7 +47,7 @@ def header(plan: Plan, model: QuantModel, names: Names) -> str:
         f"typedef void (*{p}_read_tile)(void *ctx, int y, int x, int h, int w, int8_t *dst);\n",
         ARENA.format(p=p, P=macro),
         f"void {p}_run({p}_read_tile read, void *ctx);",
-        f"/* Output maps, NHWC int8, valid until the next run in the same arena: */",
+        "/* Output maps, NHWC int8, valid until the next run in the same arena: */",
     ]
     for i, name in enumerate(plan.graph.outputs):
         t, s = plan.graph.tensors[name], model.scales[name]

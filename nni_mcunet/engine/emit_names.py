@@ -17,11 +17,11 @@ from ..core.graph import Graph
 DEFAULT = "mcu"
 LONGEST_PREFIX, SHOWN = 31, 40  # characters
 KEY_WORDS = """
-alignas alignof and asm auto bitand bitor bool break case catch char class compl const constexpr continue decltype default
-delete do double else enum explicit export extern false float for friend goto if inline int long main mutable namespace
-new noexcept not nullptr operator or private protected public register reinterpret restrict return short signed sizeof
-static struct switch template this throw true try typedef typeid typename typeof union unsigned using virtual void volatile
-while xor"""
+alignas alignof and asm auto bitand bitor bool break case catch char class compl const constexpr continue decltype
+default delete do double else enum explicit export extern false float for friend goto if inline int long main mutable
+namespace new noexcept not nullptr operator or private protected public register reinterpret restrict return short
+signed sizeof static struct switch template this throw true try typedef typeid typename typeof union unsigned using
+virtual void volatile while xor"""
 
 
 def check_prefix(prefix: str) -> str:

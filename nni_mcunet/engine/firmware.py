@@ -1,8 +1,8 @@
 """Generated C -> a library for this host, a firmware for a board, its run under emulation, its sizes from the ELF.
 
 A folder of generated C holds mcu_model.h and mcu_model.c, or those of another prefix, and the kernels; objects and
-programs go to its `build/`. The firmware has the board's core and memory sizes on the memory layout of QEMU's MPS2 boards (boards/board.ld); nothing
-here talks to real hardware.
+programs go to its `build/`. The firmware has the board's core and memory sizes on the memory layout of QEMU's MPS2
+boards (boards/board.ld); nothing here talks to real hardware.
 """
 
 import ctypes
