@@ -27,18 +27,18 @@ from nni_mcunet.engine.onnx_io import load_onnx
 LAYERS = (
     "tile", "int8_t", "INT32_MAX", "SIZE_MAX", "MCU_H", "MCU_OUTPUTS", "yolo", "yolo_maps", "mcu_run", "mcu_l1", "a",
     "a_w", "a_p", "a_table0", "a_y", "a_ey", "a_x", "A", "a/", "a.", "", "层", "層", "é", "x" * 300, "*/ int bad; /*",
-    "line\nbreak", "end\\", "??/", "back\\\nslash", "right\u202eleft", "\ud800", "a\u2028b", "image", "read", "ctx", "i",
-    "0", "NULL", "main", "for", "memcpy", "a:halo", '"quoted" 1x1x1 halo', "); /* \"x\"", "\t", "tile_y", "scratch",
+    "line\nbreak", "end\\", "??/", "back\\\nslash", "right\u202eleft", "\ud800", "a\u2028b", "image", "read", "ctx",
+    "i", "0", "NULL", "main", "for", "memcpy", "a:halo", '"quoted" 1x1x1 halo', "); /* \"x\"", "\t", "tile_y", "scratch",
 )  # fmt: skip
 CLASSES = [
-    "person", 'a"b', "back\\slash", "a??/", "}; int mcu_injected(void) { return 42; } //", "??/\n??'", "%s%n", "é1", "汽车",
-    "\U0001f600", "new\nline", "\x01", "\x7f", "\u202e", "\u2028", "\x85", "", " ", "tab\t9", "\\", "?", "/*", "*/", "#if 0",
-    "\\u0041", "\0331", "x" * 3000,
+    "person", 'a"b', "back\\slash", "a??/", "}; int mcu_injected(void) { return 42; } //", "??/\n??'", "%s%n", "é1",
+    "汽车", "\U0001f600", "new\nline", "\x01", "\x7f", "\u202e", "\u2028", "\x85", "", " ", "tab\t9", "\\", "?", "/*", "*/",
+    "#if 0", "\\u0041", "\0331", "x" * 3000,
 ]  # fmt: skip
 
 
 def renamed(graph: Graph, names) -> Graph:
-    new = dict(zip((op.name for op in graph.ops), names, strict=False))
+    new = dict(zip((op.name for op in graph.ops), names, strict=False)) | {graph.inputs[0].name: "picture */"}
 
     def of(name):
         return new.get(name, name)
@@ -47,7 +47,8 @@ def renamed(graph: Graph, names) -> Graph:
         replace(op, name=of(op.name), inputs=tuple(map(of, op.inputs)), residual=op.residual and of(op.residual))
         for op in graph.ops
     )
-    return replace(graph, ops=tuple(ops), outputs=tuple(map(of, graph.outputs))).verify()
+    image = replace(graph.inputs[0], name="picture */")
+    return replace(graph, inputs=(image,), ops=tuple(ops), outputs=tuple(map(of, graph.outputs))).verify()
 
 
 def patched(seed: int, names) -> tuple:
@@ -64,9 +65,9 @@ def equals_reference(p, model, picture, outputs) -> None:
         assert np.array_equal(expected[name].ravel(), raw)
 
 
-@pytest.mark.parametrize("part", range(3))
+@pytest.mark.parametrize("part", range(2))
 def test_layers_of_any_name(part, tmp_path):
-    names = LAYERS[part * 16 :] + LAYERS[: part * 16]
+    names = LAYERS[part * 25 :] + LAYERS[: part * 25]
     p, model, picture = patched(part, names)
     assert len(p.graph.ops) >= 16 and p.cache
     equals_reference(p, model, picture, run_host(write_sources(p, model, tmp_path), picture)["outputs"])
