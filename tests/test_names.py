@@ -28,35 +28,38 @@ LAYERS = (
     "tile", "int8_t", "INT32_MAX", "SIZE_MAX", "MCU_H", "MCU_OUTPUTS", "yolo", "yolo_maps", "mcu_run", "mcu_l1", "a",
     "a_w", "a_p", "a_table0", "a_y", "a_ey", "a_x", "A", "a/", "a.", "", "层", "層", "é", "x" * 300, "*/ int bad; /*",
     "line\nbreak", "end\\", "??/", "back\\\nslash", "right\u202eleft", "\ud800", "a\u2028b", "image", "read", "ctx",
-    "i", "0", "NULL", "main", "for", "memcpy", "a:halo", '"quoted" 1x1x1 halo', "); /* \"x\"", "\t", "tile_y", "scratch",
+    "i", "NULL", "main", "for", "memcpy", "a:halo", '"quoted" 1x1x1 halo', "); /* \"x\"", "\t", "tile_y", "scratch",
 )  # fmt: skip
 CLASSES = [
     "person", 'a"b', "back\\slash", "a??/", "}; int mcu_injected(void) { return 42; } //", "??/\n??'", "%s%n", "é1",
-    "汽车", "\U0001f600", "new\nline", "\x01", "\x7f", "\u202e", "\u2028", "\x85", "", " ", "tab\t9", "\\", "?", "/*", "*/",
-    "#if 0", "\\u0041", "\0331", "x" * 3000,
+    "汽车", "\U0001f600", "new\nline", "\x01", "\x7f", "\u202e", "\u2028", "\x85", "", " ", "tab\t9", "\\", "?", "/*",
+    "*/", "#if 0", "\\u0041", "\0331", "x" * 3000,
 ]  # fmt: skip
 
 
-def renamed(graph: Graph, names) -> Graph:
-    new = dict(zip((op.name for op in graph.ops), names, strict=False)) | {graph.inputs[0].name: "picture */"}
+def new_names(graph: Graph, names) -> dict[str, str]:
+    own = dict(zip((op.name for op in graph.ops), names, strict=False))
+    return {name: own.get(name, name) for name in graph.tensors} | {graph.inputs[0].name: "picture */"}
 
-    def of(name):
-        return new.get(name, name)
 
-    ops = (
-        replace(op, name=of(op.name), inputs=tuple(map(of, op.inputs)), residual=op.residual and of(op.residual))
+def renamed(graph: Graph, new: dict[str, str]) -> Graph:
+    ops = tuple(
+        replace(op, name=new[op.name], inputs=tuple(new[name] for name in op.inputs), residual=new.get(op.residual))
         for op in graph.ops
     )
-    image = replace(graph.inputs[0], name="picture */")
-    return replace(graph, inputs=(image,), ops=tuple(ops), outputs=tuple(map(of, graph.outputs))).verify()
+    images, outputs = (replace(graph.inputs[0], name="picture */"),), tuple(new[name] for name in graph.outputs)
+    return replace(graph, name="*/ int x; /* ??/\n\\", inputs=images, ops=ops, outputs=outputs).verify()
 
 
 def patched(seed: int, names) -> tuple:
     """(plan, model, picture) of a network whose layers are called so, patched, with a cached halo."""
     rng = np.random.default_rng(seed)
-    graph = replace(renamed(random_graph(rng, 12, (24, 20)), names), name="*/ int x; /* ??/\n\\")
+    old = random_model(rng, random_graph(rng, 12, (24, 20)))
+    new = new_names(old.graph, names)
+    graph, scales = renamed(old.graph, new), {new[name]: scale for name, scale in old.scales.items()}
+    model = replace(old, graph=graph, scales=scales, weights={new[name]: w for name, w in old.weights.items()})
     picture = rng.integers(0, 256, (24, 20, 3)).astype(np.uint8)
-    return plan(graph, Schedule((2, 2), 3), halo="cache"), random_model(rng, graph), picture
+    return plan(graph, Schedule((2, 2), 3), halo="cache"), model, picture
 
 
 def equals_reference(p, model, picture, outputs) -> None:
@@ -78,7 +81,8 @@ def test_layers_of_any_name(part, tmp_path):
 
 
 def test_names_are_the_layers_own():
-    own = Names("mcu", renamed(random_graph(np.random.default_rng(0), 30, (24, 20)), LAYERS))
+    graph = random_graph(np.random.default_rng(0), 30, (24, 20))
+    own = Names("mcu", renamed(graph, new_names(graph, LAYERS)))
     names = [own.of(op.name) for op in own.graph.ops]
     parts = [f"{name}{part}" for name in names for part in ("", "_w", "_p", "_y", "_x", "_ey", "_ex", "_table0")]
     assert len(set(parts)) == len(parts) and all(name.isascii() and name.isidentifier() for name in names)
