@@ -208,8 +208,12 @@ FLAGS = {
     "unrolled": "-O3 -funroll-all-loops -finline-limit=10000 -fno-omit-frame-pointer -ffixed-r9",
 }  # fmt: skip
 QUICK = [("cortex-m4", "all kept"), ("cortex-m7", "lto"), ("cortex-m4", "plain")]
-# A runtime that the flags call: what guards the stack, in place of a C library's.
-GUARD = "#include <stdint.h>\nuintptr_t __stack_chk_guard = 7;\nvoid __stack_chk_fail(void);\nvoid __stack_chk_fail(void) {}\n"
+# What the flags call, in place of a C library's.
+GUARD = """#include <stdint.h>
+uintptr_t __stack_chk_guard = 7;
+void __stack_chk_fail(void);
+void __stack_chk_fail(void) {}
+"""
 
 
 def exact_under(core: str, flags: str, folder, monkeypatch) -> None:
@@ -218,8 +222,7 @@ def exact_under(core: str, flags: str, folder, monkeypatch) -> None:
     (folder / "guard.c").write_text(GUARD)
 
     def core_flags(name):
-        own = f"{flags} -mcpu={name} -mthumb -mfloat-abi=hard -nostartfiles -Wl,--gc-sections"
-        return own.replace("-fstack-protector-all", "-fstack-protector-all -Wno-unused-function").split()
+        return [*flags.split(), f"-mcpu={name}", "-mthumb", "-mfloat-abi=hard", "-nostartfiles", "-Wl,--gc-sections"]
 
     monkeypatch.setattr(firmware, "core_flags", core_flags)
     elf = firmware.build_firmware(folder, replace(board, flash=1 << 20), found.picture)
@@ -238,16 +241,21 @@ def test_all_flags_give_the_same_bytes(core, flags, tmp_path, monkeypatch):
     exact_under(core, FLAGS[flags], tmp_path, monkeypatch)
 
 
-@pytest.mark.parametrize("flags", FLAGS)
-def test_assembly_compiles(flags, tmp_path):
-    """And leaves a fixed r9 as it is: nothing but a function that restores it names it."""
-    command = ["arm-none-eabi-gcc", "-std=c11", *ARM, *FLAGS[flags].replace("-flto", "").split(), "-S", "-o", "-"]
+KEPT = "-fstack-protector-all -finstrument-functions -pg --coverage"
+
+
+@pytest.mark.parametrize("flags", ["unrolled", "all kept", "frame pointer"])
+def test_assembly_has_its_functions_to_itself(flags):
+    """It compiles, a fixed r9 is named by functions alone that restore it, and nothing stands before the assembly."""
+    command = ["arm-none-eabi-gcc", "-std=c11", *ARM, *FLAGS[flags].split(), *KEPT.split(), "-S", "-o", "-"]
     for name in ("mcu_conv.c", "mcu_dw_dsp.c"):
         text = subprocess.run([*command, KERNELS / name], check=True, capture_output=True, text=True).stdout
+        functions = [f.split(".size")[0] for f in text.split("@ args = ")[1:]]
+        naked = [f for f, before in zip(functions, text.split("@ args = "), strict=False) if "Naked" in before[-200:]]
+        first = [next(line for line in f.splitlines()[2:] if line[:1] == "\t" and line[1] not in ".@") for f in naked]
+        assert naked and all(line.startswith("\tpush {r4-r") for line in first), first
         if "-ffixed-r9" in FLAGS[flags]:
-            functions = text.split("@ args = ")
-            named = [f for f in functions if "r9" in f.split(".size")[0]]
-            assert all("push {r4-r11, r14}" in f and "pop {r4-r11, pc}" in f for f in named)
+            assert all("push {r4-r11, r14}" in f and "pop {r4-r11, pc}" in f for f in functions if "r9" in f)
 
 
 def test_kernels_of_clang(tmp_path):

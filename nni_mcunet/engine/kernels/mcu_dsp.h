@@ -14,12 +14,16 @@ extern "C" {
 #endif
 
 /* A function that is one block of assembly, which saves what it uses: it compiles whatever the compiler keeps for itself
- * (a frame pointer in r7, a base of data in r9). noipa: callers of it may not look into it; clang never does. */
+ * (a frame pointer in r7, a base of data in r9). Nothing may be put before that block, by -fstack-protector-all, -pg or
+ * --coverage. noipa: callers of it may not look into it; clang never does. */
 #if defined(__clang__)
-#define MCU_NAKED __attribute__((naked, noinline))
+#define MCU_ALONE noinline, no_stack_protector
+#elif __GNUC__ >= 11
+#define MCU_ALONE noipa, no_stack_protector
 #else
-#define MCU_NAKED __attribute__((naked, noipa))
+#define MCU_ALONE noipa, optimize("no-stack-protector")
 #endif
+#define MCU_NAKED __attribute__((naked, MCU_ALONE, no_instrument_function, no_profile_instrument_function))
 #define MCU_UNUSED __attribute__((unused)) /* arguments that only the assembly reads */
 
 typedef struct {
