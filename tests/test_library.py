@@ -1,5 +1,6 @@
 """The generated library in other people's firmware: C++, two models and one arena, any flags, no warnings."""
 
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -7,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from cases import Case, detector
+from conftest import ROOT
 from nets import random_model
 from test_names import equals_reference, patched
 
@@ -137,6 +139,29 @@ def test_a_model_of_another_prefix_runs_as_the_default_one(pair, tmp_path):
         host = firmware.build_host(folder)
         equals_reference(found.plan, found.model, found.picture, host.run(found.picture))
         assert len(host.detect())
+
+
+def test_the_example_of_the_documentation_compiles(pair, tmp_path):
+    (example,) = re.findall(r"```cpp\n(.*?)```", (ROOT / "docs/c.md").read_text(), re.DOTALL)
+    for found, prefix in zip(pair, ("faces", "scene"), strict=True):
+        write_sources(found.plan, found.model, tmp_path, prefix)
+    command = [
+        "arm-none-eabi-g++",
+        "-std=c++11",
+        "-O2",
+        *ARM,
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-DMCU_SHARED_ARENA=arena",
+    ]
+    command += ["-I.", "-Ipictures", "-c", "-xc++", "-", "-o", "example.o"]
+    subprocess.run(command, input=example, text=True, cwd=tmp_path, check=True)
+    symbols = subprocess.run(
+        ["arm-none-eabi-readelf", "-sW", "example.o"], cwd=tmp_path, capture_output=True, text=True
+    )
+    (arena,) = re.findall(r"(\d+) OBJECT +GLOBAL DEFAULT +\d+ arena$", symbols.stdout, re.MULTILINE)
+    assert int(arena) == max(found.plan.arena for found in pair)
 
 
 def test_headers_are_cpp(pair, tmp_path):
