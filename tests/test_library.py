@@ -54,6 +54,7 @@ BOTH = """
 #include <stdio.h>
 #if defined(MCU_SHARED_ARENA)
 int8_t MCU_SHARED_ARENA[A_ARENA_BYTES > B_ARENA_BYTES ? A_ARENA_BYTES : B_ARENA_BYTES];
+extern char aligned[__alignof__(MCU_SHARED_ARENA) == 8 ? 1 : -1];
 #endif
 static const uint8_t first[] = {FIRST}, second[] = {SECOND};
 static mcu_box boxes[A_MOST_BOXES + B_MOST_BOXES + 2];
@@ -67,6 +68,8 @@ static mcu_box boxes[A_MOST_BOXES + B_MOST_BOXES + 2];
         if (p##_output(-1) || p##_output(P##_OUTPUTS) || p##_output_bytes(-1) || p##_output_bytes(P##_OUTPUTS)) \\
             return 1;                                                                             \\
         if (p##_detect(boxes + 1, 0) || p##_detect(boxes + 1, -1) || p##_detect(0, 0) || p##_detect(0, 9)) \\
+            return 2;                                                                             \\
+        if (mcu_boxes_insert(boxes + 1, 0, 0, boxes[0]) || mcu_boxes_nms(boxes + 1, 1, 0, 0))     \\
             return 2;                                                                             \\
         if (p##_detect(boxes + 1, 1) != 1 || boxes[0].score || boxes[2].score)                    \\
             return 3;                                                                             \\
@@ -145,22 +148,11 @@ def test_the_example_of_the_documentation_compiles(pair, tmp_path):
     (example,) = re.findall(r"```cpp\n(.*?)```", (ROOT / "docs/c.md").read_text(), re.DOTALL)
     for found, prefix in zip(pair, ("faces", "scene"), strict=True):
         write_sources(found.plan, found.model, tmp_path, prefix)
-    command = [
-        "arm-none-eabi-g++",
-        "-std=c++11",
-        "-O2",
-        *ARM,
-        "-Wall",
-        "-Wextra",
-        "-Werror",
-        "-DMCU_SHARED_ARENA=arena",
-    ]
+    command = f"arm-none-eabi-g++ -std=c++11 -O2 {' '.join(ARM)} -Wall -Wextra -Werror -DMCU_SHARED_ARENA=arena".split()
     command += ["-I.", "-Ipictures", "-c", "-xc++", "-", "-o", "example.o"]
     subprocess.run(command, input=example, text=True, cwd=tmp_path, check=True)
-    symbols = subprocess.run(
-        ["arm-none-eabi-readelf", "-sW", "example.o"], cwd=tmp_path, capture_output=True, text=True
-    )
-    (arena,) = re.findall(r"(\d+) OBJECT +GLOBAL DEFAULT +\d+ arena$", symbols.stdout, re.MULTILINE)
+    symbols = firmware.output("arm-none-eabi-readelf", "-sW", str(tmp_path / "example.o"))
+    (arena,) = re.findall(r"(\d+) OBJECT +GLOBAL DEFAULT +\d+ arena$", symbols, re.MULTILINE)
     assert int(arena) == max(found.plan.arena for found in pair)
 
 
