@@ -12,7 +12,7 @@ from mmengine.logging import print_log
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.files import listing
-from nni_mcunet.core.validate import check_names, file_bytes, file_text, short
+from nni_mcunet.core.validate import check_names, file_bytes, file_text, read_json, short
 
 from .coco_json import read_coco
 from .coco_names import ids_by_name
@@ -49,7 +49,7 @@ def _check_judged(config, name: str, notes: str) -> None:
     if len(read) != 1 or not issubclass(dataset_type(read[0]), CocoDataset):
         return
     path = _root(read[0]) / read[0]["ann_file"]
-    pictures, judged = ({i["id"]: i["file_name"] for i in load(str(p))["images"]} for p in (path, notes))
+    pictures, judged = ({i["id"]: i["file_name"] for i in read_json(p)["images"]} for p in (path, notes))
     for number, file in pictures.items():
         if judged.get(number) != file:
             raise UserError(

@@ -73,7 +73,7 @@ def compiles(folder: Path, stage: str = "-fsyntax-only") -> bool:
     """Whether the library and the project's C pass the compiler. Raises RuntimeError where it stops without an #error
     of ours. stage: -E looks for #error only."""
     sources = [*folder.glob("mcu_*.c"), *folder.glob("pictures/*.c"), *folder.glob("board/report.c")]
-    command = ["gcc", "-std=c99", stage, f"-I{folder}", f"-I{folder}/board", *map(str, sources)]
+    command = ["gcc", "-std=c11", stage, f"-I{folder}", f"-I{folder}/board", *map(str, sources)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode and "error: #error" not in done.stderr:
         raise RuntimeError(done.stderr)

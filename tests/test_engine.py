@@ -276,13 +276,13 @@ def test_quantised_files_of_others(detector, tmp_path):
 
 
 def test_names_that_collide_or_are_no_c(tmp_path):
-    """Two nodes of one name, a C keyword and a number: every layer is kept under an identifier of its own."""
+    """Two nodes of one name, a C keyword and a number: every layer is kept under a name of its own."""
     nodes = [helper.make_node("Conv", [x, w], [y], name=name)
              for x, w, y, name in (("x", "w", "p", "for"), ("p", "v", "q", "c/1"), ("q", "v", "r", "c.1"),
                                    ("r", "v", "y", "7"))]  # fmt: skip
     square = helper.make_tensor("v", TensorProto.FLOAT, (4, 4, 1, 1), np.zeros(16))
     onnx.save(small_onnx(nodes, [WEIGHT, square]), tmp_path / "m.onnx")
-    assert [op.name for op in load_onnx(tmp_path / "m.onnx").graph.ops] == ["op_for", "c_1", "c_1_", "op_7"]
+    assert [op.name for op in load_onnx(tmp_path / "m.onnx").graph.ops] == ["for", "c_1", "c_1_", "op_7"]
 
 
 def test_broken_onnx_files(detector, tmp_path):

@@ -279,11 +279,11 @@ def libraries(tmp_path_factory):
     for seed in range(2):
         p = plan(block_graph(np.random.default_rng(seed), (12, 12), 2))
         model = random_model(np.random.default_rng(seed), p.graph)
-        kernels = {n: t + "\n/* another version */\n" * seed for n, t in emit._shared_texts().items()}
+        kernels = {n: t + "\n/* another version */\n" * seed for n, t in emit._kernels().items()}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(emit, "_shared_texts", lambda kernels=kernels: kernels)
+            patch.setattr(emit, "_kernels", lambda kernels=kernels: kernels)
             shared = emit.shared_files.__wrapped__()
-            found.append(write_set(folder / str(seed), {"k": shared, "mcu": sources(p, model)}, emit.SEAL))
+            found.append(write_set(folder / str(seed), {"k": shared, "mcu": sources(p, model)}, emit.seal("mcu")))
     return found
 
 

@@ -188,6 +188,7 @@ def test_camera_lines(case):
     h, w, _ = case.shape
     data, meaning = raw565(photo(h, w))
     case.holds(meaning, "lines", data)
+    case.holds(meaning, "lines", data, STEP=0, FRAMES=0)  # as a struct of zeros has them
     big = photo(3 * h + 5, 3 * w + 4)
     data, meaning = raw565(big, 0)
     window = {"CAMERA_H": big.shape[0], "CAMERA_W": big.shape[1], "ROW": 4, "COLUMN": 2, "STEP": 3, "HIGH": 0}

@@ -21,7 +21,7 @@ from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import FirmwareError, UserError
 from nni_mcunet.core.file_sets import write_set
 from nni_mcunet.engine import board_run, firmware, project
-from nni_mcunet.engine.emit import SEAL
+from nni_mcunet.engine.emit import seal
 from nni_mcunet.engine.run_report import parse_report
 from nni_mcunet.engine.serial_link import SerialBoard, frame
 
@@ -68,7 +68,7 @@ def with_project(folder, board, arena, picture=None):
     """The C files of `folder` and the board's project around them, in a new folder."""
     library = {path.name: path.read_bytes() for path in folder.glob("*.[ch]")}
     files = library | project.project_files(library, board, arena, (H, W, 3), picture)
-    return write_set(folder.with_name(f"{folder.name}_project"), {"mcu": files}, SEAL)
+    return write_set(folder.with_name(f"{folder.name}_project"), {"mcu": files}, seal("mcu"))
 
 
 def image(folder):

@@ -6,7 +6,7 @@ python tools/generate.py model.int8.onnx --board stm32f412 --patches 4x4,2x2 --b
 python tools/generate.py model.int8.onnx --board stm32f412 --least-sram --max-overhead 0.05 -o out/fw
 python tools/generate.py model.int8.onnx --board stm32h743 --project --picture photo.jpg -o out/fw
 
-The folder holds a plain C99 library: mcu_model.h is the one header, no OS, no heap. With --project also a firmware for
+The folder holds a plain C11 library: mcu_model.h is the one header, no OS, no heap. With --project also a firmware for
 the board's Nucleo: start-up, clock, UART, linker script; `make && make flash` (Makefile, CMakeLists.txt, README.txt).
 It must be new or empty, or an earlier one of this command: mcunet_files.json in it says which files may be replaced.
 """
@@ -24,7 +24,7 @@ from nni_mcunet.core.latency import fastest
 from nni_mcunet.core.plan import EXECUTED, STAGES, Plan, best_schedule, fitting_plan, plan
 from nni_mcunet.engine.dead import channels, without_dead_channels
 from nni_mcunet.engine.detect import with_room
-from nni_mcunet.engine.emit import detector_params
+from nni_mcunet.engine.emit import DEFAULT, check_prefix, detector_params
 from nni_mcunet.engine.images import load_picture
 from nni_mcunet.engine.library import write_library
 from nni_mcunet.engine.onnx_io import load_onnx
@@ -79,20 +79,20 @@ def main() -> None:
     parser.add_argument("--max-p", type=int, default=4, help="finest grid tried without --patches (default 4: 4x4)")
     parser.add_argument("--any-grid", action="store_true", help="try grids that are not square, too")
     parser.add_argument("--halo", choices=(*EXECUTED, "best"), default="best",
-                        help="what patches share is computed again (clip) or kept (cache); "
-                        "best (default): the cheaper that fits")  # fmt: skip
-    aim = parser.add_mutually_exclusive_group()  # without --patches, instead of the least MACs
+                        help="what patches share: computed again, kept, or (default) what is cheaper")  # fmt: skip
+    aim = parser.add_mutually_exclusive_group()
     aim.add_argument("--fastest", action="store_true", help="the fewest estimated instructions, not the least MACs")
     aim.add_argument("--least-sram", action="store_true", help="the smallest arena, not the least MACs")
     parser.add_argument("--max-overhead", type=float, help="MACs recomputed at most; 0.05 is 5 %%")
     parser.add_argument("--stages", type=int, help=f"most patched stages tried (default {STAGES}; --fastest: 1)")
-    parser.add_argument("--keep-dead-channels", action="store_true", help="compute channels that are constant or read "
-                        "by nobody, too; without them every output is the same")  # fmt: skip
+    parser.add_argument("--keep-dead-channels", action="store_true", help="compute constant and unread channels, too")
     parser.add_argument("--project", action="store_true", help="also a complete firmware project for the board")
+    parser.add_argument("--prefix", default=DEFAULT, help="what this model's files and names in C begin with (mcu)")
     parser.add_argument("--picture", help="with --project: JPEG, PNG or .npy to build in, run after each reset")
     parser.add_argument("-o", "--out", required=True, help="folder to write")
     args = parser.parse_args()
     check_options(args, parser.get_default)
+    check_prefix(args.prefix)
     model, board = load_onnx(args.model), get_board(args.board)
     if args.project:
         target_of(board)
@@ -107,7 +107,7 @@ def main() -> None:
     image = p.graph.inputs[0]
     seen = (image.h, image.w), view_of(model), image.c
     picture = load_picture(args.picture, *seen) if args.picture else None
-    facts = write_library(args.out, p, model, board, args.project, picture)
+    facts = write_library(args.out, p, model, board, args.project, picture, args.prefix)
     how = f"{p.schedule}, halo {p.halo} ({p.overhead:+.1%} MACs)" if p.schedule.n else p.schedule
     print(f"{args.out}: {how}, arena {p.arena:,} of {board.arena_limit:,} bytes, constants {p.flash:,} bytes")
     if sizes := facts["callback_bytes"]:

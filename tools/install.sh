@@ -24,7 +24,7 @@ $pip install --editable '.[test]'
 
 missing=""
 for pair in gcc:gcc arm-none-eabi-gcc:gcc-arm-none-eabi qemu-system-arm:qemu-system-arm \
-    make:make cmake:cmake; do
+    make:make cmake:cmake clang:clang g++:g++; do
     command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"
 done
 case "$missing" in *gcc-arm*) missing="$missing libnewlib-arm-none-eabi" ;; esac

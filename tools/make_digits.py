@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from nni_mcunet.core.errors import UserError, exit_on_user_error
+from nni_mcunet.core.errors import UserError, exit_on_user_error, writing
 from nni_mcunet.core.file_sets import locked, named_folder
 from nni_mcunet.digits import CLASSES, scene
 

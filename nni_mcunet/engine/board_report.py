@@ -9,6 +9,8 @@ from ..core.validate import check_numbers, read_json, short
 from .callbacks import callback_bytes
 from .cycles import Layer
 from .elf import flash_parts, sram_parts
+from .emit_names import DEFAULT
+from .firmware import prefix_of
 
 PLAN = "plan.json"
 
@@ -45,8 +47,12 @@ def plan_facts(plan: Plan, board: Board) -> dict:
             "live_bytes": {op.name: plan.live_bytes(i) for i, op in enumerate(plan.graph.ops)}}  # fmt: skip
 
 
+def plan_file(prefix: str) -> str:
+    return PLAN if prefix == DEFAULT else f"{prefix}_{PLAN}"
+
+
 def _planned(folder: Path) -> dict:
-    path = folder / PLAN
+    path = folder / plan_file(prefix_of(folder))
     if not path.is_file():
         return {}
     planned = read_json(path)

@@ -1,8 +1,10 @@
 """The picture by callback: which rows of it a plan may still ask for, and what pictures/*.c take."""
 
+import re
 from pathlib import Path
 
 from ..core.plan import Plan
+from .emit_names import DEFAULT
 
 # What a user takes of these, with mcu_model.h; pictures/ stands beside the library, which compiles without it.
 FOLDERS = Path(__file__).parent / "pictures", Path(__file__).parent / "boards"
@@ -39,18 +41,26 @@ def callback_bytes(plan: Plan) -> dict[str, int]:
     return sizes
 
 
-def rows_macro(plan: Plan) -> str:
+def rows_macro(plan: Plan, prefix: str) -> str:
     """C of kept_rows, for the ready callbacks and for others."""
     *groups, last = [(group, kept_rows(plan, group)) for group in GROUPS]
     cases = "".join(f"(m) == {group} ? {rows} : " for group, rows in groups)
     return (
-        "/* Rows of the picture to be kept at once where they come in order, m = 16, 8, 4, 2 or 1 at a time. mcu_run\n"
-        " * asks for tiles from left to right, then further down, and for no row above so many. */\n"
-        f"#define MCU_PICTURE_ROWS(m) ({cases}{last[1]})\n"
+        "/* Rows of the picture to be kept at once where they come in order, m = 16, 8, 4, 2 or 1 at a time: tiles\n"
+        " * are asked for from left to right, then further down, and no row above so many. */\n"
+        f"#define {prefix.upper()}_PICTURE_ROWS(m) ({cases}{last[1]})\n"
     )
 
 
-def picture_files() -> dict[str, str]:
-    """The ready callbacks, by their name in the library's folder."""
-    found = {name: next(path / name for path in FOLDERS if (path / name).is_file()) for name in FILES}
-    return {f"pictures/{name}": path.read_text() for name, path in found.items()}
+def pictures(prefix: str) -> dict[str, str]:
+    """{file: text} of the ready callbacks of a model, in pictures/. They know its sizes, so each model has its own,
+    under its own names; what is called mcu there is the model's, not the kernels'."""
+    found = {}
+    for name in FILES:
+        text = next(path / name for path in FOLDERS if (path / name).is_file()).read_text(encoding="utf-8")
+        if prefix != DEFAULT:
+            text = re.sub(r"\bmcu_(?=\w)", f"{prefix}_", text)
+            text = re.sub(r"\bMCU_(?=\w)", f"{prefix.upper()}_", text).replace('"frame.h"', f'"{prefix}_frame.h"')
+            name = f"{prefix}_{name.removeprefix('mcu_')}"
+        found[f"pictures/{name}"] = text
+    return found

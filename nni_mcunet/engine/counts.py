@@ -10,12 +10,12 @@ from pathlib import Path
 
 from ..core.boards import Board
 from .elf import sections, symbols
-from .firmware import EMULATED, WARNINGS, machine, run_qemu, tool
+from .firmware import EMULATED, WARNINGS, machine, prefix_of, run_qemu, tool
 from .memories import Memory
 from .run_report import parse_run
 
 PLUGIN = Path(__file__).parent / "qemu/counts.c"
-CALLERS = ("main", "mcu_report", "mcu_run", "mcu_detect")
+CALLERS = "main", "mcu_report"  # and a model's run() and detect()
 
 
 @dataclass
@@ -58,11 +58,12 @@ def run_counted(
 
 def _arguments(elf, memory: Memory) -> list[str]:
     found, where = symbols(elf), sections(elf)
-    constants = where[".text"]
-    ranges = [("caller", found[name]) for name in CALLERS if name in found]
+    constants, prefix = where[".text"], prefix_of(Path(elf).parent.parent)
+    callers = *CALLERS, f"{prefix}_run", f"{prefix}_detect"
+    ranges = [("caller", found[name]) for name in callers if name in found]
     ranges.append(("cached", (constants.address, constants.size)))
-    if memory.tcm is not None and found["mcu_arena"][1] > memory.tcm:
-        ranges.append(("cached", found["mcu_arena"]))
+    if memory.tcm is not None and found[f"{prefix}_arena"][1] > memory.tcm:
+        ranges.append(("cached", found[f"{prefix}_arena"]))
     return [f"icache={memory.code}", f"dcache={memory.data}"] + [
         f"{name}={address:x}:{address + size:x}" for name, (address, size) in ranges
     ]

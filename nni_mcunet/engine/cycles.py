@@ -14,17 +14,19 @@ from ..core.boards import Board
 from ..core.errors import UserError
 from .counts import Counts, run_counted
 from .elf import source_lines, symbols
-from .firmware import EMULATED
+from .emit_names import uncommented
+from .firmware import EMULATED, prefix_of
 from .memories import Memory, memory_of
 from .pipeline import CORES
 from .thumb import Instruction, disassemble
 
-IMAGE, SELF, HALO = "image", "mcu_run", ":halo"
+IMAGE, SELF, DETECT, HALO = "image", "mcu_run", "mcu_detect", ":halo"  # rows of a report, whatever the prefix
+CALL = re.compile(r'mcu_\w+\(.*\); /\* ("(?:[^"\\]|\\.)*")( halo)?')
 
 
 class Layer(NamedTuple):
     """Of one op in all patches (its cached halo is a row of its own, name and ":halo"), of the reading of the picture
-    (IMAGE), of mcu_run's own code (SELF) or of mcu_detect. stalls: those of the cycles that wait for memory."""
+    (IMAGE), of mcu_run's own code (SELF) or of mcu_detect (DETECT). stalls: cycles of these that wait for memory."""
 
     instructions: int
     cycles: int
@@ -44,7 +46,7 @@ def run_profiled(elf: str | Path, board: Board, timeout: float = EMULATED) -> tu
     for site in sorted(calls, key=lambda site: calls[site][1]):
         name = calls[site][0]
         by_name.setdefault(name, Counts()).add(_callee(sites[site], site, name))
-        if name not in (SELF, "mcu_detect"):
+        if name not in (SELF, DETECT):
             by_name.setdefault(SELF, Counts()).instructions[site] = sites[site].instructions[site]
             times[name] = times.get(name, 0) + sites[site].instructions[site][0]
     code = disassemble(elf, max(address for c in sites.values() for address in c.instructions) + 4)
@@ -54,17 +56,17 @@ def run_profiled(elf: str | Path, board: Board, timeout: float = EMULATED) -> tu
 
 def _callee(counts: Counts, site: int, name: str) -> Counts:
     """Of a site what the called functions do, without the call itself; all of it for a caller's own instructions."""
-    if name in (SELF, "mcu_detect"):
+    if name in (SELF, DETECT):
         return counts
     rest = {address: count for address, count in counts.instructions.items() if address != site}
     return Counts(rest, counts.jumps, counts.sequence, counts.flash, counts.sram, counts.misaligned)
 
 
 def _names(elf, sites: dict[int, Counts]) -> dict[int, tuple[str, int]]:
-    """Site in mcu_run or mcu_detect -> (name of a Layer, line of mcu_model.c)."""
-    found, inside = symbols(elf), {}
-    for caller in (SELF, "mcu_detect"):
-        lo, size = found.get(caller, (0, 0))
+    """Site in the model's run() or detect() -> (name of a Layer, line of its source)."""
+    found, inside, prefix = symbols(elf), {}, prefix_of(Path(elf).parent.parent)
+    for caller, symbol in ((SELF, f"{prefix}_run"), (DETECT, f"{prefix}_detect")):
+        lo, size = found.get(symbol, (0, 0))
         inside |= {site: caller for site in sites if lo <= site < lo + size}
     lines = _lines(elf, list(inside))
     texts = {path: _source(path) for path, _ in lines.values()}
@@ -87,15 +89,15 @@ def _lines(elf, addresses: list[int]) -> dict[int, tuple[str, int]]:
 def _source(path: str) -> list[str]:
     if not Path(path).is_file():
         raise UserError(f"{path}, from which the firmware was built, is gone: build it again")
-    return Path(path).read_text().splitlines()
+    return Path(path).read_text(encoding="utf-8").split("\n")
 
 
 def _name(line: str) -> str:
-    """The layer of a call in mcu_run, see emit.py: the structure that it is given, or the picture's reading."""
-    if halo := re.search(r"mcu_(?:rows|cols)\(.*?&(\w+)_e[yx]\b", line):
-        return halo[1] + HALO
-    if call := re.search(r"mcu_\w+\(&(\w+)", line):
-        return call[1]
+    """The layer of a call in mcu_run, which its comment names, see emit.py; or the picture's reading."""
+    if call := CALL.search(line):
+        name = uncommented(call[1])
+        taken = name in (IMAGE, SELF, DETECT) or name.endswith(HALO)
+        return name + " (layer)" * taken + HALO * bool(call[2])
     return IMAGE if "read(" in line else SELF
 
 

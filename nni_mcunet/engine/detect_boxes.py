@@ -109,11 +109,11 @@ def c_array(declaration: str, values: np.ndarray, per_line: int = 12) -> str:
     return f"static const {declaration}[{len(words)}] = {{\n    " + ",\n    ".join(lines) + "};\n"
 
 
-def c_detect(kind: str, name: str, maps: int) -> str:
-    """C text of mcu_detect(): `kind` on the struct `name` and the model's outputs."""
-    reads = ", ".join(f"mcu_output({i})" for i in range(maps))
+def c_detect(prefix: str, kind: str, name: str, maps: int) -> str:
+    """C text of a model's detect(): `kind` on the struct `name` and the model's outputs."""
+    reads = ", ".join(f"{prefix}_output({i})" for i in range(maps))
     return (
-        "int mcu_detect(mcu_box *boxes, int most) {\n"
+        f"int {prefix}_detect(mcu_box *boxes, int most) {{\n"
         f"    const int8_t *const maps[{maps}] = {{{reads}}};\n"
         f"    return {kind}(&{name}, maps, boxes, most);\n}}\n"
     )

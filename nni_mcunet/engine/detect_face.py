@@ -83,23 +83,23 @@ class Face:
         found = np.concatenate([_candidates(*scale) for scale in scales])
         return nms(best(found, self.candidates), self.most, self.iou)
 
-    def to_c(self) -> str:
-        """C text: the tables, the mcu_face struct and mcu_detect(), for a file that includes mcu_model.h."""
-        parts, scales = ['#include "mcu_face.h"\n'], []
+    def to_c(self, prefix: str = "mcu") -> str:
+        """C text: the tables, the mcu_face struct and detect(), for a file that includes the model's header."""
+        parts, scales, own = ['#include "mcu_face.h"\n'], [], f"{prefix}_d"
         for i, s in enumerate(self.scales):
-            parts.append(c_array(f"int16_t face{i}_score", s.score))
-            parts.append(c_array(f"int16_t face{i}_shift", s.shift))
-            parts.append(c_array(f"uint16_t face{i}_half", s.half))
+            parts.append(c_array(f"int16_t {own}{i}_score", s.score))
+            parts.append(c_array(f"int16_t {own}{i}_shift", s.shift))
+            parts.append(c_array(f"uint16_t {own}{i}_half", s.half))
             scales.append(
                 f"    {{{s.h}, {s.w}, {s.stride}, {s.background}, {s.least}, "
-                f"face{i}_score, face{i}_shift, face{i}_half}},\n"
+                f"{own}{i}_score, {own}{i}_shift, {own}{i}_half}},\n"
             )
         parts.append(
-            f"static const mcu_face_scale face_scales[{len(scales)}] = {{\n{''.join(scales)}}};\n"
-            f"static const mcu_face face = {{{len(scales)}, {self.most}, {self.candidates}, {self.iou}, "
-            "face_scales};\n"
+            f"static const mcu_face_scale {own}_scales[{len(scales)}] = {{\n{''.join(scales)}}};\n"
+            f"static const mcu_face {own} = {{{len(scales)}, {self.most}, {self.candidates}, {self.iou}, "
+            f"{own}_scales}};\n"
         )
-        return "\n".join([*parts, c_detect("mcu_face_boxes", "face", 2 * len(scales))])
+        return "\n".join([*parts, c_detect(prefix, "mcu_face_boxes", own, 2 * len(scales))])
 
 
 def _scale(meta: dict, stride: int, size: float, background: int, cls: dict, box: dict) -> FaceScale:

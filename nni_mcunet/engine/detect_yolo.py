@@ -74,23 +74,23 @@ class Yolo:
         found = np.concatenate([_candidates(m, p, self.classes) for m, p in zip(maps, self.maps, strict=True)])
         return nms(best(found, self.candidates), self.most, self.iou)
 
-    def to_c(self) -> str:
-        """C text: the tables, the mcu_yolo struct and mcu_detect(), for a file that includes mcu_model.h."""
-        parts, maps = ['#include "mcu_yolo.h"\n'], []
+    def to_c(self, prefix: str = "mcu") -> str:
+        """C text: the tables, the mcu_yolo struct and detect(), for a file that includes the model's header."""
+        parts, maps, own = ['#include "mcu_yolo.h"\n'], [], f"{prefix}_d"
         for i, m in enumerate(self.maps):
-            parts.append(c_array(f"int16_t yolo{i}_sigmoid", m.sigmoid))
-            parts.append(c_array(f"uint32_t yolo{i}_exp", m.exp))
-            parts.append(c_array(f"int32_t yolo{i}_sizes", m.sizes))
+            parts.append(c_array(f"int16_t {own}{i}_sigmoid", m.sigmoid))
+            parts.append(c_array(f"uint32_t {own}{i}_exp", m.exp))
+            parts.append(c_array(f"int32_t {own}{i}_sizes", m.sizes))
             maps.append(
                 f"    {{{m.h}, {m.w}, {m.stride}, {len(m.sizes)}, {m.least_object}, {m.least_class}, "
-                f"yolo{i}_sigmoid, yolo{i}_exp, yolo{i}_sizes}},\n"
+                f"{own}{i}_sigmoid, {own}{i}_exp, {own}{i}_sizes}},\n"
             )
         parts.append(
-            f"static const mcu_yolo_map yolo_maps[{len(maps)}] = {{\n{''.join(maps)}}};\n"
-            f"static const mcu_yolo yolo = {{{len(maps)}, {self.classes}, {self.most}, {self.candidates}, "
-            f"{self.iou}, yolo_maps}};\n\n"
+            f"static const mcu_yolo_map {own}_maps[{len(maps)}] = {{\n{''.join(maps)}}};\n"
+            f"static const mcu_yolo {own} = {{{len(maps)}, {self.classes}, {self.most}, {self.candidates}, "
+            f"{self.iou}, {own}_maps}};\n\n"
         )
-        return "\n".join([*parts, c_detect("mcu_yolo_boxes", "yolo", len(maps))])
+        return "\n".join([*parts, c_detect(prefix, "mcu_yolo_boxes", own, len(maps))])
 
 
 def _map(meta: dict, stride: int, anchors, output: dict) -> YoloMap:

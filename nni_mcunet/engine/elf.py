@@ -67,7 +67,7 @@ def _code_part(path: str, line: int | None) -> str:
         return "rest"
     if Path(path).parent == BOARDS.resolve():
         return "runtime"
-    return "model" if Path(path).name == "mcu_model.c" else "kernels"
+    return "model" if Path(path).name.endswith("_model.c") else "kernels"
 
 
 def sram_parts(elf: str | Path) -> dict[str, int]:

@@ -1,8 +1,8 @@
 """Generated C -> a library for this host, a firmware for a board, its run under emulation, its sizes from the ELF.
 
-A folder of generated C holds mcu_model.h, mcu_model.c and the kernels; objects and programs go to its `build/`. The
-firmware has the board's core and memory sizes on the memory layout of QEMU's MPS2 boards (boards/board.ld); nothing
-here talks to real hardware.
+A folder of generated C holds mcu_model.h and mcu_model.c, or those of another prefix, and the kernels; objects and
+programs go to its `build/`. The firmware has the board's core and memory sizes on the memory layout of QEMU's MPS2
+boards (boards/board.ld); nothing here talks to real hardware.
 """
 
 import ctypes
@@ -21,11 +21,13 @@ from ..core.file_sets import MANIFEST, is_whole
 from ..core.files import write_atomic
 from ..core.view import STRETCH, View
 from .detect import BOX
+from .emit_names import DEFAULT
 from .run_report import parse_run
 
 BOARDS = Path(__file__).parent / "boards"
 PROGRAM = ("main.c", "report.c", "frame.c", "picture.S")
-WARNINGS = ["-std=c99", "-Wall", "-Wextra", "-Werror"]
+WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Werror"]
+API = ("read_tile", "run", "output", "output_bytes", "detect", "class_names", "arena")  # behind a model's prefix
 SANITIZERS = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 EMULATED = 600.0  # seconds that a firmware may take under QEMU where nobody says otherwise
 MACHINES = {"cortex-m4": "mps2-an386", "cortex-m7": "mps2-an500"}
@@ -51,22 +53,54 @@ def tool(name: str) -> str:
 
 def input_shape(folder: str | Path) -> tuple[int, int, int]:
     """(h, w, c) of the picture that the generated model reads. Raises UserError where `folder` holds none."""
-    header = _header(Path(folder)).read_text()
-    return tuple(int(re.search(rf"#define MCU_INPUT_{axis}\s+(\d+)", header)[1]) for axis in "HWC")
+    prefix = prefix_of(folder)
+    header, macro = _header(Path(folder), prefix).read_text(encoding="utf-8"), prefix.upper()
+    return tuple(int(re.search(rf"#define {macro}_INPUT_{axis}\s+(\d+)", header)[1]) for axis in "HWC")
+
+
+def prefix_of(folder: str | Path) -> str:
+    """What the names of the generated model in `folder` begin with. Raises UserError where there is none or more than
+    one."""
+    headers = {path: path.name.removesuffix("_model.h") for path in sorted(Path(folder).glob("*_model.h"))}
+    found = [
+        p for path, p in headers.items() if f"#define {p.upper()}_ARENA_BYTES" in path.read_text("utf-8", "replace")
+    ]
+    if not found:
+        raise UserError(f"{folder}: no mcu_model.h; give a folder that tools/generate.py has written")
+    if len(found) > 1:
+        raise UserError(
+            f"{folder} holds the models {', '.join(found)}; generate the one to run into a folder of its own"
+        )
+    return found[0]
+
+
+def aliases(header: str, prefix: str) -> str:
+    """C of a mcu_model.h that gives a model of another prefix, with this header, the names that boards/ knows."""
+    macro = prefix.upper()
+    macros = [name for name in re.findall(rf"#define {macro}_(\w+)", header) if name not in ("MODEL_H", "FILES")]
+    lines = [f"#define MCU_{name} {macro}_{name}" for name in macros]
+    lines += [f"#define mcu_{name} {prefix}_{name}" for name in API]
+    guard = "#ifndef MCU_MODEL_H\n#define MCU_MODEL_H"
+    return f'/* {prefix}_model.h under the names of one model. */\n{guard}\n#include "{prefix}_model.h"\n' + "\n".join(
+        [*lines, "#endif\n"]
+    )
 
 
 def input_view(folder: str | Path) -> View:
     """How the generated model sees a picture. Raises UserError where `folder` holds none."""
-    found = re.search(r"^/\* view: (\S+)", _header(Path(folder)).read_text(), re.MULTILINE)
+    header = _header(Path(folder), prefix_of(folder)).read_text(encoding="utf-8")
+    found = re.search(r"^/\* view: (\S+)", header, re.MULTILINE)
     return View.parse(found[1]) if found else STRETCH  # generated before there was a choice
 
 
 class HostModel:
     """A generated model as a library of this process. Outputs are flat int8 arrays in the model's order."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, prefix: str = DEFAULT):
         self.lib = ctypes.CDLL(str(path))
-        self.lib.mcu_output.restype = ctypes.POINTER(ctypes.c_int8)
+        self._output, self._output_bytes = (self.lib[f"{prefix}_output{end}"] for end in ("", "_bytes"))
+        self._output.restype = ctypes.POINTER(ctypes.c_int8)
+        self._detect = f"{prefix}_detect"
         self.arena_bytes = ctypes.c_int.in_dll(self.lib, "mcu_host_arena_bytes").value
         self.outputs = ctypes.c_int.in_dll(self.lib, "mcu_host_outputs").value
 
@@ -78,17 +112,17 @@ class HostModel:
         """Outputs, each (bytes,) int8, for a picture (h, w, c) uint8. Raises UserError for another shape."""
         pixels = checked_picture(picture, self.input_shape)
         self.lib.mcu_host_run(pixels.ctypes.data_as(ctypes.c_void_p))
-        sizes = [self.lib.mcu_output_bytes(i) for i in range(self.outputs)]
-        return [np.ctypeslib.as_array(self.lib.mcu_output(i), (n,)).copy() for i, n in enumerate(sizes)]
+        sizes = [self._output_bytes(i) for i in range(self.outputs)]
+        return [np.ctypeslib.as_array(self._output(i), (n,)).copy() for i, n in enumerate(sizes)]
 
     @property
     def is_detector(self) -> bool:
-        return hasattr(self.lib, "mcu_detect")
+        return hasattr(self.lib, self._detect)
 
     def detect(self) -> np.ndarray:
         """Boxes (dtype detect.BOX) of the picture of the last run; for a model with a detector."""
         boxes = np.zeros(ctypes.c_int.in_dll(self.lib, "mcu_host_most_boxes").value, BOX)
-        return boxes[: self.lib.mcu_detect(boxes.ctypes.data_as(ctypes.c_void_p), len(boxes))].copy()
+        return boxes[: self.lib[self._detect](boxes.ctypes.data_as(ctypes.c_void_p), len(boxes))].copy()
 
 
 def build_host(folder: str | Path) -> HostModel:
@@ -99,7 +133,7 @@ def build_host(folder: str | Path) -> HostModel:
     with tempfile.TemporaryDirectory(dir=_build_folder(folder)) as fresh:
         out = Path(fresh) / "model.so"
         _compile("gcc", ["-O2", "-shared", "-fPIC"], sources, folder, out)
-        return HostModel(out)
+        return HostModel(out, prefix_of(folder))
 
 
 def run_sanitized(folder: str | Path, picture: np.ndarray) -> dict:
@@ -110,7 +144,7 @@ def run_sanitized(folder: str | Path, picture: np.ndarray) -> dict:
     sources = [*_sources(folder), *map(_board, (*PROGRAM, "host.c"))]
     _write_picture(folder, picture)
     _compile("gcc", ["-O1", *SANITIZERS], sources, folder, out)
-    done = subprocess.run([str(out)], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([str(out)], capture_output=True, text=True, encoding="utf-8", timeout=300)
     return parse_run(done)
 
 
@@ -173,15 +207,13 @@ def run_qemu(elf: str | Path, machine: str, timeout: float, plugin: str | None =
 
 
 def elf_report(elf: str | Path) -> dict[str, int]:
-    """Bytes from the ELF: arena_bytes (the symbol), stack_reserved_bytes, data_bytes (.data, .bss), sram_bytes (all of
+    """Bytes from the ELF: arena_bytes (its section), stack_reserved_bytes, data_bytes (.data, .bss), sram_bytes (all of
     these), flash_bytes (code, constants, initial data) and picture_bytes (the test picture, not counted in flash)."""
-    symbols = output("arm-none-eabi-nm", "-S", str(elf))
-    arena = re.search(r"^\w+ (\w+) \w mcu_arena$", symbols, re.MULTILINE)
     sections = re.findall(r"^(\.\w+)\s+(\d+)\s+\d+$", output("arm-none-eabi-size", "-A", str(elf)), re.MULTILINE)
     size = {name: int(number) for name, number in sections}
     data = size.get(".data", 0) + size.get(".bss", 0)
     return {
-        "arena_bytes": int(arena[1], 16) if arena else 0,
+        "arena_bytes": size.get(".arena", 0),
         "stack_reserved_bytes": size[".stack"],
         "data_bytes": data,
         "sram_bytes": size.get(".arena", 0) + size[".stack"] + data,
@@ -194,16 +226,14 @@ def _board(name: str) -> Path:
     return BOARDS / name
 
 
-def _header(folder: Path) -> Path:
-    if not (folder / "mcu_model.h").is_file():
-        raise UserError(f"{folder}: no mcu_model.h; give a folder that tools/generate.py has written")
+def _header(folder: Path, prefix: str) -> Path:
     if (folder / MANIFEST).exists() and not is_whole(folder):
         raise UserError(f"{folder}: tools/generate.py was stopped while it wrote it; run it again")
-    return folder / "mcu_model.h"
+    return folder / f"{prefix}_model.h"
 
 
 def _sources(folder: Path) -> list[Path]:
-    _header(folder)
+    prefix_of(folder)
     return sorted(folder.glob("*.c"))
 
 
@@ -227,7 +257,13 @@ def _write_picture(folder: Path, picture: np.ndarray) -> None:
 def _compile(compiler: str, flags: list[str], sources, folder: Path, out: Path, board: Board | None = None) -> None:
     """Compile and link in `folder`. Raises FirmwareError, or Infeasible when the linker says that a memory of
     the board is too small."""
-    command = [tool(compiler), *WARNINGS, *flags, "-I.", "-Ibuild", f"-I{BOARDS}", "-o", str(out.resolve())]
+    prefix, include = prefix_of(folder), []
+    if prefix != DEFAULT:
+        (folder / "build" / prefix).mkdir(exist_ok=True)
+        header = _header(folder, prefix).read_text(encoding="utf-8")
+        (folder / "build" / prefix / "mcu_model.h").write_text(aliases(header, prefix), encoding="utf-8")
+        include = [f"-Ibuild/{prefix}"]
+    command = [tool(compiler), *WARNINGS, *flags, *include, "-I.", "-Ibuild", f"-I{BOARDS}", "-o", str(out.resolve())]
     command += [str(Path(source).resolve()) for source in sources]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode == 0:

@@ -31,13 +31,6 @@ from .quant import Model, QuantModel, QuantWeights, Scale
 
 DOMAINS = ("", "ai.onnx", "com.microsoft")
 LEAST_OPSET = 11
-# Names that an op cannot have in C: keywords, and what the generated mcu_run calls its own.
-C_WORDS = """auto break case char const continue default do double else enum extern float for goto if inline int long
-register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while
-a i j read ctx main tile_y tile_x"""
-RESERVED = frozenset(C_WORDS.split())
-# What an op's constants are called there, behind its name and an underscore.
-C_PART = re.compile(r"(.+)_(x|y|w|b|m|l|r|border|table\d*)")
 
 
 def load_onnx(path, size: tuple[int, int] | None = None) -> Model | QuantModel:
@@ -232,19 +225,13 @@ class Reader:
         return self.integers[name] if name in self.integers else self.numbers(node, i)
 
     def free_name(self, wanted: str) -> str:
-        """A C identifier that no other tensor has."""
-        name = re.sub(r"\W", "_", wanted, flags=re.ASCII).lstrip("_")
-        if not re.match(r"[A-Za-z]", name) or name in RESERVED or name.startswith("mcu_"):
-            name = f"op_{name}"
-        while name in self.tensors or self._is_taken(name):
+        """A name that no other tensor has: letters, digits and underscores of any language. What is no name in C gets
+        one there, see emit_names.py."""
+        name = re.sub(r"\W", "_", wanted).lstrip("_")
+        name = name if re.match(r"[^\W\d]", name) else f"op_{name}"
+        while name in self.tensors:
             name += "_"
         return name
-
-    def _is_taken(self, name: str) -> bool:
-        """Is it the name of an op's constant in C, or would one of its own constants have an op's name?"""
-        part = C_PART.fullmatch(name)
-        others = (C_PART.fullmatch(other) for other in self.tensors)
-        return bool(part and part[1] in self.tensors) or any(other and other[1] == name for other in others)
 
     def add(self, node: Node, kind: str, inputs: tuple[Tensor, ...], cout: int, **fields) -> Tensor:
         """Append an op under the node's name; returns what it writes."""

@@ -3,11 +3,19 @@
 #define MCU_CRC_H
 #include <stdint.h>
 
+#if defined(__cplusplus)
+extern "C" {
+#endif
+
 static inline uint32_t mcu_crc(uint32_t crc, uint8_t byte) {
     crc ^= byte;
     for (int bit = 0; bit < 8; bit++)
         crc = crc >> 1 ^ (crc & 1 ? 0xedb88320u : 0);
     return crc;
 }
+
+#if defined(__cplusplus)
+}
+#endif
 
 #endif

@@ -3,6 +3,10 @@
 #define MCU_FRAME_H
 #include <stdint.h>
 
+#if defined(__cplusplus)
+extern "C" {
+#endif
+
 typedef struct {
     const uint8_t *pixels; /* [h][width][MCU_INPUT_C]: RGB, grey, or what else the network reads */
     int width;
@@ -10,5 +14,9 @@ typedef struct {
 
 /* Copies rows y.. and columns x.. as q = value - 128. context: a mcu_frame, dst: [h][w][MCU_INPUT_C]. */
 void mcu_read_frame(void *context, int y, int x, int h, int w, int8_t *dst);
+
+#if defined(__cplusplus)
+}
+#endif
 
 #endif

@@ -3,9 +3,24 @@
 #define MCU_PRINT_H
 #include "port.h"
 
+#if defined(__cplusplus)
+extern "C" {
+#endif
+
 static inline void mcu_print(const char *text) {
     while (*text)
         mcu_put(*text++);
+}
+
+/* The inside of a JSON string. */
+static inline void mcu_print_json(const char *text) {
+    for (; *text; text++)
+        if ((uint8_t)*text < 32 || *text == '"' || *text == '\\') {
+            mcu_print("\\u00");
+            mcu_put("0123456789abcdef"[(uint8_t)*text >> 4]);
+            mcu_put("0123456789abcdef"[*text & 15]);
+        } else
+            mcu_put(*text);
 }
 
 static inline void mcu_print_int(int64_t v) {
@@ -31,5 +46,9 @@ static inline void mcu_print_hex(const int8_t *bytes, int n) { /* bytes: [n] */
         mcu_put("0123456789abcdef"[bytes[i] & 15]);
     }
 }
+
+#if defined(__cplusplus)
+}
+#endif
 
 #endif

@@ -43,7 +43,7 @@ static void print_boxes(void) {
         mcu_print_pair("], \"score\": ", boxes[i].score);
         mcu_print_pair(", \"label\": ", boxes[i].label);
         mcu_print(", \"name\": \"");
-        mcu_print(mcu_class_names[boxes[i].label]);
+        mcu_print_json(mcu_class_names[boxes[i].label]);
         mcu_put('"');
     }
     mcu_print("}\n");

@@ -6,7 +6,7 @@ extern uint32_t mcu_data_load[], mcu_data[], mcu_data_end[], mcu_bss[], mcu_bss_
 extern uint32_t mcu_stack_low[], mcu_stack_top[];
 int main(void);
 void mcu_reset(void);
-void mcu_say_fault(uint32_t exception);
+__attribute__((used)) void mcu_say_fault(uint32_t exception); /* called by assembly, which -flto does not see */
 
 typedef volatile uint32_t reg;
 #define SCB_VTOR (*(reg *)0xe000ed08)
@@ -34,6 +34,8 @@ WEAK void PendSV_Handler(void);
 WEAK void SysTick_Handler(void);
 WEAK void Interrupt_Handler(void); /* all of the device's */
 
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wpedantic" /* functions as objects, and a range of elements */
 __attribute__((section(".vectors"), used)) static void *const vectors[16 + MCU_INTERRUPTS] = {
     mcu_stack_top,
     (void *)mcu_reset,
@@ -50,6 +52,7 @@ __attribute__((section(".vectors"), used)) static void *const vectors[16 + MCU_I
     [16 ... 15 + MCU_INTERRUPTS] = (void *)Interrupt_Handler,
 #endif
 };
+#pragma GCC diagnostic pop
 
 void mcu_reset(void) {
     SCB_CPACR |= 0xfu << 20; /* coprocessors 10 and 11: the FPU */

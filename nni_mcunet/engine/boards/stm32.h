@@ -5,6 +5,10 @@
 #include "config.h" /* of the project: board, family, UART */
 #include <stdint.h>
 
+#if defined(__cplusplus)
+extern "C" {
+#endif
+
 #define MCU_REG(address) (*(volatile uint32_t *)(address))
 #define MCU_SILENCE_MS 1000
 
@@ -21,4 +25,9 @@ void mcu_fail(const char *what);                                                
 int mcu_get(void);                /* the next byte, or -1 after MCU_SILENCE_MS without one */
 void mcu_uncount(uint64_t since); /* what mcu_count() has counted since is not the model's work */
 void mcu_restart(void);           /* reset */
+
+#if defined(__cplusplus)
+}
+#endif
+
 #endif

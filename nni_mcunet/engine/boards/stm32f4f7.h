@@ -3,6 +3,10 @@
 #define MCU_STM32F4F7_H
 #include "stm32.h"
 
+#if defined(__cplusplus)
+extern "C" {
+#endif
+
 #define RCC 0x40023800u
 #define RCC_CR MCU_REG(RCC)
 #define RCC_PLLCFGR MCU_REG(RCC + 0x04)
@@ -45,5 +49,9 @@ static inline void take_pll(uint32_t dividers) {
     RCC_CFGR |= 2u; /* SW: PLL */
     mcu_wait(RCC + 0x08, 3u << 2, 2u << 2, "RCC: the core does not take the PLL");
 }
+
+#if defined(__cplusplus)
+}
+#endif
 
 #endif

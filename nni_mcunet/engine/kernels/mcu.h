@@ -8,6 +8,10 @@
 #define MCU_H
 #include <stdint.h>
 
+#if defined(__cplusplus)
+extern "C" {
+#endif
+
 /* One axis (rows or columns) of one operator in one patch; all in positions. */
 typedef struct {
     int16_t n_in;  /* positions in the input buffer */
@@ -180,5 +184,9 @@ void mcu_cols(int c, const mcu_edge *y, const mcu_edge *x, int8_t *tile, int8_t 
 #define MCU_DW_ROWS(kh, cols) ((kh) + 2 > 768 / MCU_DW_LINE(cols) ? (kh) + 2 : 768 / MCU_DW_LINE(cols))
 #define MCU_CONV_DW_SCRATCH(cin, kh, kw, cols) \
     (((kh) + 2) * MCU_DW_LINE(cols) > 768 ? ((kh) + 2) * MCU_DW_LINE(cols) : 768) /* fewer cols may fill more of it */
+
+#if defined(__cplusplus)
+}
+#endif
 
 #endif

@@ -10,7 +10,7 @@ mcu_box mcu_box_at(int32_t cx, int32_t cy, int32_t w, int32_t h, int score, int 
 
 int mcu_boxes_insert(mcu_box *list, int n, int room, mcu_box box) {
     int i = n;
-    if (n == room && list[--i].score >= box.score)
+    if (room <= 0 || (n == room && list[--i].score >= box.score))
         return n;
     for (; i > 0 && list[i - 1].score < box.score; i--)
         list[i] = list[i - 1];

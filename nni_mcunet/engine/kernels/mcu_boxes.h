@@ -4,6 +4,10 @@
 #define MCU_BOXES_H
 #include <stdint.h>
 
+#if defined(__cplusplus)
+extern "C" {
+#endif
+
 typedef struct {
     int16_t x1, y1, x2, y2; /* 1/16 pixel of the model's input, not clipped to it */
     int16_t score;          /* 1/32768 */
@@ -14,11 +18,15 @@ typedef struct {
 mcu_box mcu_box_at(int32_t cx, int32_t cy, int32_t w, int32_t h, int score, int label);
 
 /* Puts a box where its score belongs, behind its equals; the least one falls out of a full list. list: [room], n of
- * them used. Returns the new n. */
+ * them used, 0 <= n <= room; with no room nothing is touched. Returns the new n. */
 int mcu_boxes_insert(mcu_box *list, int n, int room, mcu_box box);
 
 /* Greedy suppression of n boxes that fall by score: one that overlaps a better one of its label by more than iou (in
  * 1/32768) is dropped. Moves the first `most` that stay to the front and returns their number. */
 int mcu_boxes_nms(mcu_box *list, int n, int most, int32_t iou);
+
+#if defined(__cplusplus)
+}
+#endif
 
 #endif

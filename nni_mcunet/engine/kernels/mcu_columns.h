@@ -3,6 +3,11 @@
 #ifndef MCU_COLUMNS_H
 #define MCU_COLUMNS_H
 #include "mcu_dsp.h"
+
+#if defined(__cplusplus)
+extern "C" {
+#endif
+
 #if defined(MCU_DSP)
 
 /* Four positions as int16: [quads][2][4][2], of a quad of taps 0..3 first 0 and 2, then 1 and 3. */
@@ -19,21 +24,21 @@ static void expand(const int8_t *x, int n, int8_t *columns) {
         store_quad(n < 4 ? mcu_load_rest(x, n) : mcu_load4(x), columns);
 }
 
-/* Four positions, `step` bytes apart; the end of the columns. */
+/* A quad of four positions: two rows of words at r0, two at r12, r1 apart. */
+#define EXPAND                                                                                                          \
+    "ldr r10, [r0, r1]\n ldr r8, [r0], #4\n ldr r14, [r12, r1]\n ldr r11, [r12], #4\n sxtb16 r4, r8\n"                  \
+    "sxtb16 r5, r10\n sxtb16 r6, r11\n sxtb16 r7, r14\n stm r3!, {r4, r5, r6, r7}\n sxtb16 r4, r8, ror #8\n"           \
+    "sxtb16 r5, r10, ror #8\n sxtb16 r6, r11, ror #8\n sxtb16 r7, r14, ror #8\n stm r3!, {r4, r5, r6, r7}\n"
+
+/* The whole quads of four positions, `step` bytes apart; the end of the columns. */
+static MCU_NAKED int8_t *expand_quads(const int8_t *x MCU_UNUSED, int step MCU_UNUSED, int n MCU_UNUSED,
+                                      int8_t *columns MCU_UNUSED) {
+    __asm__("push {r4-r8, r10, r11, r14}\n lsrs r2, r2, #3\n add r12, r0, r1, lsl #1\n bcc 1f\n" EXPAND
+            "1: beq 3f\n 2: " EXPAND EXPAND "subs r2, #1\n bne 2b\n 3: mov r0, r3\n pop {r4-r8, r10, r11, pc}");
+}
+
 static int8_t *expand_four(const int8_t *x, int step, int n, int8_t *columns) {
-    const int8_t *p = x, *q = x + 2 * step;
-    int quads = n / 4;
-    uint32_t u, v, w, z;
-    if (quads)
-        __asm__ volatile("1:\n ldr %[v], [%[p], %[step]]\n ldr %[u], [%[p]], #4\n ldr %[z], [%[q], %[step]]\n"
-                         "ldr %[w], [%[q]], #4\n sxtb16 r4, %[u]\n sxtb16 r5, %[v]\n sxtb16 r6, %[w]\n"
-                         "sxtb16 r8, %[z]\n stmia %[c]!, {r4, r5, r6, r8}\n sxtb16 r4, %[u], ror #8\n"
-                         "sxtb16 r5, %[v], ror #8\n sxtb16 r6, %[w], ror #8\n sxtb16 r8, %[z], ror #8\n"
-                         "stmia %[c]!, {r4, r5, r6, r8}\n subs %[n], #1\n bne 1b\n"
-                         : [p] "+r"(p), [q] "+r"(q), [c] "+r"(columns), [n] "+r"(quads), [u] "=&r"(u), [v] "=&r"(v),
-                           [w] "=&r"(w), [z] "=&r"(z)
-                         : [step] "r"(step)
-                         : "r4", "r5", "r6", "r8", "cc", "memory");
+    columns = expand_quads(x, step, n, columns);
     if (n & 3) {
         for (int i = 0; i < 4; i++)
             expand(x + i * step + (n & ~3), n & 3, columns + 4 * i);
@@ -107,8 +112,9 @@ enum { UNROLLED = 4, QUAD_BYTES = 112 };
 #define BEGIN "push {r4-r11, r14}\n ldm r0, {r1-r12, r14}\n push {r1-r12, r14}\n mov r0, r5\n"
 
 /* No residual and no channel shifted left; see mcu_dsp.h. */
-static __attribute__((naked, noipa)) void four_plain(const mcu_four *t __attribute__((unused))) {
-    __asm__(BEGIN DOTS "ldr r14, [sp, #32]\n lsl r14, r14, r3\n" CHANNEL_A(HIGH, "r1") CHANNEL_A(ASR, "r3")
+static MCU_NAKED void four_plain(const mcu_four *t MCU_UNUSED) {
+    __asm__(BEGIN DOTS); /* in two: no C compiler has to take more than 4,095 characters */
+    __asm__("ldr r14, [sp, #32]\n lsl r14, r14, r3\n" CHANNEL_A(HIGH, "r1") CHANNEL_A(ASR, "r3")
             "lsr r3, #8\n ldr r14, [sp, #32]\n lsl r14, r14, r3\n" CHANNEL_B(HIGH, "r2") CHANNEL_B(ASR, "r3")
             CHANNEL_A(SSAT, ", asr #1") CHANNEL_B(SSAT, ", asr #1") STORE);
 }
@@ -119,8 +125,9 @@ static __attribute__((naked, noipa)) void four_plain(const mcu_four *t __attribu
     ASR(a, "r3") ASR(b, "r3") SSAT(a, "") SSAT(b, "")
 
 /* Any: as in mcu_result, zp_out in the bias. `out` may lie on `res`, any number of positions before it. */
-static __attribute__((naked, noipa)) void four_any(const mcu_four *t __attribute__((unused))) {
-    __asm__(BEGIN DOTS "str r0, [sp, #16]\n lsr r14, r3, #16\n" CHANNEL_A(LSL, "r14") "lsr r14, r3, #24\n"
+static MCU_NAKED void four_any(const mcu_four *t MCU_UNUSED) {
+    __asm__(BEGIN DOTS);
+    __asm__("str r0, [sp, #16]\n lsr r14, r3, #16\n" CHANNEL_A(LSL, "r14") "lsr r14, r3, #24\n"
             CHANNEL_B(LSL, "r14") "mov r14, #1\n lsl r14, r14, r3\n" CHANNEL_A(HIGH, "r1") CHANNEL_A(ASR, "r3")
             "lsr r3, #8\n mov r14, #1\n lsl r14, r14, r3\n" CHANNEL_B(HIGH, "r2") CHANNEL_B(ASR, "r3")
             "ldr r2, [sp, #48]\n" CHANNEL_A(HALF_BIAS, "r2") CHANNEL_B(HALF_BIAS, "r2")
@@ -136,8 +143,9 @@ static mcu_four four_of(const mcu_conv *op, const int8_t *columns, int taps, con
     unsigned left = 0;
     for (const mcu_pair *pair = op->pairs, *end = pair + (op->cout + 1) / 2; pair != end; pair++)
         left |= pair->left[0] | pair->left[1];
-    mcu_four t = {.columns = columns, .turn = columns + (1 - skipped) * FOUR, .skipped = skipped * QUAD_BYTES,
-                  .stop = columns + (1 + others) * FOUR, .cout = op->cout, .plain = !res && !left};
+    mcu_four t;
+    t.columns = columns, t.turn = columns + (1 - skipped) * FOUR, t.skipped = skipped * QUAD_BYTES;
+    t.stop = columns + (1 + others) * FOUR, t.cout = op->cout, t.plain = !res && !left;
     t.shift = t.plain ? 2 * op->zp_out + 1 : bits;
     t.res_mult = res ? op->res_mult : 0;
     t.res_bias = op->zp_out * (1 << bits) + (res ? (1 << (bits - 1)) - op->res_zp * op->res_mult : 0);
@@ -174,4 +182,9 @@ static void four_positions(const mcu_conv *op, mcu_four *t, const int8_t *res, i
 }
 
 #endif
+
+#if defined(__cplusplus)
+}
+#endif
+
 #endif

@@ -1,6 +1,9 @@
 /* Point-wise, dense and grouped convolutions: dot products of cin (x kh x kw) values with each row of the weights. */
 #include "mcu_columns.h"
 #include <string.h>
+#if defined(__ARM_FEATURE_DSP) && defined(__GNUC__) && !defined(__OPTIMIZE__) && !defined(MCU_UNOPTIMISED)
+#warning "compiled at -O0: the same bytes, about 24 times slower. Give -O1 or more, or -DMCU_UNOPTIMISED to accept it."
+#endif
 
 #if defined(MCU_DSP)
 /* Values as int16: [quads][2][2], of a quad first 0 and 2, then 1 and 3; zeros behind the last. x: [n]. */
@@ -14,27 +17,25 @@ static void widen(const int8_t *x, int n, int8_t *wide) {
 
 /* Two words of packed weights, taps x and y of both channels. */
 #define DOT_QUAD(x, y)                                                                                                  \
-    "ldmia %[w]!, {r9, r10}\n sxtb16 r11, r9\n smlad %[a], " x ", r11, %[a]\n sxtb16 r9, r9, ror #8\n"                  \
-    "smlad %[b], " x ", r9, %[b]\n sxtb16 r11, r10\n smlad %[a], " y ", r11, %[a]\n sxtb16 r10, r10, ror #8\n"         \
-    "smlad %[b], " y ", r10, %[b]\n"
+    "ldm r1!, {r8, r10}\n sxtb16 r11, r8\n smlad r3, " x ", r11, r3\n sxtb16 r8, r8, ror #8\n"                         \
+    "smlad r12, " x ", r8, r12\n sxtb16 r11, r10\n smlad r3, " y ", r11, r3\n sxtb16 r10, r10, ror #8\n"               \
+    "smlad r12, " y ", r10, r12\n"
 
-/* A pair's dot products with its packed weights. x: as int16 */
-static inline void dot_pair(const int8_t *x, const int8_t *w, int quads, int32_t *first, int32_t *second) {
-    int32_t a = *first, b = *second;
-    __asm__ volatile("lsrs %[n], %[n], #1\n bcc 1f\n ldmia %[x]!, {r4, r5}\n" DOT_QUAD("r4", "r5")
-                     "1: beq 3f\n 2: ldmia %[x]!, {r4, r5, r6, r8}\n" DOT_QUAD("r4", "r5") DOT_QUAD("r6", "r8")
-                     "subs %[n], #1\n bne 2b\n 3:\n"
-                     : [a] "+r"(a), [b] "+r"(b), [x] "+r"(x), [w] "+r"(w), [n] "+r"(quads)
-                     :
-                     : "r4", "r5", "r6", "r8", "r9", "r10", "r11", "cc", "memory");
-    *first = a, *second = b;
+/* A pair's biases and dot products with its packed weights, the second channel's in the upper half. x: as int16 */
+static MCU_NAKED int64_t dot_pair(const int8_t *x MCU_UNUSED, const int8_t *w MCU_UNUSED, int quads MCU_UNUSED,
+                                  const mcu_pair *pair MCU_UNUSED) {
+    __asm__("push {r4-r8, r10, r11, r14}\n ldrd r3, r12, [r3]\n lsrs r2, r2, #1\n bcc 1f\n ldm r0!, {r4, r5}\n"
+            DOT_QUAD("r4", "r5") "1: beq 3f\n 2: ldm r0!, {r4, r5, r6, r7}\n" DOT_QUAD("r4", "r5") DOT_QUAD("r6", "r7")
+            "subs r2, #1\n bne 2b\n 3: mov r0, r3\n mov r1, r12\n pop {r4-r8, r10, r11, pc}");
 }
 #else
-static inline void dot_pair(const int8_t *x, const int8_t *w, int n, int32_t *first, int32_t *second) {
+static inline int64_t dot_pair(const int8_t *x, const int8_t *w, int n, const mcu_pair *pair) {
+    int32_t a = pair->bias[0], b = pair->bias[1];
     for (int i = 0; i < n; i++) {
         const int8_t *at = w + (i & ~3) * 2 + (i & 1) * 4 + (i & 2);
-        *first += x[i] * at[0], *second += x[i] * at[1];
+        a += x[i] * at[0], b += x[i] * at[1];
     }
+    return (int64_t)b * ((int64_t)1 << 32) + (uint32_t)a;
 }
 #endif
 
@@ -46,7 +47,7 @@ static inline void finish(const mcu_conv *op, const mcu_pair *pair, int i, int32
     int32_t v = mcu_sar(mcu_high(mcu_shl(acc, pair->left[i]), pair->mult[i], mcu_shl(one, right)), right);
     if (res)
         v = ((v >> 1) + (*res - op->res_zp) * op->res_mult + (1 << (op->res_bits - 1))) >> op->res_bits;
-    *out = res ? (int8_t)__ssat(op->zp_out + v, 8) : mcu_ssat8(v);
+    *out = res ? mcu_ssat8_whole(op->zp_out + v) : mcu_ssat8(v);
 #else
     const mcu_scale s = {pair->mult[i], pair->left[i], pair->right[i] + 1};
     *out = mcu_result(op, s, acc, res);
@@ -75,11 +76,10 @@ static void one_position(const mcu_conv *op, const int8_t *x, int n, const int8_
     (void)scratch;
 #endif
     for (int c = 0; c < o.cout; c += 2, w += step, pair++) {
-        int32_t a = pair->bias[0], b = pair->bias[1];
-        dot_pair(x, w, n, &a, &b);
-        finish(&o, pair, 0, a, res ? res + c : 0, out + c);
+        const int64_t both = dot_pair(x, w, n, pair);
+        finish(&o, pair, 0, (int32_t)both, res ? res + c : 0, out + c);
         if (c + 1 < o.cout)
-            finish(&o, pair, 1, b, res ? res + c + 1 : 0, out + c + 1);
+            finish(&o, pair, 1, (int32_t)(both >> 32), res ? res + c + 1 : 0, out + c + 1);
     }
 #if defined(MCU_DSP)
     mcu_clamp_all(out, o.cout, o.lo, o.hi);

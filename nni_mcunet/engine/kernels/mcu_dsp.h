@@ -2,11 +2,29 @@
 #ifndef MCU_DSP_H
 #define MCU_DSP_H
 #include "mcu.h"
-/* The assembly needs all registers, of which unoptimised code keeps some. */
-#if defined(__ARM_FEATURE_DSP) && defined(__OPTIMIZE__)
+/* The assembly needs nearly all registers, of which unoptimised code keeps too many. MCU_NO_ASSEMBLY: the same bytes from
+ * plain C, for firmware whose interrupts read a register of their own (-ffixed-r9, -msingle-pic-base). */
+#if defined(__ARM_FEATURE_DSP) && defined(__OPTIMIZE__) && !defined(MCU_NO_ASSEMBLY)
 #define MCU_DSP 1
 #include <arm_acle.h>
 #include <string.h>
+
+#if defined(__cplusplus)
+extern "C" {
+#endif
+
+/* A function that is one block of assembly, which saves what it uses: it compiles whatever the compiler keeps for itself
+ * (a frame pointer in r7, a base of data in r9). Nothing may be put before that block, by -fstack-protector-all, -pg or
+ * --coverage. noipa: callers of it may not look into it; clang never does. */
+#if defined(__clang__)
+#define MCU_ALONE noinline, no_stack_protector
+#elif __GNUC__ >= 11
+#define MCU_ALONE noipa, no_stack_protector
+#else
+#define MCU_ALONE noipa, optimize("no-stack-protector")
+#endif
+#define MCU_NAKED __attribute__((naked, MCU_ALONE, no_instrument_function, no_profile_instrument_function))
+#define MCU_UNUSED __attribute__((unused)) /* arguments that only the assembly reads */
 
 typedef struct {
     int16x2_t even, odd; /* elements 0 and 2; elements 1 and 3 */
@@ -58,6 +76,11 @@ static inline int32_t mcu_high(int32_t acc, int32_t mult, int32_t plus) {
     return acc;
 }
 
+static inline int8_t mcu_ssat8_whole(int32_t v) {
+    __asm__("ssat %0, #8, %1" : "=r"(v) : "r"(v) : "cc");
+    return (int8_t)v;
+}
+
 /* Of v / 2. */
 static inline int8_t mcu_ssat8(int32_t v) {
     __asm__("ssat %0, #8, %1, asr #1" : "=r"(v) : "r"(v) : "cc");
@@ -81,6 +104,10 @@ static inline void mcu_clamp_all(int8_t *out, int n, int8_t lo, int8_t hi) {
     for (; n > 0; n--, out++)
         *out = mcu_clamp(*out, lo, hi);
 }
+
+#if defined(__cplusplus)
+}
+#endif
 
 #endif
 #endif

@@ -3,6 +3,10 @@
 #define MCU_DW_H
 #include "mcu_dsp.h"
 
+#if defined(__cplusplus)
+extern "C" {
+#endif
+
 /* One call: its arguments, and the columns of a ring row: cols in all, lo..hi-1 from the input, padding around them. */
 typedef struct {
     const mcu_conv *op;
@@ -15,6 +19,10 @@ typedef struct {
 #if defined(MCU_DSP)
 int mcu_dw_is_fast(const mcu_conv *op);
 void mcu_dw_fast(const mcu_job *job); /* without residual */
+#endif
+
+#if defined(__cplusplus)
+}
 #endif
 
 #endif

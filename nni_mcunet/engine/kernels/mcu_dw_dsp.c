@@ -72,42 +72,43 @@ static inline __attribute__((always_inline)) void pair_taps(const int8_t *w, int
             "3: ldr r3, [sp, #28]\n cbz r3, 4f\n" TWO3(rows)                                                            \
             "4: ldr r3, [sp, #52]\n subs r3, #1\n str r3, [sp, #52]\n bne 1b\n add sp, #56\n pop {r4-r11, pc}")
 
-static __attribute__((naked, noipa)) void strip3_s1(const mcu_strip *t __attribute__((unused))) {
+static MCU_NAKED void strip3_s1(const mcu_strip *t MCU_UNUSED) {
     STRIP3("", ROWS3_S1);
 }
 
-static __attribute__((naked, noipa)) void strip3_s2(const mcu_strip *t __attribute__((unused))) {
+static MCU_NAKED void strip3_s2(const mcu_strip *t MCU_UNUSED) {
     STRIP3("pkhbt r7, r7, r9, lsl #16\n ldr r9, [sp]\n", ROWS3_S2);
 }
 
-/* The same of larger windows, row by row: words x0.. of the row in r4.., taps in the registers up to r11, not r7, which may be the frame's. */
+/* The same of larger windows, row by row: words x0.. of the row in r4.., taps in the registers up to r12, but for r7, which may be
+ * the frame's, and r9, which may be the platform's. */
 #define MLA(kind, acc, x, w) kind " %[" acc "], " x ", " w ", %[" acc "]\n"
 #define ROW5_S1                                                                                                         \
-    "ldmia.w %[x], {r4, r5, r6}\n ldmia.w %[w]!, {r8, r9, r10, r11}\n"                                                   \
-    MLA("smlad", "a", "r4", "r8") MLA("smlatb", "b", "r4", "r8") MLA("smlad", "b", "r5", "r9")                          \
-    MLA("smlad", "a", "r5", "r10") MLA("smlad", "b", "r6", "r11") MLA("smlabt", "a", "r6", "r11")
+    "ldmia.w %[x], {r4, r5, r6}\n ldmia.w %[w]!, {r8, r10, r11, r12}\n"                                                  \
+    MLA("smlad", "a", "r4", "r8") MLA("smlatb", "b", "r4", "r8") MLA("smlad", "b", "r5", "r10")                         \
+    MLA("smlad", "a", "r5", "r11") MLA("smlad", "b", "r6", "r12") MLA("smlabt", "a", "r6", "r12")
 #define ROW5_S2                                                                                                         \
-    "ldmia.w %[x], {r4, r5, r6, r8}\n ldmia.w %[w]!, {r9, r10, r11}\n"                                                   \
-    MLA("smlad", "a", "r4", "r9") MLA("smlad", "b", "r5", "r9") MLA("smlad", "a", "r5", "r10")                           \
-    MLA("smlad", "b", "r6", "r10") MLA("smlabb", "a", "r6", "r11") MLA("smlabb", "b", "r8", "r11")
+    "ldmia.w %[x], {r4, r5, r6, r8}\n ldmia.w %[w]!, {r10, r11, r12}\n"                                                  \
+    MLA("smlad", "a", "r4", "r10") MLA("smlad", "b", "r5", "r10") MLA("smlad", "a", "r5", "r11")                         \
+    MLA("smlad", "b", "r6", "r11") MLA("smlabb", "a", "r6", "r12") MLA("smlabb", "b", "r8", "r12")
 #define ROW7_S1                                                                                                         \
-    "ldmia.w %[x], {r4, r5, r6, r8}\n ldmia.w %[w]!, {r9, r10, r11}\n"                                                   \
-    MLA("smlad", "a", "r4", "r9") MLA("smlatb", "b", "r4", "r9") MLA("smlad", "b", "r5", "r10")                          \
-    MLA("smlad", "a", "r5", "r11") "ldmia.w %[w]!, {r9, r10, r11}\n"                                                     \
-    MLA("smlad", "b", "r6", "r9") MLA("smlad", "a", "r6", "r10") MLA("smlad", "b", "r8", "r11")                          \
-    MLA("smlabt", "a", "r8", "r11")
+    "ldmia.w %[x], {r4, r5, r6, r8}\n ldmia.w %[w]!, {r10, r11, r12}\n"                                                  \
+    MLA("smlad", "a", "r4", "r10") MLA("smlatb", "b", "r4", "r10") MLA("smlad", "b", "r5", "r11")                        \
+    MLA("smlad", "a", "r5", "r12") "ldmia.w %[w]!, {r10, r11, r12}\n"                                                    \
+    MLA("smlad", "b", "r6", "r10") MLA("smlad", "a", "r6", "r11") MLA("smlad", "b", "r8", "r12")                         \
+    MLA("smlabt", "a", "r8", "r12")
 #define ROW7_S2                                                                                                         \
-    "ldmia.w %[x], {r4, r5, r6, r8, r9}\n ldmia.w %[w]!, {r10, r11}\n"                                                   \
-    MLA("smlad", "a", "r4", "r10") MLA("smlad", "b", "r5", "r10") MLA("smlad", "a", "r5", "r11")                          \
-    MLA("smlad", "b", "r6", "r11") "ldmia.w %[w]!, {r10, r11}\n"                                                         \
-    MLA("smlad", "a", "r6", "r10") MLA("smlad", "b", "r8", "r10") MLA("smlabb", "a", "r8", "r11")                         \
-    MLA("smlabb", "b", "r9", "r11")
+    "ldmia.w %[x], {r4, r5, r6, r8, r10}\n ldmia.w %[w]!, {r11, r12}\n"                                                  \
+    MLA("smlad", "a", "r4", "r11") MLA("smlad", "b", "r5", "r11") MLA("smlad", "a", "r5", "r12")                          \
+    MLA("smlad", "b", "r6", "r12") "ldmia.w %[w]!, {r11, r12}\n"                                                         \
+    MLA("smlad", "a", "r6", "r11") MLA("smlad", "b", "r8", "r11") MLA("smlabb", "a", "r8", "r12")                         \
+    MLA("smlabb", "b", "r10", "r12")
 #define NEXT "add %[x], %[stride]\n"
 #define FIVE(row) row NEXT row NEXT row NEXT row NEXT row
 #define ROWS(rows)                                                                                                      \
     __asm__ volatile(rows : [a] "+r"(a), [b] "+r"(b), [x] "+r"(x), [w] "+r"(w)                                          \
                      : [stride] "r"(t->stride)                                                                          \
-                     : "r4", "r5", "r6", "r8", "r9", "r10", "r11", "memory")
+                     : "r4", "r5", "r6", "r8", "r10", "r11", "r12", "memory")
 
 static inline __attribute__((always_inline)) void strip_of(const mcu_strip *t, int k, int s) {
     const int8_t *top = t->rows;
@@ -157,7 +158,7 @@ static const mcu_version versions[3][2] = {{{taps3_s1, strip3_s1}, {taps3_s2, st
 
 /* Window rows from..to-1 of channel c and the next one, row `from` at `line`. Padded columns hold zp_in from the start,
  * as do padded rows where rows do not move. */
-static void widen_rows(const mcu_job *job, int c, int from, int to, int8_t *line, int stride, int moves) {
+static __attribute__((noinline)) void widen_rows(const mcu_job *job, int c, int from, int to, int8_t *line, int stride, int moves) {
     const int cin = job->op->cin, first = job->y->first + from, end = job->y->first + to;
     const int top = mcu_max(first, 0), bottom = mcu_min(end, job->y->n_in), above = mcu_min(top, end) - first;
     const int below = end - mcu_max(bottom, mcu_min(top, end));

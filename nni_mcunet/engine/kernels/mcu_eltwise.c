@@ -19,9 +19,7 @@ static int8_t *out_row(const mcu_axis *y, const mcu_axis *x, int i, int c, int8_
 static inline int8_t sum_of(const mcu_sum *op, int32_t a, int32_t b) {
     int32_t v;
     __asm__("mla %0, %1, %2, %3" : "=r"(v) : "r"(a), "r"(op->mult_a), "r"(op->bias));
-    v = mcu_sar(v + b * op->mult_b, op->bits) + op->zp_out;
-    __asm__("ssat %0, #8, %1" : "=r"(v) : "r"(v) : "cc");
-    return (int8_t)v;
+    return mcu_ssat8_whole(mcu_sar(v + b * op->mult_b, op->bits) + op->zp_out);
 }
 #endif
 

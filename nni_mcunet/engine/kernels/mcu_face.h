@@ -3,6 +3,10 @@
 #define MCU_FACE_H
 #include "mcu_boxes.h"
 
+#if defined(__cplusplus)
+extern "C" {
+#endif
+
 /* One scale: a square anchor in the middle of each cell, two maps, NHWC: [h][w][1 + background] (face first) and
  * [h][w][4] (dx, dy, dw, dh). */
 typedef struct {
@@ -21,7 +25,12 @@ typedef struct {
 
 /* The best boxes by falling score, equals in the maps' order; returns their number, at most op->most. The candidates
  * are collected in `boxes` too: room for less than op->candidates limits their number. maps: [2 * op->scales], the
- * class and the box map of each scale in turn; boxes: [room]. */
+ * class and the box map of each scale in turn; boxes: [room]. Where
+ * room <= 0 or boxes is null, 0. */
 int mcu_face_boxes(const mcu_face *op, const int8_t *const *maps, mcu_box *boxes, int room);
+
+#if defined(__cplusplus)
+}
+#endif
 
 #endif

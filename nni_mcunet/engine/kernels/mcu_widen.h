@@ -2,6 +2,11 @@
 #ifndef MCU_WIDEN_H
 #define MCU_WIDEN_H
 #include "mcu_dsp.h"
+
+#if defined(__cplusplus)
+extern "C" {
+#endif
+
 #if defined(MCU_DSP)
 
 static inline void store16(int8_t *to, int v) {
@@ -80,4 +85,9 @@ static void move_up(int8_t *to, const int8_t *from, int bytes) {
 }
 
 #endif
+
+#if defined(__cplusplus)
+}
+#endif
+
 #endif

@@ -38,6 +38,8 @@ static int scan(const mcu_yolo *op, const mcu_yolo_map *m, const int8_t *map, mc
 
 int mcu_yolo_boxes(const mcu_yolo *op, const int8_t *const *maps, mcu_box *boxes, int room) {
     int n = 0;
+    if (!boxes || room <= 0)
+        return 0;
     for (int i = 0; i < op->maps; i++)
         n = scan(op, &op->map[i], maps[i], boxes, n, mcu_min(op->candidates, room));
     return mcu_boxes_nms(boxes, n, op->most, op->iou);

@@ -3,6 +3,10 @@
 #define MCU_YOLO_H
 #include "mcu_boxes.h"
 
+#if defined(__cplusplus)
+extern "C" {
+#endif
+
 /* One map, NHWC: [h][w][anchors][5 + classes], the 5 being x, y, width, height and objectness. */
 typedef struct {
     int16_t h, w, stride, anchors;
@@ -19,7 +23,12 @@ typedef struct {
 } mcu_yolo;
 
 /* The best boxes by falling score, equals in the maps' order; returns their number, at most op->most. The candidates
- * are collected in `boxes` too: room for less than op->candidates limits their number. maps: [op->maps], boxes: [room]. */
+ * are collected in `boxes` too: room for less than op->candidates limits their number. maps: [op->maps], boxes: [room]. Where
+ * room <= 0 or boxes is null, 0. */
 int mcu_yolo_boxes(const mcu_yolo *op, const int8_t *const *maps, mcu_box *boxes, int room);
+
+#if defined(__cplusplus)
+}
+#endif
 
 #endif

@@ -3,6 +3,10 @@
 #define MCU_FRAMES_H
 #include <stdint.h>
 
+#if defined(__cplusplus)
+extern "C" {
+#endif
+
 typedef struct {
     const uint8_t *pixels; /* [h][stride]: one byte a pixel, or two of RGB565; may point into a larger picture */
     int stride;            /* bytes from one row to the next */
@@ -12,5 +16,9 @@ typedef struct {
 /* context: a mcu_frame_bytes, dst: [h][w][MCU_INPUT_C]. Grey becomes every channel. */
 void mcu_read_grey(void *context, int y, int x, int h, int w, int8_t *dst);
 void mcu_read_rgb565(void *context, int y, int x, int h, int w, int8_t *dst);
+
+#if defined(__cplusplus)
+}
+#endif
 
 #endif

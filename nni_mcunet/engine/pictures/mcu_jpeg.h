@@ -9,6 +9,10 @@
 #include "mcu_model.h"
 #include <stddef.h>
 
+#if defined(__cplusplus)
+extern "C" {
+#endif
+
 enum {
     MCU_JPEG_OK,
     MCU_JPEG_END,         /* the data ended, or reading it failed */
@@ -79,5 +83,9 @@ int mcu_jpeg_fail(mcu_jpeg *jpeg, int error);
 void mcu_jpeg_block(mcu_jpeg *jpeg, mcu_jpeg_component *component, int wanted);
 /* Ends a restart interval: the next is about to begin. */
 void mcu_jpeg_restart(mcu_jpeg *jpeg);
+
+#if defined(__cplusplus)
+}
+#endif
 
 #endif

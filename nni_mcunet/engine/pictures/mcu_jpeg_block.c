@@ -29,7 +29,7 @@ static int symbol(mcu_jpeg *jpeg, const uint8_t *counts, const uint8_t *symbols)
     for (int length = 0, code = 0, first = 0; length < 16; length++, code <<= 1, first <<= 1) {
         if (!jpeg->bit_count)
             fill(jpeg);
-        code |= jpeg->bits >> --jpeg->bit_count & 1;
+        code |= (int)(jpeg->bits >> --jpeg->bit_count & 1);
         if (code - first < counts[length])
             return symbols[code - first];
         first += counts[length];

@@ -11,6 +11,8 @@ void mcu_lines_start(mcu_lines *lines) {
     BARRIER();
     lines->written = lines->kept = lines->line = lines->over = 0;
     lines->error = MCU_LINES_OK;
+    lines->step = lines->step > 0 ? lines->step : 1;
+    lines->frames = lines->frames > 0 ? lines->frames : 1;
     BARRIER();
     lines->frame = -1;
 }
@@ -60,7 +62,7 @@ static int wait_for(mcu_lines *lines, int end) {
     while (lines->written < end && !lines->error)
         if (lines->over && lines->written < end) /* the last row may have come since */
             lines->error = MCU_LINES_LOST;
-        else if (lines->wait(lines->user) && lines->written < end)
+        else if (lines->wait && lines->wait(lines->user) && lines->written < end)
             lines->error = MCU_LINES_TIMEOUT;
     BARRIER();
     return lines->error;

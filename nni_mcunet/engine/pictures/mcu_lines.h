@@ -8,14 +8,18 @@
 #define MCU_LINES_H
 #include "mcu_model.h"
 
+#if defined(__cplusplus)
+extern "C" {
+#endif
+
 enum { MCU_LINES_OK, MCU_LINES_LOST, MCU_LINES_TIMEOUT, MCU_LINES_ORDER }; /* ORDER: rows that the ring has let go */
 
 typedef struct {
     int first_line, first_column; /* of the camera's frame: pixel (y, x) of the picture is its pixel */
-    int step;                     /* (first_line + y * step, first_column + x * step) */
+    int step;                     /* (first_line + y * step, first_column + x * step); 0 is taken for 1 */
     int high_first;               /* the camera sends the high byte first (OV2640, OV5640, OV7670 by default) */
-    int frames;                   /* most frames that one picture may come from; 1: all of it from the first */
-    int (*wait)(void *user);      /* called while a line is missing: sleeps, or fetches one; not 0 gives up */
+    int frames;                   /* most frames that one picture may come from; 1 (or 0): all of it from the first */
+    int (*wait)(void *user);      /* called while a line is missing: sleeps, or fetches one; not 0 gives up. Null: spins */
     void *user;
     int error;                /* one of the above, to be read after mcu_run */
     volatile int over;        /* the last of the frames has lost a line */
@@ -34,5 +38,9 @@ void mcu_lines_overrun(mcu_lines *lines);
 
 /* context: a mcu_lines, dst: [h][w][MCU_INPUT_C]; after an error the tile is grey. */
 void mcu_read_lines(void *context, int y, int x, int h, int w, int8_t *dst);
+
+#if defined(__cplusplus)
+}
+#endif
 
 #endif

@@ -3,7 +3,13 @@
 #define MCU_PIXEL_H
 #include "mcu_model.h"
 
-_Static_assert(MCU_INPUT_C == 3 || MCU_INPUT_C == 1, "not RGB or grey: take mcu_read_frame, or write a callback");
+#if defined(__cplusplus)
+extern "C" {
+#endif
+
+#if MCU_INPUT_C != 3 && MCU_INPUT_C != 1
+#error "not RGB or grey: take mcu_read_frame, or write a callback"
+#endif
 
 /* r, g, b: 0..255, dst: [MCU_INPUT_C]. Returns the end of dst. */
 static inline int8_t *mcu_pixel(int r, int g, int b, int8_t *dst) {
@@ -23,5 +29,9 @@ static inline int8_t *mcu_pixel_rgb565(const uint8_t *src, int high_first, int8_
     const int r = v >> 11, g = v >> 5 & 63, b = v & 31;
     return mcu_pixel(r << 3 | r >> 2, g << 2 | g >> 4, b << 3 | b >> 2, dst);
 }
+
+#if defined(__cplusplus)
+}
+#endif
 
 #endif

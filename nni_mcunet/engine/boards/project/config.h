@@ -4,7 +4,7 @@
 #define MCU_CONFIG_H
 #define $family
 #define MCU_BOARD "$board"
-#define MCU_MODEL "$model" /* the first bytes of the SHA-256 of mcu_*.[ch] */
+#define MCU_MODEL "$model" /* the first bytes of the SHA-256 of its sources */
 #define MCU_HSI_HZ ${hsi}u
 #define MCU_BAUD 115200
 #define MCU_UART $uart
