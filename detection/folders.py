@@ -47,7 +47,7 @@ def _check_judged(config, name: str, notes: str) -> None:
     if len(read) != 1 or not issubclass(dataset_type(read[0]), CocoDataset):
         return
     path = _root(read[0]) / read[0]["ann_file"]
-    pictures, judged = ({i["id"]: i["file_name"] for i in load(str(p))["images"]} for p in (path, notes))
+    pictures, judged = _numbered(path), _numbered(notes)
     for number, file in pictures.items():
         if judged.get(number) != file:
             raise UserError(
@@ -55,6 +55,13 @@ def _check_judged(config, name: str, notes: str) -> None:
                 f"{judged.get(number, 'missing')} in {notes}, {name}_evaluator.ann_file: give the same annotations to "
                 "both"
             )
+
+
+def _numbered(path) -> dict[int, str]:
+    try:
+        return {image["id"]: image["file_name"] for image in load(str(path), file_format="json")["images"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"data: {path} is not COCO's JSON ({type(error).__name__}: {error})") from None
 
 
 def check_dataset(data: dict) -> None:
@@ -147,7 +154,7 @@ def _check_coco(data: dict, classes) -> None:
     layout += _unset(data, "img")
     listed = _wanted(_root(data), data["ann_file"], layout)
     try:
-        content = load(str(listed))
+        content = load(str(listed), file_format="json")
         names = {c["id"]: c["name"] for c in content["categories"]}
         paths = [images / image["file_name"] for image in content["images"]]
         objects = {names[a["category_id"]] for a in content.get("annotations", [])}
