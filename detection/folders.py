@@ -49,7 +49,7 @@ def _check_judged(config, name: str, notes: str) -> None:
     if len(read) != 1 or not issubclass(dataset_type(read[0]), CocoDataset):
         return
     path = _root(read[0]) / read[0]["ann_file"]
-    pictures, judged = ({i["id"]: i["file_name"] for i in read_json(p)["images"]} for p in (path, notes))
+    pictures, judged = _numbered(path), _numbered(notes)
     for number, file in pictures.items():
         if judged.get(number) != file:
             raise UserError(
@@ -57,6 +57,14 @@ def _check_judged(config, name: str, notes: str) -> None:
                 f"{judged.get(number, 'missing')} in {notes}, {name}_evaluator.ann_file: give the same annotations to "
                 "both"
             )
+
+
+def _numbered(path) -> dict[int, str]:
+    try:
+        return {image["id"]: image["file_name"] for image in read_json(path)["images"]}
+    except (KeyError, TypeError) as error:
+        reason = f"{type(error).__name__}: {short(str(error))}"
+        raise UserError(f"data: {path} is not COCO's JSON ({reason})") from None
 
 
 def open_pictures(data: dict, **changes):

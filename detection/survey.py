@@ -127,7 +127,7 @@ def _add(found: Survey, info: dict, decode: bool) -> None:
 
 def _categories(path) -> Iterator[str]:
     """The name of each annotation's category in COCO's JSON."""
-    content = load(path)
+    content = load(path, file_format="json")
     names = {category["id"]: category["name"] for category in content["categories"]}
     return (names.get(note["category_id"], f"category {note['category_id']}") for note in content["annotations"])
 

@@ -109,7 +109,7 @@ def test_coco_names_that_are_not_there_or_twice(tmp_path):
 def test_cocos_metric_judges_the_pictures_that_are_read(tmp_path):
     """Picture 1 of one file is not picture 1 of another."""
     names = {"metainfo": dict(classes=("cat", "dog", "bird"))}
-    data, other = coco(tmp_path / "a") | names, coco(tmp_path / "b") | names
+    data, _ = coco(tmp_path / "a") | names, coco(tmp_path / "b")
     metric = dict(type="CocoMetric", ann_file=str(tmp_path / "b/notes.json"))
     config = Config(dict(test_dataloader=dict(dataset=data), test_evaluator=[metric]))
     check_folders(config)  # the same pictures by the same numbers
@@ -117,8 +117,11 @@ def test_cocos_metric_judges_the_pictures_that_are_read(tmp_path):
     (tmp_path / "b/notes.json").write_text(content)
     with pytest.raises(UserError, match=r"picture 2 is 2\.png in .*a/notes\.json, .* and 9\.png in .*b/notes\.json"):
         check_folders(config)
+    (tmp_path / "b/notes.json").write_text("{")
+    with pytest.raises(UserError, match=r"b/notes\.json is not COCO's JSON"):
+        check_folders(config)
     metric["ann_file"] = str(tmp_path / "none.json")
-    config = Config(dict(test_dataloader=dict(dataset=other), test_evaluator=metric))
+    config = Config(dict(test_dataloader=dict(dataset=data), test_evaluator=metric))
     with pytest.raises(UserError, match=r"none\.json is missing"):
         check_folders(config)
 

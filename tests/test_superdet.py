@@ -121,7 +121,7 @@ def test_a_slice_is_mmdets_detector(trained, data, config, seed):
 
 
 def test_its_loss_is_mmdets(trained, data, config):
-    """Of the same weights, pictures and boxes: what detector.loss gives, a picture."""
+    """Of the same weights, pictures and boxes: what detector.loss gives."""
     space, net = load_supernet(trained, data)
     graph, (images, targets) = build_graph(space.spec(candidate(0)), HEAD), batch(data)
     detector, _ = mmdets(config, space.spec(candidate(0)), slice_net(net, graph).state_dict())
@@ -133,7 +133,7 @@ def test_its_loss_is_mmdets(trained, data, config):
         objects = {key: torch.from_numpy(value) for key, value in target["objects"].items()}
         samples.append(DetDataSample(gt_instances=InstanceData(**objects), metainfo=target["meta"]))
     losses = detector.loss(images / 255, samples)
-    wanted = sum(part for parts in losses.values() for part in parts) / len(images)
+    wanted = sum(part for parts in losses.values() for part in parts)
     found = data.task.loss(run_subnet(net, graph, images / 255), targets, smoothing=0)
     assert torch.allclose(found, wanted, rtol=1e-5)
 
