@@ -72,6 +72,8 @@ def test_killed_at_any_step_and_gone_on_with(tmp_path):
             found.remove(data)
         if left:
             break
+        if (out / ".ended").exists() and (out / "done.json").exists():
+            assert not contents(out / ".ended")  # it says that all are there
         whole_run(out, "b", resume=True) if (out / "running").exists() else take(out)
         there = contents(out)
         assert {name: there[name] for name in fresh("b")} == fresh("b")

@@ -65,7 +65,7 @@ def start(home: Path, *command, **more) -> subprocess.Popen:
     )  # fmt: skip
 
 
-def finish(process: subprocess.Popen, timeout: float = 240) -> subprocess.CompletedProcess:
+def finish(process: subprocess.Popen, timeout: float = 500) -> subprocess.CompletedProcess:
     out, err = process.communicate(timeout=timeout)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
@@ -123,7 +123,7 @@ def killed_at(step: int):
             setattr(Path, name, real[name])
 
 
-def until(condition, timeout: float = 120):
+def until(condition, timeout: float = 300):
     """condition()'s first true value."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):
