@@ -12,7 +12,7 @@ from ..core.stages import Stage
 from ..core.stream import across
 from .callbacks import pictures
 from .emit_header import CLOSED, OPENED, detector_params, header, summary
-from .emit_names import DEFAULT, Names, c_string, check_prefix, commented
+from .emit_names import DEFAULT, Names, c_string, check_beside, check_prefix, commented
 from .emit_params import params
 from .integers import integers
 from .limits import BYTES
@@ -27,6 +27,7 @@ def write_sources(plan: Plan, model: QuantModel, folder, prefix: str = DEFAULT) 
     does."""
     files = sources(plan, model, prefix)
     folder = Path(folder)
+    check_beside(folder, prefix)
     for name, text in files.items():
         write_atomic(folder / name, text)
     kernels = {path.name: path for path in KERNELS.glob("*.[ch]")}

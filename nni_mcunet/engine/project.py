@@ -14,6 +14,7 @@ import numpy as np
 from ..core.boards import KB, Board, get_board
 from ..core.errors import UserError
 from ..core.files import write_atomic
+from .emit import KERNELS
 from .emit_names import DEFAULT
 from .firmware import BOARDS, aliases, checked_picture, core_flags, input_shape, prefix_of
 
@@ -111,7 +112,7 @@ def _values(folder: Path, board: Board, target: Target, arena: int) -> dict[str,
     ram, where = target.ram, arena_region(target, board, arena)
     first = next(iter(ram))
     regions = {"FLASH": (0x08000000, board.flash), **ram}
-    library = sorted(path.name for path in folder.glob("*.c"))
+    library = sorted([f"{prefix_of(folder)}_model.c", *(path.name for path in KERNELS.glob("*.c"))])  # no user's files
     own = sorted(f"board/{name}" for name in target.sources if name.endswith((".c", ".S")))
     compile_flags = [f for f in core_flags(board.core) if f not in ("-nostartfiles", "-Wl,--gc-sections")]
     base = 0x58020000 if target.family == "STM32H7" else 0x40020000
