@@ -132,6 +132,8 @@ def test_a_third_model_leaves_the_others(pair, tmp_path):
     for prefix in ("a", "mcu", "b"):
         write_sources(pair[0].plan, pair[0].model, tmp_path, prefix)
     assert all((tmp_path / f"{prefix}_model.c").is_file() for prefix in ("a", "b", "mcu"))
+    with pytest.raises(UserError, match=r"--prefix A: .* holds a model 'a', which has the same macros"):
+        write_sources(pair[0].plan, pair[0].model, tmp_path, "A")
     with pytest.raises(UserError, match="holds the models a, b, mcu; generate the one to run into a folder of its own"):
         firmware.build_host(tmp_path)
 
@@ -219,7 +221,7 @@ FLAGS = {
     "frame pointer": "-O1 -fno-omit-frame-pointer", "r9": "-O2 -ffixed-r9", "pic": "-O2 -fPIC",
     "all kept": "-O2 -fno-omit-frame-pointer -ffixed-r9 -fPIC -fstack-protector-all -funroll-loops",
     "lto": "-O3 -flto -funroll-loops", "small": "-Os -fno-omit-frame-pointer", "plain": "-O2 -DMCU_NO_ASSEMBLY",
-    "debug": "-Og -fno-inline", "none": "-O0 -DMCU_UNOPTIMISED",
+    "aligned": "-O2 -mno-unaligned-access", "debug": "-Og -fno-inline", "none": "-O0 -DMCU_UNOPTIMISED",
     "unrolled": "-O3 -funroll-all-loops -finline-limit=10000 -fno-omit-frame-pointer -ffixed-r9",
 }  # fmt: skip
 QUICK = [("cortex-m4", "all kept"), ("cortex-m7", "lto"), ("cortex-m4", "plain")]
@@ -283,8 +285,10 @@ def test_kernels_of_clang(tmp_path):
 
 
 def test_a_project_of_another_prefix(tmp_path):
-    """It is built as it is and with -flto."""
+    """It is built as it is and with -flto; whatever else lies in the folder stays out of it."""
     p, model, picture = patched(0, ["first"])
+    write_library(tmp_path, p, model, get_board("stm32f746"), True, picture, "cam")
+    (tmp_path / "my $(HOME) file.c").write_text("#error not of the model\n")
     write_library(tmp_path, p, model, get_board("stm32f746"), True, picture, "cam")
     assert "cam_model.h" in (tmp_path / "README.txt").read_text()
     subprocess.run(["make", "-s", "build/firmware.elf"], cwd=tmp_path, check=True)

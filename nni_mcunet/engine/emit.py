@@ -12,7 +12,7 @@ from ..core.stages import Stage
 from ..core.stream import across
 from .callbacks import pictures
 from .emit_header import CLOSED, OPENED, detector_params, header, summary
-from .emit_names import DEFAULT, Names, c_string, check_prefix, commented
+from .emit_names import DEFAULT, Names, c_string, check_beside, check_prefix, commented
 from .emit_params import params
 from .integers import integers
 from .limits import BYTES
@@ -27,6 +27,7 @@ SHARED = "kernels"  # the set of files that every model of a folder calls; a mod
 
 def write_sources(plan: Plan, model: QuantModel, folder, prefix: str = DEFAULT) -> Path:
     """Write the library into `folder`, without plan.json: see `sources` and core.file_sets.write_set."""
+    check_beside(Path(folder), prefix)
     return write_set(folder, {SHARED: shared_files(), prefix: sources(plan, model, prefix)}, seal(prefix))
 
 

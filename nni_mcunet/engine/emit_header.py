@@ -14,11 +14,9 @@ CLOSED = "#if defined(__cplusplus)\n}\n#endif\n"
 ARENA = """\
 #if !defined(MCU_SHARED_ARENA)
 extern int8_t {p}_arena[{P}_ARENA_BYTES];
-#elif MCU_SHARED_ARENA + 0
-#error "give -DMCU_SHARED_ARENA=NAME of an int8_t array of yours, of the most bytes that a model of yours needs"
 #else
 #define {p}_arena MCU_SHARED_ARENA
-extern int8_t MCU_SHARED_ARENA[] __attribute__((aligned(8))); /* yours, of {P}_ARENA_BYTES at least */
+extern int8_t MCU_SHARED_ARENA[] __attribute__((aligned(8))); /* yours, of {P}_ARENA_BYTES or more */
 #endif
 """
 

@@ -10,6 +10,7 @@ import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from ..core.errors import UserError
 from ..core.graph import Graph
@@ -42,6 +43,16 @@ def check_prefix(prefix: str) -> str:
     if why:
         raise UserError(f"--prefix {prefix[: LONGEST_PREFIX + 1]!r}: {why}; give one such as 'faces'")
     return prefix
+
+
+def check_beside(folder: Path, prefix: str) -> None:
+    """Raises UserError where another model's prefix differs only by capitals, which macros do not have."""
+    for path in folder.glob("*_model.h"):
+        other = path.name.removesuffix("_model.h")
+        if other != prefix and other.lower() == prefix.lower():
+            raise UserError(
+                f"--prefix {prefix}: {folder} holds a model '{other}', which has the same macros; give another"
+            )
 
 
 @dataclass(frozen=True)

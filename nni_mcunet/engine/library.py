@@ -7,7 +7,7 @@ from ..core.boards import Board
 from ..core.file_sets import Files, write_set
 from ..core.plan import Plan
 from .board_report import plan_facts, plan_file
-from .emit import DEFAULT, SHARED, seal, shared_files, sources
+from .emit import DEFAULT, SHARED, check_beside, seal, shared_files, sources
 from .project import project_files
 from .quant import QuantModel
 
@@ -24,6 +24,7 @@ def write_library(
     """Write the library of `model` into `folder` and return what its plan.json says; with `project` the firmware of
     `board` around it, and in that the picture, (h, w, c) uint8. Models of other prefixes stay as they are. Raises what
     emit.sources, project_files and write_set raise."""
+    check_beside(Path(folder), prefix)
     facts, library = plan_facts(plan, board), sources(plan, model, prefix)
     files: Files = {**library, plan_file(prefix): json.dumps(facts, indent=1) + "\n"}
     if project:

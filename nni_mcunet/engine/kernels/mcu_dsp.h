@@ -3,8 +3,9 @@
 #define MCU_DSP_H
 #include "mcu.h"
 /* The assembly needs nearly all registers, of which unoptimised code keeps too many. MCU_NO_ASSEMBLY: the same bytes from
- * plain C, for firmware whose interrupts read a register of their own (-ffixed-r9, -msingle-pic-base). */
-#if defined(__ARM_FEATURE_DSP) && defined(__OPTIMIZE__) && !defined(MCU_NO_ASSEMBLY)
+ * plain C, for firmware whose interrupts read a register of their own (-ffixed-r9, -msingle-pic-base). It loads words
+ * from any address, which -mno-unaligned-access rules out. */
+#if defined(__ARM_FEATURE_DSP) && defined(__ARM_FEATURE_UNALIGNED) && defined(__OPTIMIZE__) && !defined(MCU_NO_ASSEMBLY)
 #define MCU_DSP 1
 #include <arm_acle.h>
 #include <string.h>

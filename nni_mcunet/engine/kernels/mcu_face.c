@@ -32,7 +32,7 @@ static int scan(const mcu_face_scale *s, const int8_t *cls, const int8_t *box, m
 
 int mcu_face_boxes(const mcu_face *op, const int8_t *const *maps, mcu_box *boxes, int room) {
     int n = 0;
-    if (!boxes || room <= 0)
+    if (!boxes)
         return 0;
     for (int i = 0; i < op->scales; i++)
         n = scan(&op->scale[i], maps[2 * i], maps[2 * i + 1], boxes, n, mcu_min(op->candidates, room));

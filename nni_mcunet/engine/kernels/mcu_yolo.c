@@ -38,7 +38,7 @@ static int scan(const mcu_yolo *op, const mcu_yolo_map *m, const int8_t *map, mc
 
 int mcu_yolo_boxes(const mcu_yolo *op, const int8_t *const *maps, mcu_box *boxes, int room) {
     int n = 0;
-    if (!boxes || room <= 0)
+    if (!boxes)
         return 0;
     for (int i = 0; i < op->maps; i++)
         n = scan(op, &op->map[i], maps[i], boxes, n, mcu_min(op->candidates, room));
