@@ -7,13 +7,13 @@ crops with Pillow.
 
 import io
 import warnings
-from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from .core.errors import UserError
+from .core.validate import file_bytes
 from .core.view import View
 
 MOST_PIXELS = 1 << 27  # more than any camera's; decoded they are 400 MB
@@ -51,7 +51,7 @@ def load(path, view: View, channels: int = 3) -> Image.Image:
 
 
 def _colour(path, view: View) -> Image.Image:
-    data = Path(path).read_bytes()
+    data = file_bytes(path, kind=PictureError)
     image = _whole(path, data)
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if view.keep is None else None
     return image if decoded is None else Image.fromarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))

@@ -262,11 +262,12 @@ KEPT = "-fstack-protector-all -finstrument-functions -pg --coverage"
 
 
 @pytest.mark.parametrize("flags", ["unrolled", "all kept", "frame pointer"])
-def test_assembly_has_its_functions_to_itself(flags):
+def test_assembly_has_its_functions_to_itself(flags, tmp_path):
     """It compiles, a fixed r9 is named by functions alone that restore it, and nothing stands before the assembly."""
     command = ["arm-none-eabi-gcc", "-std=c11", *ARM, *FLAGS[flags].split(), *KEPT.split(), "-S", "-o", "-"]
     for name in ("mcu_conv.c", "mcu_dw_dsp.c"):
-        text = subprocess.run([*command, KERNELS / name], check=True, capture_output=True, text=True).stdout
+        done = subprocess.run([*command, KERNELS / name], check=True, capture_output=True, text=True, cwd=tmp_path)
+        text = done.stdout
         functions = [f.split(".size")[0] for f in text.split("@ args = ")[1:]]
         naked = [f for f, before in zip(functions, text.split("@ args = "), strict=False) if "Naked" in before[-200:]]
         first = [next(line for line in f.splitlines()[2:] if line[:1] == "\t" and line[1] not in ".@") for f in naked]

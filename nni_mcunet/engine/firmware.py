@@ -54,13 +54,18 @@ def tool(name: str) -> str:
 def input_shape(folder: str | Path) -> tuple[int, int, int]:
     """(h, w, c) of the picture that the generated model reads. Raises UserError where `folder` holds none."""
     prefix = prefix_of(folder)
-    header, macro = _header(Path(folder), prefix).read_text(encoding="utf-8"), prefix.upper()
-    return tuple(int(re.search(rf"#define {macro}_INPUT_{axis}\s+(\d+)", header)[1]) for axis in "HWC")
+    header = _header(folder, prefix)
+    found = dict(re.findall(rf"#define {prefix.upper()}_INPUT_([HWC]) +([1-9]\d{{0,8}})\n", header))
+    if len(found) < 3:
+        raise UserError(f"{folder}: {prefix}_model.h does not say the input's size: run tools/generate.py again")
+    return tuple(int(found[axis]) for axis in "HWC")
 
 
 def prefix_of(folder: str | Path) -> str:
-    """What the names of the generated model in `folder` begin with. Raises UserError where there is none or more than
-    one."""
+    """What the names of the generated model in `folder` begin with. Raises UserError where there is none, half of one
+    or more than one."""
+    if (Path(folder) / MANIFEST).exists() and not is_whole(folder):
+        raise UserError(f"{folder}: tools/generate.py was stopped while it wrote it; run it again")
     headers = {path: path.name.removesuffix("_model.h") for path in sorted(Path(folder).glob("*_model.h"))}
     found = [
         p for path, p in headers.items() if f"#define {p.upper()}_ARENA_BYTES" in path.read_text("utf-8", "replace")
@@ -88,8 +93,7 @@ def aliases(header: str, prefix: str) -> str:
 
 def input_view(folder: str | Path) -> View:
     """How the generated model sees a picture. Raises UserError where `folder` holds none."""
-    header = _header(Path(folder), prefix_of(folder)).read_text(encoding="utf-8")
-    found = re.search(r"^/\* view: (\S+)", header, re.MULTILINE)
+    found = re.search(r"^/\* view: (\S+)", _header(folder, prefix_of(folder)), re.MULTILINE)
     return View.parse(found[1]) if found else STRETCH  # generated before there was a choice
 
 
@@ -226,10 +230,8 @@ def _board(name: str) -> Path:
     return BOARDS / name
 
 
-def _header(folder: Path, prefix: str) -> Path:
-    if (folder / MANIFEST).exists() and not is_whole(folder):
-        raise UserError(f"{folder}: tools/generate.py was stopped while it wrote it; run it again")
-    return folder / f"{prefix}_model.h"
+def _header(folder: str | Path, prefix: str) -> str:
+    return (Path(folder) / f"{prefix}_model.h").read_text(encoding="utf-8", errors="replace")
 
 
 def _sources(folder: Path) -> list[Path]:
@@ -260,8 +262,8 @@ def _compile(compiler: str, flags: list[str], sources, folder: Path, out: Path, 
     prefix, include = prefix_of(folder), []
     if prefix != DEFAULT:
         (folder / "build" / prefix).mkdir(exist_ok=True)
-        header = _header(folder, prefix).read_text(encoding="utf-8")
-        (folder / "build" / prefix / "mcu_model.h").write_text(aliases(header, prefix), encoding="utf-8")
+        header = aliases(_header(folder, prefix), prefix)
+        (folder / "build" / prefix / "mcu_model.h").write_text(header, encoding="utf-8")
         include = [f"-Ibuild/{prefix}"]
     command = [tool(compiler), *WARNINGS, *flags, *include, "-I.", "-Ibuild", f"-I{BOARDS}", "-o", str(out.resolve())]
     command += [str(Path(source).resolve()) for source in sources]
