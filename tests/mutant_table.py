@@ -215,11 +215,11 @@ MUTANTS = [
     Mutant(C + "mcu_boxes.c", "list[i - 1].score < box.score", "list[i - 1].score <= box.score",
            "test_boxes::test_c_equals_numpy"),
     Mutant(C + "mcu_yolo.c", "map[4] < m->least_object", "map[4] <= m->least_object",
-           "test_boxes::test_c_equals_numpy"),
+           "test_guards::test_a_box_at_both_thresholds"),
     Mutant(C + "mcu_face.c", "i <= background", "i < background", "test_boxes::test_c_equals_numpy"),
     # Post-processing.
-    Mutant(ENGINE + "detect_yolo.py", 'sigmoid(real) > meta["score_thr"]', 'sigmoid(real) > meta["conf_thr"]',
-           "test_boxes::test_yolo_boxes_are_mmdets"),
+    Mutant(ENGINE + "detect_yolo.py", 'sigmoid(real) > meta["score_thr"]', 'sigmoid(real) >= meta["score_thr"]',
+           "test_guards::test_a_box_at_both_thresholds"),
     Mutant(ENGINE + "detect_face.py", "np.round(16 * size * centre * real)", "np.round(16 * size * real)",
            "test_boxes::test_faces_are_the_float_ones"),
     # Search.

@@ -7,9 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
+from kernels import kernel_library
 from nets import random_model
 from onnx import helper
 from programs import run_host
+from test_boxes import c_boxes
 from test_engine import image_of, to_int8
 from test_onnx_import import assert_imported, constant, small
 
@@ -24,7 +26,7 @@ from nni_mcunet.core.latency import instructions
 from nni_mcunet.core.place import Buffer, Life, check
 from nni_mcunet.core.plan import best_schedule, fitting_plan, plan
 from nni_mcunet.core.tiles import patch_bounds
-from nni_mcunet.engine import reference
+from nni_mcunet.engine import detect, reference
 from nni_mcunet.engine.dead import without_dead_channels
 from nni_mcunet.engine.emit import write_sources
 from nni_mcunet.engine.integers import INT32, MAX_RIGHT, integers, multiplier, requant
@@ -281,6 +283,17 @@ def test_a_function_that_falls_and_rises_has_its_least_value_between_the_ends():
     table = integers(model)["y"].table
     assert min(table[0], table[-1]) > table.min() == -119  # hswish(-1.5) is -0.375
     assert [end.tolist() for end in intervals(model)["y"]] == [[-119], [table.max()]]
+
+
+def test_a_box_at_both_thresholds(tmp_path):
+    """mmdet keeps an objectness of conf_thr or more, and a class score above score_thr."""
+    meta = {"type": "yolov3", "classes": ["a"], "strides": [8], "anchors": [[[10, 10]]], "score_thr": 0.5,
+            "conf_thr": 0.5, "nms_iou": 0.5, "max_per_img": 5}  # fmt: skip
+    output = {"h": 1, "w": 1, "c": 6, "scale": 0.05, "zero_point": 0}
+    params, lib = detect.detector(meta, [output]), kernel_library(tmp_path)
+    for objectness, score, count in ((0, 1, 1), (-1, 1, 0), (0, 0, 0), (1, 2, 1)):
+        maps = [np.int8([0, 0, 0, 0, objectness, score])]
+        assert len(params.decode(maps)) == len(c_boxes(lib, params, maps)) == count, (objectness, score)
 
 
 def test_padding_never_wins_a_maximum():
