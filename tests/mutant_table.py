@@ -240,7 +240,7 @@ MUTANTS = [
     Mutant(SEARCH + "space.py", "stage.s if j == 0 else 1", "stage.s", "test_space::test_mobilenet_v2_is_of_its_space"),
     Mutant(SEARCH + "history.py", "and not equal[:at].any()", "", "test_report::test_equals_are_on_the_front_once"),
     Mutant(SEARCH + "supernet.py", "(whole[2] - op.k[0]) // 2, ", "0, ",
-           "test_supernet::test_a_slice_is_the_stand_alone_network"),
+           "test_supernet::test_only_the_slice_has_gradients"),
     Mutant(SEARCH + "supernet.py", "module.momentum = None", "module.momentum = 0.1",
            "test_supernet::test_a_slice_is_calibrated_with_as_many_pictures_as_asked"),
     Mutant(SEARCH + "supernet.py", "parent[find(op.name)] = find(op.residual)", "pass",
