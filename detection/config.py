@@ -13,7 +13,7 @@ from nni_mcunet.core.faces import BASELINES
 from .backbone import read_arch
 from .datasets import LOADERS, config_classes, some
 from .folders import check_folders
-from .inherit import carried, check_used
+from .inherit import carried
 
 ONE_CLASS = ("MCUNetS3FDHead",)  # heads that find one class
 
@@ -24,12 +24,10 @@ def load_config(config, options: dict | None = None, work_dir=None) -> Config:
     config's, or work_dirs/CONFIG, as in mmdet's tools. `data_root` and `metainfo` at the top, of the file or of the
     options, reach the loaders (inherit.py), and the number of classes is that of their names. Raises UserError,
     ArchError, FileNotFoundError with the file's name."""
-    with carried():
+    with carried(config.filename if isinstance(config, Config) else config):
         if not isinstance(config, Config):
             config = _read(config)
         config.merge_from_dict(options or {})
-    if any(option.split(".")[0] in ("data_root", "metainfo") for option in options or ()):
-        check_used(config)
     if "backbone" not in config.get("model", {}) or "arch" not in config.model.backbone:
         raise UserError(f"{config.filename}: no model.backbone.arch; is it one of configs/det?")
     config.model.backbone.arch = _find_arch(config.model.backbone.arch, config.filename)
@@ -94,11 +92,9 @@ def _read(path) -> Config:
     if not Path(path).is_file():
         raise FileNotFoundError(2, "No such file or directory", str(path))
     try:
-        config = Config.fromfile(path)
+        return Config.fromfile(path)
     except (SyntaxError, NameError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a config that mmengine reads: {error}") from None
-    check_used(config)
-    return config
 
 
 def _resize(node, scale: tuple[int, int]) -> None:
