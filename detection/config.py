@@ -14,7 +14,7 @@ from .backbone import read_arch
 from .config_shape import check_shape
 from .datasets import LOADERS, config_classes, some
 from .folders import check_folders
-from .inherit import carried, check_used
+from .inherit import carried
 
 ONE_CLASS = ("MCUNetS3FDHead",)  # heads that find one class
 
@@ -25,7 +25,7 @@ def load_config(config, options: dict | None = None, work_dir=None) -> Config:
     config's, or work_dirs/CONFIG, as in mmdet's tools. `data_root` and `metainfo` at the top, of the file or of the
     options, reach the loaders (inherit.py), and the number of classes is that of their names. Raises UserError,
     ArchError, FileNotFoundError with the file's name."""
-    with carried():
+    with carried(config.filename if isinstance(config, Config) else config):
         if not isinstance(config, Config):
             config = _read(config)
         try:
@@ -33,8 +33,6 @@ def load_config(config, options: dict | None = None, work_dir=None) -> Config:
         except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
             raise UserError(f"--cfg-options do not fit {config.filename}: {one_line(error)}") from None
     check_shape(config)
-    if any(option.split(".")[0] in ("data_root", "metainfo") for option in options or ()):
-        check_used(config)
     if "backbone" not in config.get("model", {}) or "arch" not in config.model.backbone:
         raise UserError(f"{config.filename}: no model.backbone.arch; is it one of configs/det?")
     config.model.backbone.arch = _find_arch(config.model.backbone.arch, config.filename)
@@ -104,7 +102,6 @@ def _read(path) -> Config:
         reason = one_line(f"{type(error).__name__}: {error}")
         raise UserError(f"{path}: not a config that mmengine reads: {reason}") from None
     check_shape(config)
-    check_used(config)
     return config
 
 

@@ -17,8 +17,9 @@ EVALUATORS = ("val_evaluator", "test_evaluator")
 
 
 @contextmanager
-def carried():
-    """While configs are read or merged: the values at the top of each reach what it inherits."""
+def carried(where):
+    """While configs are read or merged: the values at the top of each reach what it inherits. Raises UserError, with the
+    file `where`, for one that no loader reads."""
     plain = Config._merge_a_into_b
 
     def merge(own, base, *args, **kwargs):
@@ -28,6 +29,7 @@ def carried():
         merged = plain(own, base, *args, **kwargs)
         if whole:
             _fill(own, merged)
+            _check_used(own, merged, where)
         return merged
 
     Config._merge_a_into_b = staticmethod(merge)
@@ -37,21 +39,21 @@ def carried():
         Config._merge_a_into_b = staticmethod(plain)
 
 
-def check_used(config: Config) -> None:
-    """Look for the loaders that read what a config's file says at its top. Raises UserError where none does."""
-    found = list(loader_leaves(config))
-    root = config.get("data_root")
+def _check_used(own: dict, merged: dict, where) -> None:
+    """Look for the loaders that read what `own` says at its top. Raises UserError where none does."""
+    found = list(loader_leaves(merged))
+    root = own.get("data_root")
     if root and found and not any(_reads(data, root) for _, data in found):
         loader, data = found[0]
         raise UserError(
-            f"{config.filename}: data_root is {root!r}, and no loader reads it: {loader} has "
+            f"{where}: data_root is {root!r}, and no loader reads it: {loader} has "
             f"{data.get('data_root')!r}; set {loader}.dataset.data_root"
         )
-    classes = (config.get("metainfo") or {}).get("classes")
+    classes = (own.get("metainfo") or {}).get("classes")
     named = [(data.get("metainfo") or {}).get("classes") for _, data in found]
     if classes and found and all(names is not None and list(names) != list(classes) for names in named):
         raise UserError(
-            f"{config.filename}: metainfo at the top names {classes!r}, and no loader has these classes: {found[0][0]} "
+            f"{where}: metainfo at the top names {classes!r}, and no loader has these classes: {found[0][0]} "
             f"has {named[0]!r}; set {found[0][0]}.dataset.metainfo"
         )
 

@@ -195,6 +195,7 @@ def test_a_top_that_nothing_reads_is_refused(derived):
                                                                             "test_dataloader"))  # fmt: skip
     with pytest.raises(UserError, match=r"data_root is '/mine/', and no loader reads it: train_dataloader has '/o"):
         derived(BCCD, "data_root = '/mine/'\n" + loaders.format(*["data_root='/other/'"] * 3))
+    derived(BCCD, loaders.format(*["data_root='/other/'"] * 3))  # the top is the base's: nothing new is said there
     other = "metainfo=dict(classes=('a', 'b', 'c'))"
     with pytest.raises(UserError, match=r"metainfo at the top names .*'x'.*, and no loader has these classes"):
         derived(BCCD, "metainfo = dict(classes=('x', 'y', 'z'))\n" + loaders.format(*[other] * 3))

@@ -118,11 +118,14 @@ def test_mmdets_loss_hands_the_ignored_on(model):
     assert conf(BOXES[1:]) < conf([])
 
 
-def test_the_mean_trains_as_the_clipped_sum_did(model):
-    """AdamW under a clip that always holds does not see the scale of the loss: BCCD's and the digits' recipes are what
-    they were when the losses were sums, clipped at 500."""
+def test_the_mean_trains_as_the_clipped_sum_did(monkeypatch):
+    """AdamW does not see the scale of the loss, and the clip has it: BCCD's and the digits' recipes are what they were
+    when the losses were sums over the batch, clipped at 500."""
+    monkeypatch.chdir(ROOT)
+    for config in (load_config(DIGITS), load_config("configs/det/yolov3_bccd.py")):
+        assert config.optim_wrapper.clip_grad.max_norm * config.train_dataloader.batch_size == 500
     ways = []
-    for scale, most in ((8.0, 500.0), (1.0, 50.0)):
+    for scale, most in ((8.0, 500.0), (1.0, 62.5)):
         weights = torch.nn.Parameter(torch.linspace(-1, 1, 50, dtype=torch.float64))
         wrapper = OptimWrapper(torch.optim.AdamW([weights], lr=0.003, weight_decay=0.01), clip_grad=dict(max_norm=most))
         for step in range(30):

@@ -27,6 +27,7 @@ train_pipeline = [
 ]
 train_cfg = dict(max_epochs=50)
 auto_scale_lr = dict(base_batch_size=8)
+optim_wrapper = dict(clip_grad=dict(max_norm=62.5))  # below every step's norm: AdamW sees directions
 train_dataloader = dict(
     batch_size=8,
     dataset=dict(

@@ -65,7 +65,7 @@ optim_wrapper = dict(
     # the head's losses are means over the pictures, whatever the batch
     type="OptimWrapper",
     optimizer=dict(type="AdamW", lr=0.003, weight_decay=0.01),
-    clip_grad=dict(max_norm=50),
+    clip_grad=dict(max_norm=31.25),
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.05, by_epoch=False, begin=0, end=100),
