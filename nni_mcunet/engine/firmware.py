@@ -60,7 +60,9 @@ def input_shape(folder: str | Path) -> tuple[int, int, int]:
 
 def prefix_of(folder: str | Path) -> str:
     """What the names of the generated model in `folder` begin with. Raises UserError where there is none or more than
-    one."""
+    one, and where tools/generate.py was stopped while it wrote."""
+    if (Path(folder) / MANIFEST).exists() and not is_whole(folder):
+        raise UserError(f"{folder}: tools/generate.py was stopped while it wrote it; run it again")
     headers = {path: path.name.removesuffix("_model.h") for path in sorted(Path(folder).glob("*_model.h"))}
     found = [
         p for path, p in headers.items() if f"#define {p.upper()}_ARENA_BYTES" in path.read_text("utf-8", "replace")
@@ -227,8 +229,6 @@ def _board(name: str) -> Path:
 
 
 def _header(folder: Path, prefix: str) -> Path:
-    if (folder / MANIFEST).exists() and not is_whole(folder):
-        raise UserError(f"{folder}: tools/generate.py was stopped while it wrote it; run it again")
     return folder / f"{prefix}_model.h"
 
 
