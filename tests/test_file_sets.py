@@ -268,6 +268,7 @@ def test_run_board_says_that_a_library_is_not_whole(killer, tmp_path):
     known = json.loads((folder / MANIFEST).read_text())
     known["sets"]["mcu"]["mcu_model.h"].append("0")
     (folder / MANIFEST).write_text(json.dumps(known))
+    (folder / "mcu_model.h").write_text(emit.seal("mcu").text)
     done = tool("run_board", folder, "--board", "stm32f412", "--emulate", "--picture", ROOT / "docs/paper/fig1.png")
     refused(done, "stopped while it wrote it", "run it again")
 
@@ -329,7 +330,9 @@ def test_a_project_compiles_only_its_own_sources(tmp_path):
     for name, text in FOREIGN.items():
         (tmp_path / "fw" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "fw" / name).write_text(text)
-    done = tool("generate", tmp_path / "m.onnx", "--board", "stm32f412", "--project", "-o", tmp_path / "fw")
+    command = ["generate", tmp_path / "m.onnx", "--board", "stm32f412", "--project", "-o", tmp_path / "fw"]
+    refused(tool(*command, "--prefix", "two"), "holds the model mcu, too", "a project is of one")
+    done = tool(*command)
     assert done.returncode == 0, done.stderr
     assert "application.c" not in (tmp_path / "fw/Makefile").read_text()
     assert f'"{model_hash(tmp_path / "fw")}"' in (tmp_path / "fw/board/config.h").read_text()

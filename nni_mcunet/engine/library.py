@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 from ..core.boards import Board
-from ..core.file_sets import Files, write_set
+from ..core.errors import UserError
+from ..core.file_sets import Files, owned, write_set
 from ..core.plan import Plan
 from .board_report import plan_facts, plan_file
 from .emit import DEFAULT, SHARED, check_beside, seal, shared_files, sources
@@ -25,6 +26,9 @@ def write_library(
     `board` around it, and in that the picture, (h, w, c) uint8. Models of other prefixes stay as they are. Raises what
     emit.sources, project_files and write_set raise."""
     check_beside(Path(folder), prefix)
+    others = sorted({*owned(folder)} - {SHARED, prefix})
+    if project and others:
+        raise UserError(f"{folder} holds the model {', '.join(others)}, too; a project is of one: give another folder")
     facts, library = plan_facts(plan, board), sources(plan, model, prefix)
     files: Files = {**library, plan_file(prefix): json.dumps(facts, indent=1) + "\n"}
     if project:
