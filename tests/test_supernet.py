@@ -233,6 +233,13 @@ def test_a_step_is_sgd_on_the_mean_of_the_networks_losses(tmp_path):
         assert torch.allclose(run.average[name], now + (before[name] - now) * 3 / 13, atol=1e-5), name
 
 
+def test_the_learning_rate_by_hand():
+    """A warm-up of five steps, then a cosine's half, in each phase anew."""
+    recipe = Recipe(largest=100, shared=40, lr=0.5)
+    for step, rate in ((0, 0.1), (1, 0.2), (25, 0.5 * (0.5 + 8**-0.5)), (50, 0.25), (100, 0.1), (120, 0.25)):
+        assert recipe.rate(step) == pytest.approx(rate, rel=1e-3), step
+
+
 @pytest.mark.parametrize("adam", [False, True])
 def test_the_shared_phase_begins_without_the_momentum_of_channels_that_have_moved(adam):
     """And without their average: it is the same for a run that begins there with these weights."""
