@@ -18,8 +18,8 @@ EVALUATORS = ("val_evaluator", "test_evaluator")
 
 @contextmanager
 def carried(where):
-    """While configs are read or merged: the values at the top of each reach what it inherits. Raises UserError, with the
-    file `where`, for one that no loader reads."""
+    """While configs are read or merged: the values at the top of each reach what it inherits. Raises UserError, with
+    the file `where`, for one that no loader reads."""
     plain = Config._merge_a_into_b
 
     def merge(own, base, *args, **kwargs):
