@@ -212,6 +212,7 @@ def every_convolution() -> Case:
     for k in (3, 5, 7):
         add(f"half{k}", 16, k, 2, 16)
     add("group", 20, 1, 1, 4)
+    add("thin", 5)
     add("last", 3)
     graph = Graph("all", (image,), tuple(ops), ("last",)).verify()
     return Case(plan(graph), random_model(rng, graph), rng.integers(0, 256, (19, 21, 3)).astype(np.uint8))
