@@ -157,7 +157,7 @@ def test_links_and_devices_are_written_through(tmp_path):
     for path, minor in (
         (null, 3),
         (full, 7),
-    ):  # of the test's own: a broken writer would put a file in a device's place
+    ):  # not the real ones, which a broken writer would replace
         try:
             os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, minor))
         except PermissionError:
