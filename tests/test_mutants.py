@@ -5,11 +5,12 @@ from collections import Counter
 
 import pytest
 from conftest import ROOT
+from mutant_doors import DOORS
 from mutant_table import MUTANTS, Mutant
 from mutants import broken, outcome
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: f"{m.file.rpartition('/')[2]}: {m.old[:30]}")
+@pytest.mark.parametrize("mutant", MUTANTS + DOORS, ids=lambda m: f"{m.file.rpartition('/')[2]}: {m.old[:30]}")
 def test_every_line_stands_there_once(mutant):
     assert broken((ROOT / mutant.file).read_text(), mutant) != (ROOT / mutant.file).read_text()
     for path in mutant.paths:
@@ -20,7 +21,7 @@ def test_every_line_stands_there_once(mutant):
 def test_every_part_is_in_the_table():
     parts = Counter("C" if m.file.endswith((".c", ".h")) else m.file.split("/")[-2] for m in MUTANTS if not m.reason)
     assert parts.total() >= 60 and all(parts[name] >= 8 for name in ("core", "engine", "C", "search", "detection"))
-    assert len(set(MUTANTS)) == len(MUTANTS)
+    assert len(set(MUTANTS + DOORS)) == len(MUTANTS + DOORS)
 
 
 def test_outcomes(tmp_path):
