@@ -424,12 +424,6 @@ DOORS = [
         "pass",
         "test_trouble::test_a_silent_trial_is_named_once_and_again_after_a_word",
     ),
-    Mutant(
-        SEARCH + "loop.py",
-        "self.optimizer.state.clear()",
-        "pass",
-        "test_supernet::test_the_shared_phase_begins_without_the_momentum_of_channels_that_have_moved",
-    ),
     # Names, labels and checkpoints of detectors.
     Mutant(
         DETECTION + "checkpoint.py",
