@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS
+from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from detection import (
@@ -145,6 +146,17 @@ def test_strides_are_no_ratio_of_sizes(tmp_path):
     model = load_detector(BCCD, options={"model.backbone.arch": str(arch)})
     assert [model.graph.tensors[name].h for name in model.graph.outputs] == [28, 14]
     assert detector_meta(model)["strides"] == [8, 16]
+
+
+def test_small_anchors_are_on_the_fine_scale():
+    """The config's, fine to coarse, in pixels; mmdet's generator has its scales coarse to fine."""
+    model = load_detector(BCCD)
+    (h, w), given = model.spec.resolution, Config.fromfile(BCCD).model.bbox_head.anchors
+    generator, meta = model.bbox_head.prior_generator, detector_meta(model)
+    wanted = [[(aw * w, ah * h) for aw, ah in scale] for scale in given]
+    assert [s[0] for s in generator.strides] == [16, 8] and meta["strides"] == [8, 16]
+    for scale, ours, theirs in zip(wanted, meta["anchors"], generator.base_sizes[::-1], strict=True):
+        assert np.allclose(scale, ours) and np.allclose(scale, theirs)
 
 
 def test_weights_of_another_network_are_one_line(tmp_path):
