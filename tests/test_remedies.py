@@ -16,8 +16,9 @@ from nni_mcunet.engine import reference
 from nni_mcunet.engine.integers import integers
 from nni_mcunet.engine.limits import ScaleError
 from nni_mcunet.engine.onnx_io import load_onnx, to_onnx
-from nni_mcunet.engine.ptq import calibrated, learnt
+from nni_mcunet.engine.ptq import calibrated, learnt, unlike
 from nni_mcunet.engine.quant import Model, QuantModel, QuantWeights, Scale
+from nni_mcunet.engine.sqnr import lost, report
 
 A, B = Tensor("a", 6, 6, 3), Tensor("b", 6, 6, 3)
 OPS = {
@@ -84,6 +85,15 @@ def test_ranges_that_int8_does_not_hold_are_not_the_pictures_fault():
         calibrated(imbalanced(1e12), pictures())
     assert "pictures" not in str(caught.value)
     calibrated(imbalanced(100), pictures())  # which equalisation sees to
+
+
+def test_an_output_that_int8_loses_is_named():
+    """The file can be written: a warning says what is the matter with it."""
+    for spread, is_lost in ((1e8, True), (1.0, False)):
+        model = imbalanced(spread)
+        int8 = calibrated(model, pictures())
+        assert [row.name for row in lost(report(model, int8, pictures()), ("last",))] == ["last"] * is_lost
+        assert (unlike(model, "last") is not None) == is_lost
 
 
 def test_pictures_on_which_nothing_happens_are_named():

@@ -11,6 +11,7 @@ python tools/quantize.py yunet.onnx --mean 0 0 0 --std 1 1 1 --bgr --calib faces
 """
 
 import argparse
+import sys
 from functools import partial
 from itertools import islice
 
@@ -24,9 +25,9 @@ from nni_mcunet.engine.calibrators import METHODS, percentile
 from nni_mcunet.engine.images import with_view
 from nni_mcunet.engine.onnx_io import load_onnx, save_onnx
 from nni_mcunet.engine.passes import of_pixels
-from nni_mcunet.engine.ptq import calibrated, learnt
+from nni_mcunet.engine.ptq import calibrated, learnt, unlike
 from nni_mcunet.engine.quant import Model, QuantModel
-from nni_mcunet.engine.sqnr import report, table, to_json, worst
+from nni_mcunet.engine.sqnr import lost, report, table, to_json, worst
 
 MEASURED = 32  # pictures of those, for the report
 
@@ -87,6 +88,9 @@ def main() -> None:
     rows = report(model, int8, islice(calibration, MEASURED))
     if args.worst > 0:
         print(f"the layers that lose most by themselves, of {len(rows)}:\n{table(worst(rows, args.worst))}")
+    for row in lost(rows, int8.graph.outputs):
+        remedy = unlike(model, row.name) or "give more of the training pictures to --calib, or train for int8 (--qat)"
+        print(f"warning: int8 loses the output '{row.name}' ({row.total:.1f} dB): {remedy}", file=sys.stderr)
     if args.report:
         write_json(args.report, to_json(rows))
 

@@ -57,6 +57,14 @@ def calibrated(
 
 def _remedy(model: Model, name: str) -> str:
     """What helps a float model that got scales for which 32 bits do not suffice."""
+    return unlike(model, name) or (
+        "on the calibration pictures it hardly changes: give pictures on which it does, such as the training set's"
+    )
+
+
+def unlike(model: Model, name: str) -> str | None:
+    """The remedy for a layer whose weights say that its input's channels are too unlike for one scale; None for any
+    other layer."""
     op = model.graph.op(name)
     if op.kind == "conv" and op.groups == 1:
         largest = np.abs(model.weights[name][0]).max((0, 2, 3))
@@ -66,7 +74,7 @@ def _remedy(model: Model, name: str) -> str:
                 "int8 scale holds no such range: train the model with batch normalisation before this layer, or weight "
                 "decay"
             )
-    return "on the calibration pictures it hardly changes: give pictures on which it does, such as the training set's"
+    return None
 
 
 def _answers(model: Model, found: dict[str, Statistics]) -> dict[str, tuple[float, float]]:

@@ -25,6 +25,14 @@ class Row:
     own: float
 
 
+LOST = 6.0  # dB below which an output says more of rounding than of the picture
+
+
+def lost(rows: list[Row], outputs) -> list[Row]:
+    """Those of the rows that are outputs and of which int8 leaves next to nothing."""
+    return [row for row in rows if row.name in outputs and row.total < LOST]
+
+
 def db(signal: float, noise: float) -> float:
     """nan for neither signal nor noise."""
     with np.errstate(divide="ignore", invalid="ignore"):
