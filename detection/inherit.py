@@ -41,7 +41,7 @@ def carried(where):
 
 def _check_used(own: dict, merged: dict, where) -> None:
     """Look for the loaders that read what `own` says at its top. Raises UserError where none does."""
-    found = list(loader_leaves(merged))
+    found = _leaves(merged)
     root = own.get("data_root")
     if root and found and not any(_reads(data, root) for _, data in found):
         loader, data = found[0]
@@ -49,8 +49,8 @@ def _check_used(own: dict, merged: dict, where) -> None:
             f"{where}: data_root is {root!r}, and no loader reads it: {loader} has "
             f"{data.get('data_root')!r}; set {loader}.dataset.data_root"
         )
-    classes = (own.get("metainfo") or {}).get("classes")
-    named = [(data.get("metainfo") or {}).get("classes") for _, data in found]
+    classes = _part(own, "metainfo").get("classes")
+    named = [_part(data, "metainfo").get("classes") for _, data in found]
     if classes and found and all(names is not None and list(names) != list(classes) for names in named):
         raise UserError(
             f"{where}: metainfo at the top names {classes!r}, and no loader has these classes: {found[0][0]} "
@@ -66,16 +66,15 @@ def _carry(own: dict, base: dict) -> None:
             if key in base:
                 base[key] = _moved(base[key], old, root)
     for key in ("data_root", "metainfo"):
-        for _, data in loader_leaves(base) if own.get(key) is not None else ():
+        for _, data in _leaves(base) if own.get(key) is not None else ():
             if data.get(key) is not None and data[key] == base.get(key):
                 data[key] = _merged(base.get(key), own[key])
     for name in [name for name in own if name.endswith("pipeline") and base.get(name)]:
-        for _, data in loader_leaves(base):
+        for _, data in _leaves(base):
             if data.get("pipeline") == base[name]:
                 data["pipeline"] = own[name]
-    head = (base.get("model") or {}).get("bbox_head")
-    said = ((own.get("model") or {}).get("bbox_head") or {}).get("num_classes")
-    if isinstance(head, dict) and said is None and (own.get("metainfo") or _names_classes(own)):
+    head, said = (_part(_part(config, "model"), "bbox_head") for config in (base, own))
+    if said.get("num_classes") is None and (own.get("metainfo") or _names_classes(own)):
         head.pop("num_classes", None)  # other names: their number is counted anew
 
 
@@ -105,7 +104,7 @@ def _below(path: str, root: str) -> bool:
 
 def _fill(own: dict, merged: dict) -> None:
     """Give what `own` says at its top to data sets that say nothing of it, unless their paths begin with it."""
-    for _, data in loader_leaves(merged):
+    for _, data in _leaves(merged):
         root = own.get("data_root")
         if isinstance(root, str) and data.get("data_root") is None and not _reads(data, root):
             data["data_root"] = root
@@ -114,10 +113,20 @@ def _fill(own: dict, merged: dict) -> None:
 
 
 def _reads(data: dict, root: str) -> bool:
-    prefixes = data.get("data_prefix") or {}
+    prefixes = _part(data, "data_prefix")
     paths = (data.get("data_root"), data.get("ann_file"), *prefixes.values())
     return any(isinstance(path, str) and _below(path, root) for path in paths)
 
 
 def _names_classes(own: dict) -> bool:
-    return any(data.get("metainfo") for _, data in loader_leaves(own))
+    return any(data.get("metainfo") for _, data in _leaves(own))
+
+
+def _leaves(config: dict) -> list[tuple[str, dict]]:
+    """loader_leaves, as far as the config has the right shape: what has not is config_shape.py's to name."""
+    whole = {loader: _part(config, loader) for loader in LOADERS}
+    return [(loader, data) for loader, data in loader_leaves(whole) if isinstance(data, dict)]
+
+
+def _part(config: dict, key: str) -> dict:
+    return config[key] if isinstance(config.get(key), dict) else {}

@@ -123,5 +123,5 @@ def test_patches_without_a_halo():
         (tile,) = whole(picture[:, :, 32:, :32])
     assert ours.shape == exchanged.shape and torch.allclose(ours[:, :, 4:, :4], tile, atol=1e-6)
     assert not torch.allclose(ours, exchanged, atol=1e-3)
-    with pytest.raises(UserError, match="halo is 'none': exchange, or none with a schedule"):
+    with pytest.raises(UserError, match="halo is 'none': expected exchange, or none with a schedule"):
         MCUNetBackbone(IN3, (2,), halo="none")

@@ -306,6 +306,7 @@ def test_numbers_of_thousands_of_digits_elsewhere(tmp_path):
 def test_a_damaged_plan_is_one_line(tmp_path):
     board = get_board("f412")
     (tmp_path / "build").mkdir()
+    (tmp_path / "mcu_model.h").write_text("#define MCU_ARENA_BYTES 4\n")
     for text in ("[1]", "{", '{"live_bytes": [1]}', '{"callback_bytes": {"a": "x"}}', "[" * 10**5):
         (tmp_path / "plan.json").write_text(text)
         assert "plan.json" in message(board_report, tmp_path / "build/x.elf", board, {})

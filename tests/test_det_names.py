@@ -118,7 +118,7 @@ def test_cocos_metric_judges_the_pictures_that_are_read(tmp_path):
     with pytest.raises(UserError, match=r"picture 2 is 2\.png in .*a/notes\.json, .* and 9\.png in .*b/notes\.json"):
         check_folders(config)
     (tmp_path / "b/notes.json").write_text("{")
-    with pytest.raises(UserError, match=r"b/notes\.json is not COCO's JSON"):
+    with pytest.raises(UserError, match=r"b/notes\.json: not valid JSON"):
         check_folders(config)
     metric["ann_file"] = str(tmp_path / "none.json")
     config = Config(dict(test_dataloader=dict(dataset=data), test_evaluator=metric))

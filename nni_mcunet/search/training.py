@@ -154,8 +154,8 @@ def check_split(path: str | Path, data: Data) -> str | None:
     if other := difference(before, data.identity):
         raise UserError(
             f"{path} was trained and chosen on data with {other}: it would be trained on what judges it, or judged on "
-            "what it was trained on; give --data as for the search; to begin anew on other pictures save the bare "
-            "weights: torch.save(dict(torch.load(FILE)), OTHER)"
+            "what it was trained on; give --data as for the search; to begin anew on other pictures, save its tensors "
+            "in a plain dict"
         )
     return None
 
