@@ -220,7 +220,7 @@ DIGITS = ROOT / "configs/det/yolov3_digits.py"
 ONLY = "train_dataloader = dict(dataset=dict(_delete_=True, {}))"
 SHAPES = {  # what a config says beside the digits' -> where it is wrong
     "train_dataloader = None": "no train_dataloader.dataset",
-    "train_dataloader = 5": "not a config that mmengine reads",
+    "train_dataloader = 5": "train_dataloader is 5: expected a dict",
     "train_dataloader = dict(dataset=dict(_delete_=True))": "train_dataloader.dataset.type is None",
     "train_dataloader = dict(dataset=dict(ann_file=5))": "ann_file is 5: expected text",
     "train_dataloader = dict(dataset=dict(data_root=5))": "data_root is 5",
@@ -228,10 +228,10 @@ SHAPES = {  # what a config says beside the digits' -> where it is wrong
     "train_dataloader = dict(dataset=dict(data_prefix=dict(sub_data_root=5)))": "data_prefix.sub_data_root is 5",
     "train_dataloader = dict(dataset=dict(metainfo=5))": "metainfo is 5",
     "train_dataloader = dict(dataset=dict(pipeline=5))": "pipeline is 5",
-    ONLY.format("type='ConcatDataset', datasets=[5]"): "not a config that mmengine reads",
+    ONLY.format("type='ConcatDataset', datasets=[5]"): "datasets[0] is 5: expected a dict",
     ONLY.format("type='ConcatDataset', datasets=5"): "not a config that mmengine reads",
-    ONLY.format("type='RepeatDataset', dataset=5"): "not a config that mmengine reads",
-    "model = 5": "not a config that mmengine reads",
+    ONLY.format("type='RepeatDataset', dataset=5"): "dataset.dataset is 5: expected a dict",
+    "model = 5": "model is 5: expected a dict",
     "model = dict(backbone=5)": "model.backbone is 5",
     "model = dict(backbone=dict(arch=5))": "model.backbone.arch is 5",
 }
