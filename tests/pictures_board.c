@@ -1,4 +1,5 @@
 /* As boards/main.c, but the picture comes as a JPEG or as camera lines (SOURCE), by a ready callback. */
+#include "crc.h"
 #include "mcu_jpeg.h"
 #include "mcu_lines.h"
 #include "print.h"
@@ -46,7 +47,11 @@ static void run(void) {
 
 int main(void) {
     run();
-    mcu_print("{\"output\": 0, \"crc32\": 0, \"hex\": \"");
+    uint32_t crc = 0xffffffffu;
+    for (int i = 0; i < mcu_output_bytes(0); i++)
+        crc = mcu_crc(crc, (uint8_t)mcu_output(0)[i]);
+    mcu_print_pair("{\"output\": 0, \"crc32\": ", ~crc);
+    mcu_print(", \"hex\": \"");
     mcu_print_hex(mcu_output(0), mcu_output_bytes(0));
     mcu_print("\"}\n{\"stack_bytes\": ");
     mcu_print_int(mcu_stack_bytes());

@@ -170,6 +170,12 @@ def test_stack_overflow_is_an_error(folder, picture):
         firmware.run_emulated(elf, get_board("f412"), timeout=20)
 
 
+def test_c_that_does_not_compile_is_one_line(tmp_path):
+    with pytest.raises(FirmwareError, match=r"gcc does not compile .*error: ") as caught:
+        firmware.build_host(write_model(tmp_path / "m", extra="int broken(void) { return nothing; }\n"))
+    assert "\n" not in str(caught.value)
+
+
 def test_clear_errors(folder, picture, tmp_path, monkeypatch):
     board = get_board("f412")
     with pytest.raises(UserError, match="a picture of"):

@@ -190,6 +190,7 @@ def test_weights_of_the_scale_zero_are_zero(form, bias, scales, tmp_path):
     wanted = theirs(proto, x)[0].transpose(1, 2, 0)
     assert np.abs(ours.astype(int) - wanted).max() <= 1
     dead = np.broadcast_to(np.float32(scales) < 1e-30, 4)
+    assert not any(w.weight[dead].any() for w in model.weights.values())
     assert np.array_equal(ours[..., dead], wanted[..., dead]) and (dead.all() or len(np.unique(ours)) > 20)
     assert np.array_equal(ours, reference.run(plan(model.graph), again(model, tmp_path), x[0].transpose(1, 2, 0))[
         model.graph.outputs[0]])  # fmt: skip

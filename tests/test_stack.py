@@ -4,6 +4,7 @@ import subprocess
 
 import pytest
 
+from nni_mcunet.core.errors import FirmwareError
 from nni_mcunet.engine import firmware
 from nni_mcunet.engine.stack import functions_of, stack_bound
 
@@ -62,5 +63,5 @@ def test_by_hand(tmp_path):
     "extra, word", [("bl outer", "recursive"), ("bl pointed", "recursive"), ("sub sp, r3", "no bound")]
 )
 def test_what_has_no_bound(extra, word, tmp_path):
-    with pytest.raises(RuntimeError, match=word):
+    with pytest.raises(FirmwareError, match=word):
         stack_bound(elf_of(tmp_path, extra))

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from ..core.errors import FirmwareError
 from .firmware import output
 
 ENTRY = "mcu_reset"
@@ -32,7 +33,7 @@ class Function(NamedTuple):
 
 
 def stack_bound(elf: str | Path) -> int:
-    """Bytes of stack that a firmware can need at most. Raises RuntimeError for recursion and for code whose use of the
+    """Bytes of stack that a firmware can need at most. Raises FirmwareError for recursion and for code whose use of the
     stack is not constant."""
     functions = functions_of(output("arm-none-eabi-objdump", "-d", "--no-show-raw-insn", str(elf)))
     named = set().union(*(f.calls - {name} for name, f in functions.items()))
@@ -42,7 +43,7 @@ def stack_bound(elf: str | Path) -> int:
     @cache
     def depth(name: str) -> int:
         if name in running:
-            raise RuntimeError(f"{elf}: {' -> '.join([*running, name])} is recursive; its stack has no bound")
+            raise FirmwareError(f"{elf}: {' -> '.join([*running, name])} is recursive; its stack has no bound")
         running.append(name)
         function = functions[name]
         reached = function.calls | (pointed if function.by_pointer else set())
@@ -60,7 +61,7 @@ def functions_of(disassembly: str) -> dict[str, Function]:
 
 def _function(name: str, text: str) -> Function:
     if VARIABLE.search(text):
-        raise RuntimeError(f"{name} reserves stack by a register; there is no bound of it")
+        raise FirmwareError(f"{name} reserves stack by a register; there is no bound of it")
     frame = sum(_bytes(registers) for registers in REGISTERS.findall(text))
     frame += sum(map(int, RESERVED.findall(text) + STORED.findall(text)))
     calls = {*CALL.findall(text), *(set(JUMP.findall(text)) - {name})}
