@@ -261,9 +261,8 @@ def _compile(compiler: str, flags: list[str], sources, folder: Path, out: Path, 
     the board is too small."""
     prefix, include = prefix_of(folder), []
     if prefix != DEFAULT:
-        (folder / "build" / prefix).mkdir(exist_ok=True)
         header = aliases(_header(folder, prefix), prefix)
-        (folder / "build" / prefix / "mcu_model.h").write_text(header, encoding="utf-8")
+        write_atomic(folder / "build" / prefix / "mcu_model.h", header)
         include = [f"-Ibuild/{prefix}"]
     command = [tool(compiler), *WARNINGS, *flags, *include, "-I.", "-Ibuild", f"-I{BOARDS}", "-o", str(out.resolve())]
     command += [str(Path(source).resolve()) for source in sources]
