@@ -96,7 +96,7 @@ def list_pictures(folder, names: str | None = None, most: int | None = None, cha
             raise UserError(f"{names} lists {short(absent[0])}, which {folder} has not as {known}")
         found = [files[n] for n in wanted]
     if not found:
-        raise UserError(f"{folder}: nothing to read for a network of {channels} channels: expected {known}")
+        raise UserError(f"{folder}: no picture or array for a network of {channels} channels: expected {known}")
     return spread(found, most)
 
 
