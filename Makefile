@@ -5,12 +5,13 @@
 # make prove         1,000 random networks and schedules: C under sanitizers and on two boards equals the reference
 # make kills         50 kills of generate.py while it writes one library over another
 # make mutants       load-bearing lines broken one at a time: the tests concerned must fail (20 minutes)
+# make trust         prove, mutants, fuzz and kills in turn; their counts into docs/results/trust.json
 # make test          all quick tests;  make test-slow: the long ones
 PYTHON ?= python3
 DATA ?= digits
 RUN = .venv/bin/python
 
-.PHONY: install demo tables fuzz prove kills mutants test test-slow format clean
+.PHONY: install demo tables fuzz prove kills mutants trust test test-slow format clean
 
 install: .venv/installed
 
@@ -35,6 +36,9 @@ kills: install
 
 mutants: install
 	$(RUN) tests/mutants.py
+
+trust: install
+	$(RUN) benchmarks/trust.py
 
 test: install
 	$(RUN) -m ruff check .
