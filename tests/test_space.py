@@ -231,7 +231,7 @@ def test_the_demos_search_space_is_the_demos_less_a_resolution():
         ({"first": 8.5}, "first is 8.5"),
         ({"head": "8"}, "head is '8'"),
         ({"k": [3, 4, 5]}, "block.k is 4"),
-        ({"d": 10**9}, "stage 1: d is 1000000000"),
+        ({"d": 10**9}, "stage 1: d is \\[1000000000\\]"),
         ({"w": [float("inf")]}, "Infinity is no number of JSON's"),
         ({"r": [1, 32]}, "resolution is 1"),
         ({"r": ["128"]}, "r has '128'"),

@@ -264,7 +264,7 @@ def test_every_step_to_the_board_sees_what_judged(tool, folder, tmp_path, monkey
     monkeypatch.setattr("nni_mcunet.engine.images.load_picture", lambda *a: calibrated.append(a) or load_picture(*a))
     assert tool("quantize", onnx, "--calib", folder / "val/cat", "-o", int8)[0] == 0
     assert len(calibrated) == len(list((folder / "val/cat").iterdir()))
-    assert all(view == CROP for _, _, view in calibrated)
+    assert all(args[2] == CROP for args in calibrated)
     monkeypatch.undo()
     monkeypatch.chdir(ROOT)
     assert view_of(load_onnx(int8)) == CROP

@@ -61,7 +61,7 @@ def read_choices(values, what: str) -> tuple:
     values = values if isinstance(values, (list, tuple)) else [values]
     kinds, kind = ((int, float), "numbers") if what.endswith(": w") else ((int,), "integers")
     if not values or not all(isinstance(v, kinds) and not isinstance(v, bool) and 0 < v <= MOST for v in values):
-        raise SpaceError(f"{what} is {short(values)}: expected a list of positive {kind}")
+        raise SpaceError(f"{what} is {short(values)}: expected a list of positive {kind}, {MOST:,} at most")
     return tuple(sorted(set(values)))
 
 
