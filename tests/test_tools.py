@@ -100,7 +100,7 @@ def test_generate_refuses(classifier, tmp_path):
     smallest = plan(load_onnx(model).graph)
     assert smallest.arena > 8 * 1024
     for options, *words in (
-        ("--patches 3", "--patches 3", "2x2"),
+        ("--patches 3", "--patches '3'", "2x2"),
         ("--patches 2x2 --blocks 3 --least-sram", "--least-sram", "--patches"),
         ("--patches 2x2 --blocks 3 --stages 2", "--stages", "--patches"),
         ("--fastest --max-overhead 0", "--max-overhead", "--fastest"),
