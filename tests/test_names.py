@@ -189,7 +189,7 @@ def test_a_prefix_that_cannot_be_one(prefix):
 def test_generate_takes_a_prefix(shared, tmp_path):
     command = [sys.executable, ROOT / "tools/generate.py", shared / "cases/names/tile.int8.onnx", "--board", "f412"]
     done = subprocess.run([*command, "-o", tmp_path / "a", "--prefix", "int"], capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "word of C" in done.stderr
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "C or C++ keeps that word" in done.stderr
     for prefix in ("cam", "mic"):
         subprocess.run([*command, "-o", tmp_path / "a", "--prefix", prefix], check=True)
     assert {f.name for f in (tmp_path / "a").iterdir() if not f.name.startswith("mcu")} >= {

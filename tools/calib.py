@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from nni_mcunet.core.errors import UserError
 from nni_mcunet.engine.quant import Model, input_shape, view_of
 
 
@@ -18,7 +19,9 @@ def add_arguments(parser) -> None:
 
 
 def pictures(args, model: Model) -> Iterator[np.ndarray]:
-    """uint8 (h, w, c) as the network sees them: those of a folder by the view in its file."""
+    """uint8 (h, w, c) as the network sees them: those of a folder by the view in its file. Raises UserError."""
+    if args.images < 1:
+        raise UserError(f"--images {args.images}: expected 1 or more")
     if args.calib.endswith(".py"):
         from detection import input_pictures, load_config  # imports mmdet
 

@@ -36,8 +36,9 @@ def smaller(model: QuantModel) -> QuantModel:
     """The model without its dead channels; says what that saved."""
     found = without_dead_channels(model)
     gone, before, after = channels(model.graph) - channels(found.graph), plan(model.graph), plan(found.graph)
-    print(f"removed {gone:,} dead channels: MACs {before.macs:,} -> {after.macs:,}, "
-          f"constants {before.flash:,} -> {after.flash:,} bytes")  # fmt: skip
+    if gone:
+        print(f"removed {gone:,} dead channels: MACs {before.macs:,} -> {after.macs:,}, "
+              f"constants {before.flash:,} -> {after.flash:,} bytes")  # fmt: skip
     return found
 
 
@@ -102,7 +103,7 @@ def main() -> None:
         model = smaller(model)
     if post := detector_params(model):
         board = with_room(board, post.candidates)
-    board = board.with_arena(args.arena_kb and args.arena_kb * KB)
+    board = board.with_arena(None if args.arena_kb is None else args.arena_kb * KB)
     p = planned(args, model.graph, board)
     image = p.graph.inputs[0]
     seen = (image.h, image.w), view_of(model), image.c

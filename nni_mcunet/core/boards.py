@@ -49,9 +49,12 @@ class Board:
         return self.flash - self.reserved_flash
 
     def with_arena(self, arena_bytes: int | None) -> "Board":
-        """The board with so many bytes for the arena at most, the rest of its SRAM being the application's."""
+        """The board with so many bytes for the arena at most, the rest of its SRAM being the application's. Raises
+        BoardError for less than one."""
         if arena_bytes is None:
             return self
+        if arena_bytes < 1:
+            raise BoardError(f"{arena_bytes:,} bytes for the network: expected more than 0")
         return replace(self, sram=min(self.sram, arena_bytes + self.reserved_sram))
 
     def to_dict(self) -> dict:

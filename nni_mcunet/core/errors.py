@@ -40,7 +40,8 @@ class Infeasible(UserError):
     @classmethod
     def over(cls, what: str, needed: int, limit: int, where: str) -> "Infeasible":
         unit = "MACs" if what == "macs" else "bytes"
-        error = cls(f"{where}: needs {needed:,} {unit} of {what}, {limit:,} are there; use a smaller network or board")
+        advice = "finer patches, a smaller network or another board" if what == "sram" else "a smaller network or board"
+        error = cls(f"{where}: needs {needed:,} {unit} of {what}, {limit:,} are there; use {advice}")
         error.what, error.needed, error.limit = what, needed, limit
         return error
 

@@ -35,7 +35,7 @@ def check_prefix(prefix: str) -> str:
     elif prefix.endswith("_") or "__" in prefix:
         why = "C++ keeps names with two underscores in a row"
     elif prefix in KEY_WORDS.split():
-        why = "that is a word of C or C++"
+        why = "C or C++ keeps that word"
     elif prefix.lower() == DEFAULT or prefix.lower().startswith(f"{DEFAULT}_"):
         why = "the kernels' names begin like that"
     elif len(prefix) > LONGEST_PREFIX:

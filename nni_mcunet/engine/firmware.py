@@ -276,7 +276,9 @@ def _compile(compiler: str, flags: list[str], sources, folder: Path, out: Path, 
     if board and beyond:
         lacks = " and ".join(f"{count} bytes of {region}" for region, count in beyond)
         limits = f"{board.sram} bytes of SRAM and {board.flash} of flash"
-        raise Infeasible(f"{folder.name} does not fit {board.name} ({limits}): it lacks {lacks}; search a smaller one")
+        raise Infeasible(
+            f"{folder.name} does not fit {board.name} ({limits}): it lacks {lacks}; generate it for that board"
+        )
     said = [line for line in done.stderr.splitlines() if line.strip()]
     first = next((line for line in said if "error" in line or "undefined" in line), said[-1] if said else "no word")
     raise FirmwareError(f"{compiler} does not compile {folder}: {first.strip()[:300]}; generate the C again")

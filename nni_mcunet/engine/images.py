@@ -13,7 +13,7 @@ from ..core.view import STRETCH, View
 from ..pictures import load, seen
 from .quant import Model, view_of
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 ARRAY = ".npy"
 
 
@@ -85,6 +85,8 @@ def list_pictures(folder, names: str | None = None, most: int | None = None, cha
     at most `most`, evenly spread. Where there is no picture, or none that the network's channels can be made of, its
     .npy files. Raises UserError where none is found."""
     kinds = [SUFFIXES, (ARRAY,)] if channels in (1, 3) else [(ARRAY,)]
+    if Path(folder).is_file():
+        raise UserError(f"{folder} is one file: give a folder of pictures or of .npy files, or one .npy file")
     entries = sorted(Path(folder).iterdir())
     found = next((some for kind in kinds if (some := [p for p in entries if p.suffix.lower() in kind])), [])
     known = ", ".join(suffix for kind in kinds for suffix in kind)
