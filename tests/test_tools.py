@@ -107,6 +107,7 @@ def test_generate_refuses(classifier, tmp_path):
         ("--max-overhead -1", "-1", "0 or more"),
         ("--stages 0", "0 patch stages", "1 or more"),
         ("--max-p 0", "0x0", "1 or more"),
+        ("--arena-kb 0", "0 bytes for the network"),
     ):
         refused(tool("generate", model, "--board", "F412", *options.split(), "-o", out), *words)
     assert not out.exists()
@@ -143,6 +144,8 @@ def test_quantize_refuses(classifier, tmp_path):
     refused(tool("quantize", classifier / "m.onnx", "--calib", tmp_path / "absent", "-o", out), "no such file")
     (tmp_path / "cut.onnx").write_bytes((classifier / "m.onnx").read_bytes()[:1000])
     refused(tool("quantize", tmp_path / "cut.onnx", "--calib", classifier, "-o", out), "not a valid ONNX file")
+    refused(tool("quantize", classifier / "m.onnx", "--calib", "README.md", "-o", out), "README.md is one file")
+    refused(tool("quantize", classifier / "m.onnx", "--calib", classifier, "--images", 0, "-o", out), "--images 0")
     (tmp_path / "empty/a.png").write_bytes(b"no picture")
     refused(tool("quantize", classifier / "m.onnx", "--calib", tmp_path / "empty", "-o", out), "no readable picture")
     assert not out.exists()
