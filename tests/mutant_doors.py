@@ -68,12 +68,6 @@ DOORS = [
     ),
     Mutant(
         CORE + "errors.py",
-        "    except KeyboardInterrupt:\n        sys.exit(130)\n",
-        "",
-        "test_bad_files::test_a_message_is_one_line_of_what_a_terminal_shows",
-    ),
-    Mutant(
-        CORE + "errors.py",
         "        if error.errno not in DISK:\n            raise\n",
         "",
         "test_bad_files::test_others_writing_names_the_user_s_folder",
