@@ -622,4 +622,72 @@ DOORS = [
         "if (0)",
         "test_library::test_two_models_in_one_program",
     ),
+    # Networks of any channels, boards that are not ours, and advice that helps.
+    Mutant(ENGINE + "boards/frame.c", "+ x) * MCU_INPUT_C;", "+ x) * 3;", "test_ops::test_a_picture_of_any_channels"),
+    Mutant(
+        ENGINE + "serial_link.py",
+        "elif time.monotonic() >= end:",
+        "elif time.monotonic() >= end + 60:",
+        "test_serial::test_a_device_that_is_not_ours",
+    ),
+    Mutant(
+        ENGINE + "serial_link.py",
+        "if len(self.text) > LINE or self.heard > MOST:",
+        "if self.heard > MOST:",
+        "test_serial::test_a_line_without_an_end_is_not_kept",
+    ),
+    Mutant(
+        ENGINE + "serial_link.py",
+        "if not (h and w and y + h <= picture.shape[0] and x + w <= picture.shape[1]):",
+        "if not (h and w):",
+        "test_serial::test_a_device_that_is_not_ours",
+    ),
+    Mutant(
+        ENGINE + "run_report.py",
+        'if line["output"] != expected or zlib.crc32(data) != line["crc32"]:',
+        'if zlib.crc32(data) != line["crc32"]:',
+        "test_serial::test_a_device_that_is_not_ours",
+    ),
+    Mutant(
+        ENGINE + "onnx_linear.py",
+        "weight = np.where(dead.reshape(-1, 1, 1, 1), 0, weight).astype(np.int8)",
+        "weight = weight.astype(np.int8)",
+        "test_remedies::test_weights_of_the_scale_zero_are_zero",
+    ),
+    Mutant(
+        ENGINE + "onnx_nodes.py",
+        "reader.shortened |= beyond",
+        "pass",
+        "test_remedies::test_a_window_in_the_padding_is_left_out",
+    ),
+    Mutant(
+        ENGINE + "integers.py",
+        "/ 2.0 ** (29 - bits)",
+        "/ 2.0 ** (31 - bits)",
+        "test_remedies::test_the_scale_that_a_message_names_suffices",
+    ),
+    Mutant(
+        "nni_mcunet/pictures.py",
+        'return colour.convert("L") if channels == 1 else colour',
+        "return colour",
+        "test_channels::test_any_picture_as_grey_or_colour",
+    ),
+    Mutant(
+        ENGINE + "passes.py",
+        "if values.shape != (image.c,):",
+        "if values.shape == ():",
+        "test_channels::test_mean_and_std_have_a_number_a_channel",
+    ),
+    Mutant(
+        ENGINE + "ptq.py",
+        "> UNLIKE:",
+        "> 1e30:",
+        "test_remedies::test_ranges_that_int8_does_not_hold_are_not_the_pictures_fault",
+    ),
+    Mutant(
+        ENGINE + "sqnr.py",
+        "row.name in outputs and row.total < LOST",
+        "row.name in outputs",
+        "test_remedies::test_an_output_that_int8_loses_is_named",
+    ),
 ]
