@@ -30,10 +30,12 @@ def load_config(config, options: dict | None = None, work_dir=None) -> Config:
             config = _read(config)
         try:
             config.merge_from_dict(options or {})
+        except UserError:
+            raise
         except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
             raise UserError(f"--cfg-options do not fit {config.filename}: {one_line(error)}") from None
     check_shape(config)
-    if "backbone" not in config.get("model", {}) or "arch" not in config.model.backbone:
+    if "arch" not in ((config.get("model") or {}).get("backbone") or {}):
         raise UserError(f"{config.filename}: no model.backbone.arch; is it one of configs/det?")
     config.model.backbone.arch = _find_arch(config.model.backbone.arch, config.filename)
     _count_classes(config)
@@ -98,7 +100,9 @@ def _read(path) -> Config:
         raise FileNotFoundError(2, "No such file or directory", str(path))
     try:
         config = Config.fromfile(path)
-    except Exception as error:  # a config is a program: it can raise anything
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # a config is a program: it can raise anything
         reason = one_line(f"{type(error).__name__}: {error}")
         raise UserError(f"{path}: not a config that mmengine reads: {reason}") from None
     check_shape(config)

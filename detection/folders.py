@@ -190,7 +190,9 @@ def _check_xml(paths: list[Path], listed: Path, classes) -> list[str]:
 
 def _known(objects: set[str], classes, listed: Path) -> None:
     """mmdet passes over objects of other classes in silence: where these are all, nothing would be learnt."""
-    if objects and classes and not objects & set(classes):
+    if not objects:
+        raise UserError(f"data: no annotation of {listed} has an object: there is nothing to learn or to find")
+    if classes and not objects & set(classes):
         raise UserError(
             f"data: no object of {listed} is of a class of metainfo.classes, {some(classes)}; there are "
             f"{some(sorted(objects))}"

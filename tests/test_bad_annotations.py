@@ -232,6 +232,8 @@ SHAPES = {  # what a config says beside the digits' -> where it is wrong
     ONLY.format("type='ConcatDataset', datasets=5"): "not a config that mmengine reads",
     ONLY.format("type='RepeatDataset', dataset=5"): "dataset.dataset is 5: expected a dict",
     "model = 5": "model is 5: expected a dict",
+    "model = None": "no model.backbone.arch",
+    "raise SystemExit(0)": "not a config that mmengine reads: SystemExit",
     "model = dict(backbone=5)": "model.backbone is 5",
     "model = dict(backbone=dict(arch=5))": "model.backbone.arch is 5",
 }
@@ -241,6 +243,12 @@ SHAPES = {  # what a config says beside the digits' -> where it is wrong
 def test_a_config_of_another_shape_is_one_line(text, words, tmp_path, monkeypatch, capsys):
     (tmp_path / "c.py").write_text(f"_base_ = {str(DIGITS)!r}\n{text}\n")
     refused(command(monkeypatch, capsys, "anchors", tmp_path / "c.py"), "c.py", words)
+
+
+def test_a_list_without_an_object_is_one_line(coco):
+    data, content, write = coco
+    write(content | {"annotations": []})
+    assert "has an object: there is nothing to learn or to find" in message(check_dataset, data)
 
 
 @pytest.mark.parametrize("option", ["model.backbone.arch.x", "model.type.x.y"])

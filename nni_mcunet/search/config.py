@@ -13,6 +13,7 @@ from .constraint import Limits
 from .evolution import Evolution
 from .space import load_space
 
+LARGEST = 100_000  # networks of a generation; the paper's has 100
 MOST = 1e12  # of a limit in kB, million MACs or milliseconds
 HALOS = {"clip": ("clip",), "cache": ("cache",), "best": EXECUTED}
 
@@ -70,7 +71,10 @@ class SearchConfig:
         limits = ("max_sram_kb", "max_flash_kb", "max_mmacs", "max_latency_ms")
         wanted = {
             "a non-empty string": (("space", "board", "supernet", "out"), lambda v: isinstance(v, str) and v.strip()),
-            "a positive integer": (("population", "batch"), lambda v: _is(v, int) and v > 0),
+            f"a positive integer up to {LARGEST:,}": (
+                ("population", "batch"),
+                lambda v: _is(v, int) and 0 < v <= LARGEST,
+            ),
             "an integer from 0": (
                 ("iterations", "seed", "parents", "retries"),
                 lambda v: _is(v, int) and v >= 0,
