@@ -61,6 +61,36 @@ def test_files_of_others_are_not(made, name):
         check_outputs({"-o": (made / name, os.path.splitext(name)[1])})
 
 
+OURS = {
+    "profile": {"name": "x", "peak_bytes_per_layer": 1, "peak_bytes_per_patch": 1, "blocks": []},
+    "rows": [{"name": "a", "kind": "conv", "total": 40.0, "own": 41.0}],
+    "metrics": {"map50": 0.5, "pascal_voc/mAP": 0.5},
+    "anchors": {"scales": [], "mean_iou": 0.7, "recall": 1.0, "boxes": 3},
+    "agreement": {"config": "c.py", "images": 3, "score": {}},
+}
+THEIRS = {
+    "package": {"name": "my-app", "dependencies": {}},
+    "list": [1, 2],
+    "labels": {"cat": 0, "dog": 1},
+    "results": [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 0.5}],
+    "notebook": {"cells": [], "metadata": {}, "nbformat": 4},
+    "annotations": {"annotations": [], "categories": []},
+    "nothing": [],
+    "text": "x",
+}
+
+
+@pytest.mark.parametrize("what", OURS)
+def test_reports_are_replaced(what, tmp_path):
+    check_outputs({"--json": (write_json(tmp_path / "a.json", OURS[what]), ".json")})
+
+
+@pytest.mark.parametrize("what", THEIRS)
+def test_json_of_others_is_not(what, tmp_path):
+    with pytest.raises(UserError, match=r"a\.json is there and no product of this command"):
+        check_outputs({"--json": (write_json(tmp_path / "a.json", THEIRS[what]), ".json")})
+
+
 def test_slips(made, tmp_path, monkeypatch):
     os.link(made / "ours.onnx", tmp_path / "hard.onnx")
     (tmp_path / "soft.onnx").symlink_to(made / "ours.onnx")

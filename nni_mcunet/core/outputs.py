@@ -6,10 +6,16 @@ from pathlib import Path
 
 from .errors import UserError
 
-# What a product of ours has in its first bytes, and keys of JSON that is no product: an architecture, a board, COCO's
-# annotations, a library's manifest and plan.
+# What a product of ours has in its first bytes, and the keys of those in JSON: of profile, run_board, compare_boxes and
+# anchors, and of a row of quantize's.
 ENDINGS = {".onnx": b"nni-mcunet", ".png": b"Matplotlib", ".npz": b"arr_0.npy"}
-READ = ({"stages", "stem"}, {"core", "sram"}, {"images", "categories"}, {"about", "sets"}, {"halo", "live_bytes"})
+REPORTS = (
+    {"peak_bytes_per_layer", "peak_bytes_per_patch", "blocks"},
+    {"board", "boxes"},
+    {"config", "images", "score"},
+    {"scales", "mean_iou", "recall"},
+)
+ROW = {"name", "kind", "total", "own"}
 
 
 def check_outputs(outputs: dict[str, tuple[str | Path | None, str]], *inputs: str | Path | None) -> None:
@@ -56,4 +62,12 @@ def _is_product(path: Path, ending: str) -> bool:
         found = json.loads(path.read_text())
     except (ValueError, RecursionError):
         return False
-    return not any(isinstance(found, dict) and keys <= set(found) for keys in READ)
+    if isinstance(found, list):
+        return bool(found) and all(isinstance(row, dict) and set(row) == ROW for row in found)
+    return isinstance(found, dict) and (any(keys <= set(found) for keys in REPORTS) or _is_metrics(found))
+
+
+def _is_metrics(found: dict) -> bool:
+    """Whether these are the figures of tools/test.py, which mmdet's metrics name: DATA/FIGURE."""
+    figures = all(type(value) in (int, float) for value in found.values())
+    return figures and any("/" in name for name in found)
