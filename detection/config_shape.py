@@ -17,11 +17,15 @@ def check_shape(config) -> None:
     _expect(model, dict, f"{where}: model")
     backbone = model.get("backbone") or {}
     _expect(backbone, dict, f"{where}: model.backbone")
+    if model.get("bbox_head") is not None:
+        _expect(model["bbox_head"], dict, f"{where}: model.bbox_head")
     if not isinstance(backbone.get("arch", ""), (str, dict)):
         raise UserError(f"{where}: model.backbone.arch is {short(backbone['arch'])}: expected a file's name or a dict")
     for loader in LOADERS:
         if config.get(loader) is not None:
             _expect(config[loader], dict, f"{where}: {loader}")
+            if "dataset" in config[loader] and config[loader]["dataset"] is None:
+                raise UserError(f"{where}: {loader}.dataset is None: expected a dict")
             if config[loader].get("dataset") is not None:
                 _check_dataset(config[loader]["dataset"], f"{where}: {loader}.dataset")
 

@@ -28,6 +28,8 @@ def read_annotation(text: bytes, where) -> Annotation:
     """UserError, with `where`, for what is no XML or lacks a name or a corner."""
     try:
         root = fromstring(text)
+        if root.tag != "annotation":
+            raise ValueError(f"its root is <{short(root.tag)[1:-1]}>")
         size, objects = root.find("size"), root.findall("object")
         return Annotation(
             None if size is None else (_side(size, "width"), _side(size, "height")),
@@ -42,8 +44,8 @@ def read_annotation(text: bytes, where) -> Annotation:
         raise UserError(f"{where}: not XML ({str(error)[:200]})") from None
     except (AttributeError, TypeError, ValueError) as error:
         raise UserError(
-            f"{where}: no annotation of VOC's format ({str(error)[:200]}); expected size/width, size/height (1 or "
-            "more), and for each object name, bndbox/xmin, ymin, xmax, ymax"
+            f"{where}: no annotation of VOC's format ({str(error)[:200]}); expected the root <annotation>, in it "
+            "size/width, size/height (1 or more), and for each object name, bndbox/xmin, ymin, xmax, ymax"
         ) from None
 
 

@@ -46,6 +46,7 @@ TRAPS = {
     "negative height": (NOTE.replace("<height>40", "<height>-4"), "size/height is -4"),
     "no name": (NOTE.replace("<name>one", "<name>"), "name is empty"),
     "no box": (NOTE.replace("bndbox", "box"), "no annotation of VOC's format"),
+    "another root": ("<foo/>", "its root is <foo>"),
     "difficult": (NOTE.replace("<difficult>0", "<difficult>no"), "no annotation of VOC's format"),
 }
 
@@ -232,6 +233,8 @@ SHAPES = {  # what a config says beside the digits' -> where it is wrong
     ONLY.format("type='ConcatDataset', datasets=5"): "not a config that mmengine reads",
     ONLY.format("type='RepeatDataset', dataset=5"): "dataset.dataset is 5: expected a dict",
     "model = 5": "model is 5: expected a dict",
+    "model = dict(bbox_head=[])": "model.bbox_head is []: expected a dict",
+    "train_dataloader = dict(dataset=None)": "train_dataloader.dataset is None: expected a dict",
     "model = None": "no model.backbone.arch",
     "raise SystemExit(0)": "not a config that mmengine reads: SystemExit",
     "model = dict(backbone=5)": "model.backbone is 5",
