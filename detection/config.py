@@ -74,7 +74,7 @@ def _count_classes(config: Config) -> None:
     if said != len(names):
         raise UserError(
             f"{config.filename}: {of} {said} and metainfo.classes of the data names {len(names)}, {some(names)}; say "
-            "the same number, or leave num_classes away"
+            "the same number, or leave num_classes out"
         )
 
 
@@ -99,14 +99,12 @@ def _read(path) -> Config:
     if not Path(path).is_file():
         raise FileNotFoundError(2, "No such file or directory", str(path))
     try:
-        config = Config.fromfile(path)
+        return Config.fromfile(path)
     except UserError:
         raise
     except (Exception, SystemExit) as error:  # a config is a program: it can raise anything
         reason = one_line(f"{type(error).__name__}: {error}")
         raise UserError(f"{path}: not a config that mmengine reads: {reason}") from None
-    check_shape(config)
-    return config
 
 
 def _resize(node, scale: tuple[int, int]) -> None:

@@ -11,7 +11,7 @@ WORDS = {str: "text", dict: "a dict", list: "a list"}
 
 def check_shape(config) -> None:
     """Raise UserError, with the place in the file, where the model, a loader or a data set is no dict or has a part of
-    another kind. What is None or not there is mmdet's to say."""
+    another kind. A part that is None or not there is left to mmdet."""
     where = config.filename
     model = config.get("model") or {}
     _expect(model, dict, f"{where}: model")
@@ -24,9 +24,7 @@ def check_shape(config) -> None:
     for loader in LOADERS:
         if config.get(loader) is not None:
             _expect(config[loader], dict, f"{where}: {loader}")
-            if "dataset" in config[loader] and config[loader]["dataset"] is None:
-                raise UserError(f"{where}: {loader}.dataset is None: expected a dict")
-            if config[loader].get("dataset") is not None:
+            if "dataset" in config[loader]:
                 _check_dataset(config[loader]["dataset"], f"{where}: {loader}.dataset")
 
 

@@ -49,6 +49,8 @@ def _check_judged(config, name: str, notes: str) -> None:
     if len(read) != 1 or not issubclass(dataset_type(read[0]), CocoDataset):
         return
     path = _root(read[0]) / read[0]["ann_file"]
+    if path.samefile(notes):
+        return
     pictures, judged = _numbered(path), _numbered(notes)
     for number, file in pictures.items():
         if judged.get(number) != file:

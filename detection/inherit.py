@@ -1,4 +1,4 @@
-"""What a derived config says at its top goes where its base used it.
+"""Carry what a derived config says at its top to where its base used it.
 
 In a config of mmengine `data_root` and `metainfo` are plain variables. The base's loaders have copied their values, and
 a derived config, or --cfg-options, that sets them anew changes nothing: it would train on the base's data in silence.

@@ -1,4 +1,4 @@
-"""What a training's recipe does that its author cannot have meant, said in the log: a warm-up or a schedule that the
+"""Say in the log where a recipe cannot mean what it does: a warm-up or a schedule that the
 training is too short for, and gradients that are clipped in every step."""
 
 import logging
@@ -21,7 +21,7 @@ ALWAYS = 0.95  # of an epoch's steps
 
 
 def too_long(scheduler, limit: int) -> str | None:
-    """What a scheduler of mmengine does not come to in a training of `limit` steps of its own; None where to all."""
+    """Name what a scheduler does not reach in a training of `limit` of its steps; None where it reaches all."""
     name, unit = type(scheduler).__name__, "epoch" if scheduler.by_epoch else "iteration"
     if isinstance(scheduler, MultiStepParamScheduler):
         late = [step for step in scheduler.milestones if step >= limit]

@@ -151,7 +151,7 @@ class DetectorData:
             raise UserError(f"{error}; {config.get('data_source', 'mend the data')}") from None
 
     def _fingerprint(self, indices) -> str:
-        """Of a split's pictures by folder and name, wherever the data set lies."""
+        """Hash a split's pictures by folder and name, wherever the data set lies."""
         paths = (self.dataset.get_data_info(int(i))["img_path"] for i in indices)
         return hashlib.sha256("\n".join("/".join(p.split("/")[-2:]) for p in paths).encode()).hexdigest()[:16]
 

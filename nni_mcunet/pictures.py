@@ -89,7 +89,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def seen(image: Image.Image, size: tuple[int, int], view: View) -> np.ndarray:
-    """What a network for pictures of `size` (h, w) sees of an RGB or grey picture: uint8 (h, w, 3) or (h, w, 1)."""
+    """Return what a network for pictures of `size` (h, w) sees of one: uint8 (h, w, 3) for RGB, (h, w, 1) for grey."""
     h, w = size
     if view.keep is None:
         return cv2.resize(np.asarray(image), (w, h), interpolation=cv2.INTER_LINEAR).reshape(h, w, -1)

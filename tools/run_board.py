@@ -40,8 +40,8 @@ def seconds_of(args, picture: np.ndarray) -> float:
 
 
 def shown_picture(args, picture: np.ndarray, view) -> tuple[np.ndarray, int]:
-    """What the boxes are drawn on, RGB, and how many of its pixels are one of the network's. The firmware saw the
-    network's own resolution; the figure shows the photograph."""
+    """Return the RGB picture to draw boxes on, and how many of its pixels are one of the network's. The firmware saw
+    the network's own resolution; the figure shows the photograph."""
     if args.picture.lower().endswith(ARRAY):
         return np.broadcast_to(picture, (*picture.shape[:2], 3)), 1
     return load_picture(args.picture, tuple(ZOOM * n for n in picture.shape[:2]), view), ZOOM

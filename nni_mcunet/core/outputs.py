@@ -6,8 +6,8 @@ from pathlib import Path
 
 from .errors import UserError
 
-# What a product of ours has in its first bytes, and the keys of those in JSON: of profile, run_board, compare_boxes and
-# anchors, and of a row of quantize's.
+# The first bytes of our products have these words. The reports of profile, run_board, compare_boxes and anchors have
+# these keys, and so has a row of quantize's.
 ENDINGS = {".onnx": b"nni-mcunet", ".png": b"Matplotlib", ".npz": b"arr_0.npy"}
 REPORTS = (
     {"peak_bytes_per_layer", "peak_bytes_per_patch", "blocks"},

@@ -39,7 +39,7 @@ def board_report(elf: str | Path, board: Board, layers: dict[str, Layer]) -> dic
 
 
 def plan_facts(plan: Plan, board: Board) -> dict:
-    """What plan.json says: what was planned of the C beside it."""
+    """Return what plan.json says of the C in its folder."""
     s = plan.schedule
     return {"board": board.name, "p": s.p, "n": s.n, "then": s.then, "halo": plan.halo, "arena_bytes": plan.arena,
             "arena_limit": board.arena_limit, "constant_bytes": plan.flash, "macs": plan.macs,

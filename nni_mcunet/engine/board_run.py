@@ -15,7 +15,7 @@ from .stack import stack_bound
 
 
 def on_board(folder: str | Path, board: Board, picture: np.ndarray, port: str, seconds: float) -> tuple[dict, dict]:
-    """What is known of the board at a serial port, and its run. seconds: for all of it. Raises UserError."""
+    """Return what is known of the board at a serial port, and its run. seconds: for all of it. Raises UserError."""
     with SerialBoard(port, seconds) as line:
         greeting = line.greet(board.name, model_hash(folder))
         return {"clock_hz": greeting["clock_hz"]}, line.run(picture)

@@ -63,7 +63,7 @@ def header(plan: Plan, model: QuantModel, names: Names) -> str:
 
 
 def _view(model: QuantModel) -> str:
-    """What a camera's frame is to be made of, which firmware.input_view reads back."""
+    """Say which part of a camera's frame the network reads; firmware.input_view reads it back."""
     view = view_of(model)
     if view.keep is None:
         return f"/* view: {view} (all of the picture is resized to this, bilinear) */"

@@ -64,7 +64,7 @@ class Names:
 
     @property
     def macro(self) -> str:
-        """What its macros begin with."""
+        """The word that its macros begin with."""
         return self.prefix.upper()
 
     @cached_property
@@ -87,7 +87,7 @@ def commented(text: str) -> str:
 
 
 def uncommented(text: str) -> str:
-    """What was given to `commented`."""
+    """Return the text that was given to `commented`."""
     return json.loads(text)
 
 

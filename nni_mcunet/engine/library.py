@@ -1,4 +1,4 @@
-"""What tools/generate.py writes: the library, plan.json and the project around it, as one set of files."""
+"""Write the library, plan.json and the project around it as one set of files, for tools/generate.py."""
 
 import json
 from pathlib import Path

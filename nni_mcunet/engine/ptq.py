@@ -56,7 +56,7 @@ def calibrated(
 
 
 def _remedy(model: Model, name: str) -> str:
-    """What helps a float model that got scales for which 32 bits do not suffice."""
+    """Say what helps a float model whose scales need more than 32 bits."""
     return unlike(model, name) or (
         "on the calibration pictures it hardly changes: give pictures on which it does, such as the training set's"
     )

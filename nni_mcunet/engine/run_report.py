@@ -1,4 +1,4 @@
-"""What boards/report.c prints, read back: from QEMU, from a program on this machine, or over a serial line."""
+"""Read what boards/report.c prints: from QEMU, from a program on this machine, or over a serial line."""
 
 import json
 import re

@@ -29,7 +29,7 @@ LOST = 6.0  # dB below which an output says more of rounding than of the picture
 
 
 def lost(rows: list[Row], outputs) -> list[Row]:
-    """Those of the rows that are outputs and of which int8 leaves next to nothing."""
+    """Return the rows of outputs of which int8 leaves next to nothing."""
     return [row for row in rows if row.name in outputs and row.total < LOST]
 
 

@@ -159,7 +159,7 @@ def _front(out: Path) -> list[Path]:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What a folder holds but locks and half-written files."""
+    """List what a folder holds but locks and half-written files."""
     return sorted(path for path in folder.iterdir() if not path.name.startswith(HIDDEN))
 
 
@@ -185,7 +185,7 @@ def _is_search(folder: Path) -> bool:
 
 
 def _move(path: Path, target: Path) -> None:
-    """Into a folder that is there already, and beside a file that is."""
+    """Move into a folder that may be there already, and never over a file."""
     if path.is_dir() and target.is_dir():
         for child in sorted(path.iterdir()):
             _move(child, target / child.name)

@@ -171,7 +171,7 @@ def check_view(spec: ArchSpec, path: str | Path, data: Data) -> None:
 
 
 def _load(path: str | Path) -> dict:
-    """What torch.save wrote. Raises FileNotFoundError, or UserError for a file that holds something else."""
+    """Return what torch.save wrote. Raises FileNotFoundError, or UserError for a file that holds something else."""
     check_is_file(path)
     try:
         found = torch.load(path, weights_only=True, map_location="cpu")

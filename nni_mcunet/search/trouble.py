@@ -21,7 +21,7 @@ class DatabaseError(UserError):
 
 
 class Profile(NamedTuple):
-    """What NNI has stored of an experiment: its configuration, the seconds it has run, whether it was told to stop."""
+    """NNI's record of an experiment: its configuration, the seconds it has run, whether it was told to stop."""
 
     params: dict
     duration: int
@@ -52,7 +52,7 @@ def _rows(directory: Path, id: str, query: str, values: tuple = ()) -> list[tupl
 
 
 def seconds(duration: str | float) -> float:
-    """Of a duration as NNI has it: seconds, or text that ends in s, m, h or d. Raises UserError."""
+    """Return the seconds of a duration as NNI has it: a number, or text that ends in s, m, h or d. Raises UserError."""
     try:
         return float(duration[:-1]) * UNITS[duration[-1].lower()] if isinstance(duration, str) else float(duration)
     except (ValueError, KeyError, IndexError, TypeError):
