@@ -141,7 +141,7 @@ def test_an_older_h743_runs_at_400_mhz(folders):
 def test_a_wait_without_end_is_an_error_line(name, folders):
     *dead, text = SILENT[name]
     board = Stm32(name, image(folders[name]), dead=(tuple(dead),))
-    board.run(20)
+    board.run(100)
     assert text in json.loads(bytes(board.sent))["error"]
 
 
