@@ -6,12 +6,12 @@ channels c, depth as the number of blocks in a stage, resolution r, and the sche
 
 import json
 import re
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 
 from .errors import ArchError, UserError
 from .files import write_atomic
-from .validate import check_keys, read_json, short
+from .validate import check_fields, read_json, short
 from .view import View
 
 
@@ -33,11 +33,6 @@ def _pair(value, what: str, low: int = 1, high: int = 1 << 16) -> tuple[int, int
     if not isinstance(value, (list, tuple)) or len(value) != 2:
         raise ArchError(f"{what} is {short(value)}: expected an integer or a pair [vertical, horizontal]")
     return _natural(value[0], what, low, high), _natural(value[1], what, low, high)
-
-
-def _check_fields(data, cls, where: str) -> None:
-    needed = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
-    check_keys(data, [f.name for f in fields(cls)], where, needed, ArchError)
 
 
 @dataclass(frozen=True)
@@ -220,7 +215,7 @@ class ArchSpec:
     @classmethod
     def from_dict(cls, data) -> "ArchSpec":
         """Inverse of to_dict, from parsed JSON. Raises ArchError naming the key."""
-        _check_fields(data, cls, "the architecture")
+        check_fields(data, cls, "the architecture", ArchError)
         data = dict(data)
         data["schedule"] = _schedule(data.get("schedule", {}))
         data["pool"] = _pool(data.get("pool"))
@@ -259,14 +254,14 @@ def _plain(value):
 
 
 def _schedule(data) -> Schedule:
-    _check_fields(data, Schedule, "schedule")
+    check_fields(data, Schedule, "schedule", ArchError)
     return Schedule(**data)
 
 
 def _pool(data) -> Pool | None:
     if data is None:
         return None
-    _check_fields(data, Pool, "pool")
+    check_fields(data, Pool, "pool", ArchError)
     return Pool(**data)
 
 
@@ -288,7 +283,7 @@ def _stage(index: int, stage) -> tuple[Block, ...]:
         raise ArchError(f"stages[{index}] is {short(stage)}: expected a list of blocks")
     blocks = []
     for at, block in enumerate(stage):
-        _check_fields(block, Block, f"stages[{index}][{at}]")
+        check_fields(block, Block, f"stages[{index}][{at}]", ArchError)
         blocks.append(Block(**block))
     return tuple(blocks)
 

@@ -1,9 +1,9 @@
 """The boards: memory, clock and core, and what the runtime itself needs of them."""
 
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 
 from .errors import BoardError
-from .validate import check_keys, read_plain, short
+from .validate import check_fields, read_plain, short
 
 KB = 1024
 MOST = 1 << 40  # bytes, or Hz, that a board's file may say
@@ -86,9 +86,9 @@ def get_board(name: str) -> Board:
             f"unknown board {short(str(name))}: use one of {', '.join(BOARDS)} or a .yml or .json file with a "
             "board's fields"
         )
-    data, names = read_plain(name, BoardError), [f.name for f in fields(Board)]
+    data = read_plain(name, BoardError)
     try:
-        check_keys(data, names, "the board", [f.name for f in fields(Board) if f.default is MISSING], BoardError)
+        check_fields(data, Board, "the board", BoardError)
         return Board(**data)
     except BoardError as error:
         raise BoardError(f"{name}: {error}") from None

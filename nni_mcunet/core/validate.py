@@ -12,6 +12,7 @@ import re
 import reprlib
 import stat
 from collections.abc import Iterable
+from dataclasses import MISSING, fields
 from pathlib import PurePath
 
 import yaml
@@ -55,6 +56,12 @@ def check_keys(data, known: Iterable[str], where: str, needed: Iterable[str] = (
     for key in needed:
         if key not in data:
             raise kind(f"{where} lacks the key '{key}'")
+
+
+def check_fields(data, cls, where: str, kind=UserError) -> None:
+    """check_keys for the fields of a dataclass; those without a default are needed."""
+    needed = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
+    check_keys(data, [f.name for f in fields(cls)], where, needed, kind)
 
 
 def check_numbers(data, names: Iterable[str], where, kind=UserError) -> None:

@@ -1,6 +1,6 @@
 """Settings of a search: the tuner's classArgs in an NNI experiment's YAML. Unknown keys are errors."""
 
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from ..core.boards import get_board
@@ -8,7 +8,7 @@ from ..core.build import YoloHead, build_graph
 from ..core.errors import UserError, reason_of
 from ..core.latency import cycle_table
 from ..core.plan import EXECUTED
-from ..core.validate import check_keys, read_yaml, short
+from ..core.validate import check_fields, check_keys, read_yaml, short
 from .constraint import Limits
 from .evolution import Evolution
 from .space import load_space
@@ -102,7 +102,7 @@ class SearchConfig:
     def from_dict(cls, data: dict, folder: Path = Path()) -> "SearchConfig":
         """From classArgs; relative paths, that of `base` included, begin at `folder`."""
         data = _with_base(data, Path(folder), [])
-        _known(data, cls, "classArgs")
+        check_fields(data, cls, "classArgs", ConfigError)
         return cls(**data).at(folder)
 
     def at(self, folder: Path) -> "SearchConfig":
@@ -130,7 +130,7 @@ class SearchConfig:
     def _yolo(self) -> YoloHead | None:
         if self.detector is None:
             return None
-        _known(self.detector, YoloHead, "classArgs.detector")
+        check_fields(self.detector, YoloHead, "classArgs.detector", ConfigError)
         return YoloHead(**self.detector)
 
     def evolution(self, search_space: dict | None = None) -> Evolution:
@@ -177,8 +177,3 @@ def _with_base(data: dict, folder: Path, above: list[Path]) -> dict:
         raise ConfigError(f"base: {reason_of(error)}: {path}") from None
     check_keys(base, sorted([*(f.name for f in fields(SearchConfig)), "base"]), f"base {path}", kind=ConfigError)
     return _with_base(base, folder, [*above, path]) | own
-
-
-def _known(data, cls, where: str) -> None:
-    needed = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
-    check_keys(data, [f.name for f in fields(cls)], where, needed, ConfigError)
