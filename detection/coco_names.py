@@ -10,6 +10,7 @@ from mmdet.datasets.api_wrappers import COCO
 from mmdet.evaluation import CocoMetric
 
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.validate import short
 
 from .datasets import some
 
@@ -23,7 +24,7 @@ def ids_by_name(categories: list[dict], names) -> list[int]:
         if len(ids) != 1:
             there = f"the ids {ids}" if ids else some([category["name"] for category in categories])
             what = f"{len(ids)} categories" if ids else "no category"
-            raise UserError(f"has {what} {name!r} of metainfo.classes; it has {there}")
+            raise UserError(f"has {what} {short(name)} of metainfo.classes; it has {there}")
         found += ids
     return found
 

@@ -11,6 +11,7 @@ from mmengine.fileio import list_from_file
 from mmengine.registry import DefaultScope
 
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.validate import short
 
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
@@ -68,14 +69,15 @@ def class_names(data: dict) -> tuple[str, ...] | None:
     if isinstance(given, str):  # mmengine takes it for a file of names
         if not Path(given).is_file():
             raise UserError(
-                f"metainfo.classes is the text {given!r} and no such file is there: write a tuple, ({given!r},)"
+                f"metainfo.classes is the text {short(given)} and no such file is there: write a tuple, "
+                f"({short(given)},)"
             )
         given = list_from_file(given)
     if not isinstance(given, (list, tuple)) or not given or not all(isinstance(name, str) for name in given):
-        raise UserError(f"metainfo.classes is {given!r}: expected a tuple of names, such as ('cat', 'dog')")
+        raise UserError(f"metainfo.classes is {short(given)}: expected a tuple of names, such as ('cat', 'dog')")
     twice = sorted({name for name in given if given.count(name) > 1})
     if twice:
-        raise UserError(f"metainfo.classes names {twice[0]!r} twice: each class has one label")
+        raise UserError(f"metainfo.classes names {short(twice[0])} twice: each class has one label")
     return tuple(given)
 
 
@@ -115,4 +117,4 @@ def _differ(first, names: tuple, second, others: tuple) -> str:
 def some(names, most: int = 6) -> str:
     """The first of some names, for a message."""
     names = list(names)
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+    return ", ".join(str(name)[:40] for name in names[:most]) + (", ..." if len(names) > most else "")

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from mmengine.config import Config
 
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.validate import short
 
 from .datasets import LOADERS, loader_leaves
 
@@ -43,18 +44,18 @@ def _check_used(own: dict, merged: dict, where) -> None:
     """Look for the loaders that read what `own` says at its top. Raises UserError where none does."""
     found = _leaves(merged)
     root = own.get("data_root")
-    if root and found and not any(_reads(data, root) for _, data in found):
+    if isinstance(root, str) and root and found and not any(_reads(data, root) for _, data in found):
         loader, data = found[0]
         raise UserError(
-            f"{where}: data_root is {root!r}, and no loader reads it: {loader} has "
-            f"{data.get('data_root')!r}; set {loader}.dataset.data_root"
+            f"{where}: data_root is {short(root)}, and no loader reads it: {loader} has "
+            f"{short(data.get('data_root'))}; set {loader}.dataset.data_root"
         )
     classes = _part(own, "metainfo").get("classes")
     named = [_part(data, "metainfo").get("classes") for _, data in found]
     if classes and found and all(names is not None and list(names) != list(classes) for names in named):
         raise UserError(
-            f"{where}: metainfo at the top names {classes!r}, and no loader has these classes: {found[0][0]} "
-            f"has {named[0]!r}; set {found[0][0]}.dataset.metainfo"
+            f"{where}: metainfo at the top names {short(classes)}, and no loader has these classes: {found[0][0]} "
+            f"has {short(named[0])}; set {found[0][0]}.dataset.metainfo"
         )
 
 

@@ -1,6 +1,7 @@
 """Files of strangers: damaged, enormous, of another kind. Each ends in one line, exit code 2, within seconds."""
 
 import argparse
+import ast
 import copy
 import json
 import os
@@ -396,3 +397,16 @@ def test_the_samples_are_of_today(tmp_path):
     """The odd values stand in mappings that are right but for them."""
     assert mobilenet_v2(96).to_dict().keys() <= SAMPLES["arch"].keys()
     assert parse_json(json.dumps(SAMPLES), "T") == SAMPLES
+
+
+PLAIN = {"nni_mcunet/core/view.py", "nni_mcunet/search/nnictl.py", "detection/checkpoint.py"}  # none is a user's value
+
+
+def test_what_a_message_quotes_is_shortened():
+    """`!r` writes a value out, however long it is."""
+    found = set()
+    for path in (p for top in ("nni_mcunet", "detection", "tools") for p in sorted((ROOT / top).rglob("*.py"))):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FormattedValue) and node.conversion == ord("r"):
+                found.add(str(path.relative_to(ROOT)))
+    assert found == PLAIN

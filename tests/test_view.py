@@ -215,7 +215,7 @@ def test_onnx_files_say_it(tmp_path):
         with_view(model(view="crop:0.5"), "stretch")
     with pytest.raises(UserError, match="is a detector"):
         with_view(model(detector={}), "crop:0.5")
-    with pytest.raises(GraphError, match=r"c.onnx: metadata 'mcunet': the view is '7': expected 'stretch'"):
+    with pytest.raises(GraphError, match=r"c.onnx: metadata 'mcunet': the view is 7: expected 'stretch'"):
         load_onnx(save_onnx(model(view=7), tmp_path / "c.onnx"))
 
 

@@ -6,6 +6,7 @@ calibrated and deployed with one view: with another one it loses points that no 
 from dataclasses import dataclass
 
 from .errors import UserError
+from .validate import short
 
 WANTED = "'stretch' or 'crop:SHARE', a share of the side from 0.01 to 1 such as crop:0.875"
 
@@ -40,7 +41,7 @@ class View:
                 return cls(float(keep))
         except ValueError:  # no number, or no share of a side
             pass
-        raise UserError(f"the view is {str(text)[:40]!r}: expected {WANTED}")
+        raise UserError(f"the view is {short(text)}: expected {WANTED}")
 
 
 STRETCH = View()

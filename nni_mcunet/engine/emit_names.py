@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ..core.errors import UserError
 from ..core.graph import Graph
+from ..core.validate import short
 
 DEFAULT = "mcu"
 LONGEST_PREFIX, SHOWN = 31, 40  # characters
@@ -41,7 +42,7 @@ def check_prefix(prefix: str) -> str:
     elif len(prefix) > LONGEST_PREFIX:
         why = f"at most {LONGEST_PREFIX} characters"
     if why:
-        raise UserError(f"--prefix {prefix[: LONGEST_PREFIX + 1]!r}: {why}; give one such as 'faces'")
+        raise UserError(f"--prefix {short(prefix)}: {why}; give one such as 'faces'")
     return prefix
 
 
@@ -100,13 +101,13 @@ def c_string(text: str) -> str:
     """A C string literal of the text in UTF-8. It is the same to C99, where ??/ is a backslash, C11, C++, gcc and
     clang. Raises UserError for what no C string or UTF-8 can hold."""
     if not isinstance(text, str):
-        raise UserError(f"{text!r} is no text for a C string; give a name in quotes")
+        raise UserError(f"{short(text)} is no text for a C string; give a name in quotes")
     try:
         data = text.encode()
     except UnicodeEncodeError:
-        raise UserError(f"the name {text!r} is no Unicode text; rename it") from None
+        raise UserError(f"the name {short(text)} is no Unicode text; rename it") from None
     if 0 in data:
-        raise UserError(f"the name {text!r} holds a zero byte, which ends a C string; rename it")
+        raise UserError(f"the name {short(text)} holds a zero byte, which ends a C string; rename it")
     return f'"{"".join(map(_literal, data))}"'
 
 

@@ -127,7 +127,7 @@ def _check_class(tuner: dict) -> None:
         key, name = "tuner.name", registered_class(tuner["name"])
         if name is None:
             raise ExperimentError(
-                f"tuner.name is '{tuner['name']}', which NNI does not know: register it with "
+                f"tuner.name is {short(tuner['name'])}, which NNI does not know: register it with "
                 f"`nnictl algo register --meta {Path(__file__).with_name('register.yml')}`"
             )
     module, _, attribute = name.rpartition(".")
@@ -135,15 +135,15 @@ def _check_class(tuner: dict) -> None:
     try:
         found = getattr(importlib.import_module(module), attribute)
     except Exception as error:  # whatever the module does when it is imported
-        reason = " ".join(str(error).split())
+        reason = short(" ".join(str(error).split()))
         raise ExperimentError(
-            f"{key} is '{name}', which does not import from {folder} ({reason}): "
+            f"{key} is {short(name)}, which does not import from {folder} ({reason}): "
             "use nni_mcunet.search.tuner.EvolutionTuner"
         ) from None
     finally:
         sys.path.remove(folder)
     if not isinstance(found, type) or not issubclass(found, EvolutionTuner):
-        raise ExperimentError(f"{key} is '{name}', no subclass of nni_mcunet.search.tuner.EvolutionTuner")
+        raise ExperimentError(f"{key} is {short(name)}, no subclass of nni_mcunet.search.tuner.EvolutionTuner")
 
 
 def _ask_nni(config: dict) -> None:
