@@ -26,6 +26,7 @@ from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.net import Net
 from nni_mcunet.core.qat import fake_quantize, learnt_ranges
+from nni_mcunet.core.validate import reason_of_load
 
 from .datasets import check_classes
 
@@ -83,8 +84,10 @@ def _safely(loader):
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, pickle.UnpicklingError):
+        return reason_of_load(error)
     first = (str(error).strip() or "no reason given").splitlines()[0]
-    plain = isinstance(error, (OSError, ImportError, RuntimeError, pickle.PickleError))
+    plain = isinstance(error, (OSError, ImportError, RuntimeError))
     return first if plain else f"{type(error).__name__}: {first}"
 
 

@@ -89,6 +89,7 @@ def test_no_checkpoint_runs_code(prefix, door, world, tmp_path):
         doors[door]()
     assert not (tmp_path / "ran").exists()
     assert "\n" not in str(error.value) and "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1" in str(error.value)
+    assert "code that loading would run" in str(error.value) and "likely succeed" not in str(error.value)
 
 
 @pytest.mark.parametrize("prefix", ADDRESSES)

@@ -45,6 +45,16 @@ def short(value) -> str:
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 20]}...{text[-17:]}"
 
 
+def reason_of_load(error: Exception) -> str:
+    """Say in few words why torch.load refused a file, without its advice to trust the file."""
+    text = " ".join(str(error).split())
+    if code := re.search(r"GLOBAL ([\w.]+)", text):
+        return f"it holds {short(code[1])}, code that loading would run"
+    if text.startswith("Weights only load failed"):
+        return "it holds more than tensors and plain values"
+    return short(text)[1:-1]
+
+
 def check_keys(data, known: Iterable[str], where: str, needed: Iterable[str] = (), kind=UserError) -> None:
     """Raise `kind` unless `data` is a mapping with no other keys than `known` and with those of `needed`. where: what
     the message calls it."""

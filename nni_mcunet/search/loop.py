@@ -17,7 +17,7 @@ from ..core.errors import UserError
 from ..core.files import write_atomic
 from ..core.graph import Graph
 from ..core.net import Net
-from ..core.validate import check_is_file, short
+from ..core.validate import check_is_file, reason_of_load, short
 from . import ranks
 from .data import Data, Targets, as_float
 from .supernet import accumulate, sort_channels
@@ -255,7 +255,9 @@ def load_checkpoint(path: Path) -> dict:
     except FileNotFoundError:
         raise
     except Exception as error:  # a file that is no checkpoint can raise anything
-        raise UserError(f"{path} is no checkpoint of a training: delete it and train again ({error})") from None
+        raise UserError(
+            f"{path} is no checkpoint of a training: delete it and train again ({reason_of_load(error)})"
+        ) from None
 
 
 class _Log:

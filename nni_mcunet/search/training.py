@@ -21,7 +21,7 @@ from ..core.errors import UserError
 from ..core.graph import Graph
 from ..core.net import Net
 from ..core.qat import OBSERVE, fake_quantize, freeze, learnt_ranges
-from ..core.validate import check_is_file
+from ..core.validate import check_is_file, reason_of_load
 from . import ranks
 from .data import Data, open_data
 from .data.split import difference
@@ -176,8 +176,7 @@ def _load(path: str | Path) -> dict:
     try:
         found = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # a file that is no checkpoint can raise anything
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} does not hold weights: {reason}") from None
+        raise UserError(f"{path} does not hold weights: {reason_of_load(error)}") from None
     if not isinstance(found, dict):
         raise UserError(f"{path} does not hold weights: a state dict is expected, this is a {type(found).__name__}")
     return found
