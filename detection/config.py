@@ -39,6 +39,9 @@ def load_config(config, options: dict | None = None, work_dir=None) -> Config:
         raise UserError(f"{config.filename}: no model.backbone.arch; is it one of configs/det?")
     config.model.backbone.arch = _find_arch(config.model.backbone.arch, config.filename)
     _count_classes(config)
+    for loader in (config.get(name) for name in LOADERS):
+        if loader and loader.get("num_workers") == 0:
+            loader.persistent_workers = False  # torch refuses to keep workers where there is none
     config.work_dir = str(work_dir or config.get("work_dir") or Path("work_dirs") / Path(config.filename).stem)
     arch = config.model.backbone.arch
     if isinstance(arch, str) and arch in BASELINES:

@@ -254,6 +254,11 @@ def test_a_list_without_an_object_is_one_line(coco):
     assert "has an object: there is nothing to learn or to find" in message(check_dataset, data)
 
 
+def test_a_loader_without_workers_keeps_none():
+    config = load_config(DIGITS, {"train_dataloader.num_workers": 0})
+    assert config.train_dataloader.persistent_workers is False and config.val_dataloader.persistent_workers
+
+
 @pytest.mark.parametrize("option", ["model.backbone.arch.x", "model.type.x.y"])
 def test_options_that_do_not_fit_are_one_line(option):
     assert "--cfg-options" in message(load_config, DIGITS, {option: 1})
