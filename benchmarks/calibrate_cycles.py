@@ -16,17 +16,17 @@ import numpy as np
 from scipy.optimize import nnls
 from tqdm import tqdm
 
-from nni_mcunet.core import latency
-from nni_mcunet.core.arch import Schedule
 from nni_mcunet.core.boards import Board, get_board
 from nni_mcunet.core.files import write_atomic
-from nni_mcunet.core.graph import Graph, Op, Tensor
-from nni_mcunet.core.kernels import kernel_of
-from nni_mcunet.core.plan import Plan, plan, schedules
-from nni_mcunet.engine.cycles import Layer, run_profiled
-from nni_mcunet.engine.emit import write_sources
-from nni_mcunet.engine.firmware import build_firmware
-from nni_mcunet.engine.quant import PIXELS, PROBABILITY, QuantModel, QuantWeights, Scale
+from nni_mcunet.core.ir.arch import Schedule
+from nni_mcunet.core.ir.graph import Graph, Op, Tensor
+from nni_mcunet.core.plan import latency
+from nni_mcunet.core.plan.kernel_facts import kernel_of
+from nni_mcunet.core.plan.plan import Plan, plan, schedules
+from nni_mcunet.engine.codegen.sources import write_sources
+from nni_mcunet.engine.model import PIXELS, PROBABILITY, QuantModel, QuantWeights, Scale
+from nni_mcunet.engine.run.firmware import build_firmware
+from nni_mcunet.engine.timing.layer_cycles import Layer, run_profiled
 
 BOARDS = {"cortex-m4": "f412", "cortex-m7": "h743"}  # whose memories the cycles are fitted to
 # Row -> the features it is fitted on; the others say nothing new about that kernel, or nothing.

@@ -17,8 +17,8 @@ from detection import input_pictures, load_config
 from detection.curve import draw_curve
 from nni_mcunet.core.errors import exit_on_user_error
 from nni_mcunet.core.files import write_atomic, write_json
-from nni_mcunet.engine.deploy import compiled, load_int8_detector
-from nni_mcunet.engine.draw import sheet_figure
+from nni_mcunet.engine.int8_detector import compiled, load_int8_detector
+from nni_mcunet.profile.pictures import sheet_figure
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs/results"

@@ -20,15 +20,15 @@ from networks import NAMES, TINYENGINE_KB, network
 from readme import into_readme
 
 from nni_mcunet.core.boards import Board, get_board
-from nni_mcunet.core.cuts import grids
 from nni_mcunet.core.errors import Infeasible, exit_on_user_error
 from nni_mcunet.core.files import write_json
-from nni_mcunet.core.plan import EXECUTED, STAGES, Plan, best_schedule, pareto, plan
-from nni_mcunet.engine import reference
-from nni_mcunet.engine.cycles import run_profiled
-from nni_mcunet.engine.emit import write_sources
-from nni_mcunet.engine.firmware import build_firmware, elf_report
-from nni_mcunet.engine.quant import QuantModel
+from nni_mcunet.core.plan.cut_points import grids
+from nni_mcunet.core.plan.plan import EXECUTED, STAGES, Plan, best_schedule, pareto, plan
+from nni_mcunet.engine.codegen.sources import write_sources
+from nni_mcunet.engine.lower import reference
+from nni_mcunet.engine.model import QuantModel
+from nni_mcunet.engine.run.firmware import build_firmware, elf_report
+from nni_mcunet.engine.timing.layer_cycles import run_profiled
 
 RESULTS = Path(__file__).parents[1] / "docs/results/engine.json"
 CORES = {"cortex-m4": "f412", "cortex-m7": "h743"}

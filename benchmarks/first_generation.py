@@ -12,7 +12,7 @@ from pathlib import Path
 from nni_mcunet.search.config import SearchConfig
 from nni_mcunet.search.constraint import Violation
 from nni_mcunet.search.evolution import Evolution
-from nni_mcunet.search.experiment import load_config
+from nni_mcunet.search.nni.experiment_file import load_config
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "nni"
 

@@ -19,25 +19,25 @@ import torch
 from readme import into_readme, python
 from tqdm import tqdm
 
-from nni_mcunet.core.arch import ArchSpec
 from nni_mcunet.core.boards import get_board
-from nni_mcunet.core.build import build_graph
 from nni_mcunet.core.errors import exit_on_user_error
 from nni_mcunet.core.files import write_json
-from nni_mcunet.core.net import Net
-from nni_mcunet.core.plan import best_schedule, plan
-from nni_mcunet.core.published import rename
-from nni_mcunet.engine import reference
-from nni_mcunet.engine.calibrate import session, to_input
-from nni_mcunet.engine.classify import by_c, by_onnxruntime
-from nni_mcunet.engine.emit import write_sources
-from nni_mcunet.engine.firmware import build_host
-from nni_mcunet.engine.images import list_pictures, load_picture
-from nni_mcunet.engine.onnx_io import load_onnx
-from nni_mcunet.engine.passes import of_pixels
-from nni_mcunet.engine.ptq import calibrated
-from nni_mcunet.engine.quant import Model, QuantModel
-from nni_mcunet.engine.sqnr import db
+from nni_mcunet.core.ir.arch import ArchSpec
+from nni_mcunet.core.ir.build import build_graph
+from nni_mcunet.core.nn.net import Net
+from nni_mcunet.core.nn.zoo_weights import rename
+from nni_mcunet.core.plan.plan import best_schedule, plan
+from nni_mcunet.engine.codegen.sources import write_sources
+from nni_mcunet.engine.frontend.fuse import of_pixels
+from nni_mcunet.engine.frontend.onnx import load_onnx
+from nni_mcunet.engine.int8_classifier import by_c, by_onnxruntime
+from nni_mcunet.engine.lower import reference
+from nni_mcunet.engine.model import Model, QuantModel
+from nni_mcunet.engine.quant.ort_session import session, to_input
+from nni_mcunet.engine.quant.post_training import calibrated
+from nni_mcunet.engine.quant.sqnr import db
+from nni_mcunet.engine.run.firmware import build_host
+from nni_mcunet.engine.run.pictures import list_pictures, load_picture
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs/results/int8.json"

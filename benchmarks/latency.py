@@ -16,10 +16,10 @@ from calibrate_cycles import profiled, samples
 from engine import CORES, LARGE, plans, schedule_text
 from networks import NAMES, network
 
-from nni_mcunet.core import latency
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import exit_on_user_error
 from nni_mcunet.core.files import write_json
+from nni_mcunet.core.plan import latency
 
 RESULTS = Path(__file__).parents[1] / "docs/results/latency.json"
 DEFAULT = ("mcunet-vww1", "mcunet-in0", "mcunet-in1", "mbv2-w0.35-r144", "proxyless-w0.3-r176")

@@ -17,9 +17,9 @@ from readme import into_readme
 
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.files import write_json
-from nni_mcunet.core.graph import Graph, Op, Tensor
-from nni_mcunet.core.plan import plan
-from nni_mcunet.engine.quant import QuantModel
+from nni_mcunet.core.ir.graph import Graph, Op, Tensor
+from nni_mcunet.core.plan.plan import plan
+from nni_mcunet.engine.model import QuantModel
 
 RESULTS = Path(__file__).parents[1] / "docs/results/layers.json"
 BEGIN, END = "<!-- layers, by benchmarks/layers.py -->\n", "<!-- end of layers -->\n"

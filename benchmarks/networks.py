@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from calibrate_cycles import random_integers
 
-from nni_mcunet.core.arch import ArchSpec
-from nni_mcunet.core.build import build_graph
-from nni_mcunet.core.graph import Graph, Op, Tensor
-from nni_mcunet.engine.dead import without_dead_channels
-from nni_mcunet.engine.onnx_io import load_onnx
-from nni_mcunet.engine.quant import QuantModel
+from nni_mcunet.core.ir.arch import ArchSpec
+from nni_mcunet.core.ir.build import build_graph
+from nni_mcunet.core.ir.graph import Graph, Op, Tensor
+from nni_mcunet.engine.frontend.onnx import load_onnx
+from nni_mcunet.engine.lower.dead_channels import without_dead_channels
+from nni_mcunet.engine.model import QuantModel
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("MCUNET_SHARED", ROOT.parent / "shared"))

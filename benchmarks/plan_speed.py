@@ -13,9 +13,9 @@ from dataclasses import replace
 import numpy as np
 
 from nni_mcunet.core.boards import Board, get_board
-from nni_mcunet.core.build import build_graph
 from nni_mcunet.core.errors import Infeasible
-from nni_mcunet.core.plan import best_schedule, schedules
+from nni_mcunet.core.ir.build import build_graph
+from nni_mcunet.core.plan.plan import best_schedule, schedules
 from nni_mcunet.search.space import load_space
 
 

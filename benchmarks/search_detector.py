@@ -18,12 +18,12 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
-from nni_mcunet.core.arch import Schedule
 from nni_mcunet.core.errors import exit_on_user_error
 from nni_mcunet.core.files import write_atomic, write_json
-from nni_mcunet.search.history import best_of, read_history, scored
+from nni_mcunet.core.ir.arch import Schedule
+from nni_mcunet.search.run.history import best_of, read_history, scored
+from nni_mcunet.search.run.run_folder import read_settings
 from nni_mcunet.search.space import load_space
-from nni_mcunet.search.state import read_settings
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

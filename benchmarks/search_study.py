@@ -32,8 +32,8 @@ from nni_mcunet.search.config import SearchConfig
 from nni_mcunet.search.data import open_data
 from nni_mcunet.search.evolution import Evolution, Proposal
 from nni_mcunet.search.space import load_space
-from nni_mcunet.search.task import accuracy
-from nni_mcunet.search.training import Recipe, load_supernet, specialise, train
+from nni_mcunet.search.supernet.classification import accuracy
+from nni_mcunet.search.supernet.training import Recipe, load_supernet, specialise, train
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 from nni_mcunet.core.errors import exit_on_user_error
-from nni_mcunet.search.experiment import load_config
-from nni_mcunet.search.history import read_history
-from nni_mcunet.search.launch import Experiment
+from nni_mcunet.search.nni.experiment_file import load_config
+from nni_mcunet.search.nni.launch import Experiment
+from nni_mcunet.search.run.history import read_history
 
 
 def main() -> None:

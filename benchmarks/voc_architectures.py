@@ -17,11 +17,11 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from nni_mcunet.core.arch import Schedule
-from nni_mcunet.core.build import build_graph
 from nni_mcunet.core.errors import exit_on_user_error
-from nni_mcunet.core.graph import Graph
-from nni_mcunet.search.experiment import load_config, search_config
+from nni_mcunet.core.ir.arch import Schedule
+from nni_mcunet.core.ir.build import build_graph
+from nni_mcunet.core.ir.graph import Graph
+from nni_mcunet.search.nni.experiment_file import load_config, search_config
 
 ROOT = Path(__file__).parents[1]
 FLASH_KB = {"voc_h743": 730, "voc_f412": 520}

@@ -8,11 +8,11 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from nni_mcunet.core import published
-from nni_mcunet.core.arch import ArchSpec
-from nni_mcunet.core.build import build_graph
 from nni_mcunet.core.errors import UserError
-from nni_mcunet.core.net import Net, forward_apart
+from nni_mcunet.core.ir.arch import ArchSpec
+from nni_mcunet.core.ir.build import build_graph
+from nni_mcunet.core.nn import zoo_weights as published
+from nni_mcunet.core.nn.net import Net, forward_apart
 from nni_mcunet.core.validate import short
 
 from .checkpoint import read_checkpoint

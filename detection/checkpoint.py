@@ -24,8 +24,8 @@ from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
 
 from nni_mcunet.core.errors import UserError
-from nni_mcunet.core.net import Net
-from nni_mcunet.core.qat import fake_quantize, learnt_ranges
+from nni_mcunet.core.nn.net import Net
+from nni_mcunet.core.nn.qat import fake_quantize, learnt_ranges
 from nni_mcunet.core.validate import reason_of_load
 
 from .datasets import check_classes

@@ -8,7 +8,7 @@ import torch.distributed as dist
 from mmengine.config import Config
 
 from nni_mcunet.core.errors import UserError, one_line
-from nni_mcunet.core.faces import BASELINES
+from nni_mcunet.paper.baselines import BASELINES
 
 from .backbone import read_arch
 from .config_shape import check_shape

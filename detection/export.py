@@ -5,12 +5,12 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from nni_mcunet.core.arch import ArchSpec
-from nni_mcunet.core.build import FaceHead, YoloHead
 from nni_mcunet.core.errors import UserError
-from nni_mcunet.core.faces import BASELINES, face_baseline
-from nni_mcunet.core.graph import Graph
-from nni_mcunet.core.qat import learnt_ranges
+from nni_mcunet.core.ir.arch import ArchSpec
+from nni_mcunet.core.ir.build import FaceHead, YoloHead
+from nni_mcunet.core.ir.graph import Graph
+from nni_mcunet.core.nn.qat import learnt_ranges
+from nni_mcunet.paper.baselines import BASELINES, face_baseline
 
 from .checkpoint import load_strictly, parts
 from .config import load_config

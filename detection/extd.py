@@ -10,10 +10,10 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from nni_mcunet.core.build import FACE
-from nni_mcunet.core.faces import SCALES, face_baseline
-from nni_mcunet.core.graph import Graph
-from nni_mcunet.core.net import Net
+from nni_mcunet.core.ir.build import FACE
+from nni_mcunet.core.ir.graph import Graph
+from nni_mcunet.core.nn.net import Net
+from nni_mcunet.paper.baselines import SCALES, face_baseline
 
 STRIDES = tuple(4 << i for i in range(SCALES))
 

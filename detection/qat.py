@@ -10,8 +10,8 @@ from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, Runner
 
 from nni_mcunet.core.errors import UserError
-from nni_mcunet.core.net import Net
-from nni_mcunet.core.qat import OBSERVE, fake_quantize, freeze
+from nni_mcunet.core.nn.net import Net
+from nni_mcunet.core.nn.qat import OBSERVE, fake_quantize, freeze
 
 from .checkpoint import load_strictly, parts
 from .datasets import config_classes
@@ -20,7 +20,7 @@ from .export import check_deployable
 
 @HOOKS.register_module()
 class QATHook(Hook):
-    """The detector of the config's `load_from`, a float one, simulates int8 (nni_mcunet.core.qat) and is trained on,
+    """The detector of the config's `load_from`, a float one, simulates int8 (nni_mcunet.core.nn.qat) and is trained on,
     evaluated as it will be deployed. Its checkpoints have the ranges of the activations.
 
     freeze_epoch   so many epochs are trained before ranges and batch normalisation's statistics stand still; 0 < it <

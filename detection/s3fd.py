@@ -11,11 +11,11 @@ from mmdet.models.necks.ssd_neck import L2Norm
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from nni_mcunet.core.arch import ArchSpec
-from nni_mcunet.core.build import FACE, FaceHead, build_graph
 from nni_mcunet.core.errors import UserError
-from nni_mcunet.core.graph import Graph
-from nni_mcunet.core.net import Net
+from nni_mcunet.core.ir.arch import ArchSpec
+from nni_mcunet.core.ir.build import FACE, FaceHead, build_graph
+from nni_mcunet.core.ir.graph import Graph
+from nni_mcunet.core.nn.net import Net
 
 from .backbone import read_arch
 

@@ -22,11 +22,11 @@ from mmengine.registry import METRICS, DefaultScope
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from nni_mcunet.core.arch import ArchSpec
-from nni_mcunet.core.build import YoloHead, build_graph
 from nni_mcunet.core.errors import UserError
-from nni_mcunet.core.graph import Graph
-from nni_mcunet.core.net import Net
+from nni_mcunet.core.ir.arch import ArchSpec
+from nni_mcunet.core.ir.build import YoloHead, build_graph
+from nni_mcunet.core.ir.graph import Graph
+from nni_mcunet.core.nn.net import Net
 from nni_mcunet.core.validate import short
 
 from .config import load_config

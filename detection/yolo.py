@@ -15,11 +15,11 @@ from mmengine.model import BaseModule
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from nni_mcunet.core.arch import ArchSpec
-from nni_mcunet.core.build import BACKBONE, NECK, YOLO, YoloHead, build_graph
 from nni_mcunet.core.errors import UserError
-from nni_mcunet.core.graph import Graph
-from nni_mcunet.core.net import Net
+from nni_mcunet.core.ir.arch import ArchSpec
+from nni_mcunet.core.ir.build import BACKBONE, NECK, YOLO, YoloHead, build_graph
+from nni_mcunet.core.ir.graph import Graph
+from nni_mcunet.core.nn.net import Net
 
 from .backbone import read_arch
 

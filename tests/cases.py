@@ -8,15 +8,15 @@ from itertools import count
 import numpy as np
 from nets import any_graph, block_graph, random_graph, random_model, twice_graph
 
-from nni_mcunet.core.arch import ArchSpec, Block, Schedule
-from nni_mcunet.core.build import FaceHead, YoloHead, build_graph
-from nni_mcunet.core.cuts import ends_patches, split
 from nni_mcunet.core.errors import GraphError, ScheduleError
-from nni_mcunet.core.graph import Graph, Op, Tensor
-from nni_mcunet.core.kernels import kernel_of
-from nni_mcunet.core.plan import Plan, plan
-from nni_mcunet.engine.integers import integers
-from nni_mcunet.engine.quant import QuantModel
+from nni_mcunet.core.ir.arch import ArchSpec, Block, Schedule
+from nni_mcunet.core.ir.build import FaceHead, YoloHead, build_graph
+from nni_mcunet.core.ir.graph import Graph, Op, Tensor
+from nni_mcunet.core.plan.cut_points import ends_patches, split
+from nni_mcunet.core.plan.kernel_facts import kernel_of
+from nni_mcunet.core.plan.plan import Plan, plan
+from nni_mcunet.engine.lower.integers import integers
+from nni_mcunet.engine.model import QuantModel
 
 MOST = 6  # patches along an axis
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from nni_mcunet.core.graph import Graph, Op, Tensor
-from nni_mcunet.engine.calibrate import ranges
-from nni_mcunet.engine.quant import Model, quantize
+from nni_mcunet.core.ir.graph import Graph, Op, Tensor
+from nni_mcunet.engine.model import Model, quantize
+from nni_mcunet.engine.quant.ort_session import ranges
 
 
 def face_model(h, w, scales, score_thr, seed=0, max_per_img=100, nms_iou=0.3, bias=-4.0):

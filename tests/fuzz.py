@@ -34,12 +34,12 @@ from tqdm import tqdm
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.files import write_json
-from nni_mcunet.core.plan import plan
-from nni_mcunet.engine import reference
-from nni_mcunet.engine.emit import write_sources
-from nni_mcunet.engine.onnx_io import load_onnx, to_onnx
-from nni_mcunet.engine.ptq import calibrated
-from nni_mcunet.engine.quant import Model, QuantModel
+from nni_mcunet.core.plan.plan import plan
+from nni_mcunet.engine.codegen.sources import write_sources
+from nni_mcunet.engine.frontend.onnx import load_onnx, to_onnx
+from nni_mcunet.engine.lower import reference
+from nni_mcunet.engine.model import Model, QuantModel
+from nni_mcunet.engine.quant.post_training import calibrated
 
 SECONDS, MEMORY = 60, 8 << 30  # of one case
 CHUNK = 100  # cases of one worker

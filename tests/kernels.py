@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from nni_mcunet.engine import firmware
+from nni_mcunet.engine.run import firmware
 
 KERNELS = Path(firmware.__file__).parent / "kernels"
 SANITIZED = "MCU_SANITIZED"  # set in the subprocess that repeats tests under sanitizers

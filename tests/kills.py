@@ -28,7 +28,7 @@ from nets import block_graph, random_model
 from nni_mcunet.core.errors import exit_on_user_error
 from nni_mcunet.core.file_sets import MANIFEST, STAGED, is_whole
 from nni_mcunet.core.files import write_json
-from nni_mcunet.engine.onnx_io import save_onnx
+from nni_mcunet.engine.frontend.onnx import save_onnx
 
 FOREIGN = {"application.c": "int application;\n", "board/pins.txt": "mine\n", "mcu_mine.h": "/* mine */\n"}
 OPTIONS = {"old": ["--board", "stm32f412", "--project"], "new": ["--board", "stm32h743", "--project"]}

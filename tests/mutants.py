@@ -1,7 +1,7 @@
 """Load-bearing lines broken one at a time (mutant_table.py, mutant_doors.py): the tests concerned must fail.
 
 python tests/mutants.py                     all of them; exit code 1 for a survivor or an error
-python tests/mutants.py --only dead.py      those whose file's path has this in it
+python tests/mutants.py --only dead_channels.py      those whose file's path has this in it
 python tests/mutants.py --json FILE         a summary, too
 
 Each break stands alone in a copy of the tree, in which pytest runs the tests concerned; unbroken, they must pass there.

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from nni_mcunet.core.acts import ACTS
-from nni_mcunet.core.graph import Graph, Op, Tensor
-from nni_mcunet.core.kernels import SAME_SCALE
-from nni_mcunet.engine.quant import PROBABILITY, QuantModel, QuantWeights, Scale
+from nni_mcunet.core.ir.activations import ACTS
+from nni_mcunet.core.ir.graph import Graph, Op, Tensor
+from nni_mcunet.core.plan.kernel_facts import SAME_SCALE
+from nni_mcunet.engine.model import PROBABILITY, QuantModel, QuantWeights, Scale
 
 
 def random_graph(rng: np.random.Generator, blocks: int = 5, size=None, channels=(2, 9), image: int = 3) -> Graph:

@@ -11,18 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from nni_mcunet.engine.emit import KERNELS
-from nni_mcunet.engine.firmware import (
-    BOARDS,
-    MACHINES,
-    SANITIZERS,
-    WARNINGS,
-    core_flags,
-    elf_report,
-    run_qemu,
-)
-from nni_mcunet.engine.run_report import parse_run
-from nni_mcunet.engine.stack import stack_bound
+from nni_mcunet.engine.codegen.sources import KERNELS
+from nni_mcunet.engine.run.firmware import BOARDS, MACHINES, SANITIZERS, WARNINGS, core_flags, elf_report, run_qemu
+from nni_mcunet.engine.run.run_report import parse_run
+from nni_mcunet.engine.run.stack_bound import stack_bound
 
 HOST = "host"
 SECONDS = 120  # of one run

@@ -31,13 +31,13 @@ from programs import HOST, STACK, objects, run_board, run_host
 from tqdm import tqdm
 
 from nni_mcunet.core.files import write_json
-from nni_mcunet.core.plan import plan
-from nni_mcunet.engine import reference
-from nni_mcunet.engine.calibrate import session
-from nni_mcunet.engine.emit import KERNELS, detector_params, write_sources
-from nni_mcunet.engine.firmware import MACHINES
-from nni_mcunet.engine.quant import QuantModel
-from nni_mcunet.engine.sqnr import db, fed, single
+from nni_mcunet.core.plan.plan import plan
+from nni_mcunet.engine.codegen.sources import KERNELS, detector_params, write_sources
+from nni_mcunet.engine.lower import reference
+from nni_mcunet.engine.model import QuantModel
+from nni_mcunet.engine.quant.ort_session import session
+from nni_mcunet.engine.quant.sqnr import db, fed, single
+from nni_mcunet.engine.run.firmware import MACHINES
 
 # Against onnxruntime an op by itself is a step off at most, where a value is near a tie; more than one is a fault. What
 # is behind such a step may be further off: of an output's signal to noise 23.8 dB was the least of 1,500 cases.

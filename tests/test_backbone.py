@@ -12,11 +12,11 @@ from torch import nn
 
 from detection import MCUNetBackbone
 from detection.backbone import read_arch
-from nni_mcunet.core.arch import ArchSpec
-from nni_mcunet.core.build import build_graph
 from nni_mcunet.core.errors import ArchError, UserError
-from nni_mcunet.core.net import Net
-from nni_mcunet.core.published import rename
+from nni_mcunet.core.ir.arch import ArchSpec
+from nni_mcunet.core.ir.build import build_graph
+from nni_mcunet.core.nn.net import Net
+from nni_mcunet.core.nn.zoo_weights import rename
 
 SHARED = Path(os.environ.get("MCUNET_SHARED", ROOT / ".." / "shared"))
 WEIGHTS, PHOTOS = SHARED / "models/mcunet-in3/weights.pth", SHARED / "data/imagenet_sample"

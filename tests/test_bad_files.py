@@ -14,10 +14,10 @@ from conftest import ROOT
 from inprocess import command, refused
 
 from nni_mcunet.core import errors
-from nni_mcunet.core.arch import ArchSpec, mobilenet_v2, parse_schedule
 from nni_mcunet.core.boards import Board, get_board
-from nni_mcunet.core.build import build_graph
 from nni_mcunet.core.errors import BoardError, UserError, exit_on_user_error, one_line
+from nni_mcunet.core.ir.arch import ArchSpec, mobilenet_v2, parse_schedule
+from nni_mcunet.core.ir.build import build_graph
 from nni_mcunet.core.validate import (
     check_is_file,
     check_keys,
@@ -32,14 +32,14 @@ from nni_mcunet.core.validate import (
     read_yaml,
     short,
 )
-from nni_mcunet.engine.board_report import board_report
-from nni_mcunet.engine.onnx_io import load_onnx
+from nni_mcunet.engine.frontend.onnx import load_onnx
+from nni_mcunet.engine.timing.report import board_report
 from nni_mcunet.search.config import SearchConfig
 from nni_mcunet.search.data import open_data, parse_data
 from nni_mcunet.search.data.vww import read_ids, read_labels
-from nni_mcunet.search.loop import Recipe
-from nni_mcunet.search.settings import data_and_recipe, read_settings
 from nni_mcunet.search.space import load_space
+from nni_mcunet.search.supernet.fit import Recipe
+from nni_mcunet.search.supernet.recipe_options import data_and_recipe, read_settings
 
 SMALL = ROOT / "configs/arch/mcunet_in2.json"
 LEVELS = [f"&a{i} [" + ", ".join(["x"] * 10 if i == 0 else [f"*a{i - 1}"] * 10) + "]" for i in range(7)]
@@ -399,7 +399,11 @@ def test_the_samples_are_of_today(tmp_path):
     assert parse_json(json.dumps(SAMPLES), "T") == SAMPLES
 
 
-PLAIN = {"nni_mcunet/core/view.py", "nni_mcunet/search/nnictl.py", "detection/checkpoint.py"}  # none is a user's value
+PLAIN = {
+    "nni_mcunet/core/view.py",
+    "nni_mcunet/search/nni/nnictl.py",
+    "detection/checkpoint.py",
+}  # no user's value
 
 
 def test_what_a_message_quotes_is_shortened():

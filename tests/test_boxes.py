@@ -11,7 +11,7 @@ from kernels import I16, I32, SANITIZED, at, kernel_library, run_sanitized
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.engine import detect
-from nni_mcunet.engine.detect_boxes import best, nms
+from nni_mcunet.engine.detect.boxes import best, nms
 
 EXTREMES = {"lowest": -128, "highest": 127, "equal": 0}
 

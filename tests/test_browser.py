@@ -18,8 +18,8 @@ import pytest
 from conftest import ROOT
 from tiny import finish, leftovers, make_experiment, search, until
 
-from nni_mcunet.search.launch import find
-from nni_mcunet.search.ports import free_port
+from nni_mcunet.search.nni.launch import find
+from nni_mcunet.search.nni.ports import free_port
 
 pytestmark = pytest.mark.slow
 

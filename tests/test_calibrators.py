@@ -7,9 +7,18 @@ import pytest
 import torch
 
 from nni_mcunet.core.errors import GraphError
-from nni_mcunet.engine import statistics as stats
-from nni_mcunet.engine.calibrators import METHODS, STEPS, divergence, entropy, minmax, moving_average, mse, percentile
-from nni_mcunet.engine.quant import Scale
+from nni_mcunet.engine.model import Scale
+from nni_mcunet.engine.quant import statistics as stats
+from nni_mcunet.engine.quant.range_methods import (
+    METHODS,
+    STEPS,
+    divergence,
+    entropy,
+    minmax,
+    moving_average,
+    mse,
+    percentile,
+)
 
 
 def statistics_of(*tensors):

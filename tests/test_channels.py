@@ -19,18 +19,18 @@ from test_tools import refused
 
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import UserError
-from nni_mcunet.core.plan import plan
+from nni_mcunet.core.plan.plan import plan
 from nni_mcunet.core.view import View
-from nni_mcunet.engine import reference
-from nni_mcunet.engine.calibrate import to_input
-from nni_mcunet.engine.images import list_pictures, load_picture, read_pictures
+from nni_mcunet.engine.frontend.fuse import of_pixels
+from nni_mcunet.engine.frontend.onnx import load_onnx, to_onnx
 from nni_mcunet.engine.library import write_library
-from nni_mcunet.engine.onnx_io import load_onnx, to_onnx
-from nni_mcunet.engine.passes import of_pixels
-from nni_mcunet.engine.project import model_hash
-from nni_mcunet.engine.ptq import calibrated
-from nni_mcunet.engine.serial_link import SerialBoard
-from nni_mcunet.engine.sqnr import report
+from nni_mcunet.engine.lower import reference
+from nni_mcunet.engine.quant.ort_session import to_input
+from nni_mcunet.engine.quant.post_training import calibrated
+from nni_mcunet.engine.quant.sqnr import report
+from nni_mcunet.engine.run.board_project import model_hash
+from nni_mcunet.engine.run.pictures import list_pictures, load_picture, read_pictures
+from nni_mcunet.engine.run.serial_link import SerialBoard
 
 
 def network(shape, layout="nchw", classes=4, seed=0):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nni_mcunet.engine.compare import agreement, corner_errors, iou_matrix
+from nni_mcunet.engine.detect.agreement import agreement, corner_errors, iou_matrix
 
 
 def boxes(*rows):

@@ -5,14 +5,14 @@ import json
 import pytest
 from conftest import ROOT
 
-from nni_mcunet.core.arch import Schedule
 from nni_mcunet.core.boards import get_board
-from nni_mcunet.core.build import build_graph
-from nni_mcunet.core.latency import milliseconds
-from nni_mcunet.core.plan import plan
+from nni_mcunet.core.ir.arch import Schedule
+from nni_mcunet.core.ir.build import build_graph
+from nni_mcunet.core.plan.latency import milliseconds
+from nni_mcunet.core.plan.plan import plan
 from nni_mcunet.search.config import SearchConfig
 from nni_mcunet.search.constraint import Limits
-from nni_mcunet.search.experiment import load_config
+from nni_mcunet.search.nni.experiment_file import load_config
 from nni_mcunet.search.space import load_space
 
 CONFIGS = ROOT / "configs" / "nni"

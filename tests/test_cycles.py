@@ -11,19 +11,20 @@ import pytest
 from conftest import ROOT
 from nets import every_kind, random_model
 
-from nni_mcunet.core.arch import Schedule
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.files import write_json
-from nni_mcunet.core.plan import plan
-from nni_mcunet.engine import counts, firmware
-from nni_mcunet.engine.board_report import PLAN, board_report, plan_facts, report_table
-from nni_mcunet.engine.cycles import SELF, run_profiled
-from nni_mcunet.engine.draw import cycles_figure
-from nni_mcunet.engine.emit import write_sources
-from nni_mcunet.engine.memories import ART, memory_of
-from nni_mcunet.engine.pipeline import cortex_m4, cortex_m7
-from nni_mcunet.engine.thumb import Instruction
+from nni_mcunet.core.ir.arch import Schedule
+from nni_mcunet.core.plan.plan import plan
+from nni_mcunet.engine.codegen.sources import write_sources
+from nni_mcunet.engine.run import firmware
+from nni_mcunet.engine.timing import qemu_counts as counts
+from nni_mcunet.engine.timing.core_pipelines import cortex_m4, cortex_m7
+from nni_mcunet.engine.timing.disassembly import Instruction
+from nni_mcunet.engine.timing.layer_cycles import SELF, run_profiled
+from nni_mcunet.engine.timing.report import PLAN, board_report, plan_facts, report_table
+from nni_mcunet.engine.timing.wait_states import ART, memory_of
+from nni_mcunet.profile.pictures import cycles_figure
 
 
 @pytest.fixture(scope="module", params=["f412", "h743"])

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from nni_mcunet.digits import _halves, scene
 from nni_mcunet.search.data import KINDS, DataError, open_data, parse_data
+from nni_mcunet.search.data.digit_scenes import _halves, scene
 from nni_mcunet.search.data.vww import AREA
 
 SIZE = (32, 48)

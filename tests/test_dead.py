@@ -10,16 +10,16 @@ import pytest
 from conftest import ROOT
 from nets import any_graph, random_graph, random_model
 
-from nni_mcunet.core.graph import Graph, Op, Tensor
-from nni_mcunet.core.latency import instructions
-from nni_mcunet.core.plan import plan, schedules
-from nni_mcunet.engine import reference
-from nni_mcunet.engine.dead import channels, without_dead_channels
-from nni_mcunet.engine.emit import write_sources
-from nni_mcunet.engine.firmware import build_host
-from nni_mcunet.engine.intervals import intervals
-from nni_mcunet.engine.onnx_io import load_onnx
-from nni_mcunet.engine.quant import QuantModel, QuantWeights, Scale
+from nni_mcunet.core.ir.graph import Graph, Op, Tensor
+from nni_mcunet.core.plan.latency import instructions
+from nni_mcunet.core.plan.plan import plan, schedules
+from nni_mcunet.engine.codegen.sources import write_sources
+from nni_mcunet.engine.frontend.onnx import load_onnx
+from nni_mcunet.engine.lower import reference
+from nni_mcunet.engine.lower.dead_channels import channels, without_dead_channels
+from nni_mcunet.engine.lower.intervals import intervals
+from nni_mcunet.engine.model import QuantModel, QuantWeights, Scale
+from nni_mcunet.engine.run.firmware import build_host
 
 
 def deadened(rng: np.random.Generator, model: QuantModel) -> QuantModel:

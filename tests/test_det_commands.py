@@ -19,8 +19,8 @@ from mmengine.config import Config
 
 from detection import latest_checkpoint, load_config
 from detection.mmdet_tools import find_tool, with_config
-from nni_mcunet.core.arch import ArchSpec, Block
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.ir.arch import ArchSpec, Block
 
 DIGITS = "configs/det/yolov3_digits.py"
 

@@ -23,9 +23,9 @@ from detection import (
     load_from_local,
 )
 from detection.ops import BLOCK, nms
-from nni_mcunet.core.arch import ArchSpec, Block
 from nni_mcunet.core.errors import ArchError, UserError
-from nni_mcunet.core.net import Net
+from nni_mcunet.core.ir.arch import ArchSpec, Block
+from nni_mcunet.core.nn.net import Net
 
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("MCUNET_SHARED", ROOT / ".." / "shared"))

@@ -12,20 +12,20 @@ from nets import random_graph, random_model
 from onnx import TensorProto, helper, numpy_helper
 from programs import run_host
 
-from nni_mcunet import digits
-from nni_mcunet.core.arch import ArchSpec, Schedule
 from nni_mcunet.core.boards import get_board
-from nni_mcunet.core.build import YoloHead, build_graph
 from nni_mcunet.core.errors import GraphError, ScheduleError, UnsupportedOp
-from nni_mcunet.core.net import Net
-from nni_mcunet.core.plan import plan, split
-from nni_mcunet.engine import reference
-from nni_mcunet.engine.calibrate import ranges, session, to_input
-from nni_mcunet.engine.emit import detector_params, write_sources
-from nni_mcunet.engine.firmware import build_firmware, build_host, elf_report, run_emulated, run_sanitized
-from nni_mcunet.engine.integers import integers, multiplier, requant
-from nni_mcunet.engine.onnx_io import load_onnx, save_onnx, to_onnx
-from nni_mcunet.engine.quant import Model, QuantModel, Scale, quantize
+from nni_mcunet.core.ir.arch import ArchSpec, Schedule
+from nni_mcunet.core.ir.build import YoloHead, build_graph
+from nni_mcunet.core.nn.net import Net
+from nni_mcunet.core.plan.plan import plan, split
+from nni_mcunet.engine.codegen.sources import detector_params, write_sources
+from nni_mcunet.engine.frontend.onnx import load_onnx, save_onnx, to_onnx
+from nni_mcunet.engine.lower import reference
+from nni_mcunet.engine.lower.integers import integers, multiplier, requant
+from nni_mcunet.engine.model import Model, QuantModel, Scale, quantize
+from nni_mcunet.engine.quant.ort_session import ranges, session, to_input
+from nni_mcunet.engine.run.firmware import build_firmware, build_host, elf_report, run_emulated, run_sanitized
+from nni_mcunet.search.data import digit_scenes as digits
 
 DETECTOR = {
     "type": "yolov3",

@@ -8,13 +8,13 @@ import pytest
 from faces import face_model
 from programs import run_host
 
-from nni_mcunet.core.arch import Schedule
 from nni_mcunet.core.boards import get_board
-from nni_mcunet.core.plan import plan
-from nni_mcunet.engine import reference
+from nni_mcunet.core.ir.arch import Schedule
+from nni_mcunet.core.plan.plan import plan
+from nni_mcunet.engine.codegen.sources import detector_params, write_sources
 from nni_mcunet.engine.detect import BOX, with_room
-from nni_mcunet.engine.emit import detector_params, write_sources
-from nni_mcunet.engine.firmware import build_firmware, build_host, elf_report, run_emulated
+from nni_mcunet.engine.lower import reference
+from nni_mcunet.engine.run.firmware import build_firmware, build_host, elf_report, run_emulated
 
 
 @pytest.fixture(scope="module")

@@ -12,15 +12,15 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from nni_mcunet.core.errors import ArchError, GraphError, UnsupportedOp
-from nni_mcunet.core.faces import BASELINES, extd, face_baseline
-from nni_mcunet.core.graph import Graph, Op, Tensor
-from nni_mcunet.core.net import Net
-from nni_mcunet.core.plan import plan
-from nni_mcunet.core.rules import INT8, rnnpool, single_map
-from nni_mcunet.engine.onnx_io import to_onnx
-from nni_mcunet.engine.paper_detection import backbone, lffd_as_counted, operations
-from nni_mcunet.engine.profiler import profile
-from nni_mcunet.engine.quant import Model
+from nni_mcunet.core.ir.graph import Graph, Op, Tensor
+from nni_mcunet.core.nn.net import Net
+from nni_mcunet.core.plan.plan import plan
+from nni_mcunet.engine.frontend.onnx import to_onnx
+from nni_mcunet.engine.model import Model
+from nni_mcunet.paper.baselines import BASELINES, extd, face_baseline
+from nni_mcunet.paper.detection_tables import backbone, lffd_as_counted, operations
+from nni_mcunet.paper.memory_rules import INT8, rnnpool, single_map
+from nni_mcunet.profile.profile import profile
 
 KB, MB = 1024, 1 << 20
 SMALL = (128, 192)

@@ -16,11 +16,11 @@ from test_tools import refused, tool
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.file_sets import MANIFEST, STAGED, Seal, is_whole, owned, write_set
-from nni_mcunet.core.plan import plan
-from nni_mcunet.engine import emit
-from nni_mcunet.engine.emit import sources, write_sources
-from nni_mcunet.engine.onnx_io import save_onnx
-from nni_mcunet.engine.project import model_hash
+from nni_mcunet.core.plan.plan import plan
+from nni_mcunet.engine.codegen import sources as emit
+from nni_mcunet.engine.codegen.sources import sources, write_sources
+from nni_mcunet.engine.frontend.onnx import save_onnx
+from nni_mcunet.engine.run.board_project import model_hash
 
 SET_SEAL = Seal("a.h", "#error\n")
 OLD = {"a.h": "old a", "b.c": "old b", "sub/c.c": "old c", "gone/d.c": "old d"}

@@ -13,9 +13,10 @@ import pytest
 
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import FirmwareError, Infeasible, UserError
-from nni_mcunet.engine import detect, firmware
-from nni_mcunet.engine.emit_params import pair_rows
-from nni_mcunet.engine.pack import pack_channels, pack_weights
+from nni_mcunet.engine import detect
+from nni_mcunet.engine.codegen.constants import pair_rows
+from nni_mcunet.engine.ops.weight_packing import pack_channels, pack_weights
+from nni_mcunet.engine.run import firmware
 
 H, W, CLASSES, MID = 32, 48, 3, 12
 OUT = 2 * (5 + CLASSES)

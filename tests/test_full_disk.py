@@ -13,13 +13,13 @@ import torch
 from conftest import ROOT
 from inprocess import command, refused
 
-from nni_mcunet import digits
 from nni_mcunet.core import files
-from nni_mcunet.core.arch import ArchSpec, Block
-from nni_mcunet.core.build import build_graph
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.files import write_atomic
-from nni_mcunet.core.net import Net
+from nni_mcunet.core.ir.arch import ArchSpec, Block
+from nni_mcunet.core.ir.build import build_graph
+from nni_mcunet.core.nn.net import Net
+from nni_mcunet.search.data import digit_scenes as digits
 
 WRITERS = ("write_text", "write_bytes", "savefig", "imwrite", "touch")
 ALLOWED = {  # file -> why it does not write through files.py
@@ -47,10 +47,10 @@ def network(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def models(network) -> Path:
-    from nni_mcunet.engine.images import list_pictures, load_picture
-    from nni_mcunet.engine.onnx_io import save_onnx
-    from nni_mcunet.engine.ptq import calibrated
-    from nni_mcunet.engine.quant import Model
+    from nni_mcunet.engine.frontend.onnx import save_onnx
+    from nni_mcunet.engine.model import Model
+    from nni_mcunet.engine.quant.post_training import calibrated
+    from nni_mcunet.engine.run.pictures import list_pictures, load_picture
 
     graph = build_graph(ArchSpec.load(network / "arch.json"))
     net = Net(graph).eval()

@@ -6,7 +6,7 @@ import pytest
 from fuzz import FAILURES, case, files, fuzz, summary
 
 from nni_mcunet.core.files import write_atomic
-from nni_mcunet.engine.onnx_io import load_onnx
+from nni_mcunet.engine.frontend.onnx import load_onnx
 
 
 def judged(cases: int, first: int) -> dict:

@@ -8,10 +8,10 @@ from onnx import helper
 from test_guards_plan import equal_in_c
 from test_onnx_import import assert_imported, constant, small
 
-from nni_mcunet.core.arch import Schedule
 from nni_mcunet.core.errors import GraphError
-from nni_mcunet.core.graph import Graph, Op, Tensor
-from nni_mcunet.engine.onnx_io import load_onnx, to_onnx
+from nni_mcunet.core.ir.arch import Schedule
+from nni_mcunet.core.ir.graph import Graph, Op, Tensor
+from nni_mcunet.engine.frontend.onnx import load_onnx, to_onnx
 
 RNG = np.random.default_rng(0)
 FACTORS = {"gain": [1, -2, 3, 0.5], "shift": [1, 2, -3, 4], "mean": [0.5, 0, 1, -1], "var": [1, 2, 3, 4]}

@@ -10,14 +10,15 @@ from test_boxes import c_boxes
 from test_guards_plan import THREE
 
 from nni_mcunet.core.errors import GraphError
-from nni_mcunet.core.graph import Graph, Op, Tensor
-from nni_mcunet.core.latency import instructions
-from nni_mcunet.core.plan import plan
-from nni_mcunet.engine import detect, reference
-from nni_mcunet.engine.dead import without_dead_channels
-from nni_mcunet.engine.integers import INT32, MAX_RIGHT, integers, multiplier, requant
-from nni_mcunet.engine.intervals import intervals
-from nni_mcunet.engine.quant import QuantModel, QuantWeights, Scale, quantize_weights
+from nni_mcunet.core.ir.graph import Graph, Op, Tensor
+from nni_mcunet.core.plan.latency import instructions
+from nni_mcunet.core.plan.plan import plan
+from nni_mcunet.engine import detect
+from nni_mcunet.engine.lower import reference
+from nni_mcunet.engine.lower.dead_channels import without_dead_channels
+from nni_mcunet.engine.lower.integers import INT32, MAX_RIGHT, integers, multiplier, requant
+from nni_mcunet.engine.lower.intervals import intervals
+from nni_mcunet.engine.model import QuantModel, QuantWeights, Scale, quantize_weights
 
 
 @pytest.mark.parametrize("bias", [1.0, -3e4])

@@ -11,16 +11,16 @@ from nets import any_graph, every_kind, random_graph, random_model
 from programs import run_host
 from test_engine import image_of, random_schedule, to_int8
 
-from nni_mcunet.core.arch import Schedule
 from nni_mcunet.core.boards import KB, get_board
-from nni_mcunet.core.graph import KINDS
-from nni_mcunet.core.plan import best_schedule, plan
-from nni_mcunet.core.stream import across, edges
-from nni_mcunet.core.tiles import Span
-from nni_mcunet.engine import reference
-from nni_mcunet.engine.emit import write_sources
-from nni_mcunet.engine.firmware import build_firmware, elf_report, run_emulated, run_sanitized
-from nni_mcunet.engine.onnx_io import load_onnx
+from nni_mcunet.core.ir.arch import Schedule
+from nni_mcunet.core.ir.graph import KINDS
+from nni_mcunet.core.plan.halo_cache import across, edges
+from nni_mcunet.core.plan.plan import best_schedule, plan
+from nni_mcunet.core.plan.tiles import Span
+from nni_mcunet.engine.codegen.sources import write_sources
+from nni_mcunet.engine.frontend.onnx import load_onnx
+from nni_mcunet.engine.lower import reference
+from nni_mcunet.engine.run.firmware import build_firmware, elf_report, run_emulated, run_sanitized
 
 
 def case(seed):

@@ -6,14 +6,14 @@ import os
 import pytest
 from tiny import DEMO, history, write_all
 
-from nni_mcunet.core.arch import ArchSpec
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.ir.arch import ArchSpec
 from nni_mcunet.search.constraint import Limits
 from nni_mcunet.search.evolution import Evolution, HistoryError
-from nni_mcunet.search.history import History, count_told, read_history
-from nni_mcunet.search.launch import find
-from nni_mcunet.search.state import finished, read_settings
+from nni_mcunet.search.nni.launch import find
+from nni_mcunet.search.run.history import History, count_told, read_history
+from nni_mcunet.search.run.run_folder import finished, read_settings
 
 
 def evolution(told=3):

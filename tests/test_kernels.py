@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from kernels import I8, I16, I32, KERNELS, SANITIZED, U8, at, kernel_library, run_sanitized
 
-from nni_mcunet.core.graph import Op
-from nni_mcunet.core.kernels import CORTEX_M
-from nni_mcunet.engine import firmware
-from nni_mcunet.engine.pack import pack_channels, pack_weights
+from nni_mcunet.core.ir.graph import Op
+from nni_mcunet.core.plan.kernel_facts import CORTEX_M
+from nni_mcunet.engine.ops.weight_packing import pack_channels, pack_weights
+from nni_mcunet.engine.run import firmware
 
 
 class Axis(ctypes.Structure):

@@ -7,17 +7,17 @@ import pytest
 from conftest import ROOT
 from nets import random_model
 
-from nni_mcunet.core import latency
-from nni_mcunet.core.arch import ArchSpec, Schedule
 from nni_mcunet.core.boards import get_board
-from nni_mcunet.core.build import YoloHead, build_graph
 from nni_mcunet.core.errors import BoardError, Infeasible
-from nni_mcunet.core.latency import cycles, fastest, instructions, milliseconds
-from nni_mcunet.core.plan import best_schedule, plan
-from nni_mcunet.engine.cycles import run_profiled
-from nni_mcunet.engine.emit import write_sources
-from nni_mcunet.engine.firmware import build_firmware
-from nni_mcunet.engine.quant import PIXELS, SAME_SCALE
+from nni_mcunet.core.ir.arch import ArchSpec, Schedule
+from nni_mcunet.core.ir.build import YoloHead, build_graph
+from nni_mcunet.core.plan import latency
+from nni_mcunet.core.plan.latency import cycles, fastest, instructions, milliseconds
+from nni_mcunet.core.plan.plan import best_schedule, plan
+from nni_mcunet.engine.codegen.sources import write_sources
+from nni_mcunet.engine.model import PIXELS, SAME_SCALE
+from nni_mcunet.engine.run.firmware import build_firmware
+from nni_mcunet.engine.timing.layer_cycles import run_profiled
 from nni_mcunet.search.constraint import Limits, Violation
 from nni_mcunet.search.space import load_space
 

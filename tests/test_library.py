@@ -14,11 +14,11 @@ from test_names import equals_reference, patched
 
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import UserError
-from nni_mcunet.core.graph import Graph, Op, Tensor
-from nni_mcunet.core.plan import plan
-from nni_mcunet.engine import firmware
-from nni_mcunet.engine.emit import KERNELS, write_sources
+from nni_mcunet.core.ir.graph import Graph, Op, Tensor
+from nni_mcunet.core.plan.plan import plan
+from nni_mcunet.engine.codegen.sources import KERNELS, write_sources
 from nni_mcunet.engine.library import write_library
+from nni_mcunet.engine.run import firmware
 
 STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wsign-conversion", "-Wshadow", "-Werror"]
 ARM = ["-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard"]

@@ -5,14 +5,14 @@ from functools import cache
 import pytest
 from conftest import ROOT
 
-from nni_mcunet.core.arch import ArchSpec
 from nni_mcunet.core.boards import KB
-from nni_mcunet.core.build import build_graph
-from nni_mcunet.core.cuts import grids
 from nni_mcunet.core.errors import UnsupportedOp
-from nni_mcunet.core.graph import Graph
-from nni_mcunet.core.plan import EXECUTED, Plan, pareto, plan
-from nni_mcunet.engine.onnx_io import load_onnx
+from nni_mcunet.core.ir.arch import ArchSpec
+from nni_mcunet.core.ir.build import build_graph
+from nni_mcunet.core.ir.graph import Graph
+from nni_mcunet.core.plan.cut_points import grids
+from nni_mcunet.core.plan.plan import EXECUTED, Plan, pareto, plan
+from nni_mcunet.engine.frontend.onnx import load_onnx
 
 STACK = 2 * KB  # more than the generated C was ever seen to use
 MORE_MACS = 1.05

@@ -11,17 +11,17 @@ from conftest import ROOT
 from nets import random_graph, random_model
 from programs import run_host
 
-from nni_mcunet.core.arch import Schedule
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import UserError
-from nni_mcunet.core.graph import Graph
-from nni_mcunet.core.plan import plan
-from nni_mcunet.engine import reference
-from nni_mcunet.engine.cycles import IMAGE, SELF, run_profiled
-from nni_mcunet.engine.emit import detector_params, write_sources
-from nni_mcunet.engine.emit_names import Names, c_string, check_prefix, commented, uncommented
-from nni_mcunet.engine.firmware import build_firmware
-from nni_mcunet.engine.onnx_io import load_onnx
+from nni_mcunet.core.ir.arch import Schedule
+from nni_mcunet.core.ir.graph import Graph
+from nni_mcunet.core.plan.plan import plan
+from nni_mcunet.engine.codegen.names import Names, c_string, check_prefix, commented, uncommented
+from nni_mcunet.engine.codegen.sources import detector_params, write_sources
+from nni_mcunet.engine.frontend.onnx import load_onnx
+from nni_mcunet.engine.lower import reference
+from nni_mcunet.engine.run.firmware import build_firmware
+from nni_mcunet.engine.timing.layer_cycles import IMAGE, SELF, run_profiled
 
 # What C, its headers, the kernels and generated code have names for; what differs by little; what ends a comment.
 LAYERS = (

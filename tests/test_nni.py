@@ -10,14 +10,14 @@ import yaml
 from conftest import ROOT
 from tiny import finish, history, leftovers, make_experiment, search, start, until
 
-from nni_mcunet.core.arch import ArchSpec
-from nni_mcunet.core.build import YoloHead, build_graph
 from nni_mcunet.core.errors import UserError
-from nni_mcunet.core.plan import plan
-from nni_mcunet.search.experiment import prepare
-from nni_mcunet.search.guard import processes_of
-from nni_mcunet.search.launch import Experiment, find
-from nni_mcunet.search.ports import check_port
+from nni_mcunet.core.ir.arch import ArchSpec
+from nni_mcunet.core.ir.build import YoloHead, build_graph
+from nni_mcunet.core.plan.plan import plan
+from nni_mcunet.search.nni.experiment_file import prepare
+from nni_mcunet.search.nni.launch import Experiment, find
+from nni_mcunet.search.nni.ports import check_port
+from nni_mcunet.search.nni.processes import processes_of
 
 SEARCH = ROOT / "tools/search.py"
 
@@ -48,7 +48,7 @@ def test_an_experiment_from_nnictl_create_to_its_end(experiment):
     assert plan(build_graph(spec, YoloHead(10, (4, 5))), spec.schedule).arena == best["sram"]
     import torch
 
-    from nni_mcunet.core.net import Net
+    from nni_mcunet.core.nn.net import Net
 
     Net(build_graph(spec)).load_state_dict(torch.load(out / "best.pth", weights_only=True))
     assert (out / "search.png").stat().st_size > 1000

@@ -10,10 +10,10 @@ from faces import face_model, float_faces
 
 from detection import detector_graph, detector_meta, detector_weights, load_detector
 from nni_mcunet.core.errors import GraphError, UserError
-from nni_mcunet.engine.calibrate import ranges, session, to_input
-from nni_mcunet.engine.onnx_boxes import MAPS_KEY
-from nni_mcunet.engine.onnx_io import load_onnx, save_onnx
-from nni_mcunet.engine.quant import Model, quantize
+from nni_mcunet.engine.frontend.onnx import load_onnx, save_onnx
+from nni_mcunet.engine.frontend.onnx.boxes import MAPS_KEY
+from nni_mcunet.engine.model import Model, quantize
+from nni_mcunet.engine.quant.ort_session import ranges, session, to_input
 
 
 def boxes_of(path, picture):

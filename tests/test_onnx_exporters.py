@@ -8,12 +8,12 @@ from programs import run_host
 from test_onnx_import import assert_imported, constant, run, small
 
 from nni_mcunet.core.errors import GraphError, UnsupportedOp
-from nni_mcunet.core.plan import plan
-from nni_mcunet.engine import reference
-from nni_mcunet.engine.emit import write_sources
-from nni_mcunet.engine.onnx_io import load_onnx, save_onnx
-from nni_mcunet.engine.ptq import calibrated
-from nni_mcunet.engine.quant import Scale
+from nni_mcunet.core.plan.plan import plan
+from nni_mcunet.engine.codegen.sources import write_sources
+from nni_mcunet.engine.frontend.onnx import load_onnx, save_onnx
+from nni_mcunet.engine.lower import reference
+from nni_mcunet.engine.model import Scale
+from nni_mcunet.engine.quant.post_training import calibrated
 
 RNG = np.random.default_rng(0)
 GREATEST = np.finfo(np.float32).max

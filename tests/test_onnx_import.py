@@ -14,13 +14,13 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from nni_mcunet.core.errors import GraphError, UnsupportedOp, UserError
-from nni_mcunet.core.graph import Graph, Op, Tensor
-from nni_mcunet.engine.calibrate import to_input
-from nni_mcunet.engine.onnx_io import load_onnx, to_onnx
-from nni_mcunet.engine.onnx_nodes import NODES
-from nni_mcunet.engine.onnx_quantized import QUANTIZED
-from nni_mcunet.engine.passes import of_pixels
-from nni_mcunet.engine.quant import Model
+from nni_mcunet.core.ir.graph import Graph, Op, Tensor
+from nni_mcunet.engine.frontend.fuse import of_pixels
+from nni_mcunet.engine.frontend.onnx import load_onnx, to_onnx
+from nni_mcunet.engine.frontend.onnx.operators import NODES
+from nni_mcunet.engine.frontend.onnx.quantized import QUANTIZED
+from nni_mcunet.engine.model import Model
+from nni_mcunet.engine.quant.ort_session import to_input
 
 
 def export(net: nn.Module, path, size=(20, 28), opset=13, channels=3):

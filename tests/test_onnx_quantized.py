@@ -11,12 +11,12 @@ from programs import run_host
 from test_onnx_import import NETS, constant, counted_our_way, export, run, small
 
 from nni_mcunet.core.errors import GraphError, UnsupportedOp
-from nni_mcunet.core.plan import plan, schedules
-from nni_mcunet.engine import reference
-from nni_mcunet.engine.emit import write_sources
-from nni_mcunet.engine.firmware import build_host
-from nni_mcunet.engine.onnx_io import load_onnx, save_onnx
-from nni_mcunet.engine.quant import QuantModel
+from nni_mcunet.core.plan.plan import plan, schedules
+from nni_mcunet.engine.codegen.sources import write_sources
+from nni_mcunet.engine.frontend.onnx import load_onnx, save_onnx
+from nni_mcunet.engine.lower import reference
+from nni_mcunet.engine.model import QuantModel
+from nni_mcunet.engine.run.firmware import build_host
 
 KINDS = {
     "QDQ int8, per channel": (QuantFormat.QDQ, QuantType.QInt8, True),

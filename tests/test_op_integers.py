@@ -12,17 +12,17 @@ import torch
 from kernels import I8, I16, I32, U8, at, kernel_library
 from nets import every_kind, random_model
 
-from nni_mcunet.core.acts import ACTS
-from nni_mcunet.core.arch import Schedule
 from nni_mcunet.core.errors import GraphError
-from nni_mcunet.core.graph import Graph, Op, Tensor
-from nni_mcunet.core.kernels import constant_bytes, padded_taps
-from nni_mcunet.core.net import ACTIVATIONS
-from nni_mcunet.core.plan import plan
-from nni_mcunet.core.stages import Axis
-from nni_mcunet.engine import reference
-from nni_mcunet.engine.integers import integers
-from nni_mcunet.engine.quant import PROBABILITY, QuantModel, QuantWeights, Scale
+from nni_mcunet.core.ir.activations import ACTS
+from nni_mcunet.core.ir.arch import Schedule
+from nni_mcunet.core.ir.graph import Graph, Op, Tensor
+from nni_mcunet.core.nn.net import ACTIVATIONS
+from nni_mcunet.core.plan.kernel_facts import constant_bytes, padded_taps
+from nni_mcunet.core.plan.plan import plan
+from nni_mcunet.core.plan.segments import Axis
+from nni_mcunet.engine.lower import reference
+from nni_mcunet.engine.lower.integers import integers
+from nni_mcunet.engine.model import PROBABILITY, QuantModel, QuantWeights, Scale
 
 
 def one_op(op, scales, *shape):

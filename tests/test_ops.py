@@ -9,18 +9,18 @@ from nets import any_graph, every_kind, random_graph, random_model
 from programs import run_host
 from test_engine import image_of, random_schedule, to_int8
 
-from nni_mcunet.core.arch import ArchSpec, Block, Schedule
 from nni_mcunet.core.boards import get_board
-from nni_mcunet.core.build import build_graph
 from nni_mcunet.core.errors import Infeasible, ScheduleError, UnsupportedOp, UserError
-from nni_mcunet.core.graph import KINDS, Graph, Op, Tensor
-from nni_mcunet.core.kernels import in_place
-from nni_mcunet.core.net import Net
-from nni_mcunet.core.plan import plan, split
-from nni_mcunet.engine import reference
-from nni_mcunet.engine.emit import write_sources
-from nni_mcunet.engine.firmware import build_firmware, build_host, run_emulated, run_sanitized
-from nni_mcunet.engine.quant import QuantModel, Scale
+from nni_mcunet.core.ir.arch import ArchSpec, Block, Schedule
+from nni_mcunet.core.ir.build import build_graph
+from nni_mcunet.core.ir.graph import KINDS, Graph, Op, Tensor
+from nni_mcunet.core.nn.net import Net
+from nni_mcunet.core.plan.kernel_facts import in_place
+from nni_mcunet.core.plan.plan import plan, split
+from nni_mcunet.engine.codegen.sources import write_sources
+from nni_mcunet.engine.lower import reference
+from nni_mcunet.engine.model import QuantModel, Scale
+from nni_mcunet.engine.run.firmware import build_firmware, build_host, run_emulated, run_sanitized
 
 
 def case(seed, channels=None):

@@ -14,14 +14,14 @@ from nets import block_graph, random_model
 from onnx import TensorProto, helper
 from PIL import Image
 
-from nni_mcunet.core.arch import ArchSpec, mobilenet_v2
-from nni_mcunet.core.build import build_graph
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.files import write_json
-from nni_mcunet.core.net import Net
+from nni_mcunet.core.ir.arch import ArchSpec, mobilenet_v2
+from nni_mcunet.core.ir.build import build_graph
+from nni_mcunet.core.nn.net import Net
 from nni_mcunet.core.outputs import check_outputs
-from nni_mcunet.engine.draw import sweep_figure
-from nni_mcunet.engine.onnx_io import save_onnx
+from nni_mcunet.engine.frontend.onnx import save_onnx
+from nni_mcunet.profile.pictures import sweep_figure
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from nni_mcunet.core.graph import Graph, Op, Tensor
-from nni_mcunet.core.kernels import constant_bytes
-from nni_mcunet.engine.integers import MAX_RIGHT, multiplier, requant
-from nni_mcunet.engine.pack import pack_channels, pack_weights
+from nni_mcunet.core.ir.graph import Graph, Op, Tensor
+from nni_mcunet.core.plan.kernel_facts import constant_bytes
+from nni_mcunet.engine.lower.integers import MAX_RIGHT, multiplier, requant
+from nni_mcunet.engine.ops.weight_packing import pack_channels, pack_weights
 
 
 @pytest.mark.parametrize("groups, cout, cin, k", [(1, 6, 8, 1), (1, 5, 3, 3), (3, 3, 2, 3), (2, 8, 5, 1), (1, 1, 1, 1)])

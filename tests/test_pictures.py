@@ -15,12 +15,14 @@ from nets import any_graph, random_graph, random_model
 from PIL import Image
 from test_engine import random_schedule
 
-from nni_mcunet.core.arch import Schedule
 from nni_mcunet.core.boards import get_board
-from nni_mcunet.core.plan import plan
-from nni_mcunet.engine import callbacks, firmware, reference
-from nni_mcunet.engine.emit import write_sources
-from nni_mcunet.engine.onnx_io import load_onnx
+from nni_mcunet.core.ir.arch import Schedule
+from nni_mcunet.core.plan.plan import plan
+from nni_mcunet.engine.codegen import picture_callbacks as callbacks
+from nni_mcunet.engine.codegen.sources import write_sources
+from nni_mcunet.engine.frontend.onnx import load_onnx
+from nni_mcunet.engine.lower import reference
+from nni_mcunet.engine.run import firmware
 
 OK, END, CORRUPT, UNSUPPORTED, SIZE, BAND, ORDER = range(7)  # of mcu_jpeg.h
 LOST, TIMEOUT, PASSED = 1, 2, 3  # of mcu_lines.h

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from nets import any_graph, random_graph
 
-from nni_mcunet.core.arch import Schedule, mobilenet_v2
 from nni_mcunet.core.boards import get_board
-from nni_mcunet.core.build import YoloHead, build_graph
-from nni_mcunet.core.costs import costs
-from nni_mcunet.core.cuts import cuts
 from nni_mcunet.core.errors import Infeasible, ScheduleError
-from nni_mcunet.core.graph import Graph, Op, Tensor
-from nni_mcunet.core.kernels import ANALYTIC, CORTEX_M
-from nni_mcunet.core.plan import best_schedule, pareto, plan, schedules, split
+from nni_mcunet.core.ir.arch import Schedule, mobilenet_v2
+from nni_mcunet.core.ir.build import YoloHead, build_graph
+from nni_mcunet.core.ir.graph import Graph, Op, Tensor
+from nni_mcunet.core.plan.cut_points import cuts
+from nni_mcunet.core.plan.kernel_facts import ANALYTIC, CORTEX_M
+from nni_mcunet.core.plan.plan import best_schedule, pareto, plan, schedules, split
+from nni_mcunet.core.plan.schedule_costs import costs
 from nni_mcunet.search.space import load_space
 
 GRIDS = (1, 2, 3, (1, 3), (2, 1), (3, 4))

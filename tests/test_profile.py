@@ -13,17 +13,17 @@ from conftest import ROOT
 from onnx import TensorProto, helper
 from test_tools import refused, tool
 
-from nni_mcunet.core.arch import ArchSpec, Schedule, mobilenet_v2
 from nni_mcunet.core.boards import get_board
-from nni_mcunet.core.build import build_graph
-from nni_mcunet.core.cuts import grids
 from nni_mcunet.core.errors import UserError
-from nni_mcunet.core.faces import face_baseline
-from nni_mcunet.core.plan import EXECUTED, STAGES, best_schedule, plan
-from nni_mcunet.engine.onnx_io import save_onnx
-from nni_mcunet.engine.paper import AUTHORS, MEASURED, PRINTED, RECOMPUTED, UNSOURCED, Paper
-from nni_mcunet.engine.profiler import front_table, profile, read_graph
-from nni_mcunet.engine.quant import Model
+from nni_mcunet.core.ir.arch import ArchSpec, Schedule, mobilenet_v2
+from nni_mcunet.core.ir.build import build_graph
+from nni_mcunet.core.plan.cut_points import grids
+from nni_mcunet.core.plan.plan import EXECUTED, STAGES, best_schedule, plan
+from nni_mcunet.engine.frontend.onnx import save_onnx
+from nni_mcunet.engine.model import Model
+from nni_mcunet.paper.baselines import face_baseline
+from nni_mcunet.paper.tables import AUTHORS, MEASURED, PRINTED, RECOMPUTED, UNSOURCED, Paper
+from nni_mcunet.profile.profile import front_table, profile, read_graph
 
 ARCH = ROOT / "configs/arch/mobilenet_v2.json"
 SMALL = ROOT / "configs/arch/mcunet_in2.json"

@@ -20,10 +20,11 @@ from test_firmware import H, W, write_model
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import FirmwareError, UserError
 from nni_mcunet.core.file_sets import write_set
-from nni_mcunet.engine import board_run, firmware, project
-from nni_mcunet.engine.emit import seal
-from nni_mcunet.engine.run_report import parse_report
-from nni_mcunet.engine.serial_link import SerialBoard, frame
+from nni_mcunet.engine.codegen.sources import seal
+from nni_mcunet.engine.run import board_project as project
+from nni_mcunet.engine.run import board_run, firmware
+from nni_mcunet.engine.run.run_report import parse_report
+from nni_mcunet.engine.run.serial_link import SerialBoard, frame
 
 NAMES = tuple(project.TARGETS)
 DONE = b'"done": true}\n'

@@ -12,8 +12,8 @@ import pytest
 from cases import LEAST, case, features
 from prove import KERNELS, lacking, outcome, prove, summary
 
-from nni_mcunet.core import tiles
-from nni_mcunet.engine import integers
+from nni_mcunet.core.plan import tiles
+from nni_mcunet.engine.lower import integers
 
 
 def failures(found):

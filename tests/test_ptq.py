@@ -14,16 +14,16 @@ import pytest
 from conftest import ROOT
 
 from nni_mcunet.core.errors import UserError
-from nni_mcunet.core.graph import Graph, Op, Tensor
-from nni_mcunet.engine.bias import bias_corrected
-from nni_mcunet.engine.calibrate import ranges, session, statistics, to_input
-from nni_mcunet.engine.calibrators import entropy, mse, percentile
-from nni_mcunet.engine.equalize import equalization, equalized, equalized_like, pairs
-from nni_mcunet.engine.images import list_pictures, load_picture
-from nni_mcunet.engine.onnx_io import load_onnx, save_onnx
-from nni_mcunet.engine.ptq import calibrated
-from nni_mcunet.engine.quant import Model, Scale, quantize
-from nni_mcunet.engine.sqnr import db, report, worst
+from nni_mcunet.core.ir.graph import Graph, Op, Tensor
+from nni_mcunet.engine.frontend.onnx import load_onnx, save_onnx
+from nni_mcunet.engine.model import Model, Scale, quantize
+from nni_mcunet.engine.quant.bias_correction import bias_corrected
+from nni_mcunet.engine.quant.equalize import equalization, equalized, equalized_like, pairs
+from nni_mcunet.engine.quant.ort_session import ranges, session, statistics, to_input
+from nni_mcunet.engine.quant.post_training import calibrated
+from nni_mcunet.engine.quant.range_methods import entropy, mse, percentile
+from nni_mcunet.engine.quant.sqnr import db, report, worst
+from nni_mcunet.engine.run.pictures import list_pictures, load_picture
 
 
 def pictures_of(seed, count, size=24):

@@ -9,14 +9,12 @@ import torch
 from nets import random_graph
 from torch.nn import functional as F
 
-from nni_mcunet.core.arch import ArchSpec, Block
-from nni_mcunet.core.build import BACKBONE, NECK, YOLO, YoloHead, build_graph
 from nni_mcunet.core.errors import UnsupportedOp, UserError
-from nni_mcunet.core.faces import face_baseline
-from nni_mcunet.core.graph import Graph, Op, Tensor
-from nni_mcunet.core.net import Net
-from nni_mcunet.core.plan import plan
-from nni_mcunet.core.qat import (
+from nni_mcunet.core.ir.arch import ArchSpec, Block
+from nni_mcunet.core.ir.build import BACKBONE, NECK, YOLO, YoloHead, build_graph
+from nni_mcunet.core.ir.graph import Graph, Op, Tensor
+from nni_mcunet.core.nn.net import Net
+from nni_mcunet.core.nn.qat import (
     OBSERVE,
     fake_quantize,
     freeze,
@@ -25,9 +23,12 @@ from nni_mcunet.core.qat import (
     quantize_weights,
     scale_of_range,
 )
-from nni_mcunet.engine import quant, reference
-from nni_mcunet.engine.ptq import learnt
-from nni_mcunet.engine.quant import Model, QuantModel, Scale, quantize
+from nni_mcunet.core.plan.plan import plan
+from nni_mcunet.engine import model as quant
+from nni_mcunet.engine.lower import reference
+from nni_mcunet.engine.model import Model, QuantModel, Scale, quantize
+from nni_mcunet.engine.quant.post_training import learnt
+from nni_mcunet.paper.baselines import face_baseline
 
 BLOCKS = ((Block(0, 1, 0, 8),), (Block(3, 2, 24, 16), Block(5, 1, 32, 16)), (Block(3, 2, 48, 24),),
           (Block(3, 2, 72, 40),))  # fmt: skip

@@ -18,21 +18,21 @@ from test_testing import tool as run_tool
 from torch.nn import functional as F
 
 from detection import load_detector, load_from_local
-from nni_mcunet.core.arch import ArchSpec, Block
-from nni_mcunet.core.build import build_graph
 from nni_mcunet.core.errors import UserError
-from nni_mcunet.core.graph import Graph, Op, Tensor
-from nni_mcunet.core.net import Net
-from nni_mcunet.core.plan import plan
-from nni_mcunet.core.qat import OBSERVE, fake_quantize, freeze, learnt_ranges, learnt_weights
-from nni_mcunet.engine import reference
-from nni_mcunet.engine.calibrate import to_input
-from nni_mcunet.engine.onnx_io import load_onnx
-from nni_mcunet.engine.ptq import calibrated, learnt
-from nni_mcunet.engine.quant import Model, Scale
+from nni_mcunet.core.ir.arch import ArchSpec, Block
+from nni_mcunet.core.ir.build import build_graph
+from nni_mcunet.core.ir.graph import Graph, Op, Tensor
+from nni_mcunet.core.nn.net import Net
+from nni_mcunet.core.nn.qat import OBSERVE, fake_quantize, freeze, learnt_ranges, learnt_weights
+from nni_mcunet.core.plan.plan import plan
+from nni_mcunet.engine.frontend.onnx import load_onnx
+from nni_mcunet.engine.lower import reference
+from nni_mcunet.engine.model import Model, Scale
+from nni_mcunet.engine.quant.ort_session import to_input
+from nni_mcunet.engine.quant.post_training import calibrated, learnt
 from nni_mcunet.search.data import open_data
-from nni_mcunet.search.loop import Recipe, load_checkpoint
-from nni_mcunet.search.training import finetune, load_weights
+from nni_mcunet.search.supernet.fit import Recipe, load_checkpoint
+from nni_mcunet.search.supernet.training import finetune, load_weights
 
 BLOCKS = ((Block(0, 1, 0, 8),), (Block(3, 2, 24, 16), Block(5, 1, 32, 16)), (Block(3, 2, 48, 24),))
 

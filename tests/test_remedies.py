@@ -10,15 +10,15 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from nni_mcunet.core.errors import GraphError, UserError
-from nni_mcunet.core.graph import Graph, Op, Tensor
-from nni_mcunet.core.plan import plan
-from nni_mcunet.engine import reference
-from nni_mcunet.engine.integers import integers
-from nni_mcunet.engine.limits import ScaleError
-from nni_mcunet.engine.onnx_io import load_onnx, to_onnx
-from nni_mcunet.engine.ptq import calibrated, learnt, unlike
-from nni_mcunet.engine.quant import Model, QuantModel, QuantWeights, Scale
-from nni_mcunet.engine.sqnr import lost, report
+from nni_mcunet.core.ir.graph import Graph, Op, Tensor
+from nni_mcunet.core.plan.plan import plan
+from nni_mcunet.engine.frontend.onnx import load_onnx, to_onnx
+from nni_mcunet.engine.lower import reference
+from nni_mcunet.engine.lower.c_limits import ScaleError
+from nni_mcunet.engine.lower.integers import integers
+from nni_mcunet.engine.model import Model, QuantModel, QuantWeights, Scale
+from nni_mcunet.engine.quant.post_training import calibrated, learnt, unlike
+from nni_mcunet.engine.quant.sqnr import lost, report
 
 A, B = Tensor("a", 6, 6, 3), Tensor("b", 6, 6, 3)
 OPS = {

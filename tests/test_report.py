@@ -8,20 +8,20 @@ import pytest
 import torch
 from PIL import Image
 
-from nni_mcunet.core.arch import ArchSpec, Schedule
 from nni_mcunet.core.boards import get_board
-from nni_mcunet.core.build import build_graph
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.files import write_atomic
-from nni_mcunet.core.net import Net
-from nni_mcunet.search import export
+from nni_mcunet.core.ir.arch import ArchSpec, Schedule
+from nni_mcunet.core.ir.build import build_graph
+from nni_mcunet.core.nn.net import Net
 from nni_mcunet.search.config import SearchConfig
 from nni_mcunet.search.constraint import Limits
 from nni_mcunet.search.evolution import Evolution
-from nni_mcunet.search.history import best_of, pareto_front, read_history
-from nni_mcunet.search.report import network_bars, report
+from nni_mcunet.search.run import export
+from nni_mcunet.search.run.history import best_of, pareto_front, read_history
+from nni_mcunet.search.run.report import network_bars, report
 from nni_mcunet.search.space import load_space
-from nni_mcunet.search.supernet import build_supernet, slice_net
+from nni_mcunet.search.supernet.supernet import build_supernet, slice_net
 
 DEMO = load_space("demo")
 

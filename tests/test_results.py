@@ -8,9 +8,9 @@ import pytest
 from tiny import Killed, contents, killed_at, write_all
 
 from nni_mcunet.core.errors import UserError
-from nni_mcunet.search.guard import Busy
-from nni_mcunet.search.launch import take
-from nni_mcunet.search.results import check_free, replacing, set_aside, set_front_aside
+from nni_mcunet.search.nni.launch import take
+from nni_mcunet.search.nni.processes import Busy
+from nni_mcunet.search.run.result_folder import check_free, replacing, set_aside, set_front_aside
 
 SEARCH = json.dumps({"experiment": "abc", "settings": {}, "space": {}})
 LINE = dict(index=0, generation=0, candidate={"r": 64}, p=[1, 1], n=0, sram=1, flash=1, macs=1, score=0.5, told=True)
@@ -141,7 +141,7 @@ def test_an_unfinished_search_is_set_aside_on_demand(tmp_path, where):
 
 
 def test_a_folder_where_a_tuner_is_at_work_is_refused(tmp_path):
-    from nni_mcunet.search.guard import hold
+    from nni_mcunet.search.nni.processes import hold
 
     hold(tmp_path / ".tuner.lock", "search")
     with pytest.raises(Busy, match="another search is at work"):

@@ -16,12 +16,12 @@ from conftest import ROOT
 from stub_trial import score
 from tiny import finish, history, leftovers, make_experiment, search, start, until
 
-from nni_mcunet.search.experiment import load_config, search_config, search_space
-from nni_mcunet.search.guard import processes_of
-from nni_mcunet.search.history import History
-from nni_mcunet.search.launch import find
-from nni_mcunet.search.nnictl import MANAGER, request
-from nni_mcunet.search.ports import free_port
+from nni_mcunet.search.nni.experiment_file import load_config, search_config, search_space
+from nni_mcunet.search.nni.launch import find
+from nni_mcunet.search.nni.nnictl import MANAGER, request
+from nni_mcunet.search.nni.ports import free_port
+from nni_mcunet.search.nni.processes import processes_of
+from nni_mcunet.search.run.history import History
 
 KILL_AFTER = 3  # trials of two candidates each: then one generation of four is known, and half of the other
 
@@ -213,7 +213,7 @@ def test_a_signal_stops_nni(experiment, number):
 
 STARTED = """
 import subprocess, sys, time
-from nni_mcunet.search.launch import Experiment, exit_on_failure
+from nni_mcunet.search.nni.launch import Experiment, exit_on_failure
 
 class Sleeps(Experiment):
     def _start(self):

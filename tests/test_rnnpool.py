@@ -5,12 +5,12 @@ import torch
 from conftest import ROOT
 from torch.utils.flop_counter import FlopCounterMode
 
-from nni_mcunet.core.arch import ArchSpec, Pool, Schedule, mobilenet_v2
-from nni_mcunet.core.build import build_graph
 from nni_mcunet.core.errors import ArchError, ScheduleError
-from nni_mcunet.core.net import Net, forward_apart
-from nni_mcunet.core.plan import plan
-from nni_mcunet.core.rnnpool import RNNPool
+from nni_mcunet.core.ir.arch import ArchSpec, Pool, Schedule, mobilenet_v2
+from nni_mcunet.core.ir.build import build_graph
+from nni_mcunet.core.nn.net import Net, forward_apart
+from nni_mcunet.core.nn.rnnpool import RNNPool
+from nni_mcunet.core.plan.plan import plan
 
 
 def pool(seed=0, channels=3, h1=5, h2=4, k=(4, 6), s=(2, 3)) -> RNNPool:

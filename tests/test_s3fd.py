@@ -18,14 +18,14 @@ from detection import (
     load_config,
     load_detector,
 )
-from nni_mcunet.core.arch import ArchSpec
 from nni_mcunet.core.boards import get_board
-from nni_mcunet.core.build import FaceHead, build_graph
-from nni_mcunet.core.cuts import cuts
 from nni_mcunet.core.errors import ArchError, UserError
-from nni_mcunet.core.net import Net
-from nni_mcunet.core.plan import best_schedule
-from nni_mcunet.core.rules import patches, rnnpool
+from nni_mcunet.core.ir.arch import ArchSpec
+from nni_mcunet.core.ir.build import FaceHead, build_graph
+from nni_mcunet.core.nn.net import Net
+from nni_mcunet.core.plan.cut_points import cuts
+from nni_mcunet.core.plan.plan import best_schedule
+from nni_mcunet.paper.memory_rules import patches, rnnpool
 
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("MCUNET_SHARED", ROOT / ".." / "shared"))

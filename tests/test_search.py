@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from nni_mcunet.core.boards import get_board
-from nni_mcunet.core.build import YoloHead, build_graph
 from nni_mcunet.core.errors import Infeasible
-from nni_mcunet.core.plan import Plan, plan
+from nni_mcunet.core.ir.build import YoloHead, build_graph
+from nni_mcunet.core.plan.plan import Plan, plan
 from nni_mcunet.search.constraint import Limits, Violation
 from nni_mcunet.search.evolution import Evolution, HistoryError
 from nni_mcunet.search.space import Space, load_space

@@ -18,7 +18,7 @@ from conftest import ROOT
 from test_firmware import write_model
 
 from nni_mcunet.core.errors import UserError
-from nni_mcunet.engine.serial_link import LINE, SerialBoard, patience
+from nni_mcunet.engine.run.serial_link import LINE, SerialBoard, patience
 
 BOX = {"box": [1, 2, 3, 4], "score": 1, "label": 0, "name": "a"}
 SECONDS = 0.6  # of an exchange in these tests

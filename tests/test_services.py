@@ -17,10 +17,10 @@ from stub_trial import score
 from tiny import environment, finish, history, leftovers, make_experiment, search, settings, start, until
 
 from nni_mcunet.core.errors import UserError
-from nni_mcunet.search.experiment import prepare
-from nni_mcunet.search.nnictl import MANAGER
-from nni_mcunet.search.ports import free_port
-from nni_mcunet.search.tuner import ArgsValidator, EvolutionTuner
+from nni_mcunet.search.nni.experiment_file import prepare
+from nni_mcunet.search.nni.nnictl import MANAGER
+from nni_mcunet.search.nni.ports import free_port
+from nni_mcunet.search.nni.tuner import ArgsValidator, EvolutionTuner
 
 
 @pytest.fixture(scope="module")

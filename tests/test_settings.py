@@ -5,7 +5,7 @@ import pytest
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import BoardError, UserError
 from nni_mcunet.search.config import ConfigError, SearchConfig
-from nni_mcunet.search.settings import read_settings
+from nni_mcunet.search.supernet.recipe_options import read_settings
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import subprocess
 import pytest
 
 from nni_mcunet.core.errors import FirmwareError
-from nni_mcunet.engine import firmware
-from nni_mcunet.engine.stack import functions_of, stack_bound
+from nni_mcunet.engine.run import firmware
+from nni_mcunet.engine.run.stack_bound import functions_of, stack_bound
 
 ASSEMBLY = """
 .syntax unified

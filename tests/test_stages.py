@@ -9,17 +9,17 @@ from nets import any_graph, random_graph, random_model
 from programs import run_host
 from test_engine import image_of, to_int8
 
-from nni_mcunet.core.arch import ArchSpec, Schedule, mobilenet_v2, parse_schedule
 from nni_mcunet.core.boards import KB
-from nni_mcunet.core.build import build_graph
-from nni_mcunet.core.chain import chains
-from nni_mcunet.core.cuts import grids, schedules
 from nni_mcunet.core.errors import ArchError, ScheduleError
-from nni_mcunet.core.kernels import CORTEX_M
-from nni_mcunet.core.place import lower_bound
-from nni_mcunet.core.plan import EXECUTED, pareto, plan
-from nni_mcunet.engine import reference
-from nni_mcunet.engine.emit import write_sources
+from nni_mcunet.core.ir.arch import ArchSpec, Schedule, mobilenet_v2, parse_schedule
+from nni_mcunet.core.ir.build import build_graph
+from nni_mcunet.core.plan.arena import lower_bound
+from nni_mcunet.core.plan.cut_points import grids, schedules
+from nni_mcunet.core.plan.kernel_facts import CORTEX_M
+from nni_mcunet.core.plan.multi_segment import chains
+from nni_mcunet.core.plan.plan import EXECUTED, pareto, plan
+from nni_mcunet.engine.codegen.sources import write_sources
+from nni_mcunet.engine.lower import reference
 
 
 def random_stages(rng, graph):

@@ -14,17 +14,15 @@ import torch
 from conftest import ROOT
 from tiny import contents
 
-from nni_mcunet.core.arch import ArchSpec, Schedule
 from nni_mcunet.core.boards import get_board
-from nni_mcunet.core.build import YoloHead, build_graph
-from nni_mcunet.core.cuts import schedules
 from nni_mcunet.core.errors import UserError
-from nni_mcunet.core.plan import plan
+from nni_mcunet.core.ir.arch import ArchSpec, Schedule
+from nni_mcunet.core.ir.build import YoloHead, build_graph
+from nni_mcunet.core.plan.cut_points import schedules
+from nni_mcunet.core.plan.plan import plan
 from nni_mcunet.search.constraint import Limits
 from nni_mcunet.search.evolution import Evolution
-from nni_mcunet.search.space import Space, load_space
-from nni_mcunet.search.state import StateError, finished
-from nni_mcunet.search.strategy import (
+from nni_mcunet.search.nni.strategy import (
     EvolutionStrategy,
     MCUNetSpace,
     StrategyError,
@@ -32,6 +30,8 @@ from nni_mcunet.search.strategy import (
     from_sample,
     to_sample,
 )
+from nni_mcunet.search.run.run_folder import StateError, finished
+from nni_mcunet.search.space import Space, load_space
 
 # ruff: isort: split
 import nni
@@ -392,7 +392,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_history(tmp_path):
 def test_a_search_scored_by_a_super_network(experiment, tmp_path):
     torch.set_num_threads(1)  # on a machine that is shared two threads wait for each other
     from nni_mcunet.search.data import open_data
-    from nni_mcunet.search.training import Recipe, evaluate, load_supernet, train
+    from nni_mcunet.search.supernet.training import Recipe, evaluate, load_supernet, train
 
     space = Space.from_dict(DEMO.to_dict() | {"name": "tiny", "r": [32]})
     data = open_data({"kind": "digits", "held_out": 20, "test": 10, "calibration": [1, 8]})

@@ -1,4 +1,4 @@
-"""The cached halo as stream.py and the planner have it: what is computed, what is kept, what it costs."""
+"""The cached halo as halo_cache.py and the planner have it: what is computed, what is kept, what it costs."""
 
 from dataclasses import replace
 
@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from nets import any_graph, random_graph, random_model
 
-from nni_mcunet.core.arch import Schedule, mobilenet_v2
 from nni_mcunet.core.boards import KB, get_board
-from nni_mcunet.core.build import build_graph
-from nni_mcunet.core.costs import costs
 from nni_mcunet.core.errors import Infeasible, ScheduleError
-from nni_mcunet.core.kernels import ANALYTIC, CORTEX_M, in_place
-from nni_mcunet.core.plan import best_schedule, fitting_plan, pareto, plan, schedules
-from nni_mcunet.engine import reference
-from nni_mcunet.engine.emit import write_sources
+from nni_mcunet.core.ir.arch import Schedule, mobilenet_v2
+from nni_mcunet.core.ir.build import build_graph
+from nni_mcunet.core.plan.kernel_facts import ANALYTIC, CORTEX_M, in_place
+from nni_mcunet.core.plan.plan import best_schedule, fitting_plan, pareto, plan, schedules
+from nni_mcunet.core.plan.schedule_costs import costs
+from nni_mcunet.engine.codegen.sources import write_sources
+from nni_mcunet.engine.lower import reference
 
 GRIDS = (2, 3, (1, 3), (4, 1), (3, 5))
 

@@ -13,21 +13,21 @@ import torch
 from conftest import ROOT
 
 from detection import load_config, load_detector
-from nni_mcunet.core.arch import ArchSpec
-from nni_mcunet.core.build import BACKBONE, YoloHead, build_graph
 from nni_mcunet.core.errors import UserError
-from nni_mcunet.core.net import Net
+from nni_mcunet.core.ir.arch import ArchSpec
+from nni_mcunet.core.ir.build import BACKBONE, YoloHead, build_graph
+from nni_mcunet.core.nn.net import Net
 from nni_mcunet.search.config import SearchConfig
 from nni_mcunet.search.constraint import Limits
 from nni_mcunet.search.data import open_data
 from nni_mcunet.search.data.source import Key
-from nni_mcunet.search.experiment import load_config as load_experiment
-from nni_mcunet.search.export import check_supernet, export_best
-from nni_mcunet.search.history import History
-from nni_mcunet.search.loop import Recipe, load_checkpoint
+from nni_mcunet.search.nni.experiment_file import load_config as load_experiment
+from nni_mcunet.search.run.export import check_supernet, export_best
+from nni_mcunet.search.run.history import History
 from nni_mcunet.search.space import Space, load_space
-from nni_mcunet.search.supernet import accumulate, run_subnet, slice_net
-from nni_mcunet.search.training import evaluate, finetune, load_supernet, specialise, train
+from nni_mcunet.search.supernet.fit import Recipe, load_checkpoint
+from nni_mcunet.search.supernet.supernet import accumulate, run_subnet, slice_net
+from nni_mcunet.search.supernet.training import evaluate, finetune, load_supernet, specialise, train
 
 SMALL = Space.from_dict(load_space("demo").to_dict() | {"name": "small", "r": [32, 64], "classes": None})
 HEAD = YoloHead(10, (2, 4), 48)

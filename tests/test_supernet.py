@@ -17,16 +17,22 @@ from conftest import ROOT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn import functional as F
 
-from nni_mcunet.core.arch import make_divisible
-from nni_mcunet.core.build import build_graph
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.ir.arch import make_divisible
+from nni_mcunet.core.ir.build import build_graph
 from nni_mcunet.search.data import open_data
-from nni_mcunet.search.loop import Recipe, _Run, load_checkpoint
-from nni_mcunet.search.settings import read_settings
 from nni_mcunet.search.space import Space, load_space
-from nni_mcunet.search.supernet import accumulate, build_supernet, run_subnet, slice_net, sort_channels
-from nni_mcunet.search.task import Classification
-from nni_mcunet.search.training import (
+from nni_mcunet.search.supernet.classification import Classification
+from nni_mcunet.search.supernet.fit import Recipe, _Run, load_checkpoint
+from nni_mcunet.search.supernet.recipe_options import read_settings
+from nni_mcunet.search.supernet.supernet import (
+    accumulate,
+    build_supernet,
+    run_subnet,
+    slice_net,
+    sort_channels,
+)
+from nni_mcunet.search.supernet.training import (
     evaluate,
     finetune,
     load_supernet,
@@ -277,9 +283,9 @@ def test_a_killed_process_goes_on(tmp_path):
 import torch
 torch.set_num_threads(1)
 from nni_mcunet.search.data import open_data
-from nni_mcunet.search.loop import Recipe
+from nni_mcunet.search.supernet.fit import Recipe
 from nni_mcunet.search.space import Space
-from nni_mcunet.search.training import train
+from nni_mcunet.search.supernet.training import train
 train(Space.from_dict({SMALL.to_dict()!r}), Recipe(**{asdict(recipe)!r}), {str(tmp_path / "killed.pth")!r},
       open_data({DIGITS!r}), save_every=1, progress=lambda step, loss: print(step, flush=True))
 """
@@ -341,9 +347,9 @@ import sys, torch
 torch.set_num_threads(1)
 from nni_mcunet.search import ranks
 from nni_mcunet.search.data import open_data
-from nni_mcunet.search.loop import Recipe
+from nni_mcunet.search.supernet.fit import Recipe
 from nni_mcunet.search.space import Space
-from nni_mcunet.search.training import train
+from nni_mcunet.search.supernet.training import train
 def progress(step, loss):
     if sys.argv[2] == "stop" and step == 4:
         import os; os._exit(9)
@@ -400,7 +406,7 @@ def test_classes_that_differ_are_refused(trained, tmp_path):
 
 
 def test_a_trial_scores_its_candidates_in_their_order(trained, monkeypatch):
-    from nni_mcunet.search import trial
+    from nni_mcunet.search.nni import trial
 
     told = []
     monkeypatch.setattr(trial.nni, "report_intermediate_result", told.append)
@@ -416,7 +422,7 @@ def test_a_trial_scores_its_candidates_in_their_order(trained, monkeypatch):
 
 @pytest.mark.parametrize("parameters", [None, {}, {"supernet": "x.pth"}, {"candidates": [{}]}])
 def test_a_trial_outside_of_its_experiment_says_so(parameters):
-    from nni_mcunet.search import trial
+    from nni_mcunet.search.nni import trial
 
     with pytest.raises(UserError, match="run it in an experiment"):
         trial.scores(parameters)

@@ -13,9 +13,9 @@ import torch
 from conftest import ROOT
 
 from detection import float_boxes, input_pictures, load_config, load_detector, map50
-from nni_mcunet.core.arch import ArchSpec, Block
-from nni_mcunet.engine.calibrate import to_input
-from nni_mcunet.engine.images import load_picture
+from nni_mcunet.core.ir.arch import ArchSpec, Block
+from nni_mcunet.engine.quant.ort_session import to_input
+from nni_mcunet.engine.run.pictures import load_picture
 
 CONFIG = "configs/det/yolov3_digits.py"
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from conftest import ROOT
 
-from nni_mcunet import digits
-from nni_mcunet.core.arch import ArchSpec, mobilenet_v2
-from nni_mcunet.core.build import build_graph
-from nni_mcunet.core.net import Net
-from nni_mcunet.core.plan import plan
-from nni_mcunet.engine.onnx_io import load_onnx
+from nni_mcunet.core.ir.arch import ArchSpec, mobilenet_v2
+from nni_mcunet.core.ir.build import build_graph
+from nni_mcunet.core.nn.net import Net
+from nni_mcunet.core.plan.plan import plan
+from nni_mcunet.engine.frontend.onnx import load_onnx
+from nni_mcunet.search.data import digit_scenes as digits
 
 
 def tool(name, *arguments):

@@ -10,9 +10,9 @@ import pytest
 from tiny import write_all
 
 from nni_mcunet.core.errors import UserError
-from nni_mcunet.search import launch, nnictl
-from nni_mcunet.search.launch import CutShort, Experiment, ExperimentFailed, prolong
-from nni_mcunet.search.trouble import Complaints, Silence, duration, limit_reached, read_profile, seconds
+from nni_mcunet.search.nni import launch, nnictl
+from nni_mcunet.search.nni.launch import CutShort, Experiment, ExperimentFailed, prolong
+from nni_mcunet.search.nni.trouble import Complaints, Silence, duration, limit_reached, read_profile, seconds
 
 
 class Nni:

@@ -11,11 +11,11 @@ import pytest
 from stub_trial import score
 from tiny import DEMO, contents, finish, history, killed_at, settings, start, write_all
 
-from nni_mcunet.core.arch import ArchSpec
 from nni_mcunet.core.errors import UserError
-from nni_mcunet.search.guard import Busy, hold
-from nni_mcunet.search.state import StateError, read_settings
-from nni_mcunet.search.tuner import EvolutionTuner
+from nni_mcunet.core.ir.arch import ArchSpec
+from nni_mcunet.search.nni.processes import Busy, hold
+from nni_mcunet.search.nni.tuner import EvolutionTuner
+from nni_mcunet.search.run.run_folder import StateError, read_settings
 
 
 class Manager:
@@ -162,7 +162,7 @@ def test_another_search_is_not_gone_on_with(tmp_path, whole, monkeypatch):
 
 
 def test_two_searches_do_not_share_a_folder(tmp_path):
-    code = "import sys, time; from pathlib import Path; from nni_mcunet.search.guard import hold; "
+    code = "import sys, time; from pathlib import Path; from nni_mcunet.search.nni.processes import hold; "
     code += "hold(Path(sys.argv[1]), 'search'); print('held', flush=True); time.sleep(600)"
     other = start(tmp_path, sys.executable, "-c", code, tmp_path / "lock")
     assert other.stdout.readline() == "held\n"

@@ -13,21 +13,21 @@ from hypothesis import strategies as st
 from nets import random_model, twice_graph
 from test_dead import deadened, same
 
-from nni_mcunet.core.arch import Schedule
 from nni_mcunet.core.boards import get_board
-from nni_mcunet.core.chain import chains
-from nni_mcunet.core.costs import costs
-from nni_mcunet.core.cuts import schedules
 from nni_mcunet.core.errors import GraphError, ScheduleError
-from nni_mcunet.core.graph import Graph, Op, Tensor
-from nni_mcunet.core.kernels import CORTEX_M
-from nni_mcunet.core.plan import EXECUTED, best_schedule, plan
-from nni_mcunet.engine import reference
-from nni_mcunet.engine.calibrate import session
-from nni_mcunet.engine.dead import without_dead_channels
-from nni_mcunet.engine.integers import integers
-from nni_mcunet.engine.onnx_io import load_onnx, save_onnx
-from nni_mcunet.engine.quant import Model
+from nni_mcunet.core.ir.arch import Schedule
+from nni_mcunet.core.ir.graph import Graph, Op, Tensor
+from nni_mcunet.core.plan.cut_points import schedules
+from nni_mcunet.core.plan.kernel_facts import CORTEX_M
+from nni_mcunet.core.plan.multi_segment import chains
+from nni_mcunet.core.plan.plan import EXECUTED, best_schedule, plan
+from nni_mcunet.core.plan.schedule_costs import costs
+from nni_mcunet.engine.frontend.onnx import load_onnx, save_onnx
+from nni_mcunet.engine.lower import reference
+from nni_mcunet.engine.lower.dead_channels import without_dead_channels
+from nni_mcunet.engine.lower.integers import integers
+from nni_mcunet.engine.model import Model
+from nni_mcunet.engine.quant.ort_session import session
 
 GRIDS = (2, (1, 3), (3, 1), (2, 4))
 

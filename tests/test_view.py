@@ -16,23 +16,23 @@ from conftest import ROOT
 from PIL import Image
 
 from nni_mcunet import pictures
-from nni_mcunet.core.arch import ArchSpec, Block
-from nni_mcunet.core.build import build_graph
 from nni_mcunet.core.errors import GraphError, UserError
-from nni_mcunet.core.net import Net
+from nni_mcunet.core.ir.arch import ArchSpec, Block
+from nni_mcunet.core.ir.build import build_graph
+from nni_mcunet.core.nn.net import Net
 from nni_mcunet.core.view import STRETCH, View
-from nni_mcunet.engine import firmware
-from nni_mcunet.engine.calibrate import session, to_input
-from nni_mcunet.engine.images import load_picture, with_view
-from nni_mcunet.engine.onnx_io import load_onnx, save_onnx
-from nni_mcunet.engine.quant import Model, view_of
-from nni_mcunet.search import export
+from nni_mcunet.engine.frontend.onnx import load_onnx, save_onnx
+from nni_mcunet.engine.model import Model, view_of
+from nni_mcunet.engine.quant.ort_session import session, to_input
+from nni_mcunet.engine.run import firmware
+from nni_mcunet.engine.run.pictures import load_picture, with_view
 from nni_mcunet.search.config import SearchConfig
 from nni_mcunet.search.data import DataError, open_data
 from nni_mcunet.search.data.source import Key
-from nni_mcunet.search.loop import Recipe, load_checkpoint
+from nni_mcunet.search.run import export
 from nni_mcunet.search.space import Space, load_space
-from nni_mcunet.search.training import check_split, load_supernet, load_weights, train, weights_file
+from nni_mcunet.search.supernet.fit import Recipe, load_checkpoint
+from nni_mcunet.search.supernet.training import check_split, load_supernet, load_weights, train, weights_file
 
 SIZE = (40, 56)  # of the network's input: not square
 CROP = View(0.875)
@@ -261,7 +261,9 @@ def test_every_step_to_the_board_sees_what_judged(tool, folder, tmp_path, monkey
         assert np.allclose(theirs, ours, atol=1e-4), path
 
     calibrated = []
-    monkeypatch.setattr("nni_mcunet.engine.images.load_picture", lambda *a: calibrated.append(a) or load_picture(*a))
+    monkeypatch.setattr(
+        "nni_mcunet.engine.run.pictures.load_picture", lambda *a: calibrated.append(a) or load_picture(*a)
+    )
     assert tool("quantize", onnx, "--calib", folder / "val/cat", "-o", int8)[0] == 0
     assert len(calibrated) == len(list((folder / "val/cat").iterdir()))
     assert all(args[2] == CROP for args in calibrated)
@@ -278,7 +280,7 @@ def test_every_step_to_the_board_sees_what_judged(tool, folder, tmp_path, monkey
     def built(folder, board, picture):
         raise UserError(f"saw {zlib.crc32(picture.tobytes())}")
 
-    monkeypatch.setattr("nni_mcunet.engine.board_run.build_firmware", built)
+    monkeypatch.setattr("nni_mcunet.engine.run.board_run.build_firmware", built)
     error = tool("run_board", out, "--board", "F412", "--emulate", "--picture", path)[2]
     assert f"saw {zlib.crc32(pixels[path].tobytes())}" in error
 
@@ -437,7 +439,7 @@ def test_finetune_refuses_what_would_judge_wrongly(tool, pets, tmp_path):
 def test_a_learning_rate_is_of_its_batch(tool, pets, tmp_path, monkeypatch):
     from argparse import Namespace
 
-    from nni_mcunet.search.settings import data_and_recipe
+    from nni_mcunet.search.supernet.recipe_options import data_and_recipe
 
     data = f"{{kind: folder, root: {pets}, held_out: 4}}"
 

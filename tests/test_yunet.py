@@ -7,13 +7,13 @@ from programs import run_host
 from test_onnx_import import counted_our_way, run
 
 from nni_mcunet.core.boards import get_board
-from nni_mcunet.core.plan import best_schedule, plan
-from nni_mcunet.engine import reference
-from nni_mcunet.engine.emit import write_sources
-from nni_mcunet.engine.images import load_picture
-from nni_mcunet.engine.onnx_io import load_onnx
-from nni_mcunet.engine.passes import of_pixels
-from nni_mcunet.engine.ptq import calibrated
+from nni_mcunet.core.plan.plan import best_schedule, plan
+from nni_mcunet.engine.codegen.sources import write_sources
+from nni_mcunet.engine.frontend.fuse import of_pixels
+from nni_mcunet.engine.frontend.onnx import load_onnx
+from nni_mcunet.engine.lower import reference
+from nni_mcunet.engine.quant.post_training import calibrated
+from nni_mcunet.engine.run.pictures import load_picture
 
 SIDE = 320
 

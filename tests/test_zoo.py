@@ -9,14 +9,14 @@ import torch
 from conftest import ROOT
 from nets import any_graph, random_graph
 
-from nni_mcunet.core import rules
-from nni_mcunet.core.arch import ArchSpec, Block, Schedule, from_zoo, mobilenet_v2, mobilenet_v2_rd
-from nni_mcunet.core.build import build_graph
 from nni_mcunet.core.errors import ArchError, GraphError, ScheduleError
-from nni_mcunet.core.graph import Graph, Op, Tensor
-from nni_mcunet.core.kernels import ANALYTIC
-from nni_mcunet.core.net import Net
-from nni_mcunet.core.plan import plan, schedules, split
+from nni_mcunet.core.ir.arch import ArchSpec, Block, Schedule, from_zoo, mobilenet_v2, mobilenet_v2_rd
+from nni_mcunet.core.ir.build import build_graph
+from nni_mcunet.core.ir.graph import Graph, Op, Tensor
+from nni_mcunet.core.nn.net import Net
+from nni_mcunet.core.plan.kernel_facts import ANALYTIC
+from nni_mcunet.core.plan.plan import plan, schedules, split
+from nni_mcunet.paper import memory_rules as rules
 
 KB, MB = 1024, 1 << 20
 FILES = sorted((ROOT / "configs/arch").glob("*.json"))

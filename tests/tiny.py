@@ -12,7 +12,7 @@ import yaml
 from conftest import ROOT
 
 from nni_mcunet.search.space import Space, load_space
-from nni_mcunet.search.training import Recipe, train
+from nni_mcunet.search.supernet.training import Recipe, train
 
 DEMO = load_space("demo")
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from ..core.boards import Board
 from ..core.errors import UserError
 from ..core.file_sets import Files, owned, write_set
-from ..core.plan import Plan
-from .board_report import plan_facts, plan_file
-from .emit import DEFAULT, SHARED, check_beside, seal, shared_files, sources
-from .project import project_files
-from .quant import QuantModel
+from ..core.plan.plan import Plan
+from .codegen.sources import DEFAULT, SHARED, check_beside, seal, shared_files, sources
+from .model import QuantModel
+from .run.board_project import project_files
+from .timing.report import plan_facts, plan_file
 
 
 def write_library(

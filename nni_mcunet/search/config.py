@@ -4,10 +4,10 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from ..core.boards import get_board
-from ..core.build import YoloHead, build_graph
 from ..core.errors import UserError, reason_of
-from ..core.latency import cycle_table
-from ..core.plan import EXECUTED
+from ..core.ir.build import YoloHead, build_graph
+from ..core.plan.latency import cycle_table
+from ..core.plan.plan import EXECUTED
 from ..core.validate import check_fields, check_keys, read_yaml, short
 from .constraint import Limits
 from .evolution import Evolution

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from ..core.arch import ArchSpec
 from ..core.boards import Board
-from ..core.build import YoloHead, build_graph
 from ..core.errors import Infeasible
-from ..core.kernels import constant_bytes
-from ..core.latency import milliseconds
-from ..core.plan import Plan, best_schedule
+from ..core.ir.arch import ArchSpec
+from ..core.ir.build import YoloHead, build_graph
+from ..core.plan.kernel_facts import constant_bytes
+from ..core.plan.latency import milliseconds
+from ..core.plan.plan import Plan, best_schedule
 
 UNITS = {"sram": "bytes of sram", "flash": "bytes of flash", "macs": "MACs", "latency": "ms"}
 

@@ -13,9 +13,9 @@ from dataclasses import asdict, astuple, dataclass
 
 import numpy as np
 
-from ..core.arch import ArchSpec, Schedule
 from ..core.errors import Infeasible, UserError
-from ..core.plan import Plan
+from ..core.ir.arch import ArchSpec, Schedule
+from ..core.plan.plan import Plan
 from .constraint import Violation
 from .space import Candidate, Space
 

@@ -13,19 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.arch import ArchSpec, Block, Schedule, _natural, make_divisible
 from ..core.errors import UserError
+from ..core.ir.arch import ArchSpec, Block, Schedule, _natural, make_divisible
 from ..core.validate import check_keys, read_plain, short
-from .space_file import (
-    CHOICES,
-    SpaceError,
-    StageSpace,
-    read_resolutions,
-    read_stage,
-    read_width,
-    resolution,
-    spell,
-)
+from .space_file import CHOICES, SpaceError, StageSpace, read_resolutions, read_stage, read_width, resolution, spell
 
 Candidate = dict[str, int | float | str]
 

@@ -4,8 +4,8 @@ import math
 import re
 from dataclasses import dataclass, fields
 
-from ..core.arch import Block, _natural
 from ..core.errors import UserError
+from ..core.ir.arch import Block, _natural
 from ..core.validate import check_keys, short
 
 CHOICES = ("k", "e", "d", "w")

@@ -1,5 +1,5 @@
 /* What detectors have in common: the box, the list of the best ones, non-maximum suppression. The numpy twin is
- * detect_boxes.py. */
+ * boxes.py. */
 #ifndef MCU_BOXES_H
 #define MCU_BOXES_H
 #include <stdint.h>

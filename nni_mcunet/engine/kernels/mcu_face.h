@@ -1,4 +1,4 @@
-/* S3FD faces from int8 class and box maps, in integers. The numpy twin is detect_face.py. */
+/* S3FD faces from int8 class and box maps, in integers. The numpy twin is s3fd.py. */
 #ifndef MCU_FACE_H
 #define MCU_FACE_H
 #include "mcu_boxes.h"

@@ -1,4 +1,4 @@
-/* YOLOv3 boxes from int8 prediction maps, in integers. The numpy twin is detect_yolo.py. */
+/* YOLOv3 boxes from int8 prediction maps, in integers. The numpy twin is yolo.py. */
 #ifndef MCU_YOLO_H
 #define MCU_YOLO_H
 #include "mcu_boxes.h"

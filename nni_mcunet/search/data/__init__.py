@@ -96,7 +96,7 @@ class _Samples(Dataset):
 class Data:
     """A source with its batches.
 
-    task         what networks are trained for on them and judged by, see task.py
+    task         what networks are trained for on them and judged by, see classification.py
     calibration_size  (batches, pictures a batch)
     identity     what the pictures depend on, for checkpoints
     view         how they are seen where they judge, see view_of

@@ -1,4 +1,4 @@
-"""The embedded default: pictures with one handwritten digit each (nni_mcunet.digits), drawn anew for every sample.
+"""The embedded default: pictures with one handwritten digit each (digit_scenes.py), drawn anew for every sample.
 
 Options: scale [low, high], the digit's side as a fraction of the picture's shorter side (0.2 to 0.4 makes the harder
 task "find one small digit in a large picture"); held_out and test, pictures of these splits. No digit is in two splits.
@@ -7,8 +7,8 @@ task "find one small digit in a large picture"); held_out and test, pictures of 
 import numpy as np
 import torch
 
-from ...digits import CLASSES, TRAIN_GLYPHS, scene
-from ..task import Classification
+from ..supernet.classification import Classification
+from .digit_scenes import CLASSES, TRAIN_GLYPHS, scene
 from .source import DataError, Key, Sample, interval, natural
 
 SPLITS = ("train", "held_out", "test")

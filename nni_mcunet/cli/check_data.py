@@ -1,0 +1,41 @@
+"""Look at every picture and box of a config's data sets: python tools/check_data.py configs/det/yolov3_bccd.py
+
+Decodes all pictures as mmdet does, names the broken ones, prints counts per class and box sizes. Exit code 1 where a
+picture is corrupt or not of the size annotated, or a box has no area or reaches beyond its picture; 2 where files are
+missing.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from detection import prepare
+from detection.datasets import build_dataset, loader_leaves
+from detection.survey import box_report, draw_sizes, survey
+
+from ..core.outputs import check_outputs
+from .cfg_options import Options
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", help="configs/det/*.py")
+    parser.add_argument("--png", help="scatter plot of the box sizes to write")
+    parser.add_argument("--most", type=int, default=20, help="offenders of a data set to name (default 20)")
+    parser.add_argument("--cfg-options", nargs="+", action=Options, help="key=value pairs merged into the config")
+    args = parser.parse_args()
+    check_outputs({"--png": (args.png, ".png")}, args.config)
+    config = prepare(args.config, args.cfg_options)
+    surveys = {}
+    for _, data in loader_leaves(config):
+        name = str(Path(data.get("data_root") or "", data.ann_file))
+        if name not in surveys:  # most often validation and test are one set
+            found = surveys[name] = survey(build_dataset(data), decode=True)
+            print(f"{name}: {found.line()}\n{box_report(found)}")
+            for offender in found.broken[: args.most]:
+                print(f"  {offender}")
+            if len(found.broken) > args.most:
+                print(f"  ... and {len(found.broken) - args.most} more: see --most")
+    if args.png:
+        draw_sizes(surveys, args.png)
+    sys.exit(any(found.broken for found in surveys.values()))

@@ -1,0 +1,57 @@
+"""How far the int8 engine's boxes are from mmdet's float ones on the same pictures of the config's test set.
+
+python tools/compare_boxes.py configs/det/yolov3_digits.py CHECKPOINT.pth
+python tools/compare_boxes.py configs/det/yolov3_digits.py CHECKPOINT.pth --int8 model.int8.onnx --json agreement.json
+"""
+
+import argparse
+
+import numpy as np
+from tqdm import tqdm
+
+from detection import check_classes, config_classes, float_boxes, input_pictures, load_config, load_detector
+
+from ..core.files import write_json
+from ..core.outputs import check_outputs
+from ..engine.detect.agreement import agreement, corner_errors
+from ..engine.int8_detector import compiled, load_int8_detector
+from .cfg_options import Options
+from .export import int8
+
+
+def print_table(rows: dict) -> None:
+    pixels, quantiles = (list(next(iter(rows.values()))[k]) for k in ("within", "quantiles"))
+    head = ["score >=", "boxes", *(f"<= {p} px" for p in pixels), "unmatched", *(f"q{q} px" for q in quantiles)]
+    print("".join(f"{h:>10}" for h in head))
+    for score, row in rows.items():
+        cells = [*row["within"].values(), row["unmatched"], *row["quantiles"].values()]
+        numbers = "".join(f"{'-' if c is None else f'{c:.4f}':>10}" for c in cells)
+        print(f"{score:>10}{row['boxes']:>10}{numbers}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", help="configs/det/*.py")
+    parser.add_argument("checkpoint", help="of tools/train.py (.pth)")
+    parser.add_argument("--int8", help="its int8 file; default: quantised now")
+    parser.add_argument("--calib-images", type=int, default=128, metavar="N", help="for that, of the training set")
+    parser.add_argument("--images", type=int, default=200, help="test pictures at most (default 200)")
+    parser.add_argument("--score", type=float, nargs="+", default=[0.05, 0.3, 0.5], help="float boxes of at least this")
+    parser.add_argument("--json", help="file for the figures")
+    parser.add_argument("--cfg-options", nargs="+", action=Options, help="key=value pairs merged into the config")
+    args = parser.parse_args()
+    check_outputs({"--json": (args.json, ".json")}, args.config, args.checkpoint, args.int8)
+    cfg, of = load_config(args.config, args.cfg_options), (args.config, args.checkpoint, args.cfg_options)
+    quantized = load_int8_detector(args.int8) if args.int8 else int8(*of, args.calib_images)
+    check_classes(quantized.meta["detector"]["classes"], config_classes(cfg), args.int8)
+    model, detect = load_detector(*of), compiled(quantized)
+    errors, scores = [], []
+    for rgb in tqdm(input_pictures(cfg, args.images, "test_dataloader"), unit="image", leave=False):
+        wanted = float_boxes(model, rgb)
+        errors.append(corner_errors(wanted, detect(rgb)))
+        scores.append(wanted[1])
+    images, errors, scores = len(errors), np.concatenate(errors), np.concatenate(scores)
+    rows = {str(t): agreement(errors[scores >= t]) for t in args.score}
+    print_table(rows)
+    if args.json:
+        write_json(args.json, {"config": args.config, "images": images, "score": rows})

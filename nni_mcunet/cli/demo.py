@@ -1,0 +1,42 @@
+"""The whole way, once: NNI searches a network for a board, mmdet trains it, the exporter turns it into int8 C with
+patch loops, and the firmware finds objects in a picture on an emulated Cortex-M7 and Cortex-M4.
+
+Each step is a command that works alone; it is printed before it runs. A step whose product exists is not run again, so
+that a demo that was stopped goes on: `rm -rf out` starts over.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+from ..core.errors import UserError
+from ..core.file_sets import named_folder
+from .steps import Steps
+
+ARENA_KB = 96  # what the application leaves to the network: max_sram_kb of configs/nni/demo_h743.yml
+BOARDS = ("stm32h743", "stm32f412")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", choices=("digits", "bccd"), default="digits")
+    parser.add_argument("--out", help="default out/demo, or out/demo_bccd")
+    args = parser.parse_args()
+    digits = args.data == "digits"
+    out = named_folder(("out/demo" if digits else "out/demo_bccd") if args.out is None else args.out)
+    step, search = Steps(), Path("out/search/demo_h743")
+    bccd = Path(os.environ.get("MCUNET_SHARED", "../shared")) / "data/bccd/BCCD/ImageSets/Main"
+    if not digits and not bccd.is_dir():
+        raise UserError(f"{bccd} is missing: set MCUNET_SHARED to the folder that holds data/bccd")
+    config, checkpoint = f"configs/det/yolov3_{args.data}.py", out / "det/last.pth"
+    options = ["--cfg-options", f"model.backbone.arch={search / 'best.json'}"]
+    if digits:
+        lists = Path("out/digits/VOC2007/ImageSets/Main/val.txt")
+        step("scenes of handwritten digits", lists, "digits", "--out", "out/digits")
+    step("super-network", Path("out/supernet/demo.pth"), "train-supernet")
+    step("NNI searches a detector for the STM32H743", search / "best.pth", "search", "run",
+         "--config", "configs/nni/demo_h743.yml")  # fmt: skip
+    step("mmdet trains it", checkpoint, "train", config, "--work-dir", out / "det", *options)
+    step("to the boards, all of it measured", out / "report.json", "deploy", config, checkpoint,
+         "--boards", *BOARDS, "--arena-kb", ARENA_KB, "-o", out, *options, done=False)  # fmt: skip
+    print(f"\nThe whole way took {step.minutes:.1f} minutes.")

@@ -1,0 +1,86 @@
+"""Fine-tune a network that a search found: python tools/finetune.py out/search/X/best.json out/search/X/best.pth
+
+10 epochs at a tenth of the super-network's learning rate (appendix B: 0.2 / 10 for batches of 1024, less in proportion
+for smaller ones). Give --data as for the search: another split would train on what judges. Prints the accuracy before
+and after, on the held-out pictures that the search judged by and on the test set; writes the weights to --out (default
+beside the given ones, *_tuned.pth). Goes on where an earlier run stopped, from the checkpoint --out with .ckpt.
+
+--qat: quantisation-aware, the weights (*_qat.pth) with the ranges that tools/quantize.py --qat takes; the accuracy
+after it is that of the simulated int8.
+"""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from ..core.errors import writing
+from ..core.files import write_atomic
+from ..core.ir.arch import ArchSpec
+from ..core.outputs import check_outputs
+from ..search.data import Data
+from ..search.supernet import distributed as ranks
+from ..search.supernet.classification import accuracy
+from ..search.supernet.fit import Recipe
+from ..search.supernet.recipe_options import add_arguments, data_and_recipe, positive, read_settings
+from ..search.supernet.training import check_split, check_view, finetune, load_weights, to_device, weights_file
+
+PAPER = Recipe(batch=1024, lr=0.02)  # appendix B
+BATCH = 64
+DEFAULT = replace(PAPER, batch=BATCH, lr=PAPER.lr * BATCH / PAPER.batch)
+
+
+def accuracies(net, data: Data, spec: ArchSpec) -> str:
+    device = next(net.parameters()).device
+    judged = {"held-out": data.held_out} | ({"test": data.test} if "test" in data.source.sizes else {})
+    return ", ".join(f"{name} {accuracy(net, of(spec.resolution, device)):.3f}" for name, of in judged.items())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("arch", help="architecture, JSON")
+    parser.add_argument("weights", help="its state dict")
+    parser.add_argument("--config", help="YAML of train_supernet.py: its data and recipe, at a tenth of its lr")
+    parser.add_argument("--out", help="state dict to write")
+    parser.add_argument("--epochs", dest="passes", type=positive, default=10, help="passes over the data (default 10)")
+    parser.add_argument("--steps", type=positive, help="instead of epochs")
+    parser.add_argument("--qat", action="store_true", help="simulate int8 while training")
+    add_arguments(parser, DEFAULT, skip=("largest", "shared", "subnets", "sandwich"))
+    args = parser.parse_args()
+    name = f"{Path(args.weights).stem}_{'qat' if args.qat else 'tuned'}.pth"
+    out = Path(args.out or Path(args.weights).with_name(name))
+    check_outputs({"--out": (out, ".pth")}, args.arch, args.weights, args.config)
+    torch.set_num_threads(args.threads)
+    settings = read_settings(args.config)
+    data, recipe = data_and_recipe(settings, args, DEFAULT)
+    if args.lr is None and "lr" in (settings.get("recipe") or {}):
+        recipe = replace(recipe, lr=recipe.lr / 10)
+    steps = args.steps or args.passes * data.epoch(recipe.batch)
+    recipe = replace(recipe, largest=steps, shared=0, subnets=1, sandwich=False)
+    spec = ArchSpec.load(args.arch)
+    check_view(spec, args.arch, data)
+    if unknown := check_split(args.weights, data):
+        print(f"warning: {unknown}", file=sys.stderr)
+    net = to_device(load_weights(spec, args.weights), args.device)
+    ranks.join(ranks.pick_device(args.device))
+    first = ranks.place()[0] == 0
+    if first:
+        print(f"batches of {recipe.batch}, learning rate {recipe.lr:g} at its highest")
+    if first and data.task.head is None and spec.classes == data.task.classes:
+        print(f"before: {accuracies(net.eval(), data, spec)}")
+    with tqdm(total=recipe.steps, unit="step", desc=f"fine-tuning {spec.name}", disable=not first) as bar:
+
+        def progress(step: int, loss: float) -> None:
+            bar.set_postfix(loss=f"{loss:.2f}", refresh=False)
+            bar.update(step - bar.n)
+
+        checkpoint, save_every = out.with_name(out.name + ".ckpt"), args.save_every or settings.get("save_every", 20)
+        with writing(out):
+            net = finetune(spec, net, recipe, data, checkpoint, save_every, progress, args.device, args.qat)
+    if first:
+        print(f"after:  {accuracies(net, data, spec)}")
+        print(f"wrote {write_atomic(out, weights_file(net.state_dict(), data))}")
+    ranks.leave()

@@ -1,0 +1,94 @@
+r"""Quantise a float ONNX file to int8 (QDQ), calibrated on pictures: weights per channel, activations per tensor. Then
+say which layers lose most: SQNR in dB, of the network up to a layer and of the layer by itself.
+
+python tools/quantize.py model.onnx --calib configs/det/yolov3_bccd.py -o model.int8.onnx    its training set
+
+python tools/quantize.py model.onnx --calib out/digits/VOC2007/JPEGImages \
+    --list out/digits/VOC2007/ImageSets/Main/train.txt --method mse --report sqnr.json -o model.int8.onnx
+
+python tools/quantize.py model.onnx --qat last.pth -o model.int8.onnx     the checkpoint's own weights and ranges
+python tools/quantize.py yunet.onnx --mean 0 0 0 --std 1 1 1 --bgr --calib faces -o yunet.int8.onnx    someone else's
+"""
+
+import argparse
+import sys
+from functools import partial
+from itertools import islice
+
+from ..core.errors import UserError
+from ..core.files import write_json
+from ..core.nn.qat import learnt_ranges, learnt_weights
+from ..core.outputs import check_outputs
+from ..engine.frontend.fuse import of_pixels
+from ..engine.frontend.onnx import load_onnx, save_onnx
+from ..engine.model import Model, QuantModel
+from ..engine.quant.post_training import calibrated, learnt, unlike
+from ..engine.quant.range_methods import METHODS, percentile
+from ..engine.quant.sqnr import lost, report, table, to_json, worst
+from ..engine.run.pictures import with_view
+from .calibration_pictures import add_arguments, pictures
+
+MEASURED = 32  # pictures of those, for the report
+
+
+def of_checkpoint(model: Model, path: str) -> QuantModel:
+    from detection import check_classes, read_checkpoint, trained_classes  # imports mmdet
+
+    state = read_checkpoint(path)
+    check_classes(trained_classes(state), (model.meta.get("detector") or {}).get("classes"), path)
+    state = state.get("state_dict", state)
+    return learnt(model, learnt_weights(state), learnt_ranges(state))
+
+
+def of_pictures(args, model: Model, calibration) -> QuantModel:
+    method = partial(percentile, percent=args.percent) if args.method == "percentile" else METHODS[args.method]
+    return calibrated(model, calibration, method, not args.no_equalize, not args.no_bias_correction)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="float ONNX, such as tools/export.py's")
+    add_arguments(parser)
+    parser.add_argument("--qat", metavar="CKPT.pth", help="of quantisation-aware training: its weights and ranges; "
+                        "--calib then only measures")  # fmt: skip
+    parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="of the picture, where the file has none")
+    parser.add_argument("--mean", type=float, nargs="+", metavar="M",
+                        help="the file reads (pixel - mean) / std: a number a channel (default 0)")  # fmt: skip
+    parser.add_argument("--std", type=float, nargs="+", metavar="S", help="default 255")  # fmt: skip
+    parser.add_argument("--bgr", action="store_true", help="the file reads BGR; mean and std are in its order")
+    parser.add_argument("--view", help="how it sees a picture, where the file does not say: stretch (default) or "
+                        "crop:SHARE, the centre; crop:0.875 is ImageNet's. The int8 file says it, too")  # fmt: skip
+    parser.add_argument("--method", choices=METHODS, default="mse", help="how ranges are clipped (default mse)")
+    parser.add_argument("--percent", type=float, default=99.99, help="of --method percentile (default 99.99)")
+    parser.add_argument("--no-equalize", action="store_true", help="leave the channels' ranges as they are")
+    parser.add_argument("--no-bias-correction", action="store_true", help="round the biases and no more")
+    parser.add_argument("--worst", type=int, default=5, metavar="N", help="layers to name (default 5)")
+    parser.add_argument("--report", metavar="FILE.json", help="write every layer's SQNR")
+    parser.add_argument("-o", "--out", required=True, help="ONNX file to write")
+    args = parser.parse_args()
+    outputs = {"-o": (args.out, ".onnx"), "--report": (args.report, ".json")}
+    check_outputs(outputs, args.model, args.qat, args.calib, args.list)
+    if not 50 <= args.percent <= 100:
+        raise UserError(f"--percent {args.percent:g}: give a percentage of 50 to 100, such as 99.99")
+    model = load_onnx(args.model, args.size)
+    if not isinstance(model, Model):
+        raise UserError(f"{args.model} is int8 already; give the float file")
+    model = of_pixels(with_view(model, args.view), args.mean, args.std, args.bgr)
+    if not args.calib and not args.qat:
+        raise UserError("--calib says on which pictures to calibrate, --qat which training has found the ranges")
+    calibration = list(pictures(args, model)) if args.calib else []
+    int8 = of_checkpoint(model, args.qat) if args.qat else of_pictures(args, model, calibration)
+    save_onnx(int8, args.out)
+    print(
+        f"{args.out}: " + (f"as {args.qat} has learnt it" if args.qat else f"calibrated on {len(calibration)} pictures")
+    )
+    if not calibration:
+        return
+    rows = report(model, int8, islice(calibration, MEASURED))
+    if args.worst > 0:
+        print(f"the layers that lose most by themselves, of {len(rows)}:\n{table(worst(rows, args.worst))}")
+    for row in lost(rows, int8.graph.outputs):
+        remedy = unlike(model, row.name) or "give more of the training pictures to --calib, or train for int8 (--qat)"
+        print(f"warning: int8 loses the output '{row.name}' ({row.total:.1f} dB): {remedy}", file=sys.stderr)
+    if args.report:
+        write_json(args.report, to_json(rows))

@@ -1,0 +1,87 @@
+"""Write the paper's tables and figures that need no training: docs/paper/tables.md, tables.json and the pictures.
+
+python tools/tables.py [-o docs/paper]
+"""
+
+import argparse
+from pathlib import Path
+
+from ..core.errors import UserError
+from ..core.file_sets import named_folder
+from ..core.files import write_atomic, write_json
+from ..paper.figure import UNSOURCED, Cell
+from ..paper.tables import RANGE, Paper
+from ..profile.pictures import memory_figure, sweep_figure
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT = 256 * 1024  # SRAM of the F412, the line of the paper's Fig. 1
+HEAD = """# The paper's tables and figures, recomputed
+
+`make tables` writes this file; edit nothing here. Where a value to compare with is from: *paper*, printed in MCUNetV2
+(arXiv 2110.15352); *recomputed*, under its rule and independently of this code, where it prints fewer digits or draws a
+bar; *authors*, of the network, in their publication; *measured*, on a board by TinyEngine's authors. Memory is in kB of
+1024 bytes (int8) or MB of 2^20 (fp32); parameters count batch normalisation's two a channel, as their authors do.
+"""
+PICTURES = (  # below the table that begins so, file, network, n: 4x4 patches up to the 28x28 map
+    ("Fig. 1:", "fig1", "mobilenet_v2", 5),
+    ("Table 1:", "fig4_rd", "mobilenet_v2_rd", 4),
+    ("Fig. 5:", "fig5_mnasnet_b1", "mnasnet_b1", 6),
+    ("Fig. 5:", "fig5_fbnet_a", "fbnet_a", 4),
+)
+
+
+def markdown(cells: list[Cell], sweeps: dict[str, dict]) -> str:
+    """The cells as docs/paper/tables.md."""
+    compared = [cell.same for cell in cells if cell.ours is not None and cell.paper != UNSOURCED]
+    lines = [
+        HEAD,
+        f"{sum(compared)} of the {len(compared)} figures that can be compared agree; the others say why.",
+        "",
+    ]
+    for table in dict.fromkeys(cell.table for cell in cells):
+        lines += [f"## {table}", "", "| | | to compare with | from | ours | |", "|---|---|---:|---|---:|---|"]
+        lines += [
+            f"| {c.row} | {c.what} | {c.paper} | {c.source} | {c.ours or '-'} | {c.note} |"
+            for c in cells
+            if c.table == table
+        ]
+        lines.append("")
+        if table.startswith("Fig. 8"):
+            lines += ["![Fig. 8](fig8.png)", ""] + [line for item in sweeps.items() for line in _grid(*item)]
+        for above, file, name, _ in PICTURES:
+            if table.startswith(above):
+                lines += [f"![{name}]({file}.png)", ""]
+    return "\n".join(lines)
+
+
+def _grid(name: str, sweep: dict) -> list[str]:
+    lines = [f"{name}: peak in kB / overhead in %", "", "| | " + " | ".join(f"n = {n}" for n in RANGE) + " |"]
+    lines.append("|---" * (len(RANGE) + 1) + "|")
+    for p in RANGE:
+        row = " | ".join(f"{sweep[p, n][0]:.1f} / {sweep[p, n][1]:.1f}" for n in RANGE)
+        lines.append(f"| p = {p} | {row} |")
+    return [*lines, ""]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--out", default=ROOT / "docs/paper", help="folder to write")
+    out = named_folder(parser.parse_args().out)
+    begins = out / "tables.md"
+    if out.exists() and any(out.iterdir()) and not (begins.is_file() and begins.read_text().startswith(HEAD[:20])):
+        raise UserError(f"{out} is not empty and has no tables.md of this command: give a new folder")
+
+    paper = Paper(ROOT / "configs/arch")
+    cells = paper.cells()
+    sweeps = {name: paper.sweep(name) for name in ("mobilenet_v2", "mobilenet_v2_rd")}
+    for _, file, name, n in PICTURES:
+        memory_figure(paper.run(name), paper.run(name, 4, n), LIMIT, out / f"{file}.png", name)
+    sweep_figure(sweeps, out / "fig8.png")
+    grid = [
+        {"network": name, "p": p, "n": n, "peak_kB": round(peak, 1), "overhead_percent": round(overhead, 2)}
+        for name, sweep in sweeps.items()
+        for (p, n), (peak, overhead) in sweep.items()
+    ]
+    write_json(out / "tables.json", {"cells": [cell.to_dict() for cell in cells], "fig8": grid})
+    write_atomic(out / "tables.md", markdown(cells, sweeps))
+    print(f"{out}: {len(cells)} cells, {sum(cell.same for cell in cells)} as printed; the rest say why")

@@ -1,0 +1,93 @@
+"""Evaluate a detector through the config's data set and metric: mmdet's own tool behind the plug-in, with its flags.
+
+python tools/test.py configs/det/yolov3_digits.py CHECKPOINT.pth                       the float network
+python tools/test.py configs/det/yolov3_digits.py CHECKPOINT.pth --backend int8        quantised now, as compiled C
+python tools/test.py configs/det/yolov3_digits.py model.int8.onnx --backend reference  an int8 file, in numpy
+
+A checkpoint of quantisation-aware training has its own ranges: float then is that network with int8 simulated. The C's
+boxes and the numpy reference's are the boards' bit for bit; the reference is slow.
+"""
+
+import argparse
+
+from mmengine.dist import is_main_process
+from mmengine.runner import Runner
+
+from detection import (
+    DeployedDetector,
+    check_classes,
+    config_classes,
+    deploy,
+    dump,
+    load_weights,
+    map50,
+    prepare,
+    with_pictures,
+    with_tta,
+)
+
+from ..core.errors import UserError, writing
+from ..core.files import write_json
+from ..core.outputs import check_outputs
+from ..engine.int8_detector import compiled, interpreted, load_int8_detector
+from .cfg_options import Options
+from .export import int8
+
+ENGINES = {"int8": compiled, "reference": interpreted}
+
+
+def int8_detector(args, classes) -> DeployedDetector:
+    if args.checkpoint.endswith(".onnx"):
+        model = load_int8_detector(args.checkpoint)
+        check_classes(model.meta["detector"]["classes"], classes, args.checkpoint)
+    else:
+        model = int8(args.config, args.checkpoint, args.cfg_options, args.calib_images)
+    return DeployedDetector(ENGINES[args.backend](model))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", help="configs/det/*.py")
+    parser.add_argument("checkpoint", help="of tools/train.py (.pth), or int8 of tools/quantize.py (.onnx)")
+    parser.add_argument("--backend", choices=("float", *ENGINES), help="default float for .pth, int8 for .onnx")
+    parser.add_argument("--calib-images", type=int, default=128, metavar="N",
+                        help="int8 of a float .pth is calibrated on N training pictures (default 128)")  # fmt: skip
+    parser.add_argument("--work-dir", help="logs and metrics; default work_dirs/CONFIG")
+    parser.add_argument("--out", help="also dump the predictions to this pickle file (.pkl)")
+    parser.add_argument("--out-json", help="also write the metrics to this file")
+    parser.add_argument("--show-dir", help="draw the boxes into this folder below WORK_DIR/TIME")
+    parser.add_argument("--tta", action="store_true", help="test-time augmentation: the config's, else a flip")
+    parser.add_argument("--cfg-options", nargs="+", action=Options, help="key=value pairs merged into the config")
+    parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
+    args = parser.parse_args()
+    outputs = {"--out": (args.out, ".pkl"), "--out-json": (args.out_json, ".json")}
+    check_outputs(outputs, args.config, args.checkpoint)
+    onnx = args.checkpoint.endswith(".onnx")
+    args.backend = args.backend or ("int8" if onnx else "float")
+    if onnx and args.backend == "float":
+        raise UserError(f"--backend float is mmdet's network: give its .pth instead of {args.checkpoint}")
+
+    cfg = prepare(args.config, args.cfg_options, args.work_dir)
+    cfg.launcher, cfg.load_from, cfg.resume = args.launcher, None, False
+    model = int8_detector(args, config_classes(cfg)) if args.backend != "float" else None
+    if args.show_dir:
+        with_pictures(cfg, args.show_dir)
+    if args.tta:
+        with_tta(cfg)
+    with writing(cfg.work_dir):
+        runner = Runner.from_cfg(cfg)
+    if model is None:
+        load_weights(runner, args.checkpoint)
+    else:
+        deploy(runner, model)
+    if args.out:
+        dump(runner, args.out)
+    with writing(args.out or cfg.work_dir):
+        metrics = runner.test()
+    if (found := map50(metrics)) is not None:
+        metrics = {"map50": found, **metrics}
+    if is_main_process():
+        for name, value in metrics.items():
+            print(f"{name:32} {value:.4f}")
+        if args.out_json:
+            write_json(args.out_json, metrics)

@@ -1,0 +1,62 @@
+r"""Train a detector: mmdet's own tool behind the plug-in, with the same flags. WORK_DIR/last.pth is the finished one.
+
+    python tools/train.py configs/det/yolov3_digits.py \
+        --work-dir out/demo/det --cfg-options model.backbone.arch=out/demo/arch.json
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.runner import Runner, find_latest_checkpoint
+
+from detection import check_resumable, config_classes, latest_checkpoint, prepare
+
+from ..core.errors import UserError, writing
+from ..core.files import write_atomic
+from .cfg_options import Options
+
+
+def apply(args, cfg: Config) -> None:
+    """The flags, as mmdet's tool puts them into the config."""
+    cfg.launcher = args.launcher
+    if args.amp:
+        if not torch.cuda.is_available():
+            raise UserError("--amp is mixed precision on CUDA, and there is no GPU here: leave it away")
+        cfg.optim_wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic")
+    if args.auto_scale_lr:
+        if not cfg.get("auto_scale_lr", {}).get("base_batch_size"):
+            raise UserError("--auto-scale-lr: the config has no auto_scale_lr=dict(enable=False, base_batch_size=...)")
+        cfg.auto_scale_lr.enable = True
+    if args.resume or cfg.get("resume"):
+        given = args.resume if args.resume and args.resume != "auto" else cfg.get("resume") and cfg.get("load_from")
+        found = given or latest_checkpoint(cfg.work_dir)
+        cfg.resume = found is not None  # nothing there yet: a new run, as with mmdet's tool
+        if found is not None:
+            check_resumable(found, config_classes(cfg))
+            cfg.load_from = str(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config", help="configs/det/*.py")
+    parser.add_argument("--work-dir", help="logs and checkpoints; default work_dirs/CONFIG")
+    parser.add_argument("--amp", action="store_true", help="automatic mixed precision (CUDA)")
+    parser.add_argument("--auto-scale-lr", action="store_true", help="learning rate by batch size and processes")
+    parser.add_argument("--resume", nargs="?", const="auto", help="a checkpoint, or the work dir's last one")
+    parser.add_argument("--cfg-options", nargs="+", action=Options, help="key=value pairs merged into the config")
+    parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
+    args = parser.parse_args()
+
+    cfg = prepare(args.config, args.cfg_options, args.work_dir)
+    apply(args, cfg)
+    with writing(cfg.work_dir):
+        runner = Runner.from_cfg(cfg)
+        runner.train()
+    if is_main_process():
+        last = latest_checkpoint(runner.work_dir, runner.iter) or find_latest_checkpoint(runner.work_dir)
+        if last is None:
+            raise UserError(f"{runner.work_dir}: the training wrote no checkpoint: see default_hooks.checkpoint")
+        write_atomic(Path(runner.work_dir) / "last.pth", Path(last).read_bytes())

@@ -1,0 +1,66 @@
+"""Train a super-network: python tools/train_supernet.py [--space demo] [--out out/supernet/demo.pth]
+
+With --config configs/cls/supernet_imagenet.yml --data imagenet:/data/imagenet the paper's recipe; on several GPUs with
+torchrun --nproc-per-node 8. With --config configs/det/supernet_bccd.yml one of detectors, trained by mmdet's loss.
+Goes on where an earlier run with the same settings stopped; does
+nothing when that one was finished. `tensorboard --logdir` shows the folder beside the checkpoint.
+"""
+
+import argparse
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ..core.errors import writing
+from ..core.outputs import check_outputs
+from ..search.data import Data
+from ..search.space import load_space
+from ..search.supernet import distributed as ranks
+from ..search.supernet.fit import Recipe
+from ..search.supernet.recipe_options import add_arguments, data_and_recipe, read_settings
+from ..search.supernet.training import evaluate, load_supernet, to_device, train
+
+
+def report(path: str, data: Data, device: str, candidates: int = 4) -> None:
+    """Held-out accuracy, or a detector's mAP50, of the largest, the smallest and a few random sub-networks."""
+    space, net = load_supernet(path)
+    net, rng = to_device(net, device), np.random.default_rng(0)
+    rows = [("largest", space.largest()), ("smallest", space.smallest())]
+    rows += [("random", space.random(rng)) for _ in range(candidates)]
+    for name, candidate in rows:
+        spec = space.spec(candidate)
+        r = "x".join(map(str, dict.fromkeys(spec.resolution)))
+        score, macs = evaluate(space, net, candidate, data), data.task.graph(spec).macs
+        print(f"{name:9} r {r:>7}  {macs / 1e6:7.2f} million MACs  {data.task.measure} {score:.3f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", help="YAML with space, data, out, recipe, save_every; flags go before it")
+    parser.add_argument("--space", help="preset or file of the search space (default demo)")
+    parser.add_argument("--out", help="checkpoint (default out/supernet/SPACE.pth)")
+    parser.add_argument("--epochs", type=int, nargs=2, metavar=("LARGEST", "SHARED"), help="instead of steps")
+    add_arguments(parser, Recipe())
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    settings = read_settings(args.config)
+    data, recipe = data_and_recipe(settings, args, Recipe())
+    space = load_space(args.space or settings.get("space", "demo"))
+    out = args.out or settings.get("out", f"out/supernet/{space.name}.pth")
+    check_outputs({"--out": (out, ".pth")}, args.config, args.space)
+    save_every = args.save_every or settings.get("save_every", 20)
+    ranks.join(ranks.pick_device(args.device))
+    first = ranks.place()[0] == 0
+    with tqdm(total=recipe.steps, unit="step", desc=f"super-network of {space.name}", disable=not first) as bar:
+
+        def progress(step: int, loss: float) -> None:
+            bar.set_postfix(loss=f"{loss:.2f}", refresh=False)
+            bar.update(step - bar.n)
+
+        with writing(out):
+            train(space, recipe, out, data, save_every, progress, args.device)
+    if first:
+        report(out, data, args.device)
+        print(f"wrote {out}")
+    ranks.leave()

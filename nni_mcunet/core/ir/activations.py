@@ -1,0 +1,38 @@
+"""Activation functions: what each name computes, in numpy. torch's twins stand in net.py; a test holds them equal.
+
+CLAMPS are free in int8, a clamp of the result, and so are fields of the convolution or addition before them. All others
+are ops of their own (kind "act"), one look into a table of 256 bytes an element.
+"""
+
+from math import inf
+
+import numpy as np
+
+from ..errors import GraphError
+
+# Name -> function of x and the op's `args`, given here with their defaults where ONNX or torch may leave them away.
+ACTS = {
+    "relu": lambda x: np.maximum(x, 0),
+    "relu6": lambda x: np.clip(x, 0, 6),
+    "clip": lambda x, lo, hi: np.clip(x, lo, hi),
+    "leaky": lambda x, slope: np.where(x < 0, slope * x, x),
+    "sigmoid": lambda x: 0.5 * (1 + np.tanh(0.5 * x)),  # overflows nowhere
+    "tanh": np.tanh,
+    "hsigmoid": lambda x, slope=1 / 6, offset=0.5: np.clip(slope * x + offset, 0, 1),
+    "hswish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
+}
+ARGS = {"clip": (2,), "leaky": (1,), "hsigmoid": (0, 2)}  # how many `args` a function has; all others none
+CLAMPS = ("relu", "relu6", "clip")
+
+
+def check_act(name: str, act: str, args: tuple[float, ...]) -> None:
+    """Raises GraphError where the op `name` has an unknown activation or wrong arguments for it."""
+    if act not in ACTS:
+        raise GraphError(f"{name}: unknown activation '{act}', one of {', '.join(ACTS)}")
+    if len(args) not in ARGS.get(act, (0,)) or (act == "clip" and not args[0] < args[1]):
+        raise GraphError(f"{name}: activation '{act}' with the arguments {args}")
+
+
+def clamp_of(act: str | None, args: tuple[float, ...]) -> tuple[float, float]:
+    """(lowest, highest) value that one of CLAMPS, or none, lets through."""
+    return {None: (-inf, inf), "relu": (0.0, inf), "relu6": (0.0, 6.0)}.get(act) or args

@@ -1,0 +1,332 @@
+"""ArchSpec: a network as data. Searched architectures are JSON files that this module reads and writes.
+
+It names the paper's knobs: kernel k, expanded channels mid (= expansion e times the input channels), width as output
+channels c, depth as the number of blocks in a stage, resolution r, and the schedule p, n. It computes no shape.
+"""
+
+import json
+import re
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+
+from ..errors import ArchError, UserError
+from ..files import write_atomic
+from ..validate import check_fields, read_json, short
+from ..view import View
+
+
+def make_divisible(value: float, divisor: int = 8) -> int:
+    """Channels rounded to a multiple of `divisor`, never below 90 % of `value` (MobileNetV2's rule)."""
+    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * value else rounded
+
+
+def _natural(value, what: str, low: int = 1, high: int = 1 << 16) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ArchError(f"{what} is {short(value)}: expected an integer from {low} to {high}")
+    return value
+
+
+def _pair(value, what: str, low: int = 1, high: int = 1 << 16) -> tuple[int, int]:
+    """An integer or [vertical, horizontal] as a pair."""
+    value = [value, value] if isinstance(value, int) else value
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        raise ArchError(f"{what} is {short(value)}: expected an integer or a pair [vertical, horizontal]")
+    return _natural(value[0], what, low, high), _natural(value[1], what, low, high)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Run the first n blocks (the first convolution counts as one) patch by patch on a grid p = (p_h, p_w); `then`:
+    further stages ((p, n), ...), each from where the one before ended up to block n. A grid of (1, 1) runs its blocks
+    layer by layer, as all blocks behind the last stage are run. halo: what patches share is computed again ("clip") or
+    kept ("cache"), see plan()."""
+
+    p: tuple[int, int] = (1, 1)
+    n: int = 0
+    then: tuple[tuple[tuple[int, int], int], ...] = ()
+    halo: str = "clip"
+
+    def __post_init__(self):
+        if not isinstance(self.then, (list, tuple)) or not all(
+            isinstance(stage, (list, tuple)) and len(stage) == 2 for stage in self.then
+        ):
+            raise ArchError(f"schedule.then is {short(self.then)}: expected a list of further stages [p, n]")
+        if self.halo not in ("clip", "cache"):
+            raise ArchError(f"schedule.halo is {short(self.halo)}: expected 'clip' or 'cache'")
+        found: list[tuple[tuple[int, int], int]] = []
+        for p, n in ((self.p, self.n), *self.then):
+            p, n = _pair(p, "schedule.p", high=64), _natural(n, "schedule.n", low=0, high=1000)
+            if self.then and n <= (found[-1][1] if found else 0):
+                raise ArchError(f"schedule.then: a stage up to block {n} is empty; each n must be above the one before")
+            if found and found[-1][0] == p == (1, 1):
+                found.pop()
+            found.append((p, n))
+        if found[-1][0] == (1, 1) or found[-1][1] == 0:  # one spelling of "per layer"
+            found.pop()
+        p, n = found[0] if found else ((1, 1), 0)
+        halo = self.halo if found else "clip"
+        for name, value in (("p", p), ("n", n), ("then", tuple(found[1:])), ("halo", halo)):
+            object.__setattr__(self, name, value)
+
+    @property
+    def stages(self) -> tuple[tuple[tuple[int, int], int], ...]:
+        """(grid, block at which it ends) of each stage but the layer by layer rest."""
+        return ((self.p, self.n), *self.then) if self.n else ()
+
+    def __str__(self):
+        if not self.n:
+            return "layer by layer"
+        how = ["layer by layer" if p == (1, 1) else f"{p[0]}x{p[1]} patches" for p, _ in self.stages]
+        first = f"{how[0]} over {self.n} block{'s' * (self.n > 1)}"
+        return ", then ".join([first, *(f"{h} up to block {n}" for h, (_, n) in zip(how[1:], self.then, strict=True))])
+
+
+def parse_schedule(patches: str | None, blocks: str | None) -> Schedule | None:
+    """The schedule of a command line's --patches 3x3 --blocks 5, or 4x4,2x2 and 5,9 for two stages; None without
+    either. Raises ArchError."""
+    if patches is None and blocks is None:
+        return None
+    grids = [re.fullmatch(r"(\d{1,9})x(\d{1,9})", grid) for grid in (patches or "").split(",")]
+    ends = [re.fullmatch(r"[1-9]\d{0,8}", end) for end in (blocks or "").split(",")]
+    if not all(grids) or not all(ends) or len(grids) != len(ends):
+        raise ArchError(
+            f"--patches {short(patches)} --blocks {short(blocks)}: expected a grid such as 2x2 and a number of "
+            "blocks, or as many of both with commas between"
+        )
+    stages = [((int(grid[1]), int(grid[2])), int(end[0])) for grid, end in zip(grids, ends, strict=True)]
+    return Schedule(*stages[0], tuple(stages[1:]))
+
+
+@dataclass(frozen=True)
+class Block:
+    """An inverted residual: 1x1 to mid (left out when mid equals the input channels), depth-wise k x k stride s, 1x1 to
+    c; with the shortcut where s = 1 and the channels agree. k = 0 is a single 1x1 convolution to c, no depth-wise.
+
+    groups  of the 1x1 convolutions (FBNet; its channel shuffle costs nothing here and is not modelled)
+    expand  keep the first 1x1 even where mid equals the input channels (FBNet's e = 1)
+    se      channels to which squeeze-excite reduces mid behind the depth-wise convolution, 0 for none
+    plain   MobileNetV1's separable convolution: the last 1x1 has an activation and there is no shortcut
+    """
+
+    k: int
+    s: int
+    mid: int
+    c: int
+    groups: int = 1
+    expand: bool = False
+    se: int = 0
+    plain: bool = False
+
+    def __post_init__(self):
+        _natural(self.k, "block.k", low=0, high=15)
+        if self.k and self.k % 2 == 0:
+            raise ArchError(f"block.k is {self.k}: an odd kernel is wanted, or 0 for a 1x1 convolution alone")
+        _natural(self.s, "block.s", high=4)
+        _natural(self.mid, "block.mid", low=0)
+        _natural(self.c, "block.c")
+        _natural(self.groups, "block.groups")
+        _natural(self.se, "block.se", low=0)
+        for name in ("expand", "plain"):
+            if not isinstance(getattr(self, name), bool):
+                raise ArchError(f"block.{name} is {short(getattr(self, name))}: expected true or false")
+        if self.k == 0 and (self.s != 1 or self.mid != 0):
+            raise ArchError(
+                f"a block with k = 0 is a lone 1x1 convolution: s must be 1 and mid 0, not {self.s}, {self.mid}"
+            )
+        if self.k and not self.mid:
+            raise ArchError("block.mid is 0: a block with a depth-wise convolution needs its channels")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Recurrent pooling (rnnpool.py) of k x k windows moved by s, with so many hidden units in either RNN; the map
+    shrinks by s, and four times `hidden` channels go on."""
+
+    k: int
+    s: int
+    hidden: int
+
+    def __post_init__(self):
+        for name in ("k", "s", "hidden"):
+            _natural(getattr(self, name), f"pool.{name}")
+        if self.k < self.s:
+            raise ArchError(f"pool.k is {self.k}: windows of {self.s} at least are wanted, so that all is read")
+
+
+@dataclass(frozen=True)
+class ArchSpec:
+    """A backbone and, when `classes` is set, its classifier.
+
+    resolution  (h, w) of the input image, 3 channels
+    stem        channels of the first 3x3 convolution, stride 2
+    stages      stages of blocks; names count by stage and block, so a shallower network is a subset of a deeper one
+    head        channels of the last 1x1 convolution, or None
+    classes     outputs of the classifier, or None for a bare backbone
+    schedule    how it is run
+    act         activation of every layer but the projections
+    gate        activation of the squeeze-excite gates
+    pool        recurrent pooling behind the stem, or None; a block of its own
+    expected    published figures as printed, {"macs_M": "300.8", "params_M": "3.5", "peak_kB": "1372"}; data that tests
+                compare with, no part of what the network is (two specs that differ in it alone are equal)
+    view        how pictures were seen when it was trained and judged, or None where that is not known; no part of what
+                the network is, either
+    """
+
+    name: str
+    resolution: tuple[int, int]
+    stem: int
+    stages: tuple[tuple[Block, ...], ...]
+    head: int | None = None
+    classes: int | None = None
+    schedule: Schedule = Schedule()
+    act: str = "relu6"
+    gate: str = "sigmoid"
+    pool: Pool | None = None
+    expected: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+    view: View | None = field(default=None, compare=False)
+
+    def __post_init__(self):
+        if not isinstance(self.name, str) or not self.name:
+            raise ArchError(f"name is {short(self.name)}: expected a non-empty string")
+        object.__setattr__(self, "resolution", _pair(self.resolution, "resolution", low=8, high=8192))
+        _natural(self.stem, "stem")
+        if not self.stages or not all(self.stages):
+            raise ArchError("stages: at least one stage of at least one block is wanted")
+        for value, what in ((self.head, "head"), (self.classes, "classes")):
+            if value is not None:
+                _natural(value, what)
+        if self.act not in ("relu", "relu6"):
+            raise ArchError(f"act is {short(self.act)}: expected 'relu' or 'relu6'")
+        if self.gate not in ("sigmoid", "hsigmoid"):
+            raise ArchError(f"gate is {short(self.gate)}: expected 'sigmoid' or 'hsigmoid'")
+
+    @property
+    def depth(self) -> int:
+        """Blocks, the first convolution counted: the largest n."""
+        return 1 + (self.pool is not None) + sum(len(stage) for stage in self.stages)
+
+    def to_dict(self) -> dict:
+        """As JSON has it; what has its default value is left out."""
+        data = _plain(self)
+        data |= {"expected": dict(self.expected)} if self.expected else {}
+        return data | ({"view": str(self.view)} if self.view else {})
+
+    @classmethod
+    def from_dict(cls, data) -> "ArchSpec":
+        """Inverse of to_dict, from parsed JSON. Raises ArchError naming the key."""
+        check_fields(data, cls, "the architecture", ArchError)
+        data = dict(data)
+        data["schedule"] = _schedule(data.get("schedule", {}))
+        data["pool"] = _pool(data.get("pool"))
+        if not isinstance(data["stages"], (list, tuple)):
+            raise ArchError(f"stages is {short(data['stages'])}: expected a list of lists of blocks")
+        data["stages"] = tuple(_stage(i, stage) for i, stage in enumerate(data["stages"]))
+        data["expected"] = _expected(data.get("expected", {}))
+        data["view"] = _view(data.get("view"))
+        return cls(**data)
+
+    @classmethod
+    def load(cls, path) -> "ArchSpec":
+        """Read a JSON file. Raises FileNotFoundError, or ArchError that names the file."""
+        data = read_json(path, ArchError)
+        try:
+            return cls.from_dict(data)
+        except ArchError as error:
+            raise ArchError(f"{path}: {error}") from None
+
+    def save(self, path) -> Path:
+        """Write JSON with one block a line."""
+        text = json.dumps(self.to_dict(), indent=1)
+        return write_atomic(path, re.sub(r"[\[{][^\[\]{}]*[\]}]", _one_line, text) + "\n")
+
+
+def _one_line(innermost: re.Match) -> str:
+    text = " ".join(innermost[0].split())
+    return text[0] + text[1:-1].strip() + text[-1]
+
+
+def _plain(value):
+    """Dataclasses as dicts without the fields that have their default, tuples as lists."""
+    if is_dataclass(value):
+        return {f.name: _plain(v) for f in fields(value) if (v := getattr(value, f.name)) != f.default}
+    return [_plain(v) for v in value] if isinstance(value, tuple) else value
+
+
+def _schedule(data) -> Schedule:
+    check_fields(data, Schedule, "schedule", ArchError)
+    return Schedule(**data)
+
+
+def _pool(data) -> Pool | None:
+    if data is None:
+        return None
+    check_fields(data, Pool, "pool", ArchError)
+    return Pool(**data)
+
+
+def _expected(data) -> tuple[tuple[str, str], ...]:
+    if not isinstance(data, dict) or not all(isinstance(v, str) for v in data.values()):
+        raise ArchError(f"expected is {short(data)}: expected an object of figures as printed, in quotes")
+    return tuple(data.items())
+
+
+def _view(text) -> View | None:
+    try:
+        return None if text is None else View.parse(text)
+    except UserError as error:
+        raise ArchError(str(error)) from None
+
+
+def _stage(index: int, stage) -> tuple[Block, ...]:
+    if not isinstance(stage, (list, tuple)):
+        raise ArchError(f"stages[{index}] is {short(stage)}: expected a list of blocks")
+    blocks = []
+    for at, block in enumerate(stage):
+        check_fields(block, Block, f"stages[{index}][{at}]", ArchError)
+        blocks.append(Block(**block))
+    return tuple(blocks)
+
+
+def from_zoo(name: str, entry: dict, classes: int = 1000) -> ArchSpec:
+    """A published block list ([k, stride, cin, mid, cout, residual] rows) as an ArchSpec; a stage begins at each change
+    of channels without a shortcut."""
+    stages: list[list[Block]] = []
+    for k, s, cin, mid, cout, residual in entry["blocks"]:
+        if not residual or not stages:
+            stages.append([])
+        if bool(residual) != (s == 1 and cin == cout):
+            raise ArchError(f"{name}: block {[k, s, cin, mid, cout]} has a shortcut that its shape does not imply")
+        stages[-1].append(Block(k, s, mid, cout))
+    return ArchSpec(
+        name, entry["resolution"], entry["stem"], tuple(map(tuple, stages)), head=entry["head_conv"], classes=classes
+    )
+
+
+def mobilenet_v2(resolution: int = 224, width: float = 1.0, classes: int | None = 1000) -> ArchSpec:
+    """MobileNetV2 (Sandler et al. 2018)."""
+    rows = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
+    stem = cin = make_divisible(32 * width)
+    stages = []
+    for e, c, d, s in rows:
+        stage = []
+        for at in range(d):
+            cout = make_divisible(c * width)
+            stage.append(Block(3, s if at == 0 else 1, cin * e, cout))
+            cin = cout
+        stages.append(tuple(stage))
+    head = max(1280, make_divisible(1280 * width))
+    return ArchSpec("mobilenet_v2", resolution, stem, tuple(stages), head=head, classes=classes)
+
+
+def mobilenet_v2_rd(resolution: int = 224, classes: int | None = 1000) -> ArchSpec:
+    """MobileNetV2 with its receptive field redistributed (the paper's Fig. 4): a smaller halo in the patch stage."""
+    rows = [(24, 1, 2), (32, 4, 2), (64, 4, 2), (96, 3, 1), (160, 4, 2), (320, 1, 1)]
+    stages, cin = [(Block(0, 1, 0, 16),)], 16
+    for c, d, s in rows:
+        stage = []
+        for at in range(d):
+            stage.append(Block(3, s if at == 0 else 1, cin * 6, c))
+            cin = c
+        stages.append(tuple(stage))
+    return ArchSpec("mobilenet_v2_rd", resolution, 32, tuple(stages), head=1280, classes=classes)

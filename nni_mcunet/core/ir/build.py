@@ -1,0 +1,218 @@
+"""THE definition of a network: ArchSpec (and a detection head) -> Graph. All that computes one walks this graph.
+
+Names: stem, stem_pool, s{stage}_b{block}_{exp,dw,proj} (pw for a block without a depth-wise; squeeze-excite adds
+se_pool, se_red, se_gate, se_act, se_mul), head, pool, fc, neck{i}_*, yolo{i}_*, face{i}_*.
+"""
+
+from dataclasses import dataclass
+
+from ..errors import ArchError
+from ..validate import short
+from .arch import ArchSpec, Block, Pool, _natural
+from .graph import Graph, Op, Tensor
+
+BACKBONE = ("stem", "s")  # prefixes of the op names, for Graph.part
+NECK = ("neck",)
+YOLO = ("yolo",)
+FACE = ("face",)
+
+
+@dataclass(frozen=True)
+class YoloHead:
+    """A YOLOv3 head small enough for int8 and SRAM, on the last block of each stage in `taps` (fine to coarse).
+
+    Neck: a 1x1 lateral to `width` channels per scale, each coarser map enlarged to the next finer one and added. Head
+    per scale: depth-wise 3x3, 1x1, then 1x1 to anchors * (5 + classes), the anchor-major order of mmdet's YOLOV3Head.
+    """
+
+    classes: int
+    taps: tuple[int, ...]
+    width: int = 48
+    anchors: int = 3
+
+    def __post_init__(self):
+        object.__setattr__(self, "taps", _stages(self.taps))
+        for name in ("classes", "width", "anchors"):
+            _natural(getattr(self, name), f"detector.{name}")
+
+
+@dataclass(frozen=True)
+class FaceHead:
+    """S3FD's head (Zhang et al. 2017) for one class, one square anchor a cell and scale, fine to coarse. Scale i is on
+    the last block of stage taps[i]; a stage that stands twice carries two anchors.
+
+    Per scale a depth-wise 3x3, then two 1x1: `face{i}_cls` of [face, background...] and `face{i}_box` of dx, dy, dw,
+    dh. On c channels that costs 17 c multiply-accumulates a cell on the first scale, where S3FD's two dense 3x3 cost
+    72 c: at stride 4 of 640x480 on 16 channels 5M instead of 22M, a fifth of MCUNetV2-S's whole budget. `background` is
+    the number of background channels on the first scale, whose greatest counts (max-out); the others have one.
+
+    A scale follows its stage at once, so that only the predictions, not the maps they come from, outlive it.
+    """
+
+    taps: tuple[int, ...]
+    background: int = 3
+
+    def __post_init__(self):
+        object.__setattr__(self, "taps", _stages(self.taps))
+        _natural(self.background, "detector.background")
+
+    @property
+    def backgrounds(self) -> tuple[int, ...]:
+        """Background channels per scale."""
+        return (self.background,) + (1,) * (len(self.taps) - 1)
+
+
+def _stages(taps) -> tuple[int, ...]:
+    if not isinstance(taps, (list, tuple)):
+        raise ArchError(f"detector.taps is {short(taps)}: expected a list of rising stage numbers")
+    return tuple(_natural(tap, "a stage in detector.taps", low=0) for tap in taps)
+
+
+class _Builder:
+    def __init__(self, spec: ArchSpec):
+        self.spec = spec
+        self.image = Tensor("image", *spec.resolution, 3)
+        self.ops: list[Op] = []
+        self.last, self.channels, self.block = "image", 3, 0
+
+    def conv(self, name, cout, k=1, s=1, act=None, groups=1, residual=None, norm=True, source=None):
+        """Append a convolution with SAME padding (k // 2 on each side) behind the last op, or behind `source`."""
+        self.ops.append(
+            Op(name, "conv", (source or self.last,), cout, (k, k), (s, s), (k // 2,) * 4, groups, act, residual, norm,
+               self.block)
+        )  # fmt: skip
+        self.last, self.channels = name, cout
+        return name
+
+    def add(self, name, kind, source=None, s=1, act=None):
+        self.ops.append(Op(name, kind, (source or self.last,), self.channels, s=(s, s), act=act, block=self.block))
+        self.last = name
+        return name
+
+    def mb_block(self, name: str, block: Block):
+        self.block += 1
+        act, skip, cin = self.spec.act, self.last, self.channels
+        if block.k == 0:
+            return self.conv(f"{name}_pw", block.c, act=act)
+        if block.mid != cin or block.expand:
+            self.conv(f"{name}_exp", block.mid, act=act, groups=block.groups)
+        self.conv(f"{name}_dw", block.mid, block.k, block.s, act, groups=block.mid)
+        if block.se:
+            self.squeeze_excite(name, block.se)
+        if block.plain:
+            return self.conv(f"{name}_proj", block.c, act=act, groups=block.groups)
+        shortcut = skip if block.s == 1 and cin == block.c else None
+        return self.conv(f"{name}_proj", block.c, groups=block.groups, residual=shortcut)
+
+    def rnnpool(self, name: str, pool: Pool):
+        """Recurrent pooling that divides the map by pool.s, its windows about the centres of the cells."""
+        self.block += 1
+        rest = pool.k - pool.s
+        pad = (rest // 2,) * 2 + (rest - rest // 2,) * 2
+        self.last, self.channels, source = name, 4 * pool.hidden, self.last
+        self.ops.append(Op(name, "rnnpool", (source,), self.channels, (pool.k,) * 2, (pool.s,) * 2, pad,
+                           block=self.block, hidden=pool.hidden))  # fmt: skip
+
+    def squeeze_excite(self, name: str, reduced: int):
+        """Scale each channel of the last tensor by a gate computed from the means of all (Hu et al. 2018)."""
+        source, channels = self.last, self.channels
+        self.add(f"{name}_se_pool", "gap")
+        self.conv(f"{name}_se_red", reduced, act="relu", norm=False)
+        self.conv(f"{name}_se_gate", channels, norm=False)
+        gate = self.add(f"{name}_se_act", "act", act=self.spec.gate)
+        self.last = f"{name}_se_mul"
+        self.ops.append(Op(self.last, "mul", (source, gate), channels, block=self.block))
+
+    def graph(self, outputs) -> Graph:
+        return Graph(self.spec.name, (self.image,), tuple(self.ops), tuple(outputs)).verify()
+
+
+def build_graph(spec: ArchSpec, head: YoloHead | FaceHead | None = None, taps: tuple[int, ...] | None = None) -> Graph:
+    """Graph of a spec: a detector when `head` is given, a backbone with the stages `taps` as outputs, else a classifier
+    (or the bare backbone when the spec has no classes). Outputs of a detector run from fine to coarse.
+
+    Raises ArchError for a tap that is no stage, GraphError for a resolution too small.
+    """
+    wanted = head.taps if head else taps
+    if wanted is not None:
+        _check_taps(wanted, len(spec.stages), twice=isinstance(head, FaceHead))
+    b = _Builder(spec)
+    b.conv("stem", spec.stem, 3, 2, spec.act)
+    if spec.pool:
+        b.rnnpool("stem_pool", spec.pool)
+    ends: list[tuple[str, int]] = []
+    outputs: list[str] = []
+    for i, stage in enumerate(spec.stages[: None if wanted is None else wanted[-1] + 1]):  # no stage that nobody reads
+        for j, block in enumerate(stage):
+            b.mb_block(f"s{i}_b{j}", block)
+        ends.append((b.last, b.channels))
+        if isinstance(head, FaceHead):
+            outputs += _face(b, head, i)
+    if outputs:
+        return b.graph(outputs)
+    if wanted is not None:
+        features = [ends[i] for i in wanted]
+        return b.graph(_yolo(b, head, features) if head else [name for name, _ in features])
+    b.block += 1
+    if spec.head:
+        b.conv("head", spec.head, act=spec.act)
+    if spec.classes:
+        b.add("pool", "gap")
+        b.conv("fc", spec.classes, norm=False)
+    return b.graph([b.last])
+
+
+def _check_taps(taps: tuple[int, ...], stages: int, twice: bool) -> None:
+    rising = sorted(taps if twice else set(taps))
+    if not taps or list(taps) != rising or not 0 <= taps[0] <= taps[-1] < stages:
+        raise ArchError(f"taps {taps}: rising stage numbers from 0 to {stages - 1} are wanted")
+
+
+def _face(b: _Builder, head: FaceHead, stage: int) -> list[str]:
+    """The scales of `head` that read the stage just built, which the builder then goes on from; their outputs."""
+    feature, channels, outputs = b.last, b.channels, []
+    for i, background in enumerate(head.backgrounds):
+        if head.taps[i] == stage:
+            b.block += 1
+            b.channels = channels
+            last = b.conv(f"face{i}_dw", channels, 3, act=b.spec.act, groups=channels, source=feature)
+            outputs.append(b.conv(f"face{i}_cls", 1 + background, norm=False))
+            outputs.append(b.conv(f"face{i}_box", 4, norm=False, source=last))
+    b.last, b.channels = feature, channels
+    return outputs
+
+
+def _yolo(b: _Builder, yolo: YoloHead, features) -> list[str]:
+    """Neck and head over `features` (name, channels), fine to coarse; returns the prediction maps in that order."""
+    b.block += 1
+    laterals, coarser = {}, None
+    for i in reversed(range(len(features))):
+        name, channels = features[i]
+        up = None
+        if coarser is not None:
+            b.channels = yolo.width
+            factor = _factor(b, coarser, name)
+            up = b.add(f"neck{i}_up", "upsample", coarser, factor)
+        b.channels = channels
+        coarser = laterals[i] = b.conv(f"neck{i}_lat", yolo.width, act=b.spec.act, residual=up, source=name)
+    outputs = []
+    for i in range(len(features)):
+        b.channels = yolo.width
+        b.conv(f"yolo{i}_dw", yolo.width, 3, act=b.spec.act, groups=yolo.width, source=laterals[i])
+        b.conv(f"yolo{i}_pw", yolo.width, act=b.spec.act)
+        outputs.append(b.conv(f"yolo{i}_pred", yolo.anchors * (5 + yolo.classes), norm=False))
+    return outputs
+
+
+def _factor(b: _Builder, coarse: str, fine: str) -> int:
+    """Integer ratio of the sizes of two maps; ArchError when the maps do not nest."""
+    tensors = Graph(b.spec.name, (b.image,), tuple(b.ops), ()).tensors
+    c, f = tensors[coarse], tensors[fine]
+    factor = f.h // c.h
+    if (c.h * factor, c.w * factor) != (f.h, f.w):
+        r = b.spec.resolution
+        raise ArchError(
+            f"resolution {r[0]}x{r[1]}: the map of {f.h}x{f.w} is no multiple of the coarser {c.h}x{c.w}; "
+            "use sizes divisible by the coarsest stride"
+        )
+    return factor

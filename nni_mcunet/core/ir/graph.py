@@ -1,0 +1,310 @@
+"""What is computed: Tensor, Op, Graph, and the only rule of output sizes.
+
+One Op is one kernel call: the activation and the residual addition are fields of the convolution, not nodes, so the
+graph built from a spec and the graph imported from ONNX are the same list. An op and the tensor it writes share one
+name. Layout is NHWC with batch 1. This module says nothing of memory, order of patches or quantisation (see plan.py).
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from ..errors import GraphError
+from .activations import CLAMPS, check_act
+
+KINDS = ("conv", "maxpool", "avgpool", "gap", "upsample", "pad", "add", "mul", "concat", "act", "softmax")
+BASELINE_KINDS = ("resize", "l2norm", "rnnpool")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A feature map: h x w positions of c channels, NHWC, one byte an element once quantised."""
+
+    name: str
+    h: int
+    w: int
+    c: int
+
+    @property
+    def size(self) -> int:
+        return self.h * self.w * self.c
+
+
+@dataclass(frozen=True)
+class Op:
+    """One kernel call; its output tensor carries its name.
+
+    kind      conv (dense, 1x1, depth-wise or grouped by `groups`; a fully connected layer is a 1x1 conv on a 1x1 map),
+              maxpool (padding never wins), avgpool (padding is not counted), gap (global average pool), upsample
+              (nearest, by the integer factor `s`), pad (with zeros), add (of two inputs), mul (of two inputs, the
+              second of one shape with the first or 1x1, one factor a channel: squeeze-excite), concat (along the
+              channels), act (an activation apart) or softmax (over the channels of each position). Known of published
+              baselines alone, by the profiler and torch: resize (bilinear, to the size of the second input), l2norm
+              (each position scaled to length 1, times a learned factor a channel) and rnnpool (recurrent pooling of k
+              windows, Saha et al. 2020, see rnnpool.py)
+    k, s      kernel and stride, (vertical, horizontal)
+    pad       (top, left, bottom, right); bottom and right may be negative: trailing rows that are never read
+    act       one of activations.py with its `args`, applied after the residual addition: of a conv or add one of
+              CLAMPS alone, of an "act" op any, None there being a change of scale; prelu, of baselines, has a learned
+              slope a layer
+    residual  tensor added to the convolution's result before the activation
+    norm      the layer is trained with batch normalisation (folded before export) instead of a bias
+    block     index of the block it belongs to, the first convolution being block 0 (the paper's n counts these)
+    shares    an earlier op whose weights this one uses (EXTD runs one backbone on its own output)
+    hidden    rnnpool: units of its first RNN; its second has a quarter of `cout`
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    cout: int
+    k: tuple[int, int] = (1, 1)
+    s: tuple[int, int] = (1, 1)
+    pad: tuple[int, int, int, int] = (0, 0, 0, 0)
+    groups: int = 1
+    act: str | None = None
+    residual: str | None = None
+    norm: bool = False
+    block: int = 0
+    shares: str | None = None
+    hidden: int = 0
+    args: tuple[float, ...] = ()
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return self.inputs if self.residual is None else (*self.inputs, self.residual)
+
+    @property
+    def baseline(self) -> str | None:
+        """What of the op only the profiler and torch know (see `kind`), None where ONNX and the C engine may go on."""
+        if self.kind in BASELINE_KINDS:
+            return self.kind
+        return "prelu" if self.act == "prelu" else "weights shared between layers" if self.shares else None
+
+    def is_depthwise(self, cin: int) -> bool:
+        return self.kind == "conv" and self.groups == cin == self.cout and self.groups > 1
+
+    @property
+    def is_pointwise(self) -> bool:
+        return self.kind == "conv" and self.k == (1, 1) and self.s == (1, 1) and self.groups == 1 and not any(self.pad)
+
+
+def out_length(length: int, k: int, s: int, lo: int, hi: int) -> int:
+    """The output-size rule of one axis: positions of a k-window moved by s over lo + length + hi elements."""
+    return (length + lo + hi - k) // s + 1
+
+
+def out_tensor(op: Op, x: Tensor, *others: Tensor) -> Tensor:
+    """Shape of what `op` writes when it reads `x` first, then `others`. Raises GraphError when nothing is left of the
+    map."""
+    if op.kind == "gap":
+        h = w = 1
+    elif op.kind == "resize":
+        if len(others) != 1:
+            raise GraphError(f"{op.name}: resize wants a second input, whose size it takes")
+        h, w = others[0].h, others[0].w
+    elif op.kind == "upsample":
+        h, w = x.h * op.s[0], x.w * op.s[1]
+    else:
+        h = out_length(x.h, op.k[0], op.s[0], op.pad[0], op.pad[2])
+        w = out_length(x.w, op.k[1], op.s[1], op.pad[1], op.pad[3])
+    if h < 1 or w < 1:
+        raise GraphError(f"{op.name}: a {x.h}x{x.w} input leaves no output; raise the resolution or drop a stride")
+    return Tensor(op.name, h, w, op.cout)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Ops in execution order. `inputs` are tensors, `outputs` names; the networks of the zoo read one image."""
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    ops: tuple[Op, ...]
+    outputs: tuple[str, ...]
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor by name, shapes derived by `out_tensor`."""
+        tensors = {t.name: t for t in self.inputs}
+        for op in self.ops:
+            for name in op.reads:
+                if name not in tensors:
+                    raise GraphError(f"{op.name} reads '{name}', which nothing before it writes")
+            tensors[op.name] = out_tensor(op, *(tensors[name] for name in op.inputs))
+        return tensors
+
+    def op(self, name: str) -> Op:
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> dict[str, Op]:
+        return {op.name: op for op in self.ops}
+
+    def input_of(self, op: Op) -> Tensor:
+        return self.tensors[op.inputs[0]]
+
+    def verify(self) -> "Graph":
+        """Check every invariant the rest of the house relies on; returns self, raises GraphError."""
+        names = [t.name for t in self.inputs] + [op.name for op in self.ops]
+        if len(set(names)) != len(names):
+            twice = next(n for n in names if names.count(n) > 1)
+            raise GraphError(f"{self.name}: the name '{twice}' is written twice")
+        for op in self.ops:
+            self._verify_op(op)
+        for name in self.outputs:
+            if name not in self.tensors:
+                raise GraphError(f"{self.name}: output '{name}' is written by no op")
+        return self
+
+    def _verify_op(self, op: Op) -> None:
+        x, y = self.input_of(op), self.tensors[op.name]
+        if op.kind not in KINDS + BASELINE_KINDS:
+            raise GraphError(f"{op.name}: unknown kind '{op.kind}', one of {', '.join(KINDS + BASELINE_KINDS)}")
+        if op.kind not in ("conv", "rnnpool", "concat") and x.c != op.cout:
+            raise GraphError(f"{op.name}: {op.kind} keeps its {x.c} channels")
+        self._verify_act(op)
+        self._verify_inputs(op)
+        if op.kind == "rnnpool" and (op.hidden < 1 or op.cout % 4):
+            raise GraphError(f"{op.name}: rnnpool wants hidden units and a multiple of four channels")
+        if op.shares is not None:
+            self._verify_shared(op)
+        if op.kind == "conv" and (x.c % op.groups or op.cout % op.groups):
+            raise GraphError(f"{op.name}: {op.groups} groups do not divide {x.c} -> {op.cout} channels")
+        if op.residual is not None:
+            r = self.tensors[op.residual]
+            if (r.h, r.w, r.c) != (y.h, y.w, y.c):
+                raise GraphError(
+                    f"{op.name}: adds {r.name} of {r.h}x{r.w}x{r.c} to {y.h}x{y.w}x{y.c}; shapes must be equal"
+                )
+
+    def _verify_act(self, op: Op) -> None:
+        if (op.kind not in ("conv", "add", "act") and (op.act or op.args)) or (op.kind != "conv" and op.residual):
+            raise GraphError(f"{op.name}: {op.kind} has no residual or activation")
+        if op.act in (None, "prelu"):
+            return
+        check_act(op.name, op.act, op.args)
+        if op.kind != "act" and op.act not in CLAMPS:
+            raise GraphError(f"{op.name}: '{op.act}' is an op of its own (kind 'act') behind a {op.kind}")
+
+    def _verify_inputs(self, op: Op) -> None:
+        """How many inputs there are, and their shapes."""
+        x, *others = (self.tensors[name] for name in op.inputs)
+        wanted = {"add": 2, "mul": 2, "resize": 2, "concat": max(2, len(op.inputs))}.get(op.kind, 1)
+        if len(op.inputs) != wanted:
+            raise GraphError(f"{op.name}: {op.kind} wants {wanted} input{'s' * (wanted > 1)}, not {len(op.inputs)}")
+        size, shapes = (x.h, x.w, x.c), [(t.h, t.w, t.c) for t in others]
+        if op.kind == "add" and shapes != [size]:
+            raise GraphError(f"{op.name}: add wants inputs of one shape")
+        if op.kind == "mul" and shapes[0] not in (size, (1, 1, x.c)):
+            raise GraphError(f"{op.name}: mul wants a second input of 1x1x{x.c}, one factor a channel, or of its shape")
+        if op.kind == "concat" and any(shape[:2] != size[:2] for shape in shapes):
+            raise GraphError(f"{op.name}: concat wants maps of one size")
+        if op.kind == "concat" and op.cout != x.c + sum(t.c for t in others):
+            raise GraphError(f"{op.name}: concat has the channels of its inputs together, not {op.cout}")
+
+    def _verify_shared(self, op: Op) -> None:
+        owner = self._by_name.get(op.shares)
+        alike = owner is not None and owner.shares is None and self.ops.index(owner) < self.ops.index(op)
+        if not alike or self._weight_shape(owner) != self._weight_shape(op):
+            raise GraphError(f"{op.name}: no earlier op '{op.shares}' with weights of its own and of this shape")
+
+    def _weight_shape(self, op: Op) -> tuple:
+        return op.kind, op.k, self.input_of(op).c, op.cout, op.groups, op.norm, op.act, op.hidden
+
+    def op_macs(self, op: Op, positions: int | None = None) -> int:
+        """Multiply-accumulates of one conv or rnnpool (zero for the rest) for all or for so many output positions."""
+        y = self.tensors[op.name]
+        positions = y.h * y.w if positions is None else positions
+        if op.kind == "rnnpool":  # both sweeps of a window by the first RNN, their ends by the second, forth and back
+            (kh, kw), h1, h2 = op.k, op.hidden, op.cout // 4
+            return positions * (2 * kh * kw * h1 * (self.input_of(op).c + h1) + 2 * (kh + kw) * h2 * (h1 + h2))
+        return positions * self.op_weights(op) if op.kind == "conv" else 0
+
+    def op_weights(self, op: Op) -> int:
+        """Elements of a conv's weight tensor, shared or not; zero for the rest."""
+        if op.kind != "conv":
+            return 0
+        return op.k[0] * op.k[1] * (self.input_of(op).c // op.groups) * op.cout
+
+    def op_params(self, op: Op) -> int:
+        """Weights and biases that the op has for its own, batch normalisation folded."""
+        if op.shares is not None:
+            return 0
+        if op.kind == "rnnpool":  # two cells with two biases and the scalars zeta and nu, see rnnpool.py
+            h1, h2 = op.hidden, op.cout // 4
+            return h1 * (self.input_of(op).c + h1 + 2) + 2 + h2 * (h1 + h2 + 2) + 2
+        own = {"conv": self.op_weights(op) + op.cout, "l2norm": op.cout}.get(op.kind, 0)
+        return own + (op.act == "prelu")
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one inference; convolutions, fully connected layers and RNNs only (the paper's
+        count)."""
+        return sum(self.op_macs(op) for op in self.ops)
+
+    @property
+    def params(self) -> int:
+        """Weights and biases, batch normalisation folded, shared ones once."""
+        return sum(map(self.op_params, self.ops))
+
+    @property
+    def trained_params(self) -> int:
+        """Parameters as papers count them: batch normalisation not folded, a gamma and a beta a channel."""
+        return self.params + sum(op.cout for op in self.ops if op.norm and op.shares is None)
+
+    def strides(self, names) -> list[int]:
+        """Rows of the input per row of these tensors. Not a ratio of sizes: 480 rows at stride 64 are 8."""
+        stride = {t.name: 1 for t in self.inputs}
+        for op in self.ops:
+            before = stride[op.inputs[0]]
+            stride[op.name] = before // op.s[0] if op.kind in ("upsample", "resize") else before * op.s[0]
+        return [stride[name] for name in names]
+
+    @property
+    def block_names(self) -> dict[int, str]:
+        """Block -> what its first op's name has before the last underscore (s2_b1 of s2_b1_exp)."""
+        return {op.block: op.name.rsplit("_", 1)[0] for op in reversed(self.ops)}
+
+    def last_use(self) -> dict[str, int]:
+        """Tensor name -> index of the last op that reads it; graph outputs live to the end."""
+        return self._last_use
+
+    @cached_property
+    def _last_use(self) -> dict[str, int]:
+        last = {t.name: 0 for t in self.inputs}
+        for index, op in enumerate(self.ops):
+            last[op.name] = index
+            last.update(dict.fromkeys(op.reads, index))
+        last.update(dict.fromkeys(self.outputs, len(self.ops)))
+        return last
+
+    @cached_property
+    def block_ends(self) -> list[tuple[int, tuple[str, ...]]]:
+        """At the end of each block: the number of ops so far, and the tensors that they read or wrote and that later
+        ops or the user read."""
+        last, seen, ends = self._last_use, set(), []
+        for size, op in enumerate(self.ops, 1):
+            seen.update(op.reads)
+            seen.add(op.name)
+            if size == len(self.ops) or self.ops[size].block != op.block:
+                seen = {name for name in seen if last[name] >= size}
+                ends.append((size, tuple(sorted(seen))))
+        return ends
+
+    def part(self, prefixes: tuple[str, ...]) -> "Graph":
+        """The sub-graph of the ops whose names start with one of `prefixes`: what they read from outside becomes an
+        input, what others read of them (or the graph gives out) an output. How mmdet's backbone, neck and head are cut
+        from one definition."""
+        inside = [op for op in self.ops if op.name.startswith(prefixes)]
+        written = {op.name for op in inside}
+        read = {n for op in self.ops if op.name not in written for n in op.reads} | set(self.outputs)
+        wanted = [n for op in inside for n in op.reads if n not in written]
+        return Graph(
+            f"{self.name}:{'|'.join(prefixes)}",
+            tuple(self.tensors[n] for n in dict.fromkeys(wanted)),
+            tuple(inside),
+            tuple(op.name for op in inside if op.name in read),
+        ).verify()
+
+    def folded(self) -> "Graph":
+        """The graph as exported: batch normalisation folded into weights and bias."""
+        return replace(self, ops=tuple(replace(op, norm=False) for op in self.ops))

@@ -1,0 +1,198 @@
+"""Net(graph): a torch module that walks the graph; it defines no network. With qat.py and rnnpool.py the only file of
+core that imports torch."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import ScheduleError
+from ..ir.arch import Schedule
+from ..ir.graph import Graph, Op
+from ..plan.cut_points import split
+from .rnnpool import RNNPool
+
+ACTIVATIONS = {
+    None: lambda x: x,
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "clip": torch.clamp,
+    "leaky": F.leaky_relu,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "hsigmoid": lambda x, slope=1 / 6, offset=0.5: (slope * x + offset).clamp(0, 1),
+    "hswish": F.hardswish,
+}
+
+
+class Layer(nn.Module):
+    """The trained parts of one conv op: `conv` and, where the op has them, `bn` and `prelu`. Symmetric padding is the
+    convolution's own (a training step takes a fifth less), any other is applied before it."""
+
+    def __init__(self, op: Op, cin: int):
+        super().__init__()
+        padding = op.pad[:2] if symmetric(op) else 0
+        self.conv = nn.Conv2d(cin, op.cout, op.k, op.s, padding, groups=op.groups, bias=not op.norm)
+        if op.norm:
+            self.bn = nn.BatchNorm2d(op.cout)
+        if op.act == "prelu":
+            self.prelu = nn.PReLU()
+        fan_out = op.k[0] * op.k[1] * op.cout / op.groups  # torch's own counts the groups twice
+        nn.init.normal_(self.conv.weight, 0, math.sqrt(2 / fan_out))
+        if not op.norm:
+            nn.init.zeros_(self.conv.bias)
+
+
+class L2Norm(nn.Module):
+    """Every position scaled to length 1 over its channels, times a factor a channel (Liu et al. 2016, ParseNet)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((channels,), 10.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.normalize(x, dim=1, eps=1e-10) * self.weight[:, None, None]
+
+
+def folded(layer: Layer) -> tuple[Tensor, Tensor]:
+    """(weight (cout, cin/groups, kh, kw), bias (cout,)) float32 of a layer with the running statistics of its batch
+    normalisation folded in; gradients flow."""
+    weight, bias = layer.conv.weight, layer.conv.bias
+    if bias is not None:
+        return weight, bias
+    bn = layer.bn
+    gain = bn.weight.double() / torch.sqrt(bn.running_var.double() + bn.eps)
+    return (weight.double() * gain[:, None, None, None]).float(), (bn.bias - bn.running_mean * gain).float()
+
+
+def symmetric(op: Op) -> bool:
+    return op.pad[:2] == op.pad[2:] and min(op.pad) >= 0
+
+
+def pad(x: Tensor, op: Op) -> Tensor:
+    """NCHW x with the op's zero padding (negative pads crop)."""
+    top, left, bottom, right = op.pad
+    return F.pad(x, (left, right, top, bottom)) if any(op.pad) else x
+
+
+def trained(op: Op, cin: int) -> nn.Module | None:
+    """The module with the weights of an op, None for an op that has none of its own."""
+    if op.shares is not None:
+        return None
+    if op.kind == "conv":
+        return Layer(op, cin)
+    if op.kind == "l2norm":
+        return L2Norm(cin)
+    return RNNPool(cin, op.hidden, op.cout // 4, op.k, op.s) if op.kind == "rnnpool" else None
+
+
+def run_plain(op: Op, x: Tensor, *others: Tensor) -> Tensor:
+    """The ops without weights."""
+    if op.kind == "gap":
+        return x.mean((2, 3), keepdim=True)
+    if op.kind == "upsample":
+        return F.interpolate(x, scale_factor=tuple(map(float, op.s)), mode="nearest")
+    if op.kind == "maxpool":
+        top, left, bottom, right = op.pad
+        padded = F.pad(x, (left, right, top, bottom), value=torch.finfo(x.dtype).min) if any(op.pad) else x
+        return F.max_pool2d(padded, op.k, op.s)
+    if op.kind == "avgpool":
+        counted = F.avg_pool2d(pad(torch.ones_like(x[:1, :1]), op), op.k, op.s)
+        return F.avg_pool2d(pad(x, op), op.k, op.s) / counted
+    if op.kind == "pad":
+        return pad(x, op)
+    if op.kind == "mul":
+        return x * others[0]
+    if op.kind in ("add", "act"):
+        return ACTIVATIONS[op.act](sum(others, x), *op.args)
+    if op.kind == "concat":
+        return torch.cat((x, *others), 1)
+    if op.kind == "softmax":
+        return x.softmax(1)
+    if op.kind == "resize":
+        return F.interpolate(x, size=others[0].shape[2:], mode="bilinear")
+    raise NotImplementedError(op.kind)
+
+
+class Net(nn.Module):
+    """A graph as a torch module; state-dict keys are `layers.{op name}.conv.weight`, `layers.{op name}.bn.*`.
+
+    forward takes the graph's inputs (N, C, H, W) in order and returns a tuple of its outputs, in order. Every spatial
+    size that the strides allow is accepted, not only the graph's own (multi-scale training). `quant` is None or the
+    simulated int8 of qat.py, whose keys are `quant.*`.
+    """
+
+    def __init__(self, graph: Graph):
+        super().__init__()
+        self.graph = graph
+        self.layers = nn.ModuleDict()
+        for op in graph.ops:
+            layer = trained(op, graph.input_of(op).c)
+            if layer is not None:
+                self.layers[op.name] = layer
+        self._last_use = graph.last_use()
+        self.quant = None
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        values = {t.name: x for t, x in zip(self.graph.inputs, inputs, strict=True)}
+        if self.quant is not None:
+            self.quant.begin(values)
+        self.walk(values, range(len(self.graph.ops)))
+        return tuple(values[name] for name in self.graph.outputs)
+
+    def walk(self, values: dict[str, Tensor], part: range) -> None:
+        """Run the ops of these indices: `values` gains what they write and loses what nobody reads any more."""
+        for index in part:
+            op = self.graph.ops[index]
+            y = self.run(op, values)
+            values[op.name] = y if self.quant is None else self.quant(op, y)
+            for name in op.reads:
+                if self._last_use[name] == index:
+                    values.pop(name, None)
+
+    def run(self, op: Op, values: dict[str, Tensor]) -> Tensor:
+        x, name = values[op.inputs[0]], op.shares or op.name
+        if name not in self.layers:
+            return run_plain(op, *(values[source] for source in op.inputs))
+        layer = self.layers[name]
+        if op.kind != "conv":
+            return layer(pad(x, op))
+        x = self.convolve(op, layer, x if symmetric(op) else pad(x, op))
+        if op.residual is not None:
+            x = x + values[op.residual]
+        return layer.prelu(x) if op.act == "prelu" else ACTIVATIONS[op.act](x, *op.args)
+
+    def convolve(self, op: Op, layer: Layer, x: Tensor) -> Tensor:
+        """Convolution and batch normalisation, or bias, of an x with its asymmetric padding."""
+        if self.quant is not None and self.quant.active:
+            return self.quant.convolve(op, layer, x)
+        x = layer.conv(x)
+        return layer.bn(x) if op.norm else x
+
+    @torch.no_grad()
+    def folded_weights(self) -> dict[str, tuple]:
+        """Conv name -> (weight (cout, cin/groups, kh, kw), bias (cout,)), numpy float32, batch normalisation folded."""
+        names = (op.name for op in self.graph.ops if op.kind == "conv" and op.shares is None)
+        return {name: tuple(t.detach().cpu().numpy().copy() for t in folded(self.layers[name])) for name in names}
+
+
+def forward_apart(net: Net, schedule: Schedule, image: Tensor) -> tuple[Tensor, ...]:
+    """net(image) with the first n blocks run on each tile of the grid p apart, padded on its own: patches without a
+    halo ("non-overlap" in the paper's Table 5), for training as well. Batch normalisation sees all tiles at once.
+
+    Raises ScheduleError when the grid does not divide the picture and the stage's output.
+    """
+    ops, out = split(net.graph, schedule.n)
+    source, end = net.graph.inputs[0], net.graph.tensors[out]
+    (rows, columns), (h, w) = schedule.p, image.shape[2:]
+    factor = source.h // end.h
+    if h % (rows * factor) or w % (columns * factor):
+        raise ScheduleError(f"a picture of {h}x{w} is not cut into {rows}x{columns} tiles of whole strides of {factor}")
+    tiles = image.unflatten(3, (columns, -1)).unflatten(2, (rows, -1)).permute(0, 2, 4, 1, 3, 5)  # N p_h p_w C h w
+    values = {source.name: tiles.flatten(0, 2)}
+    net.walk(values, range(len(ops)))
+    part = values[out].unflatten(0, (-1, rows, columns)).permute(0, 3, 1, 4, 2, 5)
+    values = {out: part.flatten(4, 5).flatten(2, 3)}
+    net.walk(values, range(len(ops), len(net.graph.ops)))
+    return tuple(values[name] for name in net.graph.outputs)

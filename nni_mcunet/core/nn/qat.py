@@ -1,0 +1,179 @@
+"""Quantisation-aware training: a Net computes what its int8 form will, and gradients pass straight through the rounding
+(Jacob et al. 2018, section 3).
+
+Simulated is what engine/quant.py makes of a network: weights int8 symmetric per output channel, batch normalisation
+folded, int32 bias, activations int8 per tensor. Core imports no engine, so those formulas stand here once more, in
+torch; a test holds the integers of both equal, bit for bit. An op is one kernel, so a tensor is rounded once, behind
+the residual addition and the activation.
+
+A training has three phases, told by buffers, so that a checkpoint goes on in its own: the first OBSERVE batches are
+float and their ranges observed; then int8 is simulated, batch normalisation by the batch's statistics; from freeze()
+on, its running statistics and the ranges stand still, and what is trained are the folded weights as they are deployed.
+In evaluation a net always computes as deployed.
+"""
+
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import UnsupportedOp
+from ..ir.graph import Graph, Op
+from ..plan.kernel_facts import SAME_SCALE
+from .net import Layer, Net, folded
+
+OBSERVE = 16  # batches before int8 is simulated
+MOMENTUM = 0.01  # of a range's moving average, once it is the mean of 1 / MOMENTUM batches
+
+
+class FakeQuant(nn.Module):
+    """What a Net with simulated int8 has beside its layers: the range of every tensor that it writes.
+
+    ranges.{tensor}   (lowest, highest) real value, float32
+    batches           training batches seen
+    frozen            see freeze()
+    sources           tensors that other parts of the network write -> their FakeQuant; any other input is the image
+    limits            tensor -> (low, high) beyond which its range is not widened
+    """
+
+    def __init__(self, graph: Graph, sources: dict[str, "FakeQuant"], limits: dict[str, tuple[float, float]]):
+        super().__init__()
+        self.ops, self.sources, self.limits = {op.name: op for op in graph.ops}, sources, limits
+        self.image = [t.name for t in graph.inputs if t.name not in sources]
+        self.ranges = nn.Module()
+        for op in graph.ops:
+            if op.kind not in (*SAME_SCALE, "softmax"):
+                self.ranges.register_buffer(op.name, torch.zeros(2))
+        self.register_buffer("batches", torch.zeros((), dtype=torch.long))
+        self.register_buffer("frozen", torch.zeros((), dtype=torch.bool))
+
+    @property
+    def active(self) -> bool:
+        return bool(self.frozen) or int(self.batches) > OBSERVE
+
+    @property
+    def observing(self) -> bool:
+        return self.training and not self.frozen
+
+    def begin(self, values: dict[str, Tensor]) -> None:
+        """A walk begins, with these inputs."""
+        if self.observing:
+            self.batches += 1
+        if self.active:
+            for name in self.image:
+                values[name] = self._rounded(name, values[name])
+
+    def forward(self, op: Op, y: Tensor) -> Tensor:
+        """What `op` has computed, as int8 holds it."""
+        if op.kind in SAME_SCALE:
+            return y
+        if self.observing and op.kind != "softmax":
+            seen, known = torch.stack(y.detach().aminmax()), self.ranges.get_buffer(op.name)
+            if op.name in self.limits:
+                seen = seen.clamp(*self.limits[op.name])
+            known.lerp_(seen, max(1 / int(self.batches), MOMENTUM))
+        return self._rounded(op.name, y) if self.active else y
+
+    def _rounded(self, name: str, x: Tensor) -> Tensor:
+        """Rounded and clamped; the gradient is that of the clamp."""
+        return torch.fake_quantize_per_tensor_affine(x, *self.scale(name), -128, 127)
+
+    def scale(self, name: str) -> tuple[Tensor, Tensor]:
+        """(scale float32, zero point int32) of a tensor."""
+        if name in self.sources:
+            return self.sources[name].scale(name)
+        op = self.ops.get(name)
+        if op is not None and op.kind in SAME_SCALE:
+            return self.scale(op.inputs[0])
+        if op is None or op.kind == "softmax":
+            step = 1 / 255 if op is None else 1 / 256
+            return self.batches.new_tensor(step, dtype=torch.float32), self.batches.new_tensor(-128, dtype=torch.int32)
+        return scale_of_range(self.ranges.get_buffer(name))
+
+    def convolve(self, op: Op, layer: Layer, x: Tensor) -> Tensor:
+        """Net.convolve with integer weights and bias. By a batch's statistics the folded weights are rounded and the
+        running statistics taken out of them again (the scheme of torch.ao's ConvBn)."""
+        weight, bias = folded(layer)
+        step_in, _ = self.scale(op.inputs[0])
+        integers, step, int_bias = quantize_weights(weight.detach(), bias.detach(), step_in)
+        rounded = integers * step[:, None, None, None]
+        how = dict(stride=layer.conv.stride, padding=layer.conv.padding, groups=layer.conv.groups)
+        if op.norm and layer.bn.training and not self.frozen:
+            gain = (layer.bn.weight / torch.sqrt(layer.bn.running_var + layer.bn.eps)).detach()[:, None, None, None]
+            own = layer.conv.weight
+            return layer.bn(F.conv2d(x, _Through.apply(own, torch.where(gain == 0, own, rounded / gain)), **how))
+        real = (int_bias * (step_in.double() * step.double())).float()
+        return F.conv2d(x, _Through.apply(weight, rounded), _Through.apply(bias, real), **how)
+
+
+class _Through(torch.autograd.Function):
+    """`rounded` in place of x, with x's gradient: the straight-through estimator."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, rounded: Tensor) -> Tensor:
+        return rounded.view_as(rounded)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
+
+
+def scale_of_range(low_high: Tensor) -> tuple[Tensor, Tensor]:
+    """(scale, zero point) of a range (2,): engine.quant.Scale.of_range."""
+    low, high = low_high[0].double().clamp(max=0), low_high[1].double().clamp(min=0)
+    scale = ((high - low).clamp(min=1e-6) / 255).float()
+    return scale, (-128 - low / scale.double()).round().clamp(-128, 127).int()
+
+
+def quantize_weights(weight: Tensor, bias: Tensor, step_in: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Integers (as floats) of a weight (cout, cin/groups, kh, kw), its scales (cout,), and the bias (cout,) in steps of
+    step_in * scale (as doubles): engine.quant's."""
+    largest = weight.abs().amax((1, 2, 3)).double()
+    floor = bias.abs().double() / (step_in.double() * 2**24)
+    step = torch.maximum(largest / 127, floor).clamp(min=1e-12).float()
+    integers = (weight / step[:, None, None, None]).round().clamp(-127, 127)
+    return integers, step, (bias.double() / (step_in.double() * step.double())).round()
+
+
+def fake_quantize(*parts: Net, outputs: tuple[float, float] | None = None) -> None:
+    """Have nets simulate int8, those of one network in the order in which data passes them. Their weights stay and none
+    are added. outputs: (low, high) that the ranges of the network's outputs are cut to. Raises UnsupportedOp."""
+    written: dict[str, FakeQuant] = {}
+    for net in parts:
+        for op in net.graph.ops:
+            if op.baseline:
+                raise UnsupportedOp(f"{op.name}: {op.baseline} has no int8 form, so it is not trained for one")
+        sources = {t.name: written[t.name] for t in net.graph.inputs if t.name in written}
+        limits = dict.fromkeys(net.graph.outputs, outputs) if outputs and net is parts[-1] else {}
+        net.quant = FakeQuant(net.graph, sources, limits).to(next(net.parameters()).device).train(net.training)
+        written |= dict.fromkeys(net.quant.ops, net.quant)
+
+
+def freeze(*parts: Net) -> None:
+    """Ranges and batch normalisation's statistics stand still from here on."""
+    for net in parts:
+        net.quant.frozen.fill_(True)
+
+
+_RANGE = re.compile(r"(?:.+\.)?quant\.ranges\.([^.]+)")
+_CONV = re.compile(r"((?:.+\.)?layers\.([^.]+)\.)conv\.weight")
+
+
+def learnt_ranges(state: dict[str, Tensor]) -> dict[str, tuple[float, float]]:
+    """Tensor -> (low, high) of a state dict of one or several nets; empty for one without simulated int8."""
+    found = {match[1]: value.tolist() for key, value in state.items() if (match := _RANGE.fullmatch(key))}
+    return {name: (low, high) for name, (low, high) in found.items()}
+
+
+def learnt_weights(state: dict[str, Tensor]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Net.folded_weights() of a state dict of one or several nets."""
+    weights = {}
+    for prefix, name in (match.groups() for match in map(_CONV.fullmatch, state) if match):
+        bn = {key: state.get(f"{prefix}bn.{key}") for key in ("weight", "bias", "running_mean", "running_var")}
+        conv = SimpleNamespace(weight=state[f"{prefix}conv.weight"], bias=state.get(f"{prefix}conv.bias"))
+        layer = SimpleNamespace(conv=conv, bn=SimpleNamespace(**bn, eps=nn.BatchNorm2d(1).eps))
+        weights[name] = tuple(t.detach().cpu().numpy() for t in folded(layer))
+    return weights

@@ -1,0 +1,65 @@
+"""Where a patch stage may end, and the schedules that follow from it."""
+
+from functools import cache
+
+from ..errors import ScheduleError
+from ..ir.arch import Schedule
+from ..ir.graph import Graph, Op
+
+_schedule = cache(Schedule)  # a search asks for the same few thousands of times
+GLOBAL = ("gap", "resize")  # ops that see the whole map, or places of it by no window
+
+
+def ends_patches(graph: Graph, op: Op) -> bool:
+    """The patch stage ends before an op of GLOBAL, and before a gate, whose factors come from a whole map."""
+    gated = op.kind == "mul" and graph.tensors[op.inputs[1]].size < graph.tensors[op.name].size
+    return op.kind in GLOBAL or gated
+
+
+def split(graph: Graph, n: int, begin: int = 0, patched: bool = True) -> tuple[tuple[Op, ...], str]:
+    """Ops of the first n blocks and the one tensor they hand on. Raises ScheduleError when n is no possible cut, or the
+    blocks from `begin` cannot run in patches where they are `patched`."""
+    ops = tuple(op for op in graph.ops if op.block < n)
+    if not 0 < n <= graph.ops[-1].block + 1:
+        raise ScheduleError(f"n = {n}: {graph.name} has {graph.ops[-1].block + 1} blocks")
+    for op in ops:
+        if patched and op.block >= begin and ends_patches(graph, op):
+            raise ScheduleError(f"n = {n}: {op.name} needs the whole map; end the patch stage before block {op.block}")
+    handed = next((names for size, names in graph.block_ends if size == len(ops)), ())
+    if len(handed) != 1:
+        raise ScheduleError(f"n = {n}: the patch stage must hand on one tensor, not {', '.join(sorted(handed))}")
+    return ops, handed[0]
+
+
+def cuts(graph: Graph) -> dict[int, tuple[int, str]]:
+    """Every n that `split` accepts -> (number of ops in the patch stage, the tensor it hands on), rising."""
+    found = {}
+    whole_map = next((i for i, op in enumerate(graph.ops) if ends_patches(graph, op)), len(graph.ops))
+    for size, handed in graph.block_ends:
+        if size <= whole_map and len(handed) == 1:
+            block = graph.ops[size - 1].block
+            following = graph.ops[size].block if size < len(graph.ops) else block + 1
+            found.update(dict.fromkeys(range(block + 1, following + 1), (size, handed[0])))
+    return found
+
+
+def grids(most: int, square: bool = True) -> list[tuple[int, int]]:
+    """Every grid (p_h, p_w) up to `most` x `most`, for the p_choices of `schedules`; square ones only by default.
+    Raises ScheduleError."""
+    if most < 1:
+        raise ScheduleError(f"grids up to {most}x{most}: 1 or more is wanted")
+    return [(i, j) for i in range(1, most + 1) for j in range(1, most + 1) if i == j or not square]
+
+
+def schedules(graph: Graph, p_choices=(1, 2, 3, 4), n_max: int | None = None) -> list[Schedule]:
+    """Per layer, then every grid of `p_choices` at every cut the graph allows up to block `n_max`.
+
+    A choice is an integer p for a p x p grid, or a pair (p_h, p_w). A grid finer than the map it divides is left out.
+    """
+    found = [Schedule()]
+    grids = [(p, p) if isinstance(p, int) else tuple(p) for p in p_choices]
+    for n, (_, out) in cuts(graph).items():
+        tensor = graph.tensors[out]
+        if n_max is None or n <= n_max:
+            found += [_schedule(p, n) for p in grids if p != (1, 1) and p[0] <= tensor.h and p[1] <= tensor.w]
+    return found

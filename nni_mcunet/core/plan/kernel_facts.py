@@ -1,0 +1,126 @@
+"""What a kernel needs beside its tensors: the authority on aliasing, scratch and constants.
+
+Two tables over the same Graph. ANALYTIC is the paper's rule (in-place depth-wise with one extra output channel, the
+projection writes onto the skip tensor); CORTEX_M states what the C kernels in engine/kernels really use, where the
+generated code repeats each figure as a static assertion.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..errors import UnsupportedOp
+from ..ir.graph import Graph, Op
+
+SAME_SCALE = ("maxpool", "upsample", "pad")  # kernels that move values: their output has the scale of their input
+ELEMENTWISE = ("add", "mul", "act", "softmax")  # kernels that read of a map the position they write
+
+
+def kernel_of(graph: Graph, op: Op) -> str:
+    """Name of the C kernel (mcu_ + name) that runs `op`. Raises UnsupportedOp."""
+    if op.baseline:
+        raise UnsupportedOp(f"{op.name}: the C kernels have no {op.baseline}; published baselines are profiled only")
+    if op.kind != "conv":
+        return op.kind
+    if op.is_pointwise:
+        return "conv_pw"
+    if op.is_depthwise(graph.input_of(op).c):
+        return "conv_dw"
+    return "conv_dense" if op.groups == 1 else "conv_group"
+
+
+def calls(op: Op) -> int:
+    """How often the kernel of `op` is called in a patch: a concat's once for each input."""
+    return len(op.inputs) if op.kind == "concat" else 1
+
+
+def overwrites(graph: Graph, op: Op) -> tuple[str, ...]:
+    """Input tensors onto which the kernel of `op` may write its output: a depth-wise convolution onto its input, any
+    convolution onto its residual, an element by element one onto any input of the output's shape. All but the first
+    read what they need of a position at or after the one they write."""
+    if op.residual is not None:  # but not where it is the input, too, of which every channel is read for each
+        return (op.residual,) if op.residual not in op.inputs else ()
+    if op.kind in ELEMENTWISE:
+        size = graph.tensors[op.name].size
+        return tuple(name for name in op.inputs if graph.tensors[name].size == size)
+    shrinks = op.pad[0] + op.pad[2] < op.k[0] and op.pad[1] + op.pad[3] < op.k[1]
+    return op.inputs if shrinks and op.is_depthwise(graph.input_of(op).c) else ()
+
+
+def in_place(graph: Graph) -> dict[int, str]:
+    """Index of op -> tensor it overwrites: the first that it may and that no later op reads."""
+    last, targets = graph.last_use(), {}
+    for index, op in enumerate(graph.ops):
+        for target in overwrites(graph, op):
+            if last[target] == index:
+                targets.setdefault(index, target)
+    return targets
+
+
+def padded_taps(graph: Graph, op: Op) -> int:
+    """Most taps of a window that are padding: of all windows the first or the last has the fewest inside its map."""
+    x, y, inside = graph.input_of(op), graph.tensors[op.name], 1
+    for axis, (n_in, n_out) in enumerate(((x.h, y.h), (x.w, y.w))):
+        starts = -op.pad[axis], (n_out - 1) * op.s[axis] - op.pad[axis]
+        inside *= max(0, min(min(start + op.k[axis], n_in) - max(start, 0) for start in starts))
+    return op.k[0] * op.k[1] - inside
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """scratch(kernel, op, cin, out_h, out_w) -> bytes, out_h and out_w integers or arrays, of which it never falls: the
+    largest patch's serves all; align: multiple of every buffer's size and offset."""
+
+    name: str
+    align: int
+    scratch: Callable[[str, Op, int, int, int], int]
+
+    def aligned(self, size):
+        """`size` bytes rounded up to the alignment."""
+        return _round_up(size, self.align)
+
+
+def _round_up(size, step: int):
+    return -(-size // step) * step
+
+
+def _larger(a, b):
+    """Of integers or, one by one, of arrays."""
+    return (a + b + abs(a - b)) // 2
+
+
+def _analytic_scratch(kernel: str, op: Op, cin: int, out_h: int, out_w: int) -> int:
+    return out_h * out_w if kernel == "conv_dw" else 0
+
+
+def _cortex_m_scratch(kernel: str, op: Op, cin: int, out_h: int, out_w: int) -> int:
+    taps = op.k[0] * op.k[1] * (cin // op.groups)
+    if kernel == "conv_group":  # one window of a group, gathered, and its values as int16
+        return 3 * _round_up(taps, 4)
+    if kernel in ("conv_pw", "conv_dense"):  # four positions as int16, and where taps do not go in fours their windows
+        return (12 if kernel == "conv_dense" and cin % 4 else 8) * _round_up(taps, 4)
+    if kernel == "conv_dw":  # rows of two channels as int16, kh + 2 of them or as many as fit in 768 bytes
+        return _larger((op.k[0] + 2) * 4 * ((out_w - 1) * op.s[1] + op.k[1] + 3), 768)
+    return 0
+
+
+ANALYTIC = Kernels("analytic", 1, _analytic_scratch)
+CORTEX_M = Kernels("cortex-m", 4, _cortex_m_scratch)
+
+# Constants of two output channels of a convolution beside their weights: bias, multiplier (int32), two shifts (uint8)
+# each; of a mean over fewer taps than a window has: multiplier and shifts, aligned.
+PAIR_BYTES = 2 * (4 + 4 + 1 + 1)
+FACTOR_BYTES = 8
+
+
+def constant_bytes(graph: Graph, op: Op) -> int:
+    """Flash for weights, requantisation and tables of one op: int8 tables of 256 values for an activation and for each
+    input of a concat (fewer where scales turn out to be equal), uint32 ones for a softmax."""
+    if op.kind == "conv":
+        taps = op.k[0] * op.k[1] * (graph.input_of(op).c // op.groups)
+        if op.is_depthwise(graph.input_of(op).c):
+            return _round_up(op.cout * taps, 4) + _round_up(op.cout, 2) // 2 * PAIR_BYTES
+        pairs = op.groups * (_round_up(op.cout // op.groups, 2) // 2)
+        return pairs * (2 * _round_up(taps, 4) + PAIR_BYTES)
+    if op.kind == "avgpool":
+        return FACTOR_BYTES * padded_taps(graph, op)
+    return {"act": 256, "concat": 256 * len(op.inputs), "softmax": 4 * 256}.get(op.kind, 0)

@@ -1,0 +1,89 @@
+"""Schedules of several patched stages, by dynamic programming over the places where a stage may end.
+
+What a stage computes and holds depends on its own blocks and the maps it reads and writes alone, so of all ways to
+reach a place only those count than which no other is better in every cost. The costs are those of plan(), exactly.
+"""
+
+from itertools import pairwise
+from typing import NamedTuple
+
+from ..ir.arch import Schedule
+from ..ir.graph import Graph
+from .cut_points import schedules
+from .kernel_facts import Kernels
+from .schedule_costs import Costs, layer_costs, stage_costs
+
+
+class _Way(NamedTuple):
+    """A way to run the ops up to some place: its costs, its patched stages, all of its stages as (grid, block)."""
+
+    macs: int
+    copied: int
+    peak: int
+    patched: int
+    path: tuple[tuple[tuple[int, int], int], ...]
+
+    def then(self, p: tuple[int, int], n: int, macs: int, copied: int, peak: int) -> "_Way":
+        patched, path = self.patched + (p != (1, 1)), (*self.path, (p, n))
+        return _Way(self.macs + macs, self.copied + copied, max(self.peak, peak), patched, path)
+
+
+def chains(
+    graph: Graph, p_choices, n_max: int | None, kernels: Kernels, halo: str, stages: int
+) -> list[tuple[Costs, Schedule]]:
+    """Schedules of up to `stages` patched stages that are no single one at the beginning: those than which no schedule
+    is better in one of multiply-accumulates, bytes copied and bytes alive and no worse in the others. n_max: the last
+    block in patches."""
+    macs, live = layer_costs(graph, kernels)
+    ends = {0: (0, None)}  # number of ops -> (block, the tensor handed on)
+    for size, handed in graph.block_ends:
+        if len(handed) == 1 and size < len(macs) and handed[0] != graph.inputs[0].name:
+            ends[size] = graph.ops[size - 1].block + 1, handed[0]
+    sizes = {n: size for size, (n, _) in ends.items()} | {graph.ops[-1].block + 1: len(macs)}
+    ways: dict[int, list[_Way]] = {size: [] for size in (*ends, len(macs))}
+    ways[0] = [_Way(0, 0, 0, 0, ())]
+    for size, following in pairwise(ways):
+        best = ways[size] = _best(ways[size])
+        n = graph.ops[following - 1].block + 1
+        layers = sum(macs[size:following]), 0, max(live[size:following])
+        ways[following] += [way.then((1, 1), n, *layers) for way in best]
+        rest = graph if not size else _rest(graph, size, ends[size][1])
+        wanted = [s for s in schedules(rest, p_choices, n_max) if not s.n or s.n in sizes]
+        for end, p, cost in _stages(rest, wanted, kernels, halo, size > 0):
+            ways[sizes[end]] += [
+                way.then(p, end, cost.macs, cost.copied, cost.peak) for way in best if way.patched < stages
+            ]
+    found = []
+    for way in _best(ways[len(macs)]):
+        (p, n), *then = way.path
+        schedule = Schedule(p, n, tuple(then))
+        if schedule.then:
+            found.append((Costs(way.macs, way.peak, way.copied), schedule))
+    return found
+
+
+def _rest(graph: Graph, size: int, source: str) -> Graph:
+    """What follows the first `size` ops, which hand on `source`."""
+    return Graph(graph.name, (graph.tensors[source],), graph.ops[size:], graph.outputs)
+
+
+def _stages(rest: Graph, wanted: list[Schedule], kernels: Kernels, halo: str, former: bool):
+    """(block where it ends, grid, Costs) of every stage in patches that `rest` may begin with; of grids with the same
+    end those worth it. former: see stage_costs."""
+    by_end: dict[int, list[_Way]] = {}
+    for schedule, cost in zip(wanted, stage_costs(rest, wanted, kernels, halo, former), strict=True):
+        if schedule.n:
+            way = _Way(cost.macs, cost.copied, cost.peak, 0, (schedule.stages[0],))
+            by_end.setdefault(schedule.n, []).append(way)
+    for end, found in by_end.items():
+        for way in _best(found):
+            yield end, way.path[0][0], Costs(way.macs, way.peak, way.copied)
+
+
+def _best(ways: list[_Way]) -> list[_Way]:
+    """Those than which no other is as good in every cost."""
+    kept: list[_Way] = []
+    for way in sorted(ways):
+        if not any(k.copied <= way.copied and k.peak <= way.peak and k.patched <= way.patched for k in kept):
+            kept.append(way)
+    return kept

@@ -1,0 +1,275 @@
+"""Where and in what order: plan(graph, schedule) -> Plan, the only answer to "does it fit?".
+
+A plan is a row of stages. The first n blocks may run patch by patch on a p_h x p_w grid (the paper's section 3.1), the
+blocks behind them on other grids; the rest is a stage of one patch. Time is the op index; inside a patched stage it
+restarts for each patch, so a buffer of that stage is as large as its largest patch needs, and what the stage reads of
+former ones and its output live through the whole stage.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import inf, prod
+
+from ..boards import Board
+from ..errors import Infeasible, ScheduleError
+from ..ir.arch import Schedule
+from ..ir.graph import Graph
+from .arena import Buffer, Life, lower_bound, place
+from .cut_points import schedules, split
+from .kernel_facts import CORTEX_M, Kernels, constant_bytes, in_place, kernel_of
+from .multi_segment import chains
+from .schedule_costs import Costs, costs
+from .segments import HALOS, Stage, largest
+from .segments import stages as stages_of
+
+__all__ = ["Plan", "best_schedule", "fitting_plan", "pareto", "plan", "schedules", "split"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A graph with its schedule, buffers and costs.
+
+    buffers  placed buffers; home[tensor], scratch[op] and cache[its buffer's name] index them
+    arena    bytes of the placed arena; peak: bytes alive at once at the worst op (no placement can do with less)
+    flash    bytes of constants; macs: multiply-accumulates, recomputed halo included
+    halo     "clip", "full", "cache" or "none", see plan()
+    """
+
+    graph: Graph
+    schedule: Schedule
+    stages: tuple[Stage, ...]
+    buffers: tuple[Buffer, ...]
+    home: dict[str, int]
+    scratch: dict[str, int]
+    cache: dict[str, int]
+    arena: int
+    macs: int
+    halo: str = "clip"
+
+    def executable(self) -> "Plan":
+        """The plan itself, for those who run it or print it as C; raises ScheduleError when the engine cannot."""
+        _check_executed(self.halo)
+        return self
+
+    @cached_property
+    def peak(self) -> int:
+        return lower_bound(self.buffers)
+
+    @property
+    def flash(self) -> int:
+        return sum(constant_bytes(self.graph, op) for op in self.graph.ops)
+
+    @property
+    def overhead(self) -> float:
+        """Recomputed multiply-accumulates over the network's own, the paper's computation overhead."""
+        return self.macs / self.graph.macs - 1
+
+    @property
+    def copied(self) -> int:
+        """Bytes moved into and out of the caches of a cached halo."""
+        return sum(stage.copied(op.name) for stage in self.stages for op in stage.ops)
+
+    def live_bytes(self, index: int) -> int:
+        """Bytes alive while op `index` runs."""
+        return sum(b.live_bytes(index) for b in self.buffers)
+
+    def block_peaks(self) -> dict[int, int]:
+        """Block -> most bytes alive during any of its ops (Fig. 1 of the paper)."""
+        peaks: dict[int, int] = {}
+        for index, op in enumerate(self.graph.ops):
+            peaks[op.block] = max(peaks.get(op.block, 0), self.live_bytes(index))
+        return peaks
+
+
+def plan(graph: Graph, schedule: Schedule | None = None, kernels: Kernels = CORTEX_M, halo: str | None = None) -> Plan:
+    """Plan of `graph` under `schedule` (default: per layer); without `halo` with the schedule's.
+
+    halo "clip": patches recompute their overlap, clipped at the border. "cache" keeps the overlap instead, see
+    halo_cache.py; the engine runs both, and they give the same bytes. "full" charges every patch as an interior one,
+    the convention of the paper's Table 1. "none" has no overlap: another network, which must be trained so
+    (net.forward_apart, Table 5).
+    Raises ScheduleError for a schedule the graph does not allow.
+    """
+    schedule = schedule or Schedule()
+    halo = schedule.halo if halo is None else halo
+    if halo not in HALOS:
+        raise ScheduleError(f"halo '{halo}': one of {', '.join(HALOS)} is wanted")
+    if halo in EXECUTED:
+        schedule = replace(schedule, halo=halo)
+    parts = stages_of(graph, schedule, halo)
+    buffers, home, scratch, cache = _buffers(graph, parts, kernels)
+    placed, arena = place(buffers)
+    macs = sum(stage.macs() for stage in parts)
+    return Plan(graph, schedule, parts, placed, home, scratch, cache, arena, macs, halo if schedule.n else "clip")
+
+
+def _buffers(graph: Graph, stages: tuple[Stage, ...], kernels: Kernels):
+    """Unplaced buffers with sizes and live ranges; tensors that share one by aliasing share an entry of `home`."""
+    last, onto, home, scratch, cache, table = dict(graph.last_use()), in_place(graph), {}, {}, {}, []
+
+    def add(name, size, start, end, at=None):
+        """A life of a new buffer, or of buffer `at`; returns the buffer's index."""
+        if at is None:
+            table.append((name, []))
+            at = len(table) - 1
+        table[at][1].append(Life(start, end, kernels.aligned(size)))
+        return at
+
+    index = 0
+    for stage in stages:
+        for name in stage.whole - {stage.out}:  # later patches read it again
+            last[name] = max(last[name], index + len(stage.ops) - 1)
+        index += len(stage.ops)
+    index = 0
+    for stage in stages:
+        begin, written, held = index, {op.name for op in stage.ops}, largest(stage.lengths)
+        made = held if stage.computed is stage.lengths else largest(stage.computed)
+        for name, size in stage.caches():
+            cache[name] = add(name, size, begin, begin + len(stage.ops) - 1)
+        for name in dict.fromkeys(n for op in stage.ops for n in op.reads if n not in written):
+            if name not in home:  # the image: each patch reads its tile anew, so it dies with its last reader
+                home[name] = add(name, prod(held[name]) * graph.tensors[name].c, begin, last[name])
+        for op in stage.ops:
+            target, (h, w) = onto.get(index), held[op.name]
+            if stage.patched and op.name == stage.out:
+                home[op.name] = add(op.name, graph.tensors[op.name].size, begin, last[op.name])
+            else:
+                # Not in place: onto the image of a patched stage, which other patches read; nor a tile that begins with
+                # cached positions, which shift what is written past what is still read.
+                free = target and (target in written or not stage.patched) and stage.computes_all(op.name)
+                home[op.name] = add(op.name, h * w * op.cout, index, last[op.name], home[target] if free else None)
+            bytes_ = kernels.scratch(kernel_of(graph, op), op, graph.input_of(op).c, *made[op.name])
+            if bytes_:
+                scratch[op.name] = add(f"{op.name}:scratch", bytes_, index, index)
+            index += 1
+    return [Buffer(name, tuple(lives)) for name, lives in table], home, scratch, cache
+
+
+def best_schedule(
+    graph: Graph,
+    board: Board,
+    objective: str = "macs",
+    p_choices=(1, 2, 3, 4),
+    n_max: int | None = None,
+    kernels: Kernels = CORTEX_M,
+    halos: tuple[str, ...] = ("clip",),
+    stages: int = 1,
+    max_overhead: float | None = None,
+) -> Plan:
+    """Of all schedules the best one that fits the board: "macs", the least computation (section 3.3), ties to fewer
+    bytes copied into caches, then to the smaller arena; or "sram", the smallest arena, ties to less computation, then
+    to fewer bytes copied. Further ties to the first of `halos`, and of `schedules`.
+
+    Raises ScheduleError for a wrong argument, Infeasible with `what` ("sram" or "flash"), `needed` and `limit` in
+    bytes; `needed` is exact: the constants, or the smallest arena over the schedules asked for (by default the
+    paper's: square grids, p up to 4, one patch stage). stages: the most patch stages; of several those count that
+    multi_segment.py finds: no other has fewer bytes alive, but one might be placed better. max_overhead: the most
+    recomputation, a part of the network's own multiply-accumulates.
+    """
+    if objective not in RANKS:
+        raise ScheduleError(f"objective '{objective}': one of {', '.join(RANKS)} is wanted")
+    if max_overhead is not None and not max_overhead >= 0:  # a NaN, too
+        raise ScheduleError(f"an overhead of {max_overhead:g} at most: 0 or more is wanted")
+    flash = sum(constant_bytes(graph, op) for op in graph.ops)
+    if flash > board.model_limit:
+        raise Infeasible.over("flash", flash, board.model_limit, f"{graph.name} on {board.name}")
+    candidates = _candidates(graph, p_choices, n_max, kernels, halos, stages)
+    if max_overhead is not None:
+        candidates = [c for c in candidates if c[0].macs <= (1 + max_overhead) * graph.macs]
+    best = _first(graph, candidates, kernels, RANKS[objective], board.arena_limit)
+    if best is None:
+        smallest = _first(graph, candidates, kernels, RANKS["sram"])
+        raise Infeasible.over("sram", smallest.arena, board.arena_limit, f"{graph.name} on {board.name}")
+    return best
+
+
+def fitting_plan(
+    graph: Graph,
+    board: Board,
+    schedule: Schedule,
+    kernels: Kernels = CORTEX_M,
+    halos: tuple[str, ...] = ("clip",),
+) -> Plan:
+    """The plan of one schedule that fits the board, of several `halos` the one with the least computation; raises
+    Infeasible, see best_schedule."""
+    plans = [plan(graph, schedule, kernels, halo) for halo in halos]
+    fitting = [p for p in plans if p.arena <= board.arena_limit]
+    found = min(fitting, key=lambda p: p.macs) if fitting else min(plans, key=lambda p: p.arena)
+    for what, needed, limit in (("sram", found.arena, board.arena_limit), ("flash", found.flash, board.model_limit)):
+        if needed > limit:
+            raise Infeasible.over(what, needed, limit, f"{graph.name} on {board.name}")
+    return found
+
+
+def pareto(
+    graph: Graph,
+    p_choices=(1, 2, 3, 4),
+    n_max: int | None = None,
+    kernels: Kernels = CORTEX_M,
+    halos: tuple[str, ...] = ("clip",),
+    stages: int = 1,
+) -> list[Plan]:
+    """The plans than which no other needs less arena without more computation: MACs rising, arena falling."""
+    front: list[Plan] = []
+    candidates = _candidates(graph, p_choices, n_max, kernels, halos, stages)
+    for cost, schedule, halo in sorted(candidates, key=lambda candidate: candidate[0]):
+        if front and cost.peak >= front[-1].arena:
+            continue  # no placement of it is smaller than what costs no more
+        found = plan(graph, schedule, kernels, halo)
+        if front and found.arena >= front[-1].arena:
+            continue
+        if front and found.macs == front[-1].macs:
+            front.pop()
+        front.append(found)
+    return front
+
+
+EXECUTED = ("clip", "cache")  # the halos that the reference and the generated C run
+STAGES = 3  # the most patched stages that are looked for where a network is planned once, not thousands of times
+
+
+def _check_executed(halo: str) -> None:
+    if halo not in EXECUTED:
+        wanted = " or ".join(f"'{known}'" for known in EXECUTED)
+        raise ScheduleError(f"the engine does not execute halo '{halo}': plan with halo {wanted}")
+
+
+# Objective -> what is compared, the smaller the better. Both rise with each argument, so that the rank of a schedule's
+# peak is a lower bound of the rank of its arena.
+RANKS = {
+    "macs": lambda macs, sram, copied, at: (macs, copied, sram, at),
+    "sram": lambda macs, sram, copied, at: (sram, macs, copied, at),
+}
+
+
+def _candidates(
+    graph: Graph, p_choices, n_max, kernels: Kernels, halos, most: int
+) -> list[tuple[Costs, Schedule, str]]:
+    """Every schedule of one patch stage, and those worth it of up to `most`, with their exact costs, unplaced; per
+    layer, which has no halo, once."""
+    if most < 1:
+        raise ScheduleError(f"{most} patch stages at most: 1 or more is wanted")
+    wanted, found = schedules(graph, p_choices, n_max), []
+    for halo in halos:
+        _check_executed(halo)
+        table = costs(graph, wanted, kernels, halo)
+        found += [(c, s, halo) for c, s in zip(table, wanted, strict=True) if s.n or halo == halos[0]]
+        if most > 1:
+            found += [(c, s, halo) for c, s in chains(graph, p_choices, n_max, kernels, halo, most)]
+    return found
+
+
+def _first(graph: Graph, candidates, kernels: Kernels, rank, limit: float = inf) -> Plan | None:
+    """Best-first: plans are placed in the order of their lower bounds until the next bound is no better than the best
+    placed one."""
+    best = None
+    for key, at in sorted((rank(*cost, at), at) for at, (cost, _, _) in enumerate(candidates)):
+        if best is not None and key >= best[0]:
+            break
+        cost, schedule, halo = candidates[at]
+        if cost.peak <= limit:
+            found = plan(graph, schedule, kernels, halo)
+            key = rank(cost.macs, found.arena, cost.copied, at)
+            if found.arena <= limit and (best is None or key < best[0]):
+                best = key, found
+    return best and best[1]

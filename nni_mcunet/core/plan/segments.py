@@ -1,0 +1,200 @@
+"""The stages of a plan: which positions of every tensor each patch holds and computes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from ..errors import ScheduleError
+from ..ir.arch import Schedule
+from ..ir.graph import Graph, Op
+from .cut_points import split
+from .halo_cache import Edge, across, edges, stream_spans
+from .tiles import Span, is_square, patch_bounds, patch_spans, window
+
+HALOS = ("clip", "full", "cache", "none")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of one op in one patch, in positions; the C struct mcu_axis, see engine/kernels/mcu.h."""
+
+    n_in: int
+    first: int
+    n_out: int
+    n_dst: int
+    dst: int
+    n_res: int = 0
+    res: int = 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Ops run patch by patch: spans[axis][i][tensor] for patch row (axis 0) or column (axis 1) i; `out` is the stage's
+    output, written in place in its full map, as what it reads of former stages stands in its own. `new` is the part of
+    spans that the patch computes: all of it, unless the halo is cached (halo_cache.py)."""
+
+    graph: Graph
+    ops: tuple[Op, ...]
+    grid: tuple[int, int]
+    out: str | None
+    spans: tuple[tuple[dict[str, Span], ...], tuple[dict[str, Span], ...]]
+    new: tuple[tuple[dict[str, Span], ...], tuple[dict[str, Span], ...]]
+
+    @property
+    def patched(self) -> bool:
+        return self.grid != (1, 1)
+
+    @cached_property
+    def whole(self) -> frozenset[str]:
+        """What stands in its full map while patches read or write a part of it. Not the image, read tile by tile."""
+        if not self.patched:
+            return frozenset()
+        own = {op.name for op in self.ops} | {image.name for image in self.graph.inputs}
+        return frozenset({self.out}.union(*(op.reads for op in self.ops)) - (own - {self.out}))
+
+    def held(self, name: str, axis: int, i: int) -> Span:
+        """Positions of a tensor that lie in its buffer while patch i of `axis` runs."""
+        return Span(0, self._full(name, axis)) if name in self.whole else self.spans[axis][i][name]
+
+    @cached_property
+    def lengths(self) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+        """Per axis: tensor -> its length in each patch. A buffer must hold the largest."""
+        return _lengths(self.spans)
+
+    @cached_property
+    def computed(self) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+        """Per axis: tensor -> how many positions of it each patch computes."""
+        return self.lengths if self.new is self.spans else _lengths(self.new)
+
+    def computes_all(self, name: str) -> bool:
+        """No patch holds positions of this tensor that it does not compute."""
+        return self.new is self.spans or all(
+            held[name] == own[name] for held, own in zip(self.lengths, self.computed, strict=True)
+        )
+
+    def edges(self, name: str) -> tuple[list[Edge], list[Edge]]:
+        """What the patch rows and the patch columns hand on of a tensor, see halo_cache.py."""
+        return tuple(edges([patch[name] for patch in spans]) for spans in self.spans)
+
+    def caches(self) -> Iterator[tuple[str, int]]:
+        """Buffer name and bytes of every cache that holds anything; none unless the halo is cached."""
+        for op in () if self.new is self.spans else self.ops:
+            rows, cols = self.edges(op.name)
+            high, wide = (max(edge.keep for edge in side) for side in (rows, cols))
+            if high:
+                yield f"{op.name}:rows", high * across(cols) * op.cout
+            if wide:
+                yield f"{op.name}:cols", wide * max(edge.n for edge in rows) * op.cout
+
+    def copied(self, name: str) -> int:
+        """Bytes of a tensor that all patches together move into its caches and out of them."""
+        if self.new is self.spans:
+            return 0
+        rows, cols = self.edges(name)
+        below = sum(edge.keep for edge in rows) * across(cols)
+        beside = sum(edge.n for edge in rows) * sum(edge.keep for edge in cols)
+        return 2 * (below + beside) * self.graph.tensors[name].c
+
+    def _full(self, name: str, axis: int) -> int:
+        tensor = self.graph.tensors[name]
+        return tensor.w if axis else tensor.h
+
+    def axis(self, op: Op, axis: int, i: int, at: int = 0) -> Axis:
+        """What the kernel of `op` is told of patch i along `axis`; of a concat, of its input `at`. The second input of
+        a sum or product is a residual to it, one position of which serves all where it is a gate."""
+        tile, source = (self.held(name, axis, i) for name in (op.name, op.inputs[at]))
+        out = self.new[axis][i][op.name]
+        second = op.inputs[1] if op.kind in ("add", "mul") else op.residual
+        res = self.held(second, axis, i) if second is not None else None
+        first = out.lo if op.kind == "upsample" else window(op, out, axis).lo - source.lo
+        if op.kind == "upsample":  # in output positions: which of the s copies comes first
+            first = out.lo - source.lo * op.s[axis]
+        return Axis(
+            source.length,
+            first,
+            out.length,
+            tile.length,
+            out.lo - tile.lo,
+            res.length if res else 0,
+            out.lo - res.lo if res else 0,
+        )
+
+    def macs(self) -> int:
+        """Multiply-accumulates of all patches."""
+        rows, cols = self.computed
+        return sum(self.graph.op_macs(op, sum(rows[op.name]) * sum(cols[op.name])) for op in self.ops)
+
+
+def largest(lengths) -> dict[str, tuple[int, int]]:
+    """Tensor -> its rows and columns in the largest patch."""
+    rows, cols = lengths
+    return {name: (max(rows[name]), max(cols[name])) for name in rows}
+
+
+def _lengths(spans) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+    rows, cols = spans
+    high = {name: [patch[name].length for patch in rows] for name in rows[0]}
+    return high, high if cols is rows else {name: [patch[name].length for patch in cols] for name in cols[0]}
+
+
+def stages(graph: Graph, schedule: Schedule, halo: str) -> tuple[Stage, ...]:
+    """The stages of a schedule, and the rest layer by layer. Raises ScheduleError, see cuts.split."""
+    if halo == "none" and schedule.then:
+        raise ScheduleError("halo 'none': one patch stage only")
+    found, begin, done = [], 0, 0
+    for p, n in schedule.stages:
+        ops, out = split(graph, n, begin, p != (1, 1))
+        if len(ops) == done:
+            raise ScheduleError(f"n = {n}: {graph.name} has no block from {begin} to {n}")
+        make = _layers if p == (1, 1) else _stage
+        found.append(make(graph, ops[done:], p, out, halo))
+        begin, done = n, len(ops)
+    if done < len(graph.ops):
+        found.append(_layers(graph, graph.ops[done:]))
+    return tuple(found)
+
+
+def _layers(graph: Graph, ops: tuple[Op, ...], *_) -> Stage:
+    tensors = [graph.tensors[name] for op in ops for name in (*op.reads, op.name)]
+    rows = ({t.name: Span(0, t.h) for t in tensors},)
+    spans = rows, rows if is_square(graph) else ({t.name: Span(0, t.w) for t in tensors},)
+    return Stage(graph, ops, (1, 1), None, spans, spans)
+
+
+def _stage(graph: Graph, ops: tuple[Op, ...], p: tuple[int, int], out: str, halo: str) -> Stage:
+    rows, new_rows = _patches(graph, ops, out, p[0], 0, halo)
+    if is_square(graph) and p[0] == p[1]:
+        cols, new_cols = rows, new_rows
+    else:
+        cols, new_cols = _patches(graph, ops, out, p[1], 1, halo)
+    spans = rows, cols
+    return Stage(graph, ops, p, out, spans, (new_rows, new_cols) if halo == "cache" else spans)
+
+
+def _patches(graph: Graph, ops: tuple[Op, ...], out: str, p: int, axis: int, halo: str):
+    """(spans held, spans computed) of each of the p patches of one axis, as integers."""
+    if halo == "none":
+        return (_each(_apart(graph, ops, p, axis), p),) * 2
+    tensor = graph.tensors[out]
+    held = patch_spans(graph, ops, {out: patch_bounds(tensor.w if axis else tensor.h, p)}, axis, halo != "full")
+    if halo != "cache":
+        return (_each(held, p),) * 2
+    new, held = stream_spans(graph, ops, held, axis)
+    return _each(held, p), _each(new, p)
+
+
+def _apart(graph: Graph, ops: tuple[Op, ...], p: int, axis: int) -> dict[str, Span]:
+    """Every tensor cut into p equal tiles, none of which sees its neighbours. Raises ScheduleError."""
+    spans = {}
+    for tensor in (graph.tensors[name] for op in ops for name in (*op.reads, op.name)):
+        length = tensor.w if axis else tensor.h
+        if length % p:
+            raise ScheduleError(f"halo 'none': {tensor.name} of {length} is not cut into {p} equal tiles")
+        spans[tensor.name] = patch_bounds(length, p)
+    return spans
+
+
+def _each(spans: dict[str, Span], p: int) -> tuple[dict[str, Span], ...]:
+    """One dictionary of integer spans a patch."""
+    columns = {name: list(map(Span, span.lo.tolist(), span.hi.tolist())) for name, span in spans.items()}
+    return tuple({name: spans[i] for name, spans in columns.items()} for i in range(p))

@@ -1,0 +1,91 @@
+"""Patch geometry of one axis: which rows (columns) of each tensor one patch of a stage's output needs.
+
+Spans are half-open intervals in full-map coordinates, rows and columns apart, clipped at the map's border in *every*
+layer. Padding the image once by the halo and running unpadded layers is wrong: a bias makes the halo non-zero.
+"""
+
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import ScheduleError
+from ..ir.graph import Graph, Op
+
+
+class Span(NamedTuple):
+    """Positions lo <= i < hi of a tensor along one axis: integers, or arrays of one entry a patch."""
+
+    lo: int
+    hi: int
+
+    @property
+    def length(self) -> int:
+        return self.hi - self.lo
+
+
+@cache
+def patch_bounds(length: int, *grids: int) -> Span:
+    """`length` positions cut into p parts that differ by one at most, for each p of `grids`, as arrays (not to be
+    written to). Raises ScheduleError for empty parts."""
+    if max(grids) > length:
+        raise ScheduleError(f"{max(grids)} patches along a stage output of {length}: use at most {length}")
+    bounds = [np.arange(p + 1) * length // p for p in grids]
+    return Span(np.concatenate([b[:-1] for b in bounds]), np.concatenate([b[1:] for b in bounds]))
+
+
+def window(op: Op, out: Span, axis: int) -> Span:
+    """Input positions, not clipped, that the output positions `out` of `op` read."""
+    k, s, lo = op.k[axis], op.s[axis], op.pad[axis]
+    if op.kind == "upsample":
+        return Span(out.lo // s, (out.hi - 1) // s + 1)
+    return Span(out.lo * s - lo, out.hi * s + (k - s - lo))
+
+
+def readings(op: Op, out: Span, axis: int) -> list[tuple[str, Span]]:
+    """(tensor, positions of it, not clipped), one for each reading of `op` for its output positions `out`: an input by
+    its window, the residual where it is added. A tensor that is both is read in both ways."""
+    near = out if op.is_pointwise else window(op, out, axis)
+    found = [(name, near) for name in op.inputs]
+    return found if op.residual is None else [*found, (op.residual, out)]
+
+
+def _inside(need: Span, length: int) -> Span:
+    """The part of `need` inside a map, or the position of it that is nearest where all of it is padding."""
+    return Span(np.minimum(np.maximum(need.lo, 0), length - 1), np.maximum(np.minimum(need.hi, length), 1))
+
+
+def is_square(graph: Graph) -> bool:
+    """Rows and columns are alike in every tensor and op: the spans of one axis are those of the other."""
+    return all(t.h == t.w for t in graph.inputs) and all(
+        op.k[0] == op.k[1] and op.s[0] == op.s[1] and op.pad[0] == op.pad[1] and op.pad[2] == op.pad[3]
+        for op in graph.ops
+    )
+
+
+def patch_spans(graph: Graph, ops: tuple[Op, ...], parts: dict[str, Span], axis: int, clip=True) -> dict[str, Span]:
+    """Tensor name -> spans computed (or, for what the stage reads, needed) when the `parts` of tensors are produced.
+
+    One column is one patch. `parts` may hold several cuts of a graph at once: the columns of a deeper cut come before
+    those of a shallower one, and a tensor has the columns of the cuts it lies before. A tensor that is read more than
+    once is computed once, for the hull of all readings. clip=False leaves the intervals unclipped, the paper's "full"
+    cost in which every patch is an interior one.
+    """
+    spans: dict[str, Span] = {}
+    for op in reversed(ops):
+        own = spans.get(op.name)
+        if op.name in parts:
+            part = parts[op.name]
+            if own is not None:
+                part = Span(np.concatenate((own.lo, part.lo)), np.concatenate((own.hi, part.hi)))
+            own = spans[op.name] = part
+        if own is None:
+            continue  # nothing in this patch needs it
+        for name, need in readings(op, own, axis):
+            if clip and need is not own:
+                need = _inside(need, graph.tensors[name].w if axis else graph.tensors[name].h)
+            have = spans.get(name)
+            if have is not None and have is not need:
+                need = Span(np.minimum(have.lo, need.lo), np.maximum(have.hi, need.hi))
+            spans[name] = need
+    return spans

@@ -1,0 +1,82 @@
+"""The header of a generated model: what its user may call, and how large everything is."""
+
+from ...core.plan.plan import Plan
+from ..detect import detector
+from ..detect.s3fd import Face
+from ..detect.yolo import Yolo
+from ..model import QuantModel, view_of
+from .names import Names, commented
+from .picture_callbacks import rows_macro
+
+OPENED = '#if defined(__cplusplus)\nextern "C" {\n#endif\n'
+CLOSED = "#if defined(__cplusplus)\n}\n#endif\n"
+# Several models in one SRAM. An alignment that the header states holds for the array that its user defines, too.
+ARENA = """\
+#if !defined(MCU_SHARED_ARENA)
+extern int8_t {p}_arena[{P}_ARENA_BYTES];
+#else
+#define {p}_arena MCU_SHARED_ARENA
+extern int8_t MCU_SHARED_ARENA[] __attribute__((aligned(8))); /* yours, of {P}_ARENA_BYTES or more */
+#endif
+"""
+
+
+def summary(plan: Plan) -> str:
+    graph, halo = plan.graph, f", halo '{plan.halo}'" if plan.schedule.n else ""
+    return (
+        f"/* {commented(graph.name)}: {graph.macs:,} MACs, run {plan.schedule}{halo} ({plan.overhead:+.1%} MACs).\n"
+        f" * arena {plan.arena:,} bytes, constants {plan.flash:,} bytes. Generated; do not edit. */\n"
+    )
+
+
+def header(plan: Plan, model: QuantModel, names: Names) -> str:
+    image, p, macro = plan.graph.inputs[0], names.prefix, names.macro
+    scale, post = model.scales[image.name], detector_params(model)
+    lines = [
+        summary(plan) + f"#ifndef {macro}_MODEL_H\n#define {macro}_MODEL_H\n#include <stdint.h>",
+        f'#include "mcu_boxes.h"\n#define {macro}_DETECTOR 1' if post else "",
+        f"\n{OPENED}",
+        f"#define {macro}_INPUT_H {image.h}\n#define {macro}_INPUT_W {image.w}\n#define {macro}_INPUT_C {image.c}",
+        _view(model),
+        f"#define {macro}_OUTPUTS {len(plan.graph.outputs)}",
+        f"#define {macro}_ARENA_BYTES {plan.arena}\n",
+        rows_macro(plan, names.prefix),
+        "/* Supplies rows y..y+h, columns x..x+w of the picture as int8 NHWC (q = byte - 128): no frame in SRAM.",
+        f" * To the network it is real = {scale.scale:.9g} * (q - {scale.zero_point}). */",
+        f"typedef void (*{p}_read_tile)(void *ctx, int y, int x, int h, int w, int8_t *dst);\n",
+        ARENA.format(p=p, P=macro),
+        f"void {p}_run({p}_read_tile read, void *ctx);",
+        "/* Output maps, NHWC int8, valid until the next run in the same arena: */",
+    ]
+    for i, name in enumerate(plan.graph.outputs):
+        t, s = plan.graph.tensors[name], model.scales[name]
+        lines.append(f"/*   {i}: {commented(name)} {t.h}x{t.w}x{t.c}, real = {s.scale:.9g} * (q - {s.zero_point}) */")
+    lines += [f"const int8_t *{p}_output(int i); /* null where there is no such output */"]
+    lines += [f"int {p}_output_bytes(int i); /* 0 where there is none */"]
+    if post:
+        classes = len(model.meta["detector"]["classes"])
+        lines.append(f"#define {macro}_CLASSES {classes}\nextern const char *const {p}_class_names[{macro}_CLASSES];")
+        lines.append(f"#define {macro}_MOST_BOXES {post.candidates} /* room for the candidates of {p}_detect */")
+        lines.append("/* Number of boxes written, best first; 0 where most <= 0. boxes: [most] */")
+        lines.append(f"int {p}_detect(mcu_box *boxes, int most);")
+    return "\n".join(lines) + f"\n\n{CLOSED}\n#endif\n"
+
+
+def _view(model: QuantModel) -> str:
+    """Say which part of a camera's frame the network reads; firmware.input_view reads it back."""
+    view = view_of(model)
+    if view.keep is None:
+        return f"/* view: {view} (all of the picture is resized to this, bilinear) */"
+    part = f"the largest centred part of this shape, {view.keep:g} of its side"
+    return f"/* view: {view} ({part}, is resized to this, every pixel averaged) */"
+
+
+def detector_params(model: QuantModel) -> Yolo | Face | None:
+    """The integers of the model's post-processing, with its numpy twin and its C; None for one that has none."""
+    if "detector" not in model.meta:
+        return None
+    outputs = []
+    for name in model.graph.outputs:
+        t, s = model.graph.tensors[name], model.scales[name]
+        outputs.append({"h": t.h, "w": t.w, "c": t.c, "scale": s.scale, "zero_point": s.zero_point})
+    return detector(model.meta["detector"], outputs)

@@ -1,0 +1,46 @@
+"""A detector's post-processing in integers, by the type that its description names: YOLOv3 or S3FD.
+
+Each type has one file in numpy (yolo.py, s3fd.py), one in C that gives the same boxes bit for bit
+(kernels/mcu_yolo.c, mcu_face.c) and, for onnxruntime, one function in boxes.py.
+"""
+
+from dataclasses import replace
+
+from ...core.boards import Board
+from ...core.errors import UserError
+from .boxes import BOX, LEAST_ROOM
+from .s3fd import Face
+from .yolo import Yolo
+
+TYPES = {"yolov3": Yolo, "s3fd": Face}
+
+
+def type_of(meta: dict) -> str:
+    """The type that a detector's description names; the first files named none."""
+    return meta.get("type", "yolov3")
+
+
+def detector(meta: dict, outputs: list[dict], candidates: int | None = None) -> Yolo | Face:
+    """Integers of a detector, with decode(maps) -> boxes and to_c().
+
+    meta     plain data beside the model: {"type", "classes": [names], "strides": [pixels per cell], "score_thr",
+             "nms_iou", "max_per_img", optionally "nms_pre"} and what its type adds (Yolo.of, Face.of)
+    outputs  the graph's, in order: {"scale", "zero_point", "h", "w", "c"} each
+
+    Raises UserError for an unknown type, wrong keys, and lengths or depths that do not fit the outputs.
+    """
+    kind = type_of(meta)
+    if kind not in tuple(TYPES):  # a file may say a list, which a dict would not take
+        raise UserError(f"detector: unknown type '{kind}'; known are {', '.join(TYPES)}")
+    try:
+        return TYPES[kind].of({**meta, "type": kind}, outputs, candidates)
+    except UserError:
+        raise
+    except Exception as error:  # a description out of a file: whatever of it is not as expected
+        raise UserError(f"detector: its description is malformed ({type(error).__name__}: {error})") from None
+
+
+def with_room(board: Board, candidates: int) -> Board:
+    """The board that also keeps SRAM for a detector's list of boxes: its reserve holds LEAST_ROOM of them as it is."""
+    more = max(0, candidates - LEAST_ROOM) * BOX.itemsize
+    return replace(board, reserved_sram=board.reserved_sram + more)

@@ -1,0 +1,137 @@
+"""S3FD's post-processing in integers: the numpy twin of mcu_face.c, and the C tables it reads.
+
+One square anchor in the middle of each cell of each scale (Zhang et al. 2017, section 3.1). The softmax of a face and
+its strongest background (max-out) is the sigmoid of their difference, and two int8 values of one map differ by a whole
+number of steps: the threshold is a comparison of integers, exact, and the score a table of that number. Offsets and
+half sizes are tables of the box map's values, in 1/16 pixel, one pair a scale. No float and no copy of a map anywhere.
+
+Where mmdet lets the `nms_pre` best of each scale into NMS, this lets in the `candidates` best of all: the same boxes as
+long as no more than so many pass the threshold, else those of the lowest scores are missing.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...core.errors import UserError
+from .boxes import (
+    best,
+    boxes_at,
+    c_array,
+    c_detect,
+    candidates_of,
+    check_lengths,
+    check_meta,
+    check_output,
+    iou_integer,
+    nms,
+    reals,
+    sigmoid,
+    sigmoid_q15,
+)
+
+
+@dataclass(frozen=True)
+class FaceScale:
+    """One scale: maps (h, w, 1 + background) and (h, w, 4) int8. least: the difference face - max(background) that
+    passes; score (256 - least,) int16 1/32768 of the differences from `least` on; shift (256,) int16 and half (256,)
+    uint16 in 1/16 pixel of the box map's values."""
+
+    h: int
+    w: int
+    stride: int
+    background: int
+    least: int
+    score: np.ndarray
+    shift: np.ndarray
+    half: np.ndarray
+
+
+@dataclass(frozen=True)
+class Face:
+    """What C's mcu_face holds. iou in 1/32768."""
+
+    most: int
+    candidates: int
+    iou: int
+    scales: tuple[FaceScale, ...]
+
+    @classmethod
+    def of(cls, meta: dict, outputs: list[dict], candidates: int | None = None) -> "Face":
+        """meta: detect.detector's and "sizes": [side of the anchor in pixels], "background": [channels], one per scale,
+        "variances": [of the centre, of the size]; outputs: class and box map of each scale in turn. candidates: as
+        candidates_of(meta) says unless given. Raises UserError for what does not fit together."""
+        check_meta(meta, {"sizes", "background", "variances"})
+        if len(meta["classes"]) != 1:
+            raise UserError(f"detector: an s3fd has one class, the face; {len(meta['classes'])} are given")
+        check_lengths(
+            strides=meta["strides"], sizes=meta["sizes"], background=meta["background"],
+            class_maps=outputs[::2], box_maps=outputs[1::2],
+        )  # fmt: skip
+        scales = zip(meta["strides"], meta["sizes"], meta["background"], outputs[::2], outputs[1::2], strict=True)
+        return cls(
+            meta["max_per_img"],
+            candidates or candidates_of(meta),
+            iou_integer(meta),
+            tuple(_scale(meta, *scale) for scale in scales),
+        )
+
+    def decode(self, maps: list[np.ndarray]) -> np.ndarray:
+        """Boxes, an array of dtype BOX by falling score, from the class and box map of each scale in turn, int8 (any
+        shape of their size); equal to C's mcu_face_boxes bit for bit."""
+        scales = zip(self.scales, maps[::2], maps[1::2], strict=True)
+        found = np.concatenate([_candidates(*scale) for scale in scales])
+        return nms(best(found, self.candidates), self.most, self.iou)
+
+    def to_c(self, prefix: str = "mcu") -> str:
+        """C text: the tables, the mcu_face struct and detect(), for a file that includes the model's header."""
+        parts, scales, own = ['#include "mcu_face.h"\n'], [], f"{prefix}_d"
+        for i, s in enumerate(self.scales):
+            parts.append(c_array(f"int16_t {own}{i}_score", s.score))
+            parts.append(c_array(f"int16_t {own}{i}_shift", s.shift))
+            parts.append(c_array(f"uint16_t {own}{i}_half", s.half))
+            scales.append(
+                f"    {{{s.h}, {s.w}, {s.stride}, {s.background}, {s.least}, "
+                f"{own}{i}_score, {own}{i}_shift, {own}{i}_half}},\n"
+            )
+        parts.append(
+            f"static const mcu_face_scale {own}_scales[{len(scales)}] = {{\n{''.join(scales)}}};\n"
+            f"static const mcu_face {own} = {{{len(scales)}, {self.most}, {self.candidates}, {self.iou}, "
+            f"{own}_scales}};\n"
+        )
+        return "\n".join([*parts, c_detect(prefix, "mcu_face_boxes", own, 2 * len(scales))])
+
+
+def _scale(meta: dict, stride: int, size: float, background: int, cls: dict, box: dict) -> FaceScale:
+    check_output(cls, 1 + background, stride, "a face and its backgrounds")
+    check_output(box, 4, stride, "dx, dy, dw and dh")
+    if background < 1 or not 0 < size < 2048 or (cls["h"], cls["w"]) != (box["h"], box["w"]):
+        raise UserError(
+            f"detector: at stride {stride} there are {background} backgrounds, an anchor of {size} pixels and maps of "
+            f"{cls['h']}x{cls['w']} and {box['h']}x{box['w']}; at least 1, up to 2047 and equal sizes are wanted"
+        )
+    scores = sigmoid(cls["scale"] * np.arange(-255, 256))
+    least = int(256 - (scores > meta["score_thr"]).sum())
+    real, (centre, growth) = reals(box), meta["variances"]
+    half = 8 * size * np.exp(np.minimum(real * growth, 20))
+    return FaceScale(
+        cls["h"],
+        cls["w"],
+        stride,
+        background,
+        least,
+        sigmoid_q15(cls["scale"] * np.arange(min(least, 255), 256)),
+        np.clip(np.round(16 * size * centre * real), -32768, 32767).astype(np.int16),
+        np.minimum(np.round(half), 65535).astype(np.uint16),
+    )
+
+
+def _candidates(s: FaceScale, cls: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Every face of one scale that passes the threshold, in the map's order."""
+    cls = np.asarray(cls, np.int8).reshape(s.h, s.w, 1 + s.background).astype(np.int64)
+    lead = cls[..., 0] - cls[..., 1:].max(-1)
+    y, x = np.nonzero(lead >= s.least)
+    v = np.asarray(box, np.int8).reshape(s.h, s.w, 4)[y, x].astype(np.int64) + 128
+    shift, half = s.shift.astype(np.int64), s.half.astype(np.int64)
+    cx, cy = ((2 * cell + 1) * s.stride * 8 + shift[v[:, i]] for i, cell in enumerate((x, y)))
+    return boxes_at(cx, cy, half[v[:, 2]], half[v[:, 3]], s.score[lead[y, x] - s.least], 0)

@@ -1,0 +1,103 @@
+"""What an ONNX value is to the reader: a constant, or a feature map of ours under ONNX's shape.
+
+ONNX counts a map's elements by channel, row, column ("chw"), the engine by row, column, channel ("hwc"). Transpose,
+Reshape and their kind change no element, only the order in which they are counted and the shape: a Feature holds both,
+so that layout costs nothing and what is no mere layout is found out.
+"""
+
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from ....core.ir.graph import Tensor
+
+
+@dataclass(frozen=True)
+class Feature:
+    """`tensor` of our graph; `order`, the axes of it that are longer than 1 in the order in which its elements are
+    counted; `shape`, as ONNX has it."""
+
+    tensor: Tensor
+    order: str
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, tensor: Tensor, order: str = "chw") -> "Feature":
+        """A map as it comes out of an operator: (1, c, h, w), or in another order of the three."""
+        return cls(tensor, kept(order, tensor), (1, *(getattr(tensor, axis) for axis in order)))
+
+    @property
+    def is_map(self) -> bool:
+        """Is it (1, c, h, w)?"""
+        t = self.tensor
+        return self.shape == (1, t.c, t.h, t.w) and self.order == kept("chw", t)
+
+    @property
+    def is_ours(self) -> bool:
+        """Are its elements counted as the engine counts them, or is it a plain map?"""
+        return self.is_map or self.order == kept("hwc", self.tensor)
+
+    def groups(self) -> list[str] | None:
+        """For each dimension of `shape` the axes that it is made of; None where a dimension divides an axis."""
+        left, found = self.order, []
+        for size in self.shape:
+            group = ""
+            while left and prod(getattr(self.tensor, a) for a in group) < size:
+                group, left = group + left[0], left[1:]
+            if prod(getattr(self.tensor, a) for a in group) != size:
+                return None
+            found.append(group)
+        return found
+
+    def has_channels_at(self, axis: int) -> bool:
+        """Does this dimension consist of the channels, and of nothing else? Of one channel any dimension of 1 may."""
+        groups = self.groups()
+        return groups is not None and 0 <= axis < len(groups) and groups[axis] == kept("c", self.tensor)
+
+    def reshaped(self, shape) -> "Feature | None":
+        """None where the number of elements would be another."""
+        shape = tuple(int(n) for n in shape)
+        return replace(self, shape=shape) if prod(shape) == self.tensor.size and min(shape, default=1) > 0 else None
+
+    def transposed(self, perm) -> "Feature | None":
+        """None where a dimension divides an axis (a channel shuffle, for instance)."""
+        groups = self.groups()
+        if groups is None or sorted(perm) != list(range(len(self.shape))):
+            return None
+        return replace(self, order="".join(groups[i] for i in perm), shape=tuple(self.shape[i] for i in perm))
+
+
+def kept(axes: str, tensor: Tensor) -> str:
+    """Those of the axes that are longer than 1: the others say nothing of an order."""
+    return "".join(axis for axis in axes if getattr(tensor, axis) > 1)
+
+
+def with_channels(y: Tensor, x: Feature, axis: int) -> Feature:
+    """`y`, of the positions of x and other channels, under x's layout with its channels at `axis`."""
+    groups = x.groups()
+    groups[axis] = "c"
+    return Feature(y, kept("".join(groups), y), (*x.shape[:axis], y.c, *x.shape[axis + 1 :]))
+
+
+def same_layout(x: Feature, y: Tensor) -> Feature:
+    """`y`, of the size of x, under x's shape and order."""
+    return Feature(y, x.order, x.shape)
+
+
+@dataclass(frozen=True)
+class Integers:
+    """A constant behind a DequantizeLinear: real = scale * (values - zero), scale and zero one number or one for each
+    step along `axis`."""
+
+    values: np.ndarray
+    scale: np.ndarray
+    zero: np.ndarray
+    axis: int
+
+    @property
+    def real(self) -> np.ndarray | None:
+        """In float32; None where it has several scales."""
+        if self.scale.size > 1 or self.zero.size > 1:
+            return None
+        return (self.values.astype(np.float32) - np.float32(self.zero.reshape(()))) * self.scale.reshape(())

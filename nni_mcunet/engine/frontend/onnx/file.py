@@ -1,0 +1,157 @@
+"""An ONNX file before anything in it is understood: read and checked, its nodes, and which of them matter."""
+
+import contextlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from ....core.errors import GraphError, UnsupportedOp
+from ....core.validate import file_bytes
+
+CEIL_MENDED = 22  # the opset from which onnx infers the shape of a pool with ceil_mode as runtimes compute it
+UNCHECKED = "nni_mcunet.unchecked"  # a domain of no operators
+# What TensorFlow's converters leave between a picture and its transposition to NCHW.
+BEFORE_LAYOUT = ("QuantizeLinear", "DequantizeLinear", "Cast", "Identity", "Add", "Sub", "Mul", "Div")
+
+
+def load(path) -> onnx.ModelProto:
+    """Raises FileNotFoundError, and GraphError for what is no valid ONNX file."""
+    data = file_bytes(path, kind=GraphError)
+    try:
+        proto = onnx.load_model_from_string(data)
+        apart = [t.name for t in proto.graph.initializer if t.data_location == TensorProto.EXTERNAL]
+        if not apart:
+            _check(proto)
+        for name in _names(proto.graph):
+            name.encode()  # protobuf gives names that are no UTF-8 as bytes
+    except Exception as error:  # protobuf and the checker raise types of their own
+        reason = " ".join(str(error).split())[:500] or "empty file"  # one line; the node's name comes last
+        raise GraphError(f"{path}: not a valid ONNX file ({reason}); export it again") from None
+    if apart:
+        raise GraphError(f"{path}: '{apart[0]}' is in a file of its own; save the model as one file")
+    return proto
+
+
+def _check(proto: onnx.ModelProto) -> None:
+    """By onnx's checker. Before opset 22 it gives a pool with ceil_mode a window too many where the last one begins in
+    the padding (onnxruntime and PyTorch leave it out), and refuses files for that: shapes are inferred without it."""
+    onnx.checker.check_model(proto)
+    opset = max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=0)
+    at = [i for i, node in enumerate(proto.graph.node) if opset < CEIL_MENDED and is_ceil_pool(node)]
+    if at:
+        copy = onnx.ModelProto()
+        copy.CopyFrom(proto)
+        for i in at:
+            copy.graph.node[i].domain = UNCHECKED
+        copy.opset_import.append(helper.make_opsetid(UNCHECKED, 1))
+        proto = copy
+    onnx.checker.check_model(proto, full_check=True)
+
+
+def is_ceil_pool(node: onnx.NodeProto) -> bool:
+    return any(a.name == "ceil_mode" and a.i for a in node.attribute)
+
+
+def _names(graph: onnx.GraphProto):
+    yield graph.name
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+    for thing in (*graph.initializer, *graph.input, *graph.output):
+        yield thing.name
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the file with what its handler asks for."""
+
+    path: str
+    proto: onnx.NodeProto
+    opset: int
+
+    @property
+    def kind(self) -> str:
+        return self.proto.op_type
+
+    @property
+    def name(self) -> str:
+        return self.proto.name or (self.proto.output[0] if self.proto.output else "?")
+
+    @property
+    def inputs(self) -> list[str]:
+        return list(self.proto.input)
+
+    @cached_property
+    def attributes(self) -> dict:
+        try:
+            return {a.name: helper.get_attribute_value(a) for a in self.proto.attribute}
+        except ValueError as error:
+            raise GraphError(f"{self.path}: {self.kind} at '{self.name}': {error}; export it again") from None
+
+    def attribute(self, name: str, default):
+        value = self.attributes.get(name, default)
+        return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+    def has(self, i: int) -> bool:
+        return i < len(self.proto.input) and bool(self.proto.input[i])
+
+    def refuse(self, why: str):
+        """Raises UnsupportedOp; `why` ends with the way out."""
+        raise UnsupportedOp(f"{self.path}: {self.kind} at '{self.name}': {why}")
+
+    def wrong(self, why: str):
+        """Raises GraphError for what no exporter would write."""
+        raise GraphError(f"{self.path}: {self.kind} at '{self.name}': {why}; export it again")
+
+
+def needed(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """The nodes that the outputs depend on: exporters leave others behind, and runtimes drop them."""
+    wanted, found = {value.name for value in graph.output}, []
+    for node in reversed(graph.node):
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+            found.append(node)
+    return found[::-1]
+
+
+def is_channels_last(nodes: list[onnx.NodeProto], value: onnx.ValueInfoProto, constants: dict) -> bool:
+    """Do all ways from the input lead, through nothing but BEFORE_LAYOUT, from NHWC to NCHW? By a transposition, or, of
+    one channel, by a Reshape. constants: the small integer ones by name, see `shapes`."""
+    names, turns = {value.name}, []
+    dims = [d.dim_value for d in value.type.tensor_type.shape.dim]
+    grey = len(dims) == 4 and dims[3] == 1
+    for node in nodes:
+        if names.isdisjoint(node.input):
+            continue
+        if node.op_type == "Transpose":
+            turns.append({a.name: list(a.ints) for a in node.attribute}.get("perm") == [0, 3, 1, 2])
+        elif node.op_type == "Reshape" and len(node.input) > 1 and grey:
+            wanted = constants.get(node.input[1], [])
+            turns.append(
+                len(wanted) == 4 and wanted[1] == 1 and wanted[2:] in (dims[1:3], [-1, dims[2]], [dims[1], -1])
+            )
+        elif node.op_type in BEFORE_LAYOUT:
+            names.update(node.output)
+        else:
+            return False
+    return bool(turns) and all(turns)
+
+
+def shapes(graph: onnx.GraphProto) -> dict[str, list[int]]:
+    """The int64 constants of one dimension, such as a Reshape's shape; what is broken is left out."""
+    tensors = [*graph.initializer]
+    for node in graph.node:
+        if node.op_type == "Constant" and node.output:
+            for attribute in node.attribute:
+                if attribute.name == "value" and attribute.HasField("t"):
+                    tensor = onnx.TensorProto()
+                    tensor.CopyFrom(attribute.t)
+                    tensor.name = node.output[0]
+                    tensors.append(tensor)
+    found = {}
+    for tensor in tensors:
+        if tensor.data_type == TensorProto.INT64 and len(tensor.dims) == 1 and 0 < tensor.dims[0] <= 8:
+            with contextlib.suppress(Exception):  # whatever is wrong with the bytes is said where they are read
+                found[tensor.name] = numpy_helper.to_array(tensor).tolist()
+    return found

@@ -1,0 +1,100 @@
+"""ONNX's operators that change the layout of a map and no value: nothing is left of them in our graph. Handlers as in
+operators.py."""
+
+import numpy as np
+
+from .feature import Feature
+
+
+def axes_of(reader, node, i: int, dims: int) -> list[int] | None:
+    """An `axes` that is an attribute or, in later opsets, the input i."""
+    axes = reader.array(node, i).reshape(-1).tolist() if node.has(i) else node.attribute("axes", None)
+    if axes is None:
+        return None
+    if not all(type(a) is int and -dims <= a < dims for a in axes):
+        node.wrong(f"axes {axes} of {dims}")
+    return [a % dims for a in axes]
+
+
+def alias(reader, node):
+    if node.has(0) and node.inputs[0] in reader.integers:
+        reader.integers[node.proto.output[0]] = reader.integers[node.inputs[0]]
+        return None
+    if node.kind == "Dropout" and node.has(2) and reader.array(node, 2).any():
+        node.refuse("it is in training mode; export the model in eval mode")
+    return reader.feature(node)
+
+
+def cast(reader, node):
+    if node.attribute("to", 1) not in (1, 10, 11, 16):
+        node.refuse("casts a map to integers; leave it away")
+    return reader.feature(node)
+
+
+def _reshaped(node, x: Feature, shape) -> Feature:
+    return x.reshaped(shape) or node.wrong(f"{list(x.shape)} has not the elements of {list(shape)}")
+
+
+def reshape(reader, node):
+    x, wanted = reader.feature(node), reader.array(node, 1).reshape(-1).tolist()
+    if not all(type(n) is int for n in wanted):
+        node.wrong(f"the shape {wanted}")
+    if not node.attribute("allowzero", 0):
+        wanted = [x.shape[i] if n == 0 and i < len(x.shape) else n for i, n in enumerate(wanted)]
+    if wanted.count(-1) == 1:
+        rest = int(np.prod([float(n) for n in wanted if n != -1]))
+        wanted = [(x.tensor.size // rest if rest else 0) if n == -1 else n for n in wanted]
+    return _reshaped(node, x, wanted)
+
+
+def flatten(reader, node):
+    x, axis = reader.feature(node), node.attribute("axis", 1)
+    if not -len(x.shape) <= axis <= len(x.shape):
+        node.wrong(f"axis {axis} of {len(x.shape)}")
+    axis = axis % len(x.shape) if axis < len(x.shape) else axis
+    return _reshaped(node, x, (int(np.prod(x.shape[:axis])), int(np.prod(x.shape[axis:]))))
+
+
+def squeeze(reader, node):
+    x = reader.feature(node)
+    axes = axes_of(reader, node, 1, len(x.shape))
+    axes = [i for i, n in enumerate(x.shape) if n == 1] if axes is None else axes
+    if any(x.shape[a] != 1 for a in axes):
+        node.wrong(f"axes {axes} of {list(x.shape)}")
+    return _reshaped(node, x, [n for i, n in enumerate(x.shape) if i not in axes])
+
+
+def unsqueeze(reader, node):
+    x = reader.feature(node)
+    given = reader.array(node, 1).reshape(-1) if node.has(1) else node.attribute("axes", ())
+    dims = len(x.shape) + len(given)
+    axes = axes_of(reader, node, 1, dims) or []
+    if len(set(axes)) != len(given) or dims > 8:
+        node.wrong(f"axes {axes}")
+    rest = iter(x.shape)
+    return _reshaped(node, x, [1 if i in axes else next(rest) for i in range(dims)])
+
+
+def transpose(reader, node):
+    x = reader.feature(node)
+    perm = node.attribute("perm", list(range(len(x.shape)))[::-1])
+    found = x.transposed(perm)
+    return found or node.refuse(f"perm {list(perm)} of {list(x.shape)} divides an axis, as a channel shuffle does; use "
+                                "a convolution or none")  # fmt: skip
+
+
+# Operators that take integers for real numbers as they are.
+MOVES = (
+    "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Dropout", "Concat", "Pad", "Resize",
+    "MaxPool", "GlobalMaxPool",
+)  # fmt: skip
+LAYOUT = {
+    "Reshape": reshape,
+    "Flatten": flatten,
+    "Squeeze": squeeze,
+    "Unsqueeze": unsqueeze,
+    "Transpose": transpose,
+    "Identity": alias,
+    "Dropout": alias,
+    "Cast": cast,
+}

@@ -1,0 +1,233 @@
+"""ONNX's operators as ops of our graph. A handler takes (reader, node), adds ops, and returns the Feature that the
+node's first output is; None where the value is a constant. Raises UnsupportedOp for an attribute no kernel has."""
+
+from math import copysign, inf
+
+import numpy as np
+
+from ....core.ir.graph import Tensor, out_length
+from .feature import Feature, same_layout, with_channels
+from .layout import LAYOUT, axes_of
+from .linear import LINEAR, window
+
+
+def activation(act: str, *names: str, **defaults):
+    """Handler of an elementwise function whose arguments are attributes."""
+
+    def handler(reader, node):
+        x = reader.feature(node)
+        args = tuple(float(np.float32(node.attribute(name, defaults[name]))) for name in names)
+        if not np.isfinite(args).all():
+            node.wrong(f"arguments {args}")
+        if act == "hsigmoid" and np.allclose(args, (1 / 6, 0.5), rtol=1e-6):
+            args = ()
+        return same_layout(x, reader.add(node, "act", (x.tensor,), x.tensor.c, act=act, args=args))
+
+    return handler
+
+
+def clip(reader, node):
+    lo, hi = (_limit(reader, node, i) if node.has(i) else none for i, none in ((1, -inf), (2, inf)))
+    return clamp(reader, node, reader.feature(node), lo, hi)
+
+
+def extremum(reader, node):
+    """Max, Min of a map and a number."""
+    maps = [name in reader.features for name in node.inputs]
+    if sorted(maps) != [False, True]:
+        node.refuse("of several maps; of a map and a constant it is known")
+    x, value = reader.feature(node, maps.index(True)), _limit(reader, node, maps.index(False))
+    return clamp(reader, node, x, *((value, inf) if node.kind == "Max" else (-inf, value)))
+
+
+def _limit(reader, node, i: int) -> float:
+    """The greatest float32 is written for none, too."""
+    value = reader.numbers(node, i, finite=False)
+    if value.size != 1 or value.ndim > 1:
+        node.refuse(f"'{node.inputs[i]}' of {list(value.shape)}: a limit is one number")
+    limit = float(value.reshape(()))
+    return limit if abs(limit) < np.finfo(np.float32).max else copysign(inf, limit)
+
+
+def clamp(reader, node, x: Feature, lo: float, hi: float) -> Feature:
+    if not lo < hi:
+        node.refuse(f"clips to {lo:g}..{hi:g}, which leaves a constant; export the model without")
+    if (lo, hi) == (-inf, inf):
+        return x
+    act = {(0.0, 6.0): "relu6", (0.0, inf): "relu"}.get((lo, hi), "clip")
+    args = (lo, hi) if act == "clip" else ()
+    return same_layout(x, reader.add(node, "act", (x.tensor,), x.tensor.c, act=act, args=args))
+
+
+def prelu(reader, node):
+    slopes = reader.numbers(node, 1)
+    if slopes.size != 1:
+        node.refuse("a slope a channel; train with one slope, or LeakyRelu")
+    x = reader.feature(node)
+    args = (float(slopes.reshape(())),)
+    return same_layout(x, reader.add(node, "act", (x.tensor,), x.tensor.c, act="leaky", args=args))
+
+
+def max_pool(reader, node):
+    x = reader.map(node).tensor
+    fields = window(node, x, node.attribute("kernel_shape", ()))
+    if len([name for name in node.proto.output if name]) > 1:
+        node.refuse("gives the indices, too; export it without")
+    if node.attribute("ceil_mode", 0):
+        fields["pad"] = _ceil_pads(reader, x, **fields)
+    return Feature.of(reader.add(node, "maxpool", (x,), x.c, **fields))
+
+
+def _ceil_pads(reader, x: Tensor, k, s, pad) -> tuple[int, ...]:
+    """Pads with which rounding down gives what rounding up does. A last window that begins in the padding is left out,
+    as onnxruntime and PyTorch do, whatever the file's shapes say."""
+    ends = []
+    for length, side, step, lo, hi in zip((x.h, x.w), k, s, pad[:2], pad[2:], strict=True):
+        outputs = out_length(length, side, step, lo, hi + step - 1)
+        beyond = (outputs - 1) * step >= length + lo
+        reader.shortened |= beyond
+        outputs -= beyond
+        ends.append(max(hi, (outputs - 1) * step + side - length - lo))
+    return (*pad[:2], *ends)
+
+
+def average_pool(reader, node, x: Feature | None = None):
+    x = (x or reader.map(node)).tensor
+    fields = window(node, x, node.attribute("kernel_shape", ()))
+    if node.attribute("ceil_mode", 0) and (pads := _ceil_pads(reader, x, **fields)) != fields["pad"]:
+        if node.attribute("count_include_pad", 0):
+            node.refuse("ceil_mode with count_include_pad; leave one away, or choose a size that the stride divides")
+        fields["pad"] = pads  # no more counted than other padding
+    if any(fields["pad"]) and node.attribute("count_include_pad", 0):
+        x = reader.add(node, "pad", (x,), x.c, pad=fields["pad"])
+        fields["pad"] = (0, 0, 0, 0)
+    if fields["k"] == (x.h, x.w) and not any(fields["pad"]):
+        return Feature.of(reader.add(node, "gap", (x,), x.c))
+    return Feature.of(reader.add(node, "avgpool", (x,), x.c, **fields))
+
+
+def global_pool(reader, node):
+    x = reader.map(node).tensor
+    if node.kind == "GlobalMaxPool":
+        return Feature.of(reader.add(node, "maxpool", (x,), x.c, k=(x.h, x.w)))
+    return Feature.of(reader.add(node, "gap", (x,), x.c))
+
+
+def reduce_mean(reader, node):
+    x = reader.feature(node)
+    axes, groups = axes_of(reader, node, 1, len(x.shape)), x.groups()
+    spatial = sorted(c for c in x.order if c != "c")
+    if not axes or groups is None or sorted("".join(groups[a] for a in axes)) != spatial:
+        node.refuse(f"axes {axes} of {list(x.shape)}: the mean over height and width is known")
+    y = reader.add(node, "gap", (x.tensor,), x.tensor.c)
+    keep = node.attribute("keepdims", 1)
+    shape = [1 if i in axes else n for i, n in enumerate(x.shape) if keep or i not in axes]
+    return Feature(y, "c" if y.c > 1 else "", tuple(shape))
+
+
+def resize(reader, node):
+    x = reader.map(node).tensor
+    if node.attribute("axes", None) is not None or node.attribute("mode", "nearest") != "nearest":
+        node.refuse(f"mode '{node.attribute('mode', 'nearest')}': use nearest by a constant whole factor, on all axes")
+    if node.has(3):
+        if node.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
+            node.refuse("keep_aspect_ratio_policy; use constant whole factors instead")
+        sizes = reader.array(node, 3).reshape(-1).tolist()
+        scales = [a / b for a, b in zip(sizes, (1, x.c, x.h, x.w), strict=False)]
+    else:
+        scales = reader.numbers(node, 2).reshape(-1).tolist() if node.has(2) else []
+    where = node.attribute("coordinate_transformation_mode", "half_pixel")
+    how = node.attribute("nearest_mode", "round_prefer_floor")
+    whole = len(scales) == 4 and scales[:2] == [1, 1] and all(1 <= v <= 255 and v == int(v) for v in scales)
+    # By a whole factor the middle of a pixel lies nearest to the pixel it copies, never half-way between two.
+    exact = (where, how) in (("asymmetric", "floor"), ("tf_half_pixel_for_nn", "floor")) or (
+        where in ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel") and how.startswith("round_prefer")
+    )
+    if not (whole and exact):
+        node.refuse(f"nearest by {scales} ({where}, {how}): use a constant whole factor, asymmetric with floor or "
+                    "half_pixel with round_prefer_floor")  # fmt: skip
+    return Feature.of(reader.add(node, "upsample", (x,), x.c, s=(int(scales[2]), int(scales[3]))))
+
+
+def pad(reader, node):
+    x = reader.map(node).tensor
+    if node.attribute("mode", "constant") != "constant":
+        node.refuse(f"mode '{node.attribute('mode', '')}': pad with zeros")
+    axes, ends = axes_of(reader, node, 3, 4), reader.array(node, 1).reshape(-1).tolist()
+    axes = list(range(4)) if axes is None else axes
+    if len(ends) != 2 * len(axes) or len(set(axes)) != len(axes):
+        node.wrong(f"pads {ends} of the axes {axes}")
+    pads = dict(zip([*axes, *(4 + a for a in axes)], ends, strict=True))
+    top, left, bottom, right = (pads.pop(at, 0) for at in (2, 3, 6, 7))
+    if any(pads.values()) or min(ends) < 0 or not _is_zero(reader, node):
+        node.refuse(f"pads {ends} of the axes {axes}: pad height and width, with zeros")
+    return Feature.of(reader.add(node, "pad", (x,), x.c, pad=(top, left, bottom, right)))
+
+
+def _is_zero(reader, node) -> bool:
+    """Is what a Pad pads with zero? Of integers it is the zero point."""
+    if node.inputs[0] not in reader.rounded:
+        return not (node.has(2) and reader.numbers(node, 2).any())
+    value = reader.array(node, 2) if node.has(2) else np.zeros(1, np.int8)
+    zero = reader.scale_of(reader.feature(node).tensor.name).zero_point
+    return value.dtype in (np.int8, np.uint8) and value.astype(int) - 128 * (value.dtype == np.uint8) == zero
+
+
+def concat(reader, node):
+    maps = [reader.feature(node, i) for i in range(len(node.inputs))]
+    return concatenate(reader, node, maps, node.attribute("axis", 1))
+
+
+def concatenate(reader, node, maps: list[Feature], axis: int) -> Feature:
+    first = maps[0]
+    if len(maps) == 1:
+        return first
+    axis %= max(len(first.shape), 1)
+    alike = {_but(m, axis) for m in maps}
+    if len(alike) != 1 or not all(m.has_channels_at(axis) for m in maps):
+        node.refuse("joins maps along another axis than their channels; end the model at the maps themselves")
+    y = reader.add(node, "concat", tuple(m.tensor for m in maps), sum(m.tensor.c for m in maps))
+    return with_channels(y, first, axis)
+
+
+def _but(x: Feature, axis: int) -> tuple:
+    """What maps must have in common to be joined along `axis`."""
+    t = x.tensor
+    return t.h, t.w, x.order.replace("c", ""), x.shape[:axis], x.shape[axis + 1 :]
+
+
+def softmax(reader, node):
+    x = reader.feature(node)
+    later = reader.opset >= 13
+    axis = node.attribute("axis", -1 if later else 1)
+    if not -len(x.shape) <= axis < len(x.shape):
+        node.wrong(f"axis {axis} of {len(x.shape)}")
+    axis %= len(x.shape)
+    if not x.has_channels_at(axis) or (not later and np.prod(x.shape[axis:]) != x.tensor.c):
+        node.refuse(f"over axis {axis} of {list(x.shape)}: softmax over the channels of each position is known")
+    return same_layout(x, reader.add(node, "softmax", (x.tensor,), x.tensor.c))
+
+
+NODES = {
+    **LINEAR,
+    "Relu": activation("relu"),
+    "LeakyRelu": activation("leaky", "alpha", alpha=0.01),
+    "PRelu": prelu,
+    "Clip": clip,
+    "Max": extremum,
+    "Min": extremum,
+    "Sigmoid": activation("sigmoid"),
+    "Tanh": activation("tanh"),
+    "HardSigmoid": activation("hsigmoid", "alpha", "beta", alpha=0.2, beta=0.5),
+    "HardSwish": activation("hswish"),
+    "Softmax": softmax,
+    "MaxPool": max_pool,
+    "AveragePool": average_pool,
+    "GlobalAveragePool": global_pool,
+    "GlobalMaxPool": global_pool,
+    "ReduceMean": reduce_mean,
+    "Resize": resize,
+    "Pad": pad,
+    "Concat": concat,
+    **LAYOUT,
+}

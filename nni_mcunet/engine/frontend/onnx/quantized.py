@@ -1,0 +1,283 @@
+"""Operators of quantised ONNX files: QuantizeLinear / DequantizeLinear pairs around float operators, and QLinear* ones,
+ONNX's own and com.microsoft's. The integers of the file are kept; uint8 activations become int8 by -128 on both the
+values and the zero point, which changes no result.
+
+What rounds otherwise than ours: onnxruntime requantises in float32, half to even, our kernels in integers, by
+floor(x + 1/2). One step of an op's output at most, at a tie or where float32 errs.
+"""
+
+from dataclasses import replace
+from math import isfinite
+
+import numpy as np
+
+from ....core.errors import GraphError
+from ....core.ir.activations import ACTS, CLAMPS
+from ....core.ir.graph import Graph, Op, Tensor
+from ....core.plan.kernel_facts import SAME_SCALE
+from ...model import PROBABILITY, QuantWeights, Scale, quantize_weights
+from ..fuse import Imported, is_affine
+from .feature import Feature, Integers, same_layout
+from .linear import arithmetic, connect, convolve, per_output, window
+from .operators import average_pool, concatenate, softmax
+
+LEAST, GREATEST = 1e-30, 1e30  # scales beyond are no scales
+
+
+def scale(reader, node, scale_at: int, zero_at: int) -> Scale:
+    """The scale of an activation, inputs `scale_at` and `zero_at` of the node."""
+    value = reader.numbers(node, scale_at)
+    zero = reader.array(node, zero_at) if node.has(zero_at) else np.uint8(0)
+    if value.size != 1 or zero.size != 1 or zero.dtype not in (np.int8, np.uint8):
+        node.refuse("one constant scale and an 8-bit zero point per tensor are wanted; quantize activations so")
+    number = float(value.reshape(()))
+    if not LEAST < number < GREATEST:
+        node.refuse(f"an activation of the scale {number:g}, as of a tensor that was 0 or infinite on every "
+                    "picture of the calibration: quantize the float model again, on other pictures")  # fmt: skip
+    return Scale(number, int(zero.reshape(())) - (128 if zero.dtype == np.uint8 else 0))
+
+
+def integers(reader, node, at: int, scale_at: int, zero_at: int, axis: int) -> Integers:
+    """A constant of int8, of uint8, which becomes int8, or, a bias, of int32."""
+    values, factor = reader.array(node, at), reader.numbers(node, scale_at)
+    zero = reader.array(node, zero_at) if node.has(zero_at) else np.zeros(1, values.dtype)
+    if values.dtype not in (np.int8, np.uint8, np.int32) or zero.dtype != values.dtype:
+        node.refuse(f"constants of {values.dtype} with zero points of {zero.dtype}; 8-bit weights are wanted")
+    if not ((factor >= 0) & (factor < GREATEST)).all() or factor.ndim > 1:
+        node.wrong(f"scales of '{node.inputs[at]}' that are negative or beyond {GREATEST:g}")
+    factor = np.where(factor > LEAST, factor, 0)  # 0: of a channel that is zero, see linear.py
+    if values.dtype == np.uint8:
+        values, zero = ((v.astype(np.int16) - 128).astype(np.int8) for v in (values, zero))
+    return Integers(values, factor.reshape(-1), zero, axis)
+
+
+def weights(reader, node, at: int, scale_at: int, zero_at: int, axis: int) -> Integers:
+    """Symmetric int8 weights, or uint8 ones around 128, of the outputs along `axis`."""
+    found = integers(reader, node, at, scale_at, zero_at, axis)
+    per_output(node, found, axis)
+    return found
+
+
+def arrives(reader, node, feature: Feature, given: Scale) -> None:
+    """A map comes in with this scale: it must be the one it left with; an input of the model has none yet."""
+    name = feature.tensor.name
+    if name not in reader.scales and name not in reader.ops:
+        reader.scales[name] = given
+    elif reader.scale_of(name) != given:
+        node.refuse(f"reads '{name}' in another scale than it was written with; quantize the model once")
+
+
+def leaves(reader, node, feature: Feature, given: Scale) -> Feature:
+    """The map in this scale: what the op before wrote, or a change of its scale."""
+    name = feature.tensor.name
+    _settle(reader, name, given)
+    if reader.scales[name] == given:
+        return feature
+    y = reader.add(node, "act", (feature.tensor,), feature.tensor.c)
+    reader.scales[y.name] = given
+    return same_layout(feature, y)
+
+
+def _settle(reader, name: str, given: Scale) -> None:
+    """A tensor without a scale gets the given one, where its kernel has the choice. What keeps its input's scale passes
+    it on: the greatest of rounded values is the rounded greatest."""
+    if name in reader.scales:
+        return
+    op = reader.ops.get(name)
+    if op and op.kind in SAME_SCALE:
+        if op.kind == "maxpool" and op.inputs[0] not in reader.scales:
+            reader.narrowed.add(op.inputs[0])
+        _settle(reader, op.inputs[0], given)
+        reader.scales[name] = reader.scales[op.inputs[0]]
+    else:
+        reader.scales[name] = PROBABILITY if op and op.kind == "softmax" else given
+
+
+def implied_scale(op: Op, scale_of) -> Scale | None:
+    """The scale of what an op writes where the file gives none; None where nothing implies one. scale_of(tensor)."""
+    if op.kind == "softmax":
+        return PROBABILITY
+    if op.kind == "act" and op.act and op.act not in CLAMPS:
+        with np.errstate(over="ignore"):
+            reached = ACTS[op.act](scale_of(op.inputs[0]).dequantize(np.arange(-128, 128)), *op.args)
+        return Scale.of_range(float(reached.min()), float(reached.max()))
+    if op.kind in (*SAME_SCALE, "gap", "avgpool", "act"):
+        return scale_of(op.inputs[0])
+    if op.kind == "concat" and len({scale_of(name) for name in op.inputs}) == 1:
+        return scale_of(op.inputs[0])
+    return None
+
+
+def check_narrowed(path: str, graph: Graph, names: set[str]) -> None:
+    """A map that has its maxima's scale may be read for them alone. Raises GraphError."""
+    for name in names:
+        if name in graph.outputs or len([op for op in graph.ops if name in op.reads]) > 1:
+            raise GraphError(f"{path}: '{name}' has no QuantizeLinear before its max pool; quantize it whole")
+
+
+def whole(path: str, net: Imported) -> Imported:
+    """Every tensor with its scale, every convolution in integers. A float factor a channel between rounded tensors (a
+    batch normalisation apart) is quantised here: one weight a channel loses nothing. Raises GraphError where a scale or
+    integers are missing."""
+    scales, table, ops = dict(net.scales), dict(net.weights), {op.name: op for op in net.graph.ops}
+    for name in net.graph.tensors:
+        op = ops.get(name)
+        if name not in scales and (scale := op and implied_scale(op, scales.__getitem__)):
+            scales[name] = scale
+        if name not in scales:
+            raise GraphError(f"{path}: '{name}' has no QuantizeLinear while others have; quantize it whole")
+        if op and is_affine(net, op):
+            table[name] = quantize_weights(*table[name], scales[op.inputs[0]].scale)
+        if op and op.kind == "conv" and not isinstance(table[name], QuantWeights):
+            raise GraphError(f"{path}: '{name}' has float weights while others are quantised; quantize it whole")
+    return replace(net, weights=table, scales=scales)
+
+
+def quantize_linear(reader, node):
+    _whole_tensors(node)
+    return leaves(reader, node, reader.feature(node), scale(reader, node, 1, 2))
+
+
+def dequantize_linear(reader, node):
+    _whole_tensors(node)
+    if reader.is_constant(node.inputs[0]):
+        reader.integers[node.proto.output[0]] = integers(reader, node, 0, 1, 2, node.attribute("axis", 1))
+        return None
+    x = reader.feature(node)
+    arrives(reader, node, x, scale(reader, node, 1, 2))
+    return x
+
+
+def _whole_tensors(node) -> None:
+    if node.attribute("block_size", 0):
+        node.refuse("quantises in blocks; quantize per tensor, weights per output channel")
+
+
+def _input(reader, node, at: int, is_map: bool = False) -> Feature:
+    """The map at `at`, its scale and zero point behind it."""
+    x = reader.map(node, at) if is_map else reader.feature(node, at)
+    arrives(reader, node, x, scale(reader, node, at + 1, at + 2))
+    return x
+
+
+def qlinear_conv(reader, node):
+    x = _input(reader, node, 0, is_map=True).tensor
+    given = weights(reader, node, 3, 4, 5, 0)
+    if given.values.ndim != 4 or not given.values.size:
+        node.refuse(f"weights of {list(given.values.shape)}: two-dimensional convolutions alone are known")
+    if node.attribute("channels_last", 0):
+        node.refuse("channels_last; export the model as NCHW")
+    fields = window(node, x, given.values.shape[2:])
+    del fields["k"]
+    bias = _bias(reader, node, 8, x, given)
+    y = convolve(reader, node, x, given.values, given, bias, groups=node.attribute("group", 1), **fields)
+    return leaves(reader, node, Feature.of(y), scale(reader, node, 6, 7))
+
+
+def _bias(reader, node, at: int, x: Tensor, given: Integers) -> Integers | None:
+    """An int32 bias in steps of input * weight scale."""
+    if not node.has(at):
+        return None
+    values = reader.array(node, at)
+    if values.dtype != np.int32:
+        node.wrong(f"a bias of {values.dtype}")
+    steps = np.float64(reader.scale_of(x.name).scale) * given.scale.astype(np.float64)
+    return Integers(values, steps, np.zeros(1, np.int32), 0)
+
+
+def qlinear_matmul(reader, node):
+    x = _input(reader, node, 0)
+    given = weights(reader, node, 3, 4, 5, 1)
+    _matrix(node, given, 1)
+    y = connect(reader, node, x, given.values.T, given, None)
+    return leaves(reader, node, y, scale(reader, node, 6, 7))
+
+
+def qgemm(reader, node):
+    """com.microsoft.QGemm: a, b, their scales and zero points, C int32, y_scale, y_zero_point."""
+    x = _input(reader, node, 0)
+    transposed = node.attribute("transB", 0)
+    if node.attribute("transA", 0) or node.attribute("alpha", 1.0) != 1 or not node.has(7):
+        node.refuse("transA, alpha or a float output: use a plain fully connected layer")
+    given = weights(reader, node, 3, 4, 5, 0 if transposed else 1)
+    _matrix(node, given, 0 if transposed else 1)
+    weight = given.values if transposed else given.values.T
+    y = connect(reader, node, x, weight, given, _bias(reader, node, 6, x.tensor, given))
+    return leaves(reader, node, y, scale(reader, node, 7, 8))
+
+
+def _matrix(node, given: Integers, axis: int) -> None:
+    shape = given.values.shape
+    if len(shape) != 2 or given.scale.size not in (1, shape[axis]):
+        node.wrong(f"weights of {list(shape)} with {given.scale.size} scales")
+
+
+def qlinear_binary(kind: str):
+    """com.microsoft.QLinearAdd, QLinearMul."""
+
+    def handler(reader, node):
+        for at in (0, 3):
+            if reader.is_constant(node.inputs[at]):
+                reader.integers[node.inputs[at]] = integers(reader, node, at, at + 1, at + 2, 0)
+            else:
+                _input(reader, node, at)
+        return leaves(reader, node, arithmetic(reader, node, kind, (0, 3)), scale(reader, node, 6, 7))
+
+    return handler
+
+
+def qlinear_concat(reader, node):
+    """com.microsoft.QLinearConcat: y_scale, y_zero_point, then each input with its own."""
+    maps = [_input(reader, node, at) for at in range(2, len(node.inputs), 3)]
+    if not maps:
+        node.wrong("joins nothing")
+    axis = node.attribute("axis", 1)
+    return leaves(reader, node, concatenate(reader, node, maps, axis), scale(reader, node, 0, 1))
+
+
+def qlinear_pool(reader, node):
+    """com.microsoft.QLinearGlobalAveragePool, QLinearAveragePool."""
+    x = _input(reader, node, 0, is_map=True)
+    if node.attribute("channels_last", 0):
+        node.refuse("channels_last; export the model as NCHW")
+    if node.kind == "QLinearAveragePool":
+        y = average_pool(reader, node, x)
+    else:
+        y = Feature.of(reader.add(node, "gap", (x.tensor,), x.tensor.c))
+    return leaves(reader, node, y, scale(reader, node, 3, 4))
+
+
+def qlinear_act(act: str):
+    """com.microsoft.QLinearSigmoid, QLinearLeakyRelu."""
+
+    def handler(reader, node):
+        x = _input(reader, node, 0)
+        args = (float(node.attribute("alpha", 0.01)),) if act == "leaky" else ()
+        if not all(map(isfinite, args)):
+            node.wrong(f"alpha {args}")
+        y = reader.add(node, "act", (x.tensor,), x.tensor.c, act=act, args=args)
+        return leaves(reader, node, same_layout(x, y), scale(reader, node, 3, 4))
+
+    return handler
+
+
+def qlinear_softmax(reader, node):
+    _input(reader, node, 0)
+    return leaves(reader, node, softmax(reader, node), scale(reader, node, 3, 4))
+
+
+QUANTIZED = {
+    "QuantizeLinear": quantize_linear,
+    "DequantizeLinear": dequantize_linear,
+    "QLinearConv": qlinear_conv,
+    "QLinearMatMul": qlinear_matmul,
+    "QGemm": qgemm,
+    "QLinearAdd": qlinear_binary("Add"),
+    "QLinearMul": qlinear_binary("Mul"),
+    "QLinearConcat": qlinear_concat,
+    "QLinearGlobalAveragePool": qlinear_pool,
+    "QLinearAveragePool": qlinear_pool,
+    "QLinearSigmoid": qlinear_act("sigmoid"),
+    "QLinearLeakyRelu": qlinear_act("leaky"),
+    "QLinearSoftmax": qlinear_softmax,
+}

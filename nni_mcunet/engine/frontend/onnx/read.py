@@ -1,0 +1,265 @@
+"""An ONNX file -> Graph + weights (+ scales): ours, and those of other exporters.
+
+Read are float files, QDQ files and QLinear* files (also com.microsoft's), opset 11 and later, NCHW, batch 1. One pass
+over the nodes that an output depends on: operators.py (with linear.py and layout.py) and quantized.py
+say what each operator is in our graph, fuse.py then fuses what a kernel does at once. Whatever is not known is
+refused by name. A file that arrives quantised keeps its integers.
+"""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from ....core.errors import GraphError, UnsupportedOp, UserError
+from ....core.ir.graph import Graph, Op, Tensor, out_tensor
+from ....core.validate import parse_json
+from ....core.view import STRETCH, View
+from ...lower.c_limits import BYTES, SIDE
+from ...model import Model, QuantModel, QuantWeights, Scale
+from ..fuse import Imported, fused
+from .boxes import without_boxes
+from .constants import fold
+from .feature import Feature, Integers
+from .file import Node, is_channels_last, load, needed, shapes
+from .layout import MOVES
+from .operators import NODES
+from .quantized import QUANTIZED, check_narrowed, implied_scale, whole
+from .write import META_KEY
+
+DOMAINS = ("", "ai.onnx", "com.microsoft")
+LEAST_OPSET = 11
+
+
+def load_onnx(path, size: tuple[int, int] | None = None) -> Model | QuantModel:
+    """Model of a float file, QuantModel of a quantised one.
+
+    size: (h, w) of the picture, for a file that leaves them open. Raises FileNotFoundError, GraphError for a file that
+    is no valid ONNX or whose numbers are none to compute with, UnsupportedOp naming the node.
+    """
+    return Reader(without_boxes(load(path)), str(path), size).read()
+
+
+class Reader:
+    """What the handlers build: ops and tensors by name, weights, scales, and what each ONNX value is."""
+
+    def __init__(self, proto: onnx.ModelProto, path: str, size: tuple[int, int] | None):
+        self.proto, self.path, self.size = proto, path, size
+        self.ops: dict[str, Op] = {}
+        self.tensors: dict[str, Tensor] = {}
+        self.weights: dict[str, tuple[np.ndarray, np.ndarray] | QuantWeights] = {}
+        self.scales: dict[str, Scale] = {}
+        self.features: dict[str, Feature] = {}
+        self.shortened = False  # by a window that lies in the padding and which the shapes in the file count
+        self.rounded: set[str] = set()  # features that are integers in the file, for real numbers
+        self.narrowed: set[str] = set()  # tensors with the scale of their maxima
+        self.integers: dict[str, Integers] = {}
+        self.constants: dict[str, np.ndarray] = {}
+        self.initializers = {t.name: t for t in proto.graph.initializer}
+        self.opset = max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=0)
+
+    def read(self) -> Model | QuantModel:
+        if self.opset < LEAST_OPSET:
+            raise UnsupportedOp(
+                f"{self.path}: opset {self.opset}, {LEAST_OPSET} or later is wanted: onnx.version_converter converts it"
+            )
+        meta = self._metadata()
+        blocks = meta.pop("blocks", {})
+        nodes = needed(self.proto.graph)
+        read, constants = {name for node in nodes for name in node.input}, shapes(self.proto.graph)
+        for value in self.proto.graph.input:
+            if value.name in read and value.name not in self.initializers:
+                self._input(value, "hwc" if is_channels_last(nodes, value, constants) else "chw")
+        for proto in nodes:
+            self._node(Node(self.path, proto, self.opset))
+        inputs = tuple(t for t in self.tensors.values() if t.name not in self.ops)
+        if not self.ops or not self.proto.graph.output:
+            raise GraphError(f"{self.path}: no layer stands between the input and the outputs; export it again")
+        if len(inputs) != 1:
+            raise GraphError(f"{self.path}: {len(inputs)} inputs; export a model that reads one picture")
+        outputs = tuple(self._output(value) for value in self.proto.graph.output)
+        name = re.sub(r"[^\w.+-]", "_", self.proto.graph.name) or "onnx"
+        unfused = Graph(name, inputs, tuple(self.ops.values()), outputs).verify()
+        found = fused(Imported(unfused, self.weights, self.scales))
+        graph = _with_blocks(found.graph, blocks, self.path)
+        if not self.scales:
+            return Model(graph, found.weights, meta)
+        check_narrowed(self.path, unfused, self.narrowed)
+        found = whole(self.path, replace(found, graph=graph))
+        return QuantModel(graph, found.scales, found.weights, meta)
+
+    def _metadata(self) -> dict:
+        for entry in self.proto.metadata_props:
+            if entry.key == META_KEY:
+                meta = parse_json(entry.value, f"{self.path}: metadata '{META_KEY}'", GraphError)
+                if not isinstance(meta, dict) or not isinstance(meta.get("detector", {}), dict):
+                    raise GraphError(f"{self.path}: metadata '{META_KEY}' describes no detector; export again")
+                self._check_view(meta)
+                return meta
+        return {}
+
+    def _check_view(self, meta: dict) -> None:
+        try:
+            View.parse(meta.get("view", str(STRETCH)))
+        except UserError as error:
+            raise GraphError(f"{self.path}: metadata '{META_KEY}': {error}; export again") from None
+
+    def _input(self, value: onnx.ValueInfoProto, order: str) -> None:
+        """order: "chw" for NCHW, "hwc" for NHWC. An input of three dimensions is one channel: batch, height, width."""
+        shape = [d.dim_value for d in value.type.tensor_type.shape.dim]
+        order = "hw" if len(shape) == 3 else order
+        if len(shape) == 1 + len(order) and self.size:
+            for axis, length in zip("hw", self.size, strict=True):
+                at = 1 + order.index(axis)
+                if shape[at] not in (0, length):
+                    raise GraphError(f"{self.path}: the input is fixed at {shape}, not for pictures of {self.size}")
+                shape[at] = length
+        if len(shape) != 1 + len(order) or min(shape[1:]) < 1 or shape[0] not in (0, 1):
+            raise GraphError(
+                f"{self.path}: input '{value.name}' has the shape {shape}; export it as fixed NCHW of batch 1, or give "
+                "the picture's size where height and width are open"
+            )
+        length = dict(zip(order, shape[1:], strict=True))
+        name = self.free_name(value.name)
+        tensor = self._small(Tensor(name, length["h"], length["w"], length.get("c", 1)))
+        self.tensors[name], self.features[value.name] = tensor, Feature.of(tensor, order)
+
+    def _small(self, tensor: Tensor) -> Tensor:
+        if max(tensor.h, tensor.w, tensor.c) > SIDE or tensor.size > BYTES:
+            raise GraphError(
+                f"{self.path}: '{tensor.name}' of {tensor.h}x{tensor.w}x{tensor.c} is larger than any microcontroller "
+                f"(at most {SIDE} a side); export it for a smaller picture"
+            )
+        return tensor
+
+    def _node(self, node: Node) -> None:
+        if node.proto.domain not in DOMAINS:
+            node.refuse(f"operators of '{node.proto.domain}' are not known; export with ONNX's own")
+        if fold(self, node):
+            return
+        handler = NODES.get(node.kind) or QUANTIZED.get(node.kind)
+        if handler is None:
+            names = ", ".join(sorted({*NODES, *QUANTIZED}))
+            raise UnsupportedOp(
+                f"{self.path}: {node.kind} at '{node.name}' is not known; rewrite the model without it. Known: {names}"
+            )
+        moved = node.kind in MOVES and node.inputs[0] in self.rounded
+        if node.kind in NODES and not moved and not self.rounded.isdisjoint(node.inputs):
+            node.refuse("computes with 8-bit integers as if they were numbers; put a DequantizeLinear before it")
+        result = handler(self, node)
+        if isinstance(result, Feature):
+            self.features[node.proto.output[0]] = result
+            if moved or (node.kind in QUANTIZED and node.kind != "DequantizeLinear"):
+                self.rounded.add(node.proto.output[0])
+
+    def _output(self, value: onnx.ValueInfoProto) -> str:
+        feature = self.features.get(value.name)
+        if feature is None or feature.tensor.name not in self.ops:
+            raise GraphError(f"{self.path}: output '{value.name}' is written by no layer; export it again")
+        if not feature.is_ours:
+            raise UnsupportedOp(
+                f"{self.path}: output '{value.name}' mixes rows and channels of '{feature.tensor.name}'; end the model "
+                "at the map itself: the engine gives it as height, width, channels"
+            )
+        declared = [] if self.shortened else [d.dim_value for d in value.type.tensor_type.shape.dim]
+        fits = all(a in (0, b) for a, b in zip(declared, feature.shape, strict=False))
+        if declared and (len(declared) != len(feature.shape) or not fits):
+            raise GraphError(f"{self.path}: output '{value.name}' is {declared}, its nodes give {list(feature.shape)}")
+        return feature.tensor.name
+
+    # What handlers ask for.
+
+    def feature(self, node: Node, i: int = 0) -> Feature:
+        name = node.inputs[i] if node.has(i) else ""
+        if name in self.features:
+            return self.features[name]
+        if name in self.constants or name in self.initializers or name in self.integers:
+            node.refuse(f"reads the constant '{name}' where a feature map is wanted; export it without")
+        node.wrong(f"reads '{name}', which no node before it writes")
+
+    def map(self, node: Node, i: int = 0) -> Feature:
+        found = self.feature(node, i)
+        if not found.is_map:
+            node.refuse(f"reads '{node.inputs[i]}' of {list(found.shape)}, no NCHW map; export the model as NCHW")
+        return found
+
+    def is_constant(self, name: str) -> bool:
+        return name in self.constants or name in self.initializers
+
+    def constant(self, name: str) -> np.ndarray:
+        """A constant by its ONNX name. Raises GraphError for one that is broken."""
+        if name not in self.constants:
+            try:
+                self.constants[name] = numpy_helper.to_array(self.initializers[name])
+            except Exception as error:  # whatever is wrong with the bytes
+                raise GraphError(f"{self.path}: constant '{name}' is broken ({error}); export it again") from None
+        return self.constants[name]
+
+    def array(self, node: Node, i: int) -> np.ndarray:
+        """The constant that a node reads."""
+        name = node.inputs[i] if node.has(i) else ""
+        if not self.is_constant(name):
+            node.refuse(f"'{name}' is not a constant; export the model with it fixed")
+        return self.constant(name)
+
+    def numbers(self, node: Node, i: int, finite: bool = True) -> np.ndarray:
+        """A float constant, dequantised if need be. Raises GraphError where it is not finite, or, if it need not be, no
+        number."""
+        name = node.inputs[i] if node.has(i) else ""
+        value = self.integers[name].real if name in self.integers else self.array(node, i)
+        if value is None:
+            node.refuse(f"'{name}' has many scales; quantize it with one")
+        if value.dtype.kind not in "fiub":
+            node.wrong(f"'{node.inputs[i]}' holds {value.dtype}")
+        with np.errstate(over="ignore"):
+            value = value.astype(np.float32)
+        if np.isnan(value).any() or (finite and np.isinf(value).any()):
+            node.wrong(f"'{node.inputs[i]}' holds values that are not finite")
+        return value
+
+    def parameter(self, node: Node, i: int) -> np.ndarray | Integers:
+        """A weight or bias: float, or as it came quantised."""
+        name = node.inputs[i]
+        return self.integers[name] if name in self.integers else self.numbers(node, i)
+
+    def free_name(self, wanted: str) -> str:
+        """A name that no other tensor has: letters, digits and underscores of any language. What is no name in C gets
+        one there, see names.py."""
+        name = re.sub(r"\W", "_", wanted).lstrip("_")
+        name = name if re.match(r"[^\W\d]", name) else f"op_{name}"
+        while name in self.tensors:
+            name += "_"
+        return name
+
+    def add(self, node: Node, kind: str, inputs: tuple[Tensor, ...], cout: int, **fields) -> Tensor:
+        """Append an op under the node's name; returns what it writes."""
+        name = self.free_name(node.name)
+        op = Op(name, kind, tuple(t.name for t in inputs), cout, **fields)
+        if min(op.k) < 1 or min(op.s) < 1 or op.groups < 1 or cout < 1:
+            node.wrong(f"kernel {op.k}, stride {op.s}, {op.groups} groups, {cout} channels")
+        self.ops[name] = op
+        self.tensors[name] = self._small(out_tensor(op, *inputs))
+        return self.tensors[name]
+
+    def scale_of(self, name: str) -> Scale:
+        """Of a tensor of a quantised file; where the file gives none, what its op implies."""
+        if name not in self.scales:
+            op = self.ops.get(name)
+            scale = op and implied_scale(op, self.scale_of)
+            if not scale:
+                raise GraphError(f"{self.path}: '{name}' has no QuantizeLinear while others have; quantize it whole")
+            self.scales[name] = scale
+        return self.scales[name]
+
+
+def _with_blocks(graph: Graph, blocks, path: str) -> Graph:
+    """Blocks as the file's metadata number them; each op a block of its own where they do not name every op."""
+    names = [op.name for op in graph.ops]
+    given = [blocks[n] for n in names] if isinstance(blocks, dict) and all(n in blocks for n in names) else None
+    numbers = given or list(range(len(names)))
+    if not all(type(n) is int for n in numbers) or numbers != sorted(numbers) or numbers[0] < 0:
+        raise GraphError(f"{path}: metadata '{META_KEY}' has blocks that do not rise; export again")
+    ops = tuple(replace(op, block=n) for op, n in zip(graph.ops, numbers, strict=True))
+    return Graph(graph.name, graph.inputs, ops, graph.outputs).verify()

@@ -1,0 +1,57 @@
+"""An int8 detector as a function of a picture: its C compiled for this machine, or the numpy reference. Both find the
+boards' boxes bit for bit."""
+
+import tempfile
+from collections.abc import Callable
+
+import numpy as np
+
+from ..core.errors import UserError
+from ..core.plan.plan import plan
+from .codegen.sources import detector_params, write_sources
+from .frontend.onnx import load_onnx
+from .lower import reference
+from .lower.dead_channels import without_dead_channels
+from .model import QuantModel
+from .run.firmware import build_host
+
+# A picture (h, w, 3) uint8 RGB of the model's size -> boxes (n, 4) as x1, y1, x2, y2 in its pixels, scores, labels.
+Detect = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
+
+
+def load_int8_detector(path) -> QuantModel:
+    """Raises UserError for a float file or one without a detector."""
+    model = load_onnx(path)
+    if not isinstance(model, QuantModel) or "detector" not in model.meta:
+        raise UserError(f"{path} is no int8 detector; make one with tools/export.py and tools/quantize.py")
+    return model
+
+
+def compiled(model: QuantModel) -> Detect:
+    """The generated C, layer by layer and without dead channels: neither changes a byte of the result."""
+    model = without_dead_channels(model)
+    with tempfile.TemporaryDirectory() as folder:  # a loaded library does not need its file
+        host = build_host(write_sources(plan(model.graph), model, folder))
+
+    def detect(rgb: np.ndarray):
+        host.run(rgb)
+        return in_pixels(host.detect())
+
+    return detect
+
+
+def interpreted(model: QuantModel) -> Detect:
+    """The numpy reference and the numpy post-processing."""
+    whole, post = plan(model.graph), detector_params(model)
+
+    def detect(rgb: np.ndarray):
+        maps = reference.run(whole, model, (rgb.astype(np.int16) - 128).astype(np.int8))
+        return in_pixels(post.decode([maps[name] for name in model.graph.outputs]))
+
+    return detect
+
+
+def in_pixels(boxes: np.ndarray):
+    """Integer boxes (dtype detect.BOX) as floats: see Detect."""
+    corners = np.stack([boxes[k] for k in ("x1", "y1", "x2", "y2")], axis=1) / 16
+    return corners, boxes["score"] / 2**15, boxes["label"]

@@ -1,0 +1,116 @@
+"""Float and int8 models, and the step between them. Format of Jacob et al. 2018: activations int8 with a scale and zero
+point per tensor, weights int8 symmetric per output channel, bias int32. What a kernel computes with is integers.py's.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..core.errors import GraphError
+from ..core.ir.graph import Graph
+from ..core.plan.kernel_facts import SAME_SCALE
+from ..core.view import STRETCH, View
+
+
+@dataclass(frozen=True)
+class Model:
+    """A float network: weights[conv] = (weight (cout, cin/groups, kh, kw), bias (cout,)) float32; meta: plain data that
+    travels with it ("detector": its post-processing, "view": how its pictures are seen)."""
+
+    graph: Graph
+    weights: dict[str, tuple[np.ndarray, np.ndarray]]
+    meta: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """real = scale * (q - zero_point), q in -128..127."""
+
+    scale: float
+    zero_point: int
+
+    @classmethod
+    def of_range(cls, low: float, high: float) -> "Scale":
+        """The finest scale that represents [low, high] and zero exactly."""
+        low, high = min(float(low), 0.0), max(float(high), 0.0)
+        if not np.isfinite([low, high]).all():
+            raise GraphError(f"a range is {low}..{high}, no finite values; look at --mean, --std and the weights")
+        scale = float(np.float32(max(high - low, 1e-6) / 255))
+        return cls(scale, int(np.clip(round(-128 - low / scale), -128, 127)))
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The lowest and the highest value that int8 holds."""
+        return (-128 - self.zero_point) * self.scale, (127 - self.zero_point) * self.scale
+
+    def quantize(self, x: np.ndarray) -> np.ndarray:
+        return np.clip(np.round(x / self.scale) + self.zero_point, -128, 127).astype(np.int8)
+
+    def dequantize(self, q: np.ndarray) -> np.ndarray:
+        return (q.astype(np.float32) - self.zero_point) * np.float32(self.scale)
+
+
+PROBABILITY = Scale(1 / 256, -128)  # of a softmax
+PIXELS = Scale(float(np.float32(1 / 255)), -128)  # of the image: real = byte / 255, q = byte - 128
+
+
+@dataclass(frozen=True)
+class QuantWeights:
+    """weight int8 (cout, cin/groups, kh, kw), scale float32 (cout,), bias int32 (cout,) in steps of input * scale."""
+
+    weight: np.ndarray
+    scale: np.ndarray
+    bias: np.ndarray
+
+
+@dataclass(frozen=True)
+class QuantModel:
+    """An int8 network: scales[tensor] for every tensor of the graph, weights[conv]; residual_bits[conv]: the most
+    fraction bits of its sum with the residual, where not as many as fit (set by dead_channels.py, kept in no file)."""
+
+    graph: Graph
+    scales: dict[str, Scale]
+    weights: dict[str, QuantWeights]
+    meta: dict = field(default_factory=dict)
+    residual_bits: dict[str, int] = field(default_factory=dict)
+
+
+def input_shape(model: Model | QuantModel) -> tuple[int, int, int]:
+    """(h, w, c) of the picture that a model reads."""
+    image = model.graph.inputs[0]
+    return image.h, image.w, image.c
+
+
+def view_of(model: Model | QuantModel) -> View:
+    """The view in the metadata of a model's file; the one that stretches, mmdet's, where it has none."""
+    return View.parse(model.meta.get("view", str(STRETCH)))
+
+
+def quantize(model: Model, ranges: dict[str, tuple[float, float]]) -> QuantModel:
+    """Int8 model from a float one and the (low, high) of every tensor on calibration images. The image's own range is
+    fixed: real = uint8 / 255, q = uint8 - 128."""
+    graph, scales, weights = model.graph, {}, {}
+    for tensor in graph.inputs:
+        scales[tensor.name] = PIXELS
+    for op in graph.ops:
+        if op.kind in SAME_SCALE:
+            scales[op.name] = scales[op.inputs[0]]
+        elif op.kind == "softmax":
+            scales[op.name] = PROBABILITY
+        else:
+            scales[op.name] = Scale.of_range(*ranges[op.name])
+        if op.kind == "conv":
+            weights[op.name] = quantize_weights(*model.weights[op.name], scales[op.inputs[0]].scale)
+    return QuantModel(graph, scales, weights, model.meta)
+
+
+def quantize_weights(weight: np.ndarray, bias: np.ndarray, input_scale: float) -> QuantWeights:
+    """Integers of a convolution: weight (cout, cin/groups, kh, kw) symmetric per output channel, bias (cout,)."""
+    largest = np.abs(weight).max((1, 2, 3)).astype(np.float64)
+    # A near-dead channel with a large bias would overflow its int32: the bias sets a floor for the scale.
+    floor = np.abs(bias.astype(np.float64)) / (input_scale * 2**24)
+    scale = np.maximum(np.maximum(largest / 127, floor), 1e-12).astype(np.float32)
+    integers = np.clip(np.round(weight / scale[:, None, None, None]), -127, 127).astype(np.int8)
+    return QuantWeights(
+        integers, scale, np.round(bias / (input_scale * scale.astype(np.float64))).astype(np.int64).astype(np.int32)
+    )

@@ -1,0 +1,46 @@
+"""One picture on a board, real or emulated, and whether what it says is what the same C says on this machine."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ...core.boards import Board
+from ...core.errors import FirmwareError
+from ..timing.layer_cycles import run_profiled
+from ..timing.report import board_report
+from .board_project import model_hash
+from .firmware import build_firmware, build_host, elf_report, run_emulated
+from .serial_link import SerialBoard
+from .stack_bound import stack_bound
+
+
+def on_board(folder: str | Path, board: Board, picture: np.ndarray, port: str, seconds: float) -> tuple[dict, dict]:
+    """Return what is known of the board at a serial port, and its run. seconds: for all of it. Raises UserError."""
+    with SerialBoard(port, seconds) as line:
+        greeting = line.greet(board.name, model_hash(folder))
+        return {"clock_hz": greeting["clock_hz"]}, line.run(picture)
+
+
+def emulated(folder: str | Path, board: Board, picture: np.ndarray, seconds: float, layers: bool) -> tuple[dict, dict]:
+    """What the ELF says, layer by layer where asked for, and the run under QEMU, which may take so many seconds. Raises
+    what build_firmware and run_emulated raise."""
+    elf = build_firmware(folder, board, picture)
+    facts = elf_report(elf) | {"stack_bound_bytes": stack_bound(elf)}
+    if not layers:
+        return facts, run_emulated(elf, board, seconds)
+    run, rows = run_profiled(elf, board, seconds)
+    return facts | board_report(elf, board, rows), run
+
+
+def check_against_host(folder: str | Path, picture: np.ndarray, run: dict) -> None:
+    """The same C on this machine must give the same bytes. Raises FirmwareError: a compiler, the C or the device that
+    answered is at fault."""
+    host = build_host(folder)
+    expected, found = host.run(picture), run["outputs"]
+    same = len(expected) == len(found) and all(map(np.array_equal, expected, found))
+    same = same and host.is_detector == ("boxes" in run)
+    if not same or ("boxes" in run and not np.array_equal(host.detect(), run["boxes"])):
+        raise FirmwareError(
+            f"{folder}: the firmware's outputs are not those of the same C on this machine: generate, build and flash "
+            "it again; if they stay other ones, the compiler or the C is at fault"
+        )

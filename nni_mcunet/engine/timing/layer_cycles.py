@@ -1,0 +1,128 @@
+"""Instructions and estimated cycles of every layer, from one run of a firmware under QEMU.
+
+Instructions are counted: every one between the call of mcu_run and its return belongs to a layer, to the reading of the
+picture, to a cached halo or to mcu_run itself. Cycles are an estimate: how often each basic block ran times what it
+takes on the core (core_pipelines.py), and the lines missed times what the board's memory makes the core wait
+(wait_states.py). The same program on a real board measures them (DWT_CYCCNT).
+"""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from ...core.boards import Board
+from ...core.errors import UserError
+from ..codegen.names import uncommented
+from ..run.elf import source_lines, symbols
+from ..run.firmware import EMULATED, prefix_of
+from .core_pipelines import CORES
+from .disassembly import Instruction, disassemble
+from .qemu_counts import Counts, run_counted
+from .wait_states import Memory, memory_of
+
+IMAGE, SELF, DETECT, HALO = "image", "mcu_run", "mcu_detect", ":halo"  # rows of a report, whatever the prefix
+CALL = re.compile(r'mcu_\w+\(.*\); /\* ("(?:[^"\\]|\\.)*")( halo)?')
+
+
+class Layer(NamedTuple):
+    """Of one op in all patches (its cached halo is a row of its own, name and ":halo"), of the reading of the picture
+    (IMAGE), of mcu_run's own code (SELF) or of mcu_detect (DETECT). stalls: cycles of these that wait for memory."""
+
+    instructions: int
+    cycles: int
+    stalls: int
+    calls: int
+
+
+def run_profiled(elf: str | Path, board: Board, timeout: float = EMULATED) -> tuple[dict, dict[str, Layer]]:
+    """(what firmware.run_emulated gives, name -> Layer in the order of the calls). elf: of build_firmware, beside the
+    sources it was built from. timeout: seconds. Raises UserError for a core without a model, a missing program or
+    missing sources, and see run_emulated."""
+    memory = memory_of(board)
+    run, sites = run_counted(elf, board, memory, timeout)
+    calls = _names(elf, sites)
+    by_name: dict[str, Counts] = {}
+    times: dict[str, int] = {}
+    for site in sorted(calls, key=lambda site: calls[site][1]):
+        name = calls[site][0]
+        by_name.setdefault(name, Counts()).add(_callee(sites[site], site, name))
+        if name not in (SELF, DETECT):
+            by_name.setdefault(SELF, Counts()).instructions[site] = sites[site].instructions[site]
+            times[name] = times.get(name, 0) + sites[site].instructions[site][0]
+    code = disassemble(elf, max(address for c in sites.values() for address in c.instructions) + 4)
+    layers = _layers(by_name, times, code, board, memory)
+    return run, {name: layers[name] for name in [*(n for n in layers if n != SELF), SELF]}
+
+
+def _callee(counts: Counts, site: int, name: str) -> Counts:
+    """Of a site what the called functions do, without the call itself; all of it for a caller's own instructions."""
+    if name in (SELF, DETECT):
+        return counts
+    rest = {address: count for address, count in counts.instructions.items() if address != site}
+    return Counts(rest, counts.jumps, counts.sequence, counts.flash, counts.sram, counts.misaligned)
+
+
+def _names(elf, sites: dict[int, Counts]) -> dict[int, tuple[str, int]]:
+    """Site in the model's run() or detect() -> (name of a Layer, line of its source)."""
+    found, inside, prefix = symbols(elf), {}, prefix_of(Path(elf).parent.parent)
+    for caller, symbol in ((SELF, f"{prefix}_run"), (DETECT, f"{prefix}_detect")):
+        lo, size = found.get(symbol, (0, 0))
+        inside |= {site: caller for site in sites if lo <= site < lo + size}
+    lines = _lines(elf, list(inside))
+    texts = {path: _source(path) for path, _ in lines.values()}
+    names = {}
+    for site, caller in inside.items():
+        path, line = lines[site]
+        others = any(address != site for address in sites[site].instructions)
+        names[site] = (_name(texts[path][line - 1]) if others and caller == SELF else caller, line)
+    return names
+
+
+def _lines(elf, addresses: list[int]) -> dict[int, tuple[str, int]]:
+    """Address -> (source file, line)."""
+    found = source_lines(elf, addresses)
+    if any(line is None for _, line in found.values()):
+        raise UserError(f"{elf}: no line numbers of mcu_run; build it with -g1, as build_firmware does")
+    return found
+
+
+def _source(path: str) -> list[str]:
+    if not Path(path).is_file():
+        raise UserError(f"{path}, from which the firmware was built, is gone: build it again")
+    return Path(path).read_text(encoding="utf-8").split("\n")
+
+
+def _name(line: str) -> str:
+    """The layer of a call in mcu_run, which its comment names, see sources.py; or the picture's reading."""
+    if call := CALL.search(line):
+        name = uncommented(call[1])
+        taken = name in (IMAGE, SELF, DETECT) or name.endswith(HALO)
+        return name + " (layer)" * taken + HALO * bool(call[2])
+    return IMAGE if "read(" in line else SELF
+
+
+def _layers(by_name, times, code: dict[int, Instruction], board: Board, memory: Memory) -> dict[str, Layer]:
+    block_cycles, taken_cycles = CORES[board.core]
+    entered = {a for counts in by_name.values() for a, (_, entered) in counts.instructions.items() if entered}
+    blocks = _blocks(code, entered)
+    length = {first: block_cycles(block) for first, block in blocks.items()}
+    layers = {}
+    for name, counts in by_name.items():
+        executed = counts.instructions
+        cycles = sum(length[a] * count for a, (count, _) in executed.items() if a in length)
+        cycles += taken_cycles * sum(jumped for _, jumped in executed.values())
+        stalls = counts.jumps * memory.jump + counts.sequence * memory.sequence
+        stalls += counts.flash * memory.flash + counts.sram * memory.sram + counts.misaligned
+        layers[name] = Layer(counts.executed, cycles + stalls, stalls, times.get(name, 1))
+    return layers
+
+
+def _blocks(code: dict[int, Instruction], entered: set[int]) -> dict[int, list[Instruction]]:
+    """First address -> basic block."""
+    blocks: dict[int, list[Instruction]] = {}
+    block: list[Instruction] = []
+    for address, insn in code.items():
+        if not block or block[-1].jumps or address in entered or block[-1].address + block[-1].size != address:
+            block = blocks.setdefault(address, [])
+        block.append(insn)
+    return blocks

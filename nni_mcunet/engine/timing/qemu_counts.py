@@ -1,0 +1,98 @@
+"""What a firmware executes under QEMU, call by call: the plugin qemu/counts.c, built at need, its run and its file."""
+
+import hashlib
+import os
+import subprocess
+import tempfile
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from ...core.boards import Board
+from ..run.elf import sections, symbols
+from ..run.firmware import EMULATED, WARNINGS, machine, prefix_of, run_qemu, tool
+from ..run.run_report import parse_run
+from .wait_states import Memory
+
+PLUGIN = Path(__file__).parents[1] / "qemu/counts.c"
+CALLERS = "main", "mcu_report"  # and a model's run() and detect()
+
+
+@dataclass
+class Counts:
+    """Of what one call executed. instructions: address -> [times executed, times jumped to]; lines missed of code
+    behind a jump and in sequence, of constants in flash, of the arena; accesses that misaligned data adds."""
+
+    instructions: dict[int, list[int]] = field(default_factory=dict)
+    jumps: int = 0
+    sequence: int = 0
+    flash: int = 0
+    sram: int = 0
+    misaligned: int = 0
+
+    def add(self, other: "Counts") -> None:
+        for address, (executed, entered) in other.instructions.items():
+            own = self.instructions.setdefault(address, [0, 0])
+            own[0] += executed
+            own[1] += entered
+        for name in ("jumps", "sequence", "flash", "sram", "misaligned"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    @property
+    def executed(self) -> int:
+        return sum(count for count, _ in self.instructions.values())
+
+
+def run_counted(
+    elf: str | Path, board: Board, memory: Memory, timeout: float = EMULATED
+) -> tuple[dict, dict[int, Counts]]:
+    """(what firmware.run_emulated gives, site -> Counts). A site is the address of an instruction of CALLERS: of a
+    call, for all that it calls, or its own; 0 is what runs before main. The run is the same as without counting, a few
+    times slower. Raises UserError for a missing program, see run_emulated for the others."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "counts"
+        plugin = ",".join([str(_plugin()), f"out={out}", *_arguments(elf, memory)])
+        run = parse_run(run_qemu(elf, machine(board), timeout, plugin))
+        return run, _read(out)
+
+
+def _arguments(elf, memory: Memory) -> list[str]:
+    found, where = symbols(elf), sections(elf)
+    constants, prefix = where[".text"], prefix_of(Path(elf).parent.parent)
+    callers = *CALLERS, f"{prefix}_run", f"{prefix}_detect"
+    ranges = [("caller", found[name]) for name in callers if name in found]
+    ranges.append(("cached", (constants.address, constants.size)))
+    if memory.tcm is not None and found[f"{prefix}_arena"][1] > memory.tcm:
+        ranges.append(("cached", found[f"{prefix}_arena"]))
+    return [f"icache={memory.code}", f"dcache={memory.data}"] + [
+        f"{name}={address:x}:{address + size:x}" for name, (address, size) in ranges
+    ]
+
+
+@cache
+def _plugin() -> Path:
+    """The plugin compiled for this host, kept in the user's cache under a name by its source."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nni-mcunet"
+    path = home / f"counts-{hashlib.sha256(PLUGIN.read_bytes()).hexdigest()[:16]}.so"
+    if not path.exists():
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=home) as folder:
+            fresh = Path(folder) / "counts.so"
+            flags = ["-O2", "-D_GNU_SOURCE", *WARNINGS, "-Wno-unused-parameter", "-shared", "-fPIC"]
+            subprocess.run([tool("gcc"), *flags, str(PLUGIN), "-o", str(fresh)], check=True)
+            os.replace(fresh, path)
+    return path
+
+
+def _read(path: Path) -> dict[int, Counts]:
+    found: dict[int, Counts] = {}
+    for line in path.read_text().splitlines():
+        kind, site, *numbers = line.split()
+        own = found.setdefault(int(site), Counts())
+        if kind == "i":
+            address, _, executed, entered = map(int, numbers)
+            own.instructions[address] = [executed, entered]
+        else:
+            own.jumps, own.sequence, own.misaligned, own.flash, *sram = map(int, numbers)
+            own.sram = sum(sram)
+    return found

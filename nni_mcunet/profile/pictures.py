@@ -1,0 +1,154 @@
+"""The pictures people would rather look at than read: memory per block, and boxes on a photograph."""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.patches import Rectangle
+
+from ..core.files import write_figure
+from ..core.plan.plan import Plan
+from ..engine.model import QuantModel, Scale
+from ..engine.quant.statistics import Histogram
+from ..paper.memory_rules import Patches
+
+KB = 1024
+WHOLE, PATCHED, LIMIT = "#b8c0cc", "#2f6fb2", "#c0392b"
+
+
+def save_figure(figure, path) -> Path:
+    plt.close(figure)
+    return write_figure(figure, path, dpi=140, bbox_inches="tight")
+
+
+def memory_figure(whole: Plan | Patches, patched: Plan | Patches, limit: int | None, path, title: str) -> Path:
+    """Bytes alive in each block, layer by layer and patched, against `limit` bytes if given (Fig. 1 of the paper)."""
+    figure, axes = plt.subplots(figsize=(9, 3.6))
+    before, after = whole.block_peaks(), patched.block_peaks()
+    blocks = np.arange(len(before))
+    axes.bar(blocks - 0.2, [before[b] / KB for b in before], 0.4, color=WHOLE, label="layer by layer")
+    s = patched.schedule
+    label = f"{s} ({patched.overhead:+.1%} MACs)" if s.n else "as run"
+    axes.bar(blocks + 0.2, [after[b] / KB for b in after], 0.4, color=PATCHED, label=label)
+    if s.n:
+        axes.axvspan(-0.5, s.n - 0.5, color=PATCHED, alpha=0.07, lw=0)
+    if limit is not None:
+        axes.axhline(limit / KB, color=LIMIT, lw=1, ls="--", label=f"limit {limit / KB:.0f} kB")
+    names = whole.graph.block_names
+    axes.set_xticks(blocks, [names[b] for b in before], rotation=60, ha="right", fontsize=8)
+    axes.set_ylabel("SRAM alive, kB")
+    axes.set_title(f"{title}: {max(before.values()) / KB:.0f} kB to {max(after.values()) / KB:.0f} kB", loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
+    return save_figure(figure, path)
+
+
+def cycles_figure(layers: list[dict], path, title: str) -> Path:
+    """Instructions, estimated cycles and memory of each layer, rows of board_report's "layers"."""
+    count, width = len(layers), max(6, 0.17 * len(layers))
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(width, 5), sharex=True)
+    at = np.arange(count)
+    top.bar(at, [row["cycles_estimated"] / 1e3 for row in layers], 0.8, color=WHOLE, label="cycles, estimated")
+    top.bar(at, [row["stall_cycles"] / 1e3 for row in layers], 0.8, color=LIMIT, label="of them waiting for memory")
+    top.plot(at, [row["instructions"] / 1e3 for row in layers], "_", color=PATCHED, label="instructions, counted")
+    top.set_ylabel("thousand")
+    top.set_title(title, loc="left", fontsize=10)
+    top.legend(frameon=False, fontsize=8)
+    bottom.bar(at, [row.get("live_bytes", 0) / KB for row in layers], 0.8, color=PATCHED)
+    bottom.set_ylabel("arena alive, kB")
+    bottom.set_xticks(at, [row["name"] for row in layers], rotation=90, fontsize=6)
+    for axes in (top, bottom):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.margins(x=0.01)
+    return save_figure(figure, path)
+
+
+def layer_figure(model: QuantModel, name: str, path, histogram: Histogram | None = None) -> Path:
+    """One tensor of an int8 network: its float values (zeros apart), where a histogram is given, with the range and the
+    grid of int8, and the weights of the convolution that writes it, if one does. Counts are logarithmic."""
+    weights, panels = model.weights.get(name), []
+    if histogram is not None:
+        panels.append(lambda axes: _draw_values(axes, histogram, model.scales[name]))
+    if weights is not None:
+        panels.append(lambda axes: _draw_weights(axes, weights.weight))
+    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 3.2), squeeze=False)
+    for draw, axis in zip(panels, axes.flat, strict=True):
+        draw(axis)
+        axis.set(yscale="log", ylabel="count")
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0, 0].set_title(name, loc="left")
+    return save_figure(figure, path)
+
+
+def _draw_values(axes, histogram: Histogram, grid: Scale) -> None:
+    if len(histogram.counts):
+        axes.hist(histogram.middles, 256, weights=histogram.counts, color=PATCHED, label="float values")
+    levels = grid.dequantize(np.arange(-128, 128, 8))
+    axes.plot(levels, np.zeros(32), "|", transform=axes.get_xaxis_transform(), color=LIMIT, label="every eighth step")
+    for end in grid.span:
+        axes.axvline(end, color=LIMIT, lw=1, ls="--", label="int8 range" if end == grid.span[0] else None)
+    axes.set_xlabel(f"value; int8 in steps of {grid.scale:.3g}, zero at {grid.zero_point}")
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _draw_weights(axes, weight: np.ndarray) -> None:
+    axes.hist(weight.ravel(), np.arange(-128.5, 128.5, 4), color=WHOLE)
+    axes.set_xlabel("weight, int8, steps of its channel's scale")
+
+
+def boxes_figure(picture: np.ndarray, boxes, path, title: str) -> Path:
+    """Boxes, an iterable of (x1, y1, x2, y2 in the picture's pixels, score, name), on a picture (h, w, 3) uint8."""
+    figure, axes = plt.subplots(figsize=(6, 6 * picture.shape[0] / picture.shape[1]))
+    _draw_boxes(axes, picture, boxes, sorted({name for *_, name in boxes}), 8)
+    axes.set_title(title, loc="left", fontsize=9)
+    return save_figure(figure, path)
+
+
+def sheet_figure(pictures, boxes, names: list[str], path, columns: int = 3) -> Path:
+    """Several pictures of one size with the boxes found on each, as boxes_figure; a class of `names` has one colour."""
+    rows = -(-len(pictures) // columns)
+    h, w = pictures[0].shape[:2]
+    figure, axes = plt.subplots(rows, columns, figsize=(3.4 * columns, 3.4 * rows * h / w), squeeze=False)
+    for at, axis in enumerate(axes.flat):
+        axis.set_axis_off()
+        if at < len(pictures):
+            _draw_boxes(axis, pictures[at], boxes[at], names, 5)
+    figure.subplots_adjust(0, 0, 1, 1, 0.02, 0.02)
+    return save_figure(figure, path)
+
+
+def _draw_boxes(axes, picture: np.ndarray, boxes, names: list[str], size: int) -> None:
+    axes.imshow(picture, interpolation="nearest")
+    colours = dict(zip(names, plt.get_cmap("tab10")(np.arange(len(names)) % 10), strict=True))
+    for x1, y1, x2, y2, score, name in boxes:
+        axes.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, lw=size / 5, ec=colours[name]))
+        corner = max(x1, 0), max(y1, 0)  # a label stays on the picture
+        style = dict(fontsize=size, color="white", va="top", bbox=dict(fc=colours[name], ec="none", pad=1))
+        axes.text(*corner, f"{name} {score:.2f}", clip_on=True, **style)
+    axes.set(xlim=(-0.5, picture.shape[1] - 0.5), ylim=(picture.shape[0] - 0.5, -0.5))
+    axes.set_axis_off()
+
+
+def sweep_figure(sweeps: dict[str, dict[tuple[int, int], tuple[float, float]]], path) -> Path:
+    """Peak and overhead against n (4x4 patches) and against p (the cut of the least peak at 4x4): the paper's Fig. 8.
+    `sweeps` is network -> (p, n) -> (peak in kB, overhead in %)."""
+    figure, axes = plt.subplots(2, 2, figsize=(9, 5), sharex="col", sharey="row")
+    for name, sweep in sweeps.items():
+        cut = min((n for p, n in sweep if p == 4), key=lambda n: sweep[4, n])
+        columns = (
+            ("blocks n run as 4x4 patches", name, {n: value for (p, n), value in sweep.items() if p == 4}),
+            ("patches per side p", f"{name}, n = {cut}", {p: value for (p, n), value in sweep.items() if n == cut}),
+        )
+        for column, (label, legend, values) in enumerate(columns):
+            for row in (0, 1):
+                axes[row, column].plot(list(values), [v[row] for v in values.values()], marker="o", ms=4, label=legend)
+            axes[1, column].set_xlabel(label)
+            axes[0, column].legend(frameon=False, fontsize=8)
+    axes[0, 0].set_ylabel("peak, kB")
+    axes[1, 0].set_ylabel("overhead, %")
+    for axis in axes.flat:
+        axis.spines[["top", "right"]].set_visible(False)
+    return save_figure(figure, path)

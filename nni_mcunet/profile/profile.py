@@ -1,0 +1,197 @@
+"""Where the memory of a network goes, what patches save and what they cost: a Profile of any Graph, as table and dict.
+
+Bytes are the paper's rule (core/rules.py), which holds for every network; where a board has room for it they are what
+our kernels need, plan()'s. This module reads architectures and ONNX files; a graph from elsewhere is profiled as well.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.boards import Board
+from ..core.errors import Infeasible, UnsupportedOp, UserError
+from ..core.ir.arch import ArchSpec, Schedule
+from ..core.ir.build import build_graph
+from ..core.ir.graph import Graph
+from ..core.plan.plan import EXECUTED, STAGES, Plan, best_schedule, fitting_plan, pareto, plan, schedules
+from ..engine.frontend.onnx import load_onnx
+from ..paper.baselines import BASELINES, face_baseline
+from ..paper.memory_rules import FP32, INT8, Patches, patches, rnnpool, single_map
+
+KB = 1024
+GRIDS = (1, 2, 3, 4)  # the paper's p
+
+
+def read_graph(path) -> Graph:
+    """Graph of an architecture (.json), an ONNX file or a published face detector by its name (core/faces.py). Raises
+    UserError naming the file, FileNotFoundError."""
+    if str(path) in BASELINES:
+        return face_baseline(str(path)).folded()
+    suffix = Path(path).suffix
+    if suffix == ".json":
+        return build_graph(ArchSpec.load(path)).folded()
+    if suffix == ".onnx":
+        return load_onnx(path).graph
+    raise UserError(
+        f"{path}: an architecture (.json), a model (.onnx) or an mmdet config (.py) is wanted, or one of the published "
+        f"{', '.join(BASELINES)}"
+    )
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A graph layer by layer and patched.
+
+    patched   under the schedule asked for, or the board's best, or the one with the least peak
+    best      the board's best plan, without a board the least peak; None with the reason in `why`
+    """
+
+    graph: Graph
+    whole: Plan | Patches
+    patched: Plan | Patches
+    board: Board | None
+    best: Plan | Patches | None
+    why: str | None = None
+
+    def rules(self) -> dict[str, int]:
+        """The three ways in which papers count a network's memory, in bytes of int8 (fp32: four times)."""
+        return {
+            "single_map": single_map(self.graph, INT8),
+            "block_in_out": max(rnnpool(self.graph, element=INT8).values()),
+            "layer_in_out": patches(self.graph).peak,
+        }
+
+    def blocks(self) -> list[dict]:
+        """One row a block; the bottleneck is the block with the peak."""
+        before, after = self.whole.block_peaks(), self.patched.block_peaks()
+        graph, names = self.graph, self.graph.block_names
+        rows = []
+        for block in before:
+            ops = [op for op in graph.ops if op.block == block]
+            out = graph.tensors[ops[-1].name]
+            rows.append({
+                "block": block, "name": names[block], "shape": [out.h, out.w, out.c],
+                "macs": sum(map(graph.op_macs, ops)),
+                "params": sum(map(graph.op_params, ops)),
+                "bytes_per_layer": before[block], "bytes_per_patch": after[block],
+                "bottleneck": before[block] == self.whole.peak,
+                "bottleneck_patched": after[block] == self.patched.peak,
+            })  # fmt: skip
+        return rows
+
+    def to_dict(self) -> dict:
+        """What --json prints."""
+        facts = {
+            "name": self.graph.name,
+            "macs": self.graph.macs,
+            "params": self.graph.params,
+            "peak_bytes_per_layer": self.whole.peak,
+            "peak_bytes_per_patch": self.patched.peak,
+            "best": schedule_dict(self.best) if self.best else None,
+            "patched": {**schedule_dict(self.patched), "macs": self.patched.macs},
+            "rules": self.rules(),
+            "blocks": self.blocks(),
+            "patches": [
+                [{name: list(span) for name, span in spans.items()} for spans in axis] for axis in _spans(self.patched)
+            ],
+        }
+        if self.board:
+            facts["board"] = {"name": self.board.name, "arena_limit": self.board.arena_limit, "why_not": self.why}
+            if self.best:
+                facts["board"] |= {"arena_bytes": self.best.arena, "flash_bytes": self.best.flash}
+        return facts
+
+
+def schedule_dict(run: Plan | Patches) -> dict:
+    s = run.schedule
+    return {"p_h": s.p[0], "p_w": s.p[1], "n": s.n, "then": s.then, "halo": run.halo}
+
+
+def _spans(run: Plan | Patches):
+    """[axis][i][tensor] of the first patch stage."""
+    if isinstance(run, Patches):
+        return run.spans
+    return next((stage.spans for stage in run.stages if stage.patched), ((), ()))
+
+
+def profile(graph: Graph, board: Board | None = None, schedule: Schedule | None = None, p_choices=GRIDS) -> Profile:
+    """Profile of a graph; `schedule` is the one to show beside layer by layer, without it the best of the grids
+    `p_choices` at every cut; of a board's, as tools/generate.py chooses. Raises ScheduleError for one that the graph
+    does not allow, UserError for a graph without a convolution. That nothing fits the board is no error but the
+    profile's `why`."""
+    if not graph.macs:
+        raise UserError(f"{graph.name}: no convolution, so nothing to profile")
+    best, why = None, None
+    if board is None:
+        best = least_peak(graph, p_choices)
+    else:
+        try:
+            if schedule is None:
+                best = best_schedule(graph, board, p_choices=p_choices, halos=EXECUTED, stages=STAGES)
+            else:
+                best = fitting_plan(graph, board, schedule, halos=EXECUTED)
+        except (Infeasible, UnsupportedOp) as error:
+            why = str(error)
+    if isinstance(best, Plan) and best.schedule.n:
+        return Profile(graph, plan(graph), best, board, best)
+    if schedule is not None:
+        shown = patches(graph, schedule)
+    else:
+        shown = least_peak(graph, p_choices)
+    return Profile(graph, patches(graph), shown, board, best, why)
+
+
+def front_table(graph: Graph, p_choices=GRIDS) -> str:
+    """The Pareto fronts of SRAM against computation, a line a plan: halo recomputed, then cached."""
+    lines = [f"{'halo':6}{'arena, kB':>10}{'MACs, M':>10}{'overhead':>10}  schedule"]
+    for found in (p for halo in EXECUTED for p in pareto(graph, p_choices, halos=(halo,), stages=STAGES)):
+        lines.append(
+            f"{found.halo:6}{found.arena / KB:10.1f}{found.macs / 1e6:10.2f}{found.overhead:+10.1%}  {found.schedule}"
+        )
+    return "\n".join(lines)
+
+
+def least_peak(graph: Graph, p_choices=GRIDS) -> Patches:
+    """Of all schedules the one with the least peak by the paper's rule, ties to the least computation."""
+    return min((patches(graph, s) for s in schedules(graph, p_choices)), key=lambda p: (p.peak, p.macs))
+
+
+def table(p: Profile) -> str:
+    """The profile for reading: a line a block, the bottlenecks marked."""
+    image, s = p.graph.inputs[0], p.patched.schedule
+    patched = " ".join(f"{p_h}x{p_w} n={n}" for (p_h, p_w), n in s.stages) or "unpatched"
+    lines = [
+        f"{p.graph.name}: {image.h}x{image.w}x{image.c}, {p.graph.macs / 1e6:.2f}M MACs, "
+        f"{p.graph.params / 1e6:.3f}M parameters (batch normalisation folded)",
+        f"{'block':>5}  {'name':14}{'output':>14}{'MACs, M':>10}{'params, k':>11}{'kB per layer':>14}"
+        f"{'kB ' + patched:>14}",
+    ]
+    for row in p.blocks():
+        shape = "x".join(map(str, row["shape"]))
+        mark = " <- peak" * row["bottleneck"] + " <- peak, patched" * row["bottleneck_patched"]
+        lines.append(
+            f"{row['block']:5}  {row['name']:14}{shape:>14}{row['macs'] / 1e6:10.2f}{row['params'] / 1e3:11.2f}"
+            f"{row['bytes_per_layer'] / KB:14.1f}{row['bytes_per_patch'] / KB:14.1f}{mark}"
+        )
+    ratio = p.whole.peak / p.patched.peak
+    lines += [
+        f"peak {p.whole.peak / KB:.1f} kB layer by layer, {p.patched.peak / KB:.1f} kB patched ({ratio:.2f}x less), "
+        f"MACs {p.patched.overhead:+.1%}",
+        "as papers count, int8 kB / fp32 MB: "
+        + ", ".join(f"{k.replace('_', ' ')} {v / KB:.1f} / {FP32 * v / KB**2:.2f}" for k, v in p.rules().items()),
+        _verdict(p),
+    ]
+    return "\n".join(lines)
+
+
+def _verdict(p: Profile) -> str:
+    if p.best is None:
+        return f"no schedule for {p.board.name}: {p.why}"
+    how = str(p.best.schedule)
+    if p.best.schedule.n:
+        how += f", halo {p.best.halo}, MACs {p.best.overhead:+.1%}"
+    if p.board is None:
+        return f"least peak: {how}"
+    return (
+        f"best on {p.board.name}: {how}; arena {p.best.arena / KB:.1f} of {p.board.arena_limit / KB:.0f} kB, "
+        f"constants {p.best.flash / KB:.0f} of {p.board.model_limit / KB:.0f} kB"
+    )

@@ -1,0 +1,197 @@
+"""The YAML of an NNI experiment, checked before anything is started."""
+
+import importlib
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from ...core.errors import UserError
+from ...core.validate import check_keys, read_json, read_yaml, short
+from ..config import SearchConfig
+from ..evolution import Evolution
+from ..run.result_folder import ResultsError, check_folder
+
+TOP_KEYS = {
+    "experimentName", "experimentWorkingDirectory", "searchSpace", "searchSpaceFile", "trialCommand",
+    "trialCodeDirectory", "trialConcurrency", "maxTrialNumber", "maxExperimentDuration", "maxTrialDuration", "tuner",
+    "trainingService", "logLevel", "debug", "trialGpuNumber", "tunerGpuIndices", "nniManagerIp", "sharedStorage",
+}  # fmt: skip
+PATHS = ("experimentWorkingDirectory", "searchSpaceFile", "trialCodeDirectory")
+TUNER_KEYS = {"name", "className", "codeDirectory", "classArgs"}
+SERVICE_KEYS = {
+    "platform",
+    "useActiveGpu",
+    "maxTrialNumberPerGpu",
+    "gpuIndices",
+    "reuseMode",
+}  # those of "local"
+SERVICES = ("local", "remote", "kubeflow", "frameworkcontroller")
+
+
+class ExperimentError(UserError):
+    """A wrong key in an experiment's YAML."""
+
+
+def load_config(path: str | Path) -> dict:
+    """The YAML with its paths made absolute, as NNI reads them: relative to the file. Raises ExperimentError."""
+    path = Path(path)
+    config = read_yaml(path, ExperimentError)
+    if not isinstance(config, dict):
+        raise ExperimentError(f"{path}: expected an NNI experiment's keys, see configs/nni/demo_h743.yml")
+    try:
+        _check(config)
+        base = path.resolve().parent
+        for key in PATHS:
+            if key in config:
+                config[key] = str((base / config[key]).resolve())
+        check_folder(Path(config["experimentWorkingDirectory"]), "experimentWorkingDirectory")
+        for machine in _machines(config):  # NNI will read a copy of the file from elsewhere
+            if "sshKeyFile" in machine:
+                machine["sshKeyFile"] = str(base / Path(machine["sshKeyFile"]).expanduser())
+        tuner, folders = config["tuner"], {"trialCodeDirectory": config["trialCodeDirectory"]}
+        if "className" in tuner:
+            tuner["codeDirectory"] = str((base / tuner.get("codeDirectory", ".")).resolve())
+            folders["tuner.codeDirectory"] = tuner["codeDirectory"]
+        for key, folder in folders.items():
+            if not Path(folder).is_dir():
+                raise ExperimentError(f"{key} is {folder}: an existing folder is wanted")
+        _check_class(tuner)
+        _ask_nni(config)
+    except (ExperimentError, ResultsError) as error:
+        raise ExperimentError(f"{path}: {error}") from None
+    return config
+
+
+def read_begun(path: Path) -> dict:
+    """The configuration of an experiment that load_config has checked and launch.py has stored. Raises
+    ExperimentError."""
+    config = read_yaml(path, ExperimentError)
+    try:
+        _check(config)
+    except ExperimentError as error:
+        raise ExperimentError(f"{path}: {error}; begin a new search") from None
+    return config
+
+
+def _check(config: dict) -> None:
+    """Keys and types: what NNI would refuse in its own long way, or would not look at. Raises ExperimentError."""
+    needed = ["tuner", "trainingService", "trialCodeDirectory", "experimentWorkingDirectory", "trialConcurrency"]
+    _check_keys(config, TOP_KEYS, "the experiment", needed)
+    _check_keys(config["tuner"], TUNER_KEYS, "tuner")
+    services = config["trainingService"]
+    _check_keys(services, services if isinstance(services, dict) else SERVICE_KEYS, "trainingService", ("platform",))
+    tuner, service = config["tuner"], config["trainingService"]
+    if service["platform"] not in SERVICES:
+        raise ExperimentError(
+            f"trainingService.platform is {short(service['platform'])}: known are {', '.join(SERVICES)}"
+        )
+    if service["platform"] in ("local", "remote"):  # the others name the command in their roles
+        _check_keys(config, TOP_KEYS, "the experiment", ("trialCommand",))
+    if service["platform"] == "local":
+        _check_keys(service, SERVICE_KEYS, "trainingService")
+        if service.get("reuseMode"):
+            raise ExperimentError("trainingService.reuseMode is true: use false, NNI's local service does not work so")
+    if ("name" in tuner) == ("className" in tuner):
+        raise ExperimentError("tuner lacks the key 'className' or has 'name' beside it: one of them is wanted")
+    values = [(key, config[key]) for key in (*PATHS, "trialCommand", "experimentName", "nniManagerIp") if key in config]
+    values += [(f"tuner.{key}", tuner[key]) for key in ("name", "className", "codeDirectory") if key in tuner]
+    values += [("sshKeyFile", machine["sshKeyFile"]) for machine in _machines(config) if "sshKeyFile" in machine]
+    for key, value in values:
+        if not isinstance(value, str) or not value.strip():
+            raise ExperimentError(f"{key} is {short(value)}: expected a non-empty string")
+    for key in ("trialConcurrency", "maxTrialNumber"):
+        value = config.get(key, 1)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ExperimentError(f"{key} is {short(value)}: expected a positive integer")
+    if not isinstance(tuner.get("classArgs"), (dict, type(None))):
+        raise ExperimentError(f"tuner.classArgs is {short(tuner['classArgs'])}: expected a mapping, see SearchConfig")
+
+
+def _machines(config: dict) -> list[dict]:
+    """Of a remote service, as far as they look like machines: NNI has the last word."""
+    machines = config["trainingService"].get("machineList")
+    return [machine for machine in machines if isinstance(machine, dict)] if isinstance(machines, list) else []
+
+
+def _check_keys(data, known: Iterable[str], where: str, needed: Iterable[str] = ()) -> None:
+    check_keys(data, sorted(known, key=str), where, needed, ExperimentError)
+
+
+def _check_class(tuner: dict) -> None:
+    """Raises ExperimentError unless the class can be imported, its codeDirectory on the path as NNI puts it there."""
+    from .tuner import EvolutionTuner, registered_class  # imports NNI
+
+    key, folder = "tuner.className", tuner.get("codeDirectory", str(Path().resolve()))
+    name = tuner.get("className")
+    if name is None:
+        key, name = "tuner.name", registered_class(tuner["name"])
+        if name is None:
+            raise ExperimentError(
+                f"tuner.name is {short(tuner['name'])}, which NNI does not know: register it with "
+                f"`nnictl algo register --meta {Path(__file__).with_name('register.yml')}`"
+            )
+    module, _, attribute = name.rpartition(".")
+    sys.path.append(folder)
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # whatever the module does when it is imported
+        reason = short(" ".join(str(error).split()))
+        raise ExperimentError(
+            f"{key} is {short(name)}, which does not import from {folder} ({reason}): "
+            "use nni_mcunet.search.tuner.EvolutionTuner"
+        ) from None
+    finally:
+        sys.path.remove(folder)
+    if not isinstance(found, type) or not issubclass(found, EvolutionTuner):
+        raise ExperimentError(f"{key} is {short(name)}, no subclass of nni_mcunet.search.tuner.EvolutionTuner")
+
+
+def _ask_nni(config: dict) -> None:
+    """What NNI checks, in its own words but before it starts anything. Raises ExperimentError."""
+    from .tuner import refusal  # imports NNI
+
+    message = refusal({key: value for key, value in config.items() if key != "searchSpaceFile"} | {"searchSpace": {}})
+    if message:
+        raise ExperimentError(f"NNI says: {message}")
+
+
+def prepare(path: str | Path, overrides: dict) -> tuple[dict, SearchConfig, Evolution]:
+    """A new experiment as it is to be run, all of it checked but the super-network: NNI's configuration, the tuner's
+    settings, the search. overrides: of the classArgs. Raises UserError."""
+    config = load_config(path)
+    config["tuner"]["classArgs"] = (config["tuner"].get("classArgs") or {}) | overrides
+    search = search_config(config)
+    check_trials(config, search)
+    evolution = search.evolution(search_space(config))
+    evolution.ask()  # an infeasible limit is said here, before anything is started
+    return config, search, evolution
+
+
+def search_config(config: dict) -> SearchConfig:
+    """The tuner's settings as the tuner reads them, paths from trialCodeDirectory. Raises UserError."""
+    args = config["tuner"].get("classArgs") or {}
+    return SearchConfig.from_dict(args, Path(config.get("trialCodeDirectory", ".")))
+
+
+def check_trials(config: dict, search: SearchConfig) -> None:
+    """For a new experiment: the tuner itself sets the number in the end, to less when a space is exhausted. Raises
+    ExperimentError."""
+    most = config.get("maxTrialNumber")
+    if most is not None and most < search.trials:
+        raise ExperimentError(
+            f"maxTrialNumber is {most}: this search has {search.trials} trials, ceil(population / batch) * "
+            "(1 + iterations); leave the key out, the tuner ends the experiment"
+        )
+
+
+def search_space(config: dict) -> dict:
+    """What Space.narrowed reads. Raises ExperimentError."""
+    if ("searchSpace" in config) == ("searchSpaceFile" in config):
+        raise ExperimentError("searchSpaceFile or searchSpace, one of them: name the file that Space.to_nni() writes")
+    space, where = config.get("searchSpace"), "searchSpace"
+    if "searchSpaceFile" in config:
+        where = config["searchSpaceFile"]
+        space = read_json(where, ExperimentError)
+    if not isinstance(space, dict):
+        raise ExperimentError(f"{where} is {short(space)}: expected an object of genes, as Space.to_nni() writes it")
+    return space

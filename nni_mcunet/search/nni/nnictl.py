@@ -1,0 +1,53 @@
+"""nnictl with NNI's traps mended: `python -m nni_mcunet.search.nnictl create --config ...`, any command of nnictl.
+
+The manager's web server listens on 127.0.0.1 (and on MCUNET_NNI_LISTEN, one more address), concurrent trials are shown
+with their own parameters, a loaded machine has a minute to bring the manager up, trials' `python` is this one. Plain
+nnictl searches as well and finds the same networks; `export NODE_OPTIONS="--require .../manager.cjs"` gives it the
+first two. NNI itself is not imported here but run. A port in use is one line.
+"""
+
+import http.client
+import json
+import os
+import sys
+import urllib.request
+from pathlib import Path
+
+MANAGER = Path(__file__).parents[1] / "manager.cjs"
+_CODE = (
+    "import nni.experiment.launcher as launcher; launcher._check_rest_server.__defaults__ = (60, None); "
+    "from nni_mcunet.search.nni.ports import exit_if_busy; launcher._ensure_port_idle = exit_if_busy; "
+    "from nni.tools.nnictl.nnictl import parse_args; parse_args()"
+)
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy does not know this machine's 127.0.0.1
+
+
+def command(*args: str, id: str | None = None) -> list[str]:
+    """id: of the experiment that `create` makes; None: NNI takes a random one."""
+    named = f"import nni.experiment.management as m; m.generate_experiment_id = lambda: {id!r}; " if id else ""
+    return [sys.executable, "-W", "ignore:pkg_resources is deprecated", "-c", named + _CODE, *args]
+
+
+def environment(listen: str | None = None) -> dict[str, str]:
+    """For `command`: os.environ with the preload, and `python` the interpreter that runs here."""
+    paths = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+    env = os.environ | {"PATH": os.pathsep.join(paths), "NODE_OPTIONS": f"--require {MANAGER}", "NNI_FRAMEWORK": "none"}
+    return env | ({"MCUNET_NNI_LISTEN": listen} if listen else {})
+
+
+def request(root: str, path: str, method: str = "GET", body=None, timeout: float = 60):
+    """The manager's answer, decoded from JSON; None when empty. root: "http://host:port" and its prefix.
+    Raises OSError."""
+    data = None if body is None else json.dumps(body).encode()
+    call = urllib.request.Request(f"{root}/api/v1/nni{path}", data, {"Content-Type": "application/json"}, method=method)
+    try:
+        with _DIRECT.open(call, timeout=timeout) as reply:
+            text = reply.read()
+        return json.loads(text) if text else None
+    except (http.client.HTTPException, ValueError) as error:  # it is ending, or is no manager of NNI's
+        raise OSError(f"no answer of NNI's manager at {root} ({error})") from None
+
+
+def main() -> None:
+    line = command(*sys.argv[1:])
+    os.execve(line[0], line, environment())  # signals reach nnictl itself

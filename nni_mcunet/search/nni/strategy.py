@@ -1,0 +1,324 @@
+"""The search through NNI's NAS API: a space (MCUNetSpace) for any of NNI's strategies, our evolution as one of these,
+and the super-network as an evaluator that never leaves the process. Nothing is decided here: see evolution.py.
+
+NNI's own strategies see seven knobs: the genes of space.py (k, e, d, w, r) and the schedule's p and n. Our evolution
+sets p and n to the scheduler's answer for each network, as the paper does (section 3.3).
+"""
+
+import os
+import sys
+import warnings
+from dataclasses import asdict, replace
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+import nni
+
+if "NNI_FRAMEWORK" not in os.environ:  # else NNI imports pytorch_lightning with the modules below
+    os.environ["NNI_FRAMEWORK"] = "none"  # for the processes NNI starts
+    nni.set_default_framework("none")
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", RuntimeWarning)  # of classes in torch that NNI does not know
+    from nni.mutable import Categorical
+    from nni.mutable.annotation import Constraint
+    from nni.mutable.exception import ConstraintViolation
+    from nni.nas.evaluator import Evaluator
+    from nni.nas.execution.event import ModelEventType
+    from nni.nas.nn.pytorch import ModelSpace
+    from nni.nas.space import ModelStatus
+    from nni.nas.strategy import Strategy
+    from nni.nas.strategy.base import StrategyStatus
+
+from ...core.errors import ScheduleError, UserError
+from ...core.ir.arch import ArchSpec, Schedule
+from ...core.ir.build import build_graph
+from ...core.nn.net import Net
+from ...core.plan.cut_points import cuts
+from ...core.plan.plan import Plan, plan
+from ..constraint import Limits, Violation
+from ..data import Data
+from ..evolution import Evolution, Proposal
+from ..run.history import History
+from ..run.result_folder import check_folder, check_free, holds_search, set_aside
+from ..run.run_folder import claim, differs, finished
+from ..space import Candidate, Space
+from ..space_file import resolution, spell
+from ..supernet.training import evaluate, load_supernet, to_device
+
+CUT = {
+    StrategyStatus.SUCCEEDED: "a limit of NNI's (max_trial_number, max_duration) is reached; raise it and run it again",
+    StrategyStatus.INTERRUPTED: "Ctrl-C; run it again to go on",
+}
+
+
+class StrategyError(UserError):
+    """A search through NNI's NAS API that cannot be run as it was put together."""
+
+
+def to_sample(candidate: Candidate, schedule: Schedule, halo: bool = False) -> dict:
+    """What NNI calls a sample: the genes, and the schedule as `p` (2, or "2x3" for two rows of three) and `n`, and
+    where there is a choice of it the `halo`."""
+    return candidate | {"p": spell(*schedule.p), "n": schedule.n} | ({"halo": schedule.halo} if halo else {})
+
+
+def from_sample(sample: dict) -> tuple[Candidate, Schedule]:
+    """Inverse of to_sample."""
+    candidate = {gene: value for gene, value in sample.items() if gene not in ("p", "n", "halo")}
+    return candidate, Schedule(resolution(sample["p"]), sample["n"], halo=sample.get("halo", "clip"))
+
+
+class Fits(Constraint):
+    """NNI's annotation that vetoes a sample: every network, run as its p and n say, must keep to the limits.
+
+    Per layer is p = 1 with n = 0 and no other spelling, so that a sample is one network with one schedule. Drawn at
+    random, p and n are the scheduler's: chosen freely they would hardly ever belong to the network.
+    """
+
+    def __init__(self, space: Space, limits: Limits | None):
+        self.label, self.space, self.limits = "fits", space, limits
+        most = max(cuts(build_graph(space.spec(space.largest()), self._yolo)))
+        self.genes = {gene: Categorical(choices, label=gene) for gene, choices in space.genes.items()}
+        patches = sorted({1, *(self.limits.patches if limits else (2, 3, 4))})
+        self.schedule = {"p": Categorical(patches, label="p"), "n": Categorical(range(most + 1), label="n")}
+        self.halos = limits.halos if limits else ("clip",)
+        if self.halos != ("clip",):  # per layer, which has none, is clip
+            self.schedule["halo"] = Categorical(sorted({"clip", *self.halos}), label="halo")
+
+    def sample(self, candidate: Candidate, schedule: Schedule) -> dict:
+        """Of this space, see to_sample."""
+        return to_sample(candidate, schedule, "halo" in self.schedule)
+
+    @property
+    def _yolo(self):
+        return self.limits.yolo if self.limits else None
+
+    def check(self, spec: ArchSpec) -> Plan | Violation:
+        """The best plan of a network; without limits nothing is less computation than per layer."""
+        return self.limits.check(spec) if self.limits else plan(build_graph(spec), Schedule())
+
+    def leaf_mutables(self, is_leaf):
+        """Itself before p and n, that `random` may set them."""
+        yield from self.genes.values()
+        yield self
+        yield from self.schedule.values()
+
+    def check_contains(self, sample):
+        for mutable in [*self.genes.values(), *self.schedule.values()]:
+            error = mutable.check_contains(sample)
+            if error is not None:
+                return error
+        candidate, schedule = from_sample(sample)
+        if schedule.n and schedule.halo not in self.halos:
+            return ConstraintViolation(f"halo = {schedule.halo}: allowed are {', '.join(self.halos)}")
+        if self.sample(candidate, schedule) != sample:
+            return ConstraintViolation(f"p = {sample['p']}, n = {sample['n']}: per layer is p = 1 and n = 0")
+        return self._verdict(build_graph(self.space.spec(candidate), self._yolo), schedule)
+
+    def _verdict(self, graph, schedule: Schedule) -> ConstraintViolation | None:
+        try:
+            found = plan(graph, schedule)
+        except ScheduleError as error:
+            return ConstraintViolation(str(error))
+        violation = self.limits.judge(found) if self.limits else None
+        return ConstraintViolation(str(violation)) if violation else None
+
+    def random(self, memo=None, random_state=None) -> None:
+        self._complete(memo, lambda mutable, memo: mutable.random(memo, random_state))
+
+    def default(self, memo=None) -> None:
+        """The smallest network of the space."""
+        self._complete(memo, lambda mutable, memo: mutable.default(memo))
+
+    def _complete(self, memo, draw) -> None:
+        """Fill what `memo` lacks of a sample."""
+        memo = {} if memo is None else memo
+        for mutable in self.genes.values():
+            draw(mutable, memo)
+        if not set(self.schedule) & set(memo):
+            best = self.check(self.space.spec({gene: memo[gene] for gene in self.genes}))
+            if isinstance(best, Violation):
+                raise ConstraintViolation(str(best))
+            memo.update(self.sample({}, best.schedule))
+        self.freeze(memo)
+
+
+def fits_of(model_space) -> Fits:
+    """The annotation of an MCUNetSpace in whatever form NNI has it. Raises StrategyError for another space."""
+    for mutable in model_space.simplify().values():
+        if isinstance(mutable, Fits):
+            return mutable
+    raise StrategyError("this is no MCUNetSpace, and only that can be searched here")
+
+
+class MCUNetSpace(ModelSpace):
+    """A search space as NNI's ModelSpace: mutables for k, e, d, w, r, p and n. freeze(sample) is core's Net, untrained,
+    of the sample's network, the detection head of `limits` included; its `spec` is the ArchSpec with the schedule.
+
+    limits  what each sample must satisfy, the choices of p among it; None: anything that can be scheduled, p up to 4
+    """
+
+    def __init__(self, space: Space, limits: Limits | None = None):
+        super().__init__()
+        self.fits = Fits(space, limits)
+        smallest = self.fits.check(space.spec(space.smallest()))
+        if isinstance(smallest, Violation):
+            raise StrategyError(f"not even the smallest network of space {space.name} keeps to the limits: {smallest}")
+        self.add_mutable(self.fits)
+
+    @classmethod
+    def create_fixed_module(cls, sample: dict, space: Space, limits: Limits | None = None):
+        """The Net of a sample: what NNI makes of this class where a sample is given already."""
+        candidate, schedule = from_sample(sample)
+        spec = space.spec(candidate, schedule)
+        net = Net(build_graph(spec, limits.yolo if limits else None))
+        net.spec = spec
+        return net
+
+    def freeze(self, sample: dict) -> Net:
+        """Raises NNI's SampleValidationError for a sample that is not of the space or does not fit."""
+        self.validate(sample)
+        return self.create_fixed_module(sample, self.fits.space, self.fits.limits)
+
+
+class EvolutionStrategy(Strategy):
+    """The paper's evolutionary search on an MCUNetSpace, see evolution.py. parents = 0: random search.
+
+    out  a folder: history.jsonl, a line a candidate, is brought up to date after every score, and a search of the same
+         settings goes on from it, whatever ended the last process. best.json is the best network so far. done.json is
+         written at the end, and only then: NNI ends a search at its own limits, too. Another search that has come to
+         its end there moves to out/previous; one that has not is an error
+    """
+
+    def __init__(self, out=None, seed=0, population=100, parents=20, iterations=30, mutation=0.1):
+        super().__init__()
+        if out is not None:
+            check_folder(Path(out).resolve())
+        self.history = None if out is None else History(out)
+        self.settings = dict(
+            seed=seed, population=population, parents=parents, iterations=iterations, mutation=mutation
+        )
+        self.evolution: Evolution | None = None
+        self._running: dict[int, tuple[object, Proposal]] = {}  # by id(model): NNI keeps no model alive
+        self._ended: SimpleQueue = SimpleQueue()  # what NNI's threads report, settled in the search's own
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={value}" for name, value in self.settings.items())
+
+    def _initialize(self, model_space, engine):
+        fits = fits_of(model_space)
+        self.evolution = Evolution(fits.space, fits.check, **self.settings)
+        if self.history is not None:
+            self._open(fits)
+        engine.register_model_event_callback(ModelEventType.TrainingEnd, self._on_end)
+        return model_space
+
+    def _open(self, fits: Fits) -> None:
+        """Go on from the folder's history, or begin one. Raises StateError when it is another search's."""
+        limits = None if fits.limits is None else asdict(fits.limits)
+        if limits and fits.halos == ("clip",):  # as described before there was a choice
+            del limits["halos"]
+        described, out = (
+            {"settings": self.settings | {"limits": limits}, "space": fits.space.to_dict()},
+            self.history.out,
+        )
+        check_free(out)
+        if finished(out) and holds_search(out) and differs(out, described):
+            set_aside(out)
+        self.load_state_dict({"proposals": claim(out, described)})
+        if not self.evolution.done:
+            (out / "done.json").unlink(missing_ok=True)  # of a history that was whole then
+
+    def _run(self) -> None:
+        while not self.evolution.done:
+            if not self.wait_for_resource():
+                break
+            proposal = self.evolution.ask()
+            if proposal is not None:
+                model = self._model(proposal)
+                self._running[id(model)] = model, proposal
+                self.engine.submit_models(model)
+            self._settle(wait=proposal is None)
+        while self._running:  # the budget is used up, or a failure was the last to end
+            self._settle(wait=True)
+        if self.evolution.done and self.history is not None:
+            self.history.close(self.evolution)
+
+    def _model(self, proposal: Proposal):
+        sample = fits_of(self.model_space).sample(proposal.candidate, proposal.schedule)
+        return self.model_space.freeze(sample)
+
+    def _on_end(self, event) -> None:
+        if id(event.model) in self._running:
+            self._ended.put((id(event.model), event.model.metric))
+
+    def _settle(self, wait: bool) -> None:
+        """Tell the evolution what has ended since, and write it down. What ends the search itself, Ctrl-C or an error
+        that NNI does not go on after, never comes here: its model is evaluated again when the search goes on."""
+        try:
+            while True:
+                key, metric = self._ended.get(timeout=1) if wait else self._ended.get_nowait()
+                wait, (_, proposal) = False, self._running.pop(key)
+                self.evolution.tell(proposal.index, metric)
+                if self.history is not None:
+                    self.history.write(self.evolution)
+        except Empty:
+            pass
+        if self.evolution.proposals and all(p.told for p in self.evolution.proposals) and not self.evolution.ranked():
+            raise StrategyError("every evaluation has failed so far: see the errors that NNI has logged")
+
+    def _cleanup(self) -> None:
+        self.engine.unregister_model_event_callback(ModelEventType.TrainingEnd, self._on_end)
+        if not self.evolution.done and self._status in CUT:  # NNI goes on as if the search were done
+            told = sum(p.told for p in self.evolution.proposals)
+            print(f"the search was cut short after {told} candidates: {CUT[self._status]}", file=sys.stderr)
+
+    def list_models(self, sort=True, limit=None):
+        """Models of the scored candidates, those of before a restart too; sorted: the best first."""
+        ranked = self.evolution.ranked()
+        for proposal in (ranked if sort else sorted(ranked, key=lambda p: p.index))[:limit]:
+            model = self._model(proposal)
+            model.metrics.final, model.status = proposal.score, ModelStatus.Trained
+            yield model
+
+    def state_dict(self) -> dict:
+        """Plain values only: with anything else torch cannot load what NNI has saved."""
+        return {"proposals": []} if self.evolution is None else self.evolution.state_dict()
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Go on from a state, unless `out` has brought more: NNI saves one before and one after a search."""
+        scores = [sum(p["told"] for p in state["proposals"]) for state in (state_dict, self.state_dict())]
+        if scores[0] > scores[1]:
+            self.evolution.load_state_dict(state_dict)
+
+
+class SupernetEvaluator(Evaluator):
+    """A candidate's score: the accuracy of its slice of a trained super-network, see training.evaluate.
+
+    supernet  its checkpoint, loaded once: meant for NNI's sequential engine, which evaluates in this process
+    data      see data.open_data
+    """
+
+    def __init__(self, supernet: str | Path, data: Data, device: str = "auto"):
+        self.space, net = load_supernet(supernet, data)
+        self.supernet, self.data = to_device(net, device), data
+
+    def _execute(self, model) -> float:
+        """NNI's entry, before a Net is made of the sample. Raises StrategyError when the space is not the
+        super-network's or a part of it."""
+        searched, trained = (replace(space, only=()) for space in (fits_of(model).space, self.space))
+        if searched != trained:
+            raise StrategyError(f"the super-network is of another space {trained.name} than this {searched.name}")
+        candidate, _ = from_sample(model.sample)
+        score = self.score(candidate)
+        nni.report_final_result(score)
+        return score
+
+    def _dump(self):
+        """NNI's wish to send the evaluator to another process."""
+        raise StrategyError(
+            "SupernetEvaluator stays in its process: give NasExperiment NasExperimentConfig('sequential', 'simplified')"
+        )
+
+    def score(self, candidate: Candidate) -> float:
+        return evaluate(self.space, self.supernet, candidate, self.data)

@@ -1,0 +1,41 @@
+"""A trial: `python -m nni_mcunet.search.trial`, started by NNI. One warm super-network, on the GPU if there is one,
+serves all of its candidates: each is sliced out, its batch normalisation re-calibrated, and its score on the held-out
+pictures reported, accuracy or a detector's mAP50. Numbers only: the web UI's charts take nothing else.
+"""
+
+import nni
+import torch
+
+from ...core.errors import UserError
+from ...core.validate import short
+from ..data import open_data
+from ..supernet.training import evaluate, load_supernet, to_device
+
+
+def scores(parameters: dict) -> list[float]:
+    """The score of every candidate of a trial's parameters, in their order. Raises UserError."""
+    if not isinstance(parameters, dict) or not parameters.get("candidates") or "supernet" not in parameters:
+        raise UserError(
+            f"the trial's parameters are {short(parameters)}: {{supernet, data, candidates: [{{candidate, ...}}]}} is "
+            "wanted; run it in an experiment whose tuner is EvolutionTuner"
+        )
+    data = open_data(parameters.get("data", {"kind": "digits"}))
+    space, supernet = load_supernet(parameters["supernet"], data)
+    supernet = to_device(supernet)
+    candidates = [entry["candidate"] for entry in parameters["candidates"]]
+    found: dict[int, float] = {}
+    # a resolution after the other: its pictures are read once
+    for at in sorted(range(len(candidates)), key=lambda i: space.spec(candidates[i]).resolution):
+        found[at] = evaluate(space, supernet, candidates[at], data)
+        nni.report_intermediate_result(found[at])
+    return [found[at] for at in range(len(candidates))]
+
+
+def main() -> None:
+    torch.set_num_threads(1)  # two that share the machine's two cores with others wait for each other, 20 times slower
+    parameters = nni.get_next_parameter()
+    found = scores(parameters)
+    best = max(range(len(found)), key=found.__getitem__)
+    shown = {"sram_kb": parameters["candidates"][best]["sram"] / 1024}
+    shown["mmacs"] = parameters["candidates"][best]["macs"] / 1e6
+    nni.report_final_result({"default": found[best]} | shown | {f"c{i}": score for i, score in enumerate(found)})

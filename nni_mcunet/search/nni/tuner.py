@@ -1,0 +1,241 @@
+"""The evolution as an NNI tuner: `className: nni_mcunet.search.tuner.EvolutionTuner` in an experiment's YAML, or
+`name: MCUNetEvolution` once register.yml is registered.
+
+One trial evaluates a batch of candidates. Everything is keyed on parameter_id, the one identity that NNI keeps right
+when trials run concurrently (microsoft/nni#5726). Nothing is kept that a kill could lose: history.jsonl, written at
+every result, is the evolution's whole state; a resumed experiment's tuner asks again for what has no score there. What
+NNI itself brings back, results of old trials and the trials it runs once more, is not needed and not listened to.
+"""
+
+import base64
+import contextlib
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+
+from nni import ClassArgsValidator
+from nni.experiment.config import ExperimentConfig
+from nni.tools.package_utils import get_algo_meta
+from nni.tuner import Tuner
+
+from ...core.errors import UserError, exit_on_user_error
+from ..config import SearchConfig
+from ..evolution import Evolution, Proposal
+from ..run.history import History
+from ..run.run_folder import begin, restore
+from .experiment_file import check_trials, search_config
+from .nnictl import request
+from .processes import exit_with_parent, hold
+
+ENDED = ("SUCCEEDED", "FAILED", "USER_CANCELED", "SYS_CANCELED", "EARLY_STOPPED")
+
+
+class EvolutionTuner(Tuner):
+    """class_args: see SearchConfig; a wrong one ends the process with code 2, and NNI's experiment as ERROR.
+    NNI calls from two threads, hence the lock."""
+
+    def __init__(self, **class_args):
+        self._manager = _manager()
+        with exit_on_user_error():
+            self.config = search_config(_experiment() | {"tuner": {"classArgs": class_args}})
+            if os.environ.get("NNI_MODE") != "resume":
+                check_trials(_experiment(), self.config)
+            self.config.evolution()  # wrong values are said now
+            if not Path(self.config.supernet).exists():
+                raise UserError(
+                    f"no super-network at {self.config.supernet}: train it first with "
+                    f"`python tools/train_supernet.py --out {self.config.supernet}`"
+                )
+            if self._manager:
+                exit_with_parent()
+                hold(Path(self.config.out) / ".tuner.lock", "search", patience=5)
+        self._supernet = self.config.supernet  # as trials name it, on a copy of their folder when they run elsewhere
+        if Path(self._supernet).is_relative_to(folder := _experiment().get("trialCodeDirectory", "/nowhere")):
+            self._supernet = str(Path(self._supernet).relative_to(folder))
+        self.evolution: Evolution | None = None
+        self._history = History(self.config.out)
+        self._lock = threading.RLock()
+        self._handed: dict[int, list[Proposal]] = {}  # parameter_id -> the batch its trial evaluates
+        self._running: set[int] = set()  # parameter_ids whose trials have not ended
+        self._pending: dict[int, Proposal] = {}  # index -> handed out, no score yet
+        self._again: list[Proposal] = []  # to be handed out once more
+        self._tries: dict[int, int] = {}  # index -> evaluations that failed
+        self._waiting: list[tuple[int, object]] = []  # (parameter_id, callback) asked for in vain so far
+        self._requested, self._slots = 0, None  # parameter_ids asked for; of these by the first request
+        self._failed, self._closed = False, False
+
+    def update_search_space(self, search_space: dict) -> None:
+        """NNI's first call, and the web page's wish for another space, which is refused."""
+        with _said_aloud(), self._lock:
+            if self.evolution is not None:
+                raise UserError("the search space cannot change during a search: start another experiment")
+            evolution = self.config.evolution(search_space)
+            if os.environ.get("NNI_MODE") == "resume":
+                restore(self.config, evolution, begun=bool(self._manager and request(self._manager, "/trial-jobs")))
+            else:
+                begin(self.config, evolution)
+            self.evolution = evolution
+            self._limit_trials(None)
+
+    def generate_multiple_parameters(self, parameter_id_list, st_callback=None, **kwargs) -> list[dict]:
+        """Parameters for as many ids as the generation still has; the others get theirs through the callback when the
+        next generation is bred (a barrier: NNI has no other word for "later" than "no more trials")."""
+        with _said_aloud(), self._lock:
+            self._requested += len(parameter_id_list)
+            self._slots = self._slots or len(parameter_id_list)
+            self._settle()
+            self._serve()
+            found = []
+            for parameter_id in parameter_id_list:
+                parameters = self._next(parameter_id)
+                if parameters is None:
+                    self._waiting.append((parameter_id, st_callback))
+                else:
+                    found.append(parameters)
+            self._close()
+            return found
+
+    def receive_trial_result(self, parameter_id, parameters, value, **kwargs) -> None:
+        """value: {"c0": score of the batch's first candidate, "c1": ...} beside what is for show. A candidate has the
+        same score in whichever trial: a second one says nothing new, and one for an unknown id nothing at all."""
+        with _said_aloud(), self._lock:
+            for at, proposal in enumerate(self._handed.get(parameter_id, [])):
+                if not proposal.told:
+                    self.evolution.tell(proposal.index, value[f"c{at}"])
+                    self._pending.pop(proposal.index, None)
+            self._history.write(self.evolution)
+            self._serve()
+
+    def trial_end(self, parameter_id, success, **kwargs) -> None:
+        """Each id's trial ends once; which batch it has evaluated, the id does not say (nni#5726)."""
+        with _said_aloud(), self._lock:
+            if parameter_id in self._running:
+                self._running.remove(parameter_id)
+                self._failed |= not success
+                self._settle()
+                self._serve()
+
+    def import_data(self, data) -> None:
+        """Called with old trials' results when an experiment is resumed. They are in the history, and NNI may have them
+        beside other trials' parameters."""
+
+    def _settle(self) -> None:
+        """When no trial runs any more, what has no score has failed: it is tried again, `retries` times. A result can
+        be overtaken by its trial's end, in the other thread, but not by the request for the trial's successor."""
+        heard = self._failed or self._requested - (self._slots or 0) >= len(self._handed) - len(self._running)
+        if self._running or not heard or not self._pending:
+            return
+        for index, proposal in self._pending.items():
+            self._tries[index] = self._tries.get(index, 0) + 1
+            if self._tries[index] <= self.config.retries:
+                self._again.append(proposal)
+            else:
+                self.evolution.tell(index, None)
+        what = f"again, at most {self.config.retries} times" if self._again else "given up"
+        print(
+            f"a trial has ended without a result: {len(self._pending)} candidates {what}", file=sys.stderr, flush=True
+        )
+        self._pending, self._failed = {}, False
+        if not self._again and not self.evolution.ranked():
+            raise UserError("every trial has failed so far: see trial.stderr in the experiment's environments/ folder")
+        self._history.write(self.evolution)
+
+    def _serve(self) -> None:
+        """Hand out what has become possible to those who wait."""
+        while self._waiting:
+            parameter_id, callback = self._waiting[0]
+            parameters = self._next(parameter_id)
+            if parameters is None:
+                break
+            self._waiting.pop(0)
+            callback(parameter_id, parameters)
+        self._close()
+
+    def _next(self, parameter_id: int) -> dict | None:
+        """The next batch as a trial's parameters."""
+        batch = []
+        while len(batch) < self.config.batch:
+            proposal = self._again.pop(0) if self._again else self.evolution.ask()
+            if proposal is None:
+                break
+            if not proposal.told:
+                batch.append(proposal)
+        if not batch:
+            return None
+        self._handed[parameter_id] = batch
+        self._running.add(parameter_id)
+        self._pending |= {proposal.index: proposal for proposal in batch}
+        shown = ("candidate", "p", "n", "halo", "sram", "macs")
+        return {
+            "supernet": self._supernet,
+            "data": self.config.data,
+            "candidates": [{key: getattr(proposal, key) for key in shown} for proposal in batch],
+        }
+
+    def _close(self) -> None:
+        """Say that the search is over. NNI only counts trials: it is told now that these were all, and says DONE."""
+        if self._closed or self._running or not self.evolution.done:
+            return
+        self._closed = True
+        self._history.close(self.evolution)
+        if self._manager:
+            trials = request(self._manager, "/trial-jobs")
+            self._limit_trials(sum(trial["status"] in ENDED for trial in trials))
+
+    def _limit_trials(self, most: int | None) -> None:
+        """What `nnictl update trialnum` does. None: no limit, so that trials that failed or were killed don't count."""
+        if self._manager:
+            params = {} if most is None else {"maxTrialNumber": most}
+            request(self._manager, "/experiment?update_type=MAX_TRIAL_NUM", "PUT", {"params": params})
+
+
+class ArgsValidator(ClassArgsValidator):
+    """For `nnictl algo register`: the checks of SearchConfig."""
+
+    def validate_class_args(self, **class_args) -> None:
+        SearchConfig.from_dict(class_args).evolution()
+
+
+def _experiment() -> dict:
+    """NNI's configuration of the experiment. It runs a tuner in its log folder and names the folder where relative
+    paths begin on the command line only; outside NNI it is the current folder."""
+    if "--exp_params" not in sys.argv:
+        return {}
+    return json.loads(base64.b64decode(sys.argv[sys.argv.index("--exp_params") + 1]))
+
+
+def _manager() -> str | None:
+    """Address of NNI's manager; None outside NNI."""
+    channel = os.environ.get("NNI_TUNER_COMMAND_CHANNEL")
+    return channel and channel.replace("ws://", "http://", 1).removesuffix("/tuner")
+
+
+def registered_class(name: str) -> str | None:
+    """The class that `nnictl algo register` has made known by `name`."""
+    meta = get_algo_meta(name)
+    return meta and meta.class_name
+
+
+def refusal(config: dict) -> str | None:
+    """What NNI itself finds wrong with an experiment's configuration, in one line."""
+    try:
+        ExperimentConfig(**config).validate()
+    except Exception as error:  # NNI's checks raise whatever came to hand, some of them without a word
+        frame = error.__traceback__
+        while frame.tb_next:
+            frame = frame.tb_next
+        where = Path(frame.tb_frame.f_code.co_filename).stem
+        return " ".join(str(error).split()) or f"a check in NNI's {where}.py, line {frame.tb_lineno}"
+    return None
+
+
+@contextlib.contextmanager
+def _said_aloud():
+    """A UserError goes to stderr in one line before it takes NNI's long way, and the experiment's state to ERROR."""
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        raise

@@ -1,0 +1,136 @@
+"""What a search found, as pictures: its curve, its Pareto front and the winner block by block (the paper's Fig. 9)."""
+
+from itertools import groupby, pairwise
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.patches import Patch
+
+from ...core.files import write_figure
+from ...core.ir.arch import ArchSpec
+from ...core.ir.build import build_graph
+from ..space import Space
+from .history import best_of, pareto_front, schedule_of, scored
+
+KERNEL = {0: "#c8ccd2", 3: "#7fb3e0", 5: "#f2a65a", 7: "#b2476b"}  # 0: a convolution without a depth-wise one
+OTHER_KERNEL, PATCHED, BEST = "#5b8c5a", "#2f6fb2", "#c0392b"
+SCORE = "score of the super-network's slice"
+
+
+def report(space: Space, history: list[dict], out: Path) -> str:
+    """Write search.png, pareto.png and winner.png into `out`; returns a line about the winner. Raises UserError for a
+    history without a score."""
+    out, best = Path(out), best_of(history)
+    plot_curve(history, out / "search.png")
+    plot_pareto(history, out / "pareto.png")
+    spec = space.spec(best["candidate"], schedule_of(best))
+    title = f"score {best['score']:.1%}, {best['sram'] / 1024:.1f} kB SRAM, {best['macs'] / 1e6:.1f} million MACs"
+    plot_network(spec, out / "winner.png", f"{spec.name} at {'×'.join(map(str, spec.resolution))}: {title}")
+    patches = "×".join(map(str, best["p"])) + f" patches over {best['n']} blocks" if best["n"] else "no patches"
+    return f"best of {len(history)}: {title}, r {best['candidate']['r']}, {patches}"
+
+
+def plot_curve(history: list[dict], path: Path) -> None:
+    """Every candidate's score in the order of the search, generations apart, and the best so far."""
+    lines = scored(history)
+    index, score = [p["index"] for p in lines], [p["score"] for p in lines]
+    best = [max(score[: i + 1]) for i in range(len(score))]
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    size = 18 if len(lines) < 500 else 6
+    dots = axes.scatter(index, score, c=[p["macs"] / 1e6 for p in lines], s=size, label="candidate")
+    axes.step(index, best, where="post", color="black", linewidth=1.2, label="best so far")
+    for p, q in pairwise(lines):
+        if p["generation"] != q["generation"]:
+            axes.axvline(q["index"] - 0.5, color="0.85", linewidth=0.8, zorder=0)
+    figure.colorbar(dots, label="million MACs")
+    axes.set(xlabel="candidate (a line between generations)", ylabel=SCORE)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(loc="lower right")
+    _save(figure, path)
+
+
+def plot_pareto(history: list[dict], path: Path) -> None:
+    """Score against SRAM and against MACs, each with its own front, and the best candidate."""
+    lines, best = scored(history), best_of(history)
+    figure, panels = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", sharey=True)
+    for axes, cost, unit, label in zip(
+        panels, ("sram", "macs"), (1024, 1e6), ("SRAM of the network, kB", "million MACs, halo included"), strict=True
+    ):
+        front = pareto_front(history, (cost,))
+        axes.scatter(
+            [p[cost] / unit for p in lines], [p["score"] for p in lines], color="0.75", s=12, label="candidate"
+        )
+        x, y = [p[cost] / unit for p in front], [p["score"] for p in front]
+        axes.step(x, y, where="post", color=PATCHED, linewidth=1.2, marker="o", markersize=4, label="Pareto front")
+        axes.plot(best[cost] / unit, best["score"], "*", color=BEST, markersize=13, label="best")
+        axes.set_xlabel(label)
+        axes.grid(color="0.93")
+        axes.set_axisbelow(True)
+    panels[0].set_ylabel(SCORE)
+    panels[1].legend(loc="lower right")
+    _save(figure, path)
+
+
+def plot_network(spec: ArchSpec, path: Path, title: str) -> None:
+    """A bar a block: kernel as colour, expansion as height, output channels above; stages apart with the size of their
+    maps below, the patch stage shaded."""
+    stages = network_bars(spec)
+    blocks = sum(len(bars) for _, bars in stages)
+    figure, axes = plt.subplots(figsize=(max(6.5, 1.5 + 0.5 * blocks), 3.8), layout="constrained")
+    x, places, seen = 0.0, [], set()
+    for size, bars in stages:
+        begin = x
+        for k, expansion, channels in bars:
+            axes.bar(x, expansion, 0.8, color=KERNEL.get(k, OTHER_KERNEL), edgecolor="white")
+            axes.text(x, expansion + 0.1, channels, ha="center", va="bottom", fontsize=8)
+            seen.add(k)
+            places.append(x)
+            x += 1
+        axes.text((begin + x - 1) / 2, -0.25, size, ha="center", va="top", fontsize=8)
+        axes.plot([begin - 0.4, x - 0.6], [-0.12, -0.12], color="0.4", linewidth=1, clip_on=False)
+        x += 0.5
+    top = max(expansion for _, bars in stages for _, expansion, _ in bars) + 1.2
+    schedule = spec.schedule
+    if schedule.n:
+        end = places[min(schedule.n, len(places)) - 1]
+        axes.axvspan(-0.6, end + 0.5, color=PATCHED, alpha=0.12, linewidth=0, zorder=0)
+        text = f"{schedule.p[0]}×{schedule.p[1]} patches"
+        axes.text(-0.45, top - 0.1, text, color=PATCHED, ha="left", va="top", fontsize=9)
+    names = {k: f"{k}×{k} depth-wise" if k else "convolution alone" for k in sorted(seen)}
+    handles = [Patch(color=KERNEL.get(k, OTHER_KERNEL), label=name) for k, name in names.items()]
+    figure.legend(handles=handles, ncols=len(handles), loc="outside lower center", frameon=False, fontsize=8)
+    axes.set_xlabel("stages with the size of their maps; above a block its output channels", fontsize=8)
+    axes.set(title=title, ylabel="expansion", xlim=(-0.7, places[-1] + 0.7), ylim=(-0.7, top), xticks=[])
+    axes.set_yticks(range(0, int(top) + 1))
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+    _save(figure, path)
+
+
+def network_bars(spec: ArchSpec) -> list[tuple[str, list[tuple[int, float, int]]]]:
+    """Runs of blocks of one stage, each with the size of its maps and its bars (kernel, 0 for a convolution alone;
+    expansion; output channels). What is behind the last block is one more."""
+    graph, cin = build_graph(spec), spec.stem
+    found = {}
+    for i, stage in enumerate(spec.stages):
+        for j, block in enumerate(stage):
+            found[f"s{i}_b{j}"] = i, (block.k, block.mid / cin if block.k else 1, block.c)
+            cin = block.c
+    rows = []
+    for number, name in sorted(graph.block_names.items()):
+        last = graph.tensors[[op for op in graph.ops if op.block == number][-1].name]
+        if name in found:
+            stage, bar = found[name]
+        else:  # the first convolution, which has a stage of its own, or the head and what follows it
+            op = next(op for op in graph.ops if op.block == number and op.kind == "conv")
+            last = graph.tensors[op.name]
+            stage, bar = name, (0, 1, op.cout)
+        rows.append((stage, f"{last.h}×{last.w}", bar))
+    return [(size, [bar for _, _, bar in run]) for (_, size), run in groupby(rows, key=lambda row: row[:2])]
+
+
+def _save(figure, path: Path) -> None:
+    plt.close(figure)
+    write_figure(figure, path, dpi=150)

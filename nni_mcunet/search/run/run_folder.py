@@ -1,0 +1,112 @@
+"""What a search keeps beside its history so that it is never mixed with another: search.json, its settings."""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+from ...core.errors import UserError
+from ...core.files import write_json
+from ...core.validate import read_json, short
+from ..config import SearchConfig
+from ..evolution import Evolution
+from .history import read_history
+from .result_folder import ASIDE, check_free, holds_search, set_aside
+
+FREE = ("out", "batch", "retries")  # settings that change nothing in the history
+
+
+class StateError(UserError):
+    """A folder holds another search than the one that is to go on there."""
+
+
+def begin(config: SearchConfig, evolution: Evolution) -> None:
+    """A new search in config.out. One that is there is not overwritten: its files move to out/previous. Raises
+    ResultsError for files that are no search's."""
+    out = Path(config.out)
+    check_free(out)
+    set_aside(out)
+    write_json(out / "search.json", _described(config, evolution))
+
+
+def restore(config: SearchConfig, evolution: Evolution, begun: bool) -> None:
+    """Go on with the search in config.out; without a first result there it begins. begun: it has had trials, so there
+    must be something. Raises StateError when there is not, or when the settings were others."""
+    out = Path(config.out)
+    if (out / ASIDE).exists():
+        set_aside(out)  # killed while it began
+    if begun and not (out / "history.jsonl").exists() and not holds_search(out):
+        raise StateError(f"nothing of this experiment is in {out} any more: its search has ended, or was moved away")
+    evolution.load_state_dict({"proposals": claim(out, _described(config, evolution))})
+    if not evolution.done:
+        (out / "done.json").unlink(missing_ok=True)  # of a history that was whole then
+
+
+def claim(out: Path, described: dict) -> list[dict]:
+    """The history in `out`, empty before the first result, of the search that `described` says ({"settings", "space"}
+    and what may change); search.json says the same afterwards. Raises StateError when it is another search's."""
+    described, history = json.loads(json.dumps(described)), read_history(out)
+    if holds_search(out):
+        if difference := differs(out, described):
+            raise StateError(difference)
+    elif history:
+        raise StateError(f"{out} holds a history.jsonl but no search.json: it is not known what search it belongs to")
+    check_free(out)
+    write_json(out / "search.json", described)
+    return history
+
+
+def differs(out: Path, described: dict) -> str:
+    """What tells the search in `out` from the one described, for a message; empty when nothing does."""
+    there = read_json(Path(out) / "search.json", StateError)
+    old, new = (d["settings"] | {"space": d["space"]} for d in (there, json.loads(json.dumps(described))))
+    for key in old | new:
+        if key not in FREE and old.get(key) != new.get(key):
+            return (
+                f"{out} holds another search: its {key} is {_short(old.get(key))}, not {_short(new.get(key))}; "
+                "resume each with its own settings or give them folders of their own"
+            )
+    return ""
+
+
+def finished(out: Path) -> bool:
+    """Whether the search in `out` has come to its end: done.json is there and the history has all that it counts.
+    Raises StateError or HistoryError for files that are damaged."""
+    path = Path(out) / "done.json"
+    if not path.exists():
+        return False
+    done = read_json(path, StateError)
+    count = done.get("candidates") if isinstance(done, dict) else None
+    if type(count) is not int:
+        raise StateError(f"{path} is {short(done)}: expected what a search writes at its end; delete it and resume")
+    return len(read_history(out)) == count
+
+
+def read_settings(out: Path) -> SearchConfig:
+    """Of the search whose results are in `out`. Raises StateError."""
+    path = Path(out) / "search.json"
+    if not holds_search(Path(out)):
+        raise StateError(f"{path}: no such file; name the folder of a search's results")
+    return SearchConfig.from_dict(read_json(path, StateError)["settings"] | {"out": str(out)})
+
+
+def experiment_id(path: Path) -> str:
+    """NNI's id of the experiment that experiment.json or search.json names. Raises StateError."""
+    found = read_json(path, StateError)
+    id = found.get("experiment") if isinstance(found, dict) else None
+    if not isinstance(id, str) or not id.isascii() or not id.isalnum():
+        raise StateError(f"{path} names no experiment of NNI's ({short(id)}): resume it by its id, or begin anew")
+    return id
+
+
+def _described(config: SearchConfig, evolution: Evolution) -> dict:
+    experiment = Path(os.environ.get("NNI_LOG_DIRECTORY", "-/-")).parent.name  # NNI's id, see launch.find
+    settings = asdict(config)
+    if config.halo == "clip":  # as described before there was a choice
+        del settings["halo"]
+    return {"experiment": experiment, "settings": settings, "space": evolution.space.to_dict()}
+
+
+def _short(value) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."

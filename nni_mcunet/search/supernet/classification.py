@@ -1,0 +1,61 @@
+"""What networks are trained for and judged by. Classification is here; another task, such as a detector's (the class
+`detection.DetectorTask`), comes with its data and has the same attributes and methods.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...core.errors import UserError
+from ...core.ir.arch import ArchSpec
+from ...core.ir.build import build_graph
+from ...core.ir.graph import Graph
+from ...core.nn.net import Net
+
+
+class Classification:
+    """One label a picture.
+
+    measure   the name of its score
+    head      the detection head of its networks; None: they have none
+    identity  what a checkpoint says about it: a super-network of another identity is of no use to it
+    """
+
+    measure, head = "accuracy", None
+
+    def __init__(self, classes: int):
+        self.classes, self.identity = classes, {"classes": classes}
+
+    def graph(self, spec: ArchSpec) -> Graph:
+        """The network of a spec with the outputs of this task: a spec without classes, of a space for detection, gets a
+        classifier. Raises UserError when its own does not fit."""
+        if spec.classes not in (None, self.classes):
+            raise UserError(
+                f"space {spec.name} has {spec.classes} classes and the data {self.classes}: "
+                "set the space's classes, or leave them out"
+            )
+        return build_graph(replace(spec, classes=self.classes))
+
+    def prepare(self, net: Net) -> None:
+        """Initial weights that are the task's to say: none here."""
+
+    def loss(self, outputs: tuple[Tensor, ...], labels: Tensor, smoothing: float) -> Tensor:
+        """Mean cross-entropy of logits (N, classes, 1, 1) and labels (N,), with label smoothing."""
+        logits = outputs[0].flatten(1).float()
+        return F.cross_entropy(logits, labels.to(logits.device), label_smoothing=smoothing)
+
+    def score(self, net: Net, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
+        return accuracy(net, batches)
+
+
+@torch.no_grad()
+def accuracy(net: Net, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """Fraction of the pictures in `batches` of (images (N, 3, H, W), labels (N,)) whose highest output is the label."""
+    hits = seen = 0
+    for images, labels in batches:
+        hits += int((net(images)[0].flatten(1).argmax(1).cpu() == labels).sum())
+        seen += len(labels)
+    return hits / seen

@@ -1,0 +1,280 @@
+"""The one training loop: of a super-network, and of a single network that is fine-tuned. Seeded, checkpointed, exactly
+resumable: what happens in a step depends on the recipe, the data and the number of the step alone.
+"""
+
+import io
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
+from math import cos, pi
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...core.errors import UserError
+from ...core.files import write_atomic
+from ...core.ir.graph import Graph
+from ...core.nn.net import Net
+from ...core.validate import check_is_file, reason_of_load, short
+from ..data import Data, Targets, as_float
+from . import distributed as ranks
+from .classification import Classification
+from .supernet import accumulate, sort_channels
+
+CLIP = 5.0  # norm of a step's gradients
+WARM_UP = 5  # steps
+
+Backward = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """largest, shared   steps of the two phases (a single network has the first one only)
+    subnets           networks a shared step, their gradients averaged
+    sandwich          two of them are the largest and the smallest, not random ones
+    batch             pictures a step, the same for all networks of the step and shared out among the processes
+    lr, weight_decay  SGD, Nesterov momentum 0.9; lr falls as a cosine in each phase
+    adam              AdamW instead of SGD
+    label_smoothing   of the cross-entropy
+    ema               decay of the averaged weights that evaluation uses, 0 for none
+    amp               half precision: float16 with scaled gradients on a GPU, bfloat16 on a CPU
+    """
+
+    largest: int = 160
+    shared: int = 160
+    subnets: int = 4
+    sandwich: bool = False
+    batch: int = 16
+    lr: float = 0.2
+    weight_decay: float = 4e-5
+    adam: bool = False
+    label_smoothing: float = 0.0
+    ema: float = 0.0
+    amp: bool = False
+    seed: int = 0
+
+    def __post_init__(self):
+        for field in fields(self):
+            value, kind = getattr(self, field.name), field.type
+            if isinstance(value, bool) != (kind is bool) or not isinstance(value, (int, float)[: 1 + (kind is float)]):
+                raise UserError(f"recipe: {field.name} is {short(value)}: expected {kind.__name__}")
+            if not 0 <= value < 1 << 63:
+                raise UserError(f"recipe: {field.name} is {short(value)}: expected a number from 0 to 2^63 - 1")
+        for name, low in (("batch", 1), ("subnets", 3 if self.sandwich else 1), ("largest", 1)):
+            if getattr(self, name) < low:
+                raise UserError(f"recipe: {name} is {getattr(self, name)}: at least {low} is wanted")
+        if self.ema >= 1 or self.label_smoothing >= 1:
+            raise UserError("recipe: ema and label_smoothing must be below 1")
+
+    @property
+    def steps(self) -> int:
+        return self.largest + self.shared
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step, with a warm-up in each phase."""
+        second = step >= self.largest
+        at, of = (step - self.largest, self.shared) if second else (step, self.largest)
+        return self.lr * min(1, (at + 1) / WARM_UP) * (1 + cos(pi * at / of)) / 2
+
+    @classmethod
+    def from_dict(cls, values: dict, data: Data | None = None) -> "Recipe":
+        """From a file's mapping. `epochs` [largest, shared] may stand for the steps when the data are given."""
+        if not isinstance(values, dict):
+            raise UserError(f"recipe is {short(values)}: expected a mapping")
+        values = dict(values)
+        epochs = values.pop("epochs", None)
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown:
+            known = ", ".join(["epochs", *(field.name for field in fields(cls))])
+            raise UserError(f"recipe: unknown key '{unknown[0]}': known are {known}")
+        recipe = cls(**values)
+        if epochs is None:
+            return recipe
+        if not isinstance(epochs, (list, tuple)) or len(epochs) != 2 or not all(isinstance(e, int) for e in epochs):
+            raise UserError(
+                f"recipe: epochs is {short(epochs)}: expected [of the largest network, of the shared phase]"
+            )
+        largest, shared = (count * data.epoch(recipe.batch) for count in epochs)
+        return replace(recipe, largest=largest, shared=shared)
+
+
+def fit(
+    net: Net,
+    networks: Callable[[int], list[Graph]],
+    recipe: Recipe,
+    data: Data,
+    path: str | Path,
+    identity: dict,
+    save_every: int = 20,
+    progress: Callable[[int, float], None] | None = None,
+    device: str = "auto",
+    backward: Backward = accumulate,
+) -> Net:
+    """Train `net` in place for data.task, from the checkpoint at `path` if there is one. networks(step) are the graphs
+    that take part in a step, slices of net, all of one resolution. `identity` says what is trained: a checkpoint of
+    another one, of another recipe or of other data is a UserError. progress(steps done, loss) follows each step;
+    TensorBoard's scalars lie in a folder beside the checkpoint. backward(net, graph, images, criterion, autocast) adds
+    the gradients of one network of a step. Returns net with the weights that are to be used
+    (averaged ones with ema)."""
+    path, place = Path(path), ranks.pick_device(device)
+    ranks.join(place)
+    networks = lru_cache(maxsize=64)(networks)  # asked for twice: by who loads the pictures, ahead, and by the step
+    identity = identity | {"recipe": asdict(recipe), "data": data.identity}
+    run = _Run(net.to(place).train(), recipe, data.task, identity, backward)
+    run.resume(path)
+    ranks.wait()
+
+    def resolution(step: int) -> tuple[int, int]:
+        tensor = networks(step)[0].inputs[0]
+        return tensor.h, tensor.w
+
+    rank, _ = ranks.place()
+    with closing(_Log(path, run.step, rank)) as log:
+        steps = range(run.step, recipe.steps)
+        for images, targets in data.training(steps, recipe.batch, resolution, recipe.seed, ranks.place()):
+            loss = run.advance(networks(run.step), as_float(images, place), targets)
+            log.add(run.step, loss, recipe.rate(run.step - 1), images.shape[2:])
+            if progress and rank == 0:
+                progress(run.step, loss)
+            if rank == 0 and (run.step % save_every == 0 or run.step == recipe.steps):
+                run.save(path)
+    ranks.wait()
+    run.use_average()
+    return net
+
+
+class _Run:
+    """The state of a training: what a checkpoint holds."""
+
+    def __init__(self, net: Net, recipe: Recipe, task: Classification, identity: dict, backward: Backward = accumulate):
+        self.net, self.recipe, self.task, self.identity, self.step = net, recipe, task, identity, 0
+        self.backward = backward
+        self.parameters = dict(net.named_parameters())
+        common = {"params": net.parameters(), "lr": recipe.lr, "weight_decay": recipe.weight_decay}
+        momentum = {"momentum": 0.9, "nesterov": True}
+        self.optimizer = torch.optim.AdamW(**common) if recipe.adam else torch.optim.SGD(**common, **momentum)
+        self.device = next(net.parameters()).device.type
+        self.scaler = torch.amp.GradScaler(self.device, enabled=recipe.amp and self.device == "cuda")
+        self.average = self._copy() if recipe.ema else {}
+
+    def advance(self, graphs: list[Graph], images: Tensor, targets: Targets) -> float:
+        """One step. Returns the mean loss of its networks."""
+        recipe = self.recipe
+        if self.step == recipe.largest:
+            sort_channels(self.net)
+            self.optimizer.state.clear()  # the momentum is of channels that have moved, and so is the average
+            self.average = self._copy() if recipe.ema else {}
+        for group in self.optimizer.param_groups:
+            group["lr"] = recipe.rate(self.step)
+        self.optimizer.zero_grad()
+        loss = self._backward(graphs, images, targets)
+        self.scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), CLIP)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.step += 1
+        if recipe.ema:
+            decay = min(recipe.ema, self.step / (self.step + 10))  # the first weights are soon forgotten
+            torch._foreach_lerp_(list(self.average.values()), list(self._detached().values()), 1 - decay)
+        return loss
+
+    def _backward(self, graphs: list[Graph], images: Tensor, targets: Targets) -> float:
+        """Gradients averaged over the networks and over the processes."""
+        total = torch.zeros((), device=images.device)
+
+        def criterion(outputs: tuple[Tensor, ...]) -> Tensor:
+            loss = self.task.loss(outputs, targets, self.recipe.label_smoothing)
+            return self.scaler.scale(loss / len(graphs))
+
+        half = torch.float16 if self.device == "cuda" else torch.bfloat16
+        for graph in graphs:
+            autocast = torch.autocast(self.device, half, enabled=self.recipe.amp)
+            total += self.backward(self.net, graph, images, criterion, autocast)
+        total /= self.scaler.get_scale()
+        ranks.average([p.grad for p in self.parameters.values() if p.grad is not None] + [total])
+        return total.item()
+
+    def _detached(self) -> dict[str, Tensor]:
+        return {name: parameter.detach() for name, parameter in self.parameters.items()}
+
+    def _copy(self) -> dict[str, Tensor]:
+        return {name: tensor.clone() for name, tensor in self._detached().items()}
+
+    @torch.no_grad()
+    def use_average(self) -> None:
+        for name, tensor in self.average.items():
+            self.parameters[name].copy_(tensor)
+
+    def save(self, path: Path) -> None:
+        parts = {"net": self.net, "optimizer": self.optimizer, "scaler": self.scaler}
+        state = {name: part.state_dict() for name, part in parts.items()}
+        file = io.BytesIO()
+        torch.save(state | {"identity": self.identity, "step": self.step, "average": self.average}, file)
+        write_atomic(path, file.getvalue())
+
+    def resume(self, path: Path) -> None:
+        """Go on from the checkpoint, if there is one. Raises UserError when it is of something else."""
+        if not path.exists():
+            return
+        state = load_checkpoint(path)
+        now = self._as_then(state["identity"])
+        if state["identity"] != now:
+            different = [k for k in now if state["identity"].get(k) != now[k]]
+            raise UserError(
+                f"{path} was trained with another {' and '.join(different) or 'kind of network'} "
+                "(other settings): delete it, or give another --out"
+            )
+        self.net.load_state_dict(state["net"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+        for name, tensor in self.average.items():
+            tensor.copy_(state["average"][name])
+        self.step = state["step"]
+
+    def _as_then(self, before: dict) -> dict:
+        """This identity without the data's list of files, where the checkpoint is of a time without."""
+        then = before.get("data")
+        if not isinstance(then, dict) or "files" in then:
+            return self.identity
+        return self.identity | {"data": {k: v for k, v in self.identity["data"].items() if k != "files"}}
+
+
+def load_checkpoint(path: Path) -> dict:
+    """What _Run.save wrote, tensors on the CPU. Raises UserError for a file that is something else."""
+    check_is_file(path)
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        kinds = {"identity": dict, "step": int, "net": dict, "optimizer": dict, "scaler": object, "average": dict}
+        odd = [key for key, kind in kinds.items() if not isinstance(state[key], kind)]
+        if odd:
+            raise TypeError(f"{odd[0]} is {short(state[odd[0]])}")
+        return {key: state[key] for key in kinds}
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a file that is no checkpoint can raise anything
+        raise UserError(
+            f"{path} is no checkpoint of a training: delete it and train again ({reason_of_load(error)})"
+        ) from None
+
+
+class _Log:
+    """Scalars for TensorBoard, in the first process only."""
+
+    def __init__(self, path: Path, step: int, rank: int):
+        self.writer = None
+        if rank == 0:
+            from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
+
+            self.writer = SummaryWriter(str(path.parent / f"{path.stem}_log"), purge_step=step + 1, flush_secs=20)
+
+    def add(self, step: int, loss: float, lr: float, resolution) -> None:
+        if self.writer:
+            for name, value in (("loss", loss), ("lr", lr), ("height", resolution[0]), ("width", resolution[1])):
+                self.writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        if self.writer:
+            self.writer.close()

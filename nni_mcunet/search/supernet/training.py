@@ -1,0 +1,255 @@
+"""Training the super-network (appendix B): the largest network first, its channels sorted by importance, then a few
+random sub-networks an iteration, each on the step's pictures, with averaged gradients; the resolution is drawn for each
+step. Then what it is for: the networks sliced out of it, judged, and fine-tuned.
+"""
+
+import hashlib
+import io
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...core.errors import UserError
+from ...core.ir.arch import ArchSpec
+from ...core.ir.build import YoloHead, build_graph
+from ...core.ir.graph import Graph
+from ...core.nn.net import Net
+from ...core.nn.qat import OBSERVE, fake_quantize, freeze, learnt_ranges
+from ...core.validate import check_is_file, reason_of_load
+from ..data import Data, open_data
+from ..data.split import difference
+from ..space import Space
+from . import distributed as ranks
+from .classification import Classification
+from .fit import Recipe, fit, load_checkpoint
+from .supernet import build_supernet, recalibrate, slice_net
+
+__all__ = ["Recipe", "evaluate", "finetune", "load_supernet", "load_weights", "specialise", "train"]
+
+Progress = Callable[[int, float], None]
+Define = Callable[[ArchSpec], Graph]
+
+FREEZE = 0.8  # of a quantisation-aware training, where statistics and ranges stand still
+
+
+def networks_of_step(space: Space, recipe: Recipe, step: int, define: Define = build_graph) -> list[Graph]:
+    """The networks that are trained in a step, all at the step's resolution."""
+    rng, resolutions = np.random.default_rng([recipe.seed, step]), space.genes["r"]
+    r = resolutions[int(rng.integers(len(resolutions)))]
+    if step < recipe.largest:
+        candidates = [space.largest()]
+    else:
+        candidates = [space.largest(), space.smallest()] if recipe.sandwich else []
+        candidates += [space.random(rng) for _ in range(recipe.subnets - len(candidates))]
+    return [define(space.spec(candidate | {"r": r})) for candidate in candidates]
+
+
+def train(
+    space: Space,
+    recipe: Recipe,
+    path: str | Path,
+    data: Data | None = None,
+    save_every: int = 20,
+    progress: Progress | None = None,
+    device: str = "auto",
+) -> Net:
+    """Train the super-network of `space` on `data` (default: the embedded digits), from the checkpoint at `path` if
+    there is one; see loop.fit. Under torchrun all processes call this together."""
+    data = data or open_data({})
+    torch.manual_seed(recipe.seed)
+    net = build_supernet(space, data.task.graph)
+    data.task.prepare(net)
+    identity = {"space": space.to_dict()} | data.task.identity
+    networks = partial(networks_of_step, space, recipe, define=data.task.graph)
+    return fit(net, networks, recipe, data, path, identity, save_every, progress, device)
+
+
+def load_supernet(path: str | Path, data: Data | None = None) -> tuple[Space, Net]:
+    """A trained super-network, on the CPU, and its space as it was given for training (it has the task's outputs, a
+    classifier or a detection head, even if its space has not). Raises UserError for a missing, broken or unfinished
+    checkpoint, and when `data`, to judge its networks on, has another task or is split otherwise than what it was
+    trained on."""
+    path = Path(path)
+    if not path.exists():
+        raise UserError(
+            f"no super-network at {path}: train it first with `python tools/train_supernet.py --out {path}`"
+        )
+    state = load_checkpoint(path)
+    identity, step = state["identity"], state["step"]
+    if "space" not in identity:
+        raise UserError(f"{path} is the checkpoint of a single network, no super-network's")
+    if step < Recipe(**identity["recipe"]).steps:
+        raise UserError(f"{path}: training stopped at step {step}; run tools/train_supernet.py again to finish")
+    if data is not None and (other := difference(identity["data"], data.identity)):
+        raise UserError(
+            f"{path} was trained on data with {other}: it would be judged on pictures that it was trained on; give the "
+            "data as for its training"
+        )
+    for key, wanted in data.task.identity.items() if data is not None else ():
+        if identity.get(key) != wanted:
+            raise UserError(f"{path} was trained for {key} {identity.get(key)} and the data have {wanted}")
+    space = Space.from_dict(identity["space"])
+    net = build_supernet(space, _definition(identity))
+    net.load_state_dict(state["net"] | state["average"])
+    return space, net.eval()
+
+
+def _definition(identity: dict) -> Define:
+    """How the task of a checkpoint builds its networks."""
+    if "detector" not in identity:
+        return Classification(identity["classes"]).graph
+    head = YoloHead(**identity["detector"])
+    return lambda spec: build_graph(spec, head)
+
+
+def specialise(
+    space: Space, supernet: Net, candidate: dict, data: Data, calibration: tuple[int, int] | None = None, seed: int = 0
+) -> Net:
+    """The candidate's stand-alone network, where the super-network is, its batch normalisation re-calibrated on
+    `calibration` (batches, pictures a batch) training pictures; the default is the data's own."""
+    spec = space.spec(candidate)
+    graph = data.task.graph(spec)
+    trained, wanted = ([g.tensors[name].c for name in g.outputs] for g in (supernet.graph, graph))
+    if trained != wanted:
+        raise UserError(f"the super-network was trained for outputs of {trained} channels and the data have {wanted}")
+    net = slice_net(supernet, graph)
+    batches, batch = calibration or data.calibration_size
+    return recalibrate(net, data.calibration(spec.resolution, batches, batch, seed, _device(supernet)))
+
+
+def evaluate(
+    space: Space, supernet: Net, candidate: dict, data: Data, calibration: tuple[int, int] | None = None
+) -> float:
+    """Its slice's score on the held-out pictures at its resolution: accuracy, or what the task measures."""
+    net = specialise(space, supernet, candidate, data, calibration)
+    return data.task.score(net, data.held_out(space.resolution(candidate), _device(supernet)))
+
+
+def _device(net: Net) -> torch.device:
+    return next(net.parameters()).device
+
+
+def weights_file(state: dict[str, Tensor], data: Data) -> bytes:
+    """A .pth of one network: its state dict, an OrderedDict with the attribute `meta`, which torch.load gives back:
+    {"data": Data.identity of what it was trained and judged on, "view": how it saw that}."""
+    file, found = io.BytesIO(), OrderedDict((key, tensor.cpu()) for key, tensor in state.items())
+    found.meta = {"data": data.identity, "view": data.view and str(data.view)}
+    torch.save(found, file)
+    return file.getvalue()
+
+
+def check_split(path: str | Path, data: Data) -> str | None:
+    """Raises UserError where the weights at `path` were trained, and their network chosen, on another split than that
+    of `data`. Returns a warning for a file that does not say: bare state dicts, and what searches once exported."""
+    before = getattr(_load(path), "meta", {}).get("data")
+    if not isinstance(before, dict):
+        return (f"{path} does not say on which pictures it was trained: that these are split as for its search (kind, "
+                "held_out, seed, the same files) is not checked")  # fmt: skip
+    if other := difference(before, data.identity):
+        raise UserError(
+            f"{path} was trained and chosen on data with {other}: it would be trained on what judges it, or judged on "
+            "what it was trained on; give --data as for the search; to begin anew on other pictures, save its tensors "
+            "in a plain dict"
+        )
+    return None
+
+
+def check_view(spec: ArchSpec, path: str | Path, data: Data) -> None:
+    """Raises UserError where `data` would judge a network by another view than its file at `path` says: that is the
+    one it will be deployed with."""
+    if spec.view and data.view and spec.view != data.view:
+        raise UserError(
+            f"{path} was judged with the view {spec.view}, these data have {data.view}: give --data the keep of that "
+            "view, or change the view in the file to deploy it with the other"
+        )
+
+
+def _load(path: str | Path) -> dict:
+    """Return what torch.save wrote. Raises FileNotFoundError, or UserError for a file that holds something else."""
+    check_is_file(path)
+    try:
+        found = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # a file that is no checkpoint can raise anything
+        raise UserError(f"{path} does not hold weights: {reason_of_load(error)}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} does not hold weights: a state dict is expected, this is a {type(found).__name__}")
+    return found
+
+
+def load_weights(spec: ArchSpec, path: str | Path) -> Net:
+    """The network of `spec` with the weights at `path` (export's best.pth, or a bare state dict); it simulates int8
+    where that has the ranges. Raises UserError."""
+    net, state = Net(build_graph(spec)), _load(path)
+    state = state.get("state_dict", state)
+    try:
+        if learnt_ranges(state):
+            fake_quantize(net)
+        net.load_state_dict(state)
+    except Exception as error:  # whatever is wrong with it, it is not this network's weights
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path} does not hold the weights of architecture {spec.name}: {reason}") from None
+    return net
+
+
+def finetune(
+    spec: ArchSpec,
+    net: Net,
+    recipe: Recipe,
+    data: Data,
+    path: str | Path,
+    save_every: int = 20,
+    progress: Progress | None = None,
+    device: str = "auto",
+    qat: bool = False,
+) -> Net:
+    """Train one network, sliced from a super-network, further (appendix B: 10 epochs at a tenth of the learning rate);
+    `path` is the checkpoint to go on from. As float, its batch normalisation is re-calibrated at the end; with `qat` it
+    simulates int8 (core.qat) and is as it will be deployed, its state dict with the ranges."""
+    if data.task.head is not None:
+        raise UserError("a detector is trained further by tools/train.py: this is for classifiers")
+    if spec.classes != data.task.classes:
+        has = "no classifier" if spec.classes is None else f"{spec.classes} classes"
+        raise UserError(f"architecture {spec.name} has {has} and the data {data.task.classes} classes")
+    net.quant = None  # a network that has been quantised before begins anew
+    identity = {"arch": spec.to_dict(), "weights": _digest(net.state_dict())}
+    graph = build_graph(spec)
+    how = (lambda step: [graph], recipe, data, path)
+    if not qat:
+        net = fit(net, *how, identity, save_every, progress, device)
+        return recalibrate(net, data.calibration(spec.resolution, device=_device(net)))
+    freeze_at = int(FREEZE * recipe.steps)
+    if recipe.amp:
+        raise UserError("amp and quantisation-aware training: half precision does not hold the 256 steps of a range")
+    if freeze_at <= OBSERVE:
+        raise UserError(f"{recipe.steps} steps are too few: the ranges are observed in the first {OBSERVE}")
+    fake_quantize(net)
+    backward = partial(_simulated, freeze_at=freeze_at)
+    return fit(net, *how, identity | {"qat": True}, save_every, progress, device, backward).eval()
+
+
+def _simulated(net: Net, graph: Graph, images: Tensor, criterion, autocast=None, freeze_at: int = 0) -> Tensor:
+    """loop.Backward of one whole net with simulated int8, which is frozen after so many batches."""
+    if not net.quant.frozen and int(net.quant.batches) >= freeze_at:
+        ranks.average([buffer for buffer in net.buffers() if buffer.is_floating_point()])
+        freeze(net)
+    with autocast or nullcontext():
+        value = criterion(net(images))
+    value.backward()
+    return value.detach()
+
+
+def _digest(state: dict[str, Tensor]) -> str:
+    file = io.BytesIO()
+    for tensor in state.values():
+        file.write(tensor.cpu().numpy().tobytes())
+    return hashlib.sha256(file.getvalue()).hexdigest()
+
+
+def to_device(net: Net, name: str = "auto") -> Net:
+    return net.to(ranks.pick_device(name))
