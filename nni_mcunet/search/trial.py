@@ -1,0 +1,8 @@
+"""`python -m nni_mcunet.search.trial`, the path that users' YAML and resumed searches name; see nni/trial.py."""
+
+from ..core.errors import exit_on_user_error
+from .nni.trial import main
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        main()
