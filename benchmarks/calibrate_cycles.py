@@ -134,11 +134,11 @@ def profiled(found: Plan, model: QuantModel, board: Board, seed: int = 0) -> dic
 def samples(found: Plan, counts: dict[str, int]) -> list[tuple[str, dict[str, int], int]]:
     """(row of the table, features, count) of every op."""
     rows = [("image", {"inputs": latency.image_bytes(found)}, counts["image"])]
-    for stage in found.stages:
-        for op in stage.ops:
+    for segment in found.segments:
+        for op in segment.ops:
             row = latency.table_row(kernel_of(found.graph, op), op)
-            rows.append((row, latency.features(found, stage, op), counts[op.name]))
-            halo = latency.halo_features(stage, op)
+            rows.append((row, latency.features(found, segment, op), counts[op.name]))
+            halo = latency.halo_features(segment, op)
             if halo["copied"]:
                 rows.append(("halo", halo, counts[f"{op.name}:halo"]))
     return rows

@@ -4,8 +4,8 @@
 
 Each network runs under an emulated Cortex-M4 and M7 (with the clock and memories of the STM32F412 and H743) layer by
 layer, with the schedule of least computation on its smallest board, and with the least SRAM at no more than 5 % more
-computation, in up to three patched stages. Instructions are counted, cycles estimated from them (engine/cycles.py), the
-arena, SRAM and flash read from the ELF, and every output byte is held against the numpy reference: `exact`. The
+computation, in up to three patched segments. Instructions are counted, cycles estimated from them (engine/cycles.py),
+the arena, SRAM and flash read from the ELF, and every output byte is held against the numpy reference: `exact`. The
 networks are those of networks.py.
 """
 
@@ -23,7 +23,7 @@ from nni_mcunet.core.boards import Board, get_board
 from nni_mcunet.core.errors import Infeasible, exit_on_user_error
 from nni_mcunet.core.files import write_json
 from nni_mcunet.core.plan.cut_points import grids
-from nni_mcunet.core.plan.plan import EXECUTED, STAGES, Plan, best_schedule, pareto, plan
+from nni_mcunet.core.plan.plan import EXECUTED, SEGMENTS, Plan, best_schedule, pareto, plan
 from nni_mcunet.engine.codegen.sources import write_sources
 from nni_mcunet.engine.lower import reference
 from nni_mcunet.engine.model import QuantModel
@@ -42,11 +42,11 @@ def plans(model: QuantModel) -> dict[str, Plan]:
     found = {"layer by layer": plan(model.graph)}
     for name in ("f412", "f746", "h743"):
         try:
-            found["least MACs"] = best_schedule(model.graph, get_board(name), halos=EXECUTED, stages=STAGES)
+            found["least MACs"] = best_schedule(model.graph, get_board(name), halos=EXECUTED, segments=SEGMENTS)
             break
         except Infeasible:
             continue
-    front = pareto(model.graph, grids(6, square=False), halos=EXECUTED, stages=STAGES)
+    front = pareto(model.graph, grids(6, square=False), halos=EXECUTED, segments=SEGMENTS)
     found["least SRAM"] = min((p for p in front if p.macs <= MORE_MACS * model.graph.macs), key=lambda p: p.arena)
     small = {kind: p for kind, p in found.items() if p.arena < LARGE - 64 * 1024}
     first = {(p.schedule, p.halo): kind for kind, p in reversed(small.items())}
@@ -78,7 +78,7 @@ def measured(found: Plan, model: QuantModel, board: Board) -> dict:
 
 
 def schedule_text(found: Plan) -> str:
-    """Such as "4x4 over 5, 2x2 to 9, halo cache"; a stage that runs layer by layer between others is 1x1."""
+    """Such as "4x4 over 5, 2x2 to 9, halo cache"; a segment that runs layer by layer between others is 1x1."""
     s = found.schedule
     further = "".join(f", {p[0]}x{p[1]} to {n}" for p, n in s.then)
     return f"{s.p[0]}x{s.p[1]} over {s.n}{further}, halo {found.halo}" if s.n else str(s)

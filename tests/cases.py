@@ -46,7 +46,7 @@ def case(number: int) -> Case:
 
 
 def schedule(rng, graph: Graph) -> Schedule:
-    """One in eight per layer, else one to three stages or more, some of them layer by layer, between any cuts."""
+    """One in eight per layer, else one to three segments or more, some of them layer by layer, between any cuts."""
     found, begin = [], 0
     while rng.random() < (0.5 if found else 0.875):
         patched = not found or rng.random() < 0.8
@@ -59,7 +59,7 @@ def schedule(rng, graph: Graph) -> Schedule:
 
 
 def _ends(graph: Graph, begin: int, patched: bool) -> list[tuple[int, str]]:
-    """Where a stage from block `begin` may end, and what it hands on."""
+    """Where a segment from block `begin` may end, and what it hands on."""
     found = []
     for n in sorted({op.block + 1 for op in graph.ops if op.block >= begin}):
         with suppress(ScheduleError):
@@ -159,8 +159,8 @@ NETWORKS = (chain, anything, blocks, classifier, chain, detector, blocks, anythi
 LEAST = {  # of a thousand cases
     "per layer": 50, "halo clip": 300, "halo cache": 300, "grid not square": 300, "picture not square": 800,
     "odd height": 300, "odd width": 300, "detector": 60, "several outputs": 100, "squeeze-excite behind": 60,
-    "against onnxruntime": 500, "patched stages 2": 100, "patched stages 3": 10,
-    "squeeze-excite on the stage's output": 20, "residual inside": 150, "residual across": 100,
+    "against onnxruntime": 500, "patched segments 2": 100, "patched segments 3": 10,
+    "squeeze-excite on the segment's output": 20, "residual inside": 150, "residual across": 100,
     "twice: residual": 40, "twice: add": 20, "twice: mul": 20, "twice: concat": 20, "twice inside": 80,
     "twice across": 15,
     **{f"channels {c}": 60 for c in (1, 2, 4, 5)},
@@ -180,7 +180,7 @@ def has_onnx(graph: Graph) -> bool:
 
 
 def features(found: Case) -> list[str]:
-    """Names of what the case exercises, see LEAST; "inside" and "behind" patched stages."""
+    """Names of what the case exercises, see LEAST; "inside" and "behind" patched segments."""
     p, graph, image = found.plan, found.plan.graph, found.plan.graph.inputs[0]
     names = {"picture not square"} if image.h != image.w else set()
     names |= {f"odd {what}" for what, length in (("height", image.h), ("width", image.w)) if length % 2}
@@ -191,41 +191,41 @@ def features(found: Case) -> list[str]:
         names.add("several outputs")
     if has_onnx(graph):
         names.add("against onnxruntime")
-    patched = [stage for stage in p.stages if stage.patched]
-    names.add(f"patched stages {len(patched)}")
+    patched = [segment for segment in p.segments if segment.patched]
+    names.add(f"patched segments {len(patched)}")
     names |= {f"halo {p.halo}"} if patched else {"per layer"}
-    for stage in patched:
-        names |= {f"p {axis} {n}" for axis, n in zip("hw", stage.grid, strict=True)}
-        if stage.grid[0] != stage.grid[1]:
+    for segment in patched:
+        names |= {f"p {axis} {n}" for axis, n in zip("hw", segment.grid, strict=True)}
+        if segment.grid[0] != segment.grid[1]:
             names.add("grid not square")
     return sorted(names | set(_of_ops(p)))
 
 
 def _of_ops(p: Plan) -> Iterator[str]:
-    graph, outs, written = p.graph, {stage.out for stage in p.stages if stage.patched}, set()
-    for stage in p.stages:
-        where, begun = "inside" if stage.patched else "behind", bool(written)
-        own = {op.name for op in stage.ops}
-        for op in stage.ops:
+    graph, outs, written = p.graph, {segment.out for segment in p.segments if segment.patched}, set()
+    for segment in p.segments:
+        where, begun = "inside" if segment.patched else "behind", bool(written)
+        own = {op.name for op in segment.ops}
+        for op in segment.ops:
             kernel = kernel_of(graph, op)
             yield f"{where}: {kernel}"
             if kernel in ("conv_dw", "conv_dense") and op.k[0] == op.k[1] and op.s[0] == op.s[1]:
                 yield f"{where}: {kernel} {op.k[0]} stride {op.s[0]}"
-            if stage.patched:
+            if segment.patched:
                 yield from _doubles(op, "inside" if op.inputs[0] in own else "across" if begun else "image")
-            if stage.patched and op.residual in own:
+            if segment.patched and op.residual in own:
                 yield "residual inside"
             if begun and op.residual in outs - own:
                 yield "residual across"
             if begun and op.kind == "mul" and ends_patches(graph, op):
                 yield "squeeze-excite behind"
                 if op.inputs[0] in outs:
-                    yield "squeeze-excite on the stage's output"
+                    yield "squeeze-excite on the segment's output"
         written |= own
 
 
 def _doubles(op: Op, where: str) -> Iterator[str]:
-    """What an op of a patched stage reads twice: of the stage, of one before it, or of the image."""
+    """What an op of a patched segment reads twice: of the segment, of one before it, or of the image."""
     if op.residual in op.inputs and max(op.k) > 1:
         yield from ("twice: residual", f"twice {where}")
     if len(set(op.inputs)) < len(op.inputs):

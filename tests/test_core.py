@@ -26,7 +26,7 @@ def kb(values):
 
 
 def stage_macs(p):
-    return p.stages[0].macs()
+    return p.segments[0].macs()
 
 
 def test_mobilenet_v2_per_layer():
@@ -47,9 +47,9 @@ def test_mobilenet_v2_patched():
     peaks = clip.block_peaks()
     assert kb(peaks[b] for b in range(4)) == [83.8, 81.9, 158.5, 72.1]
     assert kb([peaks[4] - stage_buffer]) == [36.9]
-    assert [tuple(s["image"]) for s in clip.stages[0].spans[0]] == [(0, 62), (43, 118), (99, 174), (155, 224)]
-    assert [s["image"].length for s in full.stages[0].spans[0]] == [75] * 4
-    whole = sum(graph.op_macs(op) for op in clip.stages[0].ops)
+    assert [tuple(s["image"]) for s in clip.segments[0].spans[0]] == [(0, 62), (43, 118), (99, 174), (155, 224)]
+    assert [s["image"].length for s in full.segments[0].spans[0]] == [75] * 4
+    whole = sum(graph.op_macs(op) for op in clip.segments[0].ops)
     assert (round(whole / 1e6, 2), round(stage_macs(full) / 1e6, 2)) == (91.28, 129.52)
     assert round(clip.macs / 1e6, 2) == 328.69 and f"{clip.overhead:.2%}" == "9.28%"
     assert kb([clip.peak]) == [172.3]
@@ -59,8 +59,8 @@ def test_mobilenet_v2_rd():
     graph = build_graph(mobilenet_v2_rd())
     whole = plan(graph, kernels=ANALYTIC)
     full, clip = (plan(graph, Schedule(4, 4), ANALYTIC, halo) for halo in ("full", "clip"))
-    assert [s["image"].length for s in full.stages[0].spans[0]] == [63] * 4
-    macs = sum(graph.op_macs(op) for op in clip.stages[0].ops)
+    assert [s["image"].length for s in full.segments[0].spans[0]] == [63] * 4
+    macs = sum(graph.op_macs(op) for op in clip.segments[0].ops)
     assert (round(macs / 1e6, 2), round(stage_macs(full) / 1e6, 2)) == (61.93, 73.25)
     assert (round(whole.peak / KB), round(clip.peak / KB)) == (1372, 172)
     assert f"{clip.overhead:.2%}" == "2.82%"
@@ -72,7 +72,7 @@ def test_halo_differs_by_side():
     """MobileNetV2's halo is 13 before and 6 behind a patch, MbV2-RD's 7 and 0."""
     for spec, n, halo in ((mobilenet_v2(), 5, (13, 6)), (mobilenet_v2_rd(), 4, (7, 0))):
         p = plan(build_graph(spec), Schedule(4, n), ANALYTIC, "full")
-        span, step = p.stages[0].spans[0][1]["image"], 224 // 4
+        span, step = p.segments[0].spans[0][1]["image"], 224 // 4
         assert (step - span.lo, span.hi - 2 * step) == halo
 
 
@@ -228,4 +228,4 @@ def test_block_without_depthwise_adds_no_receptive_field():
     stages = ((Block(0, 1, 0, 8),), (Block(3, 2, 16, 16),))
     spec = ArchSpec("tiny", (32, 32), 8, stages)
     p = plan(build_graph(spec), Schedule(2, 3), ANALYTIC, "full")
-    assert p.stages[0].spans[0][0]["image"].length == (2 * (4 - 1) + 3 - 1) * 2 + 3
+    assert p.segments[0].spans[0][0]["image"].length == (2 * (4 - 1) + 3 - 1) * 2 + 3

@@ -44,7 +44,7 @@ def test_every_instruction_belongs_to_a_layer(profiled):
     assert plain["instructions"] == run["instructions"] and plain["crc32"] == run["crc32"]
     # mcu_instructions counts in steps of 40, and so few of its own.
     assert sum(layer.instructions for layer in layers.values()) == pytest.approx(run["instructions"], abs=80)
-    patches = {op.name: 6 for op in found.stages[0].ops}
+    patches = {op.name: 6 for op in found.segments[0].ops}
     for op in found.graph.ops:
         times = layers[op.name].calls / (len(op.inputs) if op.kind == "concat" else 1)
         assert 1 <= times <= patches.get(op.name, 1)

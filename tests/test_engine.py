@@ -113,7 +113,7 @@ def test_patched_equals_whole():
             assert np.array_equal(patched[name], whole[name]), (seed, schedule)
         if schedule.n:
             kinds |= {(op.kind, op.residual is not None, op.groups > 1) for op in graph.ops if op.block < schedule.n}
-    assert len(kinds) == 5  # every kind of op was inside a patch stage: conv, with residual, dw, maxpool, upsample
+    assert len(kinds) == 5  # every kind of op was inside a patched segment: conv, with residual, dw, maxpool, upsample
 
 
 def test_host_c_equals_reference(tmp_path):
@@ -156,7 +156,7 @@ def test_boards_equal_host_and_reference(detector, tmp_path, schedule):
 def test_each_layer_agrees_with_onnxruntime(detector):
     """Given the same int8 inputs a layer differs by one step at most, and hardly ever: float32 sums round elsewhere."""
     _, images, _, model = detector
-    run, table, stage = session(model, every_tensor=True), integers(model), plan(model.graph).stages[0]
+    run, table, segment = session(model, every_tensor=True), integers(model), plan(model.graph).segments[0]
     names = [v.name for v in run.get_outputs()]
     differing = total = 0
     for image in images[:2]:
@@ -164,7 +164,7 @@ def test_each_layer_agrees_with_onnxruntime(detector):
         tensors = {n: model.scales[n].quantize(v[0].transpose(1, 2, 0)) for n, v in values}
         tensors["image"] = to_int8(image)
         for op in model.graph.ops:
-            sides = stage.axis(op, 0, 0), stage.axis(op, 1, 0)
+            sides = segment.axis(op, 0, 0), segment.axis(op, 1, 0)
             ours = reference.run_op(op, table[op.name], [tensors[n] for n in op.reads], [sides])
             steps = np.abs(ours.astype(int) - tensors[op.name])
             assert steps.max() <= 1, op.name

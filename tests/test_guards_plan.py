@@ -92,15 +92,15 @@ def test_patches_that_compute_nothing_hand_on_what_later_ones_need(tmp_path):
     ops = [Op(f"c{i}", "conv", (x,), 3, (3, 3), pad=(1,) * 4, block=i) for i, x in enumerate(("image", "c0"))]
     ops += [Op("up", "upsample", ("c1",), 3, s=(2, 2), block=2), Op("y", "conv", ("up",), 3, block=3)]
     graph = Graph("doubled", (Tensor("image", 5, 5, 3),), tuple(ops), ("y",)).verify()
-    stage = plan(graph, Schedule(10, 4), halo="cache").stages[0]
-    assert [span["c1"].length for span in stage.new[0]] == [1, 0] * 5
-    assert [span["c0"].length for span in stage.spans[0]] == [2, 2, 3, 2, 3, 2, 3, 2, 2, 0]
+    segment = plan(graph, Schedule(10, 4), halo="cache").segments[0]
+    assert [span["c1"].length for span in segment.new[0]] == [1, 0] * 5
+    assert [span["c0"].length for span in segment.spans[0]] == [2, 2, 3, 2, 3, 2, 3, 2, 2, 0]
     assert equal_in_c(graph, tmp_path, Schedule(10, 4), halo="cache")
 
 
 def test_a_grid_is_no_finer_than_its_map():
     assert patch_bounds(3, 3).hi.tolist() == [1, 2, 3]
-    with pytest.raises(ScheduleError, match="4 patches along a stage output of 3: use at most 3"):
+    with pytest.raises(ScheduleError, match="4 patches along a segment output of 3: use at most 3"):
         patch_bounds(3, 2, 4)
 
 

@@ -32,22 +32,22 @@ def case(seed):
 
 
 def features(p):
-    """What makes a cached plan hard: (kind, what) of the ops of its patch stage."""
-    stage = p.stages[0]
-    if not stage.patched:
+    """What makes a cached plan hard: (kind, what) of the ops of its patched segment."""
+    segment = p.segments[0]
+    if not segment.patched:
         return
-    for op in stage.ops:
+    for op in segment.ops:
         kind = "residual" if op.residual is not None else op.kind
         caches = sum(f"{op.name}:{side}" in p.cache for side in ("rows", "cols"))
         yield kind, ("not cached", "cached one way", "cached")[caches]
-        if any(0 in made[op.name] for made in stage.computed):
+        if any(0 in made[op.name] for made in segment.computed):
             yield kind, "idle"
         if any(f"{name}:rows" in p.cache and p.home[name] == p.home[op.name] for name in op.reads):
             yield kind, "overwrites"
 
 
 def test_reference_equals_whole():
-    """Bit for bit, every kind the patch stage may hold, cached and with nothing to compute in some patch."""
+    """Bit for bit, every kind the patched segment may hold, cached and with nothing to compute in some patch."""
     seen = set()
     for seed in range(400):
         graph, model, image, p = case(seed)

@@ -20,7 +20,7 @@ MORE_MACS = 1.05
 TINYENGINE = {"mcunet_in0": 49, "mcunet_in1": 96, "mcunet_in2": 215, "mcunet_in3": 260, "mcunet_in4": 416,
               "proxyless_w03": 259}  # fmt: skip
 GAPS = {"mobilenet_v1_w25_r96": 100}  # bytes over the lower bound, of one plan of its front
-GAP = 1.02  # smallest arena of several stages over its lower bound: all but two or three networks reach it
+GAP = 1.02  # smallest arena of several segments over its lower bound: all but two or three networks reach it
 
 
 def engine_runs(path) -> bool:
@@ -40,23 +40,23 @@ def read(name: str) -> Graph:
 ZOO = [path.stem for path in sorted((ROOT / "configs/arch").glob("*.json")) if engine_runs(path)]
 
 
-def smallest(graph: Graph, finest: int, stages: int) -> Plan:
+def smallest(graph: Graph, finest: int, segments: int) -> Plan:
     """At `MORE_MACS` the plan of the smallest arena."""
-    front = pareto(graph, grids(finest, square=finest <= 4), halos=EXECUTED, stages=stages)
+    front = pareto(graph, grids(finest, square=finest <= 4), halos=EXECUTED, segments=segments)
     return min((p for p in front if p.macs <= MORE_MACS * graph.macs), key=lambda p: p.arena)
 
 
 @pytest.mark.parametrize("name", ZOO)
 def test_arena_is_the_lower_bound(name):
-    """Layer by layer, and of one patch stage every plan of the front."""
+    """Layer by layer, and of one patched segment every plan of the front."""
     for p in (plan(read(name)), *pareto(read(name), halos=EXECUTED)):
         assert p.arena - p.peak <= GAPS.get(name, 0), (p.schedule, p.halo)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ZOO)
-def test_arena_of_several_stages(name):
-    """The smallest arena at a few more MACs is near the lower bound, and never above one stage's."""
+def test_arena_of_several_segments(name):
+    """The smallest arena at a few more MACs is near the lower bound, and never above one segment's."""
     several = smallest(read(name), 6, 3)
     assert several.arena <= GAP * several.peak
     assert several.arena <= smallest(read(name), 6, 1).arena

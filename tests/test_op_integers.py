@@ -127,8 +127,8 @@ def test_mean_counts_the_taps_inside(k, s, pad, zp):
     x, y = Scale(0.02, zp), Scale(0.021, -3)
     p = integers(QuantModel(graph, {"a": x, "y": y}, {}))["y"]
     data = rng.choice([-128, -127, 0, 126, 127], (7, 6, 2)).astype(np.int8)
-    stage = plan(graph).stages[0]
-    got = reference.run_op(op, p, [data], [(stage.axis(op, 0, 0), stage.axis(op, 1, 0))])
+    segment = plan(graph).segments[0]
+    got = reference.run_op(op, p, [data], [(segment.axis(op, 0, 0), segment.axis(op, 1, 0))])
     missing = 0
     for i, j, c in np.ndindex(got.shape):
         taps = [(i * s[0] - pad[0] + r, j * s[1] - pad[1] + q) for r, q in np.ndindex(k)]

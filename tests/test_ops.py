@@ -32,24 +32,28 @@ def case(seed, channels=None):
 
 
 def overwritten(p):
-    """(kind, whether a larger tile lay there) of every op that runs in place inside the patch stage."""
-    stage = p.stages[0]
-    for index, target in in_place(p.graph).items() if stage.patched else ():
+    """(kind, whether a larger tile lay there) of every op that runs in place inside the patched segment."""
+    segment = p.segments[0]
+    for index, target in in_place(p.graph).items() if segment.patched else ():
         op = p.graph.ops[index]
-        if op in stage.ops and p.home[op.name] == p.home.get(target) and target not in {t.name for t in p.graph.inputs}:
-            yield op.kind, any(lengths[target] != lengths[op.name] for lengths in stage.lengths)
+        if (
+            op in segment.ops
+            and p.home[op.name] == p.home.get(target)
+            and target not in {t.name for t in p.graph.inputs}
+        ):
+            yield op.kind, any(lengths[target] != lengths[op.name] for lengths in segment.lengths)
 
 
 def test_patched_equals_whole():
-    """Bit for bit, every kind the patch stage may hold, whatever tiles meet there."""
-    kinds, in_stage = set(), set(KINDS) - {"gap"}
+    """Bit for bit, every kind the patched segment may hold, whatever tiles meet there."""
+    kinds, in_segment = set(), set(KINDS) - {"gap"}
     for seed in range(200):
         graph, model, image, schedule = case(seed)
         whole, patched = (reference.run(p, model, to_int8(image)) for p in (plan(graph), plan(graph, schedule)))
         for name in graph.outputs:
             assert np.array_equal(patched[name], whole[name]), (seed, schedule)
         kinds |= {op.kind for op in graph.ops if op.block < schedule.n}
-    assert kinds == in_stage
+    assert kinds == in_segment
 
 
 def test_host_c_equals_reference_in_place(tmp_path):
@@ -82,7 +86,7 @@ def test_boards_equal_reference(tmp_path, schedule):
 
 
 def test_squeeze_excite_network_through_c(tmp_path):
-    """Gates over maps, in place, behind a patch stage of the first blocks: MnasNet-A1's kinds of block."""
+    """Gates over maps, in place, behind a patched segment of the first blocks: MnasNet-A1's kinds of block."""
     blocks = (Block(3, 1, 16, 8),), (Block(3, 2, 24, 12), Block(5, 2, 36, 16, se=4), Block(5, 1, 48, 16, se=4))
     graph = build_graph(ArchSpec("se", (40, 33), 8, blocks)).folded()
     gates = [i for i, op in enumerate(graph.ops) if op.kind == "mul"]
@@ -147,7 +151,7 @@ def test_arena_and_inputs_of_the_generated_code(tmp_path):
         write_sources(plan(graph), QuantModel(graph, dict.fromkeys(graph.tensors, Scale(0.1, 0)), {}), tmp_path)
 
 
-def test_a_gate_ends_the_patch_stage():
+def test_a_gate_ends_the_patch_segment():
     """Its factors come from the whole map, by whatever op; a product of two maps of one size may stay."""
     ops = (Op("c", "conv", ("image",), 3), Op("g", "conv", ("c",), 3, (8, 8), block=1),
            Op("m", "mul", ("c", "g"), 3, block=1), Op("s", "mul", ("c", "c"), 3, block=1))  # fmt: skip

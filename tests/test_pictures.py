@@ -61,8 +61,8 @@ class Case:
         tiles, outputs, error = self.run(command, data, **settings)
         assert error == OK
         image = (picture.astype(np.int16) - 128).astype(np.int8)
-        stage = self.plan.stages[0]
-        assert len(tiles) <= stage.grid[0] * stage.grid[1] and tiles
+        segment = self.plan.segments[0]
+        assert len(tiles) <= segment.grid[0] * segment.grid[1] and tiles
         for y, x, tile in tiles:
             assert np.array_equal(tile, image[y : y + tile.shape[0], x : x + tile.shape[1]])
         expected = reference.run(self.plan, self.model, image)
@@ -83,7 +83,7 @@ def random_case(seed: int, folder: Path, channels: int = 3) -> Case:
     graph = any_graph(rng, 4, channels) if seed % 4 > 1 else random_graph(rng, 4)
     while True:
         p = plan(graph, random_schedule(rng, graph), halo=("clip", "cache")[seed % 2])
-        if p.stages[0].patched:
+        if p.segments[0].patched:
             return compiled(p, random_model(rng, graph), folder / f"{seed}")
 
 

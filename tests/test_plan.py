@@ -90,7 +90,7 @@ def test_non_square_grids_are_offered_when_asked():
 
 
 def test_an_image_read_behind_the_patch_stage_is_no_cut():
-    """The stage holds a tile of the image only; an op behind it that reads the image again would read that tile."""
+    """The segment holds a tile of the image only; an op behind it that reads the image again would read that tile."""
     image = Tensor("image", 8, 8, 4)
     ops = [Op(f"c{i}", "conv", (x,), 4, block=i) for i, x in enumerate(("image", "c0", "c1"))]
     graph = Graph("again", (image,), (*ops[:2], replace(ops[2], residual="image")), ("c2",)).verify()

@@ -34,7 +34,7 @@ def test_every_position_is_computed_once_at_most(first):
     for seed in range(first, first + 10):
         graph = graph_of(seed)
         for schedule in patched(graph):
-            clip, cache = (plan(graph, schedule, halo=halo).stages[0] for halo in ("clip", "cache"))
+            clip, cache = (plan(graph, schedule, halo=halo).segments[0] for halo in ("clip", "cache"))
             for axis in range(2):
                 for op in clip.ops:
                     need, new, tile = (
@@ -67,7 +67,7 @@ def test_caches_of_mobilenet_v2():
     """By hand, n = 2: the depth-wise of block 1 alone has a halo; it reads 2 rows and columns of the 112 x 112 x 32 map
     again, of which each patch of a 2 x 2 grid holds 57 rows at most in the second row and 57 in the first."""
     p = plan(build_graph(mobilenet_v2()), Schedule(2, 2), ANALYTIC, "cache")
-    rows = [spans["stem"] for spans in p.stages[0].spans[0]]
+    rows = [spans["stem"] for spans in p.segments[0].spans[0]]
     assert [tuple(span) for span in rows] == [(0, 57), (55, 112)]
     assert {name: p.buffers[at].size for name, at in p.cache.items()} == {
         "stem:rows": 2 * 112 * 32,
@@ -126,9 +126,9 @@ def test_not_in_place_onto_cached_positions():
     graph = build_graph(mobilenet_v2(96, 0.35))
     whole, p = plan(graph), plan(graph, Schedule(2, 7), halo="cache")
     targets = {graph.ops[index].name: target for index, target in in_place(graph).items()}
-    stage, seen = p.stages[0], set()
-    for op in stage.ops:
-        if op.name in targets and op.name != stage.out:
+    segment, seen = p.segments[0], set()
+    for op in segment.ops:
+        if op.name in targets and op.name != segment.out:
             shared, cached = p.home[op.name] == p.home[targets[op.name]], f"{op.name}:rows" in p.cache
             assert shared == (not cached) and whole.home[op.name] == whole.home[targets[op.name]]
             seen.add((op.residual is not None, cached, f"{targets[op.name]}:rows" in p.cache))

@@ -75,8 +75,9 @@ def test_importer_gives_the_spec_s_graph_back(classifier):
     assert load_onnx(classifier / "m.onnx").graph == graph == load_onnx(classifier / "m.int8.onnx").graph
 
 
-def test_generate_several_stages(classifier, tmp_path):
-    """The smallest arena takes more than one patched stage, its C runs exactly, and so does one that was asked for."""
+def test_generate_several_segments(classifier, tmp_path):
+    """The smallest arena takes more than one patched segment, its C runs exactly, and so does one that was asked
+    for."""
     model, wanted = (
         classifier / "m.int8.onnx",
         {"least": ["--least-sram", "--max-overhead", 0.05], "asked": ["--patches", "2x2,2x1", "--blocks", "3,6"]},
@@ -102,10 +103,10 @@ def test_generate_refuses(classifier, tmp_path):
     for options, *words in (
         ("--patches 3", "--patches '3'", "2x2"),
         ("--patches 2x2 --blocks 3 --least-sram", "--least-sram", "--patches"),
-        ("--patches 2x2 --blocks 3 --stages 2", "--stages", "--patches"),
+        ("--patches 2x2 --blocks 3 --segments 2", "--segments", "--patches"),
         ("--fastest --max-overhead 0", "--max-overhead", "--fastest"),
         ("--max-overhead -1", "-1", "0 or more"),
-        ("--stages 0", "0 patch stages", "1 or more"),
+        ("--segments 0", "0 patched segments", "1 or more"),
         ("--max-p 0", "0x0", "1 or more"),
         ("--arena-kb 0", "0 bytes for the network"),
     ):

@@ -64,10 +64,10 @@ def quick(examples: int):
 
 
 def readings(plan):
-    """What patched stages read twice: how, and from where."""
-    for at, stage in enumerate(plan.stages):
-        own = {op.name for op in stage.ops}
-        for op in stage.ops if stage.patched else ():
+    """What patched segments read twice: how, and from where."""
+    for at, segment in enumerate(plan.segments):
+        own = {op.name for op in segment.ops}
+        for op in segment.ops if segment.patched else ():
             if op.residual in op.inputs and max(op.k) > 1:
                 yield "residual", "inside" if op.residual in own else "image" if at == 0 else "before the cut"
             if len(set(op.inputs)) < len(op.inputs):
@@ -93,8 +93,8 @@ def model_of(seed: int, graph: Graph):
     return model, rng.integers(-128, 128, (t.h, t.w, t.c)).astype(np.int8)
 
 
-def stages_of(data, graph: Graph) -> Schedule | None:
-    """Two or three stages between any cuts; None where the graph does not allow them."""
+def segments_of(data, graph: Graph) -> Schedule | None:
+    """Two or three segments between any cuts; None where the graph does not allow them."""
     ends = sorted(data.draw(st.sets(st.integers(1, len(graph.ops)), min_size=1, max_size=3)))
     grids = [data.draw(st.tuples(st.integers(1, 4), st.integers(1, 4))) for _ in ends]
     try:
@@ -115,7 +115,7 @@ def test_patched_equals_whole():
         if found is None:
             return
         wanted = [data.draw(st.sampled_from(every))] if every else []
-        wanted += [s for s in (stages_of(data, graph) for _ in range(2)) if s]
+        wanted += [s for s in (segments_of(data, graph) for _ in range(2)) if s]
         plans = [plan(graph, s, halo=halo) for s in wanted for halo in EXECUTED]
         seen.update(what for p in plans for what in set(readings(p)))
         equal(graph, *found, plans)
@@ -176,7 +176,7 @@ def test_float_files(graph, seed):
 
 
 def by_hand(*ops: Op) -> Graph:
-    """Two 3x3 windows around x, of 8 channels, the second of which ends the stage."""
+    """Two 3x3 windows around x, of 8 channels, the second of which ends the segment."""
     return Graph("sample", (Tensor("image", 24, 20, 8),), ops, (ops[-1].name,)).verify()
 
 
@@ -199,9 +199,12 @@ def test_the_map_itself_beside_its_convolution(fields):
     )
     plans = [plan(graph, s, halo=halo) for s in schedules(graph, (2, 3, (1, 4))) for halo in EXECUTED]
     equal(graph, *model_of(0, graph), plans)
-    stage = plan(graph, Schedule(2, 3)).stages[0]
-    assert [tuple(s["y"]) for s in stage.spans[0]] == [(0, 13), (11, 24)]  # a row beyond the patch's 12 for the window
-    assert [tuple(s["x"]) for s in stage.spans[0]] == [(0, 14), (10, 24)]
+    segment = plan(graph, Schedule(2, 3)).segments[0]
+    assert [tuple(s["y"]) for s in segment.spans[0]] == [
+        (0, 13),
+        (11, 24),
+    ]  # a row beyond the patch's 12 for the window
+    assert [tuple(s["x"]) for s in segment.spans[0]] == [(0, 14), (10, 24)]
 
 
 def test_given_samples(shared):

@@ -21,7 +21,7 @@ from ..core.ir.graph import Graph
 from ..core.plan.cut_points import grids
 from ..core.plan.kernel_facts import CORTEX_M
 from ..core.plan.latency import fastest
-from ..core.plan.plan import EXECUTED, STAGES, Plan, best_schedule, fitting_plan, plan
+from ..core.plan.plan import EXECUTED, SEGMENTS, Plan, best_schedule, fitting_plan, plan
 from ..engine.codegen.sources import DEFAULT, check_prefix, detector_params
 from ..engine.detect import with_room
 from ..engine.frontend.onnx import load_onnx
@@ -50,9 +50,9 @@ def check_options(args, default) -> None:
     if args.picture and not args.project:
         raise UserError("--picture is what a project has built in: give --project, too")
     if args.patches or args.blocks:
-        alone, others = "--patches", ("max_p", "any_grid", "fastest", "least_sram", "max_overhead", "stages")
+        alone, others = "--patches", ("max_p", "any_grid", "fastest", "least_sram", "max_overhead", "segments")
     else:
-        alone, others = "--fastest", ("max_overhead", "stages") if args.fastest else ()
+        alone, others = "--fastest", ("max_overhead", "segments") if args.fastest else ()
     for name in others:
         if getattr(args, name) != default(name):
             raise UserError(f"--{name.replace('_', '-')} is of no use with {alone}: leave out one of them")
@@ -66,8 +66,8 @@ def planned(args, graph: Graph, board: Board) -> Plan:
     choices = grids(args.max_p, not args.any_grid)
     if args.fastest:
         return fastest(graph, board, choices, halos)
-    objective, stages = "sram" if args.least_sram else "macs", STAGES if args.stages is None else args.stages
-    return best_schedule(graph, board, objective, choices, None, CORTEX_M, halos, stages, args.max_overhead)
+    objective, segments = "sram" if args.least_sram else "macs", SEGMENTS if args.segments is None else args.segments
+    return best_schedule(graph, board, objective, choices, None, CORTEX_M, halos, segments, args.max_overhead)
 
 
 def main() -> None:
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("model", help="int8 ONNX of tools/quantize.py")
     parser.add_argument("--board", required=True, help="stm32h743, stm32f746, stm32f412, stm32f410 or a board's .json")
     parser.add_argument("--arena-kb", type=int, help="kB of SRAM for the network; default all that the board has")
-    parser.add_argument("--patches", help="grid such as 3x3, or 4x4,2x2 for two stages; default: the best that fits")
+    parser.add_argument("--patches", help="grid such as 3x3, or 4x4,2x2 for two segments; default: the best that fits")
     parser.add_argument("--blocks", help="with --patches: blocks run patch by patch, the stem counted; 5,9 for two")
     parser.add_argument("--max-p", type=int, default=4, help="finest grid tried without --patches (default 4: 4x4)")
     parser.add_argument("--any-grid", action="store_true", help="try grids that are not square, too")
@@ -85,7 +85,9 @@ def main() -> None:
     aim.add_argument("--fastest", action="store_true", help="the fewest estimated instructions, not the least MACs")
     aim.add_argument("--least-sram", action="store_true", help="the smallest arena, not the least MACs")
     parser.add_argument("--max-overhead", type=float, help="MACs recomputed at most; 0.05 is 5 %%")
-    parser.add_argument("--stages", type=int, help=f"most patched stages tried (default {STAGES}; --fastest: 1)")
+    parser.add_argument(
+        "--segments", "--stages", type=int, help=f"most patched segments tried (default {SEGMENTS}; --fastest: 1)"
+    )
     parser.add_argument("--keep-dead-channels", action="store_true", help="compute constant and unread channels, too")
     parser.add_argument("--project", action="store_true", help="also a complete firmware project for the board")
     parser.add_argument("--prefix", default=DEFAULT, help="what this model's files and names in C begin with (mcu)")

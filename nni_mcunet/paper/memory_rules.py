@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ..core.ir.arch import Schedule
 from ..core.ir.graph import Graph, Op
 from ..core.plan.kernel_facts import in_place
-from ..core.plan.segments import Stage, stages
+from ..core.plan.segments import Segment, segments
 from ..core.plan.tiles import Span
 
 INT8, FP32 = 1, 4  # bytes of an element
@@ -22,27 +22,27 @@ INT8, FP32 = 1, 4  # bytes of an element
 
 @dataclass(frozen=True)
 class Patches:
-    """A graph under a schedule, `stage` being its patch stage, None when it runs layer by layer. Its graph, schedule,
-    macs, overhead and block_peaks() read as a Plan's do."""
+    """A graph under a schedule, `segment` being its patched segment, None when it runs layer by layer. Its graph,
+    schedule, macs, overhead and block_peaks() read as a Plan's do."""
 
     graph: Graph
     schedule: Schedule
-    stage: Stage | None
+    segment: Segment | None
     halo: str = "clip"
 
     @property
     def ops(self) -> tuple[Op, ...]:
-        """Of the patch stage."""
-        return self.stage.ops if self.stage else ()
+        """Of the patched segment."""
+        return self.segment.ops if self.segment else ()
 
     @property
     def spans(self) -> tuple[tuple[dict[str, Span], ...], ...]:
         """[axis][i][tensor] of patch row (axis 0) or column (axis 1) i."""
-        return self.stage.spans if self.stage else ((), ())
+        return self.segment.spans if self.segment else ((), ())
 
     def tile(self, name: str) -> tuple[int, int]:
-        """(h, w) held of a tensor: of the largest patch, or the whole map behind the patch stage."""
-        if self.stage and name in self.spans[0][0]:
+        """(h, w) held of a tensor: of the largest patch, or the whole map behind the patched segment."""
+        if self.segment and name in self.spans[0][0]:
             rows, columns = (max(spans[name].length for spans in axis) for axis in self.spans)
             return rows, columns
         tensor = self.graph.tensors[name]
@@ -53,14 +53,14 @@ class Patches:
         return h * w * self.graph.tensors[name].c
 
     @property
-    def stage_macs(self) -> int:
+    def segment_macs(self) -> int:
         """Multiply-accumulates of all patches, recomputed halo included."""
-        return self.stage.macs() if self.stage else 0
+        return self.segment.macs() if self.segment else 0
 
     @property
     def macs(self) -> int:
         """Of the whole network, as run."""
-        return self.stage_macs + sum(self.graph.op_macs(op) for op in self.graph.ops[len(self.ops) :])
+        return self.segment_macs + sum(self.graph.op_macs(op) for op in self.graph.ops[len(self.ops) :])
 
     @property
     def overhead(self) -> float:
@@ -79,18 +79,19 @@ class Patches:
 
 
 def patches(graph: Graph, schedule: Schedule | None = None, halo: str = "clip") -> Patches:
-    """The patch stage under `schedule`; halo "clip" stops every interval at the border of its map, "full" charges each
-    patch as an interior one (the paper's Table 1), "none" has none. Raises ScheduleError."""
+    """The patched segment under `schedule`; halo "clip" stops every interval at the border of its map, "full" charges
+    each patch as an interior one (the paper's Table 1), "none" has none. Raises ScheduleError."""
     schedule = schedule or Schedule()
-    return Patches(graph, schedule, stages(graph, schedule, halo)[0] if schedule.n else None, halo)
+    return Patches(graph, schedule, segments(graph, schedule, halo)[0] if schedule.n else None, halo)
 
 
 def _layer_bytes(run: Patches) -> list[int]:
-    """Elements alive while each op runs, by the analytic rule. The stage's output lives, whole, through the stage."""
-    graph, stage = run.graph, run.stage
+    """Elements alive while each op runs, by the analytic rule. The segment's output lives, whole, through the
+    segment."""
+    graph, segment = run.graph, run.segment
     size = {name: run.elements(name) for name in graph.tensors}
     born = {t.name: 0 for t in graph.inputs} | {op.name: index for index, op in enumerate(graph.ops)}
-    out = stage.out if stage else None
+    out = segment.out if segment else None
     if out is not None:
         born[out], size[out] = 0, graph.tensors[out].size
     starts, ends, last = defaultdict(int), defaultdict(int), graph.last_use()
@@ -119,8 +120,9 @@ def analytic(graph: Graph, schedule: Schedule | None = None, element: int = INT8
 
 
 def rnnpool(graph: Graph, schedule: Schedule | None = None, element: int = FP32, halo: str = "clip") -> dict[int, int]:
-    """Block -> bytes of its input and output, of one patch inside the patch stage (whose whole output RNNPool's rule
-    does not count). Of what a recurrent pooling streams, the image and the blocks before it, only its output counts."""
+    """Block -> bytes of its input and output, of one patch inside the patched segment (whose whole output RNNPool's
+    rule does not count). Of what a recurrent pooling streams, the image and the blocks before it, only its output
+    counts."""
     run, handed, blocks = patches(graph, schedule, halo), _handed_on(graph), {}
     pool = next((op for op in graph.ops if op.kind == "rnnpool"), None)
     for block in sorted({op.block for op in graph.ops}):

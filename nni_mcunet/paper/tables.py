@@ -78,12 +78,12 @@ class Paper:
         ):  # fmt: skip
             full, ours, whole = self.run(name, 4, n, "full"), self.run(name, 4, n), self.run(name)
             own = sum(ours.graph.op_macs(op) for op in ours.ops)
-            stage, network = 100 * (full.stage_macs / own - 1), 100 * ours.overhead
+            stage, network = 100 * (full.segment_macs / own - 1), 100 * ours.overhead
             for what, reference, value in zip(
                 ("patch of the image", "patch stage, every patch an interior one, M", "patch stage overhead, %",
                  "network, M", "network overhead, %", "peak per layer, kB", "peak per patch, kB"),
                 printed,
-                ("x".join(map(str, full.tile("image"))), f"{full.stage_macs / 1e6:.0f}", f"{stage:+.0f}",
+                ("x".join(map(str, full.tile("image"))), f"{full.segment_macs / 1e6:.0f}", f"{stage:+.0f}",
                  f"{ours.macs / 1e6:.0f}", f"{network:+.0f}", f"{whole.peak / KB:.0f}", f"{ours.peak / KB:.0f}"),
                 strict=True,
             ):  # fmt: skip
@@ -92,7 +92,7 @@ class Paper:
                 ("network whole, M", "patch stage whole, M", "patch stage, every patch an interior one, M, exact",
                  "patch stage overhead, %, exact", "network clipped, M", "network overhead clipped, %"),
                 exact,
-                (f"{ours.graph.macs / 1e6:.2f}", f"{own / 1e6:.2f}", f"{full.stage_macs / 1e6:.2f}", f"{stage:+.1f}",
+                (f"{ours.graph.macs / 1e6:.2f}", f"{own / 1e6:.2f}", f"{full.segment_macs / 1e6:.2f}", f"{stage:+.1f}",
                  f"{ours.macs / 1e6:.2f}", f"{network:+.2f}"),
                 strict=True,
             ):  # fmt: skip

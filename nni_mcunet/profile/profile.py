@@ -12,7 +12,7 @@ from ..core.errors import Infeasible, UnsupportedOp, UserError
 from ..core.ir.arch import ArchSpec, Schedule
 from ..core.ir.build import build_graph
 from ..core.ir.graph import Graph
-from ..core.plan.plan import EXECUTED, STAGES, Plan, best_schedule, fitting_plan, pareto, plan, schedules
+from ..core.plan.plan import EXECUTED, SEGMENTS, Plan, best_schedule, fitting_plan, pareto, plan, schedules
 from ..engine.frontend.onnx import load_onnx
 from ..paper.baselines import BASELINES, face_baseline
 from ..paper.memory_rules import FP32, INT8, Patches, patches, rnnpool, single_map
@@ -107,10 +107,10 @@ def schedule_dict(run: Plan | Patches) -> dict:
 
 
 def _spans(run: Plan | Patches):
-    """[axis][i][tensor] of the first patch stage."""
+    """[axis][i][tensor] of the first patched segment."""
     if isinstance(run, Patches):
         return run.spans
-    return next((stage.spans for stage in run.stages if stage.patched), ((), ()))
+    return next((segment.spans for segment in run.segments if segment.patched), ((), ()))
 
 
 def profile(graph: Graph, board: Board | None = None, schedule: Schedule | None = None, p_choices=GRIDS) -> Profile:
@@ -126,7 +126,7 @@ def profile(graph: Graph, board: Board | None = None, schedule: Schedule | None 
     else:
         try:
             if schedule is None:
-                best = best_schedule(graph, board, p_choices=p_choices, halos=EXECUTED, stages=STAGES)
+                best = best_schedule(graph, board, p_choices=p_choices, halos=EXECUTED, segments=SEGMENTS)
             else:
                 best = fitting_plan(graph, board, schedule, halos=EXECUTED)
         except (Infeasible, UnsupportedOp) as error:
@@ -143,7 +143,7 @@ def profile(graph: Graph, board: Board | None = None, schedule: Schedule | None 
 def front_table(graph: Graph, p_choices=GRIDS) -> str:
     """The Pareto fronts of SRAM against computation, a line a plan: halo recomputed, then cached."""
     lines = [f"{'halo':6}{'arena, kB':>10}{'MACs, M':>10}{'overhead':>10}  schedule"]
-    for found in (p for halo in EXECUTED for p in pareto(graph, p_choices, halos=(halo,), stages=STAGES)):
+    for found in (p for halo in EXECUTED for p in pareto(graph, p_choices, halos=(halo,), segments=SEGMENTS)):
         lines.append(
             f"{found.halo:6}{found.arena / KB:10.1f}{found.macs / 1e6:10.2f}{found.overhead:+10.1%}  {found.schedule}"
         )
@@ -158,7 +158,7 @@ def least_peak(graph: Graph, p_choices=GRIDS) -> Patches:
 def table(p: Profile) -> str:
     """The profile for reading: a line a block, the bottlenecks marked."""
     image, s = p.graph.inputs[0], p.patched.schedule
-    patched = " ".join(f"{p_h}x{p_w} n={n}" for (p_h, p_w), n in s.stages) or "unpatched"
+    patched = " ".join(f"{p_h}x{p_w} n={n}" for (p_h, p_w), n in s.segments) or "unpatched"
     lines = [
         f"{p.graph.name}: {image.h}x{image.w}x{image.c}, {p.graph.macs / 1e6:.2f}M MACs, "
         f"{p.graph.params / 1e6:.3f}M parameters (batch normalisation folded)",

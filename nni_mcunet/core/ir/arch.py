@@ -38,9 +38,9 @@ def _pair(value, what: str, low: int = 1, high: int = 1 << 16) -> tuple[int, int
 @dataclass(frozen=True)
 class Schedule:
     """Run the first n blocks (the first convolution counts as one) patch by patch on a grid p = (p_h, p_w); `then`:
-    further stages ((p, n), ...), each from where the one before ended up to block n. A grid of (1, 1) runs its blocks
-    layer by layer, as all blocks behind the last stage are run. halo: what patches share is computed again ("clip") or
-    kept ("cache"), see plan()."""
+    further segments ((p, n), ...), each from where the one before ended up to block n. A grid of (1, 1) runs its blocks
+    layer by layer, as all blocks behind the last segment are run. halo: what patches share is computed again ("clip")
+    or kept ("cache"), see plan()."""
 
     p: tuple[int, int] = (1, 1)
     n: int = 0
@@ -49,16 +49,18 @@ class Schedule:
 
     def __post_init__(self):
         if not isinstance(self.then, (list, tuple)) or not all(
-            isinstance(stage, (list, tuple)) and len(stage) == 2 for stage in self.then
+            isinstance(segment, (list, tuple)) and len(segment) == 2 for segment in self.then
         ):
-            raise ArchError(f"schedule.then is {short(self.then)}: expected a list of further stages [p, n]")
+            raise ArchError(f"schedule.then is {short(self.then)}: expected a list of further segments [p, n]")
         if self.halo not in ("clip", "cache"):
             raise ArchError(f"schedule.halo is {short(self.halo)}: expected 'clip' or 'cache'")
         found: list[tuple[tuple[int, int], int]] = []
         for p, n in ((self.p, self.n), *self.then):
             p, n = _pair(p, "schedule.p", high=64), _natural(n, "schedule.n", low=0, high=1000)
             if self.then and n <= (found[-1][1] if found else 0):
-                raise ArchError(f"schedule.then: a stage up to block {n} is empty; each n must be above the one before")
+                raise ArchError(
+                    f"schedule.then: a segment up to block {n} is empty; each n must be above the one before"
+                )
             if found and found[-1][0] == p == (1, 1):
                 found.pop()
             found.append((p, n))
@@ -70,20 +72,20 @@ class Schedule:
             object.__setattr__(self, name, value)
 
     @property
-    def stages(self) -> tuple[tuple[tuple[int, int], int], ...]:
-        """(grid, block at which it ends) of each stage but the layer by layer rest."""
+    def segments(self) -> tuple[tuple[tuple[int, int], int], ...]:
+        """(grid, block at which it ends) of each segment but the layer by layer rest."""
         return ((self.p, self.n), *self.then) if self.n else ()
 
     def __str__(self):
         if not self.n:
             return "layer by layer"
-        how = ["layer by layer" if p == (1, 1) else f"{p[0]}x{p[1]} patches" for p, _ in self.stages]
+        how = ["layer by layer" if p == (1, 1) else f"{p[0]}x{p[1]} patches" for p, _ in self.segments]
         first = f"{how[0]} over {self.n} block{'s' * (self.n > 1)}"
         return ", then ".join([first, *(f"{h} up to block {n}" for h, (_, n) in zip(how[1:], self.then, strict=True))])
 
 
 def parse_schedule(patches: str | None, blocks: str | None) -> Schedule | None:
-    """The schedule of a command line's --patches 3x3 --blocks 5, or 4x4,2x2 and 5,9 for two stages; None without
+    """The schedule of a command line's --patches 3x3 --blocks 5, or 4x4,2x2 and 5,9 for two segments; None without
     either. Raises ArchError."""
     if patches is None and blocks is None:
         return None
@@ -94,8 +96,8 @@ def parse_schedule(patches: str | None, blocks: str | None) -> Schedule | None:
             f"--patches {short(patches)} --blocks {short(blocks)}: expected a grid such as 2x2 and a number of "
             "blocks, or as many of both with commas between"
         )
-    stages = [((int(grid[1]), int(grid[2])), int(end[0])) for grid, end in zip(grids, ends, strict=True)]
-    return Schedule(*stages[0], tuple(stages[1:]))
+    segments = [((int(grid[1]), int(grid[2])), int(end[0])) for grid, end in zip(grids, ends, strict=True)]
+    return Schedule(*segments[0], tuple(segments[1:]))
 
 
 @dataclass(frozen=True)

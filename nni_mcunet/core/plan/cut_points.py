@@ -1,4 +1,4 @@
-"""Where a patch stage may end, and the schedules that follow from it."""
+"""Where a patched segment may end, and the schedules that follow from it."""
 
 from functools import cache
 
@@ -11,7 +11,7 @@ GLOBAL = ("gap", "resize")  # ops that see the whole map, or places of it by no 
 
 
 def ends_patches(graph: Graph, op: Op) -> bool:
-    """The patch stage ends before an op of GLOBAL, and before a gate, whose factors come from a whole map."""
+    """The patched segment ends before an op of GLOBAL, and before a gate, whose factors come from a whole map."""
     gated = op.kind == "mul" and graph.tensors[op.inputs[1]].size < graph.tensors[op.name].size
     return op.kind in GLOBAL or gated
 
@@ -24,15 +24,17 @@ def split(graph: Graph, n: int, begin: int = 0, patched: bool = True) -> tuple[t
         raise ScheduleError(f"n = {n}: {graph.name} has {graph.ops[-1].block + 1} blocks")
     for op in ops:
         if patched and op.block >= begin and ends_patches(graph, op):
-            raise ScheduleError(f"n = {n}: {op.name} needs the whole map; end the patch stage before block {op.block}")
+            raise ScheduleError(
+                f"n = {n}: {op.name} needs the whole map; end the patched segment before block {op.block}"
+            )
     handed = next((names for size, names in graph.block_ends if size == len(ops)), ())
     if len(handed) != 1:
-        raise ScheduleError(f"n = {n}: the patch stage must hand on one tensor, not {', '.join(sorted(handed))}")
+        raise ScheduleError(f"n = {n}: the patched segment must hand on one tensor, not {', '.join(sorted(handed))}")
     return ops, handed[0]
 
 
 def cuts(graph: Graph) -> dict[int, tuple[int, str]]:
-    """Every n that `split` accepts -> (number of ops in the patch stage, the tensor it hands on), rising."""
+    """Every n that `split` accepts -> (number of ops in the patched segment, the tensor it hands on), rising."""
     found = {}
     whole_map = next((i for i, op in enumerate(graph.ops) if ends_patches(graph, op)), len(graph.ops))
     for size, handed in graph.block_ends:

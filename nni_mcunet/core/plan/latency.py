@@ -11,7 +11,7 @@ from ..errors import BoardError
 from ..ir.graph import Graph, Op
 from .kernel_facts import kernel_of
 from .plan import EXECUTED, Plan, best_schedule, plan, schedules
-from .segments import Stage
+from .segments import Segment
 
 Table = dict[str, dict[str, float]]
 
@@ -148,7 +148,7 @@ def table_row(kernel: str, op: Op) -> str:
     return kernel
 
 
-def features(plan: Plan, stage: Stage, op: Op) -> dict[str, int]:
+def features(plan: Plan, segment: Segment, op: Op) -> dict[str, int]:
     """What the kernel of `op` does in all patches together.
 
     macs       multiply-accumulates; of a pool the elements it looks at
@@ -161,11 +161,11 @@ def features(plan: Plan, stage: Stage, op: Op) -> dict[str, int]:
     edges      elements written singly, at the end of a line of odd length (kernels compute pairs)
     lines      rows of outputs of one channel; channels: calls times channels
     """
-    rows, cols = stage.computed
+    rows, cols = segment.computed
     high, wide, source = rows[op.name], cols[op.name], op.inputs[0]
     positions, calls = sum(high) * sum(wide), len(high) * len(wide)
-    alone, twice = _left_over(stage, op) if op.kind == "conv" and op.groups == 1 else (0, 0)
-    cin, inputs = plan.graph.input_of(op).c, sum(stage.lengths[0][source]) * sum(stage.lengths[1][source])
+    alone, twice = _left_over(segment, op) if op.kind == "conv" and op.groups == 1 else (0, 0)
+    cin, inputs = plan.graph.input_of(op).c, sum(segment.lengths[0][source]) * sum(segment.lengths[1][source])
     looked_at = op.k[0] * op.k[1] * positions * op.cout
     return {
         "macs": plan.graph.op_macs(op, positions) if op.kind == "conv" else looked_at,
@@ -183,16 +183,16 @@ def features(plan: Plan, stage: Stage, op: Op) -> dict[str, int]:
     }
 
 
-def _left_over(stage: Stage, op: Op) -> tuple[int, int]:
+def _left_over(segment: Segment, op: Op) -> tuple[int, int]:
     """(positions that are computed alone, positions that are computed twice). They go in fours, of the whole patch
     where all rows that the kernel sees are packed, or of each row; two or three behind them go with some of the last
     four once more, unless these have written over their residual."""
-    high, alone, twice = stage.computed[0][op.name], 0, 0
+    high, alone, twice = segment.computed[0][op.name], 0, 0
     same = [op.name, *op.inputs[:1]] if op.is_pointwise else [op.name]
     same += [op.residual] if op.residual is not None else []
-    for j, wide in enumerate(stage.computed[1][op.name]):
-        packed = not stage.patched or op.name != stage.out
-        packed &= all(stage.held(name, 1, j).length == wide for name in same)
+    for j, wide in enumerate(segment.computed[1][op.name]):
+        packed = not segment.patched or op.name != segment.out
+        packed &= all(segment.held(name, 1, j).length == wide for name in same)
         for n in [h * wide for h in high] if packed else [wide] * sum(high):
             if n > 4 and n % 4 > 1 and op.residual is None:
                 twice += 4 - n % 4
@@ -202,26 +202,26 @@ def _left_over(stage: Stage, op: Op) -> tuple[int, int]:
 
 
 def image_bytes(plan: Plan) -> int:
-    """Bytes of the image that the first stage reads, overlap counted as often as it is read."""
-    (image,), (rows, cols) = plan.graph.inputs, plan.stages[0].lengths
+    """Bytes of the image that the first segment reads, overlap counted as often as it is read."""
+    (image,), (rows, cols) = plan.graph.inputs, plan.segments[0].lengths
     return sum(rows[image.name]) * sum(cols[image.name]) * image.c
 
 
-def halo_features(stage: Stage, op: Op) -> dict[str, int]:
+def halo_features(segment: Segment, op: Op) -> dict[str, int]:
     """What a cached halo moves of an op's output in all patches together: bytes copied, in how many runs."""
-    if not stage.copied(op.name):
+    if not segment.copied(op.name):
         return {"copied": 0, "copies": 0}
-    rows, cols = stage.edges(op.name)
+    rows, cols = segment.edges(op.name)
     below = sum(edge.keep for edge in rows) * len(cols)
     beside = sum(edge.n for edge in rows) * sum(edge.keep > 0 for edge in cols)
-    return {"copied": stage.copied(op.name), "copies": 2 * (below + beside)}
+    return {"copied": segment.copied(op.name), "copies": 2 * (below + beside)}
 
 
-def op_cost(table: Table, plan: Plan, stage: Stage, op: Op) -> float:
+def op_cost(table: Table, plan: Plan, segment: Segment, op: Op) -> float:
     """Of an op in all patches, what its output hands on to other patches included, by INSTRUCTIONS or a table of
     CYCLES."""
     row = table_row(kernel_of(plan.graph, op), op)
-    return _estimate(table, row, features(plan, stage, op)) + _estimate(table, "halo", halo_features(stage, op))
+    return _estimate(table, row, features(plan, segment, op)) + _estimate(table, "halo", halo_features(segment, op))
 
 
 def _estimate(table: Table, row: str, found: dict[str, int]) -> float:
@@ -230,8 +230,8 @@ def _estimate(table: Table, row: str, found: dict[str, int]) -> float:
 
 def _total(table: Table, plan: Plan) -> int:
     total = _estimate(table, "image", {"inputs": image_bytes(plan)})
-    for stage in plan.stages:
-        total += sum(op_cost(table, plan, stage, op) for op in stage.ops)
+    for segment in plan.segments:
+        total += sum(op_cost(table, plan, segment, op) for op in segment.ops)
     return round(total)
 
 

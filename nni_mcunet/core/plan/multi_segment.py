@@ -1,6 +1,6 @@
-"""Schedules of several patched stages, by dynamic programming over the places where a stage may end.
+"""Schedules of several patched segments, by dynamic programming over the places where a segment may end.
 
-What a stage computes and holds depends on its own blocks and the maps it reads and writes alone, so of all ways to
+What a segment computes and holds depends on its own blocks and the maps it reads and writes alone, so of all ways to
 reach a place only those count than which no other is better in every cost. The costs are those of plan(), exactly.
 """
 
@@ -11,11 +11,11 @@ from ..ir.arch import Schedule
 from ..ir.graph import Graph
 from .cut_points import schedules
 from .kernel_facts import Kernels
-from .schedule_costs import Costs, layer_costs, stage_costs
+from .schedule_costs import Costs, layer_costs, segment_costs
 
 
 class _Way(NamedTuple):
-    """A way to run the ops up to some place: its costs, its patched stages, all of its stages as (grid, block)."""
+    """A way to run the ops up to some place: its costs, its patched segments, all of its segments as (grid, block)."""
 
     macs: int
     copied: int
@@ -29,11 +29,11 @@ class _Way(NamedTuple):
 
 
 def chains(
-    graph: Graph, p_choices, n_max: int | None, kernels: Kernels, halo: str, stages: int
+    graph: Graph, p_choices, n_max: int | None, kernels: Kernels, halo: str, segments: int
 ) -> list[tuple[Costs, Schedule]]:
-    """Schedules of up to `stages` patched stages that are no single one at the beginning: those than which no schedule
-    is better in one of multiply-accumulates, bytes copied and bytes alive and no worse in the others. n_max: the last
-    block in patches."""
+    """Schedules of up to `segments` patched segments that are no single one at the beginning: those than which no
+    schedule is better in one of multiply-accumulates, bytes copied and bytes alive and no worse in the others. n_max:
+    the last block in patches."""
     macs, live = layer_costs(graph, kernels)
     ends = {0: (0, None)}  # number of ops -> (block, the tensor handed on)
     for size, handed in graph.block_ends:
@@ -49,9 +49,9 @@ def chains(
         ways[following] += [way.then((1, 1), n, *layers) for way in best]
         rest = graph if not size else _rest(graph, size, ends[size][1])
         wanted = [s for s in schedules(rest, p_choices, n_max) if not s.n or s.n in sizes]
-        for end, p, cost in _stages(rest, wanted, kernels, halo, size > 0):
+        for end, p, cost in _segments(rest, wanted, kernels, halo, size > 0):
             ways[sizes[end]] += [
-                way.then(p, end, cost.macs, cost.copied, cost.peak) for way in best if way.patched < stages
+                way.then(p, end, cost.macs, cost.copied, cost.peak) for way in best if way.patched < segments
             ]
     found = []
     for way in _best(ways[len(macs)]):
@@ -67,13 +67,13 @@ def _rest(graph: Graph, size: int, source: str) -> Graph:
     return Graph(graph.name, (graph.tensors[source],), graph.ops[size:], graph.outputs)
 
 
-def _stages(rest: Graph, wanted: list[Schedule], kernels: Kernels, halo: str, former: bool):
-    """(block where it ends, grid, Costs) of every stage in patches that `rest` may begin with; of grids with the same
-    end those worth it. former: see stage_costs."""
+def _segments(rest: Graph, wanted: list[Schedule], kernels: Kernels, halo: str, former: bool):
+    """(block where it ends, grid, Costs) of every segment in patches that `rest` may begin with; of grids with the same
+    end those worth it. former: see segment_costs."""
     by_end: dict[int, list[_Way]] = {}
-    for schedule, cost in zip(wanted, stage_costs(rest, wanted, kernels, halo, former), strict=True):
+    for schedule, cost in zip(wanted, segment_costs(rest, wanted, kernels, halo, former), strict=True):
         if schedule.n:
-            way = _Way(cost.macs, cost.copied, cost.peak, 0, (schedule.stages[0],))
+            way = _Way(cost.macs, cost.copied, cost.peak, 0, (schedule.segments[0],))
             by_end.setdefault(schedule.n, []).append(way)
     for end, found in by_end.items():
         for way in _best(found):

@@ -1,9 +1,9 @@
 """Where and in what order: plan(graph, schedule) -> Plan, the only answer to "does it fit?".
 
-A plan is a row of stages. The first n blocks may run patch by patch on a p_h x p_w grid (the paper's section 3.1), the
-blocks behind them on other grids; the rest is a stage of one patch. Time is the op index; inside a patched stage it
-restarts for each patch, so a buffer of that stage is as large as its largest patch needs, and what the stage reads of
-former ones and its output live through the whole stage.
+A plan is a row of segments. The first n blocks may run patch by patch on a p_h x p_w grid (the paper's section 3.1),
+the blocks behind them on other grids; the rest is a segment of one patch. Time is the op index; inside a patched
+segment it restarts for each patch, so a buffer of that segment is as large as its largest patch needs, and what the
+segment reads of former ones and its output live through the whole segment.
 """
 
 from dataclasses import dataclass, replace
@@ -19,8 +19,8 @@ from .cut_points import schedules, split
 from .kernel_facts import CORTEX_M, Kernels, constant_bytes, in_place, kernel_of
 from .multi_segment import chains
 from .schedule_costs import Costs, costs
-from .segments import HALOS, Stage, largest
-from .segments import stages as stages_of
+from .segments import HALOS, Segment, largest
+from .segments import segments as segments_of
 
 __all__ = ["Plan", "best_schedule", "fitting_plan", "pareto", "plan", "schedules", "split"]
 
@@ -37,7 +37,7 @@ class Plan:
 
     graph: Graph
     schedule: Schedule
-    stages: tuple[Stage, ...]
+    segments: tuple[Segment, ...]
     buffers: tuple[Buffer, ...]
     home: dict[str, int]
     scratch: dict[str, int]
@@ -67,7 +67,7 @@ class Plan:
     @property
     def copied(self) -> int:
         """Bytes moved into and out of the caches of a cached halo."""
-        return sum(stage.copied(op.name) for stage in self.stages for op in stage.ops)
+        return sum(segment.copied(op.name) for segment in self.segments for op in segment.ops)
 
     def live_bytes(self, index: int) -> int:
         """Bytes alive while op `index` runs."""
@@ -96,14 +96,14 @@ def plan(graph: Graph, schedule: Schedule | None = None, kernels: Kernels = CORT
         raise ScheduleError(f"halo '{halo}': one of {', '.join(HALOS)} is wanted")
     if halo in EXECUTED:
         schedule = replace(schedule, halo=halo)
-    parts = stages_of(graph, schedule, halo)
+    parts = segments_of(graph, schedule, halo)
     buffers, home, scratch, cache = _buffers(graph, parts, kernels)
     placed, arena = place(buffers)
-    macs = sum(stage.macs() for stage in parts)
+    macs = sum(segment.macs() for segment in parts)
     return Plan(graph, schedule, parts, placed, home, scratch, cache, arena, macs, halo if schedule.n else "clip")
 
 
-def _buffers(graph: Graph, stages: tuple[Stage, ...], kernels: Kernels):
+def _buffers(graph: Graph, segments: tuple[Segment, ...], kernels: Kernels):
     """Unplaced buffers with sizes and live ranges; tensors that share one by aliasing share an entry of `home`."""
     last, onto, home, scratch, cache, table = dict(graph.last_use()), in_place(graph), {}, {}, {}, []
 
@@ -116,27 +116,27 @@ def _buffers(graph: Graph, stages: tuple[Stage, ...], kernels: Kernels):
         return at
 
     index = 0
-    for stage in stages:
-        for name in stage.whole - {stage.out}:  # later patches read it again
-            last[name] = max(last[name], index + len(stage.ops) - 1)
-        index += len(stage.ops)
+    for segment in segments:
+        for name in segment.whole - {segment.out}:  # later patches read it again
+            last[name] = max(last[name], index + len(segment.ops) - 1)
+        index += len(segment.ops)
     index = 0
-    for stage in stages:
-        begin, written, held = index, {op.name for op in stage.ops}, largest(stage.lengths)
-        made = held if stage.computed is stage.lengths else largest(stage.computed)
-        for name, size in stage.caches():
-            cache[name] = add(name, size, begin, begin + len(stage.ops) - 1)
-        for name in dict.fromkeys(n for op in stage.ops for n in op.reads if n not in written):
+    for segment in segments:
+        begin, written, held = index, {op.name for op in segment.ops}, largest(segment.lengths)
+        made = held if segment.computed is segment.lengths else largest(segment.computed)
+        for name, size in segment.caches():
+            cache[name] = add(name, size, begin, begin + len(segment.ops) - 1)
+        for name in dict.fromkeys(n for op in segment.ops for n in op.reads if n not in written):
             if name not in home:  # the image: each patch reads its tile anew, so it dies with its last reader
                 home[name] = add(name, prod(held[name]) * graph.tensors[name].c, begin, last[name])
-        for op in stage.ops:
+        for op in segment.ops:
             target, (h, w) = onto.get(index), held[op.name]
-            if stage.patched and op.name == stage.out:
+            if segment.patched and op.name == segment.out:
                 home[op.name] = add(op.name, graph.tensors[op.name].size, begin, last[op.name])
             else:
-                # Not in place: onto the image of a patched stage, which other patches read; nor a tile that begins with
-                # cached positions, which shift what is written past what is still read.
-                free = target and (target in written or not stage.patched) and stage.computes_all(op.name)
+                # Not in place: onto the image of a patched segment, which other patches read; nor a tile that begins
+                # with cached positions, which shift what is written past what is still read.
+                free = target and (target in written or not segment.patched) and segment.computes_all(op.name)
                 home[op.name] = add(op.name, h * w * op.cout, index, last[op.name], home[target] if free else None)
             bytes_ = kernels.scratch(kernel_of(graph, op), op, graph.input_of(op).c, *made[op.name])
             if bytes_:
@@ -153,7 +153,7 @@ def best_schedule(
     n_max: int | None = None,
     kernels: Kernels = CORTEX_M,
     halos: tuple[str, ...] = ("clip",),
-    stages: int = 1,
+    segments: int = 1,
     max_overhead: float | None = None,
 ) -> Plan:
     """Of all schedules the best one that fits the board: "macs", the least computation (section 3.3), ties to fewer
@@ -162,8 +162,8 @@ def best_schedule(
 
     Raises ScheduleError for a wrong argument, Infeasible with `what` ("sram" or "flash"), `needed` and `limit` in
     bytes; `needed` is exact: the constants, or the smallest arena over the schedules asked for (by default the
-    paper's: square grids, p up to 4, one patch stage). stages: the most patch stages; of several those count that
-    multi_segment.py finds: no other has fewer bytes alive, but one might be placed better. max_overhead: the most
+    paper's: square grids, p up to 4, one patched segment). segments: the most patched segments; of several those count
+    that multi_segment.py finds: no other has fewer bytes alive, but one might be placed better. max_overhead: the most
     recomputation, a part of the network's own multiply-accumulates.
     """
     if objective not in RANKS:
@@ -173,7 +173,7 @@ def best_schedule(
     flash = sum(constant_bytes(graph, op) for op in graph.ops)
     if flash > board.model_limit:
         raise Infeasible.over("flash", flash, board.model_limit, f"{graph.name} on {board.name}")
-    candidates = _candidates(graph, p_choices, n_max, kernels, halos, stages)
+    candidates = _candidates(graph, p_choices, n_max, kernels, halos, segments)
     if max_overhead is not None:
         candidates = [c for c in candidates if c[0].macs <= (1 + max_overhead) * graph.macs]
     best = _first(graph, candidates, kernels, RANKS[objective], board.arena_limit)
@@ -207,11 +207,11 @@ def pareto(
     n_max: int | None = None,
     kernels: Kernels = CORTEX_M,
     halos: tuple[str, ...] = ("clip",),
-    stages: int = 1,
+    segments: int = 1,
 ) -> list[Plan]:
     """The plans than which no other needs less arena without more computation: MACs rising, arena falling."""
     front: list[Plan] = []
-    candidates = _candidates(graph, p_choices, n_max, kernels, halos, stages)
+    candidates = _candidates(graph, p_choices, n_max, kernels, halos, segments)
     for cost, schedule, halo in sorted(candidates, key=lambda candidate: candidate[0]):
         if front and cost.peak >= front[-1].arena:
             continue  # no placement of it is smaller than what costs no more
@@ -225,7 +225,7 @@ def pareto(
 
 
 EXECUTED = ("clip", "cache")  # the halos that the reference and the generated C run
-STAGES = 3  # the most patched stages that are looked for where a network is planned once, not thousands of times
+SEGMENTS = 3  # the most patched segments that are looked for where a network is planned once, not thousands of times
 
 
 def _check_executed(halo: str) -> None:
@@ -245,10 +245,10 @@ RANKS = {
 def _candidates(
     graph: Graph, p_choices, n_max, kernels: Kernels, halos, most: int
 ) -> list[tuple[Costs, Schedule, str]]:
-    """Every schedule of one patch stage, and those worth it of up to `most`, with their exact costs, unplaced; per
+    """Every schedule of one patched segment, and those worth it of up to `most`, with their exact costs, unplaced; per
     layer, which has no halo, once."""
     if most < 1:
-        raise ScheduleError(f"{most} patch stages at most: 1 or more is wanted")
+        raise ScheduleError(f"{most} patched segments at most: 1 or more is wanted")
     wanted, found = schedules(graph, p_choices, n_max), []
     for halo in halos:
         _check_executed(halo)

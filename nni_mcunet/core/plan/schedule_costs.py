@@ -41,18 +41,18 @@ class _Lengths(NamedTuple):
 
 def costs(graph: Graph, schedules: list[Schedule], kernels: Kernels, halo: str = "clip") -> list[Costs]:
     """Costs of each of `schedules`, the first of which runs per layer (Schedule()); halo: "clip" or "cache"."""
-    macs, live, copied, in_stage = _table(graph, schedules, kernels, halo)
+    macs, live, copied, in_segment = _table(graph, schedules, kernels, halo)
     # Up to the cut the ops run in patches, behind it as they do in the first column.
-    total = np.where(in_stage, macs, macs[:, :1]).sum(0)
-    peak = np.where(in_stage, live, live[:, :1]).max(0)
+    total = np.where(in_segment, macs, macs[:, :1]).sum(0)
+    peak = np.where(in_segment, live, live[:, :1]).max(0)
     return list(map(Costs, total.tolist(), peak.tolist(), copied.tolist()))
 
 
-def stage_costs(graph: Graph, schedules: list[Schedule], kernels: Kernels, halo: str, former: bool) -> list[Costs]:
-    """Costs of the patch stage alone. former: the graph is the rest of another, its input a former stage's map, which
-    stands whole as long as the stage runs."""
-    macs, live, copied, in_stage = _table(graph, schedules, kernels, halo, former)
-    total, peak = (macs * in_stage).sum(0), (live * in_stage).max(0)
+def segment_costs(graph: Graph, schedules: list[Schedule], kernels: Kernels, halo: str, former: bool) -> list[Costs]:
+    """Costs of the patched segment alone. former: the graph is the rest of another, its input a former segment's map,
+    which stands whole as long as the segment runs."""
+    macs, live, copied, in_segment = _table(graph, schedules, kernels, halo, former)
+    total, peak = (macs * in_segment).sum(0), (live * in_segment).max(0)
     return list(map(Costs, total.tolist(), peak.tolist(), copied.tolist()))
 
 
@@ -64,7 +64,7 @@ def layer_costs(graph: Graph, kernels: Kernels) -> tuple[list[int], list[int]]:
 
 def _table(graph: Graph, schedules: list[Schedule], kernels: Kernels, halo: str, former: bool = False):
     """[op, schedule] multiply-accumulates and bytes alive; [schedule] bytes copied; [op, schedule] whether the op is in
-    the patch stage. former: see stage_costs."""
+    the patched segment. former: see segment_costs."""
     allowed = cuts(graph) | {0: (0, "")}
     row = {name: i for i, name in enumerate([t.name for t in graph.inputs] + [op.name for op in graph.ops])}
     rows = _lengths(graph, row, allowed, [(s.n, s.p[0]) for s in schedules], 0, halo)
@@ -73,14 +73,15 @@ def _table(graph: Graph, schedules: list[Schedule], kernels: Kernels, halo: str,
     macs = _macs(graph, rows.made.total, cols.made.total)
     live = _live(graph, row, kernels, rows, cols, [allowed[s.n][1] for s in schedules], former)
     caches, copied = _caches(graph, kernels, rows, cols) if halo == "cache" else (0, np.zeros(len(schedules), int))
-    in_stage = np.arange(len(graph.ops))[:, None] < [allowed[s.n][0] for s in schedules]
-    return macs, live + caches * in_stage, copied, in_stage
+    in_segment = np.arange(len(graph.ops))[:, None] < [allowed[s.n][0] for s in schedules]
+    return macs, live + caches * in_segment, copied, in_segment
 
 
 def _lengths(graph: Graph, row: dict[str, int], allowed, wanted: list[tuple[int, int]], axis: int, halo) -> _Lengths:
-    """Lengths for every (n, p) of `wanted`; n = 0 is the whole map. A tensor outside the patch stage has length 0."""
+    """Lengths for every (n, p) of `wanted`; n = 0 is the whole map. A tensor outside the patched segment has length
+    0."""
     full = [tensor.w if axis else tensor.h for tensor in (graph.tensors[name] for name in row)]
-    grids: dict[str, list[int]] = {}  # output of the stage -> every p, the deepest cut first
+    grids: dict[str, list[int]] = {}  # output of the segment -> every p, the deepest cut first
     columns, begin, end = {(0, p): 0 for n, p in wanted if not n}, [], 0
     for n, p in sorted(set(wanted), reverse=True):
         if n:
@@ -116,8 +117,8 @@ def _macs(graph: Graph, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
 
 def _live(graph: Graph, row: dict[str, int], kernels: Kernels, rows, cols, outs, former: bool) -> np.ndarray:
     """Bytes alive [op, schedule] while an op runs: the tensors between birth and last use, the whole output of the
-    patch stage all along, the op's scratch; of an op in place and what it overwrites, the larger only. outs: each
-    schedule's stage output, "" for none; former: see stage_costs.
+    patched segment all along, the op's scratch; of an op in place and what it overwrites, the larger only. outs: each
+    schedule's segment output, "" for none; former: see segment_costs.
     """
     last, inputs, time = graph.last_use(), len(graph.inputs), np.arange(len(graph.ops))[:, None]
     size = kernels.aligned(rows.held.most * cols.held.most * np.array([[graph.tensors[name].c] for name in row]))
@@ -135,7 +136,7 @@ def _live(graph: Graph, row: dict[str, int], kernels: Kernels, rows, cols, outs,
     targets = in_place(graph)
     if targets:
         ops, onto = np.array(list(targets)), np.array([row[name] for name in targets.values()])
-        # Not in place: the output of the stage, written into its own map; onto the image, which other patches read;
+        # Not in place: the output of the segment, written into its own map; onto the image, which other patches read;
         # a tile that begins with cached positions.
         free = (out_row != ops[:, None] + inputs) & ((onto[:, None] >= inputs) | (out_row < 0))
         free &= ((rows.kept.most + cols.kept.most) == 0)[ops + inputs]
@@ -148,8 +149,8 @@ def _live(graph: Graph, row: dict[str, int], kernels: Kernels, rows, cols, outs,
 
 
 def _caches(graph: Graph, kernels: Kernels, rows: _Lengths, cols: _Lengths):
-    """Of each schedule, bytes of all caches of its patch stage and bytes copied into them and out, see Stage.caches and
-    Stage.copied. The image is no computation and has none."""
+    """Of each schedule, bytes of all caches of its patched segment and bytes copied into them and out, see
+    Segment.caches and Segment.copied. The image is no computation and has none."""
     inputs = len(graph.inputs)
     channels = np.array([[op.cout] for op in graph.ops])
     # each: largest and sum of rows, largest and sum of columns

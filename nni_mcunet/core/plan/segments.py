@@ -1,4 +1,4 @@
-"""The stages of a plan: which positions of every tensor each patch holds and computes."""
+"""The segments of a plan: which positions of every tensor each patch holds and computes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,10 +28,10 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """Ops run patch by patch: spans[axis][i][tensor] for patch row (axis 0) or column (axis 1) i; `out` is the stage's
-    output, written in place in its full map, as what it reads of former stages stands in its own. `new` is the part of
-    spans that the patch computes: all of it, unless the halo is cached (halo_cache.py)."""
+class Segment:
+    """Ops run patch by patch: spans[axis][i][tensor] for patch row (axis 0) or column (axis 1) i; `out` is the
+    segment's output, written in place in its full map, as what it reads of former segments stands in its own. `new` is
+    the part of spans that the patch computes: all of it, unless the halo is cached (halo_cache.py)."""
 
     graph: Graph
     ops: tuple[Op, ...]
@@ -137,16 +137,16 @@ def _lengths(spans) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
     return high, high if cols is rows else {name: [patch[name].length for patch in cols] for name in cols[0]}
 
 
-def stages(graph: Graph, schedule: Schedule, halo: str) -> tuple[Stage, ...]:
-    """The stages of a schedule, and the rest layer by layer. Raises ScheduleError, see cuts.split."""
+def segments(graph: Graph, schedule: Schedule, halo: str) -> tuple[Segment, ...]:
+    """The segments of a schedule, and the rest layer by layer. Raises ScheduleError, see cuts.split."""
     if halo == "none" and schedule.then:
-        raise ScheduleError("halo 'none': one patch stage only")
+        raise ScheduleError("halo 'none': one patched segment only")
     found, begin, done = [], 0, 0
-    for p, n in schedule.stages:
+    for p, n in schedule.segments:
         ops, out = split(graph, n, begin, p != (1, 1))
         if len(ops) == done:
             raise ScheduleError(f"n = {n}: {graph.name} has no block from {begin} to {n}")
-        make = _layers if p == (1, 1) else _stage
+        make = _layers if p == (1, 1) else _segment
         found.append(make(graph, ops[done:], p, out, halo))
         begin, done = n, len(ops)
     if done < len(graph.ops):
@@ -154,21 +154,21 @@ def stages(graph: Graph, schedule: Schedule, halo: str) -> tuple[Stage, ...]:
     return tuple(found)
 
 
-def _layers(graph: Graph, ops: tuple[Op, ...], *_) -> Stage:
+def _layers(graph: Graph, ops: tuple[Op, ...], *_) -> Segment:
     tensors = [graph.tensors[name] for op in ops for name in (*op.reads, op.name)]
     rows = ({t.name: Span(0, t.h) for t in tensors},)
     spans = rows, rows if is_square(graph) else ({t.name: Span(0, t.w) for t in tensors},)
-    return Stage(graph, ops, (1, 1), None, spans, spans)
+    return Segment(graph, ops, (1, 1), None, spans, spans)
 
 
-def _stage(graph: Graph, ops: tuple[Op, ...], p: tuple[int, int], out: str, halo: str) -> Stage:
+def _segment(graph: Graph, ops: tuple[Op, ...], p: tuple[int, int], out: str, halo: str) -> Segment:
     rows, new_rows = _patches(graph, ops, out, p[0], 0, halo)
     if is_square(graph) and p[0] == p[1]:
         cols, new_cols = rows, new_rows
     else:
         cols, new_cols = _patches(graph, ops, out, p[1], 1, halo)
     spans = rows, cols
-    return Stage(graph, ops, p, out, spans, (new_rows, new_cols) if halo == "cache" else spans)
+    return Segment(graph, ops, p, out, spans, (new_rows, new_cols) if halo == "cache" else spans)
 
 
 def _patches(graph: Graph, ops: tuple[Op, ...], out: str, p: int, axis: int, halo: str):

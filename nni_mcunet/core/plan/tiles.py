@@ -1,4 +1,4 @@
-"""Patch geometry of one axis: which rows (columns) of each tensor one patch of a stage's output needs.
+"""Patch geometry of one axis: which rows (columns) of each tensor one patch of a segment's output needs.
 
 Spans are half-open intervals in full-map coordinates, rows and columns apart, clipped at the map's border in *every*
 layer. Padding the image once by the halo and running unpadded layers is wrong: a bias makes the halo non-zero.
@@ -29,7 +29,7 @@ def patch_bounds(length: int, *grids: int) -> Span:
     """`length` positions cut into p parts that differ by one at most, for each p of `grids`, as arrays (not to be
     written to). Raises ScheduleError for empty parts."""
     if max(grids) > length:
-        raise ScheduleError(f"{max(grids)} patches along a stage output of {length}: use at most {length}")
+        raise ScheduleError(f"{max(grids)} patches along a segment output of {length}: use at most {length}")
     bounds = [np.arange(p + 1) * length // p for p in grids]
     return Span(np.concatenate([b[:-1] for b in bounds]), np.concatenate([b[1:] for b in bounds]))
 
@@ -64,7 +64,7 @@ def is_square(graph: Graph) -> bool:
 
 
 def patch_spans(graph: Graph, ops: tuple[Op, ...], parts: dict[str, Span], axis: int, clip=True) -> dict[str, Span]:
-    """Tensor name -> spans computed (or, for what the stage reads, needed) when the `parts` of tensors are produced.
+    """Tensor name -> spans computed (or, for what the segment reads, needed) when the `parts` of tensors are produced.
 
     One column is one patch. `parts` may hold several cuts of a graph at once: the columns of a deeper cut come before
     those of a shallower one, and a tensor has the columns of the cuts it lies before. A tensor that is read more than

@@ -9,7 +9,7 @@ from ...core.ir.graph import Op
 from ...core.plan.halo_cache import across
 from ...core.plan.kernel_facts import calls, kernel_of
 from ...core.plan.plan import Plan
-from ...core.plan.segments import Stage
+from ...core.plan.segments import Segment
 from ..lower.c_limits import BYTES
 from ..lower.integers import integers
 from ..model import QuantModel
@@ -82,10 +82,10 @@ def _source(plan: Plan, model: QuantModel, names: Names) -> str:
     ]
     tables, of_tables = _axis_tables(plan, names)
     parts.append(tables)
-    for stage in plan.stages:
-        parts += [_edges(plan, stage, op, names) + _scratch(plan, stage, op, names) for op in stage.ops]
+    for segment in plan.segments:
+        parts += [_edges(plan, segment, op, names) + _scratch(plan, segment, op, names) for op in segment.ops]
     parts.append(f"\nvoid {p}_run({p}_read_tile read, void *ctx) {{\n    int8_t *const a = {p}_arena;\n")
-    parts += [_run_stage(plan, stage, names, of_tables) for stage in plan.stages]
+    parts += [_run_segment(plan, segment, names, of_tables) for segment in plan.segments]
     parts.append("}\n\n" + _outputs(plan, names))
     if post := detector_params(model):
         parts += [post.to_c(p), _class_names(model.meta["detector"]["classes"], names)]
@@ -106,9 +106,11 @@ def _axis_tables(plan: Plan, names: Names) -> tuple[str, dict[tuple[str, str], s
     """All axis tables, of those that are alike the first, and (op, "y" or "x") -> the name of its own: of a concat one
     table for each input."""
     lines, first, found = [], {}, {}
-    for stage, op, (axis, letter) in ((s, op, side) for s in plan.stages for op in s.ops for side in enumerate("yx")):
-        size, grid, own = f"[{stage.grid[axis]}]", range(stage.grid[axis]), f"{names.of(op.name)}_{letter}"
-        tables = [_axes(stage.axis(op, axis, i, at) for i in grid) for at in range(calls(op))]
+    for segment, op, (axis, letter) in (
+        (s, op, side) for s in plan.segments for op in s.ops for side in enumerate("yx")
+    ):
+        size, grid, own = f"[{segment.grid[axis]}]", range(segment.grid[axis]), f"{names.of(op.name)}_{letter}"
+        tables = [_axes(segment.axis(op, axis, i, at) for i in grid) for at in range(calls(op))]
         if op.kind == "concat":
             size, tables = f"[{len(tables)}]{size}", [f"{{{', '.join(tables)}}}"]
         body = f"{size} = {tables[0]};\n"
@@ -118,24 +120,24 @@ def _axis_tables(plan: Plan, names: Names) -> tuple[str, dict[tuple[str, str], s
     return "".join(lines), found
 
 
-def _scratch(plan: Plan, stage: Stage, op: Op, names: Names) -> str:
+def _scratch(plan: Plan, segment: Segment, op: Op, names: Names) -> str:
     """The static assertion on a convolution's scratch."""
     kernel = kernel_of(plan.graph, op)
     if not kernel.startswith("conv"):
         return ""
-    cols = max((a.n_out - 1) * op.s[1] + op.k[1] for a in (stage.axis(op, 1, j) for j in range(stage.grid[1])))
+    cols = max((a.n_out - 1) * op.s[1] + op.k[1] for a in (segment.axis(op, 1, j) for j in range(segment.grid[1])))
     cin = plan.graph.input_of(op).c // op.groups
     macro = f"MCU_{kernel.upper()}_SCRATCH({cin}, {op.k[0]}, {op.k[1]}, {cols})"
     planned = plan.buffers[plan.scratch[op.name]].size if op.name in plan.scratch else 0
     return f'_Static_assert({macro} <= {planned}, "scratch of {names.of(op.name)}");\n'
 
 
-def _edges(plan: Plan, stage: Stage, op: Op, names: Names) -> str:
+def _edges(plan: Plan, segment: Segment, op: Op, names: Names) -> str:
     """What the tiles of an op's output hand on, where they do."""
     if not _caches(plan, op):
         return ""
     lines = []
-    for letter, side in zip("yx", stage.edges(op.name), strict=True):
+    for letter, side in zip("yx", segment.edges(op.name), strict=True):
         cells = ", ".join(f"{{{e.n}, {e.old}, {e.keep}, {e.at}}}" for e in side)
         lines.append(f"static const mcu_edge {names.of(op.name)}_e{letter}[{len(side)}] = {{{cells}}};\n")
     return "".join(lines)
@@ -152,39 +154,39 @@ def _axes(rows) -> str:
     return f"{{{', '.join(cells)}}}"
 
 
-def _run_stage(plan: Plan, stage: Stage, names: Names, tables: dict[tuple[str, str], str]) -> str:
+def _run_segment(plan: Plan, segment: Segment, names: Names, tables: dict[tuple[str, str], str]) -> str:
     image = plan.graph.inputs[0]
-    reads_image = any(image.name in op.reads for op in stage.ops)
+    reads_image = any(image.name in op.reads for op in segment.ops)
     pad, index, lines = "    ", ("0", "0"), []
-    if stage.patched:
+    if segment.patched:
         index = ("i", "j")
-        lines.append(f"    for (int i = 0; i < {stage.grid[0]}; i++) {{")
-        lines.append(f"        for (int j = 0; j < {stage.grid[1]}; j++) {{")
+        lines.append(f"    for (int i = 0; i < {segment.grid[0]}; i++) {{")
+        lines.append(f"        for (int j = 0; j < {segment.grid[1]}; j++) {{")
         pad = " " * 12
     if reads_image:
-        lines.append(_read_image(plan, stage, image, pad))
-    for op in stage.ops:
-        lines += [pad + _call(plan, stage, op, at, index, names, tables) for at in range(calls(op))]
-        lines += [pad + line for line in _hand_on(plan, stage, op, names)]
-    if stage.patched:
+        lines.append(_read_image(plan, segment, image, pad))
+    for op in segment.ops:
+        lines += [pad + _call(plan, segment, op, at, index, names, tables) for at in range(calls(op))]
+        lines += [pad + line for line in _hand_on(plan, segment, op, names)]
+    if segment.patched:
         lines += ["        }", "    }"]
     return "\n".join(lines) + "\n"
 
 
-def _read_image(plan: Plan, stage: Stage, image, pad: str) -> str:
+def _read_image(plan: Plan, segment: Segment, image, pad: str) -> str:
     target = f"a + {plan.buffers[plan.home[image.name]].offset}"
-    if not stage.patched:
+    if not segment.patched:
         return f"{pad}read(ctx, 0, 0, {image.h}, {image.w}, {target});"
     tables = []
     for axis, letter in enumerate("yx"):
-        spans = ", ".join(f"{{{s[image.name].lo}, {s[image.name].length}}}" for s in stage.spans[axis])
+        spans = ", ".join(f"{{{s[image.name].lo}, {s[image.name].length}}}" for s in segment.spans[axis])
         tables.append(f"{pad}static const int16_t tile_{letter}[][2] = {{{spans}}}; /* first, length */")
-    some = _unless_idle(stage.lengths, image.name, "tile_y[i][1]", "tile_x[j][1]")
+    some = _unless_idle(segment.lengths, image.name, "tile_y[i][1]", "tile_x[j][1]")
     call = f"read(ctx, tile_y[i][0], tile_x[j][0], tile_y[i][1], tile_x[j][1], {target});"
     return "\n".join([*tables, pad + some + call])
 
 
-def _call(plan: Plan, stage: Stage, op: Op, at: int, index: tuple[str, str], names: Names, tables) -> str:
+def _call(plan: Plan, segment: Segment, op: Op, at: int, index: tuple[str, str], names: Names, tables) -> str:
     """The call of an op's kernel; a concat's on input `at`. tables: of _axis_tables. timing reads the comment."""
 
     def home(name):
@@ -193,7 +195,7 @@ def _call(plan: Plan, stage: Stage, op: Op, at: int, index: tuple[str, str], nam
     kernel, x, y = kernel_of(plan.graph, op), plan.graph.tensors[op.inputs[at]], plan.graph.tensors[op.name]
     part = f"[{at}]" if op.kind == "concat" else ""
     sides = [f"{tables[op.name, letter]}{part}[{i}]" for letter, i in zip("yx", index, strict=True)]
-    some = _unless_idle(stage.computed, op.name, *(f"{side}.n_out" for side in sides))
+    some = _unless_idle(segment.computed, op.name, *(f"{side}.n_out" for side in sides))
     arguments = [f"&{names.of(op.name)}{part}", *(f"&{side}" for side in sides), home(x.name)]
     if op.kind == "conv":
         arguments.append(home(op.residual) if op.residual is not None else "0")
@@ -213,11 +215,11 @@ def _unless_idle(lengths, name: str, *in_c: str) -> str:
     return f"if ({' && '.join(some)}) " if some else ""
 
 
-def _hand_on(plan: Plan, stage: Stage, op: Op, names: Names) -> list[str]:
+def _hand_on(plan: Plan, segment: Segment, op: Op, names: Names) -> list[str]:
     """The old positions of a tile out of its caches, and into them what the next patches need."""
     own, tile = names.of(op.name), f"a + {plan.buffers[plan.home[op.name]].offset}"
     edges, what = f"&{own}_ey[i], &{own}_ex[j]", f"{commented(op.name)} halo"
-    wide = {"rows": f"{across(stage.edges(op.name)[1])}, ", "cols": ""}
+    wide = {"rows": f"{across(segment.edges(op.name)[1])}, ", "cols": ""}
     found = _caches(plan, op).items()
     return [f"mcu_{kind}({op.cout}, {wide[kind]}{edges}, {tile}, a + {offset}); /* {what} */" for kind, offset in found]
 

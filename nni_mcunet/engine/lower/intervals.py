@@ -9,7 +9,7 @@ import numpy as np
 from ...core.ir.arch import Schedule
 from ...core.ir.graph import Graph, Op
 from ...core.plan.kernel_facts import SAME_SCALE
-from ...core.plan.segments import stages
+from ...core.plan.segments import segments
 from ...core.plan.tiles import Span, window
 from ..model import QuantModel
 from .integers import ConvIntegers, PoolIntegers, TableIntegers, integers
@@ -62,8 +62,8 @@ def _inside(graph: Graph, op: Op, axis: int) -> list[slice]:
 
 def _moved(graph: Graph, op: Op, p: PoolIntegers, reads: list[Interval]) -> Interval:
     """Of kernels that rise with each input: maps of the lowest and of the highest values."""
-    x, stage = graph.input_of(op), stages(graph, Schedule(), "clip")[0]
-    side = stage.axis(op, 0, 0), stage.axis(op, 1, 0)
+    x, segment = graph.input_of(op), segments(graph, Schedule(), "clip")[0]
+    side = segment.axis(op, 0, 0), segment.axis(op, 1, 0)
     maps = (np.broadcast_to(end.astype(np.int8), (x.h, x.w, x.c)) for end in reads[0])
     low, high = (run_op(op, p, [data], [side]).astype(np.int64) for data in maps)
     return low.min((0, 1)), high.max((0, 1))

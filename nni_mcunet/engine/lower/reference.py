@@ -9,7 +9,7 @@ import numpy as np
 from ...core.ir.graph import Graph, Op
 from ...core.plan.kernel_facts import calls
 from ...core.plan.plan import Plan
-from ...core.plan.segments import Axis, Stage
+from ...core.plan.segments import Axis, Segment
 from ...core.plan.tiles import Span
 from ..model import QuantModel
 from .integers import (
@@ -29,24 +29,24 @@ def run(plan: Plan, model: QuantModel, image: np.ndarray, keep: bool = False) ->
     plan.executable()
     table = integers(model)
     tensors = {plan.graph.inputs[0].name: image}
-    for stage in plan.stages:
-        _run_stage(plan.graph, stage, table, tensors)
+    for segment in plan.segments:
+        _run_segment(plan.graph, segment, table, tensors)
     return tensors if keep else {name: tensors[name] for name in plan.graph.outputs}
 
 
-def _run_stage(graph: Graph, stage: Stage, table, tensors: dict[str, np.ndarray]) -> None:
-    written = {t.name: np.zeros((t.h, t.w, t.c), np.int8) for t in (graph.tensors[op.name] for op in stage.ops)}
+def _run_segment(graph: Graph, segment: Segment, table, tensors: dict[str, np.ndarray]) -> None:
+    written = {t.name: np.zeros((t.h, t.w, t.c), np.int8) for t in (graph.tensors[op.name] for op in segment.ops)}
     maps = {**tensors, **written}
-    for i in range(stage.grid[0]):
-        for j in range(stage.grid[1]):
-            for op in stage.ops:
-                sides = [(stage.axis(op, 0, i, at), stage.axis(op, 1, j, at)) for at in range(calls(op))]
+    for i in range(segment.grid[0]):
+        for j in range(segment.grid[1]):
+            for op in segment.ops:
+                sides = [(segment.axis(op, 0, i, at), segment.axis(op, 1, j, at)) for at in range(calls(op))]
                 if not all(axis.n_out for axis in sides[0]):
                     continue
-                tiles = [maps[n][_region(stage.held(n, 0, i), stage.held(n, 1, j))] for n in op.reads]
-                new = _region(stage.new[0][i][op.name], stage.new[1][j][op.name])
+                tiles = [maps[n][_region(segment.held(n, 0, i), segment.held(n, 1, j))] for n in op.reads]
+                new = _region(segment.new[0][i][op.name], segment.new[1][j][op.name])
                 maps[op.name][new] = run_op(op, table[op.name], tiles, sides)
-    tensors.update({stage.out: maps[stage.out]} if stage.patched else written)
+    tensors.update({segment.out: maps[segment.out]} if segment.patched else written)
 
 
 def _region(rows: Span, cols: Span) -> tuple[slice, slice]:

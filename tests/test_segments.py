@@ -1,4 +1,4 @@
-"""Several patched stages: the bytes of the whole network in the reference and in C, exact costs, and files."""
+"""Several patched segments: the bytes of the whole network in the reference and in C, exact costs, and files."""
 
 from dataclasses import replace
 from itertools import count, product
@@ -22,9 +22,9 @@ from nni_mcunet.engine.codegen.sources import write_sources
 from nni_mcunet.engine.lower import reference
 
 
-def random_stages(rng, graph):
-    """A schedule of two or three stages, at least one of them in patches, that the graph allows; None if none is found
-    in a few tries."""
+def random_segments(rng, graph):
+    """A schedule of two or three segments, at least one of them in patches, that the graph allows; None if none is
+    found in a few tries."""
     for _ in range(20):
         most = int(rng.integers(2, 4))
         blocks = graph.ops[-1].block + 1
@@ -35,16 +35,16 @@ def random_stages(rng, graph):
             plan(graph, schedule)
         except ScheduleError:
             continue
-        if len(schedule.stages) > 1:
+        if len(schedule.segments) > 1:
             return schedule
     return None
 
 
 def case(seed):
-    """Graph, integers, picture and a plan of several stages, all from one seed."""
+    """Graph, integers, picture and a plan of several segments, all from one seed."""
     rng = np.random.default_rng(seed)
     graph = any_graph(rng, int(rng.integers(3, 8)), 3) if seed % 2 else random_graph(rng, int(rng.integers(3, 8)))
-    schedule = random_stages(rng, graph)
+    schedule = random_segments(rng, graph)
     if schedule is None:
         return None
     return (
@@ -56,7 +56,7 @@ def case(seed):
 
 
 def test_reference_equals_whole():
-    """Bit for bit, both halos; residuals and windows read the former stage's whole map."""
+    """Bit for bit, both halos; residuals and windows read the former segment's whole map."""
     tested, residuals = 0, 0
     for c in filter(None, map(case, range(300))):
         graph, model, image, p = c
@@ -64,14 +64,14 @@ def test_reference_equals_whole():
         whole, found = (reference.run(q, model, to_int8(image)) for q in (plan(graph), p))
         for name in graph.outputs:
             assert np.array_equal(found[name], whole[name]), p.schedule
-        later = [(s, op) for s in p.stages[1:] if s.patched for op in s.ops]
-        residuals += any(op.residual in stage.whole for stage, op in later)
+        later = [(s, op) for s in p.segments[1:] if s.patched for op in s.ops]
+        residuals += any(op.residual in segment.whole for segment, op in later)
         tested += bool(later)
     assert tested > 100 and residuals > 5
 
 
 def test_host_c_equals_reference(tmp_path):
-    cases = (c for c in map(case, count(5000)) if c and sum(s.patched for s in c[3].stages) > 1)
+    cases = (c for c in map(case, count(5000)) if c and sum(s.patched for s in c[3].segments) > 1)
     for i, (graph, model, image, p) in zip(range(12), cases, strict=False):
         expected = reference.run(plan(graph), model, to_int8(image))
         host = run_host(write_sources(p, model, tmp_path / str(i)), image)
@@ -80,7 +80,7 @@ def test_host_c_equals_reference(tmp_path):
 
 
 def every_chain(graph, grids, halo):
-    """Plans of every schedule of at most two patched stages, by plan() alone."""
+    """Plans of every schedule of at most two patched segments, by plan() alone."""
     blocks = graph.ops[-1].block + 1
     parts = [((p, p), n) for p in grids for n in range(1, blocks + 1)]
     for first, second in product([((1, 1), 0), *parts], parts):
@@ -106,15 +106,15 @@ def test_the_front_of_chains_is_that_of_every_schedule(seed):
     found = {(p.macs, p.copied, p.peak) for p in singles}
     for cost, schedule in chains(graph, (2, 3), None, CORTEX_M, halo, 2):
         p = plan(graph, schedule, halo=halo)
-        assert (p.macs, p.peak, p.copied) == cost and 1 <= sum(s.patched for s in p.stages) <= 2
+        assert (p.macs, p.peak, p.copied) == cost and 1 <= sum(s.patched for s in p.segments) <= 2
         found.add((p.macs, p.copied, p.peak))
     assert front <= found
 
 
-def test_the_memory_of_mobilenet_v2_behind_its_first_stage():
-    """Paper, section 3.2: 172 kB at 10 % recomputation; here at none, since a second stage takes the next peak."""
+def test_the_memory_of_mobilenet_v2_behind_its_first_segment():
+    """Paper, section 3.2: 172 kB at 10 % recomputation; here at none, since a second segment takes the next peak."""
     graph = build_graph(mobilenet_v2(224, classes=10)).folded()
-    one, two = (min(pareto(graph, grids(6, False), halos=EXECUTED, stages=n), key=lambda p: p.macs) for n in (1, 3))
+    one, two = (min(pareto(graph, grids(6, False), halos=EXECUTED, segments=n), key=lambda p: p.macs) for n in (1, 3))
     assert one.macs == two.macs == graph.macs and one.arena > 176_128 > 128 * KB > two.arena
 
 
