@@ -3,7 +3,7 @@ pictures, and the table in the README.
 
     python benchmarks/detectors.py [--only yolov3_bccd_f412]     (ten to fifteen minutes of one core each)
 
-Each is trained by tools/train.py, deployed and measured by tools/deploy.py; what out/detection has already is not done
+Each is trained by mcunet train, deployed and measured by mcunet deploy; what out/detection has already is not done
 again. The data sets are in $MCUNET_SHARED (default ../shared).
 """
 

@@ -1,7 +1,7 @@
 """The networks that the engine is measured on, by name.
 
 mcunet-vww1 is the trained one of $MCUNET_SHARED (default ../shared) with all its channels, mcunet-vww1-live what
-tools/generate.py makes of it, without the dead ones; the others are the zoo's and MLPerf Tiny's with random integers.
+mcunet generate makes of it, without the dead ones; the others are the zoo's and MLPerf Tiny's with random integers.
 """
 
 import os

@@ -1,8 +1,8 @@
 """Does searching beat drawing at random, for a detector? From the folders of the two searches, run before through NNI:
 
-    python tools/train_supernet.py --config configs/det/supernet_bccd.yml
-    python tools/search.py run --config configs/nni/bccd_f412.yml
-    python tools/search.py run --config configs/nni/bccd_f412_random.yml
+    mcunet train-supernet --config configs/det/supernet_bccd.yml
+    mcunet search run --config configs/nni/bccd_f412.yml
+    mcunet search run --config configs/nni/bccd_f412_random.yml
     python benchmarks/search_detector.py
 
 Both judge the same number of networks by the mAP50 of slices of one super-network on the same held-out photographs of

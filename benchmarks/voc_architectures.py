@@ -3,7 +3,7 @@
     python benchmarks/voc_architectures.py [--seed 0]     (two minutes on one core)
 
 The searches of configs/nni/voc_*.yml as they are, space, limits, 20-class head and evolution, but for the score. Where
-the pictures are it is the mAP of a slice (tools/search.py run). Here it is a stand-in that needs none: the entropy of
+the pictures are it is the mAP of a slice (mcunet search run). Here it is a stand-in that needs none: the entropy of
 the maps that the neck reads, as a formula of the architecture. For a map of h x w x c behind convolutions that read c_i
 channels a group with kernel k_i it is log(h w c) times the sum of log(c_i k_i^2) (DeepMAD, Shen et al., CVPR 2023),
 over the maps of strides 8, 16 and 32 in the ratio 1 : 1 : 6 (MAE-DET, Sun et al., ICML 2022). It rewards depth,

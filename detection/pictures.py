@@ -3,7 +3,7 @@ that cannot.
 
 Decoding is mmdet's (OpenCV, 8 bits, BGR): grey becomes three equal channels, CMYK and palettes are converted, 16 bits
 lose the lower 8, alpha is dropped, EXIF's orientation is applied. Annotation programs show a picture turned, too;
-where its annotation has the size of the unturned one the boxes lie elsewhere, and tools/check_data.py says so. Either
+where its annotation has the size of the unturned one the boxes lie elsewhere, and mcunet check-data says so. Either
 turn the files (`exiftran -ai`), or give LoadImageFromFile color_type='color_ignore_orientation'.
 """
 

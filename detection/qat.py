@@ -38,7 +38,7 @@ class QATHook(Hook):
     def before_run(self, runner: Runner) -> None:
         nets = parts(runner.model)
         if any(net.quant is not None for net in nets):
-            return  # tools/test.py has loaded a checkpoint of such a training
+            return  # mcunet test has loaded a checkpoint of such a training
         check_deployable(runner.cfg)
         if isinstance(runner._train_loop, BaseLoop):  # built: it is a training
             self._check(runner)

@@ -1,6 +1,6 @@
 """What a data set holds, counted: pictures that are broken or unusual, boxes that cannot be right, classes and sizes.
 
-`DataReportHook` puts a line per data set into mmengine's log before a run; tools/check_data.py decodes everything and
+`DataReportHook` puts a line per data set into mmengine's log before a run; mcunet check-data decodes everything and
 prints the whole of it.
 """
 

@@ -1,4 +1,4 @@
-"""What tools/test.py adds to mmengine's Runner: mmdet's own flags, weights that fit, a compiled network in place."""
+"""What mcunet test adds to mmengine's Runner: mmdet's own flags, weights that fit, a compiled network in place."""
 
 from copy import deepcopy
 

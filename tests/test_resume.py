@@ -207,7 +207,7 @@ def test_a_signal_stops_nni(experiment, number):
     running.send_signal(number)
     result = finish(running)
     assert result.returncode == 128 + number and not processes_of(id)
-    assert result.stderr.splitlines()[-1].startswith(f"error: stopped by {number.name}; `tools/search.py resume`")
+    assert result.stderr.splitlines()[-1].startswith(f"error: stopped by {number.name}; `mcunet search resume`")
     assert "Traceback" not in result.stderr
 
 
@@ -233,7 +233,7 @@ def test_a_signal_ends_the_processes_of_nni(tmp_path, number):
     process.send_signal(number)
     result = finish(process)
     assert result.returncode == 128 + number and not processes_of(id)
-    assert result.stderr == f"error: stopped by {number.name}; `tools/search.py resume` goes on where this has ended\n"
+    assert result.stderr == f"error: stopped by {number.name}; `mcunet search resume` goes on where this has ended\n"
 
 
 def test_nohup_is_respected(tmp_path):

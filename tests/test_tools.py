@@ -96,7 +96,7 @@ def test_generate_refuses(classifier, tmp_path):
     model, out = classifier / "m.int8.onnx", tmp_path / "c"
     refused(tool("generate", model, "--board", "stm32x", "-o", out), "unknown board 'stm32x'", "stm32h743")
     refused(tool("generate", tmp_path / "no.onnx", "--board", "F412", "-o", out), "no such file", "no.onnx")
-    refused(tool("generate", classifier / "m.onnx", "--board", "F412", "-o", out), "is float", "tools/quantize.py")
+    refused(tool("generate", classifier / "m.onnx", "--board", "F412", "-o", out), "is float", "mcunet quantize")
     refused(tool("generate", model, "--board", "F412", "--arena-kb", 8, "-o", out), "bytes of sram", "smaller network")
     smallest = plan(load_onnx(model).graph)
     assert smallest.arena > 8 * 1024
@@ -154,6 +154,6 @@ def test_quantize_refuses(classifier, tmp_path):
 
 def test_run_board_refuses(classifier, tmp_path):
     picture = ["--picture", classifier / "pictures/0.png"]
-    refused(tool("run_board", tmp_path, "--board", "F412", "--emulate", *picture), "tools/generate.py")
+    refused(tool("run_board", tmp_path, "--board", "F412", "--emulate", *picture), "mcunet generate")
     layers = ["--port", "/dev/ttyACM0", "--layers", tmp_path / "layers.png"]
     refused(tool("run_board", tmp_path, "--board", "F412", *layers, *picture), "--emulate")

@@ -1,9 +1,9 @@
 """Accuracy of a classifier as it is deployed: of its ONNX file, float or int8, or of its compiled C. Pictures are seen
-by the view in the file, which run_board.py and the calibration use, too; what a search said of it is to be the same up
+by the view in the file, which `mcunet run` and the calibration use, too; what a search said of it is to be the same up
 to int8.
 
-python tools/accuracy.py model.onnx --data imagenet:data/imagenet
-python tools/accuracy.py model.int8.onnx --data "{kind: folder, root: photos}" --split held_out --backend c
+mcunet accuracy model.onnx --data imagenet:data/imagenet
+mcunet accuracy model.int8.onnx --data "{kind: folder, root: photos}" --split held_out --backend c
 """
 
 import argparse
@@ -31,7 +31,7 @@ def main() -> None:
     torch.set_num_threads(1)
     model, data = with_view(load_onnx(args.model), args.view), open_data(parse_data(args.data))
     if data.task.head is not None:
-        raise UserError(f"--data {args.data}: pictures with boxes; a detector is tested by tools/test.py")
+        raise UserError(f"--data {args.data}: pictures with boxes; a detector is tested by mcunet test")
     check_classifier(model, data.task.classes)
     classify, image, view = BACKENDS[args.backend](model), model.graph.inputs[0], view_of(model)
     count = data.size(args.split)

@@ -1,7 +1,7 @@
 """Anchors for YOLO from real boxes: k-means with 1 - IoU, as fractions of the picture, ready to paste into a config.
 
-    python tools/anchors.py configs/det/yolov3_bccd.py              the boxes that the config trains on
-    python tools/anchors.py VOCdevkit/VOC2007 VOC2012.tar.xz --scales 3 --split trainval
+    mcunet anchors configs/det/yolov3_bccd.py              the boxes that the config trains on
+    mcunet anchors VOCdevkit/VOC2007 VOC2012.tar.xz --scales 3 --split trainval
 
 Boxes marked difficult are left out, as mmdet leaves them out of the training.
 """

@@ -1,4 +1,5 @@
-"""No command: the pictures that quantize.py and inspect.py read, of a folder or of a detector's training set."""
+"""No command: the pictures that `mcunet quantize` and `mcunet inspect` read, of a folder or of a detector's training
+set."""
 
 from collections.abc import Iterator
 

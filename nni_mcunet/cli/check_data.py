@@ -1,4 +1,4 @@
-"""Look at every picture and box of a config's data sets: python tools/check_data.py configs/det/yolov3_bccd.py
+"""Look at every picture and box of a config's data sets: mcunet check-data configs/det/yolov3_bccd.py
 
 Decodes all pictures as mmdet does, names the broken ones, prints counts per class and box sizes. Exit code 1 where a
 picture is corrupt or not of the size annotated, or a box has no area or reaches beyond its picture; 2 where files are

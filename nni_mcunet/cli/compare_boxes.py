@@ -1,7 +1,7 @@
 """How far the int8 engine's boxes are from mmdet's float ones on the same pictures of the config's test set.
 
-python tools/compare_boxes.py configs/det/yolov3_digits.py CHECKPOINT.pth
-python tools/compare_boxes.py configs/det/yolov3_digits.py CHECKPOINT.pth --int8 model.int8.onnx --json agreement.json
+mcunet compare-boxes configs/det/yolov3_digits.py CHECKPOINT.pth
+mcunet compare-boxes configs/det/yolov3_digits.py CHECKPOINT.pth --int8 model.int8.onnx --json agreement.json
 """
 
 import argparse
@@ -32,7 +32,7 @@ def print_table(rows: dict) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="configs/det/*.py")
-    parser.add_argument("checkpoint", help="of tools/train.py (.pth)")
+    parser.add_argument("checkpoint", help="of mcunet train (.pth)")
     parser.add_argument("--int8", help="its int8 file; default: quantised now")
     parser.add_argument("--calib-images", type=int, default=128, metavar="N", help="for that, of the training set")
     parser.add_argument("--images", type=int, default=200, help="test pictures at most (default 200)")

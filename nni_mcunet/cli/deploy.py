@@ -1,7 +1,7 @@
 """From a trained detector to boards, all of it measured: float metric, ONNX, int8, the int8's metric on the compiled C,
 how near its boxes are to the float ones, C for each board, the emulated firmware's run, and a report.
 
-python tools/deploy.py configs/det/yolov3_bccd_f412.py CHECKPOINT.pth --boards stm32f412 -o out/bccd
+mcunet deploy configs/det/yolov3_bccd_f412.py CHECKPOINT.pth --boards stm32f412 -o out/bccd
 
 Each step is a command that works alone; it is printed before it runs. One whose product is in the folder is not run
 again. deploy.json there says what the products are of: anything else takes a new folder.
@@ -55,7 +55,7 @@ def begin(args, names: list[str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="configs/det/*.py")
-    parser.add_argument("checkpoint", type=Path, help="of tools/train.py (.pth)")
+    parser.add_argument("checkpoint", type=Path, help="of mcunet train (.pth)")
     parser.add_argument("--boards", nargs="+", required=True, help="stm32h743, stm32f746, stm32f412, ... or files")
     parser.add_argument("--arena-kb", type=int, help="kB of SRAM for the network; default all that the board has")
     parser.add_argument("-o", "--out", required=True, help="folder for everything")

@@ -1,7 +1,7 @@
 """The README's table of detectors: every config of configs/det with its size, beside the paper's row where it has one.
 
-python tools/detector_table.py            prints it
-python tools/detector_table.py --write    puts it into README.md, between its two marks
+mcunet detector-table            prints it
+mcunet detector-table --write    puts it into README.md, between its two marks
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Write a trained network as float ONNX, one node per layer under the layer's name.
 
-python tools/export.py configs/det/yolov3_digits.py CHECKPOINT.pth -o model.onnx     a detector
-python tools/export.py CONFIG.py CHECKPOINT.pth -o model.onnx --with-boxes             its boxes, for onnxruntime
-python tools/export.py ARCH.json WEIGHTS.pth -o model.onnx                           a classifier or backbone
+mcunet export configs/det/yolov3_digits.py CHECKPOINT.pth -o model.onnx     a detector
+mcunet export CONFIG.py CHECKPOINT.pth -o model.onnx --with-boxes             its boxes, for onnxruntime
+mcunet export ARCH.json WEIGHTS.pth -o model.onnx                           a classifier or backbone
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Fine-tune a network that a search found: python tools/finetune.py out/search/X/best.json out/search/X/best.pth
+"""Fine-tune a network that a search found: mcunet finetune out/search/X/best.json out/search/X/best.pth
 
 10 epochs at a tenth of the super-network's learning rate (appendix B: 0.2 / 10 for batches of 1024, less in proportion
 for smaller ones). Give --data as for the search: another split would train on what judges. Prints the accuracy before
 and after, on the held-out pictures that the search judged by and on the test set; writes the weights to --out (default
 beside the given ones, *_tuned.pth). Goes on where an earlier run stopped, from the checkpoint --out with .ckpt.
 
---qat: quantisation-aware, the weights (*_qat.pth) with the ranges that tools/quantize.py --qat takes; the accuracy
+--qat: quantisation-aware, the weights (*_qat.pth) with the ranges that mcunet quantize --qat takes; the accuracy
 after it is that of the simulated int8.
 """
 
@@ -43,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("arch", help="architecture, JSON")
     parser.add_argument("weights", help="its state dict")
-    parser.add_argument("--config", help="YAML of train_supernet.py: its data and recipe, at a tenth of its lr")
+    parser.add_argument("--config", help="YAML of `mcunet train-supernet`: its data and recipe, at a tenth of its lr")
     parser.add_argument("--out", help="state dict to write")
     parser.add_argument("--epochs", dest="passes", type=positive, default=10, help="passes over the data (default 10)")
     parser.add_argument("--steps", type=positive, help="instead of epochs")

@@ -1,10 +1,10 @@
 """Compile an int8 ONNX file to C for a board, with the patch schedule that fits at the least computation.
 
-python tools/generate.py model.int8.onnx --board stm32h743 -o out/fw
-python tools/generate.py model.int8.onnx --board stm32f412 --patches 3x3 --blocks 5 --halo cache -o out/fw
-python tools/generate.py model.int8.onnx --board stm32f412 --patches 4x4,2x2 --blocks 5,9 -o out/fw
-python tools/generate.py model.int8.onnx --board stm32f412 --least-sram --max-overhead 0.05 -o out/fw
-python tools/generate.py model.int8.onnx --board stm32h743 --project --picture photo.jpg -o out/fw
+mcunet generate model.int8.onnx --board stm32h743 -o out/fw
+mcunet generate model.int8.onnx --board stm32f412 --patches 3x3 --blocks 5 --halo cache -o out/fw
+mcunet generate model.int8.onnx --board stm32f412 --patches 4x4,2x2 --blocks 5,9 -o out/fw
+mcunet generate model.int8.onnx --board stm32f412 --least-sram --max-overhead 0.05 -o out/fw
+mcunet generate model.int8.onnx --board stm32h743 --project --picture photo.jpg -o out/fw
 
 The folder holds a plain C11 library: mcu_model.h is the one header, no OS, no heap. With --project also a firmware for
 the board's Nucleo: start-up, clock, UART, linker script; `make && make flash` (Makefile, CMakeLists.txt, README.txt).
@@ -72,7 +72,7 @@ def planned(args, graph: Graph, board: Board) -> Plan:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="int8 ONNX of tools/quantize.py")
+    parser.add_argument("model", help="int8 ONNX of mcunet quantize")
     parser.add_argument("--board", required=True, help="stm32h743, stm32f746, stm32f412, stm32f410 or a board's .json")
     parser.add_argument("--arena-kb", type=int, help="kB of SRAM for the network; default all that the board has")
     parser.add_argument("--patches", help="grid such as 3x3, or 4x4,2x2 for two segments; default: the best that fits")
@@ -100,7 +100,7 @@ def main() -> None:
     if args.project:
         target_of(board)
     if not isinstance(model, QuantModel):
-        raise UserError(f"{args.model} is float: quantise it with tools/quantize.py first")
+        raise UserError(f"{args.model} is float: quantise it with mcunet quantize first")
     if not args.keep_dead_channels:
         model = smaller(model)
     if post := detector_params(model):

@@ -1,8 +1,8 @@
 """What an int8 model is made of: each tensor's range, scale and zero point and the spread of its weights' scales; with
 the float model and pictures its SQNR, too; and one layer drawn.
 
-python tools/inspect.py model.int8.onnx
-python tools/inspect.py model.int8.onnx --float model.onnx --calib PICTURES --layer s2_b1_dw --png s2_b1_dw.png
+mcunet inspect model.int8.onnx
+mcunet inspect model.int8.onnx --float model.onnx --calib PICTURES --layer s2_b1_dw --png s2_b1_dw.png
 """
 
 
@@ -16,7 +16,7 @@ def read_pair(args):
         raise UserError("--float goes with --calib, and --layer with --png: give both or neither")
     int8, source = load_onnx(args.model), load_onnx(args.float) if args.float else None
     if not isinstance(int8, QuantModel):
-        raise UserError(f"{args.model} is float; give an int8 file, such as tools/quantize.py writes")
+        raise UserError(f"{args.model} is float; give an int8 file, such as mcunet quantize writes")
     if source is not None and not isinstance(source, Model):
         raise UserError(f"{args.float} is int8; give the float file that {args.model} was made from")
     if args.layer and args.layer not in int8.graph.tensors:
@@ -37,7 +37,7 @@ def main() -> None:
     from .calibration_pictures import add_arguments, pictures
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="int8 ONNX, such as tools/quantize.py's")
+    parser.add_argument("model", help="int8 ONNX, such as mcunet quantize's")
     parser.add_argument("--float", metavar="MODEL.onnx", help="the float file it was made from; with --calib")
     add_arguments(parser)
     parser.add_argument("--layer", help="the layer to draw; with --png")

@@ -1,6 +1,6 @@
 """Write the digit scenes as a data set in VOC's layout: OUT/VOC2007/{JPEGImages,Annotations,ImageSets/Main}.
 
-    python tools/make_digits.py --out out/digits --train 3000 --val 300 --size 128
+    mcunet digits --out out/digits --train 3000 --val 300 --size 128
 
 A scene's seed is (--seed, split, number): the same arguments give the same files. OUT/VOC2007 appears when it is whole;
 after an interruption run it again (seconds). A data set that is there is never written over.

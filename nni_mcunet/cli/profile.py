@@ -1,9 +1,9 @@
 """Where a network's memory goes, what patches save, what they cost, and the best schedule for a board.
 
-python tools/profile.py configs/arch/mobilenet_v2.json --png memory.png
-python tools/profile.py model.int8.onnx --board stm32f412 --json
-python tools/profile.py configs/det/yolov3_digits.py --board F746 --patches 3x3 --blocks 4
-python tools/profile.py extd_32        # a published face detector at 640x480, one of core/faces.py
+mcunet profile configs/arch/mobilenet_v2.json --png memory.png
+mcunet profile model.int8.onnx --board stm32f412 --json
+mcunet profile configs/det/yolov3_digits.py --board F746 --patches 3x3 --blocks 4
+mcunet profile extd_32        # a published face detector at 640x480, one of core/faces.py
 """
 
 

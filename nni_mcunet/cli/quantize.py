@@ -1,13 +1,13 @@
 r"""Quantise a float ONNX file to int8 (QDQ), calibrated on pictures: weights per channel, activations per tensor. Then
 say which layers lose most: SQNR in dB, of the network up to a layer and of the layer by itself.
 
-python tools/quantize.py model.onnx --calib configs/det/yolov3_bccd.py -o model.int8.onnx    its training set
+mcunet quantize model.onnx --calib configs/det/yolov3_bccd.py -o model.int8.onnx    its training set
 
-python tools/quantize.py model.onnx --calib out/digits/VOC2007/JPEGImages \
+mcunet quantize model.onnx --calib out/digits/VOC2007/JPEGImages \
     --list out/digits/VOC2007/ImageSets/Main/train.txt --method mse --report sqnr.json -o model.int8.onnx
 
-python tools/quantize.py model.onnx --qat last.pth -o model.int8.onnx     the checkpoint's own weights and ranges
-python tools/quantize.py yunet.onnx --mean 0 0 0 --std 1 1 1 --bgr --calib faces -o yunet.int8.onnx    someone else's
+mcunet quantize model.onnx --qat last.pth -o model.int8.onnx     the checkpoint's own weights and ranges
+mcunet quantize yunet.onnx --mean 0 0 0 --std 1 1 1 --bgr --calib faces -o yunet.int8.onnx    someone else's
 """
 
 import argparse
@@ -47,7 +47,7 @@ def of_pictures(args, model: Model, calibration) -> QuantModel:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="float ONNX, such as tools/export.py's")
+    parser.add_argument("model", help="float ONNX, such as mcunet export's")
     add_arguments(parser)
     parser.add_argument("--qat", metavar="CKPT.pth", help="of quantisation-aware training: its weights and ranges; "
                         "--calib then only measures")  # fmt: skip

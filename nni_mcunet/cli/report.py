@@ -1,6 +1,6 @@
-"""Gather what the steps of tools/deploy.py measured: a table, report.json and the picture of memory per block.
+"""Gather what the steps of mcunet deploy measured: a table, report.json and the picture of memory per block.
 
-python tools/report.py out/demo --boards stm32h743 stm32f412
+mcunet report out/demo --boards stm32h743 stm32f412
 """
 
 import argparse
@@ -58,7 +58,7 @@ def print_table(report: dict) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, help="folder of tools/deploy.py")
+    parser.add_argument("out", type=Path, help="folder of mcunet deploy")
     parser.add_argument("--boards", nargs="+", required=True)
     args = parser.parse_args()
 

@@ -1,8 +1,8 @@
 """Run generated C on a board or its emulator with a picture, and show what the firmware says.
 
-python tools/run_board.py --board stm32h743 --emulate out/fw --picture photo.jpg --json out/run.json --png out/boxes.png
-python tools/run_board.py --board stm32f412 --emulate out/fw --picture photo.jpg --layers out/layers.png
-python tools/run_board.py --board stm32h743 --port /dev/ttyACM0 out/fw --picture photo.jpg
+mcunet run --board stm32h743 --emulate out/fw --picture photo.jpg --json out/run.json --png out/boxes.png
+mcunet run --board stm32f412 --emulate out/fw --picture photo.jpg --layers out/layers.png
+mcunet run --board stm32h743 --port /dev/ttyACM0 out/fw --picture photo.jpg
 """
 
 import argparse
@@ -49,14 +49,16 @@ def shown_picture(args, picture: np.ndarray, view) -> tuple[np.ndarray, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", help="what tools/generate.py has written")
+    parser.add_argument("folder", help="what mcunet generate has written")
     parser.add_argument("--board", required=True, help="stm32h743, stm32f746, stm32f412, stm32f410 or a board's .json")
     parser.add_argument(
         "--picture", required=True, help="JPEG or PNG, seen as in training; or .npy with uint8 h x w x c"
     )
     how = parser.add_mutually_exclusive_group(required=True)
     how.add_argument("--emulate", action="store_true", help="run under QEMU")
-    how.add_argument("--port", help="serial port of a board flashed with `generate.py --project`, such as /dev/ttyACM0")
+    how.add_argument(
+        "--port", help="serial port of a board flashed with `mcunet generate --project`, such as /dev/ttyACM0"
+    )
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="for the whole run; default 600 with "
                         "--emulate, with --port 60 and ten times what the picture takes on the line")  # fmt: skip
     parser.add_argument("--json", help="file for the report, with all boxes")

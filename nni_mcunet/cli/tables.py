@@ -1,6 +1,6 @@
 """Write the paper's tables and figures that need no training: docs/paper/tables.md, tables.json and the pictures.
 
-python tools/tables.py [-o docs/paper]
+mcunet tables [-o docs/paper]
 """
 
 import argparse

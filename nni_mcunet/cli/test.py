@@ -1,8 +1,8 @@
 """Evaluate a detector through the config's data set and metric: mmdet's own tool behind the plug-in, with its flags.
 
-python tools/test.py configs/det/yolov3_digits.py CHECKPOINT.pth                       the float network
-python tools/test.py configs/det/yolov3_digits.py CHECKPOINT.pth --backend int8        quantised now, as compiled C
-python tools/test.py configs/det/yolov3_digits.py model.int8.onnx --backend reference  an int8 file, in numpy
+mcunet test configs/det/yolov3_digits.py CHECKPOINT.pth                       the float network
+mcunet test configs/det/yolov3_digits.py CHECKPOINT.pth --backend int8        quantised now, as compiled C
+mcunet test configs/det/yolov3_digits.py model.int8.onnx --backend reference  an int8 file, in numpy
 
 A checkpoint of quantisation-aware training has its own ranges: float then is that network with int8 simulated. The C's
 boxes and the numpy reference's are the boards' bit for bit; the reference is slow.
@@ -48,7 +48,7 @@ def int8_detector(args, classes) -> DeployedDetector:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="configs/det/*.py")
-    parser.add_argument("checkpoint", help="of tools/train.py (.pth), or int8 of tools/quantize.py (.onnx)")
+    parser.add_argument("checkpoint", help="of mcunet train (.pth), or int8 of mcunet quantize (.onnx)")
     parser.add_argument("--backend", choices=("float", *ENGINES), help="default float for .pth, int8 for .onnx")
     parser.add_argument("--calib-images", type=int, default=128, metavar="N",
                         help="int8 of a float .pth is calibrated on N training pictures (default 128)")  # fmt: skip

@@ -1,6 +1,6 @@
 r"""Train a detector: mmdet's own tool behind the plug-in, with the same flags. WORK_DIR/last.pth is the finished one.
 
-    python tools/train.py configs/det/yolov3_digits.py \
+    mcunet train configs/det/yolov3_digits.py \
         --work-dir out/demo/det --cfg-options model.backbone.arch=out/demo/arch.json
 """
 

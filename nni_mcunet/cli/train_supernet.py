@@ -1,4 +1,4 @@
-"""Train a super-network: python tools/train_supernet.py [--space demo] [--out out/supernet/demo.pth]
+"""Train a super-network: mcunet train-supernet [--space demo] [--out out/supernet/demo.pth]
 
 With --config configs/cls/supernet_imagenet.yml --data imagenet:/data/imagenet the paper's recipe; on several GPUs with
 torchrun --nproc-per-node 8. With --config configs/det/supernet_bccd.yml one of detectors, trained by mmdet's loss.

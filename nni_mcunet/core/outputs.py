@@ -68,6 +68,6 @@ def _is_product(path: Path, ending: str) -> bool:
 
 
 def _is_metrics(found: dict) -> bool:
-    """Whether these are the figures of tools/test.py, which mmdet's metrics name: DATA/FIGURE."""
+    """Whether these are the figures of mcunet test, which mmdet's metrics name: DATA/FIGURE."""
     figures = all(type(value) in (int, float) for value in found.values())
     return figures and any("/" in name for name in found)

@@ -31,7 +31,7 @@ def by_onnxruntime(model: Model | QuantModel) -> Classify:
 def by_c(model: Model | QuantModel) -> Classify:
     """Layer by layer: patches change no byte. Raises UserError for a float model."""
     if not isinstance(model, QuantModel):
-        raise UserError(f"{model.graph.name} is float, and the C is int8: quantise it with tools/quantize.py first")
+        raise UserError(f"{model.graph.name} is float, and the C is int8: quantise it with mcunet quantize first")
     with tempfile.TemporaryDirectory() as folder:  # a loaded library does not need its file
         host = build_host(write_sources(plan(model.graph), model, folder))
     return lambda picture: host.run(picture)[0]

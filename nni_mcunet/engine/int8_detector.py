@@ -23,7 +23,7 @@ def load_int8_detector(path) -> QuantModel:
     """Raises UserError for a float file or one without a detector."""
     model = load_onnx(path)
     if not isinstance(model, QuantModel) or "detector" not in model.meta:
-        raise UserError(f"{path} is no int8 detector; make one with tools/export.py and tools/quantize.py")
+        raise UserError(f"{path} is no int8 detector; make one with mcunet export and mcunet quantize")
     return model
 
 

@@ -1,4 +1,4 @@
-"""Write the library, plan.json and the project around it as one set of files, for tools/generate.py."""
+"""Write the library, plan.json and the project around it as one set of files, for mcunet generate."""
 
 import json
 from pathlib import Path

@@ -115,7 +115,7 @@ def _spans(run: Plan | Patches):
 
 def profile(graph: Graph, board: Board | None = None, schedule: Schedule | None = None, p_choices=GRIDS) -> Profile:
     """Profile of a graph; `schedule` is the one to show beside layer by layer, without it the best of the grids
-    `p_choices` at every cut; of a board's, as tools/generate.py chooses. Raises ScheduleError for one that the graph
+    `p_choices` at every cut; of a board's, as mcunet generate chooses. Raises ScheduleError for one that the graph
     does not allow, UserError for a graph without a convolution. That nothing fits the board is no error but the
     profile's `why`."""
     if not graph.macs:

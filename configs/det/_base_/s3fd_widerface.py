@@ -47,7 +47,7 @@ test_pipeline = [
     dict(type="LoadAnnotations", with_bbox=True),  # behind Resize: the metric is in the pixels of the file
     dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
 ]
-# tools/test.py --tta: the multi-scale test of the paper's Table 4
+# mcunet test --tta: the multi-scale test of the paper's Table 4
 tta_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(

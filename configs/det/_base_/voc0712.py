@@ -15,7 +15,7 @@ metainfo = dict(
 model = dict(
     bbox_head=dict(
         num_classes=20,
-        # of the 40,058 boxes of 07+12 trainval that are not difficult (tools/anchors.py --scales 3)
+        # of the 40,058 boxes of 07+12 trainval that are not difficult (mcunet anchors --scales 3)
         anchors=[
             [(0.074, 0.121), (0.114, 0.322), (0.215, 0.193)],
             [(0.212, 0.524), (0.399, 0.339), (0.356, 0.7)],

@@ -33,7 +33,7 @@ def write_sources(plan: Plan, model: QuantModel, folder, prefix: str = DEFAULT) 
 
 def seal(prefix: str) -> Seal:
     """Return the text of a model's header until its library is whole."""
-    return Seal(model_files(prefix)[0], '#error "tools/generate.py was stopped while it wrote this: run it again"\n')
+    return Seal(model_files(prefix)[0], '#error "mcunet generate was stopped while it wrote this: run it again"\n')
 
 
 @cache

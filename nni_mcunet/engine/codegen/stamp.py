@@ -6,7 +6,7 @@ STAMP = """
 #ifndef {macro}
 #define {macro} 0x{digits}
 #elif {macro} != 0x{digits}
-#error "{name} is of another set of files than the one that includes it: run tools/generate.py again"
+#error "{name} is of another set of files than the one that includes it: run mcunet generate again"
 #endif
 """
 

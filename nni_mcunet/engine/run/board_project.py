@@ -76,10 +76,10 @@ def target_of(board: Board) -> Target:
 
 def model_hash(folder: str | Path) -> str:
     """16 hex digits that change with any C file of the generated library in `folder`: the identity of an image. Raises
-    UserError for a folder that no tools/generate.py of this version has written."""
+    UserError for a folder that no mcunet generate of this version has written."""
     names = [name for names in owned(folder).values() for name in names if _of_library(name)]
     if not names:
-        raise UserError(f"{folder} holds no library of this version: write it with tools/generate.py and flash it")
+        raise UserError(f"{folder} holds no library of this version: write it with mcunet generate and flash it")
     return _hash({name: (Path(folder) / name).read_bytes() for name in names})
 
 

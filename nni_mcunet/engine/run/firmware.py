@@ -57,7 +57,7 @@ def input_shape(folder: str | Path) -> tuple[int, int, int]:
     header = _header(folder, prefix)
     found = dict(re.findall(rf"#define {prefix.upper()}_INPUT_([HWC]) +([1-9]\d{{0,8}})\n", header))
     if len(found) < 3:
-        raise UserError(f"{folder}: {prefix}_model.h does not say the input's size: run tools/generate.py again")
+        raise UserError(f"{folder}: {prefix}_model.h does not say the input's size: run mcunet generate again")
     return tuple(int(found[axis]) for axis in "HWC")
 
 
@@ -65,13 +65,13 @@ def prefix_of(folder: str | Path) -> str:
     """What the names of the generated model in `folder` begin with. Raises UserError where there is none, half of one
     or more than one."""
     if (Path(folder) / MANIFEST).exists() and not is_whole(folder):
-        raise UserError(f"{folder}: tools/generate.py was stopped while it wrote it; run it again")
+        raise UserError(f"{folder}: mcunet generate was stopped while it wrote it; run it again")
     headers = {path: path.name.removesuffix("_model.h") for path in sorted(Path(folder).glob("*_model.h"))}
     found = [
         p for path, p in headers.items() if f"#define {p.upper()}_ARENA_BYTES" in path.read_text("utf-8", "replace")
     ]
     if not found:
-        raise UserError(f"{folder}: no mcu_model.h; give a folder that tools/generate.py has written")
+        raise UserError(f"{folder}: no mcu_model.h; give a folder that mcunet generate has written")
     if len(found) > 1:
         raise UserError(
             f"{folder} holds the models {', '.join(found)}; generate the one to run into a folder of its own"

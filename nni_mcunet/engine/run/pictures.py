@@ -51,7 +51,7 @@ def load_arrays(path, shape: tuple[int, int, int]) -> np.ndarray:
         what = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else "an archive"
         raise UserError(
             f"{path} holds {what}: expected uint8 of the shape {shape}, or several of it; of a float input x give "
-            "round(x * std + mean), and quantize.py --mean and --std the same numbers"
+            "round(x * std + mean), and mcunet quantize --mean and --std the same numbers"
         )
     return found.reshape(-1, *shape)
 

@@ -18,7 +18,7 @@ PLAN = "plan.json"
 def board_report(elf: str | Path, board: Board, layers: dict[str, Layer]) -> dict:
     """{"milliseconds_estimated", "cycles_estimated", "flash": bytes by part, "sram": bytes by part, "callback_bytes",
     "layers": [{"name", "calls", "instructions", "cycles_estimated", "stall_cycles", "live_bytes"}]}; mcu_detect's time
-    is in its row alone. Where tools/generate.py has left them beside the sources: callback_bytes, what each ready
+    is in its row alone. Where mcunet generate has left them beside the sources: callback_bytes, what each ready
     callback for the picture takes beside the arena, and live_bytes, what the arena holds during the layer."""
     planned = _planned(Path(elf).parent.parent)
     live = planned.get("live_bytes", {})
@@ -60,7 +60,7 @@ def _planned(folder: Path) -> dict:
     for key in ("live_bytes", "callback_bytes"):
         sizes = planned.get(key, {})
         if not isinstance(sizes, dict) or not all(isinstance(size, int) for size in sizes.values()):
-            raise UserError(f"{path}: {key} is {short(sizes)}: expected bytes by name; run tools/generate.py again")
+            raise UserError(f"{path}: {key} is {short(sizes)}: expected bytes by name; run mcunet generate again")
     return planned
 
 

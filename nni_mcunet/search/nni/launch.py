@@ -177,7 +177,7 @@ class Experiment:
 def exit_on_failure():
     """Around a command that watches an experiment: a failure, a search cut short or a signal is a message on stderr and
     an exit code, 1, or 128 and the signal's number."""
-    again = "`tools/search.py resume` goes on where this has ended"
+    again = "`mcunet search resume` goes on where this has ended"
     try:
         with stopped_by_signals():
             yield
@@ -205,12 +205,12 @@ def watch(experiment: Experiment, search: SearchConfig, timeout: float, silence:
 
 
 def take(out: Path, resume: bool = False, aside: bool = False) -> None:
-    """Keep other tools/search.py off `out` as long as this process lives, and other searches off it where it has a
+    """Keep other mcunet search off `out` as long as this process lives, and other searches off it where it has a
     search in out/running. A new search must not meet an unfinished one there: that is set aside or an error. Raises
     ExperimentError, ResultsError or Busy."""
     if not resume:
         check_free(out, started=True)
-    hold(out / ".search.lock", "tools/search.py")
+    hold(out / ".search.lock", "mcunet search")
     settle(out)
     running = out / "running"
     if not resume or running.exists():
@@ -221,7 +221,7 @@ def take(out: Path, resume: bool = False, aside: bool = False) -> None:
         unfinished = read_history(running) or (read_history(out) and not finished(out))
         if unfinished:
             raise ExperimentError(
-                f"{out} holds an unfinished search: go on with `tools/search.py resume --out {out}` or with what "
+                f"{out} holds an unfinished search: go on with `mcunet search resume --out {out}` or with what "
                 "began it, or move it to out/previous with `run --discard`"
             )
     if (running / "experiment.json").exists():

@@ -72,10 +72,10 @@ def limit_reached(params: dict, duration: float, trials: int) -> str | None:
     if longest is not None and duration >= seconds(longest):
         return (
             f"its maxExperimentDuration, {longest}, is over ({duration:.0f} s have run): give more with "
-            "`tools/search.py resume --duration`"
+            "`mcunet search resume --duration`"
         )
     if most is not None and trials >= most:
-        return f"its maxTrialNumber was lowered to {most}: `tools/search.py resume` lifts that"
+        return f"its maxTrialNumber was lowered to {most}: `mcunet search resume` lifts that"
     return None
 
 

@@ -46,7 +46,7 @@ class EvolutionTuner(Tuner):
             if not Path(self.config.supernet).exists():
                 raise UserError(
                     f"no super-network at {self.config.supernet}: train it first with "
-                    f"`python tools/train_supernet.py --out {self.config.supernet}`"
+                    f"`mcunet train-supernet --out {self.config.supernet}`"
                 )
             if self._manager:
                 exit_with_parent()

@@ -28,7 +28,7 @@ def finish(config: SearchConfig, out: Path) -> str:
         export_best(config, out)
     except DataError as error:
         _best(config, out).save(out / "best.json")
-        summary += f"\nno best.pth, it needs the data ({error}): `tools/search.py export` writes it where they are"
+        summary += f"\nno best.pth, it needs the data ({error}): `mcunet search export` writes it where they are"
     return summary
 
 

@@ -77,7 +77,7 @@ def read_history(out: Path) -> list[dict]:
                 _say(f"{path}: line {number}, the last one, is cut and left out")
                 break
             raise HistoryError(
-                f"{path}, line {number}: {error}; without it and the lines behind it `tools/search.py resume` goes on"
+                f"{path}, line {number}: {error}; without it and the lines behind it `mcunet search resume` goes on"
             ) from None
     return lines
 

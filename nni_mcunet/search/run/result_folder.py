@@ -1,7 +1,7 @@
 """The folder of a search's results: what in it is a search's, and how a new search takes an older one's place.
 
 out/              what the last search has left: history.jsonl, search.json, done.json, best.json, best.pth, pictures
-out/running/      the same of a search that tools/search.py has begun and not ended
+out/running/      the same of a search that mcunet search has begun and not ended
 out/previous/     the same of the search before it; out/previous.1/ of the one before that, and so on
 
 Every step is one rename, and a kill between two of them loses nothing: set_aside and settle go on where they were cut.
@@ -17,10 +17,10 @@ from pathlib import Path
 from ...core.errors import UserError
 from ...core.validate import read_json
 
-TUNED = ("best_tuned.pth", "best_tuned.pth.ckpt", "best_tuned.pth_log")  # tools/finetune.py's, from best.pth
+TUNED = ("best_tuned.pth", "best_tuned.pth.ckpt", "best_tuned.pth_log")  # mcunet finetune's, from best.pth
 WRITTEN = ("done.json", "best.json", "best.pth", "search.png", "pareto.png", "winner.png", "pareto.json")
 FILES = (*WRITTEN, *TUNED, "history.jsonl")
-STARTED = ("experiment.yml", "experiment.json")  # tools/search.py's, from which it resumes
+STARTED = ("experiment.yml", "experiment.json")  # mcunet search's, from which it resumes
 FRONT = re.compile(r"\d{2,}(_tuned)?\.(json|pth(\.ckpt|_log)?)")  # in pareto/
 HIDDEN = (".tuner.lock", *(f".{name}." for name in (*FILES, *STARTED, "search.json")))  # locks, half-written files
 ASIDE, ENDED = ".previous", ".ended"  # on their way to previous/, and from running/

@@ -77,15 +77,13 @@ def load_supernet(path: str | Path, data: Data | None = None) -> tuple[Space, Ne
     trained on."""
     path = Path(path)
     if not path.exists():
-        raise UserError(
-            f"no super-network at {path}: train it first with `python tools/train_supernet.py --out {path}`"
-        )
+        raise UserError(f"no super-network at {path}: train it first with `mcunet train-supernet --out {path}`")
     state = load_checkpoint(path)
     identity, step = state["identity"], state["step"]
     if "space" not in identity:
         raise UserError(f"{path} is the checkpoint of a single network, no super-network's")
     if step < Recipe(**identity["recipe"]).steps:
-        raise UserError(f"{path}: training stopped at step {step}; run tools/train_supernet.py again to finish")
+        raise UserError(f"{path}: training stopped at step {step}; run mcunet train-supernet again to finish")
     if data is not None and (other := difference(identity["data"], data.identity)):
         raise UserError(
             f"{path} was trained on data with {other}: it would be judged on pictures that it was trained on; give the "
@@ -212,7 +210,7 @@ def finetune(
     `path` is the checkpoint to go on from. As float, its batch normalisation is re-calibrated at the end; with `qat` it
     simulates int8 (core.qat) and is as it will be deployed, its state dict with the ranges."""
     if data.task.head is not None:
-        raise UserError("a detector is trained further by tools/train.py: this is for classifiers")
+        raise UserError("a detector is trained further by mcunet train: this is for classifiers")
     if spec.classes != data.task.classes:
         has = "no classifier" if spec.classes is None else f"{spec.classes} classes"
         raise UserError(f"architecture {spec.name} has {has} and the data {data.task.classes} classes")
