@@ -6,7 +6,7 @@ import pytest
 from conftest import ROOT
 
 # Folder or file -> what its modules must not import (prefixes of absolute module names).
-ROOMS = {f"nni_mcunet.{room}" for room in ("core", "search", "engine", "paper", "profile", "cli")} | {"detection"}
+ROOMS = {f"nni_mcunet.{room}" for room in ("core", "search", "engine", "paper", "profiling", "cli")} | {"detection"}
 OUTSIDE = {"nni", "mmdet", "mmengine", "mmcv", "onnx", "onnxruntime", "cv2"}
 FORBIDDEN = {
     "nni_mcunet/core": ROOMS - {"nni_mcunet.core"} | OUTSIDE,
@@ -16,7 +16,7 @@ FORBIDDEN = {
     "nni_mcunet/search": ROOMS - {"nni_mcunet.core", "nni_mcunet.search"} | OUTSIDE - {"nni", "cv2"},
     "nni_mcunet/engine": ROOMS - {"nni_mcunet.core", "nni_mcunet.engine"}
     | {"nni", "mmdet", "mmengine", "mmcv", "torch"},
-    "nni_mcunet/profile": {"nni_mcunet.search", "nni_mcunet.cli", "detection", "nni", "mmdet", "mmengine", "torch"},
+    "nni_mcunet/profiling": {"nni_mcunet.search", "nni_mcunet.cli", "detection", "nni", "mmdet", "mmengine", "torch"},
     "detection": {"nni_mcunet.search", "nni_mcunet.engine", "nni_mcunet.cli", "nni", "onnx"},
 }
 # Package -> the only files that may import it.
