@@ -5,7 +5,7 @@ import numpy as np
 
 from ....core.ir.graph import Tensor, out_length
 from ...model import QuantWeights
-from .feature import Feature, Integers, kept, same_layout, with_channels
+from ..feature import Feature, Integers, kept, same_layout, with_channels
 
 DEAD = 2.0**-20  # least scale of a channel whose weights are 0, for which the file has none
 

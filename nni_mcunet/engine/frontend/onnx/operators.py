@@ -6,7 +6,7 @@ from math import copysign, inf
 import numpy as np
 
 from ....core.ir.graph import Tensor, out_length
-from .feature import Feature, same_layout, with_channels
+from ..feature import Feature, same_layout, with_channels
 from .layout import LAYOUT, axes_of
 from .linear import LINEAR, window
 

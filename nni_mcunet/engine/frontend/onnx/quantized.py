@@ -17,7 +17,7 @@ from ....core.ir.graph import Graph, Op, Tensor
 from ....core.plan.kernel_facts import SAME_SCALE
 from ...model import PROBABILITY, QuantWeights, Scale, quantize_weights
 from ..fuse import Imported, is_affine
-from .feature import Feature, Integers, same_layout
+from ..feature import Feature, Integers, same_layout
 from .linear import arithmetic, connect, convolve, per_output, window
 from .operators import average_pool, concatenate, softmax
 

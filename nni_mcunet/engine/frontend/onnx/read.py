@@ -22,7 +22,7 @@ from ...model import Model, QuantModel, QuantWeights, Scale
 from ..fuse import Imported, fused
 from .boxes import without_boxes
 from .constants import fold
-from .feature import Feature, Integers
+from ..feature import Feature, Integers
 from .file import Node, is_channels_last, load, needed, shapes
 from .layout import MOVES
 from .operators import NODES

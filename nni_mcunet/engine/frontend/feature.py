@@ -10,7 +10,7 @@ from math import prod
 
 import numpy as np
 
-from ....core.ir.graph import Tensor
+from ...core.ir.graph import Tensor
 
 
 @dataclass(frozen=True)
