@@ -132,8 +132,8 @@ def combine(builder, layer, kind: str | None, at: tuple[int, int]) -> Feature:
     same = (a.tensor.h, a.tensor.w, a.tensor.c) == (b.tensor.h, b.tensor.w, b.tensor.c)
     if kind is None or not (gate or (alike and same)):
         layer.refuse(
-            f"of {list(a.shape)} and {list(b.shape)}: sums and products of maps of one shape, or products with a factor "
-            "a channel, are known"
+            f"of {list(a.shape)} and {list(b.shape)}: sums and products of maps of one shape, or products with a "
+            "factor a channel, are known"
         )
     return same_layout(a, builder.add(layer, kind, (a.tensor, b.tensor), a.tensor.c))
 
