@@ -1,8 +1,8 @@
 """The steps of int8 tensors and weights: the formulas that training simulates and the engine deploys.
 
-The format is that of Jacob et al. 2018. Each formula takes numpy arrays and torch tensors alike, through the methods that
-both have, and imports neither: so core/nn/qat.py and engine/model.py get the same bits from the same line. Ranges, steps
-and biases are doubles; a step is rounded to float32 by the caller before anything is divided by it.
+The format is that of Jacob et al. 2018. Each formula takes numpy arrays and torch tensors alike, through the methods
+that both have, and imports neither: so core/nn/qat.py and engine/model.py get the same bits from the same line. Ranges,
+steps and biases are doubles; the caller rounds a step to float32 before anything is divided by it.
 """
 
 from typing import Any

@@ -129,8 +129,8 @@ def scale_of_range(low_high: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def quantize_weights(weight: Tensor, bias: Tensor, step_in: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the integers (as floats) of a weight (cout, cin/groups, kh, kw), its scales (cout,), and the bias (cout,) in
-    steps of step_in * scale (as doubles)."""
+    """Return the integers (as floats) of a weight (cout, cin/groups, kh, kw), its scales (cout,), and the bias (cout,)
+    in steps of step_in * scale (as doubles)."""
     largest, bias, step_in = weight.abs().amax((1, 2, 3)).double(), bias.double(), step_in.double()
     step = int8.weight_steps(largest, bias, step_in).float()
     return int8.weight_integers(weight, step), step, int8.bias_integers(bias, step_in, step.double())
