@@ -97,5 +97,5 @@ def _placed(folder: Path) -> list[str]:
     return [
         *(f"-Wl,--defsym={name}={value}" for name, value in sizes.items()),
         *(f"-Wl,--section-start={name}={address:#x}" for name, address in places.items()),
-        f"-L{RUNTIME}", "-T", str(RUNTIME / "board.ld"),
+        f"-L{RUNTIME}", "-T", str(RUNTIME / "mps2.ld"),
     ]  # fmt: skip

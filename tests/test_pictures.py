@@ -400,7 +400,7 @@ def on_board(folder: Path, board, data: bytes, kind: str) -> tuple[dict, dict]:
     flags = [*toolchain.core_flags(board.core), *(f"-Wl,--defsym={name}={value}" for name, value in sizes.items())]
     flags += [
         "-T",
-        str(toolchain.RUNTIME / "board.ld"),
+        str(toolchain.RUNTIME / "mps2.ld"),
         f"-L{toolchain.RUNTIME}",
         "-I.",
         "-Ipictures",

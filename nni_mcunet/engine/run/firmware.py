@@ -1,4 +1,4 @@
-"""Generated C -> a firmware for a board's core and memory sizes, on the memory layout of QEMU's boards (board.ld).
+"""Generated C -> a firmware for a board's core and memory sizes, on the memory layout of QEMU's boards (mps2.ld).
 
 Nothing here talks to real hardware: board_project.py writes the project of a real board.
 """
@@ -26,7 +26,7 @@ def build_firmware(folder: str | Path, board: Board, picture: np.ndarray, stack_
     link = [f"-Wl,--defsym={name}={value}" for name, value in sizes.items()]
     c_files = [*sources(folder), *PROGRAM, RUNTIME / "startup.c", RUNTIME / "mps2.c"]
     write_picture(folder, picture)
-    flags = [*core_flags(board.core), "-g1", *link, f"-L{RUNTIME}", "-T", str(RUNTIME / "board.ld")]
+    flags = [*core_flags(board.core), "-g1", *link, f"-L{RUNTIME}", "-T", str(RUNTIME / "mps2.ld")]
     # -g1: layer_cycles.py finds the layer of a call by the line of its source.
     compile_c("arm-none-eabi-gcc", flags, c_files, folder, out, board)
     return out
