@@ -31,7 +31,7 @@ class SearchConfig:
     board        name or a .yml or .json file, see core/boards.py; max_sram_kb, max_flash_kb: what of its memory the
                  network may take (flash: its constants), when the application wants the rest
     max_mmacs    million multiply-accumulates an inference may take; max_latency_ms: milliseconds on the board, an
-                 estimate, see core/latency.py
+                 estimate, see core/plan/latency.py
     patches      the p of the grids p x p that may be tried; [1]: per layer only
     halo         what patches share is computed again (clip) or kept (cache); best: what costs less and fits
     detector     the YOLOv3 head that the network will carry, counted with it: classes, taps (stages it reads, fine to
