@@ -153,9 +153,9 @@ def test_another_search_is_not_gone_on_with(tmp_path, whole, monkeypatch):
         Manager(tmp_path, mode="resume")
     shutil.rmtree(tmp_path / "out")
     assert Manager(tmp_path, mode="resume").to_the_end() == whole  # killed before anything was written
-    monkeypatch.setattr("nni_mcunet.search.tuner._manager", lambda: "http://nni")
-    monkeypatch.setattr("nni_mcunet.search.tuner.exit_with_parent", lambda: None)
-    monkeypatch.setattr("nni_mcunet.search.tuner.request", lambda *_: [{"status": "SUCCEEDED"}])
+    monkeypatch.setattr("nni_mcunet.search.nni.tuner._manager", lambda: "http://nni")
+    monkeypatch.setattr("nni_mcunet.search.nni.tuner.exit_with_parent", lambda: None)
+    monkeypatch.setattr("nni_mcunet.search.nni.tuner.request", lambda *_: [{"status": "SUCCEEDED"}])
     shutil.rmtree(tmp_path / "out")
     with pytest.raises(StateError, match="any more"):
         Manager(tmp_path, mode="resume")
@@ -204,7 +204,7 @@ def test_a_tuner_with_wrong_settings_exits_with_two(tmp_path, capsys):
     with pytest.raises(SystemExit) as error:
         EvolutionTuner(**settings(tmp_path, supernet="nowhere.pth"))
     assert error.value.code == 2
-    assert "train_supernet.py --out nowhere.pth" in capsys.readouterr().err
+    assert "mcunet train-supernet --out nowhere.pth" in capsys.readouterr().err
 
 
 def test_the_tuner_takes_relative_paths_from_the_trials_folder(tmp_path, monkeypatch):
