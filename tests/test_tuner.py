@@ -1,6 +1,7 @@
 """The tuner with NNI's side played by the test: generations, failures, kills, results out of turn."""
 
 import base64
+import hashlib
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from stub_trial import score
 from tiny import DEMO, contents, finish, history, killed_at, settings, start, write_all
 
@@ -141,6 +143,18 @@ def test_killed_anywhere_it_goes_on(tmp_path, whole, kill_at):
     assert resumed.to_the_end() == whole
     assert Manager(tmp_path, mode="resume").running == {}  # a finished search has nothing to hand out
     assert (tmp_path / "out/history.jsonl").read_bytes() == whole
+
+
+def test_a_search_of_an_older_state_of_the_project_goes_on(tmp_path):
+    """tests/old_search: what commit 4c01720 had left when half of its search was told. The digest is of its whole
+    history at that commit."""
+    files = contents(ROOT / "tests/old_search")
+    files["search.json"] = files["search.json"].replace(b"FOLDER", str(tmp_path).encode())
+    write_all(tmp_path / "out", files)
+    whole = Manager(tmp_path, mode="resume").to_the_end()
+    assert whole.startswith(files["history.jsonl"]) and whole.count(b"\n") == 8
+    digest = "396cc519b2503a89392ab6861a2ac622efa864c4019f3a7ca8b933a6bb7ffff6"
+    assert hashlib.sha256(whole).hexdigest() == digest and (tmp_path / "out/done.json").exists()
 
 
 def test_another_search_is_not_gone_on_with(tmp_path, whole, monkeypatch):
