@@ -28,7 +28,7 @@ from ..engine.frontend.onnx import load_onnx
 from ..engine.library import write_library
 from ..engine.lower.dead_channels import channels, without_dead_channels
 from ..engine.model import QuantModel, view_of
-from ..engine.run.board_project import target_of
+from ..engine.run.board_project import project_of
 from ..engine.run.pictures import load_picture
 
 
@@ -98,7 +98,7 @@ def main() -> None:
     check_prefix(args.prefix)
     model, board = load_onnx(args.model), get_board(args.board)
     if args.project:
-        target_of(board)
+        project_of(board)
     if not isinstance(model, QuantModel):
         raise UserError(f"{args.model} is float: quantise it with mcunet quantize first")
     if not args.keep_dead_channels:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...core.boards import Board
+from ...core.boards.parts import Memory
 from ...core.errors import UserError
 from ..codegen.names import uncommented
 from ..run.elf import source_lines, symbols
@@ -19,7 +20,7 @@ from ..run.generated import prefix_of
 from .core_pipelines import CORES
 from .disassembly import Instruction, disassemble
 from .qemu_counts import Counts, run_counted
-from .wait_states import Memory, memory_of
+from .wait_states import memory_of
 
 IMAGE, SELF, DETECT, HALO = "image", "mcu_run", "mcu_detect", ":halo"  # rows of a report, whatever the prefix
 CALL = re.compile(r'mcu_\w+\(.*\); /\* ("(?:[^"\\]|\\.)*")( halo)?')

@@ -9,12 +9,12 @@ from functools import cache
 from pathlib import Path
 
 from ...core.boards import Board
+from ...core.boards.parts import Cache, Memory
 from ..run.elf import sections, symbols
 from ..run.emulator import EMULATED, machine, run_qemu
 from ..run.generated import prefix_of
 from ..run.run_report import parse_run
 from ..run.toolchain import WARNINGS, tool
-from .wait_states import Memory
 
 PLUGIN = Path(__file__).parents[1] / "qemu/counts.c"
 CALLERS = "main", "mcu_report"  # and a model's run() and detect()
@@ -66,9 +66,14 @@ def _arguments(elf, memory: Memory) -> list[str]:
     ranges.append(("cached", (constants.address, constants.size)))
     if memory.tcm is not None and found[f"{prefix}_arena"][1] > memory.tcm:
         ranges.append(("cached", found[f"{prefix}_arena"]))
-    return [f"icache={memory.code}", f"dcache={memory.data}"] + [
+    return [f"icache={_cache(memory.code)}", f"dcache={_cache(memory.data)}"] + [
         f"{name}={address:x}:{address + size:x}" for name, (address, size) in ranges
     ]
+
+
+def _cache(cache: Cache) -> str:
+    """Return a cache as the plugin reads it: a line has 1 << the last number bytes."""
+    return f"{cache.sets:x}:{cache.ways:x}:{cache.line.bit_length() - 1:x}"
 
 
 @cache
