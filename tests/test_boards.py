@@ -23,6 +23,7 @@ from nni_mcunet.engine.run.emulator import machine, run_emulated
 from nni_mcunet.engine.run.firmware import build_firmware
 from nni_mcunet.engine.run.host import build_host
 from nni_mcunet.engine.run.run_report import parse_report
+from nni_mcunet.engine.timing.layer_cycles import run_profiled
 from nni_mcunet.engine.timing.wait_states import memory_of
 
 # ST's NUCLEO-F411RE (RM0383), at the 96 MHz that its USB likes.
@@ -105,6 +106,8 @@ def test_a_core_that_no_board_of_ours_has_is_told(tmp_path):
         memory_of(board)
     with pytest.raises(UserError, match="qemu is 'virt': expected one of mps2-an385, mps2-an386"):
         machine(replace(board, qemu="virt"))
+    with pytest.raises(UserError, match="no model of a cortex-m33's pipeline, only for cortex-m4, cortex-m7"):
+        run_profiled("x.elf", replace(board, memory=get_board("f412").memory))
 
 
 @pytest.mark.parametrize(
