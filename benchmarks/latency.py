@@ -4,7 +4,7 @@
 
 Networks of the zoo that had no part in the fit (benchmarks/calibrate_cycles.py), layer by layer and with the least SRAM
 at no more than 5 % more computation. Instructions are counted under QEMU; cycles are the estimate of
-engine/timing/layer_cycles.py from the same run, so their error is only that of the table, not that against a real board.
+engine/timing/layer_cycles.py from the same run, so their error is only that of the table, not that against a board.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """A board is one YAML file: read, checked, and with nothing else added built for, emulated and given a project."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -82,6 +83,15 @@ def test_a_board_by_yaml_alone(tmp_path, mine, picture):
     greeting, *lines = [json.loads(line) for line in bytes(real.sent).decode().splitlines()]
     assert greeting == {"mcunet": 1, "board": "stm32f411", "model": model_hash(made), "clock_hz": 96_000_000}
     assert (parse_report(lines)["outputs"][0] == outputs[0]).all()
+
+
+def test_the_board_of_the_guide_is_this_one(tmp_path, mine):
+    """docs/extending*.md: its three pieces of YAML, put together."""
+    text = "".join(path.read_text() for path in sorted((ROOT / "docs").glob("extending*.md")))
+    section = re.search(r"^## A board\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)[1]
+    pieces = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
+    (tmp_path / "guide.yml").write_text("".join(pieces))
+    assert len(pieces) == 3 and get_board(str(tmp_path / "guide.yml")) == mine
 
 
 def test_json_and_yaml_are_alike(tmp_path, mine):
