@@ -140,6 +140,7 @@ def test_a_core_that_no_board_of_ours_has_is_told(tmp_path):
         ("tx: A2", "tx: PA2", "project: uart: tx is 'PA2': expected a pin such as D8"),
         ("number: 2", "number: 6", "project: uart: number is 6: expected a whole number in 1..3"),
         ("n: 96", "n: 100", "clock: hsi_hz / m \\* n / p is not the board's clock_hz, 96,000,000"),
+        ("name: stm32f411", "name: ../x", "name is '../x': expected 60 characters at most"),
         ("name: stm32f411", "name: 'my board'", "name is 'my board': expected a word .* as it stands in C"),
     ],
 )

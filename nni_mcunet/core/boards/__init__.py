@@ -87,6 +87,7 @@ def read_board(path: str | Path) -> Board:
     data = read_plain(path, BoardError)
     try:
         board = parse(Board, data, "the board")
+        check_text(board, "name", r"[^/\\\0-\x1f]{1,60}", "60 characters at most, no / or \\: files are named after it")
         _check_project(board)
     except BoardError as error:
         raise BoardError(f"{path}: {error}") from None

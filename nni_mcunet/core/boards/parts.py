@@ -30,7 +30,7 @@ def parse(cls: type[T], data: Any, name: str) -> T:
     values = dict(data)
     for key, hint in get_type_hints(cls).items():
         kinds = (hint, *get_args(hint))
-        part = next((kind for kind in kinds if is_dataclass(kind)), None)
+        part = next((kind for kind in kinds if isinstance(kind, type) and is_dataclass(kind)), None)
         if part is None or (values.get(key) is None and type(None) in kinds):
             continue
         if get_origin(hint) is not tuple:

@@ -1,4 +1,4 @@
-"""Generated C -> a project for a real STM32 board: start-up, clock, UART, linker script, Makefile and CMake.
+"""Write generated C as a project for a real STM32 board: start-up, clock, UART, linker script, Makefile and CMake.
 
 The folder of the plain C library gets `board/`, Makefile, CMakeLists.txt, toolchain.cmake and README.txt. What they are
 made of lies in engine/boards; the facts of a board are data, the part `project` of its file. The start-up C is chosen
@@ -7,6 +7,7 @@ by the family.
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from string import Template
 
@@ -47,11 +48,11 @@ class Family:
 
 M7 = ("cache_m7.c", "cache_m7.h")
 MHZ = 1_000_000
-F4F7 = dict(gpio=0x40020000, m=range(2, 64), n=range(50, 433), p=range(2, 9, 2), input_hz=(MHZ, 2 * MHZ),
-            vco_hz=(100 * MHZ, 432 * MHZ))  # fmt: skip
+F4F7 = partial(Family, gpio=0x40020000, m=range(2, 64), n=range(50, 433), p=range(2, 9, 2), input_hz=(MHZ, 2 * MHZ),
+               vco_hz=(100 * MHZ, 432 * MHZ))  # fmt: skip
 FAMILIES = {
-    "STM32F4": Family("cortex-m4", ("stm32f4.c", "stm32f4f7.h"), most_hz=100 * MHZ, **F4F7),
-    "STM32F7": Family("cortex-m7", ("stm32f7.c", "stm32f4f7.h", *M7), most_hz=216 * MHZ, **F4F7),
+    "STM32F4": F4F7("cortex-m4", ("stm32f4.c", "stm32f4f7.h"), most_hz=100 * MHZ),
+    "STM32F7": F4F7("cortex-m7", ("stm32f7.c", "stm32f4f7.h", *M7), most_hz=216 * MHZ),
     "STM32H7": Family("cortex-m7", ("stm32h7.c", *M7), 0x58020000, range(1, 64), range(4, 513), range(2, 129, 2),
                       (8 * MHZ, 16 * MHZ), (192 * MHZ, 960 * MHZ), 480 * MHZ),
 }  # fmt: skip
@@ -93,8 +94,8 @@ def _check_clock(board: Board, clock: Clock, family: Family) -> None:
 
 
 def model_hash(folder: str | Path) -> str:
-    """16 hex digits that change with any C file of the generated library in `folder`: the identity of an image. Raises
-    UserError for a folder that no mcunet generate of this version has written."""
+    """Return 16 hex digits that change with any C file of the generated library in `folder`: the identity of an image.
+    Raises UserError for a folder that no mcunet generate of this version has written."""
     names = [name for names in owned(folder).values() for name in names if _of_library(name)]
     if not names:
         raise UserError(f"{folder} holds no library of this version: write it with mcunet generate and flash it")
@@ -113,16 +114,22 @@ def _hash(library: Files) -> str:
 
 
 def project_files(
-    library: Files, board: Board, arena: int, shape, picture: np.ndarray | None = None, prefix: str = DEFAULT
+    library: Files,
+    board: Board,
+    arena: int,
+    shape: tuple[int, int, int],
+    picture: np.ndarray | None = None,
+    prefix: str = DEFAULT,
 ) -> Files:
-    """The project of `board` around a library, whose arena has so many bytes and whose model reads pictures of `shape`,
-    by name. picture: (h, w, c) uint8, run after each reset. Raises UserError for a board without a project or a
-    picture of another size."""
+    """Return the files of the project of `board` around a library, by name. arena: its bytes; shape: (h, w, c) of the
+    pictures that the model reads; picture: (h, w, c) uint8, run after each reset. Raises UserError for a board without
+    a project or a picture of another size."""
     project, library = project_of(board), {name: data for name, data in library.items() if _of_library(name)}
     files: Files = {f"board/{name}": (RUNTIME / name).read_bytes() for name in _own(project)}
     files["board/picture.rgb"] = b"" if picture is None else checked_picture(picture, shape).tobytes()
     if prefix != DEFAULT:
-        files["board/mcu_model.h"] = aliases(library[f"{prefix}_model.h"], prefix)
+        header = library[f"{prefix}_model.h"]
+        files["board/mcu_model.h"] = aliases(header if isinstance(header, str) else header.decode(), prefix)
     values = _values(library, board, project, arena) | {"prefix": prefix}
     for path in sorted((RUNTIME / "project").iterdir()):
         name = f"board/{path.name}" if path.name in ("memory.ld", "config.h") else path.name

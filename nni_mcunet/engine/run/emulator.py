@@ -1,21 +1,23 @@
-"""A firmware under QEMU: the run, at exactly one instruction a nanosecond, and its report."""
+"""Run a firmware under QEMU, at exactly one instruction a nanosecond, and read its report."""
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from ...core.boards import CORE_BOARDS, Board, like_core
 from ...core.errors import FirmwareError, UserError
 from .run_report import parse_run
 from .toolchain import tool
 
+Ended = subprocess.CompletedProcess[str]
 EMULATED = 600.0  # seconds that a firmware may take under QEMU where nobody says otherwise
 MPS2 = ("mps2-an385", "mps2-an386", "mps2-an500", "mps2-an511")  # whose memory map, UART and timer boards/mps2.* know
 
 
-def run_emulated(elf: str | Path, board: Board, timeout: float = EMULATED) -> dict:
-    """Run a firmware under QEMU.
+def run_emulated(elf: str | Path, board: Board, timeout: float = EMULATED) -> dict[str, Any]:
+    """Run a firmware under QEMU and return its report.
 
-    Return {"instructions", "stack_bytes", "outputs": [(bytes,) int8], "crc32": [...]} and for a detector
+    It is {"instructions", "stack_bytes", "outputs": [(bytes,) int8], "crc32": [...]} and for a detector
     "detect_instructions", "boxes" (dtype detect.BOX) and the "names" of their classes. Instructions are counted in
     steps of 40. Raises UserError for a missing QEMU or a core it has no machine for, FirmwareError when the firmware
     faults or does not end in `timeout` seconds.
@@ -37,7 +39,7 @@ def machine(board: Board) -> str:
     return found
 
 
-def run_qemu(elf: str | Path, machine: str, timeout: float, plugin: str | None = None) -> subprocess.CompletedProcess:
+def run_qemu(elf: str | Path, machine: str, timeout: float, plugin: str | None = None) -> Ended:
     """Run one bare-metal program to its end, at exactly one instruction a nanosecond of its own time. timeout: seconds.
     plugin: a TCG plugin with its arguments. Raises UserError for a missing QEMU, FirmwareError for no end in time."""
     command = [tool("qemu-system-arm"), "-M", machine, "-icount", "shift=0", "-display", "none", "-monitor", "none"]

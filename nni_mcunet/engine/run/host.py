@@ -5,6 +5,7 @@ import subprocess
 import tempfile
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +65,7 @@ def build_host(folder: str | Path) -> HostModel:
         return HostModel(out, prefix_of(folder))
 
 
-def run_sanitized(folder: str | Path, picture: np.ndarray) -> dict:
+def run_sanitized(folder: str | Path, picture: np.ndarray) -> dict[str, Any]:
     """Run the board's program on this host under the address and undefined-behaviour sanitizers, and return its report,
     see emulator.run_emulated. picture: (h, w, c) uint8. Raises FirmwareError with the sanitizer's words where one
     complains, and what build_host raises."""

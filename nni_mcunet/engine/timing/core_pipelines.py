@@ -1,4 +1,4 @@
-"""Cycles of a basic block on a Cortex-M4 or M7 whose memory never waits; memory is wait_states.py's.
+"""Count the cycles of a basic block on a Cortex-M4 or M7 whose memory never waits; memory is wait_states.py's.
 
 Cortex-M4: the instruction table and the load/store rules of its Technical Reference Manual (ARM DDI 0439, 3.3). Not
 known and not modelled: how a skipped instruction of an IT block differs from one that is executed (both count in full),

@@ -1,4 +1,4 @@
-"""What the flash and the SRAM of a board make the core wait: the board's `memory`, or that of the board with its core.
+"""Say how long the core waits for flash and SRAM: the board's `memory`, or that of the board of ours with its core.
 
 The figures are data of core/boards. qemu/counts.c counts the lines that the caches miss, layer_cycles.py multiplies.
 An STM32F4 waits for the flash behind the ART accelerator. An STM32F7 or H7 waits for the flash on the AXI bus, behind
