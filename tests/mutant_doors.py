@@ -664,7 +664,7 @@ DOORS = [
         "test_serial::test_a_device_that_is_not_ours",
     ),
     Mutant(
-        ENGINE + "frontend/onnx/linear.py",
+        ENGINE + "frontend/layers.py",
         "weight = np.where(dead.reshape(-1, 1, 1, 1), 0, weight).astype(np.int8)",
         "weight = weight.astype(np.int8)",
         "test_remedies::test_weights_of_the_scale_zero_are_zero",

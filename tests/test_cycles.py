@@ -25,7 +25,7 @@ from nni_mcunet.engine.timing.disassembly import Instruction
 from nni_mcunet.engine.timing.layer_cycles import SELF, run_profiled
 from nni_mcunet.engine.timing.report import PLAN, board_report, plan_facts, report_table
 from nni_mcunet.engine.timing.wait_states import memory_of
-from nni_mcunet.profile.pictures import cycles_figure
+from nni_mcunet.profiling.pictures import cycles_figure
 
 
 @pytest.fixture(scope="module", params=["f412", "h743"])

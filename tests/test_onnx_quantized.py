@@ -84,7 +84,7 @@ def test_the_integers_are_the_files(tmp_path):
 
 
 def test_half_quantised_files_are_refused(tmp_path):
-    with pytest.raises(GraphError, match="'input_1' has no QuantizeLinear while others have; quantize it whole"):
+    with pytest.raises(GraphError, match="'input_1' has no scale while others have one; quantize it whole"):
         load_onnx(quantized("norm first", "QLinear int8", tmp_path))
 
 

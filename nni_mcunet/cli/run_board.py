@@ -20,7 +20,7 @@ from ..engine.run.generated import input_shape, input_view
 from ..engine.run.pictures import ARRAY, load_picture
 from ..engine.run.serial_link import patience
 from ..engine.timing.report import report_table
-from ..profile.pictures import boxes_figure, cycles_figure
+from ..profiling.pictures import boxes_figure, cycles_figure
 
 ZOOM = 4
 

@@ -25,7 +25,7 @@ uint32_t mcu_clock_start(void) {
     mcu_wait(PWR_CSR, 1u << 16, 1u << 16, "PWR: over-drive does not start");
     PWR_CR |= 1u << 17; /* ODSWEN */
     mcu_wait(PWR_CSR, 1u << 17, 1u << 17, "PWR: over-drive does not switch");
-    MCU_REG(FLASH_ACR) = 1u << 11; /* ARTRST: allowed while the accelerator is off */
+    MCU_REG(FLASH_ACR) = 1u << 11;                           /* ARTRST: allowed while the accelerator is off */
     MCU_REG(FLASH_ACR) = 1u << 9 | 1u << 8 | MCU_FLASH_WAIT; /* ARTEN, PRFTEN, LATENCY */
     mcu_wait(FLASH_ACR, 15, MCU_FLASH_WAIT, "FLASH: the wait states are not taken");
     take_pll(5u << 10 | 4u << 13); /* PPRE1: HCLK / 4, PPRE2: HCLK / 2 */
