@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from ..core.errors import UserError
-from ..engine.frontend.onnx import load_onnx
+from ..engine.frontend import load_model
 from ..engine.int8_classifier import BACKENDS, check_classifier
 from ..engine.model import view_of
 from ..engine.run.pictures import with_view
@@ -29,7 +29,7 @@ def main() -> None:
                         "crop:SHARE, the centre; crop:0.875 is ImageNet's")  # fmt: skip
     args = parser.parse_args()
     torch.set_num_threads(1)
-    model, data = with_view(load_onnx(args.model), args.view), open_data(parse_data(args.data))
+    model, data = with_view(load_model(args.model), args.view), open_data(parse_data(args.data))
     if data.task.head is not None:
         raise UserError(f"--data {args.data}: pictures with boxes; a detector is tested by mcunet test")
     check_classifier(model, data.task.classes)

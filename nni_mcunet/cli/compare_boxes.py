@@ -11,12 +11,12 @@ from tqdm import tqdm
 
 from detection import check_classes, config_classes, float_boxes, input_pictures, load_config, load_detector
 
+from ..bridge import int8
 from ..core.files import write_json
 from ..core.outputs import check_outputs
 from ..engine.detect.agreement import agreement, corner_errors
 from ..engine.int8_detector import compiled, load_int8_detector
 from .cfg_options import Options
-from .export import int8
 
 
 def print_table(rows: dict) -> None:

@@ -24,7 +24,7 @@ from ..core.plan.latency import fastest
 from ..core.plan.plan import EXECUTED, SEGMENTS, Plan, best_schedule, fitting_plan, plan
 from ..engine.codegen.sources import DEFAULT, check_prefix, detector_params
 from ..engine.detect import with_room
-from ..engine.frontend.onnx import load_onnx
+from ..engine.frontend import load_model
 from ..engine.library import write_library
 from ..engine.lower.dead_channels import channels, without_dead_channels
 from ..engine.model import QuantModel, view_of
@@ -96,7 +96,7 @@ def main() -> None:
     args = parser.parse_args()
     check_options(args, parser.get_default)
     check_prefix(args.prefix)
-    model, board = load_onnx(args.model), get_board(args.board)
+    model, board = load_model(args.model), get_board(args.board)
     if args.project:
         target_of(board)
     if not isinstance(model, QuantModel):

@@ -9,12 +9,12 @@ mcunet inspect model.int8.onnx --float model.onnx --calib PICTURES --layer s2_b1
 def read_pair(args):
     """The int8 model, and the float one where it is given. Raises UserError for what does not go together."""
     from ..core.errors import UserError
-    from ..engine.frontend.onnx import load_onnx
+    from ..engine.frontend import load_model
     from ..engine.model import Model, QuantModel
 
     if bool(args.float) != bool(args.calib) or bool(args.layer) != bool(args.png):
         raise UserError("--float goes with --calib, and --layer with --png: give both or neither")
-    int8, source = load_onnx(args.model), load_onnx(args.float) if args.float else None
+    int8, source = load_model(args.model), load_model(args.float) if args.float else None
     if not isinstance(int8, QuantModel):
         raise UserError(f"{args.model} is float; give an int8 file, such as mcunet quantize writes")
     if source is not None and not isinstance(source, Model):

@@ -11,7 +11,7 @@ from ..core.files import write_json
 from ..core.ir.arch import Schedule
 from ..core.plan.plan import plan
 from ..core.validate import check_numbers, read_json
-from ..engine.frontend.onnx import load_onnx
+from ..engine.frontend import load_model
 from ..engine.lower.dead_channels import without_dead_channels
 from ..profiling.pictures import memory_figure
 
@@ -76,7 +76,7 @@ def main() -> None:
     report["boards"] = {name: board_figures(name, read(f"{name}.json", MEASURED), plans[name]) for name in args.boards}
     first = args.boards[0]
     report["boxes"] = report["boards"][first]["boxes"]
-    model, chosen = load_onnx(args.out / "model.int8.onnx"), plans[first]
+    model, chosen = load_model(args.out / "model.int8.onnx"), plans[first]
     graph, report["params"] = without_dead_channels(model).graph, model.graph.params
     keys = {key: chosen[key] for key in ("p", "n", "then", "halo") if key in chosen}
     patched = plan(graph, Schedule(**keys), halo=keys.get("halo", "clip"))

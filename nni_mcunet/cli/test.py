@@ -26,12 +26,12 @@ from detection import (
     with_tta,
 )
 
+from ..bridge import int8
 from ..core.errors import UserError, writing
 from ..core.files import write_json
 from ..core.outputs import check_outputs
 from ..engine.int8_detector import compiled, interpreted, load_int8_detector
 from .cfg_options import Options
-from .export import int8
 
 ENGINES = {"int8": compiled, "reference": interpreted}
 

@@ -13,7 +13,7 @@ from ..core.ir.arch import ArchSpec, Schedule
 from ..core.ir.build import build_graph
 from ..core.ir.graph import Graph
 from ..core.plan.plan import EXECUTED, SEGMENTS, Plan, best_schedule, fitting_plan, pareto, plan, schedules
-from ..engine.frontend.onnx import load_onnx
+from ..engine.frontend import load_model
 from ..paper.baselines import BASELINES, face_baseline
 from ..paper.memory_rules import FP32, INT8, Patches, patches, rnnpool, single_map
 
@@ -30,7 +30,7 @@ def read_graph(path) -> Graph:
     if suffix == ".json":
         return build_graph(ArchSpec.load(path)).folded()
     if suffix == ".onnx":
-        return load_onnx(path).graph
+        return load_model(path).graph
     raise UserError(
         f"{path}: an architecture (.json), a model (.onnx) or an mmdet config (.py) is wanted, or one of the published "
         f"{', '.join(BASELINES)}"
