@@ -207,13 +207,13 @@ DOORS = [
         "test_outputs::test_files_of_others_are_not",
     ),
     Mutant(
-        "nni_mcunet/cli/make_digits.py",
+        "nni_mcunet/cli/digits.py",
         "part.replace(root)",
         "pass",
         "test_folders::test_digits_are_whole_or_not_there",
     ),
     Mutant(
-        "nni_mcunet/cli/make_digits.py",
+        "nni_mcunet/cli/digits.py",
         "if not os.path.lexists(root) or (",
         "if True or (",
         "test_folders::test_a_real_voc2007_stays",
@@ -626,7 +626,7 @@ DOORS = [
         "test_library::test_two_models_in_one_program",
     ),
     Mutant(
-        "nni_mcunet/cli/run_board.py",
+        "nni_mcunet/cli/run.py",
         "load_picture(args.picture, tuple(size), view, channels)",
         "load_picture(args.picture, tuple(size), channels=channels)",
         "test_view::test_every_step_to_the_board_sees_what_judged",
