@@ -11,8 +11,8 @@ from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
 
 from .config_shape import dataset_of
+from .data_files import open_pictures
 from .datasets import leaves
-from .folders import open_pictures
 
 
 class DeployedDetector(BaseModel):

@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 
 from detection import config_graph, load_config
-from detection.curve import draw_curve, scalars
+from detection.learning_curve import draw_curve, scalars
 from nni_mcunet.core.errors import UserError
 
 SHARED = Path(os.environ.get("MCUNET_SHARED", ROOT / ".." / "shared"))

@@ -31,9 +31,9 @@ from nni_mcunet.core.validate import short
 
 from .config import load_config
 from .config_shape import dataset_of
+from .data_files import open_pictures
 from .datasets import config_classes, leaves
 from .export import detector_graph
-from .folders import open_pictures
 
 TRIES = 50  # random pictures for one whose objects the augmentation has cut away
 MAP = "pascal_voc/mAP"
