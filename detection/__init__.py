@@ -24,7 +24,7 @@ from .checkpoint import (  # noqa: E402
 from .config import load_config, prepare  # noqa: E402
 from .data_survey import DataReportHook  # noqa: E402
 from .datasets import check_classes, config_classes  # noqa: E402
-from .deployed import DeployedDetector, busy_picture, float_boxes, input_pictures  # noqa: E402
+from .deployed import DeployedDetector, float_boxes  # noqa: E402
 from .export import (  # noqa: E402
     config_graph,
     detector_graph,
@@ -34,6 +34,7 @@ from .export import (  # noqa: E402
     load_detector,
 )
 from .extd import EXTD, EXTDBackbone  # noqa: E402
+from .loader_pictures import busy_picture, input_pictures  # noqa: E402
 from .pictures import LoadPicture  # noqa: E402
 from .qat import QATHook  # noqa: E402
 from .recipe_report import RecipeReportHook  # noqa: E402

@@ -32,7 +32,7 @@ from nni_mcunet.core.validate import short
 from .config import load_config
 from .config_shape import dataset_of
 from .data_files import open_pictures
-from .datasets import config_classes, leaves
+from .datasets import config_classes, only_pipeline
 from .export import detector_graph
 
 TRIES = 50  # random pictures for one whose objects the augmentation has cut away
@@ -136,7 +136,7 @@ class DetectorData:
         order = np.random.default_rng(seed).permutation(count)
         self.splits = {"held_out": order[:held_out], "train": order[held_out:]}
         self.sizes = {split: len(indices) for split, indices in self.splits.items()}
-        text = repr([_pipeline(self.task.config[loader]) for loader in ("train_dataloader", "val_dataloader")])
+        text = repr([only_pipeline(self.task.config[loader]) for loader in ("train_dataloader", "val_dataloader")])
         self.identity = {"pipelines": hashlib.sha256(text.encode()).hexdigest()[:16]}
         self.identity["files"] = {split: self._fingerprint(indices) for split, indices in self.splits.items()}
         self.pipeline = lru_cache(self._compose)
@@ -158,7 +158,7 @@ class DetectorData:
     def _compose(self, loader: str, resolution: tuple[int, int]) -> Compose:
         config, _ = self.task.at(resolution)
         with DefaultScope.overwrite_default_scope("mmdet"):
-            return Compose(_pipeline(config[loader]))
+            return Compose(only_pipeline(config[loader]))
 
     def sample(self, key) -> tuple[Tensor, dict]:
         """A picture uint8 RGB (3, h, w) and its target, numpy arrays: objects {bboxes (n, 4) x1 y1 x2 y2, labels (n,)},
@@ -176,20 +176,6 @@ class DetectorData:
                 return _plain(packed)
             index = indices[np.random.randint(len(indices))]  # as mmdet's data sets do
         raise UserError(f"data: the training pipeline of {self.task.config.filename} leaves no picture an object")
-
-
-def _pipeline(loader) -> list:
-    """That of all data sets of a data loader's config. Raises UserError where there is more than one: a wrapper's own
-    mixes pictures, and a search's are single ones."""
-    node = loader.dataset
-    while "dataset" in node:
-        if node.get("pipeline"):
-            raise UserError(f"train_dataloader.dataset is a {node.type} with a pipeline, not one of single pictures")
-        node = node.dataset
-    first, *others = [data.pipeline for data in leaves(node)]
-    if any(pipeline != first for pipeline in others):
-        raise UserError("the data sets of a loader have different pipelines: a search takes one for all of them")
-    return first
 
 
 def _plain(packed: dict) -> tuple[Tensor, dict]:
