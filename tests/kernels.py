@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nni_mcunet.engine.run import firmware
 
-KERNELS = Path(firmware.__file__).parent / "kernels"
+KERNELS = Path(firmware.__file__).parents[1] / "kernels"
 SANITIZED = "MCU_SANITIZED"  # set in the subprocess that repeats tests under sanitizers
 I16, I32, U8, I8 = ctypes.c_int16, ctypes.c_int32, ctypes.c_uint8, ctypes.c_int8
 

@@ -95,7 +95,7 @@ def write_model(folder: Path, arena=18000, extra="") -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "mcu_model.h").write_text(HEADER.replace("_BYTES ARENA", f"_BYTES {arena}"))
     (folder / "mcu_model.c").write_text(MODEL.replace("WEIGHTS", weights) + POST.to_c() + NAMES + extra)
-    for source in (Path(firmware.__file__).parent / "kernels").iterdir():
+    for source in (Path(firmware.__file__).parents[1] / "kernels").iterdir():
         shutil.copy(source, folder)
     return folder
 
