@@ -1,4 +1,7 @@
-"""Settings of a search: the tuner's classArgs in an NNI experiment's YAML. Unknown keys are errors."""
+"""Read a search's settings: the tuner's classArgs, and what surrounds them in an NNI experiment's YAML.
+
+An unknown key is an error. Nothing is started here, and NNI is not imported: experiment_file.py checks NNI's own keys.
+"""
 
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -19,16 +22,16 @@ HALOS = {"clip": ("clip",), "cache": ("cache",), "best": EXECUTED}
 
 
 class ConfigError(UserError):
-    """A wrong key or value in a search's settings."""
+    """Report a wrong key or value in a search's settings."""
 
 
 class ExperimentError(UserError):
-    """A wrong key in an experiment's YAML."""
+    """Report a wrong key in an experiment's YAML."""
 
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """classArgs of EvolutionTuner.
+    """Hold the classArgs of EvolutionTuner.
 
     base         a YAML file with these keys: what this mapping does not say. It may have a base itself
     space        preset (demo, mcunet384, ...) or a file, see space.py
@@ -104,13 +107,13 @@ class SearchConfig:
 
     @classmethod
     def from_dict(cls, data: dict, folder: Path = Path()) -> "SearchConfig":
-        """From classArgs; relative paths, that of `base` included, begin at `folder`."""
+        """Read classArgs. Relative paths, that of `base` included, begin at `folder`. Raises ConfigError."""
         data = _with_base(data, Path(folder), [])
         check_fields(data, cls, "classArgs", ConfigError)
         return cls(**data).at(folder)
 
     def at(self, folder: Path) -> "SearchConfig":
-        """The same with its paths taken from `folder` where they are relative."""
+        """Return the same settings with relative paths taken from `folder`."""
 
         def there(path: str, always: bool = True) -> str:
             return str(Path(folder) / path) if always or Path(path).suffix in (".yml", ".yaml", ".json") else path
@@ -121,7 +124,7 @@ class SearchConfig:
         return replace(self, data=data, **paths)
 
     def limits(self) -> Limits:
-        """Raises ConfigError or BoardError."""
+        """Return what a candidate must satisfy. Raises ConfigError or BoardError."""
         board = get_board(self.board)
         sram = _allowed("max_sram_kb", self.max_sram_kb, board.arena_limit, board.name)
         flash = _allowed("max_flash_kb", self.max_flash_kb, board.model_limit, board.name)
@@ -138,7 +141,7 @@ class SearchConfig:
         return YoloHead(**self.detector)
 
     def evolution(self, search_space: dict | None = None) -> Evolution:
-        """The search these settings describe, in the part of the space that an NNI search space leaves."""
+        """Build the search that these settings describe, in the part of the space that an NNI search space leaves."""
         space, limits = load_space(self.space), self.limits()
         space = space.narrowed(search_space) if search_space is not None else space
         build_graph(space.spec(space.largest()), limits.yolo)  # taps that are no stages: an ArchError now
@@ -146,19 +149,20 @@ class SearchConfig:
 
     @property
     def trials(self) -> int:
-        """Trials of a whole search: what NNI's maxTrialNumber must be for the experiment to end as DONE."""
+        """Count the trials of a whole search: NNI's maxTrialNumber must be as many for the experiment to end as
+        DONE."""
         return -(-self.population // self.batch) * (1 + self.iterations)
 
 
 def search_config(config: dict) -> SearchConfig:
-    """The tuner's settings as the tuner reads them, paths from trialCodeDirectory. Raises UserError."""
+    """Read the tuner's settings as the tuner does, with paths from trialCodeDirectory. Raises UserError."""
     args = config["tuner"].get("classArgs") or {}
     return SearchConfig.from_dict(args, Path(config.get("trialCodeDirectory", ".")))
 
 
 def check_trials(config: dict, search: SearchConfig) -> None:
-    """For a new experiment: the tuner itself sets the number in the end, to less when a space is exhausted. Raises
-    ExperimentError."""
+    """Check that a new experiment may have all its trials. The tuner sets the number in the end, to less when a space
+    is exhausted. Raises ExperimentError."""
     most = config.get("maxTrialNumber")
     if most is not None and most < search.trials:
         raise ExperimentError(
@@ -168,7 +172,7 @@ def check_trials(config: dict, search: SearchConfig) -> None:
 
 
 def search_space(config: dict) -> dict:
-    """What Space.narrowed reads. Raises ExperimentError."""
+    """Return an experiment's search space as Space.narrowed reads it. Raises ExperimentError."""
     if ("searchSpace" in config) == ("searchSpaceFile" in config):
         raise ExperimentError("searchSpaceFile or searchSpace, one of them: name the file that Space.to_nni() writes")
     space, where = config.get("searchSpace"), "searchSpace"
@@ -181,12 +185,12 @@ def search_space(config: dict) -> dict:
 
 
 def _is(value, *kinds: type) -> bool:
-    """Of one of these kinds; true and false, integers to Python, are not."""
+    """Tell whether a value is of one of these kinds; true and false, integers to Python, are not."""
     return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def _allowed(name: str, kb: float | None, there: int, board: str) -> int:
-    """Bytes of a memory that the network may take: all that is there, unless less is said."""
+    """Return the bytes of a memory that the network may take: the whole memory, unless the settings say less."""
     allowed = there if kb is None else int(kb * 1024)
     if allowed > there:
         raise ConfigError(f"{name} is {kb}: {board} has {there / 1024:g} kB for a network")
@@ -194,7 +198,7 @@ def _allowed(name: str, kb: float | None, there: int, board: str) -> int:
 
 
 def _with_base(data: dict, folder: Path, above: list[Path]) -> dict:
-    """The mapping over that of its base file, and so on. `above`: the files on the way here."""
+    """Lay the mapping over that of its base file, and so on. `above`: the files on the way here."""
     if not isinstance(data, dict):
         return data
     own = {key: value for key, value in data.items() if key != "base"}

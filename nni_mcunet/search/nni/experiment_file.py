@@ -1,4 +1,4 @@
-"""The YAML of an NNI experiment, checked before anything is started."""
+"""Check the YAML of an NNI experiment before anything is started. The tuner's own settings are read in ../config.py."""
 
 import importlib
 import sys
@@ -28,7 +28,7 @@ SERVICES = ("local", "remote", "kubeflow", "frameworkcontroller")
 
 
 def load_config(path: str | Path) -> dict:
-    """The YAML with its paths made absolute, as NNI reads them: relative to the file. Raises ExperimentError."""
+    """Read the YAML and make its paths absolute, as NNI reads them: relative to the file. Raises ExperimentError."""
     path = Path(path)
     config = read_yaml(path, ExperimentError)
     if not isinstance(config, dict):
@@ -58,7 +58,7 @@ def load_config(path: str | Path) -> dict:
 
 
 def read_begun(path: Path) -> dict:
-    """The configuration of an experiment that load_config has checked and launch.py has stored. Raises
+    """Read the configuration of an experiment that load_config has checked and launch.py has stored. Raises
     ExperimentError."""
     config = read_yaml(path, ExperimentError)
     try:
@@ -69,7 +69,7 @@ def read_begun(path: Path) -> dict:
 
 
 def _check(config: dict) -> None:
-    """Keys and types: what NNI would refuse in its own long way, or would not look at. Raises ExperimentError."""
+    """Check keys and types that NNI would refuse in its own long way, or would not look at. Raises ExperimentError."""
     needed = ["tuner", "trainingService", "trialCodeDirectory", "experimentWorkingDirectory", "trialConcurrency"]
     _check_keys(config, TOP_KEYS, "the experiment", needed)
     _check_keys(config["tuner"], TUNER_KEYS, "tuner")
@@ -103,7 +103,7 @@ def _check(config: dict) -> None:
 
 
 def _machines(config: dict) -> list[dict]:
-    """Of a remote service, as far as they look like machines: NNI has the last word."""
+    """List a remote service's machines, as far as they look like machines: NNI has the last word."""
     machines = config["trainingService"].get("machineList")
     return [machine for machine in machines if isinstance(machine, dict)] if isinstance(machines, list) else []
 
@@ -113,7 +113,8 @@ def _check_keys(data, known: Iterable[str], where: str, needed: Iterable[str] = 
 
 
 def _check_class(tuner: dict) -> None:
-    """Raises ExperimentError unless the class can be imported, its codeDirectory on the path as NNI puts it there."""
+    """Import the tuner's class, with its codeDirectory on the path as NNI puts it there. Raises ExperimentError where
+    that fails."""
     from .nni_checks import registered_class  # imports NNI, and so does the next line
     from .tuner import EvolutionTuner
 
@@ -143,7 +144,7 @@ def _check_class(tuner: dict) -> None:
 
 
 def _ask_nni(config: dict) -> None:
-    """What NNI checks, in its own words but before it starts anything. Raises ExperimentError."""
+    """Let NNI check the experiment before it starts anything. Raises ExperimentError in NNI's words."""
     from .nni_checks import refusal  # imports NNI
 
     message = refusal({key: value for key, value in config.items() if key != "searchSpaceFile"} | {"searchSpace": {}})
@@ -152,8 +153,8 @@ def _ask_nni(config: dict) -> None:
 
 
 def prepare(path: str | Path, overrides: dict) -> tuple[dict, SearchConfig, Evolution]:
-    """A new experiment as it is to be run, all of it checked but the super-network: NNI's configuration, the tuner's
-    settings, the search. overrides: of the classArgs. Raises UserError."""
+    """Check a new experiment whole, all but the super-network. overrides: of the classArgs. Returns NNI's
+    configuration, the tuner's settings and the search. Raises UserError."""
     config = load_config(path)
     config["tuner"]["classArgs"] = (config["tuner"].get("classArgs") or {}) | overrides
     search = search_config(config)

@@ -1,6 +1,8 @@
-"""A trial: `python -m nni_mcunet.search.trial`, started by NNI. One warm super-network, on the GPU if there is one,
-serves all of its candidates: each is sliced out, its batch normalisation re-calibrated, and its score on the held-out
-pictures reported, accuracy or a detector's mAP50. Numbers only: the web UI's charts take nothing else.
+"""Evaluate the candidates of a trial: `python -m nni_mcunet.search.trial`, started by NNI.
+
+One warm super-network, on the GPU if there is one, serves all candidates. Each is sliced out, its batch normalisation
+re-calibrated, and its score on the held-out pictures reported, accuracy or a detector's mAP50. Reports are numbers
+only: the web UI's charts take nothing else.
 """
 
 import nni
@@ -13,7 +15,7 @@ from ..supernet.training import evaluate, load_supernet, to_device
 
 
 def scores(parameters: dict) -> list[float]:
-    """The score of every candidate of a trial's parameters, in their order. Raises UserError."""
+    """Return the score of every candidate of a trial's parameters, in their order. Raises UserError."""
     if not isinstance(parameters, dict) or not parameters.get("candidates") or "supernet" not in parameters:
         raise UserError(
             f"the trial's parameters are {short(parameters)}: {{supernet, data, candidates: [{{candidate, ...}}]}} is "
