@@ -57,8 +57,9 @@ class Proposal:
 class Evolution:
     """Propose networks and learn their scores.
 
-    check                                     spec -> Plan or Violation
-    population, parents, iterations, mutation  as in the paper: 100, 20, 30, 0.1
+    check        spec -> Plan or Violation
+    population   networks of a generation, parents: the best that breed it, iterations: generations after the first,
+                 mutation: probability of a new gene; as in the paper 100, 20, 30, 0.1
 
     A whole search has population * (1 + iterations) networks. A generation for which too few new networks are found is
     smaller, and one for which none is found ends the search.
@@ -153,7 +154,7 @@ class Evolution:
         return found
 
     def _random_tries(self, first: bool) -> Iterator[int]:
-        """Count the tries of a random generation. Random draws are all alike, so one proposal may take what others
+        """Yield the tries of a random generation. Random draws are all alike, so one proposal may take what others
         leave. But a search whose first TRIES are in vain ends where not even the smallest network of the space fits,
         and after ten times as many it ends anyway."""
         for at in range(TRIES * self.population):

@@ -1,4 +1,4 @@
-"""CIFAR-10, the "python version" archive unpacked: ROOT/cifar-10-batches-py/data_batch_1..5 and test_batch.
+"""Read CIFAR-10, the "python version" archive unpacked: ROOT/cifar-10-batches-py/data_batch_1..5 and test_batch.
 
 The files are pickles, and a pickle is a program: only the few names that an array of numbers needs are let in.
 """
@@ -30,7 +30,7 @@ def open_cifar10(root: Path, options: dict) -> Pictures:
 
 
 def picture(row: np.ndarray, view: View) -> Image.Image:
-    """From uint8 (3072,), planes of red, green, blue: the same for every view."""
+    """Make a picture from uint8 (3072,), planes of red, green, blue: the same for every view."""
     return Image.fromarray(np.ascontiguousarray(row.reshape(3, 32, 32).transpose(1, 2, 0)))
 
 
@@ -51,7 +51,7 @@ def read_batch(path: Path) -> list[tuple[np.ndarray, int]]:
 
 
 class _Numbers(pickle.Unpickler):
-    """Loads arrays, lists, dictionaries and strings; refuses every other name."""
+    """Load arrays, lists, dictionaries and strings; refuse every other name."""
 
     ALLOWED = {("_codecs", "encode"), ("numpy", "ndarray"), ("numpy", "dtype")} | {
         (module, "_reconstruct") for module in ("numpy.core.multiarray", "numpy._core.multiarray")

@@ -1,4 +1,4 @@
-"""The embedded default: pictures with one handwritten digit each (digit_scenes.py), drawn anew for every sample.
+"""Draw the embedded default: pictures with one handwritten digit each (digit_scenes.py), drawn anew for every sample.
 
 Options: scale [low, high], the digit's side as a fraction of the picture's shorter side (0.2 to 0.4 makes the harder
 task "find one small digit in a large picture"); held_out and test, pictures of these splits. No digit is in two splits.

@@ -1,7 +1,7 @@
-"""Folders of pictures by class: any ImageFolder, and ImageNet's layout.
+"""Read folders of pictures by class: any ImageFolder, and ImageNet's layout.
 
-folder    ROOT/train/CLASS/*.jpg. With both ROOT/val and ROOT/test, val judges and test has the final figures; one of
-          them alone is the test set, and what judges is split off the training set.
+folder    ROOT/train/CLASS/*.jpg. With both ROOT/val and ROOT/test, val judges and test has the final figures. With only
+          one of them, that one is the test set, and what judges is split off the training set
 imagenet  ROOT/train/nXXXXXXXX/*.JPEG and ROOT/val/nXXXXXXXX/*.JPEG (the 50,000 pictures of the final figures)
 """
 
@@ -62,7 +62,8 @@ def class_names(folder: Path) -> list[str]:
 
 
 def pictures_of(folder: Path, classes: list[str]) -> list[tuple[str, int]]:
-    """(path, class index), sorted, of the folders in `folder`, each of which must be one of `classes`."""
+    """List (path, class index), sorted, of the folders in `folder`, each of which must be one of `classes`. Raises
+    DataError."""
     items = []
     for name in class_names(folder):
         if name not in classes:

@@ -1,6 +1,7 @@
-"""Visual Wake Words (Chowdhery et al. 2019): is there a person in the picture? Derived from COCO 2014 or 2017 as the
-public scripts do, create_visualwakewords_annotations.py (pyvww) and build_visualwakewords_data_lib.py
-(tensorflow/models):
+"""Read Visual Wake Words (Chowdhery et al. 2019): is there a person in the picture?
+
+It is derived from COCO 2014 or 2017 as the public scripts do, create_visualwakewords_annotations.py (pyvww) and
+build_visualwakewords_data_lib.py (tensorflow/models):
 
 - label 1 if any annotation of the category "person" has `area` / (width * height) > 0.005. Their `area` is the
   annotation's, that of the mask, and crowds count like any other annotation.
@@ -59,7 +60,8 @@ def read_ids(path: Path) -> set[int]:
 
 
 def read_labels(path: Path) -> list[tuple[int, str, int]]:
-    """(id, file name, 1 with a person or 0) of every picture of a COCO annotation file, in its order."""
+    """List (id, file name, 1 with a person or 0) of every picture of a COCO annotation file, in its order. Raises
+    DataError."""
     coco = read_json(path, DataError)
     try:
         person = next(c["id"] for c in coco["categories"] if c["name"] == "person")
