@@ -1,4 +1,4 @@
-"""The pictures that a config's loaders read, one by one and as they are tested on: to calibrate, to compare, to flash."""
+"""Read single pictures of a config's loaders, as they are tested on: to calibrate, to compare, to flash."""
 
 from collections.abc import Iterator
 from copy import deepcopy

@@ -55,7 +55,7 @@ class DetectorTask:
         evaluator = self.config.val_evaluator
         alone = isinstance(evaluator, dict) and evaluator.get("type") == "VOCMetric"
         if not alone or evaluator.get("iou_thrs", 0.5) != 0.5:
-            raise UserError(f"{path}: val_evaluator must be VOCMetric alone, at iou_thrs 0.5: the score is its mAP")
+            raise UserError(f"{path}: expected one val_evaluator, VOCMetric at iou_thrs 0.5: the score is its mAP")
         self.classes = config_classes(self.config)
         self.spec, self.head, _ = detector_graph(self.config)
         if not isinstance(self.head, YoloHead):
@@ -132,7 +132,10 @@ class DetectorData:
         self.dataset = self._dataset(self.task.config)
         count = len(self.dataset)
         if isinstance(held_out, bool) or not isinstance(held_out, int) or not 0 < held_out < count:
-            raise UserError(f"data: held_out is {short(held_out)}, to be taken out of {count} training pictures")
+            raise UserError(
+                f"data: held_out is {short(held_out)}: expected 1 to {count - 1}, for it is taken out of {count} training "
+                "pictures"
+            )
         order = np.random.default_rng(seed).permutation(count)
         self.splits = {"held_out": order[:held_out], "train": order[held_out:]}
         self.sizes = {split: len(indices) for split, indices in self.splits.items()}

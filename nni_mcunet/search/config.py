@@ -16,8 +16,8 @@ from .constraint import Limits
 from .evolution import Evolution
 from .space import load_space
 
-LARGEST = 100_000  # networks of a generation; the paper's has 100
-MOST = 1e12  # of a limit in kB, million MACs or milliseconds
+LARGEST = 100_000  # networks of a generation, a thousand times the paper's: beyond it the number is a slip
+MOST = 1e12  # kB, million MACs or milliseconds: beyond it a limit is a slip of the keyboard
 HALOS = {"clip": ("clip",), "cache": ("cache",), "best": EXECUTED}
 
 
@@ -38,7 +38,7 @@ class SearchConfig:
     board        name or a .yml or .json file, see core/boards.py; max_sram_kb, max_flash_kb: what of its memory the
                  network may take (flash: its constants), when the application wants the rest
     max_mmacs    million multiply-accumulates an inference may take; max_latency_ms: milliseconds on the board, an
-                 estimate, see core/latency.py
+                 estimate, see core/plan/latency.py
     patches      the p of the grids p x p that may be tried; [1]: per layer only
     halo         what patches share is computed again (clip) or kept (cache); best: what costs less and fits
     detector     the YOLOv3 head that the network will carry, counted with it: classes, taps (stages it reads, fine to
@@ -76,7 +76,7 @@ class SearchConfig:
 
     def __post_init__(self):
         limits = ("max_sram_kb", "max_flash_kb", "max_mmacs", "max_latency_ms")
-        wanted = {
+        expected = {
             "a non-empty string": (("space", "board", "supernet", "out"), lambda v: isinstance(v, str) and v.strip()),
             f"a positive integer up to {LARGEST:,}": (
                 ("population", "batch"),
@@ -98,7 +98,7 @@ class SearchConfig:
             f"one of {', '.join(HALOS)}": (("halo",), lambda v: isinstance(v, str) and v in HALOS),
             "a mapping with a kind": (("data",), lambda v: isinstance(v, dict) and isinstance(v.get("kind"), str)),
         }
-        for what, (names, right) in wanted.items():
+        for what, (names, right) in expected.items():
             for name in names:
                 if not right(getattr(self, name)):
                     raise ConfigError(f"{name} is {short(getattr(self, name))}: expected {what}")
@@ -130,7 +130,7 @@ class SearchConfig:
         flash = _allowed("max_flash_kb", self.max_flash_kb, board.model_limit, board.name)
         board = replace(board, reserved_sram=board.sram - sram, reserved_flash=board.flash - flash)
         if self.max_latency_ms is not None:
-            cycle_table(board)  # an unknown core is an error now
+            cycle_table(board)  # so that an unknown core is an error now, not at the first candidate
         macs = None if self.max_mmacs is None else int(self.max_mmacs * 1e6)
         return Limits(board, macs, self._yolo(), self.max_latency_ms, self.patches, HALOS[self.halo])
 
@@ -144,7 +144,7 @@ class SearchConfig:
         """Build the search that these settings describe, in the part of the space that an NNI search space leaves."""
         space, limits = load_space(self.space), self.limits()
         space = space.narrowed(search_space) if search_space is not None else space
-        build_graph(space.spec(space.largest()), limits.yolo)  # taps that are no stages: an ArchError now
+        build_graph(space.spec(space.largest()), limits.yolo)  # so that taps that are no stages are an ArchError now
         return Evolution(space, limits.check, self.seed, self.population, self.parents, self.iterations, self.mutation)
 
     @property
@@ -174,7 +174,9 @@ def check_trials(config: dict, search: SearchConfig) -> None:
 def search_space(config: dict) -> dict:
     """Return an experiment's search space as Space.narrowed reads it. Raises ExperimentError."""
     if ("searchSpace" in config) == ("searchSpaceFile" in config):
-        raise ExperimentError("searchSpaceFile or searchSpace, one of them: name the file that Space.to_nni() writes")
+        raise ExperimentError(
+            "expected one of searchSpaceFile and searchSpace: name the file that Space.to_nni() writes"
+        )
     space, where = config.get("searchSpace"), "searchSpace"
     if "searchSpaceFile" in config:
         where = config["searchSpaceFile"]

@@ -51,6 +51,7 @@ class Proposal:
 
     @property
     def schedule(self) -> Schedule:
+        """Return the schedule that the network was planned with."""
         return Schedule(tuple(self.p), self.n, halo=self.halo)
 
 
@@ -107,6 +108,7 @@ class Evolution:
         return _ranked(self.proposals)
 
     def state_dict(self) -> dict:
+        """Return the whole state as plain values."""
         return {"proposals": [asdict(p) for p in self.proposals]}
 
     def load_state_dict(self, state: dict) -> None:
@@ -114,9 +116,9 @@ class Evolution:
         HistoryError when the last generation is not what these settings give."""
         self.proposals = [Proposal(**p) for p in state["proposals"]]
         self._queue = [p for p in self.proposals if not p.told]
-        self._seen: set[ArchSpec] = set()  # proposed or refused: either way not to be looked at again
+        self._seen: set[ArchSpec] = set()  # proposed or refused: neither is looked at again
         self._drawn: Counter[str] = Counter()  # new networks judged: which limit refused them, or "none"
-        self._nearest: dict[str, Violation] = {}  # of each limit, the refused network that came nearest to it
+        self._nearest: dict[str, Violation] = {}  # limit -> the refused network that came nearest to it
         self._exhausted, self._cut = False, bool(self.proposals)
         self._mend()
 

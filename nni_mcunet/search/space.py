@@ -88,9 +88,11 @@ class Space:
         return {gene: choices[-1] for gene, choices in self.genes.items()}
 
     def smallest(self) -> Candidate:
+        """Return the candidate whose genes all have their first choice."""
         return {gene: choices[0] for gene, choices in self.genes.items()}
 
     def random(self, rng: np.random.Generator) -> Candidate:
+        """Draw every gene."""
         return {gene: _pick(rng, choices) for gene, choices in self.genes.items()}
 
     def mutate(self, parent: Candidate, rng: np.random.Generator, rate: float) -> Candidate:
@@ -186,6 +188,7 @@ class Space:
         return replace(self, only=tuple(dict([*self.only, *only]).items()))
 
     def to_dict(self) -> dict:
+        """Return plain values, the inverse of from_dict."""
         return asdict(self)
 
     @classmethod
@@ -212,7 +215,7 @@ class Space:
             raise SpaceError(f"only is {short(only)}: expected a list of [gene, choices]")
         space = cls(**data | {"r": read_resolutions(data["r"]), "stages": stages, "width": width})
         for extreme in (space.smallest(), space.largest()):
-            space.spec(extreme)  # an impossible value is an ArchError here, not in the middle of a search
+            space.spec(extreme)  # so that an impossible value is an ArchError here, not in the middle of a search
         return space.narrowed({gene: {"_type": "choice", "_value": choices} for gene, choices in only})
 
 

@@ -10,7 +10,7 @@ from ..core.validate import check_keys, short
 
 CHOICES = ("k", "e", "d", "w")
 WIDTHS = ("stage", "block", "net")
-MOST = 1 << 16  # of a choice
+MOST = 1 << 16  # the largest choice: 65,536 times as wide fits no board
 
 
 class SpaceError(UserError):
@@ -52,7 +52,7 @@ def read_resolutions(values) -> tuple[int | str, ...]:
         if named and spell(*resolution(value)) != value:
             raise SpaceError(f"r has {short(value)}: a square is spelt {resolution(value)[0]}")
     if not values:
-        raise SpaceError("r is []: a list of resolutions is wanted")
+        raise SpaceError("r is []: expected a list of resolutions")
     return tuple(sorted(set(values), key=lambda value: (math.prod(resolution(value)), resolution(value))))
 
 
@@ -77,7 +77,7 @@ def read_stage(i: int, stage, common: dict) -> StageSpace:
     space = StageSpace(c, s, **{name: read_choices(stage[name], f"stage {i}: {name}") for name in CHOICES})
     _natural(space.d[-1], f"stage {i}: d", high=100)
     for k in space.k:
-        Block(k, s, c, c)  # an even kernel between two odd ones is said now
+        Block(k, s, c, c)  # so that an even kernel between two odd ones is an error now
     return space
 
 

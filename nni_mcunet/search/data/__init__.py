@@ -35,7 +35,7 @@ KINDS = {  # kind -> (what opens it, its options with their defaults)
     "cifar10": (cifar.open_cifar10, cifar.OPTIONS | PAPER | {"workers": 0}),
     "vww": (vww.open_vww, vww.OPTIONS | PAPER),
 }
-CACHE_BYTES = 4 << 30  # of pictures that are used again and again: held-out ones and the calibration's
+CACHE_BYTES = 4 << 30  # room for pictures that are used again and again: held-out ones and the calibration's
 CHUNK = 64  # pictures a batch of an evaluation
 
 Targets = Tensor | list  # labels (N,), or what another task has for each picture
@@ -55,7 +55,7 @@ def open_data(config: dict) -> "Data":
     check_keys(config, sorted(known), f"data of the kind {kind}", kind=DataError)
     root = config.get("root")
     if not rootless and (not isinstance(root, str) or not root):
-        raise DataError(f"data: kind {kind} wants root, the data set's folder, not {short(root)}")
+        raise DataError(f"data: root is {short(root)}: expected the data set's folder, for kind {kind}")
     options = defaults | {key: value for key, value in config.items() if key in defaults}
     return Data(opener(Path(root or "."), options), kind, options)
 
@@ -73,7 +73,7 @@ def _plug_in(kind: str) -> tuple[Callable, dict]:
     try:
         source = getattr(importlib.import_module(module), name)
         return (lambda root, options: source(options)), source.OPTIONS | PAPER
-    except Exception as error:  # whatever the module does when it is imported
+    except Exception as error:  # importing runs the module, which may raise anything
         raise DataError(f"data: kind is {kind}, which is no class with OPTIONS that can be imported: {error}") from None
 
 

@@ -20,6 +20,8 @@ CLASSES = 10
 
 
 def open_cifar10(root: Path, options: dict) -> Pictures:
+    """Open the archive's folder, or the one above it; held-out pictures are split off the training batches. Raises
+    DataError."""
     folder = root if root.name == "cifar-10-batches-py" else root / "cifar-10-batches-py"
     names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
     batches = [read_batch(wanted(folder / name, LAYOUT, root)) for name in names]
@@ -35,6 +37,7 @@ def picture(row: np.ndarray, view: View) -> Image.Image:
 
 
 def read_batch(path: Path) -> list[tuple[np.ndarray, int]]:
+    """Read one batch: (planes uint8 (3072,), label) of each picture. Raises DataError."""
     try:
         batch = _Numbers(io.BytesIO(path.read_bytes()), encoding="bytes").load()
         data, labels = np.asarray(batch[b"data"]), np.asarray(batch[b"labels"])
@@ -46,7 +49,7 @@ def read_batch(path: Path) -> list[tuple[np.ndarray, int]]:
     except Exception as error:  # a broken pickle can raise anything
         raise DataError(f"data: {path} is no batch of CIFAR-10's python version ({error})") from None
     if not good:
-        raise DataError(f"data: {path} is no batch of CIFAR-10: uint8 (n, 3072) and n labels under 10 are wanted")
+        raise DataError(f"data: {path} is no batch of CIFAR-10: expected uint8 (n, 3072) and n labels under 10")
     return list(zip(data, labels.tolist(), strict=True))
 
 
@@ -59,5 +62,5 @@ class _Numbers(pickle.Unpickler):
 
     def find_class(self, module: str, name: str):
         if (module, name) not in self.ALLOWED:
-            raise DataError(f"data: a batch of CIFAR-10 wants to run {module}.{name}: it is not the published file")
+            raise DataError(f"data: a batch of CIFAR-10 would run {module}.{name}: it is not the published file")
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)

@@ -47,6 +47,7 @@ class Classification:
         return F.cross_entropy(logits, labels.to(logits.device), label_smoothing=smoothing)
 
     def score(self, net: Net, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
+        """Return the accuracy on batches of (images, labels)."""
         return accuracy(net, batches)
 
 

@@ -18,6 +18,7 @@ IMAGENET = FOLDER | {"held_out": 10000}
 
 
 def open_folder(root: Path, options: dict) -> Pictures:
+    """Open any folder of class folders, kind `folder`. Raises DataError."""
     layout = "train/CLASS/*.jpg and, if there are any, val/CLASS/*.jpg and test/CLASS/*.jpg"
     train = wanted(root / "train", layout, root)
     classes = class_names(train)
@@ -32,6 +33,7 @@ def open_folder(root: Path, options: dict) -> Pictures:
 
 
 def open_imagenet(root: Path, options: dict) -> Pictures:
+    """Open ImageNet's layout, kind `imagenet`. Raises DataError."""
     layout = "train/nXXXXXXXX/*.JPEG and val/nXXXXXXXX/*.JPEG"
     train, val = (wanted(root / name, layout, root) for name in ("train", "val"))
     classes = class_names(train)
@@ -55,9 +57,10 @@ def _split(train: Path, classes: list[str], options: dict) -> dict[str, list]:
 
 
 def class_names(folder: Path) -> list[str]:
+    """List the names of a folder's class folders, sorted. Raises DataError for fewer than two."""
     names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
     if len(names) < 2:
-        raise DataError(f"data: {folder} has {len(names)} class folders: two or more are wanted")
+        raise DataError(f"data: {folder} has {len(names)} class folders: expected two or more")
     return names
 
 

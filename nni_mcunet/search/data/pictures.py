@@ -43,6 +43,8 @@ class Pictures:
         self.identity = {"files": {split: fingerprint(splits[split]) for split in JUDGED}}
 
     def sample(self, key: Key) -> Sample:
+        """Return a picture's training view where the key has a seed, else the view that judges: uint8 (3, h, w), and
+        its label."""
         item, label = self.splits[key.split][key.index]
         image = self.read(item, self.view)
         if key.seed is None:
@@ -51,6 +53,7 @@ class Pictures:
 
 
 def read_picture(path: str | Path, view: View) -> Image.Image:
+    """Read a file as RGB, see ../../pictures.py. Raises DataError with its name."""
     try:
         return load(path, view)
     except FileNotFoundError:
@@ -66,7 +69,8 @@ def split_off(items: Sequence, held_out: int, seed: int) -> dict[str, list]:
     Raises DataError."""
     if not 0 < held_out < len(items):
         raise DataError(
-            f"data: held_out is {held_out}, to be taken out of {len(items)} training pictures: give a number in between"
+            f"data: held_out is {held_out}: expected a number from 1 to {len(items) - 1}, for it is taken out of "
+            f"{len(items)} training pictures"
         )
     order = np.random.default_rng(seed).permutation(len(items))
     return {"held_out": [items[i] for i in order[:held_out]], "train": [items[i] for i in order[held_out:]]}

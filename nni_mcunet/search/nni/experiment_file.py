@@ -17,13 +17,7 @@ TOP_KEYS = {
 }  # fmt: skip
 PATHS = ("experimentWorkingDirectory", "searchSpaceFile", "trialCodeDirectory")
 TUNER_KEYS = {"name", "className", "codeDirectory", "classArgs"}
-SERVICE_KEYS = {
-    "platform",
-    "useActiveGpu",
-    "maxTrialNumberPerGpu",
-    "gpuIndices",
-    "reuseMode",
-}  # those of "local"
+SERVICE_KEYS = {"platform", "useActiveGpu", "maxTrialNumberPerGpu", "gpuIndices", "reuseMode"}  # of "local"
 SERVICES = ("local", "remote", "kubeflow", "frameworkcontroller")
 
 
@@ -49,7 +43,7 @@ def load_config(path: str | Path) -> dict:
             folders["tuner.codeDirectory"] = tuner["codeDirectory"]
         for key, folder in folders.items():
             if not Path(folder).is_dir():
-                raise ExperimentError(f"{key} is {folder}: an existing folder is wanted")
+                raise ExperimentError(f"{key} is {folder}: expected an existing folder")
         _check_class(tuner)
         _ask_nni(config)
     except (ExperimentError, ResultsError) as error:
@@ -87,7 +81,7 @@ def _check(config: dict) -> None:
         if service.get("reuseMode"):
             raise ExperimentError("trainingService.reuseMode is true: use false, NNI's local service does not work so")
     if ("name" in tuner) == ("className" in tuner):
-        raise ExperimentError("tuner lacks the key 'className' or has 'name' beside it: one of them is wanted")
+        raise ExperimentError("tuner: expected 'className' or 'name', one of them")
     values = [(key, config[key]) for key in (*PATHS, "trialCommand", "experimentName", "nniManagerIp") if key in config]
     values += [(f"tuner.{key}", tuner[key]) for key in ("name", "className", "codeDirectory") if key in tuner]
     values += [("sshKeyFile", machine["sshKeyFile"]) for machine in _machines(config) if "sshKeyFile" in machine]
@@ -131,7 +125,7 @@ def _check_class(tuner: dict) -> None:
     sys.path.append(folder)
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # whatever the module does when it is imported
+    except Exception as error:  # importing runs the module, which may raise anything
         reason = short(" ".join(str(error).split()))
         raise ExperimentError(
             f"{key} is {short(name)}, which does not import from {folder} ({reason}): "
@@ -160,5 +154,5 @@ def prepare(path: str | Path, overrides: dict) -> tuple[dict, SearchConfig, Evol
     search = search_config(config)
     check_trials(config, search)
     evolution = search.evolution(search_space(config))
-    evolution.ask()  # an infeasible limit is said here, before anything is started
+    evolution.ask()  # so that an infeasible limit is said before anything is started
     return config, search, evolution

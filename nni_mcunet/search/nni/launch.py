@@ -70,16 +70,15 @@ class Experiment:
         if resumed:
             self._complaints = Complaints(self._directory / self.id)
             result = self._nnictl("resume", self.id, *port, "--experiment_dir", str(self._directory))
-        else:  # new, or killed before NNI had written anything down
+        else:  # new, or killed before NNI had written anything
             self.id = "".join(random.SystemRandom().sample(string.ascii_lowercase + string.digits, 8))
             self._complaints = Complaints(self._directory / self.id)
             path = write_atomic(self.folder / "experiment.yml", yaml.safe_dump(self.config, sort_keys=False))
-            write_json(
-                self.folder / "experiment.json", {"experiment": self.id}
-            )  # before NNI starts: always to be found
+            # written before NNI starts, so that `find` always finds the experiment
+            write_json(self.folder / "experiment.json", {"experiment": self.id})
             result = self._nnictl("create", "--config", str(path), *port, id=self.id)
         if "error: port " in (last := result.stdout.strip().splitlines()[-1:] or [""])[0]:
-            raise PortError(last[0].partition("error: ")[2])  # taken since it was looked at
+            raise PortError(last[0].partition("error: ")[2])  # another process has taken it since it was looked at
         if result.returncode:
             raise ExperimentFailed(f"nnictl failed:\n{result.stdout[-3000:]}")
         longest = self.config.get("maxExperimentDuration")
@@ -164,7 +163,7 @@ class Experiment:
             if over:
                 return
             time.sleep(1)
-        watched.patience = 0  # all that is running is named
+        watched.patience = 0  # so that everything that runs is named
         watched.look(told())
         silent = "".join(f"; {message}" for message in watched.named.values())
         raise ExperimentFailed(f"experiment {self.id}: not finished after {timeout:g} s{silent}")

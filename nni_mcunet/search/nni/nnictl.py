@@ -53,5 +53,6 @@ def request(root: str, path: str, method: str = "GET", body=None, timeout: float
 
 
 def main() -> None:
+    """Become nnictl: replace this process by it."""
     line = command(*sys.argv[1:])
     os.execve(line[0], line, environment())  # signals reach nnictl itself

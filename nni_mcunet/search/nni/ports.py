@@ -14,6 +14,7 @@ class PortError(UserError):
 
 
 def free_port() -> int:
+    """Return a port that no process has at the moment."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return sock.getsockname()[1]

@@ -14,7 +14,7 @@ from ...core.errors import UserError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-_held = []  # locks last as long as their files are open
+_held = []  # open files: a lock lasts as long as its file is open
 
 
 class Busy(UserError):
@@ -26,7 +26,7 @@ class Stopped(BaseException):
 
     def __init__(self, number: int):
         super().__init__(f"stopped by {signal.Signals(number).name}")
-        self.code = 128 + number  # as in a shell
+        self.code = 128 + number  # as a shell has it
 
 
 @contextlib.contextmanager

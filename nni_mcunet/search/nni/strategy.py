@@ -105,6 +105,8 @@ class Fits(Constraint):
         yield from self.schedule.values()
 
     def check_contains(self, sample):
+        """Return NNI's ConstraintViolation for a sample that is not of the space or does not fit; None for the
+        others."""
         for mutable in [*self.genes.values(), *self.schedule.values()]:
             error = mutable.check_contains(sample)
             if error is not None:
@@ -125,6 +127,7 @@ class Fits(Constraint):
         return ConstraintViolation(str(violation)) if violation else None
 
     def random(self, memo=None, random_state=None) -> None:
+        """Draw a network at random and take the scheduler's p and n for it."""
         self._complete(memo, lambda mutable, memo: mutable.random(memo, random_state))
 
     def default(self, memo=None) -> None:
@@ -206,6 +209,7 @@ class EvolutionStrategy(Strategy):
         self._ended: SimpleQueue = SimpleQueue()  # what NNI's threads report, settled in the search's own
 
     def extra_repr(self) -> str:
+        """Write the settings for NNI's log."""
         return ", ".join(f"{name}={value}" for name, value in self.settings.items())
 
     def _initialize(self, model_space, engine):
@@ -219,7 +223,7 @@ class EvolutionStrategy(Strategy):
     def _open(self, fits: Fits) -> None:
         """Go on from the folder's history, or begin one. Raises StateError when it is another search's."""
         limits = None if fits.limits is None else asdict(fits.limits)
-        if limits and fits.halos == ("clip",):  # as described before there was a choice
+        if limits and fits.halos == ("clip",):  # as searches were described before there was a choice
             del limits["halos"]
         described, out = (
             {"settings": self.settings | {"limits": limits}, "space": fits.space.to_dict()},
@@ -230,7 +234,7 @@ class EvolutionStrategy(Strategy):
             set_aside(out)
         self.load_state_dict({"proposals": claim(out, described)})
         if not self.evolution.done:
-            (out / "done.json").unlink(missing_ok=True)  # of a history that was whole then
+            (out / "done.json").unlink(missing_ok=True)  # it counts a history that was whole then
 
     def _run(self) -> None:
         while not self.evolution.done:
@@ -273,7 +277,7 @@ class EvolutionStrategy(Strategy):
 
     def _cleanup(self) -> None:
         self.engine.unregister_model_event_callback(ModelEventType.TrainingEnd, self._on_end)
-        if not self.evolution.done and self._status in CUT:  # NNI goes on as if the search were done
+        if not self.evolution.done and self._status in CUT:  # said here, since NNI goes on as if the search were done
             told = sum(p.told for p in self.evolution.proposals)
             print(f"the search was cut short after {told} candidates: {CUT[self._status]}", file=sys.stderr)
 

@@ -41,7 +41,7 @@ class EvolutionTuner(Tuner):
             self.config = search_config(_experiment() | {"tuner": {"classArgs": class_args}})
             if os.environ.get("NNI_MODE") != "resume":
                 check_trials(_experiment(), self.config)
-            self.config.evolution()  # wrong values are said now
+            self.config.evolution()  # so that wrong values are said now
             if not Path(self.config.supernet).exists():
                 raise UserError(
                     f"no super-network at {self.config.supernet}: train it first with "
@@ -62,7 +62,7 @@ class EvolutionTuner(Tuner):
         self._again: list[Proposal] = []  # to be handed out once more
         self._tries: dict[int, int] = {}  # index -> evaluations that failed
         self._waiting: list[tuple[int, object]] = []  # (parameter_id, callback) asked for in vain so far
-        self._requested, self._slots = 0, None  # parameter_ids asked for; of these by the first request
+        self._requested, self._slots = 0, None  # parameter_ids asked for, and how many of them by the first request
         self._failed, self._closed = False, False
 
     def update_search_space(self, search_space: dict) -> None:
@@ -199,6 +199,7 @@ class ArgsValidator(ClassArgsValidator):
     """Check class_args for `nnictl algo register`, as SearchConfig does."""
 
     def validate_class_args(self, **class_args) -> None:
+        """Check the settings and the limits. Raises UserError."""
         SearchConfig.from_dict(class_args).evolution()
 
 

@@ -15,7 +15,7 @@ from ...core.ir.arch import Schedule
 from ...core.validate import file_bytes, parse_json, short
 from ..evolution import Evolution, HistoryError, Proposal
 
-LARGEST = 1 << 62  # bytes or MACs of a network
+LARGEST = 1 << 62  # bytes or MACs: beyond it a line is damaged
 EXPECTED = {
     "candidate": "an object of genes",
     "p": "[rows, columns] of patches, from 1 to 64",
@@ -125,7 +125,7 @@ def _checked(line, before: list[dict]) -> dict:
     if not isinstance(line, dict):
         raise HistoryError(f"it is {short(line)}: expected an object with the keys {', '.join(names)}")
     for name in names:
-        if name not in line and name != "halo":  # of before there was a choice
+        if name not in line and name != "halo":  # older lines have none: there was no choice
             raise HistoryError(f"it lacks the key '{name}'")
     for name, value in line.items():
         if name not in names:

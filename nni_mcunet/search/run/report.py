@@ -15,7 +15,7 @@ from ...core.ir.build import build_graph
 from ..space import Space
 from .history import best_of, pareto_front, schedule_of, scored
 
-KERNEL = {0: "#c8ccd2", 3: "#7fb3e0", 5: "#f2a65a", 7: "#b2476b"}  # 0: a convolution without a depth-wise one
+KERNEL = {0: "#c8ccd2", 3: "#7fb3e0", 5: "#f2a65a", 7: "#b2476b"}  # 0: a plain convolution
 OTHER_KERNEL, PATCHED, BEST = "#5b8c5a", "#2f6fb2", "#c0392b"
 SCORE = "score of the super-network's slice"
 

@@ -39,7 +39,7 @@ def restore(config: SearchConfig, evolution: Evolution, begun: bool) -> None:
         raise StateError(f"nothing of this experiment is in {out} any more: its search has ended, or was moved away")
     evolution.load_state_dict({"proposals": claim(out, _described(config, evolution))})
     if not evolution.done:
-        (out / "done.json").unlink(missing_ok=True)  # of a history that was whole then
+        (out / "done.json").unlink(missing_ok=True)  # it counts a history that was whole then
 
 
 def claim(out: Path, described: dict) -> list[dict]:
@@ -103,7 +103,7 @@ def experiment_id(path: Path) -> str:
 def _described(config: SearchConfig, evolution: Evolution) -> dict:
     experiment = Path(os.environ.get("NNI_LOG_DIRECTORY", "-/-")).parent.name  # NNI's id, see launch.find
     settings = asdict(config)
-    if config.halo == "clip":  # as described before there was a choice
+    if config.halo == "clip":  # as searches were described before there was a choice
         del settings["halo"]
     return {"experiment": experiment, "settings": settings, "space": evolution.space.to_dict()}
 

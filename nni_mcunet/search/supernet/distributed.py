@@ -14,7 +14,7 @@ def pick_device(name: str = "auto") -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name not in ("cpu", "cuda"):
-        raise UserError(f"device {name}: auto, cpu or cuda is wanted")
+        raise UserError(f"device is {name}: expected auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("device cuda: torch sees no GPU here")
     if name == "cuda":
@@ -29,6 +29,7 @@ def join(device: torch.device) -> None:
 
 
 def leave() -> None:
+    """Part from the other processes."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
 

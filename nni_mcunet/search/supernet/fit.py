@@ -22,7 +22,7 @@ from ..data.classification import Classification
 from . import distributed as ranks
 from .supernet import accumulate, sort_channels
 
-CLIP = 5.0  # norm of a step's gradients
+CLIP = 5.0  # largest norm of a step's gradients
 WARM_UP = 5  # steps
 
 Backward = Callable[..., Tensor]
@@ -65,12 +65,13 @@ class Recipe:
                 raise UserError(f"recipe: {field.name} is {short(value)}: expected a number from 0 to 2^63 - 1")
         for name, low in (("batch", 1), ("subnets", 3 if self.sandwich else 1), ("largest", 1)):
             if getattr(self, name) < low:
-                raise UserError(f"recipe: {name} is {getattr(self, name)}: at least {low} is wanted")
+                raise UserError(f"recipe: {name} is {getattr(self, name)}: expected at least {low}")
         if self.ema >= 1 or self.label_smoothing >= 1:
-            raise UserError("recipe: ema and label_smoothing must be below 1")
+            raise UserError(f"recipe: ema is {self.ema:g}, label_smoothing {self.label_smoothing:g}: expected below 1")
 
     @property
     def steps(self) -> int:
+        """Count the steps of both phases."""
         return self.largest + self.shared
 
     def rate(self, step: int) -> float:
@@ -272,7 +273,7 @@ class _Log:
     def __init__(self, path: Path, step: int, rank: int):
         self.writer = None
         if rank == 0:
-            from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
+            from torch.utils.tensorboard import SummaryWriter  # imported here: it is slow, and only training needs it
 
             self.writer = SummaryWriter(str(path.parent / f"{path.stem}_log"), purge_step=step + 1, flush_secs=20)
 

@@ -36,7 +36,7 @@ __all__ = ["Recipe", "evaluate", "finetune", "load_supernet", "load_weights", "s
 Progress = Callable[[int, float], None]
 Define = Callable[[ArchSpec], Graph]
 
-FREEZE = 0.8  # of a quantisation-aware training, where statistics and ranges stand still
+FREEZE = 0.8  # from this share of a quantisation-aware training on, statistics and ranges stand still
 
 
 def networks_of_step(space: Space, recipe: Recipe, step: int, define: Define = build_graph) -> list[Graph]:
@@ -177,7 +177,7 @@ def _load(path: str | Path) -> dict:
     except Exception as error:  # a file that is no checkpoint can raise anything
         raise UserError(f"{path} does not hold weights: {reason_of_load(error)}") from None
     if not isinstance(found, dict):
-        raise UserError(f"{path} does not hold weights: a state dict is expected, this is a {type(found).__name__}")
+        raise UserError(f"{path} does not hold weights: expected a state dict, this is a {type(found).__name__}")
     return found
 
 
