@@ -255,7 +255,7 @@ MUTANTS = [
            "test_supernet::test_sorting_channels_keeps_the_function"),
     Mutant(SEARCH + "supernet/supernet.py", "norm.argsort(descending=True", "norm.argsort(descending=False",
            "test_supernet::test_sorting_channels_keeps_the_function"),
-    Mutant(SEARCH + "supernet/fit.py", "min(1, (at + 1) / WARM_UP) * ", "",
+    Mutant(SEARCH + "supernet/recipe.py", "min(1, (at + 1) / WARM_UP) * ", "",
            "test_supernet::test_the_learning_rate_by_hand"),
     Mutant(SEARCH + "supernet/fit.py", "self.optimizer.state.clear()", "pass",
            "test_supernet::test_the_shared_phase_begins_without_the_momentum_of_channels_that_have_moved"),
