@@ -125,7 +125,7 @@ def load(
         return _architecture(source, source.name, weights, view)
     if options is not None and not isinstance(options, dict):
         raise UserError(
-            f"options is {short(options)}: expected a mapping such as {{'model.backbone.arch': 'arch.json'}}"
+            f"options is {short(options)}: expected a mapping of dotted keys to values"
         )
     path = path_of(source, "network")
     weights = weights and path_of(weights, "weights")
