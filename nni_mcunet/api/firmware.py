@@ -23,7 +23,9 @@ from ..engine.lower.dead_channels import without_dead_channels
 from ..engine.model import view_of
 from ..engine.run.board_project import target_of
 from ..engine.run.board_run import check_against_host, emulated, on_board
-from ..engine.run.firmware import EMULATED, HostModel, build_host, input_shape, input_view, prefix_of
+from ..engine.run.emulator import EMULATED
+from ..engine.run.generated import input_shape, input_view, prefix_of
+from ..engine.run.host import HostModel, build_host
 from ..engine.run.serial_link import patience
 from .inputs import board_of, path_of, schedule_of, user_errors
 from .networks import Network, load

@@ -15,8 +15,7 @@ from ..engine.model import Model, QuantModel, input_shape, view_of
 from ..engine.quant.post_training import calibrated, unlike
 from ..engine.quant.range_methods import METHODS, percentile
 from ..engine.quant.sqnr import Row, lost, report
-from ..engine.run.firmware import checked_picture
-from ..engine.run.pictures import load_picture, read_pictures, spread, with_view
+from ..engine.run.pictures import checked_picture, load_picture, read_pictures, spread, with_view
 from .inputs import integer, number, numbers, one_of, path_of, user_errors
 from .networks import Network, load
 
