@@ -13,7 +13,7 @@ import numpy as np
 from ..core.boards import Board
 from ..core.errors import UserError
 from ..core.ir.arch import Schedule
-from ..core.plan.choose import choose
+from ..core.plan.board_plan import plan_for_board
 from ..core.plan.plan import Plan
 from ..core.validate import short
 from ..engine.codegen.names import DEFAULT
@@ -27,9 +27,9 @@ from ..engine.run.emulator import EMULATED
 from ..engine.run.generated import input_shape, input_view, prefix_of
 from ..engine.run.host import HostModel, build_host
 from ..engine.run.serial_link import patience
-from .inputs import board_of, path_of, schedule_of, user_errors
+from .inputs import board_of, path_of, user_errors
 from .networks import Network, load
-from .planning import board_for, wishes
+from .planning import MAX_P, board_for, wishes
 from .quantization import picture_of
 
 SERIAL = "serial:"
@@ -126,8 +126,8 @@ def compile(
     arena_kb: int | None = None,
     schedule: Schedule | None = None,
     halo: str = "best",
-    aim: str = "macs",
-    max_p: int = 4,
+    objective: str = "macs",
+    max_p: int = MAX_P,
     any_grid: bool = False,
     max_overhead: float | None = None,
     segments: int | None = None,
@@ -161,8 +161,8 @@ def compile(
         target_of(board_of(board))
     place = board_for(found, board, arena_kb)
     model = found.model if keep_dead_channels else without_dead_channels(found.model)
-    how = wishes(aim, max_p, any_grid, max_overhead, segments)
-    plan = choose(model.graph, place, schedule_of(schedule), halo, how)
+    how = wishes(schedule, halo, objective, max_p, any_grid, max_overhead, segments)
+    plan = plan_for_board(model.graph, place, **how)
     image = None if picture is None else picture_of(picture, found.image, view_of(model))
     facts = write_library(folder, plan, model, place, project, image, prefix)
     return Firmware(folder, place, plan, facts, found.sqnr)

@@ -124,9 +124,7 @@ def load(
     if isinstance(source, ArchSpec):
         return _architecture(source, source.name, weights, view)
     if options is not None and not isinstance(options, dict):
-        raise UserError(
-            f"options is {short(options)}: expected a mapping of dotted keys to values"
-        )
+        raise UserError(f"options is {short(options)}: expected a mapping of dotted keys to values")
     path = path_of(source, "network")
     weights = weights and path_of(weights, "weights")
     if str(source) in BASELINES:

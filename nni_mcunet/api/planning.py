@@ -1,17 +1,21 @@
 """Does it fit? The boards, a network's profile, and plans: of one schedule, or the best for a board."""
 
+import math
 import os
+from typing import Any
 
 from ..core.boards import BOARDS, Board
 from ..core.errors import UserError
 from ..core.ir.arch import Schedule
 from ..core.plan import plan as planner
-from ..core.plan.choose import Wishes, choose
+from ..core.plan.board_plan import ANY_HALO, INSTRUCTIONS, plan_for_board
 from ..core.plan.cut_points import grids
 from ..core.plan.segments import HALOS
 from ..profiling import profile as profiler
 from .inputs import board_of, integer, number, one_of, schedule_of, user_errors
 from .networks import Network, load
+
+MAX_P = 4  # the finest grid that is tried: 4x4, the paper's
 
 
 def boards() -> dict[str, Board]:
@@ -30,7 +34,7 @@ def profile(
     board: str | os.PathLike | Board | None = None,
     *,
     schedule: Schedule | None = None,
-    max_p: int = 4,
+    max_p: int = MAX_P,
     any_grid: bool = False,
 ) -> profiler.Profile:
     """Return where a network's memory goes, block by block in bytes, layer by layer and patched; print() shows it as a
@@ -72,8 +76,8 @@ def best_schedule(
     *,
     arena_kb: int | None = None,
     halo: str = "best",
-    aim: str = "macs",
-    max_p: int = 4,
+    objective: str = "macs",
+    max_p: int = MAX_P,
     any_grid: bool = False,
     max_overhead: float | None = None,
     segments: int | None = None,
@@ -83,18 +87,18 @@ def best_schedule(
 
     arena_kb      kB of SRAM for the network; default all that the board has
     halo          "clip", "cache" or the better of both, "best"
-    aim           what is least: "macs", "sram" or estimated "instructions"
+    objective     what is least: "macs", "sram" or estimated "instructions"
     max_p         the finest grid that is tried; any_grid: not only square ones
     max_overhead  multiply-accumulates computed again at most; 0.05 is 5 %
-    segments      the most patched segments (default 3; of the aim "instructions" 1)
+    segments      the most patched segments (default 3; for "instructions" 1)
 
     Raises Infeasible where nothing fits, with `what` ("sram" or "flash"), `needed` and `limit` in bytes.
 
     >>> mcu.best_schedule("mcunet_in3", "stm32f412").schedule
     """
     found = load(network)
-    place, how = board_for(found, board, arena_kb), wishes(aim, max_p, any_grid, max_overhead, segments)
-    return choose(found.graph, place, None, halo, how)
+    how = wishes(None, halo, objective, max_p, any_grid, max_overhead, segments)
+    return plan_for_board(found.graph, board_for(found, board, arena_kb), **how)
 
 
 def board_for(network: Network, board: str | os.PathLike | Board, arena_kb: int | None) -> Board:
@@ -109,13 +113,26 @@ def board_for(network: Network, board: str | os.PathLike | Board, arena_kb: int 
     return board_of(place, arena_kb)
 
 
-def wishes(aim: str, max_p: int, any_grid: bool, max_overhead: float | None, segments: int | None) -> Wishes:
-    """Return how a schedule is looked for. Raises UserError for a value of another type or out of bounds."""
-    integer("max_p", max_p)
-    if max_overhead is not None:
-        number("max_overhead", max_overhead, 0, float("inf"))
-    if segments is not None:
-        integer("segments", segments)
-    if not isinstance(any_grid, bool):
-        raise UserError(f"any_grid is {any_grid!r}: expected True or False")
-    return Wishes(aim, max_p, any_grid, max_overhead, segments)
+def wishes(
+    schedule: Schedule | None,
+    halo: str,
+    objective: str,
+    max_p: int,
+    any_grid: bool,
+    max_overhead: float | None,
+    segments: int | None,
+) -> dict[str, Any]:
+    """Return the arguments of plan_for_board for those of a user. Raises UserError for a value of another type or out
+    of bounds, and for a grid to try beside a schedule that is given."""
+    one_of("halo", halo, (*planner.EXECUTED, ANY_HALO))
+    one_of("objective", objective, (*planner.RANKS, INSTRUCTIONS))
+    if schedule_of(schedule) is not None and (integer("max_p", max_p), any_grid) != (MAX_P, False):
+        raise UserError("max_p and any_grid are of no use with a schedule: leave out one of them")
+    return {
+        "schedule": schedule,
+        "halo": halo,
+        "p_choices": grids(integer("max_p", max_p), square=not any_grid),
+        "objective": objective,
+        "segments": None if segments is None else integer("segments", segments),
+        "max_overhead": None if max_overhead is None else number("max_overhead", max_overhead, 0, math.inf),
+    }
