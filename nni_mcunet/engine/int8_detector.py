@@ -9,7 +9,7 @@ import numpy as np
 from ..core.errors import UserError
 from ..core.plan.plan import plan
 from .codegen.sources import detector_params, write_sources
-from .frontend.onnx import load_onnx
+from .frontend import load_model
 from .lower import reference
 from .lower.dead_channels import without_dead_channels
 from .model import QuantModel
@@ -21,7 +21,7 @@ Detect = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 def load_int8_detector(path) -> QuantModel:
     """Raises UserError for a float file or one without a detector."""
-    model = load_onnx(path)
+    model = load_model(path)
     if not isinstance(model, QuantModel) or "detector" not in model.meta:
         raise UserError(f"{path} is no int8 detector; make one with mcunet export and mcunet quantize")
     return model
