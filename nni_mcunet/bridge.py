@@ -30,6 +30,7 @@ from .engine.model import Model, QuantModel
 from .engine.quant.post_training import calibrated, learnt
 from .engine.run.pictures import with_view
 
+MOST = 200  # characters that a message quotes of torch's list of keys
 Options = dict[str, Any] | None  # what is merged into an mmdet config, by dotted key
 
 
@@ -77,7 +78,8 @@ def classifier(arch: str, checkpoint: str, view: str | None = None) -> Model:
     try:
         net.load_state_dict(state)
     except RuntimeError as error:
-        raise UserError(f"{checkpoint} does not hold the weights of {arch}: {str(error).splitlines()[1]}") from None
+        first = " ".join(str(error).splitlines()[1].split())[:MOST]
+        raise UserError(f"{checkpoint} does not hold the weights of {arch}: {first}") from None
     return with_view(Model(graph.folded(), net.folded_weights(), {"view": judged} if judged else {}), view)
 
 
