@@ -61,10 +61,6 @@ ARROWS = {
 # Arrows of today that the plan does not have: (module, module). Each entry is deleted with the import it names.
 EXCEPTIONS = {
     ("engine.frontend.onnx.read", "engine.lower.c_limits"),
-    ("engine.quant.ort_session", "engine.run.firmware"),
-    ("engine.quant.sqnr", "engine.run.firmware"),
-    ("engine.run.board_run", "engine.timing.layer_cycles"),
-    ("engine.run.board_run", "engine.timing.report"),
 }
 # Package -> the only rooms and files that may import it.
 ONLY = {

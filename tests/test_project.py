@@ -19,9 +19,10 @@ from test_firmware import H, W, write_model
 from nni_mcunet.core.boards import BOARDS, get_board
 from nni_mcunet.core.errors import FirmwareError, UserError
 from nni_mcunet.core.file_sets import write_set
+from nni_mcunet.engine import board_run
 from nni_mcunet.engine.codegen.sources import seal
 from nni_mcunet.engine.run import board_project as project
-from nni_mcunet.engine.run import board_run, toolchain
+from nni_mcunet.engine.run import toolchain
 from nni_mcunet.engine.run.elf import elf_report
 from nni_mcunet.engine.run.host import build_host
 from nni_mcunet.engine.run.run_report import parse_report

@@ -11,11 +11,11 @@ import numpy as np
 from ..core.errors import UserError
 from ..core.validate import short
 from ..engine.frontend.fuse import of_pixels
-from ..engine.model import Model, QuantModel, input_shape, view_of
+from ..engine.model import Model, QuantModel, checked_picture, input_shape, view_of
 from ..engine.quant.post_training import calibrated, unlike
 from ..engine.quant.range_methods import METHODS, percentile
 from ..engine.quant.sqnr import Row, lost, report
-from ..engine.run.pictures import checked_picture, load_picture, read_pictures, spread, with_view
+from ..engine.run.pictures import load_picture, read_pictures, spread, with_view
 from .inputs import integer, number, numbers, one_of, path_of, user_errors
 from .networks import Network, load
 

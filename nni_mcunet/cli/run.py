@@ -14,7 +14,7 @@ from ..core.boards import get_board
 from ..core.errors import UserError
 from ..core.files import write_atomic, write_json
 from ..core.outputs import check_outputs
-from ..engine.run.board_run import check_against_host, emulated, on_board
+from ..engine.board_run import check_against_host, emulated, on_board
 from ..engine.run.emulator import EMULATED
 from ..engine.run.generated import input_shape, input_view
 from ..engine.run.pictures import ARRAY, load_picture

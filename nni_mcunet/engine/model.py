@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..core import int8
-from ..core.errors import GraphError
+from ..core.errors import GraphError, UserError
 from ..core.ir.graph import Graph
 from ..core.plan.kernel_facts import SAME_SCALE
 from ..core.view import STRETCH, View
@@ -81,6 +81,13 @@ def input_shape(model: Model | QuantModel) -> tuple[int, int, int]:
     """(h, w, c) of the picture that a model reads."""
     image = model.graph.inputs[0]
     return image.h, image.w, image.c
+
+
+def checked_picture(picture: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Return the picture, contiguous. Raises UserError where it is not uint8 of `shape` (h, w, c)."""
+    if picture.shape != shape or picture.dtype != np.uint8:
+        raise UserError(f"a picture of {picture.shape} {picture.dtype}; the model reads {shape} uint8")
+    return np.ascontiguousarray(picture)
 
 
 def view_of(model: Model | QuantModel) -> View:

@@ -18,8 +18,8 @@ from ...core.boards.parts import Clock, Project
 from ...core.errors import UserError
 from ...core.file_sets import Files, owned
 from ..codegen.names import DEFAULT
+from ..model import checked_picture
 from .generated import aliases
-from .pictures import checked_picture
 from .toolchain import RUNTIME, core_flags
 
 COMMON = ("crc.h", "frame.c", "frame.h", "picture.S", "port.h", "print.h", "report.c", "report.h", "sections.ld",

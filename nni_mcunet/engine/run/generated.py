@@ -13,7 +13,7 @@ from ...core.errors import UserError
 from ...core.file_sets import MANIFEST, is_whole
 from ...core.files import write_atomic
 from ...core.view import STRETCH, View
-from .pictures import checked_picture
+from ..model import checked_picture
 
 API = ("read_tile", "run", "output", "output_bytes", "detect", "class_names", "arena")  # behind a model's prefix
 

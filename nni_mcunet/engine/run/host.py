@@ -11,8 +11,8 @@ import numpy as np
 
 from ..codegen.names import DEFAULT
 from ..detect import BOX
+from ..model import checked_picture
 from .generated import build_folder, prefix_of, sources, write_picture
-from .pictures import checked_picture
 from .run_report import parse_run
 from .toolchain import PROGRAM, RUNTIME, compile_c
 

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import numpy as np
 
-from ...core.boards import Board
-from ...core.errors import FirmwareError
-from ..timing.layer_cycles import run_profiled
-from ..timing.report import board_report
-from .board_project import model_hash
-from .elf import elf_report
-from .emulator import run_emulated
-from .firmware import build_firmware
-from .host import build_host
-from .serial_link import SerialBoard
-from .stack_bound import stack_bound
+from ..core.boards import Board
+from ..core.errors import FirmwareError
+from .run.board_project import model_hash
+from .run.elf import elf_report
+from .run.emulator import run_emulated
+from .run.firmware import build_firmware
+from .run.host import build_host
+from .run.serial_link import SerialBoard
+from .run.stack_bound import stack_bound
+from .timing.layer_cycles import run_profiled
+from .timing.report import board_report
 
 
 def on_board(folder: str | Path, board: Board, picture: np.ndarray, port: str, seconds: float) -> tuple[dict, dict]:
