@@ -35,7 +35,7 @@ class SearchConfig:
 
     base         a YAML file with these keys: what this mapping does not say. It may have a base itself
     space        preset (demo, mcunet384, ...) or a file, see space.py
-    board        name or a .yml or .json file, see core/boards.py; max_sram_kb, max_flash_kb: what of its memory the
+    board        name or a .yml or .json file, see core/boards; max_sram_kb, max_flash_kb: what of its memory the
                  network may take (flash: its constants), when the application wants the rest
     max_mmacs    million multiply-accumulates an inference may take; max_latency_ms: milliseconds on the board, an
                  estimate, see core/plan/latency.py
