@@ -14,7 +14,7 @@ from ..core.errors import UserError, exit_on_user_error
 GROUPS = {  # whom a group is for -> command -> what it does
     "Search a network for a board, with NNI": {
         "search": "search a network: run, resume, export, report",
-        "train-supernet": "train the super-network that a search cuts its candidates from",
+        "train-supernet": "train the super-network that candidates are cut from",
         "finetune": "train a classifier that a search found, or train it for int8",
         "accuracy": "measure a classifier as it is deployed",
         "nnictl": "NNI's own command, with its traps mended",
@@ -46,7 +46,7 @@ GROUPS = {  # whom a group is for -> command -> what it does
 }
 COMMANDS = {name: what for group in GROUPS.values() for name, what in group.items()}
 USAGE = "usage: mcunet COMMAND ...       what it does:  mcunet COMMAND --help"
-TITLE = "MCUNetV2 for microcontrollers: networks searched, trained and compiled to int8 C."
+TITLE = "MCUNetV2 for microcontrollers: networks searched, trained, compiled to int8 C."
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -20,7 +20,8 @@ from ..search.nni.trouble import duration
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="verb", required=True, metavar="run|resume|export|report")
-    run_, resume_ = (commands.add_parser(verb) for verb in ("run", "resume"))
+    run_ = commands.add_parser("run", help="search from the beginning")
+    resume_ = commands.add_parser("resume", help="go on with a search")
     run_.add_argument("--config", default="configs/nni/demo_h743.yml", help="NNI experiment's YAML (%(default)s)")
     run_.add_argument("--supernet", help="checkpoint, instead of the config's")
     run_.add_argument("--out", help="folder of the results, instead of the config's")
@@ -34,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         command.add_argument("--port", type=int, help="of NNI's web server on 127.0.0.1 (default: any free one)")
         command.add_argument("--timeout", type=float, default=7 * 86400, help="seconds until it is given up")
         command.add_argument("--silence", type=float, default=900, help="seconds until a silent trial is named (900)")
-    for name in ("export", "report"):
-        command = commands.add_parser(name)
+    for name, what in (("export", "write the best network, or the front"), ("report", "draw the pictures")):
+        command = commands.add_parser(name, help=what)
         command.add_argument("--out", type=Path, required=True, help="folder of a search's results")
         if name == "export":
             command.add_argument("--pareto", action="store_true", help="the front of accuracy against SRAM and MACs")

@@ -52,7 +52,7 @@ def request(root: str, path: str, method: str = "GET", body=None, timeout: float
         raise OSError(f"no answer of NNI's manager at {root} ({error})") from None
 
 
-def main() -> None:
-    """Become nnictl: replace this process by it."""
-    line = command(*sys.argv[1:])
+def main(arguments: list[str] | None = None) -> None:
+    """Become nnictl with these words (default: the program's own): replace this process by it."""
+    line = command(*(sys.argv[1:] if arguments is None else arguments))
     os.execve(line[0], line, environment())  # signals reach nnictl itself
