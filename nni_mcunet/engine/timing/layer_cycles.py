@@ -14,7 +14,8 @@ from ...core.errors import UserError
 from ..codegen.sources import model_files
 from ..lower.program import DETECT, SELF
 from ..run.elf import source_lines, symbols
-from ..run.firmware import EMULATED, prefix_of
+from ..run.emulator import EMULATED
+from ..run.generated import prefix_of
 from .core_pipelines import CORES
 from .disassembly import Instruction, disassemble
 from .plan_file import call_sites
@@ -33,7 +34,7 @@ class Layer(NamedTuple):
 
 
 def run_profiled(elf: str | Path, board: Board, timeout: float = EMULATED) -> tuple[dict, dict[str, Layer]]:
-    """(what firmware.run_emulated gives, name -> Layer in the order of the calls). elf: of build_firmware, in a
+    """(what emulator.run_emulated gives, name -> Layer in the order of the calls). elf: of build_firmware, in a
     folder of mcunet generate, whose plan.json says what each line of the C calls. timeout: seconds. Raises UserError
     for a core without a model, a missing program or no such plan.json, and see run_emulated."""
     memory = memory_of(board)

@@ -11,7 +11,7 @@ from ...core.plan.plan import Plan
 from ...core.validate import check_numbers, read_json, short
 from ..codegen.names import DEFAULT
 from ..codegen.picture_callbacks import callback_bytes
-from ..run.firmware import prefix_of
+from ..run.generated import prefix_of
 
 PLAN = "plan.json"
 
