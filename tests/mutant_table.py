@@ -161,6 +161,12 @@ MUTANTS = [
            "test_op_integers::test_absurd_zero_points_and_biases_are_refused"),
     Mutant(OPS + "pool.py", "windows(op, reads[0], y, x, -128)", "windows(op, reads[0], y, x, p.zp_in)",
            "test_guards_integers::test_padding_never_wins_a_maximum"),
+    # The lowering.
+    Mutant(LOWER + "program.py", "first = end", "first = 0", "test_ops::test_boards_equal_reference"),
+    Mutant(LOWER + "program.py", "_tile(segment, op.name, segment.new)", "_tile(segment, op.name, segment.spans)",
+           "test_halo::test_reference_equals_whole"),
+    Mutant(ENGINE + "codegen/sources.py", 'first = head.count("\n") + 1', 'first = head.count("\n")',
+           "test_cycles::test_every_instruction_belongs_to_a_layer"),
     # Passes over a network.
     Mutant(LOWER + "dead_channels.py", "(unpadded | (constants.value[name] == model.scales[name].zero_point))", "True",
            "test_dead::test_a_padded_reader_keeps_constants_other_than_the_zero_point"),
