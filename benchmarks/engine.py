@@ -4,7 +4,7 @@
 
 Each network runs under an emulated Cortex-M4 and M7 (with the clock and memories of the STM32F412 and H743) layer by
 layer, with the schedule of least computation on its smallest board, and with the least SRAM at no more than 5 % more
-computation, in up to three patched segments. Instructions are counted, cycles estimated from them (engine/cycles.py),
+computation, in up to three patched segments. Instructions are counted, cycles estimated from them (layer_cycles.py),
 the arena, SRAM and flash read from the ELF, and every output byte is held against the numpy reference: `exact`. The
 networks are those of networks.py.
 """

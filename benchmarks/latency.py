@@ -3,7 +3,7 @@
     python benchmarks/latency.py [--only mcunet-vww1]
 
 Networks of the zoo that had no part in the fit (benchmarks/calibrate_cycles.py), layer by layer and with the least SRAM
-at no more than 5 % more computation. Instructions are counted under QEMU; cycles are engine/cycles.py's estimate from
+at no more than 5 % more computation. Instructions are counted under QEMU; cycles are layer_cycles.py's estimate from
 the same run, so their error is that of the table alone, not that against a real board.
 """
 

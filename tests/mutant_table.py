@@ -165,7 +165,7 @@ MUTANTS = [
     Mutant(LOWER + "program.py", "first = end", "first = 0", "test_ops::test_boards_equal_reference"),
     Mutant(LOWER + "program.py", "_tile(segment, op.name, segment.new)", "_tile(segment, op.name, segment.spans)",
            "test_halo::test_reference_equals_whole"),
-    Mutant(ENGINE + "codegen/sources.py", 'first = head.count("\n") + 1', 'first = head.count("\n")',
+    Mutant(ENGINE + "codegen/sources.py", 'first = head.count("\\n") + 1', 'first = head.count("\\n")',
            "test_cycles::test_every_instruction_belongs_to_a_layer"),
     # Passes over a network.
     Mutant(LOWER + "dead_channels.py", "(unpadded | (constants.value[name] == model.scales[name].zero_point))", "True",

@@ -1,6 +1,6 @@
 """Float and int8 models, and the step between them. Format of Jacob et al. 2018: activations int8 with a scale and zero
 point per tensor, weights int8 symmetric per output channel, bias int32. The formulas are core/int8.py's; the integers
-that a kernel computes with are lower/integers.py's.
+that a kernel computes with are engine/ops'.
 """
 
 from dataclasses import dataclass, field
