@@ -41,6 +41,7 @@ DOORS = {
     "nni_mcunet/search/strategy.py": "nni_mcunet/search/nni/strategy.py",
     "nni_mcunet/search/trial.py": "nni_mcunet/search/nni/trial.py",
     "nni_mcunet/search/tuner.py": "nni_mcunet/search/nni/tuner.py",
+    "nni_mcunet/engine/board_run.py": "nni_mcunet/engine/run/firmware.py",
     "nni_mcunet/engine/int8_classifier.py": "nni_mcunet/engine/run/firmware.py",
     "nni_mcunet/engine/int8_detector.py": "nni_mcunet/engine/run/firmware.py",
     "nni_mcunet/engine/library.py": "nni_mcunet/engine/run/board_project.py",

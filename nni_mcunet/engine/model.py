@@ -1,6 +1,6 @@
 """Float and int8 models, and the step between them. Format of Jacob et al. 2018: activations int8 with a scale and zero
 point per tensor, weights int8 symmetric per output channel, bias int32. The formulas are core/int8.py's; the integers
-that a kernel computes with are lower/integers.py's.
+that a kernel computes with are engine/ops'.
 """
 
 from dataclasses import dataclass, field
@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..core import int8
-from ..core.errors import GraphError
+from ..core.errors import GraphError, UserError
 from ..core.ir.graph import Graph
-from ..core.plan.kernel_facts import SAME_SCALE
+from ..core.ir.kinds import OWN_SCALE, SAME_SCALE
 from ..core.view import STRETCH, View
 
 
@@ -83,6 +83,13 @@ def input_shape(model: Model | QuantModel) -> tuple[int, int, int]:
     return image.h, image.w, image.c
 
 
+def checked_picture(picture: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Return the picture, contiguous. Raises UserError where it is not uint8 of `shape` (h, w, c)."""
+    if picture.shape != shape or picture.dtype != np.uint8:
+        raise UserError(f"a picture of {picture.shape} {picture.dtype}; the model reads {shape} uint8")
+    return np.ascontiguousarray(picture)
+
+
 def view_of(model: Model | QuantModel) -> View:
     """The view in the metadata of a model's file; the one that stretches, mmdet's, where it has none."""
     return View.parse(model.meta.get("view", str(STRETCH)))
@@ -97,10 +104,10 @@ def quantize(model: Model, ranges: dict[str, tuple[float, float]]) -> QuantModel
     for op in graph.ops:
         if op.kind in SAME_SCALE:
             scales[op.name] = scales[op.inputs[0]]
-        elif op.kind == "softmax":
-            scales[op.name] = PROBABILITY
-        else:
+        elif op.kind in OWN_SCALE:
             scales[op.name] = Scale.of_range(*ranges[op.name])
+        else:
+            scales[op.name] = PROBABILITY
         if op.kind == "conv":
             weights[op.name] = quantize_weights(*model.weights[op.name], scales[op.inputs[0]].scale)
     return QuantModel(graph, scales, weights, model.meta)

@@ -8,8 +8,7 @@ from tqdm import tqdm
 
 from ...core.errors import UserError
 from ..frontend.onnx import to_onnx
-from ..model import Model, QuantModel, input_shape
-from ..run.pictures import checked_picture
+from ..model import Model, QuantModel, checked_picture, input_shape
 from .range_methods import minmax
 from .statistics import Statistics
 

@@ -8,8 +8,7 @@ import onnxruntime
 from tqdm import tqdm
 
 from ...core.errors import UserError
-from ..model import Model, QuantModel, input_shape
-from ..run.pictures import checked_picture
+from ..model import Model, QuantModel, checked_picture, input_shape
 from .equalize import equalized_like
 from .ort_session import session, to_input
 
