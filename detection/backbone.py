@@ -39,7 +39,7 @@ class MCUNetBackbone(Net, BaseModule):
     out_indices    stages whose last maps (N, C, H, W) are given out, fine to coarse
     frozen_stages  the first convolution and the stages up to this one are not trained; -1: all are
     halo           "exchange": patches give what the whole network gives; "none": the patches of the architecture's
-                   schedule run apart, each padded on its own, in training and test ("non-overlap" in Table 5)
+                   schedule run one by one, each padded on its own, in training and test ("non-overlap" in Table 5)
     norm_eval      batch normalisation keeps its running statistics while training
     init_cfg       dict(type='Pretrained', checkpoint=...): a super-network's slice or a classifier with the keys
                    `layers.{op}.conv.weight`, `layers.{op}.bn.*`, a detector of ours, or a network of MCUNet's zoo as

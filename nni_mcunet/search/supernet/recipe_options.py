@@ -11,7 +11,7 @@ from .fit import Recipe
 
 KEYS = ("space", "data", "out", "recipe", "save_every")
 HELP = {
-    "largest": "steps of the largest network alone",
+    "largest": "steps in which only the largest network is trained",
     "shared": "steps of random sub-networks",
     "subnets": "sub-networks a step",
     "sandwich": "the largest and the smallest among them",
