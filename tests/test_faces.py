@@ -19,7 +19,7 @@ from nni_mcunet.engine.model import Model
 from nni_mcunet.paper.baselines import BASELINES, extd, face_baseline
 from nni_mcunet.paper.detection_tables import backbone, lffd_as_counted, operations
 from nni_mcunet.paper.memory_rules import INT8, rnnpool, single_map
-from nni_mcunet.profile.profile import profile
+from nni_mcunet.profiling.profile import profile
 
 KB, MB = 1024, 1 << 20
 SMALL = (128, 192)

@@ -52,7 +52,7 @@ ARROWS = {
     "engine (doors)": {"*"},
     "engine": set(),
     "paper": {CORE, IR, PLAN},
-    "profile": {CORE, IR, PLAN, MODEL, "engine.frontend", "engine.frontend.onnx", "engine.quant", "paper"},
+    "profiling": {CORE, IR, PLAN, MODEL, "engine.frontend", "engine.frontend.onnx", "engine.quant", "paper"},
     "cli": {"*", "(doors)", "detection", "cli"},
     "(doors)": {"*", "detection", "cli"},
     "detection": {CORE, IR, NN, PLAN, PICTURES, "paper"},

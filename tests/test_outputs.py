@@ -21,7 +21,7 @@ from nni_mcunet.core.ir.build import build_graph
 from nni_mcunet.core.nn.net import Net
 from nni_mcunet.core.outputs import check_outputs
 from nni_mcunet.engine.frontend.onnx import save_onnx
-from nni_mcunet.profile.pictures import sweep_figure
+from nni_mcunet.profiling.pictures import sweep_figure
 
 
 @pytest.fixture(scope="module")

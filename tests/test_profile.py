@@ -22,7 +22,7 @@ from nni_mcunet.engine.frontend.onnx import save_onnx
 from nni_mcunet.engine.model import Model
 from nni_mcunet.paper.baselines import face_baseline
 from nni_mcunet.paper.tables import AUTHORS, MEASURED, PRINTED, RECOMPUTED, UNSOURCED, Paper
-from nni_mcunet.profile.profile import front_table, profile, read_graph
+from nni_mcunet.profiling.profile import front_table, profile, read_graph
 
 ARCH = ROOT / "configs/arch/mobilenet_v2.json"
 SMALL = ROOT / "configs/arch/mcunet_in2.json"
