@@ -482,6 +482,7 @@ def tool(monkeypatch, capsys):
 
     def run(name, *words):
         monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
+        monkeypatch.syspath_prepend(str(ROOT / "tools"))
         code = 0
         try:
             runpy.run_path(str(ROOT / "tools" / name), run_name="__main__")
