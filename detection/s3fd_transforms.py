@@ -105,11 +105,11 @@ class DataAnchorSampling(BaseTransform):
         return cut(results, (x, y, x + cw, y + ch), self.size, self.ignore_below)
 
 
-def _place(low: float, high: float, length: int, image: int) -> int:
+def _place(low: float, high: float, length: int, picture: int) -> int:
     """Return the begin of a random interval of `length` that contains [low, high], as far as it can within the picture
     or, where it is longer, around it; where [low, high] is longer its middle."""
     if high - low > length:
         return round((low + high - length) / 2)
-    least, most = sorted((0, image - length))
+    least, most = sorted((0, picture - length))
     first, last = max(high - length, least), min(low, most)
     return round(np.random.uniform(first, max(first, last)))

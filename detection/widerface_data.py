@@ -77,8 +77,8 @@ class WIDERFaceText(BaseDetDataset):
             data.append(dict(img_id=name, img_path=str(root / name), width=w, height=h, instances=_instances(whole)))
         kept = sum(len(image["instances"]) for image in data)
         print_log(
-            f"{self.ann_file}: {len(data)} images, {kept} faces, {invalid} of them marked invalid and ignored; {flat} "
-            "rows without width or height left out",
+            f"{self.ann_file}: {len(data)} pictures, {kept} faces, {invalid} of them marked invalid and ignored; "
+            f"{flat} rows without width or height left out",
             logger="current",
         )
         return data
@@ -90,7 +90,7 @@ class WIDERFaceText(BaseDetDataset):
             return self.data_list
         kept = [d for d in self.data_list if any(not face["ignore_flag"] for face in d["instances"])]
         print_log(
-            f"{self.ann_file}: {len(self.data_list) - len(kept)} images without a face left out", logger="current"
+            f"{self.ann_file}: {len(self.data_list) - len(kept)} pictures without a face left out", logger="current"
         )
         return kept
 

@@ -61,7 +61,7 @@ class WIDERFaceMetric(BaseMetric):
             if not np.isfinite(rows).all():
                 raise UserError(f"{'/'.join(key)}: a box or score of the detector is not finite")
         matches = match(self.truth, found)
-        text = f"{len(found)} of {len(self.truth)} images of WIDER FACE's validation set\n{report(matches)}"
+        text = f"{len(found)} of {len(self.truth)} pictures of WIDER FACE's validation set\n{report(matches)}"
         print_log(text, logger="current")
         if self.out_dir is not None:
             write_results(self.out_dir / "results", found)
