@@ -3,15 +3,17 @@
   python benchmarks/house.py --rev 4c01720 --rev HEAD --out docs/results/rooms.json
 
 A room is a folder of Python files; the doors of a part, which lead into its rooms, count as a room of their own, see
-DOORS. Files stand on floors: a file is one floor above the highest file of the same
-part (core, engine, search, ...) that it imports. An arrow goes from a room to another one that a file of it imports,
-inside a function or not. A circle is a set of modules, or of rooms, from each of which imports lead to every other.
+DOORS. Files stand on floors: a file is one floor above the highest file of the same part (core, engine, search, ...)
+that it imports. An arrow goes from a room to another one that a file of it imports, inside a function or not. A circle
+is a set of modules, or of rooms, from each of which imports lead to every other.
 
 The walk has fixed stations, what a candidate becomes in turn: STATIONS. From one station to the next it takes the
 shortest way along imports, in either direction: that is what a reader opens who follows a candidate. It does not go
 over TOOLS, which all files import. Its rooms are counted as they are entered; a room entered again is one that the data
-pass twice. The depth is the longest of all
-shortest ways along imports, from the tuner and from the printing of C down to whatever they stand on.
+pass twice. The more files the rooms on the walk have, the longer the reader looks for the next one.
+
+The depth is the longest of all shortest ways along imports, from the tuner and from the printing of C down to whatever
+they stand on.
 
 Without --rev the files of the working tree are counted.
 """
@@ -24,6 +26,7 @@ import tarfile
 from collections import Counter
 from itertools import groupby, pairwise
 from pathlib import Path
+from statistics import fmean
 
 import networkx as nx
 
@@ -190,6 +193,7 @@ def rows(found: dict) -> dict[str, str]:
         "circles of rooms": _sizes(found["circles"]["rooms"]),
         "walk: modules / rooms": f"{len(walked['modules'])} / {len(walked['rooms'])}",
         "walk: rooms entered again": str(walked["entered again"]),
+        "walk: files in a room, mean": f"{fmean(found['rooms'][room] for room in walked['rooms']):.1f}",
         "depth: modules": str(len(found["depth"])),
     }
     return lines
