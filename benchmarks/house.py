@@ -4,8 +4,8 @@
 
 A room is a folder of Python files. A file directly in nni_mcunet is a room of its own, and so are the doors of a part,
 which lead into its rooms, see DOORS. Files stand on floors: a file is one floor above the highest file of the same part
-(core, engine, search, ...) that it imports. An arrow goes from a room to another one that a file of it imports, inside a
-function or not. A circle is a set of modules, or of rooms, from each of which imports lead to every other.
+(core, engine, search, ...) that it imports. An arrow goes from a room to another one that a file of it imports, inside
+a function or not. A circle is a set of modules, or of rooms, from each of which imports lead to every other.
 
 The walk has fixed stations, what a candidate becomes in turn: STATIONS. From one station to the next it takes the
 shortest way along imports, in either direction: that is what a reader opens who follows a candidate. It does not go
