@@ -1,7 +1,7 @@
 """Draw scenes of real handwritten digits on textured backgrounds: the data set that needs no download.
 
-The digits are the 1,797 images scikit-learn ships (UCI optical recognition of handwritten digits, 8x8). Digits of the
-training scenes never appear in validation scenes. Seeded: same seed, same scenes.
+The digits are the 1,797 pictures that scikit-learn ships (UCI optical recognition of handwritten digits, 8x8). Digits
+of the training scenes never appear in validation scenes. Seeded: same seed, same scenes.
 """
 
 from functools import cache

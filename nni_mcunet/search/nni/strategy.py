@@ -329,4 +329,5 @@ class SupernetEvaluator(Evaluator):
         )
 
     def score(self, candidate: Candidate) -> float:
+        """Return the score of a candidate's slice."""
         return evaluate(self.space, self.supernet, candidate, self.data)
