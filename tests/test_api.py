@@ -121,6 +121,8 @@ def test_zoo_and_load(folder, monkeypatch, capsys):
     assert by_name.graph == by_file.graph and by_name.kind == "architecture" and by_name.image == (48, 48, 3)
     assert mcu.load(mcu.ArchSpec.load(ROOT / "configs/arch/mcunet_in0.json")).graph == by_name.graph
     assert mcu.load(by_name) is by_name and mcu.load(by_name.graph).graph == by_name.graph
+    trained = mcu.load(mcu.ArchSpec.from_dict(ARCH), folder / "weights.pth", view="crop:0.5")
+    assert trained.kind == "float" and trained.model.meta == {"view": "crop:0.5"}
     assert mcu.load("extd_32").image == (480, 640, 3)
     assert mcu.load(folder / "model.onnx").kind == "float" == mcu.load(mcu.load(folder / "model.onnx").model).kind
     done = command(monkeypatch, capsys, "profile", "mcunet_in0", "--board", "F412")
@@ -154,6 +156,7 @@ def test_plans_are_those_of_the_commands(folder, int8, tmp_path, monkeypatch, ca
         assert path.read_bytes() == (tmp_path / "ours" / path.name).read_bytes(), path.name
     assert fw.arena == fw.facts["arena_bytes"] <= 3 * 1024 and fw.plan.schedule.n
     assert f"arena {fw.arena:,} of 3,072 bytes" in str(fw) and fw.flash == fw.plan.flash
+    assert fw.board == mcu.boards()["stm32f412"]
     best = mcu.best_schedule(ours, "stm32f412", arena_kb=3, halo="cache", max_overhead=0.5)
     assert (best.schedule, best.arena) == (fw.plan.schedule, fw.arena)
     flags = ("--board", "F412", "--emulate", "--picture", folder / "photo.jpg", "--json", tmp_path / "run.json")
