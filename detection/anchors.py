@@ -17,7 +17,7 @@ import numpy as np
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.validate import short
 
-from .folders import open_pictures
+from .data_files import open_pictures
 from .voc_xml import Annotation, read_annotation
 
 RESTARTS = 10  # k-means ends in a local optimum: the best of so many starts is taken

@@ -49,7 +49,7 @@ class MCUNetBackbone(Net, BaseModule):
         self.spec = read_arch(arch)
         super().__init__(build_graph(self.spec, taps=tuple(out_indices)))
         if not -1 <= frozen_stages <= max(out_indices):
-            raise UserError(f"backbone.frozen_stages is {frozen_stages}: -1 (none) to {max(out_indices)} is wanted")
+            raise UserError(f"backbone.frozen_stages is {frozen_stages}: expected -1 (none) to {max(out_indices)}")
         if halo not in HALOS or (halo == "none" and not self.spec.schedule.n):
             raise UserError(f"backbone.halo is {short(halo)}: expected exchange, or none with a schedule in the arch")
         self.frozen_stages, self.norm_eval, self.halo, self.init_cfg = frozen_stages, norm_eval, halo, init_cfg
@@ -98,7 +98,7 @@ class MCUNetBackbone(Net, BaseModule):
                 raise UserError(f"{path}: no '{name}', which '{self.graph.name}' has; was it trained on another arch?")
             if weights[name].shape != ours.shape:
                 raise UserError(
-                    f"{path}: '{name}' is {tuple(weights[name].shape)}, '{self.graph.name}' wants {tuple(ours.shape)}"
+                    f"{path}: '{name}' is {tuple(weights[name].shape)}: '{self.graph.name}' expected {tuple(ours.shape)}"
                 )
         self.load_state_dict({k: v for k, v in weights.items() if k in self.state_dict()}, strict=False)
         if there and there[-1] + 1 < len(self.spec.stages):

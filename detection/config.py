@@ -12,9 +12,9 @@ from nni_mcunet.paper.baselines import BASELINES
 
 from .backbone import read_arch
 from .config_shape import check_shape
+from .data_files import check_folders
 from .datasets import LOADERS, config_classes, some
-from .folders import check_folders
-from .inherit import carried
+from .inherited_values import carried
 
 ONE_CLASS = ("MCUNetS3FDHead",)  # heads that find one class
 
@@ -23,8 +23,8 @@ def load_config(config, options: dict | None = None, work_dir=None) -> Config:
     """A Config from a path (or an already read Config) with `options` merged in and every Resize at the resolution of
     `model.backbone.arch`, unless that is the name of a published face detector. The work dir is the argument, or the
     config's, or work_dirs/CONFIG, as in mmdet's tools. `data_root` and `metainfo` at the top, of the file or of the
-    options, reach the loaders (inherit.py), and the number of classes is that of their names. Raises UserError,
-    ArchError, FileNotFoundError with the file's name."""
+    options, reach the loaders (inherited_values.py), and the number of classes is that of their names. Raises
+    UserError, ArchError, FileNotFoundError with the name of the file."""
     with carried(config.filename if isinstance(config, Config) else config):
         if not isinstance(config, Config):
             config = _read(config)

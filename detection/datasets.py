@@ -52,6 +52,20 @@ def build_pictures(data: dict, **changes):
     return ConcatDataset(built, ignore_keys=sorted({key for part in built for key in part.metainfo} - {"classes"}))
 
 
+def only_pipeline(loader) -> list:
+    """That of all data sets of a data loader's config. Raises UserError where there is more than one: a wrapper's own
+    mixes pictures, and a search's are single ones."""
+    node = loader.dataset
+    while "dataset" in node:
+        if node.get("pipeline"):
+            raise UserError(f"train_dataloader.dataset is a {node.type} with a pipeline, not one of single pictures")
+        node = node.dataset
+    first, *others = [data.pipeline for data in leaves(node)]
+    if any(pipeline != first for pipeline in others):
+        raise UserError("the data sets of a loader have different pipelines: a search takes one for all of them")
+    return first
+
+
 def dataset_type(data: dict):
     """The class behind the config of a data set; None where mmdet knows none of that name."""
     with DefaultScope.overwrite_default_scope("mmdet"):

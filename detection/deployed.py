@@ -1,18 +1,12 @@
 """A deployed detector beside mmdet's: under its test loop with the same pictures and metric, or picture by picture."""
 
-from collections.abc import Callable, Iterator
-from copy import deepcopy
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from mmdet.structures import DetDataSample
-from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
-
-from .config_shape import dataset_of
-from .datasets import leaves
-from .folders import open_pictures
 
 
 class DeployedDetector(BaseModel):
@@ -36,26 +30,6 @@ class DeployedDetector(BaseModel):
                 labels=torch.as_tensor(np.asarray(labels, np.int64)),
             )
         return data_samples
-
-
-def input_pictures(cfg: Config, most: int, loader: str = "train_dataloader") -> Iterator[np.ndarray]:
-    """At most so many pictures of a loader's data set, evenly spread, as they are tested on: (h, w, 3) uint8 RGB of the
-    network's size, without augmentation."""
-    pipeline = deepcopy(next(leaves(dataset_of(cfg, "test_dataloader"))).pipeline)
-    if loader == "train_dataloader" and pipeline[0]["type"] == "LoadImageFromFile":
-        pipeline[0]["type"] = "LoadPicture"  # passes over a broken one, as training does
-    data = open_pictures(deepcopy(dataset_of(cfg, loader)), pipeline=pipeline)
-    count = min(most, len(data))
-    for i in range(count):
-        yield np.ascontiguousarray(data[i * len(data) // count]["inputs"].permute(1, 2, 0).numpy()[..., ::-1])
-
-
-def busy_picture(cfg: Config, objects: int = 3) -> str:
-    """Path of the first test picture with at least so many objects, or else of the one with the most."""
-    data = open_pictures(deepcopy(dataset_of(cfg, "test_dataloader")), pipeline=[])
-    infos = [data.get_data_info(i) for i in range(len(data))]
-    counts = [min(len(info["instances"]), objects) for info in infos]
-    return infos[counts.index(max(counts))]["img_path"]
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""EXTD (Yoo et al. 2019), a baseline of the paper's Table 4, in mmdet: the graph of core/faces.py with S3FD's head.
+"""EXTD (Yoo et al. 2019), a baseline of the paper's Table 4, in mmdet: the graph of paper/baselines.py, S3FD's head.
 
 Its authors' weights (github.com/clovaai/EXTD_Pytorch, MIT) load as they are, by `load_checkpoint` and our tools.
 """

@@ -51,7 +51,7 @@ class QATHook(Hook):
         if not runner._resume and runner._load_from is None:
             raise UserError("QATHook goes on from a trained float detector: --cfg-options load_from=LAST.pth")
         if not 0 < self.freeze_epoch < epochs:
-            raise UserError(f"QATHook.freeze_epoch is {self.freeze_epoch}: 1 to {epochs - 1} is wanted")
+            raise UserError(f"QATHook.freeze_epoch is {self.freeze_epoch}: expected 1 to {epochs - 1}")
         if self.freeze_epoch * batches <= OBSERVE:
             raise UserError(
                 f"QATHook.freeze_epoch is {self.freeze_epoch}, {batches} batches each: ranges are observed in the "

@@ -27,8 +27,8 @@ def s3fd_graph(backbone: dict, bbox_head: dict) -> tuple[ArchSpec, FaceHead, Gra
     spec, stages, sizes = read_arch(backbone["arch"]), backbone["out_indices"], bbox_head["sizes"]
     if len(sizes) != len(stages) or not all(sizes):
         raise UserError(
-            f"bbox_head.sizes {sizes}: a list of anchor sides for each of the stages {tuple(stages)} of "
-            "backbone.out_indices is wanted"
+            f"bbox_head.sizes is {sizes}: expected a list of anchor sides for each of the stages {tuple(stages)} of "
+            "backbone.out_indices"
         )
     taps = tuple(stage for stage, sides in zip(stages, sizes, strict=True) for _ in sides)
     head = FaceHead(taps, bbox_head.get("background", 3))

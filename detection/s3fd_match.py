@@ -37,7 +37,7 @@ class ScaleCompensationAssigner(BaseAssigner):
         ignore_iof_thr: float = 0.5,
     ):
         if compensation not in VARIANTS:
-            raise ValueError(f"compensation '{compensation}': one of {', '.join(VARIANTS)} is wanted")
+            raise ValueError(f"compensation is '{compensation}': expected one of {', '.join(VARIANTS)}")
         self.compensation, self.ignore_iof_thr = compensation, ignore_iof_thr
         self.pos_iou_thr, self.low_iou_thr, self.high_iou_thr = pos_iou_thr, low_iou_thr, high_iou_thr
 

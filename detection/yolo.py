@@ -33,7 +33,7 @@ def yolo_graph(backbone: dict, neck: dict, bbox_head: dict) -> tuple[ArchSpec, Y
     if len(anchors) != len(backbone["out_indices"]) or len({len(a) for a in anchors}) != 1:
         raise UserError(
             f"bbox_head.anchors has {[len(a) for a in anchors]} anchors for the stages "
-            f"{tuple(backbone['out_indices'])} of backbone.out_indices: as many for each stage are wanted"
+            f"{tuple(backbone['out_indices'])} of backbone.out_indices: expected as many for each stage"
         )
     yolo = YoloHead(bbox_head["num_classes"], tuple(backbone["out_indices"]), neck["width"], len(anchors[0]))
     return spec, yolo, build_graph(spec, yolo)

@@ -7,26 +7,28 @@ mcunet export ARCH.json WEIGHTS.pth -o model.onnx                           a cl
 
 import argparse
 
-import torch
-
-from ..bridge import classifier, detector
 from ..core.outputs import check_outputs
-from ..engine.frontend.onnx import save_onnx
-from ..engine.model import view_of
-from .cfg_options import Options
+from .cfg_options import add_options
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", help="mmdet config of a detector (.py) or architecture (.json)")
     parser.add_argument("checkpoint", help="its weights (.pth)")
     parser.add_argument("-o", "--out", required=True, help="ONNX file to write")
     parser.add_argument("--with-boxes", action="store_true", help="decoding and NMS too: boxes, scores, labels")
     parser.add_argument("--view", help="how a classifier sees pictures, if its files do not say: stretch (default) or "
                         "crop:SHARE, the centre; crop:0.875 is ImageNet's")  # fmt: skip
-    parser.add_argument("--cfg-options", nargs="+", action=Options, help="key=value pairs merged into the config")
-    args = parser.parse_args()
+    add_options(parser)
+
+
+def main(args: argparse.Namespace) -> None:
     check_outputs({"-o": (args.out, ".onnx")}, args.config, args.checkpoint)
+    import torch
+
+    from ..bridge import classifier, detector
+    from ..engine.frontend.onnx import save_onnx
+    from ..engine.model import view_of
+
     torch.set_num_threads(1)
     if args.config.endswith(".json"):
         model = classifier(args.config, args.checkpoint, args.view)

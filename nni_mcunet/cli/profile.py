@@ -1,26 +1,24 @@
-"""Where a network's memory goes, what patches save, what they cost, and the best schedule for a board.
+"""Show where a network's memory goes, what patches save, what they cost, and the best schedule for a board.
 
 mcunet profile mobilenet_v2 --png memory.png    # a name of the zoo
 mcunet profile model.int8.onnx --board stm32f412 --json
-mcunet profile configs/det/yolov3_digits.py --board F746 --patches 3x3 --blocks 4
+mcunet profile configs/det/yolov3_digits.py --board stm32f746 --patches 3x3 --blocks 4
 mcunet profile extd_32        # a published face detector at 640x480
 """
 
+import argparse
+import json
 
-def main() -> None:
-    import argparse
-    import json
+from ..core.boards import get_board
+from ..core.errors import UserError
+from ..core.files import write_json
+from ..core.ir.arch import parse_schedule
+from ..core.outputs import check_outputs
+from ..core.plan.cut_points import grids
+from ..profiling.profile import front_table, profile, table
 
-    from ..api.networks import load
-    from ..core.boards import get_board
-    from ..core.errors import UserError
-    from ..core.files import write_json
-    from ..core.ir.arch import parse_schedule
-    from ..core.outputs import check_outputs
-    from ..core.plan.cut_points import grids
-    from ..profiling.profile import front_table, profile, table
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "network", help="name of the zoo, architecture (.json), float or int8 model (.onnx) or mmdet config (.py)"
     )
@@ -32,12 +30,15 @@ def main() -> None:
     parser.add_argument("--pareto", action="store_true", help="print the front of SRAM against computation instead")
     parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write JSON to FILE, or print it alone")
     parser.add_argument("--png", metavar="FILE", help="draw the memory of each block")
-    args = parser.parse_args()
 
+
+def main(args: argparse.Namespace) -> None:
     to_file = None if args.json == "-" else args.json
     check_outputs({"--json": (to_file, ".json"), "--png": (args.png, ".png")}, args.network, args.board)
     if args.pareto and any((args.board, args.patches, args.blocks, args.json, args.png)):
         raise UserError("--pareto prints the whole front: leave out --board, --patches, --blocks, --json and --png")
+    from ..api.networks import load
+
     board = get_board(args.board) if args.board else None
     schedule = parse_schedule(args.patches, args.blocks)
     graph, choices = load(args.network).graph, grids(args.max_p, square=not args.any_grid)

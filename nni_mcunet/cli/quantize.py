@@ -22,24 +22,28 @@ from ..engine.frontend import load_model
 from ..engine.frontend.fuse import of_pixels
 from ..engine.frontend.onnx import save_onnx
 from ..engine.model import Model, QuantModel
-from ..engine.quant.post_training import calibrated, unlike
 from ..engine.quant.range_methods import METHODS, percentile
-from ..engine.quant.sqnr import lost, report, table, to_json, worst
 from ..engine.run.pictures import with_view
-from .calibration_pictures import add_arguments, pictures
+from .calibration_pictures import add_pictures, pictures
 
 MEASURED = 32  # pictures of those, for the report
 
 
-def of_pictures(args, model: Model, calibration) -> QuantModel:
+def quantised(args: argparse.Namespace, model: Model, calibration: list) -> QuantModel:
+    """Return the int8 model, with the ranges of a checkpoint or of the pictures. Raises UserError."""
+    if args.qat:
+        from ..bridge import of_checkpoint  # imports mmdet
+
+        return of_checkpoint(model, args.qat)
+    from ..engine.quant.post_training import calibrated
+
     method = partial(percentile, percent=args.percent) if args.method == "percentile" else METHODS[args.method]
     return calibrated(model, calibration, method, not args.no_equalize, not args.no_bias_correction)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="float ONNX, such as mcunet export's")
-    add_arguments(parser)
+    add_pictures(parser)
     parser.add_argument("--qat", metavar="CKPT.pth", help="of quantisation-aware training: its weights and ranges; "
                         "--calib then only measures")  # fmt: skip
     parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="of the picture, where the file has none")
@@ -56,11 +60,16 @@ def main() -> None:
     parser.add_argument("--worst", type=int, default=5, metavar="N", help="layers to name (default 5)")
     parser.add_argument("--report", metavar="FILE.json", help="write every layer's SQNR")
     parser.add_argument("-o", "--out", required=True, help="ONNX file to write")
-    args = parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
     outputs = {"-o": (args.out, ".onnx"), "--report": (args.report, ".json")}
     check_outputs(outputs, args.model, args.qat, args.calib, args.list)
     if not 50 <= args.percent <= 100:
         raise UserError(f"--percent {args.percent:g}: give a percentage of 50 to 100, such as 99.99")
+    from ..engine.quant.post_training import unlike
+    from ..engine.quant.sqnr import lost, report, table, to_json, worst
+
     model = load_model(args.model, args.size)
     if not isinstance(model, Model):
         raise UserError(f"{args.model} is int8 already; give the float file")
@@ -68,12 +77,7 @@ def main() -> None:
     if not args.calib and not args.qat:
         raise UserError("--calib says on which pictures to calibrate, --qat which training has found the ranges")
     calibration = list(pictures(args, model)) if args.calib else []
-    if args.qat:
-        from ..bridge import of_checkpoint  # imports mmdet
-
-        int8 = of_checkpoint(model, args.qat)
-    else:
-        int8 = of_pictures(args, model, calibration)
+    int8 = quantised(args, model, calibration)
     save_onnx(int8, args.out)
     print(
         f"{args.out}: " + (f"as {args.qat} has learnt it" if args.qat else f"calibrated on {len(calibration)} pictures")

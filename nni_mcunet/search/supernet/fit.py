@@ -1,13 +1,11 @@
-"""The one training loop: of a super-network, and of a single network that is fine-tuned. Seeded, checkpointed, exactly
-resumable: what happens in a step depends on the recipe, the data and the number of the step alone.
-"""
+"""Train by the one loop, for a super-network and for a single network that is fine-tuned. It is seeded, checkpointed
+and exactly resumable: a step depends only on the recipe, the data and the number of the step."""
 
 import io
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict
 from functools import lru_cache
-from math import cos, pi
 from pathlib import Path
 
 import torch
@@ -21,83 +19,12 @@ from ...core.validate import check_is_file, reason_of_load, short
 from ..data import Data, Targets, as_float
 from ..data.classification import Classification
 from . import distributed as ranks
+from .recipe import Recipe
 from .supernet import accumulate, sort_channels
 
-CLIP = 5.0  # norm of a step's gradients
-WARM_UP = 5  # steps
+CLIP = 5.0  # largest norm of a step's gradients
 
 Backward = Callable[..., Tensor]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """largest, shared   steps of the two phases (a single network has the first one only)
-    subnets           networks a shared step, their gradients averaged
-    sandwich          two of them are the largest and the smallest, not random ones
-    batch             pictures a step, the same for all networks of the step and shared out among the processes
-    lr, weight_decay  SGD, Nesterov momentum 0.9; lr falls as a cosine in each phase
-    adam              AdamW instead of SGD
-    label_smoothing   of the cross-entropy
-    ema               decay of the averaged weights that evaluation uses, 0 for none
-    amp               half precision: float16 with scaled gradients on a GPU, bfloat16 on a CPU
-    """
-
-    largest: int = 160
-    shared: int = 160
-    subnets: int = 4
-    sandwich: bool = False
-    batch: int = 16
-    lr: float = 0.2
-    weight_decay: float = 4e-5
-    adam: bool = False
-    label_smoothing: float = 0.0
-    ema: float = 0.0
-    amp: bool = False
-    seed: int = 0
-
-    def __post_init__(self):
-        for field in fields(self):
-            value, kind = getattr(self, field.name), field.type
-            if isinstance(value, bool) != (kind is bool) or not isinstance(value, (int, float)[: 1 + (kind is float)]):
-                raise UserError(f"recipe: {field.name} is {short(value)}: expected {kind.__name__}")
-            if not 0 <= value < 1 << 63:
-                raise UserError(f"recipe: {field.name} is {short(value)}: expected a number from 0 to 2^63 - 1")
-        for name, low in (("batch", 1), ("subnets", 3 if self.sandwich else 1), ("largest", 1)):
-            if getattr(self, name) < low:
-                raise UserError(f"recipe: {name} is {getattr(self, name)}: at least {low} is wanted")
-        if self.ema >= 1 or self.label_smoothing >= 1:
-            raise UserError("recipe: ema and label_smoothing must be below 1")
-
-    @property
-    def steps(self) -> int:
-        return self.largest + self.shared
-
-    def rate(self, step: int) -> float:
-        """Learning rate of a step, with a warm-up in each phase."""
-        second = step >= self.largest
-        at, of = (step - self.largest, self.shared) if second else (step, self.largest)
-        return self.lr * min(1, (at + 1) / WARM_UP) * (1 + cos(pi * at / of)) / 2
-
-    @classmethod
-    def from_dict(cls, values: dict, data: Data | None = None) -> "Recipe":
-        """From a file's mapping. `epochs` [largest, shared] may stand for the steps when the data are given."""
-        if not isinstance(values, dict):
-            raise UserError(f"recipe is {short(values)}: expected a mapping")
-        values = dict(values)
-        epochs = values.pop("epochs", None)
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown:
-            known = ", ".join(["epochs", *(field.name for field in fields(cls))])
-            raise UserError(f"recipe: unknown key '{unknown[0]}': known are {known}")
-        recipe = cls(**values)
-        if epochs is None:
-            return recipe
-        if not isinstance(epochs, (list, tuple)) or len(epochs) != 2 or not all(isinstance(e, int) for e in epochs):
-            raise UserError(
-                f"recipe: epochs is {short(epochs)}: expected [of the largest network, of the shared phase]"
-            )
-        largest, shared = (count * data.epoch(recipe.batch) for count in epochs)
-        return replace(recipe, largest=largest, shared=shared)
 
 
 def fit(
@@ -112,12 +39,16 @@ def fit(
     device: str = "auto",
     backward: Backward = accumulate,
 ) -> Net:
-    """Train `net` in place for data.task, from the checkpoint at `path` if there is one. networks(step) are the graphs
-    that take part in a step, slices of net, all of one resolution. `identity` says what is trained: a checkpoint of
-    another one, of another recipe or of other data is a UserError. progress(steps done, loss) follows each step;
-    TensorBoard's scalars lie in a folder beside the checkpoint. backward(net, graph, images, criterion, autocast) adds
-    the gradients of one network of a step. Returns net with the weights that are to be used
-    (averaged ones with ema)."""
+    """Train `net` in place for data.task, from the checkpoint at `path` if there is one.
+
+    networks  step -> the graphs that take part in it, slices of net, all of one resolution
+    identity  says what is trained: a checkpoint of another one, of another recipe or of other data is a UserError
+    progress  called after each step: (steps done, loss)
+    backward  (net, graph, images, criterion, autocast) -> value; adds the gradients of one network of a step
+
+    TensorBoard's scalars lie in a folder beside the checkpoint. Returns net with the weights that are to be used
+    (averaged ones with ema).
+    """
     path, place = Path(path), ranks.pick_device(device)
     ranks.join(place)
     networks = lru_cache(maxsize=64)(networks)  # asked for twice: by who loads the pictures, ahead, and by the step
@@ -146,7 +77,7 @@ def fit(
 
 
 class _Run:
-    """The state of a training: what a checkpoint holds."""
+    """Hold the state of a training: what a checkpoint holds."""
 
     def __init__(self, net: Net, recipe: Recipe, task: Classification, identity: dict, backward: Backward = accumulate):
         self.net, self.recipe, self.task, self.identity, self.step = net, recipe, task, identity, 0
@@ -160,7 +91,7 @@ class _Run:
         self.average = self._copy() if recipe.ema else {}
 
     def advance(self, graphs: list[Graph], images: Tensor, targets: Targets) -> float:
-        """One step. Returns the mean loss of its networks."""
+        """Train one step. Returns the mean loss of its networks."""
         recipe = self.recipe
         if self.step == recipe.largest:
             sort_channels(self.net)
@@ -181,7 +112,7 @@ class _Run:
         return loss
 
     def _backward(self, graphs: list[Graph], images: Tensor, targets: Targets) -> float:
-        """Gradients averaged over the networks and over the processes."""
+        """Average gradients over the networks and over the processes. Returns the mean loss."""
         total = torch.zeros((), device=images.device)
 
         def criterion(outputs: tuple[Tensor, ...]) -> Tensor:
@@ -235,7 +166,7 @@ class _Run:
         self.step = state["step"]
 
     def _as_then(self, before: dict) -> dict:
-        """This identity without the data's list of files, where the checkpoint is of a time without."""
+        """Return this identity without the data's list of files, where the checkpoint is of a time without."""
         then = before.get("data")
         if not isinstance(then, dict) or "files" in then:
             return self.identity
@@ -243,7 +174,7 @@ class _Run:
 
 
 def load_checkpoint(path: Path) -> dict:
-    """What _Run.save wrote, tensors on the CPU. Raises UserError for a file that is something else."""
+    """Load what _Run.save wrote, tensors on the CPU. Raises UserError for a file that is something else."""
     check_is_file(path)
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
@@ -261,12 +192,12 @@ def load_checkpoint(path: Path) -> dict:
 
 
 class _Log:
-    """Scalars for TensorBoard, in the first process only."""
+    """Write scalars for TensorBoard, in the first process only."""
 
     def __init__(self, path: Path, step: int, rank: int):
         self.writer = None
         if rank == 0:
-            from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
+            from torch.utils.tensorboard import SummaryWriter  # imported here: it is slow, and only training needs it
 
             self.writer = SummaryWriter(str(path.parent / f"{path.stem}_log"), purge_step=step + 1, flush_secs=20)
 

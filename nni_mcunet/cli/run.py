@@ -20,19 +20,18 @@ from ..engine.run.generated import input_shape, input_view
 from ..engine.run.pictures import ARRAY, load_picture
 from ..engine.run.serial_link import patience
 from ..engine.timing.report import report_table
-from ..profiling.pictures import boxes_figure, cycles_figure
 
 ZOOM = 4
 
 
 def box_dict(box, name: str) -> dict:
-    """Pixels of the model's input, score 0..1."""
+    """Return a box for JSON: pixels of the model's input, score 0..1."""
     corners = [round(float(box[k]) / 16, 4) for k in ("x1", "y1", "x2", "y2")]
     return {"box": corners, "score": float(box["score"]) / 2**15, "label": int(box["label"]), "name": name}
 
 
 def seconds_of(args, picture: np.ndarray) -> float:
-    """For the run: --timeout, or what the picture takes on a serial line and more. Raises UserError."""
+    """Return the limit of the run: --timeout, or what the picture takes on a serial line and more. Raises UserError."""
     if args.timeout is None:
         return EMULATED if args.port is None else patience(picture)
     if not 0 < args.timeout < 1e6:
@@ -48,8 +47,7 @@ def shown_picture(args, picture: np.ndarray, view) -> tuple[np.ndarray, int]:
     return load_picture(args.picture, tuple(ZOOM * n for n in picture.shape[:2]), view), ZOOM
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", help="what mcunet generate has written")
     parser.add_argument("--board", required=True, help="stm32h743, stm32f746, stm32f412, stm32f410 or a board's .json")
     parser.add_argument(
@@ -69,11 +67,15 @@ def main() -> None:
         "--layers", metavar="PNG", help="instructions, estimated cycles and memory of each layer: printed, drawn to PNG"
     )
     parser.add_argument("--score", type=float, default=0.3, help="print and draw boxes of at least this (default 0.3)")
-    args = parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
     if args.port is not None and args.layers:
         raise UserError("--layers counts in the emulator: give --emulate instead of --port")
     files = {"--json": (args.json, ".json"), "--npz": (args.npz, ".npz"), "--png": (args.png, ".png")}
     check_outputs(files | {"--layers": (args.layers, ".png")}, args.picture, args.board)
+    from ..profiling.pictures import boxes_figure, cycles_figure
+
     board = get_board(args.board)
     (*size, channels), view = input_shape(args.folder), input_view(args.folder)
     if args.png and channels not in (1, 3):

@@ -31,9 +31,9 @@ from nni_mcunet.core.validate import short
 
 from .config import load_config
 from .config_shape import dataset_of
-from .datasets import config_classes, leaves
+from .data_files import open_pictures
+from .datasets import config_classes, only_pipeline
 from .export import detector_graph
-from .folders import open_pictures
 
 TRIES = 50  # random pictures for one whose objects the augmentation has cut away
 MAP = "pascal_voc/mAP"
@@ -55,7 +55,7 @@ class DetectorTask:
         evaluator = self.config.val_evaluator
         alone = isinstance(evaluator, dict) and evaluator.get("type") == "VOCMetric"
         if not alone or evaluator.get("iou_thrs", 0.5) != 0.5:
-            raise UserError(f"{path}: val_evaluator must be VOCMetric alone, at iou_thrs 0.5: the score is its mAP")
+            raise UserError(f"{path}: expected one val_evaluator, VOCMetric at iou_thrs 0.5: the score is its mAP")
         self.classes = config_classes(self.config)
         self.spec, self.head, _ = detector_graph(self.config)
         if not isinstance(self.head, YoloHead):
@@ -132,11 +132,14 @@ class DetectorData:
         self.dataset = self._dataset(self.task.config)
         count = len(self.dataset)
         if isinstance(held_out, bool) or not isinstance(held_out, int) or not 0 < held_out < count:
-            raise UserError(f"data: held_out is {short(held_out)}, to be taken out of {count} training pictures")
+            raise UserError(
+                f"data: held_out is {short(held_out)}: expected 1 to {count - 1}, for it is taken out of {count} training "
+                "pictures"
+            )
         order = np.random.default_rng(seed).permutation(count)
         self.splits = {"held_out": order[:held_out], "train": order[held_out:]}
         self.sizes = {split: len(indices) for split, indices in self.splits.items()}
-        text = repr([_pipeline(self.task.config[loader]) for loader in ("train_dataloader", "val_dataloader")])
+        text = repr([only_pipeline(self.task.config[loader]) for loader in ("train_dataloader", "val_dataloader")])
         self.identity = {"pipelines": hashlib.sha256(text.encode()).hexdigest()[:16]}
         self.identity["files"] = {split: self._fingerprint(indices) for split, indices in self.splits.items()}
         self.pipeline = lru_cache(self._compose)
@@ -158,7 +161,7 @@ class DetectorData:
     def _compose(self, loader: str, resolution: tuple[int, int]) -> Compose:
         config, _ = self.task.at(resolution)
         with DefaultScope.overwrite_default_scope("mmdet"):
-            return Compose(_pipeline(config[loader]))
+            return Compose(only_pipeline(config[loader]))
 
     def sample(self, key) -> tuple[Tensor, dict]:
         """A picture uint8 RGB (3, h, w) and its target, numpy arrays: objects {bboxes (n, 4) x1 y1 x2 y2, labels (n,)},
@@ -176,20 +179,6 @@ class DetectorData:
                 return _plain(packed)
             index = indices[np.random.randint(len(indices))]  # as mmdet's data sets do
         raise UserError(f"data: the training pipeline of {self.task.config.filename} leaves no picture an object")
-
-
-def _pipeline(loader) -> list:
-    """That of all data sets of a data loader's config. Raises UserError where there is more than one: a wrapper's own
-    mixes pictures, and a search's are single ones."""
-    node = loader.dataset
-    while "dataset" in node:
-        if node.get("pipeline"):
-            raise UserError(f"train_dataloader.dataset is a {node.type} with a pipeline, not one of single pictures")
-        node = node.dataset
-    first, *others = [data.pipeline for data in leaves(node)]
-    if any(pipeline != first for pipeline in others):
-        raise UserError("the data sets of a loader have different pipelines: a search takes one for all of them")
-    return first
 
 
 def _plain(packed: dict) -> tuple[Tensor, dict]:
