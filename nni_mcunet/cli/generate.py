@@ -13,15 +13,13 @@ It must be new or empty, or an earlier one of this command: mcunet_files.json in
 
 import argparse
 
-from ..core.boards import KB, Board, get_board
+from ..core.boards import KB, get_board
 from ..core.errors import UserError
 from ..core.file_sets import owned
 from ..core.ir.arch import parse_schedule
-from ..core.ir.graph import Graph
+from ..core.plan.board_plan import plan_for_board
 from ..core.plan.cut_points import grids
-from ..core.plan.kernel_facts import CORTEX_M
-from ..core.plan.latency import fastest
-from ..core.plan.plan import EXECUTED, SEGMENTS, Plan, best_schedule, fitting_plan, plan
+from ..core.plan.plan import EXECUTED, SEGMENTS, plan
 from ..engine.codegen.sources import DEFAULT, check_prefix, detector_params
 from ..engine.detect import with_room
 from ..engine.frontend.onnx import load_onnx
@@ -56,18 +54,6 @@ def check_options(args, default) -> None:
     for name in others:
         if getattr(args, name) != default(name):
             raise UserError(f"--{name.replace('_', '-')} is of no use with {alone}: leave out one of them")
-
-
-def planned(args, graph: Graph, board: Board) -> Plan:
-    """The schedule that was given, or the best of those that fit."""
-    halos = EXECUTED if args.halo == "best" else (args.halo,)
-    if schedule := parse_schedule(args.patches, args.blocks):
-        return fitting_plan(graph, board, schedule, halos=halos)
-    choices = grids(args.max_p, not args.any_grid)
-    if args.fastest:
-        return fastest(graph, board, choices, halos)
-    objective, segments = "sram" if args.least_sram else "macs", SEGMENTS if args.segments is None else args.segments
-    return best_schedule(graph, board, objective, choices, None, CORTEX_M, halos, segments, args.max_overhead)
 
 
 def main() -> None:
@@ -106,7 +92,16 @@ def main() -> None:
     if post := detector_params(model):
         board = with_room(board, post.candidates)
     board = board.with_arena(None if args.arena_kb is None else args.arena_kb * KB)
-    p = planned(args, model.graph, board)
+    p = plan_for_board(
+        model.graph,
+        board,
+        schedule=parse_schedule(args.patches, args.blocks),
+        halo=args.halo,
+        p_choices=grids(args.max_p, not args.any_grid),
+        objective="instructions" if args.fastest else "sram" if args.least_sram else "macs",
+        segments=args.segments,
+        max_overhead=args.max_overhead,
+    )
     image = p.graph.inputs[0]
     seen = (image.h, image.w), view_of(model), image.c
     picture = load_picture(args.picture, *seen) if args.picture else None
