@@ -108,7 +108,7 @@ def test_unknown_objective():
 
 def test_a_board_and_wishes_have_one_plan():
     """plan_for_board is the planner's own answer to each wish, and refuses what it would pass over in silence."""
-    graph, board = build_graph(mobilenet_v2(96, 0.35)).folded(), get_board("H743").with_arena(28 * 1024)
+    graph, board = build_graph(mobilenet_v2(96, 0.35)).folded(), get_board("H743").with_arena(32 * 1024)
     several = best_schedule(graph, board, halos=EXECUTED, segments=SEGMENTS)
     assert plan_for_board(graph, board) == several and several.schedule.then
     one, least = {"halo": "clip", "segments": 1}, {"objective": "sram", "max_overhead": 0.05}
