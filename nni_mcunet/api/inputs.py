@@ -56,10 +56,17 @@ def schedule_of(schedule: Schedule | None) -> Schedule | None:
     return schedule
 
 
-def integer(name: str, value: int, low: int = 1) -> int:
-    """Return the argument `name`. Raises UserError unless it is an integer from `low` up."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise UserError(f"{name} is {short(value)}: expected an integer, {low} or more")
+def integer(name: str, value: int) -> int:
+    """Return the argument `name`. Raises UserError unless it is an integer; its bounds are for those who use it."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise UserError(f"{name} is {short(value)}: expected an integer")
+    return value
+
+
+def count(name: str, value: int) -> int:
+    """Return the argument `name`. Raises UserError unless it is an integer of 1 or more."""
+    if integer(name, value) < 1:
+        raise UserError(f"{name} is {value}: expected 1 or more")
     return value
 
 

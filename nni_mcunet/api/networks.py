@@ -14,7 +14,7 @@ from ..core.outputs import check_outputs
 from ..core.validate import short
 from ..engine.model import Model, QuantModel
 from ..paper.baselines import BASELINES, face_baseline
-from .inputs import FileName, integer, path_of, user_errors
+from .inputs import FileName, count, path_of, user_errors
 
 if TYPE_CHECKING:
     from ..engine.quant.sqnr import Row
@@ -198,4 +198,4 @@ def _unknown(name: str) -> str:
 def _size(size: tuple[int, int]) -> tuple[int, int]:
     if not isinstance(size, (tuple, list)) or len(size) != 2:
         raise UserError(f"size is {short(size)}: expected (h, w) in pixels, such as (96, 96)")
-    return integer("size", size[0]), integer("size", size[1])
+    return count("size", size[0]), count("size", size[1])

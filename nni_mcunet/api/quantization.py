@@ -18,7 +18,7 @@ from ..engine.quant.post_training import calibrated, unlike
 from ..engine.quant.range_methods import METHODS, percentile
 from ..engine.quant.sqnr import Row, lost, report
 from ..engine.run.pictures import checked_picture, load_picture, read_pictures, spread, with_view
-from .inputs import FileName, integer, number, numbers, one_of, path_of, user_errors
+from .inputs import FileName, count, number, numbers, one_of, path_of, user_errors
 from .networks import Network, load
 
 MEASURED = 32  # calibration pictures at most on which the SQNR is measured
@@ -93,7 +93,7 @@ def read(
 ) -> Iterator[np.ndarray]:
     """Yield at most `images` pictures, evenly spread, each uint8 (h, w, c) as the network sees it. options: what to
     merge into an mmdet config. Raises UserError for what is no picture or of another shape."""
-    integer("images", images)
+    count("images", images)
     shape, view = input_shape(model), view_of(model)
     if isinstance(pictures, (str, os.PathLike)):
         path = path_of(pictures, "pictures")
