@@ -127,8 +127,8 @@ def to_int8(
     """Return the int8 model after training, by the method named. Raises UserError for an unknown one, and what
     `calibrated` raises."""
     one_of("method", method, tuple(METHODS))
-    if method == "percentile":
-        number("percent", percent, 50, 100)
+    if method == "percentile" and not 50 <= number("percent", percent) <= 100:
+        raise UserError(f"percent is {percent:g}: expected a percentage of 50 to 100, such as 99.99")
     found = partial(percentile, percent=percent) if method == "percentile" else METHODS[method]
     return calibrated(model, calibration, found, equalize, correct_bias)
 
