@@ -121,6 +121,8 @@ def test_zoo_and_load(folder, monkeypatch, capsys):
     assert by_name.graph == by_file.graph and by_name.kind == "architecture" and by_name.image == (48, 48, 3)
     assert mcu.load(mcu.ArchSpec.load(ROOT / "configs/arch/mcunet_in0.json")).graph == by_name.graph
     assert mcu.load(by_name) is by_name and mcu.load(by_name.graph).graph == by_name.graph
+    trained = mcu.load(mcu.ArchSpec.from_dict(ARCH), folder / "weights.pth", view="crop:0.5")
+    assert trained.kind == "float" and trained.model.meta == {"view": "crop:0.5"}
     assert mcu.load("extd_32").image == (480, 640, 3)
     assert mcu.load(folder / "model.onnx").kind == "float" == mcu.load(mcu.load(folder / "model.onnx").model).kind
     done = command(monkeypatch, capsys, "profile", "mcunet_in0", "--board", "F412")
@@ -154,6 +156,7 @@ def test_plans_are_those_of_the_commands(folder, int8, tmp_path, monkeypatch, ca
         assert path.read_bytes() == (tmp_path / "ours" / path.name).read_bytes(), path.name
     assert fw.arena == fw.facts["arena_bytes"] <= 3 * 1024 and fw.plan.schedule.n
     assert f"arena {fw.arena:,} of 3,072 bytes" in str(fw) and fw.flash == fw.plan.flash
+    assert fw.board == mcu.boards()["stm32f412"]
     best = mcu.best_schedule(ours, "stm32f412", arena_kb=3, halo="cache", max_overhead=0.5)
     assert (best.schedule, best.arena) == (fw.plan.schedule, fw.arena)
     flags = ("--board", "F412", "--emulate", "--picture", folder / "photo.jpg", "--json", tmp_path / "run.json")
@@ -234,9 +237,10 @@ MISTAKES = {
     "plan a halo": (lambda f: mcu.plan("mcunet_in0", halo="none at all"), "halo is 'none at all'"),
     "best of no objective": (lambda f: mcu.best_schedule("mcunet_in0", "F412", objective="x"), "expected one of macs"),
     "best of no halo": (lambda f: mcu.best_schedule("mcunet_in0", "F412", halo="full"), "expected one of clip, cache"),
-    "best in less than nothing": (lambda f: mcu.best_schedule("mcunet_in0", "F412", arena_kb=0), "arena_kb is 0"),
+    "best in less than nothing": (lambda f: mcu.best_schedule("mcunet_in0", "F412", arena_kb=0), "0 bytes for"),
     "best on what is too small": (lambda f: mcu.best_schedule("mobilenet_v2", "F410"), "bytes of flash"),
-    "best of an overhead": (lambda f: mcu.best_schedule("mcunet_in0", "F412", max_overhead=-1), "max_overhead is -1"),
+    "best of an overhead": (lambda f: mcu.best_schedule("mcunet_in0", "F412", max_overhead=-1), "0 or more"),
+    "best of a word": (lambda f: mcu.best_schedule("mcunet_in0", "F412", max_overhead="5%"), "max_overhead is '5%'"),
     "quantize an architecture": (lambda f: mcu.quantize("mcunet_in0", ARRAY), "mcunet_in0 has no weights"),
     "quantize without pictures": (lambda f: mcu.quantize(f / "model.onnx"), "no pictures and no qat"),
     "quantize on no folder": (lambda f: mcu.quantize(f / "model.onnx", "no"), "no such file: no"),
@@ -246,7 +250,7 @@ MISTAKES = {
     "quantize on floats": (lambda f: mcu.quantize(f / "model.onnx", ARRAY / 1.0), "float64; the model reads"),
     "quantize by no method": (lambda f: mcu.quantize(f / "model.onnx", ARRAY, method="x"), "expected one of minmax"),
     "quantize by a percentage": (
-        lambda f: mcu.quantize(f / "model.onnx", ARRAY, method="percentile", percent=3), "from 50 to 100"),
+        lambda f: mcu.quantize(f / "model.onnx", ARRAY, method="percentile", percent=3), "50 to 100"),
     "quantize on no pictures": (lambda f: mcu.quantize(f / "model.onnx", ARRAY, images=0), "images is 0"),
     "quantize a mean": (lambda f: mcu.quantize(f / "model.onnx", ARRAY, mean=["a"]), "mean is"),
     "quantize a view": (lambda f: mcu.quantize(f / "model.onnx", ARRAY, view="wide"), "view is 'wide'"),
