@@ -6,6 +6,10 @@ import os
 import re
 import sys
 import traceback
+from collections.abc import Iterator
+from typing import NoReturn
+
+from .types import FilePath
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
 
@@ -57,7 +61,7 @@ class FirmwareError(UserError):
 MOST = 1500  # characters of a message that are shown
 
 
-def one_line(message) -> str:
+def one_line(message: object) -> str:
     """`message` on one line and without control characters, its middle left out where it is very long: the remedy
     stands at the end. Of one that a worker of a data loader sent, what it said itself."""
     text = str(message)
@@ -76,7 +80,7 @@ def reason_of(error: OSError) -> str:
 
 
 @contextlib.contextmanager
-def writing(path):
+def writing(path: FilePath) -> Iterator[None]:
     """Around others' code that writes below `path`: a full or read-only disk, for which Python names no file or one
     that the user does not know, becomes a UserError naming `path`."""
     try:
@@ -88,7 +92,7 @@ def writing(path):
 
 
 @contextlib.contextmanager
-def exit_on_user_error():
+def exit_on_user_error() -> Iterator[None]:
     """Around a command's main(): a UserError, a file that cannot be read or written or a lack of memory becomes one
     line on stderr and exit code 2. Ctrl-C exits with code 130, a reader that has gone away with 141, as in a shell."""
     try:
@@ -112,6 +116,6 @@ def exit_on_user_error():
         sys.exit(130)
 
 
-def _exit(code: int, message) -> None:
+def _exit(code: int, message: object) -> NoReturn:
     print(f"error: {one_line(message)}", file=sys.stderr)
     sys.exit(code)

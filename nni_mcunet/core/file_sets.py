@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -18,6 +19,7 @@ STAGED = ".mcunet_new"  # holds what a command has not put in place yet; what a 
 ABOUT = "The files that the command replaces or removes, with their SHA-256. It touches no others."
 Files = dict[str, bytes | str]  # by the name in the folder, with slashes
 Hashes = dict[str, list[str]]  # what each file may hold; more than one only until a write has come to its end
+Manifest = dict[str, Hashes]  # by the name of the set
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def is_whole(folder: str | Path) -> bool:
 
 
 @contextlib.contextmanager
-def locked(folder: Path):
+def locked(folder: Path) -> Iterator[None]:
     """One writer of a folder at a time; the lock goes with the process. Raises UserError while another one has it."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -102,7 +104,7 @@ def _folder(folder: str | Path) -> Path:
     return path
 
 
-def _known(folder: Path) -> dict[str, Hashes]:
+def _known(folder: Path) -> Manifest:
     """The manifest. A name in it that leads out of the folder makes it a foreign file."""
     path = folder / MANIFEST
     if not os.path.lexists(path):
@@ -110,7 +112,7 @@ def _known(folder: Path) -> dict[str, Hashes]:
     if not path.is_file():  # to read a pipe would hang
         raise UserError(f"{path} is not a file: give another folder, or delete it")
     try:
-        sets = json.loads(path.read_text())["sets"]
+        sets: Manifest = json.loads(path.read_text())["sets"]
         for files in sets.values():
             for name, hashes in files.items():
                 parts = PurePosixPath(name).parts
@@ -121,7 +123,7 @@ def _known(folder: Path) -> dict[str, Hashes]:
         raise UserError(f"{path} is damaged or not ours: give another folder, or delete this one") from None
 
 
-def _refuse_foreign(folder: Path, known: dict[str, Hashes], sets: dict[str, Files], new: dict[str, bytes]) -> None:
+def _refuse_foreign(folder: Path, known: Manifest, sets: dict[str, Files], new: dict[str, bytes]) -> None:
     ours = {name: (s, hashes) for s, files in known.items() for name, hashes in files.items()}
     stale = [n for n, (s, _) in ours.items() if s in sets]
     for name in dict.fromkeys([*new, *stale]):
@@ -141,7 +143,7 @@ def _refuse_foreign(folder: Path, known: dict[str, Hashes], sets: dict[str, File
             raise UserError(f"{path} was edited since it was written: give another folder, or delete the file")
 
 
-def _between(known: dict[str, Hashes], whole: dict[str, Hashes], seal: Seal) -> dict[str, Hashes]:
+def _between(known: Manifest, whole: Manifest, seal: Seal) -> Manifest:
     """The manifest while files are put in place: what each may hold then."""
     found = {s: {n: list(hashes) for n, hashes in files.items()} for s, files in known.items()}
     for s, files in whole.items():
@@ -152,7 +154,7 @@ def _between(known: dict[str, Hashes], whole: dict[str, Hashes], seal: Seal) -> 
     return found
 
 
-def _stage(folder: Path, files: dict[str, bytes], seal: Seal, between: dict, whole: dict) -> None:
+def _stage(folder: Path, files: dict[str, bytes], seal: Seal, between: Manifest, whole: Manifest) -> None:
     """All that is to be renamed, on the disk."""
     shutil.rmtree(folder / STAGED, ignore_errors=True)
     manifests = {"between": between, "whole": whole}

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from .errors import UserError
+from .types import PlainDict
 
 # The first bytes of our products have these words. The reports of profile, run_board, compare_boxes and anchors have
 # these keys, and so has a row of quantize's.
@@ -67,7 +68,7 @@ def _is_product(path: Path, ending: str) -> bool:
     return isinstance(found, dict) and (any(keys <= set(found) for keys in REPORTS) or _is_metrics(found))
 
 
-def _is_metrics(found: dict) -> bool:
+def _is_metrics(found: PlainDict) -> bool:
     """Whether these are the figures of mcunet test, which mmdet's metrics name: DATA/FIGURE."""
     figures = all(type(value) in (int, float) for value in found.values())
     return figures and any("/" in name for name in found)

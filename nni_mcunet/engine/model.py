@@ -5,10 +5,12 @@ point per tensor, weights int8 symmetric per output channel, bias int32. What a 
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..core.errors import GraphError
 from ..core.ir.graph import Graph
 from ..core.plan.kernel_facts import SAME_SCALE
+from ..core.types import Floats, FloatWeights, Int8Map, Int32s, PlainDict, Range
 from ..core.view import STRETCH, View
 
 
@@ -18,8 +20,8 @@ class Model:
     travels with it ("detector": its post-processing, "view": how its pictures are seen)."""
 
     graph: Graph
-    weights: dict[str, tuple[np.ndarray, np.ndarray]]
-    meta: dict = field(default_factory=dict)
+    weights: dict[str, FloatWeights]
+    meta: PlainDict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -39,14 +41,14 @@ class Scale:
         return cls(scale, int(np.clip(round(-128 - low / scale), -128, 127)))
 
     @property
-    def span(self) -> tuple[float, float]:
+    def span(self) -> Range:
         """The lowest and the highest value that int8 holds."""
         return (-128 - self.zero_point) * self.scale, (127 - self.zero_point) * self.scale
 
-    def quantize(self, x: np.ndarray) -> np.ndarray:
+    def quantize(self, x: NDArray[np.floating]) -> Int8Map:
         return np.clip(np.round(x / self.scale) + self.zero_point, -128, 127).astype(np.int8)
 
-    def dequantize(self, q: np.ndarray) -> np.ndarray:
+    def dequantize(self, q: Int8Map) -> Floats:
         return (q.astype(np.float32) - self.zero_point) * np.float32(self.scale)
 
 
@@ -58,9 +60,9 @@ PIXELS = Scale(float(np.float32(1 / 255)), -128)  # of the image: real = byte / 
 class QuantWeights:
     """weight int8 (cout, cin/groups, kh, kw), scale float32 (cout,), bias int32 (cout,) in steps of input * scale."""
 
-    weight: np.ndarray
-    scale: np.ndarray
-    bias: np.ndarray
+    weight: Int8Map
+    scale: Floats
+    bias: Int32s
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class QuantModel:
     graph: Graph
     scales: dict[str, Scale]
     weights: dict[str, QuantWeights]
-    meta: dict = field(default_factory=dict)
+    meta: PlainDict = field(default_factory=dict)
     residual_bits: dict[str, int] = field(default_factory=dict)
 
 
@@ -86,10 +88,12 @@ def view_of(model: Model | QuantModel) -> View:
     return View.parse(model.meta.get("view", str(STRETCH)))
 
 
-def quantize(model: Model, ranges: dict[str, tuple[float, float]]) -> QuantModel:
+def quantize(model: Model, ranges: dict[str, Range]) -> QuantModel:
     """Int8 model from a float one and the (low, high) of every tensor on calibration images. The image's own range is
     fixed: real = uint8 / 255, q = uint8 - 128."""
-    graph, scales, weights = model.graph, {}, {}
+    graph = model.graph
+    scales: dict[str, Scale] = {}
+    weights: dict[str, QuantWeights] = {}
     for tensor in graph.inputs:
         scales[tensor.name] = PIXELS
     for op in graph.ops:
@@ -104,7 +108,7 @@ def quantize(model: Model, ranges: dict[str, tuple[float, float]]) -> QuantModel
     return QuantModel(graph, scales, weights, model.meta)
 
 
-def quantize_weights(weight: np.ndarray, bias: np.ndarray, input_scale: float) -> QuantWeights:
+def quantize_weights(weight: Floats, bias: Floats, input_scale: float) -> QuantWeights:
     """Integers of a convolution: weight (cout, cin/groups, kh, kw) symmetric per output channel, bias (cout,)."""
     largest = np.abs(weight).max((1, 2, 3)).astype(np.float64)
     # A near-dead channel with a large bias would overflow its int32: the bias sets a floor for the scale.

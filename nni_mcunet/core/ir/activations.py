@@ -9,6 +9,7 @@ from math import inf
 import numpy as np
 
 from ..errors import GraphError
+from ..types import Range
 
 # Name -> function of x and the op's `args`, given here with their defaults where ONNX or torch may leave them away.
 ACTS = {
@@ -33,6 +34,9 @@ def check_act(name: str, act: str, args: tuple[float, ...]) -> None:
         raise GraphError(f"{name}: activation '{act}' with the arguments {args}")
 
 
-def clamp_of(act: str | None, args: tuple[float, ...]) -> tuple[float, float]:
+def clamp_of(act: str | None, args: tuple[float, ...]) -> Range:
     """(lowest, highest) value that one of CLAMPS, or none, lets through."""
-    return {None: (-inf, inf), "relu": (0.0, inf), "relu6": (0.0, 6.0)}.get(act) or args
+    if act == "clip":
+        low, high = args
+        return low, high
+    return {None: (-inf, inf), "relu": (0.0, inf), "relu6": (0.0, 6.0)}[act]

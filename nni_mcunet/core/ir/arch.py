@@ -8,11 +8,15 @@ import json
 import re
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import ArchError, UserError
 from ..files import write_atomic
+from ..types import FilePath, Plain, PlainDict
 from ..validate import check_fields, read_json, short
 from ..view import View
+
+SIDES = (8, 8192)  # least and largest side of an image
 
 
 def make_divisible(value: float, divisor: int = 8) -> int:
@@ -21,13 +25,13 @@ def make_divisible(value: float, divisor: int = 8) -> int:
     return rounded + divisor if rounded < 0.9 * value else rounded
 
 
-def _natural(value, what: str, low: int = 1, high: int = 1 << 16) -> int:
+def _natural(value: Plain, what: str, low: int = 1, high: int = 1 << 16) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ArchError(f"{what} is {short(value)}: expected an integer from {low} to {high}")
     return value
 
 
-def _pair(value, what: str, low: int = 1, high: int = 1 << 16) -> tuple[int, int]:
+def _pair(value: Plain, what: str, low: int = 1, high: int = 1 << 16) -> tuple[int, int]:
     """An integer or [vertical, horizontal] as a pair."""
     value = [value, value] if isinstance(value, int) else value
     if not isinstance(value, (list, tuple)) or len(value) != 2:
@@ -47,7 +51,7 @@ class Schedule:
     then: tuple[tuple[tuple[int, int], int], ...] = ()
     halo: str = "clip"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.then, (list, tuple)) or not all(
             isinstance(segment, (list, tuple)) and len(segment) == 2 for segment in self.then
         ):
@@ -76,7 +80,7 @@ class Schedule:
         """(grid, block at which it ends) of each segment but the layer by layer rest."""
         return ((self.p, self.n), *self.then) if self.n else ()
 
-    def __str__(self):
+    def __str__(self) -> str:
         if not self.n:
             return "layer by layer"
         how = ["layer by layer" if p == (1, 1) else f"{p[0]}x{p[1]} patches" for p, _ in self.segments]
@@ -89,14 +93,14 @@ def parse_schedule(patches: str | None, blocks: str | None) -> Schedule | None:
     either. Raises ArchError."""
     if patches is None and blocks is None:
         return None
-    grids = [re.fullmatch(r"(\d{1,9})x(\d{1,9})", grid) for grid in (patches or "").split(",")]
-    ends = [re.fullmatch(r"[1-9]\d{0,8}", end) for end in (blocks or "").split(",")]
-    if not all(grids) or not all(ends) or len(grids) != len(ends):
+    grids, ends = (patches or "").split(","), (blocks or "").split(",")
+    found = [re.fullmatch(r"(\d{1,9})x(\d{1,9})", grid) for grid in grids]
+    if not all(found) or not all(re.fullmatch(r"[1-9]\d{0,8}", end) for end in ends) or len(grids) != len(ends):
         raise ArchError(
             f"--patches {short(patches)} --blocks {short(blocks)}: expected a grid such as 2x2 and a number of "
             "blocks, or as many of both with commas between"
         )
-    segments = [((int(grid[1]), int(grid[2])), int(end[0])) for grid, end in zip(grids, ends, strict=True)]
+    segments = [((int(grid[1]), int(grid[2])), int(end)) for grid, end in zip(found, ends, strict=True) if grid]
     return Schedule(*segments[0], tuple(segments[1:]))
 
 
@@ -120,7 +124,7 @@ class Block:
     se: int = 0
     plain: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _natural(self.k, "block.k", low=0, high=15)
         if self.k and self.k % 2 == 0:
             raise ArchError(f"block.k is {self.k}: an odd kernel is wanted, or 0 for a 1x1 convolution alone")
@@ -149,7 +153,7 @@ class Pool:
     s: int
     hidden: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("k", "s", "hidden"):
             _natural(getattr(self, name), f"pool.{name}")
         if self.k < self.s:
@@ -188,10 +192,10 @@ class ArchSpec:
     expected: tuple[tuple[str, str], ...] = field(default=(), compare=False)
     view: View | None = field(default=None, compare=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
             raise ArchError(f"name is {short(self.name)}: expected a non-empty string")
-        object.__setattr__(self, "resolution", _pair(self.resolution, "resolution", low=8, high=8192))
+        object.__setattr__(self, "resolution", _pair(self.resolution, "resolution", *SIDES))
         _natural(self.stem, "stem")
         if not self.stages or not all(self.stages):
             raise ArchError("stages: at least one stage of at least one block is wanted")
@@ -208,14 +212,14 @@ class ArchSpec:
         """Blocks, the first convolution counted: the largest n."""
         return 1 + (self.pool is not None) + sum(len(stage) for stage in self.stages)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> PlainDict:
         """As JSON has it; what has its default value is left out."""
-        data = _plain(self)
+        data: PlainDict = _plain(self)
         data |= {"expected": dict(self.expected)} if self.expected else {}
         return data | ({"view": str(self.view)} if self.view else {})
 
     @classmethod
-    def from_dict(cls, data) -> "ArchSpec":
+    def from_dict(cls, data: Plain) -> "ArchSpec":
         """Inverse of to_dict, from parsed JSON. Raises ArchError naming the key."""
         check_fields(data, cls, "the architecture", ArchError)
         data = dict(data)
@@ -229,7 +233,7 @@ class ArchSpec:
         return cls(**data)
 
     @classmethod
-    def load(cls, path) -> "ArchSpec":
+    def load(cls, path: FilePath) -> "ArchSpec":
         """Read a JSON file. Raises FileNotFoundError, or ArchError that names the file."""
         data = read_json(path, ArchError)
         try:
@@ -237,50 +241,50 @@ class ArchSpec:
         except ArchError as error:
             raise ArchError(f"{path}: {error}") from None
 
-    def save(self, path) -> Path:
+    def save(self, path: FilePath) -> Path:
         """Write JSON with one block a line."""
         text = json.dumps(self.to_dict(), indent=1)
         return write_atomic(path, re.sub(r"[\[{][^\[\]{}]*[\]}]", _one_line, text) + "\n")
 
 
-def _one_line(innermost: re.Match) -> str:
+def _one_line(innermost: re.Match[str]) -> str:
     text = " ".join(innermost[0].split())
     return text[0] + text[1:-1].strip() + text[-1]
 
 
-def _plain(value):
+def _plain(value: Any) -> Plain:
     """Dataclasses as dicts without the fields that have their default, tuples as lists."""
     if is_dataclass(value):
         return {f.name: _plain(v) for f in fields(value) if (v := getattr(value, f.name)) != f.default}
     return [_plain(v) for v in value] if isinstance(value, tuple) else value
 
 
-def _schedule(data) -> Schedule:
+def _schedule(data: Plain) -> Schedule:
     check_fields(data, Schedule, "schedule", ArchError)
     return Schedule(**data)
 
 
-def _pool(data) -> Pool | None:
+def _pool(data: Plain) -> Pool | None:
     if data is None:
         return None
     check_fields(data, Pool, "pool", ArchError)
     return Pool(**data)
 
 
-def _expected(data) -> tuple[tuple[str, str], ...]:
+def _expected(data: Plain) -> tuple[tuple[str, str], ...]:
     if not isinstance(data, dict) or not all(isinstance(v, str) for v in data.values()):
         raise ArchError(f"expected is {short(data)}: expected an object of figures as printed, in quotes")
     return tuple(data.items())
 
 
-def _view(text) -> View | None:
+def _view(text: Plain) -> View | None:
     try:
         return None if text is None else View.parse(text)
     except UserError as error:
         raise ArchError(str(error)) from None
 
 
-def _stage(index: int, stage) -> tuple[Block, ...]:
+def _stage(index: int, stage: Plain) -> tuple[Block, ...]:
     if not isinstance(stage, (list, tuple)):
         raise ArchError(f"stages[{index}] is {short(stage)}: expected a list of blocks")
     blocks = []
@@ -290,7 +294,7 @@ def _stage(index: int, stage) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
-def from_zoo(name: str, entry: dict, classes: int = 1000) -> ArchSpec:
+def from_zoo(name: str, entry: PlainDict, classes: int = 1000) -> ArchSpec:
     """A published block list ([k, stride, cin, mid, cout, residual] rows) as an ArchSpec; a stage begins at each change
     of channels without a shortcut."""
     stages: list[list[Block]] = []
@@ -305,7 +309,7 @@ def from_zoo(name: str, entry: dict, classes: int = 1000) -> ArchSpec:
     )
 
 
-def mobilenet_v2(resolution: int = 224, width: float = 1.0, classes: int | None = 1000) -> ArchSpec:
+def mobilenet_v2(resolution: int | tuple[int, int] = 224, width: float = 1.0, classes: int | None = 1000) -> ArchSpec:
     """MobileNetV2 (Sandler et al. 2018)."""
     rows = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
     stem = cin = make_divisible(32 * width)
@@ -318,17 +322,22 @@ def mobilenet_v2(resolution: int = 224, width: float = 1.0, classes: int | None 
             cin = cout
         stages.append(tuple(stage))
     head = max(1280, make_divisible(1280 * width))
-    return ArchSpec("mobilenet_v2", resolution, stem, tuple(stages), head=head, classes=classes)
+    return ArchSpec(
+        "mobilenet_v2", _pair(resolution, "resolution", *SIDES), stem, tuple(stages), head=head, classes=classes
+    )
 
 
-def mobilenet_v2_rd(resolution: int = 224, classes: int | None = 1000) -> ArchSpec:
+def mobilenet_v2_rd(resolution: int | tuple[int, int] = 224, classes: int | None = 1000) -> ArchSpec:
     """MobileNetV2 with its receptive field redistributed (the paper's Fig. 4): a smaller halo in the patch stage."""
     rows = [(24, 1, 2), (32, 4, 2), (64, 4, 2), (96, 3, 1), (160, 4, 2), (320, 1, 1)]
-    stages, cin = [(Block(0, 1, 0, 16),)], 16
+    stages: list[tuple[Block, ...]] = [(Block(0, 1, 0, 16),)]
+    cin = 16
     for c, d, s in rows:
         stage = []
         for at in range(d):
             stage.append(Block(3, s if at == 0 else 1, cin * 6, c))
             cin = c
         stages.append(tuple(stage))
-    return ArchSpec("mobilenet_v2_rd", resolution, 32, tuple(stages), head=1280, classes=classes)
+    return ArchSpec(
+        "mobilenet_v2_rd", _pair(resolution, "resolution", *SIDES), 32, tuple(stages), head=1280, classes=classes
+    )

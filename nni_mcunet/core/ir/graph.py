@@ -5,6 +5,7 @@ graph built from a spec and the graph imported from ONNX are the same list. An o
 name. Layout is NHWC with batch 1. This module says nothing of memory, order of patches or quantisation (see plan.py).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -202,12 +203,12 @@ class Graph:
             raise GraphError(f"{op.name}: concat has the channels of its inputs together, not {op.cout}")
 
     def _verify_shared(self, op: Op) -> None:
-        owner = self._by_name.get(op.shares)
-        alike = owner is not None and owner.shares is None and self.ops.index(owner) < self.ops.index(op)
-        if not alike or self._weight_shape(owner) != self._weight_shape(op):
+        owner = self._by_name.get(op.shares or "")
+        earlier = owner is not None and owner.shares is None and self.ops.index(owner) < self.ops.index(op)
+        if owner is None or not earlier or self._weight_shape(owner) != self._weight_shape(op):
             raise GraphError(f"{op.name}: no earlier op '{op.shares}' with weights of its own and of this shape")
 
-    def _weight_shape(self, op: Op) -> tuple:
+    def _weight_shape(self, op: Op) -> tuple[object, ...]:
         return op.kind, op.k, self.input_of(op).c, op.cout, op.groups, op.norm, op.act, op.hidden
 
     def op_macs(self, op: Op, positions: int | None = None) -> int:
@@ -251,7 +252,7 @@ class Graph:
         """Parameters as papers count them: batch normalisation not folded, a gamma and a beta a channel."""
         return self.params + sum(op.cout for op in self.ops if op.norm and op.shares is None)
 
-    def strides(self, names) -> list[int]:
+    def strides(self, names: Iterable[str]) -> list[int]:
         """Rows of the input per row of these tensors. Not a ratio of sizes: 480 rows at stride 64 are 8."""
         stride = {t.name: 1 for t in self.inputs}
         for op in self.ops:
@@ -281,7 +282,7 @@ class Graph:
     def block_ends(self) -> list[tuple[int, tuple[str, ...]]]:
         """At the end of each block: the number of ops so far, and the tensors that they read or wrote and that later
         ops or the user read."""
-        last, seen, ends = self._last_use, set(), []
+        last, seen, ends = self._last_use, set[str](), []
         for size, op in enumerate(self.ops, 1):
             seen.update(op.reads)
             seen.add(op.name)

@@ -2,7 +2,10 @@
 core that imports torch."""
 
 import math
+from collections.abc import Callable
+from typing import Protocol, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -11,9 +14,10 @@ from ..errors import ScheduleError
 from ..ir.arch import Schedule
 from ..ir.graph import Graph, Op
 from ..plan.cut_points import split
+from ..types import FloatWeights
 from .rnnpool import RNNPool
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str | None, Callable[..., Tensor]] = {
     None: lambda x: x,
     "relu": F.relu,
     "relu6": F.relu6,
@@ -30,6 +34,9 @@ class Layer(nn.Module):
     """The trained parts of one conv op: `conv` and, where the op has them, `bn` and `prelu`. Symmetric padding is the
     convolution's own (a training step takes a fifth less), any other is applied before it."""
 
+    bn: nn.BatchNorm2d
+    prelu: nn.PReLU
+
     def __init__(self, op: Op, cin: int):
         super().__init__()
         padding = op.pad[:2] if symmetric(op) else 0
@@ -40,7 +47,7 @@ class Layer(nn.Module):
             self.prelu = nn.PReLU()
         fan_out = op.k[0] * op.k[1] * op.cout / op.groups  # torch's own counts the groups twice
         nn.init.normal_(self.conv.weight, 0, math.sqrt(2 / fan_out))
-        if not op.norm:
+        if self.conv.bias is not None:
             nn.init.zeros_(self.conv.bias)
 
 
@@ -62,8 +69,15 @@ def folded(layer: Layer) -> tuple[Tensor, Tensor]:
     if bias is not None:
         return weight, bias
     bn = layer.bn
-    gain = bn.weight.double() / torch.sqrt(bn.running_var.double() + bn.eps)
-    return (weight.double() * gain[:, None, None, None]).float(), (bn.bias - bn.running_mean * gain).float()
+    return fold(weight, bn.weight, bn.bias, bn.get_buffer("running_mean"), bn.get_buffer("running_var"), bn.eps)
+
+
+def fold(
+    weight: Tensor, gain: Tensor, shift: Tensor, mean: Tensor, variance: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """(weight, bias) float32 of a convolution without bias and the batch normalisation behind it."""
+    factor = gain.double() / torch.sqrt(variance.double() + eps)
+    return (weight.double() * factor[:, None, None, None]).float(), (shift - mean * factor).float()
 
 
 def symmetric(op: Op) -> bool:
@@ -115,6 +129,27 @@ def run_plain(op: Op, x: Tensor, *others: Tensor) -> Tensor:
     raise NotImplementedError(op.kind)
 
 
+class Quantiser(Protocol):
+    """Name what a Net asks of its simulated int8 (qat.FakeQuant). Values are NCHW."""
+
+    ops: dict[str, Op]
+    batches: Tensor
+    frozen: Tensor
+
+    @property
+    def active(self) -> bool:
+        """Whether int8 is simulated yet."""
+
+    def begin(self, values: dict[str, Tensor]) -> None:
+        """Begin a walk with these inputs."""
+
+    def __call__(self, op: Op, y: Tensor) -> Tensor:
+        """Return what `op` has computed, as int8 holds it."""
+
+    def convolve(self, op: Op, layer: Layer, x: Tensor) -> Tensor:
+        """Convolve with integer weights and bias."""
+
+
 class Net(nn.Module):
     """A graph as a torch module; state-dict keys are `layers.{op name}.conv.weight`, `layers.{op name}.bn.*`.
 
@@ -122,6 +157,8 @@ class Net(nn.Module):
     size that the strides allow is accepted, not only the graph's own (multi-scale training). `quant` is None or the
     simulated int8 of qat.py, whose keys are `quant.*`.
     """
+
+    quant: Quantiser | None
 
     def __init__(self, graph: Graph):
         super().__init__()
@@ -155,13 +192,18 @@ class Net(nn.Module):
         x, name = values[op.inputs[0]], op.shares or op.name
         if name not in self.layers:
             return run_plain(op, *(values[source] for source in op.inputs))
-        layer = self.layers[name]
         if op.kind != "conv":
-            return layer(pad(x, op))
+            return self.layers[name](pad(x, op))
+        layer = self.layer(name)
         x = self.convolve(op, layer, x if symmetric(op) else pad(x, op))
         if op.residual is not None:
             x = x + values[op.residual]
-        return layer.prelu(x) if op.act == "prelu" else ACTIVATIONS[op.act](x, *op.args)
+        activation = layer.prelu if op.act == "prelu" else ACTIVATIONS[op.act]
+        return activation(x, *op.args)
+
+    def layer(self, name: str) -> Layer:
+        """Return the layer of a convolution with weights of its own; torch's ModuleDict tells no more than Module."""
+        return cast(Layer, self.layers[name])
 
     def convolve(self, op: Op, layer: Layer, x: Tensor) -> Tensor:
         """Convolution and batch normalisation, or bias, of an x with its asymmetric padding."""
@@ -171,10 +213,16 @@ class Net(nn.Module):
         return layer.bn(x) if op.norm else x
 
     @torch.no_grad()
-    def folded_weights(self) -> dict[str, tuple]:
+    def folded_weights(self) -> dict[str, FloatWeights]:
         """Conv name -> (weight (cout, cin/groups, kh, kw), bias (cout,)), numpy float32, batch normalisation folded."""
         names = (op.name for op in self.graph.ops if op.kind == "conv" and op.shares is None)
-        return {name: tuple(t.detach().cpu().numpy().copy() for t in folded(self.layers[name])) for name in names}
+        return {name: in_numpy(folded(self.layer(name))) for name in names}
+
+
+def in_numpy(weights: tuple[Tensor, Tensor]) -> FloatWeights:
+    """Copies of (weight, bias), float32."""
+    weight, bias = (np.array(t.detach().cpu().numpy(), np.float32) for t in weights)
+    return weight, bias
 
 
 def forward_apart(net: Net, schedule: Schedule, image: Tensor) -> tuple[Tensor, ...]:
@@ -189,10 +237,10 @@ def forward_apart(net: Net, schedule: Schedule, image: Tensor) -> tuple[Tensor, 
     factor = source.h // end.h
     if h % (rows * factor) or w % (columns * factor):
         raise ScheduleError(f"a picture of {h}x{w} is not cut into {rows}x{columns} tiles of whole strides of {factor}")
-    tiles = image.unflatten(3, (columns, -1)).unflatten(2, (rows, -1)).permute(0, 2, 4, 1, 3, 5)  # N p_h p_w C h w
-    values = {source.name: tiles.flatten(0, 2)}
+    tiles = image.reshape(*image.shape[:2], rows, h // rows, columns, w // columns)  # N C p_h h p_w w
+    values = {source.name: tiles.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)}
     net.walk(values, range(len(ops)))
-    part = values[out].unflatten(0, (-1, rows, columns)).permute(0, 3, 1, 4, 2, 5)
+    part = values[out].reshape(-1, rows, columns, *values[out].shape[1:]).permute(0, 3, 1, 4, 2, 5)
     values = {out: part.flatten(4, 5).flatten(2, 3)}
     net.walk(values, range(len(ops), len(net.graph.ops)))
     return tuple(values[name] for name in net.graph.outputs)

@@ -5,6 +5,8 @@ ours count by stage and block (`layers.s2_b1_dw.*`) and read p / 255. The change
 convolution: exact but at the picture's border, which they pad with grey and we with black.
 """
 
+from typing import Any
+
 from ..errors import UserError
 from ..ir.arch import ArchSpec
 
@@ -12,7 +14,7 @@ PARTS = {"inverted_bottleneck": "exp", "depth_conv": "dw", "point_linear": "proj
 MARK = "first_conv.conv.weight"  # a key that only such a state dict has
 
 
-def rename(spec: ArchSpec, state: dict) -> dict:
+def rename(spec: ArchSpec, state: dict[str, Any]) -> dict[str, Any]:
     """State dict of Net(build_graph(spec)) from a published one (tensors or arrays by key), its classifier included.
     Raises UserError for a key that stands for no layer of `spec`."""
     blocks = [f"s{i}_b{j}" for i, stage in enumerate(spec.stages) for j in range(len(stage))]

@@ -8,19 +8,20 @@ from dataclasses import replace
 
 from ...core.boards import Board
 from ...core.errors import UserError
+from ...core.types import PlainDict
 from .boxes import BOX, LEAST_ROOM
 from .s3fd import Face
 from .yolo import Yolo
 
-TYPES = {"yolov3": Yolo, "s3fd": Face}
+TYPES: dict[str, type[Yolo] | type[Face]] = {"yolov3": Yolo, "s3fd": Face}
 
 
-def type_of(meta: dict) -> str:
+def type_of(meta: PlainDict) -> str:
     """The type that a detector's description names; the first files named none."""
     return meta.get("type", "yolov3")
 
 
-def detector(meta: dict, outputs: list[dict], candidates: int | None = None) -> Yolo | Face:
+def detector(meta: PlainDict, outputs: list[PlainDict], candidates: int | None = None) -> Yolo | Face:
     """Integers of a detector, with decode(maps) -> boxes and to_c().
 
     meta     plain data beside the model: {"type", "classes": [names], "strides": [pixels per cell], "score_thr",

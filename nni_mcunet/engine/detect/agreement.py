@@ -1,6 +1,10 @@
 """How near two detectors' boxes are: the integer engine's and the float network's on the same pictures."""
 
+from collections.abc import Sequence
+
 import numpy as np
+
+from ...core.types import PlainDict
 
 Boxes = tuple[np.ndarray, np.ndarray, np.ndarray]  # (n, 4) as x1, y1, x2, y2; scores (n,); labels (n,)
 
@@ -28,7 +32,7 @@ def corner_errors(wanted: Boxes, found: Boxes) -> np.ndarray:
     return errors
 
 
-def agreement(errors: np.ndarray, within=(0.5, 1, 2, 4, 8)) -> dict:
+def agreement(errors: np.ndarray, within: Sequence[float] = (0.5, 1, 2, 4, 8)) -> PlainDict:
     """Of corner_errors: how many boxes, the fraction within so many pixels, those without a partner, and quantiles."""
     matched = errors[np.isfinite(errors)]
     return {

@@ -1,24 +1,29 @@
 """Boxes in integers: the numpy twin of mcu_boxes.c, and what the detectors' descriptions have in common."""
 
+from collections.abc import Sized
+
 import numpy as np
+from numpy.typing import NDArray
 
 from ...core.errors import UserError
+from ...core.types import PlainDict
 
 BOX = np.dtype([(name, np.int16) for name in ("x1", "y1", "x2", "y2", "score", "label")])  # C's mcu_box
 LEAST_ROOM, MOST_KEPT = 160, 2048
 CODES = np.arange(-128, 128)
 KEYS = {"classes", "strides", "score_thr", "nms_iou", "max_per_img"}
+Whole = NDArray[np.int64] | np.int64  # of many boxes, or of one
 _OPTIONAL = {"type", "nms_pre"}
 
 
-def candidates_of(meta: dict) -> int:
+def candidates_of(meta: PlainDict) -> int:
     """How many of the best boxes NMS looks at: 1.6 for each that is kept, 160 at least, nms_pre at most. A program
     needs room for so many (C's MCU_MOST_BOXES, 12 bytes each)."""
     room = max(LEAST_ROOM, meta["max_per_img"] * 8 // 5)
     return min(room, meta.get("nms_pre", room))
 
 
-def check_meta(meta: dict, keys: set[str]) -> None:
+def check_meta(meta: PlainDict, keys: set[str]) -> None:
     """Raises UserError for missing and unknown keys, and a max_per_img that is none."""
     wrong = sorted((set(meta) - _OPTIONAL) ^ (KEYS | keys))
     if wrong:
@@ -30,13 +35,13 @@ def check_meta(meta: dict, keys: set[str]) -> None:
         raise UserError(f"detector: nms_iou {meta['nms_iou']}; from 0 to 1 is wanted")
 
 
-def check_lengths(**lists) -> None:
+def check_lengths(**lists: Sized) -> None:
     """Raises UserError unless all have one item per scale."""
     if len({len(items) for items in lists.values()}) != 1:
         raise UserError(f"detector: {', '.join(f'{len(v)} {k}' for k, v in lists.items())}; one per scale is wanted")
 
 
-def check_output(output: dict, channels: int, stride: int, what: str) -> None:
+def check_output(output: PlainDict, channels: int, stride: int, what: str) -> None:
     """Raises UserError for a map of another depth, or one that reaches beyond the 2047 pixels of an int16."""
     if output["c"] != channels:
         raise UserError(f"detector: the map of stride {stride} has {output['c']} channels, {what} are {channels}")
@@ -44,11 +49,11 @@ def check_output(output: dict, channels: int, stride: int, what: str) -> None:
         raise UserError(f"detector: a map of stride {stride} reaches beyond 2047 pixels, the range of boxes")
 
 
-def iou_integer(meta: dict) -> int:
+def iou_integer(meta: PlainDict) -> int:
     return round(meta["nms_iou"] * 2**15)
 
 
-def reals(output: dict) -> np.ndarray:
+def reals(output: PlainDict) -> np.ndarray:
     """(256,) float64: what the int8 values -128..127 mean."""
     return output["scale"] * (CODES - output["zero_point"]).astype(np.float64)
 
@@ -62,9 +67,9 @@ def sigmoid_q15(x: np.ndarray) -> np.ndarray:
     return np.minimum(np.round(2**15 * sigmoid(x)), 2**15 - 1).astype(np.int16)
 
 
-def boxes_at(cx, cy, w, h, score, label) -> np.ndarray:
+def boxes_at(cx: Whole, cy: Whole, w: Whole, h: Whole, score: Whole, label: Whole | int) -> np.ndarray:
     """(n,) BOX from centres and half sizes in 1/16 pixel, int64 (n,): mcu_box_at."""
-    boxes = np.zeros(len(cx), BOX)
+    boxes = np.zeros(np.size(cx), BOX)
     for centre, half, low, high in ((cx, w, "x1", "x2"), (cy, h, "y1", "y2")):
         boxes[low] = np.clip(centre - half, -32768, 32767)
         boxes[high] = np.clip(centre + half, -32768, 32767)
@@ -89,7 +94,7 @@ def nms(boxes: np.ndarray, most: int, iou: int) -> np.ndarray:
     return boxes[kept]
 
 
-def _area(x1, y1, x2, y2):
+def _area(x1: Whole, y1: Whole, x2: Whole, y2: Whole) -> Whole:
     return np.maximum(x2 - x1, 0) * np.maximum(y2 - y1, 0)
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...core.errors import UserError
+from ...core.types import PlainDict
 from .boxes import (
     best,
     boxes_at,
@@ -57,7 +58,7 @@ class Face:
     scales: tuple[FaceScale, ...]
 
     @classmethod
-    def of(cls, meta: dict, outputs: list[dict], candidates: int | None = None) -> "Face":
+    def of(cls, meta: PlainDict, outputs: list[PlainDict], candidates: int | None = None) -> "Face":
         """meta: detect.detector's and "sizes": [side of the anchor in pixels], "background": [channels], one per scale,
         "variances": [of the centre, of the size]; outputs: class and box map of each scale in turn. candidates: as
         candidates_of(meta) says unless given. Raises UserError for what does not fit together."""
@@ -102,7 +103,7 @@ class Face:
         return "\n".join([*parts, c_detect(prefix, "mcu_face_boxes", own, 2 * len(scales))])
 
 
-def _scale(meta: dict, stride: int, size: float, background: int, cls: dict, box: dict) -> FaceScale:
+def _scale(meta: PlainDict, stride: int, size: float, background: int, cls: PlainDict, box: PlainDict) -> FaceScale:
     check_output(cls, 1 + background, stride, "a face and its backgrounds")
     check_output(box, 4, stride, "dx, dy, dw and dh")
     if background < 1 or not 0 < size < 2048 or (cls["h"], cls["w"]) != (box["h"], box["w"]):

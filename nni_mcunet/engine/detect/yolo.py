@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...core.errors import UserError
+from ...core.types import PlainDict
 from .boxes import (
     best,
     boxes_at,
@@ -54,7 +55,7 @@ class Yolo:
     maps: tuple[YoloMap, ...]
 
     @classmethod
-    def of(cls, meta: dict, outputs: list[dict], candidates: int | None = None) -> "Yolo":
+    def of(cls, meta: PlainDict, outputs: list[PlainDict], candidates: int | None = None) -> "Yolo":
         """meta: detect.detector's and "anchors": [[[w, h], ...] per scale] in pixels, "conf_thr"; outputs: one a scale.
         candidates: as candidates_of(meta) says unless given. Raises UserError for what does not fit together."""
         check_meta(meta, {"anchors", "conf_thr"})
@@ -93,7 +94,7 @@ class Yolo:
         return "\n".join([*parts, c_detect(prefix, "mcu_yolo_boxes", own, len(maps))])
 
 
-def _map(meta: dict, stride: int, anchors, output: dict) -> YoloMap:
+def _map(meta: PlainDict, stride: int, anchors: list[list[float]], output: PlainDict) -> YoloMap:
     check_output(output, len(anchors) * (5 + len(meta["classes"])), stride, "anchors * (5 + classes)")
     sizes = np.round(np.asarray(anchors, np.float64).reshape(-1, 2) * 256)
     if not 0 < sizes.min() <= sizes.max() < 2048 * 256:

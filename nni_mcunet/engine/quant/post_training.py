@@ -1,13 +1,14 @@
 """From float to int8: after training, in all of its steps (equalise, calibrate, quantise, correct the biases), or as
 quantisation-aware training has left it."""
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 
 from ...core.errors import GraphError, UserError
 from ...core.plan.kernel_facts import SAME_SCALE
+from ...core.types import FloatWeights, Picture, Range
 from ..detect import type_of
 from ..lower.c_limits import ScaleError
 from ..lower.integers import integers
@@ -15,7 +16,7 @@ from ..model import Model, QuantModel, quantize
 from .bias_correction import bias_corrected
 from .equalize import equalization, equalized
 from .ort_session import statistics
-from .range_methods import mse
+from .range_methods import Method, mse
 from .statistics import Statistics
 
 # A classifier's largest score is the answer: clipped, two would be equal. Calibrated on 16 pictures of another set, a
@@ -31,8 +32,8 @@ LAST = ("act", "softmax")
 
 def calibrated(
     model: Model,
-    pictures,
-    calibrator: Callable[[Statistics], tuple[float, float]] = mse,
+    pictures: Iterable[Picture],
+    calibrator: Method = mse,
     equalize: bool = True,
     correct_bias: bool = True,
 ) -> QuantModel:
@@ -77,7 +78,7 @@ def unlike(model: Model, name: str) -> str | None:
     return None
 
 
-def _answers(model: Model, found: dict[str, Statistics]) -> dict[str, tuple[float, float]]:
+def _answers(model: Model, found: dict[str, Statistics]) -> dict[str, Range]:
     """Ranges of the network's outputs, and of what a last activation makes them of."""
     graph, ends, detector = model.graph, {}, model.meta.get("detector")
     last = {op.inputs[0]: op.act or op.kind for op in graph.ops if op.name in graph.outputs and op.kind in LAST}
@@ -93,7 +94,7 @@ def _answers(model: Model, found: dict[str, Statistics]) -> dict[str, tuple[floa
     return ends
 
 
-def learnt(model: Model, weights: dict, tensor_ranges: dict[str, tuple[float, float]]) -> QuantModel:
+def learnt(model: Model, weights: dict[str, FloatWeights], tensor_ranges: dict[str, Range]) -> QuantModel:
     """The int8 model of a quantisation-aware training, which found these folded weights (as Model.weights) and ranges
     of the tensors. Raises UserError where they are another network's, GraphError as `calibrated`."""
     for op in model.graph.ops:

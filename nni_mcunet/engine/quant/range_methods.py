@@ -4,26 +4,29 @@ hold every tensor of every picture in memory, search symmetric ranges alone by e
 Each is a function Statistics -> (low, high). All but minmax may clip rare extremes for a finer step.
 """
 
+from collections.abc import Callable
 from itertools import product
 
 import numpy as np
 
+from ...core.types import Range
 from ..model import Scale
 from .statistics import Histogram, Statistics
 
+Method = Callable[[Statistics], Range]
 STEPS = 40  # candidates for each end that mse and entropy try, evenly spread over (0, the extreme]
 
 
-def minmax(s: Statistics) -> tuple[float, float]:
+def minmax(s: Statistics) -> Range:
     return s.low, s.high
 
 
-def moving_average(s: Statistics) -> tuple[float, float]:
+def moving_average(s: Statistics) -> Range:
     """Of each picture's extremes, in the pictures' order (Jacob et al. 2018, section 3.1)."""
     return s.average
 
 
-def percentile(s: Statistics, percent: float = 99.99) -> tuple[float, float]:
+def percentile(s: Statistics, percent: float = 99.99) -> Range:
     """`percent` of the values lie inside and as many of the rest below as above, to a bin's accuracy."""
     h, tail = s.histogram, (100 - percent) / 200 * s.count
     values, counts = np.append(h.middles, 0.0), np.append(h.counts, s.count - h.counts.sum())
@@ -33,7 +36,7 @@ def percentile(s: Statistics, percent: float = 99.99) -> tuple[float, float]:
     return max(s.low, float(low - half)), min(s.high, float(high + half))
 
 
-def mse(s: Statistics) -> tuple[float, float]:
+def mse(s: Statistics) -> Range:
     """The candidate whose int8 grid, its zero point rounded, has the least mean square error on the histogram."""
 
     def error(low: float, high: float) -> float:
@@ -43,7 +46,7 @@ def mse(s: Statistics) -> tuple[float, float]:
     return min(_candidates(s), key=lambda ends: error(*ends))
 
 
-def entropy(s: Statistics) -> tuple[float, float]:
+def entropy(s: Statistics) -> Range:
     """The candidate that loses least information: the KL divergence of the clipped histogram and the same in 256 levels
     (Migacz, 8-bit inference with TensorRT, 2017), each end of the range for itself."""
     return min(_candidates(s), key=lambda ends: divergence(s.histogram, Scale.of_range(*ends)))
@@ -69,7 +72,7 @@ def divergence(h: Histogram, grid: Scale) -> float:
 METHODS = {"minmax": minmax, "moving-average": moving_average, "percentile": percentile, "mse": mse, "entropy": entropy}
 
 
-def _candidates(s: Statistics) -> list[tuple[float, float]]:
+def _candidates(s: Statistics) -> list[Range]:
     """Ranges with zero inside, the widest first."""
     fractions = np.arange(STEPS, 0, -1) / STEPS
     lows, highs = (np.unique(fractions * end).tolist() for end in (min(s.low, 0.0), max(s.high, 0.0)))

@@ -1,6 +1,7 @@
 """How far an int8 network is from its float one, tensor by tensor: signal to quantisation noise ratio in dB,
 10 log10(sum f^2 / sum (f - q)^2), over all pictures and values."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import onnxruntime
 from tqdm import tqdm
 
 from ...core.errors import UserError
+from ...core.types import Picture, PlainDict
 from ..model import Model, QuantModel, input_shape
 from ..run.firmware import checked_picture
 from .equalize import equalized_like
@@ -28,7 +30,7 @@ class Row:
 LOST = 6.0  # dB below which an output says more of rounding than of the picture
 
 
-def lost(rows: list[Row], outputs) -> list[Row]:
+def lost(rows: list[Row], outputs: Sequence[str]) -> list[Row]:
     """Return the rows of outputs of which int8 leaves next to nothing."""
     return [row for row in rows if row.name in outputs and row.total < LOST]
 
@@ -39,7 +41,7 @@ def db(signal: float, noise: float) -> float:
         return float(10 * np.log10(np.float64(signal) / noise))
 
 
-def report(model: Model, quantized: QuantModel, images) -> list[Row]:
+def report(model: Model, quantized: QuantModel, images: Iterable[Picture]) -> list[Row]:
     """A row an op in the graph's order, over `images`, an iterable of uint8 (h, w, c) of the model's size. The
     float tensors are those of `model` equalised as `quantized` was. Raises UserError where the two have other tensors,
     or there is no picture."""
@@ -86,7 +88,7 @@ def worst(rows: list[Row], most: int) -> list[Row]:
     return sorted(rows, key=lambda r: r.own)[:most]
 
 
-def to_json(rows: list[Row]) -> list[dict]:
+def to_json(rows: list[Row]) -> list[PlainDict]:
     return [asdict(row) for row in rows]
 
 
