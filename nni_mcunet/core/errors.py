@@ -1,4 +1,5 @@
-"""Errors a user can act on: each message names the thing and the remedy. The rest are bugs and may trace back."""
+"""Define the errors a user can act on: each message names the thing and the remedy. Any other error is a bug and may
+trace back."""
 
 import contextlib
 import errno
@@ -43,6 +44,7 @@ class Infeasible(UserError):
 
     @classmethod
     def over(cls, what: str, needed: int, limit: int, where: str) -> "Infeasible":
+        """Make the error of a network that needs more of `what` than `limit`."""
         unit = "MACs" if what == "macs" else "bytes"
         advice = "finer patches, a smaller network or another board" if what == "sram" else "a smaller network or board"
         error = cls(f"{where}: needs {needed:,} {unit} of {what}, {limit:,} are there; use {advice}")
@@ -62,8 +64,8 @@ MOST = 1500  # characters of a message that are shown
 
 
 def one_line(message: object) -> str:
-    """`message` on one line and without control characters, its middle left out where it is very long: the remedy
-    stands at the end. Of one that a worker of a data loader sent, what it said itself."""
+    """Return `message` on one line and without control characters. The middle of a very long one is left out, since the
+    remedy stands at the end. A message from a worker of a data loader loses the traceback before it."""
     text = str(message)
     if re.match(r"Caught \w+ in DataLoader worker", text):  # torch puts the worker's traceback before it
         text = text.strip().splitlines()[-1].partition(": ")[2]
@@ -73,7 +75,7 @@ def one_line(message: object) -> str:
 
 
 def reason_of(error: OSError) -> str:
-    """Why a file could not be read or written, in words."""
+    """Say in words why a file could not be read or written."""
     if isinstance(error, FileNotFoundError) and error.filename is not None:
         return "no such file"
     return error.strerror or type(error).__name__
@@ -81,8 +83,8 @@ def reason_of(error: OSError) -> str:
 
 @contextlib.contextmanager
 def writing(path: FilePath) -> Iterator[None]:
-    """Around others' code that writes below `path`: a full or read-only disk, for which Python names no file or one
-    that the user does not know, becomes a UserError naming `path`."""
+    """Guard others' code that writes below `path`. For a full or read-only disk Python names no file, or one that the
+    user does not know: the error becomes a UserError naming `path`."""
     try:
         yield
     except OSError as error:
@@ -93,8 +95,8 @@ def writing(path: FilePath) -> Iterator[None]:
 
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Around a command's main(): a UserError, a file that cannot be read or written or a lack of memory becomes one
-    line on stderr and exit code 2. Ctrl-C exits with code 130, a reader that has gone away with 141, as in a shell."""
+    """Guard a command's main(). A UserError, a file that cannot be read or written or a lack of memory becomes one line
+    on stderr and exit code 2. Ctrl-C exits with code 130, a reader that has gone away with 141, as in a shell."""
     try:
         yield
         sys.stdout.flush()  # a full disk behind it is said here, not behind Python's end

@@ -1,4 +1,4 @@
-"""Files that belong together in one folder, written as a set. A manifest says which files are ours: only these are
+"""Write files that belong together into one folder, as a set. A manifest says which files are ours: only these are
 replaced or removed, and only as long as nobody has edited them."""
 
 import contextlib
@@ -60,19 +60,20 @@ def write_set(folder: str | Path, sets: dict[str, Files], seal: Seal) -> Path:
 
 
 def owned(folder: str | Path) -> dict[str, list[str]]:
-    """The sets in a folder, each with the names of its files. Raises UserError for a damaged manifest."""
+    """List the sets in a folder, each with the names of its files. Raises UserError for a damaged manifest."""
     return {name: list(files) for name, files in _known(Path(folder)).items()}
 
 
 def is_whole(folder: str | Path) -> bool:
-    """Whether the last write of sets into `folder` has come to its end, so that what stands there belongs together."""
+    """Tell whether the last write of sets into `folder` came to its end: its files then belong together."""
     files = [hashes for found in _known(Path(folder)).values() for hashes in found.values()]
     return bool(files) and all(len(hashes) == 1 for hashes in files)
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """One writer of a folder at a time; the lock goes with the process. Raises UserError while another one has it."""
+    """Let one writer at a time into a folder; the lock goes with the process. Raises UserError while another one has
+    it."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         try:
@@ -85,8 +86,8 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def named_folder(name: str | Path) -> Path:
-    """The folder to write that a user names. Raises UserError for an empty name, which would be the working folder, for
-    a file and for a link to nothing."""
+    """Return the folder that a user names for output. Raises UserError for an empty name, which would be the working
+    folder, for a file and for a link to nothing."""
     if not str(name).strip():
         raise UserError("the name of the folder to write is empty: give one, such as out/new")
     path = Path(name)
@@ -105,7 +106,7 @@ def _folder(folder: str | Path) -> Path:
 
 
 def _known(folder: Path) -> Manifest:
-    """The manifest. A name in it that leads out of the folder makes it a foreign file."""
+    """Read the manifest. A name in it that leads out of the folder makes it a foreign file."""
     path = folder / MANIFEST
     if not os.path.lexists(path):
         return {}
@@ -144,7 +145,7 @@ def _refuse_foreign(folder: Path, known: Manifest, sets: dict[str, Files], new: 
 
 
 def _between(known: Manifest, whole: Manifest, seal: Seal) -> Manifest:
-    """The manifest while files are put in place: what each may hold then."""
+    """Return the manifest while files are put in place: the hashes that each may have then."""
     found = {s: {n: list(hashes) for n, hashes in files.items()} for s, files in known.items()}
     for s, files in whole.items():
         for name, hashes in files.items():
@@ -155,7 +156,7 @@ def _between(known: Manifest, whole: Manifest, seal: Seal) -> Manifest:
 
 
 def _stage(folder: Path, files: dict[str, bytes], seal: Seal, between: Manifest, whole: Manifest) -> None:
-    """All that is to be renamed, on the disk."""
+    """Put all that is to be renamed on the disk."""
     shutil.rmtree(folder / STAGED, ignore_errors=True)
     manifests = {"between": between, "whole": whole}
     texts = {name: json.dumps({"about": ABOUT, "sets": sets}, indent=1) + "\n" for name, sets in manifests.items()}
@@ -187,7 +188,7 @@ def _put_in_place(folder: Path, change: list[str], gone: list[str], seal: Seal) 
 
 
 def _unstage(folder: Path, made: bool) -> None:
-    """made: that the folder is of this command, which has failed."""
+    """Remove what was staged. made: this command, which has failed, made the folder."""
     shutil.rmtree(folder / STAGED, ignore_errors=True)
     if made:
         folder.rmdir()  # nothing was put in place

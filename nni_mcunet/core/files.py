@@ -1,9 +1,10 @@
-"""Files that are whole or absent: write beside the target, then rename onto it."""
+"""Write files that are whole or absent: beside the target first, then renamed onto it."""
 
 import io
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,7 +43,7 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def _why(path: Path, error: OSError) -> str:
-    """The reason in words, with what the user can do."""
+    """Say why `path` could not be written, and what the user can do."""
     if os.path.isdir(path):
         return "it is a folder; name a file"
     for parent in path.parents:
@@ -56,8 +57,9 @@ def _why(path: Path, error: OSError) -> str:
 class Figure(Protocol):
     """Name what write_figure needs of matplotlib's figure, which core does not import."""
 
-    def savefig(self, file: io.BytesIO, /, **options: Any) -> None:
-        """Draw into a file."""
+    @property
+    def savefig(self) -> Callable[..., None]:
+        """The function that draws the figure into a file."""
 
 
 def write_figure(figure: Figure, path: FilePath, **options: Any) -> Path:
@@ -68,10 +70,11 @@ def write_figure(figure: Figure, path: FilePath, **options: Any) -> Path:
 
 
 def write_json(path: FilePath, value: Plain) -> Path:
+    """Write a value as JSON, as `write_atomic` does."""
     return write_atomic(path, json.dumps(value, indent=1) + "\n")
 
 
 def listing(folder: FilePath, most: int = 8) -> str:
-    """What a message says of a folder's content: its first entries by name, folders with a slash."""
+    """Name the first `most` entries of a folder, for a message; folders have a slash."""
     found = sorted(entry.name + "/" * entry.is_dir() for entry in os.scandir(folder))
     return ", ".join(found[:most]) + (", ..." if len(found) > most else "") or "nothing"

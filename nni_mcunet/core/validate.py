@@ -38,8 +38,8 @@ _REPR.maxstring = _REPR.maxother = SHOWN - 20
 
 
 def short(value: object) -> str:
-    """`value` as Python writes it, one line of SHOWN characters at most: control characters are escaped, and what does
-    not fit is left out."""
+    """Return `value` as Python writes it, on one line of SHOWN characters at most. Control characters are escaped; the
+    middle of a longer text is left out."""
     try:
         text = _REPR.repr(value)
     except ValueError:  # Python writes out no integer of more than 4,300 digits
@@ -73,7 +73,7 @@ def check_keys(
 
 
 def check_fields(data: Plain, cls: type, where: object, kind: type[UserError] = UserError) -> None:
-    """check_keys for the fields of a dataclass; those without a default are needed."""
+    """Do check_keys for the fields of a dataclass; fields without a default are needed."""
     needed = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
     check_keys(data, [f.name for f in fields(cls)], where, needed, kind)
 
@@ -110,7 +110,7 @@ def check_names(names: Iterable[object], where: object, kind: type[UserError] = 
 
 
 def file_bytes(path: FilePath, most: int = JSON_BYTES, kind: type[UserError] = UserError) -> bytes:
-    """The content of a file of `most` bytes at most. Raises `kind`, or OSError where it cannot be opened."""
+    """Read a file of `most` bytes at most. Raises `kind`, or OSError where it cannot be opened."""
     check_is_file(path, kind)
     with open(path, "rb") as file:
         data = file.read(most + 1) if os.fstat(file.fileno()).st_size <= most else None
@@ -120,7 +120,7 @@ def file_bytes(path: FilePath, most: int = JSON_BYTES, kind: type[UserError] = U
 
 
 def file_text(path: FilePath, most: int = TEXT_BYTES, kind: type[UserError] = UserError) -> str:
-    """The UTF-8 text of a file, without a byte-order mark. Raises `kind`, or OSError where it cannot be opened."""
+    """Read the UTF-8 text of a file, without a byte-order mark. Raises `kind`, or OSError where it cannot be opened."""
     data = file_bytes(path, most, kind)
     if b"\0" in data:
         raise kind(f"{path} holds NUL bytes and is no UTF-8 text: save it as UTF-8")
@@ -133,12 +133,12 @@ def file_text(path: FilePath, most: int = TEXT_BYTES, kind: type[UserError] = Us
 
 
 def read_json(path: FilePath, kind: type[UserError] = UserError) -> Plain:
-    """The value of a JSON file. Raises `kind`, which names the file, or OSError where it cannot be opened."""
+    """Read the value of a JSON file. Raises `kind`, which names the file, or OSError where it cannot be opened."""
     return parse_json(file_text(path, JSON_BYTES, kind), path, kind)
 
 
 def parse_json(text: str | bytes, where: object, kind: type[UserError] = UserError) -> Plain:
-    """The value of a JSON text. Raises `kind`, which begins with `where`."""
+    """Parse the value of a JSON text. Raises `kind`, which begins with `where`."""
     try:
         value = json.loads(text, object_pairs_hook=_object, parse_int=_integer, parse_constant=_constant)
         _check_values(value)
@@ -153,8 +153,8 @@ def parse_json(text: str | bytes, where: object, kind: type[UserError] = UserErr
 
 
 def parse_json_lines(text: str, where: object, kind: type[UserError] = UserError) -> list[Plain]:
-    """The value of each line that is not empty. A last line without its end is what a kill leaves of a write: it is
-    left out where it cannot be read. Raises `kind`, which names the line."""
+    """Parse the value of each line that is not empty. A kill may leave a last line without its end: such a line is left
+    out where it cannot be read. Raises `kind`, which names the line."""
     lines, values = text.split("\n"), []
     for number, line in enumerate(lines, 1):
         try:
@@ -166,12 +166,12 @@ def parse_json_lines(text: str, where: object, kind: type[UserError] = UserError
 
 
 def read_yaml(path: FilePath, kind: type[UserError] = UserError) -> Plain:
-    """The value of a YAML file, dates as text. Raises `kind`, which names the file, or OSError."""
+    """Read the value of a YAML file, dates as text. Raises `kind`, which names the file, or OSError."""
     return parse_yaml(file_text(path, SETTINGS_BYTES, kind), path, kind)
 
 
 def parse_yaml(text: str, where: object, kind: type[UserError] = UserError) -> Plain:
-    """The value of a YAML text, dates as text. Raises `kind`, which begins with `where`."""
+    """Parse the value of a YAML text, dates as text. Raises `kind`, which begins with `where`."""
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
@@ -189,13 +189,13 @@ def parse_yaml(text: str, where: object, kind: type[UserError] = UserError) -> P
 
 
 def read_plain(path: FilePath, kind: type[UserError] = UserError) -> Plain:
-    """read_json for a file NAME.json, read_yaml for any other."""
+    """Call read_json for a file NAME.json, read_yaml for any other."""
     return (read_json if str(path).endswith(".json") else read_yaml)(path, kind)
 
 
 class _Loader(yaml.SafeLoader):
-    """Dates stay the text they are: no setting here is a date, and 2020-13-45 is none either. Nesting ends at DEPTH
-    while the file is read: PyYAML would need seconds to come to the end of Python's stack."""
+    """Load dates as the text they are: no setting is a date, and 2020-13-45 is none either. Nesting ends at DEPTH while
+    the file is read: PyYAML would need seconds to come to the end of Python's stack."""
 
     depth = 0
     yaml_implicit_resolvers = {
@@ -232,7 +232,7 @@ def _constant(name: str) -> NoReturn:
 
 def _check_values(value: Plain) -> None:
     """Raise UserError for nesting beyond DEPTH, for numbers that are not finite, and for text that no file name and no
-    UTF-8 can hold. Level by level: Python's stack has no say in it."""
+    UTF-8 can hold. It goes level by level, so that Python's stack sets no limit."""
     level: list[Plain] = [[value]]
     for _ in range(DEPTH + 1):
         children = [child for node in level for child in (node.values() if isinstance(node, dict) else node)]
@@ -250,8 +250,8 @@ def _check_values(value: Plain) -> None:
 
 
 def _check_nodes(node: yaml.Node, sizes: dict[int, int]) -> int:
-    """Characters of a node with its aliases written out; `sizes` remembers them, 0 for a node that is not yet known.
-    Raises UserError for more than EXPANDED and for what is no plain value."""
+    """Count the characters of a node with its aliases written out; `sizes` remembers them, 0 for a node that is not yet
+    known. Raises UserError for more than EXPANDED and for a value that is not plain."""
     if id(node) in sizes:
         if not sizes[id(node)]:
             raise UserError(f"line {node.start_mark.line + 1}: a value that holds itself")

@@ -1,6 +1,6 @@
-"""View: which part of a picture a network sees, and how that is resized. It is data, in an architecture's JSON, in the
-metadata of an ONNX file and in the generated C; nni_mcunet/pictures.py does it to pixels. A network is trained, judged,
-calibrated and deployed with one view: with another one it loses points that no int8 has cost it.
+"""Say which part of a picture a network sees, and how that part is resized: the View. It is data, in an architecture's
+JSON, in the metadata of an ONNX file and in the generated C; nni_mcunet/pictures.py applies it to pixels. A network is
+trained, judged, calibrated and deployed with one view: with another one it loses points that int8 does not cost.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class View:
 
     @classmethod
     def parse(cls, text: Plain) -> "View":
-        """Inverse of str(). Raises UserError."""
+        """Invert str(). Raises UserError."""
         if text == "stretch":
             return cls()
         kind, _, keep = text.partition(":") if isinstance(text, str) else ("", "", "")

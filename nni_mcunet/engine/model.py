@@ -1,6 +1,6 @@
-"""Float and int8 models, and the step between them. Format of Jacob et al. 2018: activations int8 with a scale and zero
-point per tensor, weights int8 symmetric per output channel, bias int32. What a kernel computes with is integers.py's.
-"""
+"""Hold float and int8 models, and the step between them. Format of Jacob et al. 2018: activations int8 with a scale and
+zero point per tensor, weights int8 symmetric per output channel, bias int32. What a kernel computes with is
+integers.py's."""
 
 from dataclasses import dataclass, field
 
@@ -33,7 +33,8 @@ class Scale:
 
     @classmethod
     def of_range(cls, low: float, high: float) -> "Scale":
-        """The finest scale that represents [low, high] and zero exactly."""
+        """Return the finest scale that represents [low, high] and zero exactly. Raises GraphError for what is not
+        finite."""
         low, high = min(float(low), 0.0), max(float(high), 0.0)
         if not np.isfinite([low, high]).all():
             raise GraphError(f"a range is {low}..{high}, no finite values; look at --mean, --std and the weights")
@@ -46,9 +47,11 @@ class Scale:
         return (-128 - self.zero_point) * self.scale, (127 - self.zero_point) * self.scale
 
     def quantize(self, x: NDArray[np.floating]) -> Int8Map:
+        """Round real values to int8, of the same shape."""
         return np.clip(np.round(x / self.scale) + self.zero_point, -128, 127).astype(np.int8)
 
     def dequantize(self, q: Int8Map) -> Floats:
+        """Return the real values of int8 ones, of the same shape."""
         return (q.astype(np.float32) - self.zero_point) * np.float32(self.scale)
 
 
@@ -78,19 +81,19 @@ class QuantModel:
 
 
 def input_shape(model: Model | QuantModel) -> tuple[int, int, int]:
-    """(h, w, c) of the picture that a model reads."""
+    """Return (h, w, c) of the image that a model reads."""
     image = model.graph.inputs[0]
     return image.h, image.w, image.c
 
 
 def view_of(model: Model | QuantModel) -> View:
-    """The view in the metadata of a model's file; the one that stretches, mmdet's, where it has none."""
+    """Return the view in the metadata of a model's file, mmdet's stretch where it has none. Raises UserError."""
     return View.parse(model.meta.get("view", str(STRETCH)))
 
 
 def quantize(model: Model, ranges: dict[str, Range]) -> QuantModel:
-    """Int8 model from a float one and the (low, high) of every tensor on calibration images. The image's own range is
-    fixed: real = uint8 / 255, q = uint8 - 128."""
+    """Make an int8 model from a float one and the (low, high) of every tensor on calibration pictures. The image's own
+    range is fixed: real = uint8 / 255, q = uint8 - 128. Raises GraphError for a range that is not finite."""
     graph = model.graph
     scales: dict[str, Scale] = {}
     weights: dict[str, QuantWeights] = {}

@@ -1,7 +1,7 @@
-"""Activation functions: what each name computes, in numpy. torch's twins stand in net.py; a test holds them equal.
+"""Define what each activation computes, in numpy. torch's twins stand in nn/net.py; a test holds them equal.
 
-CLAMPS are free in int8, a clamp of the result, and so are fields of the convolution or addition before them. All others
-are ops of their own (kind "act"), one look into a table of 256 bytes an element.
+CLAMPS cost nothing in int8: they clamp the result, so they are fields of the convolution or addition before them. Any
+other is an op of its own (kind "act"), one look into a table of 256 bytes an element.
 """
 
 from math import inf
@@ -27,7 +27,7 @@ CLAMPS = ("relu", "relu6", "clip")
 
 
 def check_act(name: str, act: str, args: tuple[float, ...]) -> None:
-    """Raises GraphError where the op `name` has an unknown activation or wrong arguments for it."""
+    """Raise GraphError where the op `name` has an unknown activation or wrong arguments for it."""
     if act not in ACTS:
         raise GraphError(f"{name}: unknown activation '{act}', one of {', '.join(ACTS)}")
     if len(args) not in ARGS.get(act, (0,)) or (act == "clip" and not args[0] < args[1]):
@@ -35,7 +35,7 @@ def check_act(name: str, act: str, args: tuple[float, ...]) -> None:
 
 
 def clamp_of(act: str | None, args: tuple[float, ...]) -> Range:
-    """(lowest, highest) value that one of CLAMPS, or none, lets through."""
+    """Return the (lowest, highest) value that one of CLAMPS, or no activation, lets through."""
     if act == "clip":
         low, high = args
         return low, high

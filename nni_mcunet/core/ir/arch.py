@@ -1,4 +1,4 @@
-"""ArchSpec: a network as data. Searched architectures are JSON files that this module reads and writes.
+"""Describe a network as data: ArchSpec. Searched architectures are JSON files that this module reads and writes.
 
 It names the paper's knobs: kernel k, expanded channels mid (= expansion e times the input channels), width as output
 channels c, depth as the number of blocks in a stage, resolution r, and the schedule p, n. It computes no shape.
@@ -8,7 +8,6 @@ import json
 import re
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
 
 from ..errors import ArchError, UserError
 from ..files import write_atomic
@@ -20,7 +19,7 @@ SIDES = (8, 8192)  # least and largest side of an image
 
 
 def make_divisible(value: float, divisor: int = 8) -> int:
-    """Channels rounded to a multiple of `divisor`, never below 90 % of `value` (MobileNetV2's rule)."""
+    """Round channels to a multiple of `divisor`, never below 90 % of `value` (MobileNetV2's rule)."""
     rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * value else rounded
 
@@ -32,7 +31,7 @@ def _natural(value: Plain, what: str, low: int = 1, high: int = 1 << 16) -> int:
 
 
 def _pair(value: Plain, what: str, low: int = 1, high: int = 1 << 16) -> tuple[int, int]:
-    """An integer or [vertical, horizontal] as a pair."""
+    """Return an integer or [vertical, horizontal] as a pair."""
     value = [value, value] if isinstance(value, int) else value
     if not isinstance(value, (list, tuple)) or len(value) != 2:
         raise ArchError(f"{what} is {short(value)}: expected an integer or a pair [vertical, horizontal]")
@@ -89,8 +88,8 @@ class Schedule:
 
 
 def parse_schedule(patches: str | None, blocks: str | None) -> Schedule | None:
-    """The schedule of a command line's --patches 3x3 --blocks 5, or 4x4,2x2 and 5,9 for two segments; None without
-    either. Raises ArchError."""
+    """Parse a command line's --patches 3x3 --blocks 5, or 4x4,2x2 and 5,9 for two segments; None without either. Raises
+    ArchError."""
     if patches is None and blocks is None:
         return None
     grids, ends = (patches or "").split(","), (blocks or "").split(",")
@@ -127,7 +126,7 @@ class Block:
     def __post_init__(self) -> None:
         _natural(self.k, "block.k", low=0, high=15)
         if self.k and self.k % 2 == 0:
-            raise ArchError(f"block.k is {self.k}: an odd kernel is wanted, or 0 for a 1x1 convolution alone")
+            raise ArchError(f"block.k is {self.k}: expected an odd kernel, or 0 for a single 1x1 convolution")
         _natural(self.s, "block.s", high=4)
         _natural(self.mid, "block.mid", low=0)
         _natural(self.c, "block.c")
@@ -138,7 +137,7 @@ class Block:
                 raise ArchError(f"block.{name} is {short(getattr(self, name))}: expected true or false")
         if self.k == 0 and (self.s != 1 or self.mid != 0):
             raise ArchError(
-                f"a block with k = 0 is a lone 1x1 convolution: s must be 1 and mid 0, not {self.s}, {self.mid}"
+                f"a block with k = 0 is a single 1x1 convolution: s must be 1 and mid 0, not {self.s}, {self.mid}"
             )
         if self.k and not self.mid:
             raise ArchError("block.mid is 0: a block with a depth-wise convolution needs its channels")
@@ -157,7 +156,7 @@ class Pool:
         for name in ("k", "s", "hidden"):
             _natural(getattr(self, name), f"pool.{name}")
         if self.k < self.s:
-            raise ArchError(f"pool.k is {self.k}: windows of {self.s} at least are wanted, so that all is read")
+            raise ArchError(f"pool.k is {self.k}: expected windows of {self.s} at least, so that all is read")
 
 
 @dataclass(frozen=True)
@@ -174,7 +173,7 @@ class ArchSpec:
     gate        activation of the squeeze-excite gates
     pool        recurrent pooling behind the stem, or None; a block of its own
     expected    published figures as printed, {"macs_M": "300.8", "params_M": "3.5", "peak_kB": "1372"}; data that tests
-                compare with, no part of what the network is (two specs that differ in it alone are equal)
+                compare with, no part of what the network is (two specs that differ in nothing else are equal)
     view        how pictures were seen when it was trained and judged, or None where that is not known; no part of what
                 the network is, either
     """
@@ -198,7 +197,7 @@ class ArchSpec:
         object.__setattr__(self, "resolution", _pair(self.resolution, "resolution", *SIDES))
         _natural(self.stem, "stem")
         if not self.stages or not all(self.stages):
-            raise ArchError("stages: at least one stage of at least one block is wanted")
+            raise ArchError("stages is empty or has an empty stage: expected one stage or more, of one block or more")
         for value, what in ((self.head, "head"), (self.classes, "classes")):
             if value is not None:
                 _natural(value, what)
@@ -213,14 +212,14 @@ class ArchSpec:
         return 1 + (self.pool is not None) + sum(len(stage) for stage in self.stages)
 
     def to_dict(self) -> PlainDict:
-        """As JSON has it; what has its default value is left out."""
+        """Return the spec as JSON has it; a field with its default value is left out."""
         data: PlainDict = _plain(self)
         data |= {"expected": dict(self.expected)} if self.expected else {}
         return data | ({"view": str(self.view)} if self.view else {})
 
     @classmethod
     def from_dict(cls, data: Plain) -> "ArchSpec":
-        """Inverse of to_dict, from parsed JSON. Raises ArchError naming the key."""
+        """Invert to_dict, from parsed JSON. Raises ArchError naming the key."""
         check_fields(data, cls, "the architecture", ArchError)
         data = dict(data)
         data["schedule"] = _schedule(data.get("schedule", {}))
@@ -252,8 +251,8 @@ def _one_line(innermost: re.Match[str]) -> str:
     return text[0] + text[1:-1].strip() + text[-1]
 
 
-def _plain(value: Any) -> Plain:
-    """Dataclasses as dicts without the fields that have their default, tuples as lists."""
+def _plain(value: Plain) -> Plain:
+    """Turn dataclasses into dicts without the fields that have their default, tuples into lists."""
     if is_dataclass(value):
         return {f.name: _plain(v) for f in fields(value) if (v := getattr(value, f.name)) != f.default}
     return [_plain(v) for v in value] if isinstance(value, tuple) else value
@@ -295,8 +294,8 @@ def _stage(index: int, stage: Plain) -> tuple[Block, ...]:
 
 
 def from_zoo(name: str, entry: PlainDict, classes: int = 1000) -> ArchSpec:
-    """A published block list ([k, stride, cin, mid, cout, residual] rows) as an ArchSpec; a stage begins at each change
-    of channels without a shortcut."""
+    """Make an ArchSpec of a published block list ([k, stride, cin, mid, cout, residual] rows). A stage begins at each
+    change of channels without a shortcut."""
     stages: list[list[Block]] = []
     for k, s, cin, mid, cout, residual in entry["blocks"]:
         if not residual or not stages:
@@ -310,7 +309,7 @@ def from_zoo(name: str, entry: PlainDict, classes: int = 1000) -> ArchSpec:
 
 
 def mobilenet_v2(resolution: int | tuple[int, int] = 224, width: float = 1.0, classes: int | None = 1000) -> ArchSpec:
-    """MobileNetV2 (Sandler et al. 2018)."""
+    """Return MobileNetV2 (Sandler et al. 2018)."""
     rows = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
     stem = cin = make_divisible(32 * width)
     stages = []
@@ -328,7 +327,8 @@ def mobilenet_v2(resolution: int | tuple[int, int] = 224, width: float = 1.0, cl
 
 
 def mobilenet_v2_rd(resolution: int | tuple[int, int] = 224, classes: int | None = 1000) -> ArchSpec:
-    """MobileNetV2 with its receptive field redistributed (the paper's Fig. 4): a smaller halo in the patch stage."""
+    """Return MobileNetV2 with its receptive field redistributed (the paper's Fig. 4): a smaller halo in the first
+    segment."""
     rows = [(24, 1, 2), (32, 4, 2), (64, 4, 2), (96, 3, 1), (160, 4, 2), (320, 1, 1)]
     stages: list[tuple[Block, ...]] = [(Block(0, 1, 0, 16),)]
     cin = 16

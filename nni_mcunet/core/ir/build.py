@@ -1,4 +1,4 @@
-"""THE definition of a network: ArchSpec (and a detection head) -> Graph. All that computes one walks this graph.
+"""Build the one definition of a network: ArchSpec (and a detection head) -> Graph. All that computes one walks it.
 
 Names: stem, stem_pool, s{stage}_b{block}_{exp,dw,proj} (pw for a block without a depth-wise; squeeze-excite adds
 se_pool, se_red, se_gate, se_act, se_mul), head, pool, fc, neck{i}_*, yolo{i}_*, face{i}_*.
@@ -143,8 +143,8 @@ class _Builder:
 
 
 def build_graph(spec: ArchSpec, head: YoloHead | FaceHead | None = None, taps: tuple[int, ...] | None = None) -> Graph:
-    """Graph of a spec: a detector when `head` is given, a backbone with the stages `taps` as outputs, else a classifier
-    (or the bare backbone when the spec has no classes). Outputs of a detector run from fine to coarse.
+    """Build the graph of a spec: a detector when `head` is given, a backbone with the stages `taps` as outputs, else a
+    classifier (or the bare backbone when the spec has no classes). Outputs of a detector run from fine to coarse.
 
     Raises ArchError for a tap that is no stage, GraphError for a resolution too small.
     """
@@ -180,11 +180,12 @@ def build_graph(spec: ArchSpec, head: YoloHead | FaceHead | None = None, taps: t
 def _check_taps(taps: tuple[int, ...], stages: int, twice: bool) -> None:
     rising = sorted(taps if twice else set(taps))
     if not taps or list(taps) != rising or not 0 <= taps[0] <= taps[-1] < stages:
-        raise ArchError(f"taps {taps}: rising stage numbers from 0 to {stages - 1} are wanted")
+        raise ArchError(f"taps {taps}: expected rising stage numbers from 0 to {stages - 1}")
 
 
 def _face(b: _Builder, head: FaceHead, stage: int) -> list[str]:
-    """The scales of `head` that read the stage just built, which the builder then goes on from; their outputs."""
+    """Append the scales of `head` that read the stage just built; return their outputs. The builder goes on from the
+    stage."""
     feature, channels, outputs = b.last, b.channels, []
     for i, background in enumerate(head.backgrounds):
         if head.taps[i] == stage:
@@ -198,7 +199,8 @@ def _face(b: _Builder, head: FaceHead, stage: int) -> list[str]:
 
 
 def _yolo(b: _Builder, yolo: YoloHead, features: list[tuple[str, int]]) -> list[str]:
-    """Neck and head over `features` (name, channels), fine to coarse; returns the prediction maps in that order."""
+    """Append neck and head over `features` (name, channels), fine to coarse; return the prediction maps in this
+    order."""
     b.block += 1
     laterals, coarser = {}, None
     for i in reversed(range(len(features))):
@@ -220,7 +222,7 @@ def _yolo(b: _Builder, yolo: YoloHead, features: list[tuple[str, int]]) -> list[
 
 
 def _factor(b: _Builder, coarse: str, fine: str) -> int:
-    """Integer ratio of the sizes of two maps; ArchError when the maps do not nest."""
+    """Return the integer ratio of the sizes of two maps. Raises ArchError when the maps do not nest."""
     tensors = Graph(b.spec.name, (b.image,), tuple(b.ops), ()).tensors
     c, f = tensors[coarse], tensors[fine]
     factor = f.h // c.h

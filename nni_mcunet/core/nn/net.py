@@ -1,5 +1,4 @@
-"""Net(graph): a torch module that walks the graph; it defines no network. With qat.py and rnnpool.py the only file of
-core that imports torch."""
+"""Walk a graph in torch: Net(graph). It defines no network: the graph does."""
 
 import math
 from collections.abc import Callable
@@ -59,11 +58,12 @@ class L2Norm(nn.Module):
         self.weight = nn.Parameter(torch.full((channels,), 10.0))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Scale (N, C, H, W)."""
         return F.normalize(x, dim=1, eps=1e-10) * self.weight[:, None, None]
 
 
 def folded(layer: Layer) -> tuple[Tensor, Tensor]:
-    """(weight (cout, cin/groups, kh, kw), bias (cout,)) float32 of a layer with the running statistics of its batch
+    """Return (weight (cout, cin/groups, kh, kw), bias (cout,)) float32 of a layer, the running statistics of its batch
     normalisation folded in; gradients flow."""
     weight, bias = layer.conv.weight, layer.conv.bias
     if bias is not None:
@@ -75,23 +75,25 @@ def folded(layer: Layer) -> tuple[Tensor, Tensor]:
 def fold(
     weight: Tensor, gain: Tensor, shift: Tensor, mean: Tensor, variance: Tensor, eps: float
 ) -> tuple[Tensor, Tensor]:
-    """(weight, bias) float32 of a convolution without bias and the batch normalisation behind it."""
+    """Return (weight, bias) float32 of a convolution without bias and the batch normalisation behind it, whose gain,
+    shift, mean and variance are (cout,)."""
     factor = gain.double() / torch.sqrt(variance.double() + eps)
     return (weight.double() * factor[:, None, None, None]).float(), (shift - mean * factor).float()
 
 
 def symmetric(op: Op) -> bool:
+    """Tell whether torch's own padding does for an op: the same on opposite sides, and nothing cropped."""
     return op.pad[:2] == op.pad[2:] and min(op.pad) >= 0
 
 
 def pad(x: Tensor, op: Op) -> Tensor:
-    """NCHW x with the op's zero padding (negative pads crop)."""
+    """Pad an NCHW x with the op's zeros; negative pads crop."""
     top, left, bottom, right = op.pad
     return F.pad(x, (left, right, top, bottom)) if any(op.pad) else x
 
 
 def trained(op: Op, cin: int) -> nn.Module | None:
-    """The module with the weights of an op, None for an op that has none of its own."""
+    """Make the module with the weights of an op, None for an op that has none of its own."""
     if op.shares is not None:
         return None
     if op.kind == "conv":
@@ -102,7 +104,7 @@ def trained(op: Op, cin: int) -> nn.Module | None:
 
 
 def run_plain(op: Op, x: Tensor, *others: Tensor) -> Tensor:
-    """The ops without weights."""
+    """Compute an op without weights from its inputs, NCHW."""
     if op.kind == "gap":
         return x.mean((2, 3), keepdim=True)
     if op.kind == "upsample":
@@ -153,9 +155,8 @@ class Quantiser(Protocol):
 class Net(nn.Module):
     """A graph as a torch module; state-dict keys are `layers.{op name}.conv.weight`, `layers.{op name}.bn.*`.
 
-    forward takes the graph's inputs (N, C, H, W) in order and returns a tuple of its outputs, in order. Every spatial
-    size that the strides allow is accepted, not only the graph's own (multi-scale training). `quant` is None or the
-    simulated int8 of qat.py, whose keys are `quant.*`.
+    Every spatial size that the strides allow is accepted, not only the graph's own (multi-scale training). `quant` is
+    None or the simulated int8 of qat.py, whose keys are `quant.*`.
     """
 
     quant: Quantiser | None
@@ -172,6 +173,7 @@ class Net(nn.Module):
         self.quant = None
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Compute the graph's outputs, in order, from its inputs (N, C, H, W), in order."""
         values = {t.name: x for t, x in zip(self.graph.inputs, inputs, strict=True)}
         if self.quant is not None:
             self.quant.begin(values)
@@ -189,6 +191,7 @@ class Net(nn.Module):
                     values.pop(name, None)
 
     def run(self, op: Op, values: dict[str, Tensor]) -> Tensor:
+        """Compute one op from the tensors it reads, NCHW."""
         x, name = values[op.inputs[0]], op.shares or op.name
         if name not in self.layers:
             return run_plain(op, *(values[source] for source in op.inputs))
@@ -206,7 +209,7 @@ class Net(nn.Module):
         return cast(Layer, self.layers[name])
 
     def convolve(self, op: Op, layer: Layer, x: Tensor) -> Tensor:
-        """Convolution and batch normalisation, or bias, of an x with its asymmetric padding."""
+        """Apply convolution and batch normalisation, or bias, to an x that has its asymmetric padding."""
         if self.quant is not None and self.quant.active:
             return self.quant.convolve(op, layer, x)
         x = layer.conv(x)
@@ -214,29 +217,29 @@ class Net(nn.Module):
 
     @torch.no_grad()
     def folded_weights(self) -> dict[str, FloatWeights]:
-        """Conv name -> (weight (cout, cin/groups, kh, kw), bias (cout,)), numpy float32, batch normalisation folded."""
+        """Return conv name -> (weight (cout, cin/groups, kh, kw), bias (cout,)), batch normalisation folded."""
         names = (op.name for op in self.graph.ops if op.kind == "conv" and op.shares is None)
         return {name: in_numpy(folded(self.layer(name))) for name in names}
 
 
 def in_numpy(weights: tuple[Tensor, Tensor]) -> FloatWeights:
-    """Copies of (weight, bias), float32."""
+    """Copy (weight, bias) into numpy arrays, float32."""
     weight, bias = (np.array(t.detach().cpu().numpy(), np.float32) for t in weights)
     return weight, bias
 
 
 def forward_apart(net: Net, schedule: Schedule, image: Tensor) -> tuple[Tensor, ...]:
-    """net(image) with the first n blocks run on each tile of the grid p apart, padded on its own: patches without a
+    """Compute net(image), the first n blocks on each tile of the grid p by itself, padded on its own: patches without a
     halo ("non-overlap" in the paper's Table 5), for training as well. Batch normalisation sees all tiles at once.
 
-    Raises ScheduleError when the grid does not divide the picture and the stage's output.
+    Raises ScheduleError when the grid does not divide the image and the segment's output.
     """
     ops, out = split(net.graph, schedule.n)
     source, end = net.graph.inputs[0], net.graph.tensors[out]
     (rows, columns), (h, w) = schedule.p, image.shape[2:]
     factor = source.h // end.h
     if h % (rows * factor) or w % (columns * factor):
-        raise ScheduleError(f"a picture of {h}x{w} is not cut into {rows}x{columns} tiles of whole strides of {factor}")
+        raise ScheduleError(f"an image of {h}x{w} is not cut into {rows}x{columns} tiles of whole strides of {factor}")
     tiles = image.reshape(*image.shape[:2], rows, h // rows, columns, w // columns)  # N C p_h h p_w w
     values = {source.name: tiles.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)}
     net.walk(values, range(len(ops)))

@@ -1,5 +1,5 @@
-"""Quantisation-aware training: a Net computes what its int8 form will, and gradients pass straight through the rounding
-(Jacob et al. 2018, section 3).
+"""Train for int8: a Net computes what its int8 form will, and gradients pass straight through the rounding (Jacob et
+al. 2018, section 3).
 
 Simulated is what engine/quant.py makes of a network: weights int8 symmetric per output channel, batch normalisation
 folded, int32 bias, activations int8 per tensor. Core imports no engine, so those formulas stand here once more, in
@@ -32,7 +32,7 @@ MOMENTUM = 0.01  # of a range's moving average, once it is the mean of 1 / MOMEN
 
 
 class FakeQuant(nn.Module):
-    """What a Net with simulated int8 has beside its layers: the range of every tensor that it writes.
+    """The part that simulated int8 adds to a Net: the range of every tensor that it writes.
 
     ranges.{tensor}   (lowest, highest) real value, float32
     batches           training batches seen
@@ -57,14 +57,16 @@ class FakeQuant(nn.Module):
 
     @property
     def active(self) -> bool:
+        """Whether int8 is simulated yet."""
         return bool(self.frozen) or int(self.batches) > OBSERVE
 
     @property
     def observing(self) -> bool:
+        """Whether ranges still follow the batches."""
         return self.training and not self.frozen
 
     def begin(self, values: dict[str, Tensor]) -> None:
-        """A walk begins, with these inputs."""
+        """Begin a walk with these inputs."""
         if self.observing:
             self.batches += 1
         if self.active:
@@ -72,7 +74,7 @@ class FakeQuant(nn.Module):
                 values[name] = self._rounded(name, values[name])
 
     def forward(self, op: Op, y: Tensor) -> Tensor:
-        """What `op` has computed, as int8 holds it."""
+        """Return what `op` has computed, as int8 holds it."""
         if op.kind in SAME_SCALE:
             return y
         if self.observing and op.kind != "softmax":
@@ -83,11 +85,11 @@ class FakeQuant(nn.Module):
         return self._rounded(op.name, y) if self.active else y
 
     def _rounded(self, name: str, x: Tensor) -> Tensor:
-        """Rounded and clamped; the gradient is that of the clamp."""
+        """Round and clamp; the gradient is that of the clamp."""
         return torch.fake_quantize_per_tensor_affine(x, *self.scale(name), -128, 127)
 
     def scale(self, name: str) -> tuple[Tensor, Tensor]:
-        """(scale float32, zero point int32) of a tensor."""
+        """Return (scale float32, zero point int32) of a tensor."""
         if name in self.sources:
             return self.sources[name].scale(name)
         op = self.ops.get(name)
@@ -99,8 +101,8 @@ class FakeQuant(nn.Module):
         return scale_of_range(self.ranges.get_buffer(name))
 
     def convolve(self, op: Op, layer: Layer, x: Tensor) -> Tensor:
-        """Net.convolve with integer weights and bias. By a batch's statistics the folded weights are rounded and the
-        running statistics taken out of them again (the scheme of torch.ao's ConvBn)."""
+        """Do Net.convolve with integer weights and bias. With a batch's statistics the folded weights are rounded and
+        the running statistics taken out of them again (the scheme of torch.ao's ConvBn)."""
         weight, bias = folded(layer)
         step_in, _ = self.scale(op.inputs[0])
         integers, step, int_bias = quantize_weights(weight.detach(), bias.detach(), step_in)
@@ -115,7 +117,7 @@ class FakeQuant(nn.Module):
 
 
 def _convolved(layer: Layer, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x under the layer's convolution, with other weights."""
+    """Apply the layer's convolution to x with other weights."""
     conv = layer.conv
     padding = cast(tuple[int, int], conv.padding)  # never one of torch's names: see Layer
     stride = cast(tuple[int, int], conv.stride)
@@ -155,7 +157,7 @@ def quantize_weights(weight: Tensor, bias: Tensor, step_in: Tensor) -> tuple[Ten
 
 
 def fake_quantize(*parts: Net, outputs: Range | None = None) -> None:
-    """Have nets simulate int8, those of one network in the order in which data passes them. Their weights stay and none
+    """Make nets simulate int8, those of one network in the order in which data passes them. Their weights stay and none
     are added. outputs: (low, high) that the ranges of the network's outputs are cut to. Raises UnsupportedOp."""
     written: dict[str, FakeQuant] = {}
     for net in parts:
@@ -170,7 +172,7 @@ def fake_quantize(*parts: Net, outputs: Range | None = None) -> None:
 
 
 def freeze(*parts: Net) -> None:
-    """Ranges and batch normalisation's statistics stand still from here on."""
+    """Stop ranges and batch normalisation's statistics from here on."""
     for net in parts:
         cast(FakeQuant, net.quant).frozen.fill_(True)  # set by fake_quantize
 
@@ -181,13 +183,13 @@ _CONV = re.compile(r"((?:.+\.)?layers\.([^.]+)\.)conv\.weight")
 
 
 def learnt_ranges(state: dict[str, Tensor]) -> dict[str, Range]:
-    """Tensor -> (low, high) of a state dict of one or several nets; empty for one without simulated int8."""
+    """Return tensor -> (low, high) of a state dict of one or several nets; empty for one without simulated int8."""
     found = {match[1]: value.tolist() for key, value in state.items() if (match := _RANGE.fullmatch(key))}
     return {name: (low, high) for name, (low, high) in found.items()}
 
 
 def learnt_weights(state: dict[str, Tensor]) -> dict[str, FloatWeights]:
-    """Net.folded_weights() of a state dict of one or several nets."""
+    """Return Net.folded_weights() of a state dict of one or several nets."""
     weights = {}
     for prefix, name in (match.groups() for match in map(_CONV.fullmatch, state) if match):
         weight, bias = state[f"{prefix}conv.weight"], state.get(f"{prefix}conv.bias")

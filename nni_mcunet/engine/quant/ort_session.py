@@ -1,4 +1,4 @@
-"""Statistics and ranges of every tensor on calibration images, through onnxruntime."""
+"""Measure every tensor on calibration pictures, through onnxruntime: statistics and ranges."""
 
 from collections.abc import Iterable
 
@@ -16,8 +16,8 @@ from .statistics import Statistics
 
 
 def session(model: Model | QuantModel, every_tensor: bool = False) -> onnxruntime.InferenceSession:
-    """onnxruntime on the model's own ONNX form, unfused: a QDQ model computes in float between its roundings, which is
-    the format's definition and differs between no two processors."""
+    """Open onnxruntime on the model's own ONNX form, unfused. A QDQ model then computes in float between its roundings:
+    the format's definition, with the same result on every processor."""
     proto = to_onnx(model)
     if every_tensor:
         known = {v.name for v in proto.graph.output}
@@ -30,13 +30,13 @@ def session(model: Model | QuantModel, every_tensor: bool = False) -> onnxruntim
 
 
 def to_input(images: Picture) -> Floats:
-    """uint8 (h, w, c) or (n, h, w, c) -> float32 (n, c, h, w) in [0, 1], the network's input."""
+    """Turn uint8 (h, w, c) or (n, h, w, c) into float32 (n, c, h, w) in [0, 1], the network's input."""
     images = images[None] if images.ndim == 3 else images
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
 
 
 def statistics(model: Model, images: Iterable[Picture]) -> dict[str, Statistics]:
-    """Of every tensor, the network's input too, over `images`, an iterable of uint8 (h, w, c) of the model's size.
+    """Collect those of every tensor, the network's input too, over `images`, uint8 (h, w, c) of the model's size.
     Raises GraphError where one is not finite, UserError where there is no picture or one of another shape."""
     run, source = session(model, every_tensor=True), model.graph.inputs[0].name
     shape = input_shape(model)
@@ -53,5 +53,5 @@ def statistics(model: Model, images: Iterable[Picture]) -> dict[str, Statistics]
 
 
 def ranges(model: Model, images: Iterable[Picture], calibrator: Method = minmax) -> dict[str, Range]:
-    """Tensor -> (low, high) that int8 shall span, by one of range_methods.py; see `statistics`."""
+    """Return tensor -> (low, high) that int8 shall span, by one of range_methods.py; see `statistics`."""
     return {name: calibrator(s) for name, s in statistics(model, images).items()}

@@ -1,5 +1,6 @@
-"""From a tensor's statistics to the range that int8 spans: where to clip. Own ones, because onnxruntime.quantization's
-hold every tensor of every picture in memory, search symmetric ranges alone by entropy and know no MSE.
+"""Choose the range that int8 spans from a tensor's statistics: where to clip. The methods are our own, because those of
+onnxruntime.quantization hold every tensor of every picture in memory, search only symmetric ranges by entropy and know
+no MSE.
 
 Each is a function Statistics -> (low, high). All but minmax may clip rare extremes for a finer step.
 """
@@ -18,16 +19,17 @@ STEPS = 40  # candidates for each end that mse and entropy try, evenly spread ov
 
 
 def minmax(s: Statistics) -> Range:
+    """Span all values."""
     return s.low, s.high
 
 
 def moving_average(s: Statistics) -> Range:
-    """Of each picture's extremes, in the pictures' order (Jacob et al. 2018, section 3.1)."""
+    """Average each picture's extremes, in the pictures' order (Jacob et al. 2018, section 3.1)."""
     return s.average
 
 
 def percentile(s: Statistics, percent: float = 99.99) -> Range:
-    """`percent` of the values lie inside and as many of the rest below as above, to a bin's accuracy."""
+    """Span `percent` of the values, as many of the rest below as above, to a bin's accuracy."""
     h, tail = s.histogram, (100 - percent) / 200 * s.count
     values, counts = np.append(h.middles, 0.0), np.append(h.counts, s.count - h.counts.sum())
     order, half = np.argsort(values), np.ldexp(0.5, h.exponent)
@@ -37,7 +39,7 @@ def percentile(s: Statistics, percent: float = 99.99) -> Range:
 
 
 def mse(s: Statistics) -> Range:
-    """The candidate whose int8 grid, its zero point rounded, has the least mean square error on the histogram."""
+    """Take the candidate whose int8 grid, its zero point rounded, has the least mean square error on the histogram."""
 
     def error(low: float, high: float) -> float:
         grid, x = Scale.of_range(low, high), s.histogram.middles
@@ -47,14 +49,14 @@ def mse(s: Statistics) -> Range:
 
 
 def entropy(s: Statistics) -> Range:
-    """The candidate that loses least information: the KL divergence of the clipped histogram and the same in 256 levels
-    (Migacz, 8-bit inference with TensorRT, 2017), each end of the range for itself."""
+    """Take the candidate that loses least information: the KL divergence of the clipped histogram and the same in 256
+    levels (Migacz, 8-bit inference with TensorRT, 2017), each end of the range for itself."""
     return min(_candidates(s), key=lambda ends: divergence(s.histogram, Scale.of_range(*ends)))
 
 
 def divergence(h: Histogram, grid: Scale) -> float:
-    """KL(p, q): p has what `grid` clips in the outermost bins that it does not clip; q spreads each level's count
-    evenly over the level's bins that hold values."""
+    """Compute KL(p, q): p has what `grid` clips in the outermost bins that it does not clip; q spreads each level's
+    count evenly over the level's bins that hold values."""
     used = h.counts > 0
     exact, counts = h.middles[used] / grid.scale + grid.zero_point, h.counts[used].astype(float)
     inside = (exact >= -128.5) & (exact <= 127.5)
@@ -73,7 +75,7 @@ METHODS = {"minmax": minmax, "moving-average": moving_average, "percentile": per
 
 
 def _candidates(s: Statistics) -> list[Range]:
-    """Ranges with zero inside, the widest first."""
+    """List ranges with zero inside, the widest first."""
     fractions = np.arange(STEPS, 0, -1) / STEPS
     lows, highs = (np.unique(fractions * end).tolist() for end in (min(s.low, 0.0), max(s.high, 0.0)))
     return list(product(lows, highs[::-1]))
