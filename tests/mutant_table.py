@@ -126,8 +126,8 @@ MUTANTS = [
     Mutant(CORE + "validate.py", "if number < len(lines):", "if True:",
            "test_bad_files::test_a_cut_last_line_is_what_a_kill_leaves"),
     # Integers.
-    Mutant(ENGINE + "model.py", "2**24", "2**40", "test_guards_integers::test_the_bias_of_a_dead_channel_fits"),
-    Mutant(ENGINE + "model.py", "min(float(low), 0.0), max(float(high), 0.0)", "float(low), max(float(high), 0.0)",
+    Mutant(CORE + "int8.py", "2**24", "2**40", "test_guards_integers::test_the_bias_of_a_dead_channel_fits"),
+    Mutant(CORE + "int8.py", "high.clip(min=0) - low.clip(max=0)", "high.clip(min=0) - low",
            "test_engine::test_scale_represents_zero_and_the_range"),
     Mutant(LOWER + "integers.py", " + 2 ** (bits + 8) < INT32", " < INT32",
            "test_guards_integers::test_a_sum_with_its_residual_and_zero_point_stays_within_32_bits"),
@@ -186,7 +186,7 @@ MUTANTS = [
     Mutant(ENGINE + "quant/bias_correction.py", "bias = q.bias - np.round", "bias = q.bias + np.round",
            "test_ptq::test_bias_correction_takes_the_mean_error_back"),
     Mutant(FRONTEND + "onnx/read.py", " or shape[0] not in (0, 1):", ":", "test_guards_files::test_a_batch_is_refused"),
-    Mutant(FRONTEND + "onnx/quantized.py", "if name in graph.outputs or len(", "if len(",
+    Mutant(FRONTEND + "scales.py", "if name in graph.outputs or len(", "if len(",
            "test_guards_files::test_a_map_with_the_scale_of_its_maxima_is_no_output"),
     # Kernels in C.
     Mutant(C + "mcu.h", "((high >> (right - 1)) + 1) >> 1", "(high >> (right - 1)) >> 1",

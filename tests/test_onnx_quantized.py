@@ -16,7 +16,7 @@ from nni_mcunet.engine.codegen.sources import write_sources
 from nni_mcunet.engine.frontend.onnx import load_onnx, save_onnx
 from nni_mcunet.engine.lower import reference
 from nni_mcunet.engine.model import QuantModel
-from nni_mcunet.engine.run.firmware import build_host
+from nni_mcunet.engine.run.host import build_host
 
 KINDS = {
     "QDQ int8, per channel": (QuantFormat.QDQ, QuantType.QInt8, True),
@@ -84,7 +84,7 @@ def test_the_integers_are_the_files(tmp_path):
 
 
 def test_half_quantised_files_are_refused(tmp_path):
-    with pytest.raises(GraphError, match="'input_1' has no QuantizeLinear while others have; quantize it whole"):
+    with pytest.raises(GraphError, match="'input_1' has no scale while others have one; quantize it whole"):
         load_onnx(quantized("norm first", "QLinear int8", tmp_path))
 
 

@@ -10,7 +10,7 @@ from ...core.errors import UserError
 from ...core.types import Floats, Picture, Range
 from ..frontend.onnx import to_onnx
 from ..model import Model, QuantModel, input_shape
-from ..run.firmware import checked_picture
+from ..run.pictures import checked_picture
 from .range_methods import Method, minmax
 from .statistics import Statistics
 

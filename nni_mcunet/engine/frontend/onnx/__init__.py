@@ -1,4 +1,4 @@
-"""ONNX in and out. Of the engine the onnx_*.py files alone import onnx."""
+"""ONNX in and out. No other part of the engine imports onnx."""
 
 from .read import load_onnx
 from .write import save_onnx, to_onnx

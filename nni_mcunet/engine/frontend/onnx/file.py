@@ -7,8 +7,9 @@ from functools import cached_property
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ....core.errors import GraphError, UnsupportedOp
+from ....core.errors import GraphError
 from ....core.validate import file_bytes
+from ..builder import Layer
 
 CEIL_MENDED = 22  # the opset from which onnx infers the shape of a pool with ceil_mode as runtimes compute it
 UNCHECKED = "nni_mcunet.unchecked"  # a domain of no operators
@@ -63,7 +64,7 @@ def _names(graph: onnx.GraphProto):
 
 
 @dataclass(frozen=True)
-class Node:
+class Node(Layer):
     """A node of the file with what its handler asks for."""
 
     path: str
@@ -95,14 +96,6 @@ class Node:
 
     def has(self, i: int) -> bool:
         return i < len(self.proto.input) and bool(self.proto.input[i])
-
-    def refuse(self, why: str):
-        """Raises UnsupportedOp; `why` ends with the way out."""
-        raise UnsupportedOp(f"{self.path}: {self.kind} at '{self.name}': {why}")
-
-    def wrong(self, why: str):
-        """Raises GraphError for what no exporter would write."""
-        raise GraphError(f"{self.path}: {self.kind} at '{self.name}': {why}; export it again")
 
 
 def needed(graph: onnx.GraphProto) -> list[onnx.NodeProto]:

@@ -3,7 +3,7 @@ operators.py."""
 
 import numpy as np
 
-from .feature import Feature
+from ..feature import Feature
 
 
 def axes_of(reader, node, i: int, dims: int) -> list[int] | None:

@@ -6,7 +6,8 @@ from math import copysign, inf
 import numpy as np
 
 from ....core.ir.graph import Tensor, out_length
-from .feature import Feature, same_layout, with_channels
+from ..feature import Feature, same_layout
+from ..layers import clamp, concatenate
 from .layout import LAYOUT, axes_of
 from .linear import LINEAR, window
 
@@ -47,16 +48,6 @@ def _limit(reader, node, i: int) -> float:
         node.refuse(f"'{node.inputs[i]}' of {list(value.shape)}: a limit is one number")
     limit = float(value.reshape(()))
     return limit if abs(limit) < np.finfo(np.float32).max else copysign(inf, limit)
-
-
-def clamp(reader, node, x: Feature, lo: float, hi: float) -> Feature:
-    if not lo < hi:
-        node.refuse(f"clips to {lo:g}..{hi:g}, which leaves a constant; export the model without")
-    if (lo, hi) == (-inf, inf):
-        return x
-    act = {(0.0, 6.0): "relu6", (0.0, inf): "relu"}.get((lo, hi), "clip")
-    args = (lo, hi) if act == "clip" else ()
-    return same_layout(x, reader.add(node, "act", (x.tensor,), x.tensor.c, act=act, args=args))
 
 
 def prelu(reader, node):
@@ -176,24 +167,6 @@ def _is_zero(reader, node) -> bool:
 def concat(reader, node):
     maps = [reader.feature(node, i) for i in range(len(node.inputs))]
     return concatenate(reader, node, maps, node.attribute("axis", 1))
-
-
-def concatenate(reader, node, maps: list[Feature], axis: int) -> Feature:
-    first = maps[0]
-    if len(maps) == 1:
-        return first
-    axis %= max(len(first.shape), 1)
-    alike = {_but(m, axis) for m in maps}
-    if len(alike) != 1 or not all(m.has_channels_at(axis) for m in maps):
-        node.refuse("joins maps along another axis than their channels; end the model at the maps themselves")
-    y = reader.add(node, "concat", tuple(m.tensor for m in maps), sum(m.tensor.c for m in maps))
-    return with_channels(y, first, axis)
-
-
-def _but(x: Feature, axis: int) -> tuple:
-    """What maps must have in common to be joined along `axis`."""
-    t = x.tensor
-    return t.h, t.w, x.order.replace("c", ""), x.shape[:axis], x.shape[axis + 1 :]
 
 
 def softmax(reader, node):

@@ -6,27 +6,22 @@ say what each operator is in our graph, fuse.py then fuses what a kernel does at
 refused by name. A file that arrives quantised keeps its integers.
 """
 
-import re
-from dataclasses import replace
-
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
 from ....core.errors import GraphError, UnsupportedOp, UserError
-from ....core.ir.graph import Graph, Op, Tensor, out_tensor
 from ....core.validate import parse_json
 from ....core.view import STRETCH, View
-from ...lower.c_limits import BYTES, SIDE
-from ...model import Model, QuantModel, QuantWeights, Scale
-from ..fuse import Imported, fused
+from ...model import Model, QuantModel
+from ..builder import Builder
+from ..feature import Feature, Integers
 from .boxes import without_boxes
 from .constants import fold
-from .feature import Feature, Integers
 from .file import Node, is_channels_last, load, needed, shapes
 from .layout import MOVES
 from .operators import NODES
-from .quantized import QUANTIZED, check_narrowed, implied_scale, whole
+from .quantized import QUANTIZED
 from .write import META_KEY
 
 DOMAINS = ("", "ai.onnx", "com.microsoft")
@@ -42,19 +37,15 @@ def load_onnx(path, size: tuple[int, int] | None = None) -> Model | QuantModel:
     return Reader(without_boxes(load(path)), str(path), size).read()
 
 
-class Reader:
-    """What the handlers build: ops and tensors by name, weights, scales, and what each ONNX value is."""
+class Reader(Builder):
+    """What the handlers build, and what each ONNX value is: a feature, a constant or integers with a scale."""
 
     def __init__(self, proto: onnx.ModelProto, path: str, size: tuple[int, int] | None):
-        self.proto, self.path, self.size = proto, path, size
-        self.ops: dict[str, Op] = {}
-        self.tensors: dict[str, Tensor] = {}
-        self.weights: dict[str, tuple[np.ndarray, np.ndarray] | QuantWeights] = {}
-        self.scales: dict[str, Scale] = {}
+        super().__init__(path)
+        self.proto, self.size = proto, size
         self.features: dict[str, Feature] = {}
         self.shortened = False  # by a window that lies in the padding and which the shapes in the file count
         self.rounded: set[str] = set()  # features that are integers in the file, for real numbers
-        self.narrowed: set[str] = set()  # tensors with the scale of their maxima
         self.integers: dict[str, Integers] = {}
         self.constants: dict[str, np.ndarray] = {}
         self.initializers = {t.name: t for t in proto.graph.initializer}
@@ -74,21 +65,9 @@ class Reader:
                 self._input(value, "hwc" if is_channels_last(nodes, value, constants) else "chw")
         for proto in nodes:
             self._node(Node(self.path, proto, self.opset))
-        inputs = tuple(t for t in self.tensors.values() if t.name not in self.ops)
-        if not self.ops or not self.proto.graph.output:
-            raise GraphError(f"{self.path}: no layer stands between the input and the outputs; export it again")
-        if len(inputs) != 1:
-            raise GraphError(f"{self.path}: {len(inputs)} inputs; export a model that reads one picture")
+        self.images()
         outputs = tuple(self._output(value) for value in self.proto.graph.output)
-        name = re.sub(r"[^\w.+-]", "_", self.proto.graph.name) or "onnx"
-        unfused = Graph(name, inputs, tuple(self.ops.values()), outputs).verify()
-        found = fused(Imported(unfused, self.weights, self.scales))
-        graph = _with_blocks(found.graph, blocks, self.path)
-        if not self.scales:
-            return Model(graph, found.weights, meta)
-        check_narrowed(self.path, unfused, self.narrowed)
-        found = whole(self.path, replace(found, graph=graph))
-        return QuantModel(graph, found.scales, found.weights, meta)
+        return self.model(self.proto.graph.name or "onnx", outputs, meta, blocks)
 
     def _metadata(self) -> dict:
         for entry in self.proto.metadata_props:
@@ -122,17 +101,8 @@ class Reader:
                 "the picture's size where height and width are open"
             )
         length = dict(zip(order, shape[1:], strict=True))
-        name = self.free_name(value.name)
-        tensor = self._small(Tensor(name, length["h"], length["w"], length.get("c", 1)))
-        self.tensors[name], self.features[value.name] = tensor, Feature.of(tensor, order)
-
-    def _small(self, tensor: Tensor) -> Tensor:
-        if max(tensor.h, tensor.w, tensor.c) > SIDE or tensor.size > BYTES:
-            raise GraphError(
-                f"{self.path}: '{tensor.name}' of {tensor.h}x{tensor.w}x{tensor.c} is larger than any microcontroller "
-                f"(at most {SIDE} a side); export it for a smaller picture"
-            )
-        return tensor
+        tensor = self.add_image(value.name, length["h"], length["w"], length.get("c", 1))
+        self.features[value.name] = Feature.of(tensor, order)
 
     def _node(self, node: Node) -> None:
         if node.proto.domain not in DOMAINS:
@@ -156,18 +126,12 @@ class Reader:
 
     def _output(self, value: onnx.ValueInfoProto) -> str:
         feature = self.features.get(value.name)
-        if feature is None or feature.tensor.name not in self.ops:
-            raise GraphError(f"{self.path}: output '{value.name}' is written by no layer; export it again")
-        if not feature.is_ours:
-            raise UnsupportedOp(
-                f"{self.path}: output '{value.name}' mixes rows and channels of '{feature.tensor.name}'; end the model "
-                "at the map itself: the engine gives it as height, width, channels"
-            )
+        name = self.output(value.name, feature)
         declared = [] if self.shortened else [d.dim_value for d in value.type.tensor_type.shape.dim]
         fits = all(a in (0, b) for a, b in zip(declared, feature.shape, strict=False))
         if declared and (len(declared) != len(feature.shape) or not fits):
             raise GraphError(f"{self.path}: output '{value.name}' is {declared}, its nodes give {list(feature.shape)}")
-        return feature.tensor.name
+        return name
 
     # What handlers ask for.
 
@@ -223,43 +187,3 @@ class Reader:
         """A weight or bias: float, or as it came quantised."""
         name = node.inputs[i]
         return self.integers[name] if name in self.integers else self.numbers(node, i)
-
-    def free_name(self, wanted: str) -> str:
-        """A name that no other tensor has: letters, digits and underscores of any language. What is no name in C gets
-        one there, see names.py."""
-        name = re.sub(r"\W", "_", wanted).lstrip("_")
-        name = name if re.match(r"[^\W\d]", name) else f"op_{name}"
-        while name in self.tensors:
-            name += "_"
-        return name
-
-    def add(self, node: Node, kind: str, inputs: tuple[Tensor, ...], cout: int, **fields) -> Tensor:
-        """Append an op under the node's name; returns what it writes."""
-        name = self.free_name(node.name)
-        op = Op(name, kind, tuple(t.name for t in inputs), cout, **fields)
-        if min(op.k) < 1 or min(op.s) < 1 or op.groups < 1 or cout < 1:
-            node.wrong(f"kernel {op.k}, stride {op.s}, {op.groups} groups, {cout} channels")
-        self.ops[name] = op
-        self.tensors[name] = self._small(out_tensor(op, *inputs))
-        return self.tensors[name]
-
-    def scale_of(self, name: str) -> Scale:
-        """Of a tensor of a quantised file; where the file gives none, what its op implies."""
-        if name not in self.scales:
-            op = self.ops.get(name)
-            scale = op and implied_scale(op, self.scale_of)
-            if not scale:
-                raise GraphError(f"{self.path}: '{name}' has no QuantizeLinear while others have; quantize it whole")
-            self.scales[name] = scale
-        return self.scales[name]
-
-
-def _with_blocks(graph: Graph, blocks, path: str) -> Graph:
-    """Blocks as the file's metadata number them; each op a block of its own where they do not name every op."""
-    names = [op.name for op in graph.ops]
-    given = [blocks[n] for n in names] if isinstance(blocks, dict) and all(n in blocks for n in names) else None
-    numbers = given or list(range(len(names)))
-    if not all(type(n) is int for n in numbers) or numbers != sorted(numbers) or numbers[0] < 0:
-        raise GraphError(f"{path}: metadata '{META_KEY}' has blocks that do not rise; export again")
-    ops = tuple(replace(op, block=n) for op, n in zip(graph.ops, numbers, strict=True))
-    return Graph(graph.name, graph.inputs, ops, graph.outputs).verify()

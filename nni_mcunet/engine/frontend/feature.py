@@ -1,8 +1,8 @@
-"""What an ONNX value is to the reader: a constant, or a feature map of ours under ONNX's shape.
+"""Say what a value of a file is to its reader: a constant, or a feature map of ours under the file's shape.
 
-ONNX counts a map's elements by channel, row, column ("chw"), the engine by row, column, channel ("hwc"). Transpose,
-Reshape and their kind change no element, only the order in which they are counted and the shape: a Feature holds both,
-so that layout costs nothing and what is no mere layout is found out.
+ONNX counts a map's elements by channel, row, column ("chw"), TFLite and the engine by row, column, channel ("hwc").
+Transpose, Reshape and their kind change no element, only the order in which they are counted and the shape: a Feature
+holds both, so that layout costs nothing and what is no mere layout is found out.
 """
 
 from dataclasses import dataclass, replace
@@ -10,13 +10,13 @@ from math import prod
 
 import numpy as np
 
-from ....core.ir.graph import Tensor
+from ...core.ir.graph import Tensor
 
 
 @dataclass(frozen=True)
 class Feature:
     """`tensor` of our graph; `order`, the axes of it that are longer than 1 in the order in which its elements are
-    counted; `shape`, as ONNX has it."""
+    counted; `shape`, as the file has it."""
 
     tensor: Tensor
     order: str
@@ -87,7 +87,7 @@ def same_layout(x: Feature, y: Tensor) -> Feature:
 
 @dataclass(frozen=True)
 class Integers:
-    """A constant behind a DequantizeLinear: real = scale * (values - zero), scale and zero one number or one for each
+    """A constant of a quantised file: real = scale * (values - zero), scale and zero one number or one for each
     step along `axis`."""
 
     values: np.ndarray

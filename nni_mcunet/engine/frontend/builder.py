@@ -1,0 +1,132 @@
+"""What a reader of a file builds, whatever the format: ops and tensors by free names, weights, scales, and from them a
+Model or a QuantModel. It knows no format: a reader derives from Builder, its layers from Layer.
+"""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+
+from ...core.errors import GraphError, UnsupportedOp
+from ...core.ir.graph import Graph, Op, Tensor, out_tensor
+from ..lower.c_limits import BYTES, SIDE
+from ..model import Model, QuantModel, QuantWeights, Scale
+from .feature import Feature
+from .fuse import Imported, fused
+from .scales import check_narrowed, implied_scale, whole
+
+
+class Layer:
+    """An operator of a file, as errors name it. A format's own class gives `path`, `kind` and `name`."""
+
+    path: str
+    kind: str
+    name: str
+
+    def refuse(self, why: str):
+        """Raises UnsupportedOp; `why` ends with the way out."""
+        raise UnsupportedOp(f"{self.path}: {self.kind} at '{self.name}': {why}")
+
+    def wrong(self, why: str):
+        """Raises GraphError for what no exporter would write."""
+        raise GraphError(f"{self.path}: {self.kind} at '{self.name}': {why}; export it again")
+
+
+class Builder:
+    """ops, tensors, weights and scales by the names of our graph; narrowed: tensors with the scale of their maxima."""
+
+    def __init__(self, path: str):
+        self.path = path
+        self.ops: dict[str, Op] = {}
+        self.tensors: dict[str, Tensor] = {}
+        self.weights: dict[str, tuple[np.ndarray, np.ndarray] | QuantWeights] = {}
+        self.scales: dict[str, Scale] = {}
+        self.narrowed: set[str] = set()
+
+    def free_name(self, wanted: str) -> str:
+        """A name that no other tensor has: letters, digits and underscores of any language. What is no name in C gets
+        one there, see codegen/names.py."""
+        name = re.sub(r"\W", "_", wanted).lstrip("_")
+        name = name if re.match(r"[^\W\d]", name) else f"op_{name}"
+        while name in self.tensors:
+            name += "_"
+        return name
+
+    def add_image(self, wanted: str, h: int, w: int, c: int) -> Tensor:
+        """Append an input of the network of h x w positions and c channels. Raises GraphError for one too large."""
+        name = self.free_name(wanted)
+        self.tensors[name] = self._small(Tensor(name, h, w, c))
+        return self.tensors[name]
+
+    def add(self, layer: Layer, kind: str, inputs: tuple[Tensor, ...], cout: int, **fields) -> Tensor:
+        """Append an op under the layer's name; return what it writes. fields: those of Op. Raises GraphError."""
+        name = self.free_name(layer.name)
+        op = Op(name, kind, tuple(t.name for t in inputs), cout, **fields)
+        if min(op.k) < 1 or min(op.s) < 1 or op.groups < 1 or cout < 1:
+            layer.wrong(f"kernel {op.k}, stride {op.s}, {op.groups} groups, {cout} channels")
+        self.ops[name] = op
+        self.tensors[name] = self._small(out_tensor(op, *inputs))
+        return self.tensors[name]
+
+    def _small(self, tensor: Tensor) -> Tensor:
+        if max(tensor.h, tensor.w, tensor.c) > SIDE or tensor.size > BYTES:
+            raise GraphError(
+                f"{self.path}: '{tensor.name}' of {tensor.h}x{tensor.w}x{tensor.c} is larger than any microcontroller "
+                f"(at most {SIDE} a side); export it for a smaller picture"
+            )
+        return tensor
+
+    def scale_of(self, name: str) -> Scale:
+        """Scale of a tensor of a quantised file; where the file gives none, what its op implies. Raises GraphError."""
+        if name not in self.scales:
+            op = self.ops.get(name)
+            scale = op and implied_scale(op, self.scale_of)
+            if not scale:
+                raise GraphError(f"{self.path}: '{name}' has no scale while others have one; quantize it whole")
+            self.scales[name] = scale
+        return self.scales[name]
+
+    def images(self) -> tuple[Tensor, ...]:
+        """The one input. Raises GraphError where there are others, or no op behind it."""
+        found = tuple(t for t in self.tensors.values() if t.name not in self.ops)
+        if not self.ops:
+            raise GraphError(f"{self.path}: no layer stands between the input and the outputs; export it again")
+        if len(found) != 1:
+            raise GraphError(f"{self.path}: {len(found)} inputs; export a model that reads one picture")
+        return found
+
+    def output(self, name: str, feature: Feature | None) -> str:
+        """Name in our graph of the output that the file calls `name`. Raises GraphError where no op writes it,
+        UnsupportedOp where its elements are counted in an order that the engine does not have."""
+        if feature is None or feature.tensor.name not in self.ops:
+            raise GraphError(f"{self.path}: output '{name}' is written by no layer; export it again")
+        if not feature.is_ours:
+            raise UnsupportedOp(
+                f"{self.path}: output '{name}' mixes rows and channels of '{feature.tensor.name}'; end the model at "
+                "the map itself: the engine gives it as height, width, channels"
+            )
+        return feature.tensor.name
+
+    def model(self, wanted: str, outputs: tuple[str, ...], meta: dict, blocks: object = None) -> Model | QuantModel:
+        """What was built, fused: a QuantModel where there are scales. wanted: the network's name; blocks: {op: block},
+        see `_numbered`. Raises GraphError."""
+        name = re.sub(r"[^\w.+-]", "_", wanted) or "network"
+        unfused = Graph(name, self.images(), tuple(self.ops.values()), outputs).verify()
+        found = fused(Imported(unfused, self.weights, self.scales))
+        found = replace(found, graph=_numbered(found.graph, blocks, self.path))
+        if not self.scales:
+            return Model(found.graph, found.weights, meta)
+        check_narrowed(self.path, unfused, self.narrowed)
+        found = whole(self.path, found)
+        return QuantModel(found.graph, found.scales, found.weights, meta)
+
+
+def _numbered(graph: Graph, blocks: object, path: str) -> Graph:
+    """Number the blocks as the file's metadata do; each op is a block of its own where they do not name every op."""
+    names = [op.name for op in graph.ops]
+    given = [blocks[n] for n in names] if isinstance(blocks, dict) and all(n in blocks for n in names) else None
+    numbers = given or list(range(len(names)))
+    if not all(type(n) is int for n in numbers) or numbers != sorted(numbers) or numbers[0] < 0:
+        raise GraphError(f"{path}: its metadata number blocks that do not rise; export it again")
+    ops = tuple(replace(op, block=n) for op, n in zip(graph.ops, numbers, strict=True))
+    return Graph(graph.name, graph.inputs, ops, graph.outputs).verify()
