@@ -1,4 +1,4 @@
-"""One annotation file of COCO's format, read with names for what is wrong in it (mmdet's own reader traces back)."""
+"""Read one annotation file of COCO's format, and name what is wrong in it (mmdet's own reader traces back)."""
 
 import math
 from pathlib import Path
@@ -14,8 +14,13 @@ LAYOUT = (
 
 
 class Coco(NamedTuple):
-    """names: of the categories, by id; files: file_name of each image; objects: names of the categories that have an
-    object; flat: annotations whose box is less than a pixel wide or high, which mmdet leaves out."""
+    """Hold an annotation file's content.
+
+    names    of the categories, by id
+    files    file_name of each picture
+    objects  names of the categories that have an object
+    flat     annotations whose box is less than a pixel wide or high, which mmdet leaves out
+    """
 
     names: dict[int, str]
     files: list[str]
@@ -24,7 +29,8 @@ class Coco(NamedTuple):
 
 
 def read_coco(path: Path) -> Coco:
-    """Raises UserError, with `path`, for what mmdet could not read and a name that leads out of the data's folder."""
+    """Read a file. Raises UserError, with `path`, for what mmdet could not read and a name that leads out of the data's
+    folder."""
     content = read_json(path)
     try:
         names = {_checked(c["id"], int, "a category's id"): c["name"] for c in content["categories"]}
@@ -32,7 +38,7 @@ def read_coco(path: Path) -> Coco:
         found, flat = set(), 0
         for note in content.get("annotations", ()):
             found.add(note["category_id"])
-            hash((note["id"], note["image_id"]))  # a TypeError for what cannot be one
+            hash((note["id"], note["image_id"]))  # an id that cannot be one is a TypeError
             flat += _is_flat(note)
         objects = {names[of] for of in found}
         for name in names.values():

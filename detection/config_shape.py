@@ -1,4 +1,4 @@
-"""Are a config's parts of the kinds that mmdet relies on? It would trace back from its own depths."""
+"""Check that a config's parts are of the kinds that mmdet relies on. mmdet would trace back from its own depths."""
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.validate import short
@@ -29,7 +29,7 @@ def check_shape(config) -> None:
 
 
 def dataset_of(config, loader: str):
-    """The data set's config of a loader. Raises UserError where there is none."""
+    """Return the data set's config of a loader. Raises UserError where there is none."""
     found = (config.get(loader) or {}).get("dataset")
     if found is None:
         raise UserError(f"{config.filename}: no {loader}.dataset, which this command reads")

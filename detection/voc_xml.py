@@ -1,4 +1,4 @@
-"""One annotation file of VOC's format, read with names for what is wrong in it (mmdet's own reader traces back)."""
+"""Read one annotation file of VOC's format, and name what is wrong in it (mmdet's own reader traces back)."""
 
 from typing import NamedTuple
 from xml.etree.ElementTree import Element, ParseError
@@ -14,8 +14,13 @@ MOST = 1 << 20  # pixels of a side
 
 
 class Annotation(NamedTuple):
-    """size (w, h) in pixels, or None where the file has none; folder as the file says; per object its class name,
-    whether it is marked difficult, and its box in `boxes` (n, 4): xmin, ymin, xmax, ymax, counted from 1."""
+    """Hold an annotation file's content.
+
+    size       (w, h) in pixels, or None where the file has none
+    folder     as the file says
+    names      class name of each object, difficult: whether it is marked so
+    boxes      (n, 4): xmin, ymin, xmax, ymax, counted from 1
+    """
 
     size: tuple[int, int] | None
     folder: str
@@ -25,7 +30,7 @@ class Annotation(NamedTuple):
 
 
 def read_annotation(text: bytes, where) -> Annotation:
-    """UserError, with `where`, for what is no XML or lacks a name or a corner."""
+    """Read an annotation. Raises UserError, with `where`, for what is no XML or lacks a name or a corner."""
     try:
         root = fromstring(text)
         if root.tag != "annotation":

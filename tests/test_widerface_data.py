@@ -116,7 +116,7 @@ def test_a_damaged_text_is_refused(text, message, tmp_path):
 
 
 def test_a_folder_without_the_pictures_is_refused(official, tmp_path):
-    with pytest.raises(UserError, match=r"3 of the 3 images of .*text\.txt.*elsewhere/0--Parade/a\.jpg"):
+    with pytest.raises(UserError, match=r"3 of the 3 pictures of .*text\.txt.*elsewhere/0--Parade/a\.jpg"):
         built(official | dict(data_prefix=dict(img="elsewhere")))
     (tmp_path / "images/1--Handshaking/b.jpg").unlink()
     with pytest.raises(UserError, match=r"1 of the 3 images.*1--Handshaking/b\.jpg"):

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 from detection import prepare
+from detection.data_survey import box_report, draw_sizes, survey
 from detection.datasets import build_dataset, loader_leaves
-from detection.survey import box_report, draw_sizes, survey
 
 from ..core.outputs import check_outputs
 from .cfg_options import Options

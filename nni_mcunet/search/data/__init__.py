@@ -1,10 +1,10 @@
-"""Pictures to train and judge on. `open_data({"kind": ..., ...})` gives a Data; which kinds and options there are, the
-modules beside this one say: digits (the embedded default), folders (folder, imagenet), cifar (cifar10), vww. A kind
-with a dot is a class of another package, `detection.DetectorData`: a source (see source.py) that is made of the
-mapping's options; OPTIONS are those it knows.
+"""Open pictures to train and judge on: `open_data({"kind": ..., ...})` gives a Data.
 
-Common options: calibration [batches, pictures a batch] for the batch normalisation of a sub-network; workers, processes
-that read pictures (no result depends on it).
+The modules beside this one say which kinds and options there are: digits (the embedded default), folders (folder,
+imagenet), cifar (cifar10), vww. A kind with a dot is a class of another package, `detection.DetectorData`: a source
+(see source.py) that is made from the mapping's options; OPTIONS are those it knows. Common options: calibration
+[batches, pictures a batch] for the batch normalisation of a sub-network; workers, processes that read pictures (no
+result depends on it).
 
 Images are uint8 until they are on the device, then float32 RGB in [0, 1], (N, 3, h, w): the engine's scale, 1/255.
 """
@@ -35,7 +35,7 @@ KINDS = {  # kind -> (what opens it, its options with their defaults)
     "cifar10": (cifar.open_cifar10, cifar.OPTIONS | PAPER | {"workers": 0}),
     "vww": (vww.open_vww, vww.OPTIONS | PAPER),
 }
-CACHE_BYTES = 4 << 30  # of pictures that are used again and again: held-out ones and the calibration's
+CACHE_BYTES = 4 << 30  # room for pictures that are used again and again: held-out ones and the calibration's
 CHUNK = 64  # pictures a batch of an evaluation
 
 Targets = Tensor | list  # labels (N,), or what another task has for each picture
@@ -43,7 +43,7 @@ Batch = tuple[Tensor, Targets]
 
 
 def open_data(config: dict) -> "Data":
-    """The data set of a mapping (YAML, a trial's parameters). Raises DataError naming the key or the folder."""
+    """Open the data set of a mapping (YAML, a trial's parameters). Raises DataError naming the key or the folder."""
     if not isinstance(config, dict):
         raise DataError(f"data is {short(config)}: expected a mapping such as {{kind: digits}}")
     kind = config.get("kind", "digits")
@@ -55,30 +55,30 @@ def open_data(config: dict) -> "Data":
     check_keys(config, sorted(known), f"data of the kind {kind}", kind=DataError)
     root = config.get("root")
     if not rootless and (not isinstance(root, str) or not root):
-        raise DataError(f"data: kind {kind} wants root, the data set's folder, not {short(root)}")
+        raise DataError(f"data: root is {short(root)}: expected the data set's folder, for kind {kind}")
     options = defaults | {key: value for key, value in config.items() if key in defaults}
     return Data(opener(Path(root or "."), options), kind, options)
 
 
 def view_of(config: dict) -> View | None:
-    """How the pictures of a mapping for open_data are seen where they judge, without opening it. None for those that
-    are made in the network's size (digits) or that another package resizes (a detector's)."""
+    """Return how the pictures of a mapping for open_data are seen where they judge, without opening it. None for
+    pictures that are made in the network's size (digits) or that another package resizes (a detector's)."""
     defaults = KINDS.get(config.get("kind", "digits"), (None, {}))[1]
     return View(share(config.get("keep", defaults["keep"]), "keep")) if "keep" in defaults else None
 
 
 def _plug_in(kind: str) -> tuple[Callable, dict]:
-    """A class of another package as an entry of KINDS. Raises DataError."""
+    """Return a class of another package as an entry of KINDS. Raises DataError."""
     module, _, name = kind.rpartition(".")
     try:
         source = getattr(importlib.import_module(module), name)
         return (lambda root, options: source(options)), source.OPTIONS | PAPER
-    except Exception as error:  # whatever the module does when it is imported
+    except Exception as error:  # importing runs the module, which may raise anything
         raise DataError(f"data: kind is {kind}, which is no class with OPTIONS that can be imported: {error}") from None
 
 
 def parse_data(text: str) -> dict:
-    """The mapping of a command line's --data: KIND, KIND:ROOT, or a YAML mapping in braces. Raises DataError."""
+    """Read a command line's --data: KIND, KIND:ROOT, or a YAML mapping in braces. Raises DataError."""
     if text.startswith("{"):
         return parse_yaml(text, f"--data {short(text)}", DataError)
     kind, colon, root = text.partition(":")
@@ -94,7 +94,7 @@ class _Samples(Dataset):
 
 
 class Data:
-    """A source with its batches.
+    """Hand out a source's pictures in batches.
 
     task         what networks are trained for on them and judged by, see classification.py
     calibration_size  (batches, pictures a batch)
@@ -114,7 +114,7 @@ class Data:
         self._kept: OrderedDict[tuple, list[Batch]] = OrderedDict()  # the oldest first
 
     def epoch(self, batch: int) -> int:
-        """Steps of an epoch; the rest that fills no batch is left out of it."""
+        """Return the steps of an epoch; pictures that fill no batch are left out of it. Raises DataError."""
         steps = self.source.sizes["train"] // batch
         if not steps:
             raise DataError(f"data: {self.source.sizes['train']} training pictures do not fill a batch of {batch}")
@@ -123,10 +123,10 @@ class Data:
     def training(
         self, steps: Iterable[int], batch: int, resolution: Callable[[int], tuple[int, int]], seed: int, part=(0, 1)
     ) -> Iterator[Batch]:
-        """(uint8 images (n, 3, h, w), targets) for each of `steps`, at the resolution of the step. Every picture
-        comes once an epoch, in an order that the seed and the epoch say; its augmentation depends on seed, step and
-        place in the batch alone. part (i, of): the i-th of so many equal slices of each batch (data-parallel training).
-        """
+        """Yield (uint8 images (n, 3, h, w), targets) for each of `steps`, at the resolution of the step. Every picture
+        comes once an epoch, in an order that the seed and the epoch say; its augmentation depends only on seed, step
+        and place in the batch. part (i, of): the i-th of so many equal slices of each batch (data-parallel
+        training)."""
         per_epoch, (at, of) = self.epoch(batch), part
         if batch % of:
             raise DataError(f"a batch of {batch} cannot be shared by {of} processes")
@@ -145,7 +145,7 @@ class Data:
         return self._load(keys())
 
     def calibration(self, resolution, batches=None, batch=None, seed=0, device="cpu") -> Iterator[Tensor]:
-        """Batches of random training pictures as an evaluation sees them, float images alone."""
+        """Yield batches of random training pictures as an evaluation sees them: float images, without targets."""
         batches, batch = batches or self.calibration_size[0], batch or self.calibration_size[1]
         if "train" not in self.source.sizes:
             raise DataError("data: there are no training pictures to calibrate on")
@@ -153,21 +153,22 @@ class Data:
         return (images for images, _ in self._again("train", resolution, chosen, batch, device))
 
     def held_out(self, resolution: tuple[int, int], device="cpu") -> Iterator[Batch]:
-        """(float images (n, 3, h, w), targets): the pictures that a search judges by."""
+        """Yield (float images (n, 3, h, w), targets): the pictures that a search judges by."""
         return self._whole("held_out", resolution, device)
 
     def test(self, resolution: tuple[int, int], device="cpu") -> Iterator[Batch]:
-        """The pictures of final figures, like held_out. Raises DataError where the data set has none."""
+        """Yield the pictures of final figures, like held_out. Raises DataError where the data set has none."""
         return self._whole("test", resolution, device)
 
     def size(self, split: str) -> int:
-        """Pictures of a split. Raises DataError where the data set has none."""
+        """Count the pictures of a split. Raises DataError where the data set has none."""
         if split not in self.source.sizes:
             raise DataError(f"data: there is no {split} set; there are {', '.join(self.source.sizes)}")
         return self.source.sizes[split]
 
     def as_deployed(self, split: str, resolution: tuple[int, int], view: View) -> Iterator[tuple[np.ndarray, int]]:
-        """A split's pictures as a deployed network with this view gets them, uint8 (h, w, 3), with their labels."""
+        """Yield a split's pictures as a deployed network with this view gets them, uint8 (h, w, 3), with their
+        labels."""
         source = copy(self.source)
         source.view = view
         for index in range(self.size(split)):
@@ -178,7 +179,7 @@ class Data:
         return self._again(split, resolution, np.arange(self.size(split)), CHUNK, device)
 
     def _again(self, split: str, resolution, indices, batch: int, device) -> Iterator[Batch]:
-        """The same pictures as often as asked for; kept in memory as long as there is room."""
+        """Yield the same pictures as often as asked for; they are kept in memory as long as there is room."""
         key = split, tuple(resolution), indices.tobytes(), batch
         batches = self._kept.get(key)
         if batches is None:
@@ -203,13 +204,13 @@ class Data:
 
 
 def _stack(samples: list) -> tuple[Tensor, list]:
-    """A batch as a worker sends it: the images one tensor, the targets as they are."""
+    """Make a batch as a worker sends it: the images one tensor, the targets as they are."""
     images, targets = zip(*samples, strict=True)
     return torch.stack(images), list(targets)
 
 
 def as_float(images: Tensor, device="cpu") -> Tensor:
-    """uint8 in [0, 255] to float32 in [0, 1]."""
+    """Turn uint8 in [0, 255] into float32 in [0, 1]."""
     return images.to(device, non_blocking=True).float().div_(255)
 
 

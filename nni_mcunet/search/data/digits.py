@@ -1,4 +1,4 @@
-"""The embedded default: pictures with one handwritten digit each (digit_scenes.py), drawn anew for every sample.
+"""Draw the embedded default: pictures with one handwritten digit each (digit_scenes.py), drawn anew for every sample.
 
 Options: scale [low, high], the digit's side as a fraction of the picture's shorter side (0.2 to 0.4 makes the harder
 task "find one small digit in a large picture"); held_out and test, pictures of these splits. No digit is in two splits.
@@ -17,6 +17,8 @@ SMALLEST = 8  # pixels of a glyph's side: what the original pictures have
 
 
 class Digits:
+    """Serve as the source of drawn pictures: no file is read."""
+
     def __init__(self, options: dict):
         self.task = Classification(len(CLASSES))
         self.scale = interval(options["scale"], "scale", 0.95)
@@ -24,6 +26,7 @@ class Digits:
         self.sizes = {"train": TRAIN_GLYPHS} | sizes  # drawn anew, there is no end of them: an epoch by name only
 
     def sample(self, key: Key) -> Sample:
+        """Draw a picture, uint8 (3, h, w), and its digit."""
         if min(key.resolution) * self.scale[0] < SMALLEST:
             raise DataError(f"data: scale {self.scale[0]:g} of {min(key.resolution)} pixels is under {SMALLEST} pixels")
         rng = np.random.default_rng([SPLITS.index(key.split), *(key.seed or (key.index,))])

@@ -1,7 +1,7 @@
-"""Sources of pictures that exist: reading them, and their two views: a random one to train on, a fixed one to judge by.
+"""Read pictures that exist, and give their two views: a random one to train on, a fixed one to judge by.
 
-How a file becomes pixels, and what the view to judge by is, ../../pictures.py says, for boards too. A picture that
-cannot be read to its end is a DataError with its name; nothing is skipped in silence.
+../../pictures.py says how a file becomes pixels and what the view to judge by is, for boards too. A picture that cannot
+be read to its end is a DataError with its name; nothing is skipped in silence.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,12 @@ ENHANCERS = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
 
 
 class Pictures:
-    """splits: split -> sequence of (item, label); read(item, view) gives the picture of an item as RGB. options:
+    """Serve as the source of pictures that exist.
+
+    splits  split -> sequence of (item, label)
+    read    (item, view) -> the picture of an item as RGB
+
+    Options:
 
     crop    [low, high] of a training crop's area, as a fraction of the picture
     jitter  a training picture's brightness, contrast and saturation are multiplied by 1 - jitter to 1 + jitter
@@ -38,6 +43,8 @@ class Pictures:
         self.identity = {"files": {split: fingerprint(splits[split]) for split in JUDGED}}
 
     def sample(self, key: Key) -> Sample:
+        """Return a picture's training view where the key has a seed, else the view that judges: uint8 (3, h, w), and
+        its label."""
         item, label = self.splits[key.split][key.index]
         image = self.read(item, self.view)
         if key.seed is None:
@@ -46,6 +53,7 @@ class Pictures:
 
 
 def read_picture(path: str | Path, view: View) -> Image.Image:
+    """Read a file as RGB, see ../../pictures.py. Raises DataError with its name."""
     try:
         return load(path, view)
     except FileNotFoundError:
@@ -57,17 +65,20 @@ def read_picture(path: str | Path, view: View) -> Image.Image:
 
 
 def split_off(items: Sequence, held_out: int, seed: int) -> dict[str, list]:
-    """The paper's validation split: `held_out` random pictures of the training set are no longer trained on."""
+    """Split as the paper does for validation: `held_out` random pictures of the training set are no longer trained on.
+    Raises DataError."""
     if not 0 < held_out < len(items):
         raise DataError(
-            f"data: held_out is {held_out}, to be taken out of {len(items)} training pictures: give a number in between"
+            f"data: held_out is {held_out}: expected a number from 1 to {len(items) - 1}, for it is taken out of "
+            f"{len(items)} training pictures"
         )
     order = np.random.default_rng(seed).permutation(len(items))
     return {"held_out": [items[i] for i in order[:held_out]], "train": [items[i] for i in order[held_out:]]}
 
 
 def training_view(image: Image.Image, resolution: tuple[int, int], crop, jitter: float, seed) -> Tensor:
-    """Random resized crop, horizontal flip and colour jitter in random order, as for ImageNet: uint8 (3, h, w)."""
+    """Take a random resized crop, a horizontal flip and colour jitter in random order, as for ImageNet: uint8 (3, h,
+    w)."""
     rng, (h, w) = np.random.default_rng(seed), resolution
     view = image.resize((w, h), Image.Resampling.BILINEAR, box=_crop_box(rng, image.width, image.height, crop))
     if rng.random() < 0.5:
@@ -79,7 +90,8 @@ def training_view(image: Image.Image, resolution: tuple[int, int], crop, jitter:
 
 
 def _crop_box(rng: np.random.Generator, width: int, height: int, crop) -> tuple[float, float, float, float]:
-    """A box of random area and shape; of ten that do not fit the picture, all of it (Szegedy et al. 2015)."""
+    """Draw a box of random area and shape; after ten that do not fit the picture, take all of it (Szegedy et al.
+    2015)."""
     for _ in range(10):
         area, ratio = width * height * rng.uniform(*crop), np.exp(rng.uniform(*np.log(RATIO)))
         w, h = np.sqrt(area * ratio), np.sqrt(area / ratio)
@@ -90,5 +102,5 @@ def _crop_box(rng: np.random.Generator, width: int, height: int, crop) -> tuple[
 
 
 def _tensor(pixels: np.ndarray) -> Tensor:
-    """uint8 (h, w, 3) as (3, h, w)."""
+    """Turn uint8 (h, w, 3) into (3, h, w)."""
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()

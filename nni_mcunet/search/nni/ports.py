@@ -1,4 +1,4 @@
-"""TCP ports of NNI's web server on this machine."""
+"""Check the TCP ports of NNI's web server on this machine."""
 
 import errno
 import os
@@ -10,18 +10,19 @@ NEXT_TOO = ("remote", "kubeflow", "frameworkcontroller")  # NNI takes the port b
 
 
 class PortError(UserError):
-    """A port that NNI cannot have."""
+    """Report a port that NNI cannot have."""
 
 
 def free_port() -> int:
+    """Return a port that no process has at the moment."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return sock.getsockname()[1]
 
 
 def check_port(port: int, platform: str = "local") -> None:
-    """Raise PortError unless NNI's server can have the port, and the one behind it where the training service needs
-    that."""
+    """Raise PortError unless NNI's server can have the port, and the next one where the training service needs that,
+    too."""
     for number in (port, port + 1) if platform in NEXT_TOO else (port,):
         if not 1 <= number <= 65535:
             raise PortError(f"port is {number}: expected a number from 1 to 65535")
@@ -36,6 +37,6 @@ def check_port(port: int, platform: str = "local") -> None:
 
 
 def exit_if_busy(port: int, message: str | None = None) -> None:
-    """For nnictl, in place of its own check, which ends in a traceback."""
+    """Check a port for nnictl, whose own check ends in a traceback."""
     with exit_on_user_error():
         check_port(port)

@@ -1,6 +1,5 @@
-"""history.jsonl, a JSON line for each evolution.Proposal and so the search's whole state: written, read, and what is in
-it, the best and the Pareto front.
-"""
+"""Write and read history.jsonl, a JSON line for each evolution.Proposal and so the search's whole state; find the best
+and the Pareto front in it."""
 
 import json
 import sys
@@ -16,7 +15,7 @@ from ...core.ir.arch import Schedule
 from ...core.validate import file_bytes, parse_json, short
 from ..evolution import Evolution, HistoryError, Proposal
 
-LARGEST = 1 << 62  # bytes or MACs of a network
+LARGEST = 1 << 62  # bytes or MACs: beyond it a line is damaged
 EXPECTED = {
     "candidate": "an object of genes",
     "p": "[rows, columns] of patches, from 1 to 64",
@@ -27,7 +26,7 @@ EXPECTED = {
 
 
 class History:
-    """The files of the search in folder `out`, each whole or absent whenever the process ends.
+    """Write the files of the search in folder `out`, each whole or absent whenever the process ends.
 
     What was told does not change any more and is put into words once: written after each score, a history of thousands
     would otherwise cost minutes.
@@ -47,7 +46,7 @@ class History:
             self._best = best
 
     def close(self, evolution: Evolution) -> None:
-        """The search is over: done.json says so, and only that file does."""
+        """Say in done.json that the search is over: only that file does."""
         self.write(evolution)
         best = [asdict(p) for p in evolution.ranked()[:1]]
         write_json(self.out / "done.json", {"candidates": len(evolution.proposals), "best": best})
@@ -60,9 +59,9 @@ class History:
 
 
 def read_history(out: Path) -> list[dict]:
-    """Lines of out/history.jsonl; empty before the first result. The last line may be cut, as a full disk or a broken
-    copy leaves it: that is said on stderr, and the others are taken. Raises HistoryError, which names the line, for any
-    other damage."""
+    """Read the lines of out/history.jsonl; none before the first result. The last line may be cut, as a full disk or a
+    broken copy leaves it: that is said on stderr, and the others are taken. Raises HistoryError, which names the
+    line, for any other damage."""
     path = Path(out) / "history.jsonl"
     if not path.exists():
         return []
@@ -84,7 +83,7 @@ def read_history(out: Path) -> list[dict]:
 
 @cache
 def _say(text: str) -> None:
-    """Once: a command reads its history more than once."""
+    """Print a text once: a command reads its history more than once."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -100,13 +99,13 @@ def _parsed(text: bytes):
 
 
 def count_told(out: Path) -> int:
-    """Candidates of out/history.jsonl that have been told, for a progress bar."""
+    """Count the candidates of out/history.jsonl that have been told, for a progress bar."""
     path = Path(out) / "history.jsonl"
     return path.read_bytes().count(b'"told": true') if path.exists() else 0
 
 
 def _is_cut(text: bytes) -> bool:
-    """Whether a line is the beginning of one: an object that does not end."""
+    """Tell whether a line is the beginning of one: an object that does not end."""
     depth, quoted, escaped = 0, False, False
     for char in text.decode(errors="replace"):
         if escaped or (quoted and char == "\\"):
@@ -121,12 +120,12 @@ def _is_cut(text: bytes) -> bool:
 
 
 def _checked(line, before: list[dict]) -> dict:
-    """A line as Proposal has it, behind the lines `before`. Raises HistoryError."""
+    """Check a line as Proposal has it, behind the lines `before`. Raises HistoryError."""
     names = [field.name for field in fields(Proposal)]
     if not isinstance(line, dict):
         raise HistoryError(f"it is {short(line)}: expected an object with the keys {', '.join(names)}")
     for name in names:
-        if name not in line and name != "halo":  # of before there was a choice
+        if name not in line and name != "halo":  # older lines have none: there was no choice
             raise HistoryError(f"it lacks the key '{name}'")
     for name, value in line.items():
         if name not in names:
@@ -158,12 +157,12 @@ def _right(name: str, value) -> bool:
 
 
 def schedule_of(line: dict) -> Schedule:
-    """The schedule of a line of the history; those of before there was a choice have no halo."""
+    """Return the schedule of a line of the history; older lines, of before there was a choice, have no halo."""
     return Schedule(line["p"], line["n"], halo=line.get("halo", "clip"))
 
 
 def scored(history: list[dict]) -> list[dict]:
-    """Those with a score. Raises UserError when there is none."""
+    """Return the lines with a score. Raises UserError when there is none."""
     found = [p for p in history if p["score"] is not None]
     if not found:
         raise UserError("the history holds no score yet: run the search first")
@@ -171,13 +170,13 @@ def scored(history: list[dict]) -> list[dict]:
 
 
 def best_of(history: list[dict]) -> dict:
-    """The proposal with the highest score, of equals the earlier. Raises UserError when there is none."""
+    """Return the proposal with the highest score, the earlier of equals. Raises UserError when there is none."""
     return min(scored(history), key=lambda p: (-p["score"], p["index"]))
 
 
 def pareto_front(history: list[dict], costs: tuple[str, ...] = ("sram", "macs")) -> list[dict]:
-    """The proposals than which no other has as high a score for as little of every cost and is better in one of them;
-    of equals the earlier. The first cost rises. Raises UserError when there is no score."""
+    """Return the proposals than which no other has as high a score for as little of every cost and is better in one of
+    them; the earlier of equals. The first cost rises. Raises UserError when there is no score."""
     lines = scored(history)
     table = np.array([[-p["score"], *(p[cost] for cost in costs)] for p in lines])  # the lower the better
     front = []

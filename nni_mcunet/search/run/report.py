@@ -1,4 +1,4 @@
-"""What a search found, as pictures: its curve, its Pareto front and the winner block by block (the paper's Fig. 9)."""
+"""Draw what a search found: its curve, its Pareto front and the winner block by block (the paper's Fig. 9)."""
 
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -15,13 +15,13 @@ from ...core.ir.build import build_graph
 from ..space import Space
 from .history import best_of, pareto_front, schedule_of, scored
 
-KERNEL = {0: "#c8ccd2", 3: "#7fb3e0", 5: "#f2a65a", 7: "#b2476b"}  # 0: a convolution without a depth-wise one
+KERNEL = {0: "#c8ccd2", 3: "#7fb3e0", 5: "#f2a65a", 7: "#b2476b"}  # 0: a plain convolution
 OTHER_KERNEL, PATCHED, BEST = "#5b8c5a", "#2f6fb2", "#c0392b"
 SCORE = "score of the super-network's slice"
 
 
 def report(space: Space, history: list[dict], out: Path) -> str:
-    """Write search.png, pareto.png and winner.png into `out`; returns a line about the winner. Raises UserError for a
+    """Write search.png, pareto.png and winner.png into `out`. Returns a line about the winner. Raises UserError for a
     history without a score."""
     out, best = Path(out), best_of(history)
     plot_curve(history, out / "search.png")
@@ -34,7 +34,7 @@ def report(space: Space, history: list[dict], out: Path) -> str:
 
 
 def plot_curve(history: list[dict], path: Path) -> None:
-    """Every candidate's score in the order of the search, generations apart, and the best so far."""
+    """Draw every candidate's score in the order of the search, generations apart, and the best so far."""
     lines = scored(history)
     index, score = [p["index"] for p in lines], [p["score"] for p in lines]
     best = [max(score[: i + 1]) for i in range(len(score))]
@@ -53,7 +53,7 @@ def plot_curve(history: list[dict], path: Path) -> None:
 
 
 def plot_pareto(history: list[dict], path: Path) -> None:
-    """Score against SRAM and against MACs, each with its own front, and the best candidate."""
+    """Draw the score against SRAM and against MACs, each with its own front, and the best candidate."""
     lines, best = scored(history), best_of(history)
     figure, panels = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", sharey=True)
     for axes, cost, unit, label in zip(
@@ -75,8 +75,8 @@ def plot_pareto(history: list[dict], path: Path) -> None:
 
 
 def plot_network(spec: ArchSpec, path: Path, title: str) -> None:
-    """A bar a block: kernel as colour, expansion as height, output channels above; stages apart with the size of their
-    maps below, the patch stage shaded."""
+    """Draw a bar a block: kernel as colour, expansion as height, output channels above. Stages stand apart with the
+    size of their maps below; the patch segment is shaded."""
     stages = network_bars(spec)
     blocks = sum(len(bars) for _, bars in stages)
     figure, axes = plt.subplots(figsize=(max(6.5, 1.5 + 0.5 * blocks), 3.8), layout="constrained")
@@ -110,8 +110,8 @@ def plot_network(spec: ArchSpec, path: Path, title: str) -> None:
 
 
 def network_bars(spec: ArchSpec) -> list[tuple[str, list[tuple[int, float, int]]]]:
-    """Runs of blocks of one stage, each with the size of its maps and its bars (kernel, 0 for a convolution alone;
-    expansion; output channels). What is behind the last block is one more."""
+    """Return runs of blocks of one stage, each with the size of its maps and its bars (kernel, 0 for a plain
+    convolution; expansion; output channels). What is behind the last block is one more."""
     graph, cin = build_graph(spec), spec.stem
     found = {}
     for i, stage in enumerate(spec.stages):

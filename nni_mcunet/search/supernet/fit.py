@@ -1,6 +1,5 @@
-"""The one training loop: of a super-network, and of a single network that is fine-tuned. Seeded, checkpointed, exactly
-resumable: what happens in a step depends on the recipe, the data and the number of the step alone.
-"""
+"""Train by the one loop, for a super-network and for a single network that is fine-tuned. It is seeded, checkpointed
+and exactly resumable: a step depends only on the recipe, the data and the number of the step."""
 
 import io
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from ..data.classification import Classification
 from . import distributed as ranks
 from .supernet import accumulate, sort_channels
 
-CLIP = 5.0  # norm of a step's gradients
+CLIP = 5.0  # largest norm of a step's gradients
 WARM_UP = 5  # steps
 
 Backward = Callable[..., Tensor]
@@ -31,7 +30,9 @@ Backward = Callable[..., Tensor]
 
 @dataclass(frozen=True)
 class Recipe:
-    """largest, shared   steps of the two phases (a single network has the first one only)
+    """Hold how a network is trained.
+
+    largest, shared   steps of the two phases (a single network has the first one only)
     subnets           networks a shared step, their gradients averaged
     sandwich          two of them are the largest and the smallest, not random ones
     batch             pictures a step, the same for all networks of the step and shared out among the processes
@@ -64,23 +65,25 @@ class Recipe:
                 raise UserError(f"recipe: {field.name} is {short(value)}: expected a number from 0 to 2^63 - 1")
         for name, low in (("batch", 1), ("subnets", 3 if self.sandwich else 1), ("largest", 1)):
             if getattr(self, name) < low:
-                raise UserError(f"recipe: {name} is {getattr(self, name)}: at least {low} is wanted")
+                raise UserError(f"recipe: {name} is {getattr(self, name)}: expected at least {low}")
         if self.ema >= 1 or self.label_smoothing >= 1:
-            raise UserError("recipe: ema and label_smoothing must be below 1")
+            raise UserError(f"recipe: ema is {self.ema:g}, label_smoothing {self.label_smoothing:g}: expected below 1")
 
     @property
     def steps(self) -> int:
+        """Count the steps of both phases."""
         return self.largest + self.shared
 
     def rate(self, step: int) -> float:
-        """Learning rate of a step, with a warm-up in each phase."""
+        """Return the learning rate of a step, with a warm-up in each phase."""
         second = step >= self.largest
         at, of = (step - self.largest, self.shared) if second else (step, self.largest)
         return self.lr * min(1, (at + 1) / WARM_UP) * (1 + cos(pi * at / of)) / 2
 
     @classmethod
     def from_dict(cls, values: dict, data: Data | None = None) -> "Recipe":
-        """From a file's mapping. `epochs` [largest, shared] may stand for the steps when the data are given."""
+        """Read a recipe from a file's mapping. `epochs` [largest, shared] may stand for the steps when the data are
+        given. Raises UserError."""
         if not isinstance(values, dict):
             raise UserError(f"recipe is {short(values)}: expected a mapping")
         values = dict(values)
@@ -112,12 +115,16 @@ def fit(
     device: str = "auto",
     backward: Backward = accumulate,
 ) -> Net:
-    """Train `net` in place for data.task, from the checkpoint at `path` if there is one. networks(step) are the graphs
-    that take part in a step, slices of net, all of one resolution. `identity` says what is trained: a checkpoint of
-    another one, of another recipe or of other data is a UserError. progress(steps done, loss) follows each step;
-    TensorBoard's scalars lie in a folder beside the checkpoint. backward(net, graph, images, criterion, autocast) adds
-    the gradients of one network of a step. Returns net with the weights that are to be used
-    (averaged ones with ema)."""
+    """Train `net` in place for data.task, from the checkpoint at `path` if there is one.
+
+    networks  step -> the graphs that take part in it, slices of net, all of one resolution
+    identity  says what is trained: a checkpoint of another one, of another recipe or of other data is a UserError
+    progress  called after each step: (steps done, loss)
+    backward  (net, graph, images, criterion, autocast) -> value; adds the gradients of one network of a step
+
+    TensorBoard's scalars lie in a folder beside the checkpoint. Returns net with the weights that are to be used
+    (averaged ones with ema).
+    """
     path, place = Path(path), ranks.pick_device(device)
     ranks.join(place)
     networks = lru_cache(maxsize=64)(networks)  # asked for twice: by who loads the pictures, ahead, and by the step
@@ -146,7 +153,7 @@ def fit(
 
 
 class _Run:
-    """The state of a training: what a checkpoint holds."""
+    """Hold the state of a training: what a checkpoint holds."""
 
     def __init__(self, net: Net, recipe: Recipe, task: Classification, identity: dict, backward: Backward = accumulate):
         self.net, self.recipe, self.task, self.identity, self.step = net, recipe, task, identity, 0
@@ -160,7 +167,7 @@ class _Run:
         self.average = self._copy() if recipe.ema else {}
 
     def advance(self, graphs: list[Graph], images: Tensor, targets: Targets) -> float:
-        """One step. Returns the mean loss of its networks."""
+        """Train one step. Returns the mean loss of its networks."""
         recipe = self.recipe
         if self.step == recipe.largest:
             sort_channels(self.net)
@@ -181,7 +188,7 @@ class _Run:
         return loss
 
     def _backward(self, graphs: list[Graph], images: Tensor, targets: Targets) -> float:
-        """Gradients averaged over the networks and over the processes."""
+        """Average gradients over the networks and over the processes. Returns the mean loss."""
         total = torch.zeros((), device=images.device)
 
         def criterion(outputs: tuple[Tensor, ...]) -> Tensor:
@@ -235,7 +242,7 @@ class _Run:
         self.step = state["step"]
 
     def _as_then(self, before: dict) -> dict:
-        """This identity without the data's list of files, where the checkpoint is of a time without."""
+        """Return this identity without the data's list of files, where the checkpoint is of a time without."""
         then = before.get("data")
         if not isinstance(then, dict) or "files" in then:
             return self.identity
@@ -243,7 +250,7 @@ class _Run:
 
 
 def load_checkpoint(path: Path) -> dict:
-    """What _Run.save wrote, tensors on the CPU. Raises UserError for a file that is something else."""
+    """Load what _Run.save wrote, tensors on the CPU. Raises UserError for a file that is something else."""
     check_is_file(path)
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
@@ -261,12 +268,12 @@ def load_checkpoint(path: Path) -> dict:
 
 
 class _Log:
-    """Scalars for TensorBoard, in the first process only."""
+    """Write scalars for TensorBoard, in the first process only."""
 
     def __init__(self, path: Path, step: int, rank: int):
         self.writer = None
         if rank == 0:
-            from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
+            from torch.utils.tensorboard import SummaryWriter  # imported here: it is slow, and only training needs it
 
             self.writer = SummaryWriter(str(path.parent / f"{path.stem}_log"), purge_step=step + 1, flush_secs=20)
 

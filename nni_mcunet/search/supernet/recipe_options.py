@@ -1,4 +1,4 @@
-"""Settings of a training, for the command lines: a YAML file's, and before them what the flags say."""
+"""Read the settings of a training for the command lines: the flags, and behind them a YAML file."""
 
 import argparse
 import os
@@ -11,7 +11,7 @@ from .fit import Recipe
 
 KEYS = ("space", "data", "out", "recipe", "save_every")
 HELP = {
-    "largest": "steps of the largest network alone",
+    "largest": "steps in which only the largest network is trained",
     "shared": "steps of random sub-networks",
     "subnets": "sub-networks a step",
     "sandwich": "the largest and the smallest among them",
@@ -27,7 +27,7 @@ HELP = {
 
 
 def add_arguments(parser: argparse.ArgumentParser, default: Recipe, skip: tuple[str, ...] = ()) -> None:
-    """Flags of the recipe, its data and how it is run. None is what was not given."""
+    """Add the flags of the recipe, its data and how it is run. A flag that was not given is None."""
     parser.add_argument("--data", help="digits (default), KIND:ROOT with imagenet, vww, cifar10 or folder, or {YAML}")
     for field in fields(Recipe):
         flag, value = "--" + field.name.replace("_", "-"), getattr(default, field.name)
@@ -43,14 +43,14 @@ def add_arguments(parser: argparse.ArgumentParser, default: Recipe, skip: tuple[
 
 
 def positive(text: str) -> int:
-    """A flag's value; argparse makes one line and exit code 2 of what this raises."""
+    """Check a flag's value; argparse makes one line and exit code 2 of what this raises."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{short(text)}: expected a positive integer")
     return int(text)
 
 
 def read_settings(path: str | None) -> dict:
-    """The mapping of a YAML file, {} without one. Raises UserError."""
+    """Read the mapping of a YAML file, {} without one. Raises UserError."""
     if path is None:
         return {}
     settings = read_yaml(path)
@@ -64,8 +64,8 @@ def read_settings(path: str | None) -> dict:
 
 
 def data_and_recipe(settings: dict, args: argparse.Namespace, default: Recipe) -> tuple[Data, Recipe]:
-    """What the file says, and before it what the flags say, and behind it the default. A learning rate is of the batch
-    it was given with: another batch changes it by the linear rule (Goyal et al. 2017). Raises UserError."""
+    """Return the data and the recipe: flags before the file, the file before the default. A learning rate is of the
+    batch it was given with: another batch changes it by the linear rule (Goyal et al. 2017). Raises UserError."""
     given = settings.get("data") or {"kind": "digits"}
     if args.data:
         asked = parse_data(args.data)
@@ -85,7 +85,7 @@ def data_and_recipe(settings: dict, args: argparse.Namespace, default: Recipe) -
 
 
 def _scaled(recipe: Recipe, batch: int) -> Recipe:
-    """With the learning rate that it has at `batch` made that of its own batch; AdamW's does not depend on it so."""
+    """Give a recipe the learning rate of its own batch, from that of `batch`; AdamW's does not depend on it so."""
     if recipe.adam or recipe.batch == batch:
         return recipe
     lr = recipe.lr * recipe.batch / batch

@@ -1,7 +1,7 @@
-"""The super-network: one Net of the largest graph whose weights serve every network of the space (once-for-all).
+"""Share weights in a super-network: one Net of the largest graph serves every network of the space (once-for-all).
 
-A sub-network takes of each layer, by name, the first channels and the centre of the kernel. `_slices` says so once;
-training runs a sub-graph on these views, and a stand-alone network is a copy of them, so both compute the same.
+A sub-network takes from each layer, by name, the first channels and the centre of the kernel. `_slices` says so once.
+Training runs a sub-graph on these views, and a stand-alone network is a copy of them, so both compute the same.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ from ..space import Space
 
 
 def build_supernet(space: Space, define: Callable[[ArchSpec], Graph] = build_graph) -> Net:
-    """The largest network, untrained. define: the graph of a spec, with the outputs that a task wants."""
+    """Build the largest network, untrained. define: spec -> graph, with the outputs of the task."""
     net = Net(define(space.spec(space.largest())))
     for layer in net.layers.values():  # by what a channel reads, as the recipe was tuned with
         nn.init.kaiming_normal_(layer.conv.weight, mode="fan_in")
@@ -33,8 +33,9 @@ def build_supernet(space: Space, define: Callable[[ArchSpec], Graph] = build_gra
 
 
 def _slices(supernet: Net, graph: Graph) -> Iterator[tuple[str, Tensor, tuple[slice, ...]]]:
-    """State-dict key of Net(graph), the super-network's tensor, and the part of it that is the sub-network's: first
-    channels, centre of the kernel. THE definition of weight sharing. Raises UserError."""
+    """Yield for each tensor of a sub-network: the state-dict key of Net(graph), the super-network's tensor, and the
+    part of it that is the sub-network's (first channels, centre of the kernel). THE definition of weight sharing.
+    Raises UserError."""
     for op in graph.ops:
         if op.kind != "conv":
             continue
@@ -59,8 +60,8 @@ def _slices(supernet: Net, graph: Graph) -> Iterator[tuple[str, Tensor, tuple[sl
 
 
 class _Walk(Net):
-    """Core's Net of a graph on tensors that are there already (state-dict key -> tensor): nothing is made for it, so it
-    can be thrown away each step."""
+    """Run core's Net of a graph on tensors that are there already (state-dict key -> tensor): nothing is made for it,
+    so it can be thrown away each step."""
 
     def __init__(self, graph: Graph, tensors: dict[str, Tensor], training: bool):
         nn.Module.__init__(self)
@@ -81,7 +82,7 @@ class _Walk(Net):
 
 
 def run_subnet(supernet: Net, graph: Graph, x: Tensor) -> tuple[Tensor, ...]:
-    """The sub-network's outputs on x (N, 3, H, W) with the super-network's own weights; gradients flow."""
+    """Return the sub-network's outputs on x (N, 3, H, W) with the super-network's own weights; gradients flow."""
     views = {key: tensor[index] for key, tensor, index in _slices(supernet, graph)}
     return _Walk(graph, views, supernet.training)(x)
 
@@ -89,10 +90,10 @@ def run_subnet(supernet: Net, graph: Graph, x: Tensor) -> tuple[Tensor, ...]:
 def accumulate(
     supernet: Net, graph: Graph, x: Tensor, criterion: Callable[[tuple[Tensor, ...]], Tensor], autocast=None
 ) -> Tensor:
-    """Forward and backward of one sub-network: adds the gradients of criterion(its outputs) to the super-network's
-    `.grad` and returns its value, detached. What autograd does with run_subnet, cheaper: it would fill
-    a tensor of the whole layer's size for every slice; here only the part that has a gradient is touched. `autocast` is
-    the context of the forward pass."""
+    """Run one sub-network forward and backward: add the gradients of criterion(its outputs) to the super-network's
+    `.grad` and return its value, detached. autograd does the same with run_subnet, but it would fill a tensor of the
+    whole layer's size for every slice; here only the part that has a gradient is touched. `autocast` is the context
+    of the forward pass."""
     leaves, into, tensors = [], [], {}
     for key, tensor, index in _slices(supernet, graph):
         tensors[key] = tensor.detach()[index]
@@ -108,8 +109,8 @@ def accumulate(
 
 
 def slice_net(supernet: Net, graph: Graph) -> Net:
-    """A stand-alone copy of the sub-network, where the super-network is. Its batch normalisation wants `recalibrate`
-    before use."""
+    """Copy the sub-network out, to where the super-network is. Its batch normalisation needs `recalibrate` before
+    use."""
     state = {key: tensor.detach()[index].clone() for key, tensor, index in _slices(supernet, graph)}
     with torch.device("meta"):  # no weights that are overwritten anyway
         net = Net(graph)
@@ -120,7 +121,7 @@ def slice_net(supernet: Net, graph: Graph) -> Net:
 
 @torch.no_grad()
 def recalibrate(net: Net, batches) -> Net:
-    """Batch-normalisation statistics as the mean over `batches` of images: those of the super-network are of no one
+    """Set batch-normalisation statistics to the mean over `batches` of images: those of the super-network are of no one
     network (the paper takes 20 batches of 64). Leaves the net in evaluation mode."""
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -133,8 +134,8 @@ def recalibrate(net: Net, batches) -> Net:
 
 
 def _channel_groups(graph: Graph) -> dict[str, str]:
-    """Tensor -> representative of the tensors whose channels must keep one order: a depth-wise or weightless op keeps
-    its input's, an addition ties its operands."""
+    """Map each tensor to a representative of the tensors whose channels must keep one order: a depth-wise or weightless
+    op keeps its input's, an addition ties its operands."""
     parent = {name: name for name in graph.tensors}
 
     def find(name: str) -> str:
