@@ -39,8 +39,8 @@ class Infeasible(UserError):
     """Nothing meets a limit: `what` ("sram", "flash", "macs"), the smallest figure reached `needed`, the `limit`."""
 
     what: str
-    needed: int
-    limit: int
+    needed: float
+    limit: float
 
     @classmethod
     def over(cls, what: str, needed: int, limit: int, where: str) -> "Infeasible":
