@@ -143,7 +143,8 @@ def _archive(source: Path) -> dict:
     """Map each path to a function that reads it. An .xz cannot be read out of order: all is read, a few megabytes."""
     try:
         with tarfile.open(source) as archive:
-            contents = {Path(m.name): archive.extractfile(m).read() for m in archive if m.isfile()}
+            files = ((Path(m.name), archive.extractfile(m)) for m in archive if m.isfile())
+            contents = {path: file.read() for path, file in files if file is not None}
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
         raise UserError(f"{source}: neither a folder nor a tar archive ({' '.join(str(error).split())})") from None
     return {path: (lambda data=data: data) for path, data in contents.items()}

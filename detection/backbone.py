@@ -55,7 +55,7 @@ class MCUNetBackbone(Net, BaseModule):
             raise UserError(f"backbone.halo is {short(halo)}: expected exchange, or none with a schedule in the arch")
         self.frozen_stages, self.norm_eval, self.halo, self.init_cfg = frozen_stages, norm_eval, halo, init_cfg
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]  # mmdet gives one image
         """Turn an image (N, 3, H, W) into the maps of out_indices, fine to coarse."""
         image = image.contiguous(memory_format=torch.channels_last)  # a CPU trains 1.6x faster on NHWC
         return super().forward(image) if self.halo == "exchange" else forward_apart(self, self.spec.schedule, image)

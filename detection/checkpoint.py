@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
+from numpy._core import multiarray
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.nn.net import Net
@@ -38,7 +39,7 @@ def _method(owner, name: str):
     return getattr(owner, name)
 
 
-_NUMPY = [np._core.multiarray._reconstruct, np._core.multiarray.scalar, np.ndarray, np.dtype]
+_NUMPY = [multiarray._reconstruct, multiarray.scalar, np.ndarray, np.dtype]
 _DTYPES = [type(np.dtype(t)) for t in ("f4", "f8", "i4", "i8", "u1", "?")]
 ALLOWED = [HistoryBuffer, (_method, "builtins.getattr"), (_method, "__builtin__.getattr")] + _NUMPY + _DTYPES
 
@@ -133,7 +134,7 @@ def latest_checkpoint(folder, iteration: int | None = None) -> Path | None:
                 meta = read_checkpoint(path).get("meta") or {}
                 if ("epoch" in meta or "iter" in meta) and iteration in (None, meta.get("iter")):
                     found[path] = (meta.get("time") or "", meta.get("iter") or 0, int(number[1]))
-    return max(found, key=found.get, default=None)
+    return max(found, key=lambda path: found[path], default=None)
 
 
 def check_resumable(path, classes: tuple[str, ...] | None) -> None:

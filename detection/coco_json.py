@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.validate import check_names, read_json, short
@@ -70,7 +70,7 @@ def _image(image: dict) -> str:
 
 def _is_flat(note: dict) -> bool:
     box, area = note["bbox"], note["area"]
-    numbers = [*box, area] if isinstance(box, list) and len(box) == 4 else [None]
+    numbers: list[Any] = [*box, area] if isinstance(box, list) and len(box) == 4 else [None]
     if not all(type(v) in (int, float) and math.isfinite(v) and abs(v) < 1e9 for v in numbers):
         raise UserError(
             f"an annotation of image {short(note['image_id'])} has the box {short(box)}, area {short(area)}"

@@ -71,7 +71,7 @@ def _count_classes(config: Config) -> None:
     if names is None or not isinstance(head, dict):
         return
     if head.get("type") in ONE_CLASS:
-        said, of = head.get("num_classes", 1), f"{head.type} finds"
+        said, of = head.get("num_classes", 1), f"{head['type']} finds"
     else:
         said, of = head.setdefault("num_classes", len(names)), "model.bbox_head.num_classes is"
     if said != len(names):

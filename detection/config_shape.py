@@ -6,7 +6,7 @@ from nni_mcunet.core.validate import short
 from .datasets import LOADERS
 
 PARTS = {"data_root": str, "ann_file": str, "data_prefix": dict, "metainfo": dict, "pipeline": list, "filter_cfg": dict}
-WORDS = {str: "text", dict: "a dict", list: "a list"}
+WORDS: dict[type, str] = {str: "text", dict: "a dict", list: "a list"}
 
 
 def check_shape(config) -> None:

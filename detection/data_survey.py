@@ -185,7 +185,8 @@ def draw_sizes(surveys: dict[str, Survey], path) -> None:
     figure = Figure(figsize=(6, 6), layout="constrained")
     axes = figure.subplots()
     for name, found in surveys.items():
-        axes.scatter(*np.array(found.sizes).reshape(-1, 2).T, s=4, alpha=0.4, label=f"{name}: {len(found.sizes)} boxes")
+        widths, heights = np.array(found.sizes).reshape(-1, 2).T
+        axes.scatter(widths, heights, s=4, alpha=0.4, label=f"{name}: {len(found.sizes)} boxes")
     axes.set(xscale="log", yscale="log", xlabel="width (pixels)", ylabel="height (pixels)", title="box sizes")
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left")

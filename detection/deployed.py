@@ -23,8 +23,8 @@ class DeployedDetector(BaseModel):
     def forward(self, inputs, data_samples, mode="predict"):
         """Detect in each of `inputs`, and put the boxes, in the file's pixels, into its sample."""
         for image, sample in zip(inputs, data_samples, strict=True):
-            boxes, scores, labels = self.detect(image.byte().permute(1, 2, 0).cpu().numpy())
-            boxes = torch.as_tensor(np.asarray(boxes, np.float32))
+            corners, scores, labels = self.detect(image.byte().permute(1, 2, 0).cpu().numpy())
+            boxes = torch.as_tensor(np.asarray(corners, np.float32))
             scale = boxes.new_tensor(sample.scale_factor).repeat(2)
             sample.pred_instances = InstanceData(
                 bboxes=boxes / scale,

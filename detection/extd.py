@@ -31,7 +31,7 @@ class EXTDBackbone(Net, BaseModule):
     def __init__(self, arch: str):
         super().__init__(backbone_part(face_baseline(arch)))
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]  # mmdet gives one image
         """Turn an image (N, 3, H, W) of any size into six maps, fine to coarse."""
         return super().forward(image)[::-1]  # the top-down pathway ends at the finest
 

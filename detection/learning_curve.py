@@ -15,7 +15,8 @@ TIMES = {"lr", "base_lr", "data_time", "time", "memory", "grad_norm", "epoch", "
 def scalars(work_dir) -> tuple[list[dict], list[dict]]:
     """Return (training rows, evaluation rows) of all runs below a work dir, a resumed one continuing the one before.
     Raises UserError where there are none."""
-    rows, files = [], sorted(Path(work_dir).glob("*/vis_data/scalars.json"))
+    rows: list[dict] = []
+    files = sorted(Path(work_dir).glob("*/vis_data/scalars.json"))
     for file in files:
         found = _rows(file)
         begins = min((row["epoch"] for row in found if "epoch" in row), default=None)

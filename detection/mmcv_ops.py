@@ -60,6 +60,6 @@ def install_ops() -> bool:
         return False
     ops = _Ops("mmcv._ext", __doc__)
     ops.__spec__ = importlib.machinery.ModuleSpec("mmcv._ext", loader=None)  # no loader: mmengine sees no full mmcv
-    ops.nms = nms
+    vars(ops)["nms"] = nms
     sys.modules["mmcv._ext"] = ops
     return True

@@ -64,7 +64,8 @@ class QATHook(Hook):
     def before_train_epoch(self, runner: Runner) -> None:
         """Freeze ranges and statistics when their epochs are over."""
         nets = parts(runner.model)
-        if runner.epoch >= self.freeze_epoch and not nets[0].quant.frozen:
+        first = nets[0].quant
+        if runner.epoch >= self.freeze_epoch and first is not None and not first.frozen:
             _average(nets)
             freeze(*nets)
 

@@ -74,9 +74,10 @@ class MCUNetS3FDHead(SSDHead):
             **kwargs,
         )
         self.net = Net(part)
-        self.norms = nn.ModuleList(L2Norm(t.c, scale) for t, scale in zip(part.inputs, l2norm, strict=False))
-        for norm in self.norms:
+        norms = [L2Norm(t.c, scale) for t, scale in zip(part.inputs, l2norm, strict=False)]
+        for norm in norms:
             nn.init.constant_(norm.weight, norm.scale)
+        self.norms = nn.ModuleList(norms)
 
     def _init_layers(self) -> None:
         """Build none of mmdet's own layers: `net` computes the maps."""
@@ -84,7 +85,7 @@ class MCUNetS3FDHead(SSDHead):
     def init_weights(self) -> None:
         """Let predictions begin near 0; Net's initialisation, made for wide layers, begins with scores of 3."""
         for name in self.net.graph.outputs:
-            nn.init.normal_(self.net.layers[name].conv.weight, std=0.01)
+            nn.init.normal_(self.net.layer(name).conv.weight, std=0.01)
 
     def forward(self, x: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
         """Turn the backbone's maps into scores (N, 2, H, W) of face and background and boxes (N, 4, H, W), fine to

@@ -52,7 +52,8 @@ class FaceViews(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Return the packed views, a list for each key."""
-        packed = [self._view(results, view) for view in views(*results["img"].shape[:2], self.pixels)]
+        h, w = results["img"].shape[:2]
+        packed = [self._view(results, view) for view in views(h, w, self.pixels)]
         return {key: [one[key] for one in packed] for key in packed[0]}
 
     def _view(self, results: dict, view: View) -> dict:
@@ -71,14 +72,15 @@ class FaceTTAModel(DetTTAModel):
         self.iou_threshold, self.max_per_img = iou_threshold, max_per_img
 
     def _merge_single_sample(self, data_samples: list):
-        boxes, scores = [], []
+        all_boxes: list[Tensor] = []
+        all_scores: list[Tensor] = []
         for sample in data_samples:
             found, (least, most) = sample.pred_instances, sample.metainfo["believed"]
             sides = found.bboxes[:, 2:] - found.bboxes[:, :2]
             believed = (sides.amax(1) > least) & (sides.amin(1) < most)
-            boxes.append(found.bboxes[believed])
-            scores.append(found.scores[believed])
-        boxes, scores = self.merge_aug_bboxes(boxes, scores, [sample.metainfo for sample in data_samples])
+            all_boxes.append(found.bboxes[believed])
+            all_scores.append(found.scores[believed])
+        boxes, scores = self.merge_aug_bboxes(all_boxes, all_scores, [sample.metainfo for sample in data_samples])
         boxes, scores = vote(boxes, scores, self.iou_threshold)
         kept = scores.argsort(descending=True)[: self.max_per_img]
         labels = torch.zeros(len(kept), dtype=torch.long, device=kept.device)

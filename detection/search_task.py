@@ -12,6 +12,7 @@ import logging
 import random
 from dataclasses import asdict, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,7 +70,7 @@ class DetectorTask:
         """Build the network of a spec with this head. Raises ArchError when it has not the stages."""
         return build_graph(spec, self.head)
 
-    def _at(self, resolution: tuple[int, int]) -> tuple[Config, torch.nn.Module]:
+    def _at(self, resolution: tuple[int, int]) -> tuple[Config, Any]:
         """Return the config for images of (h, w), and its detector, whose head is needed: anchors and their strides are
         pixels there."""
         config = copy.deepcopy(self.config)
@@ -83,7 +84,7 @@ class DetectorTask:
         _, detector = self._at(self.spec.resolution)  # not a kept one: the random numbers are the same each time
         detector.bbox_head.init_weights()
         for name in net.graph.outputs:
-            net.layers[name].conv.load_state_dict(detector.bbox_head.net.layers[name].conv.state_dict())
+            net.layer(name).conv.load_state_dict(detector.bbox_head.net.layer(name).conv.state_dict())
 
     def loss(self, outputs: tuple[Tensor, ...], targets: list[dict], smoothing: float) -> Tensor:
         """Return mmdet's loss of prediction maps (N, anchors * (5 + classes), h, w), fine to coarse: the mean over the
@@ -141,8 +142,8 @@ class DetectorData:
         self.splits = {"held_out": order[:held_out], "train": order[held_out:]}
         self.sizes = {split: len(indices) for split, indices in self.splits.items()}
         text = repr([only_pipeline(self.task.config[loader]) for loader in ("train_dataloader", "val_dataloader")])
-        self.identity = {"pipelines": hashlib.sha256(text.encode()).hexdigest()[:16]}
-        self.identity["files"] = {split: self._fingerprint(indices) for split, indices in self.splits.items()}
+        files = {split: self._fingerprint(indices) for split, indices in self.splits.items()}
+        self.identity = {"pipelines": hashlib.sha256(text.encode()).hexdigest()[:16], "files": files}
         self.pipeline = lru_cache(self._compose)
 
     @staticmethod

@@ -161,16 +161,17 @@ def match(truth: dict[Key, Faces], results: dict[Key, np.ndarray]) -> Matches:
     unknown = [key for key in results if key not in truth]
     if unknown:
         raise UserError(f"{len(unknown)} pictures are not in the ground truth, the first is {'/'.join(unknown[0])}")
-    images, image, scores, face, start = list(results), [], [np.empty(0)], [], 0
+    images, scores, start = list(results), [np.empty(0)], 0
+    of_image, of_face = [np.empty(0, int)], [np.empty(0, int)]
     for i, (key, found) in enumerate(results.items()):
         boxes = truth[key].boxes
         found = np.asarray(found, float).reshape(-1, 5)
         found = found[np.argsort(-found[:, 4], kind="stable")]
         scores.append(found[:, 4])
-        image.append(np.full(len(found), i if len(boxes) else -1))
-        face.append(_best(found, boxes, start))
+        of_image.append(np.full(len(found), i if len(boxes) else -1))
+        of_face.append(_best(found, boxes, start))
         start += len(boxes)
-    image, face = np.concatenate([np.empty(0, int), *image]), np.concatenate([np.empty(0, int), *face])
+    image, face = np.concatenate(of_image), np.concatenate(of_face)
     first = np.zeros(len(face), bool)
     first[np.unique(face, return_index=True)[1]] = True  # a picture's detections stand in falling order
     used = image >= 0  # pictures that are passed over still have a say in the scale of the scores

@@ -7,6 +7,7 @@ the same): x y w h blur expression illumination invalid occlusion pose.
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmdet.datasets.base_det_dataset import BaseDetDataset
@@ -68,7 +69,8 @@ class WIDERFaceText(BaseDetDataset):
                 f"{len(missing)} of the {len(faces)} pictures of {self.ann_file} are missing, the first is "
                 f"{root / (missing or ['EVENT/NAME.jpg'])[0]}; data_prefix.img is the folder of the events"
             )
-        data, flat, invalid = [], 0, 0
+        data: list[dict[str, Any]] = []
+        flat = invalid = 0
         for name, rows in faces.items():
             whole = rows[(rows[:, 2] > 0) & (rows[:, 3] > 0)]
             flat += len(rows) - len(whole)

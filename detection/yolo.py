@@ -44,7 +44,7 @@ def yolo_graph(backbone: dict, neck: dict, bbox_head: dict) -> tuple[ArchSpec, Y
 class MCUNetNeck(Net, BaseModule):
     """Run the graph's neck: backbone maps fine to coarse in, as many maps of one width out, coarse to fine."""
 
-    def forward(self, x: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def forward(self, x: tuple[Tensor, ...]) -> tuple[Tensor, ...]:  # type: ignore[override]  # mmdet gives a tuple
         """Turn maps fine to coarse into maps coarse to fine."""
         return super().forward(*x[::-1])  # it begins at the coarsest map
 
