@@ -22,8 +22,9 @@ from readme import into_readme
 from nni_mcunet.core.boards import Board, get_board
 from nni_mcunet.core.errors import Infeasible, exit_on_user_error
 from nni_mcunet.core.files import write_json
+from nni_mcunet.core.plan.board_plan import plan_for_board
 from nni_mcunet.core.plan.cut_points import grids
-from nni_mcunet.core.plan.plan import EXECUTED, SEGMENTS, Plan, best_schedule, pareto, plan
+from nni_mcunet.core.plan.plan import EXECUTED, SEGMENTS, Plan, pareto, plan
 from nni_mcunet.engine.codegen.sources import write_sources
 from nni_mcunet.engine.lower import reference
 from nni_mcunet.engine.model import QuantModel
@@ -43,7 +44,7 @@ def plans(model: QuantModel) -> dict[str, Plan]:
     found = {"layer by layer": plan(model.graph)}
     for name in ("f412", "f746", "h743"):
         try:
-            found["least MACs"] = best_schedule(model.graph, get_board(name), halos=EXECUTED, segments=SEGMENTS)
+            found["least MACs"] = plan_for_board(model.graph, get_board(name))
             break
         except Infeasible:
             continue

@@ -35,12 +35,12 @@ TOPS = ("nni_mcunet", "detection")
 DOORS = {
     "nni_mcunet/__init__.py": "nni_mcunet/cli/main.py",
     "nni_mcunet/__main__.py": "nni_mcunet/cli/main.py",
-    "nni_mcunet/api.py": "nni_mcunet/cli/main.py",
     "nni_mcunet/bridge.py": "nni_mcunet/cli/main.py",
     "nni_mcunet/search/nnictl.py": "nni_mcunet/search/nni/nnictl.py",
     "nni_mcunet/search/strategy.py": "nni_mcunet/search/nni/strategy.py",
     "nni_mcunet/search/trial.py": "nni_mcunet/search/nni/trial.py",
     "nni_mcunet/search/tuner.py": "nni_mcunet/search/nni/tuner.py",
+    "nni_mcunet/engine/frontend/__init__.py": "nni_mcunet/engine/frontend/builder.py",
     "nni_mcunet/engine/int8_classifier.py": "nni_mcunet/engine/run/firmware.py",
     "nni_mcunet/engine/int8_detector.py": "nni_mcunet/engine/run/firmware.py",
     "nni_mcunet/engine/library.py": "nni_mcunet/engine/run/board_project.py",

@@ -4,6 +4,7 @@ The one module besides the command lines that imports both sides. It trains noth
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from .engine.model import Model, QuantModel
 from .engine.quant.post_training import calibrated, learnt
 from .engine.run.pictures import with_view
 
+MOST = 200  # characters that a message quotes of torch's list of keys
 Options = dict[str, Any] | None  # what is merged into an mmdet config, by dotted key
 
 
@@ -60,24 +62,27 @@ def training_pictures(config: str, options: Options, images: int) -> Iterator[np
     return input_pictures(load_config(config, options), images)
 
 
-def classifier(arch: str, checkpoint: str, view: str | None = None) -> Model:
-    """Return the float model of an architecture (.json) and its weights (.pth). view: how it sees pictures, such as
-    "crop:0.875", for files that do not say how they were judged. Raises UserError for files that do not fit
-    together, FileNotFoundError."""
-    spec = ArchSpec.load(arch)
+def classifier(arch: str | Path | ArchSpec, checkpoint: str, view: str | None = None) -> Model:
+    """Return the float model of an architecture, or its file (.json), and its weights (.pth).
+
+    view: how it sees pictures, such as "crop:0.875", for files that do not say how they were judged. Raises UserError
+    for files that do not fit together, FileNotFoundError.
+    """
+    spec, where = (arch, arch.name) if isinstance(arch, ArchSpec) else (ArchSpec.load(arch), str(arch))
     graph = build_graph(spec)
     net, state = Net(graph).eval(), read_checkpoint(checkpoint)
     trained = getattr(state, "meta", {}).get("view")
     judged = str(spec.view) if spec.view else trained
     if trained not in (None, judged):
-        raise UserError(f"{arch} says the view {judged}, {checkpoint} {trained}: give two files of one training")
+        raise UserError(f"{where} says the view {judged}, {checkpoint} {trained}: give two files of one training")
     state = state.get("state_dict", state)
     if learnt_ranges(state):
         fake_quantize(net)
     try:
         net.load_state_dict(state)
     except RuntimeError as error:
-        raise UserError(f"{checkpoint} does not hold the weights of {arch}: {str(error).splitlines()[1]}") from None
+        first = " ".join(str(error).splitlines()[1].split())[:MOST]
+        raise UserError(f"{checkpoint} does not hold the weights of {where}: {first}") from None
     return with_view(Model(graph.folded(), net.folded_weights(), {"view": judged} if judged else {}), view)
 
 

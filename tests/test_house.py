@@ -40,6 +40,7 @@ ARROWS = {
     MODEL: {CORE, IR, PLAN},
     "engine.detect": {CORE, IR, MODEL},
     "engine.frontend": {CORE, IR, MODEL},
+    "engine.frontend (doors)": {CORE, MODEL, "engine.frontend.onnx", "engine.frontend.tflite"},
     "engine.frontend.onnx": {CORE, IR, PLAN, MODEL, "engine.frontend", "engine.detect"},
     "engine.frontend.tflite": {CORE, IR, PLAN, MODEL, "engine.frontend", "engine.detect"},
     "engine.ops": {CORE, IR, PLAN, MODEL},

@@ -17,8 +17,9 @@ from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.ir.arch import ArchSpec, Schedule, mobilenet_v2
 from nni_mcunet.core.ir.build import build_graph
+from nni_mcunet.core.plan.board_plan import plan_for_board
 from nni_mcunet.core.plan.cut_points import grids
-from nni_mcunet.core.plan.plan import EXECUTED, SEGMENTS, best_schedule, plan
+from nni_mcunet.core.plan.plan import plan
 from nni_mcunet.engine.frontend.onnx import save_onnx
 from nni_mcunet.engine.model import Model
 from nni_mcunet.paper.baselines import face_baseline
@@ -54,7 +55,7 @@ def test_json_of_mobilenet_v2():
 def test_board_and_schedule_are_the_planner_s():
     board, graph = get_board("F412").with_arena(64 * 1024), load("mcu_w50_r128").graph
     found = profile(graph, board)
-    chosen = best_schedule(graph, board, halos=EXECUTED, segments=SEGMENTS)
+    chosen = plan_for_board(graph, board)
     assert (found.best.schedule, found.best.halo, found.best.arena) == (chosen.schedule, chosen.halo, chosen.arena)
     assert found.patched.schedule == chosen.schedule and chosen.schedule.n
     facts = profiled(SMALL, "--board", "F412", "--patches", "3x2", "--blocks", 5)

@@ -2,7 +2,6 @@
 board at a serial port."""
 
 import ctypes
-import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +15,7 @@ from ..core.ir.arch import Schedule
 from ..core.plan.board_plan import plan_for_board
 from ..core.plan.plan import Plan
 from ..core.validate import short
-from ..engine.codegen.names import DEFAULT
-from ..engine.codegen.sources import check_prefix
+from ..engine.codegen.names import DEFAULT, check_prefix
 from ..engine.library import write_library
 from ..engine.lower.dead_channels import without_dead_channels
 from ..engine.model import view_of
@@ -27,7 +25,7 @@ from ..engine.run.emulator import EMULATED
 from ..engine.run.generated import input_shape, input_view, prefix_of
 from ..engine.run.host import HostModel, build_host
 from ..engine.run.serial_link import patience
-from .inputs import board_of, path_of, user_errors
+from .inputs import FileName, board_of, path_of, user_errors
 from .networks import Network, load
 from .planning import MAX_P, board_for, wishes
 from .quantization import picture_of
@@ -41,7 +39,7 @@ class Firmware:
     """Generated C in a folder, and what is known of it.
 
     folder  holds the library, plan.json and, as a project, the firmware around it
-    board   that it was compiled for, with the SRAM that the network was given
+    board   that it was compiled for, whole: what the network may take of it is facts["arena_limit"], in bytes
     plan    where and in what order the network runs
     facts   what plan.json says, plain data
     sqnr    of each output in dB, where quantize() has measured it
@@ -63,7 +61,7 @@ class Firmware:
         """Return the bytes of flash that the network's constants take; code comes on top."""
         return self.plan.flash
 
-    def run(self, picture: str | os.PathLike | np.ndarray, on: str = "host", **options: Any) -> "Run":
+    def run(self, picture: FileName | np.ndarray, on: str = "host", **options: Any) -> "Run":
         """Compute one picture, as `nni_mcunet.run`, for this firmware's board.
 
         >>> print(fw.run("photo.jpg", on="emulator"))
@@ -80,7 +78,7 @@ class Firmware:
         how = f"{p.schedule}, halo {p.halo} ({p.overhead:+.1%} MACs)" if p.schedule.n else str(p.schedule)
         sqnr = "".join(f", {name} {db:.1f} dB" for name, db in self.sqnr.items())
         return (
-            f"{self.folder}: {how}, arena {p.arena:,} of {self.board.arena_limit:,} bytes, "
+            f"{self.folder}: {how}, arena {p.arena:,} of {self.facts['arena_limit']:,} bytes, "
             f"constants {p.flash:,} bytes{sqnr}"
         )
 
@@ -119,9 +117,9 @@ class Run:
 
 @user_errors
 def compile(
-    network: str | os.PathLike | Network,
-    board: str | os.PathLike | Board,
-    out: str | os.PathLike,
+    network: FileName | Network,
+    board: FileName | Board,
+    out: FileName,
     *,
     arena_kb: int | None = None,
     schedule: Schedule | None = None,
@@ -133,7 +131,7 @@ def compile(
     segments: int | None = None,
     keep_dead_channels: bool = False,
     project: bool = False,
-    picture: str | os.PathLike | np.ndarray | None = None,
+    picture: FileName | np.ndarray | None = None,
     prefix: str = DEFAULT,
 ) -> Firmware:
     """Write an int8 network as C into the folder `out`, under `schedule` or the one that best_schedule finds.
@@ -149,34 +147,29 @@ def compile(
     >>> fw = mcu.compile("model.int8.onnx", board="stm32f412", out="out/fw")
     >>> fw.arena, fw.flash
     """
-    found, folder = load(network), path_of(out, "out")
-    if found.kind != "int8":
-        raise UserError(f"{found.source} is {_article(found.kind)}: quantise it first (quantize, mcunet quantize)")
+    found, folder, whole = load(network), path_of(out, "out"), board_of(board)
+    int8 = found.int8_model()
     if picture is not None and not project:
         raise UserError("picture is what a project has built in: give project=True, too")
     if not isinstance(prefix, str):
         raise UserError(f"prefix is {short(prefix)}: expected text such as 'faces'")
     check_prefix(prefix)
     if project:
-        target_of(board_of(board))
-    place = board_for(found, board, arena_kb)
-    model = found.model if keep_dead_channels else without_dead_channels(found.model)
+        target_of(whole)
+    place = board_for(found, whole, arena_kb)
+    model = int8 if keep_dead_channels else without_dead_channels(int8)
     how = wishes(schedule, halo, objective, max_p, any_grid, max_overhead, segments)
     plan = plan_for_board(model.graph, place, **how)
     image = None if picture is None else picture_of(picture, found.image, view_of(model))
     facts = write_library(folder, plan, model, place, project, image, prefix)
-    return Firmware(folder, place, plan, facts, found.sqnr)
-
-
-def _article(kind: str) -> str:
-    return "float" if kind == "float" else "an architecture without weights"
+    return Firmware(folder, whole, plan, facts, found.sqnr)
 
 
 @user_errors
 def run(
-    firmware: str | os.PathLike | Firmware,
-    picture: str | os.PathLike | np.ndarray,
-    board: str | os.PathLike | Board | None = None,
+    firmware: FileName | Firmware,
+    picture: FileName | np.ndarray,
+    board: FileName | Board | None = None,
     *,
     on: str = "host",
     timeout: float | None = None,
@@ -223,7 +216,7 @@ def _port(on: str) -> str | None:
     return None
 
 
-def _board(firmware: str | os.PathLike | Firmware, board: str | os.PathLike | Board | None) -> Board:
+def _board(firmware: FileName | Firmware, board: FileName | Board | None) -> Board:
     if board is not None:
         return board_of(board)
     if isinstance(firmware, Firmware):
@@ -239,7 +232,7 @@ def _seconds(timeout: float | None, default: float) -> float:
     return timeout
 
 
-def _on_host(firmware: str | os.PathLike | Firmware, folder: Path, pixels: np.ndarray) -> dict[str, Any]:
+def _on_host(firmware: FileName | Firmware, folder: Path, pixels: np.ndarray) -> dict[str, Any]:
     """Return what parse_report gives of a board."""
     host = firmware.host if isinstance(firmware, Firmware) else build_host(folder)
     said: dict[str, Any] = {"outputs": host.run(pixels)}

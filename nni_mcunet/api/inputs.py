@@ -12,6 +12,7 @@ from ..core.errors import UserError, reason_of
 from ..core.ir.arch import Schedule
 from ..core.validate import short
 
+FileName = str | os.PathLike[str]
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -31,14 +32,14 @@ def user_errors(function: Callable[P, T]) -> Callable[P, T]:
     return called
 
 
-def path_of(value: str | os.PathLike, what: str) -> Path:
+def path_of(value: FileName, what: str) -> Path:
     """Return a name of a file or folder as Path. Raises UserError for any other type, an empty name or a NUL byte."""
     if not isinstance(value, (str, os.PathLike)) or not str(value).strip() or "\0" in str(value):
         raise UserError(f"{what} is {short(value)}: expected the name of a file or folder")
     return Path(value)
 
 
-def board_of(board: str | os.PathLike | Board, arena_kb: int | None = None) -> Board:
+def board_of(board: FileName | Board, arena_kb: int | None = None) -> Board:
     """Return a board by name or from its file, with at most `arena_kb` kB of SRAM for the network. Raises BoardError
     for an unknown one, UserError for any other type."""
     if not isinstance(board, Board):
@@ -55,10 +56,17 @@ def schedule_of(schedule: Schedule | None) -> Schedule | None:
     return schedule
 
 
-def integer(name: str, value: int, low: int = 1) -> int:
-    """Return the argument `name`. Raises UserError unless it is an integer from `low` up."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise UserError(f"{name} is {short(value)}: expected an integer, {low} or more")
+def integer(name: str, value: int) -> int:
+    """Return the argument `name`. Raises UserError unless it is an integer; its bounds are for those who use it."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise UserError(f"{name} is {short(value)}: expected an integer")
+    return value
+
+
+def count(name: str, value: int) -> int:
+    """Return the argument `name`. Raises UserError unless it is an integer of 1 or more."""
+    if integer(name, value) < 1:
+        raise UserError(f"{name} is {value}: expected 1 or more")
     return value
 
 

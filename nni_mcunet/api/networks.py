@@ -2,7 +2,6 @@
 
 import difflib
 import fnmatch
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +12,11 @@ from ..core.ir.build import build_graph
 from ..core.ir.graph import Graph
 from ..core.outputs import check_outputs
 from ..core.validate import short
+from ..engine.model import Model, QuantModel
 from ..paper.baselines import BASELINES, face_baseline
-from .inputs import integer, path_of, user_errors
+from .inputs import FileName, count, path_of, user_errors
 
 if TYPE_CHECKING:
-    from ..engine.model import Model, QuantModel
     from ..engine.quant.sqnr import Row
 
 ARCHITECTURES = Path(__file__).resolve().parents[1] / ".mim/configs/arch"  # of the tree, and of a wheel
@@ -38,7 +37,7 @@ class Network:
     """
 
     graph: Graph
-    model: "Model | QuantModel | None" = None
+    model: Model | QuantModel | None = None
     source: str = ""
     schedule: Schedule = field(default_factory=Schedule)
     layers: "tuple[Row, ...]" = ()
@@ -49,7 +48,22 @@ class Network:
         """Return "architecture" (no weights), "float" or "int8"."""
         if self.model is None:
             return "architecture"
-        return "int8" if hasattr(self.model, "scales") else "float"
+        return "int8" if isinstance(self.model, QuantModel) else "float"
+
+    def float_model(self) -> Model:
+        """Return the float model. Raises UserError for a network of another kind."""
+        if self.model is None:
+            raise UserError(f"{self.source} has no weights: load it with weights=, or give a float model")
+        if isinstance(self.model, QuantModel):
+            raise UserError(f"{self.source} is int8 already; give the float file")
+        return self.model
+
+    def int8_model(self) -> QuantModel:
+        """Return the int8 model. Raises UserError for a network of another kind."""
+        if not isinstance(self.model, QuantModel):
+            kind = "an architecture without weights" if self.model is None else "float"
+            raise UserError(f"{self.source} is {kind}: quantise it first (quantize, mcunet quantize)")
+        return self.model
 
     @property
     def image(self) -> tuple[int, int, int]:
@@ -63,7 +77,7 @@ class Network:
         return {row.name: row.total for row in self.layers if row.name in self.graph.outputs}
 
     @user_errors
-    def save(self, path: str | os.PathLike) -> Path:
+    def save(self, path: FileName) -> Path:
         """Write the model as ONNX, int8 as QDQ. Raises UserError for an architecture, and for a name that does not end
         in .onnx or is that of another's file."""
         from ..engine.frontend.onnx import save_onnx
@@ -95,8 +109,8 @@ def zoo(pattern: str = "*") -> list[str]:
 
 @user_errors
 def load(
-    source: "str | os.PathLike | ArchSpec | Graph | Model | QuantModel | Network",
-    weights: str | os.PathLike | None = None,
+    source: FileName | ArchSpec | Graph | Model | QuantModel | Network,
+    weights: FileName | None = None,
     *,
     size: tuple[int, int] | None = None,
     view: str | None = None,
@@ -119,23 +133,23 @@ def load(
         return source
     if isinstance(source, Graph):
         return Network(source, None, source.name)
-    if hasattr(source, "graph"):
+    if isinstance(source, (Model, QuantModel)):
         return Network(source.graph, source, source.graph.name)
+    trained = None if weights is None else path_of(weights, "weights")
     if isinstance(source, ArchSpec):
-        return _architecture(source, source.name, weights, view)
+        return _architecture(source, source.name, trained, view)
     if options is not None and not isinstance(options, dict):
         raise UserError(f"options is {short(options)}: expected a mapping of dotted keys to values")
     path = path_of(source, "network")
-    weights = weights and path_of(weights, "weights")
     if str(source) in BASELINES:
         return Network(face_baseline(str(source)).folded(), None, str(source))
     if str(source) in zoo():
-        return _architecture(ARCHITECTURES / f"{source}.json", str(source), weights, view)
+        return _architecture(ARCHITECTURES / f"{source}.json", str(source), trained, view)
     if path.suffix == ".json":
-        return _architecture(path, str(path), weights, view)
+        return _architecture(path, str(path), trained, view)
     if path.suffix == ".py":
-        return _config(path, weights, options)
-    return _file(path, weights, size)
+        return _config(path, trained, options)
+    return _file(path, trained, size)
 
 
 def _architecture(arch: Path | ArchSpec, source: str, weights: Path | None, view: str | None) -> Network:
@@ -184,4 +198,4 @@ def _unknown(name: str) -> str:
 def _size(size: tuple[int, int]) -> tuple[int, int]:
     if not isinstance(size, (tuple, list)) or len(size) != 2:
         raise UserError(f"size is {short(size)}: expected (h, w) in pixels, such as (96, 96)")
-    return integer("size", size[0]), integer("size", size[1])
+    return count("size", size[0]), count("size", size[1])

@@ -1,7 +1,6 @@
 """Does it fit? The boards, a network's profile, and plans: of one schedule, or the best for a board."""
 
 import math
-import os
 from typing import Any
 
 from ..core.boards import BOARDS, Board
@@ -11,8 +10,9 @@ from ..core.plan import plan as planner
 from ..core.plan.board_plan import ANY_HALO, INSTRUCTIONS, plan_for_board
 from ..core.plan.cut_points import grids
 from ..core.plan.segments import HALOS
+from ..engine.model import QuantModel
 from ..profiling import profile as profiler
-from .inputs import board_of, integer, number, one_of, schedule_of, user_errors
+from .inputs import FileName, board_of, integer, number, one_of, schedule_of, user_errors
 from .networks import Network, load
 
 MAX_P = 4  # the finest grid that is tried: 4x4, the paper's
@@ -30,8 +30,8 @@ def boards() -> dict[str, Board]:
 
 @user_errors
 def profile(
-    network: str | os.PathLike | Network,
-    board: str | os.PathLike | Board | None = None,
+    network: FileName | Network,
+    board: FileName | Board | None = None,
     *,
     schedule: Schedule | None = None,
     max_p: int = MAX_P,
@@ -53,9 +53,7 @@ def profile(
 
 
 @user_errors
-def plan(
-    network: str | os.PathLike | Network, schedule: Schedule | None = None, *, halo: str | None = None
-) -> planner.Plan:
+def plan(network: FileName | Network, schedule: Schedule | None = None, *, halo: str | None = None) -> planner.Plan:
     """Return a network's plan under one schedule (default: layer by layer): arena and flash in bytes, macs, overhead as
     a part of the network's own multiply-accumulates.
 
@@ -71,8 +69,8 @@ def plan(
 
 @user_errors
 def best_schedule(
-    network: str | os.PathLike | Network,
-    board: str | os.PathLike | Board,
+    network: FileName | Network,
+    board: FileName | Board,
     *,
     arena_kb: int | None = None,
     halo: str = "best",
@@ -101,15 +99,16 @@ def best_schedule(
     return plan_for_board(found.graph, board_for(found, board, arena_kb), **how)
 
 
-def board_for(network: Network, board: str | os.PathLike | Board, arena_kb: int | None) -> Board:
+def board_for(network: Network, board: FileName | Board, arena_kb: int | None) -> Board:
     """Return the board with the SRAM that a network may take there: an int8 detector leaves room for its list of boxes.
     Raises what board_of raises, UserError for a detector whose description is malformed."""
     place = board_of(board)
-    if network.kind == "int8" and "detector" in network.model.meta:
+    if isinstance(network.model, QuantModel) and "detector" in network.model.meta:
         from ..engine.codegen.header import detector_params
         from ..engine.detect import with_room
 
-        place = with_room(place, detector_params(network.model).candidates)
+        if post := detector_params(network.model):
+            place = with_room(place, post.candidates)
     return board_of(place, arena_kb)
 
 

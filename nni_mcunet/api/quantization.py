@@ -5,22 +5,24 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
 from ..core.errors import UserError
 from ..core.validate import short
+from ..core.view import View
 from ..engine.frontend.fuse import of_pixels
 from ..engine.model import Model, QuantModel, input_shape, view_of
 from ..engine.quant.post_training import calibrated, unlike
 from ..engine.quant.range_methods import METHODS, percentile
 from ..engine.quant.sqnr import Row, lost, report
 from ..engine.run.pictures import checked_picture, load_picture, read_pictures, spread, with_view
-from .inputs import integer, number, numbers, one_of, path_of, user_errors
+from .inputs import FileName, count, number, numbers, one_of, path_of, user_errors
 from .networks import Network, load
 
 MEASURED = 32  # calibration pictures at most on which the SQNR is measured
-Pictures = str | os.PathLike | np.ndarray | Iterable
+Pictures = FileName | np.ndarray | Iterable[FileName | np.ndarray]
 
 
 class QuantizationWarning(UserWarning):
@@ -29,12 +31,12 @@ class QuantizationWarning(UserWarning):
 
 @user_errors
 def quantize(
-    network: str | os.PathLike | Network,
+    network: FileName | Network,
     pictures: Pictures | None = None,
     *,
-    qat: str | os.PathLike | None = None,
+    qat: FileName | None = None,
     images: int = 128,
-    names: str | os.PathLike | None = None,
+    names: FileName | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     bgr: bool = False,
@@ -83,17 +85,15 @@ def float_model(
 ) -> Model:
     """Return the network's float model as one that reads RGB pixels / 255, with its view. Raises UserError for a
     network of another kind."""
-    if network.kind == "int8":
-        raise UserError(f"{network.source} is int8 already; give the float file")
-    if network.kind == "architecture":
-        raise UserError(f"{network.source} has no weights: load it with weights=, or give a float model")
-    return of_pixels(with_view(network.model, view), numbers("mean", mean), numbers("std", std), bgr)
+    return of_pixels(with_view(network.float_model(), view), numbers("mean", mean), numbers("std", std), bgr)
 
 
-def read(pictures: Pictures, model: Model, images: int, names=None, options=None) -> Iterator[np.ndarray]:
+def read(
+    pictures: Pictures, model: Model, images: int, names: FileName | None = None, options: dict[str, Any] | None = None
+) -> Iterator[np.ndarray]:
     """Yield at most `images` pictures, evenly spread, each uint8 (h, w, c) as the network sees it. options: what to
     merge into an mmdet config. Raises UserError for what is no picture or of another shape."""
-    integer("images", images)
+    count("images", images)
     shape, view = input_shape(model), view_of(model)
     if isinstance(pictures, (str, os.PathLike)):
         path = path_of(pictures, "pictures")
@@ -101,17 +101,17 @@ def read(pictures: Pictures, model: Model, images: int, names=None, options=None
             from ..bridge import training_pictures  # imports torch and mmdet
 
             return training_pictures(str(path), options, images)
-        return read_pictures(path, shape, view, names and str(path_of(names, "names")), images)
+        return read_pictures(path, shape, view, None if names is None else str(path_of(names, "names")), images)
     if isinstance(pictures, np.ndarray) and pictures.ndim == 3:
         pictures = [pictures]
     if not isinstance(pictures, (np.ndarray, Iterable)):
         raise UserError(f"pictures is {short(pictures)}: expected a folder, an array or an iterable of arrays")
     whole = isinstance(pictures, (np.ndarray, Sequence))
-    some = spread(pictures, images) if whole else islice(pictures, images)
+    some = spread(list(pictures), images) if whole else islice(pictures, images)
     return (picture_of(one, shape, view) for one in some)
 
 
-def picture_of(picture, shape: tuple[int, int, int], view) -> np.ndarray:
+def picture_of(picture: FileName | np.ndarray, shape: tuple[int, int, int], view: View) -> np.ndarray:
     """Return one picture as uint8 of `shape` (h, w, c): a file as the view sees it, an array as it is. Raises UserError
     for another type, or an array of another shape."""
     if isinstance(picture, (str, os.PathLike)):

@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ..core.errors import UserError
 from .cfg_options import add_options
 
 if TYPE_CHECKING:
@@ -26,13 +25,6 @@ def add_pictures(parser: argparse.ArgumentParser) -> None:
 
 def pictures(args: argparse.Namespace, model: "Model") -> "Iterator[np.ndarray]":
     """Return uint8 (h, w, c) as the network sees them: those of a folder by the view in its file. Raises UserError."""
-    if args.images < 1:
-        raise UserError(f"--images {args.images}: expected 1 or more")
-    if args.calib.endswith(".py"):
-        from detection import input_pictures, load_config  # imports mmdet
+    from ..api.quantization import read
 
-        return input_pictures(load_config(args.calib, args.cfg_options), args.images)
-    from ..engine.model import input_shape, view_of
-    from ..engine.run.pictures import read_pictures
-
-    return read_pictures(args.calib, input_shape(model), view_of(model), args.list, args.images)
+    return read(args.calib, model, args.images, args.list, args.cfg_options)

@@ -12,22 +12,17 @@ It must be new or empty, or an earlier one of this command: mcunet_files.json in
 """
 
 import argparse
+from dataclasses import replace
 
-from ..core.boards import KB, get_board
+from ..api.networks import load
+from ..core.boards import get_board
 from ..core.errors import UserError
 from ..core.file_sets import owned
 from ..core.ir.arch import parse_schedule
-from ..core.plan.board_plan import plan_for_board
-from ..core.plan.cut_points import grids
 from ..core.plan.plan import EXECUTED, SEGMENTS, plan
-from ..engine.codegen.sources import DEFAULT, check_prefix, detector_params
-from ..engine.detect import with_room
-from ..engine.frontend import load_model
-from ..engine.library import write_library
+from ..engine.codegen.names import DEFAULT, check_prefix
 from ..engine.lower.dead_channels import channels, without_dead_channels
-from ..engine.model import QuantModel, view_of
-from ..engine.run.board_project import target_of
-from ..engine.run.pictures import load_picture
+from ..engine.model import QuantModel
 
 # What these options are where they are not given.
 UNSAID = {"max_p": 4, "any_grid": False, "fastest": False, "least_sram": False, "max_overhead": None, "segments": None}
@@ -86,33 +81,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
+    from ..api.firmware import compile
+
     check_options(args)
     check_prefix(args.prefix)
-    model, board = load_model(args.model), get_board(args.board)
-    if args.project:
-        target_of(board)
-    if not isinstance(model, QuantModel):
-        raise UserError(f"{args.model} is float: quantise it with mcunet quantize first")
+    network, board = load(args.model), get_board(args.board)
     if not args.keep_dead_channels:
-        model = smaller(model)
-    if post := detector_params(model):
-        board = with_room(board, post.candidates)
-    board = board.with_arena(None if args.arena_kb is None else args.arena_kb * KB)
-    p = plan_for_board(
-        model.graph,
+        network = replace(network, model=smaller(network.int8_model()))
+    fw = compile(
+        network,
         board,
+        args.out,
+        arena_kb=args.arena_kb,
         schedule=parse_schedule(args.patches, args.blocks),
         halo=args.halo,
-        p_choices=grids(args.max_p, not args.any_grid),
         objective="instructions" if args.fastest else "sram" if args.least_sram else "macs",
-        segments=args.segments,
+        max_p=args.max_p,
+        any_grid=args.any_grid,
         max_overhead=args.max_overhead,
+        segments=args.segments,
+        keep_dead_channels=True,
+        project=args.project,
+        picture=args.picture,
+        prefix=args.prefix,
     )
-    image = p.graph.inputs[0]
-    seen = (image.h, image.w), view_of(model), image.c
-    picture = load_picture(args.picture, *seen) if args.picture else None
-    facts = write_library(args.out, p, model, board, args.project, picture, args.prefix)
-    how = f"{p.schedule}, halo {p.halo} ({p.overhead:+.1%} MACs)" if p.schedule.n else p.schedule
-    print(f"{args.out}: {how}, arena {p.arena:,} of {board.arena_limit:,} bytes, constants {p.flash:,} bytes")
-    if sizes := facts["callback_bytes"]:
+    print(fw)
+    if sizes := fw.facts["callback_bytes"]:
         print("SRAM of a ready callback:", ", ".join(f"{name} {size:,}" for name, size in sizes.items()))

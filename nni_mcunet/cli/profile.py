@@ -9,13 +9,14 @@ mcunet profile extd_32        # a published face detector at 640x480
 import argparse
 import json
 
-from ..core.boards import get_board
+from ..api.networks import load
+from ..api.planning import profile
 from ..core.errors import UserError
 from ..core.files import write_json
 from ..core.ir.arch import parse_schedule
 from ..core.outputs import check_outputs
 from ..core.plan.cut_points import grids
-from ..profiling.profile import front_table, profile, table
+from ..profiling.profile import front_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,22 +38,18 @@ def main(args: argparse.Namespace) -> None:
     check_outputs({"--json": (to_file, ".json"), "--png": (args.png, ".png")}, args.network, args.board)
     if args.pareto and any((args.board, args.patches, args.blocks, args.json, args.png)):
         raise UserError("--pareto prints the whole front: leave out --board, --patches, --blocks, --json and --png")
-    from ..api.networks import load
-
-    board = get_board(args.board) if args.board else None
     schedule = parse_schedule(args.patches, args.blocks)
-    graph, choices = load(args.network).graph, grids(args.max_p, square=not args.any_grid)
     if args.pareto:
-        print(front_table(graph, choices))
+        print(front_table(load(args.network).graph, grids(args.max_p, square=not args.any_grid)))
         return
-    found = profile(graph, board, schedule, choices)
+    found = profile(args.network, args.board, schedule=schedule, max_p=args.max_p, any_grid=args.any_grid)
     if args.json == "-":
         print(json.dumps(found.to_dict(), indent=1))
     else:
-        print(table(found))
+        print(found)
         if args.json:
             write_json(args.json, found.to_dict())
     if args.png:
         from ..profiling.pictures import memory_figure
 
-        memory_figure(found.whole, found.patched, board and board.arena_limit, args.png, found.graph.name)
+        memory_figure(found.whole, found.patched, found.board and found.board.arena_limit, args.png, found.graph.name)

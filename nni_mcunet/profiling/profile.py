@@ -10,7 +10,8 @@ from ..core.boards import Board
 from ..core.errors import Infeasible, UnsupportedOp, UserError
 from ..core.ir.arch import Schedule
 from ..core.ir.graph import Graph
-from ..core.plan.plan import EXECUTED, SEGMENTS, Plan, best_schedule, fitting_plan, pareto, plan, schedules
+from ..core.plan.board_plan import plan_for_board
+from ..core.plan.plan import EXECUTED, SEGMENTS, Plan, pareto, plan, schedules
 from ..paper.memory_rules import FP32, INT8, Patches, patches, rnnpool, single_map
 
 KB = 1024
@@ -108,10 +109,7 @@ def profile(graph: Graph, board: Board | None = None, schedule: Schedule | None 
         best = least_peak(graph, p_choices)
     else:
         try:
-            if schedule is None:
-                best = best_schedule(graph, board, p_choices=p_choices, halos=EXECUTED, segments=SEGMENTS)
-            else:
-                best = fitting_plan(graph, board, schedule, halos=EXECUTED)
+            best = plan_for_board(graph, board, schedule=schedule, p_choices=p_choices)
         except (Infeasible, UnsupportedOp) as error:
             why = str(error)
     if isinstance(best, Plan) and best.schedule.n:

@@ -54,7 +54,7 @@ def plan_for_board(
     if objective == INSTRUCTIONS:
         if (segments, max_overhead) != (None, None):
             raise ScheduleError(
-                f"objective '{INSTRUCTIONS}' looks at neither segments nor max_overhead: leave them out"
+                f"objective '{INSTRUCTIONS}' heeds neither segments nor max_overhead: leave them out"
             )
         return fastest(graph, board, p_choices, halos)
     most = SEGMENTS if segments is None else segments
