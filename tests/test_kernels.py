@@ -137,7 +137,7 @@ def expected(op, y, x, data, res, out):
 
 def call(lib, kind, op, y, x, data, res, out):
     conv = Op("conv", "conv", ("in",), op.cout, (op.kh, op.kw), (op.sh, op.sw), groups=op.groups)
-    scratch = np.empty(CORTEX_M.scratch(f"conv_{kind}", conv, op.cin, y.n_out, x.n_out), np.int8)
+    scratch = np.empty(CORTEX_M.scratch(conv, op.cin, y.n_out, x.n_out), np.int8)
     getattr(lib, f"mcu_conv_{kind}")(
         ctypes.byref(op), ctypes.byref(y), ctypes.byref(x), *(ctypes.c_void_p(at(a)) for a in (data, res, out, scratch))
     )
