@@ -1,8 +1,8 @@
 """Read a .tflite file as Graph + weights (+ scales): one of one graph with int8 activations, or a float one.
 
 One pass over the operators that an output depends on: operators.py (with convolutions.py) says what each is in our
-graph, fuse.py then fuses what a kernel does at once. A quantised file keeps its integers, and the rounding of TensorFlow
-Lite's reference kernels. Whatever is not known is refused by name.
+graph, fuse.py then fuses what a kernel does at once. A quantised file keeps its integers, and the rounding of
+TensorFlow Lite's reference kernels. Whatever is not known is refused by name.
 """
 
 from dataclasses import replace
