@@ -10,6 +10,7 @@
 PYTHON ?= python3
 DATA ?= digits
 RUN = .venv/bin/python
+C = git ls-files -z '*.c' '*.h'
 
 .PHONY: install demo tables fuzz prove kills mutants trust test test-slow format clean
 
@@ -43,6 +44,7 @@ trust: install
 test: install
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(C) | xargs -0 .venv/bin/clang-format --dry-run -Werror
 	$(RUN) -m pytest -m "not slow"
 
 test-slow: install
@@ -51,6 +53,7 @@ test-slow: install
 format: install
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
+	$(C) | xargs -0 .venv/bin/clang-format -i
 
 clean:
 	rm -rf out .venv *.egg-info

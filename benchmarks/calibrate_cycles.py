@@ -1,16 +1,16 @@
-"""Fit the tables of core/latency.py to the real kernels: instructions and estimated cycles of every op of random small
-networks under QEMU (engine/cycles.py).
+"""Fit the tables of core/plan/latency.json to the real kernels: instructions and estimated cycles of every op of random
+small networks under QEMU (engine/timing/layer_cycles.py).
 
     python benchmarks/calibrate_cycles.py [--count 40] [--seed 0] [--write]
 
-Prints the tables or writes them into core/latency.py, and per row the error over all of its ops together. Takes
+Prints the tables or writes them to core/plan/latency.json, and per row the error over all of its ops together. Takes
 minutes. benchmarks/latency.py then measures the error on whole networks that had no part in the fit.
 """
 
 import argparse
+import json
 import tempfile
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from scipy.optimize import nnls
@@ -123,7 +123,7 @@ def random_integers(graph: Graph, rng: np.random.Generator) -> QuantModel:
 
 
 def profiled(found: Plan, model: QuantModel, board: Board, seed: int = 0) -> dict[str, Layer]:
-    """What one inference of a plan takes on the emulated board, see engine/cycles.py."""
+    """What one inference of a plan takes on the emulated board, see engine/timing/layer_cycles.py."""
     image = found.graph.inputs[0]
     picture = np.random.default_rng(seed).integers(0, 256, (image.h, image.w, image.c)).astype(np.uint8)
     with tempfile.TemporaryDirectory() as folder:
@@ -157,18 +157,25 @@ def fit(rows) -> dict[str, dict[str, float]]:
     return table
 
 
-def text(table, rows) -> str:
-    """A table as it stands in latency.py, with the errors of each row on the ops that it was fitted to."""
-    lines = ["{"]
+def print_errors(table: latency.Table, rows) -> None:
+    """Print the errors of each row of a table on the ops that it was fitted to."""
     for name, rates in table.items():
         own = [(sum(rates.get(k, 0) * v for k, v in f.items()), count) for row, f, count in rows if row == name]
         guess, true = np.array(own).T
         each = np.abs(guess / true - 1)
-        cells = ", ".join(f'"{k}": {v}' for k, v in rates.items())
-        lines.append(f'    "{name}": {{{cells}}},')
         print(f"{name:>12}: {len(own)} ops, sum {guess.sum() / true.sum() - 1:+.1%}, "
               f"one {np.median(each):.1%}, worst {each.max():.0%}")  # fmt: skip
-    return "\n".join([*lines, "}"])
+
+
+def as_json(instructions: latency.Table, cycles: dict[str, latency.Table]) -> str:
+    """Return the text of latency.json: a line for each row, so that a diff shows what a fit has moved."""
+    tables = [f'  "{core}": {_rows(table, "  ")}' for core, table in cycles.items()]
+    return f'{{\n "instructions": {_rows(instructions, " ")},\n "cycles": {{\n' + ",\n".join(tables) + "\n }\n}\n"
+
+
+def _rows(table: latency.Table, indent: str) -> str:
+    rows = [f"{indent} {json.dumps(name)}: {json.dumps(rates)}" for name, rates in table.items()]
+    return "{\n" + ",\n".join(rows) + f"\n{indent}}}"
 
 
 def counted(core: str, count: int, seed: int):
@@ -190,23 +197,21 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=40, help="networks (default 40)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--write", action="store_true", help="into core/latency.py, otherwise print")
+    parser.add_argument("--write", action="store_true", help="to core/plan/latency.json, otherwise print")
     args = parser.parse_args()
     rows = {core: counted(core, args.count, args.seed) for core in BOARDS}
+    instructions = fit(rows["cortex-m4"][0])
     print("instructions")
-    tables = "INSTRUCTIONS = " + text(fit(rows["cortex-m4"][0]), rows["cortex-m4"][0]) + "\nCYCLES = {\n"
-    for core, (_, cycles) in rows.items():
+    print_errors(instructions, rows["cortex-m4"][0])
+    cycles = {core: fit(found) for core, (_, found) in rows.items()}
+    for core, (_, found) in rows.items():
         print(f"cycles, {core}")
-        tables += f'"{core}": {text(fit(cycles), cycles)},\n'
-    tables += "}\n"
-    if not args.write:
-        print(tables)
-        return
-    path = Path(latency.__file__)
-    old = path.read_text()
-    begin, end = old.index("INSTRUCTIONS = {"), old.index("# End of the fit.")
-    write_atomic(path, old[:begin] + tables + old[end:])
-    print(f"{path}: written; ruff format it")
+        print_errors(cycles[core], found)
+    text = as_json(instructions, cycles)
+    if args.write:
+        print(f"{write_atomic(latency.TABLES, text)}: written")
+    else:
+        print(text)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from detection.curve import draw_curve
 from nni_mcunet.core.errors import exit_on_user_error
 from nni_mcunet.core.files import write_atomic, write_json
 from nni_mcunet.engine.int8_detector import compiled, load_int8_detector
-from nni_mcunet.profile.pictures import sheet_figure
+from nni_mcunet.profiling.pictures import sheet_figure
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs/results"

@@ -27,7 +27,8 @@ from nni_mcunet.core.plan.plan import EXECUTED, SEGMENTS, Plan, best_schedule, p
 from nni_mcunet.engine.codegen.sources import write_sources
 from nni_mcunet.engine.lower import reference
 from nni_mcunet.engine.model import QuantModel
-from nni_mcunet.engine.run.firmware import build_firmware, elf_report
+from nni_mcunet.engine.run.elf import elf_report
+from nni_mcunet.engine.run.firmware import build_firmware
 from nni_mcunet.engine.timing.layer_cycles import run_profiled
 
 RESULTS = Path(__file__).parents[1] / "docs/results/engine.json"

@@ -36,7 +36,7 @@ from nni_mcunet.engine.model import Model, QuantModel
 from nni_mcunet.engine.quant.ort_session import session, to_input
 from nni_mcunet.engine.quant.post_training import calibrated
 from nni_mcunet.engine.quant.sqnr import db
-from nni_mcunet.engine.run.firmware import build_host
+from nni_mcunet.engine.run.host import build_host
 from nni_mcunet.engine.run.pictures import list_pictures, load_picture
 
 ROOT = Path(__file__).parents[1]

@@ -1,4 +1,4 @@
-"""The estimate of core/latency.py against the emulated boards, per class and in all: docs/results/latency.json.
+"""The estimate of core/plan/latency.py against the emulated boards, per class and in all: docs/results/latency.json.
 
     python benchmarks/latency.py [--only mcunet-vww1]
 

@@ -30,9 +30,9 @@ from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.files import write_atomic, write_json
 from nni_mcunet.search.config import SearchConfig
 from nni_mcunet.search.data import open_data
+from nni_mcunet.search.data.classification import accuracy
 from nni_mcunet.search.evolution import Evolution, Proposal
 from nni_mcunet.search.space import load_space
-from nni_mcunet.search.supernet.classification import accuracy
 from nni_mcunet.search.supernet.training import Recipe, load_supernet, specialise, train
 
 matplotlib.use("Agg")

@@ -17,8 +17,8 @@ import torch
 
 from nni_mcunet.core.errors import exit_on_user_error
 from nni_mcunet.core.ir.build import build_graph
+from nni_mcunet.search.data.classification import Classification
 from nni_mcunet.search.space import load_space
-from nni_mcunet.search.supernet.classification import Classification
 from nni_mcunet.search.supernet.supernet import accumulate, build_supernet, slice_net
 
 

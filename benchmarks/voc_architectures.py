@@ -21,7 +21,8 @@ from nni_mcunet.core.errors import exit_on_user_error
 from nni_mcunet.core.ir.arch import Schedule
 from nni_mcunet.core.ir.build import build_graph
 from nni_mcunet.core.ir.graph import Graph
-from nni_mcunet.search.nni.experiment_file import load_config, search_config
+from nni_mcunet.search.config import search_config
+from nni_mcunet.search.nni.experiment_file import load_config
 
 ROOT = Path(__file__).parents[1]
 FLASH_KB = {"voc_h743": 730, "voc_f412": 520}

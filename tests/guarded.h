@@ -45,8 +45,8 @@ static void allow(const int8_t *from, int rows, int cols, int c) {
         allow_bytes(from, rows * cols * c);
 }
 
-static void guard(const mcu_axis *y, const mcu_axis *x, const int8_t *in, int cin, const int8_t *res,
-                  const int8_t *out, int cout) {
+static void guard(const mcu_axis *y, const mcu_axis *x, const int8_t *in, int cin, const int8_t *res, const int8_t *out,
+                  int cout) {
     forbid_all();
     allow(in, y->n_in, x->n_in, cin);
     allow(res, y->n_res, x->n_res, cout);

@@ -6,9 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from nni_mcunet.engine.run import firmware
+from nni_mcunet.engine.codegen.sources import KERNELS
+from nni_mcunet.engine.run.host import SANITIZERS
+from nni_mcunet.engine.run.toolchain import WARNINGS
 
-KERNELS = Path(firmware.__file__).parent / "kernels"
 SANITIZED = "MCU_SANITIZED"  # set in the subprocess that repeats tests under sanitizers
 I16, I32, U8, I8 = ctypes.c_int16, ctypes.c_int32, ctypes.c_uint8, ctypes.c_int8
 
@@ -19,8 +20,8 @@ def at(array):
 
 def kernel_library(folder: Path) -> ctypes.CDLL:
     path = folder / "kernels.so"
-    flags = firmware.SANITIZERS if SANITIZED in os.environ else ["-O2"]
-    command = ["gcc", *firmware.WARNINGS, *flags, "-shared", "-fPIC", *map(str, KERNELS.glob("*.c")), "-o", str(path)]
+    flags = SANITIZERS if SANITIZED in os.environ else ["-O2"]
+    command = ["gcc", *WARNINGS, *flags, "-shared", "-fPIC", *map(str, KERNELS.glob("*.c")), "-o", str(path)]
     subprocess.run(command, check=True)
     return ctypes.CDLL(str(path))
 

@@ -61,12 +61,22 @@ static void shifts(int most) {
 
 static int differs(int kind, int groups, int cin, int cout, int k, int s, int rows, int cols) {
     const int lo = below(2) ? -128 : below(256) - 128, packed_pairs = groups * ((cout / groups + 1) / 2);
-    const mcu_conv op = {
-        .cin = (int16_t)cin, .cout = (int16_t)cout, .groups = (int16_t)groups, .kh = (uint8_t)k, .kw = (uint8_t)k,
-        .sh = (uint8_t)s, .sw = (uint8_t)s, .zp_in = (int8_t)below(256), .zp_out = (int8_t)below(256),
-        .lo = (int8_t)lo, .hi = (int8_t)(below(2) ? 127 : lo + below(128 - lo)), .res_zp = (int8_t)below(256),
-        .res_bits = 4, .res_mult = below(40), .pairs = pairs,
-        .weights = kind == 2 ? weights : pack(packed_pairs, k * k * cin / groups)};
+    const mcu_conv op = {.cin = (int16_t)cin,
+                         .cout = (int16_t)cout,
+                         .groups = (int16_t)groups,
+                         .kh = (uint8_t)k,
+                         .kw = (uint8_t)k,
+                         .sh = (uint8_t)s,
+                         .sw = (uint8_t)s,
+                         .zp_in = (int8_t)below(256),
+                         .zp_out = (int8_t)below(256),
+                         .lo = (int8_t)lo,
+                         .hi = (int8_t)(below(2) ? 127 : lo + below(128 - lo)),
+                         .res_zp = (int8_t)below(256),
+                         .res_bits = 4,
+                         .res_mult = below(40),
+                         .pairs = pairs,
+                         .weights = kind == 2 ? weights : pack(packed_pairs, k * k * cin / groups)};
     shifts(kind == 2 ? 10 : 2);
     mcu_axis y = axis(rows, k, s, kind), x = axis(cols, k, s, kind);
     if (below(2)) /* packed rows, which kernels take for one */
@@ -90,8 +100,13 @@ static int differs(int kind, int groups, int cin, int cout, int k, int s, int ro
 
 static int add_differs(int c, int rows, int cols) {
     const int lo = below(2) ? -128 : below(256) - 128, bits = 1 + below(16);
-    const mcu_sum op = {.mult_a = below(2 << bits), .mult_b = below(2 << bits), .bias = below(200 << bits) - (100 << bits),
-                        .c = (int16_t)c, .bits = (uint8_t)bits, .zp_out = (int8_t)below(256), .lo = (int8_t)lo,
+    const mcu_sum op = {.mult_a = below(2 << bits),
+                        .mult_b = below(2 << bits),
+                        .bias = below(200 << bits) - (100 << bits),
+                        .c = (int16_t)c,
+                        .bits = (uint8_t)bits,
+                        .zp_out = (int8_t)below(256),
+                        .lo = (int8_t)lo,
                         .hi = (int8_t)(lo + below(128 - lo))};
     const mcu_axis y = axis(rows, 1, 1, 0), x = axis(cols, 1, 1, 0);
     memcpy(out[1], out[0], SIZE);
@@ -101,8 +116,16 @@ static int add_differs(int c, int rows, int cols) {
 }
 
 static void count(const char *name, int kind, int cin, int cout, int k, int s, int size) {
-    const mcu_conv op = {.cin = (int16_t)cin, .cout = (int16_t)cout, .kh = (uint8_t)k, .kw = (uint8_t)k,
-                         .sh = (uint8_t)s, .sw = (uint8_t)s, .zp_in = -128, .lo = -128, .hi = 127, .weights = weights,
+    const mcu_conv op = {.cin = (int16_t)cin,
+                         .cout = (int16_t)cout,
+                         .kh = (uint8_t)k,
+                         .kw = (uint8_t)k,
+                         .sh = (uint8_t)s,
+                         .sw = (uint8_t)s,
+                         .zp_in = -128,
+                         .lo = -128,
+                         .hi = 127,
+                         .weights = weights,
                          .pairs = pairs};
     const int n = (size + s - 1) / s;
     const mcu_axis a = {(int16_t)size, (int16_t)(-(k / 2)), (int16_t)n, (int16_t)n, 0, 0, 0};

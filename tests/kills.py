@@ -9,7 +9,6 @@ slower than this one, so the command then waits a little behind each renaming.
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import shutil
@@ -22,9 +21,9 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from conftest import ROOT
 from nets import block_graph, random_model
 
+from nni_mcunet.cli import generate
 from nni_mcunet.core.errors import exit_on_user_error
 from nni_mcunet.core.file_sets import MANIFEST, STAGED, is_whole
 from nni_mcunet.core.files import write_json
@@ -33,13 +32,6 @@ from nni_mcunet.engine.frontend.onnx import save_onnx
 FOREIGN = {"application.c": "int application;\n", "board/pins.txt": "mine\n", "mcu_mine.h": "/* mine */\n"}
 OPTIONS = {"old": ["--board", "stm32f412", "--project"], "new": ["--board", "stm32h743", "--project"]}
 SLOW = 0.001
-
-
-def generate():
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "tools/generate.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
 
 
 def start(main, words: list, slow: float = 0.0) -> int:
@@ -84,7 +76,7 @@ class Kills:
     """folder: for all files."""
 
     def __init__(self, folder: Path):
-        self.folder, self.main, self.whole, self.words = folder, generate(), {}, {}
+        self.folder, self.main, self.whole, self.words = folder, generate.main, {}, {}
         for seed, name in enumerate(OPTIONS):
             graph = block_graph(np.random.default_rng(seed), (20, 24), 3)
             save_onnx(random_model(np.random.default_rng(seed), graph), folder / f"{name}.onnx")

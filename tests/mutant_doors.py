@@ -237,7 +237,7 @@ DOORS = [
         "test_file_sets::test_files_of_two_libraries_do_not_compile",
     ),
     Mutant(
-        ENGINE + "run/firmware.py",
+        ENGINE + "run/generated.py",
         "if (Path(folder) / MANIFEST).exists() and not is_whole(folder):",
         "if False:",
         "test_file_sets::test_run_board_says_that_a_library_is_not_whole",
@@ -292,7 +292,7 @@ DOORS = [
         "test_view::test_onnx_files_say_it",
     ),
     Mutant(
-        ENGINE + "run/firmware.py",
+        ENGINE + "run/generated.py",
         "return View.parse(found[1]) if found else STRETCH",
         "return STRETCH",
         "test_view::test_every_step_to_the_board_sees_what_judged",

@@ -126,8 +126,8 @@ MUTANTS = [
     Mutant(CORE + "validate.py", "if number < len(lines):", "if True:",
            "test_bad_files::test_a_cut_last_line_is_what_a_kill_leaves"),
     # Integers.
-    Mutant(ENGINE + "model.py", "2**24", "2**40", "test_guards_integers::test_the_bias_of_a_dead_channel_fits"),
-    Mutant(ENGINE + "model.py", "min(float(low), 0.0), max(float(high), 0.0)", "float(low), max(float(high), 0.0)",
+    Mutant(CORE + "int8.py", "2**24", "2**40", "test_guards_integers::test_the_bias_of_a_dead_channel_fits"),
+    Mutant(CORE + "int8.py", "high.clip(min=0) - low.clip(max=0)", "high.clip(min=0) - low",
            "test_engine::test_scale_represents_zero_and_the_range"),
     Mutant(LOWER + "integers.py", " + 2 ** (bits + 8) < INT32", " < INT32",
            "test_guards_integers::test_a_sum_with_its_residual_and_zero_point_stays_within_32_bits"),

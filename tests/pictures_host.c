@@ -96,8 +96,11 @@ static size_t read_some(void *user, uint8_t *dst, size_t n) {
 }
 
 static int run_jpeg(void) {
-    mcu_jpeg jpeg = {.read = read_some, .reduce = number("REDUCE", 1), .first_row = number("ROW", 0),
-                     .first_column = number("COLUMN", 0), .band_bytes = (size_t)number("BAND", 1 << 20)};
+    mcu_jpeg jpeg = {.read = read_some,
+                     .reduce = number("REDUCE", 1),
+                     .first_row = number("ROW", 0),
+                     .first_column = number("COLUMN", 0),
+                     .band_bytes = (size_t)number("BAND", 1 << 20)};
     if (mcu_jpeg_open(&jpeg) && jpeg.error != MCU_JPEG_BAND) /* first with no band at all, to learn its size */
         return jpeg.error;
     jpeg.band_bytes = (size_t)number("BAND", (int)jpeg.band_needed);

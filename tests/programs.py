@@ -12,9 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from nni_mcunet.engine.codegen.sources import KERNELS
-from nni_mcunet.engine.run.firmware import BOARDS, MACHINES, SANITIZERS, WARNINGS, core_flags, elf_report, run_qemu
+from nni_mcunet.engine.run.elf import elf_report
+from nni_mcunet.engine.run.emulator import MACHINES, run_qemu
+from nni_mcunet.engine.run.host import SANITIZERS
 from nni_mcunet.engine.run.run_report import parse_run
 from nni_mcunet.engine.run.stack_bound import stack_bound
+from nni_mcunet.engine.run.toolchain import RUNTIME, WARNINGS, core_flags
 
 HOST = "host"
 SECONDS = 120  # of one run
@@ -38,7 +41,7 @@ int main(void) {
 
 
 def run_host(folder: Path, picture: np.ndarray, kernels: Path = KERNELS) -> dict:
-    """The report (see firmware.run_emulated) of the generated C in `folder` on a picture (h, w, 3) uint8, under the
+    """The report (see emulator.run_emulated) of the generated C in `folder` on a picture (h, w, 3) uint8, under the
     sanitizers and guarded.h. AssertionError with their words where they complain."""
     program = _build(HOST, folder, picture, kernels)
     most = resource.getrlimit(resource.RLIMIT_AS)[1]  # the sanitizer's shadow memory is vast
@@ -64,7 +67,7 @@ def objects(core: str, kernels: Path = KERNELS) -> list[str]:
     """What all programs for a core share, compiled once."""
     folder = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, folder)
-    sources = [*kernels.glob("*.c")] + ([] if core == HOST else [BOARDS / "startup.c", BOARDS / "mps2.c"])
+    sources = [*kernels.glob("*.c")] + ([] if core == HOST else [RUNTIME / "startup.c", RUNTIME / "mps2.c"])
     subprocess.run([*_compiler(core), "-c", *map(str, sources)], cwd=folder, check=True)
     return [str(path) for path in Path(folder).glob("*.o")]
 
@@ -78,7 +81,7 @@ def _compiler(core: str) -> list[str]:
 def _build(core: str, folder: Path, picture: np.ndarray, kernels: Path, guarded: bool = True) -> Path:
     (folder / "picture.rgb").write_bytes(picture.tobytes())
     text = '#include "guarded.h"\n' * guarded + PROGRAM + '#include "host.c"\n' * (core == HOST)
-    include = [f"-I{path}" for path in (".", BOARDS, Path(__file__).parent)]
+    include = [f"-I{path}" for path in (".", RUNTIME, Path(__file__).parent)]
     link = [] if core == HOST else _placed(folder)
     command = [*_compiler(core), *include, *link, "-x", "c", "-", "-x", "none", *objects(core, kernels)]
     out = folder / f"{core}.elf"
@@ -94,5 +97,5 @@ def _placed(folder: Path) -> list[str]:
     return [
         *(f"-Wl,--defsym={name}={value}" for name, value in sizes.items()),
         *(f"-Wl,--section-start={name}={address:#x}" for name, address in places.items()),
-        f"-L{BOARDS}", "-T", str(BOARDS / "board.ld"),
+        f"-L{RUNTIME}", "-T", str(RUNTIME / "mps2.ld"),
     ]  # fmt: skip

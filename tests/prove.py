@@ -37,7 +37,7 @@ from nni_mcunet.engine.lower import reference
 from nni_mcunet.engine.model import QuantModel
 from nni_mcunet.engine.quant.ort_session import session
 from nni_mcunet.engine.quant.sqnr import db, fed, single
-from nni_mcunet.engine.run.firmware import MACHINES
+from nni_mcunet.engine.run.emulator import MACHINES
 
 # Against onnxruntime an op by itself is a step off at most, where a value is near a tie; more than one is a fault. What
 # is behind such a step may be further off: of an output's signal to noise 23.8 dB was the least of 1,500 cases.

@@ -17,14 +17,15 @@ from nni_mcunet.core.files import write_json
 from nni_mcunet.core.ir.arch import Schedule
 from nni_mcunet.core.plan.plan import plan
 from nni_mcunet.engine.codegen.sources import write_sources
-from nni_mcunet.engine.run import firmware
+from nni_mcunet.engine.run import emulator, firmware, toolchain
+from nni_mcunet.engine.run.elf import elf_report
 from nni_mcunet.engine.timing import qemu_counts as counts
 from nni_mcunet.engine.timing.core_pipelines import cortex_m4, cortex_m7
 from nni_mcunet.engine.timing.disassembly import Instruction
 from nni_mcunet.engine.timing.layer_cycles import SELF, run_profiled
 from nni_mcunet.engine.timing.report import PLAN, board_report, plan_facts, report_table
 from nni_mcunet.engine.timing.wait_states import ART, memory_of
-from nni_mcunet.profile.pictures import cycles_figure
+from nni_mcunet.profiling.pictures import cycles_figure
 
 
 @pytest.fixture(scope="module", params=["f412", "h743"])
@@ -40,7 +41,7 @@ def profiled(request, tmp_path_factory):
 
 def test_every_instruction_belongs_to_a_layer(profiled):
     found, elf, board, run, layers = profiled
-    plain = firmware.run_emulated(elf, board)
+    plain = emulator.run_emulated(elf, board)
     assert plain["instructions"] == run["instructions"] and plain["crc32"] == run["crc32"]
     # mcu_instructions counts in steps of 40, and so few of its own.
     assert sum(layer.instructions for layer in layers.values()) == pytest.approx(run["instructions"], abs=80)
@@ -56,7 +57,7 @@ def test_every_instruction_belongs_to_a_layer(profiled):
 
 def test_parts_add_up_to_the_elf(profiled):
     found, elf, board, _, layers = profiled
-    report, sizes = board_report(elf, board, layers), firmware.elf_report(elf)
+    report, sizes = board_report(elf, board, layers), elf_report(elf)
     assert sum(report["flash"].values()) == sizes["flash_bytes"]
     assert sum(report["sram"].values()) == sizes["sram_bytes"] and report["sram"]["arena"] == found.arena
     assert 0 <= report["flash"]["rest"] < 2500 and report["flash"]["kernels"] > 3000
@@ -137,7 +138,7 @@ def test_boards_of_users_have_the_memory_of_their_core():
 
 def test_without_a_compiler_for_the_host(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(firmware.shutil, "which", lambda name: None)
+    monkeypatch.setattr(toolchain.shutil, "which", lambda name: None)
     counts._plugin.cache_clear()
     with pytest.raises(UserError, match="gcc is not installed: apt-get install gcc"):
         counts._plugin()

@@ -19,7 +19,7 @@ from nni_mcunet.engine.lower import reference
 from nni_mcunet.engine.lower.dead_channels import channels, without_dead_channels
 from nni_mcunet.engine.lower.intervals import intervals
 from nni_mcunet.engine.model import QuantModel, QuantWeights, Scale
-from nni_mcunet.engine.run.firmware import build_host
+from nni_mcunet.engine.run.host import build_host
 
 
 def deadened(rng: np.random.Generator, model: QuantModel) -> QuantModel:

@@ -192,8 +192,7 @@ def test_weights_are_not_gone_on_from(tmp_path):
 def test_what_train_resumes(how, tmp_path, monkeypatch):
     """The flag and mmengine's own option alike; mmengine would read last_checkpoint, which a kill leaves empty."""
     monkeypatch.chdir(ROOT)
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    from train import apply
+    from nni_mcunet.cli.train import apply
 
     flags = dict(launcher="none", amp=False, auto_scale_lr=False, resume="auto" if how == "--resume" else None)
     cfg = load_config(DIGITS, {"resume": True} if how != "--resume" else None, tmp_path)

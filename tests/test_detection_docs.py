@@ -10,6 +10,8 @@ from conftest import ROOT
 
 from detection import config_graph, load_config
 from detection.curve import draw_curve, scalars
+from nni_mcunet.cli import detector_table
+from nni_mcunet.cli.report import print_table
 from nni_mcunet.core.errors import UserError
 
 SHARED = Path(os.environ.get("MCUNET_SHARED", ROOT / ".." / "shared"))
@@ -17,10 +19,8 @@ SHARED = Path(os.environ.get("MCUNET_SHARED", ROOT / ".." / "shared"))
 
 def test_the_readme_has_the_table_of_today(monkeypatch):
     monkeypatch.chdir(ROOT)
-    tool = runpy.run_path(str(ROOT / "tools/detector_table.py"))
-    begin, end = tool["BEGIN"], tool["END"]
-    written = (ROOT / "README.md").read_text().split(begin)[1].split(end)[0]
-    assert written == tool["table"](), "make tables"
+    written = (ROOT / "README.md").read_text().split(detector_table.BEGIN)[1].split(detector_table.END)[0]
+    assert written == detector_table.table(), "make tables"
 
 
 def test_the_readme_has_the_results(monkeypatch):
@@ -50,10 +50,9 @@ def test_the_results_are_of_these_configs(monkeypatch):
 
 def test_the_report_of_faces_has_no_map50(capsys):
     """A config whose only metric is WIDER FACE's."""
-    table = runpy.run_path(str(ROOT / "tools/report.py"))["print_table"]
     row = dict.fromkeys(("arena_bytes", "stack_bytes", "sram_bytes", "flash_bytes", "macs", "instructions"), 2048)
     metrics = {"float": {"widerface/easy": 0.5}, "int8": {"widerface/easy": 0.4}}
-    table({"boards": {"b": {**row, "patch_overhead": 0, "boxes": []}}, "metrics": metrics})
+    print_table({"boards": {"b": {**row, "patch_overhead": 0, "boxes": []}}, "metrics": metrics})
     assert "widerface/easy float 0.500, int8 0.400" in capsys.readouterr().out
 
 

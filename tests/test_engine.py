@@ -24,7 +24,10 @@ from nni_mcunet.engine.lower import reference
 from nni_mcunet.engine.lower.integers import integers, multiplier, requant
 from nni_mcunet.engine.model import Model, QuantModel, Scale, quantize
 from nni_mcunet.engine.quant.ort_session import ranges, session, to_input
-from nni_mcunet.engine.run.firmware import build_firmware, build_host, elf_report, run_emulated, run_sanitized
+from nni_mcunet.engine.run.elf import elf_report
+from nni_mcunet.engine.run.emulator import run_emulated
+from nni_mcunet.engine.run.firmware import build_firmware
+from nni_mcunet.engine.run.host import build_host, run_sanitized
 from nni_mcunet.search.data import digit_scenes as digits
 
 DETECTOR = {

@@ -14,7 +14,10 @@ from nni_mcunet.core.plan.plan import plan
 from nni_mcunet.engine.codegen.sources import detector_params, write_sources
 from nni_mcunet.engine.detect import BOX, with_room
 from nni_mcunet.engine.lower import reference
-from nni_mcunet.engine.run.firmware import build_firmware, build_host, elf_report, run_emulated
+from nni_mcunet.engine.run.elf import elf_report
+from nni_mcunet.engine.run.emulator import run_emulated
+from nni_mcunet.engine.run.firmware import build_firmware
+from nni_mcunet.engine.run.host import build_host
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Published face detectors as graphs: their figures, what torch counts, and EXTD's trained weights."""
 
 import json
-import runpy
 import subprocess
 import sys
 
@@ -20,7 +19,7 @@ from nni_mcunet.engine.model import Model
 from nni_mcunet.paper.baselines import BASELINES, extd, face_baseline
 from nni_mcunet.paper.detection_tables import backbone, lffd_as_counted, operations
 from nni_mcunet.paper.memory_rules import INT8, rnnpool, single_map
-from nni_mcunet.profile.profile import profile
+from nni_mcunet.profiling.profile import profile
 
 KB, MB = 1024, 1 << 20
 SMALL = (128, 192)
@@ -95,7 +94,8 @@ def test_malformed_ops(op, message):
 
 def test_profile_by_name():
     pytest.importorskip("mmdet")
-    read = runpy.run_path(str(ROOT / "tools/profile.py"))["read"]
+    from nni_mcunet.cli.profile import read
+
     assert read("extd_32") == read(str(ROOT / "configs/det/extd_widerface.py")) == extd(32).folded()
     assert profile(read("rnnpool_face_c")).to_dict()["rules"]["block_in_out"] == 88 * 160 * 120
 

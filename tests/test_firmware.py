@@ -15,8 +15,11 @@ from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import FirmwareError, Infeasible, UserError
 from nni_mcunet.engine import detect
 from nni_mcunet.engine.codegen.constants import pair_rows
+from nni_mcunet.engine.codegen.sources import KERNELS
 from nni_mcunet.engine.ops.weight_packing import pack_channels, pack_weights
-from nni_mcunet.engine.run import firmware
+from nni_mcunet.engine.run import emulator, firmware
+from nni_mcunet.engine.run.elf import elf_report
+from nni_mcunet.engine.run.host import build_host, run_sanitized
 
 H, W, CLASSES, MID = 32, 48, 3, 12
 OUT = 2 * (5 + CLASSES)
@@ -95,7 +98,7 @@ def write_model(folder: Path, arena=18000, extra="") -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "mcu_model.h").write_text(HEADER.replace("_BYTES ARENA", f"_BYTES {arena}"))
     (folder / "mcu_model.c").write_text(MODEL.replace("WEIGHTS", weights) + POST.to_c() + NAMES + extra)
-    for source in (Path(firmware.__file__).parent / "kernels").iterdir():
+    for source in KERNELS.iterdir():
         shutil.copy(source, folder)
     return folder
 
@@ -113,7 +116,7 @@ def picture():
 @pytest.fixture(scope="module")
 def host(folder, picture):
     """(outputs, boxes) of the host library."""
-    model = firmware.build_host(folder)
+    model = build_host(folder)
     assert model.input_shape == (H, W, 3) and model.arena_bytes == 18000
     return model.run(picture), model.detect()
 
@@ -125,7 +128,7 @@ def test_host_boxes_are_the_twins(host):
 
 
 def test_sanitized(folder, picture, host):
-    report = firmware.run_sanitized(folder, picture)
+    report = run_sanitized(folder, picture)
     assert (report["outputs"][0] == host[0][0]).all() and (report["boxes"] == host[1]).all()
 
 
@@ -133,7 +136,7 @@ def test_sanitized(folder, picture, host):
 def test_boards_equal_host(name, folder, picture, host):
     board = get_board(name)
     elf = firmware.build_firmware(folder, board, picture)
-    report, sizes = firmware.run_emulated(elf, board, timeout=60), firmware.elf_report(elf)
+    report, sizes = emulator.run_emulated(elf, board, timeout=60), elf_report(elf)
     assert (report["outputs"][0] == host[0][0]).all() and (report["boxes"] == host[1]).all()
     macs = H * W // 4 * MID * (27 + 9 + OUT)
     assert macs < report["instructions"] < 20 * macs
@@ -146,9 +149,9 @@ def test_boards_equal_host(name, folder, picture, host):
 def test_emulation_is_deterministic(folder, picture):
     board = get_board("f410")
     elf = firmware.build_firmware(folder, board, picture)
-    sizes = firmware.elf_report(elf)
+    sizes = elf_report(elf)
     assert sizes["sram_bytes"] - sizes["arena_bytes"] <= board.reserved_sram == 4096
-    first, second = (firmware.run_emulated(elf, board)["instructions"] for _ in range(2))
+    first, second = (emulator.run_emulated(elf, board)["instructions"] for _ in range(2))
     assert first == second
 
 
@@ -168,12 +171,12 @@ def test_too_large_does_not_link(tmp_path, picture):
 def test_stack_overflow_is_an_error(folder, picture):
     elf = firmware.build_firmware(folder, replace(get_board("f412"), name="tiny"), picture, stack_bytes=256)
     with pytest.raises(FirmwareError, match=r"did not come to its end .*exception 3"):
-        firmware.run_emulated(elf, get_board("f412"), timeout=20)
+        emulator.run_emulated(elf, get_board("f412"), timeout=20)
 
 
 def test_c_that_does_not_compile_is_one_line(tmp_path):
     with pytest.raises(FirmwareError, match=r"gcc does not compile .*error: ") as caught:
-        firmware.build_host(write_model(tmp_path / "m", extra="int broken(void) { return nothing; }\n"))
+        build_host(write_model(tmp_path / "m", extra="int broken(void) { return nothing; }\n"))
     assert "\n" not in str(caught.value)
 
 
@@ -182,14 +185,14 @@ def test_clear_errors(folder, picture, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="a picture of"):
         firmware.build_firmware(folder, board, picture[1:])
     with pytest.raises(UserError, match=r"no mcu_model\.h"):
-        firmware.build_host(tmp_path)
+        build_host(tmp_path)
     with pytest.raises(UserError, match="cortex-m0"):
-        firmware.run_emulated("x.elf", replace(board, core="cortex-m0"))
+        emulator.run_emulated("x.elf", replace(board, core="cortex-m0"))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi"):
         firmware.build_firmware(folder, board, picture)
     with pytest.raises(UserError, match="apt-get install qemu-system-arm"):
-        firmware.run_emulated("x.elf", board)
+        emulator.run_emulated("x.elf", board)
 
 
 def test_run_board(folder, tmp_path, picture, host):

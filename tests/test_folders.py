@@ -2,7 +2,6 @@
 
 import argparse
 import io
-import runpy
 import subprocess
 import sys
 import time
@@ -12,6 +11,9 @@ import pytest
 from conftest import ROOT
 from test_tools import refused, tool
 
+from nni_mcunet.cli.main import main
+from nni_mcunet.cli.steps import Steps
+from nni_mcunet.cli.tables import HEAD
 from nni_mcunet.core.errors import UserError
 
 
@@ -23,9 +25,9 @@ def digits(out, train=4, val=2):
     """The command in this process; what `tool` gives of one of its own."""
     words, said, errors = ["--train", str(train), "--val", str(val), "--size", "32"], io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(errors):
-        patch.setattr("sys.argv", ["make_digits.py", "--out", str(out), *words])
+        patch.setattr("sys.argv", [])  # main sets it
         try:
-            runpy.run_path(str(ROOT / "tools/make_digits.py"), run_name="__main__")
+            main(["digits", "--out", str(out), *words])
             code = 0
         except SystemExit as end:
             code = end.code
@@ -70,9 +72,9 @@ def test_a_real_voc2007_stays(marker, tmp_path, monkeypatch, capsys):
     if marker:
         (tmp_path / "VOC2007/digits.json").write_text(marker)
     before = files(tmp_path)
-    monkeypatch.setattr("sys.argv", ["make_digits", "--out", str(tmp_path)])
+    monkeypatch.setattr("sys.argv", [])
     with pytest.raises(SystemExit) as end:
-        runpy.run_path(str(ROOT / "tools/make_digits.py"), run_name="__main__")
+        main(["digits", "--out", str(tmp_path)])
     said = capsys.readouterr().err
     assert end.value.code == 2 and said.count("\n") == 1 and "was not made by this command" in said
     assert files(tmp_path) == before
@@ -84,9 +86,10 @@ def test_digits_on_a_full_disk(small_disk):
 
 
 @pytest.fixture
-def begin(monkeypatch):
-    monkeypatch.setattr("sys.path", [*sys.path, str(ROOT / "tools")])
-    return runpy.run_path(str(ROOT / "tools/deploy.py"))["begin"]
+def begin():
+    from nni_mcunet.cli.deploy import begin
+
+    return begin
 
 
 def test_deploy_takes_no_product_of_another_checkpoint(begin, tmp_path):
@@ -121,29 +124,33 @@ def test_deploy_takes_no_product_of_another_checkpoint(begin, tmp_path):
         assert files(folder) == {product: b"mine"}
 
 
-def test_a_step_that_says_itself_whether_it_is_done(begin, tmp_path, capsys):
-    step = runpy.run_path(str(ROOT / "tools/steps.py"))["Steps"]()
-    program, product = tmp_path / "p.py", tmp_path / "product"
-    program.write_text(f"open({str(product)!r}, 'a').write('x')")
+def test_a_step_that_says_itself_whether_it_is_done(tmp_path, capsys, monkeypatch):
+    step, product = Steps(), tmp_path / "product"
+
+    def run(command):
+        with product.open("a") as file:
+            file.write("x")
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr("nni_mcunet.cli.steps.subprocess.run", run)
     for done, text in ((None, "x"), (None, "x"), (True, "x"), (False, "xx")):
-        step("a step", product, program, done=done)
+        step("a step", product, "profile", done=done)
         assert product.read_text() == text
     assert "is there: not run again" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    "words", [["make_digits", "--out"], ["deploy", "c.py", "c.pth", "--boards", "h743", "-o"], ["demo", "--out"],
+    "words", [["digits", "--out"], ["deploy", "c.py", "c.pth", "--boards", "h743", "-o"], ["demo", "--out"],
               ["tables", "-o"]], ids=lambda words: words[0]
 )  # fmt: skip
 def test_a_folder_is_named(words, monkeypatch, capsys, tmp_path):
     """An empty name would be the working folder."""
-    monkeypatch.setattr("sys.path", [*sys.path, str(ROOT / "tools")])
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", [])
     (tmp_path / "file").touch()
     for name, said in (("", "is empty: give one"), ("file", "file is a file: give a folder")):
-        monkeypatch.setattr("sys.argv", [*words, name])
         with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(ROOT / f"tools/{words[0]}.py"), run_name="__main__")
+            main([*words, name])
         errors = capsys.readouterr().err
         assert end.value.code == 2 and said in errors and errors.count("\n") == 1
     assert list(files(tmp_path)) == ["file"]
@@ -156,5 +163,4 @@ def test_tables_refuse_a_folder_of_others(tmp_path):
 
 
 def test_the_folder_of_the_paper_s_tables_is_known_by_its_head():
-    head = runpy.run_path(str(ROOT / "tools/tables.py"))["HEAD"]
-    assert (ROOT / "docs/paper/tables.md").read_text().startswith(head)
+    assert (ROOT / "docs/paper/tables.md").read_text().startswith(HEAD)

@@ -14,10 +14,10 @@ from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import Infeasible, ScheduleError
 from nni_mcunet.core.ir.arch import Schedule
 from nni_mcunet.core.ir.graph import Graph, Op, Tensor
+from nni_mcunet.core.plan import plan as planner
 from nni_mcunet.core.plan.arena import Buffer, Life, check
 from nni_mcunet.core.plan.kernel_facts import in_place, overwrites
 from nni_mcunet.core.plan.plan import best_schedule, fitting_plan, plan
-from nni_mcunet.core.plan.plan import plan as planner
 from nni_mcunet.core.plan.schedule_costs import Costs
 from nni_mcunet.core.plan.tiles import patch_bounds
 from nni_mcunet.engine.codegen.sources import write_sources

@@ -20,7 +20,10 @@ from nni_mcunet.core.plan.tiles import Span
 from nni_mcunet.engine.codegen.sources import write_sources
 from nni_mcunet.engine.frontend.onnx import load_onnx
 from nni_mcunet.engine.lower import reference
-from nni_mcunet.engine.run.firmware import build_firmware, elf_report, run_emulated, run_sanitized
+from nni_mcunet.engine.run.elf import elf_report
+from nni_mcunet.engine.run.emulator import run_emulated
+from nni_mcunet.engine.run.firmware import build_firmware
+from nni_mcunet.engine.run.host import run_sanitized
 
 
 def case(seed):

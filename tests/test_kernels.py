@@ -14,7 +14,8 @@ from kernels import I8, I16, I32, KERNELS, SANITIZED, U8, at, kernel_library, ru
 from nni_mcunet.core.ir.graph import Op
 from nni_mcunet.core.plan.kernel_facts import CORTEX_M
 from nni_mcunet.engine.ops.weight_packing import pack_channels, pack_weights
-from nni_mcunet.engine.run import firmware
+from nni_mcunet.engine.run import emulator, toolchain
+from nni_mcunet.engine.run.toolchain import RUNTIME
 
 
 class Axis(ctypes.Structure):
@@ -238,11 +239,11 @@ def test_under_sanitizers():
 
 def test_loops_fit_the_flash_accelerator(tmp_path):
     """The F412's holds 1 kB of code: no branch of a kernel goes farther back, in the code as compiled for the board."""
-    flags = [*firmware.WARNINGS, *firmware.core_flags("cortex-m4"), f"-I{KERNELS}", "-c"]
+    flags = [*toolchain.WARNINGS, *toolchain.core_flags("cortex-m4"), f"-I{KERNELS}", "-c"]
     sources = [str(KERNELS / f"mcu_{name}.c") for name in ("conv", "dw", "dw_dsp", "eltwise")]
-    subprocess.run([firmware.tool("arm-none-eabi-gcc"), *flags, *sources], check=True, cwd=tmp_path)
+    subprocess.run([toolchain.tool("arm-none-eabi-gcc"), *flags, *sources], check=True, cwd=tmp_path)
     objects = sorted(map(str, tmp_path.glob("*.o")))
-    command = [firmware.tool("arm-none-eabi-objdump"), "-d", "--no-show-raw-insn", *objects]
+    command = [toolchain.tool("arm-none-eabi-objdump"), "-d", "--no-show-raw-insn", *objects]
     code = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     branches = re.findall(r"^ +(\w+):\tb(?!l|x)[\w.]+\t(\w+) <([^+>]+)", code, re.MULTILINE)
     loops = {name: 0 for *_, name in branches}
@@ -252,25 +253,26 @@ def test_loops_fit_the_flash_accelerator(tmp_path):
     assert max(loops.values()) <= 1024, loops
 
 
-@pytest.mark.parametrize("core", list(firmware.MACHINES))
+@pytest.mark.parametrize("core", list(emulator.MACHINES))
 def test_dsp_equals_plain(core, tmp_path):
     """600 random layers on each emulated core: the DSP versions write the same bytes as the plain ones."""
-    compiler, elf = firmware.tool("arm-none-eabi-gcc"), tmp_path / "kernels.elf"
-    flags = [*firmware.WARNINGS, *firmware.core_flags(core), f"-I{KERNELS}", f"-I{firmware.BOARDS}"]
+    compiler, elf = toolchain.tool("arm-none-eabi-gcc"), tmp_path / "kernels.elf"
+    flags = [*toolchain.WARNINGS, *toolchain.core_flags(core), f"-I{KERNELS}", f"-I{RUNTIME}"]
     sources = [KERNELS / f"mcu_{name}.c" for name in ("conv", "dw", "dw_dsp", "eltwise")]
     names = ("conv_pw", "conv_dense", "conv_dw", "conv_group", "add", "mul", "act", "concat")
     plain = ["-U__ARM_FEATURE_DSP", *(f"-Dmcu_{n}=plain_{n}" for n in names)]
     subprocess.run([compiler, *flags, *plain, "-c", *map(str, sources)], check=True, cwd=tmp_path)
     sizes = {"FLASH_BYTES": 2**20, "SRAM_BYTES": 2**20, "STACK_BYTES": 4096}
-    flags += [f"-Wl,--defsym={n}={v}" for n, v in sizes.items()] + [
-        f"-L{firmware.BOARDS}",
-        "-T",
-        str(firmware.BOARDS / "board.ld"),
+    flags += [f"-Wl,--defsym={n}={v}" for n, v in sizes.items()] + ["-T", str(RUNTIME / "mps2.ld")]
+    flags.append(f"-L{RUNTIME}")
+    sources += [
+        RUNTIME / "startup.c",
+        RUNTIME / "mps2.c",
+        Path(__file__).parent / "kernels_board.c",
     ]
-    sources += [firmware.BOARDS / "startup.c", firmware.BOARDS / "mps2.c", Path(__file__).parent / "kernels_board.c"]
     objects = list(tmp_path.glob("*.o"))
     subprocess.run([compiler, *flags, *map(str, sources + objects), "-o", str(elf)], check=True)
-    done = firmware.run_qemu(elf, firmware.MACHINES[core], timeout=60)
+    done = emulator.run_qemu(elf, emulator.MACHINES[core], timeout=60)
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert lines[0] == {"cases": 600, "wrong": 0}
     assert lines[-1] == {"done": True}

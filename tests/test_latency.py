@@ -1,5 +1,6 @@
 """The latency estimate against the emulated boards, and its place in the search's constraint."""
 
+import runpy
 from dataclasses import replace
 
 import numpy as np
@@ -46,6 +47,14 @@ def test_within_five_percent_of_the_emulated_board(tmp_path, seed, board, schedu
     run, layers = run_profiled(build_firmware(tmp_path, roomy, picture), roomy)
     assert instructions(found) == pytest.approx(run["instructions"], rel=0.05)
     assert cycles(found, roomy) == pytest.approx(sum(layer.cycles for layer in layers.values()), rel=0.07)
+
+
+def test_the_tables_are_as_the_benchmark_writes_them(monkeypatch):
+    """A fit anew then shows in a diff as the numbers that moved."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    tool = runpy.run_path(str(ROOT / "benchmarks/calibrate_cycles.py"))
+    assert tool["as_json"](latency.INSTRUCTIONS, latency.CYCLES) == latency.TABLES.read_text()
+    assert [*latency.INSTRUCTIONS] == [*tool["FITTED"]] == [*latency.CYCLES["cortex-m4"]]
 
 
 def test_patches_cost_their_recomputed_tiles():

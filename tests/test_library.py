@@ -18,7 +18,8 @@ from nni_mcunet.core.ir.graph import Graph, Op, Tensor
 from nni_mcunet.core.plan.plan import plan
 from nni_mcunet.engine.codegen.sources import KERNELS, write_sources
 from nni_mcunet.engine.library import write_library
-from nni_mcunet.engine.run import firmware
+from nni_mcunet.engine.run import emulator, firmware, toolchain
+from nni_mcunet.engine.run.host import SANITIZERS, build_host
 
 STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wsign-conversion", "-Wshadow", "-Werror"]
 ARM = ["-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard"]
@@ -84,7 +85,7 @@ int main(void) {
     return a_class_names[0] == 0;
 }
 """
-SANITIZED = ["-O1", *firmware.SANITIZERS]
+SANITIZED = ["-O1", *SANITIZERS]
 
 
 def outputs_of(cases: list[Case], folders, out, language: str, *more: str) -> bytes:
@@ -96,7 +97,7 @@ def outputs_of(cases: list[Case], folders, out, language: str, *more: str) -> by
     include = [f"-I{path}" for folder in {a, b} for path in (folder, folder / "pictures")]
     library = [*a.glob("*.c"), b / "b_model.c", a / "pictures/a_frame.c", b / "pictures/b_frame.c"]
     library = [str(path) for path in dict.fromkeys(library)]
-    subprocess.run(["gcc", *firmware.WARNINGS, *SANITIZED, *more, *include, "-c", *library], cwd=out, check=True)
+    subprocess.run(["gcc", *toolchain.WARNINGS, *SANITIZED, *more, *include, "-c", *library], cwd=out, check=True)
     compiler = ["g++", "-xc++"] if language.startswith("c++") else ["gcc"]
     command = [*compiler, f"-std={language}", "-Wall", "-Wextra", "-Werror", *SANITIZED, *more, *include, str(main)]
     subprocess.run([*command, "-xnone", *map(str, out.glob("*.o")), "-o", str(out / "both")], check=True)
@@ -135,13 +136,13 @@ def test_a_third_model_leaves_the_others(pair, tmp_path):
     with pytest.raises(UserError, match=r"--prefix A: .* holds a model 'a', which has the same macros"):
         write_sources(pair[0].plan, pair[0].model, tmp_path, "A")
     with pytest.raises(UserError, match="holds the models a, b, mcu; generate the one to run into a folder of its own"):
-        firmware.build_host(tmp_path)
+        build_host(tmp_path)
 
 
 def test_a_model_of_another_prefix_runs_as_the_default_one(pair, tmp_path):
     for found in pair:
         folder = write_sources(found.plan, found.model, tmp_path / found.model.meta["detector"]["type"], "cam")
-        host = firmware.build_host(folder)
+        host = build_host(folder)
         equals_reference(found.plan, found.model, found.picture, host.run(found.picture))
         assert len(host.detect())
 
@@ -153,7 +154,7 @@ def test_the_example_of_the_documentation_compiles(pair, tmp_path):
     command = f"arm-none-eabi-g++ -std=c++11 -O2 {' '.join(ARM)} -Wall -Wextra -Werror -DMCU_SHARED_ARENA=arena".split()
     command += ["-I.", "-Ipictures", "-c", "-xc++", "-", "-o", "example.o"]
     subprocess.run(command, input=example, text=True, cwd=tmp_path, check=True)
-    symbols = firmware.output("arm-none-eabi-readelf", "-sW", str(tmp_path / "example.o"))
+    symbols = toolchain.output("arm-none-eabi-readelf", "-sW", str(tmp_path / "example.o"))
     (arena,) = re.findall(r"(\d+) OBJECT +GLOBAL DEFAULT +\d+ arena$", symbols, re.MULTILINE)
     assert int(arena) == max(found.plan.arena for found in pair)
 
@@ -244,7 +245,7 @@ def exact_under(core: str, flags: str, folder, monkeypatch) -> None:
 
     monkeypatch.setattr(firmware, "core_flags", core_flags)
     elf = firmware.build_firmware(folder, replace(board, flash=1 << 20), found.picture)
-    equals_reference(found.plan, found.model, found.picture, firmware.run_emulated(elf, board)["outputs"])
+    equals_reference(found.plan, found.model, found.picture, emulator.run_emulated(elf, board)["outputs"])
 
 
 @pytest.mark.parametrize("core, flags", QUICK)

@@ -16,7 +16,7 @@ from nni_mcunet.engine.codegen.sources import write_sources
 from nni_mcunet.engine.frontend.onnx import load_onnx, save_onnx
 from nni_mcunet.engine.lower import reference
 from nni_mcunet.engine.model import QuantModel
-from nni_mcunet.engine.run.firmware import build_host
+from nni_mcunet.engine.run.host import build_host
 
 KINDS = {
     "QDQ int8, per channel": (QuantFormat.QDQ, QuantType.QInt8, True),

@@ -20,7 +20,9 @@ from nni_mcunet.core.plan.plan import plan, split
 from nni_mcunet.engine.codegen.sources import write_sources
 from nni_mcunet.engine.lower import reference
 from nni_mcunet.engine.model import QuantModel, Scale
-from nni_mcunet.engine.run.firmware import build_firmware, build_host, run_emulated, run_sanitized
+from nni_mcunet.engine.run.emulator import run_emulated
+from nni_mcunet.engine.run.firmware import build_firmware
+from nni_mcunet.engine.run.host import build_host, run_sanitized
 
 
 def case(seed, channels=None):

@@ -21,7 +21,7 @@ from nni_mcunet.core.ir.build import build_graph
 from nni_mcunet.core.nn.net import Net
 from nni_mcunet.core.outputs import check_outputs
 from nni_mcunet.engine.frontend.onnx import save_onnx
-from nni_mcunet.profile.pictures import sweep_figure
+from nni_mcunet.profiling.pictures import sweep_figure
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ FOLDERS = {"make_digits", "tables", "report", "train", "deploy", "detector_table
 
 def test_no_command_forgets_to_look():
     """A command that takes the name of a file to write hands it to check_outputs; folders have their own rules."""
-    for path in sorted((ROOT / "tools").glob("*.py")):
+    for path in sorted((ROOT / "nni_mcunet/cli").glob("*.py")):
         text = path.read_text()
         if "write_json" in text or "write_atomic" in text or "save_onnx" in text:
             assert "check_outputs(" in text or path.stem in FOLDERS, path.name

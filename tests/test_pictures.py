@@ -22,7 +22,8 @@ from nni_mcunet.engine.codegen import picture_callbacks as callbacks
 from nni_mcunet.engine.codegen.sources import write_sources
 from nni_mcunet.engine.frontend.onnx import load_onnx
 from nni_mcunet.engine.lower import reference
-from nni_mcunet.engine.run import firmware
+from nni_mcunet.engine.run import emulator, host, toolchain
+from nni_mcunet.engine.run.elf import elf_report
 
 OK, END, CORRUPT, UNSUPPORTED, SIZE, BAND, ORDER = range(7)  # of mcu_jpeg.h
 LOST, TIMEOUT, PASSED = 1, 2, 3  # of mcu_lines.h
@@ -72,7 +73,7 @@ class Case:
 def compiled(p, model, folder) -> Case:
     write_sources(p, model, folder)
     sources = [*folder.glob("*.c"), *folder.glob("pictures/*.c"), ROOT / "tests/pictures_host.c"]
-    flags = ["-O1", *firmware.WARNINGS, *firmware.SANITIZERS, f"-I{folder}", f"-I{folder}/pictures"]
+    flags = ["-O1", *toolchain.WARNINGS, *host.SANITIZERS, f"-I{folder}", f"-I{folder}/pictures"]
     subprocess.run(["gcc", *flags, *map(str, sources), "-o", str(folder / "host")], check=True)
     return Case(p, model, folder)
 
@@ -360,8 +361,8 @@ def test_bytes_of_the_callbacks(shared, tmp_path):
     headers = "".join(f'#include "{name}.h"\n' for name in ("frame", "mcu_frames", "mcu_lines", "mcu_jpeg"))
     checks = "".join(f'_Static_assert({size} == {sizes[name]}, "{name}");\n' for name, size in wanted.items())
     (folder / "check.c").write_text(headers + checks)
-    flags = [*firmware.core_flags("cortex-m4"), "-I.", "-Ipictures", "-c", "check.c"]
-    subprocess.run(["arm-none-eabi-gcc", *firmware.WARNINGS, *flags], cwd=folder, check=True)
+    flags = [*toolchain.core_flags("cortex-m4"), "-I.", "-Ipictures", "-c", "check.c"]
+    subprocess.run(["arm-none-eabi-gcc", *toolchain.WARNINGS, *flags], cwd=folder, check=True)
     assert sizes["lines"] == 52 + 22 * 80 * 2 and sizes["jpeg_420"] == 1400 + 32 * 80 * 3 // 2
 
 
@@ -371,10 +372,10 @@ def test_the_examples_of_the_documentation_compile(shared, tmp_path):
     text = (ROOT / "docs/c.md").read_text()
     examples = re.findall(r"```c\n(.*?)```", text, re.DOTALL)
     assert len(examples) == 5
-    flags = [*firmware.core_flags("cortex-m7"), "-I.", "-Ipictures", f"-I{ROOT / 'tests/stubs'}", "-c"]
+    flags = [*toolchain.core_flags("cortex-m7"), "-I.", "-Ipictures", f"-I{ROOT / 'tests/stubs'}", "-c"]
     for i, example in enumerate(examples):
         (folder / f"example{i}.c").write_text(example)
-        subprocess.run(["arm-none-eabi-gcc", *firmware.WARNINGS, *flags, f"example{i}.c"], cwd=folder, check=True)
+        subprocess.run(["arm-none-eabi-gcc", *toolchain.WARNINGS, *flags, f"example{i}.c"], cwd=folder, check=True)
     sizes = callbacks.callback_bytes(p)
     table = re.findall(r"^\| .* \| ([\d,]+) \|$", text, re.MULTILINE)
     order = ("frame", "rgb565", "lines", "jpeg_grey", "jpeg_420", "jpeg_422", "jpeg_440", "jpeg_444")
@@ -394,22 +395,22 @@ def on_board(folder: Path, board, data: bytes, kind: str) -> tuple[dict, dict]:
         folder / "data.S",
         ROOT / "tests/pictures_board.c",
     ]
-    sources += [firmware.BOARDS / name for name in ("startup.c", "mps2.c")]
+    sources += [toolchain.RUNTIME / name for name in ("startup.c", "mps2.c")]
     sizes = {"FLASH_BYTES": board.flash, "SRAM_BYTES": board.sram, "STACK_BYTES": 2048}
-    flags = [*firmware.core_flags(board.core), *(f"-Wl,--defsym={name}={value}" for name, value in sizes.items())]
+    flags = [*toolchain.core_flags(board.core), *(f"-Wl,--defsym={name}={value}" for name, value in sizes.items())]
     flags += [
         "-T",
-        str(firmware.BOARDS / "board.ld"),
-        f"-L{firmware.BOARDS}",
+        str(toolchain.RUNTIME / "mps2.ld"),
+        f"-L{toolchain.RUNTIME}",
         "-I.",
         "-Ipictures",
-        f"-I{firmware.BOARDS}",
+        f"-I{toolchain.RUNTIME}",
         f"-DSOURCE={kind}",
     ]
     elf = folder / f"{kind}.elf"
-    command = ["arm-none-eabi-gcc", *firmware.WARNINGS, *flags, *map(str, sources), "-o", str(elf)]
+    command = ["arm-none-eabi-gcc", *toolchain.WARNINGS, *flags, *map(str, sources), "-o", str(elf)]
     subprocess.run(command, cwd=folder, check=True)
-    return firmware.run_emulated(elf, board), firmware.elf_report(elf)
+    return emulator.run_emulated(elf, board), elf_report(elf)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "LINES"])

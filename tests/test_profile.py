@@ -1,7 +1,6 @@
 """tools/profile.py and tools/tables.py as a user meets them: figures, formats, bad input, and the name `profile`."""
 
 import json
-import runpy
 import subprocess
 import sys
 import time
@@ -23,7 +22,7 @@ from nni_mcunet.engine.frontend.onnx import save_onnx
 from nni_mcunet.engine.model import Model
 from nni_mcunet.paper.baselines import face_baseline
 from nni_mcunet.paper.tables import AUTHORS, MEASURED, PRINTED, RECOMPUTED, UNSOURCED, Paper
-from nni_mcunet.profile.profile import front_table, profile, read_graph
+from nni_mcunet.profiling.profile import front_table, profile, read_graph
 
 ARCH = ROOT / "configs/arch/mobilenet_v2.json"
 SMALL = ROOT / "configs/arch/mcunet_in2.json"
@@ -90,19 +89,20 @@ def test_table_marks_the_bottleneck_and_draws(tmp_path):
 
 
 def test_no_torch_for_an_architecture_or_a_model():
-    code = "import sys, runpy; sys.argv = ['profile', sys.argv[1]]; "
-    code += "runpy.run_path('tools/profile.py', run_name='__main__'); assert not {'torch', 'mmdet'} & set(sys.modules)"
+    code = "import sys; from nni_mcunet.cli.main import main; main(['profile', sys.argv[1]]); "
+    code += "assert not {'torch', 'mmdet'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code, str(SMALL)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("folder", ["tools", "."])
-def test_the_name_profile_stays_the_standard_library_s(folder, tmp_path):
-    """A script beside tools/profile.py, as Python starts one: its folder is sys.path[0]."""
-    code = "import sys; sys.path.insert(0, 'tools'); import cProfile, profile; cProfile.run('1'); "
-    code += "assert profile.Profile and profile.run and 'tools' not in profile.__file__, profile.__file__"
-    done = subprocess.run([sys.executable, "-c", code.replace("'tools'); i", f"{str(ROOT / folder)!r}); i")], cwd=ROOT,
-                          capture_output=True, text=True)  # fmt: skip
+@pytest.mark.parametrize("name", ["profile", "inspect"])
+def test_a_shim_does_not_hide_the_standard_library_s_module(name, tmp_path):
+    """What torch and dataclasses import under these names is not the file in tools/."""
+    code = "import sys, runpy; from os.path import dirname\nsys.argv = [sys.argv[1], '--help']\n"
+    code += "sys.path[0] = dirname(sys.argv[0])\ntry: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    code += f"except SystemExit: pass\nimport {name}, cProfile; assert 'tools' not in {name}.__file__"
+    command = [sys.executable, "-c", code, str(ROOT / f"tools/{name}.py")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
@@ -168,7 +168,8 @@ def test_bad_arguments(tmp_path):
     ],
 )
 def test_bad_configs(text, message, tmp_path):
-    read = runpy.run_path(str(ROOT / "tools/profile.py"))["read"]
+    from nni_mcunet.cli.profile import read
+
     (tmp_path / "bad.py").write_text(text.replace("ARCH", repr(str(SMALL))))
     with pytest.raises(UserError, match=rf"bad\.py: {message}"):
         read(str(tmp_path / "bad.py"))

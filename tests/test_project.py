@@ -22,7 +22,9 @@ from nni_mcunet.core.errors import FirmwareError, UserError
 from nni_mcunet.core.file_sets import write_set
 from nni_mcunet.engine.codegen.sources import seal
 from nni_mcunet.engine.run import board_project as project
-from nni_mcunet.engine.run import board_run, firmware
+from nni_mcunet.engine.run import board_run, toolchain
+from nni_mcunet.engine.run.elf import elf_report
+from nni_mcunet.engine.run.host import build_host
 from nni_mcunet.engine.run.run_report import parse_report
 from nni_mcunet.engine.run.serial_link import SerialBoard, frame
 
@@ -61,7 +63,7 @@ def folders(tmp_path_factory, picture):
 
 @pytest.fixture(scope="module")
 def expected(folders, picture):
-    host = firmware.build_host(folders["stm32f412"])
+    host = build_host(folders["stm32f412"])
     return host.run(picture), host.detect()
 
 
@@ -90,7 +92,7 @@ def test_regions(name, folders):
     assert words[0] == 0x20000000 + get_board(name).reserved_sram // 2
     assert len(set(words[[*range(2, 7), 11, 12, 14, *range(15, len(words))]])) == 1 and words[2] & 1
     assert not words[7:11].any() and not words[13]
-    assert firmware.elf_report(folders[name] / "build" / "firmware.elf")["arena_bytes"] == 18000
+    assert elf_report(folders[name] / "build" / "firmware.elf")["arena_bytes"] == 18000
 
 
 def test_cmake_builds_the_same_image(folders, tmp_path):
@@ -257,7 +259,7 @@ def test_a_lost_output_is_no_match(folders, picture):
 def test_another_emulator_without_a_clock(folders):
     """QEMU's STM32F405 has the F412's flash and USART3 but no RCC: the same image says so, and does not hang."""
     elf = folders["stm32f412"] / "build" / "firmware.elf"
-    command = [firmware.tool("qemu-system-arm"), "-M", "netduinoplus2", "-display", "none", "-monitor", "none"]
+    command = [toolchain.tool("qemu-system-arm"), "-M", "netduinoplus2", "-display", "none", "-monitor", "none"]
     command += ["-serial", "null", "-serial", "null", "-serial", "stdio", "-kernel", str(elf)]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as qemu:
         line = qemu.stdout.readline()

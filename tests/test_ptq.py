@@ -1,7 +1,6 @@
 """Post-training quantisation: equalisation exact in float, biases and SQNR against numpy, the commands, and the
 published classifier's score in int8. The calibrators' tests are test_calibrators.py."""
 
-import inspect
 import json
 import runpy
 import subprocess
@@ -302,28 +301,3 @@ def test_results_say_what_int8_costs(benchmark):
         assert record["command"] == f"python benchmarks/int8.py --only {record['model']}"
     in3 = next(r for r in records if r["model"] == "mcunet-in3")
     assert all(in3[name]["top1"] >= in3["float"]["top1"] - 0.02 for name in ("ptq", "c_engine"))
-
-
-SCRIPT = """
-import sys
-sys.path[0] = TOOLS
-import dataclasses, inspect, multiprocessing
-
-def where(_):
-    import inspect
-    return inspect.__file__
-
-if __name__ == "__main__":
-    assert inspect.signature(where).parameters and inspect.isfunction(where)
-    print(inspect.__file__, *multiprocessing.get_context("spawn").Pool(1).map(where, [0]))
-"""
-
-
-def test_the_name_inspect_stays_the_standard_library_s(tmp_path):
-    """For a script beside tools/inspect.py and the workers that it spawns; and a tool starts."""
-    path = tmp_path / "script.py"
-    path.write_text(SCRIPT.replace("TOOLS", repr(str(ROOT / "tools"))))
-    done = subprocess.run([sys.executable, path], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [inspect.__file__] * 2
-    assert tool("quantize", "--help").returncode == 0 and tool("inspect", "--help").returncode == 0

@@ -16,7 +16,8 @@ from conftest import ROOT
 from stub_trial import score
 from tiny import finish, history, leftovers, make_experiment, search, start, until
 
-from nni_mcunet.search.nni.experiment_file import load_config, search_config, search_space
+from nni_mcunet.search.config import search_config, search_space
+from nni_mcunet.search.nni.experiment_file import load_config
 from nni_mcunet.search.nni.launch import find
 from nni_mcunet.search.nni.nnictl import MANAGER, request
 from nni_mcunet.search.nni.ports import free_port

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from nni_mcunet.core.errors import FirmwareError
-from nni_mcunet.engine.run import firmware
+from nni_mcunet.engine.run import toolchain
 from nni_mcunet.engine.run.stack_bound import functions_of, stack_bound
 
 ASSEMBLY = """
@@ -47,13 +47,13 @@ def elf_of(tmp_path, extra="nop"):
     source, elf = tmp_path / "a.s", tmp_path / "a.elf"
     source.write_text(ASSEMBLY.replace("EXTRA", extra))
     flags = ["-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16", "-nostdlib", "-Wl,-emcu_reset"]
-    subprocess.run([firmware.tool("arm-none-eabi-gcc"), *flags, str(source), "-o", str(elf)], check=True)
+    subprocess.run([toolchain.tool("arm-none-eabi-gcc"), *flags, str(source), "-o", str(elf)], check=True)
     return elf
 
 
 def test_by_hand(tmp_path):
     elf = elf_of(tmp_path)
-    text = firmware.output("arm-none-eabi-objdump", "-d", "--no-show-raw-insn", str(elf))
+    text = toolchain.output("arm-none-eabi-objdump", "-d", "--no-show-raw-insn", str(elf))
     frames = {name: f.frame for name, f in functions_of(text).items()}
     assert frames == {"mcu_reset": 8, "outer": 36 + 24 + 44, "last": 8 + 500, "pointed": 4 + 16}
     assert stack_bound(elf) == 8 + 104 + 508  # a jump at the end counts as a call

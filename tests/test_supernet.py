@@ -21,8 +21,8 @@ from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.ir.arch import make_divisible
 from nni_mcunet.core.ir.build import build_graph
 from nni_mcunet.search.data import open_data
+from nni_mcunet.search.data.classification import Classification
 from nni_mcunet.search.space import Space, load_space
-from nni_mcunet.search.supernet.classification import Classification
 from nni_mcunet.search.supernet.fit import Recipe, _Run, load_checkpoint
 from nni_mcunet.search.supernet.recipe_options import read_settings
 from nni_mcunet.search.supernet.supernet import (

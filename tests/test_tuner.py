@@ -1,6 +1,7 @@
 """The tuner with NNI's side played by the test: generations, failures, kills, results out of turn."""
 
 import base64
+import hashlib
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from stub_trial import score
 from tiny import DEMO, contents, finish, history, killed_at, settings, start, write_all
 
@@ -143,6 +145,18 @@ def test_killed_anywhere_it_goes_on(tmp_path, whole, kill_at):
     assert (tmp_path / "out/history.jsonl").read_bytes() == whole
 
 
+def test_a_search_of_an_older_state_of_the_project_goes_on(tmp_path):
+    """tests/old_search: what commit 4c01720 had left when half of its search was told. The digest is of its whole
+    history at that commit."""
+    files = contents(ROOT / "tests/old_search")
+    files["search.json"] = files["search.json"].replace(b"FOLDER", str(tmp_path).encode())
+    write_all(tmp_path / "out", files)
+    whole = Manager(tmp_path, mode="resume").to_the_end()
+    assert whole.startswith(files["history.jsonl"]) and whole.count(b"\n") == 8
+    digest = "396cc519b2503a89392ab6861a2ac622efa864c4019f3a7ca8b933a6bb7ffff6"
+    assert hashlib.sha256(whole).hexdigest() == digest and (tmp_path / "out/done.json").exists()
+
+
 def test_another_search_is_not_gone_on_with(tmp_path, whole, monkeypatch):
     Manager(tmp_path).to_the_end()
     Manager(tmp_path, mode="resume", batch=1)  # changes nothing in the history
@@ -153,9 +167,9 @@ def test_another_search_is_not_gone_on_with(tmp_path, whole, monkeypatch):
         Manager(tmp_path, mode="resume")
     shutil.rmtree(tmp_path / "out")
     assert Manager(tmp_path, mode="resume").to_the_end() == whole  # killed before anything was written
-    monkeypatch.setattr("nni_mcunet.search.tuner._manager", lambda: "http://nni")
-    monkeypatch.setattr("nni_mcunet.search.tuner.exit_with_parent", lambda: None)
-    monkeypatch.setattr("nni_mcunet.search.tuner.request", lambda *_: [{"status": "SUCCEEDED"}])
+    monkeypatch.setattr("nni_mcunet.search.nni.tuner._manager", lambda: "http://nni")
+    monkeypatch.setattr("nni_mcunet.search.nni.tuner.exit_with_parent", lambda: None)
+    monkeypatch.setattr("nni_mcunet.search.nni.tuner.request", lambda *_: [{"status": "SUCCEEDED"}])
     shutil.rmtree(tmp_path / "out")
     with pytest.raises(StateError, match="any more"):
         Manager(tmp_path, mode="resume")
@@ -204,7 +218,7 @@ def test_a_tuner_with_wrong_settings_exits_with_two(tmp_path, capsys):
     with pytest.raises(SystemExit) as error:
         EvolutionTuner(**settings(tmp_path, supernet="nowhere.pth"))
     assert error.value.code == 2
-    assert "train_supernet.py --out nowhere.pth" in capsys.readouterr().err
+    assert "mcunet train-supernet --out nowhere.pth" in capsys.readouterr().err
 
 
 def test_the_tuner_takes_relative_paths_from_the_trials_folder(tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ from nni_mcunet.core.view import STRETCH, View
 from nni_mcunet.engine.frontend.onnx import load_onnx, save_onnx
 from nni_mcunet.engine.model import Model, view_of
 from nni_mcunet.engine.quant.ort_session import session, to_input
-from nni_mcunet.engine.run import firmware
+from nni_mcunet.engine.run import generated
 from nni_mcunet.engine.run.pictures import load_picture, with_view
 from nni_mcunet.search.config import SearchConfig
 from nni_mcunet.search.data import DataError, open_data
@@ -275,7 +275,7 @@ def test_every_step_to_the_board_sees_what_judged(tool, folder, tmp_path, monkey
     assert tool("generate", int8, "--board", "F412", "--max-p", 1, "--project", "--picture", path, "-o", out)[0] == 0
     assert (out / "board/picture.rgb").read_bytes() == pixels[path].tobytes()
     assert pixels[path].tobytes() != load_picture(path, SIZE).tobytes()
-    assert firmware.input_view(out) == CROP and "view: crop:0.875" in (out / "mcu_model.h").read_text()
+    assert generated.input_view(out) == CROP and "view: crop:0.875" in (out / "mcu_model.h").read_text()
 
     def built(folder, board, picture):
         raise UserError(f"saw {zlib.crc32(picture.tobytes())}")

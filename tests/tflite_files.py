@@ -11,9 +11,9 @@ OPTIONS = {
     "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions", "AVERAGE_POOL_2D": "Pool2DOptions", "MAX_POOL_2D": "Pool2DOptions",
     "ADD": "AddOptions", "SUB": "SubOptions", "MUL": "MulOptions", "SOFTMAX": "SoftmaxOptions",
     "MEAN": "ReducerOptions", "LEAKY_RELU": "LeakyReluOptions", "CONCATENATION": "ConcatenationOptions",
-    "SPLIT": "SplitOptions", "STRIDED_SLICE": "StridedSliceOptions", "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighborOptions",
-    "TRANSPOSE_CONV": "TransposeConvOptions", "SQUEEZE": "SqueezeOptions", "HARD_SWISH": "HardSwishOptions",
-    "TRANSPOSE": "TransposeOptions", "PAD": "PadOptions", "QUANTIZE": "QuantizeOptions", "SUM": "ReducerOptions",
+    "SPLIT": "SplitOptions", "STRIDED_SLICE": "StridedSliceOptions",
+    "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighborOptions", "TRANSPOSE_CONV": "TransposeConvOptions", "SQUEEZE": "SqueezeOptions",
+    "HARD_SWISH": "HardSwishOptions", "TRANSPOSE": "TransposeOptions", "PAD": "PadOptions", "QUANTIZE": "QuantizeOptions", "SUM": "ReducerOptions",
     "RESIZE_BILINEAR": "ResizeBilinearOptions",
 }  # fmt: skip
 

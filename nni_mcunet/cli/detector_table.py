@@ -18,7 +18,7 @@ from ..core.ir.graph import Graph
 from ..core.plan.plan import best_schedule, fitting_plan
 from ..paper.baselines import BASELINES
 from ..paper.memory_rules import rnnpool, single_map
-from ..profile.profile import GRIDS
+from ..profiling.profile import GRIDS
 
 ROOT = Path(__file__).resolve().parents[2]
 BEGIN, END = "<!-- detectors, by `make tables` -->\n", "<!-- end of detectors -->\n"

@@ -22,8 +22,8 @@ from ..core.files import write_atomic
 from ..core.ir.arch import ArchSpec
 from ..core.outputs import check_outputs
 from ..search.data import Data
+from ..search.data.classification import accuracy
 from ..search.supernet import distributed as ranks
-from ..search.supernet.classification import accuracy
 from ..search.supernet.fit import Recipe
 from ..search.supernet.recipe_options import add_arguments, data_and_recipe, positive, read_settings
 from ..search.supernet.training import check_split, check_view, finetune, load_weights, to_device, weights_file

@@ -48,7 +48,7 @@ def main() -> None:
     images = list(pictures(args, source)) if source else []
     print(table(entries(int8), report(source, int8, images) if source else None))
     if args.png:
-        from ..profile.pictures import layer_figure
+        from ..profiling.pictures import layer_figure
 
         found = statistics(equalized_like(int8, source), images)[args.layer] if source else None
         layer_figure(int8, args.layer, args.png, found and found.histogram)

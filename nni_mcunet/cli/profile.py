@@ -9,7 +9,7 @@ mcunet profile extd_32        # a published face detector at 640x480, one of cor
 
 def read(path: str):
     """Graph of any input; mmdet is imported for a config alone."""
-    from ..profile.profile import read_graph
+    from ..profiling.profile import read_graph
 
     if not path.endswith(".py"):
         return read_graph(path)
@@ -28,7 +28,7 @@ def main() -> None:
     from ..core.ir.arch import parse_schedule
     from ..core.outputs import check_outputs
     from ..core.plan.cut_points import grids
-    from ..profile.profile import front_table, profile, table
+    from ..profiling.profile import front_table, profile, table
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -62,6 +62,6 @@ def main() -> None:
         if args.json:
             write_json(args.json, found.to_dict())
     if args.png:
-        from ..profile.pictures import memory_figure
+        from ..profiling.pictures import memory_figure
 
         memory_figure(found.whole, found.patched, board and board.arena_limit, args.png, found.graph.name)

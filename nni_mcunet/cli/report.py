@@ -13,7 +13,7 @@ from ..core.plan.plan import plan
 from ..core.validate import check_numbers, read_json
 from ..engine.frontend.onnx import load_onnx
 from ..engine.lower.dead_channels import without_dead_channels
-from ..profile.pictures import memory_figure
+from ..profiling.pictures import memory_figure
 
 KB = 1024
 PLANNED = ("arena_bytes", "arena_limit", "macs", "patch_overhead", "n")

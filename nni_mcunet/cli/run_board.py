@@ -15,11 +15,12 @@ from ..core.errors import UserError
 from ..core.files import write_atomic, write_json
 from ..core.outputs import check_outputs
 from ..engine.run.board_run import check_against_host, emulated, on_board
-from ..engine.run.firmware import EMULATED, input_shape, input_view
+from ..engine.run.emulator import EMULATED
+from ..engine.run.generated import input_shape, input_view
 from ..engine.run.pictures import ARRAY, load_picture
 from ..engine.run.serial_link import patience
 from ..engine.timing.report import report_table
-from ..profile.pictures import boxes_figure, cycles_figure
+from ..profiling.pictures import boxes_figure, cycles_figure
 
 ZOOM = 4
 

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import torch
 
-from ..search.nni.experiment_file import prepare, search_config
+from ..search.config import search_config
+from ..search.nni.experiment_file import prepare
 from ..search.nni.launch import Experiment, exit_on_failure, find, prolong, take, watch
 from ..search.nni.ports import check_port
 from ..search.nni.trouble import duration

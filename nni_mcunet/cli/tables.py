@@ -11,7 +11,7 @@ from ..core.file_sets import named_folder
 from ..core.files import write_atomic, write_json
 from ..paper.figure import UNSOURCED, Cell
 from ..paper.tables import RANGE, Paper
-from ..profile.pictures import memory_figure, sweep_figure
+from ..profiling.pictures import memory_figure, sweep_figure
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 256 * 1024  # SRAM of the F412, the line of the paper's Fig. 1

@@ -10,7 +10,7 @@ from ..core.plan.plan import plan
 from .codegen.sources import write_sources
 from .model import Model, QuantModel
 from .quant.ort_session import session, to_input
-from .run.firmware import build_host
+from .run.host import build_host
 
 Classify = Callable[[np.ndarray], np.ndarray]  # (h, w, 3) uint8 RGB of the model's size -> (classes,) scores
 

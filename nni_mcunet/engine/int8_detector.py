@@ -13,7 +13,7 @@ from .frontend.onnx import load_onnx
 from .lower import reference
 from .lower.dead_channels import without_dead_channels
 from .model import QuantModel
-from .run.firmware import build_host
+from .run.host import build_host
 
 # A picture (h, w, 3) uint8 RGB of the model's size -> boxes (n, 4) as x1, y1, x2, y2 in its pixels, scores, labels.
 Detect = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]

@@ -1,11 +1,13 @@
 """Float and int8 models, and the step between them. Format of Jacob et al. 2018: activations int8 with a scale and zero
-point per tensor, weights int8 symmetric per output channel, bias int32. What a kernel computes with is integers.py's.
+point per tensor, weights int8 symmetric per output channel, bias int32. The formulas are core/int8.py's; the integers
+that a kernel computes with are lower/integers.py's.
 """
 
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..core import int8
 from ..core.errors import GraphError
 from ..core.ir.graph import Graph
 from ..core.plan.kernel_facts import SAME_SCALE
@@ -32,11 +34,11 @@ class Scale:
     @classmethod
     def of_range(cls, low: float, high: float) -> "Scale":
         """The finest scale that represents [low, high] and zero exactly."""
-        low, high = min(float(low), 0.0), max(float(high), 0.0)
+        low, high = np.float64(low), np.float64(high)
         if not np.isfinite([low, high]).all():
             raise GraphError(f"a range is {low}..{high}, no finite values; look at --mean, --std and the weights")
-        scale = float(np.float32(max(high - low, 1e-6) / 255))
-        return cls(scale, int(np.clip(round(-128 - low / scale), -128, 127)))
+        scale = float(np.float32(int8.range_step(low, high)))
+        return cls(scale, int(int8.zero_point(low, scale)))
 
     @property
     def span(self) -> tuple[float, float]:
@@ -50,8 +52,8 @@ class Scale:
         return (q.astype(np.float32) - self.zero_point) * np.float32(self.scale)
 
 
-PROBABILITY = Scale(1 / 256, -128)  # of a softmax
-PIXELS = Scale(float(np.float32(1 / 255)), -128)  # of the image: real = byte / 255, q = byte - 128
+PROBABILITY = Scale(int8.PROBABILITY_STEP, int8.LOWEST)
+PIXELS = Scale(float(np.float32(int8.PIXEL_STEP)), int8.LOWEST)
 
 
 @dataclass(frozen=True)
@@ -109,12 +111,10 @@ def quantize(model: Model, ranges: dict[str, tuple[float, float]]) -> QuantModel
 
 
 def quantize_weights(weight: np.ndarray, bias: np.ndarray, input_scale: float) -> QuantWeights:
-    """Integers of a convolution: weight (cout, cin/groups, kh, kw) symmetric per output channel, bias (cout,)."""
-    largest = np.abs(weight).max((1, 2, 3)).astype(np.float64)
-    # A near-dead channel with a large bias would overflow its int32: the bias sets a floor for the scale.
-    floor = np.abs(bias.astype(np.float64)) / (input_scale * 2**24)
-    scale = np.maximum(np.maximum(largest / 127, floor), 1e-12).astype(np.float32)
-    integers = np.clip(np.round(weight / scale[:, None, None, None]), -127, 127).astype(np.int8)
-    return QuantWeights(
-        integers, scale, np.round(bias / (input_scale * scale.astype(np.float64))).astype(np.int64).astype(np.int32)
-    )
+    """Return the integers of a convolution: weight (cout, cin/groups, kh, kw) symmetric per output channel, bias
+    (cout,)."""
+    largest, bias = np.abs(weight).max((1, 2, 3)).astype(np.float64), bias.astype(np.float64)
+    scale = int8.weight_steps(largest, bias, input_scale).astype(np.float32)
+    steps = int8.bias_integers(bias, input_scale, scale.astype(np.float64))
+    integers = int8.weight_integers(weight, scale).astype(np.int8)
+    return QuantWeights(integers, scale, steps.astype(np.int64).astype(np.int32))

@@ -8,7 +8,7 @@ from ..core.errors import UserError, reason_of
 from ..core.ir.build import YoloHead, build_graph
 from ..core.plan.latency import cycle_table
 from ..core.plan.plan import EXECUTED
-from ..core.validate import check_fields, check_keys, read_yaml, short
+from ..core.validate import check_fields, check_keys, read_json, read_yaml, short
 from .constraint import Limits
 from .evolution import Evolution
 from .space import load_space
@@ -22,6 +22,10 @@ class ConfigError(UserError):
     """A wrong key or value in a search's settings."""
 
 
+class ExperimentError(UserError):
+    """A wrong key in an experiment's YAML."""
+
+
 @dataclass(frozen=True)
 class SearchConfig:
     """classArgs of EvolutionTuner.
@@ -31,7 +35,7 @@ class SearchConfig:
     board        name or a .yml or .json file, see core/boards.py; max_sram_kb, max_flash_kb: what of its memory the
                  network may take (flash: its constants), when the application wants the rest
     max_mmacs    million multiply-accumulates an inference may take; max_latency_ms: milliseconds on the board, an
-                 estimate, see core/latency.py
+                 estimate, see core/plan/latency.py
     patches      the p of the grids p x p that may be tried; [1]: per layer only
     halo         what patches share is computed again (clip) or kept (cache); best: what costs less and fits
     detector     the YOLOv3 head that the network will carry, counted with it: classes, taps (stages it reads, fine to
@@ -144,6 +148,36 @@ class SearchConfig:
     def trials(self) -> int:
         """Trials of a whole search: what NNI's maxTrialNumber must be for the experiment to end as DONE."""
         return -(-self.population // self.batch) * (1 + self.iterations)
+
+
+def search_config(config: dict) -> SearchConfig:
+    """The tuner's settings as the tuner reads them, paths from trialCodeDirectory. Raises UserError."""
+    args = config["tuner"].get("classArgs") or {}
+    return SearchConfig.from_dict(args, Path(config.get("trialCodeDirectory", ".")))
+
+
+def check_trials(config: dict, search: SearchConfig) -> None:
+    """For a new experiment: the tuner itself sets the number in the end, to less when a space is exhausted. Raises
+    ExperimentError."""
+    most = config.get("maxTrialNumber")
+    if most is not None and most < search.trials:
+        raise ExperimentError(
+            f"maxTrialNumber is {most}: this search has {search.trials} trials, ceil(population / batch) * "
+            "(1 + iterations); leave the key out, the tuner ends the experiment"
+        )
+
+
+def search_space(config: dict) -> dict:
+    """What Space.narrowed reads. Raises ExperimentError."""
+    if ("searchSpace" in config) == ("searchSpaceFile" in config):
+        raise ExperimentError("searchSpaceFile or searchSpace, one of them: name the file that Space.to_nni() writes")
+    space, where = config.get("searchSpace"), "searchSpace"
+    if "searchSpaceFile" in config:
+        where = config["searchSpaceFile"]
+        space = read_json(where, ExperimentError)
+    if not isinstance(space, dict):
+        raise ExperimentError(f"{where} is {short(space)}: expected an object of genes, as Space.to_nni() writes it")
+    return space
 
 
 def _is(value, *kinds: type) -> bool:

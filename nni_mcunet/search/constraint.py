@@ -45,7 +45,7 @@ class Limits:
     board     its SRAM and flash, less what the runtime keeps
     max_macs  multiply-accumulates of one inference, the halo's included; None: no limit
     yolo      the detection head the network will carry, its neck counted; None: it is judged as the classifier it is
-    max_ms    estimated milliseconds of one inference on the board, see core/latency.py; None: no limit
+    max_ms    estimated milliseconds of one inference on the board, see core/plan/latency.py; None: no limit
     patches   the p of the grids p x p that may be tried; per layer is always tried, so (1,) allows nothing else
     halos     what patches may do with what they share, see core's plan(); ties go to the first
     """

@@ -1,10 +1,9 @@
 """Quantisation-aware training: a Net computes what its int8 form will, and gradients pass straight through the rounding
 (Jacob et al. 2018, section 3).
 
-Simulated is what engine/quant.py makes of a network: weights int8 symmetric per output channel, batch normalisation
-folded, int32 bias, activations int8 per tensor. Core imports no engine, so those formulas stand here once more, in
-torch; a test holds the integers of both equal, bit for bit. An op is one kernel, so a tensor is rounded once, behind
-the residual addition and the activation.
+It simulates what engine/model.py makes of a network: weights int8 symmetric per output channel, batch normalisation
+folded, int32 bias, activations int8 per tensor. The formulas of both are core/int8.py's. An op is one kernel, so a
+tensor is rounded once, behind the residual addition and the activation.
 
 A training has three phases, told by buffers, so that a checkpoint goes on in its own: the first OBSERVE batches are
 float and their ranges observed; then int8 is simulated, batch normalisation by the batch's statistics; from freeze()
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .. import int8
 from ..errors import UnsupportedOp
 from ..ir.graph import Graph, Op
 from ..plan.kernel_facts import SAME_SCALE
@@ -89,8 +89,8 @@ class FakeQuant(nn.Module):
         if op is not None and op.kind in SAME_SCALE:
             return self.scale(op.inputs[0])
         if op is None or op.kind == "softmax":
-            step = 1 / 255 if op is None else 1 / 256
-            return self.batches.new_tensor(step, dtype=torch.float32), self.batches.new_tensor(-128, dtype=torch.int32)
+            step, new = int8.PIXEL_STEP if op is None else int8.PROBABILITY_STEP, self.batches.new_tensor
+            return new(step, dtype=torch.float32), new(int8.LOWEST, dtype=torch.int32)
         return scale_of_range(self.ranges.get_buffer(name))
 
     def convolve(self, op: Op, layer: Layer, x: Tensor) -> Tensor:
@@ -122,20 +122,18 @@ class _Through(torch.autograd.Function):
 
 
 def scale_of_range(low_high: Tensor) -> tuple[Tensor, Tensor]:
-    """(scale, zero point) of a range (2,): engine.quant.Scale.of_range."""
-    low, high = low_high[0].double().clamp(max=0), low_high[1].double().clamp(min=0)
-    scale = ((high - low).clamp(min=1e-6) / 255).float()
-    return scale, (-128 - low / scale.double()).round().clamp(-128, 127).int()
+    """Return (scale float32, zero point int32) of a range (2,)."""
+    low, high = low_high.double()
+    scale = int8.range_step(low, high).float()
+    return scale, int8.zero_point(low, scale.double()).int()
 
 
 def quantize_weights(weight: Tensor, bias: Tensor, step_in: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Integers (as floats) of a weight (cout, cin/groups, kh, kw), its scales (cout,), and the bias (cout,) in steps of
-    step_in * scale (as doubles): engine.quant's."""
-    largest = weight.abs().amax((1, 2, 3)).double()
-    floor = bias.abs().double() / (step_in.double() * 2**24)
-    step = torch.maximum(largest / 127, floor).clamp(min=1e-12).float()
-    integers = (weight / step[:, None, None, None]).round().clamp(-127, 127)
-    return integers, step, (bias.double() / (step_in.double() * step.double())).round()
+    """Return the integers (as floats) of a weight (cout, cin/groups, kh, kw), its scales (cout,), and the bias (cout,)
+    in steps of step_in * scale (as doubles)."""
+    largest, bias, step_in = weight.abs().amax((1, 2, 3)).double(), bias.double(), step_in.double()
+    step = int8.weight_steps(largest, bias, step_in).float()
+    return int8.weight_integers(weight, step), step, int8.bias_integers(bias, step_in, step.double())
 
 
 def fake_quantize(*parts: Net, outputs: tuple[float, float] | None = None) -> None:

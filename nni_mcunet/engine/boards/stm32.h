@@ -21,7 +21,7 @@ uint32_t mcu_clock_start(void);         /* PLL from the internal oscillator, no 
 /* Of stm32.c: */
 void mcu_board_start(void);
 void mcu_wait(uint32_t reg, uint32_t mask, uint32_t wanted, const char *what); /* until reg & mask is so, or mcu_fail */
-void mcu_fail(const char *what);                                                /* an error line, and the end */
+void mcu_fail(const char *what);                                               /* an error line, and the end */
 int mcu_get(void);                /* the next byte, or -1 after MCU_SILENCE_MS without one */
 void mcu_uncount(uint64_t since); /* what mcu_count() has counted since is not the model's work */
 void mcu_restart(void);           /* reset */

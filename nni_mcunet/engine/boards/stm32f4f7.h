@@ -38,7 +38,7 @@ static inline void start_oscillator(void) {
 
 /* The PLL as PLLCFGR has it, and the supply ready for it. */
 static inline void start_pll(void) {
-    RCC_CR |= 1u << 24; /* PLLON */
+    RCC_CR |= 1u << 24;                                                   /* PLLON */
     mcu_wait(PWR_CSR, 1u << 14, 1u << 14, "PWR: scale 1 is not reached"); /* VOSRDY, only with the PLL on */
 }
 

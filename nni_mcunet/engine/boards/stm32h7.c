@@ -48,8 +48,8 @@ uint32_t mcu_uart_hz(uint32_t core_hz) {
 }
 
 static void voltage_start(int fast) {
-    if (PWR_CR3 & 4)                      /* SCUEN: not yet chosen since power came */
-        PWR_CR3 = (PWR_CR3 & ~7u) | 1u << 1; /* LDOEN */
+    if (PWR_CR3 & 4)                                                        /* SCUEN: not yet chosen since power came */
+        PWR_CR3 = (PWR_CR3 & ~7u) | 1u << 1;                                /* LDOEN */
     mcu_wait(PWR_CSR1, 1u << 13, 1u << 13, "PWR: the supply is not ready"); /* ACTVOSRDY */
     MCU_REG(PWR_D3CR) |= 3u << 14;                                          /* VOS1 */
     mcu_wait(PWR_D3CR, 1u << 13, 1u << 13, "PWR: VOS1 is not reached");     /* VOSRDY */
@@ -75,9 +75,9 @@ uint32_t mcu_clock_start(void) {
     const uint32_t latency = fast ? 4 : 2;
     MCU_REG(FLASH_ACR) = 2u << 4 | latency; /* WRHIGHFREQ, LATENCY: AXI at 240 or 200 MHz */
     mcu_wait(FLASH_ACR, 0x3f, 2u << 4 | latency, "FLASH: the wait states are not taken");
-    RCC_D1CFGR = 4u << 4 | 8u;       /* D1CPRE / 1, D1PPRE / 2, HPRE / 2 */
+    RCC_D1CFGR = 4u << 4 | 8u;      /* D1CPRE / 1, D1PPRE / 2, HPRE / 2 */
     RCC_D2CFGR = 4u << 8 | 4u << 4; /* D2PPRE2, D2PPRE1 / 2 */
-    RCC_D3CFGR = 4u << 4;            /* D3PPRE / 2 */
+    RCC_D3CFGR = 4u << 4;           /* D3PPRE / 2 */
     mcu_wait(RCC, 1u << 25, 1u << 25, "RCC: PLL1 does not lock");
     RCC_CFGR = 3; /* SW: PLL1 */
     mcu_wait(RCC + 0x10, 7u << 3, 3u << 3, "RCC: the core does not take PLL1");

@@ -63,7 +63,7 @@ def header(plan: Plan, model: QuantModel, names: Names) -> str:
 
 
 def _view(model: QuantModel) -> str:
-    """Say which part of a camera's frame the network reads; firmware.input_view reads it back."""
+    """Say which part of a camera's frame the network reads; generated.input_view reads it back."""
     view = view_of(model)
     if view.keep is None:
         return f"/* view: {view} (all of the picture is resized to this, bilinear) */"

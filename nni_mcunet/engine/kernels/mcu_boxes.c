@@ -4,7 +4,8 @@
 static int16_t saturate(int32_t v) { return (int16_t)mcu_max(-32768, mcu_min(v, 32767)); }
 
 mcu_box mcu_box_at(int32_t cx, int32_t cy, int32_t w, int32_t h, int score, int label) {
-    mcu_box box = {saturate(cx - w), saturate(cy - h), saturate(cx + w), saturate(cy + h), (int16_t)score, (int16_t)label};
+    mcu_box box = {saturate(cx - w), saturate(cy - h), saturate(cx + w),
+                   saturate(cy + h), (int16_t)score,   (int16_t)label};
     return box;
 }
 

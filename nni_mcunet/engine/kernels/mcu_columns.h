@@ -112,12 +112,14 @@ enum { UNROLLED = 4, QUAD_BYTES = 112 };
 #define BEGIN "push {r4-r11, r14}\n ldm r0, {r1-r12, r14}\n push {r1-r12, r14}\n mov r0, r5\n"
 
 /* No residual and no channel shifted left; see mcu_dsp.h. */
+/* clang-format off */
 static MCU_NAKED void four_plain(const mcu_four *t MCU_UNUSED) {
     __asm__(BEGIN DOTS); /* in two: no C compiler has to take more than 4,095 characters */
     __asm__("ldr r14, [sp, #32]\n lsl r14, r14, r3\n" CHANNEL_A(HIGH, "r1") CHANNEL_A(ASR, "r3")
             "lsr r3, #8\n ldr r14, [sp, #32]\n lsl r14, r14, r3\n" CHANNEL_B(HIGH, "r2") CHANNEL_B(ASR, "r3")
             CHANNEL_A(SSAT, ", asr #1") CHANNEL_B(SSAT, ", asr #1") STORE);
 }
+/* clang-format on */
 
 /* A position's residual r14 at r0 times r1, sum, shift by r3. */
 #define ADD_RESIDUAL(a, b)                                                                                              \
@@ -125,6 +127,7 @@ static MCU_NAKED void four_plain(const mcu_four *t MCU_UNUSED) {
     ASR(a, "r3") ASR(b, "r3") SSAT(a, "") SSAT(b, "")
 
 /* Any: as in mcu_result, zp_out in the bias. `out` may lie on `res`, any number of positions before it. */
+/* clang-format off */
 static MCU_NAKED void four_any(const mcu_four *t MCU_UNUSED) {
     __asm__(BEGIN DOTS);
     __asm__("str r0, [sp, #16]\n lsr r14, r3, #16\n" CHANNEL_A(LSL, "r14") "lsr r14, r3, #24\n"
@@ -135,6 +138,7 @@ static MCU_NAKED void four_any(const mcu_four *t MCU_UNUSED) {
             ADD_RESIDUAL("r4", "r8") ADD_RESIDUAL("r5", "r9") ADD_RESIDUAL("r6", "r10") ADD_RESIDUAL("r7", "r11")
             "ldr r0, [sp, #36]\n adds r0, #2\n str r0, [sp, #36]\n ldr r0, [sp, #16]\n" STORE);
 }
+/* clang-format on */
 
 /* A convolution's positions from columns of so many taps. */
 static mcu_four four_of(const mcu_conv *op, const int8_t *columns, int taps, const int8_t *res) {

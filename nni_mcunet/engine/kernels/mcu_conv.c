@@ -22,12 +22,14 @@ static void widen(const int8_t *x, int n, int8_t *wide) {
     "smlad r12, " y ", r10, r12\n"
 
 /* A pair's biases and dot products with its packed weights, the second channel's in the upper half. x: as int16 */
+/* clang-format off */
 static MCU_NAKED int64_t dot_pair(const int8_t *x MCU_UNUSED, const int8_t *w MCU_UNUSED, int quads MCU_UNUSED,
                                   const mcu_pair *pair MCU_UNUSED) {
     __asm__("push {r4-r8, r10, r11, r14}\n ldrd r3, r12, [r3]\n lsrs r2, r2, #1\n bcc 1f\n ldm r0!, {r4, r5}\n"
             DOT_QUAD("r4", "r5") "1: beq 3f\n 2: ldm r0!, {r4, r5, r6, r7}\n" DOT_QUAD("r4", "r5") DOT_QUAD("r6", "r7")
             "subs r2, #1\n bne 2b\n 3: mov r0, r3\n mov r1, r12\n pop {r4-r8, r10, r11, pc}");
 }
+/* clang-format on */
 #else
 static inline int64_t dot_pair(const int8_t *x, const int8_t *w, int n, const mcu_pair *pair) {
     int32_t a = pair->bias[0], b = pair->bias[1];
@@ -40,7 +42,8 @@ static inline int64_t dot_pair(const int8_t *x, const int8_t *w, int n, const mc
 #endif
 
 /* The result of channel i of a pair, with the DSP extension not yet clamped. res, out: there. */
-static inline void finish(const mcu_conv *op, const mcu_pair *pair, int i, int32_t acc, const int8_t *res, int8_t *out) {
+static inline void finish(const mcu_conv *op, const mcu_pair *pair, int i, int32_t acc, const int8_t *res,
+                          int8_t *out) {
 #if defined(MCU_DSP)
     const uint32_t right = pair->right[i];
     const int32_t one = res ? 1 : 2 * op->zp_out + 1;
@@ -152,8 +155,8 @@ static void gather(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, int
 
 #if defined(MCU_DSP)
 /* One position's columns, cin a multiple of 4. */
-static void expand_window(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, int top, int left,
-                          const int8_t *in, int8_t *columns) {
+static void expand_window(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, int top, int left, const int8_t *in,
+                          int8_t *columns) {
     const mcu_inside cols = inside(op, x, left);
     const int n = (cols.hi - cols.lo) * op->cin;
     for (int r = top; r < top + op->kh; r++) {
@@ -176,8 +179,13 @@ static inline uint32_t load(const int8_t *p) {
 /* One position's columns of a 3x3 window of an RGB image, 27 values and a zero, inside the input. row: its first tap. */
 static inline void expand_rgb(const int8_t *row, int stride, int8_t *columns) {
     const int8_t *second = row + stride, *third = second + stride;
-    const uint32_t words[7] = {load(row), load(row + 4), load(row + 5) >> 24 | load(second) << 8, load(second + 3),
-                               load(second + 5) >> 16 | load(third) << 16, load(third + 2), load(third + 5) >> 8};
+    const uint32_t words[7] = {load(row),
+                               load(row + 4),
+                               load(row + 5) >> 24 | load(second) << 8,
+                               load(second + 3),
+                               load(second + 5) >> 16 | load(third) << 16,
+                               load(third + 2),
+                               load(third + 5) >> 8};
 #pragma GCC unroll 7
     for (int q = 0; q < 7; q++)
         store_quad(mcu_split(words[q]), columns + q * FOUR);
@@ -190,8 +198,8 @@ static __attribute__((noinline)) void expand_windows(const mcu_conv *op, const m
     const int n = op->kh * op->kw * op->cin, top = y->first + i * op->sh, left = x->first + j * op->sw;
     int8_t *const windows = columns + FOUR / 4 * MCU_ROUND4(n);
     const int stride = x->n_in * op->cin, apart = op->sw * op->cin, fours = op->cin % 4 == 0;
-    const int easy = top >= 0 && top + op->kh <= y->n_in && left >= 0 && j + 4 <= x->n_out &&
-                     left + 3 * op->sw + op->kw <= x->n_in;
+    const int easy =
+        top >= 0 && top + op->kh <= y->n_in && left >= 0 && j + 4 <= x->n_out && left + 3 * op->sw + op->kw <= x->n_in;
     const int8_t *row = easy ? in + (top * x->n_in + left) * op->cin : in;
     if (easy && fours) {
         for (int r = 0; r < op->kh; r++, row += stride)

@@ -41,8 +41,7 @@ static void output_row(const mcu_job *job, int c, int i) {
         for (int r = i * o.sh; r < i * o.sh + o.kh; r++)
             for (int q = 0; q < o.kw; q++)
                 acc += job->ring[r % o.kh * job->cols + j * o.sw + q] * *w++;
-        job->out[((y->dst + i) * x->n_dst + x->dst + j) * o.cout + c] =
-            mcu_result(&o, mcu_scale_of(&o, c), acc, res);
+        job->out[((y->dst + i) * x->n_dst + x->dst + j) * o.cout + c] = mcu_result(&o, mcu_scale_of(&o, c), acc, res);
     }
 }
 

@@ -7,16 +7,16 @@
 /* Rows of windows of one channel: square ones of 3, 5 or 7, at steps of 1 or 2. All distances are in bytes. The assembly
  * knows the order of the fields, and keeps a copy of all up to `high`. */
 typedef struct {
-    int32_t bias, mult, half;  /* as in mcu_dsp.h, with */
-    uint32_t right;            /* one less than right; the left shift is in the weights and the bias */
-    int step;                  /* to the next output */
-    int8_t *end;               /* of a row's pairs of outputs; used in the copy */
-    int span, odd;             /* bytes of those; whether there is one more output */
-    const int8_t *rows;        /* int16 [][], where the first window begins */
-    int stride, down;          /* to the next row, row of windows */
+    int32_t bias, mult, half; /* as in mcu_dsp.h, with */
+    uint32_t right;           /* one less than right; the left shift is in the weights and the bias */
+    int step;                 /* to the next output */
+    int8_t *end;              /* of a row's pairs of outputs; used in the copy */
+    int span, odd;            /* bytes of those; whether there is one more output */
+    const int8_t *rows;       /* int16 [][], where the first window begins */
+    int stride, down;         /* to the next row, row of windows */
     int8_t *out;
-    int line, high;            /* to the next row of outputs; rows of outputs */
-    uint32_t taps[42];         /* [k][k - 1] or, at steps of 2, [k][(k + 1) / 2] */
+    int line, high;    /* to the next row of outputs; rows of outputs */
+    uint32_t taps[42]; /* [k][k - 1] or, at steps of 2, [k][(k + 1) / 2] */
 } mcu_strip;
 
 /* Two neighbouring outputs, of which the second may be one too many. */
@@ -72,9 +72,7 @@ static inline __attribute__((always_inline)) void pair_taps(const int8_t *w, int
             "3: ldr r3, [sp, #28]\n cbz r3, 4f\n" TWO3(rows)                                                            \
             "4: ldr r3, [sp, #52]\n subs r3, #1\n str r3, [sp, #52]\n bne 1b\n add sp, #56\n pop {r4-r11, pc}")
 
-static MCU_NAKED void strip3_s1(const mcu_strip *t MCU_UNUSED) {
-    STRIP3("", ROWS3_S1);
-}
+static MCU_NAKED void strip3_s1(const mcu_strip *t MCU_UNUSED) { STRIP3("", ROWS3_S1); }
 
 static MCU_NAKED void strip3_s2(const mcu_strip *t MCU_UNUSED) {
     STRIP3("pkhbt r7, r7, r9, lsl #16\n ldr r9, [sp]\n", ROWS3_S2);
@@ -149,21 +147,29 @@ typedef struct {
 #define STRIP(k, s)                                                                                                     \
     static void strip##k##_s##s(const mcu_strip *t) { strip_of(t, k, s); }
 
+/* clang-format off */
 TAPS(3, 1) TAPS(3, 2) TAPS(5, 1) TAPS(5, 2) TAPS(7, 1) TAPS(7, 2)
 STRIP(5, 1) STRIP(5, 2) STRIP(7, 1) STRIP(7, 2)
 
 static const mcu_version versions[3][2] = {{{taps3_s1, strip3_s1}, {taps3_s2, strip3_s2}},
                                            {{taps5_s1, strip5_s1}, {taps5_s2, strip5_s2}},
                                            {{taps7_s1, strip7_s1}, {taps7_s2, strip7_s2}}};
+/* clang-format on */
 
 /* Window rows from..to-1 of channel c and the next one, row `from` at `line`. Padded columns hold zp_in from the start,
  * as do padded rows where rows do not move. */
-static __attribute__((noinline)) void widen_rows(const mcu_job *job, int c, int from, int to, int8_t *line, int stride, int moves) {
+static __attribute__((noinline)) void widen_rows(const mcu_job *job, int c, int from, int to, int8_t *line, int stride,
+                                                 int moves) {
     const int cin = job->op->cin, first = job->y->first + from, end = job->y->first + to;
     const int top = mcu_max(first, 0), bottom = mcu_min(end, job->y->n_in), above = mcu_min(top, end) - first;
     const int below = end - mcu_max(bottom, mcu_min(top, end));
-    const mcu_area m = {job->in + (top * job->x->n_in + job->x->first + job->lo) * cin + c, cin, job->x->n_in * cin,
-                        line + above * stride + 2 * job->lo, stride, job->hi - job->lo, bottom - top};
+    const mcu_area m = {job->in + (top * job->x->n_in + job->x->first + job->lo) * cin + c,
+                        cin,
+                        job->x->n_in * cin,
+                        line + above * stride + 2 * job->lo,
+                        stride,
+                        job->hi - job->lo,
+                        bottom - top};
     if (moves) {
         fill(line, job->op->zp_in, above * stride / 2);
         fill(line + (end - first - below) * stride, job->op->zp_in, below * stride / 2);

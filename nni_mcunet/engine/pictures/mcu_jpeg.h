@@ -58,8 +58,8 @@ typedef struct {
     /* Its own: */
     mcu_jpeg_component component[3];
     int components, restart, until_restart, markers;
-    int mcu_h, mcu_w, across;       /* reduced pixels of an MCU; MCUs beside each other */
-    int left, right, done;          /* MCU columns kept; rows of MCUs decoded */
+    int mcu_h, mcu_w, across; /* reduced pixels of an MCU; MCUs beside each other */
+    int left, right, done;    /* MCU columns kept; rows of MCUs decoded */
     uint32_t bits;
     int bit_count;
     uint16_t input_at, input_end;

@@ -1,12 +1,14 @@
 /* The data of a JPEG's scan: Huffman codes (ITU-T T.81, annex F.2) and the inverse DCT. */
 #include "mcu_jpeg.h"
 
+/* clang-format off */
 static const uint8_t ZIGZAG[64] = {
      0,  1,  8, 16,  9,  2,  3, 10, 17, 24, 32, 25, 18, 11,  4,  5,
     12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13,  6,  7, 14, 21, 28,
     35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51,
     58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
 };
+/* clang-format on */
 
 /* Shifts in the next byte of the scan. A marker ends the data. */
 static void fill(mcu_jpeg *jpeg) {

@@ -19,12 +19,12 @@ typedef struct {
     int step;                     /* (first_line + y * step, first_column + x * step); 0 is taken for 1 */
     int high_first;               /* the camera sends the high byte first (OV2640, OV5640, OV7670 by default) */
     int frames;                   /* most frames that one picture may come from; 1 (or 0): all of it from the first */
-    int (*wait)(void *user);      /* called while a line is missing: sleeps, or fetches one; not 0 gives up. Null: spins */
+    int (*wait)(void *user); /* called while a line is missing: sleeps, or fetches one; not 0 gives up. Null: spins */
     void *user;
-    int error;                /* one of the above, to be read after mcu_run */
-    volatile int over;        /* the last of the frames has lost a line */
+    int error;                  /* one of the above, to be read after mcu_run */
+    volatile int over;          /* the last of the frames has lost a line */
     volatile int written, kept; /* rows put; first row still wanted */
-    volatile int line, frame; /* of the camera; frame 0: not started */
+    volatile int line, frame;   /* of the camera; frame 0: not started */
     uint8_t ring[MCU_PICTURE_ROWS(1)][MCU_INPUT_W][2];
 } mcu_lines;
 

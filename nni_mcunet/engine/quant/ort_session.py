@@ -9,7 +9,7 @@ from tqdm import tqdm
 from ...core.errors import UserError
 from ..frontend.onnx import to_onnx
 from ..model import Model, QuantModel, input_shape
-from ..run.firmware import checked_picture
+from ..run.pictures import checked_picture
 from .range_methods import minmax
 from .statistics import Statistics
 

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from ...core.errors import UserError
 from ..model import Model, QuantModel, input_shape
-from ..run.firmware import checked_picture
+from ..run.pictures import checked_picture
 from .equalize import equalized_like
 from .ort_session import session, to_input
 

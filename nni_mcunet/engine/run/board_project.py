@@ -15,7 +15,9 @@ from ...core.boards import KB, Board, get_board
 from ...core.errors import UserError
 from ...core.file_sets import Files, owned
 from ..codegen.names import DEFAULT
-from .firmware import BOARDS, aliases, checked_picture, core_flags
+from .generated import aliases
+from .pictures import checked_picture
+from .toolchain import RUNTIME, core_flags
 
 COMMON = ("crc.h", "frame.c", "frame.h", "picture.S", "port.h", "print.h", "report.c", "report.h", "sections.ld",
           "serve.c", "startup.c", "stm32.c", "stm32.h", "stm32.ld")  # fmt: skip
@@ -101,12 +103,12 @@ def project_files(
     by name. picture: (h, w, c) uint8, run after each reset. Raises UserError for a board without a project or a
     picture of another size."""
     target, library = target_of(board), {name: data for name, data in library.items() if _of_library(name)}
-    files: Files = {f"board/{name}": (BOARDS / name).read_bytes() for name in target.sources}
+    files: Files = {f"board/{name}": (RUNTIME / name).read_bytes() for name in target.sources}
     files["board/picture.rgb"] = b"" if picture is None else checked_picture(picture, shape).tobytes()
     if prefix != DEFAULT:
         files["board/mcu_model.h"] = aliases(library[f"{prefix}_model.h"], prefix)
     values = _values(library, board, target, arena) | {"prefix": prefix}
-    for path in sorted((BOARDS / "project").iterdir()):
+    for path in sorted((RUNTIME / "project").iterdir()):
         name = f"board/{path.name}" if path.name in ("memory.ld", "config.h") else path.name
         files[name] = Template(path.read_text()).substitute(values)
     return files

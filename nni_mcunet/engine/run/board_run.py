@@ -9,7 +9,10 @@ from ...core.errors import FirmwareError
 from ..timing.layer_cycles import run_profiled
 from ..timing.report import board_report
 from .board_project import model_hash
-from .firmware import build_firmware, build_host, elf_report, run_emulated
+from .elf import elf_report
+from .emulator import run_emulated
+from .firmware import build_firmware
+from .host import build_host
 from .serial_link import SerialBoard
 from .stack_bound import stack_bound
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from .firmware import BOARDS, output
+from .toolchain import RUNTIME, output
 
 
 class Range(NamedTuple):
@@ -65,7 +65,7 @@ def _code_part(path: str, line: int | None) -> str:
     """Which part a function of a source file is; a library's has no line."""
     if line is None:
         return "rest"
-    if Path(path).parent == BOARDS.resolve():
+    if Path(path).parent == RUNTIME.resolve():
         return "runtime"
     return "model" if Path(path).name.endswith("_model.c") else "kernels"
 
@@ -74,3 +74,18 @@ def sram_parts(elf: str | Path) -> dict[str, int]:
     """Bytes of SRAM: arena, stack (reserved), data, bss. Their sum is elf_report's sram_bytes."""
     where = sections(elf)
     return {name: where.get(f".{name}", Range(0, 0)).size for name in ("arena", "stack", "data", "bss")}
+
+
+def elf_report(elf: str | Path) -> dict[str, int]:
+    """Return bytes from the ELF: arena_bytes (its section), stack_reserved_bytes, data_bytes (.data, .bss), sram_bytes
+    (all of these), flash_bytes (code, constants, initial data) and picture_bytes (the test picture, not in flash)."""
+    size = {name: place.size for name, place in sections(elf).items()}
+    data = size.get(".data", 0) + size.get(".bss", 0)
+    return {
+        "arena_bytes": size.get(".arena", 0),
+        "stack_reserved_bytes": size[".stack"],
+        "data_bytes": data,
+        "sram_bytes": size.get(".arena", 0) + size[".stack"] + data,
+        "flash_bytes": size[".text"] + size.get(".data", 0),
+        "picture_bytes": max(0, size.get(".picture", 0) - 4),  # less its length
+    }

@@ -107,3 +107,10 @@ def spread(things: list, most: int | None) -> list:
     if most is None or len(things) <= most:
         return things
     return [things[i * len(things) // most] for i in range(most)]
+
+
+def checked_picture(picture: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Return the picture, contiguous. Raises UserError where it is not uint8 of `shape` (h, w, c)."""
+    if picture.shape != shape or picture.dtype != np.uint8:
+        raise UserError(f"a picture of {picture.shape} {picture.dtype}; the model reads {shape} uint8")
+    return np.ascontiguousarray(picture)

@@ -88,7 +88,7 @@ class SerialBoard:
         return line
 
     def run(self, picture: np.ndarray) -> dict:
-        """What the model says of a picture (h, w, c) uint8: as firmware.run_emulated, "cycles" and "microseconds" in
+        """What the model says of a picture (h, w, c) uint8: as emulator.run_emulated, "cycles" and "microseconds" in
         place of "instructions"."""
         self._send(b"p")
         lines: list[dict] = []

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...core.errors import FirmwareError
-from .firmware import output
+from .toolchain import output
 
 ENTRY = "mcu_reset"
 FUNCTION = re.compile(r"^[0-9a-f]+ <([^>]+)>:$(.*?)(?=^[0-9a-f]+ <|\Z)", re.MULTILINE | re.DOTALL)

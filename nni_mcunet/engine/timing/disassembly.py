@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..run.firmware import output
+from ..run.toolchain import output
 
 CONDITION = "eq|ne|cs|cc|hs|lo|mi|pl|vs|vc|hi|ls|ge|lt|gt|le|al"
 # Kind -> mnemonics; the first pattern that fits the whole mnemonic, without .w or .n, counts.

@@ -14,7 +14,8 @@ from ...core.boards import Board
 from ...core.errors import UserError
 from ..codegen.names import uncommented
 from ..run.elf import source_lines, symbols
-from ..run.firmware import EMULATED, prefix_of
+from ..run.emulator import EMULATED
+from ..run.generated import prefix_of
 from .core_pipelines import CORES
 from .disassembly import Instruction, disassemble
 from .qemu_counts import Counts, run_counted
@@ -35,7 +36,7 @@ class Layer(NamedTuple):
 
 
 def run_profiled(elf: str | Path, board: Board, timeout: float = EMULATED) -> tuple[dict, dict[str, Layer]]:
-    """(what firmware.run_emulated gives, name -> Layer in the order of the calls). elf: of build_firmware, beside the
+    """(what emulator.run_emulated gives, name -> Layer in the order of the calls). elf: of build_firmware, beside the
     sources it was built from. timeout: seconds. Raises UserError for a core without a model, a missing program or
     missing sources, and see run_emulated."""
     memory = memory_of(board)

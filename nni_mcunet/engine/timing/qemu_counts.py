@@ -10,8 +10,10 @@ from pathlib import Path
 
 from ...core.boards import Board
 from ..run.elf import sections, symbols
-from ..run.firmware import EMULATED, WARNINGS, machine, prefix_of, run_qemu, tool
+from ..run.emulator import EMULATED, machine, run_qemu
+from ..run.generated import prefix_of
 from ..run.run_report import parse_run
+from ..run.toolchain import WARNINGS, tool
 from .wait_states import Memory
 
 PLUGIN = Path(__file__).parents[1] / "qemu/counts.c"
@@ -46,7 +48,7 @@ class Counts:
 def run_counted(
     elf: str | Path, board: Board, memory: Memory, timeout: float = EMULATED
 ) -> tuple[dict, dict[int, Counts]]:
-    """(what firmware.run_emulated gives, site -> Counts). A site is the address of an instruction of CALLERS: of a
+    """(what emulator.run_emulated gives, site -> Counts). A site is the address of an instruction of CALLERS: of a
     call, for all that it calls, or its own; 0 is what runs before main. The run is the same as without counting, a few
     times slower. Raises UserError for a missing program, see run_emulated for the others."""
     with tempfile.TemporaryDirectory() as folder:

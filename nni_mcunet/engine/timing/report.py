@@ -9,7 +9,7 @@ from ...core.validate import check_numbers, read_json, short
 from ..codegen.names import DEFAULT
 from ..codegen.picture_callbacks import callback_bytes
 from ..run.elf import flash_parts, sram_parts
-from ..run.firmware import prefix_of
+from ..run.generated import prefix_of
 from .layer_cycles import Layer
 
 PLAN = "plan.json"

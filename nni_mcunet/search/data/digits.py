@@ -7,7 +7,7 @@ task "find one small digit in a large picture"); held_out and test, pictures of 
 import numpy as np
 import torch
 
-from ..supernet.classification import Classification
+from .classification import Classification
 from .digit_scenes import CLASSES, TRAIN_GLYPHS, scene
 from .source import DataError, Key, Sample, interval, natural
 

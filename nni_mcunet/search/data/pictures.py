@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...core.view import View
 from ...pictures import PictureError, load, seen
-from ..supernet.classification import Classification
+from .classification import Classification
 from .source import DataError, Key, Sample, interval, share
 from .split import JUDGED, fingerprint
 

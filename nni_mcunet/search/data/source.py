@@ -1,6 +1,6 @@
 """What every source of pictures has in common: its error, the key of a sample, and the checks of its options.
 
-A source is an object with `task` (see supernet/classification.py), `sizes` (split -> pictures) and
+A source is an object with `task` (see classification.py), `sizes` (split -> pictures) and
 `sample(Key) -> (uint8 (3, h, w), label or other target)`. Its splits are "train", "held_out" (which judges candidates
 during a search) and, where there is one, "test" (final figures).
 """

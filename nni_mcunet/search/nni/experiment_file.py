@@ -5,9 +5,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from ...core.errors import UserError
-from ...core.validate import check_keys, read_json, read_yaml, short
-from ..config import SearchConfig
+from ...core.validate import check_keys, read_yaml, short
+from ..config import ExperimentError, SearchConfig, check_trials, search_config, search_space
 from ..evolution import Evolution
 from ..run.result_folder import ResultsError, check_folder
 
@@ -26,10 +25,6 @@ SERVICE_KEYS = {
     "reuseMode",
 }  # those of "local"
 SERVICES = ("local", "remote", "kubeflow", "frameworkcontroller")
-
-
-class ExperimentError(UserError):
-    """A wrong key in an experiment's YAML."""
 
 
 def load_config(path: str | Path) -> dict:
@@ -119,7 +114,8 @@ def _check_keys(data, known: Iterable[str], where: str, needed: Iterable[str] = 
 
 def _check_class(tuner: dict) -> None:
     """Raises ExperimentError unless the class can be imported, its codeDirectory on the path as NNI puts it there."""
-    from .tuner import EvolutionTuner, registered_class  # imports NNI
+    from .nni_checks import registered_class  # imports NNI, and so does the next line
+    from .tuner import EvolutionTuner
 
     key, folder = "tuner.className", tuner.get("codeDirectory", str(Path().resolve()))
     name = tuner.get("className")
@@ -148,7 +144,7 @@ def _check_class(tuner: dict) -> None:
 
 def _ask_nni(config: dict) -> None:
     """What NNI checks, in its own words but before it starts anything. Raises ExperimentError."""
-    from .tuner import refusal  # imports NNI
+    from .nni_checks import refusal  # imports NNI
 
     message = refusal({key: value for key, value in config.items() if key != "searchSpaceFile"} | {"searchSpace": {}})
     if message:
@@ -165,33 +161,3 @@ def prepare(path: str | Path, overrides: dict) -> tuple[dict, SearchConfig, Evol
     evolution = search.evolution(search_space(config))
     evolution.ask()  # an infeasible limit is said here, before anything is started
     return config, search, evolution
-
-
-def search_config(config: dict) -> SearchConfig:
-    """The tuner's settings as the tuner reads them, paths from trialCodeDirectory. Raises UserError."""
-    args = config["tuner"].get("classArgs") or {}
-    return SearchConfig.from_dict(args, Path(config.get("trialCodeDirectory", ".")))
-
-
-def check_trials(config: dict, search: SearchConfig) -> None:
-    """For a new experiment: the tuner itself sets the number in the end, to less when a space is exhausted. Raises
-    ExperimentError."""
-    most = config.get("maxTrialNumber")
-    if most is not None and most < search.trials:
-        raise ExperimentError(
-            f"maxTrialNumber is {most}: this search has {search.trials} trials, ceil(population / batch) * "
-            "(1 + iterations); leave the key out, the tuner ends the experiment"
-        )
-
-
-def search_space(config: dict) -> dict:
-    """What Space.narrowed reads. Raises ExperimentError."""
-    if ("searchSpace" in config) == ("searchSpaceFile" in config):
-        raise ExperimentError("searchSpaceFile or searchSpace, one of them: name the file that Space.to_nni() writes")
-    space, where = config.get("searchSpace"), "searchSpace"
-    if "searchSpaceFile" in config:
-        where = config["searchSpaceFile"]
-        space = read_json(where, ExperimentError)
-    if not isinstance(space, dict):
-        raise ExperimentError(f"{where} is {short(space)}: expected an object of genes, as Space.to_nni() writes it")
-    return space

@@ -20,12 +20,12 @@ from tqdm import tqdm
 
 from ...core.files import write_atomic, write_json
 from ...core.validate import read_json
-from ..config import SearchConfig
+from ..config import ExperimentError, SearchConfig, search_config
 from ..run.history import count_told, read_history
 from ..run.result_folder import check_free, discard, settle
 from ..run.run_folder import experiment_id, finished
 from . import nnictl
-from .experiment_file import ExperimentError, read_begun, search_config
+from .experiment_file import read_begun
 from .ports import PortError, free_port
 from .processes import Stopped, end_all, hold, processes_of, stopped_by_signals
 from .trouble import Complaints, Silence, limit_reached, read_profile, seconds

@@ -16,16 +16,13 @@ import threading
 from pathlib import Path
 
 from nni import ClassArgsValidator
-from nni.experiment.config import ExperimentConfig
-from nni.tools.package_utils import get_algo_meta
 from nni.tuner import Tuner
 
 from ...core.errors import UserError, exit_on_user_error
-from ..config import SearchConfig
+from ..config import SearchConfig, check_trials, search_config
 from ..evolution import Evolution, Proposal
 from ..run.history import History
 from ..run.run_folder import begin, restore
-from .experiment_file import check_trials, search_config
 from .nnictl import request
 from .processes import exit_with_parent, hold
 
@@ -210,25 +207,6 @@ def _manager() -> str | None:
     """Address of NNI's manager; None outside NNI."""
     channel = os.environ.get("NNI_TUNER_COMMAND_CHANNEL")
     return channel and channel.replace("ws://", "http://", 1).removesuffix("/tuner")
-
-
-def registered_class(name: str) -> str | None:
-    """The class that `nnictl algo register` has made known by `name`."""
-    meta = get_algo_meta(name)
-    return meta and meta.class_name
-
-
-def refusal(config: dict) -> str | None:
-    """What NNI itself finds wrong with an experiment's configuration, in one line."""
-    try:
-        ExperimentConfig(**config).validate()
-    except Exception as error:  # NNI's checks raise whatever came to hand, some of them without a word
-        frame = error.__traceback__
-        while frame.tb_next:
-            frame = frame.tb_next
-        where = Path(frame.tb_frame.f_code.co_filename).stem
-        return " ".join(str(error).split()) or f"a check in NNI's {where}.py, line {frame.tb_lineno}"
-    return None
 
 
 @contextlib.contextmanager

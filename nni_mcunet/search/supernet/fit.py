@@ -19,8 +19,8 @@ from ...core.ir.graph import Graph
 from ...core.nn.net import Net
 from ...core.validate import check_is_file, reason_of_load, short
 from ..data import Data, Targets, as_float
+from ..data.classification import Classification
 from . import distributed as ranks
-from .classification import Classification
 from .supernet import accumulate, sort_channels
 
 CLIP = 5.0  # norm of a step's gradients

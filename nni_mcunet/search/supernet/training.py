@@ -23,10 +23,10 @@ from ...core.nn.net import Net
 from ...core.nn.qat import OBSERVE, fake_quantize, freeze, learnt_ranges
 from ...core.validate import check_is_file, reason_of_load
 from ..data import Data, open_data
+from ..data.classification import Classification
 from ..data.split import difference
 from ..space import Space
 from . import distributed as ranks
-from .classification import Classification
 from .fit import Recipe, fit, load_checkpoint
 from .supernet import build_supernet, recalibrate, slice_net
 

@@ -2,8 +2,8 @@
 
 from dataclasses import asdict, dataclass, replace
 
-from .errors import BoardError
-from .validate import check_fields, read_plain, short
+from ..errors import BoardError
+from ..validate import check_fields, read_plain, short
 
 KB = 1024
 MOST = 1 << 40  # bytes, or Hz, that a board's file may say

@@ -1,0 +1,87 @@
+"""Read a folder of generated C: which model it holds, what picture that reads, and what a build adds to the folder.
+
+It compiles nothing. A folder holds mcu_model.h and mcu_model.c, or those of another prefix, and the kernels; objects
+and programs go to its `build/`.
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from ...core.errors import UserError
+from ...core.file_sets import MANIFEST, is_whole
+from ...core.files import write_atomic
+from ...core.view import STRETCH, View
+from .pictures import checked_picture
+
+API = ("read_tile", "run", "output", "output_bytes", "detect", "class_names", "arena")  # behind a model's prefix
+
+
+def prefix_of(folder: str | Path) -> str:
+    """Return the prefix of the names of the generated model in `folder`. Raises UserError where there is none, half
+    of one or more than one."""
+    if (Path(folder) / MANIFEST).exists() and not is_whole(folder):
+        raise UserError(f"{folder}: mcunet generate was stopped while it wrote it; run it again")
+    headers = {path: path.name.removesuffix("_model.h") for path in sorted(Path(folder).glob("*_model.h"))}
+    found = [
+        p for path, p in headers.items() if f"#define {p.upper()}_ARENA_BYTES" in path.read_text("utf-8", "replace")
+    ]
+    if not found:
+        raise UserError(f"{folder}: no mcu_model.h; give a folder that mcunet generate has written")
+    if len(found) > 1:
+        raise UserError(
+            f"{folder} holds the models {', '.join(found)}; generate the one to run into a folder of its own"
+        )
+    return found[0]
+
+
+def input_shape(folder: str | Path) -> tuple[int, int, int]:
+    """Return (h, w, c) of the picture that the generated model reads. Raises UserError where `folder` holds none."""
+    prefix = prefix_of(folder)
+    header = header_text(folder, prefix)
+    found = dict(re.findall(rf"#define {prefix.upper()}_INPUT_([HWC]) +([1-9]\d{{0,8}})\n", header))
+    if len(found) < 3:
+        raise UserError(f"{folder}: {prefix}_model.h does not say the input's size: run mcunet generate again")
+    return tuple(int(found[axis]) for axis in "HWC")
+
+
+def input_view(folder: str | Path) -> View:
+    """Return how the generated model sees a picture. Raises UserError where `folder` holds none."""
+    found = re.search(r"^/\* view: (\S+)", header_text(folder, prefix_of(folder)), re.MULTILINE)
+    return View.parse(found[1]) if found else STRETCH  # generated before there was a choice
+
+
+def aliases(header: str, prefix: str) -> str:
+    """Return the text of a mcu_model.h that gives a model of another prefix, with this header, the names that the C in
+    engine/boards knows."""
+    macro = prefix.upper()
+    macros = [name for name in re.findall(rf"#define {macro}_(\w+)", header) if name not in ("MODEL_H", "FILES")]
+    lines = [f"#define MCU_{name} {macro}_{name}" for name in macros]
+    lines += [f"#define mcu_{name} {prefix}_{name}" for name in API]
+    guard = "#ifndef MCU_MODEL_H\n#define MCU_MODEL_H"
+    return f'/* {prefix}_model.h under the names of one model. */\n{guard}\n#include "{prefix}_model.h"\n' + "\n".join(
+        [*lines, "#endif\n"]
+    )
+
+
+def header_text(folder: str | Path, prefix: str) -> str:
+    """Return the text of the model's header."""
+    return (Path(folder) / f"{prefix}_model.h").read_text(encoding="utf-8", errors="replace")
+
+
+def sources(folder: Path) -> list[Path]:
+    """Return the C files of the model in `folder`. Raises UserError where it holds none."""
+    prefix_of(folder)
+    return sorted(folder.glob("*.c"))
+
+
+def build_folder(folder: Path) -> Path:
+    """Make the place for objects and programs, and return it."""
+    (folder / "build").mkdir(exist_ok=True)
+    return folder / "build"
+
+
+def write_picture(folder: Path, picture: np.ndarray) -> None:
+    """Write the file that engine/boards/picture.S includes. Raises UserError for a picture of another size."""
+    write_atomic(folder / "build" / "picture.rgb", checked_picture(picture, input_shape(folder)).tobytes())

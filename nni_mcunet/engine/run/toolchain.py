@@ -1,0 +1,77 @@
+"""The compilers and what they are called with: the programs of the GNU toolchain, their flags, one build of C.
+
+It knows no host library, no emulator and no real board: host.py, firmware.py and board_project.py do.
+"""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from ...core.boards import Board
+from ...core.errors import FirmwareError, Infeasible, UserError
+from ...core.files import write_atomic
+from ..codegen.names import DEFAULT
+from .generated import aliases, header_text, prefix_of
+
+RUNTIME = Path(__file__).parents[1] / "boards"  # the C around a model: start-up, report, serial line
+PROGRAM = tuple(RUNTIME / name for name in ("main.c", "report.c", "frame.c", "picture.S"))
+WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Werror"]
+PACKAGES = {
+    "gcc": "gcc",
+    "arm-none-eabi-gcc": "gcc-arm-none-eabi libnewlib-arm-none-eabi",
+    "arm-none-eabi-nm": "gcc-arm-none-eabi",
+    "arm-none-eabi-size": "gcc-arm-none-eabi",
+    "arm-none-eabi-readelf": "binutils-arm-none-eabi",
+    "arm-none-eabi-objdump": "binutils-arm-none-eabi",
+    "arm-none-eabi-addr2line": "binutils-arm-none-eabi",
+    "qemu-system-arm": "qemu-system-arm",
+}
+
+
+def tool(name: str) -> str:
+    """Return the path of a program. Raises UserError naming the Debian packages that have it."""
+    path = shutil.which(name)
+    if path is None:
+        raise UserError(f"{name} is not installed: apt-get install {PACKAGES[name]}")
+    return path
+
+
+def output(*command: str) -> str:
+    """Run a program and return what it prints. Raises UserError where it is not installed."""
+    return subprocess.run([tool(command[0]), *command[1:]], capture_output=True, text=True, check=True).stdout
+
+
+def core_flags(core: str) -> list[str]:
+    """Return the compiler's and linker's flags of a bare-metal program for a core such as cortex-m4. -O3 gains nothing
+    over -O2."""
+    flags = ["-O2", f"-mcpu={core}", "-mthumb", "-mfloat-abi=hard", "-ffunction-sections", "-fdata-sections"]
+    return [*flags, "-nostartfiles", "-Wl,--gc-sections"]
+
+
+def compile_c(compiler: str, flags: list[str], sources, folder: Path, out: Path, board: Board | None = None) -> None:
+    """Compile and link C files into `out`, in `folder`, whose model they are of. Raises FirmwareError where the C does
+    not compile, Infeasible where the linker says that a memory of the board is too small, UserError for a full disk."""
+    prefix, include = prefix_of(folder), []
+    if prefix != DEFAULT:
+        header = aliases(header_text(folder, prefix), prefix)
+        write_atomic(folder / "build" / prefix / "mcu_model.h", header)
+        include = [f"-Ibuild/{prefix}"]
+    command = [tool(compiler), *WARNINGS, *flags, *include, "-I.", "-Ibuild", f"-I{RUNTIME}", "-o", str(out.resolve())]
+    command += [str(Path(source).resolve()) for source in sources]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if done.returncode == 0:
+        return
+    full = re.search("No space left on device|Read-only file system", done.stderr)
+    if full:
+        raise UserError(f"cannot write {out}: {full[0]}; make room or name another place")
+    beyond = re.findall(r"region `(\w+)' overflowed by (\d+) bytes", done.stderr)
+    if board and beyond:
+        lacks = " and ".join(f"{count} bytes of {region}" for region, count in beyond)
+        limits = f"{board.sram} bytes of SRAM and {board.flash} of flash"
+        raise Infeasible(
+            f"{folder.name} does not fit {board.name} ({limits}): it lacks {lacks}; generate it for that board"
+        )
+    said = [line for line in done.stderr.splitlines() if line.strip()]
+    first = next((line for line in said if "error" in line or "undefined" in line), said[-1] if said else "no word")
+    raise FirmwareError(f"{compiler} does not compile {folder}: {first.strip()[:300]}; generate the C again")
