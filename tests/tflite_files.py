@@ -12,8 +12,9 @@ OPTIONS = {
     "ADD": "AddOptions", "SUB": "SubOptions", "MUL": "MulOptions", "SOFTMAX": "SoftmaxOptions",
     "MEAN": "ReducerOptions", "LEAKY_RELU": "LeakyReluOptions", "CONCATENATION": "ConcatenationOptions",
     "SPLIT": "SplitOptions", "STRIDED_SLICE": "StridedSliceOptions",
-    "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighborOptions", "TRANSPOSE_CONV": "TransposeConvOptions", "SQUEEZE": "SqueezeOptions",
-    "HARD_SWISH": "HardSwishOptions", "TRANSPOSE": "TransposeOptions", "PAD": "PadOptions", "QUANTIZE": "QuantizeOptions", "SUM": "ReducerOptions",
+    "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighborOptions", "TRANSPOSE_CONV": "TransposeConvOptions",
+    "SQUEEZE": "SqueezeOptions", "HARD_SWISH": "HardSwishOptions", "TRANSPOSE": "TransposeOptions",
+    "PAD": "PadOptions", "QUANTIZE": "QuantizeOptions", "SUM": "ReducerOptions",
     "RESIZE_BILINEAR": "ResizeBilinearOptions",
 }  # fmt: skip
 
