@@ -23,7 +23,7 @@ from nni_mcunet.core.ir.graph import Graph, Op, Tensor
 from nni_mcunet.core.plan import latency
 from nni_mcunet.core.plan.kernel_facts import kernel_of
 from nni_mcunet.core.plan.plan import Plan, plan, schedules
-from nni_mcunet.engine.codegen.sources import write_sources
+from nni_mcunet.engine.library import write_library
 from nni_mcunet.engine.model import PIXELS, PROBABILITY, QuantModel, QuantWeights, Scale
 from nni_mcunet.engine.run.firmware import build_firmware
 from nni_mcunet.engine.timing.layer_cycles import Layer, run_profiled
@@ -127,7 +127,7 @@ def profiled(found: Plan, model: QuantModel, board: Board, seed: int = 0) -> dic
     image = found.graph.inputs[0]
     picture = np.random.default_rng(seed).integers(0, 256, (image.h, image.w, image.c)).astype(np.uint8)
     with tempfile.TemporaryDirectory() as folder:
-        write_sources(found, model, folder)
+        write_library(folder, found, model, board)
         return run_profiled(build_firmware(folder, board, picture), board)[1]
 
 

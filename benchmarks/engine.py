@@ -24,7 +24,7 @@ from nni_mcunet.core.errors import Infeasible, exit_on_user_error
 from nni_mcunet.core.files import write_json
 from nni_mcunet.core.plan.cut_points import grids
 from nni_mcunet.core.plan.plan import EXECUTED, SEGMENTS, Plan, best_schedule, pareto, plan
-from nni_mcunet.engine.codegen.sources import write_sources
+from nni_mcunet.engine.library import write_library
 from nni_mcunet.engine.lower import reference
 from nni_mcunet.engine.model import QuantModel
 from nni_mcunet.engine.run.elf import elf_report
@@ -59,7 +59,7 @@ def measured(found: Plan, model: QuantModel, board: Board) -> dict:
     picture = rng.integers(0, 256, (image.h, image.w, image.c)).astype(np.uint8)
     roomy = replace(board, sram=LARGE, flash=4 * LARGE)
     with tempfile.TemporaryDirectory() as folder:
-        write_sources(found, model, folder)
+        write_library(folder, found, model, board)
         elf = build_firmware(folder, roomy, picture)
         (run, layers), sizes = run_profiled(elf, roomy), elf_report(elf)
     wanted = reference.run(found, model, (picture.astype(np.int16) - 128).astype(np.int8))

@@ -14,8 +14,8 @@ import pytest
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import FirmwareError, Infeasible, UserError
 from nni_mcunet.engine import detect
-from nni_mcunet.engine.codegen.constants import pair_rows
 from nni_mcunet.engine.codegen.sources import KERNELS
+from nni_mcunet.engine.ops.conv import pair_rows
 from nni_mcunet.engine.ops.weight_packing import pack_channels, pack_weights
 from nni_mcunet.engine.run import emulator, firmware
 from nni_mcunet.engine.run.elf import elf_report

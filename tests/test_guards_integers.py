@@ -16,9 +16,10 @@ from nni_mcunet.core.plan.plan import plan
 from nni_mcunet.engine import detect
 from nni_mcunet.engine.lower import reference
 from nni_mcunet.engine.lower.dead_channels import without_dead_channels
-from nni_mcunet.engine.lower.integers import INT32, MAX_RIGHT, integers, multiplier, requant
+from nni_mcunet.engine.lower.integers import integers
 from nni_mcunet.engine.lower.intervals import intervals
 from nni_mcunet.engine.model import QuantModel, QuantWeights, Scale, quantize_weights
+from nni_mcunet.engine.ops.requantise import INT32, MAX_RIGHT, multiplier, requant
 
 
 @pytest.mark.parametrize("bias", [1.0, -3e4])

@@ -10,7 +10,7 @@ import numpy as np
 from ..core import int8
 from ..core.errors import GraphError
 from ..core.ir.graph import Graph
-from ..core.plan.kernel_facts import SAME_SCALE
+from ..core.ir.kinds import OWN_SCALE, SAME_SCALE
 from ..core.view import STRETCH, View
 
 
@@ -101,10 +101,10 @@ def quantize(model: Model, ranges: dict[str, tuple[float, float]]) -> QuantModel
     for op in graph.ops:
         if op.kind in SAME_SCALE:
             scales[op.name] = scales[op.inputs[0]]
-        elif op.kind == "softmax":
-            scales[op.name] = PROBABILITY
-        else:
+        elif op.kind in OWN_SCALE:
             scales[op.name] = Scale.of_range(*ranges[op.name])
+        else:
+            scales[op.name] = PROBABILITY
         if op.kind == "conv":
             weights[op.name] = quantize_weights(*model.weights[op.name], scales[op.inputs[0]].scale)
     return QuantModel(graph, scales, weights, model.meta)

@@ -10,9 +10,7 @@ from functools import cached_property
 
 from ..errors import GraphError
 from .activations import CLAMPS, check_act
-
-KINDS = ("conv", "maxpool", "avgpool", "gap", "upsample", "pad", "add", "mul", "concat", "act", "softmax")
-BASELINE_KINDS = ("resize", "l2norm", "rnnpool")
+from .kinds import BASELINE_KINDS, FACTS, KINDS
 
 
 @dataclass(frozen=True)
@@ -33,14 +31,7 @@ class Tensor:
 class Op:
     """One kernel call; its output tensor carries its name.
 
-    kind      conv (dense, 1x1, depth-wise or grouped by `groups`; a fully connected layer is a 1x1 conv on a 1x1 map),
-              maxpool (padding never wins), avgpool (padding is not counted), gap (global average pool), upsample
-              (nearest, by the integer factor `s`), pad (with zeros), add (of two inputs), mul (of two inputs, the
-              second of one shape with the first or 1x1, one factor a channel: squeeze-excite), concat (along the
-              channels), act (an activation apart) or softmax (over the channels of each position). Known of published
-              baselines alone, by the profiler and torch: resize (bilinear, to the size of the second input), l2norm
-              (each position scaled to length 1, times a learned factor a channel) and rnnpool (recurrent pooling of k
-              windows, Saha et al. 2020, see rnnpool.py)
+    kind      a line of kinds.py, which says what each is
     k, s      kernel and stride, (vertical, horizontal)
     pad       (top, left, bottom, right); bottom and right may be negative: trailing rows that are never read
     act       one of activations.py with its `args`, applied after the residual addition: of a conv or add one of
@@ -72,6 +63,12 @@ class Op:
     @property
     def reads(self) -> tuple[str, ...]:
         return self.inputs if self.residual is None else (*self.inputs, self.residual)
+
+    @property
+    def second(self) -> str | None:
+        """The map that is read at the position that is written: the residual, or the second input of a sum or
+        product."""
+        return self.inputs[1] if FACTS[self.kind].adds_second else self.residual
 
     @property
     def baseline(self) -> str | None:
@@ -159,7 +156,7 @@ class Graph:
         x, y = self.input_of(op), self.tensors[op.name]
         if op.kind not in KINDS + BASELINE_KINDS:
             raise GraphError(f"{op.name}: unknown kind '{op.kind}', one of {', '.join(KINDS + BASELINE_KINDS)}")
-        if op.kind not in ("conv", "rnnpool", "concat") and x.c != op.cout:
+        if not FACTS[op.kind].own_cout and x.c != op.cout:
             raise GraphError(f"{op.name}: {op.kind} keeps its {x.c} channels")
         self._verify_act(op)
         self._verify_inputs(op)
@@ -177,7 +174,7 @@ class Graph:
                 )
 
     def _verify_act(self, op: Op) -> None:
-        if (op.kind not in ("conv", "add", "act") and (op.act or op.args)) or (op.kind != "conv" and op.residual):
+        if (not FACTS[op.kind].takes_act and (op.act or op.args)) or (op.kind != "conv" and op.residual):
             raise GraphError(f"{op.name}: {op.kind} has no residual or activation")
         if op.act in (None, "prelu"):
             return
@@ -188,7 +185,7 @@ class Graph:
     def _verify_inputs(self, op: Op) -> None:
         """How many inputs there are, and their shapes."""
         x, *others = (self.tensors[name] for name in op.inputs)
-        wanted = {"add": 2, "mul": 2, "resize": 2, "concat": max(2, len(op.inputs))}.get(op.kind, 1)
+        wanted = FACTS[op.kind].inputs or max(2, len(op.inputs))
         if len(op.inputs) != wanted:
             raise GraphError(f"{op.name}: {op.kind} wants {wanted} input{'s' * (wanted > 1)}, not {len(op.inputs)}")
         size, shapes = (x.h, x.w, x.c), [(t.h, t.w, t.c) for t in others]

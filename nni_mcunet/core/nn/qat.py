@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from .. import int8
 from ..errors import UnsupportedOp
 from ..ir.graph import Graph, Op
-from ..plan.kernel_facts import SAME_SCALE
+from ..ir.kinds import OWN_SCALE, SAME_SCALE
 from .net import Layer, Net, folded
 
 OBSERVE = 16  # batches before int8 is simulated
@@ -45,7 +45,7 @@ class FakeQuant(nn.Module):
         self.image = [t.name for t in graph.inputs if t.name not in sources]
         self.ranges = nn.Module()
         for op in graph.ops:
-            if op.kind not in (*SAME_SCALE, "softmax"):
+            if op.kind in OWN_SCALE:
                 self.ranges.register_buffer(op.name, torch.zeros(2))
         self.register_buffer("batches", torch.zeros((), dtype=torch.long))
         self.register_buffer("frozen", torch.zeros((), dtype=torch.bool))
@@ -70,7 +70,7 @@ class FakeQuant(nn.Module):
         """What `op` has computed, as int8 holds it."""
         if op.kind in SAME_SCALE:
             return y
-        if self.observing and op.kind != "softmax":
+        if self.observing and op.kind in OWN_SCALE:
             seen, known = torch.stack(y.detach().aminmax()), self.ranges.get_buffer(op.name)
             if op.name in self.limits:
                 seen = seen.clamp(*self.limits[op.name])
@@ -88,7 +88,7 @@ class FakeQuant(nn.Module):
         op = self.ops.get(name)
         if op is not None and op.kind in SAME_SCALE:
             return self.scale(op.inputs[0])
-        if op is None or op.kind == "softmax":
+        if op is None or op.kind not in OWN_SCALE:
             step, new = int8.PIXEL_STEP if op is None else int8.PROBABILITY_STEP, self.batches.new_tensor
             return new(step, dtype=torch.float32), new(int8.LOWEST, dtype=torch.int32)
         return scale_of_range(self.ranges.get_buffer(name))

@@ -9,7 +9,7 @@ import numpy as np
 from ...core.errors import GraphError
 from ...core.ir.activations import ACTS, CLAMPS
 from ...core.ir.graph import Graph, Op
-from ...core.plan.kernel_facts import SAME_SCALE
+from ...core.ir.kinds import SAME_SCALE
 from ..model import PROBABILITY, QuantWeights, Scale, quantize_weights
 from .feature import Feature, same_layout
 from .fuse import Imported, is_affine

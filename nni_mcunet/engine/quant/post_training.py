@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from ...core.errors import GraphError, UserError
-from ...core.plan.kernel_facts import SAME_SCALE
+from ...core.ir.kinds import OWN_SCALE
 from ..detect import type_of
-from ..lower.c_limits import ScaleError
 from ..lower.integers import integers
 from ..model import Model, QuantModel, quantize
+from ..ops.requantise import ScaleError
 from .bias_correction import bias_corrected
 from .equalize import equalization, equalized
 from .ort_session import statistics
@@ -101,7 +101,7 @@ def learnt(model: Model, weights: dict, tensor_ranges: dict[str, tuple[float, fl
             op.name not in weights or weights[op.name][0].shape != model.weights[op.name][0].shape
         ):
             raise UserError(f"the checkpoint has no '{op.name}' of this shape: it is of another network")
-        if op.kind not in (*SAME_SCALE, "softmax") and op.name not in tensor_ranges:
+        if op.kind in OWN_SCALE and op.name not in tensor_ranges:
             raise UserError(f"the checkpoint has no range of '{op.name}': it is not of quantisation-aware training")
     quantized = quantize(replace(model, weights=weights), tensor_ranges)
     try:
