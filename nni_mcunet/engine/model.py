@@ -69,15 +69,14 @@ class QuantWeights:
 class QuantModel:
     """An int8 network: scales[tensor] for every tensor of the graph, weights[conv]; residual_bits[conv]: the most
     fraction bits of its sum with the residual, where not as many as fit (set by dead_channels.py, kept in no file).
-    Of files whose users count on another engine's integers: twice, the ops that round as TensorFlow Lite Micro's
-    reference kernels do, and tables[act], int8 (256,) of the values -128 .. 127, instead of its function."""
+    tables[act], int8 (256,) of the values -128 .. 127, instead of its function, of a file whose users count on another
+    engine's integers."""
 
     graph: Graph
     scales: dict[str, Scale]
     weights: dict[str, QuantWeights]
     meta: dict = field(default_factory=dict)
     residual_bits: dict[str, int] = field(default_factory=dict)
-    twice: frozenset[str] = frozenset()
     tables: dict[str, np.ndarray] = field(default_factory=dict)
 
 

@@ -6,7 +6,7 @@ from math import ceil
 
 import numpy as np
 
-from ..lower.integers import Factor, multiplier
+from .requantise import Factor, multiplier
 
 STEPS = np.arange(-254, 256)  # of the result above its zero point, those that a clamped int8 can begin with
 

@@ -141,6 +141,11 @@ class Sum:
         return np.clip(rescale(total, self.out) + self.zp_out, self.lo, self.hi).astype(np.int8)
 
 
+def product_factor(a: Scale, b: Scale, y: Scale) -> Multiplier:
+    """MUL: the factor of a product."""
+    return Multiplier.of(np.float32(a.scale) * np.float32(b.scale) / np.float32(y.scale))
+
+
 @dataclass(frozen=True)
 class Product:
     """MUL of two maps."""
@@ -154,8 +159,7 @@ class Product:
 
     @classmethod
     def of(cls, a: Scale, b: Scale, y: Scale, lo: float, hi: float) -> "Product":
-        factor = Multiplier.of(np.float32(a.scale) * np.float32(b.scale) / np.float32(y.scale))
-        return cls(factor, a.zero_point, b.zero_point, y.zero_point, *clamp(y, lo, hi))
+        return cls(product_factor(a, b, y), a.zero_point, b.zero_point, y.zero_point, *clamp(y, lo, hi))
 
     def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         product = (a.astype(np.int64) - self.zp_a) * (b.astype(np.int64) - self.zp_b)

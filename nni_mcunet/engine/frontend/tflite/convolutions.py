@@ -10,9 +10,10 @@ from math import inf
 import numpy as np
 
 from ....core.ir.graph import Tensor, out_length
-from ...lower.integers import multiplier
 from ...model import Scale
-from ...ops import half_away
+from ...ops import half_away, tflm
+from ...ops.fixed_point import Multiplier
+from ...ops.requantise import multiplier
 from ..feature import Feature, Integers
 from ..layers import DEAD, clamp, connect, convolve
 from ..scales import GREATEST
@@ -117,20 +118,32 @@ def activated(reader, op, y: Feature) -> Feature:
     """The feature with the scale of the operator's output, behind the operator's activation."""
     if reader.quantized:
         reader.scales[y.tensor.name] = reader.scale(op, op.outputs[0])
-    found = clamp(reader, op, y, *limits(op))
+    found = clamp(reader, op, y, *ends(limits(op), reader.scales.get(y.tensor.name)))
     if reader.quantized:
         reader.scales[found.tensor.name] = reader.scales[y.tensor.name]
     return found
 
 
+def ends(limits: tuple[float, float], scale: Scale | None) -> tuple[float, float]:
+    """The limits of an activation; of an int8 map those values of it that TFLite clamps to, infinite at int8's own."""
+    if scale is None:
+        return limits
+    lo, hi = tflm.clamp(scale, *limits)
+    low, high = ((end - scale.zero_point) * scale.scale for end in (lo, hi))
+    return -inf if lo == -128 else low, inf if hi == 127 else high
+
+
 def parameters(reader, op, x: Tensor, weight: np.ndarray, scale: np.ndarray | None):
     """(weights, the same as Integers, bias as Integers) of an int8 operator, (weights, None, bias) of a float one,
-    weights (cout, ...). A channel of the scale 0 is 0, its bias too; one of a negative scale is negated."""
+    weights (cout, ...). A channel whose factor TFLite takes for 0 is 0, its bias too; one of a negative scale is
+    negated."""
     if scale is None:
         return weight, None, reader.numbers(op, 2).reshape(-1) if op.has(2) else None
     cout, none, bias = len(weight), np.zeros(1, np.int64), None
-    sign = np.broadcast_to(np.sign(scale), (cout,)).astype(np.int64)
-    scale = np.where(scale == 0, np.float32(DEAD), np.abs(scale))
+    factors = reader.scale_of(x.name).scale * scale.astype(np.float64) / reader.scale(op, op.outputs[0]).scale
+    sign = np.array([np.sign(Multiplier.of(factor).mult) for factor in factors])
+    scale = np.where(sign == 0, np.float32(DEAD), np.abs(scale))
+    sign = np.broadcast_to(sign, (cout,))
     weight = weight * sign.reshape(-1, *[1] * (weight.ndim - 1))
     if weight.max(initial=0) > 127:
         op.refuse("a channel has the weight -128 in a negative scale; convert again")

@@ -13,7 +13,7 @@ from ...model import PROBABILITY, QuantWeights, Scale
 from ...ops import tflm
 from ..feature import Feature, kept, same_layout
 from ..layers import affine, clamp, combine, combined, concatenate
-from .convolutions import activated, conv, depthwise, fully_connected, limits, window
+from .convolutions import activated, conv, depthwise, ends, fully_connected, limits, window
 
 SIGMOID, TANH = Scale(1 / 256, -128), Scale(1 / 128, 0)  # the only scales that their kernels write
 
@@ -311,7 +311,7 @@ def rectifier(lo: float, hi: float):
             return clamp(reader, op, x, lo, hi)
         before, given = reader.scale_of(x.tensor.name), reader.scale(op, op.outputs[0])
         if before == given:
-            y = clamp(reader, op, x, lo, hi)
+            y = clamp(reader, op, x, *ends((lo, hi), given))
             reader.scales[y.tensor.name] = given
             return y
         return reader.put_table(op, x, tflm.rectified(before, given, lo, hi), given)

@@ -18,6 +18,7 @@ from ..scales import GREATEST, LEAST
 from .file import File, FileTensor, Operator, load
 from .operators import OPERATORS
 
+ROUNDING = ("conv", "avgpool", "gap", "add", "mul", "softmax")  # kinds whose kernels round
 WHOLE = "quantize the whole model to int8 (the converter's TFLITE_BUILTINS_INT8), or give the float file"
 
 
@@ -54,7 +55,8 @@ class Reader(Builder):
         found = self.model(self.file.name or "tflite", outputs, {})
         if isinstance(found, Model):
             return found
-        return replace(found, twice=frozenset(op.name for op in found.graph.ops) - self.once)
+        ops = [replace(op, twice=op.kind in ROUNDING and op.name not in self.once) for op in found.graph.ops]
+        return replace(found, graph=replace(found.graph, ops=tuple(ops)))
 
     def needed(self) -> list[Operator]:
         """The operators that the outputs depend on."""
