@@ -1,5 +1,7 @@
 """Writes small .tflite files, and runs any with TensorFlow Lite's reference kernels (LiteRT, BUILTIN_REF)."""
 
+from dataclasses import dataclass
+
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -18,7 +20,7 @@ OPTIONS = {
     "RESIZE_BILINEAR": "ResizeBilinearOptions",
 }  # fmt: skip
 
-FIRST = ("HARD_SWISH", "PRELU")  # operators with int8 in their first version
+FIRST = ("HARD_SWISH", "PRELU", "RELU_N1_TO_1")  # operators with int8 in their first version
 
 
 class Writer:
@@ -87,3 +89,79 @@ class Reference:
 
     def tensor(self, index: int) -> np.ndarray:
         return self.run.get_tensor(index)
+
+
+class Layers(Writer):
+    """Layers of random int8 values, one behind another: each method takes and returns a Map."""
+
+    def __init__(self, rng: np.random.Generator):
+        super().__init__()
+        self.rng, self.names = rng, 0
+
+    def map(self, shape, scale=None, zero=None) -> "Map":
+        """A tensor with a scale that tells its values apart, unless one is given."""
+        scale = float(np.float32(2.0 ** self.rng.uniform(-6, -3) if scale is None else scale))
+        zero, self.names = int(self.rng.integers(-128, 128)) if zero is None else zero, self.names + 1
+        return Map(self.tensor(f"t{self.names}", shape, "int8", scale, zero), tuple(shape), scale, zero)
+
+    def constant(self, values, kind="int32", scale=None, zero=0, axis=0) -> int:
+        self.names += 1
+        values = np.asarray(values)
+        return self.tensor(f"c{self.names}", values.shape, kind, scale, zero, values, axis)
+
+    def same(self, kind, x, shape, *constants, **options) -> "Map":
+        """An operator that keeps the scale."""
+        y = self.map(shape, x.scale, x.zero)
+        self.op(kind, [x.index, *constants], [y.index], **options)
+        return y
+
+    def new(self, kind, *maps, shape=None, scale=None, zero=None, **options) -> "Map":
+        """An operator with a scale of its own, of one or several maps."""
+        y = self.map(shape or maps[0].shape, scale, zero)
+        self.op(kind, [m if isinstance(m, int) else m.index for m in maps], [y.index], **options)
+        return y
+
+    def conv(self, x, cout, k=(1, 1), s=(1, 1), same=True, act=0, dilation=(1, 1), depthwise=False, groups=1, fine=1.0):
+        """CONV_2D, or DEPTHWISE_CONV_2D with cout a multiple of the input's channels. fine: by how much factors grow."""
+        _, h, w, c = x.shape
+        shape = (1, *k, cout) if depthwise else (cout, *k, c // groups)
+        weight = self.rng.integers(-127, 128, shape)
+        scales = 2.0 ** self.rng.uniform(-9, -6, cout)
+        taps = int(np.prod(k)) * (1 if depthwise else c // groups)
+        bias = self.rng.integers(-2000, 2000, cout)
+        wide = [(n - 1) * d + 1 for n, d in zip(k, dilation, strict=True)]
+        size = [-(-n // t) if same else (n - e) // t + 1 for n, e, t in zip((h, w), wide, s, strict=True)]
+        y = self.map((1, *size, cout), x.scale * scales.mean() * taps**0.5 * 70 / fine)
+        inputs = [x.index, self.constant(weight, "int8", scales, axis=3 if depthwise else 0),
+                  self.constant(bias, "int32", x.scale * np.float32(scales))]  # fmt: skip
+        options = {"depthMultiplier": cout // c} if depthwise else {}
+        self.op("DEPTHWISE_CONV_2D" if depthwise else "CONV_2D", inputs, [y.index], padding=int(not same), strideH=s[0],
+                strideW=s[1], dilationHFactor=dilation[0], dilationWFactor=dilation[1], fusedActivationFunction=act,
+                **options)  # fmt: skip
+        return y
+
+    def connected(self, x, cout, act=0):
+        """FULLY_CONNECTED of all of x."""
+        n, scale = int(np.prod(x.shape)), 2.0 ** self.rng.uniform(-9, -6)
+        y = self.map((1, cout), x.scale * scale * n**0.5 * 70)
+        bias = self.rng.integers(-2000, 2000, cout)
+        inputs = [x.index, self.constant(self.rng.integers(-127, 128, (cout, n)), "int8", scale),
+                  self.constant(bias, "int32", x.scale * np.float32(scale))]  # fmt: skip
+        self.op("FULLY_CONNECTED", inputs, [y.index], fusedActivationFunction=act)
+        return y
+
+    def pool(self, kind, x, k, s, same=True, act=0):
+        _, h, w, c = x.shape
+        size = [-(-n // t) if same else (n - e) // t + 1 for n, e, t in zip((h, w), k, s, strict=True)]
+        return self.same(kind, x, (1, *size, c), padding=int(not same), strideH=s[0], strideW=s[1], filterHeight=k[0],
+                         filterWidth=k[1], fusedActivationFunction=act)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Map:
+    """A tensor of a file that Layers writes."""
+
+    index: int
+    shape: tuple[int, ...]
+    scale: float
+    zero: int

@@ -1,5 +1,5 @@
-"""Compute as TensorFlow Lite Micro does, in numpy: with multipliers that round twice, and with gemmlowp's fixed point
-for exp, logistic and tanh. It computes values and knows no operator.
+"""Compute as TensorFlow Lite's reference kernels do, in numpy: with multipliers that round twice, and with gemmlowp's
+fixed point for exp and a reciprocal. It computes values and knows no operator.
 
 All arrays are int64 and hold int32 values. A fixed-point number of n integer bits is its raw int32 times 2^(n - 31).
 """
@@ -72,34 +72,13 @@ def _exp_near_zero(a):
     return at + high_mul(at, x + tail)
 
 
-def _reciprocal_of_half(half):
-    """1 / half with 2 integer bits, of half in 1/2 .. 1 without any: three steps of Newton's."""
-    x = 1515870810 + high_mul(half, -1010580540)  # 48/17 - 32/17 half
+def one_over_one_plus(a):
+    """1 / (1 + a) without integer bits, of a in 0 .. 1 without any: three steps of Newton's for 1 / half."""
+    half = np.asarray(a, np.int64) + INT32_MAX + 1 >> 1
+    x = 1515870810 + high_mul(half, -1010580540)  # with 2 integer bits: 48/17 - 32/17 half
     for _ in range(3):
         x = x + saturated_shift(high_mul(x, 2**29 - high_mul(half, x)), 2)
-    return x
-
-
-def _half_of_one_plus(a):
-    return np.asarray(a, np.int64) + INT32_MAX + 1 >> 1  # never negative: half up is away from zero
-
-
-def one_over_one_plus(a):
-    """1 / (1 + a) without integer bits, of a in 0 .. 1 without any."""
-    return saturated_shift(_reciprocal_of_half(_half_of_one_plus(a)), 1)
-
-
-def logistic(a, integer_bits: int):
-    """1 / (1 + exp(-a)) without integer bits."""
-    positive = one_over_one_plus(exp_of_negative(-np.abs(a), integer_bits))
-    return np.where(a == 0, 2**30, np.where(a > 0, positive, INT32_MAX - positive))
-
-
-def tanh(a, integer_bits: int):
-    """tanh(a) without integer bits, of a with at most 4 of them."""
-    exp = exp_of_negative(-np.abs(a), integer_bits + 1)  # of -2 |a|
-    found = saturated_shift(_reciprocal_of_half(_half_of_one_plus(exp)) - 2**29, 2)
-    return np.where(a == 0, 0, np.where(a < 0, -found, found))
+    return saturated_shift(x, 1)
 
 
 def input_radius(integer_bits: int, shift: int) -> int:

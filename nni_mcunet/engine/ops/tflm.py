@@ -1,10 +1,11 @@
-"""Compute what TensorFlow Lite Micro's reference kernels do, value for value, in numpy. A file that came from there
-promises its users these integers; our own kernels round once and differ (docs/tflite.md).
+"""Compute what TensorFlow Lite's reference kernels do, value for value, in numpy. A file that came from there promises
+its users these integers; our own kernels round once and differ (docs/tflite.md).
 
 A function of one int8 value is a table, int8 (256,), of the values -128 .. 127. Scales are those of the file, float32;
 where the kernels multiply two in float32, so do these. Raises nothing: the reader checks scales before.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,9 +34,9 @@ def clamp(y: Scale, lo: float, hi: float) -> tuple[int, int]:
     return max(ends[0], -128), min(ends[1], 127)
 
 
-def fp_round(x: np.floating) -> float:
+def fp_round(x):
     """Half away from zero."""
-    return float(np.copysign(np.floor(np.abs(np.float64(x)) + 0.5), x))
+    return np.copysign(np.floor(np.abs(np.float64(x)) + 0.5), x)
 
 
 def rescaled(x: Scale, y: Scale) -> np.ndarray:
@@ -65,22 +66,24 @@ def prelu(x: Scale, y: Scale, slope: int, step: float) -> np.ndarray:
     return int8(np.where(value >= 0, plain, below) + y.zero_point)
 
 
-def logistic(x: Scale) -> np.ndarray:
-    """Table of LOGISTIC, whose output has the scale 1/256 and the zero point -128."""
-    return _sigmoid(x, fp.logistic, 8, -128)
+def logistic(x: Scale, y: Scale) -> np.ndarray:
+    """Table of LOGISTIC."""
+    one = np.float32(1)
+    return _float32(lambda v: one / (one + np.exp(-v).astype(np.float32)), x, y)
 
 
-def tanh(x: Scale) -> np.ndarray:
-    """Table of TANH, whose output has the scale 1/128 and the zero point 0."""
-    return _sigmoid(x, fp.tanh, 7, 0)
+def tanh(x: Scale, y: Scale) -> np.ndarray:
+    """Table of TANH."""
+    return _float32(np.tanh, x, y)
 
 
-def _sigmoid(x: Scale, function, bits: int, zero_point: int) -> np.ndarray:
-    factor, value = Multiplier.of(x.scale * 2.0**27), VALUES - x.zero_point
-    radius = fp.input_radius(4, factor.shift)
-    inside = np.abs(value) < radius
-    found = fp.divide_by_power(function(rescale(np.where(inside, value, 0), factor), 4), 31 - bits) + zero_point
-    return int8(np.where(inside, found, np.where(value > 0, 127, -128)))
+def _float32(function: Callable[[np.ndarray], np.ndarray], x: Scale, y: Scale) -> np.ndarray:
+    """Table of a function that LiteRT computes in float32 and rounds half away from zero. function: of float64 values,
+    rounded to float32 after each step."""
+    with np.errstate(over="ignore"):
+        value = function(np.float64(np.float32(x.scale) * (VALUES - x.zero_point).astype(np.float32)))
+    steps = value.astype(np.float32) * (1 / np.float32(y.scale))
+    return int8(fp_round(steps).astype(np.int64) + y.zero_point)
 
 
 def hard_swish(x: Scale, y: Scale) -> np.ndarray:
