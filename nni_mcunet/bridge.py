@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from detection import (
     check_classes,
@@ -41,7 +42,7 @@ def detector(config: str, checkpoint: str, options: Options = None) -> Model:
     return as_model(load_detector(config, checkpoint, options))
 
 
-def as_model(detector: Any) -> Model:
+def as_model(detector: torch.nn.Module) -> Model:
     """Return the float model of mmdet's detector: batch normalisation folded, its post-processing as meta."""
     _, _, graph = detector_graph(detector)
     return Model(graph.folded(), detector_weights(detector), {"detector": detector_meta(detector)})

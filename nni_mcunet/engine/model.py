@@ -62,7 +62,7 @@ PIXELS = Scale(float(np.float32(int8.PIXEL_STEP)), int8.LOWEST)
 
 @dataclass(frozen=True)
 class QuantWeights:
-    """weight int8 (cout, cin/groups, kh, kw), scale float32 (cout,), bias int32 (cout,) in steps of input * scale."""
+    """weight int8 (cout, cin/groups, kh, kw), scale float (cout,), bias int32 (cout,) in steps of input * scale."""
 
     weight: Int8Map
     scale: Floats
@@ -72,13 +72,16 @@ class QuantWeights:
 @dataclass(frozen=True)
 class QuantModel:
     """An int8 network: scales[tensor] for every tensor of the graph, weights[conv]; residual_bits[conv]: the most
-    fraction bits of its sum with the residual, where not as many as fit (set by dead_channels.py, kept in no file)."""
+    fraction bits of its sum with the residual, where not as many as fit (set by dead_channels.py, kept in no file).
+    tables[act], int8 (256,) of the values -128 .. 127, instead of its function, of a file whose users count on another
+    engine's integers."""
 
     graph: Graph
     scales: dict[str, Scale]
     weights: dict[str, QuantWeights]
     meta: PlainDict = field(default_factory=dict)
     residual_bits: dict[str, int] = field(default_factory=dict)
+    tables: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def input_shape(model: Model | QuantModel) -> tuple[int, int, int]:

@@ -44,6 +44,7 @@ class Op:
     block     index of the block it belongs to, the first convolution being block 0 (the paper's n counts these)
     shares    an earlier op whose weights this one uses (EXTD runs one backbone on its own output)
     hidden    rnnpool: units of its first RNN; its second has a quarter of `cout`
+    twice     its int8 kernel rounds as TensorFlow Lite's does, twice mostly; such an op has no residual
     """
 
     name: str
@@ -61,6 +62,7 @@ class Op:
     shares: str | None = None
     hidden: int = 0
     args: tuple[float, ...] = ()
+    twice: bool = False
 
     @property
     def reads(self) -> tuple[str, ...]:

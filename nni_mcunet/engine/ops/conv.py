@@ -3,7 +3,7 @@
 Four kernels share one struct, mcu_conv; which of them runs an op is kernel_facts.kernel_of's answer.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,18 +14,20 @@ from ...core.plan.segments import Axis
 from ...core.plan.tiles import Span, window
 from ..model import QuantModel, Scale
 from . import c_text
+from .fixed_point import Multiplier
 from .operator import Interval, Operator
-from .requantise import INT32, ScaleError, clamp, coarser, grow, multiplier, requant
+from .requantise import INT32, ScaleError, clamp, coarser, grow, multiplier, requant, requant_twice, twice
 from .weight_packing import pack_channels, pack_weights
 from .windows import second, windows
 
 MAX_RESIDUAL_BITS = 16
+CONSTANT_BITS = 8  # fraction bits of the sum of a channel that is one value
 
 
 @dataclass(frozen=True)
 class ConvIntegers:
     """What mcu_conv holds: bias with -zp_in * sum(weight) folded in, multipliers and shifts per channel, the clamp, and
-    the residual's part (res_bits = 0: none)."""
+    the residual's part (res_bits = 0: none). twice: which rule the multipliers are for, see requantise.py."""
 
     weight: np.ndarray
     bias: np.ndarray
@@ -39,6 +41,7 @@ class ConvIntegers:
     res_zp: int = 0
     res_bits: int = 0
     res_mult: int = 0
+    twice: bool = False
 
 
 def integers(model: QuantModel, op: Op) -> ConvIntegers:
@@ -51,6 +54,8 @@ def integers(model: QuantModel, op: Op) -> ConvIntegers:
     real = x.scale * q.scale.astype(np.float64) / y.scale
     lo, hi = clamp(op, y)
     common = dict(weight=q.weight, bias=bias.astype(np.int32), zp_in=x.zero_point, zp_out=y.zero_point, lo=lo, hi=hi)
+    if op.twice:
+        return _of_constants(_twice(op, real, bound, common))
     if op.residual is None:
         mult, left, right = _multipliers(op, real, bound, y)
         return ConvIntegers(**common, mult=mult, left=left, right=right)
@@ -69,6 +74,25 @@ def integers(model: QuantModel, op: Op) -> ConvIntegers:
     raise ScaleError(
         op.name, f"{fact} {y.scale:g}", coarser(op, y, max(grow(2 * real, bound), r.scale / y.scale / 2**21))
     )
+
+
+def _twice(op: Op, real: np.ndarray, bound: np.ndarray, common: dict) -> ConvIntegers:
+    found = [twice(op, Multiplier.of(value), most) for value, most in zip(real, bound.tolist(), strict=True)]
+    mult, left, right = (np.array(column, np.int64) for column in zip(*found, strict=True))
+    return ConvIntegers(**common, mult=mult, left=left, right=right, twice=True)
+
+
+def _of_constants(p: ConvIntegers) -> ConvIntegers:
+    """The same with sums that fit of channels whose sums are beyond 30 bits and mean one value, whatever the picture:
+    TensorFlow's converter gives a channel of all but dead weights a bias of 2^30."""
+    reach = np.abs(p.weight.astype(np.int64)).sum((1, 2, 3)) * 128
+    ends = [requant_twice(p.bias + side * reach, p.mult, p.left, p.right) for side in (-1, 1)]
+    at = (p.left == 0) & (ends[0] == ends[1]) & (np.abs(ends[0]) < 2**16)
+    weight = np.where(at[:, None, None, None], 0, p.weight)
+    bias = np.where(at, ends[0] << CONSTANT_BITS, p.bias).astype(np.int32)
+    mult, left = np.where(at, 2**30, p.mult), np.where(at, 1, p.left)
+    right = np.where(at, CONSTANT_BITS - 1, p.right)
+    return replace(p, weight=weight, bias=bias, mult=mult, left=left, right=right)
 
 
 def _multipliers(op: Op, real: np.ndarray, bound: np.ndarray, y: Scale) -> tuple[np.ndarray, ...]:
@@ -98,7 +122,7 @@ def run(op: Op, p: ConvIntegers, reads: list[np.ndarray], y: Axis, x: Axis) -> n
 
 def result(p: ConvIntegers, acc: np.ndarray, residual: np.ndarray | None) -> np.ndarray:
     """Round accumulators and the residual's values, int64 (..., cout), to int8. The result rises with both."""
-    value = requant(acc, p.mult, p.left, p.right)
+    value = (requant_twice if p.twice else requant)(acc, p.mult, p.left, p.right)
     if residual is not None:
         value = value + (residual - p.res_zp) * p.res_mult + (1 << (p.res_bits - 1)) >> p.res_bits
     return np.clip(value + p.zp_out, p.lo, p.hi).astype(np.int8)
@@ -138,7 +162,7 @@ def constants(graph: Graph, op: Op, p: ConvIntegers, name: str) -> str:
     """Define an mcu_conv with its weights and pairs of channels."""
     depthwise = kernel_of(graph, op) == "conv_dw"
     weights = p.weight if depthwise else pack_weights(p.weight, op.groups)
-    pairs = pack_channels(p.bias, p.mult, p.left, p.right, 1 if depthwise else op.groups)
+    pairs = pack_channels(p.bias, p.mult, p.left, p.right + p.twice, 1 if depthwise else op.groups)
     return c_text.array("int8_t", f"{name}_w", weights) + (
         f"static const mcu_pair {name}_p[{len(pairs)}] = {{\n    {pair_rows(pairs)}}};\n"
         f"static const mcu_conv {name} = {{\n"

@@ -9,9 +9,9 @@ from ...core.ir.graph import Graph, Op
 from ...core.plan.kernel_facts import padded_taps
 from ...core.plan.segments import Axis
 from ..model import QuantModel
-from . import c_text
+from . import c_text, tflm
 from .operator import Operator
-from .requantise import NOTHING, Factor, factors, int8, requant
+from .requantise import NOTHING, Factor, factors, int8, requant, requant_twice, twice
 from .windows import rising, windows
 
 EMPTY = "a window holds nothing but padding,"
@@ -47,6 +47,9 @@ def _averaged(model: QuantModel, op: Op) -> PoolIntegers:
     if border >= taps:
         raise GraphError(f"{op.name}: {EMPTY} {op.pad}; pad by less than the window, or not at all")
     # The sum begins with -zp_in * taps: partial sums reach 256 a tap.
+    if op.twice:
+        mean = twice(op, tflm.mean_factor(x, y, taps), 256 * taps) if op.kind == "gap" else NOTHING
+        return PoolIntegers(x.zero_point, y.zero_point, mean)
     counts = range(taps, taps - border - 1, -1)
     found = factors(op, [x.scale / (y.scale * n) for n in counts], [256 * n for n in counts], y)
     return PoolIntegers(x.zero_point, y.zero_point, found[0], tuple(found[1:]))
@@ -59,8 +62,10 @@ def maxpool(op: Op, p: PoolIntegers, reads: list[np.ndarray], y: Axis, x: Axis) 
 
 def avgpool(op: Op, p: PoolIntegers, reads: list[np.ndarray], y: Axis, x: Axis) -> np.ndarray:
     """Compute mcu_avgpool: padding is not counted."""
-    total = windows(op, reads[0], y, x, p.zp_in).astype(np.int64).sum((2, 3)) - p.zp_in * op.k[0] * op.k[1]
     inside = windows(op, np.ones((y.n_in, x.n_in, 1), np.int8), y, x, 0).astype(int).sum((2, 3))
+    if op.twice:
+        return int8(tflm.average(windows(op, reads[0], y, x, 0).astype(np.int64).sum((2, 3)), inside))
+    total = windows(op, reads[0], y, x, p.zp_in).astype(np.int64).sum((2, 3)) - p.zp_in * op.k[0] * op.k[1]
     mult, left, right = np.array([p.mean, *p.border]).T[:, op.k[0] * op.k[1] - inside]
     return int8(requant(total, mult, left, right) + p.zp_out)
 
@@ -68,7 +73,7 @@ def avgpool(op: Op, p: PoolIntegers, reads: list[np.ndarray], y: Axis, x: Axis) 
 def gap(op: Op, p: PoolIntegers, reads: list[np.ndarray], y: Axis, x: Axis) -> np.ndarray:
     """Compute mcu_gap."""
     total = reads[0].astype(np.int64).sum((0, 1)) - p.zp_in * y.n_in * x.n_in
-    return int8(requant(total, *p.mean) + p.zp_out)[None, None]
+    return int8((requant_twice if op.twice else requant)(total, *p.mean) + p.zp_out)[None, None]
 
 
 def pad(op: Op, p: PoolIntegers, reads: list[np.ndarray], y: Axis, x: Axis) -> np.ndarray:

@@ -13,6 +13,7 @@ from ...core.errors import GraphError
 from ...core.ir.activations import clamp_of
 from ...core.ir.graph import Op
 from ..model import Scale
+from .fixed_point import Multiplier
 
 MAX_RIGHT = 22  # where (2 * zp + 1) << (right - 1), to which kernels add half an accumulator, stays below 2^30
 INT32 = 2**31  # every intermediate stays below it
@@ -58,6 +59,28 @@ def requant(acc, mult, left, right):
     """Compute mcu_requant on int64 arrays: floor(acc * 2^left * mult / 2^(32 + right) + 1/2)."""
     high = (np.asarray(acc, np.int64) << left) * mult >> 32
     return high + (np.int64(1) << (np.asarray(right, np.int64) - 1)) >> right
+
+
+def requant_twice(acc, mult, left, right):
+    """Compute mcu_requant_twice on int64 arrays: floor(acc * 2^left * mult / 2^32 + 1/2), and that over 2^right,
+    rounded half away from zero."""
+    right = np.asarray(right, np.int64)
+    high = (np.asarray(acc, np.int64) << np.maximum(left, 1)) * mult + 2**31 >> 32
+    return np.where(right > 0, high + (high >> 63) + (np.int64(1) << right >> 1) >> right, high)
+
+
+def twice(op: Op, factor: Multiplier, most: int) -> Factor:
+    """Return TensorFlow Lite's multiplier as mcu_requant_twice takes it, of sums up to `most`. Raises ScaleError beyond
+    32 bits."""
+    left, right = max(factor.shift, 0) + 1, max(-factor.shift, 0)
+    if most << left < INT32 // 2:
+        return Factor(factor.mult, left, right)
+    if left == 1 and most < INT32:
+        return Factor(factor.mult, 0, right)
+    raise ScaleError(
+        op.name, f"its sums go to {most:,}, beyond 32 bits at its scale",
+        "convert the model again: its bias outgrows its weights, or its output's scale is too fine",
+    )  # fmt: skip
 
 
 def factors(op: Op, real: list[float], bound: list[int], y: Scale) -> list[Factor]:
