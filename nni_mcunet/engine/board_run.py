@@ -17,6 +17,8 @@ from .run.stack_bound import stack_bound
 from .timing.layer_cycles import run_profiled
 from .timing.report import board_report
 
+Told = tuple[PlainDict, PlainDict]  # what is known of the program, and its run
+
 
 def on_board(
     folder: str | Path, board: Board, picture: np.ndarray, port: str, seconds: float
