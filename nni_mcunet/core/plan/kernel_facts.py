@@ -13,9 +13,7 @@ import numpy as np
 
 from ..errors import UnsupportedOp
 from ..ir.graph import Graph, Op
-
-SAME_SCALE = ("maxpool", "upsample", "pad")  # kernels that move values: their output has the scale of their input
-ELEMENTWISE = ("add", "mul", "act", "softmax")  # kernels that read of a map the position they write
+from ..ir.kinds import FACTS
 
 
 def kernel_of(graph: Graph, op: Op) -> str:
@@ -37,7 +35,7 @@ def _kernel(op: Op, cin: int) -> str:
 
 def calls(op: Op) -> int:
     """How often the kernel of `op` is called in a patch: a concat's once for each input."""
-    return len(op.inputs) if op.kind == "concat" else 1
+    return len(op.inputs) if FACTS[op.kind].inputs is None else 1
 
 
 def overwrites(graph: Graph, op: Op) -> tuple[str, ...]:
@@ -46,7 +44,7 @@ def overwrites(graph: Graph, op: Op) -> tuple[str, ...]:
     read what they need of a position at or after the one they write."""
     if op.residual is not None:  # but not where it is the input, too, of which every channel is read for each
         return (op.residual,) if op.residual not in op.inputs else ()
-    if op.kind in ELEMENTWISE:
+    if FACTS[op.kind].elementwise:
         size = graph.tensors[op.name].size
         return tuple(name for name in op.inputs if graph.tensors[name].size == size)
     shrinks = op.pad[0] + op.pad[2] < op.k[0] and op.pad[1] + op.pad[3] < op.k[1]
@@ -138,4 +136,4 @@ def constant_bytes(graph: Graph, op: Op) -> int:
         return pairs * (2 * _round_up(taps, 4) + PAIR_BYTES)
     if op.kind == "avgpool":
         return FACTOR_BYTES * padded_taps(graph, op)
-    return {"act": 256, "concat": 256 * len(op.inputs), "softmax": 4 * 256}.get(op.kind, 0)
+    return FACTS[op.kind].table * calls(op)

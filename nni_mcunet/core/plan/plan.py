@@ -46,6 +46,13 @@ class Plan:
     macs: int
     halo: str = "clip"
 
+    def __str__(self) -> str:
+        how = f"{self.schedule}, halo {self.halo}" if self.schedule.n else str(self.schedule)
+        return (
+            f"{self.graph.name}: {how}; arena {self.arena:,} bytes, constants {self.flash:,} bytes, "
+            f"{self.macs / 1e6:.2f}M MACs ({self.overhead:+.1%})"
+        )
+
     def executable(self) -> "Plan":
         """The plan itself, for those who run it or print it as C; raises ScheduleError when the engine cannot."""
         _check_executed(self.halo)

@@ -109,8 +109,7 @@ class Segment:
         a sum or product is a residual to it, one position of which serves all where it is a gate."""
         tile, source = (self.held(name, axis, i) for name in (op.name, op.inputs[at]))
         out = self.new[axis][i][op.name]
-        second = op.inputs[1] if op.kind in ("add", "mul") else op.residual
-        res = self.held(second, axis, i) if second is not None else None
+        res = self.held(op.second, axis, i) if op.second is not None else None
         first = out.lo if op.kind == "upsample" else window(op, out, axis).lo - source.lo
         if op.kind == "upsample":  # in output positions: which of the s copies comes first
             first = out.lo - source.lo * op.s[axis]
