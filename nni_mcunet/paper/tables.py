@@ -12,10 +12,10 @@ from pathlib import Path
 from ..core.ir.arch import ArchSpec, Schedule, mobilenet_v2
 from ..core.ir.build import build_graph
 from ..core.ir.graph import Graph
-from ..core.plan.plan import plan, schedules
+from ..core.plan.plan import Plan, plan
 from .detection_tables import table_3, table_4, table_5, table_7
 from .figure import AUTHORS, KB, MEASURED, PRINTED, RECOMPUTED, UNPUBLISHED, UNSOURCED, Cell
-from .memory_rules import Patches, patches
+from .memory_rules import least_peak, paper_plan, tile
 
 RANGE = tuple(range(1, 9))  # n and p of the sweep of Fig. 8
 
@@ -33,8 +33,9 @@ class Paper:
     def spec(self, name: str) -> ArchSpec:
         return ArchSpec.load(self.folder / f"{name}.json")
 
-    def run(self, name: str, p: int = 1, n: int = 0, halo: str = "clip") -> Patches:
-        return patches(self.graph(name), Schedule(p, n), halo)
+    def run(self, name: str, p: int = 1, n: int = 0, halo: str = "clip") -> Plan:
+        """Return the plan of a network with p x p patches over its first n blocks, by the paper's rule."""
+        return paper_plan(self.graph(name), Schedule(p, n), halo)
 
     def cells(self) -> list[Cell]:
         parts = (
@@ -60,7 +61,7 @@ class Paper:
             rows.append((f"block {block}", "per patch", reference, f"{patched[block] / KB:.1f}"))
         rest = f"{(patched[4] - stage_buffer) / KB:.1f}"
         rows.append(("block 4", "per patch, without the stage's output", "36.9", rest))
-        spans = [f"[{s['image'].lo},{s['image'].hi})" for s in self.run("mobilenet_v2", 4, 5).spans[0]]
+        spans = [f"[{s['image'].lo},{s['image'].hi})" for s in self.run("mobilenet_v2", 4, 5).segments[0].spans[0]]
         rows.append(("image", "rows of the patches", "[0,62) [43,118) [99,174) [155,224)", " ".join(spans)))
         for row in rows:
             yield Cell(table, *row, source=RECOMPUTED)
@@ -77,13 +78,13 @@ class Paper:
              (None, "61.93", "73.25", "+18.3", "306.28", "+2.82"), drawn),
         ):  # fmt: skip
             full, ours, whole = self.run(name, 4, n, "full"), self.run(name, 4, n), self.run(name)
-            own = sum(ours.graph.op_macs(op) for op in ours.ops)
-            stage, network = 100 * (full.segment_macs / own - 1), 100 * ours.overhead
+            own, interior = sum(ours.graph.op_macs(op) for op in ours.segments[0].ops), full.segments[0].macs()
+            stage, network = 100 * (interior / own - 1), 100 * ours.overhead
             for what, reference, value in zip(
                 ("patch of the image", "patch stage, every patch an interior one, M", "patch stage overhead, %",
                  "network, M", "network overhead, %", "peak per layer, kB", "peak per patch, kB"),
                 printed,
-                ("x".join(map(str, full.tile("image"))), f"{full.segment_macs / 1e6:.0f}", f"{stage:+.0f}",
+                ("x".join(map(str, tile(full, "image"))), f"{interior / 1e6:.0f}", f"{stage:+.0f}",
                  f"{ours.macs / 1e6:.0f}", f"{network:+.0f}", f"{whole.peak / KB:.0f}", f"{ours.peak / KB:.0f}"),
                 strict=True,
             ):  # fmt: skip
@@ -92,7 +93,7 @@ class Paper:
                 ("network whole, M", "patch stage whole, M", "patch stage, every patch an interior one, M, exact",
                  "patch stage overhead, %, exact", "network clipped, M", "network overhead clipped, %"),
                 exact,
-                (f"{ours.graph.macs / 1e6:.2f}", f"{own / 1e6:.2f}", f"{full.segment_macs / 1e6:.2f}", f"{stage:+.1f}",
+                (f"{ours.graph.macs / 1e6:.2f}", f"{own / 1e6:.2f}", f"{interior / 1e6:.2f}", f"{stage:+.1f}",
                  f"{ours.macs / 1e6:.2f}", f"{network:+.2f}"),
                 strict=True,
             ):  # fmt: skip
@@ -133,7 +134,9 @@ class Paper:
             schedule = Schedule(p, 5)
             row = f"{p}x{p} patches" if p > 1 else "layer by layer"
             note = "theirs is measured, with their engine's buffers; its n is not in our sources, ours is 5"
-            yield Cell(table, row, "by the paper's rule", measured, f"{patches(graph, schedule).peak / KB:.1f}", note)
+            yield Cell(
+                table, row, "by the paper's rule", measured, f"{paper_plan(graph, schedule).peak / KB:.1f}", note
+            )
             note = "arena of our kernels' plan, no stack, no image; a measurement on the board comes with the engine"
             yield Cell(table, row, "our plan", measured, f"{plan(graph, schedule).arena / KB:.1f}", note)
 
@@ -163,8 +166,7 @@ class Paper:
         """The searched network is not public; its patch stage is, and ours of this shape share it."""
         table = "Fig. 9: the searched network"
         yield Cell(table, "MCUNetV2", "block list", UNSOURCED, None, UNPUBLISHED)
-        run = patches(self.graph("mcu_w50_r128"), Schedule(16, 4), "full")
-        field = str(run.tile("image")[0])
+        field = str(tile(self.run("mcu_w50_r128", 16, 4, "full"), "image")[0])
         yield Cell(table, "mcu_w50_r128 (same patch stage)", "receptive field at stride 8", "15", field)
 
     def figure_11(self) -> Iterator[Cell]:
@@ -172,8 +174,8 @@ class Paper:
         table, note = "Fig. 11: known networks, patches", "least peak over p <= 4 and every n; theirs are bars"
         for name in ("mnasnet_b1", "fbnet_a", "mcunet_in3"):
             graph = self.graph(name)
-            least = min(patches(graph, schedule).peak for schedule in schedules(graph))
-            yield Cell(table, name, "times less", "3.5 to 6.1", f"{patches(graph).peak / least:.1f}", note)
+            ratio = paper_plan(graph).peak / least_peak(graph).peak
+            yield Cell(table, name, "times less", "3.5 to 6.1", f"{ratio:.1f}", note)
 
     def table_2(self) -> Iterator[Cell]:
         """SRAM, flash and MACs of the searched classifiers."""
@@ -222,7 +224,11 @@ class Paper:
 
     def _published(self, table: str, name: str) -> Iterator[Cell]:
         graph = self.graph(name)
-        ours = {"macs_M": graph.macs / 1e6, "params_M": graph.trained_params / 1e6, "peak_kB": patches(graph).peak / KB}
+        ours = {
+            "macs_M": graph.macs / 1e6,
+            "params_M": graph.trained_params / 1e6,
+            "peak_kB": paper_plan(graph).peak / KB,
+        }
         for what, printed in self.spec(name).expected:
             value = f"{ours[what]:.{len(printed.partition('.')[2])}f}"
             note = "" if value == printed else f"the published block list gives {ours[what]:.3f}"

@@ -13,7 +13,6 @@ from ..core.files import write_figure
 from ..core.plan.plan import Plan
 from ..engine.model import QuantModel, Scale
 from ..engine.quant.statistics import Histogram
-from ..paper.memory_rules import Patches
 
 KB = 1024
 WHOLE, PATCHED, LIMIT = "#b8c0cc", "#2f6fb2", "#c0392b"
@@ -24,7 +23,7 @@ def save_figure(figure, path) -> Path:
     return write_figure(figure, path, dpi=140, bbox_inches="tight")
 
 
-def memory_figure(whole: Plan | Patches, patched: Plan | Patches, limit: int | None, path, title: str) -> Path:
+def memory_figure(whole: Plan, patched: Plan, limit: int | None, path, title: str) -> Path:
     """Bytes alive in each block, layer by layer and patched, against `limit` bytes if given (Fig. 1 of the paper)."""
     figure, axes = plt.subplots(figsize=(9, 3.6))
     before, after = whole.block_peaks(), patched.block_peaks()

@@ -11,8 +11,8 @@ from ..core.errors import Infeasible, UnsupportedOp, UserError
 from ..core.ir.arch import Schedule
 from ..core.ir.graph import Graph
 from ..core.plan.board_plan import plan_for_board
-from ..core.plan.plan import EXECUTED, SEGMENTS, Plan, pareto, plan, schedules
-from ..paper.memory_rules import FP32, INT8, Patches, patches, rnnpool, single_map
+from ..core.plan.plan import EXECUTED, SEGMENTS, Plan, pareto, plan
+from ..paper.memory_rules import FP32, INT8, least_peak, paper_plan, rnnpool, single_map
 
 KB = 1024
 GRIDS = (1, 2, 3, 4)  # the paper's p
@@ -27,10 +27,10 @@ class Profile:
     """
 
     graph: Graph
-    whole: Plan | Patches
-    patched: Plan | Patches
+    whole: Plan
+    patched: Plan
     board: Board | None
-    best: Plan | Patches | None
+    best: Plan | None
     why: str | None = None
 
     def __str__(self) -> str:
@@ -41,7 +41,7 @@ class Profile:
         return {
             "single_map": single_map(self.graph, INT8),
             "block_in_out": max(rnnpool(self.graph, element=INT8).values()),
-            "layer_in_out": patches(self.graph).peak,
+            "layer_in_out": paper_plan(self.graph).peak,
         }
 
     def blocks(self) -> list[dict]:
@@ -85,15 +85,13 @@ class Profile:
         return facts
 
 
-def schedule_dict(run: Plan | Patches) -> dict:
+def schedule_dict(run: Plan) -> dict:
     s = run.schedule
     return {"p_h": s.p[0], "p_w": s.p[1], "n": s.n, "then": s.then, "halo": run.halo}
 
 
-def _spans(run: Plan | Patches):
+def _spans(run: Plan):
     """[axis][i][tensor] of the first patched segment."""
-    if isinstance(run, Patches):
-        return run.spans
     return next((segment.spans for segment in run.segments if segment.patched), ((), ()))
 
 
@@ -112,13 +110,10 @@ def profile(graph: Graph, board: Board | None = None, schedule: Schedule | None 
             best = plan_for_board(graph, board, schedule=schedule, p_choices=p_choices)
         except (Infeasible, UnsupportedOp) as error:
             why = str(error)
-    if isinstance(best, Plan) and best.schedule.n:
+    if board is not None and best is not None and best.schedule.n:
         return Profile(graph, plan(graph), best, board, best)
-    if schedule is not None:
-        shown = patches(graph, schedule)
-    else:
-        shown = least_peak(graph, p_choices)
-    return Profile(graph, patches(graph), shown, board, best, why)
+    shown = least_peak(graph, p_choices) if schedule is None else paper_plan(graph, schedule)
+    return Profile(graph, paper_plan(graph), shown, board, best, why)
 
 
 def front_table(graph: Graph, p_choices=GRIDS) -> str:
@@ -129,11 +124,6 @@ def front_table(graph: Graph, p_choices=GRIDS) -> str:
             f"{found.halo:6}{found.arena / KB:10.1f}{found.macs / 1e6:10.2f}{found.overhead:+10.1%}  {found.schedule}"
         )
     return "\n".join(lines)
-
-
-def least_peak(graph: Graph, p_choices=GRIDS) -> Patches:
-    """Of all schedules the one with the least peak by the paper's rule, ties to the least computation."""
-    return min((patches(graph, s) for s in schedules(graph, p_choices)), key=lambda p: (p.peak, p.macs))
 
 
 def table(p: Profile) -> str:
