@@ -24,6 +24,7 @@ from .recipe_arguments import add_recipe, positive
 
 if TYPE_CHECKING:
     from ..core.ir.arch import ArchSpec
+    from ..core.nn.net import Net
     from ..search.data import Data
 
 PAPER = Recipe(batch=1024, lr=0.02)  # appendix B
@@ -31,7 +32,7 @@ BATCH = 64
 DEFAULT = replace(PAPER, batch=BATCH, lr=PAPER.lr * BATCH / PAPER.batch)
 
 
-def accuracies(net, data: "Data", spec: "ArchSpec") -> str:
+def accuracies(net: "Net", data: "Data", spec: "ArchSpec") -> str:
     """Say the accuracy on the held-out pictures and, where there is one, on the test set."""
     from ..search.data.classification import accuracy
 
