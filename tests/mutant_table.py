@@ -249,7 +249,7 @@ MUTANTS = [
            "test_search::test_every_proposal_fits_by_plan_and_is_new"),
     Mutant(SEARCH + "evolution.py", "[: self.parents]", "",
            "test_search::test_half_a_generation_are_children_of_two_of_the_best_and_half_mutants_of_one"),
-    Mutant(SEARCH + "evolution.py", "key=lambda p: (-p.score, p.index))", "key=lambda p: (p.score, p.index))",
+    Mutant(SEARCH + "evolution.py", "scored = [(-p.score, p.index, p) for", "scored = [(p.score, p.index, p) for",
            "test_search::test_it_finds_better_networks"),
     Mutant(SEARCH + "evolution.py", "if at < self.population // 2:", "if at < self.population // 3:",
            "test_search::test_half_a_generation_are_children_of_two_of_the_best_and_half_mutants_of_one"),
