@@ -46,6 +46,7 @@ test: install
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(C) | xargs -0 .venv/bin/clang-format --dry-run -Werror
+	$(RUN) -m mypy
 	$(RUN) -m pytest -m "not slow"
 
 test-slow: install

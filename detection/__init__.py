@@ -1,8 +1,21 @@
-"""The mmdet plug-in: `custom_imports = dict(imports=['detection'])`, or `import detection` before mmdet.
+"""Plug MCUNet into mmdet: `custom_imports = dict(imports=['detection'])`, or `import detection` before mmdet.
 
-The only package that imports mmdet. It stands on nni_mcunet.core and knows neither the search nor the engine: what
-those need of a detector (its graph, folded weights, decoding; its pictures, loss and metric) comes out of export.py and
-search_task.py as plain data.
+This is the only package that imports mmdet. It stands on nni_mcunet.core (and on nni_mcunet.paper for the published
+face detectors) and knows neither the search nor the engine. What those need of a detector (its graph, folded weights,
+decoding; its pictures, loss and metric) comes out of export.py and search_task.py as plain data.
+
+It is one flat room, for mmdet's users know no other. Read its files in this order:
+
+mmcv_ops, coco_names                    what mmdet lacks or does otherwise, put in before it is used
+backbone, yolo, s3fd, s3fd_match, extd  networks and heads: walks of core's graphs
+config, config_shape, inherited_values  a config as our commands read it
+datasets, data_files, voc_xml, coco_json, widerface_data, pictures, loader_pictures, data_survey
+                                        data sets, their files, their pictures, and what is wrong with them
+s3fd_transforms, s3fd_tta, widerface, widerface_metric
+                                        WIDER FACE: augmentation, the multi-scale test, the protocol
+checkpoint, qat, recipe_report, learning_curve, testing, deployed, mmdet_tools
+                                        training and testing
+anchors, export, search_task            what leaves: anchors for a config, plain data for engine and search
 """
 
 from .mmcv_ops import install_ops
@@ -26,6 +39,7 @@ from .data_survey import DataReportHook  # noqa: E402
 from .datasets import check_classes, config_classes  # noqa: E402
 from .deployed import DeployedDetector, float_boxes  # noqa: E402
 from .export import (  # noqa: E402
+    Detector,
     config_graph,
     detector_graph,
     detector_meta,
@@ -53,6 +67,7 @@ __all__ = [
     "DataAnchorSampling",
     "DataReportHook",
     "DeployedDetector",
+    "Detector",
     "DetectorData",
     "DetectorTask",
     "EXTDBackbone",

@@ -1,4 +1,5 @@
-"""A deployed detector beside mmdet's: under its test loop with the same pictures and metric, or picture by picture."""
+"""Put a deployed detector beside mmdet's: under its test loop with the same pictures and metric, or picture by
+picture."""
 
 from collections.abc import Callable
 
@@ -10,8 +11,8 @@ from mmengine.structures import InstanceData
 
 
 class DeployedDetector(BaseModel):
-    """detect(rgb) takes a picture (h, w, 3) uint8 RGB of the network's size and returns boxes (n, 4) as x1, y1, x2, y2
-    in its pixels, scores (n,) and labels (n,)."""
+    """Stand in for a detector in mmdet's test loop. detect(rgb) takes a picture (h, w, 3) uint8 RGB of the network's
+    size and returns boxes (n, 4) as x1, y1, x2, y2 in its pixels, scores (n,) and labels (n,)."""
 
     def __init__(self, detect: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]):
         super().__init__(
@@ -20,9 +21,10 @@ class DeployedDetector(BaseModel):
         self.detect = detect
 
     def forward(self, inputs, data_samples, mode="predict"):
+        """Detect in each of `inputs`, and put the boxes, in the file's pixels, into its sample."""
         for image, sample in zip(inputs, data_samples, strict=True):
-            boxes, scores, labels = self.detect(image.byte().permute(1, 2, 0).cpu().numpy())
-            boxes = torch.as_tensor(np.asarray(boxes, np.float32))
+            corners, scores, labels = self.detect(image.byte().permute(1, 2, 0).cpu().numpy())
+            boxes = torch.as_tensor(np.asarray(corners, np.float32))
             scale = boxes.new_tensor(sample.scale_factor).repeat(2)
             sample.pred_instances = InstanceData(
                 bboxes=boxes / scale,
@@ -34,8 +36,8 @@ class DeployedDetector(BaseModel):
 
 @torch.no_grad()
 def float_boxes(model, rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What an mmdet detector (load_detector) finds in a picture (h, w, 3) uint8 RGB of its size, as DeployedDetector's
-    detect gives it: boxes (n, 4) in its pixels, scores, labels."""
+    """Return what an mmdet detector (load_detector) finds in a picture (h, w, 3) uint8 RGB of its size, as
+    DeployedDetector's detect gives it: boxes (n, 4) in its pixels, scores, labels."""
     size = rgb.shape[:2]
     sample = DetDataSample(metainfo=dict(img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0)))
     bgr = torch.from_numpy(np.ascontiguousarray(rgb[..., ::-1].transpose(2, 0, 1)))

@@ -12,8 +12,8 @@ from .datasets import leaves
 
 
 def input_pictures(cfg: Config, most: int, loader: str = "train_dataloader") -> Iterator[np.ndarray]:
-    """At most so many pictures of a loader's data set, evenly spread, as they are tested on: (h, w, 3) uint8 RGB of the
-    network's size, without augmentation."""
+    """Yield at most so many pictures of a loader's data set, evenly spread, as they are tested on: (h, w, 3) uint8 RGB
+    of the network's size, without augmentation."""
     pipeline = deepcopy(next(leaves(dataset_of(cfg, "test_dataloader"))).pipeline)
     if loader == "train_dataloader" and pipeline[0]["type"] == "LoadImageFromFile":
         pipeline[0]["type"] = "LoadPicture"  # passes over a broken one, as training does
@@ -24,7 +24,7 @@ def input_pictures(cfg: Config, most: int, loader: str = "train_dataloader") -> 
 
 
 def busy_picture(cfg: Config, objects: int = 3) -> str:
-    """Path of the first test picture with at least so many objects, or else of the one with the most."""
+    """Return the path of the first test picture with at least so many objects, or else of the one with the most."""
     data = open_pictures(deepcopy(dataset_of(cfg, "test_dataloader")), pipeline=[])
     infos = [data.get_data_info(i) for i in range(len(data))]
     counts = [min(len(info["instances"]), objects) for info in infos]

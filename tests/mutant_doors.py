@@ -548,7 +548,7 @@ DOORS = [
         "test_names::test_a_prefix_that_cannot_be_one",
     ),
     Mutant(
-        ENGINE + "timing/layer_cycles.py",
+        ENGINE + "lower/program.py",
         'return name + " (layer)" * taken',
         "return name",
         "test_names::test_the_layers_report_has_the_layers_names",
@@ -676,7 +676,7 @@ DOORS = [
         "test_remedies::test_a_window_in_the_padding_is_left_out",
     ),
     Mutant(
-        ENGINE + "lower/integers.py",
+        ENGINE + "ops/requantise.py",
         "/ 2.0 ** (29 - bits)",
         "/ 2.0 ** (31 - bits)",
         "test_remedies::test_the_scale_that_a_message_names_suffices",

@@ -4,7 +4,7 @@ import numpy as np
 
 from nni_mcunet.core.ir.activations import ACTS
 from nni_mcunet.core.ir.graph import Graph, Op, Tensor
-from nni_mcunet.core.plan.kernel_facts import SAME_SCALE
+from nni_mcunet.core.ir.kinds import SAME_SCALE
 from nni_mcunet.engine.model import PROBABILITY, QuantModel, QuantWeights, Scale
 
 

@@ -16,15 +16,17 @@ from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.files import write_json
 from nni_mcunet.core.ir.arch import Schedule
 from nni_mcunet.core.plan.plan import plan
-from nni_mcunet.engine.codegen.sources import write_sources
+from nni_mcunet.engine.library import write_library
+from nni_mcunet.engine.lower.program import SELF
 from nni_mcunet.engine.run import emulator, firmware, toolchain
 from nni_mcunet.engine.run.elf import elf_report
 from nni_mcunet.engine.timing import qemu_counts as counts
 from nni_mcunet.engine.timing.core_pipelines import cortex_m4, cortex_m7
 from nni_mcunet.engine.timing.disassembly import Instruction
-from nni_mcunet.engine.timing.layer_cycles import SELF, run_profiled
-from nni_mcunet.engine.timing.report import PLAN, board_report, plan_facts, report_table
-from nni_mcunet.engine.timing.wait_states import ART, memory_of
+from nni_mcunet.engine.timing.layer_cycles import run_profiled
+from nni_mcunet.engine.timing.plan_file import PLAN
+from nni_mcunet.engine.timing.report import board_report, report_table
+from nni_mcunet.engine.timing.wait_states import memory_of
 from nni_mcunet.profiling.pictures import cycles_figure
 
 
@@ -33,7 +35,7 @@ def profiled(request, tmp_path_factory):
     """(plan, elf, board, run, layers) of every kind of layer, the first blocks in patches with a cached halo."""
     folder, board, rng = tmp_path_factory.mktemp("cycles"), get_board(request.param), np.random.default_rng(0)
     found = plan(every_kind(), Schedule((3, 2), 2), halo="cache")
-    write_sources(found, random_model(rng, found.graph), folder)
+    write_library(folder, found, random_model(rng, found.graph), board)
     image = found.graph.inputs[0]
     elf = firmware.build_firmware(folder, board, rng.integers(0, 256, (image.h, image.w, 3)).astype(np.uint8))
     return found, elf, board, *run_profiled(elf, board)
@@ -66,12 +68,29 @@ def test_parts_add_up_to_the_elf(profiled):
     assert len(arrays) == sum(op.kind == "conv" for op in found.graph.ops)
     assert report["flash"]["weights"] == sum(map(int, arrays))
     table = report_table(report)
-    assert all(f" {row['name']} " in table for row in report["layers"]) and "callback" not in table
-    planned = plan_facts(found, board)
-    write_json(elf.parent.parent / PLAN, planned)
-    report = board_report(elf, board, layers)
+    assert all(f" {row['name']} " in table for row in report["layers"])
     assert f"lines {report['callback_bytes']['lines']:,}" in report_table(report)
-    assert {row["name"]: row["live_bytes"] for row in report["layers"] if "live_bytes" in row} == planned["live_bytes"]
+    assert {row["name"]: row["live_bytes"] for row in report["layers"] if "live_bytes" in row} == {
+        op.name: found.live_bytes(i) for i, op in enumerate(found.graph.ops)
+    }
+
+
+def test_without_what_was_planned(profiled):
+    """The report says less; there is no way to tell the layers apart."""
+    _, elf, board, _, layers = profiled
+    path = elf.parent.parent / PLAN
+    text = path.read_text()
+    try:
+        path.unlink()
+        report = board_report(elf, board, layers)
+        assert "callback" not in report_table(report) and not any("live_bytes" in row for row in report["layers"])
+        with pytest.raises(UserError, match=r"plan\.json does not say which layer .* run mcunet generate again"):
+            run_profiled(elf, board)
+        write_json(path, json.loads(text) | {"sites": {"x": "stem"}})
+        with pytest.raises(UserError, match=r"plan\.json does not say which layer"):
+            run_profiled(elf, board)
+    finally:
+        path.write_text(text)
 
 
 def test_the_figure(profiled, tmp_path):
@@ -131,9 +150,10 @@ def test_cortex_m7_pairs(text, m7):
 
 
 def test_boards_of_users_have_the_memory_of_their_core():
-    assert memory_of(replace(get_board("f412"), name="mine")) == ART
-    with pytest.raises(UserError, match="cortex-m33"):
-        memory_of(replace(get_board("f412"), name="mine", core="cortex-m33"))
+    mine = replace(get_board("f746"), name="mine", memory=None)
+    assert memory_of(mine) == get_board("h743").memory != get_board("f746").memory
+    with pytest.raises(UserError, match="no model of a cortex-m33's memory"):
+        memory_of(replace(mine, core="cortex-m33"))
 
 
 def test_without_a_compiler_for_the_host(monkeypatch, tmp_path):
@@ -148,7 +168,8 @@ def test_the_command_line(tmp_path):
     from PIL import Image
 
     found = plan(every_kind())
-    write_sources(found, random_model(np.random.default_rng(0), found.graph), tmp_path / "fw")
+    board = get_board("f412")
+    write_library(tmp_path / "fw", found, random_model(np.random.default_rng(0), found.graph), board)
     Image.new("RGB", (14, 17), (9, 99, 200)).save(tmp_path / "p.png")
     command = [sys.executable, "tools/run_board.py", "--board", "f412", "--emulate", tmp_path / "fw"]
     command += ["--picture", tmp_path / "p.png", "--layers", tmp_path / "layers.png", "--json", tmp_path / "run.json"]

@@ -14,8 +14,8 @@ import pytest
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import FirmwareError, Infeasible, UserError
 from nni_mcunet.engine import detect
-from nni_mcunet.engine.codegen.constants import pair_rows
 from nni_mcunet.engine.codegen.sources import KERNELS
+from nni_mcunet.engine.ops.conv import pair_rows
 from nni_mcunet.engine.ops.weight_packing import pack_channels, pack_weights
 from nni_mcunet.engine.run import emulator, firmware
 from nni_mcunet.engine.run.elf import elf_report
@@ -187,7 +187,7 @@ def test_clear_errors(folder, picture, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"no mcu_model\.h"):
         build_host(tmp_path)
     with pytest.raises(UserError, match="cortex-m0"):
-        emulator.run_emulated("x.elf", replace(board, core="cortex-m0"))
+        emulator.run_emulated("x.elf", replace(board, core="cortex-m0", qemu=None))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi"):
         firmware.build_firmware(folder, board, picture)

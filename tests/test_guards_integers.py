@@ -16,9 +16,10 @@ from nni_mcunet.core.plan.plan import plan
 from nni_mcunet.engine import detect
 from nni_mcunet.engine.lower import reference
 from nni_mcunet.engine.lower.dead_channels import without_dead_channels
-from nni_mcunet.engine.lower.integers import INT32, MAX_RIGHT, integers, multiplier, requant
+from nni_mcunet.engine.lower.integers import integers
 from nni_mcunet.engine.lower.intervals import intervals
 from nni_mcunet.engine.model import QuantModel, QuantWeights, Scale, quantize_weights
+from nni_mcunet.engine.ops.requantise import INT32, MAX_RIGHT, multiplier, requant
 
 
 @pytest.mark.parametrize("bias", [1.0, -3e4])
@@ -27,7 +28,7 @@ def test_the_bias_of_a_dead_channel_fits(bias):
     weight, steps = np.full((2, 1, 1, 1), 1e-9, np.float32), 1 / 255
     q = quantize_weights(weight, np.float32([bias, 0]), steps)
     assert q.bias[0] * float(q.scale[0]) * steps == pytest.approx(bias, rel=1e-5)
-    # And what the zero point of the input adds to it, and all inputs at their ends: see integers.py.
+    # And what the zero point of the input adds to it, and all inputs at their ends: see ops/conv.py.
     assert abs(int(q.bias[0])) <= 2**24 and q.weight[1, 0, 0, 0] == 127
 
 

@@ -12,11 +12,12 @@ from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import BoardError, Infeasible
 from nni_mcunet.core.ir.arch import ArchSpec, Schedule
 from nni_mcunet.core.ir.build import YoloHead, build_graph
+from nni_mcunet.core.ir.kinds import SAME_SCALE
 from nni_mcunet.core.plan import latency
 from nni_mcunet.core.plan.latency import cycles, fastest, instructions, milliseconds
 from nni_mcunet.core.plan.plan import best_schedule, plan
-from nni_mcunet.engine.codegen.sources import write_sources
-from nni_mcunet.engine.model import PIXELS, SAME_SCALE
+from nni_mcunet.engine.library import write_library
+from nni_mcunet.engine.model import PIXELS
 from nni_mcunet.engine.run.firmware import build_firmware
 from nni_mcunet.engine.timing.layer_cycles import run_profiled
 from nni_mcunet.search.constraint import Limits, Violation
@@ -40,7 +41,7 @@ def test_within_five_percent_of_the_emulated_board(tmp_path, seed, board, schedu
             model.scales[op.name] = replace(model.scales[op.name], zero_point=-128)
         elif op.kind in SAME_SCALE:
             model.scales[op.name] = model.scales[op.inputs[0]]
-    write_sources(found, model, tmp_path)
+    write_library(tmp_path, found, model, board)
     image = graph.inputs[0]
     picture = rng.integers(0, 256, (image.h, image.w, 3)).astype(np.uint8)
     roomy = replace(board, sram=1 << 20)

@@ -23,6 +23,7 @@ from nni_mcunet.core.plan.segments import Axis
 from nni_mcunet.engine.lower import reference
 from nni_mcunet.engine.lower.integers import integers
 from nni_mcunet.engine.model import PROBABILITY, QuantModel, QuantWeights, Scale
+from nni_mcunet.engine.ops import OPERATORS
 
 
 def one_op(op, scales, *shape):
@@ -89,7 +90,7 @@ def test_sums_and_products_are_rounded_once(lib, kind, scales):
     and the integers fit in 32 bits at every step, which Python's do not need to."""
     op = Op("y", kind, ("a", "b"), 1)
     _, p = one_op(op, scales, 256, 256, 1)
-    got = reference.run_op(op, p, [PAIRS[..., :1], PAIRS[..., 1:]], [(whole(256), whole(256))])[..., 0]
+    got = OPERATORS[kind].run(op, p, [PAIRS[..., :1], PAIRS[..., 1:]], whole(256), whole(256))[..., 0]
     assert np.array_equal(in_c(lib, kind, p), got)
     a, b, y = scales
     edges = sorted({-128, -127, -1, 0, 1, 126, 127, a.zero_point, b.zero_point, *range(-128, 128, 17)})
@@ -128,7 +129,7 @@ def test_mean_counts_the_taps_inside(k, s, pad, zp):
     p = integers(QuantModel(graph, {"a": x, "y": y}, {}))["y"]
     data = rng.choice([-128, -127, 0, 126, 127], (7, 6, 2)).astype(np.int8)
     segment = plan(graph).segments[0]
-    got = reference.run_op(op, p, [data], [(segment.axis(op, 0, 0), segment.axis(op, 1, 0))])
+    got = OPERATORS[op.kind].run(op, p, [data], segment.axis(op, 0, 0), segment.axis(op, 1, 0))
     missing = 0
     for i, j, c in np.ndindex(got.shape):
         taps = [(i * s[0] - pad[0] + r, j * s[1] - pad[1] + q) for r, q in np.ndindex(k)]
@@ -147,7 +148,7 @@ def test_softmax_against_floats_and_itself(scale, channels):
     p = integers(QuantModel(graph, {"a": Scale(scale, 4), "y": PROBABILITY}, {}))["y"]
     data = rng.integers(-128, 128, (4, 5, channels)).astype(np.int8)
     data[0], data[1, :, 1:] = 127, -128
-    got = reference.run_op(op, p, [data], [(whole(4), whole(5))]).astype(int)
+    got = OPERATORS[op.kind].run(op, p, [data], whole(4), whole(5)).astype(int)
     for i, j in np.ndindex(4, 5):
         table = [int(p.table[int(data[i, j].max()) - int(q)]) for q in data[i, j]]
         assert max(512 * max(table) + sum(table), 2 * sum(table)) < 2**32

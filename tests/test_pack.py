@@ -5,7 +5,7 @@ import pytest
 
 from nni_mcunet.core.ir.graph import Graph, Op, Tensor
 from nni_mcunet.core.plan.kernel_facts import constant_bytes
-from nni_mcunet.engine.lower.integers import MAX_RIGHT, multiplier, requant
+from nni_mcunet.engine.ops.requantise import MAX_RIGHT, multiplier, requant
 from nni_mcunet.engine.ops.weight_packing import pack_channels, pack_weights
 
 

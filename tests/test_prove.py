@@ -13,7 +13,7 @@ from cases import LEAST, case, features
 from prove import KERNELS, lacking, outcome, prove, summary
 
 from nni_mcunet.core.plan import tiles
-from nni_mcunet.engine.lower import integers
+from nni_mcunet.engine.ops import OPERATORS
 
 
 def failures(found):
@@ -88,13 +88,13 @@ def test_a_fault_of_the_plan_is_found(monkeypatch):
 
 def test_a_fault_of_the_integers_is_found(monkeypatch):
     """The reference and C compute with the same ones. Here a sum forgets its second zero point."""
-    sound = integers.OF_KIND["add"]
+    sound = OPERATORS["add"]
 
     def shifted(model, op):
-        p = sound(model, op)
+        p = sound.integers(model, op)
         return replace(p, bias=p.bias + model.scales[op.inputs[1]].zero_point * p.mult_b)
 
-    monkeypatch.setitem(integers.OF_KIND, "add", shifted)
+    monkeypatch.setitem(OPERATORS, "add", sound._replace(integers=shifted))
     said = [outcome(number, boards=False) for number in range(10, 120, 11)]
     assert "steps from onnxruntime's" in str(failures(said))
 

@@ -14,9 +14,9 @@ from nni_mcunet.core.ir.graph import Graph, Op, Tensor
 from nni_mcunet.core.plan.plan import plan
 from nni_mcunet.engine.frontend.onnx import load_onnx, to_onnx
 from nni_mcunet.engine.lower import reference
-from nni_mcunet.engine.lower.c_limits import ScaleError
 from nni_mcunet.engine.lower.integers import integers
 from nni_mcunet.engine.model import Model, QuantModel, QuantWeights, Scale
+from nni_mcunet.engine.ops.requantise import ScaleError
 from nni_mcunet.engine.quant.post_training import calibrated, learnt, unlike
 from nni_mcunet.engine.quant.sqnr import lost, report
 

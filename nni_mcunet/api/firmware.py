@@ -15,12 +15,12 @@ from ..core.ir.arch import Schedule
 from ..core.plan.board_plan import plan_for_board
 from ..core.plan.plan import Plan
 from ..core.validate import short
+from ..engine.board_run import check_against_host, emulated, on_board
 from ..engine.codegen.names import DEFAULT, check_prefix
 from ..engine.library import write_library
 from ..engine.lower.dead_channels import without_dead_channels
 from ..engine.model import view_of
-from ..engine.run.board_project import target_of
-from ..engine.run.board_run import check_against_host, emulated, on_board
+from ..engine.run.board_project import project_of
 from ..engine.run.emulator import EMULATED
 from ..engine.run.generated import input_shape, input_view, prefix_of
 from ..engine.run.host import HostModel, build_host
@@ -155,7 +155,7 @@ def compile(
         raise UserError(f"prefix is {short(prefix)}: expected text such as 'faces'")
     check_prefix(prefix)
     if project:
-        target_of(whole)
+        project_of(whole)
     place = board_for(found, whole, arena_kb)
     model = int8 if keep_dead_channels else without_dead_channels(int8)
     how = wishes(schedule, halo, objective, max_p, any_grid, max_overhead, segments)

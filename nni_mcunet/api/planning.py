@@ -1,6 +1,5 @@
 """Does it fit? The boards, a network's profile, and plans: of one schedule, or the best for a board."""
 
-import math
 from typing import Any
 
 from ..core.boards import BOARDS, Board
@@ -133,5 +132,5 @@ def wishes(
         "p_choices": grids(integer("max_p", max_p), square=not any_grid),
         "objective": objective,
         "segments": None if segments is None else integer("segments", segments),
-        "max_overhead": None if max_overhead is None else number("max_overhead", max_overhead, 0, math.inf),
+        "max_overhead": None if max_overhead is None else number("max_overhead", max_overhead),
     }

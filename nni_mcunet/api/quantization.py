@@ -13,11 +13,11 @@ from ..core.errors import UserError
 from ..core.validate import short
 from ..core.view import View
 from ..engine.frontend.fuse import of_pixels
-from ..engine.model import Model, QuantModel, input_shape, view_of
+from ..engine.model import Model, QuantModel, checked_picture, input_shape, view_of
 from ..engine.quant.post_training import calibrated, unlike
 from ..engine.quant.range_methods import METHODS, percentile
 from ..engine.quant.sqnr import Row, lost, report
-from ..engine.run.pictures import checked_picture, load_picture, read_pictures, spread, with_view
+from ..engine.run.pictures import load_picture, read_pictures, spread, with_view
 from .inputs import FileName, count, number, numbers, one_of, path_of, user_errors
 from .networks import Network, load
 
@@ -127,8 +127,8 @@ def to_int8(
     """Return the int8 model after training, by the method named. Raises UserError for an unknown one, and what
     `calibrated` raises."""
     one_of("method", method, tuple(METHODS))
-    if method == "percentile":
-        number("percent", percent, 50, 100)
+    if method == "percentile" and not 50 <= number("percent", percent) <= 100:
+        raise UserError(f"percent is {percent:g}: expected a percentage of 50 to 100, such as 99.99")
     found = partial(percentile, percent=percent) if method == "percentile" else METHODS[method]
     return calibrated(model, calibration, found, equalize, correct_bias)
 

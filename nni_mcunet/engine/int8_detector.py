@@ -12,6 +12,7 @@ from .codegen.sources import detector_params, write_sources
 from .frontend import load_model
 from .lower import reference
 from .lower.dead_channels import without_dead_channels
+from .lower.program import lower
 from .model import QuantModel
 from .run.host import build_host
 
@@ -42,10 +43,10 @@ def compiled(model: QuantModel) -> Detect:
 
 def interpreted(model: QuantModel) -> Detect:
     """The numpy reference and the numpy post-processing."""
-    whole, post = plan(model.graph), detector_params(model)
+    program, post = lower(plan(model.graph), model), detector_params(model)
 
     def detect(rgb: np.ndarray):
-        maps = reference.run(whole, model, (rgb.astype(np.int16) - 128).astype(np.int8))
+        maps = reference.interpret(program, (rgb.astype(np.int16) - 128).astype(np.int8))
         return in_pixels(post.decode([maps[name] for name in model.graph.outputs]))
 
     return detect

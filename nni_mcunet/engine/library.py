@@ -7,10 +7,11 @@ from ..core.boards import Board
 from ..core.errors import UserError
 from ..core.file_sets import Files, owned, write_set
 from ..core.plan.plan import Plan
-from .codegen.sources import DEFAULT, SHARED, check_beside, seal, shared_files, sources
+from .codegen.names import DEFAULT, check_beside
+from .codegen.sources import SHARED, generated, seal, shared_files
 from .model import QuantModel
 from .run.board_project import project_files
-from .timing.report import plan_facts, plan_file
+from .timing.plan_file import plan_facts, plan_file
 
 
 def write_library(
@@ -24,12 +25,13 @@ def write_library(
 ) -> dict:
     """Write the library of `model` into `folder` and return what its plan.json says; with `project` the firmware of
     `board` around it, and in that the picture, (h, w, c) uint8. Models of other prefixes stay as they are. Raises what
-    emit.sources, project_files and write_set raise."""
+    codegen.sources.generated, project_files and write_set raise."""
     check_beside(Path(folder), prefix)
     others = sorted({*owned(folder)} - {SHARED, prefix})
     if project and others:
         raise UserError(f"{folder} holds the model {', '.join(others)}, too; a project is of one: give another folder")
-    facts, library = plan_facts(plan, board), sources(plan, model, prefix)
+    library, sites = generated(plan, model, prefix)
+    facts = plan_facts(plan, board, sites)
     files: Files = {**library, plan_file(prefix): json.dumps(facts, indent=1) + "\n"}
     if project:
         image = plan.graph.inputs[0]

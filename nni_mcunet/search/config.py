@@ -3,6 +3,7 @@
 An unknown key is an error. Nothing is started here, and NNI is not imported: experiment_file.py checks NNI's own keys.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from ..core.errors import UserError, reason_of
 from ..core.ir.build import YoloHead, build_graph
 from ..core.plan.latency import cycle_table
 from ..core.plan.plan import EXECUTED
+from ..core.types import Plain, PlainDict
 from ..core.validate import check_fields, check_keys, read_json, read_yaml, short
 from .constraint import Limits
 from .evolution import Evolution
@@ -35,7 +37,7 @@ class SearchConfig:
 
     base         a YAML file with these keys: what this mapping does not say. It may have a base itself
     space        preset (demo, mcunet384, ...) or a file, see space.py
-    board        name or a .yml or .json file, see core/boards.py; max_sram_kb, max_flash_kb: what of its memory the
+    board        name or a .yml or .json file, see core/boards; max_sram_kb, max_flash_kb: what of its memory the
                  network may take (flash: its constants), when the application wants the rest
     max_mmacs    million multiply-accumulates an inference may take; max_latency_ms: milliseconds on the board, an
                  estimate, see core/plan/latency.py
@@ -64,8 +66,8 @@ class SearchConfig:
     max_latency_ms: float | None = None
     patches: tuple[int, ...] = (1, 2, 3, 4)
     halo: str = "clip"
-    detector: dict | None = None
-    data: dict = field(default_factory=lambda: {"kind": "digits"})
+    detector: PlainDict | None = None
+    data: PlainDict = field(default_factory=lambda: {"kind": "digits"})
     seed: int = 0
     population: int = 100
     parents: int = 20
@@ -74,9 +76,9 @@ class SearchConfig:
     batch: int = 50
     retries: int = 2
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         limits = ("max_sram_kb", "max_flash_kb", "max_mmacs", "max_latency_ms")
-        expected = {
+        expected: dict[str, tuple[tuple[str, ...], Callable[[Plain], object]]] = {
             "a non-empty string": (("space", "board", "supernet", "out"), lambda v: isinstance(v, str) and v.strip()),
             f"a positive integer up to {LARGEST:,}": (
                 ("population", "batch"),
@@ -106,7 +108,7 @@ class SearchConfig:
         self._yolo()
 
     @classmethod
-    def from_dict(cls, data: dict, folder: Path = Path()) -> "SearchConfig":
+    def from_dict(cls, data: PlainDict, folder: Path = Path()) -> "SearchConfig":
         """Read classArgs. Relative paths, that of `base` included, begin at `folder`. Raises ConfigError."""
         data = _with_base(data, Path(folder), [])
         check_fields(data, cls, "classArgs", ConfigError)
@@ -118,10 +120,15 @@ class SearchConfig:
         def there(path: str, always: bool = True) -> str:
             return str(Path(folder) / path) if always or Path(path).suffix in (".yml", ".yaml", ".json") else path
 
-        paths = {"supernet": there(self.supernet), "out": there(self.out)}
-        paths |= {"space": there(self.space, False), "board": there(self.board, False)}
         data = {k: there(v) if k in ("root", "config") and isinstance(v, str) else v for k, v in self.data.items()}
-        return replace(self, data=data, **paths)
+        return replace(
+            self,
+            data=data,
+            supernet=there(self.supernet),
+            out=there(self.out),
+            space=there(self.space, False),
+            board=there(self.board, False),
+        )
 
     def limits(self) -> Limits:
         """Return what a candidate must satisfy. Raises ConfigError or BoardError."""
@@ -140,7 +147,7 @@ class SearchConfig:
         check_fields(self.detector, YoloHead, "classArgs.detector", ConfigError)
         return YoloHead(**self.detector)
 
-    def evolution(self, search_space: dict | None = None) -> Evolution:
+    def evolution(self, search_space: PlainDict | None = None) -> Evolution:
         """Build the search that these settings describe, in the part of the space that an NNI search space leaves."""
         space, limits = load_space(self.space), self.limits()
         space = space.narrowed(search_space) if search_space is not None else space
@@ -154,13 +161,13 @@ class SearchConfig:
         return -(-self.population // self.batch) * (1 + self.iterations)
 
 
-def search_config(config: dict) -> SearchConfig:
+def search_config(config: PlainDict) -> SearchConfig:
     """Read the tuner's settings as the tuner does, with paths from trialCodeDirectory. Raises UserError."""
     args = config["tuner"].get("classArgs") or {}
     return SearchConfig.from_dict(args, Path(config.get("trialCodeDirectory", ".")))
 
 
-def check_trials(config: dict, search: SearchConfig) -> None:
+def check_trials(config: PlainDict, search: SearchConfig) -> None:
     """Check that a new experiment may have all its trials. The tuner sets the number in the end, to less when a space
     is exhausted. Raises ExperimentError."""
     most = config.get("maxTrialNumber")
@@ -171,7 +178,7 @@ def check_trials(config: dict, search: SearchConfig) -> None:
         )
 
 
-def search_space(config: dict) -> dict:
+def search_space(config: PlainDict) -> PlainDict:
     """Return an experiment's search space as Space.narrowed reads it. Raises ExperimentError."""
     if ("searchSpace" in config) == ("searchSpaceFile" in config):
         raise ExperimentError(
@@ -186,7 +193,7 @@ def search_space(config: dict) -> dict:
     return space
 
 
-def _is(value, *kinds: type) -> bool:
+def _is(value: Plain, *kinds: type) -> bool:
     """Tell whether a value is of one of these kinds; true and false, integers to Python, are not."""
     return isinstance(value, kinds) and not isinstance(value, bool)
 
@@ -199,7 +206,7 @@ def _allowed(name: str, kb: float | None, there: int, board: str) -> int:
     return allowed
 
 
-def _with_base(data: dict, folder: Path, above: list[Path]) -> dict:
+def _with_base(data: PlainDict, folder: Path, above: list[Path]) -> PlainDict:
     """Lay the mapping over that of its base file, and so on. `above`: the files on the way here."""
     if not isinstance(data, dict):
         return data

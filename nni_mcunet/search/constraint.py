@@ -38,7 +38,7 @@ class Violation:
         """Return how many times the limit is needed."""
         return self.needed / self.limit
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{number(self.needed)} {self.unit} needed, {number(self.limit)} allowed ({self.ratio - 1:+.0%})"
 
 
@@ -85,7 +85,10 @@ class Limits:
 
     def judge(self, plan: Plan) -> Violation | None:
         """Return the first limit that one plan exceeds: memory, then macs, then latency. None where it keeps to all."""
-        figures = [("flash", plan.flash, self.board.model_limit), ("sram", plan.arena, self.board.arena_limit)]
+        figures: list[tuple[str, float, float]] = [
+            ("flash", plan.flash, self.board.model_limit),
+            ("sram", plan.arena, self.board.arena_limit),
+        ]
         if self.max_macs is not None:
             figures.append(("macs", plan.macs, self.max_macs))
         if self.max_ms is not None:

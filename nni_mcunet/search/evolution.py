@@ -12,12 +12,15 @@ and a search restored from its proposals, or from the first so many of them, goe
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, astuple, dataclass
+from functools import partial
+from operator import itemgetter
 
 import numpy as np
 
 from ..core.errors import Infeasible, UserError
 from ..core.ir.arch import ArchSpec, Schedule
 from ..core.plan.plan import Plan
+from ..core.types import PlainDict
 from .constraint import Violation
 from .space import Candidate, Space
 
@@ -52,7 +55,7 @@ class Proposal:
     @property
     def schedule(self) -> Schedule:
         """Return the schedule that the network was planned with."""
-        return Schedule(tuple(self.p), self.n, halo=self.halo)
+        return Schedule((self.p[0], self.p[1]), self.n, halo=self.halo)
 
 
 class Evolution:
@@ -107,11 +110,11 @@ class Evolution:
         """Return the proposals with a score, best first; between equals the earlier is first."""
         return _ranked(self.proposals)
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> PlainDict:
         """Return the whole state as plain values."""
         return {"proposals": [asdict(p) for p in self.proposals]}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: PlainDict) -> None:
         """Go on from a state or from its first proposals: proposals that were not told will be asked again. Raises
         HistoryError when the last generation is not what these settings give."""
         self.proposals = [Proposal(**p) for p in state["proposals"]]
@@ -147,10 +150,11 @@ class Evolution:
     def _breed(self, generation: int, before: list[Proposal]) -> list[Proposal]:
         """Return the proposals of a generation that follows `before`, all of which are told."""
         rng = np.random.default_rng([self.seed, generation])
-        best, shared, found = [p.candidate for p in _ranked(before)[: self.parents]], self._random_tries(not before), []
+        best, shared = [p.candidate for p in _ranked(before)[: self.parents]], self._random_tries(not before)
+        found: list[Proposal] = []
         for at in range(self.population):
             tries = range(TRIES) if best else shared
-            proposal = self._find(lambda at=at: self._draw(rng, best, at), tries, len(before) + len(found), generation)
+            proposal = self._find(partial(self._draw, rng, best, at), tries, len(before) + len(found), generation)
             if proposal is not None:
                 found.append(proposal)
         return found
@@ -175,7 +179,9 @@ class Evolution:
             return self.space.crossover(a, b, rng)
         return self.space.mutate(a, rng, self.mutation)
 
-    def _find(self, draw: Callable[[], Candidate], tries: Iterable, index: int, generation: int) -> Proposal | None:
+    def _find(
+        self, draw: Callable[[], Candidate], tries: Iterable[int], index: int, generation: int
+    ) -> Proposal | None:
         """Draw until a new network satisfies the constraint, or the tries are used up."""
         for _ in tries:
             candidate = draw()
@@ -218,5 +224,5 @@ def _all_told(proposals: list[Proposal]) -> bool:
 
 
 def _ranked(proposals: list[Proposal]) -> list[Proposal]:
-    scored = [p for p in proposals if p.score is not None]
-    return sorted(scored, key=lambda p: (-p.score, p.index))
+    scored = [(-p.score, p.index, p) for p in proposals if p.score is not None]
+    return [p for _, _, p in sorted(scored, key=itemgetter(0, 1))]

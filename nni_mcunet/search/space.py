@@ -12,15 +12,18 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..core.errors import UserError
 from ..core.ir.arch import ArchSpec, Block, Schedule, _natural, make_divisible
+from ..core.types import Plain, PlainDict
 from ..core.validate import check_keys, read_plain, short
 from .space_file import CHOICES, SpaceError, StageSpace, read_resolutions, read_stage, read_width, resolution, spell
 
-Candidate = dict[str, int | float | str]
+Candidate = dict[str, Any]  # gene -> int, float or str, whichever the gene's choices are
+Choices = tuple[Any, ...]  # of one gene, all of one type
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,12 @@ class Space:
     classes: int | None = None
     first_k: int = 0
     width: str = "stage"
-    only: tuple[tuple[str, tuple], ...] = ()
+    only: tuple[tuple[str, Choices], ...] = ()
 
     @cached_property
-    def genes(self) -> dict[str, tuple]:
+    def genes(self) -> dict[str, Choices]:
         """Map each gene to its choices, in rising order."""
-        genes = {"r": self.r}
+        genes: dict[str, Choices] = {"r": self.r}
         for i, stage in enumerate(self.stages, 1):
             genes |= {f"s{i}_d": stage.d, self._w(i, 0): stage.w}
             for j in range(max(stage.d)):
@@ -109,7 +112,7 @@ class Space:
         self.validate(candidate)
         w = candidate[self._w(1, 0)]
         stem, cin = make_divisible(self.stem * w), make_divisible(self.first * w)
-        stages = [(Block(self.first_k, 1, stem if self.first_k else 0, cin),)]
+        stages: list[tuple[Block, ...]] = [(Block(self.first_k, 1, stem if self.first_k else 0, cin),)]
         for i, stage in enumerate(self.stages, 1):
             blocks = []
             for j in range(candidate[f"s{i}_d"]):
@@ -158,11 +161,11 @@ class Space:
             if candidate[gene] not in self.genes[gene]:
                 raise SpaceError(f"gene {gene} is {short(candidate[gene])}: expected one of {list(self.genes[gene])}")
 
-    def to_nni(self) -> dict:
+    def to_nni(self) -> PlainDict:
         """Return NNI's search_space.json."""
         return {gene: {"_type": "choice", "_value": list(choices)} for gene, choices in self.genes.items()}
 
-    def narrowed(self, search_space: dict) -> "Space":
+    def narrowed(self, search_space: PlainDict) -> "Space":
         """Return the part of this space that an NNI search space leaves, the inverse of to_nni. Raises SpaceError."""
         if not isinstance(search_space, dict):
             raise SpaceError(
@@ -187,12 +190,12 @@ class Space:
                 only.append((gene, left))
         return replace(self, only=tuple(dict([*self.only, *only]).items()))
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> PlainDict:
         """Return plain values, the inverse of from_dict."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, data) -> "Space":
+    def from_dict(cls, data: Plain) -> "Space":
         """Read a space from a parsed YAML or JSON file. k, e, d, w may stand once, for every stage that does not say
         its own. Raises SpaceError."""
         check_keys(data, sorted({f.name for f in fields(cls)} | set(CHOICES)), "the space", kind=SpaceError)
@@ -234,5 +237,5 @@ def load_space(source: str) -> Space:
         raise SpaceError(f"{path}: {error}") from None
 
 
-def _pick(rng: np.random.Generator, choices: tuple):
+def _pick(rng: np.random.Generator, choices: Choices) -> Any:
     return choices[int(rng.integers(len(choices)))]

@@ -3,9 +3,11 @@
 import math
 import re
 from dataclasses import dataclass, fields
+from typing import Any
 
 from ..core.errors import UserError
 from ..core.ir.arch import Block, _natural
+from ..core.types import Plain, PlainDict
 from ..core.validate import check_keys, short
 
 CHOICES = ("k", "e", "d", "w")
@@ -42,7 +44,7 @@ def spell(h: int, w: int) -> int | str:
     return h if h == w else f"{h}x{w}"
 
 
-def read_resolutions(values) -> tuple[int | str, ...]:
+def read_resolutions(values: Plain) -> tuple[int | str, ...]:
     """Read the choices of r, by rising number of pixels. Raises SpaceError."""
     values = values if isinstance(values, (list, tuple)) else [values]
     for value in values:
@@ -56,7 +58,7 @@ def read_resolutions(values) -> tuple[int | str, ...]:
     return tuple(sorted(set(values), key=lambda value: (math.prod(resolution(value)), resolution(value))))
 
 
-def read_choices(values, what: str) -> tuple:
+def read_choices(values: Plain, what: str) -> tuple[Any, ...]:
     """Read the choices of k, e, d (integers) or w (numbers), in rising order. Raises SpaceError."""
     values = values if isinstance(values, (list, tuple)) else [values]
     kinds, kind = ((int, float), "numbers") if what.endswith(": w") else ((int,), "integers")
@@ -65,7 +67,7 @@ def read_choices(values, what: str) -> tuple:
     return tuple(sorted(set(values)))
 
 
-def read_stage(i: int, stage, common: dict) -> StageSpace:
+def read_stage(i: int, stage: Plain, common: PlainDict) -> StageSpace:
     """Read stage i, with the choices of `common` that it does not say itself. Raises SpaceError or ArchError."""
     names = {f.name for f in fields(StageSpace)}
     check_keys(stage, sorted(names), f"stage {i}", kind=SpaceError)
@@ -81,7 +83,7 @@ def read_stage(i: int, stage, common: dict) -> StageSpace:
     return space
 
 
-def read_width(width, stages: tuple[StageSpace, ...]) -> str:
+def read_width(width: Plain, stages: tuple[StageSpace, ...]) -> str:
     """Read which layers one w scales. Raises SpaceError."""
     if width not in WIDTHS:
         raise SpaceError(f"width is {short(width)}: expected one of {', '.join(WIDTHS)}")

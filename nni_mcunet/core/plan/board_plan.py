@@ -53,9 +53,7 @@ def plan_for_board(
         return fitting_plan(graph, board, schedule, halos=halos)
     if objective == INSTRUCTIONS:
         if (segments, max_overhead) != (None, None):
-            raise ScheduleError(
-                f"objective '{INSTRUCTIONS}' heeds neither segments nor max_overhead: leave them out"
-            )
+            raise ScheduleError(f"objective '{INSTRUCTIONS}' heeds neither segments nor max_overhead: leave them out")
         return fastest(graph, board, p_choices, halos)
     most = SEGMENTS if segments is None else segments
     return best_schedule(graph, board, objective, p_choices, None, CORTEX_M, halos, most, max_overhead)

@@ -5,15 +5,15 @@ from functools import cache
 from ..errors import ScheduleError
 from ..ir.arch import Schedule
 from ..ir.graph import Graph, Op
+from ..ir.kinds import FACTS
 
 _schedule = cache(Schedule)  # a search asks for the same few thousands of times
-GLOBAL = ("gap", "resize")  # ops that see the whole map, or places of it by no window
 
 
 def ends_patches(graph: Graph, op: Op) -> bool:
-    """The patched segment ends before an op of GLOBAL, and before a gate, whose factors come from a whole map."""
+    """Whether the patched segment ends before `op`: one of a whole map, or a gate, whose factors come from one."""
     gated = op.kind == "mul" and graph.tensors[op.inputs[1]].size < graph.tensors[op.name].size
-    return op.kind in GLOBAL or gated
+    return FACTS[op.kind].whole_map or gated
 
 
 def split(graph: Graph, n: int, begin: int = 0, patched: bool = True) -> tuple[tuple[Op, ...], str]:

@@ -7,30 +7,35 @@ generated code repeats each figure as a static assertion.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from ..errors import UnsupportedOp
 from ..ir.graph import Graph, Op
-
-SAME_SCALE = ("maxpool", "upsample", "pad")  # kernels that move values: their output has the scale of their input
-ELEMENTWISE = ("add", "mul", "act", "softmax")  # kernels that read of a map the position they write
+from ..ir.kinds import FACTS
 
 
 def kernel_of(graph: Graph, op: Op) -> str:
-    """Name of the C kernel (mcu_ + name) that runs `op`. Raises UnsupportedOp."""
+    """Return the name of the C kernel (mcu_ + name) that runs `op`. Raises UnsupportedOp."""
+    return _kernel(op, graph.input_of(op).c)
+
+
+def _kernel(op: Op, cin: int) -> str:
     if op.baseline:
         raise UnsupportedOp(f"{op.name}: the C kernels have no {op.baseline}; published baselines are profiled only")
     if op.kind != "conv":
         return op.kind
     if op.is_pointwise:
         return "conv_pw"
-    if op.is_depthwise(graph.input_of(op).c):
+    if op.is_depthwise(cin):
         return "conv_dw"
     return "conv_dense" if op.groups == 1 else "conv_group"
 
 
 def calls(op: Op) -> int:
     """How often the kernel of `op` is called in a patch: a concat's once for each input."""
-    return len(op.inputs) if op.kind == "concat" else 1
+    return len(op.inputs) if FACTS[op.kind].inputs is None else 1
 
 
 def overwrites(graph: Graph, op: Op) -> tuple[str, ...]:
@@ -39,7 +44,7 @@ def overwrites(graph: Graph, op: Op) -> tuple[str, ...]:
     read what they need of a position at or after the one they write."""
     if op.residual is not None:  # but not where it is the input, too, of which every channel is read for each
         return (op.residual,) if op.residual not in op.inputs else ()
-    if op.kind in ELEMENTWISE:
+    if FACTS[op.kind].elementwise:
         size = graph.tensors[op.name].size
         return tuple(name for name in op.inputs if graph.tensors[name].size == size)
     shrinks = op.pad[0] + op.pad[2] < op.k[0] and op.pad[1] + op.pad[3] < op.k[1]
@@ -65,35 +70,43 @@ def padded_taps(graph: Graph, op: Op) -> int:
     return op.k[0] * op.k[1] - inside
 
 
+Length = Any  # an integer, or an array of integers
+
+
 @dataclass(frozen=True)
 class Kernels:
-    """scratch(kernel, op, cin, out_h, out_w) -> bytes, out_h and out_w integers or arrays, of which it never falls: the
-    largest patch's serves all; align: multiple of every buffer's size and offset."""
+    """What a set of kernels needs besides tensors.
+
+    align    every buffer's size and offset is a multiple of it
+    scratch  (op, input channels, output rows, output columns) -> bytes while the op runs. Rows and columns are integers
+             or arrays; more of them never need less, so the largest patch's scratch serves all patches. Raises
+             UnsupportedOp.
+    """
 
     name: str
     align: int
-    scratch: Callable[[str, Op, int, int, int], int]
+    scratch: Callable[[Op, int, Length, Length], Length]
 
-    def aligned(self, size):
-        """`size` bytes rounded up to the alignment."""
+    def aligned(self, size: Length) -> Length:
+        """Return `size` bytes rounded up to the alignment."""
         return _round_up(size, self.align)
 
 
-def _round_up(size, step: int):
+def _round_up(size: Length, step: int) -> Length:
     return -(-size // step) * step
 
 
-def _larger(a, b):
-    """Of integers or, one by one, of arrays."""
-    return (a + b + abs(a - b)) // 2
+def _larger(a: Length, b: Length) -> Length:
+    """Return the larger integer, or the larger of each pair where one is an array."""
+    return max(a, b) if isinstance(a, int) else np.maximum(a, b)
 
 
-def _analytic_scratch(kernel: str, op: Op, cin: int, out_h: int, out_w: int) -> int:
-    return out_h * out_w if kernel == "conv_dw" else 0
+def _analytic_scratch(op: Op, cin: int, out_h: Length, out_w: Length) -> Length:
+    return out_h * out_w if op.is_depthwise(cin) else 0
 
 
-def _cortex_m_scratch(kernel: str, op: Op, cin: int, out_h: int, out_w: int) -> int:
-    taps = op.k[0] * op.k[1] * (cin // op.groups)
+def _cortex_m_scratch(op: Op, cin: int, out_h: Length, out_w: Length) -> Length:
+    kernel, taps = _kernel(op, cin), op.k[0] * op.k[1] * (cin // op.groups)
     if kernel == "conv_group":  # one window of a group, gathered, and its values as int16
         return 3 * _round_up(taps, 4)
     if kernel in ("conv_pw", "conv_dense"):  # four positions as int16, and where taps do not go in fours their windows
@@ -123,4 +136,4 @@ def constant_bytes(graph: Graph, op: Op) -> int:
         return pairs * (2 * _round_up(taps, 4) + PAIR_BYTES)
     if op.kind == "avgpool":
         return FACTOR_BYTES * padded_taps(graph, op)
-    return {"act": 256, "concat": 256 * len(op.inputs), "softmax": 4 * 256}.get(op.kind, 0)
+    return FACTS[op.kind].table * calls(op)

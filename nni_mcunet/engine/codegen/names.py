@@ -87,11 +87,6 @@ def commented(text: str) -> str:
     return "".join(kept.get(c) or (c if c.isprintable() else _escaped(c)) for c in quoted)
 
 
-def uncommented(text: str) -> str:
-    """Return the text that was given to `commented`."""
-    return json.loads(text)
-
-
 def _escaped(char: str) -> str:
     """JSON's escapes of a character, two for one above U+FFFF."""
     return json.dumps(char)[1:-1]

@@ -33,7 +33,8 @@ class Layer:
 
 
 class Builder:
-    """ops, tensors, weights and scales by the names of our graph; narrowed: tensors with the scale of their maxima."""
+    """ops, tensors, weights and scales by the names of our graph; tables: of ops that the file defines value by value;
+    narrowed: tensors with the scale of their maxima."""
 
     def __init__(self, path: str):
         self.path = path
@@ -41,6 +42,7 @@ class Builder:
         self.tensors: dict[str, Tensor] = {}
         self.weights: dict[str, tuple[np.ndarray, np.ndarray] | QuantWeights] = {}
         self.scales: dict[str, Scale] = {}
+        self.tables: dict[str, np.ndarray] = {}
         self.narrowed: set[str] = set()
 
     def free_name(self, wanted: str) -> str:
@@ -112,13 +114,13 @@ class Builder:
         see `_numbered`. Raises GraphError."""
         name = re.sub(r"[^\w.+-]", "_", wanted) or "network"
         unfused = Graph(name, self.images(), tuple(self.ops.values()), outputs).verify()
-        found = fused(Imported(unfused, self.weights, self.scales))
+        found = fused(Imported(unfused, self.weights, self.scales, self.tables))
         found = replace(found, graph=_numbered(found.graph, blocks, self.path))
         if not self.scales:
             return Model(found.graph, found.weights, meta)
         check_narrowed(self.path, unfused, self.narrowed)
         found = whole(self.path, found)
-        return QuantModel(found.graph, found.scales, found.weights, meta)
+        return QuantModel(found.graph, found.scales, found.weights, meta, tables=found.tables)
 
 
 def _numbered(graph: Graph, blocks: object, path: str) -> Graph:

@@ -4,7 +4,7 @@ pure function, in a fixed order.
 A tensor that the file rounds to int8 (it has a scale) stays: between two ops that are fused nothing is rounded.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -17,11 +17,12 @@ from ..model import Model, QuantWeights, Scale
 @dataclass(frozen=True)
 class Imported:
     """A network while it is read: weights[conv] = (weight, bias) float32 or QuantWeights; scales of the tensors that
-    the file rounds, none for a float file."""
+    the file rounds, none for a float file; tables of the ops that the file defines value by value."""
 
     graph: Graph
     weights: dict[str, tuple[np.ndarray, np.ndarray] | QuantWeights]
     scales: dict[str, Scale]
+    tables: dict[str, np.ndarray] = field(default_factory=dict)
 
     def lone_reader(self, name: str) -> Op | None:
         """The one op that reads a tensor which the user does not and which is not rounded."""
@@ -72,7 +73,7 @@ def without_rescales(net: Imported) -> Imported:
     for name in net.ops("act"):
         op = net.graph.op(name)
         source = op.inputs[0]
-        same = op.act is None and net.scales.get(op.name) == net.scales.get(source)
+        same = op.act is None and name not in net.tables and net.scales.get(op.name) == net.scales.get(source)
         if same and not (op.name in net.graph.outputs and source in (t.name for t in net.graph.inputs)):
             kept = replace(net.graph, ops=tuple(o for o in net.graph.ops if o.name != op.name))
             scales = {n: s for n, s in net.scales.items() if n != op.name}
@@ -140,7 +141,7 @@ def fuse_clamps(net: Imported) -> Imported:
     for name in net.ops("act"):
         op = net.graph.op(name)
         source = net.writer(op.inputs[0], "conv", "add")
-        if op.act not in CLAMPS or source is None or source.act:
+        if op.act not in CLAMPS or name in net.tables or source is None or source.act:
             continue
         scale = net.scales.get(source.name)
         unrounded = replace(net, scales={n: s for n, s in net.scales.items() if n != source.name})

@@ -122,12 +122,15 @@ def affine(builder, layer, x: Feature, factor, summand) -> Feature:
 
 
 def combine(builder, layer, kind: str | None, at: tuple[int, int]) -> Feature:
+    """The sum or product of the maps that are the inputs `at`."""
+    return combined(builder, layer, kind, *(builder.feature(layer, i) for i in at))
+
+
+def combined(builder, layer, kind: str | None, a: Feature, b: Feature) -> Feature:
     """The sum or product of two maps; of a product one may be a factor a channel."""
-    a, b = (builder.feature(layer, i) for i in at)
     if kind == "mul" and (a.tensor.h, a.tensor.w) == (1, 1) != (b.tensor.h, b.tensor.w):
         a, b = b, a
-    gate = kind == "mul" and (b.tensor.h, b.tensor.w, b.tensor.c) == (1, 1, a.tensor.c) and a.is_map
-    gate = gate and (b.is_map or b.shape == (a.tensor.c, 1, 1))
+    gate = kind == "mul" and _is_gate(a, b)
     alike = a.shape == b.shape and a.order == b.order and a.groups() == b.groups()
     same = (a.tensor.h, a.tensor.w, a.tensor.c) == (b.tensor.h, b.tensor.w, b.tensor.c)
     if kind is None or not (gate or (alike and same)):
@@ -136,6 +139,14 @@ def combine(builder, layer, kind: str | None, at: tuple[int, int]) -> Feature:
             "factor a channel, are known"
         )
     return same_layout(a, builder.add(layer, kind, (a.tensor, b.tensor), a.tensor.c))
+
+
+def _is_gate(a: Feature, b: Feature) -> bool:
+    """Is b one factor a channel of a, by the rules of broadcasting?"""
+    shape = (1,) * (len(a.shape) - len(b.shape)) + b.shape
+    if (b.tensor.h, b.tensor.w, b.tensor.c) != (1, 1, a.tensor.c) or len(shape) != len(a.shape):
+        return False
+    return a.tensor.c == 1 or a.has_channels_at(shape.index(a.tensor.c))
 
 
 def clamp(builder, layer, x: Feature, lo: float, hi: float) -> Feature:

@@ -26,7 +26,7 @@ typedef struct {
 /* Two output channels. Bias has -zp_in * sum(weights) folded in; requantisation: see mcu_requant. */
 typedef struct {
     int32_t bias[2], mult[2];
-    uint8_t right[2]; /* less one */
+    uint8_t right[2]; /* less one; of a convolution that rounds twice itself */
     uint8_t left[2];
 } mcu_pair;
 
@@ -67,6 +67,14 @@ typedef struct {
     int8_t zp_out, lo, hi;
 } mcu_sum;
 
+/* The sum of two maps, rounded as TensorFlow Lite does it: each input to 20 fraction bits, then the sum. */
+typedef struct {
+    int32_t mult_a, mult_b, mult;
+    int16_t c;
+    uint8_t right_a, right_b, right;
+    int8_t zp_a, zp_b, zp_out, lo, hi;
+} mcu_sum_twice;
+
 /* The product of two maps, or of a map and one factor a channel. */
 typedef struct {
     mcu_factor factor;
@@ -93,6 +101,27 @@ static inline int32_t mcu_requant(int32_t acc, int32_t mult, int left, int right
     return ((high >> (right - 1)) + 1) >> 1;
 }
 
+/* TensorFlow Lite's rule, for models that come from there: high = floor(acc * 2^left * mult / 2^32 + 1/2), and that over
+ * 2^right, rounded half away from zero. The generator proves that acc << left fits in 31 bits; left 0 stands for a 1
+ * of which that is not so. */
+static inline int32_t mcu_halves(int32_t high, int right) {
+    return right ? (((high + (high >> 31)) >> (right - 1)) + 1) >> 1 : high;
+}
+
+static inline int32_t mcu_requant_twice(int32_t acc, int32_t mult, int left, int right) {
+    const int64_t wide = left ? acc * (int32_t)(1u << left) : (int64_t)acc * 2;
+    return mcu_halves((int32_t)((wide * mult + ((int64_t)1 << 31)) >> 32), right);
+}
+
+/* A file that is compiled once more with MCU_TWICE has the kernels that round twice. */
+#if defined(MCU_TWICE)
+#define MCU_ROUNDED(name) name##_twice
+#define MCU_LESS 0 /* what a right shift is less by in mcu_pair */
+#else
+#define MCU_ROUNDED(name) name
+#define MCU_LESS 1
+#endif
+
 static inline int mcu_min(int a, int b) { return a < b ? a : b; }
 static inline int mcu_max(int a, int b) { return a > b ? a : b; }
 static inline int8_t mcu_clamp(int32_t v, int32_t lo, int32_t hi) { return (int8_t)(v < lo ? lo : v > hi ? hi : v); }
@@ -105,7 +134,7 @@ typedef struct {
 
 static inline mcu_scale mcu_scale_of(const mcu_conv *op, int c) {
     const mcu_pair *p = op->pairs + (c >> 1);
-    const mcu_scale s = {p->mult[c & 1], p->left[c & 1], p->right[c & 1] + 1};
+    const mcu_scale s = {p->mult[c & 1], p->left[c & 1], p->right[c & 1] + MCU_LESS};
     return s;
 }
 
@@ -115,8 +144,8 @@ static inline int32_t mcu_bias(const mcu_conv *op, int c) { return op->pairs[c >
  * mult scaled by 2^F:
  *   out = clamp(zp_out + ((requant(acc) + (residual - res_zp) * res_mult + 2^(F-1)) >> F)) */
 static inline int8_t mcu_result(const mcu_conv *op, mcu_scale s, int32_t acc, const int8_t *res) {
-    int32_t v = mcu_requant(acc, s.mult, s.left, s.right);
-    if (res)
+    int32_t v = MCU_ROUNDED(mcu_requant)(acc, s.mult, s.left, s.right);
+    if (res) /* never of a convolution that rounds twice */
         v = (v + (*res - op->res_zp) * op->res_mult + (int32_t)(1u << (op->res_bits - 1))) >> op->res_bits;
     return mcu_clamp(op->zp_out + v, op->lo, op->hi);
 }
@@ -134,12 +163,25 @@ void mcu_conv_group(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, co
  * output then lies at or before the last input read, and only on its own channel. */
 void mcu_conv_dw(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
                  int8_t *out, int8_t *scratch);
+/* The same, rounded twice, without residual. */
+void mcu_conv_pw_twice(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
+                       int8_t *out, int8_t *scratch);
+void mcu_conv_dense_twice(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in,
+                          const int8_t *res, int8_t *out, int8_t *scratch);
+void mcu_conv_group_twice(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in,
+                          const int8_t *res, int8_t *out, int8_t *scratch);
+void mcu_conv_dw_twice(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
+                       int8_t *out, int8_t *scratch);
 /* The maximum of the taps inside the input; in and out have one scale, as they have for padding and upsampling. */
 void mcu_maxpool(const mcu_pool *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
 /* Mean of the taps inside the input, of which there is one at least: zp_out + requant(sum of (in - zp_in)), clamped. */
 void mcu_avgpool(const mcu_pool *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
 /* The same of the whole input. */
 void mcu_gap(const mcu_pool *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
+/* The same as TensorFlow Lite: the mean of the values as they are, rounded half away from zero; of the whole input as
+ * above, rounded twice. */
+void mcu_avgpool_twice(const mcu_pool *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
+void mcu_gap_twice(const mcu_pool *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
 /* A copy; what lies outside the input is zp_in. */
 void mcu_pad(const mcu_pool *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
 /* Nearest: output position i of the patch copies input position (i + first) / sh (sw); first is never negative. */
@@ -152,10 +194,17 @@ void mcu_add(const mcu_sum *op, const mcu_axis *y, const mcu_axis *x, const int8
 /* out = clamp(zp_out + requant((in - zp_a) * (res - zp_b))); an axis on which `res` has one position repeats it. */
 void mcu_mul(const mcu_product *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
              int8_t *out);
+/* The same, rounded as TensorFlow Lite does. */
+void mcu_add_twice(const mcu_sum_twice *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
+                   int8_t *out);
+void mcu_mul_twice(const mcu_product *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
+                   int8_t *out);
 /* out = table[in] */
 void mcu_act(const mcu_table *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
 /* exp(in) / sum of exp(in) over the channels, in steps of 1/256, rounded, zero being -128. */
 void mcu_softmax(const mcu_exp *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
+/* The same as TensorFlow Lite, with exp in 31 fraction bits and its reciprocal of the sum. */
+void mcu_softmax_twice(const mcu_exp *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
 /* One input of a concatenation, into its channels of the output; not in place. */
 void mcu_concat(const mcu_table *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
 

@@ -101,6 +101,9 @@ enum { UNROLLED = 4, QUAD_BYTES = 112 };
 #define ASR(a, by) "asr " a ", " by "\n"
 #define SSAT(a, of) "ssat " a ", #8, " a of "\n"
 #define HIGH(a, mult) "smmla " a ", " a ", " mult ", r14\n"
+/* The same rounded twice, of channels that are shifted left once; see mcu_requant_twice. */
+#define HIGH_TWICE(a, mult) \
+    "lsl " a ", " a ", #1\n smmulr " a ", " a ", " mult "\n add " a ", " a ", " a ", asr #31\n add " a ", r14, " a ", lsl #1\n"
 #define HALF_BIAS(a, bias) "add " a ", " bias ", " a ", asr #1\n"
 #define CHANNEL_A(op, rest) FOUR_OF(op, "r4", "r5", "r6", "r7", rest)
 #define CHANNEL_B(op, rest) FOUR_OF(op, "r8", "r9", "r10", "r11", rest)
@@ -111,16 +114,23 @@ enum { UNROLLED = 4, QUAD_BYTES = 112 };
     "ldr r2, [sp, #20]\n adds r1, #2\n str r1, [sp, #24]\n cmp r0, r2\n bne.w 2b\n add sp, #52\n pop {r4-r11, pc}"
 #define BEGIN "push {r4-r11, r14}\n ldm r0, {r1-r12, r14}\n push {r1-r12, r14}\n mov r0, r5\n"
 
+#if defined(MCU_TWICE)
+#define HIGH_PLAIN HIGH_TWICE
+#else
+#define HIGH_PLAIN HIGH
+#endif
+
 /* No residual and no channel shifted left; see mcu_dsp.h. */
 /* clang-format off */
 static MCU_NAKED void four_plain(const mcu_four *t MCU_UNUSED) {
     __asm__(BEGIN DOTS); /* in two: no C compiler has to take more than 4,095 characters */
-    __asm__("ldr r14, [sp, #32]\n lsl r14, r14, r3\n" CHANNEL_A(HIGH, "r1") CHANNEL_A(ASR, "r3")
-            "lsr r3, #8\n ldr r14, [sp, #32]\n lsl r14, r14, r3\n" CHANNEL_B(HIGH, "r2") CHANNEL_B(ASR, "r3")
+    __asm__("ldr r14, [sp, #32]\n lsl r14, r14, r3\n" CHANNEL_A(HIGH_PLAIN, "r1") CHANNEL_A(ASR, "r3")
+            "lsr r3, #8\n ldr r14, [sp, #32]\n lsl r14, r14, r3\n" CHANNEL_B(HIGH_PLAIN, "r2") CHANNEL_B(ASR, "r3")
             CHANNEL_A(SSAT, ", asr #1") CHANNEL_B(SSAT, ", asr #1") STORE);
 }
 /* clang-format on */
 
+#if !defined(MCU_TWICE)
 /* A position's residual r14 at r0 times r1, sum, shift by r3. */
 #define ADD_RESIDUAL(a, b)                                                                                              \
     "ldrsb r14, [r0, #1]\n mla " b ", r14, r1, " b "\n ldrsb r14, [r0]\n mla " a ", r14, r1, " a "\n add r0, r2\n"      \
@@ -139,17 +149,27 @@ static MCU_NAKED void four_any(const mcu_four *t MCU_UNUSED) {
             "ldr r0, [sp, #36]\n adds r0, #2\n str r0, [sp, #36]\n ldr r0, [sp, #16]\n" STORE);
 }
 /* clang-format on */
+#endif
+
+/* Is no channel shifted left, or, of those that round twice, each as four_plain takes it? */
+static int is_plain(const mcu_conv *op) {
+#if defined(MCU_TWICE)
+    return mcu_is_plain_twice(op, 1);
+#else
+    unsigned left = 0;
+    for (const mcu_pair *pair = op->pairs, *end = pair + (op->cout + 1) / 2; pair != end; pair++)
+        left |= pair->left[0] | pair->left[1];
+    return !left;
+#endif
+}
 
 /* A convolution's positions from columns of so many taps. */
 static mcu_four four_of(const mcu_conv *op, const int8_t *columns, int taps, const int8_t *res) {
     const int others = (taps + 3) / 4 - 1, turns = mcu_max((others + UNROLLED - 1) / UNROLLED, 1);
     const int skipped = turns * UNROLLED - others, bits = res ? op->res_bits : 0;
-    unsigned left = 0;
-    for (const mcu_pair *pair = op->pairs, *end = pair + (op->cout + 1) / 2; pair != end; pair++)
-        left |= pair->left[0] | pair->left[1];
     mcu_four t;
     t.columns = columns, t.turn = columns + (1 - skipped) * FOUR, t.skipped = skipped * QUAD_BYTES;
-    t.stop = columns + (1 + others) * FOUR, t.cout = op->cout, t.plain = !res && !left;
+    t.stop = columns + (1 + others) * FOUR, t.cout = op->cout, t.plain = !res && is_plain(op);
     t.shift = t.plain ? 2 * op->zp_out + 1 : bits;
     t.res_mult = res ? op->res_mult : 0;
     t.res_bias = op->zp_out * (1 << bits) + (res ? (1 << (bits - 1)) - op->res_zp * op->res_mult : 0);
@@ -158,10 +178,24 @@ static mcu_four four_of(const mcu_conv *op, const int8_t *columns, int taps, con
 
 static void run_pairs(mcu_four *t, const mcu_pair *end) {
     t->end = end;
+#if defined(MCU_TWICE)
+    four_plain(t);
+#else
     if (t->plain)
         four_plain(t);
     else
         four_any(t);
+#endif
+}
+
+/* Is there assembly for these channels? */
+static inline int in_fours(const mcu_four *t) {
+#if defined(MCU_TWICE)
+    return t->plain;
+#else
+    (void)t;
+    return 1;
+#endif
 }
 
 /* The last one of an odd number of channels, beside one of zeros, by way of a buffer of both. */

@@ -45,14 +45,22 @@ static inline int64_t dot_pair(const int8_t *x, const int8_t *w, int n, const mc
 static inline void finish(const mcu_conv *op, const mcu_pair *pair, int i, int32_t acc, const int8_t *res,
                           int8_t *out) {
 #if defined(MCU_DSP)
+#if defined(MCU_TWICE)
+    (void)res;
+    const int left = pair->left[i], right = pair->right[i];
+    const int32_t v = left ? mcu_halves(mcu_high_half(mcu_shl(acc, (uint32_t)left), pair->mult[i]), right)
+                           : mcu_requant_twice(acc, pair->mult[i], left, right);
+    *out = mcu_ssat8_whole(op->zp_out + v);
+#else
     const uint32_t right = pair->right[i];
     const int32_t one = res ? 1 : 2 * op->zp_out + 1;
     int32_t v = mcu_sar(mcu_high(mcu_shl(acc, pair->left[i]), pair->mult[i], mcu_shl(one, right)), right);
     if (res)
         v = ((v >> 1) + (*res - op->res_zp) * op->res_mult + (1 << (op->res_bits - 1))) >> op->res_bits;
     *out = res ? mcu_ssat8_whole(op->zp_out + v) : mcu_ssat8(v);
+#endif
 #else
-    const mcu_scale s = {pair->mult[i], pair->left[i], pair->right[i] + 1};
+    const mcu_scale s = {pair->mult[i], pair->left[i], pair->right[i] + MCU_LESS};
     *out = mcu_result(op, s, acc, res);
 #endif
 }
@@ -94,7 +102,7 @@ static void positions(const mcu_conv *op, int n, const int8_t *in, const int8_t 
     int j = 0;
 #if defined(MCU_DSP)
     mcu_four t = four_of(op, scratch, op->cin, res);
-    for (; j + 4 <= n; j = fours_next(j, n, res)) {
+    for (; in_fours(&t) && j + 4 <= n; j = fours_next(j, n, res)) {
         expand_four(in + j * op->cin, op->cin, op->cin, scratch);
         four_positions(op, &t, res ? res + j * op->cout : 0, out + j * op->cout);
     }
@@ -107,7 +115,7 @@ static void positions(const mcu_conv *op, int n, const int8_t *in, const int8_t 
 /* in: [y.n_in][x.n_in][cin], res: [y.n_res][x.n_res][cout] or null, out: [y.n_dst][x.n_dst][cout]. Nothing is padded:
  * 0 <= first <= n_in - n_out. `out` may be `res` where no row is written behind the one it reads: n_dst <= n_res and
  * dst <= res on both axes. */
-void mcu_conv_pw(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
+void MCU_ROUNDED(mcu_conv_pw)(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
                  int8_t *out, int8_t *scratch) {
     const int whole = x->n_in == x->n_out && x->n_dst == x->n_out && (!res || x->n_res == x->n_out);
     const int rows = whole ? 1 : y->n_out, n = whole ? y->n_out * x->n_out : x->n_out;
@@ -227,7 +235,7 @@ static __attribute__((noinline)) void expand_windows(const mcu_conv *op, const m
 
 /* in: [y.n_in][x.n_in][cin], res: [y.n_res][x.n_res][cout] or null, out: [y.n_dst][x.n_dst][cout], scratch: one window,
  * [kh][kw][cin], or columns. */
-void mcu_conv_dense(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
+void MCU_ROUNDED(mcu_conv_dense)(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
                     int8_t *out, int8_t *scratch) {
     const int taps = op->kh * op->kw * op->cin, whole = x->n_dst == x->n_out && (!res || x->n_res == x->n_out);
     const int rows = whole ? 1 : y->n_out, n = whole ? y->n_out * x->n_out : x->n_out;
@@ -239,7 +247,7 @@ void mcu_conv_dense(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, co
         int8_t *dst = out + ((y->dst + row) * x->n_dst + x->dst) * op->cout;
         int m = 0;
 #if defined(MCU_DSP)
-        for (; m + 4 <= n; m = fours_next(m, n, res)) {
+        for (; in_fours(&t) && m + 4 <= n; m = fours_next(m, n, res)) {
             expand_windows(op, y, x, row + m / x->n_out, m % x->n_out, in, scratch);
             four_positions(op, &t, sum ? sum + m * op->cout : 0, dst + m * op->cout);
         }
@@ -275,7 +283,7 @@ static mcu_conv group_of(const mcu_conv *op, int g, int n) {
 
 /* in: [y.n_in][x.n_in][cin], res: [y.n_res][x.n_res][cout] or null, out: [y.n_dst][x.n_dst][cout],
  * scratch: one window of one group, [kh][kw][cin / groups], and its values as int16. */
-void mcu_conv_group(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
+void MCU_ROUNDED(mcu_conv_group)(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
                     int8_t *out, int8_t *scratch) {
     const int cin = op->cin / op->groups, cout = op->cout / op->groups, n = op->kh * op->kw * cin;
     for (int i = 0; i < y->n_out; i++)

@@ -77,6 +77,12 @@ static inline int32_t mcu_high(int32_t acc, int32_t mult, int32_t plus) {
     return acc;
 }
 
+/* acc * mult / 2^32, rounded half up. */
+static inline int32_t mcu_high_half(int32_t acc, int32_t mult) {
+    __asm__("smmulr %0, %1, %2" : "=r"(acc) : "r"(acc), "r"(mult));
+    return acc;
+}
+
 static inline int8_t mcu_ssat8_whole(int32_t v) {
     __asm__("ssat %0, #8, %1" : "=r"(v) : "r"(v) : "cc");
     return (int8_t)v;
@@ -86,6 +92,17 @@ static inline int8_t mcu_ssat8_whole(int32_t v) {
 static inline int8_t mcu_ssat8(int32_t v) {
     __asm__("ssat %0, #8, %1, asr #1" : "=r"(v) : "r"(v) : "cc");
     return (int8_t)v;
+}
+
+/* Can the assembly that rounds twice take these channels? Shifts to the left of 1 to `most`; and to the right by 1 to 21,
+ * where (2 * zp_out + 1) << right fits in 30 bits: one by 0 would round once. */
+static inline int mcu_is_plain_twice(const mcu_conv *op, int most) {
+    for (int c = 0; c < op->cout; c++) {
+        const mcu_pair *p = op->pairs + (c >> 1);
+        if (p->left[c & 1] < 1 || p->left[c & 1] > most || p->right[c & 1] < 1 || p->right[c & 1] > 21)
+            return 0;
+    }
+    return 1;
 }
 
 /* Clamps n results that saturated at the ends of int8 to lo..hi. */

@@ -17,8 +17,8 @@ typedef struct {
 } mcu_job;
 
 #if defined(MCU_DSP)
-int mcu_dw_is_fast(const mcu_conv *op);
-void mcu_dw_fast(const mcu_job *job); /* without residual */
+int MCU_ROUNDED(mcu_dw_is_fast)(const mcu_conv *op);
+void MCU_ROUNDED(mcu_dw_fast)(const mcu_job *job); /* without residual */
 #endif
 
 #if defined(__cplusplus)

@@ -19,15 +19,25 @@ typedef struct {
     uint32_t taps[42]; /* [k][k - 1] or, at steps of 2, [k][(k + 1) / 2] */
 } mcu_strip;
 
+/* What is shifted right and halved: see mcu_dsp.h and, of those that round twice, HIGH_TWICE in mcu_columns.h. */
+static inline int32_t high_of(int32_t acc, int32_t mult, int32_t half) {
+#if defined(MCU_TWICE)
+    const int32_t high = mcu_high_half(acc, mult);
+    return half + 2 * (high + (high >> 31));
+#else
+    return mcu_high(acc, mult, half);
+#endif
+}
+
 /* Two neighbouring outputs, of which the second may be one too many. */
 static inline __attribute__((always_inline)) void finish_two(const mcu_strip *t, int32_t a, int32_t b, int8_t *out,
                                                              int both) {
     const int32_t mult = t->mult, half = t->half;
     const uint32_t right = t->right;
     const int step = t->step;
-    out[0] = mcu_ssat8(mcu_sar(mcu_high(a, mult, half), right));
+    out[0] = mcu_ssat8(mcu_sar(high_of(a, mult, half), right));
     if (both)
-        out[step] = mcu_ssat8(mcu_sar(mcu_high(b, mult, half), right));
+        out[step] = mcu_ssat8(mcu_sar(high_of(b, mult, half), right));
 }
 
 /* A row of taps times 2^left: at steps of 1 taps 0 and 1, 1 and 2, ...; at steps of 2 taps 0 and 1, 2 and 3, ... */
@@ -58,18 +68,27 @@ static inline __attribute__((always_inline)) void pair_taps(const int8_t *w, int
 #define ROWS3_S2                                                                                                        \
     ROW3_S2("r0", "r6", "smlabb", "r7", "r9", "r9") ROW3_S2("r1", "r8", "smlabt", "r7", "r5", "r12")                     \
     ROW3_S2("r2", "r10", "smlabb", "r11", "r5", "r12")
+/* A sum times r3, with half a step r4. */
+#if defined(MCU_TWICE)
+#define HIGH3(a) \
+    "smmulr " a ", " a ", r3\n add " a ", " a ", " a ", asr #31\n add " a ", r4, " a ", lsl #1\n"
+#define NONE(a, to) "cmp " a ", #0\n beq.w " to "\n" /* farther than CBZ reaches */
+#else
+#define HIGH3(a) "smmla " a ", " a ", r3, r4\n"
+#define NONE(a, to) "cbz " a ", " to "\n"
+#endif
 /* Rows at r0..r2, taps in r6..r11, out in r14, the strip at sp. */
 #define TWO3(rows)                                                                                                      \
-    rows "ldrd r3, r4, [sp, #4]\n smmla r5, r5, r3, r4\n smmla r12, r12, r3, r4\n ldrd r3, r4, [sp, #12]\n"             \
+    rows "ldrd r3, r4, [sp, #4]\n" HIGH3("r5") HIGH3("r12") "ldrd r3, r4, [sp, #12]\n"             \
     "asr r5, r3\n asr r12, r3\n ssat r5, #8, r5, asr #1\n ssat r12, #8, r12, asr #1\n strb r5, [r14]\n"
 #define STRIP3(taps, rows)                                                                                              \
     __asm__("push {r4-r11, r14}\n sub sp, #56\n mov r1, sp\n ldm r0!, {r2-r8}\n stm r1!, {r2-r8}\n"                     \
             "ldm r0!, {r2-r8}\n stm r1!, {r2-r8}\n ldm r0, {r6-r11}\n" taps                                            \
             "1: ldrd r0, r3, [sp, #32]\n ldrd r4, r14, [sp, #40]\n add r1, r0, r3\n add r2, r1, r3\n add r4, r0\n"      \
             "ldr r3, [sp, #48]\n str r4, [sp, #32]\n add r3, r14\n str r3, [sp, #44]\n"                                 \
-            "ldr r3, [sp, #24]\n adds r4, r3, r14\n str r4, [sp, #20]\n cbz r3, 3f\n"                                   \
+            "ldr r3, [sp, #24]\n adds r4, r3, r14\n str r4, [sp, #20]\n" NONE("r3", "3f")                                   \
             "2: " TWO3(rows) "ldr r3, [sp, #20]\n strb r12, [r14, r4]\n add r14, r14, r4, lsl #1\n cmp r14, r3\n bne 2b\n" \
-            "3: ldr r3, [sp, #28]\n cbz r3, 4f\n" TWO3(rows)                                                            \
+            "3: ldr r3, [sp, #28]\n" NONE("r3", "4f") TWO3(rows)                                                            \
             "4: ldr r3, [sp, #52]\n subs r3, #1\n str r3, [sp, #52]\n bne 1b\n add sp, #56\n pop {r4-r11, pc}")
 
 static MCU_NAKED void strip3_s1(const mcu_strip *t MCU_UNUSED) { STRIP3("", ROWS3_S1); }
@@ -216,16 +235,20 @@ static void two_channels(const mcu_job *job, int c, mcu_strip *t, const mcu_vers
     }
 }
 
-int mcu_dw_is_fast(const mcu_conv *op) {
+int MCU_ROUNDED(mcu_dw_is_fast)(const mcu_conv *op) {
     if (op->kh != op->kw || (op->kw != 3 && op->kw != 5 && op->kw != 7) || op->sw > 2 || op->sh > 2)
         return 0;
+#if defined(MCU_TWICE)
+    return mcu_is_plain_twice(op, 8);
+#else
     for (int c = 0; c < op->cout; c++) /* weights times 2^left in 16 bits */
         if (op->pairs[c >> 1].left[c & 1] > 8)
             return 0;
     return 1;
+#endif
 }
 
-void mcu_dw_fast(const mcu_job *job) {
+void MCU_ROUNDED(mcu_dw_fast)(const mcu_job *job) {
     const mcu_conv *op = job->op;
     const mcu_axis *y = job->y, *x = job->x;
     const int odd = x->n_out & 1, line = 2 * (((x->n_out + odd - 1) * op->sw + op->kw + 1) & ~1);

@@ -30,6 +30,23 @@ void mcu_maxpool(const mcu_pool *op, const mcu_axis *y, const mcu_axis *x, const
         }
 }
 
+/* in: [y.n_in][x.n_in][c], out: [y.n_dst][x.n_dst][c]. */
+void mcu_avgpool_twice(const mcu_pool *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out) {
+    for (int i = 0; i < y->n_out; i++)
+        for (int j = 0; j < x->n_out; j++) {
+            const mcu_window w = window(op, y, x, i, j);
+            const int taps = (w.r1 - w.r0) * (w.q1 - w.q0);
+            int8_t *dst = out + ((y->dst + i) * x->n_dst + x->dst + j) * op->c;
+            for (int c = 0; c < op->c; c++) {
+                int32_t sum = 0;
+                for (int r = w.r0; r < w.r1; r++)
+                    for (int q = w.q0; q < w.q1; q++)
+                        sum += in[(r * x->n_in + q) * op->c + c];
+                dst[c] = (int8_t)((sum + (sum > 0 ? taps / 2 : -(taps / 2))) / taps);
+            }
+        }
+}
+
 static int8_t mean(const mcu_pool *op, mcu_factor f, int32_t sum) {
     return mcu_clamp(op->zp_out + mcu_requant(sum, f.mult, f.left, f.right), -128, 127);
 }
@@ -52,15 +69,28 @@ void mcu_avgpool(const mcu_pool *op, const mcu_axis *y, const mcu_axis *x, const
         }
 }
 
+/* The sum of channel c over the whole input, each value less zp_in. in: [positions][c] */
+static int32_t whole_sum(const mcu_pool *op, int positions, int c, const int8_t *in) {
+    int32_t sum = -positions * op->zp_in;
+    for (int i = 0; i < positions; i++)
+        sum += in[i * op->c + c];
+    return sum;
+}
+
 /* in: [y.n_in][x.n_in][c], all of it; out: [y.n_dst][x.n_dst][c], one position. */
 void mcu_gap(const mcu_pool *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out) {
-    const int positions = y->n_in * x->n_in;
+    out += (y->dst * x->n_dst + x->dst) * op->c;
+    for (int c = 0; c < op->c; c++)
+        out[c] = mean(op, op->mean, whole_sum(op, y->n_in * x->n_in, c, in));
+}
+
+/* in: [y.n_in][x.n_in][c], all of it; out: [y.n_dst][x.n_dst][c], one position. */
+void mcu_gap_twice(const mcu_pool *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out) {
+    const mcu_factor f = op->mean;
     out += (y->dst * x->n_dst + x->dst) * op->c;
     for (int c = 0; c < op->c; c++) {
-        int32_t sum = -positions * op->zp_in;
-        for (int i = 0; i < positions; i++)
-            sum += in[i * op->c + c];
-        out[c] = mean(op, op->mean, sum);
+        const int32_t sum = whole_sum(op, y->n_in * x->n_in, c, in);
+        out[c] = mcu_clamp(op->zp_out + mcu_requant_twice(sum, f.mult, f.left, f.right), -128, 127);
     }
 }
 

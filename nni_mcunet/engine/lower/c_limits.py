@@ -5,7 +5,7 @@ import numpy as np
 
 from ...core.errors import GraphError
 from ...core.ir.graph import Graph, Op
-from ...core.plan.kernel_facts import SAME_SCALE
+from ...core.ir.kinds import FACTS
 from ..model import PROBABILITY, QuantModel, Scale
 
 SIDE = 2**15 - 1  # an int16 of mcu_axis or of a kernel's struct: positions of an axis, channels, padding
@@ -16,15 +16,6 @@ BEYOND = (f"and the engine computes with {SCALES[0]:.2g} to {SCALES[1]:.2g}: the
           "huge; look at its float weights, then quantise again")  # fmt: skip
 
 
-class ScaleError(GraphError):
-    """Scales for which 32 bits do not suffice. op: the op's name; fact: what is wrong with it. The message ends with
-    what helps where the model came quantised; who calibrates it knows better (post_training.py)."""
-
-    def __init__(self, op: str, fact: str, remedy: str):
-        super().__init__(f"{op}: {fact}; {remedy}")
-        self.op, self.fact = op, fact
-
-
 def check(model: QuantModel) -> None:
     """Raises GraphError for sizes that the C structs cannot hold, and for scales and zero points that are none."""
     check_sizes(model.graph)
@@ -33,10 +24,10 @@ def check(model: QuantModel) -> None:
     for op in model.graph.ops:
         if op.kind == "conv":
             _check_weights(model, op)
-        elif op.kind in SAME_SCALE and model.scales[op.name] != model.scales[op.inputs[0]]:
+        elif FACTS[op.kind].scale == "input" and model.scales[op.name] != model.scales[op.inputs[0]]:
             raise GraphError(f"{op.name}: {op.kind} keeps its input's scale; change it by an 'act' without function")
-        elif op.kind == "softmax" and model.scales[op.name] != PROBABILITY:
-            raise GraphError(f"{op.name}: a softmax has the scale 1/256 and zero point -128; change it by an 'act'")
+        elif FACTS[op.kind].scale == "probability" and model.scales[op.name] != PROBABILITY:
+            raise GraphError(f"{op.name}: a {op.kind} has the scale 1/256 and zero point -128; change it by an 'act'")
 
 
 def check_sizes(graph: Graph) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...core.ir.graph import Graph, Op
+from ...core.ir.kinds import FACTS
 from ...core.plan.kernel_facts import padded_taps
 from ...core.plan.latency import instructions
 from ...core.plan.plan import plan
@@ -68,7 +69,7 @@ def _round_up(stay: np.ndarray, multiple: int) -> None:
 def _ask(model: QuantModel, constants: Constants, op: Op, stay: dict[str, np.ndarray]) -> None:
     """What an op with these channels of its output needs of its inputs, and the other way round."""
     y, reads = stay[op.name], [stay[name] for name in op.reads]
-    if op.kind == "softmax":
+    if FACTS[op.kind].mixes:
         y[:] = reads[0][:] = True
     elif op.kind == "concat":
         for part, own in zip(np.split(y, np.cumsum([len(x) for x in reads])[:-1]), reads, strict=True):
@@ -119,7 +120,7 @@ def cut(model: QuantModel, constants: Constants, stay: dict[str, np.ndarray], bi
 
 
 def _cut_weights(model: QuantModel, constants: Constants, op: Op, y: np.ndarray, x: np.ndarray) -> QuantWeights:
-    """The accumulators' bound does not grow (integers.py): what a channel adds at most, it adds to the bias."""
+    """The accumulators' bound does not grow (ops/conv.py): what a channel adds at most, it adds to the bias."""
     q, name = model.weights[op.name], op.inputs[0]
     if op.groups > 1:
         return QuantWeights(q.weight[y], q.scale[y], q.bias[y])

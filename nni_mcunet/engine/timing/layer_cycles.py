@@ -2,32 +2,31 @@
 
 Instructions are counted: every one between the call of mcu_run and its return belongs to a layer, to the reading of the
 picture, to a cached halo or to mcu_run itself. Cycles are an estimate: how often each basic block ran times what it
-takes on the core (core_pipelines.py), and the lines missed times what the board's memory makes the core wait
+takes on the core (core_pipelines.py), and the lines missed times the cycles that the core waits for one
 (wait_states.py). The same program on a real board measures them (DWT_CYCCNT).
 """
 
-import re
 from pathlib import Path
 from typing import NamedTuple
 
 from ...core.boards import Board
+from ...core.boards.parts import Memory
 from ...core.errors import UserError
-from ..codegen.names import uncommented
+from ..codegen.sources import model_files
+from ..lower.program import DETECT, SELF
 from ..run.elf import source_lines, symbols
 from ..run.emulator import EMULATED
 from ..run.generated import prefix_of
-from .core_pipelines import CORES
+from .core_pipelines import Pipeline, pipeline_of
 from .disassembly import Instruction, disassemble
+from .plan_file import call_sites
 from .qemu_counts import Counts, run_counted
-from .wait_states import Memory, memory_of
-
-IMAGE, SELF, DETECT, HALO = "image", "mcu_run", "mcu_detect", ":halo"  # rows of a report, whatever the prefix
-CALL = re.compile(r'mcu_\w+\(.*\); /\* ("(?:[^"\\]|\\.)*")( halo)?')
+from .wait_states import memory_of
 
 
 class Layer(NamedTuple):
-    """Of one op in all patches (its cached halo is a row of its own, name and ":halo"), of the reading of the picture
-    (IMAGE), of mcu_run's own code (SELF) or of mcu_detect (DETECT). stalls: cycles of these that wait for memory."""
+    """A row of a report: one op in all patches, its cached halo, the reading of the picture, mcu_run's own code or
+    mcu_detect (see lower/program.py: row). stalls: cycles of these that wait for memory."""
 
     instructions: int
     cycles: int
@@ -36,10 +35,10 @@ class Layer(NamedTuple):
 
 
 def run_profiled(elf: str | Path, board: Board, timeout: float = EMULATED) -> tuple[dict, dict[str, Layer]]:
-    """(what emulator.run_emulated gives, name -> Layer in the order of the calls). elf: of build_firmware, beside the
-    sources it was built from. timeout: seconds. Raises UserError for a core without a model, a missing program or
-    missing sources, and see run_emulated."""
-    memory = memory_of(board)
+    """Return (what emulator.run_emulated gives, name -> Layer in the order of the calls). elf: of build_firmware, in a
+    folder of mcunet generate, whose plan.json says what each line of the C calls. timeout: seconds. Raises UserError
+    for a core without a model, a missing program or no such plan.json, and see run_emulated."""
+    memory, pipeline = memory_of(board), pipeline_of(board)
     run, sites = run_counted(elf, board, memory, timeout)
     calls = _names(elf, sites)
     by_name: dict[str, Counts] = {}
@@ -51,7 +50,7 @@ def run_profiled(elf: str | Path, board: Board, timeout: float = EMULATED) -> tu
             by_name.setdefault(SELF, Counts()).instructions[site] = sites[site].instructions[site]
             times[name] = times.get(name, 0) + sites[site].instructions[site][0]
     code = disassemble(elf, max(address for c in sites.values() for address in c.instructions) + 4)
-    layers = _layers(by_name, times, code, board, memory)
+    layers = _layers(by_name, times, code, pipeline, memory)
     return run, {name: layers[name] for name in [*(n for n in layers if n != SELF), SELF]}
 
 
@@ -65,17 +64,18 @@ def _callee(counts: Counts, site: int, name: str) -> Counts:
 
 def _names(elf, sites: dict[int, Counts]) -> dict[int, tuple[str, int]]:
     """Site in the model's run() or detect() -> (name of a Layer, line of its source)."""
-    found, inside, prefix = symbols(elf), {}, prefix_of(Path(elf).parent.parent)
+    folder = Path(elf).parent.parent
+    found, inside, prefix = symbols(elf), {}, prefix_of(folder)
+    rows, source = call_sites(folder), model_files(prefix)[1]
     for caller, symbol in ((SELF, f"{prefix}_run"), (DETECT, f"{prefix}_detect")):
         lo, size = found.get(symbol, (0, 0))
         inside |= {site: caller for site in sites if lo <= site < lo + size}
     lines = _lines(elf, list(inside))
-    texts = {path: _source(path) for path, _ in lines.values()}
     names = {}
     for site, caller in inside.items():
         path, line = lines[site]
-        others = any(address != site for address in sites[site].instructions)
-        names[site] = (_name(texts[path][line - 1]) if others and caller == SELF else caller, line)
+        calls = caller == SELF and Path(path).name == source and any(at != site for at in sites[site].instructions)
+        names[site] = (rows.get(line, SELF) if calls else caller, line)
     return names
 
 
@@ -87,23 +87,8 @@ def _lines(elf, addresses: list[int]) -> dict[int, tuple[str, int]]:
     return found
 
 
-def _source(path: str) -> list[str]:
-    if not Path(path).is_file():
-        raise UserError(f"{path}, from which the firmware was built, is gone: build it again")
-    return Path(path).read_text(encoding="utf-8").split("\n")
-
-
-def _name(line: str) -> str:
-    """The layer of a call in mcu_run, which its comment names, see sources.py; or the picture's reading."""
-    if call := CALL.search(line):
-        name = uncommented(call[1])
-        taken = name in (IMAGE, SELF, DETECT) or name.endswith(HALO)
-        return name + " (layer)" * taken + HALO * bool(call[2])
-    return IMAGE if "read(" in line else SELF
-
-
-def _layers(by_name, times, code: dict[int, Instruction], board: Board, memory: Memory) -> dict[str, Layer]:
-    block_cycles, taken_cycles = CORES[board.core]
+def _layers(by_name, times, code: dict[int, Instruction], pipeline: Pipeline, memory: Memory) -> dict[str, Layer]:
+    block_cycles, taken_cycles = pipeline
     entered = {a for counts in by_name.values() for a, (_, entered) in counts.instructions.items() if entered}
     blocks = _blocks(code, entered)
     length = {first: block_cycles(block) for first, block in blocks.items()}

@@ -1,28 +1,23 @@
-"""Where the time and the memory of a firmware go: per layer and by part, as data for JSON and as a table."""
+"""Report where the time and the memory of a firmware go: per layer and by part, as data for JSON and as a table."""
 
 from pathlib import Path
 
 from ...core.boards import Board
-from ...core.errors import UserError
-from ...core.plan.plan import Plan
-from ...core.validate import check_numbers, read_json, short
-from ..codegen.names import DEFAULT
-from ..codegen.picture_callbacks import callback_bytes
+from ..lower.program import DETECT
 from ..run.elf import flash_parts, sram_parts
-from ..run.generated import prefix_of
 from .layer_cycles import Layer
-
-PLAN = "plan.json"
+from .plan_file import planned
 
 
 def board_report(elf: str | Path, board: Board, layers: dict[str, Layer]) -> dict:
-    """{"milliseconds_estimated", "cycles_estimated", "flash": bytes by part, "sram": bytes by part, "callback_bytes",
-    "layers": [{"name", "calls", "instructions", "cycles_estimated", "stall_cycles", "live_bytes"}]}; mcu_detect's time
-    is in its row alone. Where mcunet generate has left them beside the sources: callback_bytes, what each ready
-    callback for the picture takes beside the arena, and live_bytes, what the arena holds during the layer."""
-    planned = _planned(Path(elf).parent.parent)
-    live = planned.get("live_bytes", {})
-    cycles = sum(layer.cycles for name, layer in layers.items() if name != "mcu_detect")
+    """Return {"milliseconds_estimated", "cycles_estimated", "flash": bytes by part, "sram": bytes by part,
+    "callback_bytes", "layers": [{"name", "calls", "instructions", "cycles_estimated", "stall_cycles", "live_bytes"}]}.
+    The time of mcu_detect is only in its row. The plan.json of mcunet generate, where it lies beside the sources, gives
+    callback_bytes (that each ready callback for the picture takes besides the arena) and live_bytes (that the arena
+    holds during the layer). Raises UserError for a damaged one."""
+    facts = planned(Path(elf).parent.parent)
+    live = facts.get("live_bytes", {})
+    cycles = sum(layer.cycles for name, layer in layers.items() if name != DETECT)
     rows = []
     for name, layer in layers.items():
         row = {"name": name, "calls": layer.calls, "instructions": layer.instructions}
@@ -33,39 +28,13 @@ def board_report(elf: str | Path, board: Board, layers: dict[str, Layer]) -> dic
         "cycles_estimated": cycles,
         "flash": flash_parts(elf),
         "sram": sram_parts(elf),
-        "callback_bytes": planned.get("callback_bytes", {}),
+        "callback_bytes": facts.get("callback_bytes", {}),
         "layers": rows,
     }
 
 
-def plan_facts(plan: Plan, board: Board) -> dict:
-    """Return what plan.json says of the C in its folder."""
-    s = plan.schedule
-    return {"board": board.name, "p": s.p, "n": s.n, "then": s.then, "halo": plan.halo, "arena_bytes": plan.arena,
-            "arena_limit": board.arena_limit, "constant_bytes": plan.flash, "macs": plan.macs,
-            "patch_overhead": plan.overhead, "callback_bytes": callback_bytes(plan),
-            "live_bytes": {op.name: plan.live_bytes(i) for i, op in enumerate(plan.graph.ops)}}  # fmt: skip
-
-
-def plan_file(prefix: str) -> str:
-    return PLAN if prefix == DEFAULT else f"{prefix}_{PLAN}"
-
-
-def _planned(folder: Path) -> dict:
-    path = folder / plan_file(prefix_of(folder))
-    if not path.is_file():
-        return {}
-    planned = read_json(path)
-    check_numbers(planned, (), path)
-    for key in ("live_bytes", "callback_bytes"):
-        sizes = planned.get(key, {})
-        if not isinstance(sizes, dict) or not all(isinstance(size, int) for size in sizes.values()):
-            raise UserError(f"{path}: {key} is {short(sizes)}: expected bytes by name; run mcunet generate again")
-    return planned
-
-
 def report_table(report: dict) -> str:
-    """Of what board_report gives."""
+    """Return the text of a board_report."""
     lines = [f"{'layer':>22} {'calls':>5} {'instructions':>12} {'cycles, est.':>12} {'stalls':>12} {'live bytes':>10}"]
     for row in report["layers"]:
         live = f"{row['live_bytes']:,}" if "live_bytes" in row else ""

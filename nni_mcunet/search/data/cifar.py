@@ -6,10 +6,12 @@ The files are pickles, and a pickle is a program: only the few names that an arr
 import io
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from ...core.types import PlainDict
 from ...core.view import View
 from .pictures import Pictures, split_off
 from .source import DataError, natural, wanted
@@ -19,7 +21,7 @@ LAYOUT = "cifar-10-batches-py/data_batch_1 ... data_batch_5 and test_batch (cifa
 CLASSES = 10
 
 
-def open_cifar10(root: Path, options: dict) -> Pictures:
+def open_cifar10(root: Path, options: PlainDict) -> Pictures:
     """Open the archive's folder, or the one above it; held-out pictures are split off the training batches. Raises
     DataError."""
     folder = root if root.name == "cifar-10-batches-py" else root / "cifar-10-batches-py"
@@ -60,7 +62,7 @@ class _Numbers(pickle.Unpickler):
         (module, "_reconstruct") for module in ("numpy.core.multiarray", "numpy._core.multiarray")
     }
 
-    def find_class(self, module: str, name: str):
+    def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self.ALLOWED:
             raise DataError(f"data: a batch of CIFAR-10 would run {module}.{name}: it is not the published file")
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)

@@ -1,7 +1,7 @@
 """Draw scenes of real handwritten digits on textured backgrounds: the data set that needs no download.
 
-The digits are the 1,797 images scikit-learn ships (UCI optical recognition of handwritten digits, 8x8). Digits of the
-training scenes never appear in validation scenes. Seeded: same seed, same scenes.
+The digits are the 1,797 pictures that scikit-learn ships (UCI optical recognition of handwritten digits, 8x8). Digits
+of the training scenes never appear in validation scenes. Seeded: same seed, same scenes.
 """
 
 from functools import cache
@@ -65,14 +65,18 @@ def paint(rng: np.random.Generator, image: np.ndarray, mask: np.ndarray, y: int,
     patch += (colour.astype(np.float32) - patch) * mask[..., None]
 
 
-def scene(rng: np.random.Generator, size: tuple[int, int], split: str, most: int = 5, scale=(0.16, 0.5)):
+def scene(
+    rng: np.random.Generator, size: tuple[int, int], split: str, most: int = 5, scale: tuple[float, float] = (0.16, 0.5)
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw a picture with 1..most digits.
 
     size (h, w); scale: glyph side as a fraction of the shorter side. Returns image uint8 RGB (h, w, 3), boxes float32
     (n, 4) as x1, y1, x2, y2 around the ink, labels int64 (n,).
     """
     h, w = size
-    image, boxes, labels = texture(rng, h, w), [], []
+    image = texture(rng, h, w)
+    boxes: list[np.ndarray] = []
+    labels: list[int] = []
     for _ in range(int(rng.integers(1, most + 1))):
         small, label = glyph(rng, split)
         side = int(np.exp(rng.uniform(np.log(scale[0]), np.log(scale[1]))) * min(h, w))
@@ -91,7 +95,7 @@ def scene(rng: np.random.Generator, size: tuple[int, int], split: str, most: int
     return np.clip(image, 0, 255).astype(np.uint8), np.reshape(boxes, (-1, 4)), np.array(labels, np.int64)
 
 
-def _overlap(a, b) -> float:
+def _overlap(a: np.ndarray, b: np.ndarray) -> float:
     """Return the intersection over the smaller area."""
     w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     if w <= 0 or h <= 0:

@@ -9,6 +9,7 @@ import os
 import re
 from pathlib import Path
 
+from ...core.types import PlainDict
 from .pictures import Pictures, read_picture, split_off
 from .source import DataError, natural, wanted
 
@@ -17,7 +18,7 @@ FOLDER = {"held_out": 5000, "crop": [0.08, 1.0], "jitter": 0.4, "keep": 0.875, "
 IMAGENET = FOLDER | {"held_out": 10000}
 
 
-def open_folder(root: Path, options: dict) -> Pictures:
+def open_folder(root: Path, options: PlainDict) -> Pictures:
     """Open any folder of class folders, kind `folder`. Raises DataError."""
     layout = "train/CLASS/*.jpg and, if there are any, val/CLASS/*.jpg and test/CLASS/*.jpg"
     train = wanted(root / "train", layout, root)
@@ -32,7 +33,7 @@ def open_folder(root: Path, options: dict) -> Pictures:
     return Pictures(splits, read_picture, len(classes), options)
 
 
-def open_imagenet(root: Path, options: dict) -> Pictures:
+def open_imagenet(root: Path, options: PlainDict) -> Pictures:
     """Open ImageNet's layout, kind `imagenet`. Raises DataError."""
     layout = "train/nXXXXXXXX/*.JPEG and val/nXXXXXXXX/*.JPEG"
     train, val = (wanted(root / name, layout, root) for name in ("train", "val"))
@@ -51,7 +52,7 @@ def open_imagenet(root: Path, options: dict) -> Pictures:
     return Pictures(splits, read_picture, len(classes), options)
 
 
-def _split(train: Path, classes: list[str], options: dict) -> dict[str, list]:
+def _split(train: Path, classes: list[str], options: PlainDict) -> dict[str, list[tuple[str, int]]]:
     held_out, seed = natural(options["held_out"], "held_out", low=1), natural(options["seed"], "seed")
     return split_off(pictures_of(train, classes), held_out, seed)
 

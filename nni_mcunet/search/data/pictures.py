@@ -4,14 +4,16 @@
 be read to its end is a DataError with its name; nothing is skipped in silence.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
+from ...core.types import PlainDict
 from ...core.view import View
 from ...pictures import PictureError, load, seen
 from .classification import Classification
@@ -20,6 +22,8 @@ from .split import JUDGED, fingerprint
 
 RATIO = (3 / 4, 4 / 3)  # width to height of a random crop, before it is stretched to the resolution
 ENHANCERS = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+
+Item = TypeVar("Item")  # (what `read` takes, label)
 
 
 class Pictures:
@@ -35,7 +39,13 @@ class Pictures:
     keep    share of the side that an evaluation's centred crop keeps: its view
     """
 
-    def __init__(self, splits: dict[str, Sequence], read: Callable, classes: int, options: dict):
+    def __init__(
+        self,
+        splits: Mapping[str, Sequence[tuple[Any, int]]],
+        read: Callable[[Any, View], Image.Image],
+        classes: int,
+        options: PlainDict,
+    ):
         self.splits, self.read, self.task = splits, read, Classification(classes)
         self.crop, self.view = interval(options["crop"], "crop"), View(share(options["keep"], "keep"))
         self.jitter = share(options["jitter"], "jitter", low=0)
@@ -64,7 +74,7 @@ def read_picture(path: str | Path, view: View) -> Image.Image:
         raise DataError(f"data: {error}, or take it out of the folder") from None
 
 
-def split_off(items: Sequence, held_out: int, seed: int) -> dict[str, list]:
+def split_off(items: Sequence[Item], held_out: int, seed: int) -> dict[str, list[Item]]:
     """Split as the paper does for validation: `held_out` random pictures of the training set are no longer trained on.
     Raises DataError."""
     if not 0 < held_out < len(items):
@@ -76,7 +86,9 @@ def split_off(items: Sequence, held_out: int, seed: int) -> dict[str, list]:
     return {"held_out": [items[i] for i in order[:held_out]], "train": [items[i] for i in order[held_out:]]}
 
 
-def training_view(image: Image.Image, resolution: tuple[int, int], crop, jitter: float, seed) -> Tensor:
+def training_view(
+    image: Image.Image, resolution: tuple[int, int], crop: tuple[float, float], jitter: float, seed: tuple[int, ...]
+) -> Tensor:
     """Take a random resized crop, a horizontal flip and colour jitter in random order, as for ImageNet: uint8 (3, h,
     w)."""
     rng, (h, w) = np.random.default_rng(seed), resolution
@@ -89,7 +101,9 @@ def training_view(image: Image.Image, resolution: tuple[int, int], crop, jitter:
     return _tensor(np.array(view))
 
 
-def _crop_box(rng: np.random.Generator, width: int, height: int, crop) -> tuple[float, float, float, float]:
+def _crop_box(
+    rng: np.random.Generator, width: int, height: int, crop: tuple[float, float]
+) -> tuple[float, float, float, float]:
     """Draw a box of random area and shape; after ten that do not fit the picture, take all of it (Szegedy et al.
     2015)."""
     for _ in range(10):

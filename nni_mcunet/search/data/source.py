@@ -6,13 +6,15 @@ during a search) and, where there is one, "test" (final figures).
 """
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
 from ...core.errors import UserError
 from ...core.files import listing
+from ...core.types import Plain
 from ...core.validate import short
+from .classification import Task
 
 
 class DataError(UserError):
@@ -26,7 +28,7 @@ class Key(NamedTuple):
     """
 
     split: str
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
     resolution: tuple[int, int]
     seed: tuple[int, ...] | None = None
 
@@ -34,14 +36,29 @@ class Key(NamedTuple):
 Sample = tuple[Tensor, int]
 
 
-def natural(value, name: str, low: int = 0) -> int:
+class Source(Protocol):
+    """Name what Data asks of a source: see above."""
+
+    @property
+    def task(self) -> Task:
+        """The task that its targets are for."""
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Split -> pictures."""
+
+    def sample(self, key: Key) -> tuple[Tensor, Any]:
+        """Return uint8 (3, h, w), and the target."""
+
+
+def natural(value: Plain, name: str, low: int = 0) -> int:
     """Check an integer from `low`. Raises DataError."""
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
         raise DataError(f"data: {name} is {short(value)}: expected an integer from {low}")
     return value
 
 
-def interval(value, name: str, high: float = 1.0) -> tuple[float, float]:
+def interval(value: Plain, name: str, high: float = 1.0) -> tuple[float, float]:
     """Check [low, high] with 0 < low <= high <= `high`. Raises DataError."""
     if (
         not isinstance(value, (list, tuple))
@@ -53,7 +70,7 @@ def interval(value, name: str, high: float = 1.0) -> tuple[float, float]:
     return float(value[0]), float(value[1])
 
 
-def share(value, name: str, low: float = 0.01) -> float:
+def share(value: Plain, name: str, low: float = 0.01) -> float:
     """Check a number from `low` to 1. Raises DataError."""
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value <= 1:
         raise DataError(f"data: {name} is {short(value)}: expected a number from {low:g} to 1")

@@ -4,11 +4,15 @@ of each split for checkpoints and exported weights, and what differs between two
 import hashlib
 from collections.abc import Sequence
 
+import numpy as np
+
+from ...core.types import PlainDict
+
 JUDGED = ("train", "held_out")  # a test set may come and go
 OPTIONS = ("kind", "held_out", "seed")
 
 
-def fingerprint(items: Sequence) -> str:
+def fingerprint(items: Sequence[tuple[str | np.ndarray, int]]) -> str:
     """Return 16 hex digits of a split's (picture, label) pairs. A file counts by its folder and name, wherever the data
     set lies."""
     digest = hashlib.sha256()
@@ -18,7 +22,7 @@ def fingerprint(items: Sequence) -> str:
     return digest.hexdigest()[:16]
 
 
-def difference(before: dict, now: dict) -> str | None:
+def difference(before: PlainDict, now: PlainDict) -> str | None:
     """Say how the split of Data.identity `now` differs from that of `before`, which may be of a time without
     fingerprints; None where the same pictures train and the same judge."""
     if before.get("files") and before["files"] == now.get("files"):

@@ -13,6 +13,7 @@ ROOT/annotations/instances_{train,val}YEAR.json and mscoco_minival_ids.txt, ROOT
 
 from pathlib import Path
 
+from ...core.types import PlainDict
 from ...core.validate import check_names, file_text, read_json, short
 from .pictures import Pictures, read_picture, split_off
 from .source import DataError, natural, wanted
@@ -27,12 +28,13 @@ LAYOUT = (
 )
 
 
-def open_vww(root: Path, options: dict) -> Pictures:
+def open_vww(root: Path, options: PlainDict) -> Pictures:
     """Open COCO's folder as Visual Wake Words. Raises DataError."""
     annotations = wanted(root / "annotations", LAYOUT, root)
     year = next((y for y in ("2014", "2017") if (annotations / f"instances_train{y}.json").exists()), "2014")
     minival = read_ids(wanted(annotations / IDS, LAYOUT, root))
-    train, test = [], []
+    train: list[tuple[str, int]] = []
+    test: list[tuple[str, int]] = []
     for part in ("train", "val"):
         pictures = wanted(root / f"{part}{year}", LAYOUT, root)
         for number, name, label in read_labels(wanted(annotations / f"instances_{part}{year}.json", LAYOUT, root)):

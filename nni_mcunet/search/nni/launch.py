@@ -64,12 +64,13 @@ class Experiment:
 
     def _start(self) -> None:
         port = ("--port", str(self.port))
-        if self.id is not None:
+        id = self.id
+        if id is not None:
             self.stop()
-        resumed = self.id is not None and read_profile(self._directory, self.id) is not None
-        if resumed:
-            self._complaints = Complaints(self._directory / self.id)
-            result = self._nnictl("resume", self.id, *port, "--experiment_dir", str(self._directory))
+        resumed = id is not None and read_profile(self._directory, id) is not None
+        if id is not None and resumed:
+            self._complaints = Complaints(self._directory / id)
+            result = self._nnictl("resume", id, *port, "--experiment_dir", str(self._directory))
         else:  # new, or killed before NNI had written anything
             self.id = "".join(random.SystemRandom().sample(string.ascii_lowercase + string.digits, 8))
             self._complaints = Complaints(self._directory / self.id)
@@ -102,7 +103,7 @@ class Experiment:
         end_all(self.id, PATIENCE)
 
     def _manager(self) -> psutil.Process | None:
-        for process in processes_of(self.id):
+        for process in processes_of(str(self.id)):
             with contextlib.suppress(psutil.Error):
                 if "--experiment-id" in process.cmdline():
                     return process
@@ -143,7 +144,7 @@ class Experiment:
         return f"experiment {self.id}, cut short after {count_told(self.folder)} candidates"
 
     def _gone(self, error: OSError) -> ExperimentFailed:
-        profile = read_profile(self._directory, self.id)
+        profile = read_profile(self._directory, str(self.id))
         if profile and profile.stopped:
             return CutShort(f"{self._known()}: NNI was told to stop, by `nnictl stop`, its web page or a signal")
         died = f"experiment {self.id}: NNI's manager has died, killed or out of memory ({error})"
@@ -155,7 +156,7 @@ class Experiment:
         told     returns the number of results; called in between
         silence  seconds after which a thing that is not heard of is named on stderr
         """
-        deadline, watched = time.monotonic() + timeout, Silence(self.root, self._directory / self.id, silence)
+        deadline, watched = time.monotonic() + timeout, Silence(self.root, self._directory / str(self.id), silence)
         while time.monotonic() < deadline:
             over = self.over()
             for message in watched.look(told()):
@@ -202,7 +203,7 @@ def watch(experiment: Experiment, search: SearchConfig, timeout: float, silence:
 
         def told() -> int:
             bar.update(count_told(experiment.folder) - bar.n)
-            return bar.n
+            return int(bar.n)
 
         experiment.wait(told, timeout, silence)
 
@@ -237,6 +238,7 @@ def find(id: str | None = None, out: Path | None = None) -> tuple[str, dict, Pat
     """Find an experiment to go on with, by its id in nnictl's list or by the folder of its results. Returns (id, NNI's
     configuration, the folder its tuner writes to). Raises UserError."""
     if id is None:
+        assert out is not None, "an experiment is found by its id or by its folder"
         settle(out)
         folder = out / "running" if (out / "running").exists() else out
         if folder == out and finished(out):

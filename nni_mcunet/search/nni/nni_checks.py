@@ -3,6 +3,7 @@
 Nothing of the search is known here.
 """
 
+import traceback
 from pathlib import Path
 
 from nni.experiment.config import ExperimentConfig
@@ -20,9 +21,6 @@ def refusal(config: dict) -> str | None:
     try:
         ExperimentConfig(**config).validate()
     except Exception as error:  # NNI's checks raise whatever came to hand, some of them without a word
-        frame = error.__traceback__
-        while frame.tb_next:
-            frame = frame.tb_next
-        where = Path(frame.tb_frame.f_code.co_filename).stem
-        return " ".join(str(error).split()) or f"a check in NNI's {where}.py, line {frame.tb_lineno}"
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        return " ".join(str(error).split()) or f"a check in NNI's {Path(last.filename).stem}.py, line {last.lineno}"
     return None

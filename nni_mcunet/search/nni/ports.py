@@ -1,7 +1,6 @@
 """Check the TCP ports of NNI's web server on this machine."""
 
 import errno
-import os
 import socket
 
 from ...core.errors import UserError, exit_on_user_error
@@ -31,7 +30,7 @@ def check_port(port: int, platform: str = "local") -> None:
             try:
                 sock.bind(("127.0.0.1", number))
             except OSError as error:
-                reason = "in use" if error.errno == errno.EADDRINUSE else f"not to be had ({os.strerror(error.errno)})"
+                reason = "in use" if error.errno == errno.EADDRINUSE else f"not to be had ({error.strerror})"
                 need = "" if number == port else f", which NNI needs beside {port},"
                 raise PortError(f"port {number}{need} is {reason}: name another one with --port") from None
 

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -14,7 +15,7 @@ from ...core.errors import UserError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-_held = []  # open files: a lock lasts as long as its file is open
+_held: list[IO[str]] = []  # open files: a lock lasts as long as its file is open
 
 
 class Busy(UserError):

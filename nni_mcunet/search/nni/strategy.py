@@ -12,6 +12,7 @@ import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import cast
 
 import nni
 
@@ -80,7 +81,7 @@ class Fits(Constraint):
         self.label, self.space, self.limits = "fits", space, limits
         most = max(cuts(build_graph(space.spec(space.largest()), self._yolo)))
         self.genes = {gene: Categorical(choices, label=gene) for gene, choices in space.genes.items()}
-        patches = sorted({1, *(self.limits.patches if limits else (2, 3, 4))})
+        patches = sorted({1, *(limits.patches if limits else (2, 3, 4))})
         self.schedule = {"p": Categorical(patches, label="p"), "n": Categorical(range(most + 1), label="n")}
         self.halos = limits.halos if limits else ("clip",)
         if self.halos != ("clip",):  # per layer, which has none, is clip
@@ -177,7 +178,7 @@ class MCUNetSpace(ModelSpace):
         candidate, schedule = from_sample(sample)
         spec = space.spec(candidate, schedule)
         net = Net(build_graph(spec, limits.yolo if limits else None))
-        net.spec = spec
+        net.spec = spec  # type: ignore[assignment]  # torch lets a module have tensors and modules only
         return net
 
     def freeze(self, sample: dict) -> Net:
@@ -216,31 +217,36 @@ class EvolutionStrategy(Strategy):
         fits = fits_of(model_space)
         self.evolution = Evolution(fits.space, fits.check, **self.settings)
         if self.history is not None:
-            self._open(fits)
+            self._open(fits, self.history)
         engine.register_model_event_callback(ModelEventType.TrainingEnd, self._on_end)
         return model_space
 
-    def _open(self, fits: Fits) -> None:
+    @property
+    def _search(self) -> Evolution:
+        """The search, which NNI's first call has begun."""
+        return cast(Evolution, self.evolution)
+
+    def _open(self, fits: Fits, history: History) -> None:
         """Go on from the folder's history, or begin one. Raises StateError when it is another search's."""
         limits = None if fits.limits is None else asdict(fits.limits)
         if limits and fits.halos == ("clip",):  # as searches were described before there was a choice
             del limits["halos"]
         described, out = (
             {"settings": self.settings | {"limits": limits}, "space": fits.space.to_dict()},
-            self.history.out,
+            history.out,
         )
         check_free(out)
         if finished(out) and holds_search(out) and differs(out, described):
             set_aside(out)
         self.load_state_dict({"proposals": claim(out, described)})
-        if not self.evolution.done:
+        if not self._search.done:
             (out / "done.json").unlink(missing_ok=True)  # it counts a history that was whole then
 
     def _run(self) -> None:
-        while not self.evolution.done:
+        while not self._search.done:
             if not self.wait_for_resource():
                 break
-            proposal = self.evolution.ask()
+            proposal = self._search.ask()
             if proposal is not None:
                 model = self._model(proposal)
                 self._running[id(model)] = model, proposal
@@ -248,8 +254,8 @@ class EvolutionStrategy(Strategy):
             self._settle(wait=proposal is None)
         while self._running:  # the budget is used up, or a failure was the last to end
             self._settle(wait=True)
-        if self.evolution.done and self.history is not None:
-            self.history.close(self.evolution)
+        if self._search.done and self.history is not None:
+            self.history.close(self._search)
 
     def _model(self, proposal: Proposal):
         sample = fits_of(self.model_space).sample(proposal.candidate, proposal.schedule)
@@ -267,23 +273,23 @@ class EvolutionStrategy(Strategy):
             while True:
                 key, metric = self._ended.get(timeout=1) if wait else self._ended.get_nowait()
                 wait, (_, proposal) = False, self._running.pop(key)
-                self.evolution.tell(proposal.index, metric)
+                self._search.tell(proposal.index, metric)
                 if self.history is not None:
-                    self.history.write(self.evolution)
+                    self.history.write(self._search)
         except Empty:
             pass
-        if self.evolution.proposals and all(p.told for p in self.evolution.proposals) and not self.evolution.ranked():
+        if self._search.proposals and all(p.told for p in self._search.proposals) and not self._search.ranked():
             raise StrategyError("every evaluation has failed so far: see the errors that NNI has logged")
 
     def _cleanup(self) -> None:
         self.engine.unregister_model_event_callback(ModelEventType.TrainingEnd, self._on_end)
-        if not self.evolution.done and self._status in CUT:  # said here, since NNI goes on as if the search were done
-            told = sum(p.told for p in self.evolution.proposals)
+        if not self._search.done and self._status in CUT:  # said here, since NNI goes on as if the search were done
+            told = sum(p.told for p in self._search.proposals)
             print(f"the search was cut short after {told} candidates: {CUT[self._status]}", file=sys.stderr)
 
     def list_models(self, sort=True, limit=None):
         """Yield models of the scored candidates, also of those before a restart; sorted: the best first."""
-        ranked = self.evolution.ranked()
+        ranked = self._search.ranked()
         for proposal in (ranked if sort else sorted(ranked, key=lambda p: p.index))[:limit]:
             model = self._model(proposal)
             model.metrics.final, model.status = proposal.score, ModelStatus.Trained
@@ -297,7 +303,7 @@ class EvolutionStrategy(Strategy):
         """Go on from a state, unless `out` has brought more: NNI saves one before and one after a search."""
         scores = [sum(p["told"] for p in state["proposals"]) for state in (state_dict, self.state_dict())]
         if scores[0] > scores[1]:
-            self.evolution.load_state_dict(state_dict)
+            self._search.load_state_dict(state_dict)
 
 
 class SupernetEvaluator(Evaluator):
@@ -329,4 +335,5 @@ class SupernetEvaluator(Evaluator):
         )
 
     def score(self, candidate: Candidate) -> float:
+        """Return the score of a candidate's slice."""
         return evaluate(self.space, self.supernet, candidate, self.data)

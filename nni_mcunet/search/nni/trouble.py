@@ -38,7 +38,7 @@ def read_profile(directory: str | Path, id: str) -> Profile | None:
     return None
 
 
-def _rows(directory: Path, id: str, query: str, values: tuple = ()) -> list[tuple]:
+def _rows(directory: str | Path, id: str, query: str, values: tuple = ()) -> list[tuple]:
     path = Path(directory) / id / "db" / "nni.sqlite"
     if not path.exists():
         return []

@@ -15,7 +15,9 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from nni import ClassArgsValidator
 from nni.tuner import Tuner
@@ -61,7 +63,7 @@ class EvolutionTuner(Tuner):
         self._pending: dict[int, Proposal] = {}  # index -> handed out, no score yet
         self._again: list[Proposal] = []  # to be handed out once more
         self._tries: dict[int, int] = {}  # index -> evaluations that failed
-        self._waiting: list[tuple[int, object]] = []  # (parameter_id, callback) asked for in vain so far
+        self._waiting: list[tuple[int, Callable[..., None]]] = []  # (parameter_id, callback) asked for in vain so far
         self._requested, self._slots = 0, None  # parameter_ids asked for, and how many of them by the first request
         self._failed, self._closed = False, False
 
@@ -78,6 +80,11 @@ class EvolutionTuner(Tuner):
                 begin(self.config, evolution)
             self.evolution = evolution
             self._limit_trials(None)
+
+    @property
+    def _search(self) -> Evolution:
+        """The search, which NNI's first call has begun."""
+        return cast(Evolution, self.evolution)
 
     def generate_multiple_parameters(self, parameter_id_list, st_callback=None, **kwargs) -> list[dict]:
         """Return parameters for as many ids as the generation still has. The others get theirs through the callback
@@ -104,9 +111,9 @@ class EvolutionTuner(Tuner):
         with _said_aloud(), self._lock:
             for at, proposal in enumerate(self._handed.get(parameter_id, [])):
                 if not proposal.told:
-                    self.evolution.tell(proposal.index, value[f"c{at}"])
+                    self._search.tell(proposal.index, value[f"c{at}"])
                     self._pending.pop(proposal.index, None)
-            self._history.write(self.evolution)
+            self._history.write(self._search)
             self._serve()
 
     def trial_end(self, parameter_id, success, **kwargs) -> None:
@@ -135,15 +142,15 @@ class EvolutionTuner(Tuner):
             if self._tries[index] <= self.config.retries:
                 self._again.append(proposal)
             else:
-                self.evolution.tell(index, None)
+                self._search.tell(index, None)
         what = f"again, at most {self.config.retries} times" if self._again else "given up"
         print(
             f"a trial has ended without a result: {len(self._pending)} candidates {what}", file=sys.stderr, flush=True
         )
         self._pending, self._failed = {}, False
-        if not self._again and not self.evolution.ranked():
+        if not self._again and not self._search.ranked():
             raise UserError("every trial has failed so far: see trial.stderr in the experiment's environments/ folder")
-        self._history.write(self.evolution)
+        self._history.write(self._search)
 
     def _serve(self) -> None:
         """Hand out what has become possible to those who wait."""
@@ -158,9 +165,9 @@ class EvolutionTuner(Tuner):
 
     def _next(self, parameter_id: int) -> dict | None:
         """Return the next batch as a trial's parameters; None when there is none yet."""
-        batch = []
+        batch: list[Proposal] = []
         while len(batch) < self.config.batch:
-            proposal = self._again.pop(0) if self._again else self.evolution.ask()
+            proposal = self._again.pop(0) if self._again else self._search.ask()
             if proposal is None:
                 break
             if not proposal.told:
@@ -179,10 +186,10 @@ class EvolutionTuner(Tuner):
 
     def _close(self) -> None:
         """Say that the search is over. NNI only counts trials: it is told now that these were all, and says DONE."""
-        if self._closed or self._running or not self.evolution.done:
+        if self._closed or self._running or not self._search.done:
             return
         self._closed = True
-        self._history.close(self.evolution)
+        self._history.close(self._search)
         if self._manager:
             trials = request(self._manager, "/trial-jobs")
             self._limit_trials(sum(trial["status"] in ENDED for trial in trials))

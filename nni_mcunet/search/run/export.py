@@ -10,6 +10,7 @@ from ...core.files import write_atomic, write_json
 from ...core.ir.arch import ArchSpec
 from ...core.ir.build import build_graph
 from ...core.nn.net import Net
+from ...core.types import PlainDict
 from ...core.validate import read_json
 from ..config import SearchConfig
 from ..data import DataError, open_data, view_of
@@ -75,7 +76,7 @@ class _Exporter:
         self.space, supernet = load_supernet(config.supernet, self.data)
         self.supernet = to_device(supernet)
 
-    def write(self, line: dict, path: Path) -> ArchSpec:
+    def write(self, line: PlainDict, path: Path) -> ArchSpec:
         """Write path.json and path.pth of a line of the history."""
         spec = replace(self.space.spec(line["candidate"], schedule_of(line)), view=self.data.view)
         wanted = Net(build_graph(spec, self.data.task.head)).state_dict()  # without a classifier that only judged it

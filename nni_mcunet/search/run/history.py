@@ -12,6 +12,7 @@ import numpy as np
 from ...core.errors import UserError
 from ...core.files import write_atomic, write_json
 from ...core.ir.arch import Schedule
+from ...core.types import Plain, PlainDict
 from ...core.validate import file_bytes, parse_json, short
 from ..evolution import Evolution, HistoryError, Proposal
 
@@ -34,7 +35,7 @@ class History:
 
     def __init__(self, out: str | Path):
         self.out = Path(out)
-        self._lines: dict[tuple, str] = {}
+        self._lines: dict[tuple[object, ...], str] = {}
         self._best: Proposal | None = None
 
     def write(self, evolution: Evolution) -> None:
@@ -58,14 +59,15 @@ class History:
         return self._lines[key]
 
 
-def read_history(out: Path) -> list[dict]:
+def read_history(out: Path) -> list[PlainDict]:
     """Read the lines of out/history.jsonl; none before the first result. The last line may be cut, as a full disk or a
     broken copy leaves it: that is said on stderr, and the others are taken. Raises HistoryError, which names the
     line, for any other damage."""
     path = Path(out) / "history.jsonl"
     if not path.exists():
         return []
-    texts, lines = file_bytes(path, kind=HistoryError).split(b"\n"), []
+    texts = file_bytes(path, kind=HistoryError).split(b"\n")
+    lines: list[PlainDict] = []
     while texts and not texts[-1].strip(b"\0 \r\t"):  # behind the last line, or never written to the disk
         texts.pop()
     for number, text in enumerate(texts, 1):
@@ -87,7 +89,7 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _parsed(text: bytes):
+def _parsed(text: bytes) -> Plain:
     if not text.strip():
         raise HistoryError("it is empty")
     try:
@@ -119,7 +121,7 @@ def _is_cut(text: bytes) -> bool:
     return depth > 0
 
 
-def _checked(line, before: list[dict]) -> dict:
+def _checked(line: Plain, before: list[PlainDict]) -> PlainDict:
     """Check a line as Proposal has it, behind the lines `before`. Raises HistoryError."""
     names = [field.name for field in fields(Proposal)]
     if not isinstance(line, dict):
@@ -142,7 +144,7 @@ def _checked(line, before: list[dict]) -> dict:
     return line
 
 
-def _right(name: str, value) -> bool:
+def _right(name: str, value: Plain) -> bool:
     if name == "candidate":
         return isinstance(value, dict) and all(isinstance(v, (str, int, float)) for v in value.values())
     if name == "p":
@@ -156,12 +158,12 @@ def _right(name: str, value) -> bool:
     return type(value) is int and 0 <= value < LARGEST
 
 
-def schedule_of(line: dict) -> Schedule:
+def schedule_of(line: PlainDict) -> Schedule:
     """Return the schedule of a line of the history; older lines, of before there was a choice, have no halo."""
     return Schedule(line["p"], line["n"], halo=line.get("halo", "clip"))
 
 
-def scored(history: list[dict]) -> list[dict]:
+def scored(history: list[PlainDict]) -> list[PlainDict]:
     """Return the lines with a score. Raises UserError when there is none."""
     found = [p for p in history if p["score"] is not None]
     if not found:
@@ -169,12 +171,12 @@ def scored(history: list[dict]) -> list[dict]:
     return found
 
 
-def best_of(history: list[dict]) -> dict:
+def best_of(history: list[PlainDict]) -> PlainDict:
     """Return the proposal with the highest score, the earlier of equals. Raises UserError when there is none."""
     return min(scored(history), key=lambda p: (-p["score"], p["index"]))
 
 
-def pareto_front(history: list[dict], costs: tuple[str, ...] = ("sram", "macs")) -> list[dict]:
+def pareto_front(history: list[PlainDict], costs: tuple[str, ...] = ("sram", "macs")) -> list[PlainDict]:
     """Return the proposals than which no other has as high a score for as little of every cost and is better in one of
     them; the earlier of equals. The first cost rises. Raises UserError when there is no score."""
     lines = scored(history)

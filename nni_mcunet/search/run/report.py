@@ -7,11 +7,13 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ...core.files import write_figure
 from ...core.ir.arch import ArchSpec
 from ...core.ir.build import build_graph
+from ...core.types import PlainDict
 from ..space import Space
 from .history import best_of, pareto_front, schedule_of, scored
 
@@ -20,7 +22,7 @@ OTHER_KERNEL, PATCHED, BEST = "#5b8c5a", "#2f6fb2", "#c0392b"
 SCORE = "score of the super-network's slice"
 
 
-def report(space: Space, history: list[dict], out: Path) -> str:
+def report(space: Space, history: list[PlainDict], out: Path) -> str:
     """Write search.png, pareto.png and winner.png into `out`. Returns a line about the winner. Raises UserError for a
     history without a score."""
     out, best = Path(out), best_of(history)
@@ -33,7 +35,7 @@ def report(space: Space, history: list[dict], out: Path) -> str:
     return f"best of {len(history)}: {title}, r {best['candidate']['r']}, {patches}"
 
 
-def plot_curve(history: list[dict], path: Path) -> None:
+def plot_curve(history: list[PlainDict], path: Path) -> None:
     """Draw every candidate's score in the order of the search, generations apart, and the best so far."""
     lines = scored(history)
     index, score = [p["index"] for p in lines], [p["score"] for p in lines]
@@ -47,12 +49,12 @@ def plot_curve(history: list[dict], path: Path) -> None:
             axes.axvline(q["index"] - 0.5, color="0.85", linewidth=0.8, zorder=0)
     figure.colorbar(dots, label="million MACs")
     axes.set(xlabel="candidate (a line between generations)", ylabel=SCORE)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     axes.legend(loc="lower right")
     _save(figure, path)
 
 
-def plot_pareto(history: list[dict], path: Path) -> None:
+def plot_pareto(history: list[PlainDict], path: Path) -> None:
     """Draw the score against SRAM and against MACs, each with its own front, and the best candidate."""
     lines, best = scored(history), best_of(history)
     figure, panels = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", sharey=True)
@@ -85,7 +87,7 @@ def plot_network(spec: ArchSpec, path: Path, title: str) -> None:
         begin = x
         for k, expansion, channels in bars:
             axes.bar(x, expansion, 0.8, color=KERNEL.get(k, OTHER_KERNEL), edgecolor="white")
-            axes.text(x, expansion + 0.1, channels, ha="center", va="bottom", fontsize=8)
+            axes.text(x, expansion + 0.1, str(channels), ha="center", va="bottom", fontsize=8)
             seen.add(k)
             places.append(x)
             x += 1
@@ -113,24 +115,25 @@ def network_bars(spec: ArchSpec) -> list[tuple[str, list[tuple[int, float, int]]
     """Return runs of blocks of one stage, each with the size of its maps and its bars (kernel, 0 for a plain
     convolution; expansion; output channels). What is behind the last block is one more."""
     graph, cin = build_graph(spec), spec.stem
-    found = {}
+    found: dict[str, tuple[int, tuple[int, float, int]]] = {}
     for i, stage in enumerate(spec.stages):
         for j, block in enumerate(stage):
             found[f"s{i}_b{j}"] = i, (block.k, block.mid / cin if block.k else 1, block.c)
             cin = block.c
-    rows = []
+    rows: list[tuple[int | str, str, tuple[int, float, int]]] = []
     for number, name in sorted(graph.block_names.items()):
         last = graph.tensors[[op for op in graph.ops if op.block == number][-1].name]
         if name in found:
-            stage, bar = found[name]
+            place: int | str
+            place, bar = found[name]
         else:  # the first convolution, which has a stage of its own, or the head and what follows it
             op = next(op for op in graph.ops if op.block == number and op.kind == "conv")
             last = graph.tensors[op.name]
-            stage, bar = name, (0, 1, op.cout)
-        rows.append((stage, f"{last.h}×{last.w}", bar))
+            place, bar = name, (0, 1, op.cout)
+        rows.append((place, f"{last.h}×{last.w}", bar))
     return [(size, [bar for _, _, bar in run]) for (_, size), run in groupby(rows, key=lambda row: row[:2])]
 
 
-def _save(figure, path: Path) -> None:
+def _save(figure: Figure, path: Path) -> None:
     plt.close(figure)
     write_figure(figure, path, dpi=150)

@@ -109,7 +109,7 @@ def discard(out: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing(out: Path, resume: bool = False):
+def replacing(out: Path, resume: bool = False) -> Iterator[Path]:
     """Give a search a folder to write to, out/running; fresh unless it is resumed. Once the context ends well the last
     search in `out` moves to out/previous and the folder's files to `out`. Until then, and after a failure, all is
     left as it is."""

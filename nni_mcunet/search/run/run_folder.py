@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ...core.errors import UserError
 from ...core.files import write_json
+from ...core.types import Plain, PlainDict
 from ...core.validate import read_json, short
 from ..config import SearchConfig
 from ..evolution import Evolution
@@ -42,7 +43,7 @@ def restore(config: SearchConfig, evolution: Evolution, begun: bool) -> None:
         (out / "done.json").unlink(missing_ok=True)  # it counts a history that was whole then
 
 
-def claim(out: Path, described: dict) -> list[dict]:
+def claim(out: Path, described: PlainDict) -> list[PlainDict]:
     """Return the history in `out`, empty before the first result, of the search that `described` says ({"settings",
     "space"} and what may change); search.json says the same afterwards. Raises StateError when it is another
     search's."""
@@ -57,7 +58,7 @@ def claim(out: Path, described: dict) -> list[dict]:
     return history
 
 
-def differs(out: Path, described: dict) -> str:
+def differs(out: Path, described: PlainDict) -> str:
     """Say what tells the search in `out` from the one described; empty when nothing does."""
     there = read_json(Path(out) / "search.json", StateError)
     old, new = (d["settings"] | {"space": d["space"]} for d in (there, json.loads(json.dumps(described))))
@@ -100,7 +101,7 @@ def experiment_id(path: Path) -> str:
     return id
 
 
-def _described(config: SearchConfig, evolution: Evolution) -> dict:
+def _described(config: SearchConfig, evolution: Evolution) -> PlainDict:
     experiment = Path(os.environ.get("NNI_LOG_DIRECTORY", "-/-")).parent.name  # NNI's id, see launch.find
     settings = asdict(config)
     if config.halo == "clip":  # as searches were described before there was a choice
@@ -108,6 +109,6 @@ def _described(config: SearchConfig, evolution: Evolution) -> dict:
     return {"experiment": experiment, "settings": settings, "space": evolution.space.to_dict()}
 
 
-def _short(value) -> str:
+def _short(value: Plain) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."

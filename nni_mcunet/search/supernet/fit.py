@@ -2,22 +2,23 @@
 and exactly resumable: a step depends only on the recipe, the data and the number of the step."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...core.errors import UserError
 from ...core.files import write_atomic
 from ...core.ir.graph import Graph
 from ...core.nn.net import Net
+from ...core.types import PlainDict
 from ...core.validate import check_is_file, reason_of_load, short
 from ..data import Data, Targets, as_float
-from ..data.classification import Classification
+from ..data.classification import Task
 from . import distributed as ranks
 from .recipe import Recipe
 from .supernet import accumulate, sort_channels
@@ -33,7 +34,7 @@ def fit(
     recipe: Recipe,
     data: Data,
     path: str | Path,
-    identity: dict,
+    identity: PlainDict,
     save_every: int = 20,
     progress: Callable[[int, float], None] | None = None,
     device: str = "auto",
@@ -76,16 +77,22 @@ def fit(
     return net
 
 
+def _optimizer(net: Net, recipe: Recipe) -> torch.optim.Optimizer:
+    if recipe.adam:
+        return torch.optim.AdamW(net.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    return torch.optim.SGD(
+        net.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=0.9, nesterov=True
+    )
+
+
 class _Run:
     """Hold the state of a training: what a checkpoint holds."""
 
-    def __init__(self, net: Net, recipe: Recipe, task: Classification, identity: dict, backward: Backward = accumulate):
+    def __init__(self, net: Net, recipe: Recipe, task: Task, identity: PlainDict, backward: Backward = accumulate):
         self.net, self.recipe, self.task, self.identity, self.step = net, recipe, task, identity, 0
         self.backward = backward
         self.parameters = dict(net.named_parameters())
-        common = {"params": net.parameters(), "lr": recipe.lr, "weight_decay": recipe.weight_decay}
-        momentum = {"momentum": 0.9, "nesterov": True}
-        self.optimizer = torch.optim.AdamW(**common) if recipe.adam else torch.optim.SGD(**common, **momentum)
+        self.optimizer = _optimizer(net, recipe)
         self.device = next(net.parameters()).device.type
         self.scaler = torch.amp.GradScaler(self.device, enabled=recipe.amp and self.device == "cuda")
         self.average = self._copy() if recipe.ema else {}
@@ -139,6 +146,7 @@ class _Run:
             self.parameters[name].copy_(tensor)
 
     def save(self, path: Path) -> None:
+        parts: dict[str, nn.Module | torch.optim.Optimizer | torch.amp.GradScaler]
         parts = {"net": self.net, "optimizer": self.optimizer, "scaler": self.scaler}
         state = {name: part.state_dict() for name, part in parts.items()}
         file = io.BytesIO()
@@ -165,7 +173,7 @@ class _Run:
             tensor.copy_(state["average"][name])
         self.step = state["step"]
 
-    def _as_then(self, before: dict) -> dict:
+    def _as_then(self, before: PlainDict) -> PlainDict:
         """Return this identity without the data's list of files, where the checkpoint is of a time without."""
         then = before.get("data")
         if not isinstance(then, dict) or "files" in then:
@@ -173,7 +181,7 @@ class _Run:
         return self.identity | {"data": {k: v for k, v in self.identity["data"].items() if k != "files"}}
 
 
-def load_checkpoint(path: Path) -> dict:
+def load_checkpoint(path: Path) -> PlainDict:
     """Load what _Run.save wrote, tensors on the CPU. Raises UserError for a file that is something else."""
     check_is_file(path)
     try:
@@ -201,7 +209,7 @@ class _Log:
 
             self.writer = SummaryWriter(str(path.parent / f"{path.stem}_log"), purge_step=step + 1, flush_secs=20)
 
-    def add(self, step: int, loss: float, lr: float, resolution) -> None:
+    def add(self, step: int, loss: float, lr: float, resolution: Sequence[int]) -> None:
         if self.writer:
             for name, value in (("loss", loss), ("lr", lr), ("height", resolution[0]), ("width", resolution[1])):
                 self.writer.add_scalar(name, value, step)

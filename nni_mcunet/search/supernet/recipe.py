@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, fields, replace
 from math import cos, pi
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ...core.errors import UserError
+from ...core.types import PlainDict
 from ...core.validate import short
 
 if TYPE_CHECKING:
@@ -41,9 +42,9 @@ class Recipe:
     amp: bool = False
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in fields(self):
-            value, kind = getattr(self, field.name), field.type
+            value, kind = getattr(self, field.name), cast(type, field.type)
             if isinstance(value, bool) != (kind is bool) or not isinstance(value, (int, float)[: 1 + (kind is float)]):
                 raise UserError(f"recipe: {field.name} is {short(value)}: expected {kind.__name__}")
             if not 0 <= value < 1 << 63:
@@ -66,7 +67,7 @@ class Recipe:
         return self.lr * min(1, (at + 1) / WARM_UP) * (1 + cos(pi * at / of)) / 2
 
     @classmethod
-    def from_dict(cls, values: dict, data: "Data | None" = None) -> "Recipe":
+    def from_dict(cls, values: PlainDict, data: "Data | None" = None) -> "Recipe":
         """Read a recipe from a file's mapping. `epochs` [largest, shared] may stand for the steps when the data are
         given. Raises UserError."""
         if not isinstance(values, dict):
@@ -84,5 +85,6 @@ class Recipe:
             raise UserError(
                 f"recipe: epochs is {short(epochs)}: expected [of the largest network, of the shared phase]"
             )
+        assert data is not None, "epochs are counted in steps of the data"
         largest, shared = (count * data.epoch(recipe.batch) for count in epochs)
         return replace(recipe, largest=largest, shared=shared)

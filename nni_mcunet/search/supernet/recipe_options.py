@@ -5,6 +5,7 @@ import os
 from dataclasses import fields, replace
 
 from ...core.errors import UserError
+from ...core.types import PlainDict
 from ...core.validate import check_keys, read_yaml, short
 from ..data import Data, open_data, parse_data
 from .recipe import Recipe
@@ -12,7 +13,7 @@ from .recipe import Recipe
 KEYS = ("space", "data", "out", "recipe", "save_every")
 
 
-def read_settings(path: str | None) -> dict:
+def read_settings(path: str | None) -> PlainDict:
     """Read the mapping of a YAML file, {} without one. Raises UserError."""
     if path is None:
         return {}
@@ -26,7 +27,7 @@ def read_settings(path: str | None) -> dict:
     return settings
 
 
-def data_and_recipe(settings: dict, args: argparse.Namespace, default: Recipe) -> tuple[Data, Recipe]:
+def data_and_recipe(settings: PlainDict, args: argparse.Namespace, default: Recipe) -> tuple[Data, Recipe]:
     """Return the data and the recipe: flags before the file, the file before the default. A learning rate is of the
     batch it was given with: another batch changes it by the linear rule (Goyal et al. 2017). Raises UserError."""
     given = settings.get("data") or {"kind": "digits"}

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -20,16 +21,18 @@ from ...core.errors import UserError
 from ...core.ir.arch import ArchSpec
 from ...core.ir.build import YoloHead, build_graph
 from ...core.ir.graph import Graph
-from ...core.nn.net import Net
+from ...core.nn.net import Net, Quantiser
 from ...core.nn.qat import OBSERVE, fake_quantize, freeze, learnt_ranges
+from ...core.types import PlainDict
 from ...core.validate import check_is_file, reason_of_load
 from ..data import Data, open_data
 from ..data.classification import Classification
 from ..data.split import difference
-from ..space import Space
+from ..space import Candidate, Space
 from . import distributed as ranks
-from .fit import Recipe, fit, load_checkpoint
-from .supernet import build_supernet, recalibrate, slice_net
+from .fit import fit, load_checkpoint
+from .recipe import Recipe
+from .supernet import Autocast, Criterion, build_supernet, recalibrate, slice_net
 
 __all__ = ["Recipe", "evaluate", "finetune", "load_supernet", "load_weights", "specialise", "train"]
 
@@ -99,7 +102,7 @@ def load_supernet(path: str | Path, data: Data | None = None) -> tuple[Space, Ne
     return space, net.eval()
 
 
-def _definition(identity: dict) -> Define:
+def _definition(identity: PlainDict) -> Define:
     """Return how the task of a checkpoint builds its networks."""
     if "detector" not in identity:
         return Classification(identity["classes"]).graph
@@ -108,7 +111,12 @@ def _definition(identity: dict) -> Define:
 
 
 def specialise(
-    space: Space, supernet: Net, candidate: dict, data: Data, calibration: tuple[int, int] | None = None, seed: int = 0
+    space: Space,
+    supernet: Net,
+    candidate: Candidate,
+    data: Data,
+    calibration: tuple[int, int] | None = None,
+    seed: int = 0,
 ) -> Net:
     """Return the candidate's stand-alone network, where the super-network is, its batch normalisation re-calibrated on
     `calibration` (batches, pictures a batch) training pictures; the default is the data's own."""
@@ -123,7 +131,7 @@ def specialise(
 
 
 def evaluate(
-    space: Space, supernet: Net, candidate: dict, data: Data, calibration: tuple[int, int] | None = None
+    space: Space, supernet: Net, candidate: Candidate, data: Data, calibration: tuple[int, int] | None = None
 ) -> float:
     """Score a candidate's slice on the held-out pictures at its resolution: accuracy, or what the task measures."""
     net = specialise(space, supernet, candidate, data, calibration)
@@ -138,7 +146,7 @@ def weights_file(state: dict[str, Tensor], data: Data) -> bytes:
     """Return the bytes of a .pth of one network: its state dict, an OrderedDict with the attribute `meta`, which
     torch.load gives back: {"data": Data.identity of what it was trained and judged on, "view": how it saw that}."""
     file, found = io.BytesIO(), OrderedDict((key, tensor.cpu()) for key, tensor in state.items())
-    found.meta = {"data": data.identity, "view": data.view and str(data.view)}
+    vars(found)["meta"] = {"data": data.identity, "view": data.view and str(data.view)}
     torch.save(found, file)
     return file.getvalue()
 
@@ -169,7 +177,7 @@ def check_view(spec: ArchSpec, path: str | Path, data: Data) -> None:
         )
 
 
-def _load(path: str | Path) -> dict:
+def _load(path: str | Path) -> PlainDict:
     """Return what torch.save wrote. Raises FileNotFoundError, or UserError for a file that holds something else."""
     check_is_file(path)
     try:
@@ -210,7 +218,7 @@ def finetune(
     """Train one network, sliced from a super-network, further (appendix B: 10 epochs at a tenth of the learning rate).
     `path` is the checkpoint to go on from. As float, its batch normalisation is re-calibrated at the end. With `qat`
     it simulates int8 (core.nn.qat) and is as it will be deployed, its state dict with the ranges. Raises UserError."""
-    if data.task.head is not None:
+    if not isinstance(data.task, Classification):
         raise UserError("a detector is trained further by mcunet train: this is for classifiers")
     if spec.classes != data.task.classes:
         has = "no classifier" if spec.classes is None else f"{spec.classes} classes"
@@ -232,14 +240,17 @@ def finetune(
     return fit(net, *how, identity | {"qat": True}, save_every, progress, device, backward).eval()
 
 
-def _simulated(net: Net, graph: Graph, images: Tensor, criterion, autocast=None, freeze_at: int = 0) -> Tensor:
+def _simulated(
+    net: Net, graph: Graph, images: Tensor, criterion: Criterion, autocast: Autocast | None = None, freeze_at: int = 0
+) -> Tensor:
     """Run fit.Backward of one whole net with simulated int8, which is frozen after so many batches."""
-    if not net.quant.frozen and int(net.quant.batches) >= freeze_at:
+    quant = cast(Quantiser, net.quant)  # finetune has made it so
+    if not quant.frozen and int(quant.batches) >= freeze_at:
         ranks.average([buffer for buffer in net.buffers() if buffer.is_floating_point()])
         freeze(net)
     with autocast or nullcontext():
         value = criterion(net(images))
-    value.backward()
+    torch.autograd.backward(value)
     return value.detach()
 
 

@@ -1,0 +1,178 @@
+"""Read TensorFlow Lite's convolutions and fully connected layers as ops of our graph. Handlers as in operators.py.
+
+A dilated kernel is one with zeros between its taps: more multiplications, the same values. The factor of a sum is
+computed as TFLite does, in float32 where it does.
+"""
+
+from dataclasses import replace
+from math import inf
+
+import numpy as np
+
+from ....core.ir.graph import Tensor, out_length
+from ...model import Scale
+from ...ops import half_away, tflm
+from ...ops.fixed_point import Multiplier
+from ...ops.requantise import multiplier
+from ..feature import Feature, Integers
+from ..layers import DEAD, clamp, connect, convolve
+from ..scales import GREATEST
+
+SAME, VALID = 0, 1
+ACTS = {0: (-inf, inf), 1: (0.0, inf), 2: (-1.0, 1.0), 3: (0.0, 6.0)}  # of FusedActivationFunction
+
+
+def limits(op) -> tuple[float, float]:
+    """What the activation in an operator lets through. Raises UnsupportedOp."""
+    found = ACTS.get(op.option("FusedActivationFunction"))
+    return found or op.refuse("has tanh or another function for its activation; make it an operator of its own")
+
+
+def window(op, x: Tensor, k: tuple[int, int], dilation: tuple[int, int] = (1, 1)) -> dict:
+    """Kernel, stride and pads on `x`, as fields of an Op."""
+    s = op.option("StrideH"), op.option("StrideW")
+    if min(*k, *s, *dilation) < 1 or op.option("Padding") not in (SAME, VALID):
+        op.wrong(f"kernel {list(k)} with stride {list(s)}, dilation {list(dilation)}, padding {op.option('Padding')}")
+    k = tuple((side - 1) * step + 1 for side, step in zip(k, dilation, strict=True))
+    ends = [(0, 0), (0, 0)]
+    if op.option("Padding") == SAME:
+        ends = [_same(n, side, step) for n, side, step in zip((x.h, x.w), k, s, strict=True)]
+    return {"k": k, "s": s, "pad": (ends[0][0], ends[1][0], ends[0][1], ends[1][1])}
+
+
+def _same(length: int, k: int, s: int) -> tuple[int, int]:
+    """Pads of one axis for ceil(length / s) positions; the odd one comes last."""
+    total = max(0, (out_length(length, 1, s, 0, 0) - 1) * s + k - length)
+    return total // 2, total - total // 2
+
+
+def conv(reader, op):
+    x = reader.map(op)
+    weight, scale = _weights(reader, op, 0)
+    if weight.ndim != 4 or not weight.size or weight.shape[3] == 0 or x.c % weight.shape[3]:
+        op.wrong(f"weights of {list(weight.shape)} on {x.c} channels")
+    weight = weight.transpose(0, 3, 1, 2)
+    return _convolution(reader, op, x, weight, scale, x.c // weight.shape[1])
+
+
+def depthwise(reader, op):
+    x = reader.map(op)
+    weight, scale = _weights(reader, op, 3)
+    if weight.ndim != 4 or not weight.size or weight.shape[0] != 1 or weight.shape[3] % x.c:
+        op.wrong(f"weights of {list(weight.shape)} on {x.c} channels")
+    return _convolution(reader, op, x, weight.transpose(3, 0, 1, 2), scale, x.c)
+
+
+def _convolution(reader, op, x: Tensor, weight, scale, groups: int) -> Feature:
+    dilation = op.option("DilationHFactor"), op.option("DilationWFactor")
+    fields = window(op, x, weight.shape[2:], dilation)
+    weight, given, bias = parameters(reader, op, x, dilated(weight, fields.pop("k")), scale)
+    y = convolve(reader, op, x, weight, given, bias, groups=groups, **fields)
+    return activated(reader, op, Feature.of(y, "hwc"))
+
+
+def dilated(weight: np.ndarray, k: tuple[int, int]) -> np.ndarray:
+    """(cout, cin, kh, kw) with zeros between its taps, of the sides k."""
+    if weight.shape[2:] == k:
+        return weight
+    found = np.zeros((*weight.shape[:2], *k), weight.dtype)
+    steps = [(side - 1) // (n - 1) if n > 1 else 1 for side, n in zip(k, weight.shape[2:], strict=True)]
+    found[:, :, :: steps[0], :: steps[1]] = weight
+    return found
+
+
+def fully_connected(reader, op):
+    if op.option("WeightsFormat"):
+        op.refuse("has shuffled weights; convert for the plain kernels")
+    x, outputs = reader.feature(op), reader.file.tensors[op.outputs[0]].shape
+    weight, scale = _weights(reader, op, 0)
+    if weight.ndim != 2 or not weight.size or x.tensor.size % weight.shape[1]:
+        op.wrong(f"weights of {list(weight.shape)} on {list(x.shape)}")
+    weight, given, bias = parameters(reader, op, x.tensor, weight, scale)
+    flat = x.reshaped((x.tensor.size // weight.shape[1], weight.shape[1]))
+    y = connect(reader, op, flat, weight, given, bias)
+    if reader.quantized:
+        q = reader.weights[y.tensor.name]
+        exact = _half_away(reader.scale_of(x.tensor.name), q.scale, reader.scale(op, op.outputs[0]))
+        reader.weights[y.tensor.name] = replace(q, scale=exact)
+        reader.once.add(y.tensor.name)
+    y = y.reshaped(outputs) or op.wrong(f"writes {list(outputs)}, its inputs give {list(y.shape)}")
+    return activated(reader, op, y)
+
+
+def _half_away(x: Scale, scale: np.ndarray, y: Scale) -> np.ndarray:
+    """The weights' scales, float64 (cout,), whose multipliers round every sum as TFLite rounds sum * x.scale * scale /
+    y.scale in float64: half away from zero."""
+    known = {}
+    for value in map(float, scale):
+        if value not in known:
+            wanted = half_away.away_from_zero(x.scale * value / y.scale)
+            near = wanted * y.scale / x.scale
+            near = [near, *(np.nextafter(near, to) for to in (0, np.inf))]
+            found = (v for v in near if half_away.value(multiplier(x.scale * v / y.scale)) == wanted)
+            known[value] = next(found, near[0])
+    return np.array([known[value] for value in map(float, scale)])
+
+
+def activated(reader, op, y: Feature) -> Feature:
+    """The feature with the scale of the operator's output, behind the operator's activation."""
+    if reader.quantized:
+        reader.scales[y.tensor.name] = reader.scale(op, op.outputs[0])
+    found = clamp(reader, op, y, *ends(limits(op), reader.scales.get(y.tensor.name)))
+    if reader.quantized:
+        reader.scales[found.tensor.name] = reader.scales[y.tensor.name]
+    return found
+
+
+def ends(limits: tuple[float, float], scale: Scale | None) -> tuple[float, float]:
+    """The limits of an activation; of an int8 map those values of it that TFLite clamps to, infinite at int8's own."""
+    if scale is None:
+        return limits
+    lo, hi = tflm.clamp(scale, *limits)
+    low, high = ((end - scale.zero_point) * scale.scale for end in (lo, hi))
+    return -inf if lo == -128 else low, inf if hi == 127 else high
+
+
+def parameters(reader, op, x: Tensor, weight: np.ndarray, scale: np.ndarray | None):
+    """(weights, the same as Integers, bias as Integers) of an int8 operator, (weights, None, bias) of a float one,
+    weights (cout, ...). A channel whose factor TFLite takes for 0 is 0, its bias too; one of a negative scale is
+    negated."""
+    if scale is None:
+        return weight, None, reader.numbers(op, 2).reshape(-1) if op.has(2) else None
+    cout, none, bias = len(weight), np.zeros(1, np.int64), None
+    factors = reader.scale_of(x.name).scale * scale.astype(np.float64) / reader.scale(op, op.outputs[0]).scale
+    sign = np.array([np.sign(Multiplier.of(factor).mult) for factor in factors])
+    scale = np.where(sign == 0, np.float32(DEAD), np.abs(scale))
+    sign = np.broadcast_to(sign, (cout,))
+    weight = weight * sign.reshape(-1, *[1] * (weight.ndim - 1))
+    if weight.max(initial=0) > 127:
+        op.refuse("a channel has the weight -128 in a negative scale; convert again")
+    if op.has(2):
+        values = reader.constant(op, 2)
+        if values.dtype != np.int32 or values.size != cout:
+            op.refuse(
+                f"{values.size} biases of {values.dtype}, expected {cout} of int32; convert with int8 activations"
+            )
+        steps = reader.scale_of(x.name).scale * scale.astype(np.float64)
+        bias = Integers(values.reshape(-1) * sign, steps, none, 0)
+    weight = weight.astype(np.int8)
+    return weight, Integers(weight, scale, none, 0), bias
+
+
+def _weights(reader, op, axis: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Weights as the file has them, with one scale or one for each step along `axis`; float ones, with none, in a float
+    file."""
+    declared = reader.tensor(op, 1)
+    if not reader.quantized:
+        return reader.numbers(op, 1), None
+    value, scale = reader.constant(op, 1), declared.scale
+    if value.dtype != np.int8 or scale.size not in (1, value.shape[axis] if value.ndim > axis else 0):
+        op.refuse(
+            f"weights of {declared.kind} with {scale.size} scales, expected int8 with one scale, or one a channel; "
+            "convert with full integer quantisation"
+        )
+    if declared.zero.any() or (scale.size > 1 and declared.axis != axis):
+        op.refuse("its weights have zero points, or scales along another axis than the outputs'; convert again")
+    if not (np.abs(scale) < GREATEST).all():
+        op.wrong(f"its weights have scales beyond {GREATEST:g}")
+    return value, scale

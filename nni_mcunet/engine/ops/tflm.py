@@ -1,0 +1,201 @@
+"""Compute what TensorFlow Lite's reference kernels do, value for value, in numpy. A file that came from there promises
+its users these integers; our own kernels round once and differ (docs/tflite.md).
+
+A function of one int8 value is a table, int8 (256,), of the values -128 .. 127. Scales are those of the file, float32;
+where the kernels multiply two in float32, so do these. Raises nothing: the reader checks scales before.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..model import Scale
+from . import fixed_point as fp
+from .fixed_point import Multiplier, rescale
+
+VALUES = np.arange(-128, 128, dtype=np.int64)
+ADD_BITS = 20  # fraction bits of the inputs of a sum
+EXP_BITS = 5  # integer bits of what a softmax takes exp of
+SUM_BITS = 12  # and of the sum of its exps
+INT16 = 2**15
+
+
+def int8(value) -> np.ndarray:
+    return np.clip(value, -128, 127).astype(np.int8)
+
+
+def clamp(y: Scale, lo: float, hi: float) -> tuple[int, int]:
+    """The int8 limits that stand for the real ones, rounded half away from zero in float32; infinite ones for none."""
+    ends = [
+        none if np.isinf(end) else y.zero_point + int(fp_round(np.float32(end) / np.float32(y.scale)))
+        for end, none in ((lo, -128), (hi, 127))
+    ]
+    return max(ends[0], -128), min(ends[1], 127)
+
+
+def fp_round(x):
+    """Half away from zero."""
+    return np.copysign(np.floor(np.abs(np.float64(x)) + 0.5), x)
+
+
+def rescaled(x: Scale, y: Scale) -> np.ndarray:
+    """Table of QUANTIZE: int8 of one scale in another."""
+    return int8(rescale(VALUES - x.zero_point, Multiplier.of(x.scale / y.scale)) + y.zero_point)
+
+
+def rectified(x: Scale, y: Scale, lo: float, hi: float) -> np.ndarray:
+    """Table of RELU and its kind, operators of their own: a change of scale, then the clamp."""
+    factor = Multiplier.of(np.float32(x.scale) / np.float32(y.scale))
+    return np.clip(rescale(VALUES - x.zero_point, factor) + y.zero_point, *clamp(y, lo, hi)).astype(np.int8)
+
+
+def leaky(x: Scale, y: Scale, slope: float) -> np.ndarray:
+    """Table of LEAKY_RELU."""
+    value, scale = VALUES - x.zero_point, np.float32(x.scale)
+    plain = rescale(value, Multiplier.of(scale / np.float32(y.scale)))
+    below = rescale(value, Multiplier.of(scale * np.float32(slope) / np.float32(y.scale)))
+    return int8(np.where(value >= 0, plain, below) + y.zero_point)
+
+
+def prelu(x: Scale, y: Scale, slope: int, step: float) -> np.ndarray:
+    """Table of PRELU for one slope of `slope` steps."""
+    value, scale = VALUES - x.zero_point, np.float32(x.scale)
+    plain = rescale(value, Multiplier.of(scale / np.float32(y.scale)))
+    below = rescale(value * slope, Multiplier.of(scale * np.float32(step) / np.float32(y.scale)))
+    return int8(np.where(value >= 0, plain, below) + y.zero_point)
+
+
+def logistic(x: Scale, y: Scale) -> np.ndarray:
+    """Table of LOGISTIC."""
+    one = np.float32(1)
+    return _float32(lambda v: one / (one + np.exp(-v).astype(np.float32)), x, y)
+
+
+def tanh(x: Scale, y: Scale) -> np.ndarray:
+    """Table of TANH."""
+    return _float32(np.tanh, x, y)
+
+
+def _float32(function: Callable[[np.ndarray], np.ndarray], x: Scale, y: Scale) -> np.ndarray:
+    """Table of a function that LiteRT computes in float32 and rounds half away from zero. function: of float64 values,
+    rounded to float32 after each step."""
+    with np.errstate(over="ignore"):
+        value = function(np.float64(np.float32(x.scale) * (VALUES - x.zero_point).astype(np.float32)))
+    steps = value.astype(np.float32) * (1 / np.float32(y.scale))
+    return int8(fp_round(steps).astype(np.int64) + y.zero_point)
+
+
+def hard_swish(x: Scale, y: Scale) -> np.ndarray:
+    """Table of HARD_SWISH: products of int16. Its multiplier must not exceed 1: y.scale >= x.scale / 128."""
+    fine = np.float32(1 / 128) * np.float32(x.scale)
+    out, gate = Multiplier.of(fine / np.float32(y.scale)), Multiplier.of(fine / (np.float32(3) / np.float32(INT16)))
+    value = VALUES - x.zero_point << 7
+    product = _high_mul16(value, _half(out))
+    share, left = value, max(gate.shift, 0)
+    if left:
+        share = _int16(share << (left - 1))
+    share = _high_mul16(share, _half(gate))
+    if left:
+        share = _int16(share << 1)
+    share = fp.divide_by_power(share, max(-gate.shift, 0)) + INT16 >> 1
+    product = np.trunc(share * product / INT16).astype(np.int64)
+    return int8(fp.divide_by_power(product, -out.shift) + y.zero_point)
+
+
+def _half(factor: Multiplier) -> int:
+    """The multiplier in 16 bits."""
+    return min(factor.mult + INT16 >> 16, INT16 - 1)
+
+
+def _high_mul16(a, b):
+    return a * b + 2**14 >> 15
+
+
+def _int16(a):
+    return np.clip(a, -INT16, INT16 - 1)
+
+
+@dataclass(frozen=True)
+class Sum:
+    """ADD and SUB of two maps: each rescaled to ADD_BITS fraction bits, the sum rescaled to the output."""
+
+    a: Multiplier
+    b: Multiplier
+    out: Multiplier
+    zp_a: int
+    zp_b: int
+    zp_out: int
+    lo: int
+    hi: int
+
+    @classmethod
+    def of(cls, a: Scale, b: Scale, y: Scale, lo: float, hi: float, sign: int = 1) -> "Sum":
+        """sign: -1 of a difference."""
+        twice = 2 * max(a.scale, b.scale)
+        plus, minus = Multiplier.of(a.scale / twice), Multiplier.of(b.scale / twice)
+        out = Multiplier.of(twice / (2**ADD_BITS * y.scale))
+        minus = Multiplier(sign * minus.mult, minus.shift)
+        return cls(plus, minus, out, a.zero_point, b.zero_point, y.zero_point, *clamp(y, lo, hi))
+
+    def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        total = rescale(a.astype(np.int64) - self.zp_a << ADD_BITS, self.a)
+        total = total + rescale(b.astype(np.int64) - self.zp_b << ADD_BITS, self.b)
+        return np.clip(rescale(total, self.out) + self.zp_out, self.lo, self.hi).astype(np.int8)
+
+
+def product_factor(a: Scale, b: Scale, y: Scale) -> Multiplier:
+    """MUL: the factor of a product."""
+    return Multiplier.of(np.float32(a.scale) * np.float32(b.scale) / np.float32(y.scale))
+
+
+@dataclass(frozen=True)
+class Product:
+    """MUL of two maps."""
+
+    factor: Multiplier
+    zp_a: int
+    zp_b: int
+    zp_out: int
+    lo: int
+    hi: int
+
+    @classmethod
+    def of(cls, a: Scale, b: Scale, y: Scale, lo: float, hi: float) -> "Product":
+        return cls(product_factor(a, b, y), a.zero_point, b.zero_point, y.zero_point, *clamp(y, lo, hi))
+
+    def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        product = (a.astype(np.int64) - self.zp_a) * (b.astype(np.int64) - self.zp_b)
+        return np.clip(rescale(product, self.factor) + self.zp_out, self.lo, self.hi).astype(np.int8)
+
+
+def mean_factor(x: Scale, y: Scale, count: int) -> Multiplier:
+    """MEAN over `count` positions: the factor of the sum of (value - zero point)."""
+    factor = Multiplier.of(x.scale / y.scale)
+    shift = min(count.bit_length() - 1, 32, 31 + factor.shift)
+    return Multiplier((factor.mult << shift) // count, factor.shift - shift)
+
+
+def average(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """AVERAGE_POOL_2D: sums of int8 values over their counts, rounded half away from zero."""
+    return np.sign(total) * ((np.abs(total) + count // 2) // count)
+
+
+def exp_table(x: Scale, beta: float) -> np.ndarray:
+    """SOFTMAX: exp(-d) of a difference d = 0 .. 255 to the maximum, without integer bits; 0 where it counts as none."""
+    factor = Multiplier.of(min(np.float64(np.float32(beta)) * x.scale * 2.0 ** (31 - EXP_BITS), 2.0**31 - 1))
+    steps = -np.arange(256)
+    inside = steps >= -fp.input_radius(EXP_BITS, factor.shift)
+    return np.where(inside, fp.exp_of_negative(rescale(np.where(inside, steps, 0), factor), EXP_BITS), 0)
+
+
+def softmax(table: np.ndarray, data: np.ndarray) -> np.ndarray:
+    """(..., c) int8 -> probabilities in steps of 1/256, zero being -128. table: exp_table's."""
+    value = data.astype(np.int64)
+    exps = table[value.max(-1, keepdims=True) - value]
+    total = fp.divide_by_power(exps, SUM_BITS).sum(-1, keepdims=True)
+    headroom = 32 - (np.frexp(total.astype(np.float64))[1])
+    scale = fp.one_over_one_plus((total << headroom) - 2**31)
+    bits = SUM_BITS - headroom + 31 - 8
+    product = fp.high_mul(scale, exps)
+    return int8((product + (np.int64(1) << (bits - 1)) + (product >> 63) >> bits) - 128)

@@ -1,0 +1,55 @@
+"""plan.json, which mcunet generate leaves beside the C: what was planned, and which line of the C calls which layer.
+
+The C does without it. A report has live bytes and the callbacks' bytes from it, the cycle model its call sites.
+"""
+
+from pathlib import Path
+
+from ...core.boards import Board
+from ...core.errors import UserError
+from ...core.plan.plan import Plan
+from ...core.validate import check_numbers, read_json, short
+from ..codegen.names import DEFAULT
+from ..codegen.picture_callbacks import callback_bytes
+from ..run.generated import prefix_of
+
+PLAN = "plan.json"
+
+
+def plan_facts(plan: Plan, board: Board, sites: dict[int, str]) -> dict:
+    """Return what plan.json says of the C in its folder. sites: see codegen.sources.Generated."""
+    s = plan.schedule
+    return {"board": board.name, "p": s.p, "n": s.n, "then": s.then, "halo": plan.halo, "arena_bytes": plan.arena,
+            "arena_limit": board.arena_limit, "constant_bytes": plan.flash, "macs": plan.macs,
+            "patch_overhead": plan.overhead, "callback_bytes": callback_bytes(plan),
+            "live_bytes": {op.name: plan.live_bytes(i) for i, op in enumerate(plan.graph.ops)},
+            "sites": {str(line): row for line, row in sites.items()}}  # fmt: skip
+
+
+def plan_file(prefix: str) -> str:
+    """Return the file's name for a model of this prefix."""
+    return PLAN if prefix == DEFAULT else f"{prefix}_{PLAN}"
+
+
+def planned(folder: Path) -> dict:
+    """Return the plan.json of the one model in `folder`, {} where there is none. Raises UserError for one that mcunet
+    generate did not write."""
+    path = folder / plan_file(prefix_of(folder))
+    if not path.is_file():
+        return {}
+    found = read_json(path)
+    check_numbers(found, (), path)
+    for key in ("live_bytes", "callback_bytes"):
+        sizes = found.get(key, {})
+        if not isinstance(sizes, dict) or not all(isinstance(size, int) for size in sizes.values()):
+            raise UserError(f"{path}: {key} is {short(sizes)}: expected bytes by name; run mcunet generate again")
+    return found
+
+
+def call_sites(folder: Path) -> dict[int, str]:
+    """Return line of the model's source -> the row of a report in which its calls are counted. Raises UserError where
+    plan.json does not say so."""
+    found, path = planned(folder).get("sites"), folder / plan_file(prefix_of(folder))
+    if not isinstance(found, dict) or not all(line.isdecimal() and isinstance(at, str) for line, at in found.items()):
+        raise UserError(f"{path} does not say which layer each line of the C calls: run mcunet generate again")
+    return {int(line): at for line, at in found.items()}
