@@ -628,7 +628,7 @@ DOORS = [
     Mutant(
         "nni_mcunet/api/quantization.py",
         'load_picture(path_of(picture, "picture"), shape[:2], view, shape[2])',
-        'load_picture(path_of(picture, "picture"), shape[:2], channels=shape[2])',
+        'load_picture(path_of(picture, "picture"), shape[:2], view.parse("stretch"), shape[2])',
         "test_view::test_every_step_to_the_board_sees_what_judged",
     ),
     Mutant(
