@@ -1,5 +1,7 @@
-"""The paper's ways to count memory and recomputed work. They hold for every network, also for those that the C kernels
-cannot run. They say nothing of a board: plan() under CORTEX_M does.
+"""Count memory and recomputed work in the paper's ways, each a walk of a Plan or a Graph.
+
+The rules hold for every network, also for those that the C kernels cannot run. They say nothing of a board: plan()
+under CORTEX_M does.
 
 analytic    the paper's rule (ANALYTIC of kernel_facts.py): a depth-wise convolution runs in place with one extra
             channel, the projection writes onto the shortcut; int8 (1 byte an element) or fp32 (4)
@@ -8,12 +10,13 @@ rnnpool     Tables 4, 5 and 7, after RNNPool: a block's input and output only, t
 single_map  the largest map that a block hands on; those tables count EXTD, LFFD and EagleEye so
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from ..core.ir.arch import Schedule
 from ..core.ir.graph import Graph
+from ..core.plan.cut_points import Grid, schedules
 from ..core.plan.kernel_facts import ANALYTIC
-from ..core.plan.plan import Plan, plan, schedules
+from ..core.plan.plan import Plan, plan
 from ..core.plan.schedule_costs import costs
 
 INT8, FP32 = 1, 4  # bytes of an element
@@ -33,7 +36,7 @@ def analytic(graph: Graph, schedule: Schedule | None = None, element: int = INT8
     return {block: element * size for block, size in paper_plan(graph, schedule).block_peaks().items()}
 
 
-def least_peak(graph: Graph, p_choices: Iterable[int | tuple[int, int]] = (1, 2, 3, 4)) -> Plan:
+def least_peak(graph: Graph, p_choices: Sequence[Grid] = (1, 2, 3, 4)) -> Plan:
     """Return the plan of the schedule with the least peak by the paper's rule, ties to the least computation. Looked at
     are the grids `p_choices` at every cut, see schedules. Raises ScheduleError for a grid without patches."""
     every = schedules(graph, p_choices)

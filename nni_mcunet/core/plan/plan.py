@@ -229,6 +229,7 @@ def best_schedule(
     best = _best_placed(graph, candidates, kernels, RANKS[objective], board.arena_limit)
     if best is None:
         smallest = _best_placed(graph, candidates, kernels, RANKS["sram"])
+        assert smallest is not None  # layer by layer is always a candidate
         raise Infeasible.over("sram", smallest.arena, board.arena_limit, f"{graph.name} on {board.name}")
     return best
 

@@ -138,7 +138,8 @@ def _live(
     and what it overwrites take the larger of both. ends: the cut of each schedule; tiled: see former_maps."""
     inputs, number = len(graph.inputs), {cut: at for at, cut in enumerate(dict.fromkeys(ends))}
     which = np.array([number[cut] for cut in ends])
-    born, dies, whole, free = (table[:, which] for table in _at_cuts(graph, lives, number, tiled))
+    born, dies, whole, free = _at_cuts(graph, lives, number, tiled)
+    born, dies, whole, free = born[:, which], dies[:, which], whole[:, which], free[:, which]
     size = rows.held.most * cols.held.most * np.array([[graph.tensors[name].c] for name in lives.born])
     size = kernels.aligned(np.where(whole, whole, size))
     live = _alive(len(graph.ops), born, dies, size)
