@@ -23,7 +23,7 @@ RANGE = tuple(range(1, 9))  # n and p of the sweep of Fig. 8
 class Paper:
     """The tables over the architectures of a folder (configs/arch)."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.graph, self.sweep = cache(self._graph), cache(self._sweep)
 
