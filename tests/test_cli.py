@@ -1,5 +1,6 @@
 """`mcunet` as a whole: help, version, unknown words, completion, what its parsers import, and the shims of tools/."""
 
+import argparse
 import ast
 import importlib
 import os
@@ -145,8 +146,6 @@ def test_nni_s_own_words_reach_it(monkeypatch):
 
 def test_choices_are_the_backends_of_the_engine():
     """They stand in the command lines as words, so that these need not import onnxruntime."""
-    import argparse
-
     from nni_mcunet.cli import test
     from nni_mcunet.engine import int8_detector
     from nni_mcunet.engine.int8_classifier import BACKENDS
@@ -155,6 +154,34 @@ def test_choices_are_the_backends_of_the_engine():
     found = next(action for action in parser._actions if action.dest == "backend")
     assert list(found.choices) == list(BACKENDS)
     assert all(callable(getattr(int8_detector, name)) for name in test.ENGINES.values())
+
+
+def flags_of(parser: argparse.ArgumentParser) -> set[str]:
+    """Those of its verbs, too."""
+    found = set()
+    for action in parser._actions:
+        found |= set(action.option_strings)
+        if isinstance(action, argparse._SubParsersAction):
+            found |= {flag for inner in action.choices.values() for flag in flags_of(inner)}
+    return found
+
+
+PLACES = ("*.md", "docs/*.md", "configs/**/*.yml", "configs/**/*.py", "nni_mcunet/**/*.py", "Makefile")
+TEXTS = [path for pattern in PLACES for path in sorted(ROOT.glob(pattern))]
+
+
+def test_the_commands_in_texts_exist_with_their_flags():
+    """In the README, the docs, help and messages: what stands behind a backtick or begins a line."""
+    seen, known = set(), {name: flags_of(fill(argparse.ArgumentParser(), name)) for name in COMMANDS}
+    for path in TEXTS:
+        text = re.sub(r"\\\n\s*", " ", path.read_text())
+        for name, words in re.findall(r"(?:^ *|`)mcunet ([a-z][\w-]*)([^`\n#;]*)", text, re.MULTILINE):
+            assert name in COMMANDS, f"{path.name}: mcunet {name}"
+            seen.add(name)
+            if name != "nnictl":
+                asked = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", words))
+                assert asked <= known[name], f"{path.name}: mcunet {name} has no {asked - known[name]}"
+    assert len(seen) > 15
 
 
 @pytest.mark.parametrize("name", SHIMS)

@@ -34,11 +34,9 @@ DEFAULT = replace(PAPER, batch=BATCH, lr=PAPER.lr * BATCH / PAPER.batch)
 
 def accuracies(net: "Net", data: "Data", spec: "ArchSpec") -> str:
     """Say the accuracy on the held-out pictures and, where there is one, on the test set."""
-    from ..search.data.classification import accuracy
-
     device = next(net.parameters()).device
     judged = {"held-out": data.held_out} | ({"test": data.test} if "test" in data.source.sizes else {})
-    return ", ".join(f"{name} {accuracy(net, of(spec.resolution, device)):.3f}" for name, of in judged.items())
+    return ", ".join(f"{name} {data.task.score(net, of(spec.resolution, device)):.3f}" for name, of in judged.items())
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +55,7 @@ def main(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from ..core.ir.arch import ArchSpec
+    from ..search.data.classification import Classification
     from ..search.supernet import distributed as ranks
     from ..search.supernet.recipe_options import data_and_recipe, read_settings
     from ..search.supernet.training import check_split, check_view, finetune, load_weights, to_device, weights_file
@@ -80,7 +79,7 @@ def main(args: argparse.Namespace) -> None:
     first = ranks.place()[0] == 0
     if first:
         print(f"batches of {recipe.batch}, learning rate {recipe.lr:g} at its highest")
-    if first and data.task.head is None and spec.classes == data.task.classes:
+    if first and isinstance(data.task, Classification) and spec.classes == data.task.classes:
         print(f"before: {accuracies(net.eval(), data, spec)}")
     with tqdm(total=recipe.steps, unit="step", desc=f"fine-tuning {spec.name}", disable=not first) as bar:
 

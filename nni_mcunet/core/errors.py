@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NoReturn
 
-if TYPE_CHECKING:  # `mcunet --help` needs no numpy
+if TYPE_CHECKING:  # it imports numpy, which `mcunet --help` does not wait for
     from .types import FilePath
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
