@@ -272,7 +272,8 @@ def test_damaged_files_are_no_crash(tmp_path, name):
             model = load_tflite(path)
             p = plan(model.graph)
             if isinstance(model, QuantModel):
-                reference.run(p, model, np.zeros((model.graph.inputs[0].h, model.graph.inputs[0].w, 3), np.int8))
+                image = model.graph.inputs[0]
+                reference.run(p, model, np.zeros((image.h, image.w, image.c), np.int8))
         except (GraphError, UnsupportedOp) as error:
             refused += 1
             assert "\n" not in str(error)
