@@ -3,13 +3,14 @@
 # make tables        the paper's tables and figures that need no training (docs/paper)
 # make fuzz          5,000 damaged ONNX files against the whole way to C
 # make prove         1,000 random networks and schedules: C under sanitizers and on two boards equals the reference
-# make kills         50 kills of generate.py while it writes one library over another
+# make kills         50 kills of mcunet generate while it writes one library over another
 # make mutants       load-bearing lines broken one at a time: the tests concerned must fail (20 minutes)
 # make trust         prove, mutants, fuzz and kills in turn; their counts into docs/results/trust.json
 # make test          all quick tests;  make test-slow: the long ones
 PYTHON ?= python3
 DATA ?= digits
 RUN = .venv/bin/python
+MCUNET = .venv/bin/mcunet
 C = git ls-files -z '*.c' '*.h'
 
 .PHONY: install demo tables fuzz prove kills mutants trust test test-slow format clean
@@ -20,11 +21,11 @@ install: .venv/installed
 	PYTHON="$(PYTHON)" sh tools/install.sh
 
 demo: install
-	$(RUN) tools/demo.py --data $(DATA)
+	$(MCUNET) demo --data $(DATA)
 
 tables: install
-	$(RUN) tools/tables.py
-	$(RUN) tools/detector_table.py --write
+	$(MCUNET) tables
+	$(MCUNET) detector-table --write
 
 fuzz: install
 	$(RUN) tests/fuzz.py --cases 5000
@@ -45,6 +46,7 @@ test: install
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(C) | xargs -0 .venv/bin/clang-format --dry-run -Werror
+	$(RUN) -m mypy
 	$(RUN) -m pytest -m "not slow"
 
 test-slow: install

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import nnls
 from tqdm import tqdm
 
-from nni_mcunet.core.boards import Board, get_board
+from nni_mcunet.core.boards import CORE_BOARDS, Board, get_board
 from nni_mcunet.core.files import write_atomic
 from nni_mcunet.core.ir.arch import Schedule
 from nni_mcunet.core.ir.graph import Graph, Op, Tensor
@@ -28,7 +28,6 @@ from nni_mcunet.engine.model import PIXELS, PROBABILITY, QuantModel, QuantWeight
 from nni_mcunet.engine.run.firmware import build_firmware
 from nni_mcunet.engine.timing.layer_cycles import Layer, run_profiled
 
-BOARDS = {"cortex-m4": "f412", "cortex-m7": "h743"}  # whose memories the cycles are fitted to
 # Row -> the features it is fitted on; the others say nothing new about that kernel, or nothing.
 FITTED = {
     "conv_pw": ("macs", "weights", "singles", "repeated", "outputs", "positions", "lines", "residual"),
@@ -181,7 +180,7 @@ def _rows(table: latency.Table, indent: str) -> str:
 def counted(core: str, count: int, seed: int):
     """(rows of instructions, rows of cycles) of `count` random networks."""
     rng, instructions, cycles = np.random.default_rng(seed), [], []
-    board = replace(get_board(BOARDS[core]), sram=2 << 20, flash=2 << 20)  # room for all
+    board = replace(get_board(CORE_BOARDS[core]), sram=2 << 20, flash=2 << 20)  # room for all
     for _ in tqdm(range(count), desc=core):
         graph = random_network(rng)
         choices = schedules(graph)
@@ -199,7 +198,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", action="store_true", help="to core/plan/latency.json, otherwise print")
     args = parser.parse_args()
-    rows = {core: counted(core, args.count, args.seed) for core in BOARDS}
+    rows = {core: counted(core, args.count, args.seed) for core in CORE_BOARDS}
     instructions = fit(rows["cortex-m4"][0])
     print("instructions")
     print_errors(instructions, rows["cortex-m4"][0])

@@ -4,9 +4,9 @@
 
 Each network runs under an emulated Cortex-M4 and M7 (with the clock and memories of the STM32F412 and H743) layer by
 layer, with the schedule of least computation on its smallest board, and with the least SRAM at no more than 5 % more
-computation, in up to three patched segments. Instructions are counted, cycles estimated from them (engine/cycles.py),
-the arena, SRAM and flash read from the ELF, and every output byte is held against the numpy reference: `exact`. The
-networks are those of networks.py.
+computation, in up to three patched segments. Instructions are counted, cycles estimated from them
+(engine/timing/layer_cycles.py), the arena, SRAM and flash read from the ELF, and every output byte is held against the
+numpy reference: `exact`. The networks are those of networks.py.
 """
 
 import argparse
@@ -19,11 +19,12 @@ import numpy as np
 from networks import NAMES, TINYENGINE_KB, network
 from readme import into_readme
 
-from nni_mcunet.core.boards import Board, get_board
+from nni_mcunet.core.boards import CORE_BOARDS, Board, get_board
 from nni_mcunet.core.errors import Infeasible, exit_on_user_error
 from nni_mcunet.core.files import write_json
+from nni_mcunet.core.plan.board_plan import plan_for_board
 from nni_mcunet.core.plan.cut_points import grids
-from nni_mcunet.core.plan.plan import EXECUTED, SEGMENTS, Plan, best_schedule, pareto, plan
+from nni_mcunet.core.plan.plan import EXECUTED, SEGMENTS, Plan, pareto, plan
 from nni_mcunet.engine.library import write_library
 from nni_mcunet.engine.lower import reference
 from nni_mcunet.engine.model import QuantModel
@@ -32,7 +33,6 @@ from nni_mcunet.engine.run.firmware import build_firmware
 from nni_mcunet.engine.timing.layer_cycles import run_profiled
 
 RESULTS = Path(__file__).parents[1] / "docs/results/engine.json"
-CORES = {"cortex-m4": "f412", "cortex-m7": "h743"}
 LARGE = 1 << 20  # SRAM and flash of the emulated machine: what does not fit a board is measured all the same
 MORE_MACS = 1.05
 BEGIN, END = "<!-- engine, by benchmarks/engine.py -->\n", "<!-- end of engine -->\n"
@@ -43,7 +43,7 @@ def plans(model: QuantModel) -> dict[str, Plan]:
     found = {"layer by layer": plan(model.graph)}
     for name in ("f412", "f746", "h743"):
         try:
-            found["least MACs"] = best_schedule(model.graph, get_board(name), halos=EXECUTED, segments=SEGMENTS)
+            found["least MACs"] = plan_for_board(model.graph, get_board(name))
             break
         except Infeasible:
             continue
@@ -90,7 +90,7 @@ def rows_of(name: str, cores) -> list[dict]:
     for kind, found in plans(model).items():
         for core in cores:
             row = {"network": name, "core": core, "schedule": kind, "patches": schedule_text(found)}
-            row |= measured(found, model, get_board(CORES[core]))
+            row |= measured(found, model, get_board(CORE_BOARDS[core]))
             row["command"] = f"python benchmarks/engine.py --only {name}"
             print(json.dumps(row), flush=True)
             rows.append(row)
@@ -123,7 +123,7 @@ def main() -> None:
     args = parser.parse_args()
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     for name in args.only:
-        fresh = rows_of(name, CORES)
+        fresh = rows_of(name, CORE_BOARDS)
         others = [row for row in known if row["network"] != name]
         known = sorted(others + fresh, key=lambda row: NAMES.index(row["network"]))
         write_json(RESULTS, known)

@@ -2,16 +2,18 @@
 
   python benchmarks/house.py --rev 4c01720 --rev HEAD --out docs/results/rooms.json
 
-A room is a folder of Python files; the doors of a part, which lead into its rooms, count as a room of their own, see
-DOORS. Files stand on floors: a file is one floor above the highest file of the same
-part (core, engine, search, ...) that it imports. An arrow goes from a room to another one that a file of it imports,
-inside a function or not. A circle is a set of modules, or of rooms, from each of which imports lead to every other.
+A room is a folder of Python files. A file directly in nni_mcunet is a room of its own, and so are the doors of a part,
+which lead into its rooms, see DOORS. Files stand on floors: a file is one floor above the highest file of the same part
+(core, engine, search, ...) that it imports. An arrow goes from a room to another one that a file of it imports, inside
+a function or not. A circle is a set of modules, or of rooms, from each of which imports lead to every other.
 
 The walk has fixed stations, what a candidate becomes in turn: STATIONS. From one station to the next it takes the
 shortest way along imports, in either direction: that is what a reader opens who follows a candidate. It does not go
 over TOOLS, which all files import. Its rooms are counted as they are entered; a room entered again is one that the data
-pass twice. The depth is the longest of all
-shortest ways along imports, from the tuner and from the printing of C down to whatever they stand on.
+pass twice. The more files the rooms on the walk have, the longer the reader looks for the next one.
+
+The depth is the longest of all shortest ways along imports, from the tuner and from the printing of C down to whatever
+they stand on.
 
 Without --rev the files of the working tree are counted.
 """
@@ -22,8 +24,10 @@ import io
 import subprocess
 import tarfile
 from collections import Counter
+from collections.abc import Collection
 from itertools import groupby, pairwise
 from pathlib import Path
+from statistics import fmean
 
 import networkx as nx
 
@@ -33,14 +37,12 @@ ROOT = Path(__file__).parents[1]
 TOPS = ("nni_mcunet", "detection")
 # File -> what it opens: where that is not there, in an older state, the file is no door.
 DOORS = {
-    "nni_mcunet/__init__.py": "nni_mcunet/cli/main.py",
-    "nni_mcunet/__main__.py": "nni_mcunet/cli/main.py",
-    "nni_mcunet/api.py": "nni_mcunet/cli/main.py",
-    "nni_mcunet/bridge.py": "nni_mcunet/cli/main.py",
     "nni_mcunet/search/nnictl.py": "nni_mcunet/search/nni/nnictl.py",
     "nni_mcunet/search/strategy.py": "nni_mcunet/search/nni/strategy.py",
     "nni_mcunet/search/trial.py": "nni_mcunet/search/nni/trial.py",
     "nni_mcunet/search/tuner.py": "nni_mcunet/search/nni/tuner.py",
+    "nni_mcunet/engine/board_run.py": "nni_mcunet/engine/timing/report.py",
+    "nni_mcunet/engine/frontend/__init__.py": "nni_mcunet/engine/frontend/onnx/read.py",
     "nni_mcunet/engine/int8_classifier.py": "nni_mcunet/engine/run/firmware.py",
     "nni_mcunet/engine/int8_detector.py": "nni_mcunet/engine/run/firmware.py",
     "nni_mcunet/engine/library.py": "nni_mcunet/engine/run/board_project.py",
@@ -60,7 +62,7 @@ STATIONS = {  # what a candidate is -> the file that makes it, under its names o
 
 
 def read_tree(rev: str | None = None, root: Path = ROOT) -> dict[str, str]:
-    """Path -> text of the Python files of TOPS: of a git revision, or of the working tree."""
+    """Map each path to its text: the Python files of TOPS, of a git revision or of the working tree."""
     if rev is None:
         paths = [path for top in TOPS for path in sorted((root / top).rglob("*.py"))]
         return {str(path.relative_to(root)): path.read_text() for path in paths}
@@ -71,19 +73,27 @@ def read_tree(rev: str | None = None, root: Path = ROOT) -> dict[str, str]:
 
 
 def module_of(path: str) -> str:
-    """The dotted name of a file: a/b.py is a.b, a/__init__.py is a."""
+    """Return the dotted name of a file: a/b.py is a.b, a/__init__.py is a."""
     return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
-def room_of(path: str) -> str:
-    """The folder of a file, dotted."""
+def folder_of(path: str) -> str:
+    """Return the folder of a file, dotted."""
     return path.rpartition("/")[0].replace("/", ".")
 
 
+def room_of(path: str, files: Collection[str]) -> str:
+    """Return the room of a file among `files`."""
+    folder = folder_of(path)
+    if folder == "nni_mcunet":
+        return module_of(path)
+    return f"{folder} (doors)" if DOORS.get(path) in files else folder
+
+
 def imported(path: str, text: str, modules: set[str]) -> set[str]:
-    """Absolute names of what a file imports, at its top, inside functions and by import_module("NAME"). `from a import
-    b` is a.b where that is one of `modules`, else a."""
-    package, found = room_of(path).split("."), set()
+    """Return the absolute names of what a file imports, at its top, inside functions and by import_module("NAME").
+    `from a import b` is a.b where that is one of `modules`, else a."""
+    package, found = folder_of(path).split("."), set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
@@ -98,11 +108,10 @@ def imported(path: str, text: str, modules: set[str]) -> set[str]:
 
 
 def import_graph(files: dict[str, str]) -> nx.DiGraph:
-    """Modules, each with its room, and an edge from a module to each of `files` that it imports."""
+    """Build the graph of modules, each with its room, and an edge from a module to each of `files` that it imports."""
     graph, modules = nx.DiGraph(), {module_of(path) for path in files}
     for path in sorted(files):
-        door = DOORS.get(path) in files
-        graph.add_node(module_of(path), room=f"{room_of(path)} (doors)" if door else room_of(path), path=path)
+        graph.add_node(module_of(path), room=room_of(path, files), path=path)
     for path, text in sorted(files.items()):
         own = module_of(path)
         graph.add_edges_from((own, name) for name in sorted(imported(path, text, modules) & (modules - {own})))
@@ -110,7 +119,7 @@ def import_graph(files: dict[str, str]) -> nx.DiGraph:
 
 
 def room_graph(graph: nx.DiGraph) -> nx.DiGraph:
-    """The rooms, and their arrows."""
+    """Build the graph of rooms and their arrows."""
     rooms, room = nx.DiGraph(), graph.nodes(data="room")
     rooms.add_nodes_from(sorted({name for _, name in room}))
     rooms.add_edges_from((room[a], room[b]) for a, b in graph.edges if room[a] != room[b])
@@ -118,18 +127,18 @@ def room_graph(graph: nx.DiGraph) -> nx.DiGraph:
 
 
 def circles(graph: nx.DiGraph) -> list[list[str]]:
-    """Sets of more than one node, each reached from every other; the largest first."""
+    """List the sets of more than one node, each reached from every other; the largest first."""
     found = [sorted(nodes) for nodes in nx.strongly_connected_components(graph) if len(nodes) > 1]
     return sorted(found, key=lambda nodes: (-len(nodes), nodes))
 
 
 def part_of(room: str) -> str:
-    """The part of the house that a room belongs to: core, engine, ... or detection."""
+    """Name the part of the house that a room belongs to: core, engine, ... or detection."""
     return ".".join(room.removesuffix(" (doors)").split(".")[:2])
 
 
 def floors(graph: nx.DiGraph) -> dict[str, int]:
-    """Part -> floors its files stand on."""
+    """Count the floors that each part's files stand on."""
     found = {}
     for part in sorted({part_of(room) for _, room in graph.nodes(data="room")}):
         within = graph.subgraph([module for module, room in graph.nodes(data="room") if part_of(room) == part])
@@ -138,7 +147,7 @@ def floors(graph: nx.DiGraph) -> dict[str, int]:
 
 
 def walk(graph: nx.DiGraph) -> list[str]:
-    """The modules of a candidate's way from the tuner to a run."""
+    """List the modules of a candidate's way from the tuner to a run."""
     by_path = {path: module for module, path in graph.nodes(data="path")}
     stations = [next(by_path[f"nni_mcunet/{p}"] for p in names if f"nni_mcunet/{p}" in by_path)
                 for names in STATIONS.values()]  # fmt: skip
@@ -151,7 +160,7 @@ def walk(graph: nx.DiGraph) -> list[str]:
 
 
 def depth(graph: nx.DiGraph) -> list[str]:
-    """The longest of the shortest ways along imports from the tuner and from the printing of C."""
+    """Find the longest of the shortest ways along imports from the tuner and from the printing of C."""
     by_path = {path: module for module, path in graph.nodes(data="path")}
     begins = [by_path[f"nni_mcunet/{p}"] for key in ("asked for", "C") for p in STATIONS[key]
               if f"nni_mcunet/{p}" in by_path]  # fmt: skip
@@ -160,7 +169,7 @@ def depth(graph: nx.DiGraph) -> list[str]:
 
 
 def figures(files: dict[str, str]) -> dict:
-    """What the module's docstring names, of the files of one state."""
+    """Count what the module's docstring names, in the files of one state."""
     graph = import_graph(files)
     rooms = room_graph(graph)
     way, inside = walk(graph), Counter(room for _, room in graph.nodes(data="room"))
@@ -177,7 +186,7 @@ def figures(files: dict[str, str]) -> dict:
 
 
 def rows(found: dict) -> dict[str, str]:
-    """The lines of the table for one state."""
+    """Return the lines of the table for one state."""
     walked, largest = found["walk"], max(found["rooms"], key=found["rooms"].get)
     lines = {
         "files / rooms": f"{found['files']} / {len(found['rooms'])}",
@@ -190,6 +199,7 @@ def rows(found: dict) -> dict[str, str]:
         "circles of rooms": _sizes(found["circles"]["rooms"]),
         "walk: modules / rooms": f"{len(walked['modules'])} / {len(walked['rooms'])}",
         "walk: rooms entered again": str(walked["entered again"]),
+        "walk: files in a room, mean": f"{fmean(found['rooms'][room] for room in walked['rooms']):.1f}",
         "depth: modules": str(len(found["depth"])),
     }
     return lines
@@ -205,7 +215,7 @@ def _sizes(found: list[list[str]]) -> str:
 
 
 def table(states: dict[str, dict]) -> str:
-    """A table in Markdown, a column a state."""
+    """Write a table in Markdown, a column a state."""
     columns = [rows(found) for found in states.values()]
     lines = [f"| | {' | '.join(states)} |", "|---" * (len(states) + 1) + "|"]
     lines += [f"| {name} | {' | '.join(column[name] for column in columns)} |" for name in columns[0]]

@@ -28,8 +28,8 @@ from nni_mcunet.core.nn.net import Net
 from nni_mcunet.core.nn.zoo_weights import rename
 from nni_mcunet.core.plan.plan import best_schedule, plan
 from nni_mcunet.engine.codegen.sources import write_sources
+from nni_mcunet.engine.frontend import load_model
 from nni_mcunet.engine.frontend.fuse import of_pixels
-from nni_mcunet.engine.frontend.onnx import load_onnx
 from nni_mcunet.engine.int8_classifier import by_c, by_onnxruntime
 from nni_mcunet.engine.lower import reference
 from nni_mcunet.engine.model import Model, QuantModel
@@ -99,7 +99,7 @@ def mcunet_in3(shared: Path) -> dict:
 def mcunet_vww1(shared: Path) -> dict:
     """A classifier that comes as integers: there is no float, and all that may differ is the rounding."""
     path, data = shared / "models/vww1/vww1_int8_qlinear.onnx", np.load(shared / "models/vww1/io.npz")
-    model, images = load_onnx(path), data["input_nhwc_int8"]
+    model, images = load_model(path), data["input_nhwc_int8"]
     run = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     theirs = np.stack([run.run(None, {run.get_inputs()[0].name: x.transpose(2, 0, 1)[None]})[0][0] for x in images])
     found = c_scores(model, [(x.astype(np.int16) + 128).astype(np.uint8) for x in images]).astype(int)
@@ -120,7 +120,7 @@ def mcunet_vww1(shared: Path) -> dict:
 def yunet(shared: Path) -> dict:
     """Somebody else's face detector, from its float ONNX file: dB and root mean square error of each map."""
     path = shared / "models/yunet/yunet_n_320_320.onnx"
-    model = of_pixels(load_onnx(path), mean=(0, 0, 0), std=(1, 1, 1), bgr=True)
+    model = of_pixels(load_model(path), mean=(0, 0, 0), std=(1, 1, 1), bgr=True)
     size = model.graph.inputs[0].h, model.graph.inputs[0].w
     train, val = (
         [load_picture(p, size) for p in sorted((shared / f"data/widerface_mini/WIDER_{part}").rglob("*.jpg"))]

@@ -3,8 +3,8 @@
     python benchmarks/latency.py [--only mcunet-vww1]
 
 Networks of the zoo that had no part in the fit (benchmarks/calibrate_cycles.py), layer by layer and with the least SRAM
-at no more than 5 % more computation. Instructions are counted under QEMU; cycles are engine/cycles.py's estimate from
-the same run, so their error is that of the table alone, not that against a real board.
+at no more than 5 % more computation. Instructions are counted under QEMU; cycles are the estimate of
+engine/timing/layer_cycles.py from the same run, so their error is only that of the table, not that against a board.
 """
 
 import argparse
@@ -13,10 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from calibrate_cycles import profiled, samples
-from engine import CORES, LARGE, plans, schedule_text
+from engine import LARGE, plans, schedule_text
 from networks import NAMES, network
 
-from nni_mcunet.core.boards import get_board
+from nni_mcunet.core.boards import CORE_BOARDS, get_board
 from nni_mcunet.core.errors import exit_on_user_error
 from nni_mcunet.core.files import write_json
 from nni_mcunet.core.plan import latency
@@ -29,8 +29,8 @@ def compared(name: str) -> list[dict]:
     """One row for each core, schedule and class of layer, and for all layers."""
     model, rows = network(name), []
     for found in plans(model).values():
-        for core, short in CORES.items():
-            board = replace(get_board(short), sram=LARGE, flash=4 * LARGE)
+        for core, board_name in CORE_BOARDS.items():
+            board = replace(get_board(board_name), sram=LARGE, flash=4 * LARGE)
             layers = profiled(found, model, board)
             for what, table in (("instructions", latency.INSTRUCTIONS), ("cycles", latency.cycle_table(board))):
                 sums = _sums(found, {n: getattr(layer, what) for n, layer in layers.items()}, table)
@@ -60,7 +60,7 @@ def summary(rows: list[dict]) -> str:
 
 def _line(rows: list[dict], kind: str) -> str:
     cells = []
-    for core in CORES:
+    for core in CORE_BOARDS:
         for what in ("instructions", "cycles"):
             own = [r for r in rows if (r["class"], r["core"], r["what"]) == (kind, core, what)]
             cells.append(f"{sum(r['table'] for r in own) / sum(r['run'] for r in own) - 1:>+9.1%}")

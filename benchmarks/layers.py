@@ -4,7 +4,7 @@
 
 Of mcunet-vww1, layer by layer, all its channels; the sum of two maps, which it has none of, of a network of its own and
 an element. Beside them the same counts of CMSIS-NN 7 and TinyEngine (float requantisation, its default), compiled with
-the same compiler for the same network: arm-none-eabi-gcc 12.2 -O3, QEMU -icount shift=0. Cycles are engine/cycles.py's
+the same compiler for the same network: arm-none-eabi-gcc 12.2 -O3, QEMU -icount shift=0. Cycles are layer_cycles.py's
 estimate for the STM32F412.
 """
 

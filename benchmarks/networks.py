@@ -14,7 +14,7 @@ from calibrate_cycles import random_integers
 from nni_mcunet.core.ir.arch import ArchSpec
 from nni_mcunet.core.ir.build import build_graph
 from nni_mcunet.core.ir.graph import Graph, Op, Tensor
-from nni_mcunet.engine.frontend.onnx import load_onnx
+from nni_mcunet.engine.frontend import load_model
 from nni_mcunet.engine.lower.dead_channels import without_dead_channels
 from nni_mcunet.engine.model import QuantModel
 
@@ -41,7 +41,7 @@ TINYENGINE_KB = {"mcunet-vww1": 92, "mcunet-vww1-live": 92, "mcunet-in0": 49, "m
 
 def network(name: str) -> QuantModel:
     if name.startswith("mcunet-vww1"):
-        model = load_onnx(SHARED / "models/vww1/vww1_int8_qlinear.onnx")
+        model = load_model(SHARED / "models/vww1/vww1_int8_qlinear.onnx")
         return without_dead_channels(model) if name.endswith("live") else model
     rng = np.random.default_rng(0)
     if name == "ResNet8":

@@ -1,11 +1,24 @@
-"""The mmdet plug-in: `custom_imports = dict(imports=['detection'])`, or `import detection` before mmdet.
+"""Plug MCUNet into mmdet: `custom_imports = dict(imports=['detection'])`, or `import detection` before mmdet.
 
-The only package that imports mmdet. It stands on nni_mcunet.core and knows neither the search nor the engine: what
-those need of a detector (its graph, folded weights, decoding; its pictures, loss and metric) comes out of export.py and
-task.py as plain data.
+This is the only package that imports mmdet. It stands on nni_mcunet.core (and on nni_mcunet.paper for the published
+face detectors) and knows neither the search nor the engine. What those need of a detector (its graph, folded weights,
+decoding; its pictures, loss and metric) comes out of export.py and search_task.py as plain data.
+
+It is one flat room, for mmdet's users know no other. Read its files in this order:
+
+mmcv_ops, coco_names                    what mmdet lacks or does otherwise, put in before it is used
+backbone, yolo, s3fd, s3fd_match, extd  networks and heads: walks of core's graphs
+config, config_shape, inherited_values  a config as our commands read it
+datasets, data_files, voc_xml, coco_json, widerface_data, pictures, loader_pictures, data_survey
+                                        data sets, their files, their pictures, and what is wrong with them
+s3fd_transforms, s3fd_tta, widerface, widerface_metric
+                                        WIDER FACE: augmentation, the multi-scale test, the protocol
+checkpoint, qat, recipe_report, learning_curve, testing, deployed, mmdet_tools
+                                        training and testing
+anchors, export, search_task            what leaves: anchors for a config, plain data for engine and search
 """
 
-from .ops import install_ops
+from .mmcv_ops import install_ops
 
 install_ops()  # before anything imports mmdet
 
@@ -22,8 +35,9 @@ from .checkpoint import (  # noqa: E402
     trained_classes,
 )
 from .config import load_config, prepare  # noqa: E402
+from .data_survey import DataReportHook  # noqa: E402
 from .datasets import check_classes, config_classes  # noqa: E402
-from .deployed import DeployedDetector, busy_picture, float_boxes, input_pictures  # noqa: E402
+from .deployed import DeployedDetector, float_boxes  # noqa: E402
 from .export import (  # noqa: E402
     config_graph,
     detector_graph,
@@ -33,15 +47,15 @@ from .export import (  # noqa: E402
     load_detector,
 )
 from .extd import EXTD, EXTDBackbone  # noqa: E402
+from .loader_pictures import busy_picture, input_pictures  # noqa: E402
 from .pictures import LoadPicture  # noqa: E402
 from .qat import QATHook  # noqa: E402
-from .recipe import RecipeReportHook  # noqa: E402
+from .recipe_report import RecipeReportHook  # noqa: E402
 from .s3fd import MCUNetS3FD, MCUNetS3FDHead  # noqa: E402
 from .s3fd_match import ScaleCompensationAssigner  # noqa: E402
 from .s3fd_transforms import DataAnchorSampling, FaceCrop  # noqa: E402
 from .s3fd_tta import FaceTTAModel, FaceViews  # noqa: E402
-from .survey import DataReportHook  # noqa: E402
-from .task import DetectorData, DetectorTask  # noqa: E402
+from .search_task import DetectorData, DetectorTask  # noqa: E402
 from .testing import deploy, dump, load_weights, map50, with_pictures, with_tta  # noqa: E402
 from .widerface_data import WIDERFaceText  # noqa: E402
 from .widerface_metric import WIDERFaceMetric  # noqa: E402

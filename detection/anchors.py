@@ -1,4 +1,5 @@
-"""Anchors for YOLO: k-means of the boxes' sizes with the distance 1 - IoU (YOLOv2, section 2, "dimension clusters").
+"""Find anchors for YOLO: k-means of the boxes' sizes with the distance 1 - IoU (YOLOv2, section 2, "dimension
+clusters").
 
 Sizes are fractions of the picture, (w, h). Our pipelines stretch a picture to the network's input, each axis for
 itself, and the overlap of two centred boxes does not change when an axis is stretched: the anchors hold at every
@@ -17,15 +18,20 @@ import numpy as np
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.validate import short
 
-from .folders import open_pictures
+from .data_files import open_pictures
 from .voc_xml import Annotation, read_annotation
 
 RESTARTS = 10  # k-means ends in a local optimum: the best of so many starts is taken
 
 
 class Anchors(NamedTuple):
-    """scales: per scale, fine to coarse, its (w, h); mean_iou of each box with its best anchor; recall: the share of
-    boxes whose best anchor overlaps by at least a half, which is what GridAssigner asks of a positive."""
+    """Hold anchors and how well they fit.
+
+    scales    per scale, fine to coarse: its (w, h)
+    mean_iou  of each box with its best anchor
+    recall    the share of boxes whose best anchor overlaps by at least a half, which GridAssigner asks of a positive
+    boxes     how many boxes there were
+    """
 
     scales: list[list[tuple[float, float]]]
     mean_iou: float
@@ -34,13 +40,14 @@ class Anchors(NamedTuple):
 
 
 def iou(sizes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
-    """(n, k) overlap of boxes (n, 2) and anchors (k, 2) that share their centre."""
+    """Return the (n, k) overlap of boxes (n, 2) and anchors (k, 2) that share their centre."""
     common = np.minimum(sizes[:, None], anchors[None]).prod(2)
     return common / (sizes.prod(1)[:, None] + anchors.prod(1)[None] - common)
 
 
 def cluster(sizes: np.ndarray, k: int, seed: int = 0) -> np.ndarray:
-    """(k, 2) centres in rising order of area, the best of RESTARTS runs by mean IoU. UserError for too few boxes."""
+    """Return (k, 2) centres in rising order of area, the best of RESTARTS runs by mean IoU. Raises UserError for too
+    few boxes."""
     kinds = len(np.unique(sizes, axis=0))
     if kinds < k:
         raise UserError(f"{k} anchors of {kinds} different box sizes: ask for fewer, or give more boxes")
@@ -51,7 +58,8 @@ def cluster(sizes: np.ndarray, k: int, seed: int = 0) -> np.ndarray:
 
 
 def _start(sizes: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
-    """k-means++: each further centre is drawn with a probability that rises with its squared distance to the others."""
+    """Draw first centres by k-means++: each further one with a probability that rises with its squared distance to the
+    others."""
     centres = sizes[rng.integers(len(sizes))][None]
     while len(centres) < k:
         far = (1 - iou(sizes, centres).max(1)).clip(min=0) ** 2
@@ -60,8 +68,8 @@ def _start(sizes: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _kmeans(sizes: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Lloyd's iteration to a fixed point. The mean is not the minimiser of 1 - IoU, so the iteration may go round in a
-    circle: it ends at the first division that was there before."""
+    """Run Lloyd's iteration to a fixed point. The mean is not the minimiser of 1 - IoU, so the iteration may go round
+    in a circle: it ends at the first division that was there before."""
     seen = set()
     while True:
         nearest = iou(sizes, centres).argmax(1)
@@ -74,7 +82,8 @@ def _kmeans(sizes: np.ndarray, centres: np.ndarray) -> np.ndarray:
 
 
 def choose(sizes: np.ndarray, number: int, scales: int, seed: int = 0) -> Anchors:
-    """`number` anchors, as many on each of `scales` scales. UserError where that does not come out even."""
+    """Choose `number` anchors, as many on each of `scales` scales. Raises UserError where that does not come out
+    even."""
     if number % scales:
         raise UserError(f"{number} anchors on {scales} scales: each scale of YOLOv3 has as many; give a multiple")
     centres = cluster(sizes, number, seed)
@@ -89,7 +98,8 @@ def choose(sizes: np.ndarray, number: int, scales: int, seed: int = 0) -> Anchor
 
 
 def dataset_sizes(dataset: dict) -> np.ndarray:
-    """(n, 2) of the boxes that a data set of a config trains on (mmdet's: difficult and filtered ones are not)."""
+    """Return the (n, 2) of the boxes that a data set of a config trains on (mmdet's: difficult and filtered ones are
+    not)."""
     data = open_pictures(dataset)
     infos = (data.get_data_info(i) for i in range(len(data)))
     boxes = ((info, item["bbox"]) for info in infos for item in info["instances"] if not item["ignore_flag"])
@@ -98,8 +108,9 @@ def dataset_sizes(dataset: dict) -> np.ndarray:
 
 
 def voc_sizes(source, split: str = "trainval") -> np.ndarray:
-    """(n, 2) of the boxes of a VOC folder or .tar(.xz) archive with */Annotations and */ImageSets/Main/SPLIT.txt, all
-    years that it holds. Difficult objects are left out, as mmdet's training does. UserError for another layout."""
+    """Return the (n, 2) of the boxes of a VOC folder or .tar(.xz) archive with */Annotations and
+    */ImageSets/Main/SPLIT.txt, of all years that it holds. Difficult objects are left out, as mmdet's training does.
+    Raises UserError for another layout."""
     sizes = []
     for note in _annotations(Path(source), split):
         boxes = note.boxes[~np.array(note.difficult, bool)]
@@ -129,10 +140,11 @@ def _annotations(source: Path, split: str) -> Iterator[Annotation]:
 
 
 def _archive(source: Path) -> dict:
-    """Path -> function that reads it. An .xz cannot be read out of order: all is read, a few megabytes."""
+    """Map each path to a function that reads it. An .xz cannot be read out of order: all is read, a few megabytes."""
     try:
         with tarfile.open(source) as archive:
-            contents = {Path(m.name): archive.extractfile(m).read() for m in archive if m.isfile()}
+            files = ((Path(m.name), archive.extractfile(m)) for m in archive if m.isfile())
+            contents = {path: file.read() for path, file in files if file is not None}
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
         raise UserError(f"{source}: neither a folder nor a tar archive ({' '.join(str(error).split())})") from None
     return {path: (lambda data=data: data) for path, data in contents.items()}

@@ -1,4 +1,4 @@
-"""The searched network as mmdet's backbone: a walk of the same graph that everything else walks."""
+"""Offer the searched network as mmdet's backbone: a walk of the same graph that everything else walks."""
 
 import re
 
@@ -21,8 +21,9 @@ HALOS = ("exchange", "none")
 
 
 def read_arch(arch) -> ArchSpec:
-    """An ArchSpec from the path of its JSON file, from the parsed dict, or from a dict that names a file as its `base`
-    and says what differs: dict(base='mcunet_in3.json', resolution=[224, 224]). Raises ArchError, FileNotFoundError."""
+    """Read an ArchSpec from the path of its JSON file, from the parsed dict, or from a dict that names a file as its
+    `base` and says what differs: dict(base='mcunet_in3.json', resolution=[224, 224]). Raises ArchError,
+    FileNotFoundError."""
     if not isinstance(arch, dict):
         return ArchSpec.load(arch)
     changes = dict(arch)
@@ -32,13 +33,13 @@ def read_arch(arch) -> ArchSpec:
 
 @MODELS.register_module()
 class MCUNetBackbone(Net, BaseModule):
-    """A searched network without its classifier.
+    """Run a searched network without its classifier.
 
     arch           path of an architecture JSON, or a dict, see read_arch
     out_indices    stages whose last maps (N, C, H, W) are given out, fine to coarse
     frozen_stages  the first convolution and the stages up to this one are not trained; -1: all are
     halo           "exchange": patches give what the whole network gives; "none": the patches of the architecture's
-                   schedule run apart, each padded on its own, in training and test ("non-overlap" in Table 5)
+                   schedule run one by one, each padded on its own, in training and test ("non-overlap" in Table 5)
     norm_eval      batch normalisation keeps its running statistics while training
     init_cfg       dict(type='Pretrained', checkpoint=...): a super-network's slice or a classifier with the keys
                    `layers.{op}.conv.weight`, `layers.{op}.bn.*`, a detector of ours, or a network of MCUNet's zoo as
@@ -49,16 +50,18 @@ class MCUNetBackbone(Net, BaseModule):
         self.spec = read_arch(arch)
         super().__init__(build_graph(self.spec, taps=tuple(out_indices)))
         if not -1 <= frozen_stages <= max(out_indices):
-            raise UserError(f"backbone.frozen_stages is {frozen_stages}: -1 (none) to {max(out_indices)} is wanted")
+            raise UserError(f"backbone.frozen_stages is {frozen_stages}: expected -1 (none) to {max(out_indices)}")
         if halo not in HALOS or (halo == "none" and not self.spec.schedule.n):
             raise UserError(f"backbone.halo is {short(halo)}: expected exchange, or none with a schedule in the arch")
         self.frozen_stages, self.norm_eval, self.halo, self.init_cfg = frozen_stages, norm_eval, halo, init_cfg
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]  # mmdet gives one image
+        """Turn an image (N, 3, H, W) into the maps of out_indices, fine to coarse."""
         image = image.contiguous(memory_format=torch.channels_last)  # a CPU trains 1.6x faster on NHWC
         return super().forward(image) if self.halo == "exchange" else forward_apart(self, self.spec.schedule, image)
 
     def train(self, mode: bool = True):
+        """Set the mode; frozen stages, and batch normalisation with norm_eval, stay in evaluation."""
         super().train(mode)
         frozen = ("stem", *(f"s{i}_" for i in range(self.frozen_stages + 1))) if self.frozen_stages >= 0 else ()
         for name, layer in self.layers.items():
@@ -70,13 +73,14 @@ class MCUNetBackbone(Net, BaseModule):
         return self
 
     def init_weights(self) -> None:
+        """Load init_cfg's checkpoint, where there is one."""
         if self.init_cfg and self.init_cfg["checkpoint"]:
             self.load_slice(self.init_cfg["checkpoint"])
 
     def load_slice(self, path) -> None:
-        """Load a checkpoint's layers of this name. Layers that are not ours (a classifier, a head) are left alone, and
-        stages behind the checkpoint's last one keep their initialisation (S3FD goes on to stride 128). UserError for
-        any other layer that is missing, for another shape, or for a missing file."""
+        """Load a checkpoint's layers of this name. Layers that are not ours (a classifier, a head) are left out, and
+        stages behind the checkpoint's last one keep their initialisation (S3FD goes on to stride 128). Raises
+        UserError for any other layer that is missing, for another shape, or for a missing file."""
         try:
             weights = read_checkpoint(path)
         except FileNotFoundError:
@@ -98,7 +102,8 @@ class MCUNetBackbone(Net, BaseModule):
                 raise UserError(f"{path}: no '{name}', which '{self.graph.name}' has; was it trained on another arch?")
             if weights[name].shape != ours.shape:
                 raise UserError(
-                    f"{path}: '{name}' is {tuple(weights[name].shape)}, '{self.graph.name}' wants {tuple(ours.shape)}"
+                    f"{path}: '{name}' is {tuple(weights[name].shape)}: expected {tuple(ours.shape)}, that of "
+                    f"'{self.graph.name}'"
                 )
         self.load_state_dict({k: v for k, v in weights.items() if k in self.state_dict()}, strict=False)
         if there and there[-1] + 1 < len(self.spec.stages):

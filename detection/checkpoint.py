@@ -1,9 +1,9 @@
-"""Checkpoints, wherever they come from, by a torch.load that unpickles nothing but tensors and plain values.
+"""Read checkpoints, wherever they come from, by a torch.load that unpickles nothing but tensors and plain values.
 
-mmengine's own checkpoints also hold its HistoryBuffer and numpy arrays. Exactly these classes are allowed here: test.py
-and --resume work, and a checkpoint from elsewhere still cannot run code. Each of the loaders that mmengine knows by a
-prefix (https://, s3://, torchvision://, ...) fetches as before and loads under the same rule; by itself mmengine would
-run what a downloaded file says.
+mmengine's own checkpoints also hold its HistoryBuffer and numpy arrays. Exactly these classes are allowed here: mcunet
+test and --resume work, and a checkpoint from elsewhere still cannot run code. Each of the loaders that mmengine knows
+by a prefix (https://, s3://, torchvision://, ...) fetches as before and loads under the same rule; mmengine would run
+what a downloaded file says.
 """
 
 import errno
@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
+from numpy._core import multiarray
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.nn.net import Net
@@ -32,13 +33,13 @@ from .datasets import check_classes
 
 
 def _method(owner, name: str):
-    """What stands in for getattr: HistoryBuffer pickles its four methods by name, and nothing else has to."""
+    """Stand in for getattr: HistoryBuffer pickles its four methods by name, and nothing else has to."""
     if owner is not HistoryBuffer or name not in ("min", "max", "current", "mean"):
         raise pickle.UnpicklingError(f"getattr({owner!r}, {name!r})")
     return getattr(owner, name)
 
 
-_NUMPY = [np._core.multiarray._reconstruct, np._core.multiarray.scalar, np.ndarray, np.dtype]
+_NUMPY = [multiarray._reconstruct, multiarray.scalar, np.ndarray, np.dtype]
 _DTYPES = [type(np.dtype(t)) for t in ("f4", "f8", "i4", "i8", "u1", "?")]
 ALLOWED = [HistoryBuffer, (_method, "builtins.getattr"), (_method, "__builtin__.getattr")] + _NUMPY + _DTYPES
 
@@ -50,8 +51,8 @@ TRUST, SAFE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_WEIGHTS_ONLY_LOAD
 
 @contextmanager
 def _weights_only():
-    """Inside it no torch.load unpickles code, not even one that is called with weights_only=False, unless the user has
-    set TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD."""
+    """Keep every torch.load inside the context from unpickling code, even one that is called with weights_only=False,
+    unless the user has set TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD."""
     before = os.environ.get(SAFE)
     if os.environ.get(TRUST, "0").lower() not in ("1", "y", "yes", "true"):
         os.environ[SAFE] = "1"
@@ -63,7 +64,7 @@ def _weights_only():
 
 
 def _safely(loader):
-    """One of mmengine's loaders under `_weights_only`. It raises UserError for what cannot be fetched or is no
+    """Put one of mmengine's loaders under `_weights_only`. It raises UserError for what cannot be fetched or is no
     checkpoint, and OSError with the name of a file on the disk."""
 
     @wraps(loader)  # mmengine's log has its name
@@ -93,7 +94,8 @@ def _reason(error: Exception) -> str:
 
 @_safely
 def load_from_local(path, map_location=None) -> dict:
-    """torch.load of a local file. Raises FileNotFoundError, or UserError for a file that is no (safe) checkpoint."""
+    """Load a local file by torch.load. Raises FileNotFoundError, or UserError for a file that is no (safe)
+    checkpoint."""
     path = os.path.expanduser(path)
     if not os.path.isfile(path):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
@@ -101,7 +103,7 @@ def load_from_local(path, map_location=None) -> dict:
 
 
 def read_checkpoint(path) -> dict:
-    """A checkpoint from a file, or from any place that mmengine knows by a prefix, on the CPU. Raises
+    """Read a checkpoint from a file, or from any place that mmengine knows by a prefix, onto the CPU. Raises
     FileNotFoundError, UserError."""
     found = CheckpointLoader.load_checkpoint(str(path), map_location="cpu", logger="silent")
     if not isinstance(found, dict):
@@ -110,15 +112,15 @@ def read_checkpoint(path) -> dict:
 
 
 def trained_classes(checkpoint: dict) -> tuple[str, ...] | None:
-    """The names that a checkpoint of mmengine was trained on; None where it does not say."""
+    """Return the names that a checkpoint of mmengine was trained on; None where it does not say."""
     meta = checkpoint.get("meta") or {}
     found = (meta.get("dataset_meta") or {}).get("classes") or meta.get("CLASSES")
     return None if found is None else tuple(found)
 
 
 def latest_checkpoint(folder, iteration: int | None = None) -> Path | None:
-    """The epoch_N.pth or iter_N.pth that a training wrote last, of those that a training can go on from; with an
-    iteration, of those that were written behind it.
+    """Find the epoch_N.pth or iter_N.pth that a training wrote last, among those that a training can go on from; with
+    an iteration, among those that were written behind it.
 
     Last is the time that mmengine wrote into the checkpoint, then the highest N: a file's own date is that of a copy,
     and N of an older training in the same folder may be higher. A kill can leave a file half written, and the file
@@ -132,7 +134,7 @@ def latest_checkpoint(folder, iteration: int | None = None) -> Path | None:
                 meta = read_checkpoint(path).get("meta") or {}
                 if ("epoch" in meta or "iter" in meta) and iteration in (None, meta.get("iter")):
                     found[path] = (meta.get("time") or "", meta.get("iter") or 0, int(number[1]))
-    return max(found, key=found.get, default=None)
+    return max(found, key=lambda path: found[path], default=None)
 
 
 def check_resumable(path, classes: tuple[str, ...] | None) -> None:
@@ -147,9 +149,10 @@ def check_resumable(path, classes: tuple[str, ...] | None) -> None:
 
 
 def load_strictly(model, path, classes: tuple[str, ...] | None = None) -> tuple[str, ...] | None:
-    """Load a checkpoint into a network, which simulates int8 from then on where the checkpoint is of quantisation-aware
-    training. Returns the names of its classes: the checkpoint's, else `classes`, the config's. Raises UserError where
-    these differ, and where it is another network's: mmengine would load what fits and leave the rest at random."""
+    """Load a checkpoint into a network. The network simulates int8 from then on where the checkpoint is of
+    quantisation-aware training. Returns the names of its classes: the checkpoint's, else `classes`, the config's.
+    Raises UserError where these differ, and where it is another network's: mmengine would load what fits and leave
+    the rest at random."""
     checkpoint = read_checkpoint(path)
     trained = trained_classes(checkpoint)
     check_classes(trained, classes, path)
@@ -164,7 +167,7 @@ def load_strictly(model, path, classes: tuple[str, ...] | None = None) -> tuple[
 
 
 def parts(model) -> list[Net]:
-    """The nets of a detector, in the order in which pictures pass them."""
+    """List the nets of a detector, in the order in which pictures pass them."""
     return [part for part in model.modules() if isinstance(part, Net)]
 
 

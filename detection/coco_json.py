@@ -1,8 +1,8 @@
-"""One annotation file of COCO's format, read with names for what is wrong in it (mmdet's own reader traces back)."""
+"""Read one annotation file of COCO's format, and name what is wrong in it (mmdet's own reader traces back)."""
 
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.validate import check_names, read_json, short
@@ -14,8 +14,13 @@ LAYOUT = (
 
 
 class Coco(NamedTuple):
-    """names: of the categories, by id; files: file_name of each image; objects: names of the categories that have an
-    object; flat: annotations whose box is less than a pixel wide or high, which mmdet leaves out."""
+    """Hold an annotation file's content.
+
+    names    of the categories, by id
+    files    file_name of each picture
+    objects  names of the categories that have an object
+    flat     annotations whose box is less than a pixel wide or high, which mmdet leaves out
+    """
 
     names: dict[int, str]
     files: list[str]
@@ -24,7 +29,8 @@ class Coco(NamedTuple):
 
 
 def read_coco(path: Path) -> Coco:
-    """Raises UserError, with `path`, for what mmdet could not read and a name that leads out of the data's folder."""
+    """Read a file. Raises UserError, with `path`, for what mmdet could not read and a name that leads out of the data's
+    folder."""
     content = read_json(path)
     try:
         names = {_checked(c["id"], int, "a category's id"): c["name"] for c in content["categories"]}
@@ -32,7 +38,7 @@ def read_coco(path: Path) -> Coco:
         found, flat = set(), 0
         for note in content.get("annotations", ()):
             found.add(note["category_id"])
-            hash((note["id"], note["image_id"]))  # a TypeError for what cannot be one
+            hash((note["id"], note["image_id"]))  # an id that cannot be one is a TypeError
             flat += _is_flat(note)
         objects = {names[of] for of in found}
         for name in names.values():
@@ -64,7 +70,7 @@ def _image(image: dict) -> str:
 
 def _is_flat(note: dict) -> bool:
     box, area = note["bbox"], note["area"]
-    numbers = [*box, area] if isinstance(box, list) and len(box) == 4 else [None]
+    numbers: list[Any] = [*box, area] if isinstance(box, list) and len(box) == 4 else [None]
     if not all(type(v) in (int, float) and math.isfinite(v) and abs(v) < 1e9 for v in numbers):
         raise UserError(
             f"an annotation of image {short(note['image_id'])} has the box {short(box)}, area {short(area)}"

@@ -1,5 +1,5 @@
-"""COCO's categories by name. mmdet numbers the labels in the order of the JSON's categories, whatever the order of
-`metainfo.classes`: with another order every object is learnt under another class's name, down to the board.
+"""Number COCO's categories by name. mmdet numbers the labels in the order of the JSON's categories, whatever the order
+of `metainfo.classes`: with another order every object is learnt under another class's name, down to the board.
 
 Here label i is the category called classes[i], for the data set and for the metric, which turns labels into ids again.
 """
@@ -16,8 +16,8 @@ from .datasets import some
 
 
 def ids_by_name(categories: list[dict], names) -> list[int]:
-    """The ids of COCO's categories (dicts with id and name) in the order of the names. Raises UserError for a name that
-    is none's, or more than one's."""
+    """Return the ids of COCO's categories (dicts with id and name) in the order of the names. Raises UserError for a
+    name that is none's, or more than one's."""
     found = []
     for name in names:
         ids = [category["id"] for category in categories if category["name"] == name]

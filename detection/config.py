@@ -1,4 +1,4 @@
-"""Reading a config as our tools do: mmengine's file, --cfg-options, and pictures of the architecture's resolution."""
+"""Read a config as our commands do: mmengine's file, --cfg-options, and images of the architecture's resolution."""
 
 import os
 from pathlib import Path
@@ -12,19 +12,19 @@ from nni_mcunet.paper.baselines import BASELINES
 
 from .backbone import read_arch
 from .config_shape import check_shape
+from .data_files import check_folders
 from .datasets import LOADERS, config_classes, some
-from .folders import check_folders
-from .inherit import carried
+from .inherited_values import carried
 
 ONE_CLASS = ("MCUNetS3FDHead",)  # heads that find one class
 
 
 def load_config(config, options: dict | None = None, work_dir=None) -> Config:
-    """A Config from a path (or an already read Config) with `options` merged in and every Resize at the resolution of
-    `model.backbone.arch`, unless that is the name of a published face detector. The work dir is the argument, or the
-    config's, or work_dirs/CONFIG, as in mmdet's tools. `data_root` and `metainfo` at the top, of the file or of the
-    options, reach the loaders (inherit.py), and the number of classes is that of their names. Raises UserError,
-    ArchError, FileNotFoundError with the file's name."""
+    """Read a Config from a path (or take an already read Config) with `options` merged in. Every Resize is set to the
+    resolution of `model.backbone.arch`, unless that is the name of a published face detector. The work dir is the
+    argument, or the config's, or work_dirs/CONFIG, as in mmdet's tools. `data_root` and `metainfo` at the top, of
+    the file or of the options, reach the loaders (inherited_values.py), and the number of classes is that of their
+    names. Raises UserError, ArchError, FileNotFoundError with the name of the file."""
     with carried(config.filename if isinstance(config, Config) else config):
         if not isinstance(config, Config):
             config = _read(config)
@@ -53,9 +53,9 @@ def load_config(config, options: dict | None = None, work_dir=None) -> Config:
 
 
 def prepare(path, options: dict | None = None, work_dir=None) -> Config:
-    """load_config for a run of mmengine's Runner: the data is looked for first (UserError), and torch has one thread
-    unless OMP_NUM_THREADS says otherwise. Networks this small lose by two (a step takes 0.12 s with one, 0.18 to 5 s
-    with two on two cores that others use too); the data loader's process has the other core."""
+    """Read a config for a run of mmengine's Runner: load_config, but the data is looked for first (UserError), and
+    torch has one thread unless OMP_NUM_THREADS says otherwise. Networks this small lose by two (a step takes 0.12 s
+    with one, 0.18 to 5 s with two on two cores that others use too); the data loader's process has the other core."""
     config = load_config(path, options, work_dir)
     check_folders(config)
     if "LOCAL_RANK" in os.environ and not torch.cuda.is_available():
@@ -71,7 +71,7 @@ def _count_classes(config: Config) -> None:
     if names is None or not isinstance(head, dict):
         return
     if head.get("type") in ONE_CLASS:
-        said, of = head.get("num_classes", 1), f"{head.type} finds"
+        said, of = head.get("num_classes", 1), f"{head['type']} finds"
     else:
         said, of = head.setdefault("num_classes", len(names)), "model.bbox_head.num_classes is"
     if said != len(names):
@@ -82,8 +82,8 @@ def _count_classes(config: Config) -> None:
 
 
 def _find_arch(arch, filename):
-    """An architecture's path is meant from the working directory; failing that, from the folder above the config's
-    configs/, where an installed package has both."""
+    """Find an architecture's file: its path is meant from the working directory; failing that, from the folder above
+    the config's configs/, where an installed package has both."""
     if isinstance(arch, dict):
         return arch | {"base": _find_arch(arch["base"], filename)} if "base" in arch else arch
     installed = Path(filename).resolve().parents[2] / arch
@@ -91,7 +91,7 @@ def _find_arch(arch, filename):
 
 
 def _join_on_cpu(config: Config) -> None:
-    """One of torchrun's processes on a machine without a GPU: mmengine's own start would ask for a CUDA device and bind
+    """Join torchrun's processes on a machine without a GPU: mmengine's own start would ask for a CUDA device and bind
     the model to it."""
     if not dist.is_initialized():
         dist.init_process_group("gloo")

@@ -1,4 +1,4 @@
-"""Are a config's parts of the kinds that mmdet relies on? It would trace back from its own depths."""
+"""Check that a config's parts are of the kinds that mmdet relies on. mmdet would trace back from its own depths."""
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.validate import short
@@ -6,7 +6,7 @@ from nni_mcunet.core.validate import short
 from .datasets import LOADERS
 
 PARTS = {"data_root": str, "ann_file": str, "data_prefix": dict, "metainfo": dict, "pipeline": list, "filter_cfg": dict}
-WORDS = {str: "text", dict: "a dict", list: "a list"}
+WORDS: dict[type, str] = {str: "text", dict: "a dict", list: "a list"}
 
 
 def check_shape(config) -> None:
@@ -29,7 +29,7 @@ def check_shape(config) -> None:
 
 
 def dataset_of(config, loader: str):
-    """The data set's config of a loader. Raises UserError where there is none."""
+    """Return the data set's config of a loader. Raises UserError where there is none."""
     found = (config.get(loader) or {}).get("dataset")
     if found is None:
         raise UserError(f"{config.filename}: no {loader}.dataset, which this command reads")

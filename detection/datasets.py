@@ -1,5 +1,5 @@
-"""The data sets inside wrappers (ConcatDataset, RepeatDataset, MultiImageMixDataset, ...), as configs or built, and the
-names of their classes."""
+"""Find the data sets inside wrappers (ConcatDataset, RepeatDataset, MultiImageMixDataset, ...), as configs or built,
+and the names of their classes."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
 
 def leaves(data) -> Iterator:
-    """The data sets that read files, of a config (dicts) or of a built data set."""
+    """Yield the data sets that read files, of a config (dicts) or of a built data set."""
     get = data.get if isinstance(data, dict) else lambda name: getattr(data, name, None)
     inner = get("datasets") or ([get("dataset")] if get("dataset") is not None else [])
     if not inner:
@@ -27,20 +27,20 @@ def leaves(data) -> Iterator:
 
 
 def loader_leaves(config: dict, loaders=LOADERS) -> Iterator[tuple[str, dict]]:
-    """(name of the loader, data set that reads files) of the config's loaders."""
+    """Yield (name of the loader, data set that reads files) of the config's loaders."""
     for loader in loaders:
         if (config.get(loader) or {}).get("dataset") is not None:
             yield from ((loader, data) for data in leaves(config[loader]["dataset"]))
 
 
 def build_dataset(data: dict):
-    """mmdet's data set of a config."""
+    """Build mmdet's data set of a config."""
     with DefaultScope.overwrite_default_scope("mmdet"):
         return DATASETS.build(data)
 
 
 def build_pictures(data: dict, **changes):
-    """One built data set of all that read files below a wrapper, each picture once, in their order. `changes` go into
+    """Build one data set of all that read files below a wrapper, each picture once, in their order. `changes` go into
     the config of each. Raises UserError where they do not agree on the classes."""
     built = [build_dataset(dict(leaf, **changes)) for leaf in leaves(data)]
     if len(built) == 1:
@@ -52,15 +52,29 @@ def build_pictures(data: dict, **changes):
     return ConcatDataset(built, ignore_keys=sorted({key for part in built for key in part.metainfo} - {"classes"}))
 
 
+def only_pipeline(loader) -> list:
+    """Return the pipeline that all data sets of a loader's config share. Raises UserError where there is more than one:
+    a wrapper's own mixes pictures, and a search's are single ones."""
+    node = loader.dataset
+    while "dataset" in node:
+        if node.get("pipeline"):
+            raise UserError(f"train_dataloader.dataset is a {node.type} with a pipeline, not one of single pictures")
+        node = node.dataset
+    first, *others = [data.pipeline for data in leaves(node)]
+    if any(pipeline != first for pipeline in others):
+        raise UserError("the data sets of a loader have different pipelines: a search takes one for all of them")
+    return first
+
+
 def dataset_type(data: dict):
-    """The class behind the config of a data set; None where mmdet knows none of that name."""
+    """Return the class behind the config of a data set; None where mmdet knows none of that name."""
     with DefaultScope.overwrite_default_scope("mmdet"):
         return data["type"] if isinstance(data["type"], type) else DATASETS.get(data["type"])
 
 
 def class_names(data: dict) -> tuple[str, ...] | None:
-    """The classes of a data set's config, in the order of their labels: its metainfo's, else those of its type. None
-    where neither names any. Raises UserError for what is no list of different names."""
+    """Return the classes of a data set's config, in the order of their labels: its metainfo's, else those of its type.
+    None where neither names any. Raises UserError for what is no list of different names."""
     given = (data.get("metainfo") or {}).get("classes")
     if given is None:
         given = getattr(dataset_type(data), "METAINFO", {}).get("classes")
@@ -82,8 +96,8 @@ def class_names(data: dict) -> tuple[str, ...] | None:
 
 
 def config_classes(config: Config) -> tuple[str, ...] | None:
-    """The classes that the config's loaders agree on; None where no data set names any. Raises UserError: a network
-    trained on one order of names and tested on another finds the wrong classes."""
+    """Return the classes that the config's loaders agree on; None where no data set names any. Raises UserError: a
+    network trained on one order of names and tested on another finds the wrong classes."""
     first = None
     for loader, data in loader_leaves(config):
         names = class_names(data)
@@ -115,6 +129,6 @@ def _differ(first, names: tuple, second, others: tuple) -> str:
 
 
 def some(names, most: int = 6) -> str:
-    """The first of some names, for a message."""
+    """Write the first of some names, for a message."""
     names = list(names)
     return ", ".join(str(name)[:40] for name in names[:most]) + (", ..." if len(names) > most else "")

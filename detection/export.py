@@ -1,4 +1,4 @@
-"""What the engine needs of a detector, as plain data: graph, folded weights, and the numbers of the decoding."""
+"""Export what the engine needs of a detector, as plain data: graph, folded weights, and the numbers of the decoding."""
 
 import numpy as np
 from mmdet.registry import MODELS
@@ -22,9 +22,9 @@ Detector = MCUNetYOLO | MCUNetS3FD
 
 
 def load_detector(config, checkpoint=None, options: dict | None = None) -> Detector:
-    """The detector of a config file (or Config), in eval mode, with the weights of an mmdet checkpoint when given. Its
-    classes are those that the checkpoint was trained on, where it says so, else those of the config's data sets. Raises
-    UserError where the two differ."""
+    """Load the detector of a config file (or Config), in eval mode, with the weights of an mmdet checkpoint when given.
+    Its classes are those that the checkpoint was trained on, where it says so, else those of the config's data sets.
+    Raises UserError where the two differ."""
     cfg = load_config(config, options)
     with DefaultScope.overwrite_default_scope("mmdet"):
         model = MODELS.build(cfg.model)
@@ -39,7 +39,7 @@ def load_detector(config, checkpoint=None, options: dict | None = None) -> Detec
 
 
 def check_deployable(cfg) -> None:
-    """What the integer engine takes for granted. Raises UserError."""
+    """Check what the integer engine takes for granted. Raises UserError."""
     given = cfg.model.data_preprocessor
     pixels = list(given.get("mean", ())) == [0, 0, 0] and list(given.get("std", ())) == [255, 255, 255]
     if not pixels or not given.get("bgr_to_rgb"):
@@ -59,7 +59,7 @@ def check_deployable(cfg) -> None:
 
 
 def detector_graph(model) -> tuple[ArchSpec, YoloHead | FaceHead, Graph]:
-    """The definition behind a detector or its Config, from which everything else is a walk."""
+    """Return the definition behind a detector or its Config, from which everything else is a walk."""
     if isinstance(model, MCUNetYOLO):
         return model.spec, model.yolo, model.graph
     if isinstance(model, MCUNetS3FD):
@@ -71,7 +71,8 @@ def detector_graph(model) -> tuple[ArchSpec, YoloHead | FaceHead, Graph]:
 
 
 def config_graph(config: Config) -> Graph:
-    """The network of any config of configs/det: a detector of ours or a published face detector. Raises UserError."""
+    """Build the network of any config of configs/det: a detector of ours or a published face detector. Raises
+    UserError."""
     arch = config.model.backbone.arch
     if isinstance(arch, str) and arch in BASELINES:
         return face_baseline(arch).folded()
@@ -83,18 +84,18 @@ def config_graph(config: Config) -> Graph:
 
 
 def detector_weights(model: Detector) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Conv op name -> (weight (cout, cin / groups, kh, kw), bias (cout,)), float32, batch normalisation folded."""
+    """Map each conv op to (weight (cout, cin / groups, kh, kw), bias (cout,)), float32, batch normalisation folded."""
     return {name: pair for part in parts(model) for name, pair in part.folded_weights().items()}
 
 
 def detector_ranges(model: Detector) -> dict[str, tuple[float, float]]:
-    """Tensor -> (low, high) that quantisation-aware training has found; empty for a float detector."""
+    """Map each tensor to the (low, high) that quantisation-aware training has found; empty for a float detector."""
     return learnt_ranges(model.state_dict())
 
 
 def detector_meta(model: Detector) -> dict:
-    """The numbers with which decoding and NMS reproduce mmdet's boxes, of a model from load_detector; the scales run
-    fine to coarse, as the graph's outputs do.
+    """Return the numbers with which decoding and NMS reproduce mmdet's boxes, of a model from load_detector; the scales
+    run fine to coarse, as the graph's outputs do.
 
     type        "yolov3" or "s3fd", which adds the keys of _yolo_meta or _s3fd_meta
     classes     names in the order of the channels
@@ -112,9 +113,11 @@ def detector_meta(model: Detector) -> dict:
 
 
 def _yolo_meta(model: MCUNetYOLO) -> dict:
-    """strides    pixels per cell
-    anchors    per scale, per anchor: (w, h) in pixels of the network's input
-    conf_thr   objectness >= conf_thr is kept, before the class scores are looked at; score = class score * objectness
+    """Return YOLOv3's own numbers.
+
+    strides   pixels per cell
+    anchors   per scale, per anchor: (w, h) in pixels of the network's input
+    conf_thr  objectness >= conf_thr is kept, before the class scores are looked at; score = class score * objectness
     """
     head = model.bbox_head
     return {
@@ -126,7 +129,9 @@ def _yolo_meta(model: MCUNetYOLO) -> dict:
 
 
 def _s3fd_meta(model: MCUNetS3FD) -> dict:
-    """strides     per scale: pixels per cell; two scales may have the same
+    """Return S3FD's own numbers.
+
+    strides     per scale: pixels per cell; two scales may have the same
     sizes       side of the one anchor, centred at (x + 0.5, y + 0.5) strides, in pixels of the network's input
     background  background channels behind the face's: score = softmax of the face and the greatest of them
     variances   v: centre = anchor's + d * v[0] * side, side = anchor's * exp(d * v[1])

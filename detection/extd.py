@@ -1,4 +1,5 @@
-"""EXTD (Yoo et al. 2019), a baseline of the paper's Table 4, in mmdet: the graph of core/faces.py with S3FD's head.
+"""Run EXTD (Yoo et al. 2019), a baseline of the paper's Table 4, in mmdet: the graph of paper/baselines.py, S3FD's
+head.
 
 Its authors' weights (github.com/clovaai/EXTD_Pytorch, MIT) load as they are, by `load_checkpoint` and our tools.
 """
@@ -19,29 +20,33 @@ STRIDES = tuple(4 << i for i in range(SCALES))
 
 
 def backbone_part(graph: Graph) -> Graph:
+    """Return the part of the graph before the face's layers."""
     return graph.part(tuple(op.name for op in graph.ops if not op.name.startswith(FACE)))
 
 
 @MODELS.register_module()
 class EXTDBackbone(Net, BaseModule):
-    """`arch` is extd_32, extd_48 or extd_64. (N, 3, H, W) of any size to six maps, fine to coarse."""
+    """Run EXTD's backbone. `arch` is extd_32, extd_48 or extd_64."""
 
     def __init__(self, arch: str):
         super().__init__(backbone_part(face_baseline(arch)))
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]  # mmdet gives one image
+        """Turn an image (N, 3, H, W) of any size into six maps, fine to coarse."""
         return super().forward(image)[::-1]  # the top-down pathway ends at the finest
 
 
 @MODELS.register_module()
 class EXTD(SingleStageDetector):
+    """Detect faces with EXTD. Checkpoints of its authors load, too."""
+
     def __init__(self, backbone: dict, bbox_head: dict, **kwargs):
         self.graph = face_baseline(backbone["arch"])
         head = dict(bbox_head, part=self.graph.part(FACE), strides=STRIDES)
         super().__init__(backbone, bbox_head=head, **kwargs)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        """Turns a checkpoint of the authors into ours first, where it is one."""
+        """Turn a checkpoint of the authors into ours first, where it is one."""
         if f"{prefix}base.0.0.weight" in state_dict:
             theirs = {key.removeprefix(prefix): value for key, value in state_dict.items()}
             state_dict.clear()
@@ -50,8 +55,8 @@ class EXTD(SingleStageDetector):
 
 
 def from_authors(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """State dict of EXTD from its authors': other names, the face as the first channel of the scores, and the biases
-    before batch normalisation, of which our layers have none, taken from its means."""
+    """Make EXTD's state dict from its authors': other names, the face as the first channel of the scores. They have
+    biases before batch normalisation, where our layers have none: these are taken from its means."""
     ours, biases = {}, {}
     for key, value in theirs.items():
         module, name = key.rsplit(".", 1)
@@ -74,7 +79,7 @@ PARTS = ("conv", "bn", "prelu")
 
 
 def _place(module: str) -> tuple[str, str]:
-    """The authors' module -> (path of our layer, conv, bn or prelu)."""
+    """Map the authors' module to (path of our layer, conv, bn or prelu)."""
     kind, *at = re.findall(r"[a-z]+|\d+", module.replace(".conv.", "."))
     if kind in ("loc", "conf"):
         return f"bbox_head.net.layers.face{at[0]}_{'box' if kind == 'loc' else 'cls'}", "conv"

@@ -1,7 +1,7 @@
-"""mmdet's own tools with this project's configs: python -m detection.mmdet_tools train configs/det/yolov3_bccd.py ...
+"""Run mmdet's own tools on this project's configs: python -m detection.mmdet_tools train configs/det/yolov3_bccd.py ...
 
 Two things stand between them. mmdet imports operators of mmcv that only `import detection` provides, before it reads a
-config's custom_imports. And our configs leave the pictures' size to the architecture. So the plug-in comes first here,
+config's custom_imports. And our configs leave the image's size to the architecture. So the plug-in comes first here,
 and the tool is given the config as `load_config` makes it, written out whole. All further arguments are the tool's.
 """
 
@@ -23,7 +23,7 @@ TOOLS = Path(mmdet.__file__).parent / ".mim/tools"
 
 
 def find_tool(name: str) -> Path:
-    """A tool by name, 'train' or 'browse_dataset'. UserError with the names there are."""
+    """Find a tool by name, 'train' or 'browse_dataset'. Raises UserError with the names there are."""
     deepest_first = sorted(TOOLS.rglob("*.py"), key=lambda path: (-len(path.parts), path))
     tools = {path.stem: path for path in deepest_first}  # browse_dataset is the one of detection, not of tracking
     if name not in tools:
@@ -32,8 +32,8 @@ def find_tool(name: str) -> Path:
 
 
 def with_config(arguments: list[str], folder: Path) -> list[str]:
-    """The arguments, where the first one that is a config file of ours is that config written out into `folder`, with
-    what --cfg-options says (which stay there: tools merge them again). Others are as they were."""
+    """Replace the first argument that is a config file of ours by that config written out into `folder`, with what
+    --cfg-options says (which stay there: tools merge them again). Other arguments are as they were."""
     configs = [i for i, word in enumerate(arguments) if word.endswith(".py") and Path(word).is_file()]
     if not configs:
         return arguments
@@ -50,6 +50,7 @@ def _options(arguments: list[str]) -> dict:
 
 
 def main() -> None:
+    """Run the tool that the command line names."""
     if len(sys.argv) < 2:
         raise UserError("usage: python -m detection.mmdet_tools TOOL ...")
     tool = find_tool(sys.argv[1])

@@ -1,10 +1,10 @@
-"""Single pictures: what their files say of themselves, whether they can be decoded, and how training passes over one
-that cannot.
+"""Look at single pictures: what their files say, whether they can be decoded, and how training passes over one that
+cannot.
 
 Decoding is mmdet's (OpenCV, 8 bits, BGR): grey becomes three equal channels, CMYK and palettes are converted, 16 bits
-lose the lower 8, alpha is dropped, EXIF's orientation is applied. Annotation programs show a picture turned, too;
-where its annotation has the size of the unturned one the boxes lie elsewhere, and mcunet check-data says so. Either
-turn the files (`exiftran -ai`), or give LoadImageFromFile color_type='color_ignore_orientation'.
+lose the lower 8, alpha is dropped, EXIF's orientation is applied. Annotation programs show a picture turned, too. Where
+its annotation has the size of the unturned one the boxes lie elsewhere, and mcunet check-data says so. Either turn the
+files (`exiftran -ai`), or give LoadImageFromFile color_type='color_ignore_orientation'.
 """
 
 import logging
@@ -20,7 +20,7 @@ from PIL import UnidentifiedImageError
 
 from nni_mcunet.pictures import PictureError, open_picture
 
-END = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}  # what a whole file has at its end
+END = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}  # what a whole file ends with
 TAIL = 4096  # bytes of the end looked at: programs append to a JPEG
 ORIENTATION = 0x0112
 TURNED = (5, 6, 7, 8)  # values of EXIF's orientation that exchange width and height
@@ -29,8 +29,13 @@ KINDS = {"L": "grey", "1": "grey", "I;16": "16-bit", "I;16B": "16-bit", "I": "16
 
 
 class Picture(NamedTuple):
-    """size (w, h) as it is decoded; kind: "RGB", "grey", "16-bit", "palette", "alpha", "CMYK" or Pillow's mode;
-    turned: EXIF's orientation is applied; fault: why it cannot be decoded, None where it can."""
+    """Hold what a file says.
+
+    size    (w, h) as it is decoded
+    kind    "RGB", "grey", "16-bit", "palette", "alpha", "CMYK" or Pillow's mode
+    turned  EXIF's orientation is applied
+    fault   why it cannot be decoded, None where it can
+    """
 
     size: tuple[int, int] | None
     kind: str
@@ -39,7 +44,7 @@ class Picture(NamedTuple):
 
 
 def inspect(path, decode: bool = False) -> Picture:
-    """Reads a file's head and end only, and decodes it where these are not as they should be, or `decode` asks for it.
+    """Read a file's head and end only, and decode it where these are not as they should be, or `decode` asks for it.
     Damage in the middle that the decoder bridges cannot be seen: it is a picture, with a smear."""
     path = Path(path)
     try:
@@ -63,7 +68,7 @@ def _tail(path: Path) -> bytes:
 
 
 def decoding_fault(path) -> str | None:
-    """None, or why mmdet's decoder gives no picture."""
+    """Say why mmdet's decoder gives no picture; None where it does."""
     try:
         image = mmcv.imfrombytes(Path(path).read_bytes(), backend="cv2")
     except cv2.error as error:
@@ -72,20 +77,20 @@ def decoding_fault(path) -> str | None:
 
 
 def too_large(path) -> str | None:
-    """None, or that a picture has more pixels than are read."""
+    """Say that a picture has more pixels than are read; None where it has not."""
     try:
         open_picture(path).close()
     except PictureError as error:
         return f"has {error}"
-    except Exception:  # whatever else is wrong with it, the decoder will say
+    except Exception:  # the decoder says what else is wrong with it
         return None
     return None
 
 
 @TRANSFORMS.register_module()
 class LoadPicture(LoadImageFromFile):
-    """LoadImageFromFile for training: a picture that cannot be decoded is named once in the log and passed over, by
-    mmengine's own way (None: the data set draws another, from the worker's seeded generator).
+    """Load a picture for training, as LoadImageFromFile does. One that cannot be decoded is named once in the log and
+    passed over, by mmengine's own way (None: the data set draws another, from the worker's seeded generator).
 
     Evaluation keeps LoadImageFromFile, which stops: a metric over fewer pictures than were asked for is another metric.
     """
@@ -95,6 +100,7 @@ class LoadPicture(LoadImageFromFile):
         self.named: set[str] = set()
 
     def transform(self, results: dict) -> dict | None:
+        """Add the picture to `results`; None where it cannot be decoded."""
         path = results["img_path"]
         fault = too_large(path)
         try:

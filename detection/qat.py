@@ -1,4 +1,4 @@
-"""Quantisation-aware training of a detector: one hook in the config, mmdet's training around it.
+"""Train a detector quantisation-aware: one hook in the config, mmdet's training around it.
 
 custom_hooks = [dict(type="QATHook", freeze_epoch=8)]
 """
@@ -20,8 +20,8 @@ from .export import check_deployable
 
 @HOOKS.register_module()
 class QATHook(Hook):
-    """The detector of the config's `load_from`, a float one, simulates int8 (nni_mcunet.core.nn.qat) and is trained on,
-    evaluated as it will be deployed. Its checkpoints have the ranges of the activations.
+    """Let the detector of the config's `load_from`, a float one, simulate int8 (nni_mcunet.core.nn.qat): it is trained
+    on, and evaluated as it will be deployed. Its checkpoints have the ranges of the activations.
 
     freeze_epoch   so many epochs are trained before ranges and batch normalisation's statistics stand still; 0 < it <
                    the number of epochs
@@ -36,6 +36,7 @@ class QATHook(Hook):
         self.freeze_epoch, self.outputs = freeze_epoch, outputs
 
     def before_run(self, runner: Runner) -> None:
+        """Turn the model into one that simulates int8, after its float weights are loaded. Raises UserError."""
         nets = parts(runner.model)
         if any(net.quant is not None for net in nets):
             return  # mcunet test has loaded a checkpoint of such a training
@@ -51,7 +52,7 @@ class QATHook(Hook):
         if not runner._resume and runner._load_from is None:
             raise UserError("QATHook goes on from a trained float detector: --cfg-options load_from=LAST.pth")
         if not 0 < self.freeze_epoch < epochs:
-            raise UserError(f"QATHook.freeze_epoch is {self.freeze_epoch}: 1 to {epochs - 1} is wanted")
+            raise UserError(f"QATHook.freeze_epoch is {self.freeze_epoch}: expected 1 to {epochs - 1}")
         if self.freeze_epoch * batches <= OBSERVE:
             raise UserError(
                 f"QATHook.freeze_epoch is {self.freeze_epoch}, {batches} batches each: ranges are observed in the "
@@ -61,12 +62,14 @@ class QATHook(Hook):
             raise UserError("--amp and QATHook: half precision does not hold the 256 steps of a range; leave it away")
 
     def before_train_epoch(self, runner: Runner) -> None:
+        """Freeze ranges and statistics when their epochs are over."""
         nets = parts(runner.model)
-        if runner.epoch >= self.freeze_epoch and not nets[0].quant.frozen:
+        first = nets[0].quant
+        if runner.epoch >= self.freeze_epoch and first is not None and not first.frozen:
             _average(nets)
             freeze(*nets)
 
 
 def _average(nets: list[Net]) -> None:
-    """What each process has seen of its pictures becomes what all have seen."""
+    """Give all processes the mean of what each has seen of its pictures."""
     all_reduce_params([b for net in nets for b in net.buffers() if b.is_floating_point()], op="mean")

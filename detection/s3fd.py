@@ -1,7 +1,8 @@
-"""S3FD (Zhang et al. 2017) on a searched backbone: backbone and head are walks of two parts of one graph (core.build).
+"""Run S3FD (Zhang et al. 2017) on a searched backbone: backbone and head are walks of two parts of one graph
+(core.ir.build).
 
-mmdet's SSDHead is what is around the layers: targets, hard negatives, losses, decoding. Here are max-out background,
-one square anchor a cell and scale, and S3FD's divisor. Matching is s3fd_match.py's.
+mmdet's SSDHead is around the layers: targets, hard negatives, losses, decoding. Here are max-out background, one square
+anchor a cell and scale, and S3FD's divisor. Matching is s3fd_match.py's.
 """
 
 import torch
@@ -19,16 +20,16 @@ from nni_mcunet.core.nn.net import Net
 
 from .backbone import read_arch
 
-VARIANCES = (0.1, 0.2)  # of a box's centre and size, SSD's
+VARIANCES = (0.1, 0.2)  # SSD's, of a box's centre and of its size
 
 
 def s3fd_graph(backbone: dict, bbox_head: dict) -> tuple[ArchSpec, FaceHead, Graph]:
-    """The network that the two parts of a detector's config describe. Raises UserError, ArchError."""
+    """Build the network that the two parts of a detector's config describe. Raises UserError, ArchError."""
     spec, stages, sizes = read_arch(backbone["arch"]), backbone["out_indices"], bbox_head["sizes"]
     if len(sizes) != len(stages) or not all(sizes):
         raise UserError(
-            f"bbox_head.sizes {sizes}: a list of anchor sides for each of the stages {tuple(stages)} of "
-            "backbone.out_indices is wanted"
+            f"bbox_head.sizes is {sizes}: expected a list of anchor sides for each of the stages {tuple(stages)} of "
+            "backbone.out_indices"
         )
     taps = tuple(stage for stage, sides in zip(stages, sizes, strict=True) for _ in sides)
     head = FaceHead(taps, bbox_head.get("background", 3))
@@ -37,7 +38,7 @@ def s3fd_graph(backbone: dict, bbox_head: dict) -> tuple[ArchSpec, FaceHead, Gra
 
 @MODELS.register_module()
 class MCUNetS3FDHead(SSDHead):
-    """mmdet's SSD head with the graph's layers in place of its own, for the one class "face".
+    """Put the graph's layers in place of those of mmdet's SSD head, for the one class "face".
 
     part        the graph's head part
     sizes       per stage of the backbone's out_indices, fine to coarse: the sides of its square anchors in pixels of
@@ -69,43 +70,46 @@ class MCUNetS3FDHead(SSDHead):
                 clip_border=False,
                 target_stds=(VARIANCES[0], VARIANCES[0], VARIANCES[1], VARIANCES[1]),
             ),
-            init_cfg=None,  # Net's
+            init_cfg=None,  # Net initialises itself
             **kwargs,
         )
         self.net = Net(part)
-        self.norms = nn.ModuleList(L2Norm(t.c, scale) for t, scale in zip(part.inputs, l2norm, strict=False))
-        for norm in self.norms:
+        norms = [L2Norm(t.c, scale) for t, scale in zip(part.inputs, l2norm, strict=False)]
+        for norm in norms:
             nn.init.constant_(norm.weight, norm.scale)
+        self.norms = nn.ModuleList(norms)
 
     def _init_layers(self) -> None:
-        """mmdet's own layers are not built: `net` computes the maps."""
+        """Build none of mmdet's own layers: `net` computes the maps."""
 
     def init_weights(self) -> None:
-        """Predictions begin near 0; Net's initialisation, made for wide layers, begins with scores of 3."""
+        """Let predictions begin near 0; Net's initialisation, made for wide layers, begins with scores of 3."""
         for name in self.net.graph.outputs:
-            nn.init.normal_(self.net.layers[name].conv.weight, std=0.01)
+            nn.init.normal_(self.net.layer(name).conv.weight, std=0.01)
 
     def forward(self, x: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
-        """The backbone's maps to scores (N, 2, H, W) of face and background and boxes (N, 4, H, W), fine to coarse."""
+        """Turn the backbone's maps into scores (N, 2, H, W) of face and background and boxes (N, 4, H, W), fine to
+        coarse."""
         normed = [norm(m) for norm, m in zip(self.norms, x, strict=False)]
         maps = self.net(*normed, *x[len(normed) :])
         return [max_out(m) for m in maps[::2]], list(maps[1::2])
 
     def get_targets(self, *args, **kwargs) -> tuple:
-        """AnchorHead's, with the number of positives as the divisor: mmdet counts one more for each image without."""
+        """Return AnchorHead's targets, with the number of positives as the divisor: mmdet counts one more for each
+        picture without."""
         labels, *targets, _ = super().get_targets(*args, **kwargs)
         return labels, *targets, max(sum(int((level == 0).sum()) for level in labels), 1)
 
 
 def max_out(scores: Tensor) -> Tensor:
-    """(N, 1 + background, H, W) to (N, 2, H, W): of the background channels the greatest."""
+    """Turn (N, 1 + background, H, W) into (N, 2, H, W): the greatest of the background channels is kept."""
     return torch.cat([scores[:, :1], scores[:, 1:].amax(1, keepdim=True)], 1)
 
 
 @MODELS.register_module()
 class MCUNetS3FD(SingleStageDetector):
-    """S3FD whose two parts are cut from one graph: `s3fd_graph` of what their configs say. It takes pictures of any
-    size; the graph is that of the architecture's resolution."""
+    """Detect faces by S3FD whose two parts are cut from one graph: `s3fd_graph` of what their configs say. It takes
+    pictures of any size; the graph is that of the architecture's resolution."""
 
     def __init__(self, backbone: dict, bbox_head: dict, **kwargs):
         spec, face, graph = s3fd_graph(backbone, bbox_head)
@@ -115,4 +119,4 @@ class MCUNetS3FD(SingleStageDetector):
         )
         self.spec, self.face, self.graph = spec, face, graph
         if self.backbone.graph.outputs != tuple(t.name for t in part.inputs):
-            raise AssertionError("the backbone alone is not the backbone within the detector: see core.build")
+            raise AssertionError("the backbone alone is not the backbone within the detector: see core.ir.build")

@@ -1,6 +1,7 @@
-"""Which anchor is to find which face: S3FD's scale compensation (Zhang et al. 2017, section 3.2), an mmdet assigner.
+"""Decide which anchor is to find which face: S3FD's scale compensation (Zhang et al. 2017, section 3.2), an mmdet
+assigner.
 
-Faces between two scales overlap no anchor well and would be trained on by one anchor at most. A second stage gives more
+Faces between two scales overlap no anchor well and would be trained on by one anchor at most. A second step gives more
 anchors to them, at a lower overlap.
 """
 
@@ -15,9 +16,9 @@ VARIANTS = ("image", "face")
 
 @TASK_UTILS.register_module()
 class ScaleCompensationAssigner(BaseAssigner):
-    """Stage 1: an anchor belongs to the face it overlaps most, if by `pos_iou_thr`; and the best anchor of each face to
-    that face (the later one of two). Stage 2 hands out anchors that are still free and overlap by more than
-    `low_iou_thr`, best first:
+    """Assign anchors to faces in two steps. First, an anchor belongs to the face it overlaps most, if by `pos_iou_thr`;
+    and the best anchor of each face to that face (the later one of two). Then anchors that are still free and
+    overlap by more than `low_iou_thr` are handed out, best first:
 
     compensation "image"  as EdgeML's code, which the paper follows: to the face each overlaps most, as many as the mean
                           of the number of faces whose best overlap reaches pos_iou_thr and high_iou_thr (rounded down)
@@ -37,12 +38,12 @@ class ScaleCompensationAssigner(BaseAssigner):
         ignore_iof_thr: float = 0.5,
     ):
         if compensation not in VARIANTS:
-            raise ValueError(f"compensation '{compensation}': one of {', '.join(VARIANTS)} is wanted")
+            raise ValueError(f"compensation is '{compensation}': expected one of {', '.join(VARIANTS)}")
         self.compensation, self.ignore_iof_thr = compensation, ignore_iof_thr
         self.pos_iou_thr, self.low_iou_thr, self.high_iou_thr = pos_iou_thr, low_iou_thr, high_iou_thr
 
     def assign(self, pred_instances, gt_instances, gt_instances_ignore=None, **kwargs) -> AssignResult:
-        """gt_inds (anchors,): 0 background, 1.. the face, -1 not trained on."""
+        """Return gt_inds (anchors,): 0 background, 1.. the face, -1 not trained on."""
         anchors, faces = pred_instances.priors, gt_instances.bboxes
         overlaps = bbox_overlaps(faces, anchors)
         assigned = anchors.new_full((len(anchors),), -1, dtype=torch.long)
@@ -57,7 +58,7 @@ class ScaleCompensationAssigner(BaseAssigner):
         return AssignResult(len(faces), inds, greatest, labels=labels)
 
     def match(self, overlaps: Tensor) -> Tensor:
-        """(anchors,) the face of each anchor or -1, from the IoU (faces, anchors) of at least one face."""
+        """Return (anchors,), the face of each anchor or -1, from the IoU (faces, anchors) of at least one face."""
         best, face = overlaps.max(0)
         taken = best >= self.pos_iou_thr
         best_of_face, anchor_of_face = overlaps.max(1)
@@ -76,7 +77,7 @@ class ScaleCompensationAssigner(BaseAssigner):
         return torch.where(taken, face, -1)
 
     def _free(self, overlaps: Tensor, taken: Tensor, most: int) -> Tensor:
-        """Indices of at most so many anchors that are not taken and overlap by more than low_iou_thr, best first, of
-        equal ones (a face inside several anchors) the first."""
+        """Return the indices of at most so many anchors that are not taken and overlap by more than low_iou_thr, best
+        first, and the first of equal ones (a face inside several anchors)."""
         values, anchors = overlaps.masked_fill(taken, -1).sort(descending=True, stable=True)
         return anchors[:most][values[:most] > self.low_iou_thr]

@@ -1,4 +1,4 @@
-"""S3FD's augmentation as mmdet transforms: crops that contain a face. Colour and flip are mmdet's own.
+"""Augment as S3FD does, by mmdet transforms: crops that contain a face. Colour and flip are mmdet's own.
 
 Both give a picture of a fixed `size` (w, h) and draw from numpy's global generator, as mmdet's transforms do. A face is
 kept when its centre is inside, cut off at the border.
@@ -14,8 +14,8 @@ TRIES = 50
 
 
 def cut(results: dict, window, size, ignore_below: float) -> dict:
-    """The picture inside `window` (x1, y1, x2, y2 integers, may reach beyond the picture: black there) at `size`
-    (w, h), with its faces; those of a side under `ignore_below` pixels are marked as ignored."""
+    """Cut out the picture inside `window` (x1, y1, x2, y2 integers, may reach beyond the picture: black there) at
+    `size` (w, h), with its faces; faces of a side under `ignore_below` pixels are marked as ignored."""
     x1, y1, x2, y2 = window
     image = mmcv.imcrop(results["img"], np.array([x1, y1, x2 - 1, y2 - 1]))
     h, w = results["img"].shape[:2]
@@ -39,6 +39,7 @@ def cut(results: dict, window, size, ignore_below: float) -> dict:
 
 
 def centres_inside(boxes, window) -> np.ndarray:
+    """Return (n,) bool: which boxes have their centre inside the window."""
     x1, y1, x2, y2 = window
     x, y = boxes.centers.numpy().T
     return (x >= x1) & (x < x2) & (y >= y1) & (y < y2)
@@ -46,8 +47,8 @@ def centres_inside(boxes, window) -> np.ndarray:
 
 @TRANSFORMS.register_module()
 class FaceCrop(BaseTransform):
-    """S3FD's patches: with probability 1/5 the largest window of the size's shape, else one of `sides` times that, both
-    at a random place; one with a face is looked for in 50 tries (an image without a face takes the first).
+    """Cut S3FD's patches: with probability 1/5 the largest window of the size's shape, else one of `sides` times that,
+    both at a random place. One with a face is looked for in 50 tries (a picture without a face takes the first).
 
     size          (w, h) of the result; a square one gives S3FD's square patches of [0.3, 1] of the short side
     ignore_below  see `cut`
@@ -58,6 +59,7 @@ class FaceCrop(BaseTransform):
 
     @autocast_box_type()
     def transform(self, results: dict) -> dict:
+        """Cut a window out of the picture, see `cut`."""
         h, w = results["img"].shape[:2]
         for _ in range(TRIES):
             window = self._window(h, w)
@@ -75,8 +77,8 @@ class FaceCrop(BaseTransform):
 
 @TRANSFORMS.register_module()
 class DataAnchorSampling(BaseTransform):
-    """PyramidBox's sampling (Tang et al. 2018, section 3.3): a random face is brought to a random side near one of the
-    anchors up to one above its own, so that small faces are made of large ones; the window contains the face.
+    """Sample as PyramidBox does (Tang et al. 2018, section 3.3): a random face is brought to a random side near one of
+    the anchors up to one above its own, so that small faces are made of large ones; the window contains the face.
 
     size          (w, h) of the result
     anchors       sides of the anchors, rising
@@ -88,6 +90,7 @@ class DataAnchorSampling(BaseTransform):
 
     @autocast_box_type()
     def transform(self, results: dict) -> dict:
+        """Cut a window around a random face, see `cut`; the whole picture where there is none."""
         boxes, (h, w) = results["gt_bboxes"], results["img"].shape[:2]
         if not len(boxes):
             return cut(results, (0, 0, w, h), self.size, self.ignore_below)
@@ -102,11 +105,11 @@ class DataAnchorSampling(BaseTransform):
         return cut(results, (x, y, x + cw, y + ch), self.size, self.ignore_below)
 
 
-def _place(low: float, high: float, length: int, image: int) -> int:
-    """Begin of a random interval of `length` that contains [low, high], as far as it can within the image or, where it
-    is longer, around it; where [low, high] is longer its middle."""
+def _place(low: float, high: float, length: int, picture: int) -> int:
+    """Return the begin of a random interval of `length` that contains [low, high], as far as it can within the picture
+    or, where it is longer, around it; where [low, high] is longer its middle."""
     if high - low > length:
         return round((low + high - length) / 2)
-    least, most = sorted((0, image - length))
+    least, most = sorted((0, picture - length))
     first, last = max(high - length, least), min(low, most)
     return round(np.random.uniform(first, max(first, last)))

@@ -1,6 +1,5 @@
-"""The multi-scale test with which S3FD and its followers report WIDER FACE, by mmdet's own test-time augmentation:
-`tta_pipeline` and `tta_model` of the config, `--tta` of the test tool. It takes one picture at a time (batch_size 1).
-"""
+"""Run the multi-scale test with which S3FD and its followers report WIDER FACE, by mmdet's own test-time augmentation:
+`tta_pipeline` and `tta_model` of the config, `mcunet test --tta`. It takes one picture at a time (batch_size 1)."""
 
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ INF = float("inf")
 
 
 class View(NamedTuple):
-    """A picture's scale, whether it is mirrored, and the faces believed there: of a longer side above `least`, a
+    """Hold a picture's scale, whether it is mirrored, and the faces believed there: of a longer side above `least`, a
     shorter one below `most`, in pixels of the file."""
 
     scale: float
@@ -26,8 +25,8 @@ class View(NamedTuple):
 
 
 def views(h: int, w: int, pixels: int) -> list[View]:
-    """Of a picture that may be enlarged to so many pixels: as it is (or as large as that) and its mirror image, half of
-    it for faces above 30 pixels, and twice, four times, ... to the full size for those below 100."""
+    """List the views of a picture that may be enlarged to so many pixels: as it is (or as large as that) and its mirror
+    image, half of it for faces above 30 pixels, and twice, four times, ... to the full size for those below 100."""
     largest = (pixels / (h * w)) ** 0.5
     half = min(0.5, 0.5 * largest) if largest < 0.75 else 0.5
     found = [View(min(1.0, largest)), View(min(1.0, largest), flip=True), View(half, least=30)]
@@ -42,7 +41,7 @@ def views(h: int, w: int, pixels: int) -> list[View]:
 
 @TRANSFORMS.register_module()
 class FaceViews(BaseTransform):
-    """mmdet's TestTimeAug for `views`, whose number depends on the picture; each goes through `transforms`.
+    """Give mmdet's TestTimeAug the `views`, whose number depends on the picture; each goes through `transforms`.
 
     pixels  the largest picture's, S3FD's 1700 x 1200
     """
@@ -52,7 +51,9 @@ class FaceViews(BaseTransform):
         self.transforms = Compose(transforms)
 
     def transform(self, results: dict) -> dict:
-        packed = [self._view(results, view) for view in views(*results["img"].shape[:2], self.pixels)]
+        """Return the packed views, a list for each key."""
+        h, w = results["img"].shape[:2]
+        packed = [self._view(results, view) for view in views(h, w, self.pixels)]
         return {key: [one[key] for one in packed] for key in packed[0]}
 
     def _view(self, results: dict, view: View) -> dict:
@@ -64,21 +65,22 @@ class FaceViews(BaseTransform):
 
 @MODELS.register_module()
 class FaceTTAModel(DetTTAModel):
-    """Of the views' boxes, each view's believed ones, those that overlap are made one (`vote`)."""
+    """Merge the views' boxes: each view gives its believed ones, and boxes that overlap are made one (`vote`)."""
 
     def __init__(self, iou_threshold: float = 0.3, max_per_img: int = 750, **kwargs):
         super().__init__(**kwargs)
         self.iou_threshold, self.max_per_img = iou_threshold, max_per_img
 
     def _merge_single_sample(self, data_samples: list):
-        boxes, scores = [], []
+        all_boxes: list[Tensor] = []
+        all_scores: list[Tensor] = []
         for sample in data_samples:
             found, (least, most) = sample.pred_instances, sample.metainfo["believed"]
             sides = found.bboxes[:, 2:] - found.bboxes[:, :2]
             believed = (sides.amax(1) > least) & (sides.amin(1) < most)
-            boxes.append(found.bboxes[believed])
-            scores.append(found.scores[believed])
-        boxes, scores = self.merge_aug_bboxes(boxes, scores, [sample.metainfo for sample in data_samples])
+            all_boxes.append(found.bboxes[believed])
+            all_scores.append(found.scores[believed])
+        boxes, scores = self.merge_aug_bboxes(all_boxes, all_scores, [sample.metainfo for sample in data_samples])
         boxes, scores = vote(boxes, scores, self.iou_threshold)
         kept = scores.argsort(descending=True)[: self.max_per_img]
         labels = torch.zeros(len(kept), dtype=torch.long, device=kept.device)
@@ -87,9 +89,9 @@ class FaceTTAModel(DetTTAModel):
 
 
 def vote(boxes: Tensor, scores: Tensor, iou_threshold: float) -> tuple[Tensor, Tensor]:
-    """Box voting: the best box takes up all that overlap it by the threshold, with the mean of their boxes weighted by
-    score and its own score; then the best of the rest. boxes (n, 4), scores (n,). A box that stands alone is kept,
-    which S3FD's code drops."""
+    """Vote on boxes (n, 4) with scores (n,): the best box takes up all that overlap it by the threshold, with the mean
+    of their boxes weighted by score and its own score; then the best of the rest. A box that nothing overlaps is
+    kept, which S3FD's code drops."""
     order = scores.argsort(descending=True)
     boxes, scores = boxes[order], scores[order]
     merged, best = [boxes[:0]], [scores[:0]]

@@ -1,4 +1,4 @@
-"""What mcunet test adds to mmengine's Runner: mmdet's own flags, weights that fit, a compiled network in place."""
+"""Add to mmengine's Runner what mcunet test has: mmdet's own flags, weights that fit, a compiled network in place."""
 
 from copy import deepcopy
 
@@ -15,7 +15,7 @@ from .deployed import DeployedDetector
 
 
 def with_tta(cfg: Config) -> Config:
-    """The config with test-time augmentation: its own tta_model and tta_pipeline, else a flip, merged by NMS."""
+    """Return the config with test-time augmentation: its own tta_model and tta_pipeline, else a flip, merged by NMS."""
     default = dict(type="DetTTAModel", tta_cfg=dict(nms=dict(type="nms", iou_threshold=0.5), max_per_img=100))
     cfg.model = dict(cfg.get("tta_model", default), module=cfg.model)
     for data in leaves(cfg.test_dataloader.dataset):
@@ -26,7 +26,7 @@ def with_tta(cfg: Config) -> Config:
 
 
 def _flipped(pipeline: list) -> list:
-    """A pipeline that ends in PackDetInputs, packing the picture and its mirror image."""
+    """Return a pipeline that ends in PackDetInputs, packing the picture and its mirror image."""
     keys = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "flip", "flip_direction")
     views = dict(
         type="TestTimeAug",
@@ -40,7 +40,7 @@ def _flipped(pipeline: list) -> list:
 
 
 def with_pictures(cfg: Config, folder: str) -> Config:
-    """The config whose test draws the boxes into WORK_DIR/TIME/folder, as mmdet's --show-dir."""
+    """Return the config whose test draws the boxes into WORK_DIR/TIME/folder, as mmdet's --show-dir."""
     cfg.default_hooks.visualization.update(draw=True, test_out_dir=folder)
     return cfg
 
@@ -71,7 +71,8 @@ def deploy(runner: Runner, model: DeployedDetector) -> None:
 
 
 def map50(metrics: dict) -> float | None:
-    """mAP at an IoU of 0.5 out of an evaluator's metrics: VOC's (unrounded where that is its only one) or COCO's."""
+    """Return the mAP at an IoU of 0.5 out of an evaluator's metrics: VOC's (unrounded where that is its only one) or
+    COCO's."""
     voc = [key for key in metrics if key.startswith("pascal_voc/AP")]
     key = "pascal_voc/mAP" if voc == ["pascal_voc/AP50"] else "pascal_voc/AP50"
     value = metrics.get(key, metrics.get("coco/bbox_mAP_50"))

@@ -1,4 +1,4 @@
-"""One annotation file of VOC's format, read with names for what is wrong in it (mmdet's own reader traces back)."""
+"""Read one annotation file of VOC's format, and name what is wrong in it (mmdet's own reader traces back)."""
 
 from typing import NamedTuple
 from xml.etree.ElementTree import Element, ParseError
@@ -14,8 +14,13 @@ MOST = 1 << 20  # pixels of a side
 
 
 class Annotation(NamedTuple):
-    """size (w, h) in pixels, or None where the file has none; folder as the file says; per object its class name,
-    whether it is marked difficult, and its box in `boxes` (n, 4): xmin, ymin, xmax, ymax, counted from 1."""
+    """Hold an annotation file's content.
+
+    size       (w, h) in pixels, or None where the file has none
+    folder     as the file says
+    names      class name of each object, difficult: whether it is marked so
+    boxes      (n, 4): xmin, ymin, xmax, ymax, counted from 1
+    """
 
     size: tuple[int, int] | None
     folder: str
@@ -25,7 +30,7 @@ class Annotation(NamedTuple):
 
 
 def read_annotation(text: bytes, where) -> Annotation:
-    """UserError, with `where`, for what is no XML or lacks a name or a corner."""
+    """Read an annotation. Raises UserError, with `where`, for what is no XML or lacks a name or a corner."""
     try:
         root = fromstring(text)
         if root.tag != "annotation":
@@ -36,7 +41,7 @@ def read_annotation(text: bytes, where) -> Annotation:
             root.findtext("folder", ""),
             [_name(item) for item in objects],
             [bool(int(item.findtext("difficult", "0"))) for item in objects],
-            np.array([_corners(item.find("bndbox")) for item in objects], float).reshape(-1, 4),
+            np.array([_corners(item.find("bndbox")) for item in objects], np.float64).reshape(-1, 4),
         )
     except DefusedXmlException:
         raise UserError(f"{where}: it declares entities, which no annotation needs and which are not read") from None
@@ -49,22 +54,29 @@ def read_annotation(text: bytes, where) -> Annotation:
         ) from None
 
 
+def _text(parent: Element | None, name: str) -> str:
+    text = None if parent is None else parent.findtext(name)
+    if text is None:
+        raise ValueError(f"a {name} is missing")
+    return text
+
+
 def _side(size: Element, name: str) -> int:
-    value = int(size.find(name).text)
+    value = int(_text(size, name))
     if not 0 < value < MOST:
         raise ValueError(f"size/{name} is {short(value)}")
     return value
 
 
 def _name(item: Element) -> str:
-    text = item.find("name").text
-    if not text or not text.strip():
+    text = _text(item, "name")
+    if not text.strip():
         raise ValueError("an object's name is empty")
     return text
 
 
-def _corners(box: Element) -> list[float]:
-    found = [float(box.find(side).text) for side in ("xmin", "ymin", "xmax", "ymax")]
+def _corners(box: Element | None) -> list[float]:
+    found = [float(_text(box, side)) for side in ("xmin", "ymin", "xmax", "ymax")]
     if not all(abs(v) < MOST for v in found):  # nan is not below it either
         raise ValueError(f"a box has the corners {short(found)}")
     return found

@@ -1,11 +1,13 @@
-"""WIDER FACE as its authors publish it (wider_face_{train,val}_bbx_gt.txt), a data set of mmdet without a conversion.
+"""Read WIDER FACE as its authors publish it (wider_face_{train,val}_bbx_gt.txt): a data set of mmdet without a
+conversion.
 
-The text has, per image, EVENT/NAME.jpg, the number of faces, and a row for each (an image of none has one row all the
-same): x y w h blur expression illumination invalid occlusion pose.
+The text has, per picture, EVENT/NAME.jpg, the number of faces, and a row for each (a picture of none has one row all
+the same): x y w h blur expression illumination invalid occlusion pose.
 """
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmdet.datasets.base_det_dataset import BaseDetDataset
@@ -20,7 +22,7 @@ INVALID = 7  # column of the flag
 
 
 def read_faces(path) -> dict[str, np.ndarray]:
-    """EVENT/NAME.jpg -> (n, 10) integers, the text's rows. Raises UserError naming the line, FileNotFoundError."""
+    """Map EVENT/NAME.jpg to (n, 10) integers, the text's rows. Raises UserError naming the line, FileNotFoundError."""
     lines = file_text(path).splitlines()
     faces, at = {}, 0
     while at < len(lines):
@@ -43,29 +45,32 @@ def _rows(path, line: int, rows: list[str], count: int) -> np.ndarray:
         if len(row) != 10 or not all(re.fullmatch(r"-?[0-9]{1,9}", v) for v in row):
             raise UserError(f"{path}, line {line + i}: {short(rows[i].strip())} is no face of 10 integers")
     if len(values) < count:
-        raise UserError(f"{path}: the last image has {len(values)} of {count} faces; is the file whole?")
+        raise UserError(f"{path}: the last picture has {len(values)} of {count} faces; is the file whole?")
     return np.array(values[:count], int).reshape(-1, 10)
 
 
 @DATASETS.register_module()
 class WIDERFaceText(BaseDetDataset):
-    """ann_file: the official text; data_prefix.img: the folder with EVENT/NAME.jpg (WIDER_train/images).
+    """Serve the official text as a data set. ann_file: the text; data_prefix.img: the folder with EVENT/NAME.jpg
+    (WIDER_train/images).
 
-    Faces marked invalid are mmdet's ignored ones. Rows without width or height are left out. What was left out, and
-    how many images `filter_cfg=dict(filter_empty_gt=True)` drops, is counted in the log.
+    Faces marked invalid are mmdet's ignored ones. Rows without width or height are left out. The log counts what was
+    left out, and how many pictures `filter_cfg=dict(filter_empty_gt=True)` drops.
     """
 
     METAINFO = {"classes": ("face",), "palette": [(0, 255, 0)]}
 
     def load_data_list(self) -> list[dict]:
+        """Read the text. Raises UserError where a picture is missing."""
         faces, root = read_faces(self.ann_file), Path(self.data_prefix["img"])
         missing = [name for name in faces if not (root / name).is_file()]
         if missing or not faces:
             raise UserError(
-                f"{len(missing)} of the {len(faces)} images of {self.ann_file} are missing, the first is "
+                f"{len(missing)} of the {len(faces)} pictures of {self.ann_file} are missing, the first is "
                 f"{root / (missing or ['EVENT/NAME.jpg'])[0]}; data_prefix.img is the folder of the events"
             )
-        data, flat, invalid = [], 0, 0
+        data: list[dict[str, Any]] = []
+        flat = invalid = 0
         for name, rows in faces.items():
             whole = rows[(rows[:, 2] > 0) & (rows[:, 3] > 0)]
             flat += len(rows) - len(whole)
@@ -74,19 +79,20 @@ class WIDERFaceText(BaseDetDataset):
             data.append(dict(img_id=name, img_path=str(root / name), width=w, height=h, instances=_instances(whole)))
         kept = sum(len(image["instances"]) for image in data)
         print_log(
-            f"{self.ann_file}: {len(data)} images, {kept} faces, {invalid} of them marked invalid and ignored; {flat} "
-            "rows without width or height left out",
+            f"{self.ann_file}: {len(data)} pictures, {kept} faces, {invalid} of them marked invalid and ignored; "
+            f"{flat} rows without width or height left out",
             logger="current",
         )
         return data
 
     def filter_data(self) -> list[dict]:
-        """Images with a face that is not ignored, where filter_cfg asks for it; all of them in test mode."""
+        """Return the pictures with a face that is not ignored, where filter_cfg asks for it; all of them in test
+        mode."""
         if self.test_mode or not (self.filter_cfg or {}).get("filter_empty_gt", False):
             return self.data_list
         kept = [d for d in self.data_list if any(not face["ignore_flag"] for face in d["instances"])]
         print_log(
-            f"{self.ann_file}: {len(self.data_list) - len(kept)} images without a face left out", logger="current"
+            f"{self.ann_file}: {len(self.data_list) - len(kept)} pictures without a face left out", logger="current"
         )
         return kept
 
@@ -99,7 +105,7 @@ def _instances(rows: np.ndarray) -> list[dict]:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    """(w, h) from the file's head; (0, 0) where that is damaged, which is the loading's to say."""
+    """Read (w, h) from the file's head; (0, 0) where that is damaged, which is the loading's to say."""
     try:
         with Image.open(path) as image:
             return image.size

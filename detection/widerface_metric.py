@@ -1,4 +1,4 @@
-"""WIDER FACE's evaluation (widerface.py) as a metric of mmengine, with its report and pictures of the curves.
+"""Offer WIDER FACE's evaluation (widerface.py) as a metric of mmengine, with its report and pictures of the curves.
 
 `val_evaluator = dict(type='WIDERFaceMetric', ground_truth='.../ground_truth')` on WIDERFaceText or mmdet's data set.
 """
@@ -21,8 +21,8 @@ from .widerface import summary as ap_summary
 
 @METRICS.register_module()
 class WIDERFaceMetric(BaseMetric):
-    """AP of easy, medium, hard and the same over images of at most 3 faces (easy_few, ...: our reading of the paper's
-    "<= 3 faces"). Only the images that were seen count; the log says how many of the set that is.
+    """Measure the AP of easy, medium, hard and the same over pictures of at most 3 faces (easy_few, ...: our reading of
+    the paper's "<= 3 faces"). Only the pictures that were seen count; the log says how many of the set that is.
 
     ground_truth  folder of wider_{easy,medium,hard}_val.mat, or the one above their ground_truth/
     out_dir       where to write results/EVENT/NAME.txt, events.json, events.md and pr_SETTING.png; None: nowhere
@@ -38,6 +38,7 @@ class WIDERFaceMetric(BaseMetric):
         self.face_label = face_label
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
+        """Note the faces of each sample. Raises UserError for a picture that is not in the ground truth."""
         for sample in data_samples:
             found = sample["pred_instances"]
             faces = found["labels"] == self.face_label
@@ -54,12 +55,13 @@ class WIDERFaceMetric(BaseMetric):
         return key
 
     def compute_metrics(self, results: list[tuple[Key, np.ndarray]]) -> dict[str, float]:
+        """Return the APs, and write the report where there is an out_dir. Raises UserError."""
         found = dict(results)
         for key, rows in found.items():
             if not np.isfinite(rows).all():
                 raise UserError(f"{'/'.join(key)}: a box or score of the detector is not finite")
         matches = match(self.truth, found)
-        text = f"{len(found)} of {len(self.truth)} images of WIDER FACE's validation set\n{report(matches)}"
+        text = f"{len(found)} of {len(self.truth)} pictures of WIDER FACE's validation set\n{report(matches)}"
         print_log(text, logger="current")
         if self.out_dir is not None:
             write_results(self.out_dir / "results", found)
@@ -68,7 +70,8 @@ class WIDERFaceMetric(BaseMetric):
 
 
 def report(matches: Matches) -> str:
-    """A table (Markdown): a row per event, then all images and those with few faces; AP in percent (kept faces)."""
+    """Write a table (Markdown): a row per event, then all pictures and those with few faces; AP in percent (kept
+    faces)."""
     head = ["event", "images", *SETTINGS]
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for row in event_report(matches):
@@ -86,7 +89,7 @@ def _line(name: str, images: int, cells: list[tuple[float | None, int]]) -> str:
 
 
 def write_report(folder, matches: Matches) -> None:
-    """events.json, events.md and pr_{easy,medium,hard}.png in `folder`."""
+    """Write events.json, events.md and pr_{easy,medium,hard}.png into `folder`."""
     folder = Path(folder)
     write_json(folder / "events.json", event_report(matches))
     write_atomic(folder / "events.md", report(matches) + "\n")

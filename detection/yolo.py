@@ -1,8 +1,8 @@
-"""MCUNet's YOLOv3 in mmdet: backbone, neck and head are walks of three parts of one graph (core.build).
+"""Run MCUNet's YOLOv3 in mmdet: backbone, neck and head are walks of three parts of one graph (core.ir.build).
 
-mmdet's part is what is around the layers: losses, target assignment, decoding. Feature maps travel in mmdet's habits:
-fine to coarse out of the backbone, coarse to fine from the neck on. The graph's predictions run fine to coarse; the
-head turns them round, here and nowhere else.
+mmdet's part is around the layers: losses, target assignment, decoding. Feature maps travel in mmdet's habits: fine to
+coarse out of the backbone, coarse to fine from the neck on. The graph's predictions run fine to coarse; the head turns
+them round, here and nowhere else.
 """
 
 import torch
@@ -23,17 +23,18 @@ from nni_mcunet.core.nn.net import Net
 
 from .backbone import read_arch
 
-IGNORE_IOF = 0.5  # of an anchor's area, as mmdet's MaxIoUAssigner and s3fd_match.py have it
+IGNORE_IOF = 0.5  # share of an anchor's area, as mmdet's MaxIoUAssigner and s3fd_match.py have it
 
 
 def yolo_graph(backbone: dict, neck: dict, bbox_head: dict) -> tuple[ArchSpec, YoloHead, Graph]:
-    """The network that the three parts of a detector's config describe, each value being said in one of them only."""
+    """Build the network that the three parts of a detector's config describe, each value being said in one of them
+    only. Raises UserError, ArchError."""
     spec = read_arch(backbone["arch"])
     anchors = bbox_head["anchors"]
     if len(anchors) != len(backbone["out_indices"]) or len({len(a) for a in anchors}) != 1:
         raise UserError(
             f"bbox_head.anchors has {[len(a) for a in anchors]} anchors for the stages "
-            f"{tuple(backbone['out_indices'])} of backbone.out_indices: as many for each stage are wanted"
+            f"{tuple(backbone['out_indices'])} of backbone.out_indices: expected as many for each stage"
         )
     yolo = YoloHead(bbox_head["num_classes"], tuple(backbone["out_indices"]), neck["width"], len(anchors[0]))
     return spec, yolo, build_graph(spec, yolo)
@@ -41,15 +42,16 @@ def yolo_graph(backbone: dict, neck: dict, bbox_head: dict) -> tuple[ArchSpec, Y
 
 @MODELS.register_module()
 class MCUNetNeck(Net, BaseModule):
-    """The graph's neck: backbone maps fine to coarse in, as many maps of one width out, coarse to fine."""
+    """Run the graph's neck: backbone maps fine to coarse in, as many maps of one width out, coarse to fine."""
 
-    def forward(self, x: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def forward(self, x: tuple[Tensor, ...]) -> tuple[Tensor, ...]:  # type: ignore[override]  # mmdet gives a tuple
+        """Turn maps fine to coarse into maps coarse to fine."""
         return super().forward(*x[::-1])  # it begins at the coarsest map
 
 
 @MODELS.register_module()
 class MCUNetYOLOHead(YOLOV3Head):
-    """mmdet's YOLOv3 head with the graph's layers in place of its own.
+    """Put the graph's layers in place of those of mmdet's YOLOv3 head.
 
     part     the graph's head part
     anchors  per scale, fine to coarse: (w, h) as fractions of the picture, so that they hold at every resolution
@@ -71,22 +73,24 @@ class MCUNetYOLOHead(YOLOV3Head):
         self.net = Net(part)
 
     def _init_layers(self) -> None:
-        """mmdet's own layers are not built: `net` computes the maps."""
+        """Build none of mmdet's own layers: `net` computes the maps."""
 
     @property
     def convs_pred(self) -> list:
-        """The last convolutions, coarse to fine: mmdet's init_weights sets their biases to the objects' prior."""
+        """Return the last convolutions, coarse to fine: mmdet's init_weights sets their biases to the objects'
+        prior."""
         return [self.net.layers[name].conv for name in self.net.graph.outputs[::-1]]
 
     def forward(self, x: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...]]:
-        """Maps of the neck, coarse to fine, to predictions (N, anchors * (5 + classes), H, W), coarse to fine."""
+        """Turn maps of the neck, coarse to fine, into predictions (N, anchors * (5 + classes), H, W), coarse to
+        fine."""
         return (self.net(*x[::-1])[::-1],)
 
     def loss_by_feat(self, pred_maps, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore=None) -> dict:
-        """mmdet's losses of predictions (N, anchors * (5 + classes), H, W), coarse to fine: the mean over the pictures.
-        mmdet sums over them, so that learning rate and clipping depend on the batch. Where an ignored object
-        (difficult, a crowd) would be found, neither an object nor its absence is trained: mmdet's head would learn that
-        nothing is there."""
+        """Return mmdet's losses of predictions (N, anchors * (5 + classes), H, W), coarse to fine: the mean over the
+        pictures. mmdet sums over them, so that learning rate and clipping depend on the batch. Where an ignored
+        object (difficult, a crowd) would be found, neither an object nor its absence is trained: mmdet's head would
+        learn that nothing is there."""
         count = len(batch_img_metas)
         ignored = batch_gt_instances_ignore or [None] * count
         sizes, device = [m.shape[-2:] for m in pred_maps], pred_maps[0].device
@@ -102,8 +106,8 @@ class MCUNetYOLOHead(YOLOV3Head):
         return {name: [loss / count for loss in losses] for name, losses in zip(names, parts, strict=True)}
 
     def _spared(self, anchors: list[Tensor], sizes, ignored: InstanceData | None) -> list[Tensor]:
-        """Per scale: (anchors,) bool, whether an anchor would be given to an ignored object, or lies within one by more
-        than half of its area (a crowd)."""
+        """Return for each scale (anchors,) bool: whether an anchor would be given to an ignored object, or lies within
+        one by more than half of its area (a crowd)."""
         if ignored is None or not len(ignored.bboxes):
             return [level.new_zeros(len(level), dtype=torch.bool) for level in anchors]
         boxes = InstanceData(bboxes=ignored.bboxes, labels=ignored.labels)
@@ -116,7 +120,7 @@ class MCUNetYOLOHead(YOLOV3Head):
 
 @MODELS.register_module()
 class MCUNetYOLO(YOLOV3):
-    """YOLOv3 whose three parts are cut from one graph: `yolo_graph` of what their configs say."""
+    """Detect by YOLOv3 whose three parts are cut from one graph: `yolo_graph` of what their configs say."""
 
     def __init__(self, backbone: dict, neck: dict, bbox_head: dict, **kwargs):
         spec, yolo, graph = yolo_graph(backbone, neck, bbox_head)
@@ -128,10 +132,10 @@ class MCUNetYOLO(YOLOV3):
         )
         self.spec, self.yolo, self.graph = spec, yolo, graph
         if self.backbone.graph.ops != graph.part(BACKBONE).ops:
-            raise AssertionError("the backbone alone is not the backbone within the detector: see core.build")
+            raise AssertionError("the backbone alone is not the backbone within the detector: see core.ir.build")
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        """Weights of the graph as one net load too, a search's best.pth: `layers.{op}.*` go to the op's part."""
+        """Load weights of the graph as one net, too, a search's best.pth: `layers.{op}.*` go to the op's part."""
         parts = ((BACKBONE, "backbone."), (NECK, "neck."), (YOLO, "bbox_head.net."))
         for key in [key for key in state_dict if key.startswith(f"{prefix}layers.")]:
             op = key.removeprefix(f"{prefix}layers.")
@@ -140,6 +144,7 @@ class MCUNetYOLO(YOLOV3):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def predict(self, batch_inputs: Tensor, batch_data_samples, rescale: bool = True):
+        """Predict as mmdet does. Raises UserError for images of another size than the architecture's."""
         h, w = batch_inputs.shape[-2:]
         if (h, w) != self.spec.resolution:
             raise UserError(

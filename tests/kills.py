@@ -1,4 +1,4 @@
-"""Kill tools/generate.py while it writes one library over another, at random moments, and look at what it leaves.
+"""Kill `mcunet generate` while it writes one library over another, at random moments, and look at what it leaves.
 
 python tests/kills.py --kills 50 [--seed 0] [--json FILE]
 
@@ -23,8 +23,7 @@ from pathlib import Path
 import numpy as np
 from nets import block_graph, random_model
 
-from nni_mcunet.cli import generate
-from nni_mcunet.core.errors import exit_on_user_error
+from nni_mcunet.cli.main import main as mcunet
 from nni_mcunet.core.file_sets import MANIFEST, STAGED, is_whole
 from nni_mcunet.core.files import write_json
 from nni_mcunet.engine.frontend.onnx import save_onnx
@@ -34,7 +33,7 @@ OPTIONS = {"old": ["--board", "stm32f412", "--project"], "new": ["--board", "stm
 SLOW = 0.001
 
 
-def start(main, words: list, slow: float = 0.0) -> int:
+def start(words: list, slow: float = 0.0) -> int:
     """The command in a process of its own, which has imported everything already. Its process id. slow: seconds to wait
     behind each renaming."""
     pid = os.fork()
@@ -42,12 +41,11 @@ def start(main, words: list, slow: float = 0.0) -> int:
         return pid
     with open(os.devnull, "w") as nothing:
         os.dup2(nothing.fileno(), 1)
-    replace, sys.argv = os.replace, ["generate.py", *map(str, words)]
+    replace = os.replace
     os.replace = lambda *names: (replace(*names), time.sleep(slow))
     code = 1
     try:
-        with exit_on_user_error():
-            main()
+        mcunet(["generate", *map(str, words)])
         code = 0
     except SystemExit as error:
         code = error.code
@@ -76,7 +74,7 @@ class Kills:
     """folder: for all files."""
 
     def __init__(self, folder: Path):
-        self.folder, self.main, self.whole, self.words = folder, generate.main, {}, {}
+        self.folder, self.whole, self.words = folder, {}, {}
         for seed, name in enumerate(OPTIONS):
             graph = block_graph(np.random.default_rng(seed), (20, 24), 3)
             save_onnx(random_model(np.random.default_rng(seed), graph), folder / f"{name}.onnx")
@@ -87,8 +85,8 @@ class Kills:
             (folder / "old" / name).write_text(text)
 
     def run(self, name: str, target: Path) -> None:
-        _, status = os.waitpid(start(self.main, [*self.words[name], target]), 0)
-        assert status == 0, f"generate.py ended with {os.waitstatus_to_exitcode(status)}"
+        _, status = os.waitpid(start([*self.words[name], target]), 0)
+        assert status == 0, f"mcunet generate ended with {os.waitstatus_to_exitcode(status)}"
 
     def kill(self, rng, number: int) -> str:
         """What one kill left: "old", "new" or "refused to compile". Raises AssertionError where it does not hold."""
@@ -104,7 +102,7 @@ class Kills:
         """Start the command, wait for its first staged file (late: for its first file in place) and kill it a little
         later; False where it had ended before."""
         before = (target / MANIFEST).stat().st_ino
-        pid = start(self.main, [*self.words["new"], target], SLOW * late)
+        pid = start([*self.words["new"], target], SLOW * late)
         begun = (lambda: (target / MANIFEST).stat().st_ino != before) if late else (target / STAGED).exists
         deadline = time.monotonic() + 60
         while not begun() and time.monotonic() < deadline:

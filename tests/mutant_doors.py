@@ -207,13 +207,13 @@ DOORS = [
         "test_outputs::test_files_of_others_are_not",
     ),
     Mutant(
-        "nni_mcunet/cli/make_digits.py",
+        "nni_mcunet/cli/digits.py",
         "part.replace(root)",
         "pass",
         "test_folders::test_digits_are_whole_or_not_there",
     ),
     Mutant(
-        "nni_mcunet/cli/make_digits.py",
+        "nni_mcunet/cli/digits.py",
         "if not os.path.lexists(root) or (",
         "if True or (",
         "test_folders::test_a_real_voc2007_stays",
@@ -469,13 +469,13 @@ DOORS = [
         "test_det_recipe::test_losses_are_the_mean_over_the_pictures",
     ),
     Mutant(
-        DETECTION + "recipe.py",
+        DETECTION + "recipe_report.py",
         "if end <= limit:",
         "if end:",
         "test_det_recipe::test_schedules_that_the_training_is_too_short_for",
     ),
     Mutant(
-        DETECTION + "recipe.py",
+        DETECTION + "recipe_report.py",
         "clipped >= ALWAYS * len(self.norms)",
         "clipped > len(self.norms)",
         "test_det_recipe::test_gradients_that_are_always_clipped_are_in_the_log",
@@ -493,13 +493,13 @@ DOORS = [
         "test_det_names::test_cocos_metric_is_by_name",
     ),
     Mutant(
-        DETECTION + "inherit.py",
+        DETECTION + "inherited_values.py",
         "if data.get(key) is not None and data[key] == base.get(key):",
         "if False:",
         "test_det_names::test_names_at_the_top_count_the_classes",
     ),
     Mutant(
-        DETECTION + "inherit.py",
+        DETECTION + "inherited_values.py",
         'head.pop("num_classes", None)',
         'head.get("num_classes", None)',
         "test_det_names::test_names_at_the_top_count_the_classes",
@@ -508,7 +508,7 @@ DOORS = [
         DETECTION + "config.py", "if said != len(names):", "if False:", "test_det_names::test_names_that_do_not_agree"
     ),
     Mutant(
-        DETECTION + "survey.py",
+        DETECTION + "data_survey.py",
         'if "xml_path" in info:',
         'if "no_path" in info:',
         "test_det_names::test_objects_of_other_classes_are_counted",
@@ -626,7 +626,7 @@ DOORS = [
         "test_library::test_two_models_in_one_program",
     ),
     Mutant(
-        "nni_mcunet/cli/run_board.py",
+        "nni_mcunet/cli/run.py",
         "load_picture(args.picture, tuple(size), view, channels)",
         "load_picture(args.picture, tuple(size), channels=channels)",
         "test_view::test_every_step_to_the_board_sees_what_judged",

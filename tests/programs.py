@@ -11,15 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
+from nni_mcunet.core.boards import BOARDS, CORE_BOARDS
 from nni_mcunet.engine.codegen.sources import KERNELS
 from nni_mcunet.engine.run.elf import elf_report
-from nni_mcunet.engine.run.emulator import MACHINES, run_qemu
+from nni_mcunet.engine.run.emulator import run_qemu
 from nni_mcunet.engine.run.host import SANITIZERS
 from nni_mcunet.engine.run.run_report import parse_run
 from nni_mcunet.engine.run.stack_bound import stack_bound
 from nni_mcunet.engine.run.toolchain import RUNTIME, WARNINGS, core_flags
 
 HOST = "host"
+MACHINES = {core: BOARDS[name].qemu for core, name in CORE_BOARDS.items()}
 SECONDS = 120  # of one run
 STACK = 4096  # bytes reserved on the boards
 BSS, MEMORY_END = 0x20200000, 0x20800000  # on both machines; what reads behind the end faults

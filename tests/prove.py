@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 from cases import LEAST, Case, case, features, has_onnx
-from programs import HOST, STACK, objects, run_board, run_host
+from programs import HOST, MACHINES, STACK, objects, run_board, run_host
 from tqdm import tqdm
 
 from nni_mcunet.core.files import write_json
@@ -37,7 +37,6 @@ from nni_mcunet.engine.lower import reference
 from nni_mcunet.engine.model import QuantModel
 from nni_mcunet.engine.quant.ort_session import session
 from nni_mcunet.engine.quant.sqnr import db, fed, single
-from nni_mcunet.engine.run.emulator import MACHINES
 
 # Against onnxruntime an op by itself is a step off at most, where a value is near a tie; more than one is a fault. What
 # is behind such a step may be further off: of an output's signal to noise 23.8 dB was the least of 1,500 cases.

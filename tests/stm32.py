@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from unicorn import UC_ARCH_ARM, UC_MODE_MCLASS, UC_MODE_THUMB, Uc, UcError
 from unicorn.arm_const import UC_ARM_REG_SP, UC_CPU_ARM_CORTEX_M4, UC_CPU_ARM_CORTEX_M7
 
-RAM = {"stm32f410": [(0x20000000, 32)], "stm32f412": [(0x20000000, 256)], "stm32f746": [(0x20000000, 320)],
+RAM = {"stm32f410": [(0x20000000, 32)], "stm32f411": [(0x20000000, 128)], "stm32f412": [(0x20000000, 256)],
+       "stm32f746": [(0x20000000, 320)],
        "stm32h743": [(0x20000000, 128), (0x24000000, 512)]}  # fmt: skip
 PERIPHERALS = (0x40000000, 0x51008000, 0x52002000, 0x58000000, 0x5C001000, 0xE0000000)
 SIZES = (0x80000, 0x1000, 0x1000, 0x40000, 0x1000, 0x100000)
@@ -45,7 +46,8 @@ class Stm32:
         self.f4 = not (self.h7 or self.f7)
         self.rcc = 0x58024400 if self.h7 else 0x40023800
         self.flash = 0x52002000 if self.h7 else 0x40023C00
-        self.usart = 0x40004400 if self.name == "stm32f410" else 0x40004800
+        self.port_a = self.name in ("stm32f410", "stm32f411")
+        self.usart = 0x40004400 if self.port_a else 0x40004800
         self.core_hz = 64e6 if self.h7 else 16e6
         if self.h7:
             self.registers |= {0x5802480C: 6, 0x5C001000: self.revision << 16 | 0x450, self.flash: 0x37}
@@ -157,7 +159,7 @@ class Stm32:
 
     def check_pins(self):
         """UART and port clocked, both of the Nucleo's pins given to the UART."""
-        port, pins, bit = (0, (2, 3), 17) if self.name == "stm32f410" else (3, (8, 9), 18)
+        port, pins, bit = (0, (2, 3), 17) if self.port_a else (3, (8, 9), 18)
         gpio = (0x58020000 if self.h7 else 0x40020000) + 0x400 * port
         assert self.reg(self.rcc + (0xE0 if self.h7 else 0x30)) >> port & 1
         assert self.reg(self.rcc + (0xE8 if self.h7 else 0x40)) >> bit & 1
@@ -196,7 +198,7 @@ class Stm32:
             assert self.reg(0x40007000) >> 14 & 15 == 15  # VOS scale 1, over-drive on and switched
             assert hz / low <= 54e6 and hz / high <= 108e6
         else:
-            assert hz == 100e6 and acr & 15 >= 3 and acr >> 8 & 7 == 7
+            assert hz == (96e6 if self.name == "stm32f411" else 100e6) and acr & 15 >= 3 and acr >> 8 & 7 == 7
             assert self.reg(0x40007000) >> 14 & 3 == 3 and hz / low <= 50e6 and hz / high <= 100e6
         return hz
 

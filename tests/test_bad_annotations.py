@@ -17,9 +17,9 @@ from test_det_data import GOOD, encoded, picture, two, voc, xml
 
 from detection.anchors import voc_sizes
 from detection.config import load_config
-from detection.curve import scalars
+from detection.data_files import check_dataset, open_pictures
 from detection.datasets import build_dataset
-from detection.folders import check_dataset, open_pictures
+from detection.learning_curve import scalars
 from detection.voc_xml import read_annotation
 from detection.widerface import read_results, read_truth
 from detection.widerface_data import read_faces
@@ -153,7 +153,7 @@ def test_boxes_without_area_in_coco_are_counted(coco, monkeypatch):
     flat = [dict(content["annotations"][0], id=i, bbox=box) for i, box in enumerate(([5, 5, 0, 9], [5, 5, 9, -1]), 2)]
     write(content | {"annotations": content["annotations"] + flat})
     said = []
-    monkeypatch.setattr("detection.folders.print_log", lambda text, *args: said.append((text, *args)))
+    monkeypatch.setattr("detection.data_files.print_log", lambda text, *args: said.append((text, *args)))
     check_dataset(data)
     assert len(said) == 1 and "2 boxes without area" in said[0][0] and said[0][2] == logging.WARNING
 

@@ -154,7 +154,7 @@ def broken(change):
         (lambda d: d.pop("stem"), "lacks the key 'stem'"),
         (lambda d: d.update(stemm=3), "unknown key 'stemm'"),
         (lambda d: d["stages"][1][0].pop("mid"), r"stages\[1\]\[0\] lacks the key 'mid'"),
-        (lambda d: d["stages"][1][0].update(k=4), "odd kernel"),
+        (lambda d: d["stages"][1][0].update(k=4), "expected an odd kernel"),
         (lambda d: d.update(resolution=[96]), "resolution is"),
         (lambda d: d.update(resolution="96"), "resolution is"),
         (lambda d: d.update(stages=[]), "stages"),

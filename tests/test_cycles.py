@@ -26,7 +26,7 @@ from nni_mcunet.engine.timing.disassembly import Instruction
 from nni_mcunet.engine.timing.layer_cycles import run_profiled
 from nni_mcunet.engine.timing.plan_file import PLAN
 from nni_mcunet.engine.timing.report import board_report, report_table
-from nni_mcunet.engine.timing.wait_states import ART, memory_of
+from nni_mcunet.engine.timing.wait_states import memory_of
 from nni_mcunet.profiling.pictures import cycles_figure
 
 
@@ -150,9 +150,10 @@ def test_cortex_m7_pairs(text, m7):
 
 
 def test_boards_of_users_have_the_memory_of_their_core():
-    assert memory_of(replace(get_board("f412"), name="mine")) == ART
-    with pytest.raises(UserError, match="cortex-m33"):
-        memory_of(replace(get_board("f412"), name="mine", core="cortex-m33"))
+    mine = replace(get_board("f746"), name="mine", memory=None)
+    assert memory_of(mine) == get_board("h743").memory != get_board("f746").memory
+    with pytest.raises(UserError, match="no model of a cortex-m33's memory"):
+        memory_of(replace(mine, core="cortex-m33"))
 
 
 def test_without_a_compiler_for_the_host(monkeypatch, tmp_path):

@@ -246,7 +246,7 @@ class Evil:
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({b"labels": Evil()}, "wants to run .*print"),
+        ({b"labels": Evil()}, "would run .*print"),
         ({b"labels": [7, 1, 2, 10]}, "labels under 10"),
         ({b"data": np.zeros((4, 9), np.uint8)}, r"uint8 \(n, 3072\)"),
         ({b"data": None}, "no batch"),
@@ -333,9 +333,9 @@ def test_a_flat_validation_folder_of_imagenet(tmp_path):
         ({"kind": "imagnet"}, "kind is 'imagnet': expected one of digits"),
         ({"kind": ["folder"]}, "kind is "),
         ({"rot": 1}, "data of the kind folder has the unknown key 'rot'"),
-        ({"root": None}, "wants root"),
+        ({"root": None}, "root is None: expected the data set's folder"),
         ({"root": "/nowhere/at/all"}, "no folder /nowhere/at/all; expected there: train/CLASS"),
-        ({"held_out": 12}, "held_out is 12, to be taken out of 12"),
+        ({"held_out": 12}, "held_out is 12: expected a number from 1 to 11"),
         ({"held_out": "4"}, "held_out is '4'"),
         ({"crop": [0.5, 0.1]}, "crop is"),
         ({"workers": -1}, "workers is -1"),

@@ -20,10 +20,10 @@ from mmengine.config import Config
 from PIL import Image
 
 from detection.anchors import choose, cluster, dataset_sizes, iou, voc_sizes
+from detection.data_files import check_dataset, check_folders
+from detection.data_survey import survey
 from detection.datasets import build_dataset, leaves
-from detection.folders import check_dataset, check_folders
 from detection.pictures import inspect
-from detection.survey import survey
 from nni_mcunet.core.errors import UserError
 
 SHARED = Path(os.environ.get("MCUNET_SHARED", ROOT / ".." / "shared"))

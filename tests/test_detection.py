@@ -22,7 +22,7 @@ from detection import (
     load_detector,
     load_from_local,
 )
-from detection.ops import BLOCK, nms
+from detection.mmcv_ops import BLOCK, nms
 from nni_mcunet.core.errors import ArchError, UserError
 from nni_mcunet.core.ir.arch import ArchSpec, Block
 from nni_mcunet.core.nn.net import Net

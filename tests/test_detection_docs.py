@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 
 from detection import config_graph, load_config
-from detection.curve import draw_curve, scalars
+from detection.learning_curve import draw_curve, scalars
 from nni_mcunet.cli import detector_table
 from nni_mcunet.cli.report import print_table
 from nni_mcunet.core.errors import UserError

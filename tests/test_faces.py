@@ -79,9 +79,9 @@ def test_the_engine_refuses_them_by_name():
 @pytest.mark.parametrize(
     "op, message",
     [
-        (Op("b", "add", ("a", "image"), 4), "b: add wants inputs of one shape"),
-        (Op("b", "resize", ("a",), 4), "b: resize wants a second input, whose size it takes"),
-        (Op("b", "rnnpool", ("a",), 6, (2, 2), (2, 2), hidden=2), "b: rnnpool wants hidden units"),
+        (Op("b", "add", ("a", "image"), 4), "b: add: expected inputs of one shape"),
+        (Op("b", "resize", ("a",), 4), "b: resize: expected a second input, whose size it takes"),
+        (Op("b", "rnnpool", ("a",), 6, (2, 2), (2, 2), hidden=2), "b: rnnpool: expected hidden units"),
         (Op("b", "l2norm", ("a",), 4, act="relu"), "b: l2norm has no residual or activation"),
         (Op("b", "conv", ("a",), 8, shares="a"), "b: no earlier op 'a' with weights of its own and of this shape"),
     ],

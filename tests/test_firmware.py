@@ -187,7 +187,7 @@ def test_clear_errors(folder, picture, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"no mcu_model\.h"):
         build_host(tmp_path)
     with pytest.raises(UserError, match="cortex-m0"):
-        emulator.run_emulated("x.elf", replace(board, core="cortex-m0"))
+        emulator.run_emulated("x.elf", replace(board, core="cortex-m0", qemu=None))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi"):
         firmware.build_firmware(folder, board, picture)

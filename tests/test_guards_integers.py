@@ -28,7 +28,7 @@ def test_the_bias_of_a_dead_channel_fits(bias):
     weight, steps = np.full((2, 1, 1, 1), 1e-9, np.float32), 1 / 255
     q = quantize_weights(weight, np.float32([bias, 0]), steps)
     assert q.bias[0] * float(q.scale[0]) * steps == pytest.approx(bias, rel=1e-5)
-    # And what the zero point of the input adds to it, and all inputs at their ends: see integers.py.
+    # And what the zero point of the input adds to it, and all inputs at their ends: see ops/conv.py.
     assert abs(int(q.bias[0])) <= 2**24 and q.weight[1, 0, 0, 0] == 127
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kernels import I8, I16, I32, KERNELS, SANITIZED, U8, at, kernel_library, run_sanitized
+from programs import MACHINES
 
 from nni_mcunet.core.ir.graph import Op
 from nni_mcunet.core.plan.kernel_facts import CORTEX_M
@@ -136,7 +137,7 @@ def expected(op, y, x, data, res, out):
 
 def call(lib, kind, op, y, x, data, res, out):
     conv = Op("conv", "conv", ("in",), op.cout, (op.kh, op.kw), (op.sh, op.sw), groups=op.groups)
-    scratch = np.empty(CORTEX_M.scratch(f"conv_{kind}", conv, op.cin, y.n_out, x.n_out), np.int8)
+    scratch = np.empty(CORTEX_M.scratch(conv, op.cin, y.n_out, x.n_out), np.int8)
     getattr(lib, f"mcu_conv_{kind}")(
         ctypes.byref(op), ctypes.byref(y), ctypes.byref(x), *(ctypes.c_void_p(at(a)) for a in (data, res, out, scratch))
     )
@@ -253,7 +254,7 @@ def test_loops_fit_the_flash_accelerator(tmp_path):
     assert max(loops.values()) <= 1024, loops
 
 
-@pytest.mark.parametrize("core", list(emulator.MACHINES))
+@pytest.mark.parametrize("core", list(MACHINES))
 def test_dsp_equals_plain(core, tmp_path):
     """600 random layers on each emulated core: the DSP versions write the same bytes as the plain ones."""
     compiler, elf = toolchain.tool("arm-none-eabi-gcc"), tmp_path / "kernels.elf"
@@ -272,7 +273,7 @@ def test_dsp_equals_plain(core, tmp_path):
     ]
     objects = list(tmp_path.glob("*.o"))
     subprocess.run([compiler, *flags, *map(str, sources + objects), "-o", str(elf)], check=True)
-    done = emulator.run_qemu(elf, emulator.MACHINES[core], timeout=60)
+    done = emulator.run_qemu(elf, MACHINES[core], timeout=60)
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert lines[0] == {"cases": 600, "wrong": 0}
     assert lines[-1] == {"done": True}

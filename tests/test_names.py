@@ -96,7 +96,8 @@ def test_names_are_the_layers_own():
 
 def test_the_layers_report_has_the_layers_names(tmp_path):
     """Also under a prefix; what is called like one of the report's own rows stays apart from it."""
-    p, model, picture = patched(0, LAYERS[-20:])
+    names = [name for name in LAYERS[-20:] if name != "\ud800"]  # plan.json holds the names, and no file half a pair
+    p, model, picture = patched(0, names)
     board = replace(get_board("F412"), flash=4 << 20)
     write_library(tmp_path, p, model, board, prefix="cam")
     elf = build_firmware(tmp_path, board, picture)

@@ -156,7 +156,7 @@ def test_each_command_looks_first(made, tmp_path, monkeypatch, capsys):
     assert {p: p.read_bytes() for p in before} == before
 
 
-FOLDERS = {"make_digits", "tables", "report", "train", "deploy", "detector_table"}
+FOLDERS = {"digits", "tables", "report", "train", "deploy", "detector_table"}
 
 
 def test_no_command_forgets_to_look():

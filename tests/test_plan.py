@@ -11,9 +11,11 @@ from nni_mcunet.core.errors import Infeasible, ScheduleError
 from nni_mcunet.core.ir.arch import Schedule, mobilenet_v2
 from nni_mcunet.core.ir.build import YoloHead, build_graph
 from nni_mcunet.core.ir.graph import Graph, Op, Tensor
+from nni_mcunet.core.plan.board_plan import plan_for_board
 from nni_mcunet.core.plan.cut_points import cuts
 from nni_mcunet.core.plan.kernel_facts import ANALYTIC, CORTEX_M
-from nni_mcunet.core.plan.plan import best_schedule, pareto, plan, schedules, split
+from nni_mcunet.core.plan.latency import fastest
+from nni_mcunet.core.plan.plan import EXECUTED, SEGMENTS, best_schedule, fitting_plan, pareto, plan, schedules, split
 from nni_mcunet.core.plan.schedule_costs import costs
 from nni_mcunet.search.space import load_space
 
@@ -102,3 +104,27 @@ def test_an_image_read_behind_the_patch_stage_is_no_cut():
 def test_unknown_objective():
     with pytest.raises(ScheduleError, match="objective 'flash': one of macs, sram"):
         best_schedule(build_graph(mobilenet_v2(96, 0.35)), get_board("H743"), "flash")
+
+
+def test_a_board_and_wishes_have_one_plan():
+    """plan_for_board is the planner's own answer to each wish, and refuses what it would pass over in silence."""
+    graph, board = build_graph(mobilenet_v2(96, 0.35)).folded(), get_board("H743").with_arena(32 * 1024)
+    several = best_schedule(graph, board, halos=EXECUTED, segments=SEGMENTS)
+    assert plan_for_board(graph, board) == several and several.schedule.then
+    one, least = {"halo": "clip", "segments": 1}, {"objective": "sram", "max_overhead": 0.05}
+    assert plan_for_board(graph, board, **one) == best_schedule(graph, board)
+    assert plan_for_board(graph, board, **least) == best_schedule(
+        graph, board, "sram", halos=EXECUTED, segments=SEGMENTS, max_overhead=0.05
+    )
+    assert plan_for_board(graph, board, objective="instructions") == fastest(graph, board)
+    given = Schedule(3, 5)
+    assert plan_for_board(graph, board, schedule=given) == fitting_plan(graph, board, given, halos=EXECUTED)
+    assert plan_for_board(graph, board, schedule=given, halo="clip").halo == "clip"
+    for wish in ({"objective": "sram"}, {"segments": 1}, {"max_overhead": 0.1}):
+        with pytest.raises(ScheduleError, match="leave out objective, segments, max_overhead"):
+            plan_for_board(graph, board, schedule=given, **wish)
+    for wish in ({"segments": 1}, {"max_overhead": 0.0}):
+        with pytest.raises(ScheduleError, match="'instructions' heeds neither"):
+            plan_for_board(graph, board, objective="instructions", **wish)
+    with pytest.raises(ScheduleError, match="objective 'flash': expected one of macs, sram, instructions"):
+        plan_for_board(graph, board, objective="flash")

@@ -12,17 +12,19 @@ from conftest import ROOT
 from onnx import TensorProto, helper
 from test_tools import refused, tool
 
+from nni_mcunet.api.networks import load
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.ir.arch import ArchSpec, Schedule, mobilenet_v2
 from nni_mcunet.core.ir.build import build_graph
+from nni_mcunet.core.plan.board_plan import plan_for_board
 from nni_mcunet.core.plan.cut_points import grids
-from nni_mcunet.core.plan.plan import EXECUTED, SEGMENTS, best_schedule, plan
+from nni_mcunet.core.plan.plan import plan
 from nni_mcunet.engine.frontend.onnx import save_onnx
 from nni_mcunet.engine.model import Model
 from nni_mcunet.paper.baselines import face_baseline
 from nni_mcunet.paper.tables import AUTHORS, MEASURED, PRINTED, RECOMPUTED, UNSOURCED, Paper
-from nni_mcunet.profiling.profile import front_table, profile, read_graph
+from nni_mcunet.profiling.profile import front_table, profile
 
 ARCH = ROOT / "configs/arch/mobilenet_v2.json"
 SMALL = ROOT / "configs/arch/mcunet_in2.json"
@@ -51,15 +53,15 @@ def test_json_of_mobilenet_v2():
 
 
 def test_board_and_schedule_are_the_planner_s():
-    board, graph = get_board("F412").with_arena(64 * 1024), read_graph(ROOT / "configs/arch/mcu_w50_r128.json")
+    board, graph = get_board("F412").with_arena(64 * 1024), load("mcu_w50_r128").graph
     found = profile(graph, board)
-    chosen = best_schedule(graph, board, halos=EXECUTED, segments=SEGMENTS)
+    chosen = plan_for_board(graph, board)
     assert (found.best.schedule, found.best.halo, found.best.arena) == (chosen.schedule, chosen.halo, chosen.arena)
     assert found.patched.schedule == chosen.schedule and chosen.schedule.n
     facts = profiled(SMALL, "--board", "F412", "--patches", "3x2", "--blocks", 5)
     assert facts["patched"]["p_h"] == 3 and facts["patched"]["p_w"] == 2 and facts["patched"]["n"] == 5
     assert facts["best"] == {"p_h": 3, "p_w": 2, "n": 5, "then": [], "halo": "cache"}
-    assert facts["board"]["arena_bytes"] == plan(read_graph(SMALL), Schedule((3, 2), 5), halo="cache").arena
+    assert facts["board"]["arena_bytes"] == plan(load(SMALL).graph, Schedule((3, 2), 5), halo="cache").arena
     facts = profiled(SMALL, "--board", "F412", "--patches", "3x2,2x2", "--blocks", "5,7")
     assert facts["best"]["then"] == [[[2, 2], 7]]
 
@@ -126,7 +128,7 @@ def test_onnx_gives_the_profile_of_its_architecture(tmp_path):
         if op.kind == "conv"
     }
     save_onnx(Model(graph, weights, {}), tmp_path / "m.onnx")
-    assert profile(read_graph(tmp_path / "m.onnx")).to_dict() == profile(read_graph(SMALL)).to_dict()
+    assert profile(load(tmp_path / "m.onnx").graph).to_dict() == profile(load(SMALL).graph).to_dict()
 
 
 def test_config_of_a_detector():
@@ -152,7 +154,7 @@ def test_bad_models(tmp_path):
 def test_bad_arguments(tmp_path):
     refused(tool("profile", ARCH, "--board", "stm32x"), "unknown board 'stm32x'", "stm32h743")
     refused(tool("profile", tmp_path / "no.json"), "no such file", "no.json")
-    refused(tool("profile", tmp_path / "m.pth"), "m.pth: an architecture (.json), a model (.onnx) or an mmdet config")
+    refused(tool("profile", tmp_path / "m.pth"), "m.pth holds weights and no network: expected an architecture (.json)")
     refused(tool("profile", ARCH, "--patches", "4"), "--patches '4'", "2x2")
     refused(tool("profile", ARCH, "--patches", "4x4", "--blocks", 40), "n = 40: mobilenet_v2 has 19 blocks")
     (tmp_path / "bad.json").write_text('{"name": "x", "resolutoin": 96}')
@@ -168,11 +170,9 @@ def test_bad_arguments(tmp_path):
     ],
 )
 def test_bad_configs(text, message, tmp_path):
-    from nni_mcunet.cli.profile import read
-
     (tmp_path / "bad.py").write_text(text.replace("ARCH", repr(str(SMALL))))
     with pytest.raises(UserError, match=rf"bad\.py: {message}"):
-        read(str(tmp_path / "bad.py"))
+        load(tmp_path / "bad.py")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 import zlib
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,18 +16,19 @@ from PIL import Image
 from stm32 import CCR, DCISW, ICIALLU, SETS, WAYS, Stm32
 from test_firmware import H, W, write_model
 
-from nni_mcunet.core.boards import get_board
+from nni_mcunet.core.boards import BOARDS, get_board
 from nni_mcunet.core.errors import FirmwareError, UserError
 from nni_mcunet.core.file_sets import write_set
+from nni_mcunet.engine import board_run
 from nni_mcunet.engine.codegen.sources import seal
 from nni_mcunet.engine.run import board_project as project
-from nni_mcunet.engine.run import board_run, toolchain
+from nni_mcunet.engine.run import toolchain
 from nni_mcunet.engine.run.elf import elf_report
 from nni_mcunet.engine.run.host import build_host
 from nni_mcunet.engine.run.run_report import parse_report
 from nni_mcunet.engine.run.serial_link import SerialBoard, frame
 
-NAMES = tuple(project.TARGETS)
+NAMES = tuple(BOARDS)
 DONE = b'"done": true}\n'
 HZ = {"stm32f410": 100, "stm32f412": 100, "stm32f746": 216, "stm32h743": 480}  # MHz
 SILENT = {  # status that never gets ready -> what the board then says
@@ -86,7 +86,7 @@ def symbols(folder):
 @pytest.mark.parametrize("name", NAMES)
 def test_regions(name, folders):
     at = symbols(folders[name])
-    assert at["vectors"] == (0x08000000, 4 * (16 + project.TARGETS[name].interrupts))
+    assert at["vectors"] == (0x08000000, 4 * (16 + get_board(name).project.interrupts))
     assert at["mcu_arena"][1] == 18000 and 0x20000000 < at["mcu_arena"][0] < 0x20008000
     words = np.frombuffer(image(folders[name])[: at["vectors"][1]], "<u4")
     assert words[0] == 0x20000000 + get_board(name).reserved_sram // 2
@@ -103,13 +103,13 @@ def test_cmake_builds_the_same_image(folders, tmp_path):
 
 
 def test_a_large_arena_goes_to_the_axi_sram(tmp_path):
-    board, target = get_board("h743"), project.TARGETS["stm32h743"]
+    board = get_board("h743")
     folder = with_project(write_model(tmp_path / "large", arena=400 * 1024), board, 400 * 1024)
     run("make", "-j2", cwd=folder)
     assert 0x24000000 <= symbols(folder)["mcu_arena"][0] < 0x24000020
     edge = 128 * 1024 - board.reserved_sram
-    assert project.arena_region(target, board, edge) == "DTCM"
-    assert project.arena_region(target, board, edge + 1) == "AXI"
+    assert project.arena_region(board, board.project, edge) == "DTCM"
+    assert project.arena_region(board, board.project, edge + 1) == "AXI"
 
 
 @pytest.mark.parametrize("name", ["stm32f412", "stm32f746", "stm32h743"])
@@ -265,8 +265,3 @@ def test_another_emulator_without_a_clock(folders):
         line = qemu.stdout.readline()
         qemu.kill()
     assert json.loads(line) == {"error": "RCC: the 16 MHz oscillator does not start"}
-
-
-def test_a_board_of_ones_own_has_no_project(tmp_path):
-    with pytest.raises(UserError, match="no project for 'mine'"):
-        project.project_files({}, replace(get_board("f412"), name="mine"), 100, (H, W, 3))

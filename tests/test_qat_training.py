@@ -280,7 +280,7 @@ def test_what_the_hook_refuses(work, tool):
 
     load = f"load_from={work / 'float.pth'}"
     assert "goes on from a trained float detector" in refused("randomness.seed=0")
-    assert "freeze_epoch is 6: 1 to 5 is wanted" in refused(load, "custom_hooks.0.freeze_epoch=6")
+    assert "freeze_epoch is 6: expected 1 to 5" in refused(load, "custom_hooks.0.freeze_epoch=6")
     assert "observed in the first 16" in refused(load, "custom_hooks.0.freeze_epoch=4")
     assert "does not hold the weights" in refused(load, "neck.width=16", "model.neck.width=16")
     assert "mean 0, std 255" in refused(load, "model.data_preprocessor.std=[1,1,1]")

@@ -76,7 +76,7 @@ def test_pool_of_an_architecture():
     spec = ArchSpec.load(ROOT / "configs/arch/mobilenet_v2_rnnpool.json")
     assert spec.pool == Pool(6, 4, 16) and spec.depth == max(op.block for op in build_graph(spec).ops)
     for change, message in (
-        ({"k": 3}, "pool.k is 3: windows of 4 at least"),
+        ({"k": 3}, "pool.k is 3: expected windows of 4 at least"),
         ({"hidden": 0}, "pool.hidden is 0"),
         ({"h1": 8}, "pool has the unknown key 'h1'"),
     ):
@@ -122,7 +122,7 @@ def test_tiles_apart_train(net):
 
 
 def test_what_is_not_cut_evenly(net):
-    with pytest.raises(ScheduleError, match="a picture of 64x68 is not cut into 2x2 tiles of whole strides of 4"):
+    with pytest.raises(ScheduleError, match="an image of 64x68 is not cut into 2x2 tiles of whole strides of 4"):
         forward_apart(net, Schedule(2, 3), torch.rand(1, 3, 64, 68))
     with pytest.raises(ScheduleError, match=r"halo 'none': .* is not cut into 5 equal tiles"):
         plan(net.graph, Schedule(5, 3), halo="none")

@@ -281,7 +281,7 @@ def test_a_classifiers_super_network_does_not_judge_detectors(data, tmp_path):
         ({"kind": "detection.Nothing"}, "no class with OPTIONS"),
         ({"kind": "nowhere.DetectorData"}, "No module named 'nowhere'"),
         ({"root": "x"}, "unknown key 'root'"),
-        ({"held_out": 20}, "held_out is 20, to be taken out of 20 training pictures"),
+        ({"held_out": 20}, "held_out is 20: expected 1 to 19, for it is taken out of 20 training pictures"),
         ({"held_out": None}, "held_out is None"),
         ({"config": None}, "config is None"),
         ({"calibration": 3}, "calibration is 3"),

@@ -482,6 +482,7 @@ def tool(monkeypatch, capsys):
 
     def run(name, *words):
         monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
+        monkeypatch.syspath_prepend(str(ROOT / "tools"))
         code = 0
         try:
             runpy.run_path(str(ROOT / "tools" / name), run_name="__main__")
@@ -520,8 +521,8 @@ def test_a_super_network_is_trained_and_a_slice_fine_tuned(tool, exported, tmp_p
     "words, message",
     [
         (["--data", "imagenet:/nowhere"], "no folder /nowhere; expected there: train/nXXXXXXXX"),
-        (["--batch", "0"], "recipe: batch is 0: at least 1"),
-        (["--sandwich", "--subnets", "2"], "subnets is 2: at least 3"),
+        (["--batch", "0"], "recipe: batch is 0: expected at least 1"),
+        (["--sandwich", "--subnets", "2"], "subnets is 2: expected at least 3"),
         (["--config", "nowhere.yml"], "no such file: nowhere.yml"),
         (["--device", "tpu"], "auto, cpu or cuda"),
     ],

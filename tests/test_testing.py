@@ -42,7 +42,7 @@ def work(tmp_path_factory):
     ArchSpec("test_r64", 64, 8, blocks).save(folder / "arch.json")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
-        from nni_mcunet.cli.make_digits import annotation
+        from nni_mcunet.cli.digits import annotation
 
         tool(patch, "make_digits", "--out", folder / "digits", "--train", 24, "--val", 10, "--size", 64)
         torch.manual_seed(0)

@@ -146,7 +146,7 @@ def test_quantize_refuses(classifier, tmp_path):
     (tmp_path / "cut.onnx").write_bytes((classifier / "m.onnx").read_bytes()[:1000])
     refused(tool("quantize", tmp_path / "cut.onnx", "--calib", classifier, "-o", out), "not a valid ONNX file")
     refused(tool("quantize", classifier / "m.onnx", "--calib", "README.md", "-o", out), "README.md is one file")
-    refused(tool("quantize", classifier / "m.onnx", "--calib", classifier, "--images", 0, "-o", out), "--images 0")
+    refused(tool("quantize", classifier / "m.onnx", "--calib", classifier, "--images", 0, "-o", out), "images is 0")
     (tmp_path / "empty/a.png").write_bytes(b"no picture")
     refused(tool("quantize", classifier / "m.onnx", "--calib", tmp_path / "empty", "-o", out), "no readable picture")
     assert not out.exists()

@@ -280,7 +280,7 @@ def test_every_step_to_the_board_sees_what_judged(tool, folder, tmp_path, monkey
     def built(folder, board, picture):
         raise UserError(f"saw {zlib.crc32(picture.tobytes())}")
 
-    monkeypatch.setattr("nni_mcunet.engine.run.board_run.build_firmware", built)
+    monkeypatch.setattr("nni_mcunet.engine.board_run.build_firmware", built)
     error = tool("run_board", out, "--board", "F412", "--emulate", "--picture", path)[2]
     assert f"saw {zlib.crc32(pixels[path].tobytes())}" in error
 

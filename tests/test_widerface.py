@@ -166,7 +166,7 @@ def test_wrong_folders_say_what_belongs_there(tiny, tmp_path):
     with pytest.raises(UserError, match=r"is there, but no wider_easy_val\.mat in it or in its ground_truth/"):
         read_truth(tmp_path)
     truth = read_truth(tiny)
-    with pytest.raises(UserError, match=r"expected one text file per image there, EVENT/NAME\.txt"):
+    with pytest.raises(UserError, match=r"expected one text file per picture there, EVENT/NAME\.txt"):
         read_results(tmp_path / "none", truth)
     (tmp_path / "out" / "0--E").mkdir(parents=True)
     with pytest.raises(UserError, match=r"2 of 2 result files are missing.*0--E.a\.txt"):
@@ -175,7 +175,7 @@ def test_wrong_folders_say_what_belongs_there(tiny, tmp_path):
         (tmp_path / "out/0--E/a.txt").write_text(text)
         with pytest.raises(UserError, match=r"a\.txt: not NAME, count and rows of x y w h score"):
             read_results(tmp_path / "out", [("0--E", "a")])
-    with pytest.raises(UserError, match="1 images are not in the ground truth, the first is 0--E/z"):
+    with pytest.raises(UserError, match="1 pictures are not in the ground truth, the first is 0--E/z"):
         match(truth, {("0--E", "z"): scored()})
     whole = (tiny / "ground_truth/wider_hard_val.mat").read_bytes()
     for content in (b"no mat", b"n" * 400, whole[:300], whole[:128]):

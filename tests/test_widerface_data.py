@@ -95,8 +95,10 @@ def test_what_is_left_out_is_counted(official, monkeypatch):
     monkeypatch.setattr("detection.widerface_data.print_log", lambda text, logger: lines.append(text))
     built(official | dict(filter_cfg=dict(filter_empty_gt=True)))
     counted, dropped = lines
-    assert "3 images, 3 faces, 1 of them marked invalid and ignored; 1 rows without width or height left out" in counted
-    assert "1 images without a face left out" in dropped
+    assert (
+        "3 pictures, 3 faces, 1 of them marked invalid and ignored; 1 rows without width or height left out" in counted
+    )
+    assert "1 pictures without a face left out" in dropped
 
 
 @pytest.mark.parametrize(
@@ -116,10 +118,10 @@ def test_a_damaged_text_is_refused(text, message, tmp_path):
 
 
 def test_a_folder_without_the_pictures_is_refused(official, tmp_path):
-    with pytest.raises(UserError, match=r"3 of the 3 images of .*text\.txt.*elsewhere/0--Parade/a\.jpg"):
+    with pytest.raises(UserError, match=r"3 of the 3 pictures of .*text\.txt.*elsewhere/0--Parade/a\.jpg"):
         built(official | dict(data_prefix=dict(img="elsewhere")))
     (tmp_path / "images/1--Handshaking/b.jpg").unlink()
-    with pytest.raises(UserError, match=r"1 of the 3 images.*1--Handshaking/b\.jpg"):
+    with pytest.raises(UserError, match=r"1 of the 3 pictures.*1--Handshaking/b\.jpg"):
         built(official)
 
 

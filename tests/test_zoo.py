@@ -131,7 +131,7 @@ def test_c_engine_plans_squeeze_excite_and_groups(name):
 
 def test_mul_wants_one_factor_a_channel():
     ops = (Op("a", "conv", ("image",), 3, s=(2, 2)), Op("m", "mul", ("a", "image"), 3))
-    with pytest.raises(GraphError, match="m: mul wants a second input of 1x1x3"):
+    with pytest.raises(GraphError, match="m: mul: expected a second input of 1x1x3"):
         Graph("g", (Tensor("image", 8, 8, 3),), ops, ("m",)).verify()
 
 

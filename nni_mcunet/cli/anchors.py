@@ -1,4 +1,4 @@
-"""Anchors for YOLO from real boxes: k-means with 1 - IoU, as fractions of the picture, ready to paste into a config.
+"""Find anchors for YOLO from real boxes: k-means with 1 - IoU, as fractions of the picture, ready to paste.
 
     mcunet anchors configs/det/yolov3_bccd.py              the boxes that the config trains on
     mcunet anchors VOCdevkit/VOC2007 VOC2012.tar.xz --scales 3 --split trainval
@@ -8,27 +8,28 @@ Boxes marked difficult are left out, as mmdet leaves them out of the training.
 
 import argparse
 
-import numpy as np
-
-from detection import load_config
-from detection.anchors import choose, dataset_sizes, voc_sizes
-from detection.config_shape import dataset_of
-
 from ..core.errors import UserError
 from ..core.files import write_json
 from ..core.outputs import check_outputs
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sources", nargs="+", help="configs (.py), VOC folders, or archives of them (.tar, .tar.xz)")
     parser.add_argument("--scales", type=int, help="default: as many as the config has, else 3")
-    parser.add_argument("--number", type=int, help="anchors in all; default 3 for each scale")
+    parser.add_argument("--number", type=int, help="anchors of all scales together; default 3 for each scale")
     parser.add_argument("--split", default="trainval", help="VOC: list of ImageSets/Main (default trainval)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", help="also write the result to this file")
-    args = parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
     check_outputs({"--json": (args.json, ".json")}, *args.sources)
+    import numpy as np
+
+    from detection import load_config
+    from detection.anchors import choose, dataset_sizes, voc_sizes
+    from detection.config_shape import dataset_of
+
     sizes, scales = [], 3
     for source in args.sources:
         if source.endswith(".py"):

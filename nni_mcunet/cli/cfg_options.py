@@ -1,13 +1,24 @@
-"""No command: --cfg-options KEY=VALUE ..., as mmengine reads them, with one line for what is no such pair."""
+"""Read --cfg-options KEY=VALUE ... as mmengine reads them. No command: an action for argparse.
 
-from mmengine.config import DictAction
+mmengine is imported only when such an option is given."""
+
+import argparse
+
+HELP = "key=value pairs merged into the config"
 
 
-class Options(DictAction):
-    """mmengine's action for argparse, whose errors would be tracebacks."""
+class Options(argparse.Action):
+    """Call mmengine's action, whose errors would be tracebacks; a word that is no such pair is one line."""
 
     def __call__(self, parser, namespace, values, option_string=None):
+        from mmengine.config import DictAction
+
         try:
-            super().__call__(parser, namespace, values, option_string)
+            DictAction(self.option_strings, self.dest, nargs="+")(parser, namespace, values, option_string)
         except (ValueError, AssertionError, IndexError):
             parser.error(f"{option_string} {' '.join(values)[:200]}: expected KEY=VALUE pairs, brackets closed")
+
+
+def add_options(parser: argparse.ArgumentParser, action: type[Options] = Options) -> None:
+    """Add --cfg-options."""
+    parser.add_argument("--cfg-options", nargs="+", action=action, metavar="KEY=VALUE", help=HELP)

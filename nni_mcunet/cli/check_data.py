@@ -1,6 +1,6 @@
 """Look at every picture and box of a config's data sets: mcunet check-data configs/det/yolov3_bccd.py
 
-Decodes all pictures as mmdet does, names the broken ones, prints counts per class and box sizes. Exit code 1 where a
+It decodes all pictures as mmdet does, names the broken ones, prints counts per class and box sizes. Exit code 1 where a
 picture is corrupt or not of the size annotated, or a box has no area or reaches beyond its picture; 2 where files are
 missing.
 """
@@ -9,22 +9,23 @@ import argparse
 import sys
 from pathlib import Path
 
-from detection import prepare
-from detection.datasets import build_dataset, loader_leaves
-from detection.survey import box_report, draw_sizes, survey
-
 from ..core.outputs import check_outputs
-from .cfg_options import Options
+from .cfg_options import add_options
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", help="configs/det/*.py")
     parser.add_argument("--png", help="scatter plot of the box sizes to write")
     parser.add_argument("--most", type=int, default=20, help="offenders of a data set to name (default 20)")
-    parser.add_argument("--cfg-options", nargs="+", action=Options, help="key=value pairs merged into the config")
-    args = parser.parse_args()
+    add_options(parser)
+
+
+def main(args: argparse.Namespace) -> None:
     check_outputs({"--png": (args.png, ".png")}, args.config)
+    from detection import prepare
+    from detection.data_survey import box_report, draw_sizes, survey
+    from detection.datasets import build_dataset, loader_leaves
+
     config = prepare(args.config, args.cfg_options)
     surveys = {}
     for _, data in loader_leaves(config):

@@ -1,4 +1,4 @@
-"""How far the int8 engine's boxes are from mmdet's float ones on the same pictures of the config's test set.
+"""Compare the int8 engine's boxes with mmdet's float ones on the same pictures of the config's test set.
 
 mcunet compare-boxes configs/det/yolov3_digits.py CHECKPOINT.pth
 mcunet compare-boxes configs/det/yolov3_digits.py CHECKPOINT.pth --int8 model.int8.onnx --json agreement.json
@@ -6,20 +6,13 @@ mcunet compare-boxes configs/det/yolov3_digits.py CHECKPOINT.pth --int8 model.in
 
 import argparse
 
-import numpy as np
-from tqdm import tqdm
-
-from detection import check_classes, config_classes, float_boxes, input_pictures, load_config, load_detector
-
 from ..core.files import write_json
 from ..core.outputs import check_outputs
-from ..engine.detect.agreement import agreement, corner_errors
-from ..engine.int8_detector import compiled, load_int8_detector
-from .cfg_options import Options
-from .export import int8
+from .cfg_options import add_options
 
 
 def print_table(rows: dict) -> None:
+    """Print the figures of each score: its rows of `agreement`."""
     pixels, quantiles = (list(next(iter(rows.values()))[k]) for k in ("within", "quantiles"))
     head = ["score >=", "boxes", *(f"<= {p} px" for p in pixels), "unmatched", *(f"q{q} px" for q in quantiles)]
     print("".join(f"{h:>10}" for h in head))
@@ -29,8 +22,7 @@ def print_table(rows: dict) -> None:
         print(f"{score:>10}{row['boxes']:>10}{numbers}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", help="configs/det/*.py")
     parser.add_argument("checkpoint", help="of mcunet train (.pth)")
     parser.add_argument("--int8", help="its int8 file; default: quantised now")
@@ -38,15 +30,26 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200, help="test pictures at most (default 200)")
     parser.add_argument("--score", type=float, nargs="+", default=[0.05, 0.3, 0.5], help="float boxes of at least this")
     parser.add_argument("--json", help="file for the figures")
-    parser.add_argument("--cfg-options", nargs="+", action=Options, help="key=value pairs merged into the config")
-    args = parser.parse_args()
+    add_options(parser)
+
+
+def main(args: argparse.Namespace) -> None:
     check_outputs({"--json": (args.json, ".json")}, args.config, args.checkpoint, args.int8)
+    import numpy as np
+    from tqdm import tqdm
+
+    from detection import check_classes, config_classes, float_boxes, input_pictures, load_config, load_detector
+
+    from ..bridge import int8
+    from ..engine.detect.agreement import agreement, corner_errors
+    from ..engine.int8_detector import compiled, load_int8_detector
+
     cfg, of = load_config(args.config, args.cfg_options), (args.config, args.checkpoint, args.cfg_options)
     quantized = load_int8_detector(args.int8) if args.int8 else int8(*of, args.calib_images)
     check_classes(quantized.meta["detector"]["classes"], config_classes(cfg), args.int8)
     model, detect = load_detector(*of), compiled(quantized)
     errors, scores = [], []
-    for rgb in tqdm(input_pictures(cfg, args.images, "test_dataloader"), unit="image", leave=False):
+    for rgb in tqdm(input_pictures(cfg, args.images, "test_dataloader"), unit="picture", leave=False):
         wanted = float_boxes(model, rgb)
         errors.append(corner_errors(wanted, detect(rgb)))
         scores.append(wanted[1])

@@ -1,33 +1,47 @@
-"""The whole way, once: NNI searches a network for a board, mmdet trains it, the exporter turns it into int8 C with
+"""Go the whole way, once: NNI searches a network for a board, mmdet trains it, the exporter turns it into int8 C with
 patch loops, and the firmware finds objects in a picture on an emulated Cortex-M7 and Cortex-M4.
 
-Each step is a command that works alone; it is printed before it runs. A step whose product exists is not run again, so
-that a demo that was stopped goes on: `rm -rf out` starts over.
+Each step is a command of its own; it is printed before it runs. A step whose product exists is not run again, so that a
+demo that was stopped goes on: `rm -rf out` starts over. Where there is no configs/, the demo brings its own.
 """
 
 import argparse
 import os
+import shutil
 from pathlib import Path
 
-from ..core.errors import UserError
+from ..core.errors import UserError, writing
 from ..core.file_sets import named_folder
-from .steps import Steps
+from .steps import CONFIGS, Steps
 
 ARENA_KB = 96  # what the application leaves to the network: max_sram_kb of configs/nni/demo_h743.yml
 BOARDS = ("stm32h743", "stm32f412")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def bring_configs() -> None:
+    """Copy the package's configs into this folder, whole or not: their paths begin here."""
+    part = Path("configs.part")
+    shutil.rmtree(part, ignore_errors=True)  # of an interrupted run
+    with writing(part):
+        shutil.copytree(CONFIGS, part, ignore=shutil.ignore_patterns("__pycache__"))
+        part.replace("configs")
+    print("configs/ is a copy of the package's")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", choices=("digits", "bccd"), default="digits")
     parser.add_argument("--out", help="default out/demo, or out/demo_bccd")
-    args = parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
     digits = args.data == "digits"
     out = named_folder(("out/demo" if digits else "out/demo_bccd") if args.out is None else args.out)
     step, search = Steps(), Path("out/search/demo_h743")
     bccd = Path(os.environ.get("MCUNET_SHARED", "../shared")) / "data/bccd/BCCD/ImageSets/Main"
     if not digits and not bccd.is_dir():
         raise UserError(f"{bccd} is missing: set MCUNET_SHARED to the folder that holds data/bccd")
+    if not Path("configs").exists():
+        bring_configs()
     config, checkpoint = f"configs/det/yolov3_{args.data}.py", out / "det/last.pth"
     options = ["--cfg-options", f"model.backbone.arch={search / 'best.json'}"]
     if digits:

@@ -1,10 +1,10 @@
-"""From a trained detector to boards, all of it measured: float metric, ONNX, int8, the int8's metric on the compiled C,
-how near its boxes are to the float ones, C for each board, the emulated firmware's run, and a report.
+"""Go from a trained detector to boards, all of it measured: float metric, ONNX, int8, the int8's metric on the compiled
+C, how near its boxes are to the float ones, C for each board, the emulated firmware's run, and a report.
 
 mcunet deploy configs/det/yolov3_bccd_f412.py CHECKPOINT.pth --boards stm32f412 -o out/bccd
 
-Each step is a command that works alone; it is printed before it runs. One whose product is in the folder is not run
-again. deploy.json there says what the products are of: anything else takes a new folder.
+Each step is a command of its own; it is printed before it runs. One whose product is in the folder is not run again.
+deploy.json there says what the products are of: anything else takes a new folder.
 """
 
 import argparse
@@ -12,12 +12,10 @@ import hashlib
 import json
 from pathlib import Path
 
-from detection import busy_picture, load_config
-
 from ..core.errors import UserError
 from ..core.file_sets import is_whole, named_folder
 from ..core.files import write_json
-from .cfg_options import Options
+from .cfg_options import Options, add_options
 from .steps import Steps
 
 MARKER = "deploy.json"
@@ -25,7 +23,7 @@ PRODUCTS = ("float.json", "model.onnx", "model.int8.onnx", "int8.json", "boxes.j
 
 
 class Words(Options):
-    """Options that keeps what was typed, too, for the commands below."""
+    """Keep what was typed, too, for the commands below."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         namespace.words = [*namespace.words, option_string, *values]
@@ -52,19 +50,22 @@ def begin(args, names: list[str]) -> None:
     write_json(marker, said)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", help="configs/det/*.py")
     parser.add_argument("checkpoint", type=Path, help="of mcunet train (.pth)")
     parser.add_argument("--boards", nargs="+", required=True, help="stm32h743, stm32f746, stm32f412, ... or files")
     parser.add_argument("--arena-kb", type=int, help="kB of SRAM for the network; default all that the board has")
     parser.add_argument("-o", "--out", required=True, help="folder for everything")
-    parser.add_argument("--cfg-options", nargs="+", action=Words, help="key=value pairs merged into the config")
+    add_options(parser, Words)
     parser.set_defaults(words=[])
-    args = parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
     names = [Path(board).stem for board in args.boards]
     args.out = named_folder(args.out)
     begin(args, names)
+    from detection import busy_picture, load_config
+
     picture = busy_picture(load_config(args.config, args.cfg_options))
     out, step, options = args.out, Steps(), args.words
     network, work = [args.config, args.checkpoint], ["--work-dir", out / "test"]

@@ -1,4 +1,4 @@
-"""The README's table of detectors: every config of configs/det with its size, beside the paper's row where it has one.
+"""Print the README's table of detectors: every config of configs/det with its size, and the paper's row of it.
 
 mcunet detector-table            prints it
 mcunet detector-table --write    puts it into README.md, between its two marks
@@ -7,11 +7,8 @@ mcunet detector-table --write    puts it into README.md, between its two marks
 import argparse
 from pathlib import Path
 
-from detection import config_graph, load_config
-from detection.backbone import read_arch
-
 from ..core.boards import KB, get_board
-from ..core.errors import Infeasible, UnsupportedOp
+from ..core.errors import Infeasible, UnsupportedOp, UserError
 from ..core.files import write_atomic
 from ..core.ir.arch import Schedule
 from ..core.ir.graph import Graph
@@ -19,8 +16,8 @@ from ..core.plan.plan import best_schedule, fitting_plan
 from ..paper.baselines import BASELINES
 from ..paper.memory_rules import rnnpool, single_map
 from ..profiling.profile import GRIDS
+from .steps import CONFIGS
 
-ROOT = Path(__file__).resolve().parents[2]
 BEGIN, END = "<!-- detectors, by `make tables` -->\n", "<!-- end of detectors -->\n"
 HEAD = """| config | input | MACs, M | parameters, M | smallest board, kB for the network | fp32, MB | the paper |
 |---|---|---:|---:|---|---:|---|
@@ -28,8 +25,8 @@ HEAD = """| config | input | MACs, M | parameters, M | smallest board, kB for th
 
 
 def on_boards(graph: Graph, schedule: Schedule, grids) -> tuple[str, Schedule]:
-    """The smallest of the boards on which the network fits under the architecture's schedule, or with the `grids` if it
-    has none: the arena there, and how it is run."""
+    """Say the smallest board on which the network fits under the architecture's schedule, or with the `grids` if it has
+    none: the arena there, and how it is run."""
     for name in ("f412", "f746", "h743"):
         board = get_board(name)
         try:
@@ -45,6 +42,10 @@ def on_boards(graph: Graph, schedule: Schedule, grids) -> tuple[str, Schedule]:
 
 
 def row(path: Path) -> str:
+    """Return a config's line."""
+    from detection import config_graph, load_config
+    from detection.backbone import read_arch
+
     config = load_config(str(path))
     graph, paper, backbone = config_graph(config), dict(config.get("paper") or {}), config.model.backbone
     image, baseline = graph.inputs[0], isinstance(backbone.arch, str) and backbone.arch in BASELINES
@@ -59,16 +60,21 @@ def row(path: Path) -> str:
 
 
 def table() -> str:
-    return HEAD + "".join(row(path) for path in sorted((ROOT / "configs/det").glob("*.py")))
+    """Return the table of all configs."""
+    return HEAD + "".join(row(path) for path in sorted((CONFIGS / "det").glob("*.py")))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="into README.md")
-    write, text = parser.parse_args().write, table()
-    if not write:
-        print(text, end="")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--write", action="store_true", help="into README.md of this folder")
+
+
+def main(args: argparse.Namespace) -> None:
+    if not args.write:
+        print(table(), end="")
         return
-    readme = ROOT / "README.md"
-    before, rest = readme.read_text().split(BEGIN)
+    readme = Path("README.md")
+    old = readme.read_text()
+    if BEGIN not in old or END not in old:
+        raise UserError(f"{readme} lacks the marks {BEGIN.strip()} and {END.strip()}: run this in the project's tree")
+    text, (before, rest) = table(), old.split(BEGIN)
     write_atomic(readme, before + BEGIN + text + END + rest.split(END)[1])

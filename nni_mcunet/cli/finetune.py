@@ -1,46 +1,46 @@
 """Fine-tune a network that a search found: mcunet finetune out/search/X/best.json out/search/X/best.pth
 
-10 epochs at a tenth of the super-network's learning rate (appendix B: 0.2 / 10 for batches of 1024, less in proportion
-for smaller ones). Give --data as for the search: another split would train on what judges. Prints the accuracy before
-and after, on the held-out pictures that the search judged by and on the test set; writes the weights to --out (default
-beside the given ones, *_tuned.pth). Goes on where an earlier run stopped, from the checkpoint --out with .ckpt.
+It trains 10 epochs at a tenth of the super-network's learning rate (appendix B: 0.2 / 10 for batches of 1024, less in
+proportion for smaller ones). Give --data as for the search: another split would train on what judges. It prints the
+accuracy before and after, on the held-out pictures that the search judged by and on the test set, and writes the
+weights to --out (default beside the given ones, *_tuned.pth). It goes on where an earlier run stopped, from the
+checkpoint --out with .ckpt.
 
---qat: quantisation-aware, the weights (*_qat.pth) with the ranges that mcunet quantize --qat takes; the accuracy
-after it is that of the simulated int8.
+--qat trains quantisation-aware and writes the weights (*_qat.pth) with the ranges that mcunet quantize --qat takes; the
+accuracy after it is that of the simulated int8.
 """
 
 import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
-
-import torch
-from tqdm import tqdm
+from typing import TYPE_CHECKING
 
 from ..core.errors import writing
 from ..core.files import write_atomic
-from ..core.ir.arch import ArchSpec
 from ..core.outputs import check_outputs
-from ..search.data import Data
-from ..search.data.classification import accuracy
-from ..search.supernet import distributed as ranks
-from ..search.supernet.fit import Recipe
-from ..search.supernet.recipe_options import add_arguments, data_and_recipe, positive, read_settings
-from ..search.supernet.training import check_split, check_view, finetune, load_weights, to_device, weights_file
+from ..search.supernet.recipe import Recipe
+from .recipe_arguments import add_recipe, positive
+
+if TYPE_CHECKING:
+    from ..core.ir.arch import ArchSpec
+    from ..search.data import Data
 
 PAPER = Recipe(batch=1024, lr=0.02)  # appendix B
 BATCH = 64
 DEFAULT = replace(PAPER, batch=BATCH, lr=PAPER.lr * BATCH / PAPER.batch)
 
 
-def accuracies(net, data: Data, spec: ArchSpec) -> str:
+def accuracies(net, data: "Data", spec: "ArchSpec") -> str:
+    """Say the accuracy on the held-out pictures and, where there is one, on the test set."""
+    from ..search.data.classification import accuracy
+
     device = next(net.parameters()).device
     judged = {"held-out": data.held_out} | ({"test": data.test} if "test" in data.source.sizes else {})
     return ", ".join(f"{name} {accuracy(net, of(spec.resolution, device)):.3f}" for name, of in judged.items())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("arch", help="architecture, JSON")
     parser.add_argument("weights", help="its state dict")
     parser.add_argument("--config", help="YAML of `mcunet train-supernet`: its data and recipe, at a tenth of its lr")
@@ -48,8 +48,18 @@ def main() -> None:
     parser.add_argument("--epochs", dest="passes", type=positive, default=10, help="passes over the data (default 10)")
     parser.add_argument("--steps", type=positive, help="instead of epochs")
     parser.add_argument("--qat", action="store_true", help="simulate int8 while training")
-    add_arguments(parser, DEFAULT, skip=("largest", "shared", "subnets", "sandwich"))
-    args = parser.parse_args()
+    add_recipe(parser, DEFAULT, skip=("largest", "shared", "subnets", "sandwich"))
+
+
+def main(args: argparse.Namespace) -> None:
+    import torch
+    from tqdm import tqdm
+
+    from ..core.ir.arch import ArchSpec
+    from ..search.supernet import distributed as ranks
+    from ..search.supernet.recipe_options import data_and_recipe, read_settings
+    from ..search.supernet.training import check_split, check_view, finetune, load_weights, to_device, weights_file
+
     name = f"{Path(args.weights).stem}_{'qat' if args.qat else 'tuned'}.pth"
     out = Path(args.out or Path(args.weights).with_name(name))
     check_outputs({"--out": (out, ".pth")}, args.arch, args.weights, args.config)

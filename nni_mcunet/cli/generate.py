@@ -12,28 +12,24 @@ It must be new or empty, or an earlier one of this command: mcunet_files.json in
 """
 
 import argparse
+from dataclasses import replace
 
-from ..core.boards import KB, Board, get_board
+from ..api.networks import load
+from ..core.boards import get_board
 from ..core.errors import UserError
 from ..core.file_sets import owned
 from ..core.ir.arch import parse_schedule
-from ..core.ir.graph import Graph
-from ..core.plan.cut_points import grids
-from ..core.plan.kernel_facts import CORTEX_M
-from ..core.plan.latency import fastest
-from ..core.plan.plan import EXECUTED, SEGMENTS, Plan, best_schedule, fitting_plan, plan
-from ..engine.codegen.sources import DEFAULT, check_prefix, detector_params
-from ..engine.detect import with_room
-from ..engine.frontend.onnx import load_onnx
-from ..engine.library import write_library
+from ..core.plan.plan import EXECUTED, SEGMENTS, plan
+from ..engine.codegen.names import DEFAULT, check_prefix
 from ..engine.lower.dead_channels import channels, without_dead_channels
-from ..engine.model import QuantModel, view_of
-from ..engine.run.board_project import target_of
-from ..engine.run.pictures import load_picture
+from ..engine.model import QuantModel
+
+# What these options are where they are not given.
+UNSAID = {"max_p": 4, "any_grid": False, "fastest": False, "least_sram": False, "max_overhead": None, "segments": None}
 
 
 def smaller(model: QuantModel) -> QuantModel:
-    """The model without its dead channels; says what that saved."""
+    """Return the model without its dead channels and print what that saved."""
     found = without_dead_channels(model)
     gone, before, after = channels(model.graph) - channels(found.graph), plan(model.graph), plan(found.graph)
     if gone:
@@ -42,42 +38,31 @@ def smaller(model: QuantModel) -> QuantModel:
     return found
 
 
-def check_options(args, default) -> None:
-    """Raises UserError for an option that another one would overrule in silence, and for a library that would not be
-    that of the project around it."""
+def check_options(args: argparse.Namespace) -> None:
+    """Refuse an option that another one would overrule in silence, and a library that would not be that of the project
+    around it. Raises UserError."""
     if not args.project and any("board/config.h" in names for names in owned(args.out).values()):
         raise UserError(f"{args.out} holds a project, which is of one model: give --project, too, or another folder")
     if args.picture and not args.project:
         raise UserError("--picture is what a project has built in: give --project, too")
     if args.patches or args.blocks:
-        alone, others = "--patches", ("max_p", "any_grid", "fastest", "least_sram", "max_overhead", "segments")
+        ruling, others = "--patches", tuple(UNSAID)
     else:
-        alone, others = "--fastest", ("max_overhead", "segments") if args.fastest else ()
+        ruling, others = "--fastest", ("max_overhead", "segments") if args.fastest else ()
     for name in others:
-        if getattr(args, name) != default(name):
-            raise UserError(f"--{name.replace('_', '-')} is of no use with {alone}: leave out one of them")
+        if getattr(args, name) != UNSAID[name]:
+            raise UserError(f"--{name.replace('_', '-')} is of no use with {ruling}: leave out one of them")
 
 
-def planned(args, graph: Graph, board: Board) -> Plan:
-    """The schedule that was given, or the best of those that fit."""
-    halos = EXECUTED if args.halo == "best" else (args.halo,)
-    if schedule := parse_schedule(args.patches, args.blocks):
-        return fitting_plan(graph, board, schedule, halos=halos)
-    choices = grids(args.max_p, not args.any_grid)
-    if args.fastest:
-        return fastest(graph, board, choices, halos)
-    objective, segments = "sram" if args.least_sram else "macs", SEGMENTS if args.segments is None else args.segments
-    return best_schedule(graph, board, objective, choices, None, CORTEX_M, halos, segments, args.max_overhead)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="int8 ONNX of mcunet quantize")
     parser.add_argument("--board", required=True, help="stm32h743, stm32f746, stm32f412, stm32f410 or a board's .json")
     parser.add_argument("--arena-kb", type=int, help="kB of SRAM for the network; default all that the board has")
     parser.add_argument("--patches", help="grid such as 3x3, or 4x4,2x2 for two segments; default: the best that fits")
     parser.add_argument("--blocks", help="with --patches: blocks run patch by patch, the stem counted; 5,9 for two")
-    parser.add_argument("--max-p", type=int, default=4, help="finest grid tried without --patches (default 4: 4x4)")
+    parser.add_argument(
+        "--max-p", type=int, default=UNSAID["max_p"], help="finest grid tried without --patches (default 4: 4x4)"
+    )
     parser.add_argument("--any-grid", action="store_true", help="try grids that are not square, too")
     parser.add_argument("--halo", choices=(*EXECUTED, "best"), default="best",
                         help="what patches share: computed again, kept, or (default) what is cheaper")  # fmt: skip
@@ -93,25 +78,33 @@ def main() -> None:
     parser.add_argument("--prefix", default=DEFAULT, help="what this model's files and names in C begin with (mcu)")
     parser.add_argument("--picture", help="with --project: JPEG, PNG or .npy to build in, run after each reset")
     parser.add_argument("-o", "--out", required=True, help="folder to write")
-    args = parser.parse_args()
-    check_options(args, parser.get_default)
+
+
+def main(args: argparse.Namespace) -> None:
+    from ..api.firmware import compile
+
+    check_options(args)
     check_prefix(args.prefix)
-    model, board = load_onnx(args.model), get_board(args.board)
-    if args.project:
-        target_of(board)
-    if not isinstance(model, QuantModel):
-        raise UserError(f"{args.model} is float: quantise it with mcunet quantize first")
+    network, board = load(args.model), get_board(args.board)
     if not args.keep_dead_channels:
-        model = smaller(model)
-    if post := detector_params(model):
-        board = with_room(board, post.candidates)
-    board = board.with_arena(None if args.arena_kb is None else args.arena_kb * KB)
-    p = planned(args, model.graph, board)
-    image = p.graph.inputs[0]
-    seen = (image.h, image.w), view_of(model), image.c
-    picture = load_picture(args.picture, *seen) if args.picture else None
-    facts = write_library(args.out, p, model, board, args.project, picture, args.prefix)
-    how = f"{p.schedule}, halo {p.halo} ({p.overhead:+.1%} MACs)" if p.schedule.n else p.schedule
-    print(f"{args.out}: {how}, arena {p.arena:,} of {board.arena_limit:,} bytes, constants {p.flash:,} bytes")
-    if sizes := facts["callback_bytes"]:
+        network = replace(network, model=smaller(network.int8_model()))
+    fw = compile(
+        network,
+        board,
+        args.out,
+        arena_kb=args.arena_kb,
+        schedule=parse_schedule(args.patches, args.blocks),
+        halo=args.halo,
+        objective="instructions" if args.fastest else "sram" if args.least_sram else "macs",
+        max_p=args.max_p,
+        any_grid=args.any_grid,
+        max_overhead=args.max_overhead,
+        segments=args.segments,
+        keep_dead_channels=True,
+        project=args.project,
+        picture=args.picture,
+        prefix=args.prefix,
+    )
+    print(fw)
+    if sizes := fw.facts["callback_bytes"]:
         print("SRAM of a ready callback:", ", ".join(f"{name} {size:,}" for name, size in sizes.items()))

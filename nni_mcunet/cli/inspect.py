@@ -1,20 +1,24 @@
-"""What an int8 model is made of: each tensor's range, scale and zero point and the spread of its weights' scales; with
-the float model and pictures its SQNR, too; and one layer drawn.
+"""Show what an int8 model is made of: each tensor's range, scale and zero point and the spread of its weights' scales;
+with the float model and pictures its SQNR, too; and one layer drawn.
 
 mcunet inspect model.int8.onnx
 mcunet inspect model.int8.onnx --float model.onnx --calib PICTURES --layer s2_b1_dw --png s2_b1_dw.png
 """
 
+import argparse
 
-def read_pair(args):
-    """The int8 model, and the float one where it is given. Raises UserError for what does not go together."""
-    from ..core.errors import UserError
-    from ..engine.frontend.onnx import load_onnx
-    from ..engine.model import Model, QuantModel
+from ..core.errors import UserError
+from ..core.outputs import check_outputs
+from ..engine.frontend import load_model
+from ..engine.model import Model, QuantModel
+from .calibration_pictures import add_pictures, pictures
 
+
+def read_pair(args: argparse.Namespace) -> tuple[QuantModel, Model | None]:
+    """Return the int8 model, and the float one where it is given. Raises UserError for what does not go together."""
     if bool(args.float) != bool(args.calib) or bool(args.layer) != bool(args.png):
         raise UserError("--float goes with --calib, and --layer with --png: give both or neither")
-    int8, source = load_onnx(args.model), load_onnx(args.float) if args.float else None
+    int8, source = load_model(args.model), load_model(args.float) if args.float else None
     if not isinstance(int8, QuantModel):
         raise UserError(f"{args.model} is float; give an int8 file, such as mcunet quantize writes")
     if source is not None and not isinstance(source, Model):
@@ -26,24 +30,21 @@ def read_pair(args):
     return int8, source
 
 
-def main() -> None:
-    import argparse
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="int8 ONNX, such as mcunet quantize's")
+    parser.add_argument("--float", metavar="MODEL.onnx", help="the float file it was made from; with --calib")
+    add_pictures(parser)
+    parser.add_argument("--layer", help="the layer to draw; with --png")
+    parser.add_argument("--png", metavar="FILE", help="its weights and, with --float and --calib, its values")
 
-    from ..core.outputs import check_outputs
+
+def main(args: argparse.Namespace) -> None:
+    check_outputs({"--png": (args.png, ".png")}, args.model, args.float, args.calib, args.list)
     from ..engine.quant.equalize import equalized_like
     from ..engine.quant.ort_session import statistics
     from ..engine.quant.sqnr import report
     from ..engine.quant.summary import entries, table
-    from .calibration_pictures import add_arguments, pictures
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="int8 ONNX, such as mcunet quantize's")
-    parser.add_argument("--float", metavar="MODEL.onnx", help="the float file it was made from; with --calib")
-    add_arguments(parser)
-    parser.add_argument("--layer", help="the layer to draw; with --png")
-    parser.add_argument("--png", metavar="FILE", help="its weights and, with --float and --calib, its values")
-    args = parser.parse_args()
-    check_outputs({"--png": (args.png, ".png")}, args.model, args.float, args.calib, args.list)
     int8, source = read_pair(args)
     images = list(pictures(args, source)) if source else []
     print(table(entries(int8), report(source, int8, images) if source else None))

@@ -1,45 +1,105 @@
-"""`mcunet COMMAND ...`: one door to every command, each of which is a module beside this one."""
+"""Open the one door to every command: `mcunet COMMAND ...`. Each is a module beside this one, by the same name.
+
+A command's module has `add_arguments(parser)`, which imports nothing heavy, so that help and completion are there at
+once, and `main(args)`, which does the work. Its docstring is the text of `mcunet COMMAND --help`.
+"""
 
 import argparse
+import difflib
 import importlib
 import sys
 
-from ..core.errors import exit_on_user_error
+from ..core.errors import UserError, exit_on_user_error
 
-COMMANDS = {  # name -> (module, what it does)
-    "search": ("search", "search a network with NNI: run, resume, export, report"),
-    "train-supernet": ("train_supernet", "train the super-network that a search slices its candidates from"),
-    "finetune": ("finetune", "train a classifier that a search found"),
-    "train": ("train", "train a detector with mmdet"),
-    "test": ("test", "evaluate a detector: float, int8, or its compiled C"),
-    "accuracy": ("accuracy", "accuracy of a classifier as it is deployed"),
-    "export": ("export", "write a trained network as float ONNX"),
-    "quantize": ("quantize", "float ONNX to int8, calibrated on pictures"),
-    "inspect": ("inspect", "ranges, scales and SQNR of an int8 model"),
-    "generate": ("generate", "int8 ONNX to C for a board"),
-    "run": ("run_board", "run generated C on a board or its emulator"),
-    "deploy": ("deploy", "from a trained detector to measured boards"),
-    "profile": ("profile", "where a network's memory goes and what patches save"),
-    "anchors": ("anchors", "cluster anchors on real boxes"),
-    "check-data": ("check_data", "look at every picture and box of a config's data sets"),
-    "compare-boxes": ("compare_boxes", "the int8 engine's boxes against the float ones"),
-    "digits": ("make_digits", "write the data set of handwritten digits"),
-    "demo": ("demo", "the whole way, from search to emulated boards"),
-    "report": ("report", "gather what the steps of deploy measured"),
-    "tables": ("tables", "the paper's tables and figures"),
-    "detector-table": ("detector_table", "the README's table of detectors"),
+GROUPS = {  # whom a group is for -> command -> what it does
+    "Search a network for a board, with NNI": {
+        "search": "search a network: run, resume, export, report",
+        "train-supernet": "train the super-network that candidates are cut from",
+        "finetune": "train a classifier that a search found, or train it for int8",
+        "accuracy": "measure a classifier as it is deployed",
+        "nnictl": "NNI's own command, with its traps mended",
+    },
+    "Train a detector, with mmdet": {
+        "anchors": "cluster anchors on real boxes",
+        "check-data": "look at every picture and box of a config's data sets",
+        "digits": "write a data set of handwritten digits",
+        "train": "train a detector",
+        "test": "evaluate a detector: float, int8, or its compiled C",
+        "compare-boxes": "compare the int8 engine's boxes with the float ones",
+        "deploy": "go from a trained detector to measured boards",
+        "report": "gather what the steps of deploy measured",
+    },
+    "Bring a network to a board": {
+        "profile": "show where a network's memory goes and what patches save",
+        "export": "write a trained network as float ONNX",
+        "quantize": "turn float ONNX into int8, calibrated on pictures",
+        "inspect": "show ranges, scales and SQNR of an int8 model",
+        "generate": "turn int8 ONNX into C for a board",
+        "run": "run generated C on a board or its emulator",
+    },
+    "The project as a whole": {
+        "demo": "go the whole way, from search to emulated boards",
+        "tables": "recompute the paper's tables and figures",
+        "detector-table": "print the README's table of detectors",
+        "completion": "print what makes your shell complete these words",
+    },
 }
+COMMANDS = {name: what for group in GROUPS.values() for name, what in group.items()}
+USAGE = "usage: mcunet COMMAND ...       what it does:  mcunet COMMAND --help"
+TITLE = "MCUNetV2 for microcontrollers: networks searched, trained, compiled to int8 C."
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command that `arguments` (default: the program's own) name; exits with its code."""
     words = sys.argv[1:] if arguments is None else arguments
-    listed = "\n".join(f"  {name:15} {what}" for name, (_, what) in COMMANDS.items())
-    parser = argparse.ArgumentParser(
-        "mcunet", description=f"{__doc__}\n\n{listed}", formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
-    command = parser.parse_args(words[:1]).command
-    sys.argv = [f"mcunet {command}", *words[1:]]
     with exit_on_user_error():
-        importlib.import_module(f".{COMMANDS[command][0]}", __package__).main()
+        if not words or words[0] in ("-h", "--help"):
+            print(overview())
+            sys.exit(0 if words else 2)
+        if words[0] in ("-V", "--version"):
+            from .version import version
+
+            print(f"mcunet {version()}")
+        else:
+            run(words[0], words[1:])
+
+
+def run(name: str, words: list[str]) -> None:
+    """Run one command with its words. Raises UserError for an unknown one."""
+    if name not in COMMANDS:
+        raise UserError(unknown(name))
+    module = module_of(name)
+    if name == "nnictl":  # its words are NNI's, --help too
+        module.main(words)
+    else:
+        parser = argparse.ArgumentParser(f"mcunet {name}")
+        module.main(fill(parser, name).parse_args(words))
+
+
+def module_of(name: str):
+    """Import the module of a command."""
+    return importlib.import_module(f".{name.replace('-', '_')}", __package__)
+
+
+def fill(parser: argparse.ArgumentParser, name: str) -> argparse.ArgumentParser:
+    """Give a parser the text and the arguments of a command."""
+    module = module_of(name)
+    parser.description, parser.formatter_class = module.__doc__, argparse.RawDescriptionHelpFormatter
+    module.add_arguments(parser)
+    return parser
+
+
+def overview() -> str:
+    """Return the one screen of `mcunet --help`."""
+    lines = [TITLE, "", USAGE]
+    for group, commands in GROUPS.items():
+        lines += ["", f"{group}:", *(f"  {name:16} {what}" for name, what in commands.items())]
+    return "\n".join([*lines, "", "mcunet --version prints the version and, from a git tree, the commit."])
+
+
+def unknown(name: str) -> str:
+    """Return the message for a command that is none: the nearest names, or all of them."""
+    near = difflib.get_close_matches(name.replace("_", "-"), COMMANDS, n=3, cutoff=0.5)
+    advice = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(COMMANDS)}"
+    shown = name if len(name) <= 40 else f"{name[:40]}..."
+    return f"unknown command '{shown}': {advice}"

@@ -12,43 +12,19 @@ mcunet quantize yunet.onnx --mean 0 0 0 --std 1 1 1 --bgr --calib faces -o yunet
 
 import argparse
 import sys
-from functools import partial
-from itertools import islice
 
+from ..api.networks import load
 from ..core.errors import UserError
 from ..core.files import write_json
-from ..core.nn.qat import learnt_ranges, learnt_weights
 from ..core.outputs import check_outputs
-from ..engine.frontend.fuse import of_pixels
-from ..engine.frontend.onnx import load_onnx, save_onnx
-from ..engine.model import Model, QuantModel
-from ..engine.quant.post_training import calibrated, learnt, unlike
-from ..engine.quant.range_methods import METHODS, percentile
-from ..engine.quant.sqnr import lost, report, table, to_json, worst
-from ..engine.run.pictures import with_view
-from .calibration_pictures import add_arguments, pictures
-
-MEASURED = 32  # pictures of those, for the report
+from ..engine.frontend.onnx import save_onnx
+from ..engine.quant.range_methods import METHODS
+from .calibration_pictures import add_pictures, pictures
 
 
-def of_checkpoint(model: Model, path: str) -> QuantModel:
-    from detection import check_classes, read_checkpoint, trained_classes  # imports mmdet
-
-    state = read_checkpoint(path)
-    check_classes(trained_classes(state), (model.meta.get("detector") or {}).get("classes"), path)
-    state = state.get("state_dict", state)
-    return learnt(model, learnt_weights(state), learnt_ranges(state))
-
-
-def of_pictures(args, model: Model, calibration) -> QuantModel:
-    method = partial(percentile, percent=args.percent) if args.method == "percentile" else METHODS[args.method]
-    return calibrated(model, calibration, method, not args.no_equalize, not args.no_bias_correction)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="float ONNX, such as mcunet export's")
-    add_arguments(parser)
+    add_pictures(parser)
     parser.add_argument("--qat", metavar="CKPT.pth", help="of quantisation-aware training: its weights and ranges; "
                         "--calib then only measures")  # fmt: skip
     parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="of the picture, where the file has none")
@@ -65,30 +41,36 @@ def main() -> None:
     parser.add_argument("--worst", type=int, default=5, metavar="N", help="layers to name (default 5)")
     parser.add_argument("--report", metavar="FILE.json", help="write every layer's SQNR")
     parser.add_argument("-o", "--out", required=True, help="ONNX file to write")
-    args = parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
     outputs = {"-o": (args.out, ".onnx"), "--report": (args.report, ".json")}
     check_outputs(outputs, args.model, args.qat, args.calib, args.list)
     if not 50 <= args.percent <= 100:
         raise UserError(f"--percent {args.percent:g}: give a percentage of 50 to 100, such as 99.99")
-    model = load_onnx(args.model, args.size)
-    if not isinstance(model, Model):
-        raise UserError(f"{args.model} is int8 already; give the float file")
-    model = of_pixels(with_view(model, args.view), args.mean, args.std, args.bgr)
     if not args.calib and not args.qat:
         raise UserError("--calib says on which pictures to calibrate, --qat which training has found the ranges")
+    from ..api.quantization import MEASURED, float_model, losses, to_int8
+    from ..engine.quant.sqnr import report, table, to_json, worst
+
+    model = float_model(load(args.model, size=args.size), args.mean, args.std, args.bgr, args.view)
     calibration = list(pictures(args, model)) if args.calib else []
-    int8 = of_checkpoint(model, args.qat) if args.qat else of_pictures(args, model, calibration)
+    if args.qat:
+        from ..bridge import of_checkpoint  # imports mmdet
+
+        int8, how = of_checkpoint(model, args.qat), f"as {args.qat} has learnt it"
+    else:
+        equalize, correct_bias = not args.no_equalize, not args.no_bias_correction
+        int8 = to_int8(model, calibration, args.method, args.percent, equalize, correct_bias)
+        how = f"calibrated on {len(calibration)} pictures"
     save_onnx(int8, args.out)
-    print(
-        f"{args.out}: " + (f"as {args.qat} has learnt it" if args.qat else f"calibrated on {len(calibration)} pictures")
-    )
+    print(f"{args.out}: {how}")
     if not calibration:
         return
-    rows = report(model, int8, islice(calibration, MEASURED))
+    rows = report(model, int8, calibration[:MEASURED])
     if args.worst > 0:
         print(f"the layers that lose most by themselves, of {len(rows)}:\n{table(worst(rows, args.worst))}")
-    for row in lost(rows, int8.graph.outputs):
-        remedy = unlike(model, row.name) or "give more of the training pictures to --calib, or train for int8 (--qat)"
-        print(f"warning: int8 loses the output '{row.name}' ({row.total:.1f} dB): {remedy}", file=sys.stderr)
+    for text in losses(model, int8, rows):
+        print(f"warning: {text}", file=sys.stderr)
     if args.report:
         write_json(args.report, to_json(rows))

@@ -1,14 +1,18 @@
-"""No command: what demo.py and deploy.py share. A way of many commands, each of which works alone and is printed before
-it runs. A step whose product exists is not run again, so that what was stopped goes on."""
+"""Run a way of many steps, each of which is a command and is printed before it runs. A step whose product exists is not
+run again, so that what was stopped goes on. No command: `mcunet demo` and `mcunet deploy` share it."""
 
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+CONFIGS = Path(__file__).resolve().parents[1] / ".mim/configs"  # in the tree and in a wheel
+
 
 class Steps:
-    def __init__(self):
+    """Run one step after the other and say how long it has taken."""
+
+    def __init__(self) -> None:
         self.start = time.monotonic()
 
     @property

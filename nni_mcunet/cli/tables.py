@@ -4,16 +4,14 @@ mcunet tables [-o docs/paper]
 """
 
 import argparse
-from pathlib import Path
 
 from ..core.errors import UserError
 from ..core.file_sets import named_folder
 from ..core.files import write_atomic, write_json
 from ..paper.figure import UNSOURCED, Cell
 from ..paper.tables import RANGE, Paper
-from ..profiling.pictures import memory_figure, sweep_figure
+from .steps import CONFIGS
 
-ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 256 * 1024  # SRAM of the F412, the line of the paper's Fig. 1
 HEAD = """# The paper's tables and figures, recomputed
 
@@ -31,7 +29,7 @@ PICTURES = (  # below the table that begins so, file, network, n: 4x4 patches up
 
 
 def markdown(cells: list[Cell], sweeps: dict[str, dict]) -> str:
-    """The cells as docs/paper/tables.md."""
+    """Return the cells as docs/paper/tables.md."""
     compared = [cell.same for cell in cells if cell.ours is not None and cell.paper != UNSOURCED]
     lines = [
         HEAD,
@@ -63,15 +61,19 @@ def _grid(name: str, sweep: dict) -> list[str]:
     return [*lines, ""]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-o", "--out", default=ROOT / "docs/paper", help="folder to write")
-    out = named_folder(parser.parse_args().out)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--out", default="docs/paper", help="folder to write (default %(default)s)")
+
+
+def main(args: argparse.Namespace) -> None:
+    out = named_folder(args.out)
     begins = out / "tables.md"
     if out.exists() and any(out.iterdir()) and not (begins.is_file() and begins.read_text().startswith(HEAD[:20])):
         raise UserError(f"{out} is not empty and has no tables.md of this command: give a new folder")
 
-    paper = Paper(ROOT / "configs/arch")
+    from ..profiling.pictures import memory_figure, sweep_figure
+
+    paper = Paper(CONFIGS / "arch")
     cells = paper.cells()
     sweeps = {name: paper.sweep(name) for name in ("mobilenet_v2", "mobilenet_v2_rd")}
     for _, file, name, n in PICTURES:

@@ -10,43 +10,30 @@ boxes and the numpy reference's are the boards' bit for bit; the reference is sl
 
 import argparse
 
-from mmengine.dist import is_main_process
-from mmengine.runner import Runner
-
-from detection import (
-    DeployedDetector,
-    check_classes,
-    config_classes,
-    deploy,
-    dump,
-    load_weights,
-    map50,
-    prepare,
-    with_pictures,
-    with_tta,
-)
-
 from ..core.errors import UserError, writing
 from ..core.files import write_json
 from ..core.outputs import check_outputs
-from ..engine.int8_detector import compiled, interpreted, load_int8_detector
-from .cfg_options import Options
-from .export import int8
+from .cfg_options import add_options
 
-ENGINES = {"int8": compiled, "reference": interpreted}
+ENGINES = {"int8": "compiled", "reference": "interpreted"}  # functions of engine/int8_detector.py
 
 
-def int8_detector(args, classes) -> DeployedDetector:
+def int8_detector(args: argparse.Namespace, classes):
+    """Return the int8 engine as mmdet's model: of an int8 file, or of a checkpoint quantised now. Raises UserError."""
+    from detection import DeployedDetector, check_classes
+
+    from ..bridge import int8
+    from ..engine import int8_detector as engine
+
     if args.checkpoint.endswith(".onnx"):
-        model = load_int8_detector(args.checkpoint)
+        model = engine.load_int8_detector(args.checkpoint)
         check_classes(model.meta["detector"]["classes"], classes, args.checkpoint)
     else:
         model = int8(args.config, args.checkpoint, args.cfg_options, args.calib_images)
-    return DeployedDetector(ENGINES[args.backend](model))
+    return DeployedDetector(getattr(engine, ENGINES[args.backend])(model))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", help="configs/det/*.py")
     parser.add_argument("checkpoint", help="of mcunet train (.pth), or int8 of mcunet quantize (.onnx)")
     parser.add_argument("--backend", choices=("float", *ENGINES), help="default float for .pth, int8 for .onnx")
@@ -57,15 +44,21 @@ def main() -> None:
     parser.add_argument("--out-json", help="also write the metrics to this file")
     parser.add_argument("--show-dir", help="draw the boxes into this folder below WORK_DIR/TIME")
     parser.add_argument("--tta", action="store_true", help="test-time augmentation: the config's, else a flip")
-    parser.add_argument("--cfg-options", nargs="+", action=Options, help="key=value pairs merged into the config")
+    add_options(parser)
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
-    args = parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
     outputs = {"--out": (args.out, ".pkl"), "--out-json": (args.out_json, ".json")}
     check_outputs(outputs, args.config, args.checkpoint)
     onnx = args.checkpoint.endswith(".onnx")
     args.backend = args.backend or ("int8" if onnx else "float")
     if onnx and args.backend == "float":
         raise UserError(f"--backend float is mmdet's network: give its .pth instead of {args.checkpoint}")
+    from mmengine.dist import is_main_process
+    from mmengine.runner import Runner
+
+    from detection import config_classes, deploy, dump, load_weights, map50, prepare, with_pictures, with_tta
 
     cfg = prepare(args.config, args.cfg_options, args.work_dir)
     cfg.launcher, cfg.load_from, cfg.resume = args.launcher, None, False

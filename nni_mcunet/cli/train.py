@@ -6,25 +6,26 @@ r"""Train a detector: mmdet's own tool behind the plug-in, with the same flags. 
 
 import argparse
 from pathlib import Path
-
-import torch
-from mmengine.config import Config
-from mmengine.dist import is_main_process
-from mmengine.runner import Runner, find_latest_checkpoint
-
-from detection import check_resumable, config_classes, latest_checkpoint, prepare
+from typing import TYPE_CHECKING
 
 from ..core.errors import UserError, writing
 from ..core.files import write_atomic
-from .cfg_options import Options
+from .cfg_options import add_options
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 
-def apply(args, cfg: Config) -> None:
-    """The flags, as mmdet's tool puts them into the config."""
+def apply(args: argparse.Namespace, cfg: "Config") -> None:
+    """Put the flags into the config, as mmdet's tool does. Raises UserError for one that does not fit."""
+    import torch
+
+    from detection import check_resumable, config_classes, latest_checkpoint
+
     cfg.launcher = args.launcher
     if args.amp:
         if not torch.cuda.is_available():
-            raise UserError("--amp is mixed precision on CUDA, and there is no GPU here: leave it away")
+            raise UserError("--amp is mixed precision on CUDA, and there is no GPU here: leave it out")
         cfg.optim_wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic")
     if args.auto_scale_lr:
         if not cfg.get("auto_scale_lr", {}).get("base_batch_size"):
@@ -39,16 +40,21 @@ def apply(args, cfg: Config) -> None:
             cfg.load_from = str(found)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", help="configs/det/*.py")
     parser.add_argument("--work-dir", help="logs and checkpoints; default work_dirs/CONFIG")
     parser.add_argument("--amp", action="store_true", help="automatic mixed precision (CUDA)")
     parser.add_argument("--auto-scale-lr", action="store_true", help="learning rate by batch size and processes")
     parser.add_argument("--resume", nargs="?", const="auto", help="a checkpoint, or the work dir's last one")
-    parser.add_argument("--cfg-options", nargs="+", action=Options, help="key=value pairs merged into the config")
+    add_options(parser)
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
-    args = parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    from mmengine.dist import is_main_process
+    from mmengine.runner import Runner, find_latest_checkpoint
+
+    from detection import latest_checkpoint, prepare
 
     cfg = prepare(args.config, args.cfg_options, args.work_dir)
     apply(args, cfg)

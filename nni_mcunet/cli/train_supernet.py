@@ -1,29 +1,29 @@
 """Train a super-network: mcunet train-supernet [--space demo] [--out out/supernet/demo.pth]
 
-With --config configs/cls/supernet_imagenet.yml --data imagenet:/data/imagenet the paper's recipe; on several GPUs with
-torchrun --nproc-per-node 8. With --config configs/det/supernet_bccd.yml one of detectors, trained by mmdet's loss.
-Goes on where an earlier run with the same settings stopped; does
-nothing when that one was finished. `tensorboard --logdir` shows the folder beside the checkpoint.
+With --config configs/cls/supernet_imagenet.yml --data imagenet:/data/imagenet it is the paper's recipe; on several GPUs
+with torchrun --nproc-per-node 8. With --config configs/det/supernet_bccd.yml it is one of detectors, trained by mmdet's
+loss. It goes on where an earlier run with the same settings stopped, and does nothing when that one was finished.
+`tensorboard --logdir` shows the folder beside the checkpoint.
 """
 
 import argparse
-
-import numpy as np
-import torch
-from tqdm import tqdm
+from typing import TYPE_CHECKING
 
 from ..core.errors import writing
 from ..core.outputs import check_outputs
-from ..search.data import Data
-from ..search.space import load_space
-from ..search.supernet import distributed as ranks
-from ..search.supernet.fit import Recipe
-from ..search.supernet.recipe_options import add_arguments, data_and_recipe, read_settings
-from ..search.supernet.training import evaluate, load_supernet, to_device, train
+from ..search.supernet.recipe import Recipe
+from .recipe_arguments import add_recipe
+
+if TYPE_CHECKING:
+    from ..search.data import Data
 
 
-def report(path: str, data: Data, device: str, candidates: int = 4) -> None:
-    """Held-out accuracy, or a detector's mAP50, of the largest, the smallest and a few random sub-networks."""
+def report(path: str, data: "Data", device: str, candidates: int = 4) -> None:
+    """Print the held-out accuracy, or a detector's mAP50, of the largest, the smallest and a few random networks."""
+    import numpy as np
+
+    from ..search.supernet.training import evaluate, load_supernet, to_device
+
     space, net = load_supernet(path)
     net, rng = to_device(net, device), np.random.default_rng(0)
     rows = [("largest", space.largest()), ("smallest", space.smallest())]
@@ -35,14 +35,23 @@ def report(path: str, data: Data, device: str, candidates: int = 4) -> None:
         print(f"{name:9} r {r:>7}  {macs / 1e6:7.2f} million MACs  {data.task.measure} {score:.3f}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", help="YAML with space, data, out, recipe, save_every; flags go before it")
     parser.add_argument("--space", help="preset or file of the search space (default demo)")
     parser.add_argument("--out", help="checkpoint (default out/supernet/SPACE.pth)")
     parser.add_argument("--epochs", type=int, nargs=2, metavar=("LARGEST", "SHARED"), help="instead of steps")
-    add_arguments(parser, Recipe())
-    args = parser.parse_args()
+    add_recipe(parser, Recipe())
+
+
+def main(args: argparse.Namespace) -> None:
+    import torch
+    from tqdm import tqdm
+
+    from ..search.space import load_space
+    from ..search.supernet import distributed as ranks
+    from ..search.supernet.recipe_options import data_and_recipe, read_settings
+    from ..search.supernet.training import train
+
     torch.set_num_threads(args.threads)
     settings = read_settings(args.config)
     data, recipe = data_and_recipe(settings, args, Recipe())

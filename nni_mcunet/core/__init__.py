@@ -1,1 +1,1 @@
-"""The ground floor: the network (`Graph`) and its plan (`Plan`). Imports numpy alone; torch in `net.py` only."""
+"""Hold the ground floor: the network (ir) and its plan (plan). It imports numpy, and torch in nn only."""

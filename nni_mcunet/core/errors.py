@@ -1,4 +1,5 @@
-"""Errors a user can act on: each message names the thing and the remedy. The rest are bugs and may trace back."""
+"""Define the errors a user can act on: each message names the thing and the remedy. Any other error is a bug and may
+trace back."""
 
 import contextlib
 import errno
@@ -6,6 +7,10 @@ import os
 import re
 import sys
 import traceback
+from collections.abc import Iterator
+from typing import NoReturn
+
+from .types import FilePath
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
 
@@ -34,11 +39,12 @@ class Infeasible(UserError):
     """Nothing meets a limit: `what` ("sram", "flash", "macs"), the smallest figure reached `needed`, the `limit`."""
 
     what: str
-    needed: int
-    limit: int
+    needed: float
+    limit: float
 
     @classmethod
     def over(cls, what: str, needed: int, limit: int, where: str) -> "Infeasible":
+        """Make the error of a network that needs more of `what` than `limit`."""
         unit = "MACs" if what == "macs" else "bytes"
         advice = "finer patches, a smaller network or another board" if what == "sram" else "a smaller network or board"
         error = cls(f"{where}: needs {needed:,} {unit} of {what}, {limit:,} are there; use {advice}")
@@ -57,9 +63,9 @@ class FirmwareError(UserError):
 MOST = 1500  # characters of a message that are shown
 
 
-def one_line(message) -> str:
-    """`message` on one line and without control characters, its middle left out where it is very long: the remedy
-    stands at the end. Of one that a worker of a data loader sent, what it said itself."""
+def one_line(message: object) -> str:
+    """Return `message` on one line and without control characters. The middle of a very long one is left out, since the
+    remedy stands at the end. A message from a worker of a data loader loses the traceback before it."""
     text = str(message)
     if re.match(r"Caught \w+ in DataLoader worker", text):  # torch puts the worker's traceback before it
         text = text.strip().splitlines()[-1].partition(": ")[2]
@@ -69,16 +75,16 @@ def one_line(message) -> str:
 
 
 def reason_of(error: OSError) -> str:
-    """Why a file could not be read or written, in words."""
+    """Say in words why a file could not be read or written."""
     if isinstance(error, FileNotFoundError) and error.filename is not None:
         return "no such file"
     return error.strerror or type(error).__name__
 
 
 @contextlib.contextmanager
-def writing(path):
-    """Around others' code that writes below `path`: a full or read-only disk, for which Python names no file or one
-    that the user does not know, becomes a UserError naming `path`."""
+def writing(path: FilePath) -> Iterator[None]:
+    """Guard others' code that writes below `path`. For a full or read-only disk Python names no file, or one that the
+    user does not know: the error becomes a UserError naming `path`."""
     try:
         yield
     except OSError as error:
@@ -88,9 +94,9 @@ def writing(path):
 
 
 @contextlib.contextmanager
-def exit_on_user_error():
-    """Around a command's main(): a UserError, a file that cannot be read or written or a lack of memory becomes one
-    line on stderr and exit code 2. Ctrl-C exits with code 130, a reader that has gone away with 141, as in a shell."""
+def exit_on_user_error() -> Iterator[None]:
+    """Guard a command's main(). A UserError, a file that cannot be read or written or a lack of memory becomes one line
+    on stderr and exit code 2. Ctrl-C exits with code 130, a reader that has gone away with 141, as in a shell."""
     try:
         yield
         sys.stdout.flush()  # a full disk behind it is said here, not behind Python's end
@@ -112,6 +118,6 @@ def exit_on_user_error():
         sys.exit(130)
 
 
-def _exit(code: int, message) -> None:
+def _exit(code: int, message: object) -> NoReturn:
     print(f"error: {one_line(message)}", file=sys.stderr)
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""Files that belong together in one folder, written as a set. A manifest says which files are ours: only these are
+"""Write files that belong together into one folder, as a set. A manifest says which files are ours: only these are
 replaced or removed, and only as long as nobody has edited them."""
 
 import contextlib
@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -18,6 +19,7 @@ STAGED = ".mcunet_new"  # holds what a command has not put in place yet; what a 
 ABOUT = "The files that the command replaces or removes, with their SHA-256. It touches no others."
 Files = dict[str, bytes | str]  # by the name in the folder, with slashes
 Hashes = dict[str, list[str]]  # what each file may hold; more than one only until a write has come to its end
+Manifest = dict[str, Hashes]  # by the name of the set
 
 
 @dataclass(frozen=True)
@@ -58,19 +60,20 @@ def write_set(folder: str | Path, sets: dict[str, Files], seal: Seal) -> Path:
 
 
 def owned(folder: str | Path) -> dict[str, list[str]]:
-    """The sets in a folder, each with the names of its files. Raises UserError for a damaged manifest."""
+    """List the sets in a folder, each with the names of its files. Raises UserError for a damaged manifest."""
     return {name: list(files) for name, files in _known(Path(folder)).items()}
 
 
 def is_whole(folder: str | Path) -> bool:
-    """Whether the last write of sets into `folder` has come to its end, so that what stands there belongs together."""
+    """Tell whether the last write of sets into `folder` came to its end: its files then belong together."""
     files = [hashes for found in _known(Path(folder)).values() for hashes in found.values()]
     return bool(files) and all(len(hashes) == 1 for hashes in files)
 
 
 @contextlib.contextmanager
-def locked(folder: Path):
-    """One writer of a folder at a time; the lock goes with the process. Raises UserError while another one has it."""
+def locked(folder: Path) -> Iterator[None]:
+    """Let one writer at a time into a folder; the lock goes with the process. Raises UserError while another one has
+    it."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         try:
@@ -83,8 +86,8 @@ def locked(folder: Path):
 
 
 def named_folder(name: str | Path) -> Path:
-    """The folder to write that a user names. Raises UserError for an empty name, which would be the working folder, for
-    a file and for a link to nothing."""
+    """Return the folder that a user names for output. Raises UserError for an empty name, which would be the working
+    folder, for a file and for a link to nothing."""
     if not str(name).strip():
         raise UserError("the name of the folder to write is empty: give one, such as out/new")
     path = Path(name)
@@ -102,15 +105,15 @@ def _folder(folder: str | Path) -> Path:
     return path
 
 
-def _known(folder: Path) -> dict[str, Hashes]:
-    """The manifest. A name in it that leads out of the folder makes it a foreign file."""
+def _known(folder: Path) -> Manifest:
+    """Read the manifest. A name in it that leads out of the folder makes it a foreign file."""
     path = folder / MANIFEST
     if not os.path.lexists(path):
         return {}
     if not path.is_file():  # to read a pipe would hang
         raise UserError(f"{path} is not a file: give another folder, or delete it")
     try:
-        sets = json.loads(path.read_text())["sets"]
+        sets: Manifest = json.loads(path.read_text())["sets"]
         for files in sets.values():
             for name, hashes in files.items():
                 parts = PurePosixPath(name).parts
@@ -121,7 +124,7 @@ def _known(folder: Path) -> dict[str, Hashes]:
         raise UserError(f"{path} is damaged or not ours: give another folder, or delete this one") from None
 
 
-def _refuse_foreign(folder: Path, known: dict[str, Hashes], sets: dict[str, Files], new: dict[str, bytes]) -> None:
+def _refuse_foreign(folder: Path, known: Manifest, sets: dict[str, Files], new: dict[str, bytes]) -> None:
     ours = {name: (s, hashes) for s, files in known.items() for name, hashes in files.items()}
     stale = [n for n, (s, _) in ours.items() if s in sets]
     for name in dict.fromkeys([*new, *stale]):
@@ -141,8 +144,8 @@ def _refuse_foreign(folder: Path, known: dict[str, Hashes], sets: dict[str, File
             raise UserError(f"{path} was edited since it was written: give another folder, or delete the file")
 
 
-def _between(known: dict[str, Hashes], whole: dict[str, Hashes], seal: Seal) -> dict[str, Hashes]:
-    """The manifest while files are put in place: what each may hold then."""
+def _between(known: Manifest, whole: Manifest, seal: Seal) -> Manifest:
+    """Return the manifest while files are put in place: the hashes that each may have then."""
     found = {s: {n: list(hashes) for n, hashes in files.items()} for s, files in known.items()}
     for s, files in whole.items():
         for name, hashes in files.items():
@@ -152,8 +155,8 @@ def _between(known: dict[str, Hashes], whole: dict[str, Hashes], seal: Seal) -> 
     return found
 
 
-def _stage(folder: Path, files: dict[str, bytes], seal: Seal, between: dict, whole: dict) -> None:
-    """All that is to be renamed, on the disk."""
+def _stage(folder: Path, files: dict[str, bytes], seal: Seal, between: Manifest, whole: Manifest) -> None:
+    """Put all that is to be renamed on the disk."""
     shutil.rmtree(folder / STAGED, ignore_errors=True)
     manifests = {"between": between, "whole": whole}
     texts = {name: json.dumps({"about": ABOUT, "sets": sets}, indent=1) + "\n" for name, sets in manifests.items()}
@@ -185,7 +188,7 @@ def _put_in_place(folder: Path, change: list[str], gone: list[str], seal: Seal) 
 
 
 def _unstage(folder: Path, made: bool) -> None:
-    """made: that the folder is of this command, which has failed."""
+    """Remove what was staged. made: this command, which has failed, made the folder."""
     shutil.rmtree(folder / STAGED, ignore_errors=True)
     if made:
         folder.rmdir()  # nothing was put in place

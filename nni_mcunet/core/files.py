@@ -1,15 +1,18 @@
-"""Files that are whole or absent: write beside the target, then rename onto it."""
+"""Write files that are whole or absent: beside the target first, then renamed onto it."""
 
 import io
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Protocol
 
 from .errors import DISK, UserError, reason_of
+from .types import FilePath, Plain
 
 
-def write_atomic(path, data: bytes | str) -> Path:
+def write_atomic(path: FilePath, data: bytes | str) -> Path:
     """Write text or bytes to `path` so that a kill at any moment leaves the old file or the new one, never half. A pipe
     or a device is written to as it is. Raises UserError naming `path`, whatever was being written when it failed."""
     path = Path(path)
@@ -40,7 +43,7 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def _why(path: Path, error: OSError) -> str:
-    """The reason in words, with what the user can do."""
+    """Say why `path` could not be written, and what the user can do."""
     if os.path.isdir(path):
         return "it is a folder; name a file"
     for parent in path.parents:
@@ -51,18 +54,27 @@ def _why(path: Path, error: OSError) -> str:
     return f"{reason_of(error)}; {'make room or ' * (error.errno in DISK)}name another place"
 
 
-def write_figure(figure, path, **options) -> Path:
+class Figure(Protocol):
+    """Name what write_figure needs of matplotlib's figure, which core does not import."""
+
+    @property
+    def savefig(self) -> Callable[..., None]:
+        """The function that draws the figure into a file."""
+
+
+def write_figure(figure: Figure, path: FilePath, **options: Any) -> Path:
     """Write a figure of matplotlib's as PNG; options are savefig's."""
     data = io.BytesIO()
     figure.savefig(data, format="png", **options)
     return write_atomic(path, data.getvalue())
 
 
-def write_json(path, value) -> Path:
+def write_json(path: FilePath, value: Plain) -> Path:
+    """Write a value as JSON, as `write_atomic` does."""
     return write_atomic(path, json.dumps(value, indent=1) + "\n")
 
 
-def listing(folder, most: int = 8) -> str:
-    """What a message says of a folder's content: its first entries by name, folders with a slash."""
+def listing(folder: FilePath, most: int = 8) -> str:
+    """Name the first `most` entries of a folder, for a message; folders have a slash."""
     found = sorted(entry.name + "/" * entry.is_dir() for entry in os.scandir(folder))
     return ", ".join(found[:most]) + (", ..." if len(found) > most else "") or "nothing"

@@ -1,10 +1,11 @@
-"""The files that a command is about to write, looked at before its work begins: a slip must not cost a file."""
+"""Look at the files that a command is about to write before its work begins: a slip must not cost a file."""
 
 import json
 import os
 from pathlib import Path
 
 from .errors import UserError
+from .types import PlainDict
 
 # The first bytes of our products have these words. The reports of profile, run_board, compare_boxes and anchors have
 # these keys, and so has a row of quantize's.
@@ -19,8 +20,8 @@ ROW = {"name", "kind", "total", "own"}
 
 
 def check_outputs(outputs: dict[str, tuple[str | Path | None, str]], *inputs: str | Path | None) -> None:
-    """outputs: flag -> (the name that was given with it, or None; the ending that it must have). inputs: all files that
-    the command reads; None is skipped. A device or a pipe is fine as it is.
+    """Refuse output names that would cost a file. outputs: flag -> (the name given with it, or None; the ending that it
+    must have). inputs: all files that the command reads; None is skipped. A device or a pipe is fine as it is.
 
     Raises UserError for an empty name, a folder, another ending, the name of an input or of another output, and for a
     file of the right ending that is no product of these commands: an ONNX file of others, a photograph, an
@@ -46,12 +47,12 @@ def check_outputs(outputs: dict[str, tuple[str | Path | None, str]], *inputs: st
 
 
 def _same(path: Path, other: str | Path) -> bool:
-    """Whether two names, such as links, are of one file."""
+    """Tell whether two names, such as links, are of one file."""
     return path.exists() and os.path.exists(other) and os.path.samefile(path, other)
 
 
 def _is_product(path: Path, ending: str) -> bool:
-    """An empty file is what a killed program of others leaves: nothing to lose."""
+    """Tell whether these commands wrote the file. An empty one counts: a killed program leaves it, nothing is lost."""
     with path.open("rb") as file:
         head = file.read(100)
     if not head or ending not in (*ENDINGS, ".json"):
@@ -67,7 +68,7 @@ def _is_product(path: Path, ending: str) -> bool:
     return isinstance(found, dict) and (any(keys <= set(found) for keys in REPORTS) or _is_metrics(found))
 
 
-def _is_metrics(found: dict) -> bool:
-    """Whether these are the figures of mcunet test, which mmdet's metrics name: DATA/FIGURE."""
+def _is_metrics(found: PlainDict) -> bool:
+    """Tell whether these are the figures of mcunet test, which mmdet's metrics name DATA/FIGURE."""
     figures = all(type(value) in (int, float) for value in found.values())
     return figures and any("/" in name for name in found)

@@ -14,10 +14,12 @@ import stat
 from collections.abc import Iterable
 from dataclasses import MISSING, fields
 from pathlib import PurePath
+from typing import NoReturn
 
 import yaml
 
 from .errors import UserError
+from .types import FilePath, Plain, PlainDict
 
 SETTINGS_BYTES = 1 << 18  # of a YAML file: PyYAML reads about 100 kB a second
 JSON_BYTES = 2 << 30  # COCO's largest annotation file has 450 MB
@@ -35,9 +37,9 @@ _REPR.maxlevel, _REPR.maxlist, _REPR.maxtuple, _REPR.maxdict, _REPR.maxset = 3, 
 _REPR.maxstring = _REPR.maxother = SHOWN - 20
 
 
-def short(value) -> str:
-    """`value` as Python writes it, one line of SHOWN characters at most: control characters are escaped, and what does
-    not fit is left out."""
+def short(value: object) -> str:
+    """Return `value` as Python writes it, on one line of SHOWN characters at most. Control characters are escaped; the
+    middle of a longer text is left out."""
     try:
         text = _REPR.repr(value)
     except ValueError:  # Python writes out no integer of more than 4,300 digits
@@ -55,7 +57,9 @@ def reason_of_load(error: Exception) -> str:
     return short(text)[1:-1]
 
 
-def check_keys(data, known: Iterable[str], where: str, needed: Iterable[str] = (), kind=UserError) -> None:
+def check_keys(
+    data: Plain, known: Iterable[str], where: object, needed: Iterable[str] = (), kind: type[UserError] = UserError
+) -> None:
     """Raise `kind` unless `data` is a mapping with no other keys than `known` and with those of `needed`. where: what
     the message calls it."""
     if not isinstance(data, dict):
@@ -68,13 +72,13 @@ def check_keys(data, known: Iterable[str], where: str, needed: Iterable[str] = (
             raise kind(f"{where} lacks the key '{key}'")
 
 
-def check_fields(data, cls, where: str, kind=UserError) -> None:
-    """check_keys for the fields of a dataclass; those without a default are needed."""
+def check_fields(data: Plain, cls: type, where: object, kind: type[UserError] = UserError) -> None:
+    """Do check_keys for the fields of a dataclass; fields without a default are needed."""
     needed = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
     check_keys(data, [f.name for f in fields(cls)], where, needed, kind)
 
 
-def check_numbers(data, names: Iterable[str], where, kind=UserError) -> None:
+def check_numbers(data: Plain, names: Iterable[str], where: object, kind: type[UserError] = UserError) -> None:
     """Raise `kind` unless `data` is a mapping in which each of `names` is a number; it may have other keys."""
     check_keys(data, data if isinstance(data, dict) else names, where, names, kind)
     for name in names:
@@ -82,7 +86,7 @@ def check_numbers(data, names: Iterable[str], where, kind=UserError) -> None:
             raise kind(f"{where}: {name} is {short(data[name])}: expected a number")
 
 
-def check_is_file(path, kind=UserError) -> None:
+def check_is_file(path: FilePath, kind: type[UserError] = UserError) -> None:
     """Raise `kind` for a folder, a pipe or a device, which would be waited for or read without end; FileNotFoundError
     where there is nothing."""
     try:
@@ -95,7 +99,7 @@ def check_is_file(path, kind=UserError) -> None:
         raise kind(f"{path} is a pipe or a device: name a file on a disk")
 
 
-def check_names(names: Iterable, where, kind=UserError) -> None:
+def check_names(names: Iterable[object], where: object, kind: type[UserError] = UserError) -> None:
     """Raise `kind` unless each of `names`, which the file `where` lists, is a path below the folder it is meant from:
     not absolute, and without `..`."""
     for name in names:
@@ -105,8 +109,8 @@ def check_names(names: Iterable, where, kind=UserError) -> None:
             raise kind(f"{where} names {short(name)}, which leads out of the data's folder: expected one below it")
 
 
-def file_bytes(path, most: int = JSON_BYTES, kind=UserError) -> bytes:
-    """The content of a file of `most` bytes at most. Raises `kind`, or OSError where it cannot be opened."""
+def file_bytes(path: FilePath, most: int = JSON_BYTES, kind: type[UserError] = UserError) -> bytes:
+    """Read a file of `most` bytes at most. Raises `kind`, or OSError where it cannot be opened."""
     check_is_file(path, kind)
     with open(path, "rb") as file:
         data = file.read(most + 1) if os.fstat(file.fileno()).st_size <= most else None
@@ -115,8 +119,8 @@ def file_bytes(path, most: int = JSON_BYTES, kind=UserError) -> bytes:
     return data
 
 
-def file_text(path, most: int = TEXT_BYTES, kind=UserError) -> str:
-    """The UTF-8 text of a file, without a byte-order mark. Raises `kind`, or OSError where it cannot be opened."""
+def file_text(path: FilePath, most: int = TEXT_BYTES, kind: type[UserError] = UserError) -> str:
+    """Read the UTF-8 text of a file, without a byte-order mark. Raises `kind`, or OSError where it cannot be opened."""
     data = file_bytes(path, most, kind)
     if b"\0" in data:
         raise kind(f"{path} holds NUL bytes and is no UTF-8 text: save it as UTF-8")
@@ -128,13 +132,13 @@ def file_text(path, most: int = TEXT_BYTES, kind=UserError) -> str:
         raise kind(f"{path} is no UTF-8 text (byte {byte:#04x} in line {line}): save it as UTF-8") from None
 
 
-def read_json(path, kind=UserError):
-    """The value of a JSON file. Raises `kind`, which names the file, or OSError where it cannot be opened."""
+def read_json(path: FilePath, kind: type[UserError] = UserError) -> Plain:
+    """Read the value of a JSON file. Raises `kind`, which names the file, or OSError where it cannot be opened."""
     return parse_json(file_text(path, JSON_BYTES, kind), path, kind)
 
 
-def parse_json(text: str | bytes, where, kind=UserError):
-    """The value of a JSON text. Raises `kind`, which begins with `where`."""
+def parse_json(text: str | bytes, where: object, kind: type[UserError] = UserError) -> Plain:
+    """Parse the value of a JSON text. Raises `kind`, which begins with `where`."""
     try:
         value = json.loads(text, object_pairs_hook=_object, parse_int=_integer, parse_constant=_constant)
         _check_values(value)
@@ -148,9 +152,9 @@ def parse_json(text: str | bytes, where, kind=UserError):
     return value
 
 
-def parse_json_lines(text: str, where, kind=UserError) -> list:
-    """The value of each line that is not empty. A last line without its end is what a kill leaves of a write: it is
-    left out where it cannot be read. Raises `kind`, which names the line."""
+def parse_json_lines(text: str, where: object, kind: type[UserError] = UserError) -> list[Plain]:
+    """Parse the value of each line that is not empty. A kill may leave a last line without its end: such a line is left
+    out where it cannot be read. Raises `kind`, which names the line."""
     lines, values = text.split("\n"), []
     for number, line in enumerate(lines, 1):
         try:
@@ -161,13 +165,13 @@ def parse_json_lines(text: str, where, kind=UserError) -> list:
     return values
 
 
-def read_yaml(path, kind=UserError):
-    """The value of a YAML file, dates as text. Raises `kind`, which names the file, or OSError."""
+def read_yaml(path: FilePath, kind: type[UserError] = UserError) -> Plain:
+    """Read the value of a YAML file, dates as text. Raises `kind`, which names the file, or OSError."""
     return parse_yaml(file_text(path, SETTINGS_BYTES, kind), path, kind)
 
 
-def parse_yaml(text: str, where, kind=UserError):
-    """The value of a YAML text, dates as text. Raises `kind`, which begins with `where`."""
+def parse_yaml(text: str, where: object, kind: type[UserError] = UserError) -> Plain:
+    """Parse the value of a YAML text, dates as text. Raises `kind`, which begins with `where`."""
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
@@ -184,14 +188,14 @@ def parse_yaml(text: str, where, kind=UserError):
     return value
 
 
-def read_plain(path, kind=UserError):
-    """read_json for a file NAME.json, read_yaml for any other."""
+def read_plain(path: FilePath, kind: type[UserError] = UserError) -> Plain:
+    """Call read_json for a file NAME.json, read_yaml for any other."""
     return (read_json if str(path).endswith(".json") else read_yaml)(path, kind)
 
 
 class _Loader(yaml.SafeLoader):
-    """Dates stay the text they are: no setting here is a date, and 2020-13-45 is none either. Nesting ends at DEPTH
-    while the file is read: PyYAML would need seconds to come to the end of Python's stack."""
+    """Load dates as the text they are: no setting is a date, and 2020-13-45 is none either. Nesting ends at DEPTH while
+    the file is read: PyYAML would need seconds to come to the end of Python's stack."""
 
     depth = 0
     yaml_implicit_resolvers = {
@@ -199,7 +203,7 @@ class _Loader(yaml.SafeLoader):
         for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
-    def compose_node(self, parent, index):
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         self.depth += 1
         if self.depth > DEPTH:
             raise UserError(TOO_DEEP)
@@ -208,7 +212,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
-def _object(pairs: list[tuple]) -> dict:
+def _object(pairs: list[tuple[str, Plain]]) -> PlainDict:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
@@ -222,14 +226,14 @@ def _integer(digits: str) -> int:
     return int(digits)
 
 
-def _constant(name: str):
+def _constant(name: str) -> NoReturn:
     raise UserError(f"{name} is no number of JSON's")
 
 
-def _check_values(value) -> None:
+def _check_values(value: Plain) -> None:
     """Raise UserError for nesting beyond DEPTH, for numbers that are not finite, and for text that no file name and no
-    UTF-8 can hold. Level by level: Python's stack has no say in it."""
-    level = [[value]]
+    UTF-8 can hold. It goes level by level, so that Python's stack sets no limit."""
+    level: list[Plain] = [[value]]
     for _ in range(DEPTH + 1):
         children = [child for node in level for child in (node.values() if isinstance(node, dict) else node)]
         for child in children:
@@ -246,8 +250,8 @@ def _check_values(value) -> None:
 
 
 def _check_nodes(node: yaml.Node, sizes: dict[int, int]) -> int:
-    """Characters of a node with its aliases written out; `sizes` remembers them, 0 for a node that is not yet known.
-    Raises UserError for more than EXPANDED and for what is no plain value."""
+    """Count the characters of a node with its aliases written out; `sizes` remembers them, 0 for a node that is not yet
+    known. Raises UserError for more than EXPANDED and for a value that is not plain."""
     if id(node) in sizes:
         if not sizes[id(node)]:
             raise UserError(f"line {node.start_mark.line + 1}: a value that holds itself")

@@ -1,11 +1,12 @@
-"""View: which part of a picture a network sees, and how that is resized. It is data, in an architecture's JSON, in the
-metadata of an ONNX file and in the generated C; nni_mcunet/pictures.py does it to pixels. A network is trained, judged,
-calibrated and deployed with one view: with another one it loses points that no int8 has cost it.
+"""Say which part of a picture a network sees, and how that part is resized: the View. It is data, in an architecture's
+JSON, in the metadata of an ONNX file and in the generated C; nni_mcunet/pictures.py applies it to pixels. A network is
+trained, judged, calibrated and deployed with one view: with another one it loses points that int8 does not cost.
 """
 
 from dataclasses import dataclass
 
 from .errors import UserError
+from .types import Plain
 from .validate import short
 
 WANTED = "'stretch' or 'crop:SHARE', a share of the side from 0.01 to 1 such as crop:0.875"
@@ -22,17 +23,17 @@ class View:
 
     keep: float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         number = isinstance(self.keep, (int, float)) and not isinstance(self.keep, bool)
         if self.keep is not None and not (number and 0.01 <= self.keep <= 1):
             raise UserError(f"the view keeps {str(self.keep)[:40]}: expected a share of the side from 0.01 to 1")
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "stretch" if self.keep is None else f"crop:{self.keep!r}"
 
     @classmethod
-    def parse(cls, text) -> "View":
-        """Inverse of str(). Raises UserError."""
+    def parse(cls, text: Plain) -> "View":
+        """Invert str(). Raises UserError."""
         if text == "stretch":
             return cls()
         kind, _, keep = text.partition(":") if isinstance(text, str) else ("", "", "")

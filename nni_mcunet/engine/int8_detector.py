@@ -9,9 +9,10 @@ import numpy as np
 from ..core.errors import UserError
 from ..core.plan.plan import plan
 from .codegen.sources import detector_params, write_sources
-from .frontend.onnx import load_onnx
+from .frontend import load_model
 from .lower import reference
 from .lower.dead_channels import without_dead_channels
+from .lower.program import lower
 from .model import QuantModel
 from .run.host import build_host
 
@@ -21,7 +22,7 @@ Detect = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 def load_int8_detector(path) -> QuantModel:
     """Raises UserError for a float file or one without a detector."""
-    model = load_onnx(path)
+    model = load_model(path)
     if not isinstance(model, QuantModel) or "detector" not in model.meta:
         raise UserError(f"{path} is no int8 detector; make one with mcunet export and mcunet quantize")
     return model
@@ -42,10 +43,10 @@ def compiled(model: QuantModel) -> Detect:
 
 def interpreted(model: QuantModel) -> Detect:
     """The numpy reference and the numpy post-processing."""
-    whole, post = plan(model.graph), detector_params(model)
+    program, post = lower(plan(model.graph), model), detector_params(model)
 
     def detect(rgb: np.ndarray):
-        maps = reference.run(whole, model, (rgb.astype(np.int16) - 128).astype(np.int8))
+        maps = reference.interpret(program, (rgb.astype(np.int16) - 128).astype(np.int8))
         return in_pixels(post.decode([maps[name] for name in model.graph.outputs]))
 
     return detect

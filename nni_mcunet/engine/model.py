@@ -1,16 +1,17 @@
-"""Float and int8 models, and the step between them. Format of Jacob et al. 2018: activations int8 with a scale and zero
-point per tensor, weights int8 symmetric per output channel, bias int32. The formulas are core/int8.py's; the integers
-that a kernel computes with are lower/integers.py's.
-"""
+"""Hold float and int8 models, and the step between them. Format of Jacob et al. 2018: activations int8 with a scale and
+zero point per tensor, weights int8 symmetric per output channel, bias int32. The formulas are core/int8.py's; the
+integers that a kernel computes with are engine/ops'."""
 
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..core import int8
-from ..core.errors import GraphError
+from ..core.errors import GraphError, UserError
 from ..core.ir.graph import Graph
 from ..core.ir.kinds import OWN_SCALE, SAME_SCALE
+from ..core.types import Floats, FloatWeights, Int8Map, Int32s, PlainDict, Range
 from ..core.view import STRETCH, View
 
 
@@ -20,8 +21,8 @@ class Model:
     travels with it ("detector": its post-processing, "view": how its pictures are seen)."""
 
     graph: Graph
-    weights: dict[str, tuple[np.ndarray, np.ndarray]]
-    meta: dict = field(default_factory=dict)
+    weights: dict[str, FloatWeights]
+    meta: PlainDict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Scale:
 
     @classmethod
     def of_range(cls, low: float, high: float) -> "Scale":
-        """The finest scale that represents [low, high] and zero exactly."""
+        """Return the finest scale that represents [low, high] and zero exactly. Raises GraphError for what is not
+        finite."""
         low, high = np.float64(low), np.float64(high)
         if not np.isfinite([low, high]).all():
             raise GraphError(f"a range is {low}..{high}, no finite values; look at --mean, --std and the weights")
@@ -41,14 +43,16 @@ class Scale:
         return cls(scale, int(int8.zero_point(low, scale)))
 
     @property
-    def span(self) -> tuple[float, float]:
+    def span(self) -> Range:
         """The lowest and the highest value that int8 holds."""
         return (-128 - self.zero_point) * self.scale, (127 - self.zero_point) * self.scale
 
-    def quantize(self, x: np.ndarray) -> np.ndarray:
+    def quantize(self, x: NDArray[np.floating]) -> Int8Map:
+        """Round real values to int8, of the same shape."""
         return np.clip(np.round(x / self.scale) + self.zero_point, -128, 127).astype(np.int8)
 
-    def dequantize(self, q: np.ndarray) -> np.ndarray:
+    def dequantize(self, q: Int8Map) -> Floats:
+        """Return the real values of int8 ones, of the same shape."""
         return (q.astype(np.float32) - self.zero_point) * np.float32(self.scale)
 
 
@@ -60,9 +64,9 @@ PIXELS = Scale(float(np.float32(int8.PIXEL_STEP)), int8.LOWEST)
 class QuantWeights:
     """weight int8 (cout, cin/groups, kh, kw), scale float (cout,), bias int32 (cout,) in steps of input * scale."""
 
-    weight: np.ndarray
-    scale: np.ndarray
-    bias: np.ndarray
+    weight: Int8Map
+    scale: Floats
+    bias: Int32s
 
 
 @dataclass(frozen=True)
@@ -75,26 +79,35 @@ class QuantModel:
     graph: Graph
     scales: dict[str, Scale]
     weights: dict[str, QuantWeights]
-    meta: dict = field(default_factory=dict)
+    meta: PlainDict = field(default_factory=dict)
     residual_bits: dict[str, int] = field(default_factory=dict)
     tables: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def input_shape(model: Model | QuantModel) -> tuple[int, int, int]:
-    """(h, w, c) of the picture that a model reads."""
+    """Return (h, w, c) of the image that a model reads."""
     image = model.graph.inputs[0]
     return image.h, image.w, image.c
 
 
+def checked_picture(picture: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Return the picture, contiguous. Raises UserError where it is not uint8 of `shape` (h, w, c)."""
+    if picture.shape != shape or picture.dtype != np.uint8:
+        raise UserError(f"a picture of {picture.shape} {picture.dtype}; the model reads {shape} uint8")
+    return np.ascontiguousarray(picture)
+
+
 def view_of(model: Model | QuantModel) -> View:
-    """The view in the metadata of a model's file; the one that stretches, mmdet's, where it has none."""
+    """Return the view in the metadata of a model's file, mmdet's stretch where it has none. Raises UserError."""
     return View.parse(model.meta.get("view", str(STRETCH)))
 
 
-def quantize(model: Model, ranges: dict[str, tuple[float, float]]) -> QuantModel:
-    """Int8 model from a float one and the (low, high) of every tensor on calibration images. The image's own range is
-    fixed: real = uint8 / 255, q = uint8 - 128."""
-    graph, scales, weights = model.graph, {}, {}
+def quantize(model: Model, ranges: dict[str, Range]) -> QuantModel:
+    """Make an int8 model from a float one and the (low, high) of every tensor on calibration pictures. The image's own
+    range is fixed: real = uint8 / 255, q = uint8 - 128. Raises GraphError for a range that is not finite."""
+    graph = model.graph
+    scales: dict[str, Scale] = {}
+    weights: dict[str, QuantWeights] = {}
     for tensor in graph.inputs:
         scales[tensor.name] = PIXELS
     for op in graph.ops:
@@ -109,7 +122,7 @@ def quantize(model: Model, ranges: dict[str, tuple[float, float]]) -> QuantModel
     return QuantModel(graph, scales, weights, model.meta)
 
 
-def quantize_weights(weight: np.ndarray, bias: np.ndarray, input_scale: float) -> QuantWeights:
+def quantize_weights(weight: Floats, bias: Floats, input_scale: float) -> QuantWeights:
     """Return the integers of a convolution: weight (cout, cin/groups, kh, kw) symmetric per output channel, bias
     (cout,)."""
     largest, bias = np.abs(weight).max((1, 2, 3)).astype(np.float64), bias.astype(np.float64)

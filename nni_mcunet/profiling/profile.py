@@ -1,40 +1,21 @@
 """Where the memory of a network goes, what patches save and what they cost: a Profile of any Graph, as table and dict.
 
 Bytes are the paper's rule (core/rules.py), which holds for every network; where a board has room for it they are what
-our kernels need, plan()'s. This module reads architectures and ONNX files; a graph from elsewhere is profiled as well.
+our kernels need, plan()'s. This module reads no file: nni_mcunet.load gives the graph of any.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..core.boards import Board
 from ..core.errors import Infeasible, UnsupportedOp, UserError
-from ..core.ir.arch import ArchSpec, Schedule
-from ..core.ir.build import build_graph
+from ..core.ir.arch import Schedule
 from ..core.ir.graph import Graph
-from ..core.plan.plan import EXECUTED, SEGMENTS, Plan, best_schedule, fitting_plan, pareto, plan, schedules
-from ..engine.frontend.onnx import load_onnx
-from ..paper.baselines import BASELINES, face_baseline
+from ..core.plan.board_plan import plan_for_board
+from ..core.plan.plan import EXECUTED, SEGMENTS, Plan, pareto, plan, schedules
 from ..paper.memory_rules import FP32, INT8, Patches, patches, rnnpool, single_map
 
 KB = 1024
 GRIDS = (1, 2, 3, 4)  # the paper's p
-
-
-def read_graph(path) -> Graph:
-    """Graph of an architecture (.json), an ONNX file or a published face detector by its name (core/faces.py). Raises
-    UserError naming the file, FileNotFoundError."""
-    if str(path) in BASELINES:
-        return face_baseline(str(path)).folded()
-    suffix = Path(path).suffix
-    if suffix == ".json":
-        return build_graph(ArchSpec.load(path)).folded()
-    if suffix == ".onnx":
-        return load_onnx(path).graph
-    raise UserError(
-        f"{path}: an architecture (.json), a model (.onnx) or an mmdet config (.py) is wanted, or one of the published "
-        f"{', '.join(BASELINES)}"
-    )
 
 
 @dataclass(frozen=True)
@@ -51,6 +32,9 @@ class Profile:
     board: Board | None
     best: Plan | Patches | None
     why: str | None = None
+
+    def __str__(self) -> str:
+        return table(self)
 
     def rules(self) -> dict[str, int]:
         """The three ways in which papers count a network's memory, in bytes of int8 (fp32: four times)."""
@@ -125,10 +109,7 @@ def profile(graph: Graph, board: Board | None = None, schedule: Schedule | None 
         best = least_peak(graph, p_choices)
     else:
         try:
-            if schedule is None:
-                best = best_schedule(graph, board, p_choices=p_choices, halos=EXECUTED, segments=SEGMENTS)
-            else:
-                best = fitting_plan(graph, board, schedule, halos=EXECUTED)
+            best = plan_for_board(graph, board, schedule=schedule, p_choices=p_choices)
         except (Infeasible, UnsupportedOp) as error:
             why = str(error)
     if isinstance(best, Plan) and best.schedule.n:

@@ -1,5 +1,9 @@
-"""Settings of a search: the tuner's classArgs in an NNI experiment's YAML. Unknown keys are errors."""
+"""Read a search's settings: the tuner's classArgs, and what surrounds them in an NNI experiment's YAML.
 
+An unknown key is an error. Nothing is started here, and NNI is not imported: experiment_file.py checks NNI's own keys.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
@@ -8,31 +12,32 @@ from ..core.errors import UserError, reason_of
 from ..core.ir.build import YoloHead, build_graph
 from ..core.plan.latency import cycle_table
 from ..core.plan.plan import EXECUTED
+from ..core.types import Plain, PlainDict
 from ..core.validate import check_fields, check_keys, read_json, read_yaml, short
 from .constraint import Limits
 from .evolution import Evolution
 from .space import load_space
 
-LARGEST = 100_000  # networks of a generation; the paper's has 100
-MOST = 1e12  # of a limit in kB, million MACs or milliseconds
+LARGEST = 100_000  # networks of a generation, a thousand times the paper's: beyond it the number is a slip
+MOST = 1e12  # kB, million MACs or milliseconds: beyond it a limit is a slip of the keyboard
 HALOS = {"clip": ("clip",), "cache": ("cache",), "best": EXECUTED}
 
 
 class ConfigError(UserError):
-    """A wrong key or value in a search's settings."""
+    """Report a wrong key or value in a search's settings."""
 
 
 class ExperimentError(UserError):
-    """A wrong key in an experiment's YAML."""
+    """Report a wrong key in an experiment's YAML."""
 
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """classArgs of EvolutionTuner.
+    """Hold the classArgs of EvolutionTuner.
 
     base         a YAML file with these keys: what this mapping does not say. It may have a base itself
     space        preset (demo, mcunet384, ...) or a file, see space.py
-    board        name or a .yml or .json file, see core/boards.py; max_sram_kb, max_flash_kb: what of its memory the
+    board        name or a .yml or .json file, see core/boards; max_sram_kb, max_flash_kb: what of its memory the
                  network may take (flash: its constants), when the application wants the rest
     max_mmacs    million multiply-accumulates an inference may take; max_latency_ms: milliseconds on the board, an
                  estimate, see core/plan/latency.py
@@ -61,8 +66,8 @@ class SearchConfig:
     max_latency_ms: float | None = None
     patches: tuple[int, ...] = (1, 2, 3, 4)
     halo: str = "clip"
-    detector: dict | None = None
-    data: dict = field(default_factory=lambda: {"kind": "digits"})
+    detector: PlainDict | None = None
+    data: PlainDict = field(default_factory=lambda: {"kind": "digits"})
     seed: int = 0
     population: int = 100
     parents: int = 20
@@ -71,9 +76,9 @@ class SearchConfig:
     batch: int = 50
     retries: int = 2
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         limits = ("max_sram_kb", "max_flash_kb", "max_mmacs", "max_latency_ms")
-        wanted = {
+        expected: dict[str, tuple[tuple[str, ...], Callable[[Plain], object]]] = {
             "a non-empty string": (("space", "board", "supernet", "out"), lambda v: isinstance(v, str) and v.strip()),
             f"a positive integer up to {LARGEST:,}": (
                 ("population", "batch"),
@@ -95,7 +100,7 @@ class SearchConfig:
             f"one of {', '.join(HALOS)}": (("halo",), lambda v: isinstance(v, str) and v in HALOS),
             "a mapping with a kind": (("data",), lambda v: isinstance(v, dict) and isinstance(v.get("kind"), str)),
         }
-        for what, (names, right) in wanted.items():
+        for what, (names, right) in expected.items():
             for name in names:
                 if not right(getattr(self, name)):
                     raise ConfigError(f"{name} is {short(getattr(self, name))}: expected {what}")
@@ -103,31 +108,36 @@ class SearchConfig:
         self._yolo()
 
     @classmethod
-    def from_dict(cls, data: dict, folder: Path = Path()) -> "SearchConfig":
-        """From classArgs; relative paths, that of `base` included, begin at `folder`."""
+    def from_dict(cls, data: PlainDict, folder: Path = Path()) -> "SearchConfig":
+        """Read classArgs. Relative paths, that of `base` included, begin at `folder`. Raises ConfigError."""
         data = _with_base(data, Path(folder), [])
         check_fields(data, cls, "classArgs", ConfigError)
         return cls(**data).at(folder)
 
     def at(self, folder: Path) -> "SearchConfig":
-        """The same with its paths taken from `folder` where they are relative."""
+        """Return the same settings with relative paths taken from `folder`."""
 
         def there(path: str, always: bool = True) -> str:
             return str(Path(folder) / path) if always or Path(path).suffix in (".yml", ".yaml", ".json") else path
 
-        paths = {"supernet": there(self.supernet), "out": there(self.out)}
-        paths |= {"space": there(self.space, False), "board": there(self.board, False)}
         data = {k: there(v) if k in ("root", "config") and isinstance(v, str) else v for k, v in self.data.items()}
-        return replace(self, data=data, **paths)
+        return replace(
+            self,
+            data=data,
+            supernet=there(self.supernet),
+            out=there(self.out),
+            space=there(self.space, False),
+            board=there(self.board, False),
+        )
 
     def limits(self) -> Limits:
-        """Raises ConfigError or BoardError."""
+        """Return what a candidate must satisfy. Raises ConfigError or BoardError."""
         board = get_board(self.board)
         sram = _allowed("max_sram_kb", self.max_sram_kb, board.arena_limit, board.name)
         flash = _allowed("max_flash_kb", self.max_flash_kb, board.model_limit, board.name)
         board = replace(board, reserved_sram=board.sram - sram, reserved_flash=board.flash - flash)
         if self.max_latency_ms is not None:
-            cycle_table(board)  # an unknown core is an error now
+            cycle_table(board)  # so that an unknown core is an error now, not at the first candidate
         macs = None if self.max_mmacs is None else int(self.max_mmacs * 1e6)
         return Limits(board, macs, self._yolo(), self.max_latency_ms, self.patches, HALOS[self.halo])
 
@@ -137,28 +147,29 @@ class SearchConfig:
         check_fields(self.detector, YoloHead, "classArgs.detector", ConfigError)
         return YoloHead(**self.detector)
 
-    def evolution(self, search_space: dict | None = None) -> Evolution:
-        """The search these settings describe, in the part of the space that an NNI search space leaves."""
+    def evolution(self, search_space: PlainDict | None = None) -> Evolution:
+        """Build the search that these settings describe, in the part of the space that an NNI search space leaves."""
         space, limits = load_space(self.space), self.limits()
         space = space.narrowed(search_space) if search_space is not None else space
-        build_graph(space.spec(space.largest()), limits.yolo)  # taps that are no stages: an ArchError now
+        build_graph(space.spec(space.largest()), limits.yolo)  # so that taps that are no stages are an ArchError now
         return Evolution(space, limits.check, self.seed, self.population, self.parents, self.iterations, self.mutation)
 
     @property
     def trials(self) -> int:
-        """Trials of a whole search: what NNI's maxTrialNumber must be for the experiment to end as DONE."""
+        """Count the trials of a whole search: NNI's maxTrialNumber must be as many for the experiment to end as
+        DONE."""
         return -(-self.population // self.batch) * (1 + self.iterations)
 
 
-def search_config(config: dict) -> SearchConfig:
-    """The tuner's settings as the tuner reads them, paths from trialCodeDirectory. Raises UserError."""
+def search_config(config: PlainDict) -> SearchConfig:
+    """Read the tuner's settings as the tuner does, with paths from trialCodeDirectory. Raises UserError."""
     args = config["tuner"].get("classArgs") or {}
     return SearchConfig.from_dict(args, Path(config.get("trialCodeDirectory", ".")))
 
 
-def check_trials(config: dict, search: SearchConfig) -> None:
-    """For a new experiment: the tuner itself sets the number in the end, to less when a space is exhausted. Raises
-    ExperimentError."""
+def check_trials(config: PlainDict, search: SearchConfig) -> None:
+    """Check that a new experiment may have all its trials. The tuner sets the number in the end, to less when a space
+    is exhausted. Raises ExperimentError."""
     most = config.get("maxTrialNumber")
     if most is not None and most < search.trials:
         raise ExperimentError(
@@ -167,10 +178,12 @@ def check_trials(config: dict, search: SearchConfig) -> None:
         )
 
 
-def search_space(config: dict) -> dict:
-    """What Space.narrowed reads. Raises ExperimentError."""
+def search_space(config: PlainDict) -> PlainDict:
+    """Return an experiment's search space as Space.narrowed reads it. Raises ExperimentError."""
     if ("searchSpace" in config) == ("searchSpaceFile" in config):
-        raise ExperimentError("searchSpaceFile or searchSpace, one of them: name the file that Space.to_nni() writes")
+        raise ExperimentError(
+            "expected one of searchSpaceFile and searchSpace: name the file that Space.to_nni() writes"
+        )
     space, where = config.get("searchSpace"), "searchSpace"
     if "searchSpaceFile" in config:
         where = config["searchSpaceFile"]
@@ -180,21 +193,21 @@ def search_space(config: dict) -> dict:
     return space
 
 
-def _is(value, *kinds: type) -> bool:
-    """Of one of these kinds; true and false, integers to Python, are not."""
+def _is(value: Plain, *kinds: type) -> bool:
+    """Tell whether a value is of one of these kinds; true and false, integers to Python, are not."""
     return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def _allowed(name: str, kb: float | None, there: int, board: str) -> int:
-    """Bytes of a memory that the network may take: all that is there, unless less is said."""
+    """Return the bytes of a memory that the network may take: the whole memory, unless the settings say less."""
     allowed = there if kb is None else int(kb * 1024)
     if allowed > there:
         raise ConfigError(f"{name} is {kb}: {board} has {there / 1024:g} kB for a network")
     return allowed
 
 
-def _with_base(data: dict, folder: Path, above: list[Path]) -> dict:
-    """The mapping over that of its base file, and so on. `above`: the files on the way here."""
+def _with_base(data: PlainDict, folder: Path, above: list[Path]) -> PlainDict:
+    """Lay the mapping over that of its base file, and so on. `above`: the files on the way here."""
     if not isinstance(data, dict):
         return data
     own = {key: value for key, value in data.items() if key != "base"}

@@ -1,4 +1,7 @@
-"""Does a network fit? (spec, limits) -> the best Plan or a Violation. Thin over core's planner, the only authority."""
+"""Judge whether a network fits: (spec, limits) -> the best Plan or a Violation.
+
+This is thin over core's planner, which is the only authority on memory.
+"""
 
 from dataclasses import dataclass
 
@@ -15,7 +18,11 @@ UNITS = {"sram": "bytes of sram", "flash": "bytes of flash", "macs": "MACs", "la
 
 @dataclass(frozen=True)
 class Violation:
-    """`what` ("sram", "flash" in bytes, "macs", "latency" in estimated ms) is over its limit whatever the schedule."""
+    """Say that a network exceeds a limit whatever its schedule.
+
+    what    "sram" or "flash" in bytes, "macs", or "latency" in estimated ms
+    needed  of it, and the limit
+    """
 
     what: str
     needed: float
@@ -23,24 +30,26 @@ class Violation:
 
     @property
     def unit(self) -> str:
+        """Return the unit of `needed` and `limit`."""
         return UNITS[self.what]
 
     @property
     def ratio(self) -> float:
+        """Return how many times the limit is needed."""
         return self.needed / self.limit
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{number(self.needed)} {self.unit} needed, {number(self.limit)} allowed ({self.ratio - 1:+.0%})"
 
 
 def number(value: float) -> str:
-    """Bytes and MACs whole, milliseconds to a tenth."""
+    """Write bytes and MACs as whole numbers, milliseconds with one digit behind the point."""
     return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a candidate must satisfy.
+    """Hold what a candidate must satisfy.
 
     board     its SRAM and flash, less what the runtime keeps
     max_macs  multiply-accumulates of one inference, the halo's included; None: no limit
@@ -58,8 +67,9 @@ class Limits:
     halos: tuple[str, ...] = ("clip",)
 
     def check(self, spec: ArchSpec) -> Plan | Violation:
-        """The feasible plan with the least computation over all (p, n), section 3.3, or what stands in its way: of
-        several limits the one exceeded most among those that need no plan (macs, flash), then sram, then latency."""
+        """Return the feasible plan with the least computation over all (p, n), section 3.3, or the limit in its way.
+        Limits that need no plan come first: the one of macs and flash that is exceeded most. Then sram, then
+        latency."""
         graph = build_graph(spec, self.yolo)
         known = [("flash", sum(constant_bytes(graph, op) for op in graph.ops), self.board.model_limit)]
         if self.max_macs is not None:
@@ -74,8 +84,11 @@ class Limits:
         return self.judge(plan) or plan
 
     def judge(self, plan: Plan) -> Violation | None:
-        """What one plan exceeds: memory first, then macs, then latency."""
-        figures = [("flash", plan.flash, self.board.model_limit), ("sram", plan.arena, self.board.arena_limit)]
+        """Return the first limit that one plan exceeds: memory, then macs, then latency. None where it keeps to all."""
+        figures: list[tuple[str, float, float]] = [
+            ("flash", plan.flash, self.board.model_limit),
+            ("sram", plan.arena, self.board.arena_limit),
+        ]
         if self.max_macs is not None:
             figures.append(("macs", plan.macs, self.max_macs))
         if self.max_ms is not None:

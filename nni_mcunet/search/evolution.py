@@ -1,21 +1,26 @@
-"""The paper's evolutionary search (appendix B), ask and tell. Pure and seeded: it trains nothing and knows no NNI.
+"""Run the paper's evolutionary search (appendix B) by ask and tell. It is pure and seeded, trains nothing, knows no
+NNI.
 
-The first generation is random; each later one is bred from the best `parents` of all seen so far, half by crossover,
-half by mutation. Every proposal satisfies the constraint, and no network is proposed twice: two candidates are the
-same when their specs are (see space.py). A generation's randomness depends on the seed and its number alone, so the
-order in which scores arrive changes nothing, and a search restored from its proposals, or from the first so many of
-them, goes on as if never stopped. Without parents every generation is random: the baseline of random search.
+The first generation is random. Each later one is bred from the best `parents` of all seen so far, half by crossover,
+half by mutation. Without parents every generation is random: the baseline of random search. Every proposal satisfies
+the constraint, and no network is proposed twice: two candidates are the same when their specs are (see space.py).
+
+A generation's randomness depends only on the seed and its number. So the order in which scores arrive changes nothing,
+and a search restored from its proposals, or from the first so many of them, goes on as if never stopped.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, astuple, dataclass
+from functools import partial
+from operator import itemgetter
 
 import numpy as np
 
 from ..core.errors import Infeasible, UserError
 from ..core.ir.arch import ArchSpec, Schedule
 from ..core.plan.plan import Plan
+from ..core.types import PlainDict
 from .constraint import Violation
 from .space import Candidate, Space
 
@@ -23,15 +28,16 @@ TRIES = 1000  # candidates drawn for one proposal before the search gives up on 
 
 
 class HistoryError(UserError):
-    """A history that is damaged, or that these settings would not have given."""
+    """Report a history that is damaged, or that these settings would not have given."""
 
 
 @dataclass
 class Proposal:
-    """A candidate to evaluate, and its score once told. Plain values only: a line of the history.
+    """Hold a candidate to evaluate, and its score once told. Values are plain: a proposal is a line of the history.
 
-    sram, flash in bytes, macs with the halo's under the schedule p, n, halo. score None: not told yet, or its
-    trial failed
+    sram, flash  in bytes
+    macs         with the halo's, under the schedule p, n, halo
+    score        None: not told yet, or its trial failed
     """
 
     index: int
@@ -48,13 +54,20 @@ class Proposal:
 
     @property
     def schedule(self) -> Schedule:
-        return Schedule(tuple(self.p), self.n, halo=self.halo)
+        """Return the schedule that the network was planned with."""
+        return Schedule((self.p[0], self.p[1]), self.n, halo=self.halo)
 
 
 class Evolution:
-    """check(spec) -> Plan or Violation. population, parents, iterations, mutation as in the paper (100, 20, 30, 0.1):
-    population * (1 + iterations) networks in all. A generation for which too few new networks are found is smaller, and
-    one for which none is found ends the search."""
+    """Propose networks and learn their scores.
+
+    check        spec -> Plan or Violation
+    population   networks of a generation, parents: the best that breed it, iterations: generations after the first,
+                 mutation: probability of a new gene; as in the paper 100, 20, 30, 0.1
+
+    A whole search has population * (1 + iterations) networks. A generation for which too few new networks are found is
+    smaller, and one for which none is found ends the search.
+    """
 
     def __init__(
         self,
@@ -71,7 +84,8 @@ class Evolution:
         self.load_state_dict({"proposals": []})
 
     def ask(self) -> Proposal | None:
-        """The next proposal; None while the generation's scores are incomplete, and when the search is over."""
+        """Return the next proposal; None while the generation's scores are incomplete, and when the search is over.
+        Raises Infeasible when no network of the space fits."""
         self._mend()
         if not self._queue and not self.done and _all_told(self.proposals):
             generation = self.proposals[-1].generation + 1 if self.proposals else 0
@@ -82,36 +96,38 @@ class Evolution:
         return self._queue.pop(0) if self._queue else None
 
     def tell(self, index: int, score: float | None) -> None:
-        """The score (higher is better) of proposal `index`; None when its evaluation failed."""
+        """Take the score (higher is better) of proposal `index`; None when its evaluation failed."""
         self.proposals[index].score, self.proposals[index].told = score, True
 
     @property
     def done(self) -> bool:
-        """Every score is told and no generation is left to breed."""
+        """Tell whether every score is told and no generation is left to breed."""
         if not self.proposals or self._cut or not _all_told(self.proposals):
             return False
         return self._exhausted or self.proposals[-1].generation >= self.iterations
 
     def ranked(self) -> list[Proposal]:
-        """Proposals with a score, best first; of equals the earlier."""
+        """Return the proposals with a score, best first; between equals the earlier is first."""
         return _ranked(self.proposals)
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> PlainDict:
+        """Return the whole state as plain values."""
         return {"proposals": [asdict(p) for p in self.proposals]}
 
-    def load_state_dict(self, state: dict) -> None:
-        """Go on from a state or from its first proposals: what was not told will be asked (again). Raises HistoryError
-        when the last generation is not what these settings give."""
+    def load_state_dict(self, state: PlainDict) -> None:
+        """Go on from a state or from its first proposals: proposals that were not told will be asked again. Raises
+        HistoryError when the last generation is not what these settings give."""
         self.proposals = [Proposal(**p) for p in state["proposals"]]
         self._queue = [p for p in self.proposals if not p.told]
-        self._seen: set[ArchSpec] = set()  # proposed or refused: either way not to be looked at again
+        self._seen: set[ArchSpec] = set()  # proposed or refused: neither is looked at again
         self._drawn: Counter[str] = Counter()  # new networks judged: which limit refused them, or "none"
-        self._nearest: dict[str, Violation] = {}  # of each limit, the refused network that came nearest to it
+        self._nearest: dict[str, Violation] = {}  # limit -> the refused network that came nearest to it
         self._exhausted, self._cut = False, bool(self.proposals)
         self._mend()
 
     def _mend(self) -> None:
-        """The last generation of a restored history may be cut short: breed it again, once all before it are told."""
+        """Breed the last generation of a restored history again, once all before it are told: it may have been cut
+        short."""
         last = self.proposals[-1].generation if self.proposals else 0
         before = [p for p in self.proposals if p.generation < last]
         if not self._cut or not _all_told(before):
@@ -132,19 +148,21 @@ class Evolution:
         self._queue += proposals
 
     def _breed(self, generation: int, before: list[Proposal]) -> list[Proposal]:
-        """The proposals of a generation that follows `before`, all of which are told."""
+        """Return the proposals of a generation that follows `before`, all of which are told."""
         rng = np.random.default_rng([self.seed, generation])
-        best, shared, found = [p.candidate for p in _ranked(before)[: self.parents]], self._random_tries(not before), []
+        best, shared = [p.candidate for p in _ranked(before)[: self.parents]], self._random_tries(not before)
+        found: list[Proposal] = []
         for at in range(self.population):
             tries = range(TRIES) if best else shared
-            proposal = self._find(lambda at=at: self._draw(rng, best, at), tries, len(before) + len(found), generation)
+            proposal = self._find(partial(self._draw, rng, best, at), tries, len(before) + len(found), generation)
             if proposal is not None:
                 found.append(proposal)
         return found
 
     def _random_tries(self, first: bool) -> Iterator[int]:
-        """Random draws are all alike, so one proposal may take what others leave. But a search whose first TRIES are in
-        vain ends where not even the smallest network of the space fits, and after ten times as many it does anyway."""
+        """Yield the tries of a random generation. Random draws are all alike, so one proposal may take what others
+        leave. But a search whose first TRIES are in vain ends where not even the smallest network of the space fits,
+        and after ten times as many it ends anyway."""
         for at in range(TRIES * self.population):
             vain = first and not self._drawn["none"]
             if vain and (at == 10 * TRIES or (at == TRIES and isinstance(self._smallest(), Violation))):
@@ -152,7 +170,8 @@ class Evolution:
             yield at
 
     def _draw(self, rng: np.random.Generator, best: list[Candidate], at: int) -> Candidate:
-        """Member `at` of a generation: random without parents, else the first half by crossover, the rest mutants."""
+        """Draw member `at` of a generation: at random without parents, else the first half by crossover, the rest by
+        mutation."""
         if not best:
             return self.space.random(rng)
         a, b = (best[int(rng.integers(len(best)))] for _ in range(2))
@@ -160,7 +179,9 @@ class Evolution:
             return self.space.crossover(a, b, rng)
         return self.space.mutate(a, rng, self.mutation)
 
-    def _find(self, draw: Callable[[], Candidate], tries: Iterable, index: int, generation: int) -> Proposal | None:
+    def _find(
+        self, draw: Callable[[], Candidate], tries: Iterable[int], index: int, generation: int
+    ) -> Proposal | None:
         """Draw until a new network satisfies the constraint, or the tries are used up."""
         for _ in tries:
             candidate = draw()
@@ -181,7 +202,7 @@ class Evolution:
         return self.check(self.space.spec(self.space.smallest()))
 
     def _infeasible(self) -> Infeasible:
-        """Which limit stands in the way, what the smallest network has of it, and how many networks were tried."""
+        """Say which limit stands in the way, what the smallest network needs, and how many networks were tried."""
         smallest, tried = self._smallest(), f"{self._drawn.total():,} random networks of space {self.space.name}"
         over = ", ".join(f"{count:,} over {what}" for what, count in self._drawn.most_common())
         if isinstance(smallest, Violation):
@@ -203,5 +224,5 @@ def _all_told(proposals: list[Proposal]) -> bool:
 
 
 def _ranked(proposals: list[Proposal]) -> list[Proposal]:
-    scored = [p for p in proposals if p.score is not None]
-    return sorted(scored, key=lambda p: (-p.score, p.index))
+    scored = [(-p.score, p.index, p) for p in proposals if p.score is not None]
+    return [p for _, _, p in sorted(scored, key=itemgetter(0, 1))]

@@ -1,4 +1,4 @@
-"""`python -m nni_mcunet.search.nnictl`, a path that users know; see nni/nnictl.py."""
+"""Open nni/nnictl.py by the path that users know: `python -m nni_mcunet.search.nnictl`."""
 
 from .nni.nnictl import main
 

@@ -1,29 +1,34 @@
-"""The search space as data (the paper's appendix B) and the moves in it: random, mutate, crossover.
+"""Hold the search space as data (the paper's appendix B), and make the moves in it: random, mutate, crossover.
 
 A candidate is a plain dict of genes, the JSON that NNI hands to trials: `r`, and for stage i = 1.. `s{i}_d`, `s{i}_w`,
-and for its block j `s{i}_b{j}_k`, `s{i}_b{j}_e`, the block's own name in the graph. p and n are no genes: the scheduler
-finds the best for each network (section 3.3). Whether a network fits is constraint.py's to say, not this module's.
-Instead of one w a stage there may be one a block or one in all, see Space.width.
+and for its block j `s{i}_b{j}_k`, `s{i}_b{j}_e`, which begin with the block's name in the graph. Instead of one w a
+stage there may be one a block or one a network, see Space.width.
+
+p and n are no genes: the scheduler finds the best for each network (section 3.3). Whether a network fits is
+constraint.py's to say, not this module's.
 """
 
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..core.errors import UserError
 from ..core.ir.arch import ArchSpec, Block, Schedule, _natural, make_divisible
+from ..core.types import Plain, PlainDict
 from ..core.validate import check_keys, read_plain, short
 from .space_file import CHOICES, SpaceError, StageSpace, read_resolutions, read_stage, read_width, resolution, spell
 
-Candidate = dict[str, int | float | str]
+Candidate = dict[str, Any]  # gene -> int, float or str, whichever the gene's choices are
+Choices = tuple[Any, ...]  # of one gene, all of one type
 
 
 @dataclass(frozen=True)
 class Space:
-    """Choices of every gene, and what is fixed.
+    """Hold the choices of every gene, and what is fixed.
 
     r        resolutions: an integer for a square, "128x160" for height x width
     stem     base channels of the first convolution; `first` those of the only block of stage 0. Both are scaled by the
@@ -45,12 +50,12 @@ class Space:
     classes: int | None = None
     first_k: int = 0
     width: str = "stage"
-    only: tuple[tuple[str, tuple], ...] = ()
+    only: tuple[tuple[str, Choices], ...] = ()
 
     @cached_property
-    def genes(self) -> dict[str, tuple]:
-        """Gene -> its choices, rising."""
-        genes = {"r": self.r}
+    def genes(self) -> dict[str, Choices]:
+        """Map each gene to its choices, in rising order."""
+        genes: dict[str, Choices] = {"r": self.r}
         for i, stage in enumerate(self.stages, 1):
             genes |= {f"s{i}_d": stage.d, self._w(i, 0): stage.w}
             for j in range(max(stage.d)):
@@ -58,12 +63,12 @@ class Space:
         return genes | dict(self.only)
 
     def _w(self, i: int, j: int) -> str:
-        """The gene of the width of block j of stage i."""
+        """Name the gene of the width of block j of stage i."""
         return {"stage": f"s{i}_w", "block": f"s{i}_b{j}_w", "net": "w"}[self.width]
 
     @property
     def size(self) -> int:
-        """Number of candidates, genes of skipped blocks not counted."""
+        """Count the candidates, genes of skipped blocks left out."""
         count = {gene: len(choices) for gene, choices in self.genes.items()}
         total = prod(count.get(gene, 1) for gene in ("r", "w"))
         for i in range(1, len(self.stages) + 1):
@@ -74,38 +79,40 @@ class Space:
 
     @property
     def resolutions(self) -> tuple[tuple[int, int], ...]:
-        """Every (h, w) a candidate may have, the fewest pixels first."""
+        """List every (h, w) a candidate may have, the fewest pixels first."""
         return tuple(resolution(r) for r in self.genes["r"])
 
     def resolution(self, candidate: Candidate) -> tuple[int, int]:
-        """(h, w) of a candidate's pictures."""
+        """Return (h, w) of a candidate's image."""
         return resolution(candidate["r"])
 
     def largest(self) -> Candidate:
-        """The network that contains all others: the super-network."""
+        """Return the candidate that contains all others: the super-network."""
         return {gene: choices[-1] for gene, choices in self.genes.items()}
 
     def smallest(self) -> Candidate:
+        """Return the candidate whose genes all have their first choice."""
         return {gene: choices[0] for gene, choices in self.genes.items()}
 
     def random(self, rng: np.random.Generator) -> Candidate:
+        """Draw every gene."""
         return {gene: _pick(rng, choices) for gene, choices in self.genes.items()}
 
     def mutate(self, parent: Candidate, rng: np.random.Generator, rate: float) -> Candidate:
-        """Each gene drawn anew with probability `rate`."""
+        """Draw each gene anew with probability `rate`."""
         return {g: _pick(rng, choices) if rng.random() < rate else parent[g] for g, choices in self.genes.items()}
 
     def crossover(self, a: Candidate, b: Candidate, rng: np.random.Generator) -> Candidate:
-        """Each gene from either parent."""
+        """Take each gene from either parent."""
         return {gene: (a, b)[int(rng.integers(2))][gene] for gene in self.genes}
 
     def spec(self, candidate: Candidate, schedule: Schedule | None = None) -> ArchSpec:
-        """The network of a candidate. Two candidates are the same network exactly when their specs are equal: genes of
-        skipped blocks, and widths that round to the same channels, leave no trace. Raises SpaceError."""
+        """Return the network of a candidate. Two candidates are the same network exactly when their specs are equal:
+        genes of skipped blocks, and widths that round to the same channels, leave no trace. Raises SpaceError."""
         self.validate(candidate)
         w = candidate[self._w(1, 0)]
         stem, cin = make_divisible(self.stem * w), make_divisible(self.first * w)
-        stages = [(Block(self.first_k, 1, stem if self.first_k else 0, cin),)]
+        stages: list[tuple[Block, ...]] = [(Block(self.first_k, 1, stem if self.first_k else 0, cin),)]
         for i, stage in enumerate(self.stages, 1):
             blocks = []
             for j in range(candidate[f"s{i}_d"]):
@@ -118,8 +125,8 @@ class Space:
         return ArchSpec(self.name, (h, w), stem, tuple(stages), self.head, self.classes, schedule)
 
     def candidate(self, spec: ArchSpec) -> Candidate:
-        """Inverse of `spec`: of the candidates of a network the one whose genes without effect have their first choice.
-        The network's name and schedule do not matter. Raises SpaceError when it is not of this space."""
+        """Return the candidate of a network, the inverse of `spec`. Genes without effect get their first choice. The
+        network's name and schedule do not matter. Raises SpaceError when the network is not of this space."""
         genes, cin = self.smallest() | {"r": spell(*spec.resolution)}, spec.stages[0][-1].c
         scaled = {self._w(1, 0): [(self.stem, spec.stem), (self.first, cin)]}  # gene -> (base, channels) it must give
         for i, (own, stage) in enumerate(zip(self.stages, spec.stages[1:], strict=False), 1):
@@ -137,7 +144,7 @@ class Space:
         return genes
 
     def _factor(self, gene: str, pairs: list[tuple[int, int]], spec: ArchSpec) -> float:
-        """The gene's first choice that scales each base to its channels."""
+        """Find the gene's first choice that scales each base to its channels. Raises SpaceError."""
         for choice in self.genes.get(gene, ()):
             if all(make_divisible(base * choice) == channels for base, channels in pairs):
                 return choice
@@ -145,7 +152,7 @@ class Space:
         raise SpaceError(f"{spec.name} is not of space {self.name}: no choice of gene {gene} makes {wanted} channels")
 
     def validate(self, candidate: Candidate) -> None:
-        """Raises SpaceError naming the first gene that is missing, unknown or has a value that is no choice."""
+        """Raise SpaceError for the first gene that is missing, unknown or has a value that is no choice."""
         for gene in [*candidate, *self.genes]:
             if gene not in self.genes:
                 raise SpaceError(f"space {self.name} has no gene '{gene}'")
@@ -154,12 +161,12 @@ class Space:
             if candidate[gene] not in self.genes[gene]:
                 raise SpaceError(f"gene {gene} is {short(candidate[gene])}: expected one of {list(self.genes[gene])}")
 
-    def to_nni(self) -> dict:
-        """NNI's search_space.json."""
+    def to_nni(self) -> PlainDict:
+        """Return NNI's search_space.json."""
         return {gene: {"_type": "choice", "_value": list(choices)} for gene, choices in self.genes.items()}
 
-    def narrowed(self, search_space: dict) -> "Space":
-        """The part of this space that an NNI search space leaves: inverse of to_nni. Raises SpaceError."""
+    def narrowed(self, search_space: PlainDict) -> "Space":
+        """Return the part of this space that an NNI search space leaves, the inverse of to_nni. Raises SpaceError."""
         if not isinstance(search_space, dict):
             raise SpaceError(
                 f"the search space is {short(search_space)}: expected an object of genes, as Space.to_nni() gives"
@@ -183,12 +190,14 @@ class Space:
                 only.append((gene, left))
         return replace(self, only=tuple(dict([*self.only, *only]).items()))
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> PlainDict:
+        """Return plain values, the inverse of from_dict."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, data) -> "Space":
-        """From a parsed YAML or JSON file. k, e, d, w may stand once, for every stage that does not say its own."""
+    def from_dict(cls, data: Plain) -> "Space":
+        """Read a space from a parsed YAML or JSON file. k, e, d, w may stand once, for every stage that does not say
+        its own. Raises SpaceError."""
         check_keys(data, sorted({f.name for f in fields(cls)} | set(CHOICES)), "the space", kind=SpaceError)
         data = dict(data)
         common = {name: data.pop(name) for name in CHOICES if name in data}
@@ -209,12 +218,12 @@ class Space:
             raise SpaceError(f"only is {short(only)}: expected a list of [gene, choices]")
         space = cls(**data | {"r": read_resolutions(data["r"]), "stages": stages, "width": width})
         for extreme in (space.smallest(), space.largest()):
-            space.spec(extreme)  # an impossible value is an ArchError here, not in the middle of a search
+            space.spec(extreme)  # so that an impossible value is an ArchError here, not in the middle of a search
         return space.narrowed({gene: {"_type": "choice", "_value": choices} for gene, choices in only})
 
 
 def load_space(source: str) -> Space:
-    """A preset, a file of search/spaces by its name, or a YAML or JSON file. Raises SpaceError."""
+    """Read a preset (a file of search/spaces, by its name) or a YAML or JSON file. Raises SpaceError."""
     presets = {path.stem: path for path in (Path(__file__).parent / "spaces").glob("*.yml")}
     path = presets.get(str(source), Path(source))
     if path not in presets.values() and path.suffix not in (".yml", ".yaml", ".json"):
@@ -228,5 +237,5 @@ def load_space(source: str) -> Space:
         raise SpaceError(f"{path}: {error}") from None
 
 
-def _pick(rng: np.random.Generator, choices: tuple):
+def _pick(rng: np.random.Generator, choices: Choices) -> Any:
     return choices[int(rng.integers(len(choices)))]

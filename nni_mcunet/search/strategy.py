@@ -1,4 +1,4 @@
-"""The path that users' scripts name; see nni/strategy.py."""
+"""Open nni/strategy.py by the path that users' scripts name."""
 
 from .nni.strategy import EvolutionStrategy, MCUNetSpace, SupernetEvaluator
 

@@ -1,4 +1,4 @@
-"""`python -m nni_mcunet.search.trial`, the path that users' YAML and resumed searches name; see nni/trial.py."""
+"""Open nni/trial.py by the path that users' YAML and resumed searches name: `python -m nni_mcunet.search.trial`."""
 
 from ..core.errors import exit_on_user_error
 from .nni.trial import main

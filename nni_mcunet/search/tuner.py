@@ -1,4 +1,4 @@
-"""The path that users' YAML and resumed searches name; see nni/tuner.py."""
+"""Open nni/tuner.py by the path that users' YAML and resumed searches name."""
 
 from .nni.tuner import ArgsValidator, EvolutionTuner
 

@@ -1,7 +1,7 @@
-"""Activation functions: what each name computes, in numpy. torch's twins stand in net.py; a test holds them equal.
+"""Define what each activation computes, in numpy. torch's twins stand in nn/net.py; a test holds them equal.
 
-CLAMPS are free in int8, a clamp of the result, and so are fields of the convolution or addition before them. All others
-are ops of their own (kind "act"), one look into a table of 256 bytes an element.
+CLAMPS cost nothing in int8: they clamp the result, so they are fields of the convolution or addition before them. Any
+other is an op of its own (kind "act"), one look into a table of 256 bytes an element.
 """
 
 from math import inf
@@ -9,6 +9,7 @@ from math import inf
 import numpy as np
 
 from ..errors import GraphError
+from ..types import Range
 
 # Name -> function of x and the op's `args`, given here with their defaults where ONNX or torch may leave them away.
 ACTS = {
@@ -26,13 +27,16 @@ CLAMPS = ("relu", "relu6", "clip")
 
 
 def check_act(name: str, act: str, args: tuple[float, ...]) -> None:
-    """Raises GraphError where the op `name` has an unknown activation or wrong arguments for it."""
+    """Raise GraphError where the op `name` has an unknown activation or wrong arguments for it."""
     if act not in ACTS:
         raise GraphError(f"{name}: unknown activation '{act}', one of {', '.join(ACTS)}")
     if len(args) not in ARGS.get(act, (0,)) or (act == "clip" and not args[0] < args[1]):
         raise GraphError(f"{name}: activation '{act}' with the arguments {args}")
 
 
-def clamp_of(act: str | None, args: tuple[float, ...]) -> tuple[float, float]:
-    """(lowest, highest) value that one of CLAMPS, or none, lets through."""
-    return {None: (-inf, inf), "relu": (0.0, inf), "relu6": (0.0, 6.0)}.get(act) or args
+def clamp_of(act: str | None, args: tuple[float, ...]) -> Range:
+    """Return the (lowest, highest) value that one of CLAMPS, or no activation, lets through."""
+    if act == "clip":
+        low, high = args
+        return low, high
+    return {None: (-inf, inf), "relu": (0.0, inf), "relu6": (0.0, 6.0)}[act]

@@ -1,4 +1,4 @@
-"""ArchSpec: a network as data. Searched architectures are JSON files that this module reads and writes.
+"""Describe a network as data: ArchSpec. Searched architectures are JSON files that this module reads and writes.
 
 It names the paper's knobs: kernel k, expanded channels mid (= expansion e times the input channels), width as output
 channels c, depth as the number of blocks in a stage, resolution r, and the schedule p, n. It computes no shape.
@@ -11,24 +11,27 @@ from pathlib import Path
 
 from ..errors import ArchError, UserError
 from ..files import write_atomic
+from ..types import FilePath, Plain, PlainDict
 from ..validate import check_fields, read_json, short
 from ..view import View
 
+SIDES = (8, 8192)  # least and largest side of an image
+
 
 def make_divisible(value: float, divisor: int = 8) -> int:
-    """Channels rounded to a multiple of `divisor`, never below 90 % of `value` (MobileNetV2's rule)."""
+    """Round channels to a multiple of `divisor`, never below 90 % of `value` (MobileNetV2's rule)."""
     rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * value else rounded
 
 
-def _natural(value, what: str, low: int = 1, high: int = 1 << 16) -> int:
+def _natural(value: Plain, what: str, low: int = 1, high: int = 1 << 16) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ArchError(f"{what} is {short(value)}: expected an integer from {low} to {high}")
     return value
 
 
-def _pair(value, what: str, low: int = 1, high: int = 1 << 16) -> tuple[int, int]:
-    """An integer or [vertical, horizontal] as a pair."""
+def _pair(value: Plain, what: str, low: int = 1, high: int = 1 << 16) -> tuple[int, int]:
+    """Return an integer or [vertical, horizontal] as a pair."""
     value = [value, value] if isinstance(value, int) else value
     if not isinstance(value, (list, tuple)) or len(value) != 2:
         raise ArchError(f"{what} is {short(value)}: expected an integer or a pair [vertical, horizontal]")
@@ -47,7 +50,7 @@ class Schedule:
     then: tuple[tuple[tuple[int, int], int], ...] = ()
     halo: str = "clip"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.then, (list, tuple)) or not all(
             isinstance(segment, (list, tuple)) and len(segment) == 2 for segment in self.then
         ):
@@ -76,7 +79,7 @@ class Schedule:
         """(grid, block at which it ends) of each segment but the layer by layer rest."""
         return ((self.p, self.n), *self.then) if self.n else ()
 
-    def __str__(self):
+    def __str__(self) -> str:
         if not self.n:
             return "layer by layer"
         how = ["layer by layer" if p == (1, 1) else f"{p[0]}x{p[1]} patches" for p, _ in self.segments]
@@ -85,18 +88,18 @@ class Schedule:
 
 
 def parse_schedule(patches: str | None, blocks: str | None) -> Schedule | None:
-    """The schedule of a command line's --patches 3x3 --blocks 5, or 4x4,2x2 and 5,9 for two segments; None without
-    either. Raises ArchError."""
+    """Parse a command line's --patches 3x3 --blocks 5, or 4x4,2x2 and 5,9 for two segments; None without either. Raises
+    ArchError."""
     if patches is None and blocks is None:
         return None
-    grids = [re.fullmatch(r"(\d{1,9})x(\d{1,9})", grid) for grid in (patches or "").split(",")]
-    ends = [re.fullmatch(r"[1-9]\d{0,8}", end) for end in (blocks or "").split(",")]
-    if not all(grids) or not all(ends) or len(grids) != len(ends):
+    grids, ends = (patches or "").split(","), (blocks or "").split(",")
+    found = [re.fullmatch(r"(\d{1,9})x(\d{1,9})", grid) for grid in grids]
+    if not all(found) or not all(re.fullmatch(r"[1-9]\d{0,8}", end) for end in ends) or len(grids) != len(ends):
         raise ArchError(
             f"--patches {short(patches)} --blocks {short(blocks)}: expected a grid such as 2x2 and a number of "
             "blocks, or as many of both with commas between"
         )
-    segments = [((int(grid[1]), int(grid[2])), int(end[0])) for grid, end in zip(grids, ends, strict=True)]
+    segments = [((int(grid[1]), int(grid[2])), int(end)) for grid, end in zip(found, ends, strict=True) if grid]
     return Schedule(*segments[0], tuple(segments[1:]))
 
 
@@ -120,10 +123,10 @@ class Block:
     se: int = 0
     plain: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _natural(self.k, "block.k", low=0, high=15)
         if self.k and self.k % 2 == 0:
-            raise ArchError(f"block.k is {self.k}: an odd kernel is wanted, or 0 for a 1x1 convolution alone")
+            raise ArchError(f"block.k is {self.k}: expected an odd kernel, or 0 for a single 1x1 convolution")
         _natural(self.s, "block.s", high=4)
         _natural(self.mid, "block.mid", low=0)
         _natural(self.c, "block.c")
@@ -134,7 +137,7 @@ class Block:
                 raise ArchError(f"block.{name} is {short(getattr(self, name))}: expected true or false")
         if self.k == 0 and (self.s != 1 or self.mid != 0):
             raise ArchError(
-                f"a block with k = 0 is a lone 1x1 convolution: s must be 1 and mid 0, not {self.s}, {self.mid}"
+                f"a block with k = 0 is a single 1x1 convolution: s must be 1 and mid 0, not {self.s}, {self.mid}"
             )
         if self.k and not self.mid:
             raise ArchError("block.mid is 0: a block with a depth-wise convolution needs its channels")
@@ -149,11 +152,11 @@ class Pool:
     s: int
     hidden: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("k", "s", "hidden"):
             _natural(getattr(self, name), f"pool.{name}")
         if self.k < self.s:
-            raise ArchError(f"pool.k is {self.k}: windows of {self.s} at least are wanted, so that all is read")
+            raise ArchError(f"pool.k is {self.k}: expected windows of {self.s} at least, so that all is read")
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,7 @@ class ArchSpec:
     gate        activation of the squeeze-excite gates
     pool        recurrent pooling behind the stem, or None; a block of its own
     expected    published figures as printed, {"macs_M": "300.8", "params_M": "3.5", "peak_kB": "1372"}; data that tests
-                compare with, no part of what the network is (two specs that differ in it alone are equal)
+                compare with, no part of what the network is (two specs that differ in nothing else are equal)
     view        how pictures were seen when it was trained and judged, or None where that is not known; no part of what
                 the network is, either
     """
@@ -188,13 +191,13 @@ class ArchSpec:
     expected: tuple[tuple[str, str], ...] = field(default=(), compare=False)
     view: View | None = field(default=None, compare=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
             raise ArchError(f"name is {short(self.name)}: expected a non-empty string")
-        object.__setattr__(self, "resolution", _pair(self.resolution, "resolution", low=8, high=8192))
+        object.__setattr__(self, "resolution", _pair(self.resolution, "resolution", *SIDES))
         _natural(self.stem, "stem")
         if not self.stages or not all(self.stages):
-            raise ArchError("stages: at least one stage of at least one block is wanted")
+            raise ArchError("stages is empty or has an empty stage: expected one stage or more, of one block or more")
         for value, what in ((self.head, "head"), (self.classes, "classes")):
             if value is not None:
                 _natural(value, what)
@@ -208,15 +211,15 @@ class ArchSpec:
         """Blocks, the first convolution counted: the largest n."""
         return 1 + (self.pool is not None) + sum(len(stage) for stage in self.stages)
 
-    def to_dict(self) -> dict:
-        """As JSON has it; what has its default value is left out."""
-        data = _plain(self)
+    def to_dict(self) -> PlainDict:
+        """Return the spec as JSON has it; a field with its default value is left out."""
+        data: PlainDict = _plain(self)
         data |= {"expected": dict(self.expected)} if self.expected else {}
         return data | ({"view": str(self.view)} if self.view else {})
 
     @classmethod
-    def from_dict(cls, data) -> "ArchSpec":
-        """Inverse of to_dict, from parsed JSON. Raises ArchError naming the key."""
+    def from_dict(cls, data: Plain) -> "ArchSpec":
+        """Invert to_dict, from parsed JSON. Raises ArchError naming the key."""
         check_fields(data, cls, "the architecture", ArchError)
         data = dict(data)
         data["schedule"] = _schedule(data.get("schedule", {}))
@@ -229,7 +232,7 @@ class ArchSpec:
         return cls(**data)
 
     @classmethod
-    def load(cls, path) -> "ArchSpec":
+    def load(cls, path: FilePath) -> "ArchSpec":
         """Read a JSON file. Raises FileNotFoundError, or ArchError that names the file."""
         data = read_json(path, ArchError)
         try:
@@ -237,50 +240,50 @@ class ArchSpec:
         except ArchError as error:
             raise ArchError(f"{path}: {error}") from None
 
-    def save(self, path) -> Path:
+    def save(self, path: FilePath) -> Path:
         """Write JSON with one block a line."""
         text = json.dumps(self.to_dict(), indent=1)
         return write_atomic(path, re.sub(r"[\[{][^\[\]{}]*[\]}]", _one_line, text) + "\n")
 
 
-def _one_line(innermost: re.Match) -> str:
+def _one_line(innermost: re.Match[str]) -> str:
     text = " ".join(innermost[0].split())
     return text[0] + text[1:-1].strip() + text[-1]
 
 
-def _plain(value):
-    """Dataclasses as dicts without the fields that have their default, tuples as lists."""
+def _plain(value: Plain) -> Plain:
+    """Turn dataclasses into dicts without the fields that have their default, tuples into lists."""
     if is_dataclass(value):
         return {f.name: _plain(v) for f in fields(value) if (v := getattr(value, f.name)) != f.default}
     return [_plain(v) for v in value] if isinstance(value, tuple) else value
 
 
-def _schedule(data) -> Schedule:
+def _schedule(data: Plain) -> Schedule:
     check_fields(data, Schedule, "schedule", ArchError)
     return Schedule(**data)
 
 
-def _pool(data) -> Pool | None:
+def _pool(data: Plain) -> Pool | None:
     if data is None:
         return None
     check_fields(data, Pool, "pool", ArchError)
     return Pool(**data)
 
 
-def _expected(data) -> tuple[tuple[str, str], ...]:
+def _expected(data: Plain) -> tuple[tuple[str, str], ...]:
     if not isinstance(data, dict) or not all(isinstance(v, str) for v in data.values()):
         raise ArchError(f"expected is {short(data)}: expected an object of figures as printed, in quotes")
     return tuple(data.items())
 
 
-def _view(text) -> View | None:
+def _view(text: Plain) -> View | None:
     try:
         return None if text is None else View.parse(text)
     except UserError as error:
         raise ArchError(str(error)) from None
 
 
-def _stage(index: int, stage) -> tuple[Block, ...]:
+def _stage(index: int, stage: Plain) -> tuple[Block, ...]:
     if not isinstance(stage, (list, tuple)):
         raise ArchError(f"stages[{index}] is {short(stage)}: expected a list of blocks")
     blocks = []
@@ -290,9 +293,9 @@ def _stage(index: int, stage) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
-def from_zoo(name: str, entry: dict, classes: int = 1000) -> ArchSpec:
-    """A published block list ([k, stride, cin, mid, cout, residual] rows) as an ArchSpec; a stage begins at each change
-    of channels without a shortcut."""
+def from_zoo(name: str, entry: PlainDict, classes: int = 1000) -> ArchSpec:
+    """Make an ArchSpec of a published block list ([k, stride, cin, mid, cout, residual] rows). A stage begins at each
+    change of channels without a shortcut."""
     stages: list[list[Block]] = []
     for k, s, cin, mid, cout, residual in entry["blocks"]:
         if not residual or not stages:
@@ -305,8 +308,8 @@ def from_zoo(name: str, entry: dict, classes: int = 1000) -> ArchSpec:
     )
 
 
-def mobilenet_v2(resolution: int = 224, width: float = 1.0, classes: int | None = 1000) -> ArchSpec:
-    """MobileNetV2 (Sandler et al. 2018)."""
+def mobilenet_v2(resolution: int | tuple[int, int] = 224, width: float = 1.0, classes: int | None = 1000) -> ArchSpec:
+    """Return MobileNetV2 (Sandler et al. 2018)."""
     rows = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
     stem = cin = make_divisible(32 * width)
     stages = []
@@ -318,17 +321,23 @@ def mobilenet_v2(resolution: int = 224, width: float = 1.0, classes: int | None 
             cin = cout
         stages.append(tuple(stage))
     head = max(1280, make_divisible(1280 * width))
-    return ArchSpec("mobilenet_v2", resolution, stem, tuple(stages), head=head, classes=classes)
+    return ArchSpec(
+        "mobilenet_v2", _pair(resolution, "resolution", *SIDES), stem, tuple(stages), head=head, classes=classes
+    )
 
 
-def mobilenet_v2_rd(resolution: int = 224, classes: int | None = 1000) -> ArchSpec:
-    """MobileNetV2 with its receptive field redistributed (the paper's Fig. 4): a smaller halo in the patch stage."""
+def mobilenet_v2_rd(resolution: int | tuple[int, int] = 224, classes: int | None = 1000) -> ArchSpec:
+    """Return MobileNetV2 with its receptive field redistributed (the paper's Fig. 4): a smaller halo in the first
+    segment."""
     rows = [(24, 1, 2), (32, 4, 2), (64, 4, 2), (96, 3, 1), (160, 4, 2), (320, 1, 1)]
-    stages, cin = [(Block(0, 1, 0, 16),)], 16
+    stages: list[tuple[Block, ...]] = [(Block(0, 1, 0, 16),)]
+    cin = 16
     for c, d, s in rows:
         stage = []
         for at in range(d):
             stage.append(Block(3, s if at == 0 else 1, cin * 6, c))
             cin = c
         stages.append(tuple(stage))
-    return ArchSpec("mobilenet_v2_rd", resolution, 32, tuple(stages), head=1280, classes=classes)
+    return ArchSpec(
+        "mobilenet_v2_rd", _pair(resolution, "resolution", *SIDES), 32, tuple(stages), head=1280, classes=classes
+    )

@@ -1,12 +1,14 @@
-"""THE definition of a network: ArchSpec (and a detection head) -> Graph. All that computes one walks this graph.
+"""Build the one definition of a network: ArchSpec (and a detection head) -> Graph. All that computes one walks it.
 
 Names: stem, stem_pool, s{stage}_b{block}_{exp,dw,proj} (pw for a block without a depth-wise; squeeze-excite adds
 se_pool, se_red, se_gate, se_act, se_mul), head, pool, fc, neck{i}_*, yolo{i}_*, face{i}_*.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..errors import ArchError
+from ..types import Plain
 from ..validate import short
 from .arch import ArchSpec, Block, Pool, _natural
 from .graph import Graph, Op, Tensor
@@ -30,7 +32,7 @@ class YoloHead:
     width: int = 48
     anchors: int = 3
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "taps", _stages(self.taps))
         for name in ("classes", "width", "anchors"):
             _natural(getattr(self, name), f"detector.{name}")
@@ -52,7 +54,7 @@ class FaceHead:
     taps: tuple[int, ...]
     background: int = 3
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "taps", _stages(self.taps))
         _natural(self.background, "detector.background")
 
@@ -62,7 +64,7 @@ class FaceHead:
         return (self.background,) + (1,) * (len(self.taps) - 1)
 
 
-def _stages(taps) -> tuple[int, ...]:
+def _stages(taps: Plain) -> tuple[int, ...]:
     if not isinstance(taps, (list, tuple)):
         raise ArchError(f"detector.taps is {short(taps)}: expected a list of rising stage numbers")
     return tuple(_natural(tap, "a stage in detector.taps", low=0) for tap in taps)
@@ -75,7 +77,18 @@ class _Builder:
         self.ops: list[Op] = []
         self.last, self.channels, self.block = "image", 3, 0
 
-    def conv(self, name, cout, k=1, s=1, act=None, groups=1, residual=None, norm=True, source=None):
+    def conv(
+        self,
+        name: str,
+        cout: int,
+        k: int = 1,
+        s: int = 1,
+        act: str | None = None,
+        groups: int = 1,
+        residual: str | None = None,
+        norm: bool = True,
+        source: str | None = None,
+    ) -> str:
         """Append a convolution with SAME padding (k // 2 on each side) behind the last op, or behind `source`."""
         self.ops.append(
             Op(name, "conv", (source or self.last,), cout, (k, k), (s, s), (k // 2,) * 4, groups, act, residual, norm,
@@ -84,27 +97,29 @@ class _Builder:
         self.last, self.channels = name, cout
         return name
 
-    def add(self, name, kind, source=None, s=1, act=None):
+    def add(self, name: str, kind: str, source: str | None = None, s: int = 1, act: str | None = None) -> str:
         self.ops.append(Op(name, kind, (source or self.last,), self.channels, s=(s, s), act=act, block=self.block))
         self.last = name
         return name
 
-    def mb_block(self, name: str, block: Block):
+    def mb_block(self, name: str, block: Block) -> None:
         self.block += 1
         act, skip, cin = self.spec.act, self.last, self.channels
         if block.k == 0:
-            return self.conv(f"{name}_pw", block.c, act=act)
+            self.conv(f"{name}_pw", block.c, act=act)
+            return
         if block.mid != cin or block.expand:
             self.conv(f"{name}_exp", block.mid, act=act, groups=block.groups)
         self.conv(f"{name}_dw", block.mid, block.k, block.s, act, groups=block.mid)
         if block.se:
             self.squeeze_excite(name, block.se)
         if block.plain:
-            return self.conv(f"{name}_proj", block.c, act=act, groups=block.groups)
+            self.conv(f"{name}_proj", block.c, act=act, groups=block.groups)
+            return
         shortcut = skip if block.s == 1 and cin == block.c else None
-        return self.conv(f"{name}_proj", block.c, groups=block.groups, residual=shortcut)
+        self.conv(f"{name}_proj", block.c, groups=block.groups, residual=shortcut)
 
-    def rnnpool(self, name: str, pool: Pool):
+    def rnnpool(self, name: str, pool: Pool) -> None:
         """Recurrent pooling that divides the map by pool.s, its windows about the centres of the cells."""
         self.block += 1
         rest = pool.k - pool.s
@@ -113,7 +128,7 @@ class _Builder:
         self.ops.append(Op(name, "rnnpool", (source,), self.channels, (pool.k,) * 2, (pool.s,) * 2, pad,
                            block=self.block, hidden=pool.hidden))  # fmt: skip
 
-    def squeeze_excite(self, name: str, reduced: int):
+    def squeeze_excite(self, name: str, reduced: int) -> None:
         """Scale each channel of the last tensor by a gate computed from the means of all (Hu et al. 2018)."""
         source, channels = self.last, self.channels
         self.add(f"{name}_se_pool", "gap")
@@ -123,13 +138,13 @@ class _Builder:
         self.last = f"{name}_se_mul"
         self.ops.append(Op(self.last, "mul", (source, gate), channels, block=self.block))
 
-    def graph(self, outputs) -> Graph:
+    def graph(self, outputs: Iterable[str]) -> Graph:
         return Graph(self.spec.name, (self.image,), tuple(self.ops), tuple(outputs)).verify()
 
 
 def build_graph(spec: ArchSpec, head: YoloHead | FaceHead | None = None, taps: tuple[int, ...] | None = None) -> Graph:
-    """Graph of a spec: a detector when `head` is given, a backbone with the stages `taps` as outputs, else a classifier
-    (or the bare backbone when the spec has no classes). Outputs of a detector run from fine to coarse.
+    """Build the graph of a spec: a detector when `head` is given, a backbone with the stages `taps` as outputs, else a
+    classifier (or the bare backbone when the spec has no classes). Outputs of a detector run from fine to coarse.
 
     Raises ArchError for a tap that is no stage, GraphError for a resolution too small.
     """
@@ -152,7 +167,7 @@ def build_graph(spec: ArchSpec, head: YoloHead | FaceHead | None = None, taps: t
         return b.graph(outputs)
     if wanted is not None:
         features = [ends[i] for i in wanted]
-        return b.graph(_yolo(b, head, features) if head else [name for name, _ in features])
+        return b.graph(_yolo(b, head, features) if isinstance(head, YoloHead) else [name for name, _ in features])
     b.block += 1
     if spec.head:
         b.conv("head", spec.head, act=spec.act)
@@ -165,11 +180,12 @@ def build_graph(spec: ArchSpec, head: YoloHead | FaceHead | None = None, taps: t
 def _check_taps(taps: tuple[int, ...], stages: int, twice: bool) -> None:
     rising = sorted(taps if twice else set(taps))
     if not taps or list(taps) != rising or not 0 <= taps[0] <= taps[-1] < stages:
-        raise ArchError(f"taps {taps}: rising stage numbers from 0 to {stages - 1} are wanted")
+        raise ArchError(f"taps {taps}: expected rising stage numbers from 0 to {stages - 1}")
 
 
 def _face(b: _Builder, head: FaceHead, stage: int) -> list[str]:
-    """The scales of `head` that read the stage just built, which the builder then goes on from; their outputs."""
+    """Append the scales of `head` that read the stage just built; return their outputs. The builder goes on from the
+    stage."""
     feature, channels, outputs = b.last, b.channels, []
     for i, background in enumerate(head.backgrounds):
         if head.taps[i] == stage:
@@ -182,8 +198,9 @@ def _face(b: _Builder, head: FaceHead, stage: int) -> list[str]:
     return outputs
 
 
-def _yolo(b: _Builder, yolo: YoloHead, features) -> list[str]:
-    """Neck and head over `features` (name, channels), fine to coarse; returns the prediction maps in that order."""
+def _yolo(b: _Builder, yolo: YoloHead, features: list[tuple[str, int]]) -> list[str]:
+    """Append neck and head over `features` (name, channels), fine to coarse; return the prediction maps in this
+    order."""
     b.block += 1
     laterals, coarser = {}, None
     for i in reversed(range(len(features))):
@@ -205,7 +222,7 @@ def _yolo(b: _Builder, yolo: YoloHead, features) -> list[str]:
 
 
 def _factor(b: _Builder, coarse: str, fine: str) -> int:
-    """Integer ratio of the sizes of two maps; ArchError when the maps do not nest."""
+    """Return the integer ratio of the sizes of two maps. Raises ArchError when the maps do not nest."""
     tensors = Graph(b.spec.name, (b.image,), tuple(b.ops), ()).tensors
     c, f = tensors[coarse], tensors[fine]
     factor = f.h // c.h

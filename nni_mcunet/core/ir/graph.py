@@ -1,10 +1,11 @@
-"""What is computed: Tensor, Op, Graph, and the only rule of output sizes.
+"""Define what is computed: Tensor, Op, Graph, and the only rule of output sizes.
 
 One Op is one kernel call: the activation and the residual addition are fields of the convolution, not nodes, so the
 graph built from a spec and the graph imported from ONNX are the same list. An op and the tensor it writes share one
-name. Layout is NHWC with batch 1. This module says nothing of memory, order of patches or quantisation (see plan.py).
+name. Layout is NHWC with batch 1. This module says nothing of memory, order of patches or quantisation (see core/plan).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -24,6 +25,7 @@ class Tensor:
 
     @property
     def size(self) -> int:
+        """Elements."""
         return self.h * self.w * self.c
 
 
@@ -35,8 +37,8 @@ class Op:
     k, s      kernel and stride, (vertical, horizontal)
     pad       (top, left, bottom, right); bottom and right may be negative: trailing rows that are never read
     act       one of activations.py with its `args`, applied after the residual addition: of a conv or add one of
-              CLAMPS alone, of an "act" op any, None there being a change of scale; prelu, of baselines, has a learned
-              slope a layer
+              CLAMPS, of an "act" op any, None there being a change of scale; prelu, of baselines, has a learned slope a
+              layer
     residual  tensor added to the convolution's result before the activation
     norm      the layer is trained with batch normalisation (folded before export) instead of a bias
     block     index of the block it belongs to, the first convolution being block 0 (the paper's n counts these)
@@ -64,6 +66,7 @@ class Op:
 
     @property
     def reads(self) -> tuple[str, ...]:
+        """Names of the tensors it reads, the residual last."""
         return self.inputs if self.residual is None else (*self.inputs, self.residual)
 
     @property
@@ -74,32 +77,34 @@ class Op:
 
     @property
     def baseline(self) -> str | None:
-        """What of the op only the profiler and torch know (see `kind`), None where ONNX and the C engine may go on."""
+        """The part that only the profiler and torch know (see `kind`); None where ONNX and the C engine go on."""
         if self.kind in BASELINE_KINDS:
             return self.kind
         return "prelu" if self.act == "prelu" else "weights shared between layers" if self.shares else None
 
     def is_depthwise(self, cin: int) -> bool:
+        """Tell whether it is a depth-wise convolution of `cin` channels."""
         return self.kind == "conv" and self.groups == cin == self.cout and self.groups > 1
 
     @property
     def is_pointwise(self) -> bool:
+        """Whether it is a dense 1x1 convolution that reads each position once."""
         return self.kind == "conv" and self.k == (1, 1) and self.s == (1, 1) and self.groups == 1 and not any(self.pad)
 
 
 def out_length(length: int, k: int, s: int, lo: int, hi: int) -> int:
-    """The output-size rule of one axis: positions of a k-window moved by s over lo + length + hi elements."""
+    """Count the positions of a k-window moved by s over lo + length + hi elements: the output-size rule of one axis."""
     return (length + lo + hi - k) // s + 1
 
 
 def out_tensor(op: Op, x: Tensor, *others: Tensor) -> Tensor:
-    """Shape of what `op` writes when it reads `x` first, then `others`. Raises GraphError when nothing is left of the
-    map."""
+    """Return the tensor that `op` writes when it reads `x` first, then `others`. Raises GraphError when nothing is left
+    of the map."""
     if op.kind == "gap":
         h = w = 1
     elif op.kind == "resize":
         if len(others) != 1:
-            raise GraphError(f"{op.name}: resize wants a second input, whose size it takes")
+            raise GraphError(f"{op.name}: resize: expected a second input, whose size it takes")
         h, w = others[0].h, others[0].w
     elif op.kind == "upsample":
         h, w = x.h * op.s[0], x.w * op.s[1]
@@ -132,6 +137,7 @@ class Graph:
         return tensors
 
     def op(self, name: str) -> Op:
+        """Return the op that writes the tensor `name`."""
         return self._by_name[name]
 
     @cached_property
@@ -139,6 +145,7 @@ class Graph:
         return {op.name: op for op in self.ops}
 
     def input_of(self, op: Op) -> Tensor:
+        """Return the first tensor that `op` reads."""
         return self.tensors[op.inputs[0]]
 
     def verify(self) -> "Graph":
@@ -163,7 +170,7 @@ class Graph:
         self._verify_act(op)
         self._verify_inputs(op)
         if op.kind == "rnnpool" and (op.hidden < 1 or op.cout % 4):
-            raise GraphError(f"{op.name}: rnnpool wants hidden units and a multiple of four channels")
+            raise GraphError(f"{op.name}: rnnpool: expected hidden units and a multiple of four channels")
         if op.shares is not None:
             self._verify_shared(op)
         if op.kind == "conv" and (x.c % op.groups or op.cout % op.groups):
@@ -185,32 +192,35 @@ class Graph:
             raise GraphError(f"{op.name}: '{op.act}' is an op of its own (kind 'act') behind a {op.kind}")
 
     def _verify_inputs(self, op: Op) -> None:
-        """How many inputs there are, and their shapes."""
+        """Check how many inputs there are, and their shapes."""
         x, *others = (self.tensors[name] for name in op.inputs)
         wanted = FACTS[op.kind].inputs or max(2, len(op.inputs))
         if len(op.inputs) != wanted:
-            raise GraphError(f"{op.name}: {op.kind} wants {wanted} input{'s' * (wanted > 1)}, not {len(op.inputs)}")
+            raise GraphError(f"{op.name}: {op.kind}: expected {wanted} input{'s' * (wanted > 1)}, not {len(op.inputs)}")
         size, shapes = (x.h, x.w, x.c), [(t.h, t.w, t.c) for t in others]
         if op.kind == "add" and shapes != [size]:
-            raise GraphError(f"{op.name}: add wants inputs of one shape")
+            raise GraphError(f"{op.name}: add: expected inputs of one shape")
         if op.kind == "mul" and shapes[0] not in (size, (1, 1, x.c)):
-            raise GraphError(f"{op.name}: mul wants a second input of 1x1x{x.c}, one factor a channel, or of its shape")
+            raise GraphError(
+                f"{op.name}: mul: expected a second input of 1x1x{x.c}, one factor a channel, or of its shape"
+            )
         if op.kind == "concat" and any(shape[:2] != size[:2] for shape in shapes):
-            raise GraphError(f"{op.name}: concat wants maps of one size")
+            raise GraphError(f"{op.name}: concat: expected maps of one size")
         if op.kind == "concat" and op.cout != x.c + sum(t.c for t in others):
             raise GraphError(f"{op.name}: concat has the channels of its inputs together, not {op.cout}")
 
     def _verify_shared(self, op: Op) -> None:
-        owner = self._by_name.get(op.shares)
-        alike = owner is not None and owner.shares is None and self.ops.index(owner) < self.ops.index(op)
-        if not alike or self._weight_shape(owner) != self._weight_shape(op):
+        owner = self._by_name.get(op.shares or "")
+        earlier = owner is not None and owner.shares is None and self.ops.index(owner) < self.ops.index(op)
+        if owner is None or not earlier or self._weight_shape(owner) != self._weight_shape(op):
             raise GraphError(f"{op.name}: no earlier op '{op.shares}' with weights of its own and of this shape")
 
-    def _weight_shape(self, op: Op) -> tuple:
+    def _weight_shape(self, op: Op) -> tuple[object, ...]:
         return op.kind, op.k, self.input_of(op).c, op.cout, op.groups, op.norm, op.act, op.hidden
 
     def op_macs(self, op: Op, positions: int | None = None) -> int:
-        """Multiply-accumulates of one conv or rnnpool (zero for the rest) for all or for so many output positions."""
+        """Count the multiply-accumulates of a conv or rnnpool (zero for the rest), for all or so many output
+        positions."""
         y = self.tensors[op.name]
         positions = y.h * y.w if positions is None else positions
         if op.kind == "rnnpool":  # both sweeps of a window by the first RNN, their ends by the second, forth and back
@@ -219,13 +229,13 @@ class Graph:
         return positions * self.op_weights(op) if op.kind == "conv" else 0
 
     def op_weights(self, op: Op) -> int:
-        """Elements of a conv's weight tensor, shared or not; zero for the rest."""
+        """Count the elements of a conv's weight tensor, shared or not; zero for the rest."""
         if op.kind != "conv":
             return 0
         return op.k[0] * op.k[1] * (self.input_of(op).c // op.groups) * op.cout
 
     def op_params(self, op: Op) -> int:
-        """Weights and biases that the op has for its own, batch normalisation folded."""
+        """Count the weights and biases that no earlier op has, batch normalisation folded."""
         if op.shares is not None:
             return 0
         if op.kind == "rnnpool":  # two cells with two biases and the scalars zeta and nu, see rnnpool.py
@@ -250,8 +260,8 @@ class Graph:
         """Parameters as papers count them: batch normalisation not folded, a gamma and a beta a channel."""
         return self.params + sum(op.cout for op in self.ops if op.norm and op.shares is None)
 
-    def strides(self, names) -> list[int]:
-        """Rows of the input per row of these tensors. Not a ratio of sizes: 480 rows at stride 64 are 8."""
+    def strides(self, names: Iterable[str]) -> list[int]:
+        """Return the rows of the input per row of these tensors; no ratio of sizes: 480 rows at stride 64 are 8."""
         stride = {t.name: 1 for t in self.inputs}
         for op in self.ops:
             before = stride[op.inputs[0]]
@@ -264,7 +274,7 @@ class Graph:
         return {op.block: op.name.rsplit("_", 1)[0] for op in reversed(self.ops)}
 
     def last_use(self) -> dict[str, int]:
-        """Tensor name -> index of the last op that reads it; graph outputs live to the end."""
+        """Return tensor name -> index of the last op that reads it; graph outputs live to the end."""
         return self._last_use
 
     @cached_property
@@ -280,7 +290,7 @@ class Graph:
     def block_ends(self) -> list[tuple[int, tuple[str, ...]]]:
         """At the end of each block: the number of ops so far, and the tensors that they read or wrote and that later
         ops or the user read."""
-        last, seen, ends = self._last_use, set(), []
+        last, seen, ends = self._last_use, set[str](), []
         for size, op in enumerate(self.ops, 1):
             seen.update(op.reads)
             seen.add(op.name)
@@ -290,9 +300,9 @@ class Graph:
         return ends
 
     def part(self, prefixes: tuple[str, ...]) -> "Graph":
-        """The sub-graph of the ops whose names start with one of `prefixes`: what they read from outside becomes an
-        input, what others read of them (or the graph gives out) an output. How mmdet's backbone, neck and head are cut
-        from one definition."""
+        """Cut out the ops whose names start with one of `prefixes`. A tensor that they read from outside becomes an
+        input; one that others read of them, or the graph gives out, an output. mmdet's backbone, neck and head are cut
+        from one definition in this way."""
         inside = [op for op in self.ops if op.name.startswith(prefixes)]
         written = {op.name for op in inside}
         read = {n for op in self.ops if op.name not in written for n in op.reads} | set(self.outputs)
@@ -305,5 +315,5 @@ class Graph:
         ).verify()
 
     def folded(self) -> "Graph":
-        """The graph as exported: batch normalisation folded into weights and bias."""
+        """Return the graph as exported: batch normalisation folded into weights and bias."""
         return replace(self, ops=tuple(replace(op, norm=False) for op in self.ops))

@@ -1,8 +1,10 @@
-"""Net(graph): a torch module that walks the graph; it defines no network. With qat.py and rnnpool.py the only file of
-core that imports torch."""
+"""Walk a graph in torch: Net(graph). It defines no network: the graph does."""
 
 import math
+from collections.abc import Callable
+from typing import Protocol, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -11,9 +13,10 @@ from ..errors import ScheduleError
 from ..ir.arch import Schedule
 from ..ir.graph import Graph, Op
 from ..plan.cut_points import split
+from ..types import FloatWeights
 from .rnnpool import RNNPool
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str | None, Callable[..., Tensor]] = {
     None: lambda x: x,
     "relu": F.relu,
     "relu6": F.relu6,
@@ -30,6 +33,9 @@ class Layer(nn.Module):
     """The trained parts of one conv op: `conv` and, where the op has them, `bn` and `prelu`. Symmetric padding is the
     convolution's own (a training step takes a fifth less), any other is applied before it."""
 
+    bn: nn.BatchNorm2d
+    prelu: nn.PReLU
+
     def __init__(self, op: Op, cin: int):
         super().__init__()
         padding = op.pad[:2] if symmetric(op) else 0
@@ -40,7 +46,7 @@ class Layer(nn.Module):
             self.prelu = nn.PReLU()
         fan_out = op.k[0] * op.k[1] * op.cout / op.groups  # torch's own counts the groups twice
         nn.init.normal_(self.conv.weight, 0, math.sqrt(2 / fan_out))
-        if not op.norm:
+        if self.conv.bias is not None:
             nn.init.zeros_(self.conv.bias)
 
 
@@ -52,32 +58,42 @@ class L2Norm(nn.Module):
         self.weight = nn.Parameter(torch.full((channels,), 10.0))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Scale (N, C, H, W)."""
         return F.normalize(x, dim=1, eps=1e-10) * self.weight[:, None, None]
 
 
 def folded(layer: Layer) -> tuple[Tensor, Tensor]:
-    """(weight (cout, cin/groups, kh, kw), bias (cout,)) float32 of a layer with the running statistics of its batch
+    """Return (weight (cout, cin/groups, kh, kw), bias (cout,)) float32 of a layer, the running statistics of its batch
     normalisation folded in; gradients flow."""
     weight, bias = layer.conv.weight, layer.conv.bias
     if bias is not None:
         return weight, bias
     bn = layer.bn
-    gain = bn.weight.double() / torch.sqrt(bn.running_var.double() + bn.eps)
-    return (weight.double() * gain[:, None, None, None]).float(), (bn.bias - bn.running_mean * gain).float()
+    return fold(weight, bn.weight, bn.bias, bn.get_buffer("running_mean"), bn.get_buffer("running_var"), bn.eps)
+
+
+def fold(
+    weight: Tensor, gain: Tensor, shift: Tensor, mean: Tensor, variance: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """Return (weight, bias) float32 of a convolution without bias and the batch normalisation behind it, whose gain,
+    shift, mean and variance are (cout,)."""
+    factor = gain.double() / torch.sqrt(variance.double() + eps)
+    return (weight.double() * factor[:, None, None, None]).float(), (shift - mean * factor).float()
 
 
 def symmetric(op: Op) -> bool:
+    """Tell whether torch's own padding does for an op: the same on opposite sides, and nothing cropped."""
     return op.pad[:2] == op.pad[2:] and min(op.pad) >= 0
 
 
 def pad(x: Tensor, op: Op) -> Tensor:
-    """NCHW x with the op's zero padding (negative pads crop)."""
+    """Pad an NCHW x with the op's zeros; negative pads crop."""
     top, left, bottom, right = op.pad
     return F.pad(x, (left, right, top, bottom)) if any(op.pad) else x
 
 
 def trained(op: Op, cin: int) -> nn.Module | None:
-    """The module with the weights of an op, None for an op that has none of its own."""
+    """Make the module with the weights of an op, None for an op that has none of its own."""
     if op.shares is not None:
         return None
     if op.kind == "conv":
@@ -88,7 +104,7 @@ def trained(op: Op, cin: int) -> nn.Module | None:
 
 
 def run_plain(op: Op, x: Tensor, *others: Tensor) -> Tensor:
-    """The ops without weights."""
+    """Compute an op without weights from its inputs, NCHW."""
     if op.kind == "gap":
         return x.mean((2, 3), keepdim=True)
     if op.kind == "upsample":
@@ -115,13 +131,35 @@ def run_plain(op: Op, x: Tensor, *others: Tensor) -> Tensor:
     raise NotImplementedError(op.kind)
 
 
+class Quantiser(Protocol):
+    """Name what a Net asks of its simulated int8 (qat.FakeQuant). Values are NCHW."""
+
+    ops: dict[str, Op]
+    batches: Tensor
+    frozen: Tensor
+
+    @property
+    def active(self) -> bool:
+        """Whether int8 is simulated yet."""
+
+    def begin(self, values: dict[str, Tensor]) -> None:
+        """Begin a walk with these inputs."""
+
+    def __call__(self, op: Op, y: Tensor) -> Tensor:
+        """Return what `op` has computed, as int8 holds it."""
+
+    def convolve(self, op: Op, layer: Layer, x: Tensor) -> Tensor:
+        """Convolve with integer weights and bias."""
+
+
 class Net(nn.Module):
     """A graph as a torch module; state-dict keys are `layers.{op name}.conv.weight`, `layers.{op name}.bn.*`.
 
-    forward takes the graph's inputs (N, C, H, W) in order and returns a tuple of its outputs, in order. Every spatial
-    size that the strides allow is accepted, not only the graph's own (multi-scale training). `quant` is None or the
-    simulated int8 of qat.py, whose keys are `quant.*`.
+    Every spatial size that the strides allow is accepted, not only the graph's own (multi-scale training). `quant` is
+    None or the simulated int8 of qat.py, whose keys are `quant.*`.
     """
+
+    quant: Quantiser | None
 
     def __init__(self, graph: Graph):
         super().__init__()
@@ -135,6 +173,7 @@ class Net(nn.Module):
         self.quant = None
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Compute the graph's outputs, in order, from its inputs (N, C, H, W), in order."""
         values = {t.name: x for t, x in zip(self.graph.inputs, inputs, strict=True)}
         if self.quant is not None:
             self.quant.begin(values)
@@ -152,47 +191,59 @@ class Net(nn.Module):
                     values.pop(name, None)
 
     def run(self, op: Op, values: dict[str, Tensor]) -> Tensor:
+        """Compute one op from the tensors it reads, NCHW."""
         x, name = values[op.inputs[0]], op.shares or op.name
         if name not in self.layers:
             return run_plain(op, *(values[source] for source in op.inputs))
-        layer = self.layers[name]
         if op.kind != "conv":
-            return layer(pad(x, op))
+            return self.layers[name](pad(x, op))
+        layer = self.layer(name)
         x = self.convolve(op, layer, x if symmetric(op) else pad(x, op))
         if op.residual is not None:
             x = x + values[op.residual]
-        return layer.prelu(x) if op.act == "prelu" else ACTIVATIONS[op.act](x, *op.args)
+        activation = layer.prelu if op.act == "prelu" else ACTIVATIONS[op.act]
+        return activation(x, *op.args)
+
+    def layer(self, name: str) -> Layer:
+        """Return the layer of a convolution with weights of its own; torch's ModuleDict tells no more than Module."""
+        return cast(Layer, self.layers[name])
 
     def convolve(self, op: Op, layer: Layer, x: Tensor) -> Tensor:
-        """Convolution and batch normalisation, or bias, of an x with its asymmetric padding."""
+        """Apply convolution and batch normalisation, or bias, to an x that has its asymmetric padding."""
         if self.quant is not None and self.quant.active:
             return self.quant.convolve(op, layer, x)
         x = layer.conv(x)
         return layer.bn(x) if op.norm else x
 
     @torch.no_grad()
-    def folded_weights(self) -> dict[str, tuple]:
-        """Conv name -> (weight (cout, cin/groups, kh, kw), bias (cout,)), numpy float32, batch normalisation folded."""
+    def folded_weights(self) -> dict[str, FloatWeights]:
+        """Return conv name -> (weight (cout, cin/groups, kh, kw), bias (cout,)), batch normalisation folded."""
         names = (op.name for op in self.graph.ops if op.kind == "conv" and op.shares is None)
-        return {name: tuple(t.detach().cpu().numpy().copy() for t in folded(self.layers[name])) for name in names}
+        return {name: in_numpy(folded(self.layer(name))) for name in names}
+
+
+def in_numpy(weights: tuple[Tensor, Tensor]) -> FloatWeights:
+    """Copy (weight, bias) into numpy arrays, float32."""
+    weight, bias = (np.array(t.detach().cpu().numpy(), np.float32) for t in weights)
+    return weight, bias
 
 
 def forward_apart(net: Net, schedule: Schedule, image: Tensor) -> tuple[Tensor, ...]:
-    """net(image) with the first n blocks run on each tile of the grid p apart, padded on its own: patches without a
+    """Compute net(image), the first n blocks on each tile of the grid p by itself, padded on its own: patches without a
     halo ("non-overlap" in the paper's Table 5), for training as well. Batch normalisation sees all tiles at once.
 
-    Raises ScheduleError when the grid does not divide the picture and the stage's output.
+    Raises ScheduleError when the grid does not divide the image and the segment's output.
     """
     ops, out = split(net.graph, schedule.n)
     source, end = net.graph.inputs[0], net.graph.tensors[out]
     (rows, columns), (h, w) = schedule.p, image.shape[2:]
     factor = source.h // end.h
     if h % (rows * factor) or w % (columns * factor):
-        raise ScheduleError(f"a picture of {h}x{w} is not cut into {rows}x{columns} tiles of whole strides of {factor}")
-    tiles = image.unflatten(3, (columns, -1)).unflatten(2, (rows, -1)).permute(0, 2, 4, 1, 3, 5)  # N p_h p_w C h w
-    values = {source.name: tiles.flatten(0, 2)}
+        raise ScheduleError(f"an image of {h}x{w} is not cut into {rows}x{columns} tiles of whole strides of {factor}")
+    tiles = image.reshape(*image.shape[:2], rows, h // rows, columns, w // columns)  # N C p_h h p_w w
+    values = {source.name: tiles.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)}
     net.walk(values, range(len(ops)))
-    part = values[out].unflatten(0, (-1, rows, columns)).permute(0, 3, 1, 4, 2, 5)
+    part = values[out].reshape(-1, rows, columns, *values[out].shape[1:]).permute(0, 3, 1, 4, 2, 5)
     values = {out: part.flatten(4, 5).flatten(2, 3)}
     net.walk(values, range(len(ops), len(net.graph.ops)))
     return tuple(values[name] for name in net.graph.outputs)

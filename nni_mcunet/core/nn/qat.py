@@ -1,5 +1,5 @@
-"""Quantisation-aware training: a Net computes what its int8 form will, and gradients pass straight through the rounding
-(Jacob et al. 2018, section 3).
+"""Train for int8: a Net computes what its int8 form will, and gradients pass straight through the rounding (Jacob et
+al. 2018, section 3).
 
 It simulates what engine/model.py makes of a network: weights int8 symmetric per output channel, batch normalisation
 folded, int32 bias, activations int8 per tensor. The formulas of both are core/int8.py's. An op is one kernel, so a
@@ -12,25 +12,27 @@ In evaluation a net always computes as deployed.
 """
 
 import re
-from types import SimpleNamespace
+from collections.abc import Callable
+from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 from .. import int8
 from ..errors import UnsupportedOp
 from ..ir.graph import Graph, Op
 from ..ir.kinds import OWN_SCALE, SAME_SCALE
-from .net import Layer, Net, folded
+from ..types import FloatWeights, Range
+from .net import Layer, Net, fold, folded, in_numpy
 
 OBSERVE = 16  # batches before int8 is simulated
 MOMENTUM = 0.01  # of a range's moving average, once it is the mean of 1 / MOMENTUM batches
 
 
 class FakeQuant(nn.Module):
-    """What a Net with simulated int8 has beside its layers: the range of every tensor that it writes.
+    """The part that simulated int8 adds to a Net: the range of every tensor that it writes.
 
     ranges.{tensor}   (lowest, highest) real value, float32
     batches           training batches seen
@@ -39,7 +41,10 @@ class FakeQuant(nn.Module):
     limits            tensor -> (low, high) beyond which its range is not widened
     """
 
-    def __init__(self, graph: Graph, sources: dict[str, "FakeQuant"], limits: dict[str, tuple[float, float]]):
+    batches: Tensor
+    frozen: Tensor
+
+    def __init__(self, graph: Graph, sources: dict[str, "FakeQuant"], limits: dict[str, Range]):
         super().__init__()
         self.ops, self.sources, self.limits = {op.name: op for op in graph.ops}, sources, limits
         self.image = [t.name for t in graph.inputs if t.name not in sources]
@@ -52,14 +57,16 @@ class FakeQuant(nn.Module):
 
     @property
     def active(self) -> bool:
+        """Whether int8 is simulated yet."""
         return bool(self.frozen) or int(self.batches) > OBSERVE
 
     @property
     def observing(self) -> bool:
+        """Whether ranges still follow the batches."""
         return self.training and not self.frozen
 
     def begin(self, values: dict[str, Tensor]) -> None:
-        """A walk begins, with these inputs."""
+        """Begin a walk with these inputs."""
         if self.observing:
             self.batches += 1
         if self.active:
@@ -67,7 +74,7 @@ class FakeQuant(nn.Module):
                 values[name] = self._rounded(name, values[name])
 
     def forward(self, op: Op, y: Tensor) -> Tensor:
-        """What `op` has computed, as int8 holds it."""
+        """Return what `op` has computed, as int8 holds it."""
         if op.kind in SAME_SCALE:
             return y
         if self.observing and op.kind in OWN_SCALE:
@@ -78,11 +85,11 @@ class FakeQuant(nn.Module):
         return self._rounded(op.name, y) if self.active else y
 
     def _rounded(self, name: str, x: Tensor) -> Tensor:
-        """Rounded and clamped; the gradient is that of the clamp."""
+        """Round and clamp; the gradient is that of the clamp."""
         return torch.fake_quantize_per_tensor_affine(x, *self.scale(name), -128, 127)
 
     def scale(self, name: str) -> tuple[Tensor, Tensor]:
-        """(scale float32, zero point int32) of a tensor."""
+        """Return (scale float32, zero point int32) of a tensor."""
         if name in self.sources:
             return self.sources[name].scale(name)
         op = self.ops.get(name)
@@ -94,31 +101,42 @@ class FakeQuant(nn.Module):
         return scale_of_range(self.ranges.get_buffer(name))
 
     def convolve(self, op: Op, layer: Layer, x: Tensor) -> Tensor:
-        """Net.convolve with integer weights and bias. By a batch's statistics the folded weights are rounded and the
-        running statistics taken out of them again (the scheme of torch.ao's ConvBn)."""
+        """Do Net.convolve with integer weights and bias. With a batch's statistics the folded weights are rounded and
+        the running statistics taken out of them again (the scheme of torch.ao's ConvBn)."""
         weight, bias = folded(layer)
         step_in, _ = self.scale(op.inputs[0])
         integers, step, int_bias = quantize_weights(weight.detach(), bias.detach(), step_in)
         rounded = integers * step[:, None, None, None]
-        how = dict(stride=layer.conv.stride, padding=layer.conv.padding, groups=layer.conv.groups)
         if op.norm and layer.bn.training and not self.frozen:
-            gain = (layer.bn.weight / torch.sqrt(layer.bn.running_var + layer.bn.eps)).detach()[:, None, None, None]
+            deviation = torch.sqrt(layer.bn.get_buffer("running_var") + layer.bn.eps)
+            gain = (layer.bn.weight / deviation).detach()[:, None, None, None]
             own = layer.conv.weight
-            return layer.bn(F.conv2d(x, _Through.apply(own, torch.where(gain == 0, own, rounded / gain)), **how))
+            return layer.bn(_convolved(layer, x, _through(own, torch.where(gain == 0, own, rounded / gain)), None))
         real = (int_bias * (step_in.double() * step.double())).float()
-        return F.conv2d(x, _Through.apply(weight, rounded), _Through.apply(bias, real), **how)
+        return _convolved(layer, x, _through(weight, rounded), _through(bias, real))
+
+
+def _convolved(layer: Layer, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Apply the layer's convolution to x with other weights."""
+    conv = layer.conv
+    padding = cast(tuple[int, int], conv.padding)  # never one of torch's names: see Layer
+    stride = cast(tuple[int, int], conv.stride)
+    return F.conv2d(x, weight, bias, stride=stride, padding=padding, groups=conv.groups)
 
 
 class _Through(torch.autograd.Function):
     """`rounded` in place of x, with x's gradient: the straight-through estimator."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, rounded: Tensor) -> Tensor:
+    def forward(ctx: FunctionCtx, x: Tensor, rounded: Tensor) -> Tensor:
         return rounded.view_as(rounded)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient, None
+
+
+_through = cast(Callable[[Tensor, Tensor], Tensor], _Through.apply)  # torch gives it no type
 
 
 def scale_of_range(low_high: Tensor) -> tuple[Tensor, Tensor]:
@@ -136,8 +154,8 @@ def quantize_weights(weight: Tensor, bias: Tensor, step_in: Tensor) -> tuple[Ten
     return int8.weight_integers(weight, step), step, int8.bias_integers(bias, step_in, step.double())
 
 
-def fake_quantize(*parts: Net, outputs: tuple[float, float] | None = None) -> None:
-    """Have nets simulate int8, those of one network in the order in which data passes them. Their weights stay and none
+def fake_quantize(*parts: Net, outputs: Range | None = None) -> None:
+    """Make nets simulate int8, those of one network in the order in which data passes them. Their weights stay and none
     are added. outputs: (low, high) that the ranges of the network's outputs are cut to. Raises UnsupportedOp."""
     written: dict[str, FakeQuant] = {}
     for net in parts:
@@ -146,32 +164,35 @@ def fake_quantize(*parts: Net, outputs: tuple[float, float] | None = None) -> No
                 raise UnsupportedOp(f"{op.name}: {op.baseline} has no int8 form, so it is not trained for one")
         sources = {t.name: written[t.name] for t in net.graph.inputs if t.name in written}
         limits = dict.fromkeys(net.graph.outputs, outputs) if outputs and net is parts[-1] else {}
-        net.quant = FakeQuant(net.graph, sources, limits).to(next(net.parameters()).device).train(net.training)
-        written |= dict.fromkeys(net.quant.ops, net.quant)
+        quant = FakeQuant(net.graph, sources, limits).to(next(net.parameters()).device).train(net.training)
+        net.quant = quant
+        written |= dict.fromkeys(quant.ops, quant)
 
 
 def freeze(*parts: Net) -> None:
-    """Ranges and batch normalisation's statistics stand still from here on."""
+    """Stop ranges and batch normalisation's statistics from here on."""
     for net in parts:
-        net.quant.frozen.fill_(True)
+        cast(FakeQuant, net.quant).frozen.fill_(True)  # set by fake_quantize
 
 
+NORM = ("weight", "bias", "running_mean", "running_var")  # of a batch normalisation in a state dict
 _RANGE = re.compile(r"(?:.+\.)?quant\.ranges\.([^.]+)")
 _CONV = re.compile(r"((?:.+\.)?layers\.([^.]+)\.)conv\.weight")
 
 
-def learnt_ranges(state: dict[str, Tensor]) -> dict[str, tuple[float, float]]:
-    """Tensor -> (low, high) of a state dict of one or several nets; empty for one without simulated int8."""
+def learnt_ranges(state: dict[str, Tensor]) -> dict[str, Range]:
+    """Return tensor -> (low, high) of a state dict of one or several nets; empty for one without simulated int8."""
     found = {match[1]: value.tolist() for key, value in state.items() if (match := _RANGE.fullmatch(key))}
     return {name: (low, high) for name, (low, high) in found.items()}
 
 
-def learnt_weights(state: dict[str, Tensor]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Net.folded_weights() of a state dict of one or several nets."""
+def learnt_weights(state: dict[str, Tensor]) -> dict[str, FloatWeights]:
+    """Return Net.folded_weights() of a state dict of one or several nets."""
     weights = {}
     for prefix, name in (match.groups() for match in map(_CONV.fullmatch, state) if match):
-        bn = {key: state.get(f"{prefix}bn.{key}") for key in ("weight", "bias", "running_mean", "running_var")}
-        conv = SimpleNamespace(weight=state[f"{prefix}conv.weight"], bias=state.get(f"{prefix}conv.bias"))
-        layer = SimpleNamespace(conv=conv, bn=SimpleNamespace(**bn, eps=nn.BatchNorm2d(1).eps))
-        weights[name] = tuple(t.detach().cpu().numpy() for t in folded(layer))
+        weight, bias = state[f"{prefix}conv.weight"], state.get(f"{prefix}conv.bias")
+        if bias is None:
+            gain, shift, mean, variance = (state[f"{prefix}bn.{key}"] for key in NORM)
+            weight, bias = fold(weight, gain, shift, mean, variance, nn.BatchNorm2d(1).eps)
+        weights[name] = in_numpy((weight, bias))
     return weights

@@ -1,4 +1,4 @@
-"""RNNPool (Saha et al. 2020, section 3.1): windows of a map pooled by recurrent networks, as a torch module.
+"""Pool windows of a map by recurrent networks: RNNPool (Saha et al. 2020, section 3.1), as a torch module.
 
 A first RNN sweeps every row of a window from left to right and every column from top to bottom; a second one, run in
 both directions with the same weights, sums up the rows' last states, and the columns'. The four last states are the
@@ -26,7 +26,7 @@ class FastGRNN(nn.Module):
         self.nu = nn.Parameter(torch.tensor(-100.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(time, batch, inputs) -> last state (batch, units)."""
+        """Run over (time, batch, inputs); return the last state (batch, units)."""
         state = x.new_zeros(x.shape[1], self.u.shape[0])
         scale, shift = self.zeta.sigmoid(), self.nu.sigmoid()
         for step in F.linear(x, self.w):
@@ -45,6 +45,7 @@ class RNNPool(nn.Module):
         self.rnn1, self.rnn2 = FastGRNN(channels, h1), FastGRNN(h1, h2)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Pool a padded (N, C, H, W)."""
         windows = x.unfold(2, self.k[0], self.s[0]).unfold(3, self.k[1], self.s[1])  # N C H' W' kh kw
         n, _, h, w = windows.shape[:4]
         rows = windows.permute(5, 4, 0, 2, 3, 1)  # time along the columns: kw kh N H' W' C
@@ -52,7 +53,8 @@ class RNNPool(nn.Module):
         return torch.cat(parts, 1).view(n, h, w, -1).permute(0, 3, 1, 2)
 
     def _sum_up(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(steps, lines, N, H', W', C) -> last states over the lines forth and back, (N * H' * W', h2) each."""
+        """Run over (steps, lines, N, H', W', C); return the last states over the lines forth and back, (N * H' * W',
+        h2)."""
         steps, lines, channels = x.shape[0], x.shape[1], x.shape[-1]
         states = self.rnn1(x.reshape(steps, -1, channels)).view(lines, -1, self.rnn1.u.shape[0])
         return self.rnn2(states), self.rnn2(states.flip(0))

@@ -1,9 +1,11 @@
-"""Weights that MCUNet's authors published, under our names.
+"""Rename the weights that MCUNet's authors published.
 
 Theirs count the blocks through (`blocks.7.mobile_inverted_conv.depth_conv.*`) and read pixels as (p / 255 - 0.5) / 0.5;
 ours count by stage and block (`layers.s2_b1_dw.*`) and read p / 255. The change of scale is folded into the first
 convolution: exact but at the picture's border, which they pad with grey and we with black.
 """
+
+from typing import Any
 
 from ..errors import UserError
 from ..ir.arch import ArchSpec
@@ -12,8 +14,9 @@ PARTS = {"inverted_bottleneck": "exp", "depth_conv": "dw", "point_linear": "proj
 MARK = "first_conv.conv.weight"  # a key that only such a state dict has
 
 
-def rename(spec: ArchSpec, state: dict) -> dict:
-    """State dict of Net(build_graph(spec)) from a published one (tensors or arrays by key), its classifier included.
+def rename(spec: ArchSpec, state: dict[str, Any]) -> dict[str, Any]:
+    """Make the state dict of Net(build_graph(spec)) from a published one (tensors or arrays by key), its classifier
+    included.
     Raises UserError for a key that stands for no layer of `spec`."""
     blocks = [f"s{i}_b{j}" for i, stage in enumerate(spec.stages) for j in range(len(stage))]
     ours = {}

@@ -8,12 +8,14 @@ input. The image is no computation: its tile is read anew.
 """
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..ir.graph import Graph, Op
 from .tiles import Span, readings
+
+Length = Any  # an integer, or an array of integers
 
 
 class Edge(NamedTuple):
@@ -66,3 +68,15 @@ def edges(tiles: list[Span]) -> list[Edge]:
 def across(cols: list[Edge]) -> int:
     """Columns of a row cache."""
     return cols[-1].at + cols[-1].n - cols[-1].old
+
+
+def cache_bytes(high: Length, width: Length, wide: Length, height: Length, channels: Length) -> tuple[Length, Length]:
+    """Return the bytes of a tensor's row cache and of its column cache: `high` rows of the map's new columns, `width`
+    of them, and `wide` columns of a tile's `height` rows, each the most that any patch hands on."""
+    return high * width * channels, wide * height * channels
+
+
+def copied_bytes(high: Length, width: Length, wide: Length, height: Length, channels: Length) -> Length:
+    """Return the bytes that all patches move into a tensor's caches and out of them: as cache_bytes, but `high`, `wide`
+    and `height` are sums over the patches of their axis."""
+    return 2 * (high * width + height * wide) * channels

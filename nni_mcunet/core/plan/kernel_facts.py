@@ -7,6 +7,9 @@ generated code repeats each figure as a static assertion.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from ..errors import UnsupportedOp
 from ..ir.graph import Graph, Op
@@ -14,14 +17,18 @@ from ..ir.kinds import FACTS
 
 
 def kernel_of(graph: Graph, op: Op) -> str:
-    """Name of the C kernel (mcu_ + name) that runs `op`. Raises UnsupportedOp."""
+    """Return the name of the C kernel (mcu_ + name) that runs `op`. Raises UnsupportedOp."""
+    return _kernel(op, graph.input_of(op).c)
+
+
+def _kernel(op: Op, cin: int) -> str:
     if op.baseline:
         raise UnsupportedOp(f"{op.name}: the C kernels have no {op.baseline}; published baselines are profiled only")
     if op.kind != "conv":
         return op.kind
     if op.is_pointwise:
         return "conv_pw"
-    if op.is_depthwise(graph.input_of(op).c):
+    if op.is_depthwise(cin):
         return "conv_dw"
     return "conv_dense" if op.groups == 1 else "conv_group"
 
@@ -63,35 +70,43 @@ def padded_taps(graph: Graph, op: Op) -> int:
     return op.k[0] * op.k[1] - inside
 
 
+Length = Any  # an integer, or an array of integers
+
+
 @dataclass(frozen=True)
 class Kernels:
-    """scratch(kernel, op, cin, out_h, out_w) -> bytes, out_h and out_w integers or arrays, of which it never falls: the
-    largest patch's serves all; align: multiple of every buffer's size and offset."""
+    """What a set of kernels needs besides tensors.
+
+    align    every buffer's size and offset is a multiple of it
+    scratch  (op, input channels, output rows, output columns) -> bytes while the op runs. Rows and columns are integers
+             or arrays; more of them never need less, so the largest patch's scratch serves all patches. Raises
+             UnsupportedOp.
+    """
 
     name: str
     align: int
-    scratch: Callable[[str, Op, int, int, int], int]
+    scratch: Callable[[Op, int, Length, Length], Length]
 
-    def aligned(self, size):
-        """`size` bytes rounded up to the alignment."""
+    def aligned(self, size: Length) -> Length:
+        """Return `size` bytes rounded up to the alignment."""
         return _round_up(size, self.align)
 
 
-def _round_up(size, step: int):
+def _round_up(size: Length, step: int) -> Length:
     return -(-size // step) * step
 
 
-def _larger(a, b):
-    """Of integers or, one by one, of arrays."""
-    return (a + b + abs(a - b)) // 2
+def _larger(a: Length, b: Length) -> Length:
+    """Return the larger integer, or the larger of each pair where one is an array."""
+    return max(a, b) if isinstance(a, int) else np.maximum(a, b)
 
 
-def _analytic_scratch(kernel: str, op: Op, cin: int, out_h: int, out_w: int) -> int:
-    return out_h * out_w if kernel == "conv_dw" else 0
+def _analytic_scratch(op: Op, cin: int, out_h: Length, out_w: Length) -> Length:
+    return out_h * out_w if op.is_depthwise(cin) else 0
 
 
-def _cortex_m_scratch(kernel: str, op: Op, cin: int, out_h: int, out_w: int) -> int:
-    taps = op.k[0] * op.k[1] * (cin // op.groups)
+def _cortex_m_scratch(op: Op, cin: int, out_h: Length, out_w: Length) -> Length:
+    kernel, taps = _kernel(op, cin), op.k[0] * op.k[1] * (cin // op.groups)
     if kernel == "conv_group":  # one window of a group, gathered, and its values as int16
         return 3 * _round_up(taps, 4)
     if kernel in ("conv_pw", "conv_dense"):  # four positions as int16, and where taps do not go in fours their windows

@@ -8,15 +8,16 @@ segment reads of former ones and its output live through the whole segment.
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import inf, prod
+from math import inf
 
 from ..boards import Board
 from ..errors import Infeasible, ScheduleError
 from ..ir.arch import Schedule
-from ..ir.graph import Graph
+from ..ir.graph import Graph, Tensor
 from .arena import Buffer, Life, lower_bound, place
 from .cut_points import schedules, split
-from .kernel_facts import CORTEX_M, Kernels, constant_bytes, in_place, kernel_of
+from .kernel_facts import CORTEX_M, Kernels, constant_bytes
+from .liveness import Liveness, layer_by_layer
 from .multi_segment import chains
 from .schedule_costs import Costs, costs
 from .segments import HALOS, Segment, largest
@@ -38,13 +39,19 @@ class Plan:
     graph: Graph
     schedule: Schedule
     segments: tuple[Segment, ...]
-    buffers: tuple[Buffer, ...]
+    unplaced: tuple[Buffer, ...]
     home: dict[str, int]
     scratch: dict[str, int]
     cache: dict[str, int]
-    arena: int
     macs: int
     halo: str = "clip"
+
+    def __str__(self) -> str:
+        how = f"{self.schedule}, halo {self.halo}" if self.schedule.n else str(self.schedule)
+        return (
+            f"{self.graph.name}: {how}; arena {self.arena:,} bytes, constants {self.flash:,} bytes, "
+            f"{self.macs / 1e6:.2f}M MACs ({self.overhead:+.1%})"
+        )
 
     def executable(self) -> "Plan":
         """The plan itself, for those who run it or print it as C; raises ScheduleError when the engine cannot."""
@@ -52,8 +59,23 @@ class Plan:
         return self
 
     @cached_property
+    def _placed(self) -> tuple[tuple[Buffer, ...], int]:
+        return place(self.unplaced)
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """The buffers with their offsets."""
+        return self._placed[0]
+
+    @property
+    def arena(self) -> int:
+        """Bytes from the first to the last of all placed buffers."""
+        return self._placed[1]
+
+    @cached_property
     def peak(self) -> int:
-        return lower_bound(self.buffers)
+        """Bytes alive at once at the worst op: no placement can do with less."""
+        return lower_bound(self.unplaced)
 
     @property
     def flash(self) -> int:
@@ -71,7 +93,7 @@ class Plan:
 
     def live_bytes(self, index: int) -> int:
         """Bytes alive while op `index` runs."""
-        return sum(b.live_bytes(index) for b in self.buffers)
+        return sum(b.live_bytes(index) for b in self.unplaced)
 
     def block_peaks(self) -> dict[int, int]:
         """Block -> most bytes alive during any of its ops (Fig. 1 of the paper)."""
@@ -97,52 +119,72 @@ def plan(graph: Graph, schedule: Schedule | None = None, kernels: Kernels = CORT
     if halo in EXECUTED:
         schedule = replace(schedule, halo=halo)
     parts = segments_of(graph, schedule, halo)
-    buffers, home, scratch, cache = _buffers(graph, parts, kernels)
-    placed, arena = place(buffers)
     macs = sum(segment.macs() for segment in parts)
-    return Plan(graph, schedule, parts, placed, home, scratch, cache, arena, macs, halo if schedule.n else "clip")
+    return Plan(graph, schedule, parts, *_buffers(graph, parts, kernels), macs, halo if schedule.n else "clip")
 
 
-def _buffers(graph: Graph, segments: tuple[Segment, ...], kernels: Kernels):
-    """Unplaced buffers with sizes and live ranges; tensors that share one by aliasing share an entry of `home`."""
-    last, onto, home, scratch, cache, table = dict(graph.last_use()), in_place(graph), {}, {}, {}, []
-
-    def add(name, size, start, end, at=None):
-        """A life of a new buffer, or of buffer `at`; returns the buffer's index."""
-        if at is None:
-            table.append((name, []))
-            at = len(table) - 1
-        table[at][1].append(Life(start, end, kernels.aligned(size)))
-        return at
-
-    index = 0
+def _buffers(
+    graph: Graph, segments: tuple[Segment, ...], kernels: Kernels
+) -> tuple[tuple[Buffer, ...], dict[str, int], dict[str, int], dict[str, int]]:
+    """Return the buffers, not placed, and the indices home, scratch and cache of Plan."""
+    lives, layout, begin = _lives(graph, segments), _Layout(kernels), 0
     for segment in segments:
-        for name in segment.whole - {segment.out}:  # later patches read it again
-            last[name] = max(last[name], index + len(segment.ops) - 1)
-        index += len(segment.ops)
-    index = 0
-    for segment in segments:
-        begin, written, held = index, {op.name for op in segment.ops}, largest(segment.lengths)
+        end, held = begin + len(segment.ops) - 1, largest(segment.lengths)
         made = held if segment.computed is segment.lengths else largest(segment.computed)
         for name, size in segment.caches():
-            cache[name] = add(name, size, begin, begin + len(segment.ops) - 1)
-        for name in dict.fromkeys(n for op in segment.ops for n in op.reads if n not in written):
-            if name not in home:  # the image: each patch reads its tile anew, so it dies with its last reader
-                home[name] = add(name, prod(held[name]) * graph.tensors[name].c, begin, last[name])
-        for op in segment.ops:
-            target, (h, w) = onto.get(index), held[op.name]
-            if segment.patched and op.name == segment.out:
-                home[op.name] = add(op.name, graph.tensors[op.name].size, begin, last[op.name])
-            else:
-                # Not in place: onto the image of a patched segment, which other patches read; nor a tile that begins
-                # with cached positions, which shift what is written past what is still read.
-                free = target and (target in written or not segment.patched) and segment.computes_all(op.name)
-                home[op.name] = add(op.name, h * w * op.cout, index, last[op.name], home[target] if free else None)
-            bytes_ = kernels.scratch(kernel_of(graph, op), op, graph.input_of(op).c, *made[op.name])
-            if bytes_:
-                scratch[op.name] = add(f"{op.name}:scratch", bytes_, index, index)
-            index += 1
-    return [Buffer(name, tuple(lives)) for name, lives in table], home, scratch, cache
+            layout.cache[name] = layout.add(name, size, begin, end)
+        for image in graph.inputs:
+            if image.name in held and image.name not in layout.home:
+                layout.hold(image, held[image.name], lives)
+        for index, op in enumerate(segment.ops, begin):
+            tensor, target = graph.tensors[op.name], lives.onto.get(op.name)
+            whole = op.name == segment.out and segment.patched
+            # A tile that begins with cached positions would shift what is written past what is still read.
+            at = layout.home[target] if target and segment.computes_all(op.name) else None
+            layout.hold(tensor, (tensor.h, tensor.w) if whole else held[op.name], lives, at)
+            if size := kernels.scratch(op, graph.input_of(op).c, *made[op.name]):
+                layout.scratch[op.name] = layout.add(f"{op.name}:scratch", size, index, index)
+        begin = end + 1
+    return layout.buffers(), layout.home, layout.scratch, layout.cache
+
+
+def _lives(graph: Graph, segments: tuple[Segment, ...]) -> Liveness:
+    """Return the lives of all tensors under a row of segments."""
+    lives, begin = layer_by_layer(graph), 0
+    for segment in segments:
+        if segment.patched:
+            end = begin + len(segment.ops) - 1
+            lives = lives.changed(lives.in_patches(begin, end, segment.out, segment.former))
+        begin += len(segment.ops)
+    return lives
+
+
+class _Layout:
+    """Buffers in the making; tensors that share one by aliasing share an entry of `home`."""
+
+    def __init__(self, kernels: Kernels):
+        self.kernels = kernels
+        self.home: dict[str, int] = {}
+        self.scratch: dict[str, int] = {}
+        self.cache: dict[str, int] = {}
+        self._table: list[tuple[str, list[Life]]] = []
+
+    def add(self, name: str, size: int, start: int, end: int, at: int | None = None) -> int:
+        """Add a life of `size` bytes to buffer `at`, or to a new one; return the buffer's index."""
+        if at is None:
+            self._table.append((name, []))
+            at = len(self._table) - 1
+        self._table[at][1].append(Life(start, end, self.kernels.aligned(size)))
+        return at
+
+    def hold(self, tensor: Tensor, size: tuple[int, int], lives: Liveness, at: int | None = None) -> None:
+        """Give `size` positions of a tensor their home for its life, in buffer `at` or in a new one."""
+        bytes_ = size[0] * size[1] * tensor.c
+        born, dies = max(lives.born[tensor.name], 0), lives.dies[tensor.name]
+        self.home[tensor.name] = self.add(tensor.name, bytes_, born, dies, at)
+
+    def buffers(self) -> tuple[Buffer, ...]:
+        return tuple(Buffer(name, tuple(lives)) for name, lives in self._table)
 
 
 def best_schedule(

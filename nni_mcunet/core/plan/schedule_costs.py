@@ -4,6 +4,7 @@ A row is a tensor or an op, a column a schedule. Nothing is placed here: plan.py
 are worth it. The figures are exact: they are `macs` and `peak` of that schedule's plan.
 """
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -11,9 +12,12 @@ import numpy as np
 from ..ir.arch import Schedule
 from ..ir.graph import Graph
 from .cut_points import cuts
-from .halo_cache import stream_spans
-from .kernel_facts import Kernels, in_place, kernel_of
+from .halo_cache import cache_bytes, copied_bytes, stream_spans
+from .kernel_facts import Kernels
+from .liveness import Liveness, former_maps, layer_by_layer
 from .tiles import is_square, patch_bounds, patch_spans
+
+Cut = tuple[int, str]  # number of ops in the patched segment, and the tensor that it hands on; (0, "") for none
 
 
 class Costs(NamedTuple):
@@ -66,14 +70,17 @@ def _table(graph: Graph, schedules: list[Schedule], kernels: Kernels, halo: str,
     """[op, schedule] multiply-accumulates and bytes alive; [schedule] bytes copied; [op, schedule] whether the op is in
     the patched segment. former: see segment_costs."""
     allowed = cuts(graph) | {0: (0, "")}
-    row = {name: i for i, name in enumerate([t.name for t in graph.inputs] + [op.name for op in graph.ops])}
+    lives = layer_by_layer(graph)
+    row = {name: at for at, name in enumerate(lives.born)}
     rows = _lengths(graph, row, allowed, [(s.n, s.p[0]) for s in schedules], 0, halo)
     alike = is_square(graph) and all(s.p[0] == s.p[1] for s in schedules)
     cols = rows if alike else _lengths(graph, row, allowed, [(s.n, s.p[1]) for s in schedules], 1, halo)
     macs = _macs(graph, rows.made.total, cols.made.total)
-    live = _live(graph, row, kernels, rows, cols, [allowed[s.n][1] for s in schedules], former)
+    ends = [allowed[s.n] for s in schedules]
+    tiled = set() if former else {image.name for image in graph.inputs}
+    live = _live(graph, lives, kernels, rows, cols, ends, tiled)
     caches, copied = _caches(graph, kernels, rows, cols) if halo == "cache" else (0, np.zeros(len(schedules), int))
-    in_segment = np.arange(len(graph.ops))[:, None] < [allowed[s.n][0] for s in schedules]
+    in_segment = np.arange(len(graph.ops))[:, None] < [length for length, _ in ends]
     return macs, live + caches * in_segment, copied, in_segment
 
 
@@ -115,37 +122,57 @@ def _macs(graph: Graph, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
     return rows[inputs:] * cols[inputs:] * np.array([[graph.op_macs(op, 1)] for op in graph.ops])
 
 
-def _live(graph: Graph, row: dict[str, int], kernels: Kernels, rows, cols, outs, former: bool) -> np.ndarray:
-    """Bytes alive [op, schedule] while an op runs: the tensors between birth and last use, the whole output of the
-    patched segment all along, the op's scratch; of an op in place and what it overwrites, the larger only. outs: each
-    schedule's segment output, "" for none; former: see segment_costs.
-    """
-    last, inputs, time = graph.last_use(), len(graph.inputs), np.arange(len(graph.ops))[:, None]
-    size = kernels.aligned(rows.held.most * cols.held.most * np.array([[graph.tensors[name].c] for name in row]))
-    out_row = np.array([row.get(out, -1) for out in outs])
-    patched = np.flatnonzero(out_row >= 0)
-    whole = np.array([kernels.aligned(graph.tensors[out].size) if out else 0 for out in outs])
-    size[out_row[patched], patched] = whole[patched]
-    if former:
-        size[:inputs] = kernels.aligned(graph.inputs[0].size)
-    alive = (np.arange(len(row)) - inputs <= time) & (time <= [last[name] for name in row])
-    live = (alive.astype(float) @ size).astype(int)  # floats reach BLAS and hold these integers exactly
-    live += (time < out_row - inputs) * whole
-    if former:
-        live += ((time > last[graph.inputs[0].name]) & (time <= out_row - inputs)) * size[0]
-    targets = in_place(graph)
-    if targets:
-        ops, onto = np.array(list(targets)), np.array([row[name] for name in targets.values()])
-        # Not in place: the output of the segment, written into its own map; onto the image, which other patches read;
-        # a tile that begins with cached positions.
-        free = (out_row != ops[:, None] + inputs) & ((onto[:, None] >= inputs) | (out_row < 0))
-        free &= ((rows.kept.most + cols.kept.most) == 0)[ops + inputs]
-        live[ops] -= np.minimum(size[ops + inputs], size[onto]) * free
+def _live(
+    graph: Graph, lives: Liveness, kernels: Kernels, rows: _Lengths, cols: _Lengths, ends: list[Cut], tiled: set[str]
+) -> np.ndarray:
+    """Bytes alive [op, schedule] while an op runs: tensors from birth to death, and the op's scratch. An op in place
+    and what it overwrites take the larger of both. ends: the cut of each schedule; tiled: see former_maps."""
+    inputs, number = len(graph.inputs), {cut: at for at, cut in enumerate(dict.fromkeys(ends))}
+    which = np.array([number[cut] for cut in ends])
+    born, dies, whole, free = (table[:, which] for table in _at_cuts(graph, lives, number, tiled))
+    size = rows.held.most * cols.held.most * np.array([[graph.tensors[name].c] for name in lives.born])
+    size = kernels.aligned(np.where(whole, whole, size))
+    live = _alive(len(graph.ops), born, dies, size)
+    if lives.onto:
+        row = {name: at for at, name in enumerate(lives.born)}
+        writer, target = (np.array([row[name] for name in names]) for names in (lives.onto, lives.onto.values()))
+        free &= (rows.kept.most + cols.kept.most)[writer] == 0  # no tile that begins with cached positions
+        live[writer - inputs] -= np.minimum(size[writer], size[target]) * free
     scratch = np.zeros_like(live)
-    for index, op in enumerate(graph.ops):
-        made = (side.made.most[inputs + index] for side in (rows, cols))
-        scratch[index] = kernels.scratch(kernel_of(graph, op), op, graph.input_of(op).c, *made)
+    made = zip(graph.ops, rows.made.most[inputs:], cols.made.most[inputs:], strict=True)
+    for index, (op, height, width) in enumerate(made):
+        scratch[index] = kernels.scratch(op, graph.input_of(op).c, height, width)
     return live + kernels.aligned(scratch)
+
+
+def _at_cuts(graph: Graph, lives: Liveness, cuts: Collection[Cut], tiled: set[str]) -> tuple[np.ndarray, ...]:
+    """The lives where the ops before each cut run in patches: births and deaths [tensor, cut]; elements of the map
+    where it stands whole, else 0 [tensor, cut]; whether an op may write in place [op of lives.onto, cut]."""
+    row, columns = {name: at for at, name in enumerate(lives.born)}, len(cuts)
+    born, dies = (np.array([list(at.values())] * columns).T for at in (lives.born, lives.dies))
+    whole, free = np.zeros_like(born), np.ones((len(lives.onto), columns), bool)
+    in_place, former = {op: at for at, op in enumerate(lives.onto)}, former_maps(lives, 0, tiled)
+    for column, (length, out) in enumerate(cuts):
+        if not length:
+            continue
+        changes = lives.in_patches(0, length - 1, out, former)
+        for table, changed in ((born, changes.born), (dies, changes.dies)):
+            for name, time in changed.items():
+                table[row[name], column] = time
+        for name in (out, *former):
+            whole[row[name], column] = graph.tensors[name].size
+        for op in changes.onto:
+            free[in_place[op], column] = False
+    return born, dies, whole, free
+
+
+def _alive(ops: int, born: np.ndarray, dies: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Sum of `size` [tensor, schedule] over the tensors alive during each op, [op, schedule]."""
+    n = size.shape[1]
+    moments, column, bytes_ = (ops + 2) * n, np.arange(n), size.ravel().astype(float)  # which hold integers exactly
+    begins = np.bincount((np.maximum(born, 0) * n + column).ravel(), bytes_, moments)
+    ends = np.bincount((dies * n + (column + n)).ravel(), bytes_, moments)
+    return (begins - ends).reshape(-1, n)[:ops].cumsum(0).astype(int)
 
 
 def _caches(graph: Graph, kernels: Kernels, rows: _Lengths, cols: _Lengths):
@@ -155,6 +182,6 @@ def _caches(graph: Graph, kernels: Kernels, rows: _Lengths, cols: _Lengths):
     channels = np.array([[op.cout] for op in graph.ops])
     # each: largest and sum of rows, largest and sum of columns
     held, made, kept = (tuple(side[inputs:] for side in (*r, *c)) for r, c in zip(rows, cols, strict=True))
-    bytes_ = kernels.aligned(kept[0] * made[3] * channels) + kernels.aligned(kept[2] * held[0] * channels)
-    copied = 2 * (kept[1] * made[3] + held[1] * kept[3]) * channels
-    return bytes_.sum(0), copied.sum(0)
+    rows_, cols_ = cache_bytes(kept[0], made[3], kept[2], held[0], channels)
+    copied = copied_bytes(kept[1], made[3], kept[3], held[1], channels)
+    return (kernels.aligned(rows_) + kernels.aligned(cols_)).sum(0), copied.sum(0)

@@ -8,7 +8,8 @@ from ..errors import ScheduleError
 from ..ir.arch import Schedule
 from ..ir.graph import Graph, Op
 from .cut_points import split
-from .halo_cache import Edge, across, edges, stream_spans
+from .halo_cache import Edge, across, cache_bytes, copied_bytes, edges, stream_spans
+from .liveness import former_maps, layer_by_layer
 from .tiles import Span, is_square, patch_bounds, patch_spans, window
 
 HALOS = ("clip", "full", "cache", "none")
@@ -46,11 +47,16 @@ class Segment:
 
     @cached_property
     def whole(self) -> frozenset[str]:
-        """What stands in its full map while patches read or write a part of it. Not the image, read tile by tile."""
+        """What stands in its full map while patches read or write a part of it. The image does not."""
         if not self.patched:
             return frozenset()
-        own = {op.name for op in self.ops} | {image.name for image in self.graph.inputs}
-        return frozenset({self.out}.union(*(op.reads for op in self.ops)) - (own - {self.out}))
+        return frozenset({self.out}) | self.former
+
+    @cached_property
+    def former(self) -> frozenset[str]:
+        """The maps of former segments that a patched segment reads."""
+        lives, images = layer_by_layer(self.graph), [image.name for image in self.graph.inputs]
+        return frozenset(former_maps(lives, lives.born[self.ops[0].name], images))
 
     def held(self, name: str, axis: int, i: int) -> Span:
         """Positions of a tensor that lie in its buffer while patch i of `axis` runs."""
@@ -81,19 +87,18 @@ class Segment:
         for op in () if self.new is self.spans else self.ops:
             rows, cols = self.edges(op.name)
             high, wide = (max(edge.keep for edge in side) for side in (rows, cols))
-            if high:
-                yield f"{op.name}:rows", high * across(cols) * op.cout
-            if wide:
-                yield f"{op.name}:cols", wide * max(edge.n for edge in rows) * op.cout
+            sizes = cache_bytes(high, across(cols), wide, max(edge.n for edge in rows), op.cout)
+            for what, size in zip(("rows", "cols"), sizes, strict=True):
+                if size:
+                    yield f"{op.name}:{what}", size
 
     def copied(self, name: str) -> int:
         """Bytes of a tensor that all patches together move into its caches and out of them."""
         if self.new is self.spans:
             return 0
         rows, cols = self.edges(name)
-        below = sum(edge.keep for edge in rows) * across(cols)
-        beside = sum(edge.n for edge in rows) * sum(edge.keep for edge in cols)
-        return 2 * (below + beside) * self.graph.tensors[name].c
+        high, wide = (sum(edge.keep for edge in side) for side in (rows, cols))
+        return copied_bytes(high, across(cols), wide, sum(edge.n for edge in rows), self.graph.tensors[name].c)
 
     def _full(self, name: str, axis: int) -> int:
         tensor = self.graph.tensors[name]

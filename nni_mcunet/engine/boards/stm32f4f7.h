@@ -17,6 +17,7 @@ extern "C" {
 #define PWR_CR MCU_REG(0x40007000) /* CR1 of the F7 */
 #define PWR_CSR 0x40007004u        /* CSR1 */
 #define FLASH_ACR 0x40023c00u
+#define PLLCFGR (MCU_PLL_M | MCU_PLL_N << 6 | (MCU_PLL_P / 2 - 1) << 16) /* source: HSI */
 
 /* Clocks of the pins and the UART. */
 static inline void enable_port(void) {

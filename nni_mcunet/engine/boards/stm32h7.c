@@ -1,4 +1,5 @@
-/* STM32H743 (RM0433): 480 MHz at VOS0 where the silicon is revision V, else 400 MHz at VOS1; caches. */
+/* STM32H743 (RM0433), up to 480 MHz; beyond 400 it needs VOS0, which only silicon of revision V has: any other runs at
+ * 400 MHz and VOS1. Caches. */
 #include "cache_m7.h"
 #include "stm32.h"
 
@@ -23,6 +24,9 @@
 #define FLASH_ACR 0x52002000u
 #define DBGMCU_IDC MCU_REG(0x5c001000)
 #define AXI_TARG7_FN_MOD MCU_REG(0x51008108)
+
+#define VOS1_HZ 400000000u
+#define VOS1_N (VOS1_HZ / (MCU_HSI_HZ / MCU_PLL_M) * MCU_PLL_P)
 
 static uint32_t revision(void) { return DBGMCU_IDC >> 16; } /* 0x1003: Y, 0x2001: X, 0x2003: V */
 
@@ -63,16 +67,17 @@ static void voltage_start(int fast) {
 }
 
 uint32_t mcu_clock_start(void) {
-    const int fast = revision() == 0x2003;
-    RCC_CR |= 1; /* HSION */
+    const int fast = MCU_CORE_HZ > VOS1_HZ && revision() == 0x2003;
+    const int full = fast || MCU_CORE_HZ <= VOS1_HZ; /* the clock that the board asks for */
+    RCC_CR |= 1;                                     /* HSION */
     mcu_wait(RCC, 4, 4, "RCC: the 64 MHz oscillator does not start");
     voltage_start(fast);
-    RCC_PLLCKSELR = (RCC_PLLCKSELR & ~0x3f3u) | 4u << 4; /* PLLSRC: HSI; DIVM1: 16 MHz */
+    RCC_PLLCKSELR = (RCC_PLLCKSELR & ~0x3f3u) | MCU_PLL_M << 4; /* PLLSRC: HSI; DIVM1 */
     /* PLL1RGE: 8 to 16 MHz, PLL1VCOSEL: wide, no fraction; only output P */
     RCC_PLLCFGR = (RCC_PLLCFGR & ~(0xfu | 7u << 16)) | 3u << 2 | 1u << 16;
-    RCC_PLL1DIVR = ((fast ? 60u : 50u) - 1) | (2u - 1) << 9 | 1u << 16 | 1u << 24;
+    RCC_PLL1DIVR = ((full ? MCU_PLL_N : VOS1_N) - 1) | (MCU_PLL_P - 1) << 9 | 1u << 16 | 1u << 24;
     RCC_CR |= 1u << 24; /* PLL1ON */
-    const uint32_t latency = fast ? 4 : 2;
+    const uint32_t latency = full ? MCU_FLASH_WAIT : 2;
     MCU_REG(FLASH_ACR) = 2u << 4 | latency; /* WRHIGHFREQ, LATENCY: AXI at 240 or 200 MHz */
     mcu_wait(FLASH_ACR, 0x3f, 2u << 4 | latency, "FLASH: the wait states are not taken");
     RCC_D1CFGR = 4u << 4 | 8u;      /* D1CPRE / 1, D1PPRE / 2, HPRE / 2 */
@@ -81,5 +86,5 @@ uint32_t mcu_clock_start(void) {
     mcu_wait(RCC, 1u << 25, 1u << 25, "RCC: PLL1 does not lock");
     RCC_CFGR = 3; /* SW: PLL1 */
     mcu_wait(RCC + 0x10, 7u << 3, 3u << 3, "RCC: the core does not take PLL1");
-    return fast ? 480000000 : 400000000;
+    return full ? MCU_CORE_HZ : VOS1_HZ;
 }

@@ -1,4 +1,4 @@
-"""A detector's post-processing in integers, by the type that its description names: YOLOv3 or S3FD.
+"""Post-process a detector's outputs in integers, by the type that its description names: YOLOv3 or S3FD.
 
 Each type has one file in numpy (yolo.py, s3fd.py), one in C that gives the same boxes bit for bit
 (kernels/mcu_yolo.c, mcu_face.c) and, for onnxruntime, one function in boxes.py.
@@ -8,20 +8,21 @@ from dataclasses import replace
 
 from ...core.boards import Board
 from ...core.errors import UserError
+from ...core.types import PlainDict
 from .boxes import BOX, LEAST_ROOM
 from .s3fd import Face
 from .yolo import Yolo
 
-TYPES = {"yolov3": Yolo, "s3fd": Face}
+TYPES: dict[str, type[Yolo] | type[Face]] = {"yolov3": Yolo, "s3fd": Face}
 
 
-def type_of(meta: dict) -> str:
-    """The type that a detector's description names; the first files named none."""
+def type_of(meta: PlainDict) -> str:
+    """Return the type that a detector's description names; the first files named none and are YOLOv3."""
     return meta.get("type", "yolov3")
 
 
-def detector(meta: dict, outputs: list[dict], candidates: int | None = None) -> Yolo | Face:
-    """Integers of a detector, with decode(maps) -> boxes and to_c().
+def detector(meta: PlainDict, outputs: list[PlainDict], candidates: int | None = None) -> Yolo | Face:
+    """Compute the integers of a detector, with decode(maps) -> boxes and to_c().
 
     meta     plain data beside the model: {"type", "classes": [names], "strides": [pixels per cell], "score_thr",
              "nms_iou", "max_per_img", optionally "nms_pre"} and what its type adds (Yolo.of, Face.of)
@@ -41,6 +42,6 @@ def detector(meta: dict, outputs: list[dict], candidates: int | None = None) -> 
 
 
 def with_room(board: Board, candidates: int) -> Board:
-    """The board that also keeps SRAM for a detector's list of boxes: its reserve holds LEAST_ROOM of them as it is."""
+    """Return the board that also keeps SRAM for a detector's list of boxes. Its reserve holds LEAST_ROOM already."""
     more = max(0, candidates - LEAST_ROOM) * BOX.itemsize
     return replace(board, reserved_sram=board.reserved_sram + more)

@@ -1,35 +1,41 @@
-"""How near two detectors' boxes are: the integer engine's and the float network's on the same pictures."""
+"""Compare two detectors' boxes: the integer engine's and the float network's on the same pictures."""
+
+from collections.abc import Sequence
 
 import numpy as np
+
+from ...core.types import PlainDict
 
 Boxes = tuple[np.ndarray, np.ndarray, np.ndarray]  # (n, 4) as x1, y1, x2, y2; scores (n,); labels (n,)
 
 
 def iou_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(n, m) overlaps of corners (n, 4) and (m, 4)."""
+    """Return the (n, m) overlaps of corners (n, 4) and (m, 4)."""
     low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
     both = np.maximum(high - low, 0).prod(2)
     area_a, area_b = (np.maximum(c[:, 2:] - c[:, :2], 0).prod(1) for c in (a, b))
     return both / np.maximum(area_a[:, None] + area_b[None] - both, 1e-12)
 
 
-def corner_errors(wanted: Boxes, found: Boxes) -> np.ndarray:
-    """(n,) the farthest that a coordinate of each wanted box is, in pixels, from that of the found box it is matched
-    to; inf for one that has none. Matched are boxes of one class, those of greatest overlap first, each once."""
-    overlap = iou_matrix(wanted[0], found[0]) * (wanted[2][:, None] == found[2][None])
-    errors = np.full(len(wanted[0]), np.inf)
+def corner_errors(expected: Boxes, found: Boxes) -> np.ndarray:
+    """Return (n,) how far each expected box is from the found box matched to it: the largest difference of a
+    coordinate, in pixels, inf without a match. Boxes of one class are matched, the greatest overlap first, each
+    once."""
+    overlap = iou_matrix(expected[0], found[0]) * (expected[2][:, None] == found[2][None])
+    errors = np.full(len(expected[0]), np.inf)
     free = np.ones(len(found[0]), bool)
     for pair in np.argsort(-overlap, axis=None, kind="stable"):
         i, j = np.unravel_index(pair, overlap.shape)
         if overlap[i, j] <= 0:
             break
         if np.isinf(errors[i]) and free[j]:
-            errors[i], free[j] = np.abs(wanted[0][i] - found[0][j]).max(), False
+            errors[i], free[j] = np.abs(expected[0][i] - found[0][j]).max(), False
     return errors
 
 
-def agreement(errors: np.ndarray, within=(0.5, 1, 2, 4, 8)) -> dict:
-    """Of corner_errors: how many boxes, the fraction within so many pixels, those without a partner, and quantiles."""
+def agreement(errors: np.ndarray, within: Sequence[float] = (0.5, 1, 2, 4, 8)) -> PlainDict:
+    """Sum up corner_errors: how many boxes, the fraction within so many pixels, those without a match, and
+    quantiles."""
     matched = errors[np.isfinite(errors)]
     return {
         "boxes": len(errors),

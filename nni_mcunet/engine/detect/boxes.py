@@ -1,70 +1,77 @@
-"""Boxes in integers: the numpy twin of mcu_boxes.c, and what the detectors' descriptions have in common."""
+"""Compute boxes in integers: the numpy twin of mcu_boxes.c, and what the detectors' descriptions have in common."""
+
+from collections.abc import Sized
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...core.errors import UserError
+from ...core.types import PlainDict
 
 BOX = np.dtype([(name, np.int16) for name in ("x1", "y1", "x2", "y2", "score", "label")])  # C's mcu_box
 LEAST_ROOM, MOST_KEPT = 160, 2048
 CODES = np.arange(-128, 128)
 KEYS = {"classes", "strides", "score_thr", "nms_iou", "max_per_img"}
+Whole = NDArray[np.int64] | np.int64  # of many boxes, or of one
 _OPTIONAL = {"type", "nms_pre"}
 
 
-def candidates_of(meta: dict) -> int:
-    """How many of the best boxes NMS looks at: 1.6 for each that is kept, 160 at least, nms_pre at most. A program
+def candidates_of(meta: PlainDict) -> int:
+    """Say how many of the best boxes NMS looks at: 1.6 for each that is kept, 160 at least, nms_pre at most. A program
     needs room for so many (C's MCU_MOST_BOXES, 12 bytes each)."""
     room = max(LEAST_ROOM, meta["max_per_img"] * 8 // 5)
     return min(room, meta.get("nms_pre", room))
 
 
-def check_meta(meta: dict, keys: set[str]) -> None:
-    """Raises UserError for missing and unknown keys, and a max_per_img that is none."""
+def check_meta(meta: PlainDict, keys: set[str]) -> None:
+    """Raise UserError for missing and unknown keys, and numbers out of bounds."""
     wrong = sorted((set(meta) - _OPTIONAL) ^ (KEYS | keys))
     if wrong:
         known = ", ".join(sorted(KEYS | keys))
         raise UserError(f"detector: {', '.join(wrong)} is missing or unknown; a {meta['type']} has the keys {known}")
     if not 0 < meta["max_per_img"] <= MOST_KEPT:
-        raise UserError(f"detector: max_per_img {meta['max_per_img']}; from 1 to {MOST_KEPT} is wanted")
+        raise UserError(f"detector: max_per_img is {meta['max_per_img']}: expected 1 to {MOST_KEPT}")
     if not 0 <= meta["nms_iou"] <= 1:
-        raise UserError(f"detector: nms_iou {meta['nms_iou']}; from 0 to 1 is wanted")
+        raise UserError(f"detector: nms_iou is {meta['nms_iou']}: expected 0 to 1")
 
 
-def check_lengths(**lists) -> None:
-    """Raises UserError unless all have one item per scale."""
+def check_lengths(**lists: Sized) -> None:
+    """Raise UserError unless all have one item per scale."""
     if len({len(items) for items in lists.values()}) != 1:
-        raise UserError(f"detector: {', '.join(f'{len(v)} {k}' for k, v in lists.items())}; one per scale is wanted")
+        raise UserError(f"detector: {', '.join(f'{len(v)} {k}' for k, v in lists.items())}: expected one per scale")
 
 
-def check_output(output: dict, channels: int, stride: int, what: str) -> None:
-    """Raises UserError for a map of another depth, or one that reaches beyond the 2047 pixels of an int16."""
+def check_output(output: PlainDict, channels: int, stride: int, what: str) -> None:
+    """Raise UserError for a map of another depth, or one that reaches beyond the 2047 pixels of an int16."""
     if output["c"] != channels:
         raise UserError(f"detector: the map of stride {stride} has {output['c']} channels, {what} are {channels}")
     if stride * max(output["h"], output["w"]) > 2047:
         raise UserError(f"detector: a map of stride {stride} reaches beyond 2047 pixels, the range of boxes")
 
 
-def iou_integer(meta: dict) -> int:
+def iou_integer(meta: PlainDict) -> int:
+    """Return the overlap that NMS allows, in 1/32768."""
     return round(meta["nms_iou"] * 2**15)
 
 
-def reals(output: dict) -> np.ndarray:
-    """(256,) float64: what the int8 values -128..127 mean."""
+def reals(output: PlainDict) -> np.ndarray:
+    """Return (256,) float64: what the int8 values -128..127 mean."""
     return output["scale"] * (CODES - output["zero_point"]).astype(np.float64)
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
+    """Compute 1 / (1 + e^-x)."""
     return 1 / (1 + np.exp(-x))
 
 
 def sigmoid_q15(x: np.ndarray) -> np.ndarray:
-    """Sigmoid in 1/32768, int16, saturated."""
+    """Compute the sigmoid in 1/32768, int16, saturated."""
     return np.minimum(np.round(2**15 * sigmoid(x)), 2**15 - 1).astype(np.int16)
 
 
-def boxes_at(cx, cy, w, h, score, label) -> np.ndarray:
-    """(n,) BOX from centres and half sizes in 1/16 pixel, int64 (n,): mcu_box_at."""
-    boxes = np.zeros(len(cx), BOX)
+def boxes_at(cx: Whole, cy: Whole, w: Whole, h: Whole, score: Whole, label: Whole | int) -> np.ndarray:
+    """Make (n,) BOX from centres and half sizes in 1/16 pixel, int64 (n,): mcu_box_at."""
+    boxes = np.zeros(np.size(cx), BOX)
     for centre, half, low, high in ((cx, w, "x1", "x2"), (cy, h, "y1", "y2")):
         boxes[low] = np.clip(centre - half, -32768, 32767)
         boxes[high] = np.clip(centre + half, -32768, 32767)
@@ -73,12 +80,12 @@ def boxes_at(cx, cy, w, h, score, label) -> np.ndarray:
 
 
 def best(boxes: np.ndarray, candidates: int) -> np.ndarray:
-    """The best by falling score, equals in their order: mcu_boxes_insert of each."""
+    """Return the best by falling score, equals in their order: mcu_boxes_insert of each."""
     return boxes[np.argsort(-boxes["score"].astype(np.int32), kind="stable")][:candidates]
 
 
 def nms(boxes: np.ndarray, most: int, iou: int) -> np.ndarray:
-    """Greedy suppression within each label of boxes that fall by score; iou in 1/32768: mcu_boxes_nms."""
+    """Suppress greedily within each label, boxes that fall by score; iou in 1/32768: mcu_boxes_nms."""
     kept: list[int] = []
     free = np.ones(len(boxes), bool)
     for i in range(len(boxes)):
@@ -89,12 +96,12 @@ def nms(boxes: np.ndarray, most: int, iou: int) -> np.ndarray:
     return boxes[kept]
 
 
-def _area(x1, y1, x2, y2):
+def _area(x1: Whole, y1: Whole, x2: Whole, y2: Whole) -> Whole:
     return np.maximum(x2 - x1, 0) * np.maximum(y2 - y1, 0)
 
 
 def _overlaps(boxes: np.ndarray, box: np.void, iou: int) -> np.ndarray:
-    """(n,) bool: intersection / union > iou / 32768."""
+    """Return (n,) bool: intersection / union > iou / 32768."""
     a = [boxes[k].astype(np.int64) for k in ("x1", "y1", "x2", "y2")]
     b = [np.int64(box[k]) for k in ("x1", "y1", "x2", "y2")]
     both = _area(*(np.maximum(p, q) for p, q in zip(a[:2], b[:2], strict=True)),
@@ -103,14 +110,14 @@ def _overlaps(boxes: np.ndarray, box: np.void, iou: int) -> np.ndarray:
 
 
 def c_array(declaration: str, values: np.ndarray, per_line: int = 12) -> str:
-    """C text of a constant array: `declaration` without its length, the values in rows."""
+    """Print a constant array in C: `declaration` without its length, the values in rows."""
     words = [str(v) for v in np.asarray(values).ravel()]
     lines = [", ".join(words[i : i + per_line]) for i in range(0, len(words), per_line)]
     return f"static const {declaration}[{len(words)}] = {{\n    " + ",\n    ".join(lines) + "};\n"
 
 
 def c_detect(prefix: str, kind: str, name: str, maps: int) -> str:
-    """C text of a model's detect(): `kind` on the struct `name` and the model's outputs."""
+    """Print a model's detect() in C: `kind` on the struct `name` and the model's outputs."""
     reads = ", ".join(f"{prefix}_output({i})" for i in range(maps))
     return (
         f"int {prefix}_detect(mcu_box *boxes, int most) {{\n"

@@ -1,4 +1,4 @@
-"""S3FD's post-processing in integers: the numpy twin of mcu_face.c, and the C tables it reads.
+"""Post-process S3FD in integers: the numpy twin of mcu_face.c, and the C tables it reads.
 
 One square anchor in the middle of each cell of each scale (Zhang et al. 2017, section 3.1). The softmax of a face and
 its strongest background (max-out) is the sigmoid of their difference, and two int8 values of one map differ by a whole
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...core.errors import UserError
+from ...core.types import PlainDict
 from .boxes import (
     best,
     boxes_at,
@@ -49,7 +50,7 @@ class FaceScale:
 
 @dataclass(frozen=True)
 class Face:
-    """What C's mcu_face holds. iou in 1/32768."""
+    """The fields of C's mcu_face. iou in 1/32768."""
 
     most: int
     candidates: int
@@ -57,10 +58,11 @@ class Face:
     scales: tuple[FaceScale, ...]
 
     @classmethod
-    def of(cls, meta: dict, outputs: list[dict], candidates: int | None = None) -> "Face":
-        """meta: detect.detector's and "sizes": [side of the anchor in pixels], "background": [channels], one per scale,
-        "variances": [of the centre, of the size]; outputs: class and box map of each scale in turn. candidates: as
-        candidates_of(meta) says unless given. Raises UserError for what does not fit together."""
+    def of(cls, meta: PlainDict, outputs: list[PlainDict], candidates: int | None = None) -> "Face":
+        """Compute the integers. meta: detect.detector's and "sizes": [side of the anchor in pixels], "background":
+        [channels], one per scale, "variances": [of the centre, of the size]; outputs: class and box map of each scale
+        in turn. candidates: as candidates_of(meta) says unless given. Raises UserError for what does not fit
+        together."""
         check_meta(meta, {"sizes", "background", "variances"})
         if len(meta["classes"]) != 1:
             raise UserError(f"detector: an s3fd has one class, the face; {len(meta['classes'])} are given")
@@ -77,14 +79,14 @@ class Face:
         )
 
     def decode(self, maps: list[np.ndarray]) -> np.ndarray:
-        """Boxes, an array of dtype BOX by falling score, from the class and box map of each scale in turn, int8 (any
-        shape of their size); equal to C's mcu_face_boxes bit for bit."""
+        """Decode boxes, an array of dtype BOX by falling score, from the class and box map of each scale in turn, int8
+        (any shape of their size); equal to C's mcu_face_boxes bit for bit."""
         scales = zip(self.scales, maps[::2], maps[1::2], strict=True)
         found = np.concatenate([_candidates(*scale) for scale in scales])
         return nms(best(found, self.candidates), self.most, self.iou)
 
     def to_c(self, prefix: str = "mcu") -> str:
-        """C text: the tables, the mcu_face struct and detect(), for a file that includes the model's header."""
+        """Print the C: the tables, the mcu_face struct and detect(), for a file that includes the model's header."""
         parts, scales, own = ['#include "mcu_face.h"\n'], [], f"{prefix}_d"
         for i, s in enumerate(self.scales):
             parts.append(c_array(f"int16_t {own}{i}_score", s.score))
@@ -102,13 +104,13 @@ class Face:
         return "\n".join([*parts, c_detect(prefix, "mcu_face_boxes", own, 2 * len(scales))])
 
 
-def _scale(meta: dict, stride: int, size: float, background: int, cls: dict, box: dict) -> FaceScale:
+def _scale(meta: PlainDict, stride: int, size: float, background: int, cls: PlainDict, box: PlainDict) -> FaceScale:
     check_output(cls, 1 + background, stride, "a face and its backgrounds")
     check_output(box, 4, stride, "dx, dy, dw and dh")
     if background < 1 or not 0 < size < 2048 or (cls["h"], cls["w"]) != (box["h"], box["w"]):
         raise UserError(
             f"detector: at stride {stride} there are {background} backgrounds, an anchor of {size} pixels and maps of "
-            f"{cls['h']}x{cls['w']} and {box['h']}x{box['w']}; at least 1, up to 2047 and equal sizes are wanted"
+            f"{cls['h']}x{cls['w']} and {box['h']}x{box['w']}: expected at least 1, up to 2047 and equal sizes"
         )
     scores = sigmoid(cls["scale"] * np.arange(-255, 256))
     least = int(256 - (scores > meta["score_thr"]).sum())
@@ -127,7 +129,7 @@ def _scale(meta: dict, stride: int, size: float, background: int, cls: dict, box
 
 
 def _candidates(s: FaceScale, cls: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """Every face of one scale that passes the threshold, in the map's order."""
+    """Return every face of one scale that passes the threshold, in the map's order."""
     cls = np.asarray(cls, np.int8).reshape(s.h, s.w, 1 + s.background).astype(np.int64)
     lead = cls[..., 0] - cls[..., 1:].max(-1)
     y, x = np.nonzero(lead >= s.least)

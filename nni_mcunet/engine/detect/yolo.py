@@ -1,4 +1,4 @@
-"""YOLOv3's post-processing in integers: the numpy twin of mcu_yolo.c, and the C tables it reads.
+"""Post-process YOLOv3 in integers: the numpy twin of mcu_yolo.c, and the C tables it reads.
 
 It reproduces mmdet's YOLOV3Head.predict_by_feat (objectness and class thresholds, decoding, class-wise NMS) directly on
 the int8 prediction maps. Thresholds are comparisons of int8 values, so they are exact; coordinates are 1/16 pixel,
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...core.errors import UserError
+from ...core.types import PlainDict
 from .boxes import (
     best,
     boxes_at,
@@ -45,7 +46,7 @@ class YoloMap:
 
 @dataclass(frozen=True)
 class Yolo:
-    """What C's mcu_yolo holds. iou in 1/32768."""
+    """The fields of C's mcu_yolo. iou in 1/32768."""
 
     classes: int
     most: int
@@ -54,9 +55,10 @@ class Yolo:
     maps: tuple[YoloMap, ...]
 
     @classmethod
-    def of(cls, meta: dict, outputs: list[dict], candidates: int | None = None) -> "Yolo":
-        """meta: detect.detector's and "anchors": [[[w, h], ...] per scale] in pixels, "conf_thr"; outputs: one a scale.
-        candidates: as candidates_of(meta) says unless given. Raises UserError for what does not fit together."""
+    def of(cls, meta: PlainDict, outputs: list[PlainDict], candidates: int | None = None) -> "Yolo":
+        """Compute the integers. meta: detect.detector's and "anchors": [[[w, h], ...] per scale] in pixels, "conf_thr";
+        outputs: one a scale. candidates: as candidates_of(meta) says unless given. Raises UserError for what does not
+        fit together."""
         check_meta(meta, {"anchors", "conf_thr"})
         check_lengths(strides=meta["strides"], anchors=meta["anchors"], outputs=outputs)
         scales = zip(meta["strides"], meta["anchors"], outputs, strict=True)
@@ -69,13 +71,13 @@ class Yolo:
         )
 
     def decode(self, maps: list[np.ndarray]) -> np.ndarray:
-        """Boxes, an array of dtype BOX by falling score, from int8 maps of (h, w, anchors * (5 + classes)) each (any
-        shape of that size); equal to C's mcu_yolo_boxes bit for bit."""
+        """Decode boxes, an array of dtype BOX by falling score, from int8 maps of (h, w, anchors * (5 + classes)) each
+        (any shape of that size); equal to C's mcu_yolo_boxes bit for bit."""
         found = np.concatenate([_candidates(m, p, self.classes) for m, p in zip(maps, self.maps, strict=True)])
         return nms(best(found, self.candidates), self.most, self.iou)
 
     def to_c(self, prefix: str = "mcu") -> str:
-        """C text: the tables, the mcu_yolo struct and detect(), for a file that includes the model's header."""
+        """Print the C: the tables, the mcu_yolo struct and detect(), for a file that includes the model's header."""
         parts, maps, own = ['#include "mcu_yolo.h"\n'], [], f"{prefix}_d"
         for i, m in enumerate(self.maps):
             parts.append(c_array(f"int16_t {own}{i}_sigmoid", m.sigmoid))
@@ -93,7 +95,7 @@ class Yolo:
         return "\n".join([*parts, c_detect(prefix, "mcu_yolo_boxes", own, len(maps))])
 
 
-def _map(meta: dict, stride: int, anchors, output: dict) -> YoloMap:
+def _map(meta: PlainDict, stride: int, anchors: list[list[float]], output: PlainDict) -> YoloMap:
     check_output(output, len(anchors) * (5 + len(meta["classes"])), stride, "anchors * (5 + classes)")
     sizes = np.round(np.asarray(anchors, np.float64).reshape(-1, 2) * 256)
     if not 0 < sizes.min() <= sizes.max() < 2048 * 256:
@@ -113,7 +115,7 @@ def _map(meta: dict, stride: int, anchors, output: dict) -> YoloMap:
 
 
 def _candidates(data: np.ndarray, m: YoloMap, classes: int) -> np.ndarray:
-    """Every box of one map that passes both thresholds, in the map's order."""
+    """Return every box of one map that passes both thresholds, in the map's order."""
     data = np.asarray(data, np.int8).reshape(m.h, m.w, len(m.sizes), 5 + classes)
     keep = (data[..., 4:5] >= m.least_object) & (data[..., 5:] >= m.least_class)
     y, x, a, label = np.nonzero(keep)

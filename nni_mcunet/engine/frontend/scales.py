@@ -9,7 +9,7 @@ import numpy as np
 from ...core.errors import GraphError
 from ...core.ir.activations import ACTS, CLAMPS
 from ...core.ir.graph import Graph, Op
-from ...core.ir.kinds import SAME_SCALE
+from ...core.ir.kinds import FACTS, SAME_SCALE
 from ..model import PROBABILITY, QuantWeights, Scale, quantize_weights
 from .feature import Feature, same_layout
 from .fuse import Imported, is_affine
@@ -49,12 +49,12 @@ def _settle(builder, name: str, given: Scale) -> None:
         _settle(builder, op.inputs[0], given)
         builder.scales[name] = builder.scales[op.inputs[0]]
     else:
-        builder.scales[name] = PROBABILITY if op and op.kind == "softmax" else given
+        builder.scales[name] = PROBABILITY if op and FACTS[op.kind].scale == "probability" else given
 
 
 def implied_scale(op: Op, scale_of) -> Scale | None:
     """The scale of what an op writes where the file gives none; None where nothing implies one. scale_of(tensor)."""
-    if op.kind == "softmax":
+    if FACTS[op.kind].scale == "probability":
         return PROBABILITY
     if op.kind == "act" and op.act and op.act not in CLAMPS:
         with np.errstate(over="ignore"):

@@ -2,7 +2,7 @@
  * so that none overflows, and the quotient is rounded once. */
 #include "mcu.h"
 
-/* 512 * table[d] <= 2^31 and the sum < 2^31, so that neither side of the quotient overflows; see engine/integers.py.
+/* 512 * table[d] <= 2^31 and the sum < 2^31, so that neither side of the quotient overflows; see engine/ops/softmax.py.
  * in, out: [c]. */
 static void position(const mcu_exp *op, const int8_t *in, int8_t *out) {
     int best = -128;

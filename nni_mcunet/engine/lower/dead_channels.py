@@ -120,7 +120,7 @@ def cut(model: QuantModel, constants: Constants, stay: dict[str, np.ndarray], bi
 
 
 def _cut_weights(model: QuantModel, constants: Constants, op: Op, y: np.ndarray, x: np.ndarray) -> QuantWeights:
-    """The accumulators' bound does not grow (integers.py): what a channel adds at most, it adds to the bias."""
+    """The accumulators' bound does not grow (ops/conv.py): what a channel adds at most, it adds to the bias."""
     q, name = model.weights[op.name], op.inputs[0]
     if op.groups > 1:
         return QuantWeights(q.weight[y], q.scale[y], q.bias[y])

@@ -1,5 +1,5 @@
-"""Bias correction (Nagel et al. 2019, section 4.2): rounded weights shift a channel's mean, and the mean goes into the
-bias. Analytic: the shift is the weights' error times the mean of the float network's input, padding not counted."""
+"""Correct biases (Nagel et al. 2019, section 4.2): rounded weights shift a channel's mean, and the bias takes the shift
+back. The shift is computed: the weights' error times the mean of the float network's input, padding not counted."""
 
 from dataclasses import replace
 
@@ -11,8 +11,8 @@ from .statistics import Statistics
 
 
 def bias_corrected(quantized: QuantModel, model: Model, found: dict[str, Statistics]) -> QuantModel:
-    """The int8 model with biases that take back what the rounding of the weights adds to each output channel's mean;
-    `model` is the float one that was quantised, `found` its statistics."""
+    """Return the int8 model with biases that take back what the rounding of the weights adds to each output channel's
+    mean. `model` is the float one that was quantised, `found` its statistics."""
     weights = {}
     for op in quantized.graph.ops:
         if op.kind == "conv":

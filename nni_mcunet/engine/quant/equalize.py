@@ -1,12 +1,12 @@
-"""Cross-layer equalisation (Nagel et al. 2019, section 4.1) for per-channel weights: what suffers then is not the
-weights but the activation, whose channels share one scale. Channel i of a convolution is multiplied by f_i and the next
+"""Equalise layers (Nagel et al. 2019, section 4.1) whose weights have a scale a channel: not they suffer then but the
+activation, whose channels share one scale. Channel i of a convolution is multiplied by f_i and the next
 convolution's weights for it are divided by f_i: the same function, its activation's channels of like ranges.
 
-It is done where it is exact: the tensor is read by one convolution alone and is no output of the network, and what
-clamps it commutes with f_i > 0: nothing or a ReLU. A limit other than zero (ReLU6) does not commute, but where it binds
+It is done where it is exact: one convolution and nothing else reads the tensor, which is no output of the network, and
+its clamp commutes with f_i > 0: none or a ReLU. A limit other than zero (ReLU6) does not commute, but where it binds
 on no calibrated value of a channel it may lie anywhere beyond them: f_i then keeps the channel's calibrated values
-within the limit. On new pictures it may bind earlier than it did, yet never inside the calibrated range: what int8 does
-to every tensor when it clips there, done to one channel. A channel that reaches the limit keeps f_i = 1.
+within the limit. On new pictures it may bind earlier than it did, yet never inside the calibrated range: int8 clips
+every tensor there, and this clips one channel. A channel that reaches the limit keeps f_i = 1.
 """
 
 from dataclasses import replace
@@ -26,9 +26,9 @@ MOST = 64.0  # a channel that hardly lives on the calibration pictures may do so
 
 
 def equalization(model: Model, found: dict[str, Statistics]) -> dict[str, list[float]]:
-    """Convolution -> f of its output's channels; `found` are the model's statistics on calibration pictures. Of a few
-    strengths (the migration strength of Xiao et al. 2023) each pair takes the one with the least expected error: finer
-    steps of the activation against coarser ones of the reader's weights, which share a scale over the input's
+    """Choose convolution -> f of its output's channels; `found` are the model's statistics on calibration pictures.
+    Each pair takes, from a few strengths (the migration strength of Xiao et al. 2023), the one of least expected error:
+    finer steps of the activation against coarser ones of the reader's weights, which share a scale over the input's
     channels unless it is depth-wise."""
     chosen = {}
     for first, second in pairs(model.graph):
@@ -41,7 +41,7 @@ def equalization(model: Model, found: dict[str, Statistics]) -> dict[str, list[f
 
 
 def equalized(model: Model, chosen: dict[str, list[float]]) -> Model:
-    """The same function with the factors of `equalization` applied; they stay with the model as meta["equalized"]."""
+    """Apply the factors of `equalization`: the same function. They stay with the model as meta["equalized"]."""
     weights = dict(model.weights)
     for first, second in pairs(model.graph):
         if first.name in chosen:
@@ -53,8 +53,8 @@ def equalized(model: Model, chosen: dict[str, list[float]]) -> Model:
 
 
 def equalized_like(quantized: QuantModel, model: Model) -> Model:
-    """The float model with the factors with which its int8 twin was equalised, if it was: with the same tensors. Raises
-    GraphError where these are another network's."""
+    """Apply to the float model the factors of its int8 twin, if it has some: both then have the same tensors. Raises
+    GraphError where the factors are another network's."""
     chosen = quantized.meta.get("equalized", {})
     sizes = {first.name: first.cout for first, _ in pairs(model.graph)}
     if any(len(f) != sizes.get(name) for name, f in chosen.items()):
@@ -65,7 +65,7 @@ def equalized_like(quantized: QuantModel, model: Model) -> Model:
 
 
 def pairs(graph: Graph) -> list[tuple[Op, Op]]:
-    """A convolution and the one convolution that alone reads it, in the graph's order."""
+    """List each convolution that one convolution and nothing else reads, with its reader, in the graph's order."""
     readers: dict[str, list[Op]] = {name: [] for name in graph.tensors}
     for op in graph.ops:
         for name in op.reads:
@@ -80,7 +80,8 @@ def pairs(graph: Graph) -> list[tuple[Op, Op]]:
 
 
 def factors(op: Op, s: Statistics, strength: float) -> np.ndarray:
-    """f (cout,) of a convolution with these statistics: (largest channel / channel)^strength where its clamp allows."""
+    """Return f (cout,) of a convolution with these statistics: (largest channel / channel)^strength where its clamp
+    allows."""
     reach = np.maximum(np.abs(s.lowest), np.abs(s.highest))
     f = np.minimum(reach.max() / np.maximum(reach, reach.max() / MOST), MOST) ** strength
     for limit, ends in zip(clamp_of(op.act, op.args), (s.lowest, s.highest), strict=True):
@@ -91,13 +92,13 @@ def factors(op: Op, s: Statistics, strength: float) -> np.ndarray:
 
 
 def per_input(f: np.ndarray, weight: np.ndarray, groups: int) -> np.ndarray:
-    """Factors of the input's channels (cin,) in the shape in which they multiply weights (cout, cin/groups, kh, kw)."""
+    """Shape factors of the input's channels (cin,) so that they multiply weights (cout, cin/groups, kh, kw)."""
     return np.repeat(f.reshape(groups, -1), len(weight) // groups, axis=0)[:, :, None, None]
 
 
 def noise(weight: np.ndarray, groups: int, s: Statistics, f: np.ndarray) -> float:
-    """Mean square error of a convolution's sums, all outputs together, from rounding its input, whose statistics `s`
-    are scaled by f, and its weights, already divided by f: a uniform error of one step each, all independent."""
+    """Estimate the mean square error of a convolution's sums, all outputs together, from rounding its input, whose
+    statistics `s` are scaled by f, and its weights, already divided by f: independent uniform errors of one step."""
     step = (max((s.highest * f).max(), 0) - min((s.lowest * f).min(), 0)) / 255
     power = per_input(s.mean_square * f**2, weight, groups) * np.ones(weight.shape[2:])
     weight_steps = np.abs(weight).max((1, 2, 3)) / 127

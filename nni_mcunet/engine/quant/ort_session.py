@@ -1,22 +1,22 @@
-"""Statistics and ranges of every tensor on calibration images, through onnxruntime."""
+"""Measure every tensor on calibration pictures, through onnxruntime: statistics and ranges."""
 
-from collections.abc import Callable
+from collections.abc import Iterable
 
 import numpy as np
 import onnxruntime
 from tqdm import tqdm
 
 from ...core.errors import UserError
+from ...core.types import Floats, Picture, Range
 from ..frontend.onnx import to_onnx
-from ..model import Model, QuantModel, input_shape
-from ..run.pictures import checked_picture
-from .range_methods import minmax
+from ..model import Model, QuantModel, checked_picture, input_shape
+from .range_methods import Method, minmax
 from .statistics import Statistics
 
 
 def session(model: Model | QuantModel, every_tensor: bool = False) -> onnxruntime.InferenceSession:
-    """onnxruntime on the model's own ONNX form, unfused: a QDQ model computes in float between its roundings, which is
-    the format's definition and differs between no two processors."""
+    """Open onnxruntime on the model's own ONNX form, unfused. A QDQ model then computes in float between its roundings:
+    the format's definition, with the same result on every processor."""
     proto = to_onnx(model)
     if every_tensor:
         known = {v.name for v in proto.graph.output}
@@ -28,14 +28,14 @@ def session(model: Model | QuantModel, every_tensor: bool = False) -> onnxruntim
     return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def to_input(images: np.ndarray) -> np.ndarray:
-    """uint8 (h, w, c) or (n, h, w, c) -> float32 (n, c, h, w) in [0, 1], the network's input."""
+def to_input(images: Picture) -> Floats:
+    """Turn uint8 (h, w, c) or (n, h, w, c) into float32 (n, c, h, w) in [0, 1], the network's input."""
     images = images[None] if images.ndim == 3 else images
-    return np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32) / 255
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
 
 
-def statistics(model: Model, images) -> dict[str, Statistics]:
-    """Of every tensor, the network's input too, over `images`, an iterable of uint8 (h, w, c) of the model's size.
+def statistics(model: Model, images: Iterable[Picture]) -> dict[str, Statistics]:
+    """Collect those of every tensor, the network's input too, over `images`, uint8 (h, w, c) of the model's size.
     Raises GraphError where one is not finite, UserError where there is no picture or one of another shape."""
     run, source = session(model, every_tensor=True), model.graph.inputs[0].name
     shape = input_shape(model)
@@ -51,6 +51,6 @@ def statistics(model: Model, images) -> dict[str, Statistics]:
     return found
 
 
-def ranges(model: Model, images, calibrator: Callable[[Statistics], tuple[float, float]] = minmax):
-    """Tensor -> (low, high) that int8 shall span, by one of range_methods.py; see `statistics`."""
+def ranges(model: Model, images: Iterable[Picture], calibrator: Method = minmax) -> dict[str, Range]:
+    """Return tensor -> (low, high) that int8 shall span, by one of range_methods.py; see `statistics`."""
     return {name: calibrator(s) for name, s in statistics(model, images).items()}

@@ -1,13 +1,14 @@
-"""From float to int8: after training, in all of its steps (equalise, calibrate, quantise, correct the biases), or as
-quantisation-aware training has left it."""
+"""Go from float to int8: after training (equalise, calibrate, quantise, correct the biases), or as quantisation-aware
+training has left the network."""
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 
 from ...core.errors import GraphError, UserError
 from ...core.ir.kinds import OWN_SCALE
+from ...core.types import FloatWeights, Picture, Range
 from ..detect import type_of
 from ..lower.integers import integers
 from ..model import Model, QuantModel, quantize
@@ -15,7 +16,7 @@ from ..ops.requantise import ScaleError
 from .bias_correction import bias_corrected
 from .equalize import equalization, equalized
 from .ort_session import statistics
-from .range_methods import mse
+from .range_methods import Method, mse
 from .statistics import Statistics
 
 # A classifier's largest score is the answer: clipped, two would be equal. Calibrated on 16 pictures of another set, a
@@ -31,13 +32,13 @@ LAST = ("act", "softmax")
 
 def calibrated(
     model: Model,
-    pictures,
-    calibrator: Callable[[Statistics], tuple[float, float]] = mse,
+    pictures: Iterable[Picture],
+    calibrator: Method = mse,
     equalize: bool = True,
     correct_bias: bool = True,
 ) -> QuantModel:
-    """The int8 model, calibrated on pictures (h, w, c) uint8 of its size. `calibrator`, one of range_methods.py,
-    sets every range but those of the answers, where what is rare, an object, is what counts. Raises GraphError for a
+    """Make the int8 model, calibrated on pictures (h, w, c) uint8 of its size. `calibrator`, one of range_methods.py,
+    sets every range but those of the answers, where the rare values, an object's, count. Raises GraphError for a
     model whose sums could overflow, UserError where there is no picture."""
     pictures = list(pictures)
     found = statistics(model, pictures)
@@ -63,8 +64,8 @@ def _remedy(model: Model, name: str) -> str:
 
 
 def unlike(model: Model, name: str) -> str | None:
-    """The remedy for a layer whose weights say that its input's channels are too unlike for one scale; None for any
-    other layer."""
+    """Say the remedy for a layer whose weights show that its input's channels are too unlike for one scale; None for
+    any other layer."""
     op = model.graph.op(name)
     if op.kind == "conv" and op.groups == 1:
         largest = np.abs(model.weights[name][0]).max((0, 2, 3))
@@ -77,8 +78,8 @@ def unlike(model: Model, name: str) -> str | None:
     return None
 
 
-def _answers(model: Model, found: dict[str, Statistics]) -> dict[str, tuple[float, float]]:
-    """Ranges of the network's outputs, and of what a last activation makes them of."""
+def _answers(model: Model, found: dict[str, Statistics]) -> dict[str, Range]:
+    """Choose the ranges of the network's outputs, and of the input of a last activation."""
     graph, ends, detector = model.graph, {}, model.meta.get("detector")
     last = {op.inputs[0]: op.act or op.kind for op in graph.ops if op.name in graph.outputs and op.kind in LAST}
     one = len(graph.outputs) == 1 and graph.tensors[graph.outputs[0]].size == graph.tensors[graph.outputs[0]].c
@@ -93,9 +94,9 @@ def _answers(model: Model, found: dict[str, Statistics]) -> dict[str, tuple[floa
     return ends
 
 
-def learnt(model: Model, weights: dict, tensor_ranges: dict[str, tuple[float, float]]) -> QuantModel:
-    """The int8 model of a quantisation-aware training, which found these folded weights (as Model.weights) and ranges
-    of the tensors. Raises UserError where they are another network's, GraphError as `calibrated`."""
+def learnt(model: Model, weights: dict[str, FloatWeights], tensor_ranges: dict[str, Range]) -> QuantModel:
+    """Make the int8 model of a quantisation-aware training, which found these folded weights (as Model.weights) and
+    ranges of the tensors. Raises UserError where they are another network's, GraphError as `calibrated`."""
     for op in model.graph.ops:
         if op.kind == "conv" and (
             op.name not in weights or weights[op.name][0].shape != model.weights[op.name][0].shape

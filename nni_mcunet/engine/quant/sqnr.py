@@ -1,6 +1,7 @@
-"""How far an int8 network is from its float one, tensor by tensor: signal to quantisation noise ratio in dB,
+"""Measure how far an int8 network is from its float one, tensor by tensor: signal to quantisation noise ratio in dB,
 10 log10(sum f^2 / sum (f - q)^2), over all pictures and values."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -8,16 +9,16 @@ import onnxruntime
 from tqdm import tqdm
 
 from ...core.errors import UserError
-from ..model import Model, QuantModel, input_shape
-from ..run.pictures import checked_picture
+from ...core.types import Picture, PlainDict
+from ..model import Model, QuantModel, checked_picture, input_shape
 from .equalize import equalized_like
 from .ort_session import session, to_input
 
 
 @dataclass(frozen=True)
 class Row:
-    """Of one op's output: `total`, all layers up to it in int8; `own`, this layer alone in int8 on the float network's
-    tensors. dB; inf where nothing differs."""
+    """The ratio at one op's output, dB, inf where nothing differs. total: all layers up to it are in int8; own: only
+    this layer is, on the float network's tensors."""
 
     name: str
     kind: str
@@ -28,21 +29,21 @@ class Row:
 LOST = 6.0  # dB below which an output says more of rounding than of the picture
 
 
-def lost(rows: list[Row], outputs) -> list[Row]:
+def lost(rows: list[Row], outputs: Sequence[str]) -> list[Row]:
     """Return the rows of outputs of which int8 leaves next to nothing."""
     return [row for row in rows if row.name in outputs and row.total < LOST]
 
 
 def db(signal: float, noise: float) -> float:
-    """nan for neither signal nor noise."""
+    """Return the ratio in dB, nan for neither signal nor noise."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(10 * np.log10(np.float64(signal) / noise))
 
 
-def report(model: Model, quantized: QuantModel, images) -> list[Row]:
-    """A row an op in the graph's order, over `images`, an iterable of uint8 (h, w, c) of the model's size. The
-    float tensors are those of `model` equalised as `quantized` was. Raises UserError where the two have other tensors,
-    or there is no picture."""
+def report(model: Model, quantized: QuantModel, images: Iterable[Picture]) -> list[Row]:
+    """Return a row an op in the graph's order, over `images`, uint8 (h, w, c) of the model's size. The float tensors
+    are those of `model` equalised as `quantized` was. Raises UserError where the two have other tensors, or there is no
+    picture."""
     ops, source, shape = model.graph.ops, model.graph.inputs[0].name, input_shape(model)
     if model.graph.tensors != quantized.graph.tensors:
         raise UserError(f"'{quantized.graph.name}' is not '{model.graph.name}' in int8: give the file it was made from")
@@ -62,7 +63,8 @@ def report(model: Model, quantized: QuantModel, images) -> list[Row]:
 
 
 def single(model: QuantModel) -> QuantModel:
-    """Every op by itself: what it reads is an input of the graph, called as `_read` says, and all are outputs."""
+    """Put every op by itself: each tensor it reads is an input of the graph, named by `_read`, and all ops are
+    outputs."""
     graph = model.graph
     ops = [
         replace(op, inputs=tuple(map(_read, op.inputs)), residual=op.residual and _read(op.residual))
@@ -76,21 +78,23 @@ def single(model: QuantModel) -> QuantModel:
 
 
 def fed(run: onnxruntime.InferenceSession, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Of all tensors those that a session on `single` reads, under the names it has for them."""
+    """Pick the tensors that a session on `single` reads, under the names it has for them."""
     names = {v.name for v in run.get_inputs()}
     return {_read(name): value for name, value in tensors.items() if _read(name) in names}
 
 
 def worst(rows: list[Row], most: int) -> list[Row]:
-    """The layers that lose most by themselves."""
+    """Return the `most` layers that lose most by themselves."""
     return sorted(rows, key=lambda r: r.own)[:most]
 
 
-def to_json(rows: list[Row]) -> list[dict]:
+def to_json(rows: list[Row]) -> list[PlainDict]:
+    """Return the rows as plain data."""
     return [asdict(row) for row in rows]
 
 
 def table(rows: list[Row]) -> str:
+    """Print the rows as text, a line each."""
     width = max(len(r.name) for r in rows)
     lines = [f"{'layer':{width}}  kind      SQNR dB  by itself"]
     lines += [f"{r.name:{width}}  {r.kind:8} {r.total:8.1f}  {r.own:9.1f}" for r in rows]
@@ -98,7 +102,7 @@ def table(rows: list[Row]) -> str:
 
 
 def _read(name: str) -> str:
-    """A name that no op has (see write.py)."""
+    """Return a name that no op has (see write.py)."""
     return f"{name}.read"
 
 

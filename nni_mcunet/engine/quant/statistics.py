@@ -1,5 +1,5 @@
-"""What calibration keeps of a tensor: one pass over the pictures, memory that does not grow with their number and, but
-for the moving averages, a result that does not depend on their order."""
+"""Keep of a tensor what calibration needs: one pass over the pictures, memory that does not grow with their number and,
+except for the moving averages, a result that does not depend on their order."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ class Histogram:
 
     @classmethod
     def of(cls, values: np.ndarray) -> "Histogram":
-        """Of finite float32 values."""
+        """Count finite float32 values."""
         values = values[values != 0].astype(np.float64)
         if not values.size:
             return cls(0, 0, np.zeros(0, np.int64))
@@ -38,11 +38,11 @@ class Histogram:
 
     @property
     def middles(self) -> np.ndarray:
-        """Of the bins, float64."""
+        """The middles of the bins, float64."""
         return np.ldexp(self.first + np.arange(len(self.counts)) + 0.5, self.exponent)
 
     def merge(self, other: "Histogram") -> "Histogram":
-        """Of the values of both."""
+        """Count the values of both."""
         parts = [h for h in (self, other) if len(h.counts)]
         if len(parts) < 2:
             return parts[0] if parts else self
@@ -61,8 +61,8 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of one tensor over the pictures: `count` values; moving averages (lowest, highest) of the pictures' ends;
-    their histogram; and of every channel, (c,) float64, sum, sum of squares, lowest and highest value."""
+    """One tensor over the pictures: `count` values; moving averages (lowest, highest) of the pictures' ends; their
+    histogram; and every channel's sum, sum of squares, lowest and highest value, (c,) float64."""
 
     count: int
     average: tuple[float, float]
@@ -74,7 +74,7 @@ class Statistics:
 
     @classmethod
     def of(cls, name: str, values: np.ndarray) -> "Statistics":
-        """Of a tensor (1, c, h, w) on one picture. Raises GraphError naming it for a value that is not finite."""
+        """Measure a tensor (1, c, h, w) on one picture. Raises GraphError naming it for a value that is not finite."""
         if not np.isfinite(values).all():
             raise GraphError(
                 f"{name}: the network gives no finite values on these images: look at --mean, --std and the weights"
@@ -85,7 +85,7 @@ class Statistics:
         return cls(rows.size, average, Histogram.of(values), rows.sum(1), (rows**2).sum(1), low, high)
 
     def then(self, other: "Statistics") -> "Statistics":
-        """Of these pictures and then the one of `other`."""
+        """Add the picture of `other` behind these."""
         low, high = (a + AVERAGING * (b - a) for a, b in zip(self.average, other.average, strict=True))
         return Statistics(
             self.count + other.count,
@@ -99,18 +99,20 @@ class Statistics:
 
     @property
     def low(self) -> float:
+        """The lowest value."""
         return float(self.lowest.min())
 
     @property
     def high(self) -> float:
+        """The highest value."""
         return float(self.highest.max())
 
     @property
     def mean(self) -> np.ndarray:
-        """Of every channel, (c,)."""
+        """Every channel's mean, (c,)."""
         return self.sums / (self.count // len(self.sums))
 
     @property
     def mean_square(self) -> np.ndarray:
-        """Of every channel, (c,)."""
+        """Every channel's mean square, (c,)."""
         return self.squares / (self.count // len(self.sums))

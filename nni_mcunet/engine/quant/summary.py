@@ -1,4 +1,4 @@
-"""What an int8 network is made of, tensor by tensor: range, scale and the spread of the weights' scales."""
+"""Tell what an int8 network is made of, tensor by tensor: range, scale and the spread of the weights' scales."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,8 @@ from .sqnr import Row
 
 @dataclass(frozen=True)
 class Entry:
-    """Of a tensor: int8 spans [low, high]; weights: (smallest, largest) scale of the convolution that writes it,
-    of the channels that have weights."""
+    """One tensor: int8 spans [low, high]; weights: (smallest, largest) scale of the convolution that writes it, over
+    the channels that have weights."""
 
     name: str
     kind: str
@@ -23,7 +23,7 @@ class Entry:
 
 
 def entries(model: QuantModel) -> list[Entry]:
-    """The input first, then every op in the graph's order."""
+    """List the input first, then every op in the graph's order."""
     kinds = {t.name: "input" for t in model.graph.inputs} | {op.name: op.kind for op in model.graph.ops}
     found = []
     for name, kind in kinds.items():
@@ -35,7 +35,7 @@ def entries(model: QuantModel) -> list[Entry]:
 
 
 def table(found: list[Entry], rows: list[Row] | None = None) -> str:
-    """A line a tensor, with its SQNR where `rows` of sqnr.py are given."""
+    """Print a line a tensor, with its SQNR where `rows` of sqnr.py are given."""
     ratio = {row.name: f"{row.total:9.1f}{row.own:11.1f}" for row in rows or ()}
     width = max(len(e.name) for e in found)
     head = f"{'tensor':{width}}  kind        lowest   highest      scale  zero  weight scales      max/min"

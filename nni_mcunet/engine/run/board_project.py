@@ -1,84 +1,101 @@
-"""Generated C -> a project for a real STM32 board: start-up, clock, UART, linker script, Makefile and CMake.
+"""Write generated C as a project for a real STM32 board: start-up, clock, UART, linker script, Makefile and CMake.
 
-The folder of the plain C library gets `board/`, Makefile, CMakeLists.txt, toolchain.cmake and README.txt; what they
-are made of lies in boards/. Boards from a file have no project: their clock and pins are not known.
+The folder of the plain C library gets `board/`, Makefile, CMakeLists.txt, toolchain.cmake and README.txt. What they are
+made of lies in engine/boards; the facts of a board are data, the part `project` of its file. The start-up C is chosen
+by the family.
 """
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from string import Template
 
 import numpy as np
 
-from ...core.boards import KB, Board, get_board
+from ...core.boards import BOARDS, KB, Board
+from ...core.boards.parts import Clock, Project
 from ...core.errors import UserError
 from ...core.file_sets import Files, owned
 from ..codegen.names import DEFAULT
+from ..model import checked_picture
 from .generated import aliases
-from .pictures import checked_picture
 from .toolchain import RUNTIME, core_flags
 
 COMMON = ("crc.h", "frame.c", "frame.h", "picture.S", "port.h", "print.h", "report.c", "report.h", "sections.ld",
           "serve.c", "startup.c", "stm32.c", "stm32.h", "stm32.ld")  # fmt: skip
-USART = {1: "0x40011000", 2: "0x40004400", 3: "0x40004800"}
+USART = {1: 0x40011000, 2: 0x40004400, 3: 0x40004800}
+FLASH_AT = 0x08000000
+PORT = 0x400  # bytes of a GPIO port's registers
 
 
 @dataclass(frozen=True)
-class Target:
-    """What the project of a board needs to know. ram: name -> (origin, bytes), the first for stack and data; tx, rx:
-    pins of the ST-LINK's serial port; interrupts: of the device, behind the core's 16."""
+class Family:
+    """Hold what the start-up C of a family is and can do. gpio: address of port A's registers; m, n, p: values that the
+    PLL's dividers and its multiplier take; input_hz, vco_hz: bounds behind m and behind n; most_hz: highest core clock
+    for the supply and the buses as the C sets them."""
 
-    nucleo: str
-    family: str
-    fpu: str
-    interrupts: int
-    ram: dict[str, tuple[int, int]]
-    hsi: int
-    uart: int
-    tx: str
-    rx: str
-    openocd: str
-    pyocd: str
-    clock: str
-    discovery: str = ""
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        caches = () if self.family == "STM32F4" else ("cache_m7.c", "cache_m7.h")
-        shared = () if self.family == "STM32H7" else ("stm32f4f7.h",)
-        return (*COMMON, f"{self.family.lower()}.c", *shared, *caches)
+    core: str
+    sources: tuple[str, ...]
+    gpio: int
+    m: range
+    n: range
+    p: range
+    input_hz: tuple[int, int]
+    vco_hz: tuple[int, int]
+    most_hz: int
 
 
-F4 = dict(family="STM32F4", fpu="fpv4-sp-d16", hsi=16_000_000, openocd="stm32f4x",
-          clock="100 MHz, 3 flash wait states, ART accelerator and prefetch on;")  # fmt: skip
-PORT = dict(uart=3, tx="D8", rx="D9")
-TARGETS = {
-    "stm32f410": Target("NUCLEO-F410RB", interrupts=98, ram={"RAM": (0x20000000, 32 * KB)}, uart=2, tx="A2", rx="A3",
-                        pyocd="stm32f410rbtx", **F4),
-    "stm32f412": Target("NUCLEO-F412ZG", interrupts=97, ram={"RAM": (0x20000000, 256 * KB)}, pyocd="stm32f412xg",
-                        discovery="STM32F412G-DISCO: USART2, TX PA2, RX PA3.", **PORT, **F4),
-    "stm32f746": Target("NUCLEO-F746ZG", "STM32F7", "fpv5-sp-d16", 98, {"RAM": (0x20000000, 320 * KB)}, 16_000_000,
-                        openocd="stm32f7x", pyocd="stm32f746zgtx", **PORT,
-                        clock="216 MHz with over-drive, 7 flash wait states, both caches on;",
-                        discovery="STM32F746G-DISCO: USART1, TX PA9, RX PB7."),
-    "stm32h743": Target("NUCLEO-H743ZI2", "STM32H7", "fpv5-d16", 150,
-                        {"DTCM": (0x20000000, 128 * KB), "AXI": (0x24000000, 512 * KB)}, 64_000_000,
-                        openocd="stm32h7x", pyocd="stm32h743xx", **PORT,
-                        clock="480 MHz (VOS0) on silicon revision V, 400 MHz (VOS1) on any other, both caches on;"),
+M7 = ("cache_m7.c", "cache_m7.h")
+MHZ = 1_000_000
+F4F7 = partial(Family, gpio=0x40020000, m=range(2, 64), n=range(50, 433), p=range(2, 9, 2), input_hz=(MHZ, 2 * MHZ),
+               vco_hz=(100 * MHZ, 432 * MHZ))  # fmt: skip
+FAMILIES = {
+    "STM32F4": F4F7("cortex-m4", ("stm32f4.c", "stm32f4f7.h"), most_hz=100 * MHZ),
+    "STM32F7": F4F7("cortex-m7", ("stm32f7.c", "stm32f4f7.h", *M7), most_hz=216 * MHZ),
+    "STM32H7": Family("cortex-m7", ("stm32h7.c", *M7), 0x58020000, range(1, 64), range(4, 513), range(2, 129, 2),
+                      (8 * MHZ, 16 * MHZ), (192 * MHZ, 960 * MHZ), 480 * MHZ),
 }  # fmt: skip
 
 
-def target_of(board: Board) -> Target:
-    """Raises UserError for a board that has no project."""
-    if board.name not in TARGETS:
-        raise UserError(f"no project for '{board.name}', only for {', '.join(TARGETS)}; without --project: the library")
-    return TARGETS[board.name]
+def project_of(board: Board) -> Project:
+    """Return what the project of `board` needs to know. Raises UserError for a board that has none, or one that the
+    start-up C of its family cannot serve."""
+    project, known = board.project, [name for name, other in BOARDS.items() if other.project]
+    if project is None:
+        raise UserError(
+            f"no project for '{board.name}', only for {', '.join(known)} and for a board whose file has the part "
+            "'project'; without --project: the library"
+        )
+    if project.family not in FAMILIES:
+        raise UserError(f"{board.name}: family is '{project.family}': expected one of {', '.join(FAMILIES)}")
+    family = FAMILIES[project.family]
+    if board.core != family.core:
+        raise UserError(f"{board.name}: core is '{board.core}': expected {family.core}, that of the {project.family}")
+    _check_clock(board, project.clock, family)
+    return project
+
+
+def _check_clock(board: Board, clock: Clock, family: Family) -> None:
+    """Raise UserError for a clock tree that the start-up C of the family cannot set."""
+    where, input_hz = f"{board.name}: clock", clock.hsi_hz / clock.m
+    for name in "mnp":
+        value, can = getattr(clock, name), getattr(family, name)
+        if value not in can:
+            raise UserError(f"{where}: {name} is {value}: expected {can[0]}..{can[-1]}{', even' * (can.step == 2)}")
+    if not family.input_hz[0] <= input_hz <= family.input_hz[1]:
+        least, most = family.input_hz
+        raise UserError(f"{where}: hsi_hz / m is {input_hz:,.0f}: expected {least:,}..{most:,}")
+    if board.clock_hz > family.most_hz:
+        raise UserError(f"{where}_hz is {board.clock_hz:,}: expected {family.most_hz:,} at most")
+    if not family.vco_hz[0] <= board.clock_hz * clock.p <= family.vco_hz[1]:
+        least, most = family.vco_hz
+        raise UserError(f"{where}: hsi_hz / m * n is {board.clock_hz * clock.p:,}: expected {least:,}..{most:,}")
 
 
 def model_hash(folder: str | Path) -> str:
-    """16 hex digits that change with any C file of the generated library in `folder`: the identity of an image. Raises
-    UserError for a folder that no mcunet generate of this version has written."""
+    """Return 16 hex digits that change with any C file of the generated library in `folder`: the identity of an image.
+    Raises UserError for a folder that no mcunet generate of this version has written."""
     names = [name for names in owned(folder).values() for name in names if _of_library(name)]
     if not names:
         raise UserError(f"{folder} holds no library of this version: write it with mcunet generate and flash it")
@@ -97,55 +114,79 @@ def _hash(library: Files) -> str:
 
 
 def project_files(
-    library: Files, board: Board, arena: int, shape, picture: np.ndarray | None = None, prefix: str = DEFAULT
+    library: Files,
+    board: Board,
+    arena: int,
+    shape: tuple[int, int, int],
+    picture: np.ndarray | None = None,
+    prefix: str = DEFAULT,
 ) -> Files:
-    """The project of `board` around a library, whose arena has so many bytes and whose model reads pictures of `shape`,
-    by name. picture: (h, w, c) uint8, run after each reset. Raises UserError for a board without a project or a
-    picture of another size."""
-    target, library = target_of(board), {name: data for name, data in library.items() if _of_library(name)}
-    files: Files = {f"board/{name}": (RUNTIME / name).read_bytes() for name in target.sources}
+    """Return the files of the project of `board` around a library, by name. arena: its bytes; shape: (h, w, c) of the
+    pictures that the model reads; picture: (h, w, c) uint8, run after each reset. Raises UserError for a board without
+    a project or a picture of another size."""
+    project, library = project_of(board), {name: data for name, data in library.items() if _of_library(name)}
+    files: Files = {f"board/{name}": (RUNTIME / name).read_bytes() for name in _own(project)}
     files["board/picture.rgb"] = b"" if picture is None else checked_picture(picture, shape).tobytes()
     if prefix != DEFAULT:
-        files["board/mcu_model.h"] = aliases(library[f"{prefix}_model.h"], prefix)
-    values = _values(library, board, target, arena) | {"prefix": prefix}
+        header = library[f"{prefix}_model.h"]
+        files["board/mcu_model.h"] = aliases(header if isinstance(header, str) else header.decode(), prefix)
+    values = _values(library, board, project, arena) | {"prefix": prefix}
     for path in sorted((RUNTIME / "project").iterdir()):
         name = f"board/{path.name}" if path.name in ("memory.ld", "config.h") else path.name
         files[name] = Template(path.read_text()).substitute(values)
     return files
 
 
-def arena_region(target: Target, board: Board, arena: int) -> str:
-    """The first region that holds the arena: beside what the runtime keeps in the one for stack and data."""
-    first = next(iter(target.ram))
-    fits = [name for name, (_, size) in target.ram.items() if arena + (name == first) * board.reserved_sram <= size]
-    return fits[0] if fits else list(target.ram)[-1]  # the linker says by how much it is too large
+def _own(project: Project) -> tuple[str, ...]:
+    """Return the names of the files of engine/boards that the project takes."""
+    return (*COMMON, *FAMILIES[project.family].sources)
 
 
-def _values(library: Files, board: Board, target: Target, arena: int) -> dict[str, str]:
-    """What the templates of boards/project ask for."""
-    ram, where = target.ram, arena_region(target, board, arena)
-    first = next(iter(ram))
-    regions = {"FLASH": (0x08000000, board.flash), **ram}
+def arena_region(board: Board, project: Project, arena: int) -> str:
+    """Return the first region that holds the arena: beside what the runtime keeps in the one for stack and data."""
+    fits = [r.name for r in project.ram if arena + (r == project.ram[0]) * board.reserved_sram <= r.bytes]
+    return fits[0] if fits else project.ram[-1].name  # the linker says by how much it is too large
+
+
+def _values(library: Files, board: Board, project: Project, arena: int) -> dict[str, str]:
+    """Return what the templates of engine/boards/project ask for."""
+    clock, family = project.clock, FAMILIES[project.family]
+    first, where = project.ram[0].name, arena_region(board, project, arena)
     sources = sorted(name for name in library if name.endswith(".c"))
-    own = sorted(f"board/{name}" for name in target.sources if name.endswith((".c", ".S")))
+    own = sorted(f"board/{name}" for name in _own(project) if name.endswith((".c", ".S")))
     compile_flags = [f for f in core_flags(board.core) if f not in ("-nostartfiles", "-Wl,--gc-sections")]
-    base = 0x58020000 if target.family == "STM32H7" else 0x40020000
-    pins = {side: (f"{base + (ord(pin[0]) - ord('A')) * KB:#010x}", pin[1:])
-            for side, pin in (("tx", target.tx), ("rx", target.rx))}  # fmt: skip
-    note = f"arena {arena} bytes in {where}, stack and data in {first}."
-    if where != first:
-        note += f" The planner counts only {where}: {first} comes on top."
     return {
-        "nucleo": f"{target.nucleo} ({board.name})", "board": board.name, "family": target.family,
-        "flags": " ".join([*compile_flags, f"-mfpu={target.fpu}", f"-DMCU_INTERRUPTS={target.interrupts}"]),
-        "sources": " ".join([*sources, *own]), "openocd": target.openocd, "pyocd": target.pyocd,
-        "regions": "\n".join(f"    {name} ({'rx' if name == 'FLASH' else 'rwx'}) : ORIGIN = {at:#010x}, "
-                             f"LENGTH = {size // KB}K" for name, (at, size) in regions.items()),
-        "stack": str(get_board(board.name).reserved_sram // 2), "sram": first, "arena": where,
-        "model": _hash(library), "hsi": str(target.hsi), "uart": str(target.uart),
-        "usart_base": USART[target.uart], "tx": target.tx, "rx": target.rx,
-        "tx_gpio": pins["tx"][0], "tx_pin": pins["tx"][1], "rx_gpio": pins["rx"][0], "rx_pin": pins["rx"][1],
-        "clock_note": target.clock, "memory_note": note,
-        "discovery": f" {target.discovery}".rstrip(), "gpio": f"{base:#010x}",
-        "uart_note": f"{target.discovery} Pins and UART: board/config.h.".strip(),
+        "nucleo": f"{project.kit} ({board.name})", "board": board.name, "family": project.family,
+        "flags": " ".join([*compile_flags, f"-mfpu={project.fpu}", f"-DMCU_INTERRUPTS={project.interrupts}"]),
+        "sources": " ".join([*sources, *own]), "openocd": project.openocd, "pyocd": project.pyocd,
+        "regions": _regions(board, project), "stack": str(board.reserved_sram // 2), "sram": first, "arena": where,
+        "model": _hash(library), "gpio": f"{family.gpio:#010x}",
+        "clock_hz": str(board.clock_hz), "hsi": str(clock.hsi_hz), "pll_m": str(clock.m), "pll_n": str(clock.n),
+        "pll_p": str(clock.p), "wait_states": str(clock.wait_states),
+        "clock_note": clock.note, "memory_note": _memory_note(arena, where, first),
+        "discovery": f" {project.discovery}".rstrip(),
+        "uart_note": f"{project.discovery} Pins and UART: board/config.h.".strip(), **_pins(project, family),
     }  # fmt: skip
+
+
+def _regions(board: Board, project: Project) -> str:
+    """Return the regions of the linker script."""
+    places = [("FLASH", "rx", FLASH_AT, board.flash), *((r.name, "rwx", r.at, r.bytes) for r in project.ram)]
+    return "\n".join(
+        f"    {name} ({how}) : ORIGIN = {at:#010x}, LENGTH = {size // KB}K" for name, how, at, size in places
+    )
+
+
+def _memory_note(arena: int, where: str, first: str) -> str:
+    note = f"arena {arena} bytes in {where}, stack and data in {first}."
+    return note if where == first else f"{note} The planner counts only {where}: {first} comes on top."
+
+
+def _pins(project: Project, family: Family) -> dict[str, str]:
+    """Return the values of the UART and its two pins."""
+    uart = project.uart
+    values = {"uart": str(uart.number), "usart_base": f"{USART[uart.number]:#010x}"}
+    for side, pin in (("tx", uart.tx), ("rx", uart.rx)):
+        port = family.gpio + (ord(pin[0]) - ord("A")) * PORT
+        values |= {side: pin, f"{side}_gpio": f"{port:#010x}", f"{side}_pin": pin[1:]}
+    return values

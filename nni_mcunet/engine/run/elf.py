@@ -1,4 +1,4 @@
-"""What an ELF says of itself: sections, symbols and lines, and from them where its flash and SRAM go."""
+"""Read an ELF: sections, symbols and lines, and from them where its flash and SRAM go."""
 
 import re
 from pathlib import Path
@@ -8,31 +8,32 @@ from .toolchain import RUNTIME, output
 
 
 class Range(NamedTuple):
-    """Bytes from an address on."""
+    """Hold a range of bytes from an address on."""
 
     address: int
     size: int
 
 
 def sections(elf: str | Path) -> dict[str, Range]:
+    """Return the range of each section by name. Raises UserError for missing binutils, as all functions here."""
     rows = re.findall(r"^(\.[\w.]+)\s+(\d+)\s+(\d+)$", output("arm-none-eabi-size", "-A", str(elf)), re.MULTILINE)
     return {name: Range(int(address), int(size)) for name, size, address in rows}
 
 
 def symbols(elf: str | Path) -> dict[str, Range]:
-    """Name -> range of functions and objects; of several local ones of one name the last."""
+    """Return the range of each function and object by name; the last where several local ones have one name."""
     return {name: place for name, _, place in _symbols(elf)}
 
 
 def _symbols(elf) -> list[tuple[str, str, Range]]:
-    """(name, FUNC or OBJECT, range). Bit 0 of a function's address says Thumb and is left out."""
+    """Return (name, FUNC or OBJECT, range) of each. Bit 0 of a function's address says Thumb and is left out."""
     row = r"^ *\d+: (\w+) +(\w+) (FUNC|OBJECT) +\w+ +\w+ +\d+ (\S+)$"
     rows = re.findall(row, output("arm-none-eabi-readelf", "-sW", str(elf)), re.MULTILINE)
     return [(name, kind, Range(int(at, 16) & ~(kind == "FUNC"), int(size, 0))) for at, size, kind, name in rows]
 
 
 def source_lines(elf: str | Path, addresses: list[int]) -> dict[int, tuple[str, int | None]]:
-    """Address -> (source file, line); the line is None where the ELF does not know."""
+    """Return (source file, line) by address; the line is None where the ELF does not know it."""
     if not addresses:
         return {}
     text = output("arm-none-eabi-addr2line", "-e", str(elf), *map(hex, addresses))
@@ -42,7 +43,7 @@ def source_lines(elf: str | Path, addresses: list[int]) -> dict[int, tuple[str, 
 
 
 def flash_parts(elf: str | Path) -> dict[str, int]:
-    """Bytes of flash: weights; constants (requantisation, tables, structures of the layers, what the patches are);
+    """Return bytes of flash: weights; constants (requantisation, tables, structures of the layers and the patches);
     code of the kernels, of the model (mcu_model.c) and of the runtime (boards/); initial data; rest (libraries,
     strings, padding). Their sum is elf_report's flash_bytes."""
     where, found = sections(elf), {place.address: (name, kind, place) for name, kind, place in _symbols(elf)}
@@ -62,7 +63,7 @@ def flash_parts(elf: str | Path) -> dict[str, int]:
 
 
 def _code_part(path: str, line: int | None) -> str:
-    """Which part a function of a source file is; a library's has no line."""
+    """Say which part a function of a source file is; a library's has no line."""
     if line is None:
         return "rest"
     if Path(path).parent == RUNTIME.resolve():
@@ -71,7 +72,7 @@ def _code_part(path: str, line: int | None) -> str:
 
 
 def sram_parts(elf: str | Path) -> dict[str, int]:
-    """Bytes of SRAM: arena, stack (reserved), data, bss. Their sum is elf_report's sram_bytes."""
+    """Return bytes of SRAM: arena, stack (reserved), data, bss. Their sum is elf_report's sram_bytes."""
     where = sections(elf)
     return {name: where.get(f".{name}", Range(0, 0)).size for name in ("arena", "stack", "data", "bss")}
 

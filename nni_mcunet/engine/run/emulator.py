@@ -1,21 +1,23 @@
-"""A firmware under QEMU: the run, at exactly one instruction a nanosecond, and its report."""
+"""Run a firmware under QEMU, at exactly one instruction a nanosecond, and read its report."""
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
-from ...core.boards import Board
+from ...core.boards import CORE_BOARDS, Board, like_core
 from ...core.errors import FirmwareError, UserError
 from .run_report import parse_run
 from .toolchain import tool
 
+Ended = subprocess.CompletedProcess[str]
 EMULATED = 600.0  # seconds that a firmware may take under QEMU where nobody says otherwise
-MACHINES = {"cortex-m4": "mps2-an386", "cortex-m7": "mps2-an500"}
+MPS2 = ("mps2-an385", "mps2-an386", "mps2-an500", "mps2-an511")  # whose memory map, UART and timer boards/mps2.* know
 
 
-def run_emulated(elf: str | Path, board: Board, timeout: float = EMULATED) -> dict:
-    """Run a firmware under QEMU.
+def run_emulated(elf: str | Path, board: Board, timeout: float = EMULATED) -> dict[str, Any]:
+    """Run a firmware under QEMU and return its report.
 
-    Return {"instructions", "stack_bytes", "outputs": [(bytes,) int8], "crc32": [...]} and for a detector
+    It is {"instructions", "stack_bytes", "outputs": [(bytes,) int8], "crc32": [...]} and for a detector
     "detect_instructions", "boxes" (dtype detect.BOX) and the "names" of their classes. Instructions are counted in
     steps of 40. Raises UserError for a missing QEMU or a core it has no machine for, FirmwareError when the firmware
     faults or does not end in `timeout` seconds.
@@ -24,13 +26,20 @@ def run_emulated(elf: str | Path, board: Board, timeout: float = EMULATED) -> di
 
 
 def machine(board: Board) -> str:
-    """Return QEMU's machine with the board's core. Raises UserError where there is none."""
-    if board.core not in MACHINES:
-        raise UserError(f"{board.name}: no emulated machine for {board.core}, only for {', '.join(MACHINES)}")
-    return MACHINES[board.core]
+    """Return QEMU's machine for a board: the one that it names, or that of the board of ours with its core. Raises
+    UserError where there is none, or no C of ours for it."""
+    found = board.qemu or getattr(like_core(board), "qemu", None)
+    if found is None:
+        raise UserError(
+            f"{board.name}: no emulated machine for {board.core}, only for {', '.join(CORE_BOARDS)}: "
+            "give the board's file 'qemu'"
+        )
+    if found not in MPS2:
+        raise UserError(f"{board.name}: qemu is '{found}': expected one of {', '.join(MPS2)}, whose UART we know")
+    return found
 
 
-def run_qemu(elf: str | Path, machine: str, timeout: float, plugin: str | None = None) -> subprocess.CompletedProcess:
+def run_qemu(elf: str | Path, machine: str, timeout: float, plugin: str | None = None) -> Ended:
     """Run one bare-metal program to its end, at exactly one instruction a nanosecond of its own time. timeout: seconds.
     plugin: a TCG plugin with its arguments. Raises UserError for a missing QEMU, FirmwareError for no end in time."""
     command = [tool("qemu-system-arm"), "-M", machine, "-icount", "shift=0", "-display", "none", "-monitor", "none"]

@@ -13,7 +13,7 @@ from ...core.errors import UserError
 from ...core.file_sets import MANIFEST, is_whole
 from ...core.files import write_atomic
 from ...core.view import STRETCH, View
-from .pictures import checked_picture
+from ..model import checked_picture
 
 API = ("read_tile", "run", "output", "output_bytes", "detect", "class_names", "arena")  # behind a model's prefix
 
@@ -43,7 +43,7 @@ def input_shape(folder: str | Path) -> tuple[int, int, int]:
     found = dict(re.findall(rf"#define {prefix.upper()}_INPUT_([HWC]) +([1-9]\d{{0,8}})\n", header))
     if len(found) < 3:
         raise UserError(f"{folder}: {prefix}_model.h does not say the input's size: run mcunet generate again")
-    return tuple(int(found[axis]) for axis in "HWC")
+    return int(found["H"]), int(found["W"]), int(found["C"])
 
 
 def input_view(folder: str | Path) -> View:

@@ -5,13 +5,14 @@ import subprocess
 import tempfile
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..codegen.names import DEFAULT
 from ..detect import BOX
+from ..model import checked_picture
 from .generated import build_folder, prefix_of, sources, write_picture
-from .pictures import checked_picture
 from .run_report import parse_run
 from .toolchain import PROGRAM, RUNTIME, compile_c
 
@@ -64,7 +65,7 @@ def build_host(folder: str | Path) -> HostModel:
         return HostModel(out, prefix_of(folder))
 
 
-def run_sanitized(folder: str | Path, picture: np.ndarray) -> dict:
+def run_sanitized(folder: str | Path, picture: np.ndarray) -> dict[str, Any]:
     """Run the board's program on this host under the address and undefined-behaviour sanitizers, and return its report,
     see emulator.run_emulated. picture: (h, w, c) uint8. Raises FirmwareError with the sanitizer's words where one
     complains, and what build_host raises."""

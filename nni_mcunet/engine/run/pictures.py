@@ -1,5 +1,5 @@
-"""Pictures as the network reads them: uint8 of its size and channels, seen by its own view. What is no picture (sound,
-a sensor of two or five channels) comes as arrays in .npy files."""
+"""Read pictures as the network does: uint8 of its size and channels, seen by its own view. Sound, or a sensor of two or
+five channels, comes as arrays in .npy files."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,9 +18,9 @@ ARRAY = ".npy"
 
 
 def load_picture(path, size: tuple[int, int], view: View = STRETCH, channels: int = 3) -> np.ndarray:
-    """(h, w, channels) uint8 for a network of `size` (h, w) that was trained with `view`: a picture as RGB or grey, or
-    the one array of a .npy file as it is. Raises FileNotFoundError, or UserError for a file that is no picture, is cut
-    short, has too many pixels or other channels."""
+    """Return (h, w, channels) uint8 for a network of `size` (h, w) that was trained with `view`: a picture as RGB or
+    grey, or the one array of a .npy file as it is. Raises FileNotFoundError, or UserError for a file that is no
+    picture, is cut short, has too many pixels or other channels."""
     if Path(path).suffix.lower() == ARRAY:
         arrays = load_arrays(path, (*size, channels))
         if len(arrays) != 1:
@@ -35,8 +35,8 @@ def load_picture(path, size: tuple[int, int], view: View = STRETCH, channels: in
 
 
 def load_arrays(path, shape: tuple[int, int, int]) -> np.ndarray:
-    """(n, h, w, c) uint8, mapped into memory, of a .npy file that holds (h, w, c) or (n, h, w, c); a network of one
-    channel needs no axis for it. Raises FileNotFoundError, or UserError for what is no such array."""
+    """Return (n, h, w, c) uint8, mapped into memory, of a .npy file that holds (h, w, c) or (n, h, w, c). A network of
+    one channel needs no axis for it. Raises FileNotFoundError, or UserError for a file that is no such array."""
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
@@ -59,8 +59,8 @@ def load_arrays(path, shape: tuple[int, int, int]) -> np.ndarray:
 def read_pictures(
     source, shape: tuple[int, int, int], view: View = STRETCH, names: str | None = None, most: int | None = None
 ) -> Iterator[np.ndarray]:
-    """(h, w, c) uint8 each, for a network that reads `shape`: of a .npy file or a folder, see `list_pictures`; at most
-    `most`, evenly spread. Raises what load_picture and list_pictures raise."""
+    """Yield (h, w, c) uint8 for a network that reads `shape`, from a .npy file or a folder, see `list_pictures`: `most`
+    of them at most, evenly spread. Raises what load_picture and list_pictures raise."""
     files = [Path(source)] if Path(source).suffix.lower() == ARRAY else list_pictures(source, names, None, shape[2])
     arrays = {path: load_arrays(path, shape) for path in files if path.suffix.lower() == ARRAY}
     places = [(path, i) for path in files for i in range(len(arrays[path]) if path in arrays else 1)]
@@ -69,7 +69,8 @@ def read_pictures(
 
 
 def with_view(model: Model, text: str | None) -> Model:
-    """The model with a command line's --view, for a file without one. Raises UserError where the file has another."""
+    """Return the model with a command line's --view, for a file without one. Raises UserError where the file has
+    another."""
     if text is None:
         return model
     view = View.parse(text)
@@ -81,9 +82,9 @@ def with_view(model: Model, text: str | None) -> Model:
 
 
 def list_pictures(folder, names: str | None = None, most: int | None = None, channels: int = 3) -> list[Path]:
-    """Pictures of a folder by name, or those that the text file `names` lists (one stem a line, as VOC's ImageSets);
-    at most `most`, evenly spread. Where there is no picture, or none that the network's channels can be made of, its
-    .npy files. Raises UserError where none is found."""
+    """Return the pictures of a folder by name, or those that the text file `names` lists (one stem a line, as VOC's
+    ImageSets): `most` of them at most, evenly spread. Return its .npy files where there is no picture, or none that has
+    the network's channels. Raises UserError where nothing is found."""
     kinds = [SUFFIXES, (ARRAY,)] if channels in (1, 3) else [(ARRAY,)]
     if Path(folder).is_file():
         raise UserError(f"{folder} is one file: give a folder of pictures or of .npy files, or one .npy file")
@@ -103,14 +104,7 @@ def list_pictures(folder, names: str | None = None, most: int | None = None, cha
 
 
 def spread(things: list, most: int | None) -> list:
-    """At most so many of them, evenly spread."""
+    """Return so many of them at most, evenly spread; all for None."""
     if most is None or len(things) <= most:
         return things
     return [things[i * len(things) // most] for i in range(most)]
-
-
-def checked_picture(picture: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """Return the picture, contiguous. Raises UserError where it is not uint8 of `shape` (h, w, c)."""
-    if picture.shape != shape or picture.dtype != np.uint8:
-        raise UserError(f"a picture of {picture.shape} {picture.dtype}; the model reads {shape} uint8")
-    return np.ascontiguousarray(picture)

@@ -15,7 +15,7 @@ WORK = re.compile("(detect_)?(cycles|instructions|microseconds)|stack_bytes|done
 
 
 def parse_run(done: subprocess.CompletedProcess) -> dict:
-    """The report of a program that has ended. Raises FirmwareError where it came to no good end."""
+    """Return the report of a program that has ended. Raises FirmwareError where it came to no good end."""
     try:
         lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
         if not done.returncode and lines and lines[-1].get("done"):
@@ -28,15 +28,15 @@ def parse_run(done: subprocess.CompletedProcess) -> dict:
 
 
 def _last_words(done: subprocess.CompletedProcess) -> str:
-    """In one line: what a sanitizer or the firmware's own fault handler says, or whatever came last."""
+    """Return in one line what a sanitizer or the firmware's own fault handler says, or whatever came last."""
     said = done.stderr.splitlines()[::-1] + done.stdout.splitlines()[::-1]
     known = [line for line in said if re.search(r"SUMMARY: |runtime error: |\"error\": ", line)]
     return next((line.strip()[:300] for line in (*known, *said) if line.strip()), "")
 
 
 def parse_report(lines: list[dict]) -> dict:
-    """The JSON lines of boards/report.c as one dictionary. Raises ValueError for lines that it does not write, and for
-    an output that is not of its CRC-32."""
+    """Return the JSON lines of boards/report.c as one dictionary. Raises ValueError for lines that it does not write,
+    and for an output that is not of its CRC-32."""
     report: dict = {"outputs": [], "crc32": []}
     boxes, names = [], []
     try:

@@ -1,6 +1,6 @@
-"""The host's side of boards/serve.c: pictures to a real board over a serial line, its report back.
+"""Send pictures to a real board over a serial line and read its report: the host's side of boards/serve.c.
 
-What answers may be any device: the whole exchange has one deadline, lines and bytes have bounds, and nothing that comes
+Any device may answer: the whole exchange has one deadline, lines and bytes have bounds, and nothing that comes
 over the line is used before it has the type and the size of what a board of ours says.
 """
 
@@ -32,21 +32,22 @@ WHY = {
 
 
 def frame(data: bytes) -> bytes:
-    """What boards/serve.c receives: "MC", length, data, CRC-32 of length and data."""
+    """Return a message as boards/serve.c receives it: "MC", length, data, CRC-32 of length and data."""
     body = struct.pack("<I", len(data)) + data
     return b"MC" + body + struct.pack("<I", zlib.crc32(body))
 
 
 def patience(picture: np.ndarray) -> float:
-    """Seconds that an exchange may take where nobody says otherwise: to answer and compute, and for the picture."""
+    """Return the seconds that an exchange may take where nobody says otherwise: to answer and compute, and for the
+    picture."""
     return ANSWER + TIMES * picture.nbytes * 10 / BAUD
 
 
 class SerialBoard:
-    """A board that runs boards/serve.c. seconds: for the whole exchange, from now on.
+    """Talk to a board that runs boards/serve.c. seconds: for the whole exchange, from now on.
 
-    Raises UserError for a port that does not open, what does not answer in time or answers as no board of ours does, a
-    board that says an error, and another model.
+    Raises UserError for a port that does not open, for silence, for an answer that no board of ours gives, for a board
+    that says an error, and for another model.
     """
 
     def __init__(self, port: str, seconds: float = ANSWER):
@@ -65,7 +66,7 @@ class SerialBoard:
         self.port.close()
 
     def greet(self, board: str, model: str) -> dict:
-        """The board's greeting {"board", "model", "clock_hz"}."""
+        """Return the board's greeting {"board", "model", "clock_hz"}."""
         end, line = min(self.end, time.monotonic() + ANSWER), None
         while line is None:
             self._send(b"h")
@@ -88,8 +89,8 @@ class SerialBoard:
         return line
 
     def run(self, picture: np.ndarray) -> dict:
-        """What the model says of a picture (h, w, c) uint8: as emulator.run_emulated, "cycles" and "microseconds" in
-        place of "instructions"."""
+        """Return the model's report on a picture (h, w, c) uint8: as emulator.run_emulated, with "cycles" and
+        "microseconds" in place of "instructions"."""
         self._send(b"p")
         lines: list[dict] = []
         asked = False  # for a tile: what comes before is the report of a picture that is built in
@@ -126,7 +127,8 @@ class SerialBoard:
             raise UserError(f"{self.name}: the board takes no bytes ({_quoted(error)}); reset it") from None
 
     def _line(self, end: float) -> dict | None:
-        """The next line of JSON, or None where none has come by `end` (of time.monotonic); other text is skipped."""
+        """Return the next line of JSON, or None where none has come by `end` (of time.monotonic); other text is
+        skipped."""
         while True:
             at = self.text.find(b"\n")
             if at >= 0:
@@ -164,7 +166,8 @@ def _is_count(value) -> bool:
 
 
 def _parsed(line: bytes) -> dict | None:
-    """None for what is no JSON: the end of a line that began before we listened, or a device's own words."""
+    """Return a line's JSON, or None for text that is none: the end of a line that began before we listened, or a
+    device's own words."""
     try:
         return json.loads(line[line.index(b"{") :])
     except (ValueError, RecursionError):
@@ -172,6 +175,6 @@ def _parsed(line: bytes) -> dict | None:
 
 
 def _quoted(text) -> str:
-    """In one short line, whatever a device or a driver says."""
+    """Return in one short line whatever a device or a driver says."""
     text = str(text)
     return repr(text if len(text) <= 80 else f"{text[:77]}...")

@@ -1,8 +1,8 @@
-"""A bound of the stack from the code of an ELF: the deepest chain of calls from reset, each function with all that it
-pushes and reserves. Interrupts of the user's own come on top.
+"""Bound the stack from the code of an ELF: the deepest chain of calls from reset, each function with all that it pushes
+and reserves. Interrupts of the user's own come on top.
 
 It is read out of the disassembly, so that hand-written assembly counts as well. A call by pointer may reach every
-function that none calls by name. Refuses recursion, of which there is no bound.
+function that none calls by name. It refuses recursion, which has no bound.
 """
 
 import re
@@ -25,7 +25,8 @@ STORED = re.compile(r"\tstrd?(?:\.w)?\t.*\[sp, #-(\d+)\]!")
 
 
 class Function(NamedTuple):
-    """frame: bytes; calls: names; by_pointer: whether it calls others than these."""
+    """Hold what one function does to the stack. frame: bytes; calls: names; by_pointer: whether it calls others than
+    these."""
 
     frame: int
     calls: frozenset[str]
@@ -33,8 +34,8 @@ class Function(NamedTuple):
 
 
 def stack_bound(elf: str | Path) -> int:
-    """Bytes of stack that a firmware can need at most. Raises FirmwareError for recursion and for code whose use of the
-    stack is not constant."""
+    """Return the bytes of stack that a firmware can need at most. Raises FirmwareError for recursion and for code whose
+    use of the stack is not constant."""
     functions = functions_of(output("arm-none-eabi-objdump", "-d", "--no-show-raw-insn", str(elf)))
     named = set().union(*(f.calls - {name} for name, f in functions.items()))
     pointed = frozenset(functions) - named - {ENTRY}
@@ -55,13 +56,14 @@ def stack_bound(elf: str | Path) -> int:
 
 
 def functions_of(disassembly: str) -> dict[str, Function]:
-    """Every function of an objdump -d by name."""
+    """Return every function of an objdump -d by name. Raises FirmwareError for one that reserves stack by a
+    register."""
     return {name: _function(name, text) for name, text in FUNCTION.findall(disassembly)}
 
 
 def _function(name: str, text: str) -> Function:
     if VARIABLE.search(text):
-        raise FirmwareError(f"{name} reserves stack by a register; there is no bound of it")
+        raise FirmwareError(f"{name} reserves stack by a register: it has no bound")
     frame = sum(_bytes(registers) for registers in REGISTERS.findall(text))
     frame += sum(map(int, RESERVED.findall(text) + STORED.findall(text)))
     calls = {*CALL.findall(text), *(set(JUMP.findall(text)) - {name})}
@@ -69,7 +71,7 @@ def _function(name: str, text: str) -> Function:
 
 
 def _bytes(registers: str) -> int:
-    """Of a list such as "r4, r6-r9, lr" or "d8-d10"."""
+    """Return the bytes of a list such as "r4, r6-r9, lr" or "d8-d10"."""
     total = 0
     for part in registers.split(", "):
         first, _, last = part.partition("-")

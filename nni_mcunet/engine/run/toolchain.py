@@ -1,4 +1,4 @@
-"""The compilers and what they are called with: the programs of the GNU toolchain, their flags, one build of C.
+"""Call the compilers: the programs of the GNU toolchain, their flags, one build of C.
 
 It knows no host library, no emulator and no real board: host.py, firmware.py and board_project.py do.
 """
@@ -6,6 +6,7 @@ It knows no host library, no emulator and no real board: host.py, firmware.py an
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from ...core.boards import Board
@@ -49,7 +50,9 @@ def core_flags(core: str) -> list[str]:
     return [*flags, "-nostartfiles", "-Wl,--gc-sections"]
 
 
-def compile_c(compiler: str, flags: list[str], sources, folder: Path, out: Path, board: Board | None = None) -> None:
+def compile_c(
+    compiler: str, flags: list[str], sources: Iterable[Path], folder: Path, out: Path, board: Board | None = None
+) -> None:
     """Compile and link C files into `out`, in `folder`, whose model they are of. Raises FirmwareError where the C does
     not compile, Infeasible where the linker says that a memory of the board is too small, UserError for a full disk."""
     prefix, include = prefix_of(folder), []
@@ -58,20 +61,24 @@ def compile_c(compiler: str, flags: list[str], sources, folder: Path, out: Path,
         write_atomic(folder / "build" / prefix / "mcu_model.h", header)
         include = [f"-Ibuild/{prefix}"]
     command = [tool(compiler), *WARNINGS, *flags, *include, "-I.", "-Ibuild", f"-I{RUNTIME}", "-o", str(out.resolve())]
-    command += [str(Path(source).resolve()) for source in sources]
+    command += [str(source.resolve()) for source in sources]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    if done.returncode == 0:
-        return
-    full = re.search("No space left on device|Read-only file system", done.stderr)
+    if done.returncode:
+        raise _failure(compiler, done.stderr, folder, out, board)
+
+
+def _failure(compiler: str, said: str, folder: Path, out: Path, board: Board | None) -> Exception:
+    """Return the error for the words of a compiler or linker that failed."""
+    full = re.search("No space left on device|Read-only file system", said)
     if full:
-        raise UserError(f"cannot write {out}: {full[0]}; make room or name another place")
-    beyond = re.findall(r"region `(\w+)' overflowed by (\d+) bytes", done.stderr)
+        return UserError(f"cannot write {out}: {full[0]}; make room or name another place")
+    beyond = re.findall(r"region `(\w+)' overflowed by (\d+) bytes", said)
     if board and beyond:
         lacks = " and ".join(f"{count} bytes of {region}" for region, count in beyond)
         limits = f"{board.sram} bytes of SRAM and {board.flash} of flash"
-        raise Infeasible(
+        return Infeasible(
             f"{folder.name} does not fit {board.name} ({limits}): it lacks {lacks}; generate it for that board"
         )
-    said = [line for line in done.stderr.splitlines() if line.strip()]
-    first = next((line for line in said if "error" in line or "undefined" in line), said[-1] if said else "no word")
-    raise FirmwareError(f"{compiler} does not compile {folder}: {first.strip()[:300]}; generate the C again")
+    lines = [line for line in said.splitlines() if line.strip()] or ["no word"]
+    first = next((line for line in lines if "error" in line or "undefined" in line), lines[-1])
+    return FirmwareError(f"{compiler} does not compile {folder}: {first.strip()[:300]}; generate the C again")

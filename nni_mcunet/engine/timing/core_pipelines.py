@@ -1,4 +1,4 @@
-"""Cycles of a basic block on a Cortex-M4 or M7 whose memory never waits; memory is wait_states.py's.
+"""Count the cycles of a basic block on a Cortex-M4 or M7 whose memory never waits; memory is wait_states.py's.
 
 Cortex-M4: the instruction table and the load/store rules of its Technical Reference Manual (ARM DDI 0439, 3.3). Not
 known and not modelled: how a skipped instruction of an IT block differs from one that is executed (both count in full),
@@ -13,6 +13,8 @@ mispredictions, which short loops of odd lengths have, are not in it, nor overla
 
 from collections.abc import Callable, Sequence
 
+from ...core.boards import Board
+from ...core.errors import UserError
 from .disassembly import Instruction
 
 REFILL = 2  # P of the manual, 1 to 3 by the target's alignment and width
@@ -20,7 +22,7 @@ DIVIDE, FLOAT_DIVIDE = 7, 14
 
 
 def cortex_m4(block: Sequence[Instruction]) -> int:
-    """Cycles of a block without what its last branch costs when taken."""
+    """Return the cycles of a block without what its last branch costs when taken."""
     total, before = 0, None
     for insn in block:
         total += _m4_cost(insn, before)
@@ -44,7 +46,7 @@ def _m4_cost(insn: Instruction, before: Instruction | None) -> int:
 
 
 def cortex_m7(block: Sequence[Instruction]) -> int:
-    """As cortex_m4: cycles in which something is issued or waited for."""
+    """Return the cycles, as cortex_m4, in which something is issued or waited for."""
     ready: dict[str, tuple[int, Instruction]] = {}  # register -> first cycle that may read it, who wrote it
     cycle, first = 0, None  # the cycle in which the next instruction may issue, what it has already issued
     for insn in block:
@@ -73,7 +75,7 @@ def _available(ready, name: str, insn: Instruction) -> int:
 
 
 def _pairs(first: Instruction, second: Instruction) -> bool:
-    """Both may issue in one cycle, dependences through results apart."""
+    """Say whether both may issue in one cycle; a result that the second needs is not looked at."""
     memory = (first.loads or first.stores) and (second.loads or second.stores)
     return (
         not (memory and not (first.kind == second.kind == "load"))
@@ -87,7 +89,7 @@ def _pairs(first: Instruction, second: Instruction) -> bool:
 
 
 def _single_pipe(insn: Instruction) -> bool:
-    """Issues as the first of a pair alone: operations on lanes, multiplications among them."""
+    """Say whether it issues only as the first of a pair: operations on lanes, multiplications among them."""
     lanes = ("smla", "smul", "smua", "smus", "smls")
     return insn.kind == "dsp" or (insn.kind == "multiply" and insn.mnemonic.startswith(lanes) and not _long(insn))
 
@@ -109,8 +111,12 @@ def _m7_latency(insn: Instruction) -> int:
     return latencies.get(insn.kind, 1)
 
 
-# Core -> (cycles of a block, what a taken branch adds).
-CORES: dict[str, tuple[Callable[[Sequence[Instruction]], int], int]] = {
-    "cortex-m4": (cortex_m4, REFILL),
-    "cortex-m7": (cortex_m7, 1),
-}
+Pipeline = tuple[Callable[[Sequence[Instruction]], int], int]  # cycles of a block, what a taken branch adds
+CORES: dict[str, Pipeline] = {"cortex-m4": (cortex_m4, REFILL), "cortex-m7": (cortex_m7, 1)}
+
+
+def pipeline_of(board: Board) -> Pipeline:
+    """Return the model of the board's core. Raises UserError for a core without one."""
+    if board.core not in CORES:
+        raise UserError(f"{board.name}: no model of a {board.core}'s pipeline, only for {', '.join(CORES)}")
+    return CORES[board.core]

@@ -1,8 +1,9 @@
-"""Instructions of an ELF as core_pipelines.py sees them: what kind each is, what it reads and writes."""
+"""Read the instructions of an ELF as core_pipelines.py sees them: the kind of each, and what it reads and writes."""
 
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from ..run.toolchain import output
 
@@ -37,6 +38,8 @@ MOVES = ("mov", "mvn", "sxt", "uxt", "rev", "clz", "rbit", "neg", "vmov", "vcvt"
 
 @dataclass(frozen=True)
 class Instruction:
+    """Hold one instruction. size: bytes; mnemonic: without .w or .n."""
+
     address: int
     size: int
     mnemonic: str
@@ -44,25 +47,27 @@ class Instruction:
 
     @cached_property
     def kind(self) -> str:
-        """A key of KINDS."""
+        """Return a key of KINDS."""
         return list(KINDS)[int(_KIND.match(self.mnemonic).lastgroup[1:])]
 
     @cached_property
     def jumps(self) -> bool:
-        """It may write the program counter, which ends a basic block."""
+        """Say whether it may write the program counter, which ends a basic block."""
         return "branch" in self.kind or "pc" in self.writes
 
     @cached_property
     def loads(self) -> bool:
+        """Say whether it loads."""
         return self.kind.startswith("load")
 
     @cached_property
     def stores(self) -> bool:
+        """Say whether it stores."""
         return self.kind.startswith("store")
 
     @cached_property
     def words(self) -> int:
-        """Registers that a load or store moves."""
+        """Return how many registers a load or store moves."""
         if self.kind.endswith("many"):
             first, _, last = "".join(re.findall(r"\{(.*)\}", self.operands)).partition("-")
             if last:  # {d8-d15}; core registers are listed one by one, or as r4-r7 by some objdumps
@@ -72,12 +77,12 @@ class Instruction:
 
     @cached_property
     def shifts(self) -> bool:
-        """It has an operand that passes the shifter first."""
+        """Say whether it has an operand that passes the shifter first."""
         return self.kind == "extend" or bool(re.search(r"(lsl|lsr|asr|ror) #|rrx", self.operands))
 
     @cached_property
     def _split(self) -> tuple[list[str], list[str]]:
-        """(registers of the result, as named first; all others)."""
+        """Return (registers of the result, as named first; all others)."""
         registers = _REGISTER.findall(self.operands)
         if self.kind == "load many":
             listed = _REGISTER.findall("".join(re.findall(r"\{.*\}", self.operands)))
@@ -89,12 +94,13 @@ class Instruction:
 
     @cached_property
     def writes(self) -> frozenset[str]:
+        """Return the registers that it writes."""
         results, _ = self._split
         return frozenset([*results, *self.updated])
 
     @cached_property
     def updated(self) -> frozenset[str]:
-        """Base registers written back."""
+        """Return the base registers that are written back."""
         if self.mnemonic.startswith(("push", "pop", "vpush", "vpop")):
             return frozenset({"sp"})
         back = re.match(r"(\w+)!,", self.operands) or re.search(r"\[(\w+).*\]!|\[(\w+)\], ", self.operands)
@@ -102,6 +108,7 @@ class Instruction:
 
     @cached_property
     def reads(self) -> frozenset[str]:
+        """Return the registers that it reads."""
         results, others = self._split
         both = self.operands.count(",") == 1 and not self.loads and not self.mnemonic.startswith(MOVES)  # adds r0, r1
         if self.accumulator or both:
@@ -110,13 +117,13 @@ class Instruction:
 
     @cached_property
     def address_reads(self) -> frozenset[str]:
-        """Registers of the address of a load or store."""
+        """Return the registers of the address of a load or store."""
         inside = re.search(r"\[([^\]]*)\]", self.operands)
         return frozenset(_REGISTER.findall(inside[1])) if inside else self.updated
 
     @cached_property
     def accumulator(self) -> frozenset[str]:
-        """Of a multiply-accumulate the registers it adds to: a chain of them does not wait for the multiplier."""
+        """Return the registers that a multiply-accumulate adds to: a chain of them does not wait for the multiplier."""
         results, others = self._split
         if self.kind != "multiply":
             return frozenset()
@@ -125,8 +132,9 @@ class Instruction:
         return frozenset(others[2:3])
 
 
-def disassemble(elf, stop: int) -> dict[int, Instruction]:
-    """Address -> instruction of the code below address `stop`, in order. Raises UserError for missing binutils."""
+def disassemble(elf: str | Path, stop: int) -> dict[int, Instruction]:
+    """Return the instructions of the code below address `stop` by address, in order. Raises UserError for missing
+    binutils."""
     text = output("arm-none-eabi-objdump", "-d", f"--stop-address={stop}", str(elf))
     found = {}
     for address, _, second, mnemonic, operands in filter(None, map(_parts, text.splitlines())):

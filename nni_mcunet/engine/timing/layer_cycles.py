@@ -2,7 +2,7 @@
 
 Instructions are counted: every one between the call of mcu_run and its return belongs to a layer, to the reading of the
 picture, to a cached halo or to mcu_run itself. Cycles are an estimate: how often each basic block ran times what it
-takes on the core (core_pipelines.py), and the lines missed times what the board's memory makes the core wait
+takes on the core (core_pipelines.py), and the lines missed times the cycles that the core waits for one
 (wait_states.py). The same program on a real board measures them (DWT_CYCCNT).
 """
 
@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...core.boards import Board
+from ...core.boards.parts import Memory
 from ...core.errors import UserError
 from ..codegen.sources import model_files
 from ..lower.program import DETECT, SELF
 from ..run.elf import source_lines, symbols
 from ..run.emulator import EMULATED
 from ..run.generated import prefix_of
-from .core_pipelines import CORES
+from .core_pipelines import Pipeline, pipeline_of
 from .disassembly import Instruction, disassemble
 from .plan_file import call_sites
 from .qemu_counts import Counts, run_counted
-from .wait_states import Memory, memory_of
+from .wait_states import memory_of
 
 
 class Layer(NamedTuple):
@@ -34,10 +35,10 @@ class Layer(NamedTuple):
 
 
 def run_profiled(elf: str | Path, board: Board, timeout: float = EMULATED) -> tuple[dict, dict[str, Layer]]:
-    """(what emulator.run_emulated gives, name -> Layer in the order of the calls). elf: of build_firmware, in a
+    """Return (what emulator.run_emulated gives, name -> Layer in the order of the calls). elf: of build_firmware, in a
     folder of mcunet generate, whose plan.json says what each line of the C calls. timeout: seconds. Raises UserError
     for a core without a model, a missing program or no such plan.json, and see run_emulated."""
-    memory = memory_of(board)
+    memory, pipeline = memory_of(board), pipeline_of(board)
     run, sites = run_counted(elf, board, memory, timeout)
     calls = _names(elf, sites)
     by_name: dict[str, Counts] = {}
@@ -49,7 +50,7 @@ def run_profiled(elf: str | Path, board: Board, timeout: float = EMULATED) -> tu
             by_name.setdefault(SELF, Counts()).instructions[site] = sites[site].instructions[site]
             times[name] = times.get(name, 0) + sites[site].instructions[site][0]
     code = disassemble(elf, max(address for c in sites.values() for address in c.instructions) + 4)
-    layers = _layers(by_name, times, code, board, memory)
+    layers = _layers(by_name, times, code, pipeline, memory)
     return run, {name: layers[name] for name in [*(n for n in layers if n != SELF), SELF]}
 
 
@@ -86,8 +87,8 @@ def _lines(elf, addresses: list[int]) -> dict[int, tuple[str, int]]:
     return found
 
 
-def _layers(by_name, times, code: dict[int, Instruction], board: Board, memory: Memory) -> dict[str, Layer]:
-    block_cycles, taken_cycles = CORES[board.core]
+def _layers(by_name, times, code: dict[int, Instruction], pipeline: Pipeline, memory: Memory) -> dict[str, Layer]:
+    block_cycles, taken_cycles = pipeline
     entered = {a for counts in by_name.values() for a, (_, entered) in counts.instructions.items() if entered}
     blocks = _blocks(code, entered)
     length = {first: block_cycles(block) for first, block in blocks.items()}

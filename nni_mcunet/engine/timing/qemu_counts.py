@@ -1,4 +1,5 @@
-"""What a firmware executes under QEMU, call by call: the plugin qemu/counts.c, built at need, its run and its file."""
+"""Count what a firmware executes under QEMU, call by call: the plugin qemu/counts.c, built at need, its run, its
+file."""
 
 import hashlib
 import os
@@ -9,12 +10,12 @@ from functools import cache
 from pathlib import Path
 
 from ...core.boards import Board
+from ...core.boards.parts import Cache, Memory
 from ..run.elf import sections, symbols
 from ..run.emulator import EMULATED, machine, run_qemu
 from ..run.generated import prefix_of
 from ..run.run_report import parse_run
 from ..run.toolchain import WARNINGS, tool
-from .wait_states import Memory
 
 PLUGIN = Path(__file__).parents[1] / "qemu/counts.c"
 CALLERS = "main", "mcu_report"  # and a model's run() and detect()
@@ -22,7 +23,7 @@ CALLERS = "main", "mcu_report"  # and a model's run() and detect()
 
 @dataclass
 class Counts:
-    """Of what one call executed. instructions: address -> [times executed, times jumped to]; lines missed of code
+    """Hold what one call executed. instructions: address -> [times executed, times jumped to]; lines missed of code
     behind a jump and in sequence, of constants in flash, of the arena; accesses that misaligned data adds."""
 
     instructions: dict[int, list[int]] = field(default_factory=dict)
@@ -33,6 +34,7 @@ class Counts:
     misaligned: int = 0
 
     def add(self, other: "Counts") -> None:
+        """Add the counts of another call."""
         for address, (executed, entered) in other.instructions.items():
             own = self.instructions.setdefault(address, [0, 0])
             own[0] += executed
@@ -42,15 +44,16 @@ class Counts:
 
     @property
     def executed(self) -> int:
+        """Return the number of instructions."""
         return sum(count for count, _ in self.instructions.values())
 
 
 def run_counted(
     elf: str | Path, board: Board, memory: Memory, timeout: float = EMULATED
 ) -> tuple[dict, dict[int, Counts]]:
-    """(what emulator.run_emulated gives, site -> Counts). A site is the address of an instruction of CALLERS: of a
-    call, for all that it calls, or its own; 0 is what runs before main. The run is the same as without counting, a few
-    times slower. Raises UserError for a missing program, see run_emulated for the others."""
+    """Return (what emulator.run_emulated gives, site -> Counts). A site is the address of an instruction of CALLERS: of
+    a call, for all that it calls, or its own; 0 is what runs before main. The run is the same as without counting, a
+    few times slower. Raises UserError for a missing program, see run_emulated for the others."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "counts"
         plugin = ",".join([str(_plugin()), f"out={out}", *_arguments(elf, memory)])
@@ -58,7 +61,7 @@ def run_counted(
         return run, _read(out)
 
 
-def _arguments(elf, memory: Memory) -> list[str]:
+def _arguments(elf: str | Path, memory: Memory) -> list[str]:
     found, where = symbols(elf), sections(elf)
     constants, prefix = where[".text"], prefix_of(Path(elf).parent.parent)
     callers = *CALLERS, f"{prefix}_run", f"{prefix}_detect"
@@ -66,14 +69,19 @@ def _arguments(elf, memory: Memory) -> list[str]:
     ranges.append(("cached", (constants.address, constants.size)))
     if memory.tcm is not None and found[f"{prefix}_arena"][1] > memory.tcm:
         ranges.append(("cached", found[f"{prefix}_arena"]))
-    return [f"icache={memory.code}", f"dcache={memory.data}"] + [
+    return [f"icache={_cache(memory.code)}", f"dcache={_cache(memory.data)}"] + [
         f"{name}={address:x}:{address + size:x}" for name, (address, size) in ranges
     ]
 
 
+def _cache(cache: Cache) -> str:
+    """Return a cache as the plugin reads it: a line has 1 << the last number bytes."""
+    return f"{cache.sets:x}:{cache.ways:x}:{cache.line.bit_length() - 1:x}"
+
+
 @cache
 def _plugin() -> Path:
-    """The plugin compiled for this host, kept in the user's cache under a name by its source."""
+    """Return the plugin compiled for this host, kept in the user's cache under a name by its source."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nni-mcunet"
     path = home / f"counts-{hashlib.sha256(PLUGIN.read_bytes()).hexdigest()[:16]}.so"
     if not path.exists():

@@ -1,4 +1,4 @@
-"""Where the time and the memory of a firmware go: per layer and by part, as data for JSON and as a table."""
+"""Report where the time and the memory of a firmware go: per layer and by part, as data for JSON and as a table."""
 
 from pathlib import Path
 
@@ -10,10 +10,11 @@ from .plan_file import planned
 
 
 def board_report(elf: str | Path, board: Board, layers: dict[str, Layer]) -> dict:
-    """{"milliseconds_estimated", "cycles_estimated", "flash": bytes by part, "sram": bytes by part, "callback_bytes",
-    "layers": [{"name", "calls", "instructions", "cycles_estimated", "stall_cycles", "live_bytes"}]}; mcu_detect's time
-    is in its row alone. Where mcunet generate has left them beside the sources: callback_bytes, what each ready
-    callback for the picture takes beside the arena, and live_bytes, what the arena holds during the layer."""
+    """Return {"milliseconds_estimated", "cycles_estimated", "flash": bytes by part, "sram": bytes by part,
+    "callback_bytes", "layers": [{"name", "calls", "instructions", "cycles_estimated", "stall_cycles", "live_bytes"}]}.
+    The time of mcu_detect is only in its row. The plan.json of mcunet generate, where it lies beside the sources, gives
+    callback_bytes (that each ready callback for the picture takes besides the arena) and live_bytes (that the arena
+    holds during the layer). Raises UserError for a damaged one."""
     facts = planned(Path(elf).parent.parent)
     live = facts.get("live_bytes", {})
     cycles = sum(layer.cycles for name, layer in layers.items() if name != DETECT)
@@ -33,7 +34,7 @@ def board_report(elf: str | Path, board: Board, layers: dict[str, Layer]) -> dic
 
 
 def report_table(report: dict) -> str:
-    """Of what board_report gives."""
+    """Return the text of a board_report."""
     lines = [f"{'layer':>22} {'calls':>5} {'instructions':>12} {'cycles, est.':>12} {'stalls':>12} {'live bytes':>10}"]
     for row in report["layers"]:
         live = f"{row['live_bytes']:,}" if "live_bytes" in row else ""

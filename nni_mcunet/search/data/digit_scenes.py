@@ -1,7 +1,7 @@
-"""Scenes of real handwritten digits on textured backgrounds: the data set that needs no download.
+"""Draw scenes of real handwritten digits on textured backgrounds: the data set that needs no download.
 
-The digits are the 1,797 images scikit-learn ships (UCI optical recognition of handwritten digits, 8x8). Digits of the
-training scenes never appear in validation scenes. Seeded: same seed, same scenes.
+The digits are the 1,797 pictures that scikit-learn ships (UCI optical recognition of handwritten digits, 8x8). Digits
+of the training scenes never appear in validation scenes. Seeded: same seed, same scenes.
 """
 
 from functools import cache
@@ -23,14 +23,14 @@ def _glyphs() -> tuple[np.ndarray, np.ndarray]:
 
 @cache
 def _halves() -> dict[str, np.ndarray]:
-    """The digits of "val" in two halves: "held_out", that a search judges by, and "test", for its final figures."""
+    """Split the digits of "val" in two: "held_out", that a search judges by, and "test", for its final figures."""
     order = np.random.default_rng(0).permutation(np.arange(0, 1797, 5))
     return {"held_out": order[: len(order) // 2], "test": order[len(order) // 2 :]}
 
 
 def glyph(rng: np.random.Generator, split: str) -> tuple[np.ndarray, int]:
-    """One 8x8 digit in [0, 1] and its class. Every fifth digit belongs to the split "val", the rest to "train"; "val"
-    consists of "held_out" and "test"."""
+    """Return one 8x8 digit in [0, 1] and its class. Every fifth digit belongs to the split "val", the rest to "train";
+    "val" consists of "held_out" and "test"."""
     images, labels = _glyphs()
     if split in _halves():
         index = int(rng.choice(_halves()[split]))
@@ -42,7 +42,7 @@ def glyph(rng: np.random.Generator, split: str) -> tuple[np.ndarray, int]:
 
 
 def texture(rng: np.random.Generator, h: int, w: int) -> np.ndarray:
-    """A background: coloured noise of several coarsenesses with stripes; float32 (h, w, 3) in [0, 255]."""
+    """Draw a background: coloured noise of several coarsenesses with stripes; float32 (h, w, 3) in [0, 255]."""
     image = np.empty((h, w, 3), np.float32)
     image[:] = rng.uniform(20, 235, 3)
     for cells in (3, 8, 24):
@@ -65,14 +65,18 @@ def paint(rng: np.random.Generator, image: np.ndarray, mask: np.ndarray, y: int,
     patch += (colour.astype(np.float32) - patch) * mask[..., None]
 
 
-def scene(rng: np.random.Generator, size: tuple[int, int], split: str, most: int = 5, scale=(0.16, 0.5)):
-    """A picture with 1..most digits.
+def scene(
+    rng: np.random.Generator, size: tuple[int, int], split: str, most: int = 5, scale: tuple[float, float] = (0.16, 0.5)
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw a picture with 1..most digits.
 
     size (h, w); scale: glyph side as a fraction of the shorter side. Returns image uint8 RGB (h, w, 3), boxes float32
     (n, 4) as x1, y1, x2, y2 around the ink, labels int64 (n,).
     """
     h, w = size
-    image, boxes, labels = texture(rng, h, w), [], []
+    image = texture(rng, h, w)
+    boxes: list[np.ndarray] = []
+    labels: list[int] = []
     for _ in range(int(rng.integers(1, most + 1))):
         small, label = glyph(rng, split)
         side = int(np.exp(rng.uniform(np.log(scale[0]), np.log(scale[1]))) * min(h, w))
@@ -91,8 +95,8 @@ def scene(rng: np.random.Generator, size: tuple[int, int], split: str, most: int
     return np.clip(image, 0, 255).astype(np.uint8), np.reshape(boxes, (-1, 4)), np.array(labels, np.int64)
 
 
-def _overlap(a, b) -> float:
-    """Intersection over the smaller area."""
+def _overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the intersection over the smaller area."""
     w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     if w <= 0 or h <= 0:
         return 0.0

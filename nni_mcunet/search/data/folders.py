@@ -1,7 +1,7 @@
-"""Folders of pictures by class: any ImageFolder, and ImageNet's layout.
+"""Read folders of pictures by class: any ImageFolder, and ImageNet's layout.
 
-folder    ROOT/train/CLASS/*.jpg. With both ROOT/val and ROOT/test, val judges and test has the final figures; one of
-          them alone is the test set, and what judges is split off the training set.
+folder    ROOT/train/CLASS/*.jpg. With both ROOT/val and ROOT/test, val judges and test has the final figures. With only
+          one of them, that one is the test set, and what judges is split off the training set
 imagenet  ROOT/train/nXXXXXXXX/*.JPEG and ROOT/val/nXXXXXXXX/*.JPEG (the 50,000 pictures of the final figures)
 """
 
@@ -9,6 +9,7 @@ import os
 import re
 from pathlib import Path
 
+from ...core.types import PlainDict
 from .pictures import Pictures, read_picture, split_off
 from .source import DataError, natural, wanted
 
@@ -17,7 +18,8 @@ FOLDER = {"held_out": 5000, "crop": [0.08, 1.0], "jitter": 0.4, "keep": 0.875, "
 IMAGENET = FOLDER | {"held_out": 10000}
 
 
-def open_folder(root: Path, options: dict) -> Pictures:
+def open_folder(root: Path, options: PlainDict) -> Pictures:
+    """Open any folder of class folders, kind `folder`. Raises DataError."""
     layout = "train/CLASS/*.jpg and, if there are any, val/CLASS/*.jpg and test/CLASS/*.jpg"
     train = wanted(root / "train", layout, root)
     classes = class_names(train)
@@ -31,7 +33,8 @@ def open_folder(root: Path, options: dict) -> Pictures:
     return Pictures(splits, read_picture, len(classes), options)
 
 
-def open_imagenet(root: Path, options: dict) -> Pictures:
+def open_imagenet(root: Path, options: PlainDict) -> Pictures:
+    """Open ImageNet's layout, kind `imagenet`. Raises DataError."""
     layout = "train/nXXXXXXXX/*.JPEG and val/nXXXXXXXX/*.JPEG"
     train, val = (wanted(root / name, layout, root) for name in ("train", "val"))
     classes = class_names(train)
@@ -49,20 +52,22 @@ def open_imagenet(root: Path, options: dict) -> Pictures:
     return Pictures(splits, read_picture, len(classes), options)
 
 
-def _split(train: Path, classes: list[str], options: dict) -> dict[str, list]:
+def _split(train: Path, classes: list[str], options: PlainDict) -> dict[str, list[tuple[str, int]]]:
     held_out, seed = natural(options["held_out"], "held_out", low=1), natural(options["seed"], "seed")
     return split_off(pictures_of(train, classes), held_out, seed)
 
 
 def class_names(folder: Path) -> list[str]:
+    """List the names of a folder's class folders, sorted. Raises DataError for fewer than two."""
     names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
     if len(names) < 2:
-        raise DataError(f"data: {folder} has {len(names)} class folders: two or more are wanted")
+        raise DataError(f"data: {folder} has {len(names)} class folders: expected two or more")
     return names
 
 
 def pictures_of(folder: Path, classes: list[str]) -> list[tuple[str, int]]:
-    """(path, class index), sorted, of the folders in `folder`, each of which must be one of `classes`."""
+    """List (path, class index), sorted, of the folders in `folder`, each of which must be one of `classes`. Raises
+    DataError."""
     items = []
     for name in class_names(folder):
         if name not in classes:

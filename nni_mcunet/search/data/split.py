@@ -1,16 +1,20 @@
-"""Which pictures train and which judge, so that no network is ever judged on what it was trained on: a fingerprint of
-each split for checkpoints and exported weights, and what differs between two of them.
-"""
+"""Tell which pictures train and which judge, so that no network is ever judged on what it was trained on: a fingerprint
+of each split for checkpoints and exported weights, and what differs between two of them."""
 
 import hashlib
 from collections.abc import Sequence
+
+import numpy as np
+
+from ...core.types import PlainDict
 
 JUDGED = ("train", "held_out")  # a test set may come and go
 OPTIONS = ("kind", "held_out", "seed")
 
 
-def fingerprint(items: Sequence) -> str:
-    """16 hex digits of a split's (picture, label) pairs: of a file its folder and name, not where the data set lies."""
+def fingerprint(items: Sequence[tuple[str | np.ndarray, int]]) -> str:
+    """Return 16 hex digits of a split's (picture, label) pairs. A file counts by its folder and name, wherever the data
+    set lies."""
     digest = hashlib.sha256()
     for item, label in items:
         name = "/".join(item.split("/")[-2:]).encode() if isinstance(item, str) else item.tobytes()
@@ -18,8 +22,8 @@ def fingerprint(items: Sequence) -> str:
     return digest.hexdigest()[:16]
 
 
-def difference(before: dict, now: dict) -> str | None:
-    """How the split of Data.identity `now` is another one than `before` was, which may be of a time without
+def difference(before: PlainDict, now: PlainDict) -> str | None:
+    """Say how the split of Data.identity `now` differs from that of `before`, which may be of a time without
     fingerprints; None where the same pictures train and the same judge."""
     if before.get("files") and before["files"] == now.get("files"):
         return None  # whatever the options: a folder with val/ and test/ does not ask for held_out

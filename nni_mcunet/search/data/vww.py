@@ -1,6 +1,7 @@
-"""Visual Wake Words (Chowdhery et al. 2019): is there a person in the picture? Derived from COCO 2014 or 2017 as the
-public scripts do, create_visualwakewords_annotations.py (pyvww) and build_visualwakewords_data_lib.py
-(tensorflow/models):
+"""Read Visual Wake Words (Chowdhery et al. 2019): is there a person in the picture?
+
+It is derived from COCO 2014 or 2017 as the public scripts do, create_visualwakewords_annotations.py (pyvww) and
+build_visualwakewords_data_lib.py (tensorflow/models):
 
 - label 1 if any annotation of the category "person" has `area` / (width * height) > 0.005. Their `area` is the
   annotation's, that of the mask, and crowds count like any other annotation.
@@ -12,17 +13,13 @@ ROOT/annotations/instances_{train,val}YEAR.json and mscoco_minival_ids.txt, ROOT
 
 from pathlib import Path
 
+from ...core.types import PlainDict
 from ...core.validate import check_names, file_text, read_json, short
 from .pictures import Pictures, read_picture, split_off
 from .source import DataError, natural, wanted
 
-OPTIONS = {
-    "held_out": 5000,
-    "crop": [0.5, 1.0],
-    "jitter": 0.4,
-    "keep": 0.875,
-    "seed": 0,
-}  # a smaller crop often loses the person
+# crop: a smaller one often loses the person
+OPTIONS = {"held_out": 5000, "crop": [0.5, 1.0], "jitter": 0.4, "keep": 0.875, "seed": 0}
 AREA = 0.005
 IDS = "mscoco_minival_ids.txt"
 LAYOUT = (
@@ -31,11 +28,13 @@ LAYOUT = (
 )
 
 
-def open_vww(root: Path, options: dict) -> Pictures:
+def open_vww(root: Path, options: PlainDict) -> Pictures:
+    """Open COCO's folder as Visual Wake Words. Raises DataError."""
     annotations = wanted(root / "annotations", LAYOUT, root)
     year = next((y for y in ("2014", "2017") if (annotations / f"instances_train{y}.json").exists()), "2014")
     minival = read_ids(wanted(annotations / IDS, LAYOUT, root))
-    train, test = [], []
+    train: list[tuple[str, int]] = []
+    test: list[tuple[str, int]] = []
     for part in ("train", "val"):
         pictures = wanted(root / f"{part}{year}", LAYOUT, root)
         for number, name, label in read_labels(wanted(annotations / f"instances_{part}{year}.json", LAYOUT, root)):
@@ -50,6 +49,7 @@ def open_vww(root: Path, options: dict) -> Pictures:
 
 
 def read_ids(path: Path) -> set[int]:
+    """Read the ids of the minival pictures, one a line. Raises DataError."""
     try:
         return {int(line) for line in file_text(path, kind=DataError).split()}
     except ValueError as error:
@@ -59,7 +59,8 @@ def read_ids(path: Path) -> set[int]:
 
 
 def read_labels(path: Path) -> list[tuple[int, str, int]]:
-    """(id, file name, 1 with a person or 0) of every picture of a COCO annotation file, in its order."""
+    """List (id, file name, 1 with a person or 0) of every picture of a COCO annotation file, in its order. Raises
+    DataError."""
     coco = read_json(path, DataError)
     try:
         person = next(c["id"] for c in coco["categories"] if c["name"] == "person")

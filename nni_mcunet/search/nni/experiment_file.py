@@ -1,4 +1,4 @@
-"""The YAML of an NNI experiment, checked before anything is started."""
+"""Check the YAML of an NNI experiment before anything is started. The tuner's own settings are read in ../config.py."""
 
 import importlib
 import sys
@@ -17,18 +17,12 @@ TOP_KEYS = {
 }  # fmt: skip
 PATHS = ("experimentWorkingDirectory", "searchSpaceFile", "trialCodeDirectory")
 TUNER_KEYS = {"name", "className", "codeDirectory", "classArgs"}
-SERVICE_KEYS = {
-    "platform",
-    "useActiveGpu",
-    "maxTrialNumberPerGpu",
-    "gpuIndices",
-    "reuseMode",
-}  # those of "local"
+SERVICE_KEYS = {"platform", "useActiveGpu", "maxTrialNumberPerGpu", "gpuIndices", "reuseMode"}  # of "local"
 SERVICES = ("local", "remote", "kubeflow", "frameworkcontroller")
 
 
 def load_config(path: str | Path) -> dict:
-    """The YAML with its paths made absolute, as NNI reads them: relative to the file. Raises ExperimentError."""
+    """Read the YAML and make its paths absolute, as NNI reads them: relative to the file. Raises ExperimentError."""
     path = Path(path)
     config = read_yaml(path, ExperimentError)
     if not isinstance(config, dict):
@@ -49,7 +43,7 @@ def load_config(path: str | Path) -> dict:
             folders["tuner.codeDirectory"] = tuner["codeDirectory"]
         for key, folder in folders.items():
             if not Path(folder).is_dir():
-                raise ExperimentError(f"{key} is {folder}: an existing folder is wanted")
+                raise ExperimentError(f"{key} is {folder}: expected an existing folder")
         _check_class(tuner)
         _ask_nni(config)
     except (ExperimentError, ResultsError) as error:
@@ -58,7 +52,7 @@ def load_config(path: str | Path) -> dict:
 
 
 def read_begun(path: Path) -> dict:
-    """The configuration of an experiment that load_config has checked and launch.py has stored. Raises
+    """Read the configuration of an experiment that load_config has checked and launch.py has stored. Raises
     ExperimentError."""
     config = read_yaml(path, ExperimentError)
     try:
@@ -69,7 +63,7 @@ def read_begun(path: Path) -> dict:
 
 
 def _check(config: dict) -> None:
-    """Keys and types: what NNI would refuse in its own long way, or would not look at. Raises ExperimentError."""
+    """Check keys and types that NNI would refuse in its own long way, or would not look at. Raises ExperimentError."""
     needed = ["tuner", "trainingService", "trialCodeDirectory", "experimentWorkingDirectory", "trialConcurrency"]
     _check_keys(config, TOP_KEYS, "the experiment", needed)
     _check_keys(config["tuner"], TUNER_KEYS, "tuner")
@@ -87,7 +81,7 @@ def _check(config: dict) -> None:
         if service.get("reuseMode"):
             raise ExperimentError("trainingService.reuseMode is true: use false, NNI's local service does not work so")
     if ("name" in tuner) == ("className" in tuner):
-        raise ExperimentError("tuner lacks the key 'className' or has 'name' beside it: one of them is wanted")
+        raise ExperimentError("tuner: expected 'className' or 'name', one of them")
     values = [(key, config[key]) for key in (*PATHS, "trialCommand", "experimentName", "nniManagerIp") if key in config]
     values += [(f"tuner.{key}", tuner[key]) for key in ("name", "className", "codeDirectory") if key in tuner]
     values += [("sshKeyFile", machine["sshKeyFile"]) for machine in _machines(config) if "sshKeyFile" in machine]
@@ -103,7 +97,7 @@ def _check(config: dict) -> None:
 
 
 def _machines(config: dict) -> list[dict]:
-    """Of a remote service, as far as they look like machines: NNI has the last word."""
+    """List a remote service's machines, as far as they look like machines: NNI has the last word."""
     machines = config["trainingService"].get("machineList")
     return [machine for machine in machines if isinstance(machine, dict)] if isinstance(machines, list) else []
 
@@ -113,7 +107,8 @@ def _check_keys(data, known: Iterable[str], where: str, needed: Iterable[str] = 
 
 
 def _check_class(tuner: dict) -> None:
-    """Raises ExperimentError unless the class can be imported, its codeDirectory on the path as NNI puts it there."""
+    """Import the tuner's class, with its codeDirectory on the path as NNI puts it there. Raises ExperimentError where
+    that fails."""
     from .nni_checks import registered_class  # imports NNI, and so does the next line
     from .tuner import EvolutionTuner
 
@@ -130,7 +125,7 @@ def _check_class(tuner: dict) -> None:
     sys.path.append(folder)
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # whatever the module does when it is imported
+    except Exception as error:  # importing runs the module, which may raise anything
         reason = short(" ".join(str(error).split()))
         raise ExperimentError(
             f"{key} is {short(name)}, which does not import from {folder} ({reason}): "
@@ -143,7 +138,7 @@ def _check_class(tuner: dict) -> None:
 
 
 def _ask_nni(config: dict) -> None:
-    """What NNI checks, in its own words but before it starts anything. Raises ExperimentError."""
+    """Let NNI check the experiment before it starts anything. Raises ExperimentError in NNI's words."""
     from .nni_checks import refusal  # imports NNI
 
     message = refusal({key: value for key, value in config.items() if key != "searchSpaceFile"} | {"searchSpace": {}})
@@ -152,12 +147,12 @@ def _ask_nni(config: dict) -> None:
 
 
 def prepare(path: str | Path, overrides: dict) -> tuple[dict, SearchConfig, Evolution]:
-    """A new experiment as it is to be run, all of it checked but the super-network: NNI's configuration, the tuner's
-    settings, the search. overrides: of the classArgs. Raises UserError."""
+    """Check a new experiment whole, all but the super-network. overrides: of the classArgs. Returns NNI's
+    configuration, the tuner's settings and the search. Raises UserError."""
     config = load_config(path)
     config["tuner"]["classArgs"] = (config["tuner"].get("classArgs") or {}) | overrides
     search = search_config(config)
     check_trials(config, search)
     evolution = search.evolution(search_space(config))
-    evolution.ask()  # an infeasible limit is said here, before anything is started
+    evolution.ask()  # so that an infeasible limit is said before anything is started
     return config, search, evolution

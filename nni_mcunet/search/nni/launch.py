@@ -1,9 +1,10 @@
-"""An NNI experiment from a script: create or resume it, watch it to its end, stop it.
+"""Run an NNI experiment from a script: create or resume it, watch it to its end, stop it.
 
-To nnictl it adds what a script needs: the end is waited for, a failure is an error, nothing is left running, and a
-kill -9 of NNI's manager, the tuner, a trial or of this process costs nothing but time: `find` and an Experiment of the
-same id take the search up where its history ends. Only the tuner's done.json is the end of a search: NNI says DONE for
-any limit of its own.
+It adds to nnictl what a script needs. The end is waited for, a failure is an error, and nothing is left running. A kill
+-9 of NNI's manager, the tuner, a trial or of this process costs nothing but time: `find` and an Experiment of the same
+id take the search up where its history ends.
+
+Only the tuner's done.json is the end of a search: NNI says DONE for any limit of its own.
 """
 
 import contextlib
@@ -34,15 +35,15 @@ PATIENCE = 40  # seconds NNI has to end by itself before its processes are kille
 
 
 class ExperimentFailed(RuntimeError):
-    """NNI or a part of the search broke down: not the user's doing."""
+    """Report that NNI or a part of the search broke down, which is not the user's doing."""
 
 
 class CutShort(ExperimentFailed):
-    """NNI has ended, by a limit of its own or because it was told to, before the search has."""
+    """Report that NNI has ended before the search has: by a limit of its own, or because it was told to."""
 
 
 class Experiment:
-    """A context: the experiment runs inside it and is stopped at its end, whatever happened.
+    """Run an experiment inside a context, and stop it at the context's end, whatever happened.
 
     folder  of experiment.yml and experiment.json, NNI's id, which `find` reads
     id      of the experiment to go on with; None: a new one
@@ -63,22 +64,22 @@ class Experiment:
 
     def _start(self) -> None:
         port = ("--port", str(self.port))
-        if self.id is not None:
+        id = self.id
+        if id is not None:
             self.stop()
-        resumed = self.id is not None and read_profile(self._directory, self.id) is not None
-        if resumed:
-            self._complaints = Complaints(self._directory / self.id)
-            result = self._nnictl("resume", self.id, *port, "--experiment_dir", str(self._directory))
-        else:  # new, or killed before NNI had written anything down
+        resumed = id is not None and read_profile(self._directory, id) is not None
+        if id is not None and resumed:
+            self._complaints = Complaints(self._directory / id)
+            result = self._nnictl("resume", id, *port, "--experiment_dir", str(self._directory))
+        else:  # new, or killed before NNI had written anything
             self.id = "".join(random.SystemRandom().sample(string.ascii_lowercase + string.digits, 8))
             self._complaints = Complaints(self._directory / self.id)
             path = write_atomic(self.folder / "experiment.yml", yaml.safe_dump(self.config, sort_keys=False))
-            write_json(
-                self.folder / "experiment.json", {"experiment": self.id}
-            )  # before NNI starts: always to be found
+            # written before NNI starts, so that `find` always finds the experiment
+            write_json(self.folder / "experiment.json", {"experiment": self.id})
             result = self._nnictl("create", "--config", str(path), *port, id=self.id)
         if "error: port " in (last := result.stdout.strip().splitlines()[-1:] or [""])[0]:
-            raise PortError(last[0].partition("error: ")[2])  # taken since it was looked at
+            raise PortError(last[0].partition("error: ")[2])  # another process has taken it since it was looked at
         if result.returncode:
             raise ExperimentFailed(f"nnictl failed:\n{result.stdout[-3000:]}")
         longest = self.config.get("maxExperimentDuration")
@@ -90,7 +91,7 @@ class Experiment:
         self.stop()
 
     def stop(self) -> None:
-        """As `nnictl stop` does, but to the end: no process is left."""
+        """Stop NNI as `nnictl stop` does, but to the end: no process is left."""
         if self.id is None:
             return
         manager = self._manager()
@@ -102,14 +103,14 @@ class Experiment:
         end_all(self.id, PATIENCE)
 
     def _manager(self) -> psutil.Process | None:
-        for process in processes_of(self.id):
+        for process in processes_of(str(self.id)):
             with contextlib.suppress(psutil.Error):
                 if "--experiment-id" in process.cmdline():
                     return process
         return None
 
     def status(self) -> str:
-        """NNI's word for it: INITIALIZED, RUNNING, TUNER_NO_MORE_TRIAL, NO_MORE_TRIAL, DONE, ERROR, ...
+        """Return NNI's word for the state: INITIALIZED, RUNNING, TUNER_NO_MORE_TRIAL, NO_MORE_TRIAL, DONE, ERROR, ...
         Raises ExperimentFailed for ERROR and OSError when nobody answers."""
         state = nnictl.request(self.root, "/check-status")
         if state["status"] == "ERROR":
@@ -117,7 +118,7 @@ class Experiment:
         return state["status"]
 
     def over(self) -> bool:
-        """Whether the search has come to its end. Raises CutShort or ExperimentFailed when only NNI has."""
+        """Tell whether the search has come to its end. Raises CutShort or ExperimentFailed when only NNI has."""
         try:
             if self.status() != "DONE":
                 return False
@@ -143,16 +144,19 @@ class Experiment:
         return f"experiment {self.id}, cut short after {count_told(self.folder)} candidates"
 
     def _gone(self, error: OSError) -> ExperimentFailed:
-        profile = read_profile(self._directory, self.id)
+        profile = read_profile(self._directory, str(self.id))
         if profile and profile.stopped:
             return CutShort(f"{self._known()}: NNI was told to stop, by `nnictl stop`, its web page or a signal")
         died = f"experiment {self.id}: NNI's manager has died, killed or out of memory ({error})"
         return ExperimentFailed(f"{died}\n{self._complaints.text()}")
 
     def wait(self, told, timeout: float, silence: float) -> None:
-        """Until the search is over. told() is the number of results, called in between. silence: seconds after which
-        what is not heard of is named on stderr. Raises ExperimentFailed."""
-        deadline, watched = time.monotonic() + timeout, Silence(self.root, self._directory / self.id, silence)
+        """Wait until the search is over. Raises ExperimentFailed.
+
+        told     returns the number of results; called in between
+        silence  seconds after which a thing that is not heard of is named on stderr
+        """
+        deadline, watched = time.monotonic() + timeout, Silence(self.root, self._directory / str(self.id), silence)
         while time.monotonic() < deadline:
             over = self.over()
             for message in watched.look(told()):
@@ -160,7 +164,7 @@ class Experiment:
             if over:
                 return
             time.sleep(1)
-        watched.patience = 0  # all that is running is named
+        watched.patience = 0  # so that everything that runs is named
         watched.look(told())
         silent = "".join(f"; {message}" for message in watched.named.values())
         raise ExperimentFailed(f"experiment {self.id}: not finished after {timeout:g} s{silent}")
@@ -175,8 +179,8 @@ class Experiment:
 
 @contextlib.contextmanager
 def exit_on_failure():
-    """Around a command that watches an experiment: a failure, a search cut short or a signal is a message on stderr and
-    an exit code, 1, or 128 and the signal's number."""
+    """Turn a failure, a search cut short or a signal, inside this context, into a message on stderr and an exit code:
+    1, or 128 and the signal's number."""
     again = "`mcunet search resume` goes on where this has ended"
     try:
         with stopped_by_signals():
@@ -191,7 +195,7 @@ def exit_on_failure():
 
 
 def watch(experiment: Experiment, search: SearchConfig, timeout: float, silence: float) -> None:
-    """The experiment to its end, with a progress bar of its candidates. Raises ExperimentFailed."""
+    """Run the experiment to its end, with a progress bar of its candidates. Raises ExperimentFailed."""
     if finished(experiment.folder):
         return
     with experiment, tqdm(total=search.population * (1 + search.iterations), unit="net") as bar:
@@ -199,14 +203,14 @@ def watch(experiment: Experiment, search: SearchConfig, timeout: float, silence:
 
         def told() -> int:
             bar.update(count_told(experiment.folder) - bar.n)
-            return bar.n
+            return int(bar.n)
 
         experiment.wait(told, timeout, silence)
 
 
 def take(out: Path, resume: bool = False, aside: bool = False) -> None:
-    """Keep other mcunet search off `out` as long as this process lives, and other searches off it where it has a
-    search in out/running. A new search must not meet an unfinished one there: that is set aside or an error. Raises
+    """Keep other mcunet search off `out` as long as this process lives, and other searches off it where it has a search
+    in out/running. A new search must not meet an unfinished one there: that one is set aside or an error. Raises
     ExperimentError, ResultsError or Busy."""
     if not resume:
         check_free(out, started=True)
@@ -231,9 +235,10 @@ def take(out: Path, resume: bool = False, aside: bool = False) -> None:
 
 
 def find(id: str | None = None, out: Path | None = None) -> tuple[str, dict, Path]:
-    """An experiment to go on with, by its id in nnictl's list or by the folder of its results:
-    (id, NNI's configuration, the folder its tuner writes to). Raises UserError."""
+    """Find an experiment to go on with, by its id in nnictl's list or by the folder of its results. Returns (id, NNI's
+    configuration, the folder its tuner writes to). Raises UserError."""
     if id is None:
+        assert out is not None, "an experiment is found by its id or by its folder"
         settle(out)
         folder = out / "running" if (out / "running").exists() else out
         if folder == out and finished(out):
@@ -261,8 +266,8 @@ def find(id: str | None = None, out: Path | None = None) -> tuple[str, dict, Pat
 
 
 def prolong(config: dict, id: str, folder: Path, duration: str | None) -> dict:
-    """The configuration of an experiment to go on with, with another maxExperimentDuration if one is given. Raises
-    ExperimentError when NNI would end it at once."""
+    """Return the configuration of an experiment to go on with, with another maxExperimentDuration if one is given.
+    Raises ExperimentError when NNI would end it at once."""
     profile = read_profile(Path(config["experimentWorkingDirectory"]), id)
     if duration is not None:
         config = config | {"maxExperimentDuration": duration}

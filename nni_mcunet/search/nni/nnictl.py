@@ -1,9 +1,11 @@
-"""nnictl with NNI's traps mended: `python -m nni_mcunet.search.nnictl create --config ...`, any command of nnictl.
+"""Run nnictl with NNI's traps mended: `python -m nni_mcunet.search.nnictl create --config ...`, any command of nnictl.
 
-The manager's web server listens on 127.0.0.1 (and on MCUNET_NNI_LISTEN, one more address), concurrent trials are shown
-with their own parameters, a loaded machine has a minute to bring the manager up, trials' `python` is this one. Plain
-nnictl searches as well and finds the same networks; `export NODE_OPTIONS="--require .../manager.cjs"` gives it the
-first two. NNI itself is not imported here but run. A port in use is one line.
+The manager's web server listens on 127.0.0.1 (and on MCUNET_NNI_LISTEN, one more address). Concurrent trials are shown
+with their own parameters. A loaded machine has a minute to bring the manager up. Trials' `python` is this one. A port
+in use is one line.
+
+Plain nnictl searches as well and finds the same networks; `export NODE_OPTIONS="--require .../manager.cjs"` gives it
+the first two. NNI is not imported here but run.
 """
 
 import http.client
@@ -23,21 +25,23 @@ _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a prox
 
 
 def command(*args: str, id: str | None = None) -> list[str]:
-    """id: of the experiment that `create` makes; None: NNI takes a random one."""
+    """Return the command line of nnictl with these arguments. id: of the experiment that `create` makes; None: NNI
+    takes a random one."""
     named = f"import nni.experiment.management as m; m.generate_experiment_id = lambda: {id!r}; " if id else ""
     return [sys.executable, "-W", "ignore:pkg_resources is deprecated", "-c", named + _CODE, *args]
 
 
 def environment(listen: str | None = None) -> dict[str, str]:
-    """For `command`: os.environ with the preload, and `python` the interpreter that runs here."""
+    """Return the environment for `command`: os.environ with the preload, and as `python` the interpreter that runs
+    here."""
     paths = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
     env = os.environ | {"PATH": os.pathsep.join(paths), "NODE_OPTIONS": f"--require {MANAGER}", "NNI_FRAMEWORK": "none"}
     return env | ({"MCUNET_NNI_LISTEN": listen} if listen else {})
 
 
 def request(root: str, path: str, method: str = "GET", body=None, timeout: float = 60):
-    """The manager's answer, decoded from JSON; None when empty. root: "http://host:port" and its prefix.
-    Raises OSError."""
+    """Return the manager's answer, decoded from JSON; None when empty. root: "http://host:port" and its prefix. Raises
+    OSError."""
     data = None if body is None else json.dumps(body).encode()
     call = urllib.request.Request(f"{root}/api/v1/nni{path}", data, {"Content-Type": "application/json"}, method=method)
     try:
@@ -48,6 +52,7 @@ def request(root: str, path: str, method: str = "GET", body=None, timeout: float
         raise OSError(f"no answer of NNI's manager at {root} ({error})") from None
 
 
-def main() -> None:
-    line = command(*sys.argv[1:])
+def main(arguments: list[str] | None = None) -> None:
+    """Become nnictl with these words (default: the program's own): replace this process by it."""
+    line = command(*(sys.argv[1:] if arguments is None else arguments))
     os.execve(line[0], line, environment())  # signals reach nnictl itself

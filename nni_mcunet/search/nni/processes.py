@@ -1,4 +1,4 @@
-"""Processes that must not meet: one writer a folder, no tuner that outlives its manager, none left of a dead search."""
+"""Keep processes apart: one writer a folder, no tuner that outlives its manager, none left of a dead search."""
 
 import contextlib
 import fcntl
@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -14,25 +15,25 @@ from ...core.errors import UserError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-_held = []  # locks last as long as their files are open
+_held: list[IO[str]] = []  # open files: a lock lasts as long as its file is open
 
 
 class Busy(UserError):
-    """Another process holds the folder."""
+    """Report that another process holds the folder."""
 
 
 class Stopped(BaseException):
-    """A signal has asked this process to end; it is an exception so that contexts are left."""
+    """Say that a signal has asked this process to end. It is an exception so that contexts are left."""
 
     def __init__(self, number: int):
         super().__init__(f"stopped by {signal.Signals(number).name}")
-        self.code = 128 + number  # as in a shell
+        self.code = 128 + number  # as a shell has it
 
 
 @contextlib.contextmanager
 def stopped_by_signals():
-    """Inside it SIGINT, SIGTERM and SIGHUP raise Stopped, once: what follows, contexts that stop NNI, is not to be cut
-    short. A signal that is ignored, SIGHUP under nohup, stays so."""
+    """Raise Stopped inside the context for SIGINT, SIGTERM and SIGHUP, once: contexts that stop NNI afterwards must not
+    be cut short. A signal that is ignored, SIGHUP under nohup, stays so."""
 
     def stop(number, frame):
         for each in SIGNALS:
@@ -51,8 +52,8 @@ def stopped_by_signals():
 
 
 def hold(path: Path, what: str, patience: float = 0) -> None:
-    """Take the lock `path` for the rest of this process's life. Raises Busy when another process has it still after
-    `patience` seconds; a killed one's is free at once."""
+    """Take the lock `path` for the rest of this process's life. A killed process's lock is free at once. Raises Busy
+    when another process still has it after `patience` seconds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("w")
     deadline = time.monotonic() + patience
@@ -81,7 +82,7 @@ def exit_with_parent() -> None:
 
 
 def processes_of(experiment: str) -> list[psutil.Process]:
-    """This user's processes of an NNI experiment on this machine: manager, tuner, trials, orphaned or not."""
+    """List this user's processes of an NNI experiment on this machine: manager, tuner, trials, orphaned or not."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
@@ -97,7 +98,7 @@ def processes_of(experiment: str) -> list[psutil.Process]:
 
 
 def end_all(experiment: str, patience: float) -> None:
-    """Until no process of the experiment is left; those that are there after `patience` seconds are killed."""
+    """Wait until no process of the experiment is left. The ones that are there after `patience` seconds are killed."""
     deadline = time.monotonic() + patience
     while processes := processes_of(experiment):
         if time.monotonic() > deadline:

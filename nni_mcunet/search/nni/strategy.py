@@ -1,8 +1,9 @@
-"""The search through NNI's NAS API: a space (MCUNetSpace) for any of NNI's strategies, our evolution as one of these,
-and the super-network as an evaluator that never leaves the process. Nothing is decided here: see evolution.py.
+"""Search through NNI's NAS API. MCUNetSpace is a space for any of NNI's strategies, EvolutionStrategy our evolution as
+one of them, SupernetEvaluator the super-network as an evaluator that never leaves the process.
 
 NNI's own strategies see seven knobs: the genes of space.py (k, e, d, w, r) and the schedule's p and n. Our evolution
-sets p and n to the scheduler's answer for each network, as the paper does (section 3.3).
+sets p and n to the scheduler's answer for each network, as the paper does (section 3.3). Nothing is decided here: see
+evolution.py.
 """
 
 import os
@@ -11,6 +12,7 @@ import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import cast
 
 import nni
 
@@ -53,25 +55,25 @@ CUT = {
 
 
 class StrategyError(UserError):
-    """A search through NNI's NAS API that cannot be run as it was put together."""
+    """Report a search through NNI's NAS API that cannot be run as it was put together."""
 
 
 def to_sample(candidate: Candidate, schedule: Schedule, halo: bool = False) -> dict:
-    """What NNI calls a sample: the genes, and the schedule as `p` (2, or "2x3" for two rows of three) and `n`, and
-    where there is a choice of it the `halo`."""
+    """Return what NNI calls a sample: the genes, and the schedule as `p` (2, or "2x3" for two rows of three) and `n`,
+    and, where there is a choice of it, the `halo`."""
     return candidate | {"p": spell(*schedule.p), "n": schedule.n} | ({"halo": schedule.halo} if halo else {})
 
 
 def from_sample(sample: dict) -> tuple[Candidate, Schedule]:
-    """Inverse of to_sample."""
+    """Return the candidate and the schedule of a sample, the inverse of to_sample."""
     candidate = {gene: value for gene, value in sample.items() if gene not in ("p", "n", "halo")}
     return candidate, Schedule(resolution(sample["p"]), sample["n"], halo=sample.get("halo", "clip"))
 
 
 class Fits(Constraint):
-    """NNI's annotation that vetoes a sample: every network, run as its p and n say, must keep to the limits.
+    """Veto samples, as an annotation of NNI's: every network, run as its p and n say, must keep to the limits.
 
-    Per layer is p = 1 with n = 0 and no other spelling, so that a sample is one network with one schedule. Drawn at
+    Per layer is p = 1 with n = 0 and has no other spelling, so that a sample is one network with one schedule. Drawn at
     random, p and n are the scheduler's: chosen freely they would hardly ever belong to the network.
     """
 
@@ -79,14 +81,14 @@ class Fits(Constraint):
         self.label, self.space, self.limits = "fits", space, limits
         most = max(cuts(build_graph(space.spec(space.largest()), self._yolo)))
         self.genes = {gene: Categorical(choices, label=gene) for gene, choices in space.genes.items()}
-        patches = sorted({1, *(self.limits.patches if limits else (2, 3, 4))})
+        patches = sorted({1, *(limits.patches if limits else (2, 3, 4))})
         self.schedule = {"p": Categorical(patches, label="p"), "n": Categorical(range(most + 1), label="n")}
         self.halos = limits.halos if limits else ("clip",)
         if self.halos != ("clip",):  # per layer, which has none, is clip
             self.schedule["halo"] = Categorical(sorted({"clip", *self.halos}), label="halo")
 
     def sample(self, candidate: Candidate, schedule: Schedule) -> dict:
-        """Of this space, see to_sample."""
+        """Return a sample of this space, see to_sample."""
         return to_sample(candidate, schedule, "halo" in self.schedule)
 
     @property
@@ -94,16 +96,18 @@ class Fits(Constraint):
         return self.limits.yolo if self.limits else None
 
     def check(self, spec: ArchSpec) -> Plan | Violation:
-        """The best plan of a network; without limits nothing is less computation than per layer."""
+        """Return the best plan of a network. Without limits nothing is less computation than per layer."""
         return self.limits.check(spec) if self.limits else plan(build_graph(spec), Schedule())
 
     def leaf_mutables(self, is_leaf):
-        """Itself before p and n, that `random` may set them."""
+        """Yield this annotation before p and n, so that `random` may set them."""
         yield from self.genes.values()
         yield self
         yield from self.schedule.values()
 
     def check_contains(self, sample):
+        """Return NNI's ConstraintViolation for a sample that is not of the space or does not fit; None for the
+        others."""
         for mutable in [*self.genes.values(), *self.schedule.values()]:
             error = mutable.check_contains(sample)
             if error is not None:
@@ -124,10 +128,11 @@ class Fits(Constraint):
         return ConstraintViolation(str(violation)) if violation else None
 
     def random(self, memo=None, random_state=None) -> None:
+        """Draw a network at random and take the scheduler's p and n for it."""
         self._complete(memo, lambda mutable, memo: mutable.random(memo, random_state))
 
     def default(self, memo=None) -> None:
-        """The smallest network of the space."""
+        """Take the smallest network of the space."""
         self._complete(memo, lambda mutable, memo: mutable.default(memo))
 
     def _complete(self, memo, draw) -> None:
@@ -144,7 +149,7 @@ class Fits(Constraint):
 
 
 def fits_of(model_space) -> Fits:
-    """The annotation of an MCUNetSpace in whatever form NNI has it. Raises StrategyError for another space."""
+    """Find the annotation of an MCUNetSpace in whatever form NNI has it. Raises StrategyError for another space."""
     for mutable in model_space.simplify().values():
         if isinstance(mutable, Fits):
             return mutable
@@ -152,8 +157,9 @@ def fits_of(model_space) -> Fits:
 
 
 class MCUNetSpace(ModelSpace):
-    """A search space as NNI's ModelSpace: mutables for k, e, d, w, r, p and n. freeze(sample) is core's Net, untrained,
-    of the sample's network, the detection head of `limits` included; its `spec` is the ArchSpec with the schedule.
+    """Offer a search space as NNI's ModelSpace, with mutables for k, e, d, w, r, p and n. freeze(sample) is core's Net
+    of the sample's network, untrained, with the detection head of `limits`; its `spec` is the ArchSpec with the
+    schedule.
 
     limits  what each sample must satisfy, the choices of p among it; None: anything that can be scheduled, p up to 4
     """
@@ -168,23 +174,24 @@ class MCUNetSpace(ModelSpace):
 
     @classmethod
     def create_fixed_module(cls, sample: dict, space: Space, limits: Limits | None = None):
-        """The Net of a sample: what NNI makes of this class where a sample is given already."""
+        """Build the Net of a sample: NNI makes this of the class where a sample is given already."""
         candidate, schedule = from_sample(sample)
         spec = space.spec(candidate, schedule)
         net = Net(build_graph(spec, limits.yolo if limits else None))
-        net.spec = spec
+        net.spec = spec  # type: ignore[assignment]  # torch lets a module have tensors and modules only
         return net
 
     def freeze(self, sample: dict) -> Net:
-        """Raises NNI's SampleValidationError for a sample that is not of the space or does not fit."""
+        """Build the Net of a sample. Raises NNI's SampleValidationError for one that is not of the space or does not
+        fit."""
         self.validate(sample)
         return self.create_fixed_module(sample, self.fits.space, self.fits.limits)
 
 
 class EvolutionStrategy(Strategy):
-    """The paper's evolutionary search on an MCUNetSpace, see evolution.py. parents = 0: random search.
+    """Run the paper's evolutionary search on an MCUNetSpace, see evolution.py. parents = 0: random search.
 
-    out  a folder: history.jsonl, a line a candidate, is brought up to date after every score, and a search of the same
+    out  a folder. history.jsonl, a line a candidate, is brought up to date after every score, and a search of the same
          settings goes on from it, whatever ended the last process. best.json is the best network so far. done.json is
          written at the end, and only then: NNI ends a search at its own limits, too. Another search that has come to
          its end there moves to out/previous; one that has not is an error
@@ -203,37 +210,43 @@ class EvolutionStrategy(Strategy):
         self._ended: SimpleQueue = SimpleQueue()  # what NNI's threads report, settled in the search's own
 
     def extra_repr(self) -> str:
+        """Write the settings for NNI's log."""
         return ", ".join(f"{name}={value}" for name, value in self.settings.items())
 
     def _initialize(self, model_space, engine):
         fits = fits_of(model_space)
         self.evolution = Evolution(fits.space, fits.check, **self.settings)
         if self.history is not None:
-            self._open(fits)
+            self._open(fits, self.history)
         engine.register_model_event_callback(ModelEventType.TrainingEnd, self._on_end)
         return model_space
 
-    def _open(self, fits: Fits) -> None:
+    @property
+    def _search(self) -> Evolution:
+        """The search, which NNI's first call has begun."""
+        return cast(Evolution, self.evolution)
+
+    def _open(self, fits: Fits, history: History) -> None:
         """Go on from the folder's history, or begin one. Raises StateError when it is another search's."""
         limits = None if fits.limits is None else asdict(fits.limits)
-        if limits and fits.halos == ("clip",):  # as described before there was a choice
+        if limits and fits.halos == ("clip",):  # as searches were described before there was a choice
             del limits["halos"]
         described, out = (
             {"settings": self.settings | {"limits": limits}, "space": fits.space.to_dict()},
-            self.history.out,
+            history.out,
         )
         check_free(out)
         if finished(out) and holds_search(out) and differs(out, described):
             set_aside(out)
         self.load_state_dict({"proposals": claim(out, described)})
-        if not self.evolution.done:
-            (out / "done.json").unlink(missing_ok=True)  # of a history that was whole then
+        if not self._search.done:
+            (out / "done.json").unlink(missing_ok=True)  # it counts a history that was whole then
 
     def _run(self) -> None:
-        while not self.evolution.done:
+        while not self._search.done:
             if not self.wait_for_resource():
                 break
-            proposal = self.evolution.ask()
+            proposal = self._search.ask()
             if proposal is not None:
                 model = self._model(proposal)
                 self._running[id(model)] = model, proposal
@@ -241,8 +254,8 @@ class EvolutionStrategy(Strategy):
             self._settle(wait=proposal is None)
         while self._running:  # the budget is used up, or a failure was the last to end
             self._settle(wait=True)
-        if self.evolution.done and self.history is not None:
-            self.history.close(self.evolution)
+        if self._search.done and self.history is not None:
+            self.history.close(self._search)
 
     def _model(self, proposal: Proposal):
         sample = fits_of(self.model_space).sample(proposal.candidate, proposal.schedule)
@@ -253,47 +266,48 @@ class EvolutionStrategy(Strategy):
             self._ended.put((id(event.model), event.model.metric))
 
     def _settle(self, wait: bool) -> None:
-        """Tell the evolution what has ended since, and write it down. What ends the search itself, Ctrl-C or an error
-        that NNI does not go on after, never comes here: its model is evaluated again when the search goes on."""
+        """Tell the evolution what has ended since, and write it down. A model that ends the search, by Ctrl-C or an
+        error that NNI does not go on after, never comes here: it is evaluated again when the search goes on. Raises
+        StrategyError when every evaluation has failed."""
         try:
             while True:
                 key, metric = self._ended.get(timeout=1) if wait else self._ended.get_nowait()
                 wait, (_, proposal) = False, self._running.pop(key)
-                self.evolution.tell(proposal.index, metric)
+                self._search.tell(proposal.index, metric)
                 if self.history is not None:
-                    self.history.write(self.evolution)
+                    self.history.write(self._search)
         except Empty:
             pass
-        if self.evolution.proposals and all(p.told for p in self.evolution.proposals) and not self.evolution.ranked():
+        if self._search.proposals and all(p.told for p in self._search.proposals) and not self._search.ranked():
             raise StrategyError("every evaluation has failed so far: see the errors that NNI has logged")
 
     def _cleanup(self) -> None:
         self.engine.unregister_model_event_callback(ModelEventType.TrainingEnd, self._on_end)
-        if not self.evolution.done and self._status in CUT:  # NNI goes on as if the search were done
-            told = sum(p.told for p in self.evolution.proposals)
+        if not self._search.done and self._status in CUT:  # said here, since NNI goes on as if the search were done
+            told = sum(p.told for p in self._search.proposals)
             print(f"the search was cut short after {told} candidates: {CUT[self._status]}", file=sys.stderr)
 
     def list_models(self, sort=True, limit=None):
-        """Models of the scored candidates, those of before a restart too; sorted: the best first."""
-        ranked = self.evolution.ranked()
+        """Yield models of the scored candidates, also of those before a restart; sorted: the best first."""
+        ranked = self._search.ranked()
         for proposal in (ranked if sort else sorted(ranked, key=lambda p: p.index))[:limit]:
             model = self._model(proposal)
             model.metrics.final, model.status = proposal.score, ModelStatus.Trained
             yield model
 
     def state_dict(self) -> dict:
-        """Plain values only: with anything else torch cannot load what NNI has saved."""
+        """Return plain values: with anything else torch cannot load what NNI has saved."""
         return {"proposals": []} if self.evolution is None else self.evolution.state_dict()
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Go on from a state, unless `out` has brought more: NNI saves one before and one after a search."""
         scores = [sum(p["told"] for p in state["proposals"]) for state in (state_dict, self.state_dict())]
         if scores[0] > scores[1]:
-            self.evolution.load_state_dict(state_dict)
+            self._search.load_state_dict(state_dict)
 
 
 class SupernetEvaluator(Evaluator):
-    """A candidate's score: the accuracy of its slice of a trained super-network, see training.evaluate.
+    """Score a candidate by the accuracy of its slice of a trained super-network, see training.evaluate.
 
     supernet  its checkpoint, loaded once: meant for NNI's sequential engine, which evaluates in this process
     data      see data.open_data
@@ -304,7 +318,7 @@ class SupernetEvaluator(Evaluator):
         self.supernet, self.data = to_device(net, device), data
 
     def _execute(self, model) -> float:
-        """NNI's entry, before a Net is made of the sample. Raises StrategyError when the space is not the
+        """Evaluate a sample before a Net is made of it, as NNI calls it. Raises StrategyError when the space is not the
         super-network's or a part of it."""
         searched, trained = (replace(space, only=()) for space in (fits_of(model).space, self.space))
         if searched != trained:
@@ -315,10 +329,11 @@ class SupernetEvaluator(Evaluator):
         return score
 
     def _dump(self):
-        """NNI's wish to send the evaluator to another process."""
+        """Refuse NNI's wish to send the evaluator to another process."""
         raise StrategyError(
             "SupernetEvaluator stays in its process: give NasExperiment NasExperimentConfig('sequential', 'simplified')"
         )
 
     def score(self, candidate: Candidate) -> float:
+        """Return the score of a candidate's slice."""
         return evaluate(self.space, self.supernet, candidate, self.data)

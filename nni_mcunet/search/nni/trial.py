@@ -1,6 +1,8 @@
-"""A trial: `python -m nni_mcunet.search.trial`, started by NNI. One warm super-network, on the GPU if there is one,
-serves all of its candidates: each is sliced out, its batch normalisation re-calibrated, and its score on the held-out
-pictures reported, accuracy or a detector's mAP50. Numbers only: the web UI's charts take nothing else.
+"""Evaluate the candidates of a trial: `python -m nni_mcunet.search.trial`, started by NNI.
+
+One warm super-network, on the GPU if there is one, serves all candidates. Each is sliced out, its batch normalisation
+re-calibrated, and its score on the held-out pictures reported, accuracy or a detector's mAP50. Reports are numbers
+only: the web UI's charts take nothing else.
 """
 
 import nni
@@ -13,18 +15,18 @@ from ..supernet.training import evaluate, load_supernet, to_device
 
 
 def scores(parameters: dict) -> list[float]:
-    """The score of every candidate of a trial's parameters, in their order. Raises UserError."""
+    """Return the score of every candidate of a trial's parameters, in their order. Raises UserError."""
     if not isinstance(parameters, dict) or not parameters.get("candidates") or "supernet" not in parameters:
         raise UserError(
-            f"the trial's parameters are {short(parameters)}: {{supernet, data, candidates: [{{candidate, ...}}]}} is "
-            "wanted; run it in an experiment whose tuner is EvolutionTuner"
+            f"the trial's parameters are {short(parameters)}: expected {{supernet, data, candidates: [{{candidate, "
+            "...}]}; run it in an experiment whose tuner is EvolutionTuner"
         )
     data = open_data(parameters.get("data", {"kind": "digits"}))
     space, supernet = load_supernet(parameters["supernet"], data)
     supernet = to_device(supernet)
     candidates = [entry["candidate"] for entry in parameters["candidates"]]
     found: dict[int, float] = {}
-    # a resolution after the other: its pictures are read once
+    # one resolution after the other, so that its pictures are read once
     for at in sorted(range(len(candidates)), key=lambda i: space.spec(candidates[i]).resolution):
         found[at] = evaluate(space, supernet, candidates[at], data)
         nni.report_intermediate_result(found[at])
@@ -32,7 +34,8 @@ def scores(parameters: dict) -> list[float]:
 
 
 def main() -> None:
-    torch.set_num_threads(1)  # two that share the machine's two cores with others wait for each other, 20 times slower
+    """Evaluate what NNI has for this trial and report the scores."""
+    torch.set_num_threads(1)  # two threads on two cores that others use, too, wait for each other: 20 times slower
     parameters = nni.get_next_parameter()
     found = scores(parameters)
     best = max(range(len(found)), key=found.__getitem__)

@@ -1,4 +1,4 @@
-"""Why an NNI experiment does not go on, for its user: a limit that is reached, a trial that is silent, what failed."""
+"""Say why an NNI experiment does not go on: a limit that is reached, a trial that is silent, a part that failed."""
 
 import argparse
 import json
@@ -17,11 +17,11 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class DatabaseError(UserError):
-    """NNI's database of an experiment cannot be read."""
+    """Report that NNI's database of an experiment cannot be read."""
 
 
 class Profile(NamedTuple):
-    """NNI's record of an experiment: its configuration, the seconds it has run, whether it was told to stop."""
+    """Hold NNI's record of an experiment: its configuration, the seconds it has run, whether it was told to stop."""
 
     params: dict
     duration: int
@@ -29,7 +29,7 @@ class Profile(NamedTuple):
 
 
 def read_profile(directory: str | Path, id: str) -> Profile | None:
-    """None when NNI has not come so far. Raises DatabaseError."""
+    """Read NNI's record; None when NNI has not come so far. Raises DatabaseError."""
     query = "select params, execDuration, endTime from ExperimentProfile where id = ? order by revision desc limit 1"
     for params, run, ended in _rows(directory, id, query, (id,)):
         with suppress(ValueError):
@@ -38,7 +38,7 @@ def read_profile(directory: str | Path, id: str) -> Profile | None:
     return None
 
 
-def _rows(directory: Path, id: str, query: str, values: tuple = ()) -> list[tuple]:
+def _rows(directory: str | Path, id: str, query: str, values: tuple = ()) -> list[tuple]:
     path = Path(directory) / id / "db" / "nni.sqlite"
     if not path.exists():
         return []
@@ -60,14 +60,14 @@ def seconds(duration: str | float) -> float:
 
 
 def duration(text: str) -> str:
-    """A command line's duration, as NNI has it. argparse makes one line and exit code 2 of what this raises."""
+    """Check a command line's duration, as NNI has it. argparse makes one line and exit code 2 of what this raises."""
     if not re.fullmatch(r"[0-9]{1,9}[smhd]", text):
         raise argparse.ArgumentTypeError(f"{short(text)}: expected a number and s, m, h or d, like 90m")
     return text
 
 
 def limit_reached(params: dict, duration: float, trials: int) -> str | None:
-    """The limit of an experiment's configuration behind which NNI starts no more trials; None before that."""
+    """Name the limit of an experiment's configuration behind which NNI starts no more trials; None before that."""
     longest, most = params.get("maxExperimentDuration"), params.get("maxTrialNumber")
     if longest is not None and duration >= seconds(longest):
         return (
@@ -80,7 +80,7 @@ def limit_reached(params: dict, duration: float, trials: int) -> str | None:
 
 
 class Silence:
-    """Names what has not been heard of for `patience` seconds, each thing once: a running trial without a result, a
+    """Name what has not been heard of for `patience` seconds, each thing once: a running trial without a result, a
     manager without an answer, an experiment without a trial. root: the manager's address."""
 
     def __init__(self, root: str, folder: Path, patience: float):
@@ -90,7 +90,7 @@ class Silence:
         self._answered = self._looked = time.time()
 
     def look(self, told: int) -> list[str]:
-        """Messages about what has become silent. told: results so far."""
+        """Return messages about what has become silent. told: results so far."""
         now = time.time()
         if told != self._told:
             self._told, self._changed = told, now
@@ -131,7 +131,7 @@ class Silence:
 
 
 class Complaints:
-    """What an experiment's manager, tuner and failed trials have to complain of, from now on: what an earlier run has
+    """Collect what an experiment's manager, tuner and failed trials complain of from now on: what an earlier run has
     left in the same files is not this one's cause."""
 
     def __init__(self, folder: Path):
@@ -144,7 +144,7 @@ class Complaints:
         return [path for path in [*found, *self.folder.glob("environments/*/trials/*/trial.stderr")] if path.exists()]
 
     def text(self) -> str:
-        """Their last lines."""
+        """Return their last lines."""
         failed = _rows(
             self.folder.parent, self.folder.name, "select distinct trialJobId from TrialJobEvent where event = 'FAILED'"
         )

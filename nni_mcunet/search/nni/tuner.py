@@ -1,10 +1,12 @@
-"""The evolution as an NNI tuner: `className: nni_mcunet.search.tuner.EvolutionTuner` in an experiment's YAML, or
+"""Offer the evolution as an NNI tuner: `className: nni_mcunet.search.tuner.EvolutionTuner` in an experiment's YAML, or
 `name: MCUNetEvolution` once register.yml is registered.
 
 One trial evaluates a batch of candidates. Everything is keyed on parameter_id, the one identity that NNI keeps right
-when trials run concurrently (microsoft/nni#5726). Nothing is kept that a kill could lose: history.jsonl, written at
-every result, is the evolution's whole state; a resumed experiment's tuner asks again for what has no score there. What
-NNI itself brings back, results of old trials and the trials it runs once more, is not needed and not listened to.
+when trials run concurrently (microsoft/nni#5726).
+
+Nothing is kept that a kill could lose. history.jsonl, written at every result, is the evolution's whole state, and a
+resumed experiment's tuner asks again for the candidates that have no score there. NNI brings back results of old trials
+and runs trials once more: they are not needed and not listened to.
 """
 
 import base64
@@ -13,7 +15,9 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from nni import ClassArgsValidator
 from nni.tuner import Tuner
@@ -30,8 +34,8 @@ ENDED = ("SUCCEEDED", "FAILED", "USER_CANCELED", "SYS_CANCELED", "EARLY_STOPPED"
 
 
 class EvolutionTuner(Tuner):
-    """class_args: see SearchConfig; a wrong one ends the process with code 2, and NNI's experiment as ERROR.
-    NNI calls from two threads, hence the lock."""
+    """Propose candidates to NNI's trials and learn their scores. class_args: see SearchConfig; a wrong one ends the
+    process with code 2, and NNI's experiment as ERROR. NNI calls from two threads, hence the lock."""
 
     def __init__(self, **class_args):
         self._manager = _manager()
@@ -39,7 +43,7 @@ class EvolutionTuner(Tuner):
             self.config = search_config(_experiment() | {"tuner": {"classArgs": class_args}})
             if os.environ.get("NNI_MODE") != "resume":
                 check_trials(_experiment(), self.config)
-            self.config.evolution()  # wrong values are said now
+            self.config.evolution()  # so that wrong values are said now
             if not Path(self.config.supernet).exists():
                 raise UserError(
                     f"no super-network at {self.config.supernet}: train it first with "
@@ -59,12 +63,13 @@ class EvolutionTuner(Tuner):
         self._pending: dict[int, Proposal] = {}  # index -> handed out, no score yet
         self._again: list[Proposal] = []  # to be handed out once more
         self._tries: dict[int, int] = {}  # index -> evaluations that failed
-        self._waiting: list[tuple[int, object]] = []  # (parameter_id, callback) asked for in vain so far
-        self._requested, self._slots = 0, None  # parameter_ids asked for; of these by the first request
+        self._waiting: list[tuple[int, Callable[..., None]]] = []  # (parameter_id, callback) asked for in vain so far
+        self._requested, self._slots = 0, None  # parameter_ids asked for, and how many of them by the first request
         self._failed, self._closed = False, False
 
     def update_search_space(self, search_space: dict) -> None:
-        """NNI's first call, and the web page's wish for another space, which is refused."""
+        """Begin or restore the search at NNI's first call. A later one, the web page's wish for another space, is
+        refused."""
         with _said_aloud(), self._lock:
             if self.evolution is not None:
                 raise UserError("the search space cannot change during a search: start another experiment")
@@ -76,9 +81,14 @@ class EvolutionTuner(Tuner):
             self.evolution = evolution
             self._limit_trials(None)
 
+    @property
+    def _search(self) -> Evolution:
+        """The search, which NNI's first call has begun."""
+        return cast(Evolution, self.evolution)
+
     def generate_multiple_parameters(self, parameter_id_list, st_callback=None, **kwargs) -> list[dict]:
-        """Parameters for as many ids as the generation still has; the others get theirs through the callback when the
-        next generation is bred (a barrier: NNI has no other word for "later" than "no more trials")."""
+        """Return parameters for as many ids as the generation still has. The others get theirs through the callback
+        when the next generation is bred: a barrier, for NNI has no other word for "later" than "no more trials"."""
         with _said_aloud(), self._lock:
             self._requested += len(parameter_id_list)
             self._slots = self._slots or len(parameter_id_list)
@@ -95,18 +105,20 @@ class EvolutionTuner(Tuner):
             return found
 
     def receive_trial_result(self, parameter_id, parameters, value, **kwargs) -> None:
-        """value: {"c0": score of the batch's first candidate, "c1": ...} beside what is for show. A candidate has the
-        same score in whichever trial: a second one says nothing new, and one for an unknown id nothing at all."""
+        """Take a trial's scores. value: {"c0": score of the batch's first candidate, "c1": ...} and figures for show. A
+        candidate has the same score in whichever trial: a second one says nothing new, and one for an unknown id
+        nothing at all."""
         with _said_aloud(), self._lock:
             for at, proposal in enumerate(self._handed.get(parameter_id, [])):
                 if not proposal.told:
-                    self.evolution.tell(proposal.index, value[f"c{at}"])
+                    self._search.tell(proposal.index, value[f"c{at}"])
                     self._pending.pop(proposal.index, None)
-            self._history.write(self.evolution)
+            self._history.write(self._search)
             self._serve()
 
     def trial_end(self, parameter_id, success, **kwargs) -> None:
-        """Each id's trial ends once; which batch it has evaluated, the id does not say (nni#5726)."""
+        """Note the end of a trial. Each id's trial ends once; the id does not say which batch it has evaluated
+        (nni#5726)."""
         with _said_aloud(), self._lock:
             if parameter_id in self._running:
                 self._running.remove(parameter_id)
@@ -115,12 +127,13 @@ class EvolutionTuner(Tuner):
                 self._serve()
 
     def import_data(self, data) -> None:
-        """Called with old trials' results when an experiment is resumed. They are in the history, and NNI may have them
-        beside other trials' parameters."""
+        """Ignore old trials' results, which NNI brings when an experiment is resumed. They are in the history, and NNI
+        may have them beside other trials' parameters."""
 
     def _settle(self) -> None:
-        """When no trial runs any more, what has no score has failed: it is tried again, `retries` times. A result can
-        be overtaken by its trial's end, in the other thread, but not by the request for the trial's successor."""
+        """Hand out again, `retries` times, what has no score when no trial runs any more: its trial has failed. A
+        result can be overtaken by its trial's end, in the other thread, but not by the request for the trial's
+        successor."""
         heard = self._failed or self._requested - (self._slots or 0) >= len(self._handed) - len(self._running)
         if self._running or not heard or not self._pending:
             return
@@ -129,15 +142,15 @@ class EvolutionTuner(Tuner):
             if self._tries[index] <= self.config.retries:
                 self._again.append(proposal)
             else:
-                self.evolution.tell(index, None)
+                self._search.tell(index, None)
         what = f"again, at most {self.config.retries} times" if self._again else "given up"
         print(
             f"a trial has ended without a result: {len(self._pending)} candidates {what}", file=sys.stderr, flush=True
         )
         self._pending, self._failed = {}, False
-        if not self._again and not self.evolution.ranked():
+        if not self._again and not self._search.ranked():
             raise UserError("every trial has failed so far: see trial.stderr in the experiment's environments/ folder")
-        self._history.write(self.evolution)
+        self._history.write(self._search)
 
     def _serve(self) -> None:
         """Hand out what has become possible to those who wait."""
@@ -151,10 +164,10 @@ class EvolutionTuner(Tuner):
         self._close()
 
     def _next(self, parameter_id: int) -> dict | None:
-        """The next batch as a trial's parameters."""
-        batch = []
+        """Return the next batch as a trial's parameters; None when there is none yet."""
+        batch: list[Proposal] = []
         while len(batch) < self.config.batch:
-            proposal = self._again.pop(0) if self._again else self.evolution.ask()
+            proposal = self._again.pop(0) if self._again else self._search.ask()
             if proposal is None:
                 break
             if not proposal.told:
@@ -173,45 +186,48 @@ class EvolutionTuner(Tuner):
 
     def _close(self) -> None:
         """Say that the search is over. NNI only counts trials: it is told now that these were all, and says DONE."""
-        if self._closed or self._running or not self.evolution.done:
+        if self._closed or self._running or not self._search.done:
             return
         self._closed = True
-        self._history.close(self.evolution)
+        self._history.close(self._search)
         if self._manager:
             trials = request(self._manager, "/trial-jobs")
             self._limit_trials(sum(trial["status"] in ENDED for trial in trials))
 
     def _limit_trials(self, most: int | None) -> None:
-        """What `nnictl update trialnum` does. None: no limit, so that trials that failed or were killed don't count."""
+        """Set NNI's trial limit, as `nnictl update trialnum` does. None: no limit, so that trials that failed or were
+        killed don't count."""
         if self._manager:
             params = {} if most is None else {"maxTrialNumber": most}
             request(self._manager, "/experiment?update_type=MAX_TRIAL_NUM", "PUT", {"params": params})
 
 
 class ArgsValidator(ClassArgsValidator):
-    """For `nnictl algo register`: the checks of SearchConfig."""
+    """Check class_args for `nnictl algo register`, as SearchConfig does."""
 
     def validate_class_args(self, **class_args) -> None:
+        """Check the settings and the limits. Raises UserError."""
         SearchConfig.from_dict(class_args).evolution()
 
 
 def _experiment() -> dict:
-    """NNI's configuration of the experiment. It runs a tuner in its log folder and names the folder where relative
-    paths begin on the command line only; outside NNI it is the current folder."""
+    """Return NNI's configuration of the experiment; {} outside NNI. NNI runs a tuner in its log folder and names the
+    folder where relative paths begin only on the command line."""
     if "--exp_params" not in sys.argv:
         return {}
     return json.loads(base64.b64decode(sys.argv[sys.argv.index("--exp_params") + 1]))
 
 
 def _manager() -> str | None:
-    """Address of NNI's manager; None outside NNI."""
+    """Return the address of NNI's manager; None outside NNI."""
     channel = os.environ.get("NNI_TUNER_COMMAND_CHANNEL")
     return channel and channel.replace("ws://", "http://", 1).removesuffix("/tuner")
 
 
 @contextlib.contextmanager
 def _said_aloud():
-    """A UserError goes to stderr in one line before it takes NNI's long way, and the experiment's state to ERROR."""
+    """Print a UserError to stderr in one line before it takes NNI's long way and sets the experiment's state to
+    ERROR."""
     try:
         yield
     except UserError as error:

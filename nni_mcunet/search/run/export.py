@@ -1,4 +1,4 @@
-"""What a search leaves behind: the best architecture, or the whole Pareto front, with schedules and weights."""
+"""Export the best architecture of a search, or the whole Pareto front, with schedules and weights."""
 
 import json
 import shutil
@@ -10,6 +10,7 @@ from ...core.files import write_atomic, write_json
 from ...core.ir.arch import ArchSpec
 from ...core.ir.build import build_graph
 from ...core.nn.net import Net
+from ...core.types import PlainDict
 from ...core.validate import read_json
 from ..config import SearchConfig
 from ..data import DataError, open_data, view_of
@@ -21,8 +22,9 @@ from .result_folder import set_front_aside
 
 
 def finish(config: SearchConfig, out: Path) -> str:
-    """What a search that has ended leaves beside its history: best.pth and the report. Returns a line or two about it.
-    Weights are re-calibrated on the data, which with trials on other machines may not be on this one."""
+    """Write best.pth and the report of a search that has ended. Returns a line or two about it. Weights are
+    re-calibrated on the data; with trials on other machines the data may not be on this one, and then only the
+    report is written."""
     summary = report(load_space(config.space), read_history(out), out)
     try:
         export_best(config, out)
@@ -33,21 +35,21 @@ def finish(config: SearchConfig, out: Path) -> str:
 
 
 def _best(config: SearchConfig, out: Path) -> ArchSpec:
-    """With how the pictures are seen that it was judged by, which the tuner does not say."""
+    """Return the best architecture with the view it was judged by, which the tuner does not say."""
     line = best_of(read_history(out))
     spec = load_space(config.space).spec(line["candidate"], schedule_of(line))
     return replace(spec, view=view_of(config.data))
 
 
 def export_best(config: SearchConfig, out: Path) -> ArchSpec:
-    """Write out/best.json, an ArchSpec with its (p, n) and view, and out/best.pth: the state dict of core's Net of it
+    """Write out/best.json, an ArchSpec with its (p, n) and view, and out/best.pth: the state dict of core's Net of it,
     and on which pictures it was trained, see weights_file."""
     return _Exporter(config).write(best_of(read_history(out)), Path(out) / "best")
 
 
 def export_pareto(config: SearchConfig, out: Path) -> list[ArchSpec]:
     """Write out/pareto/NN.json and NN.pth for every network of the front of accuracy, SRAM and MACs, the least SRAM
-    first, and out/pareto.json, their lines of the history in that order; it is there only when all its
+    first, and out/pareto.json, their lines of the history in that order. pareto.json is there only when all its
     networks are. An earlier export is replaced once all is written; networks of another front, which may have been
     fine-tuned, move to out/pareto.1."""
     out = Path(out)
@@ -67,15 +69,15 @@ def export_pareto(config: SearchConfig, out: Path) -> list[ArchSpec]:
 
 
 class _Exporter:
-    """The super-network of a search and the pictures its slices are re-calibrated on, loaded once."""
+    """Hold the super-network of a search and the pictures its slices are re-calibrated on, loaded once."""
 
     def __init__(self, config: SearchConfig):
         self.data = open_data(config.data)
         self.space, supernet = load_supernet(config.supernet, self.data)
         self.supernet = to_device(supernet)
 
-    def write(self, line: dict, path: Path) -> ArchSpec:
-        """path.json and path.pth of a line of the history."""
+    def write(self, line: PlainDict, path: Path) -> ArchSpec:
+        """Write path.json and path.pth of a line of the history."""
         spec = replace(self.space.spec(line["candidate"], schedule_of(line)), view=self.data.view)
         wanted = Net(build_graph(spec, self.data.task.head)).state_dict()  # without a classifier that only judged it
         state = specialise(self.space, self.supernet, line["candidate"], self.data).state_dict()
@@ -86,9 +88,9 @@ class _Exporter:
 
 
 def check_supernet(config: SearchConfig, here: bool) -> None:
-    """Raises UserError unless the super-network was trained for the search's space, on its data's training pictures and
-    classes, and the detector that the data judge is the one that is counted. here: the data are on this machine, not on
-    the trials' only."""
+    """Raise UserError unless the super-network was trained for the search's space, on its data's training pictures and
+    classes, and the detector that the data judge is the one that is counted. here: the data are on this machine, not
+    only on those of the trials."""
     space, data = load_space(config.space), open_data(config.data) if here else None
     trained, _ = load_supernet(config.supernet, data)
     if trained != space:

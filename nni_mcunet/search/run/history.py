@@ -1,6 +1,5 @@
-"""history.jsonl, a JSON line for each evolution.Proposal and so the search's whole state: written, read, and what is in
-it, the best and the Pareto front.
-"""
+"""Write and read history.jsonl, a JSON line for each evolution.Proposal and so the search's whole state; find the best
+and the Pareto front in it."""
 
 import json
 import sys
@@ -13,10 +12,11 @@ import numpy as np
 from ...core.errors import UserError
 from ...core.files import write_atomic, write_json
 from ...core.ir.arch import Schedule
+from ...core.types import Plain, PlainDict
 from ...core.validate import file_bytes, parse_json, short
 from ..evolution import Evolution, HistoryError, Proposal
 
-LARGEST = 1 << 62  # bytes or MACs of a network
+LARGEST = 1 << 62  # bytes or MACs: beyond it a line is damaged
 EXPECTED = {
     "candidate": "an object of genes",
     "p": "[rows, columns] of patches, from 1 to 64",
@@ -27,7 +27,7 @@ EXPECTED = {
 
 
 class History:
-    """The files of the search in folder `out`, each whole or absent whenever the process ends.
+    """Write the files of the search in folder `out`, each whole or absent whenever the process ends.
 
     What was told does not change any more and is put into words once: written after each score, a history of thousands
     would otherwise cost minutes.
@@ -35,7 +35,7 @@ class History:
 
     def __init__(self, out: str | Path):
         self.out = Path(out)
-        self._lines: dict[tuple, str] = {}
+        self._lines: dict[tuple[object, ...], str] = {}
         self._best: Proposal | None = None
 
     def write(self, evolution: Evolution) -> None:
@@ -47,7 +47,7 @@ class History:
             self._best = best
 
     def close(self, evolution: Evolution) -> None:
-        """The search is over: done.json says so, and only that file does."""
+        """Say in done.json that the search is over: only that file does."""
         self.write(evolution)
         best = [asdict(p) for p in evolution.ranked()[:1]]
         write_json(self.out / "done.json", {"candidates": len(evolution.proposals), "best": best})
@@ -59,14 +59,15 @@ class History:
         return self._lines[key]
 
 
-def read_history(out: Path) -> list[dict]:
-    """Lines of out/history.jsonl; empty before the first result. The last line may be cut, as a full disk or a broken
-    copy leaves it: that is said on stderr, and the others are taken. Raises HistoryError, which names the line, for any
-    other damage."""
+def read_history(out: Path) -> list[PlainDict]:
+    """Read the lines of out/history.jsonl; none before the first result. The last line may be cut, as a full disk or a
+    broken copy leaves it: that is said on stderr, and the others are taken. Raises HistoryError, which names the
+    line, for any other damage."""
     path = Path(out) / "history.jsonl"
     if not path.exists():
         return []
-    texts, lines = file_bytes(path, kind=HistoryError).split(b"\n"), []
+    texts = file_bytes(path, kind=HistoryError).split(b"\n")
+    lines: list[PlainDict] = []
     while texts and not texts[-1].strip(b"\0 \r\t"):  # behind the last line, or never written to the disk
         texts.pop()
     for number, text in enumerate(texts, 1):
@@ -84,11 +85,11 @@ def read_history(out: Path) -> list[dict]:
 
 @cache
 def _say(text: str) -> None:
-    """Once: a command reads its history more than once."""
+    """Print a text once: a command reads its history more than once."""
     print(text, file=sys.stderr, flush=True)
 
 
-def _parsed(text: bytes):
+def _parsed(text: bytes) -> Plain:
     if not text.strip():
         raise HistoryError("it is empty")
     try:
@@ -100,13 +101,13 @@ def _parsed(text: bytes):
 
 
 def count_told(out: Path) -> int:
-    """Candidates of out/history.jsonl that have been told, for a progress bar."""
+    """Count the candidates of out/history.jsonl that have been told, for a progress bar."""
     path = Path(out) / "history.jsonl"
     return path.read_bytes().count(b'"told": true') if path.exists() else 0
 
 
 def _is_cut(text: bytes) -> bool:
-    """Whether a line is the beginning of one: an object that does not end."""
+    """Tell whether a line is the beginning of one: an object that does not end."""
     depth, quoted, escaped = 0, False, False
     for char in text.decode(errors="replace"):
         if escaped or (quoted and char == "\\"):
@@ -120,13 +121,13 @@ def _is_cut(text: bytes) -> bool:
     return depth > 0
 
 
-def _checked(line, before: list[dict]) -> dict:
-    """A line as Proposal has it, behind the lines `before`. Raises HistoryError."""
+def _checked(line: Plain, before: list[PlainDict]) -> PlainDict:
+    """Check a line as Proposal has it, behind the lines `before`. Raises HistoryError."""
     names = [field.name for field in fields(Proposal)]
     if not isinstance(line, dict):
         raise HistoryError(f"it is {short(line)}: expected an object with the keys {', '.join(names)}")
     for name in names:
-        if name not in line and name != "halo":  # of before there was a choice
+        if name not in line and name != "halo":  # older lines have none: there was no choice
             raise HistoryError(f"it lacks the key '{name}'")
     for name, value in line.items():
         if name not in names:
@@ -143,7 +144,7 @@ def _checked(line, before: list[dict]) -> dict:
     return line
 
 
-def _right(name: str, value) -> bool:
+def _right(name: str, value: Plain) -> bool:
     if name == "candidate":
         return isinstance(value, dict) and all(isinstance(v, (str, int, float)) for v in value.values())
     if name == "p":
@@ -157,27 +158,27 @@ def _right(name: str, value) -> bool:
     return type(value) is int and 0 <= value < LARGEST
 
 
-def schedule_of(line: dict) -> Schedule:
-    """The schedule of a line of the history; those of before there was a choice have no halo."""
+def schedule_of(line: PlainDict) -> Schedule:
+    """Return the schedule of a line of the history; older lines, of before there was a choice, have no halo."""
     return Schedule(line["p"], line["n"], halo=line.get("halo", "clip"))
 
 
-def scored(history: list[dict]) -> list[dict]:
-    """Those with a score. Raises UserError when there is none."""
+def scored(history: list[PlainDict]) -> list[PlainDict]:
+    """Return the lines with a score. Raises UserError when there is none."""
     found = [p for p in history if p["score"] is not None]
     if not found:
         raise UserError("the history holds no score yet: run the search first")
     return found
 
 
-def best_of(history: list[dict]) -> dict:
-    """The proposal with the highest score, of equals the earlier. Raises UserError when there is none."""
+def best_of(history: list[PlainDict]) -> PlainDict:
+    """Return the proposal with the highest score, the earlier of equals. Raises UserError when there is none."""
     return min(scored(history), key=lambda p: (-p["score"], p["index"]))
 
 
-def pareto_front(history: list[dict], costs: tuple[str, ...] = ("sram", "macs")) -> list[dict]:
-    """The proposals than which no other has as high a score for as little of every cost and is better in one of them;
-    of equals the earlier. The first cost rises. Raises UserError when there is no score."""
+def pareto_front(history: list[PlainDict], costs: tuple[str, ...] = ("sram", "macs")) -> list[PlainDict]:
+    """Return the proposals than which no other has as high a score for as little of every cost and is better in one of
+    them; the earlier of equals. The first cost rises. Raises UserError when there is no score."""
     lines = scored(history)
     table = np.array([[-p["score"], *(p[cost] for cost in costs)] for p in lines])  # the lower the better
     front = []

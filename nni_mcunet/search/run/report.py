@@ -1,4 +1,4 @@
-"""What a search found, as pictures: its curve, its Pareto front and the winner block by block (the paper's Fig. 9)."""
+"""Draw what a search found: its curve, its Pareto front and the winner block by block (the paper's Fig. 9)."""
 
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -7,21 +7,23 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ...core.files import write_figure
 from ...core.ir.arch import ArchSpec
 from ...core.ir.build import build_graph
+from ...core.types import PlainDict
 from ..space import Space
 from .history import best_of, pareto_front, schedule_of, scored
 
-KERNEL = {0: "#c8ccd2", 3: "#7fb3e0", 5: "#f2a65a", 7: "#b2476b"}  # 0: a convolution without a depth-wise one
+KERNEL = {0: "#c8ccd2", 3: "#7fb3e0", 5: "#f2a65a", 7: "#b2476b"}  # 0: a plain convolution
 OTHER_KERNEL, PATCHED, BEST = "#5b8c5a", "#2f6fb2", "#c0392b"
 SCORE = "score of the super-network's slice"
 
 
-def report(space: Space, history: list[dict], out: Path) -> str:
-    """Write search.png, pareto.png and winner.png into `out`; returns a line about the winner. Raises UserError for a
+def report(space: Space, history: list[PlainDict], out: Path) -> str:
+    """Write search.png, pareto.png and winner.png into `out`. Returns a line about the winner. Raises UserError for a
     history without a score."""
     out, best = Path(out), best_of(history)
     plot_curve(history, out / "search.png")
@@ -33,8 +35,8 @@ def report(space: Space, history: list[dict], out: Path) -> str:
     return f"best of {len(history)}: {title}, r {best['candidate']['r']}, {patches}"
 
 
-def plot_curve(history: list[dict], path: Path) -> None:
-    """Every candidate's score in the order of the search, generations apart, and the best so far."""
+def plot_curve(history: list[PlainDict], path: Path) -> None:
+    """Draw every candidate's score in the order of the search, generations apart, and the best so far."""
     lines = scored(history)
     index, score = [p["index"] for p in lines], [p["score"] for p in lines]
     best = [max(score[: i + 1]) for i in range(len(score))]
@@ -47,13 +49,13 @@ def plot_curve(history: list[dict], path: Path) -> None:
             axes.axvline(q["index"] - 0.5, color="0.85", linewidth=0.8, zorder=0)
     figure.colorbar(dots, label="million MACs")
     axes.set(xlabel="candidate (a line between generations)", ylabel=SCORE)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     axes.legend(loc="lower right")
     _save(figure, path)
 
 
-def plot_pareto(history: list[dict], path: Path) -> None:
-    """Score against SRAM and against MACs, each with its own front, and the best candidate."""
+def plot_pareto(history: list[PlainDict], path: Path) -> None:
+    """Draw the score against SRAM and against MACs, each with its own front, and the best candidate."""
     lines, best = scored(history), best_of(history)
     figure, panels = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", sharey=True)
     for axes, cost, unit, label in zip(
@@ -75,8 +77,8 @@ def plot_pareto(history: list[dict], path: Path) -> None:
 
 
 def plot_network(spec: ArchSpec, path: Path, title: str) -> None:
-    """A bar a block: kernel as colour, expansion as height, output channels above; stages apart with the size of their
-    maps below, the patch stage shaded."""
+    """Draw a bar a block: kernel as colour, expansion as height, output channels above. Stages stand apart with the
+    size of their maps below; the patch segment is shaded."""
     stages = network_bars(spec)
     blocks = sum(len(bars) for _, bars in stages)
     figure, axes = plt.subplots(figsize=(max(6.5, 1.5 + 0.5 * blocks), 3.8), layout="constrained")
@@ -85,7 +87,7 @@ def plot_network(spec: ArchSpec, path: Path, title: str) -> None:
         begin = x
         for k, expansion, channels in bars:
             axes.bar(x, expansion, 0.8, color=KERNEL.get(k, OTHER_KERNEL), edgecolor="white")
-            axes.text(x, expansion + 0.1, channels, ha="center", va="bottom", fontsize=8)
+            axes.text(x, expansion + 0.1, str(channels), ha="center", va="bottom", fontsize=8)
             seen.add(k)
             places.append(x)
             x += 1
@@ -110,27 +112,28 @@ def plot_network(spec: ArchSpec, path: Path, title: str) -> None:
 
 
 def network_bars(spec: ArchSpec) -> list[tuple[str, list[tuple[int, float, int]]]]:
-    """Runs of blocks of one stage, each with the size of its maps and its bars (kernel, 0 for a convolution alone;
-    expansion; output channels). What is behind the last block is one more."""
+    """Return runs of blocks of one stage, each with the size of its maps and its bars (kernel, 0 for a plain
+    convolution; expansion; output channels). What is behind the last block is one more."""
     graph, cin = build_graph(spec), spec.stem
-    found = {}
+    found: dict[str, tuple[int, tuple[int, float, int]]] = {}
     for i, stage in enumerate(spec.stages):
         for j, block in enumerate(stage):
             found[f"s{i}_b{j}"] = i, (block.k, block.mid / cin if block.k else 1, block.c)
             cin = block.c
-    rows = []
+    rows: list[tuple[int | str, str, tuple[int, float, int]]] = []
     for number, name in sorted(graph.block_names.items()):
         last = graph.tensors[[op for op in graph.ops if op.block == number][-1].name]
         if name in found:
-            stage, bar = found[name]
+            place: int | str
+            place, bar = found[name]
         else:  # the first convolution, which has a stage of its own, or the head and what follows it
             op = next(op for op in graph.ops if op.block == number and op.kind == "conv")
             last = graph.tensors[op.name]
-            stage, bar = name, (0, 1, op.cout)
-        rows.append((stage, f"{last.h}×{last.w}", bar))
+            place, bar = name, (0, 1, op.cout)
+        rows.append((place, f"{last.h}×{last.w}", bar))
     return [(size, [bar for _, _, bar in run]) for (_, size), run in groupby(rows, key=lambda row: row[:2])]
 
 
-def _save(figure, path: Path) -> None:
+def _save(figure: Figure, path: Path) -> None:
     plt.close(figure)
     write_figure(figure, path, dpi=150)

@@ -1,4 +1,5 @@
-"""The folder of a search's results: what in it is a search's, and how a new search takes an older one's place.
+"""Keep the folder of a search's results: which files in it are a search's, and how a new search takes an older one's
+place.
 
 out/              what the last search has left: history.jsonl, search.json, done.json, best.json, best.pth, pictures
 out/running/      the same of a search that mcunet search has begun and not ended
@@ -27,7 +28,7 @@ ASIDE, ENDED = ".previous", ".ended"  # on their way to previous/, and from runn
 
 
 class ResultsError(UserError):
-    """A folder that cannot take a search's results."""
+    """Report a folder that cannot take a search's results."""
 
 
 def check_folder(out: Path, key: str = "out") -> None:
@@ -38,7 +39,7 @@ def check_folder(out: Path, key: str = "out") -> None:
 
 
 def holds_search(out: Path) -> bool:
-    """Whether a search has begun in `out`. Raises ResultsError for a search.json that is not a search's."""
+    """Tell whether a search has begun in `out`. Raises ResultsError for a search.json that is not a search's."""
     path = Path(out) / "search.json"
     if not path.exists():
         return False
@@ -108,10 +109,10 @@ def discard(out: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing(out: Path, resume: bool = False):
-    """A folder, out/running, for a search to write to; fresh unless it is resumed. Once the context ends well the last
-    search in `out` moves to out/previous and the folder's files to `out`; until then, and after a failure, all is left
-    as it is."""
+def replacing(out: Path, resume: bool = False) -> Iterator[Path]:
+    """Give a search a folder to write to, out/running; fresh unless it is resumed. Once the context ends well the last
+    search in `out` moves to out/previous and the folder's files to `out`. Until then, and after a failure, all is
+    left as it is."""
     check_folder(out)
     settle(out)
     running = out / "running"
@@ -143,7 +144,7 @@ def _clear(running: Path) -> None:
 
 
 def _own(out: Path) -> Iterator[Path]:
-    """Files in `out` that are its search's, search.json last: as long as it is there, so is the search."""
+    """Yield the files in `out` that are its search's, search.json last: as long as it is there, so is the search."""
     if not holds_search(out):
         return
     yield from (out / name for name in FILES if (out / name).exists())
@@ -164,8 +165,8 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _shelve(out: Path) -> None:
-    """out/.previous becomes out/previous, and what is there moves on by one. Folders of these names that hold no search
-    are a stranger's and stay."""
+    """Rename out/.previous to out/previous, and move on by one what is there. Folders of these names that hold no
+    search are a stranger's and stay."""
     names = (out / f"previous{f'.{at}' if at else ''}" for at in range(1 << 20))
     chain = []
     for path in names:
@@ -180,7 +181,7 @@ def _shelve(out: Path) -> None:
 
 
 def _is_search(folder: Path) -> bool:
-    """Whether a folder has files of a search, damaged ones too."""
+    """Tell whether a folder has files of a search, damaged ones too."""
     return any((folder / name).exists() for name in ("search.json", "history.jsonl", "done.json", "best.json"))
 
 

@@ -1,4 +1,4 @@
-"""What a search keeps beside its history so that it is never mixed with another: search.json, its settings."""
+"""Describe a search in its folder, search.json, so that its history is never mixed with another's."""
 
 import json
 import os
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ...core.errors import UserError
 from ...core.files import write_json
+from ...core.types import Plain, PlainDict
 from ...core.validate import read_json, short
 from ..config import SearchConfig
 from ..evolution import Evolution
@@ -17,11 +18,11 @@ FREE = ("out", "batch", "retries")  # settings that change nothing in the histor
 
 
 class StateError(UserError):
-    """A folder holds another search than the one that is to go on there."""
+    """Report that a folder holds another search than the one that is to go on there."""
 
 
 def begin(config: SearchConfig, evolution: Evolution) -> None:
-    """A new search in config.out. One that is there is not overwritten: its files move to out/previous. Raises
+    """Begin a new search in config.out. One that is there is not overwritten: its files move to out/previous. Raises
     ResultsError for files that are no search's."""
     out = Path(config.out)
     check_free(out)
@@ -39,12 +40,13 @@ def restore(config: SearchConfig, evolution: Evolution, begun: bool) -> None:
         raise StateError(f"nothing of this experiment is in {out} any more: its search has ended, or was moved away")
     evolution.load_state_dict({"proposals": claim(out, _described(config, evolution))})
     if not evolution.done:
-        (out / "done.json").unlink(missing_ok=True)  # of a history that was whole then
+        (out / "done.json").unlink(missing_ok=True)  # it counts a history that was whole then
 
 
-def claim(out: Path, described: dict) -> list[dict]:
-    """The history in `out`, empty before the first result, of the search that `described` says ({"settings", "space"}
-    and what may change); search.json says the same afterwards. Raises StateError when it is another search's."""
+def claim(out: Path, described: PlainDict) -> list[PlainDict]:
+    """Return the history in `out`, empty before the first result, of the search that `described` says ({"settings",
+    "space"} and what may change); search.json says the same afterwards. Raises StateError when it is another
+    search's."""
     described, history = json.loads(json.dumps(described)), read_history(out)
     if holds_search(out):
         if difference := differs(out, described):
@@ -56,8 +58,8 @@ def claim(out: Path, described: dict) -> list[dict]:
     return history
 
 
-def differs(out: Path, described: dict) -> str:
-    """What tells the search in `out` from the one described, for a message; empty when nothing does."""
+def differs(out: Path, described: PlainDict) -> str:
+    """Say what tells the search in `out` from the one described; empty when nothing does."""
     there = read_json(Path(out) / "search.json", StateError)
     old, new = (d["settings"] | {"space": d["space"]} for d in (there, json.loads(json.dumps(described))))
     for key in old | new:
@@ -70,7 +72,7 @@ def differs(out: Path, described: dict) -> str:
 
 
 def finished(out: Path) -> bool:
-    """Whether the search in `out` has come to its end: done.json is there and the history has all that it counts.
+    """Tell whether the search in `out` has come to its end: done.json is there and the history has all that it counts.
     Raises StateError or HistoryError for files that are damaged."""
     path = Path(out) / "done.json"
     if not path.exists():
@@ -83,7 +85,7 @@ def finished(out: Path) -> bool:
 
 
 def read_settings(out: Path) -> SearchConfig:
-    """Of the search whose results are in `out`. Raises StateError."""
+    """Read the settings of the search whose results are in `out`. Raises StateError."""
     path = Path(out) / "search.json"
     if not holds_search(Path(out)):
         raise StateError(f"{path}: no such file; name the folder of a search's results")
@@ -91,7 +93,7 @@ def read_settings(out: Path) -> SearchConfig:
 
 
 def experiment_id(path: Path) -> str:
-    """NNI's id of the experiment that experiment.json or search.json names. Raises StateError."""
+    """Read NNI's id of the experiment that experiment.json or search.json names. Raises StateError."""
     found = read_json(path, StateError)
     id = found.get("experiment") if isinstance(found, dict) else None
     if not isinstance(id, str) or not id.isascii() or not id.isalnum():
@@ -99,14 +101,14 @@ def experiment_id(path: Path) -> str:
     return id
 
 
-def _described(config: SearchConfig, evolution: Evolution) -> dict:
+def _described(config: SearchConfig, evolution: Evolution) -> PlainDict:
     experiment = Path(os.environ.get("NNI_LOG_DIRECTORY", "-/-")).parent.name  # NNI's id, see launch.find
     settings = asdict(config)
-    if config.halo == "clip":  # as described before there was a choice
+    if config.halo == "clip":  # as searches were described before there was a choice
         del settings["halo"]
     return {"experiment": experiment, "settings": settings, "space": evolution.space.to_dict()}
 
 
-def _short(value) -> str:
+def _short(value: Plain) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."

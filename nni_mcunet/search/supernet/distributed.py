@@ -1,5 +1,5 @@
-"""Data-parallel training under torchrun: which of the processes this is, and means over all of them. One process alone
-is rank 0 of 1, and nothing here does anything."""
+"""Train data-parallel under torchrun: say which of the processes this is, and take means over all of them. A single
+process is rank 0 of 1, and nothing here does anything."""
 
 import os
 
@@ -10,11 +10,11 @@ from ...core.errors import UserError
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """auto: this process's GPU if there is one. Raises UserError for a device that is not there."""
+    """Choose the device; auto: this process's GPU if there is one. Raises UserError for a device that is not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name not in ("cpu", "cuda"):
-        raise UserError(f"device {name}: auto, cpu or cuda is wanted")
+        raise UserError(f"device is {name}: expected auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("device cuda: torch sees no GPU here")
     if name == "cuda":
@@ -29,12 +29,13 @@ def join(device: torch.device) -> None:
 
 
 def leave() -> None:
+    """Part from the other processes."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
 
 
 def place() -> tuple[int, int]:
-    """(rank, number of processes)."""
+    """Return (rank, number of processes)."""
     return (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
 
 
@@ -46,11 +47,11 @@ def average(tensors: list[Tensor]) -> None:
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
     distributed.all_reduce(flat)
     flat /= world
-    for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+    for tensor, mean in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
         tensor.copy_(mean.view_as(tensor))
 
 
 def wait() -> None:
-    """Until all processes have come here."""
+    """Wait until all processes have come here."""
     if distributed.is_initialized():
         distributed.barrier()

@@ -1,103 +1,31 @@
-"""The one training loop: of a super-network, and of a single network that is fine-tuned. Seeded, checkpointed, exactly
-resumable: what happens in a step depends on the recipe, the data and the number of the step alone.
-"""
+"""Train by the one loop, for a super-network and for a single network that is fine-tuned. It is seeded, checkpointed
+and exactly resumable: a step depends only on the recipe, the data and the number of the step."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict
 from functools import lru_cache
-from math import cos, pi
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...core.errors import UserError
 from ...core.files import write_atomic
 from ...core.ir.graph import Graph
 from ...core.nn.net import Net
+from ...core.types import PlainDict
 from ...core.validate import check_is_file, reason_of_load, short
 from ..data import Data, Targets, as_float
-from ..data.classification import Classification
+from ..data.classification import Task
 from . import distributed as ranks
+from .recipe import Recipe
 from .supernet import accumulate, sort_channels
 
-CLIP = 5.0  # norm of a step's gradients
-WARM_UP = 5  # steps
+CLIP = 5.0  # largest norm of a step's gradients
 
 Backward = Callable[..., Tensor]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """largest, shared   steps of the two phases (a single network has the first one only)
-    subnets           networks a shared step, their gradients averaged
-    sandwich          two of them are the largest and the smallest, not random ones
-    batch             pictures a step, the same for all networks of the step and shared out among the processes
-    lr, weight_decay  SGD, Nesterov momentum 0.9; lr falls as a cosine in each phase
-    adam              AdamW instead of SGD
-    label_smoothing   of the cross-entropy
-    ema               decay of the averaged weights that evaluation uses, 0 for none
-    amp               half precision: float16 with scaled gradients on a GPU, bfloat16 on a CPU
-    """
-
-    largest: int = 160
-    shared: int = 160
-    subnets: int = 4
-    sandwich: bool = False
-    batch: int = 16
-    lr: float = 0.2
-    weight_decay: float = 4e-5
-    adam: bool = False
-    label_smoothing: float = 0.0
-    ema: float = 0.0
-    amp: bool = False
-    seed: int = 0
-
-    def __post_init__(self):
-        for field in fields(self):
-            value, kind = getattr(self, field.name), field.type
-            if isinstance(value, bool) != (kind is bool) or not isinstance(value, (int, float)[: 1 + (kind is float)]):
-                raise UserError(f"recipe: {field.name} is {short(value)}: expected {kind.__name__}")
-            if not 0 <= value < 1 << 63:
-                raise UserError(f"recipe: {field.name} is {short(value)}: expected a number from 0 to 2^63 - 1")
-        for name, low in (("batch", 1), ("subnets", 3 if self.sandwich else 1), ("largest", 1)):
-            if getattr(self, name) < low:
-                raise UserError(f"recipe: {name} is {getattr(self, name)}: at least {low} is wanted")
-        if self.ema >= 1 or self.label_smoothing >= 1:
-            raise UserError("recipe: ema and label_smoothing must be below 1")
-
-    @property
-    def steps(self) -> int:
-        return self.largest + self.shared
-
-    def rate(self, step: int) -> float:
-        """Learning rate of a step, with a warm-up in each phase."""
-        second = step >= self.largest
-        at, of = (step - self.largest, self.shared) if second else (step, self.largest)
-        return self.lr * min(1, (at + 1) / WARM_UP) * (1 + cos(pi * at / of)) / 2
-
-    @classmethod
-    def from_dict(cls, values: dict, data: Data | None = None) -> "Recipe":
-        """From a file's mapping. `epochs` [largest, shared] may stand for the steps when the data are given."""
-        if not isinstance(values, dict):
-            raise UserError(f"recipe is {short(values)}: expected a mapping")
-        values = dict(values)
-        epochs = values.pop("epochs", None)
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown:
-            known = ", ".join(["epochs", *(field.name for field in fields(cls))])
-            raise UserError(f"recipe: unknown key '{unknown[0]}': known are {known}")
-        recipe = cls(**values)
-        if epochs is None:
-            return recipe
-        if not isinstance(epochs, (list, tuple)) or len(epochs) != 2 or not all(isinstance(e, int) for e in epochs):
-            raise UserError(
-                f"recipe: epochs is {short(epochs)}: expected [of the largest network, of the shared phase]"
-            )
-        largest, shared = (count * data.epoch(recipe.batch) for count in epochs)
-        return replace(recipe, largest=largest, shared=shared)
 
 
 def fit(
@@ -106,18 +34,22 @@ def fit(
     recipe: Recipe,
     data: Data,
     path: str | Path,
-    identity: dict,
+    identity: PlainDict,
     save_every: int = 20,
     progress: Callable[[int, float], None] | None = None,
     device: str = "auto",
     backward: Backward = accumulate,
 ) -> Net:
-    """Train `net` in place for data.task, from the checkpoint at `path` if there is one. networks(step) are the graphs
-    that take part in a step, slices of net, all of one resolution. `identity` says what is trained: a checkpoint of
-    another one, of another recipe or of other data is a UserError. progress(steps done, loss) follows each step;
-    TensorBoard's scalars lie in a folder beside the checkpoint. backward(net, graph, images, criterion, autocast) adds
-    the gradients of one network of a step. Returns net with the weights that are to be used
-    (averaged ones with ema)."""
+    """Train `net` in place for data.task, from the checkpoint at `path` if there is one.
+
+    networks  step -> the graphs that take part in it, slices of net, all of one resolution
+    identity  says what is trained: a checkpoint of another one, of another recipe or of other data is a UserError
+    progress  called after each step: (steps done, loss)
+    backward  (net, graph, images, criterion, autocast) -> value; adds the gradients of one network of a step
+
+    TensorBoard's scalars lie in a folder beside the checkpoint. Returns net with the weights that are to be used
+    (averaged ones with ema).
+    """
     path, place = Path(path), ranks.pick_device(device)
     ranks.join(place)
     networks = lru_cache(maxsize=64)(networks)  # asked for twice: by who loads the pictures, ahead, and by the step
@@ -145,22 +77,28 @@ def fit(
     return net
 
 
-class _Run:
-    """The state of a training: what a checkpoint holds."""
+def _optimizer(net: Net, recipe: Recipe) -> torch.optim.Optimizer:
+    if recipe.adam:
+        return torch.optim.AdamW(net.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    return torch.optim.SGD(
+        net.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=0.9, nesterov=True
+    )
 
-    def __init__(self, net: Net, recipe: Recipe, task: Classification, identity: dict, backward: Backward = accumulate):
+
+class _Run:
+    """Hold the state of a training: what a checkpoint holds."""
+
+    def __init__(self, net: Net, recipe: Recipe, task: Task, identity: PlainDict, backward: Backward = accumulate):
         self.net, self.recipe, self.task, self.identity, self.step = net, recipe, task, identity, 0
         self.backward = backward
         self.parameters = dict(net.named_parameters())
-        common = {"params": net.parameters(), "lr": recipe.lr, "weight_decay": recipe.weight_decay}
-        momentum = {"momentum": 0.9, "nesterov": True}
-        self.optimizer = torch.optim.AdamW(**common) if recipe.adam else torch.optim.SGD(**common, **momentum)
+        self.optimizer = _optimizer(net, recipe)
         self.device = next(net.parameters()).device.type
         self.scaler = torch.amp.GradScaler(self.device, enabled=recipe.amp and self.device == "cuda")
         self.average = self._copy() if recipe.ema else {}
 
     def advance(self, graphs: list[Graph], images: Tensor, targets: Targets) -> float:
-        """One step. Returns the mean loss of its networks."""
+        """Train one step. Returns the mean loss of its networks."""
         recipe = self.recipe
         if self.step == recipe.largest:
             sort_channels(self.net)
@@ -181,7 +119,7 @@ class _Run:
         return loss
 
     def _backward(self, graphs: list[Graph], images: Tensor, targets: Targets) -> float:
-        """Gradients averaged over the networks and over the processes."""
+        """Average gradients over the networks and over the processes. Returns the mean loss."""
         total = torch.zeros((), device=images.device)
 
         def criterion(outputs: tuple[Tensor, ...]) -> Tensor:
@@ -208,6 +146,7 @@ class _Run:
             self.parameters[name].copy_(tensor)
 
     def save(self, path: Path) -> None:
+        parts: dict[str, nn.Module | torch.optim.Optimizer | torch.amp.GradScaler]
         parts = {"net": self.net, "optimizer": self.optimizer, "scaler": self.scaler}
         state = {name: part.state_dict() for name, part in parts.items()}
         file = io.BytesIO()
@@ -234,16 +173,16 @@ class _Run:
             tensor.copy_(state["average"][name])
         self.step = state["step"]
 
-    def _as_then(self, before: dict) -> dict:
-        """This identity without the data's list of files, where the checkpoint is of a time without."""
+    def _as_then(self, before: PlainDict) -> PlainDict:
+        """Return this identity without the data's list of files, where the checkpoint is of a time without."""
         then = before.get("data")
         if not isinstance(then, dict) or "files" in then:
             return self.identity
         return self.identity | {"data": {k: v for k, v in self.identity["data"].items() if k != "files"}}
 
 
-def load_checkpoint(path: Path) -> dict:
-    """What _Run.save wrote, tensors on the CPU. Raises UserError for a file that is something else."""
+def load_checkpoint(path: Path) -> PlainDict:
+    """Load what _Run.save wrote, tensors on the CPU. Raises UserError for a file that is something else."""
     check_is_file(path)
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
@@ -261,16 +200,16 @@ def load_checkpoint(path: Path) -> dict:
 
 
 class _Log:
-    """Scalars for TensorBoard, in the first process only."""
+    """Write scalars for TensorBoard, in the first process only."""
 
     def __init__(self, path: Path, step: int, rank: int):
         self.writer = None
         if rank == 0:
-            from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
+            from torch.utils.tensorboard import SummaryWriter  # imported here: it is slow, and only training needs it
 
             self.writer = SummaryWriter(str(path.parent / f"{path.stem}_log"), purge_step=step + 1, flush_secs=20)
 
-    def add(self, step: int, loss: float, lr: float, resolution) -> None:
+    def add(self, step: int, loss: float, lr: float, resolution: Sequence[int]) -> None:
         if self.writer:
             for name, value in (("loss", loss), ("lr", lr), ("height", resolution[0]), ("width", resolution[1])):
                 self.writer.add_scalar(name, value, step)

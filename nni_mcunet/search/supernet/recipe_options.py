@@ -1,56 +1,20 @@
-"""Settings of a training, for the command lines: a YAML file's, and before them what the flags say."""
+"""Read the settings of a training for the command lines: the flags, and behind them a YAML file."""
 
 import argparse
 import os
 from dataclasses import fields, replace
 
 from ...core.errors import UserError
+from ...core.types import PlainDict
 from ...core.validate import check_keys, read_yaml, short
 from ..data import Data, open_data, parse_data
-from .fit import Recipe
+from .recipe import Recipe
 
 KEYS = ("space", "data", "out", "recipe", "save_every")
-HELP = {
-    "largest": "steps of the largest network alone",
-    "shared": "steps of random sub-networks",
-    "subnets": "sub-networks a step",
-    "sandwich": "the largest and the smallest among them",
-    "batch": "pictures a step",
-    "lr": "highest learning rate",
-    "weight_decay": "of the optimizer",
-    "adam": "AdamW instead of SGD",
-    "label_smoothing": "of the cross-entropy",
-    "ema": "decay of averaged weights for evaluation",
-    "amp": "half precision",
-    "seed": "of everything random",
-}
 
 
-def add_arguments(parser: argparse.ArgumentParser, default: Recipe, skip: tuple[str, ...] = ()) -> None:
-    """Flags of the recipe, its data and how it is run. None is what was not given."""
-    parser.add_argument("--data", help="digits (default), KIND:ROOT with imagenet, vww, cifar10 or folder, or {YAML}")
-    for field in fields(Recipe):
-        flag, value = "--" + field.name.replace("_", "-"), getattr(default, field.name)
-        if field.name in skip:
-            continue
-        if field.type is bool:
-            parser.add_argument(flag, action="store_true", default=None, help=HELP[field.name])
-        else:
-            parser.add_argument(flag, type=field.type, help=f"{HELP[field.name]} (default {value})")
-    parser.add_argument("--save-every", type=positive, help="steps between two checkpoints (default 20)")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--threads", type=positive, default=1, help="more help only on cores that nothing else uses")
-
-
-def positive(text: str) -> int:
-    """A flag's value; argparse makes one line and exit code 2 of what this raises."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{short(text)}: expected a positive integer")
-    return int(text)
-
-
-def read_settings(path: str | None) -> dict:
-    """The mapping of a YAML file, {} without one. Raises UserError."""
+def read_settings(path: str | None) -> PlainDict:
+    """Read the mapping of a YAML file, {} without one. Raises UserError."""
     if path is None:
         return {}
     settings = read_yaml(path)
@@ -63,9 +27,9 @@ def read_settings(path: str | None) -> dict:
     return settings
 
 
-def data_and_recipe(settings: dict, args: argparse.Namespace, default: Recipe) -> tuple[Data, Recipe]:
-    """What the file says, and before it what the flags say, and behind it the default. A learning rate is of the batch
-    it was given with: another batch changes it by the linear rule (Goyal et al. 2017). Raises UserError."""
+def data_and_recipe(settings: PlainDict, args: argparse.Namespace, default: Recipe) -> tuple[Data, Recipe]:
+    """Return the data and the recipe: flags before the file, the file before the default. A learning rate is of the
+    batch it was given with: another batch changes it by the linear rule (Goyal et al. 2017). Raises UserError."""
     given = settings.get("data") or {"kind": "digits"}
     if args.data:
         asked = parse_data(args.data)
@@ -85,7 +49,7 @@ def data_and_recipe(settings: dict, args: argparse.Namespace, default: Recipe) -
 
 
 def _scaled(recipe: Recipe, batch: int) -> Recipe:
-    """With the learning rate that it has at `batch` made that of its own batch; AdamW's does not depend on it so."""
+    """Give a recipe the learning rate of its own batch, from that of `batch`; AdamW's does not depend on it so."""
     if recipe.adam or recipe.batch == batch:
         return recipe
     lr = recipe.lr * recipe.batch / batch

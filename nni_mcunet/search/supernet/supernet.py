@@ -1,13 +1,14 @@
-"""The super-network: one Net of the largest graph whose weights serve every network of the space (once-for-all).
+"""Share weights in a super-network: one Net of the largest graph serves every network of the space (once-for-all).
 
-A sub-network takes of each layer, by name, the first channels and the centre of the kernel. `_slices` says so once;
-training runs a sub-graph on these views, and a stand-alone network is a copy of them, so both compute the same.
+A sub-network takes from each layer, by name, the first channels and the centre of the kernel. `_slices` says so once.
+Training runs a sub-graph on these views, and a stand-alone network is a copy of them, so both compute the same.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from types import SimpleNamespace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -17,30 +18,35 @@ from ...core.errors import UserError
 from ...core.ir.arch import ArchSpec
 from ...core.ir.build import build_graph
 from ...core.ir.graph import Graph, Op
-from ...core.nn.net import Net, symmetric
+from ...core.nn.net import Layer, Net, symmetric
 from ..space import Space
+
+Criterion = Callable[[tuple[Tensor, ...]], Tensor]  # a network's outputs -> its loss
+Autocast = AbstractContextManager[object]
+STATISTICS = ("running_mean", "running_var", "weight", "bias")  # of a batch normalisation
 
 
 def build_supernet(space: Space, define: Callable[[ArchSpec], Graph] = build_graph) -> Net:
-    """The largest network, untrained. define: the graph of a spec, with the outputs that a task wants."""
+    """Build the largest network, untrained. define: spec -> graph, with the outputs of the task."""
     net = Net(define(space.spec(space.largest())))
-    for layer in net.layers.values():  # by what a channel reads, as the recipe was tuned with
-        nn.init.kaiming_normal_(layer.conv.weight, mode="fan_in")
+    for name in net.layers:  # by what a channel reads, as the recipe was tuned with
+        nn.init.kaiming_normal_(net.layer(name).conv.weight, mode="fan_in")
     for op in net.graph.ops:  # blocks with a shortcut begin as the identity: training is steadier
         if op.residual is not None and op.act is None:  # not the sums of a detector's neck, which are no shortcuts
-            nn.init.zeros_(net.layers[op.name].bn.weight)
+            nn.init.zeros_(net.layer(op.name).bn.weight)
     return net
 
 
 def _slices(supernet: Net, graph: Graph) -> Iterator[tuple[str, Tensor, tuple[slice, ...]]]:
-    """State-dict key of Net(graph), the super-network's tensor, and the part of it that is the sub-network's: first
-    channels, centre of the kernel. THE definition of weight sharing. Raises UserError."""
+    """Yield for each tensor of a sub-network: the state-dict key of Net(graph), the super-network's tensor, and the
+    part of it that is the sub-network's (first channels, centre of the kernel). THE definition of weight sharing.
+    Raises UserError."""
     for op in graph.ops:
         if op.kind != "conv":
             continue
         if op.name not in supernet.layers:
             raise UserError(f"the super-network has no layer {op.name}: the network is not of its space")
-        layer, prefix = supernet.layers[op.name], f"layers.{op.name}"
+        layer, prefix = supernet.layer(op.name), f"layers.{op.name}"
         cin, whole, weight = graph.input_of(op).c // op.groups, layer.conv.weight.shape, layer.conv.weight
         if op.cout > whole[0] or cin > whole[1] or op.k[0] > whole[2] or op.k[1] > whole[3]:
             raise UserError(
@@ -51,7 +57,7 @@ def _slices(supernet: Net, graph: Graph) -> Iterator[tuple[str, Tensor, tuple[sl
         first = slice(op.cout)
         kernel = (slice(top, top + op.k[0]), slice(left, left + op.k[1]))
         yield f"{prefix}.conv.weight", weight, (first, slice(cin), *kernel)
-        if not op.norm:
+        if layer.conv.bias is not None:
             yield f"{prefix}.conv.bias", layer.conv.bias, (first,)
             continue
         for name in ("weight", "bias", "running_mean", "running_var"):
@@ -59,12 +65,13 @@ def _slices(supernet: Net, graph: Graph) -> Iterator[tuple[str, Tensor, tuple[sl
 
 
 class _Walk(Net):
-    """Core's Net of a graph on tensors that are there already (state-dict key -> tensor): nothing is made for it, so it
-    can be thrown away each step."""
+    """Run core's Net of a graph on tensors that are there already (state-dict key -> tensor): nothing is made for it,
+    so it can be thrown away each step."""
 
     def __init__(self, graph: Graph, tensors: dict[str, Tensor], training: bool):
         nn.Module.__init__(self)
-        self.graph, self.layers, self._last_use, self.quant = graph, {}, graph.last_use(), None
+        self.graph, self._last_use, self.quant = graph, graph.last_use(), None
+        layers: dict[str, SimpleNamespace] = {}
         for op in graph.ops:
             if op.kind != "conv":
                 continue
@@ -75,25 +82,30 @@ class _Walk(Net):
                 conv=partial(F.conv2d, weight=weight, bias=bias, stride=op.s, padding=padding, groups=op.groups)
             )
             if op.norm:
-                parts = {name: tensors[f"{of}.bn.{name}"] for name in ("running_mean", "running_var", "weight", "bias")}
-                layer.bn = partial(F.batch_norm, **parts, training=training)
-            self.layers[op.name] = layer
+                mean, variance, gain, shift = (tensors[f"{of}.bn.{name}"] for name in STATISTICS)
+                layer.bn = partial(
+                    F.batch_norm, running_mean=mean, running_var=variance, weight=gain, bias=shift, training=training
+                )
+            layers[op.name] = layer
+        self.layers = cast(nn.ModuleDict, layers)  # called like modules; no parameter is registered
 
 
 def run_subnet(supernet: Net, graph: Graph, x: Tensor) -> tuple[Tensor, ...]:
-    """The sub-network's outputs on x (N, 3, H, W) with the super-network's own weights; gradients flow."""
+    """Return the sub-network's outputs on x (N, 3, H, W) with the super-network's own weights; gradients flow."""
     views = {key: tensor[index] for key, tensor, index in _slices(supernet, graph)}
     return _Walk(graph, views, supernet.training)(x)
 
 
 def accumulate(
-    supernet: Net, graph: Graph, x: Tensor, criterion: Callable[[tuple[Tensor, ...]], Tensor], autocast=None
+    supernet: Net, graph: Graph, x: Tensor, criterion: Criterion, autocast: Autocast | None = None
 ) -> Tensor:
-    """Forward and backward of one sub-network: adds the gradients of criterion(its outputs) to the super-network's
-    `.grad` and returns its value, detached. What autograd does with run_subnet, cheaper: it would fill
-    a tensor of the whole layer's size for every slice; here only the part that has a gradient is touched. `autocast` is
-    the context of the forward pass."""
-    leaves, into, tensors = [], [], {}
+    """Run one sub-network forward and backward: add the gradients of criterion(its outputs) to the super-network's
+    `.grad` and return its value, detached. autograd does the same with run_subnet, but it would fill a tensor of the
+    whole layer's size for every slice; here only the part that has a gradient is touched. `autocast` is the context
+    of the forward pass."""
+    leaves: list[Tensor] = []
+    into: list[Tensor] = []
+    tensors: dict[str, Tensor] = {}
     for key, tensor, index in _slices(supernet, graph):
         tensors[key] = tensor.detach()[index]
         if isinstance(tensor, nn.Parameter):
@@ -108,19 +120,19 @@ def accumulate(
 
 
 def slice_net(supernet: Net, graph: Graph) -> Net:
-    """A stand-alone copy of the sub-network, where the super-network is. Its batch normalisation wants `recalibrate`
-    before use."""
+    """Copy the sub-network out, to where the super-network is. Its batch normalisation needs `recalibrate` before
+    use."""
     state = {key: tensor.detach()[index].clone() for key, tensor, index in _slices(supernet, graph)}
     with torch.device("meta"):  # no weights that are overwritten anyway
         net = Net(graph)
     counters = {key: torch.zeros((), dtype=torch.long) for key in net.state_dict() if key.endswith("batches_tracked")}
     net.load_state_dict(state | counters, assign=True)
-    return net.to(supernet.layers[graph.ops[0].name].conv.weight.device)
+    return net.to(supernet.layer(graph.ops[0].name).conv.weight.device)
 
 
 @torch.no_grad()
-def recalibrate(net: Net, batches) -> Net:
-    """Batch-normalisation statistics as the mean over `batches` of images: those of the super-network are of no one
+def recalibrate(net: Net, batches: Iterable[Tensor]) -> Net:
+    """Set batch-normalisation statistics to the mean over `batches` of images: those of the super-network are of no one
     network (the paper takes 20 batches of 64). Leaves the net in evaluation mode."""
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -133,8 +145,8 @@ def recalibrate(net: Net, batches) -> Net:
 
 
 def _channel_groups(graph: Graph) -> dict[str, str]:
-    """Tensor -> representative of the tensors whose channels must keep one order: a depth-wise or weightless op keeps
-    its input's, an addition ties its operands."""
+    """Map each tensor to a representative of the tensors whose channels must keep one order: a depth-wise or weightless
+    op keeps its input's, an addition ties its operands."""
     parent = {name: name for name in graph.tensors}
 
     def find(name: str) -> str:
@@ -159,19 +171,20 @@ def sort_channels(net: Net) -> None:
     norms: dict[str, Tensor] = {}
     for op in convs:
         if not op.is_depthwise(graph.input_of(op).c):
-            group, norm = groups[op.inputs[0]], net.layers[op.name].conv.weight.abs().sum((0, 2, 3))
+            group, norm = groups[op.inputs[0]], net.layer(op.name).conv.weight.abs().sum((0, 2, 3))
             norms[group] = norms[group] + norm if group in norms else norm
     fixed = {groups[name] for name in [*(t.name for t in graph.inputs), *graph.outputs]}
     orders = {g: norm.argsort(descending=True, stable=True) for g, norm in norms.items() if g not in fixed}
     for op in convs:
-        _permute(net.layers[op.name], op, orders.get(groups[op.inputs[0]]), orders.get(groups[op.name]))
+        _permute(net.layer(op.name), op, orders.get(groups[op.inputs[0]]), orders.get(groups[op.name]))
 
 
-def _permute(layer: nn.Module, op: Op, order_in: Tensor | None, order_out: Tensor | None) -> None:
+def _permute(layer: Layer, op: Op, order_in: Tensor | None, order_out: Tensor | None) -> None:
     weight = layer.conv.weight
     if order_out is not None:
         weight.copy_(weight[order_out])
-        for tensor in [layer.conv.bias] if not op.norm else [*layer.bn.parameters(), *layer.bn.buffers()]:
+        bias = layer.conv.bias
+        for tensor in [bias] if bias is not None else [*layer.bn.parameters(), *layer.bn.buffers()]:
             if tensor.dim():  # all but the counter of batches
                 tensor.copy_(tensor[order_out])
     if order_in is not None and op.groups == 1:

@@ -1,6 +1,7 @@
-"""Training the super-network (appendix B): the largest network first, its channels sorted by importance, then a few
-random sub-networks an iteration, each on the step's pictures, with averaged gradients; the resolution is drawn for each
-step. Then what it is for: the networks sliced out of it, judged, and fine-tuned.
+"""Train the super-network (appendix B), and use it: slice networks out, judge them, fine-tune them.
+
+The largest network is trained first and its channels sorted by importance. Then a few random sub-networks are trained
+an iteration, each on the step's pictures, with averaged gradients. The resolution is drawn for each step.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -19,27 +21,28 @@ from ...core.errors import UserError
 from ...core.ir.arch import ArchSpec
 from ...core.ir.build import YoloHead, build_graph
 from ...core.ir.graph import Graph
-from ...core.nn.net import Net
+from ...core.nn.net import Net, Quantiser
 from ...core.nn.qat import OBSERVE, fake_quantize, freeze, learnt_ranges
+from ...core.types import PlainDict
 from ...core.validate import check_is_file, reason_of_load
 from ..data import Data, open_data
 from ..data.classification import Classification
 from ..data.split import difference
-from ..space import Space
+from ..space import Candidate, Space
 from . import distributed as ranks
 from .fit import Recipe, fit, load_checkpoint
-from .supernet import build_supernet, recalibrate, slice_net
+from .supernet import Autocast, Criterion, build_supernet, recalibrate, slice_net
 
 __all__ = ["Recipe", "evaluate", "finetune", "load_supernet", "load_weights", "specialise", "train"]
 
 Progress = Callable[[int, float], None]
 Define = Callable[[ArchSpec], Graph]
 
-FREEZE = 0.8  # of a quantisation-aware training, where statistics and ranges stand still
+FREEZE = 0.8  # from this share of a quantisation-aware training on, statistics and ranges stand still
 
 
 def networks_of_step(space: Space, recipe: Recipe, step: int, define: Define = build_graph) -> list[Graph]:
-    """The networks that are trained in a step, all at the step's resolution."""
+    """Return the networks that are trained in a step, all at the step's resolution."""
     rng, resolutions = np.random.default_rng([recipe.seed, step]), space.genes["r"]
     r = resolutions[int(rng.integers(len(resolutions)))]
     if step < recipe.largest:
@@ -60,7 +63,7 @@ def train(
     device: str = "auto",
 ) -> Net:
     """Train the super-network of `space` on `data` (default: the embedded digits), from the checkpoint at `path` if
-    there is one; see loop.fit. Under torchrun all processes call this together."""
+    there is one; see fit.fit. Under torchrun all processes call this together."""
     data = data or open_data({})
     torch.manual_seed(recipe.seed)
     net = build_supernet(space, data.task.graph)
@@ -71,10 +74,10 @@ def train(
 
 
 def load_supernet(path: str | Path, data: Data | None = None) -> tuple[Space, Net]:
-    """A trained super-network, on the CPU, and its space as it was given for training (it has the task's outputs, a
-    classifier or a detection head, even if its space has not). Raises UserError for a missing, broken or unfinished
-    checkpoint, and when `data`, to judge its networks on, has another task or is split otherwise than what it was
-    trained on."""
+    """Load a trained super-network, on the CPU, and its space as it was given for training. The network has the task's
+    outputs, a classifier or a detection head, even if its space has not. Raises UserError for a missing, broken or
+    unfinished checkpoint, and when `data`, to judge its networks on, has another task or is split otherwise than
+    what it was trained on."""
     path = Path(path)
     if not path.exists():
         raise UserError(f"no super-network at {path}: train it first with `mcunet train-supernet --out {path}`")
@@ -98,8 +101,8 @@ def load_supernet(path: str | Path, data: Data | None = None) -> tuple[Space, Ne
     return space, net.eval()
 
 
-def _definition(identity: dict) -> Define:
-    """How the task of a checkpoint builds its networks."""
+def _definition(identity: PlainDict) -> Define:
+    """Return how the task of a checkpoint builds its networks."""
     if "detector" not in identity:
         return Classification(identity["classes"]).graph
     head = YoloHead(**identity["detector"])
@@ -107,9 +110,14 @@ def _definition(identity: dict) -> Define:
 
 
 def specialise(
-    space: Space, supernet: Net, candidate: dict, data: Data, calibration: tuple[int, int] | None = None, seed: int = 0
+    space: Space,
+    supernet: Net,
+    candidate: Candidate,
+    data: Data,
+    calibration: tuple[int, int] | None = None,
+    seed: int = 0,
 ) -> Net:
-    """The candidate's stand-alone network, where the super-network is, its batch normalisation re-calibrated on
+    """Return the candidate's stand-alone network, where the super-network is, its batch normalisation re-calibrated on
     `calibration` (batches, pictures a batch) training pictures; the default is the data's own."""
     spec = space.spec(candidate)
     graph = data.task.graph(spec)
@@ -122,9 +130,9 @@ def specialise(
 
 
 def evaluate(
-    space: Space, supernet: Net, candidate: dict, data: Data, calibration: tuple[int, int] | None = None
+    space: Space, supernet: Net, candidate: Candidate, data: Data, calibration: tuple[int, int] | None = None
 ) -> float:
-    """Its slice's score on the held-out pictures at its resolution: accuracy, or what the task measures."""
+    """Score a candidate's slice on the held-out pictures at its resolution: accuracy, or what the task measures."""
     net = specialise(space, supernet, candidate, data, calibration)
     return data.task.score(net, data.held_out(space.resolution(candidate), _device(supernet)))
 
@@ -134,17 +142,17 @@ def _device(net: Net) -> torch.device:
 
 
 def weights_file(state: dict[str, Tensor], data: Data) -> bytes:
-    """A .pth of one network: its state dict, an OrderedDict with the attribute `meta`, which torch.load gives back:
-    {"data": Data.identity of what it was trained and judged on, "view": how it saw that}."""
+    """Return the bytes of a .pth of one network: its state dict, an OrderedDict with the attribute `meta`, which
+    torch.load gives back: {"data": Data.identity of what it was trained and judged on, "view": how it saw that}."""
     file, found = io.BytesIO(), OrderedDict((key, tensor.cpu()) for key, tensor in state.items())
-    found.meta = {"data": data.identity, "view": data.view and str(data.view)}
+    vars(found)["meta"] = {"data": data.identity, "view": data.view and str(data.view)}
     torch.save(found, file)
     return file.getvalue()
 
 
 def check_split(path: str | Path, data: Data) -> str | None:
-    """Raises UserError where the weights at `path` were trained, and their network chosen, on another split than that
-    of `data`. Returns a warning for a file that does not say: bare state dicts, and what searches once exported."""
+    """Raise UserError where the weights at `path` were trained, and their network chosen, on another split than that of
+    `data`. Returns a warning for a file that does not say: bare state dicts, and what searches once exported."""
     before = getattr(_load(path), "meta", {}).get("data")
     if not isinstance(before, dict):
         return (f"{path} does not say on which pictures it was trained: that these are split as for its search (kind, "
@@ -159,8 +167,8 @@ def check_split(path: str | Path, data: Data) -> str | None:
 
 
 def check_view(spec: ArchSpec, path: str | Path, data: Data) -> None:
-    """Raises UserError where `data` would judge a network by another view than its file at `path` says: that is the
-    one it will be deployed with."""
+    """Raise UserError where `data` would judge a network by another view than its file at `path` says: the network will
+    be deployed with that one."""
     if spec.view and data.view and spec.view != data.view:
         raise UserError(
             f"{path} was judged with the view {spec.view}, these data have {data.view}: give --data the keep of that "
@@ -168,7 +176,7 @@ def check_view(spec: ArchSpec, path: str | Path, data: Data) -> None:
         )
 
 
-def _load(path: str | Path) -> dict:
+def _load(path: str | Path) -> PlainDict:
     """Return what torch.save wrote. Raises FileNotFoundError, or UserError for a file that holds something else."""
     check_is_file(path)
     try:
@@ -176,13 +184,13 @@ def _load(path: str | Path) -> dict:
     except Exception as error:  # a file that is no checkpoint can raise anything
         raise UserError(f"{path} does not hold weights: {reason_of_load(error)}") from None
     if not isinstance(found, dict):
-        raise UserError(f"{path} does not hold weights: a state dict is expected, this is a {type(found).__name__}")
+        raise UserError(f"{path} does not hold weights: expected a state dict, this is a {type(found).__name__}")
     return found
 
 
 def load_weights(spec: ArchSpec, path: str | Path) -> Net:
-    """The network of `spec` with the weights at `path` (export's best.pth, or a bare state dict); it simulates int8
-    where that has the ranges. Raises UserError."""
+    """Load the network of `spec` with the weights at `path` (export's best.pth, or a bare state dict); it simulates
+    int8 where they have the ranges. Raises UserError."""
     net, state = Net(build_graph(spec)), _load(path)
     state = state.get("state_dict", state)
     try:
@@ -206,10 +214,10 @@ def finetune(
     device: str = "auto",
     qat: bool = False,
 ) -> Net:
-    """Train one network, sliced from a super-network, further (appendix B: 10 epochs at a tenth of the learning rate);
-    `path` is the checkpoint to go on from. As float, its batch normalisation is re-calibrated at the end; with `qat` it
-    simulates int8 (core.qat) and is as it will be deployed, its state dict with the ranges."""
-    if data.task.head is not None:
+    """Train one network, sliced from a super-network, further (appendix B: 10 epochs at a tenth of the learning rate).
+    `path` is the checkpoint to go on from. As float, its batch normalisation is re-calibrated at the end. With `qat`
+    it simulates int8 (core.nn.qat) and is as it will be deployed, its state dict with the ranges. Raises UserError."""
+    if not isinstance(data.task, Classification):
         raise UserError("a detector is trained further by mcunet train: this is for classifiers")
     if spec.classes != data.task.classes:
         has = "no classifier" if spec.classes is None else f"{spec.classes} classes"
@@ -231,14 +239,17 @@ def finetune(
     return fit(net, *how, identity | {"qat": True}, save_every, progress, device, backward).eval()
 
 
-def _simulated(net: Net, graph: Graph, images: Tensor, criterion, autocast=None, freeze_at: int = 0) -> Tensor:
-    """loop.Backward of one whole net with simulated int8, which is frozen after so many batches."""
-    if not net.quant.frozen and int(net.quant.batches) >= freeze_at:
+def _simulated(
+    net: Net, graph: Graph, images: Tensor, criterion: Criterion, autocast: Autocast | None = None, freeze_at: int = 0
+) -> Tensor:
+    """Run fit.Backward of one whole net with simulated int8, which is frozen after so many batches."""
+    quant = cast(Quantiser, net.quant)  # finetune has made it so
+    if not quant.frozen and int(quant.batches) >= freeze_at:
         ranks.average([buffer for buffer in net.buffers() if buffer.is_floating_point()])
         freeze(net)
     with autocast or nullcontext():
         value = criterion(net(images))
-    value.backward()
+    torch.autograd.backward(value)
     return value.detach()
 
 

@@ -6,6 +6,11 @@
 #define MCU_BOARD "$board"
 #define MCU_MODEL "$model" /* the first bytes of the SHA-256 of its sources */
 #define MCU_HSI_HZ ${hsi}u
+#define MCU_PLL_M ${pll_m}u /* the core's clock is MCU_HSI_HZ / M * N / P */
+#define MCU_PLL_N ${pll_n}u
+#define MCU_PLL_P ${pll_p}u
+#define MCU_CORE_HZ ${clock_hz}u
+#define MCU_FLASH_WAIT ${wait_states}u /* wait states */
 #define MCU_BAUD 115200
 #define MCU_UART $uart
 #define MCU_USART ${usart_base}u /* USART$uart */

@@ -1,11 +1,15 @@
-"""ONNX's operators as ops of our graph. A handler takes (reader, node), adds ops, and returns the Feature that the
-node's first output is; None where the value is a constant. Raises UnsupportedOp for an attribute no kernel has."""
+"""ONNX's operators as ops of our graph, and ops as ONNX's operators.
+
+A handler of NODES reads: it takes (reader, node), adds ops, and returns the Feature that the node's first output is;
+None where the value is a constant. It raises UnsupportedOp for an attribute no kernel has. An entry of STEPS writes: it
+takes (writer, op) and returns the nodes that the op is, its activation and residual not among them.
+"""
 
 from math import copysign, inf
 
 import numpy as np
 
-from ....core.ir.graph import Tensor, out_length
+from ....core.ir.graph import Op, Tensor, out_length
 from ..feature import Feature, same_layout
 from ..layers import clamp, concatenate
 from .layout import LAYOUT, axes_of
@@ -203,4 +207,50 @@ NODES = {
     "Pad": pad,
     "Concat": concat,
     **LAYOUT,
+}
+
+Step = tuple[str, list[str], dict]  # ONNX operator, inputs behind the first, attributes
+
+
+def plain(kind: str, **attributes):
+    """Return the writer of an op that is one node on all its inputs."""
+    return lambda writer, op: [(kind, [writer.float_name[name] for name in op.inputs[1:]], attributes)]
+
+
+def windowed(kind: str, **attributes):
+    """Return the writer of an op that is one node with kernel, stride and pads."""
+    return lambda writer, op: [(kind, [], {**_window(op), **attributes})]
+
+
+def _window(op: Op) -> dict:
+    return dict(kernel_shape=list(op.k), strides=list(op.s), pads=list(op.pad))
+
+
+def _conv(writer, op: Op) -> list[Step]:
+    return [("Conv", writer.weights(op), {**_window(op), "group": op.groups})]
+
+
+def _upsample(writer, op: Op) -> list[Step]:
+    scales = writer.constant(f"{op.name}.scales", np.array([1, 1, *op.s], np.float32))
+    nearest = dict(mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    return [("Resize", ["", scales], nearest)]
+
+
+def _pad(writer, op: Op) -> list[Step]:
+    top, left, bottom, right = op.pad
+    return [("Pad", [writer.constant(f"{op.name}.pads", np.array([0, 0, top, left, 0, 0, bottom, right]))], {})]
+
+
+STEPS = {
+    "conv": _conv,
+    "maxpool": windowed("MaxPool"),
+    "avgpool": windowed("AveragePool"),
+    "gap": plain("GlobalAveragePool"),
+    "upsample": _upsample,
+    "pad": _pad,
+    "add": plain("Add"),
+    "mul": plain("Mul"),
+    "concat": plain("Concat", axis=1),
+    "act": lambda writer, op: [],
+    "softmax": plain("Softmax", axis=1),
 }

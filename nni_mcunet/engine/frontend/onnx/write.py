@@ -18,23 +18,10 @@ from ....core.files import write_atomic
 from ....core.ir.graph import Op, Tensor
 from ...model import Model, QuantModel
 from .boxes import with_boxes
+from .operators import STEPS
 
 META_KEY = "mcunet"
-NODES = {
-    "maxpool": "MaxPool",
-    "avgpool": "AveragePool",
-    "gap": "GlobalAveragePool",
-    "add": "Add",
-    "mul": "Mul",
-    "concat": "Concat",
-    "softmax": "Softmax",
-    "relu": "Relu",
-    "leaky": "LeakyRelu",
-    "sigmoid": "Sigmoid",
-    "tanh": "Tanh",
-    "hswish": "HardSwish",
-}
-ATTRIBUTES = {"concat": {"axis": 1}, "softmax": {"axis": 1}}
+ACTIVATIONS = {"relu": "Relu", "leaky": "LeakyRelu", "sigmoid": "Sigmoid", "tanh": "Tanh", "hswish": "HardSwish"}
 
 
 def save_onnx(model: Model | QuantModel, path, boxes: bool = False) -> Path:
@@ -111,23 +98,9 @@ class _Writer:
         """(ONNX operator, inputs behind the first, attributes) for one op, in order."""
         if op.baseline:
             raise UnsupportedOp(f"{op.name}: no {op.baseline} in our ONNX; published baselines are profiled only")
-        if op.kind in ("conv", "pad", "maxpool", "avgpool") and min(op.pad) < 0:
+        if min(op.pad) < 0:
             raise UnsupportedOp(f"{op.name}: ONNX has no negative pads {op.pad}")
-        others = [self.float_name[name] for name in op.inputs[1:]]
-        window = dict(kernel_shape=list(op.k), strides=list(op.s), pads=list(op.pad))
-        if op.kind == "conv":
-            steps = [("Conv", self._weights(op), {**window, "group": op.groups})]
-        elif op.kind == "act":
-            steps = []
-        elif op.kind == "upsample":
-            scales = self.constant(f"{op.name}.scales", np.array([1, 1, *op.s], np.float32))
-            steps = [("Resize", ["", scales], dict(mode="nearest", coordinate_transformation_mode="asymmetric",
-                                                   nearest_mode="floor"))]  # fmt: skip
-        elif op.kind == "pad":
-            top, left, bottom, right = op.pad
-            steps = [("Pad", [self.constant(f"{op.name}.pads", np.array([0, 0, top, left, 0, 0, bottom, right]))], {})]
-        else:
-            steps = [(NODES[op.kind], others, ATTRIBUTES.get(op.kind, window if "pool" in op.kind else {}))]
+        steps = STEPS[op.kind](self, op)
         if op.residual is not None:
             steps.append(("Add", [self.float_name[op.residual]], {}))
         if op.act is not None:
@@ -141,9 +114,10 @@ class _Writer:
         if op.act == "hsigmoid":
             slope, offset = op.args or (1 / 6, 0.5)
             return "HardSigmoid", [], {"alpha": slope, "beta": offset}
-        return NODES[op.act], [], {"alpha": op.args[0]} if op.act == "leaky" else {}
+        return ACTIVATIONS[op.act], [], {"alpha": op.args[0]} if op.act == "leaky" else {}
 
-    def _weights(self, op: Op):
+    def weights(self, op: Op):
+        """Write the weights and bias of a convolution and return their names."""
         weights = self.model.weights[op.name]
         if not self.quantized:
             return [self.constant(f"{op.name}.{n}", v) for n, v in zip(("weight", "bias"), weights, strict=True)]

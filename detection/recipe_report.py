@@ -1,5 +1,5 @@
-"""Say in the log where a recipe cannot mean what it does: a warm-up or a schedule that the
-training is too short for, and gradients that are clipped in every step."""
+"""Say in the log where a recipe cannot mean what it does: a warm-up or a schedule that the training is too short for,
+and gradients that are clipped in every step."""
 
 import logging
 from itertools import chain
@@ -17,7 +17,7 @@ from mmengine.optim.scheduler.param_scheduler import (
 )
 from mmengine.registry import HOOKS
 
-ALWAYS = 0.95  # of an epoch's steps
+ALWAYS = 0.95  # from this share of an epoch's steps on, a gradient is always clipped
 
 
 def too_long(scheduler, limit: int) -> str | None:
@@ -42,14 +42,15 @@ def too_long(scheduler, limit: int) -> str | None:
 
 @HOOKS.register_module()
 class RecipeReportHook(Hook):
-    """Warnings in the log: before training each scheduler that the training is too short for; behind the first of
-    epochs in which (almost) every step's gradient was clipped, how large the gradients were."""
+    """Write warnings into the log: before training each scheduler that the training is too short for; behind the first
+    of epochs in which (almost) every step's gradient was clipped, how large the gradients were."""
 
     def __init__(self):
         self.norms: list[float] = []
         self.said = False
 
     def before_train(self, runner) -> None:
+        """Warn of schedulers that the training is too short for."""
         found = runner.param_schedulers or ()
         for scheduler in chain(*found.values()) if isinstance(found, dict) else found:
             said = too_long(scheduler, runner.max_epochs if scheduler.by_epoch else runner.max_iters)
@@ -57,13 +58,16 @@ class RecipeReportHook(Hook):
                 print_log(f"param_scheduler: {said}", "current", logging.WARNING)
 
     def before_train_epoch(self, runner) -> None:
+        """Begin a new list of norms."""
         self.norms = []
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Note the gradient's norm, where it is clipped by that."""
         if _max_norm(runner) is not None:
             self.norms.append(runner.message_hub.get_scalar(f"train/{runner.optim_wrapper.grad_name}").current())
 
     def after_train_epoch(self, runner) -> None:
+        """Warn when the gradient was clipped in (almost) every step, once for epochs in a row."""
         most = _max_norm(runner)
         clipped = sum(norm > most for norm in self.norms) if most is not None else 0
         always = bool(self.norms) and clipped >= ALWAYS * len(self.norms)
@@ -79,6 +83,6 @@ class RecipeReportHook(Hook):
 
 
 def _max_norm(runner) -> float | None:
-    """Where gradients are clipped by their norm: to what."""
+    """Return the norm to which gradients are clipped; None where they are not."""
     wrapper = runner.optim_wrapper
     return (wrapper.clip_grad_kwargs or {}).get("max_norm") if isinstance(wrapper, OptimWrapper) else None

@@ -1,4 +1,4 @@
-"""The learning curve of a training run, from the scalars that mmengine has written beside its log."""
+"""Draw the learning curve of a training run, from the scalars that mmengine has written beside its log."""
 
 import re
 from pathlib import Path
@@ -13,9 +13,10 @@ TIMES = {"lr", "base_lr", "data_time", "time", "memory", "grad_norm", "epoch", "
 
 
 def scalars(work_dir) -> tuple[list[dict], list[dict]]:
-    """(training rows, evaluation rows) of all runs below a work dir, a resumed one continuing the one before. Raises
-    UserError where there are none."""
-    rows, files = [], sorted(Path(work_dir).glob("*/vis_data/scalars.json"))
+    """Return (training rows, evaluation rows) of all runs below a work dir, a resumed one continuing the one before.
+    Raises UserError where there are none."""
+    rows: list[dict] = []
+    files = sorted(Path(work_dir).glob("*/vis_data/scalars.json"))
     for file in files:
         found = _rows(file)
         begins = min((row["epoch"] for row in found if "epoch" in row), default=None)
@@ -36,7 +37,8 @@ def _rows(file: Path) -> list[dict]:
 
 
 def draw_curve(work_dir, path, title: str = "") -> None:
-    """PNG of the loss and its parts, and of the metrics at each evaluation, over the epochs. Raises UserError."""
+    """Draw a PNG of the loss and its parts, and of the metrics at each evaluation, over the epochs. Raises
+    UserError."""
     training, evaluations = scalars(work_dir)
     steps = max((row["step"] for row in training), default=1)
     per_epoch = steps / max((row["epoch"] for row in training), default=1)

@@ -1,4 +1,4 @@
-"""What a data set holds, counted: pictures that are broken or unusual, boxes that cannot be right, classes and sizes.
+"""Count what a data set holds: pictures that are broken or unusual, boxes that cannot be right, classes and sizes.
 
 `DataReportHook` puts a line per data set into mmengine's log before a run; mcunet check-data decodes everything and
 prints the whole of it.
@@ -31,7 +31,7 @@ Offenders = list[str]  # "path: what is wrong with it"
 
 @dataclass
 class Survey:
-    """Of one data set, before its filter. The lists name each offender.
+    """Hold the counts of one data set, before its filter. The lists name each offender.
 
     corrupt   pictures that cannot be decoded
     resized   pictures of another size than their annotation says: the boxes may be those of another picture
@@ -59,7 +59,7 @@ class Survey:
     sizes: list[tuple[float, float]] = field(default_factory=list)
 
     def line(self) -> str:
-        """One line for a log: what there is, and what is amiss with the first offender of each kind."""
+        """Write one line for a log: what there is, and what is amiss with the first offender of each kind."""
         of = {"corrupt": self.corrupt, "not of the size annotated": self.resized,
               "boxes beyond the picture": self.outside}  # fmt: skip
         notes = [f"{len(found)} {name} (first: {found[0]})" for name, found in of.items() if found]
@@ -80,12 +80,12 @@ class Survey:
 
     @property
     def broken(self) -> Offenders:
-        """What has to be mended in the data."""
+        """List what has to be mended in the data."""
         return self.corrupt + self.resized + self.outside + self.flat
 
 
 def survey(dataset, decode: bool = False) -> Survey:
-    """Of a data set without others in it. Its annotations are read again: what was filtered away counts, too."""
+    """Count a data set that has no others in it. Its annotations are read again: what was filtered away counts, too."""
     found = Survey(list(dataset.metainfo["classes"]), drops_flat=_drops_flat(dataset))
     for info in dataset.load_data_list():
         _add(found, info, decode)
@@ -126,7 +126,7 @@ def _add(found: Survey, info: dict, decode: bool) -> None:
 
 
 def _categories(path) -> Iterator[str]:
-    """The name of each annotation's category in COCO's JSON."""
+    """Yield the name of each annotation's category in COCO's JSON."""
     content = load(path, file_format="json")
     names = {category["id"]: category["name"] for category in content["categories"]}
     return (names.get(note["category_id"], f"category {note['category_id']}") for note in content["annotations"])
@@ -138,15 +138,17 @@ def _drops_flat(dataset) -> bool:
 
 @HOOKS.register_module()
 class DataReportHook(Hook):
-    """Before training and testing: a line per data set. A corrupt picture in a set to evaluate on is a UserError there,
-    before hours of training end in it; in training LoadPicture passes over it."""
+    """Write a line per data set into the log before training and testing. A corrupt picture in a set to evaluate on is
+    a UserError there, before hours of training end in it; in training LoadPicture passes over it."""
 
     def before_train(self, runner) -> None:
+        """Report the training set and, where there is one, the validation set."""
         self._report("training", runner.train_dataloader.dataset)
         if runner.val_loop is not None:
             self._report("validation", runner.val_dataloader.dataset, whole=True)
 
     def before_test(self, runner) -> None:
+        """Report the test set."""
         self._report("test", runner.test_dataloader.dataset, whole=True)
 
     def _report(self, name: str, dataset, whole: bool = False) -> None:
@@ -166,7 +168,7 @@ def _level(found: Survey) -> int:
 
 
 def box_report(found: Survey) -> str:
-    """Objects per class, and quantiles of the boxes' sides in pixels."""
+    """Write the objects per class, and quantiles of the boxes' sides in pixels."""
     counts = Counter(found.labels)
     lines = [f"  {name:<16}{counts[i]:>8,}" for i, name in enumerate(found.classes)]
     if found.sizes:
@@ -179,11 +181,12 @@ def box_report(found: Survey) -> str:
 
 
 def draw_sizes(surveys: dict[str, Survey], path) -> None:
-    """A PNG: a point per box, width and height in pixels, a colour per data set."""
+    """Draw a PNG: a point per box, width and height in pixels, a colour per data set."""
     figure = Figure(figsize=(6, 6), layout="constrained")
     axes = figure.subplots()
     for name, found in surveys.items():
-        axes.scatter(*np.array(found.sizes).reshape(-1, 2).T, s=4, alpha=0.4, label=f"{name}: {len(found.sizes)} boxes")
+        widths, heights = np.array(found.sizes).reshape(-1, 2).T
+        axes.scatter(widths, heights, s=4, alpha=0.4, label=f"{name}: {len(found.sizes)} boxes")
     axes.set(xscale="log", yscale="log", xlabel="width (pixels)", ylabel="height (pixels)", title="box sizes")
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left")

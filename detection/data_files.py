@@ -1,7 +1,7 @@
-"""Are the files that a config's data sets name there, and where mmdet will look for them? Asked before anything runs.
+"""Check that the files that a config's data sets name are there, where mmdet will look for them, before anything runs.
 
-The data sets stay mmdet's. What each of them will open is written down here once, so that a folder that is missing or
-laid out in another way ends in one message: what was expected where, and what was found.
+The data sets stay mmdet's. This module writes down once what each of them will open, so that a folder that is missing
+or laid out in another way ends in one message: what was expected where, and what was found.
 """
 
 import logging
@@ -43,8 +43,8 @@ def check_folders(config) -> None:
 
 
 def _check_judged(config, name: str, notes: str) -> None:
-    """UserError where COCO's metric would judge other pictures than those that the loader reads: both are known by
-    numbers, which most files count from 1."""
+    """Raise UserError where COCO's metric would judge other pictures than those that the loader reads: both are known
+    by numbers, which most files count from 1."""
     read = [data for _, data in loader_leaves(config, (f"{name}_dataloader",))]
     if len(read) != 1 or not issubclass(dataset_type(read[0]), CocoDataset):
         return
@@ -70,15 +70,15 @@ def _numbered(path) -> dict[int, str]:
 
 
 def open_pictures(data: dict, **changes):
-    """datasets.build_pictures, the files looked at before mmdet reads them. Raises UserError."""
+    """Build the data set as datasets.build_pictures does, after a look at its files. Raises UserError."""
     for part in leaves(data):
         check_dataset(part)
     return build_pictures(data, **changes)
 
 
 def check_dataset(data: dict) -> None:
-    """UserError for a data set of mmdet's whose files are not all there. One of a kind that is not known here is only
-    asked for its annotation file, one that is not on a disk for nothing."""
+    """Raise UserError for a data set of mmdet's whose files are not all there. A data set of an unknown kind is only
+    asked for its annotation file, and one that is not on a disk for nothing."""
     if data.get("backend_args") or "://" in str(data.get("data_root")):
         return
     kind = dataset_type(data)
@@ -100,7 +100,8 @@ def _root(data: dict) -> Path:
 
 
 def _prefix(data: dict, key: str) -> Path:
-    """The folder of a data_prefix as mmdet joins it. An absent one is the working directory, whatever the data_root."""
+    """Return the folder of a data_prefix as mmdet joins it. An absent one is the working directory, whatever the
+    data_root."""
     prefix = (data.get("data_prefix") or {}).get(key)
     return Path() if prefix is None else _root(data) / prefix
 
@@ -111,7 +112,8 @@ def _unset(data: dict, key: str) -> str:
 
 
 def _wanted(root: Path, path, layout: str) -> Path:
-    """root / path if it exists; else a UserError with the layout, what there is, and the data_root that would do."""
+    """Return root / path if it exists; else raise a UserError with the layout, what there is, and the data_root that
+    would do."""
     found = root / path
     if found.exists():
         return found
@@ -180,7 +182,8 @@ def _check_coco(data: dict, classes) -> None:
 
 
 def _check_xml(paths: list[Path], listed: Path, classes) -> list[str]:
-    """The folder that each annotation names. All are read (20,000 in two seconds): mmdet's traceback names no file."""
+    """Return the folder that each annotation names. All are read (20,000 in two seconds): mmdet's traceback names no
+    file."""
     _all_there(paths, listed, "annotations")
     notes = [read_annotation(file_bytes(path), path) for path in paths]
     for note, path in zip(notes, paths, strict=True):
@@ -191,7 +194,8 @@ def _check_xml(paths: list[Path], listed: Path, classes) -> list[str]:
 
 
 def _known(objects: set[str], classes, listed: Path) -> None:
-    """mmdet passes over objects of other classes in silence: where these are all, nothing would be learnt."""
+    """Raise UserError where no object is of the data set's classes: mmdet passes over others in silence, and nothing
+    would be learnt."""
     if not objects:
         raise UserError(f"data: no annotation of {listed} has an object: there is nothing to learn or to find")
     if classes and not objects & set(classes):

@@ -12,13 +12,8 @@ import os
 import shutil
 from pathlib import Path
 
-import cv2
-import numpy as np
-from tqdm import tqdm
-
 from ..core.errors import UserError, writing
 from ..core.file_sets import locked, named_folder
-from ..search.data.digit_scenes import CLASSES, scene
 
 MADE = "digits.json"  # says with which arguments
 OBJECT = """ <object><name>{name}</name><difficult>0</difficult>
@@ -31,7 +26,10 @@ ANNOTATION = """<annotation><filename>{name}.jpg</filename>
 
 
 def annotation(name: str, size: int, boxes, labels) -> str:
-    """VOC's XML: pixels count from 1 and the last one is inside, where `scene` counts from 0 and it is outside."""
+    """Return VOC's XML: pixels count from 1 and the last one is inside, where `scene` counts from 0 and it is
+    outside."""
+    from ..search.data.digit_scenes import CLASSES
+
     objects = (
         OBJECT.format(int(x1) + 1, int(y1) + 1, int(x2), int(y2), name=CLASSES[label])
         for (x1, y1, x2, y2), label in zip(boxes, labels, strict=True)
@@ -40,6 +38,12 @@ def annotation(name: str, size: int, boxes, labels) -> str:
 
 
 def write_scene(root: Path, name: str, seed, size: int, split: str) -> None:
+    """Write one picture and its boxes."""
+    import cv2
+    import numpy as np
+
+    from ..search.data.digit_scenes import scene
+
     image, boxes, labels = scene(np.random.default_rng(seed), (size, size), split)
     _, jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
     (root / "JPEGImages" / f"{name}.jpg").write_bytes(jpeg.tobytes())
@@ -47,7 +51,9 @@ def write_scene(root: Path, name: str, seed, size: int, split: str) -> None:
 
 
 def write_all(root: Path, train: int, val: int, size: int, seed: int) -> None:
-    """The whole data set, into a folder that is not there yet."""
+    """Write the whole data set, into a folder that is not there yet."""
+    from tqdm import tqdm
+
     for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (root / folder).mkdir(parents=True)
     sets = {s: [f"{s}_{i:06d}" for i in range(n)] for s, n in (("train", train), ("val", val))}
@@ -61,7 +67,7 @@ def write_all(root: Path, train: int, val: int, size: int, seed: int) -> None:
 
 
 def is_made(root: Path, wanted: dict) -> bool:
-    """Whether the data set with these arguments stands there. Raises UserError for all else but an empty folder."""
+    """Say whether the data set with these arguments is there. Raises UserError for all else but an empty folder."""
     if not os.path.lexists(root) or (root.is_dir() and not root.is_symlink() and not any(root.iterdir())):
         return False
     try:
@@ -74,16 +80,20 @@ def is_made(root: Path, wanted: dict) -> bool:
     return True
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="out/digits", help="folder for VOC2007 (default out/digits)")
     parser.add_argument("--train", type=int, default=3000, help="training scenes")
     parser.add_argument("--val", type=int, default=300, help="validation scenes, of digits never seen in training")
     parser.add_argument("--size", type=int, default=128, help="pixels of a side")
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
     if args.size < 32 or min(args.train, args.val) < 1:
-        raise UserError("--size of at least 32 and --train, --val of at least 1 are wanted")
+        raise UserError(
+            f"--size {args.size} --train {args.train} --val {args.val}: expected a size of at least 32 and one or more "
+            "scenes of each kind"
+        )
     out, arguments = named_folder(args.out), {k: vars(args)[k] for k in ("train", "val", "size", "seed")}
     root, part = out / "VOC2007", out / ".VOC2007.part"
     if is_made(root, arguments):

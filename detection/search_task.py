@@ -1,4 +1,5 @@
-"""A detector's config as a task for a search: its pictures, its loss and its metric, for any network with its head.
+"""Offer a detector's config as a task for a search: its pictures, its loss and its metric, for any network with its
+head.
 
 The search imports none of this: it is given the class by name, `data: {kind: detection.DetectorData, config: ...}`. The
 config's own architecture does not matter here, but for its taps, neck width, anchors and classes.
@@ -11,6 +12,7 @@ import logging
 import random
 from dataclasses import asdict, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,16 +33,16 @@ from nni_mcunet.core.validate import short
 
 from .config import load_config
 from .config_shape import dataset_of
-from .datasets import config_classes, leaves
+from .data_files import open_pictures
+from .datasets import config_classes, only_pipeline
 from .export import detector_graph
-from .folders import open_pictures
 
 TRIES = 50  # random pictures for one whose objects the augmentation has cut away
 MAP = "pascal_voc/mAP"
 
 
 class DetectorTask:
-    """The loss of mmdet's head on the maps of a network, and the mAP50 of its boxes, as the config has them.
+    """Compute the loss of mmdet's head on the maps of a network, and the mAP50 of its boxes, as the config has them.
 
     path      of the config
     measure   the name of its score
@@ -55,7 +57,7 @@ class DetectorTask:
         evaluator = self.config.val_evaluator
         alone = isinstance(evaluator, dict) and evaluator.get("type") == "VOCMetric"
         if not alone or evaluator.get("iou_thrs", 0.5) != 0.5:
-            raise UserError(f"{path}: val_evaluator must be VOCMetric alone, at iou_thrs 0.5: the score is its mAP")
+            raise UserError(f"{path}: expected one val_evaluator, VOCMetric at iou_thrs 0.5: the score is its mAP")
         self.classes = config_classes(self.config)
         self.spec, self.head, _ = detector_graph(self.config)
         if not isinstance(self.head, YoloHead):
@@ -65,12 +67,12 @@ class DetectorTask:
         self.at = lru_cache(self._at)
 
     def graph(self, spec: ArchSpec) -> Graph:
-        """The network of a spec with this head. Raises ArchError when it has not the stages."""
+        """Build the network of a spec with this head. Raises ArchError when it has not the stages."""
         return build_graph(spec, self.head)
 
-    def _at(self, resolution: tuple[int, int]) -> tuple[Config, torch.nn.Module]:
-        """The config for pictures of (h, w), and its detector, of which the head is needed: anchors and their strides
-        are pixels there."""
+    def _at(self, resolution: tuple[int, int]) -> tuple[Config, Any]:
+        """Return the config for images of (h, w), and its detector, whose head is needed: anchors and their strides are
+        pixels there."""
         config = copy.deepcopy(self.config)
         config.model.backbone.arch = replace(self.spec, resolution=resolution).to_dict()
         config = load_config(config)
@@ -78,15 +80,15 @@ class DetectorTask:
             return config, MODELS.build(config.model)
 
     def prepare(self, net: Net) -> None:
-        """The last convolutions as mmdet has them before training: an object is rare."""
+        """Set the last convolutions as mmdet has them before training: an object is rare."""
         _, detector = self._at(self.spec.resolution)  # not a kept one: the random numbers are the same each time
         detector.bbox_head.init_weights()
         for name in net.graph.outputs:
-            net.layers[name].conv.load_state_dict(detector.bbox_head.net.layers[name].conv.state_dict())
+            net.layer(name).conv.load_state_dict(detector.bbox_head.net.layer(name).conv.state_dict())
 
     def loss(self, outputs: tuple[Tensor, ...], targets: list[dict], smoothing: float) -> Tensor:
-        """mmdet's loss of prediction maps (N, anchors * (5 + classes), h, w), fine to coarse, a picture: the mean over
-        the batch. targets: see DetectorData.sample."""
+        """Return mmdet's loss of prediction maps (N, anchors * (5 + classes), h, w), fine to coarse: the mean over the
+        batch's pictures. targets: see DetectorData.sample."""
         if smoothing:
             raise UserError("recipe: label_smoothing is of classifiers; a detector's is bbox_head.one_hot_smoother")
         maps = [output.float() for output in outputs]
@@ -100,7 +102,7 @@ class DetectorTask:
 
     @torch.no_grad()
     def score(self, net: Net, batches) -> float:
-        """mAP50 on (images (N, 3, h, w), targets) that cover a split."""
+        """Return mAP50 on (images (N, 3, h, w), targets) that cover a split."""
         metric, seen = METRICS.build(self.config.val_evaluator, default_args={"_scope_": "mmdet"}), 0
         metric.dataset_meta = {"classes": self.classes}
         for images, targets in batches:
@@ -114,7 +116,7 @@ class DetectorTask:
 
 
 class DetectorData:
-    """A source of the search's pictures: the training set of a detector's config, some of it held out.
+    """Serve as a source of the search's pictures: the training set of a detector's config, some of it held out.
 
     config    path of a detector's config: its train_dataloader's data set and pipeline, its val_dataloader's pipeline
     held_out  how many random pictures of the training set judge instead; the config's own validation and test sets are
@@ -132,18 +134,21 @@ class DetectorData:
         self.dataset = self._dataset(self.task.config)
         count = len(self.dataset)
         if isinstance(held_out, bool) or not isinstance(held_out, int) or not 0 < held_out < count:
-            raise UserError(f"data: held_out is {short(held_out)}, to be taken out of {count} training pictures")
+            raise UserError(
+                f"data: held_out is {short(held_out)}: expected 1 to {count - 1}, for it is taken out of {count} "
+                "training pictures"
+            )
         order = np.random.default_rng(seed).permutation(count)
         self.splits = {"held_out": order[:held_out], "train": order[held_out:]}
         self.sizes = {split: len(indices) for split, indices in self.splits.items()}
-        text = repr([_pipeline(self.task.config[loader]) for loader in ("train_dataloader", "val_dataloader")])
-        self.identity = {"pipelines": hashlib.sha256(text.encode()).hexdigest()[:16]}
-        self.identity["files"] = {split: self._fingerprint(indices) for split, indices in self.splits.items()}
+        text = repr([only_pipeline(self.task.config[loader]) for loader in ("train_dataloader", "val_dataloader")])
+        files = {split: self._fingerprint(indices) for split, indices in self.splits.items()}
+        self.identity = {"pipelines": hashlib.sha256(text.encode()).hexdigest()[:16], "files": files}
         self.pipeline = lru_cache(self._compose)
 
     @staticmethod
     def _dataset(config: Config):
-        """The training set, each picture once. Raises UserError where it is missing."""
+        """Return the training set, each picture once. Raises UserError where it is missing."""
         given = dataset_of(config, "train_dataloader")
         try:
             return open_pictures(given)
@@ -158,12 +163,12 @@ class DetectorData:
     def _compose(self, loader: str, resolution: tuple[int, int]) -> Compose:
         config, _ = self.task.at(resolution)
         with DefaultScope.overwrite_default_scope("mmdet"):
-            return Compose(_pipeline(config[loader]))
+            return Compose(only_pipeline(config[loader]))
 
     def sample(self, key) -> tuple[Tensor, dict]:
-        """A picture uint8 RGB (3, h, w) and its target, numpy arrays: objects {bboxes (n, 4) x1 y1 x2 y2, labels (n,)},
-        ignored alike, meta (mmdet's). With key.seed a random view, boxes in its pixels; without it the evaluation's,
-        boxes in the file's pixels."""
+        """Return a picture uint8 RGB (3, h, w) and its target, numpy arrays: objects {bboxes (n, 4) x1 y1 x2 y2, labels
+        (n,)}, ignored alike, meta (mmdet's). With key.seed it is a random view, boxes in its pixels; without it the
+        evaluation's, boxes in the file's pixels."""
         pipeline = self.pipeline("val_dataloader" if key.seed is None else "train_dataloader", key.resolution)
         indices, index = self.splits[key.split], self.splits[key.split][key.index]
         if key.seed is not None:  # mmdet's transforms draw from the global generators
@@ -178,22 +183,8 @@ class DetectorData:
         raise UserError(f"data: the training pipeline of {self.task.config.filename} leaves no picture an object")
 
 
-def _pipeline(loader) -> list:
-    """That of all data sets of a data loader's config. Raises UserError where there is more than one: a wrapper's own
-    mixes pictures, and a search's are single ones."""
-    node = loader.dataset
-    while "dataset" in node:
-        if node.get("pipeline"):
-            raise UserError(f"train_dataloader.dataset is a {node.type} with a pipeline, not one of single pictures")
-        node = node.dataset
-    first, *others = [data.pipeline for data in leaves(node)]
-    if any(pipeline != first for pipeline in others):
-        raise UserError("the data sets of a loader have different pipelines: a search takes one for all of them")
-    return first
-
-
 def _plain(packed: dict) -> tuple[Tensor, dict]:
-    """What PackDetInputs gives, without its classes: a batch of them costs a process nothing to send."""
+    """Return what PackDetInputs gives, without its classes: a batch of them costs a process nothing to send."""
     sample, parts = packed["data_samples"], {}
     for part, of in (("objects", sample.gt_instances), ("ignored", sample.ignored_instances)):
         boxes = of.bboxes.tensor if hasattr(of.bboxes, "tensor") else of.bboxes
@@ -207,7 +198,7 @@ def _tensors(arrays: dict, device="cpu") -> dict[str, Tensor]:
 
 
 def _sample(target: dict, found: InstanceData) -> dict:
-    """As VOCMetric reads it."""
+    """Return a sample as VOCMetric reads it."""
     return {
         "gt_instances": _tensors(target["objects"]),
         "ignored_instances": _tensors(target["ignored"]),
@@ -217,7 +208,7 @@ def _sample(target: dict, found: InstanceData) -> dict:
 
 @contextlib.contextmanager
 def _quiet():
-    """Without the metric's table: a search judges thousands."""
+    """Silence the metric's table: a search judges thousands."""
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel(logging.WARNING)

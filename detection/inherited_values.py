@@ -19,8 +19,8 @@ EVALUATORS = ("val_evaluator", "test_evaluator")
 
 @contextmanager
 def carried(where):
-    """While configs are read or merged: the values at the top of each reach what it inherits. Raises UserError, with
-    the file `where`, for one that no loader reads."""
+    """Let the values at the top of each config reach what it inherits, while configs are read or merged inside the
+    context. Raises UserError, with the file `where`, for one that no loader reads."""
     plain = Config._merge_a_into_b
 
     def merge(own, base, *args, **kwargs):
@@ -86,7 +86,7 @@ def _merged(old, new):
 
 
 def _moved(node, old: str, new: str):
-    """A part of a config with every path below `old` below `new`."""
+    """Return a part of a config with every path below `old` below `new`."""
     if isinstance(node, dict):
         for key in node:
             node[key] = _moved(node[key], old, new)
@@ -124,7 +124,7 @@ def _names_classes(own: dict) -> bool:
 
 
 def _leaves(config: dict) -> list[tuple[str, dict]]:
-    """loader_leaves, as far as the config has the right shape: what has not is config_shape.py's to name."""
+    """Return loader_leaves, as far as the config has the right shape: config_shape.py names what has not."""
     whole = {loader: _part(config, loader) for loader in LOADERS}
     return [(loader, data) for loader, data in loader_leaves(whole) if isinstance(data, dict)]
 

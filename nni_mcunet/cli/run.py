@@ -7,6 +7,7 @@ mcunet run --board stm32h743 --port /dev/ttyACM0 out/fw --picture photo.jpg
 
 import argparse
 import io
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,42 +15,24 @@ from ..core.boards import get_board
 from ..core.errors import UserError
 from ..core.files import write_atomic, write_json
 from ..core.outputs import check_outputs
-from ..engine.run.board_run import check_against_host, emulated, on_board
-from ..engine.run.emulator import EMULATED
+from ..core.view import View
 from ..engine.run.generated import input_shape, input_view
 from ..engine.run.pictures import ARRAY, load_picture
-from ..engine.run.serial_link import patience
 from ..engine.timing.report import report_table
-from ..profiling.pictures import boxes_figure, cycles_figure
 
 ZOOM = 4
 
 
-def box_dict(box, name: str) -> dict:
-    """Pixels of the model's input, score 0..1."""
-    corners = [round(float(box[k]) / 16, 4) for k in ("x1", "y1", "x2", "y2")]
-    return {"box": corners, "score": float(box["score"]) / 2**15, "label": int(box["label"]), "name": name}
-
-
-def seconds_of(args, picture: np.ndarray) -> float:
-    """For the run: --timeout, or what the picture takes on a serial line and more. Raises UserError."""
-    if args.timeout is None:
-        return EMULATED if args.port is None else patience(picture)
-    if not 0 < args.timeout < 1e6:
-        raise UserError(f"--timeout {args.timeout:g}: expected seconds above 0, such as 60")
-    return args.timeout
-
-
-def shown_picture(args, picture: np.ndarray, view) -> tuple[np.ndarray, int]:
+def shown_picture(path: str, shape: tuple[int, int, int], view: View) -> tuple[np.ndarray, int]:
     """Return the RGB picture to draw boxes on, and how many of its pixels are one of the network's. The firmware saw
     the network's own resolution; the figure shows the photograph."""
-    if args.picture.lower().endswith(ARRAY):
-        return np.broadcast_to(picture, (*picture.shape[:2], 3)), 1
-    return load_picture(args.picture, tuple(ZOOM * n for n in picture.shape[:2]), view), ZOOM
+    h, w, channels = shape
+    if path.lower().endswith(ARRAY):
+        return np.broadcast_to(load_picture(path, (h, w), view, channels), (h, w, 3)), 1
+    return load_picture(path, (ZOOM * h, ZOOM * w), view), ZOOM
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", help="what mcunet generate has written")
     parser.add_argument("--board", required=True, help="stm32h743, stm32f746, stm32f412, stm32f410 or a board's .json")
     parser.add_argument(
@@ -69,47 +52,35 @@ def main() -> None:
         "--layers", metavar="PNG", help="instructions, estimated cycles and memory of each layer: printed, drawn to PNG"
     )
     parser.add_argument("--score", type=float, default=0.3, help="print and draw boxes of at least this (default 0.3)")
-    args = parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
     if args.port is not None and args.layers:
         raise UserError("--layers counts in the emulator: give --emulate instead of --port")
     files = {"--json": (args.json, ".json"), "--npz": (args.npz, ".npz"), "--png": (args.png, ".png")}
     check_outputs(files | {"--layers": (args.layers, ".png")}, args.picture, args.board)
-    board = get_board(args.board)
-    (*size, channels), view = input_shape(args.folder), input_view(args.folder)
-    if args.png and channels not in (1, 3):
-        raise UserError(f"--png draws on a picture, and this network reads {channels} channels: leave it out")
-    picture = load_picture(args.picture, tuple(size), view, channels)
-    seconds = seconds_of(args, picture)
-    if args.port is None:
-        facts, run = emulated(args.folder, board, picture, seconds, bool(args.layers))
-    else:
-        facts, run = on_board(args.folder, board, picture, args.port, seconds)
-    check_against_host(args.folder, picture, run)
-    classifier = "boxes" not in run and len(run["outputs"]) == 1
-    boxes = [box_dict(b, name) for b, name in zip(run.pop("boxes", ()), run.pop("names", ()), strict=True)]
-    outputs = run.pop("outputs")
-    report = {"board": board.name, **facts, **run, "boxes": boxes}
+    from ..api.firmware import run
+    from ..profiling.pictures import boxes_figure, cycles_figure
+
+    board, shape = get_board(args.board), input_shape(args.folder)
+    if args.png and shape[2] not in (1, 3):
+        raise UserError(f"--png draws on a picture, and this network reads {shape[2]} channels: leave it out")
+    on = "emulator" if args.port is None else f"serial:{args.port}"
+    found = run(args.folder, args.picture, board, on=on, timeout=args.timeout, layers=bool(args.layers))
+    report = found.to_dict()
     if args.layers:
         title = f"{board.name}, emulated: {report['milliseconds_estimated']:.3g} ms"
-        cycles_figure(report["layers"], args.layers, title)
+        cycles_figure(found.layers, args.layers, title)
         print(report_table(report))
     if args.npz:
-        np.savez_compressed(file := io.BytesIO(), *outputs)
+        np.savez_compressed(file := io.BytesIO(), *found.outputs)
         write_atomic(args.npz, file.getvalue())
-    if classifier:  # a classifier: the int8 scores of the likeliest classes
-        best = np.argsort(-outputs[0].astype(int), kind="stable")[:5]
-        report["top"] = [{"class": int(i), "score": int(outputs[0][i])} for i in best]
-        print("  ".join(f"class {t['class']}: {t['score']}" for t in report["top"]))
-    shown = [b for b in boxes if b["score"] >= args.score]
+    shown = [b for b in found.boxes if b["score"] >= args.score]
     if args.json:
         write_json(args.json, report)
     if args.png:
-        drawn, zoom = shown_picture(args, picture, view)
+        drawn, zoom = shown_picture(args.picture, shape, input_view(args.folder))
         scaled = [(*(zoom * v for v in b["box"]), b["score"], b["name"]) for b in shown]
         title = f"found by the firmware on the {'emulated ' if args.emulate else ''}{board.name}"
         boxes_figure(drawn, scaled, args.png, title)
-    for name, value in report.items():
-        if isinstance(value, int):
-            print(f"{name:>22} {value:>12,}")
-    for b in shown:
-        print("{name:>22}  score {score:.3f}  at {box}".format(**b))
+    print(replace(found, boxes=shown))

@@ -1,4 +1,4 @@
-"""mmcv's compiled operators, without a compiler.
+"""Replace mmcv's compiled operators, without a compiler.
 
 `mmcv-lite` ships mmcv.ops but not the extension `mmcv._ext` behind it, so that `import mmdet` fails. `install_ops` puts
 a stand-in there that provides the one operator YOLO and S3FD evaluation call, non-maximum suppression, and refuses the
@@ -17,7 +17,7 @@ BLOCK = 512  # rows of the overlap matrix held at once
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
-    """Indices (int64) of the boxes kept, best score first.
+    """Return the indices (int64) of the boxes kept, best score first.
 
     boxes (n, 4) as x1, y1, x2, y2; scores (n,); offset 0 or 1 is added to every width and height. Equal to mmcv's CPU
     operator, whose unstable sort decides between equal scores.
@@ -40,7 +40,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
 
 
 class _Ops(types.ModuleType):
-    """`mmcv._ext` with `nms`; every other name is an operator that refuses to run."""
+    """Stand in for `mmcv._ext`, with `nms`; every other name is an operator that refuses to run."""
 
     def __getattr__(self, name: str):
         if name.startswith("__"):
@@ -60,6 +60,6 @@ def install_ops() -> bool:
         return False
     ops = _Ops("mmcv._ext", __doc__)
     ops.__spec__ = importlib.machinery.ModuleSpec("mmcv._ext", loader=None)  # no loader: mmengine sees no full mmcv
-    ops.nms = nms
+    vars(ops)["nms"] = nms
     sys.modules["mmcv._ext"] = ops
     return True

@@ -1,32 +1,33 @@
-"""One picture on a board, real or emulated, and whether what it says is what the same C says on this machine."""
+"""Run one picture on a board, real or emulated, and hold its answer against the same C on this machine."""
 
 from pathlib import Path
 
 import numpy as np
 
-from ...core.boards import Board
-from ...core.errors import FirmwareError
-from ..timing.layer_cycles import run_profiled
-from ..timing.report import board_report
-from .board_project import model_hash
-from .elf import elf_report
-from .emulator import run_emulated
-from .firmware import build_firmware
-from .host import build_host
-from .serial_link import SerialBoard
-from .stack_bound import stack_bound
+from ..core.boards import Board
+from ..core.errors import FirmwareError
+from .run.board_project import model_hash
+from .run.elf import elf_report
+from .run.emulator import run_emulated
+from .run.firmware import build_firmware
+from .run.host import build_host
+from .run.serial_link import SerialBoard
+from .run.stack_bound import stack_bound
+from .timing.layer_cycles import run_profiled
+from .timing.report import board_report
 
 
 def on_board(folder: str | Path, board: Board, picture: np.ndarray, port: str, seconds: float) -> tuple[dict, dict]:
-    """Return what is known of the board at a serial port, and its run. seconds: for all of it. Raises UserError."""
+    """Return what the board at a serial port says of itself, and its run. picture: (h, w, c) uint8; seconds: for all of
+    it. Raises UserError, see SerialBoard."""
     with SerialBoard(port, seconds) as line:
         greeting = line.greet(board.name, model_hash(folder))
         return {"clock_hz": greeting["clock_hz"]}, line.run(picture)
 
 
 def emulated(folder: str | Path, board: Board, picture: np.ndarray, seconds: float, layers: bool) -> tuple[dict, dict]:
-    """What the ELF says, layer by layer where asked for, and the run under QEMU, which may take so many seconds. Raises
-    what build_firmware and run_emulated raise."""
+    """Return what the ELF says, and the run under QEMU, which may take so many seconds. layers: the ELF's part has time
+    and memory layer by layer, too. Raises what build_firmware and run_emulated raise."""
     elf = build_firmware(folder, board, picture)
     facts = elf_report(elf) | {"stack_bound_bytes": stack_bound(elf)}
     if not layers:
@@ -36,8 +37,8 @@ def emulated(folder: str | Path, board: Board, picture: np.ndarray, seconds: flo
 
 
 def check_against_host(folder: str | Path, picture: np.ndarray, run: dict) -> None:
-    """The same C on this machine must give the same bytes. Raises FirmwareError: a compiler, the C or the device that
-    answered is at fault."""
+    """Compare a run with the same C on this machine, which must give the same bytes. Raises FirmwareError where it does
+    not: a compiler, the C or the device that answered is at fault."""
     host = build_host(folder)
     expected, found = host.run(picture), run["outputs"]
     same = len(expected) == len(found) and all(map(np.array_equal, expected, found))

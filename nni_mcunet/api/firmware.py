@@ -1,0 +1,263 @@
+"""From int8 to a board: compile() writes the C, run() computes a picture with it on the host, under emulation or on a
+board at a serial port."""
+
+import ctypes
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.boards import Board
+from ..core.errors import UserError
+from ..core.ir.arch import Schedule
+from ..core.plan.board_plan import plan_for_board
+from ..core.plan.plan import Plan
+from ..core.validate import short
+from ..engine.board_run import check_against_host, emulated, on_board
+from ..engine.codegen.names import DEFAULT, check_prefix
+from ..engine.library import write_library
+from ..engine.lower.dead_channels import without_dead_channels
+from ..engine.model import view_of
+from ..engine.run.board_project import project_of
+from ..engine.run.emulator import EMULATED
+from ..engine.run.generated import input_shape, input_view, prefix_of
+from ..engine.run.host import HostModel, build_host
+from ..engine.run.serial_link import patience
+from .inputs import FileName, board_of, path_of, user_errors
+from .networks import Network, load
+from .planning import MAX_P, board_for, wishes
+from .quantization import picture_of
+
+SERIAL = "serial:"
+MOST_LIKELY = 5  # classes of a classifier that are named
+
+
+@dataclass(frozen=True, eq=False)
+class Firmware:
+    """Generated C in a folder, and what is known of it.
+
+    folder  holds the library, plan.json and, as a project, the firmware around it
+    board   that it was compiled for, whole: what the network may take of it is facts["arena_limit"], in bytes
+    plan    where and in what order the network runs
+    facts   what plan.json says, plain data
+    sqnr    of each output in dB, where quantize() has measured it
+    """
+
+    folder: Path
+    board: Board
+    plan: Plan
+    facts: dict[str, Any]
+    sqnr: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def arena(self) -> int:
+        """Return the bytes of SRAM that the network's tensors take."""
+        return self.plan.arena
+
+    @property
+    def flash(self) -> int:
+        """Return the bytes of flash that the network's constants take; code comes on top."""
+        return self.plan.flash
+
+    def run(self, picture: FileName | np.ndarray, on: str = "host", **options: Any) -> "Run":
+        """Compute one picture, as `nni_mcunet.run`, for this firmware's board.
+
+        >>> print(fw.run("photo.jpg", on="emulator"))
+        """
+        return run(self, picture, on=on, **options)
+
+    @cached_property
+    def host(self) -> HostModel:
+        """Return the C as a library of this machine, compiled when it is first asked for."""
+        return build_host(self.folder)
+
+    def __str__(self) -> str:
+        p = self.plan
+        how = f"{p.schedule}, halo {p.halo} ({p.overhead:+.1%} MACs)" if p.schedule.n else str(p.schedule)
+        sqnr = "".join(f", {name} {db:.1f} dB" for name, db in self.sqnr.items())
+        return (
+            f"{self.folder}: {how}, arena {p.arena:,} of {self.facts['arena_limit']:,} bytes, "
+            f"constants {p.flash:,} bytes{sqnr}"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What a model said of one picture.
+
+    outputs  int8 arrays (bytes,), in the order of the model's header
+    boxes    a detector's: {"box": [x1, y1, x2, y2] in pixels of the image, "score": 0 to 1, "label", "name"}
+    top      a classifier's likeliest classes: {"class", "score"}, the score as int8
+    facts    figures of the board: bytes of stack, instructions under emulation, microseconds on a real one, ...
+    layers   of each layer, where they were asked for: instructions, estimated cycles, bytes
+    """
+
+    outputs: list[np.ndarray]
+    boxes: list[dict[str, Any]] = field(default_factory=list)
+    top: list[dict[str, int]] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def layers(self) -> list[dict[str, Any]]:
+        """Return a row for each layer, empty where they were not asked for."""
+        return self.facts.get("layers", [])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `mcunet run --json` writes: everything but the outputs."""
+        return {**self.facts, "boxes": self.boxes} | ({"top": self.top} if self.top else {})
+
+    def __str__(self) -> str:
+        lines = ["  ".join(f"class {t['class']}: {t['score']}" for t in self.top)] if self.top else []
+        lines += [f"{name:>22} {value:>12,}" for name, value in self.facts.items() if isinstance(value, int)]
+        lines += ["{name:>22}  score {score:.3f}  at {box}".format(**box) for box in self.boxes]
+        return "\n".join(lines)
+
+
+@user_errors
+def compile(
+    network: FileName | Network,
+    board: FileName | Board,
+    out: FileName,
+    *,
+    arena_kb: int | None = None,
+    schedule: Schedule | None = None,
+    halo: str = "best",
+    objective: str = "macs",
+    max_p: int = MAX_P,
+    any_grid: bool = False,
+    max_overhead: float | None = None,
+    segments: int | None = None,
+    keep_dead_channels: bool = False,
+    project: bool = False,
+    picture: FileName | np.ndarray | None = None,
+    prefix: str = DEFAULT,
+) -> Firmware:
+    """Write an int8 network as C into the folder `out`, under `schedule` or the one that best_schedule finds.
+
+    project   also a firmware project for the board's Nucleo; picture: what it runs after each reset
+    prefix    what the model's files and names in C begin with, for several models in one program
+    keep_dead_channels  compute constant and unread channels, too
+    The other arguments are best_schedule's.
+
+    Raises UserError for a network that is not int8 or a folder that holds other files, Infeasible where nothing fits,
+    with `what`, `needed` and `limit` in bytes.
+
+    >>> fw = mcu.compile("model.int8.onnx", board="stm32f412", out="out/fw")
+    >>> fw.arena, fw.flash
+    """
+    found, folder, whole = load(network), path_of(out, "out"), board_of(board)
+    int8 = found.int8_model()
+    if picture is not None and not project:
+        raise UserError("picture is what a project has built in: give project=True, too")
+    if not isinstance(prefix, str):
+        raise UserError(f"prefix is {short(prefix)}: expected text such as 'faces'")
+    check_prefix(prefix)
+    if project:
+        project_of(whole)
+    place = board_for(found, whole, arena_kb)
+    model = int8 if keep_dead_channels else without_dead_channels(int8)
+    how = wishes(schedule, halo, objective, max_p, any_grid, max_overhead, segments)
+    plan = plan_for_board(model.graph, place, **how)
+    image = None if picture is None else picture_of(picture, found.image, view_of(model))
+    facts = write_library(folder, plan, model, place, project, image, prefix)
+    return Firmware(folder, whole, plan, facts, found.sqnr)
+
+
+@user_errors
+def run(
+    firmware: FileName | Firmware,
+    picture: FileName | np.ndarray,
+    board: FileName | Board | None = None,
+    *,
+    on: str = "host",
+    timeout: float | None = None,
+    layers: bool = False,
+) -> Run:
+    """Compute one picture with generated C: a Firmware, or a folder that compile() or `mcunet generate` has written.
+
+    picture  JPEG, PNG or .npy file, as the network sees it, or an array uint8 (h, w, c) of the network's size
+    board    that emulator and serial port are of; default the firmware's
+    on       "host": this machine. "emulator": QEMU. "serial:/dev/ttyACM0": a board flashed with a project. What the
+             last two say must be what the host says
+    timeout  seconds for all of it; layers: also instructions and estimated cycles of each layer, in the emulator
+
+    Raises UserError for a picture, board or port that is none, FirmwareError for C that does not compile or says other
+    bytes than on the host.
+
+    >>> result = mcu.run("out/fw", "photo.jpg", "stm32f412", on="emulator")
+    >>> result.facts["instructions"], result.boxes
+    """
+    folder = firmware.folder if isinstance(firmware, Firmware) else path_of(firmware, "firmware")
+    port = _port(on)
+    if layers and on != "emulator":
+        raise UserError("layers are counted in the emulator: give on='emulator', too")
+    shape = input_shape(folder)
+    pixels = picture_of(picture, shape, input_view(folder))
+    if on == "host":
+        return _result({}, _on_host(firmware, folder, pixels))
+    place = _board(firmware, board)
+    seconds = _seconds(timeout, EMULATED if port is None else patience(pixels))
+    if port is None:
+        facts, said = emulated(folder, place, pixels, seconds, layers)
+    else:
+        facts, said = on_board(folder, place, pixels, port, seconds)
+    check_against_host(folder, pixels, said)
+    return _result({"board": place.name, **facts}, said)
+
+
+def _port(on: str) -> str | None:
+    """Return the port that `on` names, None for host and emulator. Raises UserError for anything else."""
+    if isinstance(on, str) and on.startswith(SERIAL) and len(on) > len(SERIAL):
+        return on.removeprefix(SERIAL)
+    if on not in ("host", "emulator"):
+        raise UserError(f"on is {short(on)}: expected 'host', 'emulator' or a port such as 'serial:/dev/ttyACM0'")
+    return None
+
+
+def _board(firmware: FileName | Firmware, board: FileName | Board | None) -> Board:
+    if board is not None:
+        return board_of(board)
+    if isinstance(firmware, Firmware):
+        return firmware.board
+    raise UserError(f"{firmware}: which board? Give board, such as 'stm32f412'")
+
+
+def _seconds(timeout: float | None, default: float) -> float:
+    if timeout is None:
+        return default
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < 1e6:
+        raise UserError(f"timeout is {short(timeout)}: expected seconds above 0, such as 60")
+    return timeout
+
+
+def _on_host(firmware: FileName | Firmware, folder: Path, pixels: np.ndarray) -> dict[str, Any]:
+    """Return what parse_report gives of a board."""
+    host = firmware.host if isinstance(firmware, Firmware) else build_host(folder)
+    said: dict[str, Any] = {"outputs": host.run(pixels)}
+    if host.is_detector:
+        said["boxes"] = found = host.detect()
+        known = (ctypes.c_char_p * (int(found["label"].max(initial=0)) + 1)).in_dll(
+            host.lib, f"{prefix_of(folder)}_class_names"
+        )
+        said["names"] = [known[label].decode() for label in found["label"]]
+    return said
+
+
+def _result(facts: dict[str, Any], said: dict[str, Any]) -> Run:
+    """Return the run of a report: its arrays as Run has them, the figures as `facts`."""
+    said = dict(said)
+    classifier = "boxes" not in said and len(said["outputs"]) == 1
+    boxes = [box_dict(b, name) for b, name in zip(said.pop("boxes", ()), said.pop("names", ()), strict=True)]
+    outputs, top = said.pop("outputs"), []
+    if classifier:
+        best = np.argsort(-outputs[0].astype(int), kind="stable")[:MOST_LIKELY]
+        top = [{"class": int(i), "score": int(outputs[0][i])} for i in best]
+    return Run(outputs, boxes, top, {**facts, **said})
+
+
+def box_dict(box: np.void, name: str) -> dict[str, Any]:
+    """Return a box (dtype detect.BOX) as plain data: pixels of the image, score 0 to 1."""
+    corners = [round(float(box[k]) / 16, 4) for k in ("x1", "y1", "x2", "y2")]
+    return {"box": corners, "score": float(box["score"]) / 2**15, "label": int(box["label"]), "name": name}

@@ -1,0 +1,201 @@
+"""Networks by name or file: load(), which gives a Network whatever the source, and zoo(), the names it knows."""
+
+import difflib
+import fnmatch
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..core.errors import UserError
+from ..core.ir.arch import ArchSpec, Schedule
+from ..core.ir.build import build_graph
+from ..core.ir.graph import Graph
+from ..core.outputs import check_outputs
+from ..core.validate import short
+from ..engine.model import Model, QuantModel
+from ..paper.baselines import BASELINES, face_baseline
+from .inputs import FileName, count, path_of, user_errors
+
+if TYPE_CHECKING:
+    from ..engine.quant.sqnr import Row
+
+ARCHITECTURES = Path(__file__).resolve().parents[1] / ".mim/configs/arch"  # of the tree, and of a wheel
+CHECKPOINTS = (".pth", ".pt", ".ckpt")
+EXPECTED = "an architecture (.json), a model (.onnx) or an mmdet config (.py)"
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A network at any stage of its way to a board.
+
+    graph     what it computes, batch normalisation folded
+    model     its weights: a Model (float), a QuantModel (int8), or None for an architecture
+    source    the file or name that it was loaded from, as messages call it
+    schedule  how the architecture's file says to run it; layer by layer where there is none
+    layers    after quantize() with pictures: the SQNR of every layer's output, see engine/quant/sqnr.py
+    pictures  on how many pictures quantize() has calibrated it
+    """
+
+    graph: Graph
+    model: Model | QuantModel | None = None
+    source: str = ""
+    schedule: Schedule = field(default_factory=Schedule)
+    layers: "tuple[Row, ...]" = ()
+    pictures: int = 0
+
+    @property
+    def kind(self) -> str:
+        """Return "architecture" (no weights), "float" or "int8"."""
+        if self.model is None:
+            return "architecture"
+        return "int8" if isinstance(self.model, QuantModel) else "float"
+
+    def float_model(self) -> Model:
+        """Return the float model. Raises UserError for a network of another kind."""
+        if self.model is None:
+            raise UserError(f"{self.source} has no weights: load it with weights=, or give a float model")
+        if isinstance(self.model, QuantModel):
+            raise UserError(f"{self.source} is int8 already; give the float file")
+        return self.model
+
+    def int8_model(self) -> QuantModel:
+        """Return the int8 model. Raises UserError for a network of another kind."""
+        if not isinstance(self.model, QuantModel):
+            kind = "an architecture without weights" if self.model is None else "float"
+            raise UserError(f"{self.source} is {kind}: quantise it first (quantize, mcunet quantize)")
+        return self.model
+
+    @property
+    def image(self) -> tuple[int, int, int]:
+        """Return (h, w, c) of the image that the network reads, in pixels and channels."""
+        image = self.graph.inputs[0]
+        return image.h, image.w, image.c
+
+    @property
+    def sqnr(self) -> dict[str, float]:
+        """Return the signal to quantisation noise ratio of each output in dB, where quantize() has measured it."""
+        return {row.name: row.total for row in self.layers if row.name in self.graph.outputs}
+
+    @user_errors
+    def save(self, path: FileName) -> Path:
+        """Write the model as ONNX, int8 as QDQ. Raises UserError for an architecture, and for a name that does not end
+        in .onnx or is that of another's file."""
+        from ..engine.frontend.onnx import save_onnx
+
+        check_outputs({"path": (path_of(path, "path"), ".onnx")})
+        if self.model is None:
+            raise UserError(f"{self.source} has no weights to save: load it with weights=")
+        return save_onnx(self.model, path)
+
+    def __str__(self) -> str:
+        h, w, c = self.image
+        return (
+            f"{self.graph.name} ({self.kind}): {h}x{w}x{c}, {self.graph.macs / 1e6:.2f}M MACs, "
+            f"{self.graph.params / 1e6:.3f}M parameters"
+        )
+
+
+def zoo(pattern: str = "*") -> list[str]:
+    """Return the names of the networks that load() knows without a file: the architectures of configs/arch and the
+    published face detectors, all without weights. pattern: as a shell's, such as "mcunet_*".
+
+    >>> mcu.zoo("mobilenet_v2_rd*")
+    ['mobilenet_v2_rd', 'mobilenet_v2_rd_r416']
+    """
+    if not isinstance(pattern, str):
+        raise UserError(f"pattern is {short(pattern)}: expected text such as 'mcunet_*'")
+    return fnmatch.filter(sorted([*(path.stem for path in ARCHITECTURES.glob("*.json")), *BASELINES]), pattern)
+
+
+@user_errors
+def load(
+    source: FileName | ArchSpec | Graph | Model | QuantModel | Network,
+    weights: FileName | None = None,
+    *,
+    size: tuple[int, int] | None = None,
+    view: str | None = None,
+    options: dict[str, Any] | None = None,
+) -> Network:
+    """Return the network of a name of zoo(), an architecture (.json, ArchSpec), a model's file of any format that the
+    engine reads, or an mmdet config (.py).
+
+    weights  checkpoint (.pth) of an architecture or a config; without it these have none, which is enough to plan
+    size     (h, w) of the image in pixels, for a model's file that leaves them open
+    view     how a classifier with `weights` sees pictures, where its files do not say: "stretch" or "crop:0.875"
+    options  what to merge into an mmdet config, by dotted key
+
+    Raises UserError for an unknown name (with the nearest ones), a missing, broken or unsuitable file.
+
+    >>> print(mcu.load("mobilenet_v2"))
+    mobilenet_v2 (architecture): 224x224x3, 300.77M MACs, 3.487M parameters
+    """
+    if isinstance(source, Network):
+        return source
+    if isinstance(source, Graph):
+        return Network(source, None, source.name)
+    if isinstance(source, (Model, QuantModel)):
+        return Network(source.graph, source, source.graph.name)
+    trained = None if weights is None else path_of(weights, "weights")
+    if isinstance(source, ArchSpec):
+        return _architecture(source, source.name, trained, view)
+    if options is not None and not isinstance(options, dict):
+        raise UserError(f"options is {short(options)}: expected a mapping of dotted keys to values")
+    path = path_of(source, "network")
+    if str(source) in BASELINES:
+        return Network(face_baseline(str(source)).folded(), None, str(source))
+    if str(source) in zoo():
+        return _architecture(ARCHITECTURES / f"{source}.json", str(source), trained, view)
+    if path.suffix == ".json":
+        return _architecture(path, str(path), trained, view)
+    if path.suffix == ".py":
+        return _config(path, trained, options)
+    return _file(path, trained, size)
+
+
+def _architecture(arch: Path | ArchSpec, source: str, weights: Path | None, view: str | None) -> Network:
+    spec = arch if isinstance(arch, ArchSpec) else ArchSpec.load(arch)
+    if weights is None:
+        return Network(build_graph(spec).folded(), None, source, spec.schedule)
+    from ..bridge import classifier  # imports torch and mmdet
+
+    model = classifier(arch, str(weights), view)
+    return Network(model.graph, model, source, spec.schedule)
+
+
+def _config(path: Path, weights: Path | None, options: dict[str, Any] | None) -> Network:
+    if weights is not None:
+        from ..bridge import detector
+
+        model = detector(str(path), str(weights), options)
+        return Network(model.graph, model, str(path))
+    from detection import config_graph, load_config
+
+    return Network(config_graph(load_config(str(path), options)), None, str(path))
+
+
+def _file(path: Path, weights: Path | None, size: tuple[int, int] | None) -> Network:
+    if path.suffix in CHECKPOINTS:
+        raise UserError(f"{path} holds weights and no network: expected {EXPECTED}, and this beside it as weights")
+    if not path.exists() and not path.suffix and len(path.parts) == 1:
+        raise UserError(_unknown(str(path)))
+    if weights is not None:
+        raise UserError(f"{path} has its own weights: leave out weights {weights}")
+    from ..engine.frontend import load_model
+
+    model = load_model(path, size and _size(size))
+    return Network(model.graph, model, str(path))
+
+
+def _unknown(name: str) -> str:
+    """Return the message for a name that is none of the zoo's and no file."""
+    near = difflib.get_close_matches(name, zoo(), 3) or zoo()[:3]
+    return (
+        f"unknown network {short(name)}: did you mean {', '.join(near)}? Expected a name of the zoo "
+        f"(mcu.zoo() lists {len(zoo())}) or a file: {EXPECTED}"
+    )
+
+
+def _size(size: tuple[int, int]) -> tuple[int, int]:
+    if not isinstance(size, (tuple, list)) or len(size) != 2:
+        raise UserError(f"size is {short(size)}: expected (h, w) in pixels, such as (96, 96)")
+    return count("size", size[0]), count("size", size[1])

@@ -1,0 +1,136 @@
+"""Does it fit? The boards, a network's profile, and plans: of one schedule, or the best for a board."""
+
+from typing import Any
+
+from ..core.boards import BOARDS, Board
+from ..core.errors import UserError
+from ..core.ir.arch import Schedule
+from ..core.plan import plan as planner
+from ..core.plan.board_plan import ANY_HALO, INSTRUCTIONS, plan_for_board
+from ..core.plan.cut_points import grids
+from ..core.plan.segments import HALOS
+from ..engine.model import QuantModel
+from ..profiling import profile as profiler
+from .inputs import FileName, board_of, integer, number, one_of, schedule_of, user_errors
+from .networks import Network, load
+
+MAX_P = 4  # the finest grid that is tried: 4x4, the paper's
+
+
+def boards() -> dict[str, Board]:
+    """Return the boards by name: sram and flash in bytes, clock_hz, core. A board of your own is a YAML file, whose
+    name every `board` argument takes.
+
+    >>> mcu.boards()["stm32f412"].sram
+    262144
+    """
+    return dict(BOARDS)
+
+
+@user_errors
+def profile(
+    network: FileName | Network,
+    board: FileName | Board | None = None,
+    *,
+    schedule: Schedule | None = None,
+    max_p: int = MAX_P,
+    any_grid: bool = False,
+) -> profiler.Profile:
+    """Return where a network's memory goes, block by block in bytes, layer by layer and patched; print() shows it as a
+    table, to_dict() gives plain data. `mcunet profile` is this function.
+
+    board     also its best schedule, or in `why` what it lacks
+    schedule  the one to show, instead of the best with grids up to max_p x max_p, square unless any_grid
+
+    Raises UserError for a network, board or schedule that is none.
+
+    >>> print(mcu.profile("mobilenet_v2", board="stm32h743"))
+    """
+    found, place = load(network), None if board is None else board_of(board)
+    choices = grids(integer("max_p", max_p), square=not any_grid)
+    return profiler.profile(found.graph, place, schedule_of(schedule), choices)
+
+
+@user_errors
+def plan(network: FileName | Network, schedule: Schedule | None = None, *, halo: str | None = None) -> planner.Plan:
+    """Return a network's plan under one schedule (default: layer by layer): arena and flash in bytes, macs, overhead as
+    a part of the network's own multiply-accumulates.
+
+    halo: "clip" computes again what patches share, "cache" keeps it; "full" and "none" are the paper's tables'.
+    Default: the schedule's. Raises ScheduleError for a schedule that the network does not allow.
+
+    >>> mcu.plan("mobilenet_v2", mcu.Schedule(p=(4, 4), n=5)).arena
+    """
+    if halo is not None:
+        one_of("halo", halo, HALOS)
+    return planner.plan(load(network).graph, schedule_of(schedule), halo=halo)
+
+
+@user_errors
+def best_schedule(
+    network: FileName | Network,
+    board: FileName | Board,
+    *,
+    arena_kb: int | None = None,
+    halo: str = "best",
+    objective: str = "macs",
+    max_p: int = MAX_P,
+    any_grid: bool = False,
+    max_overhead: float | None = None,
+    segments: int | None = None,
+) -> planner.Plan:
+    """Return the plan of the best schedule that fits a board: its `schedule`, arena and flash in bytes, macs. compile()
+    asks the same, once it has left out dead channels.
+
+    arena_kb      kB of SRAM for the network; default all that the board has
+    halo          "clip", "cache" or the better of both, "best"
+    objective     what is least: "macs", "sram" or estimated "instructions"
+    max_p         the finest grid that is tried; any_grid: not only square ones
+    max_overhead  multiply-accumulates computed again at most; 0.05 is 5 %
+    segments      the most patched segments (default 3; for "instructions" 1)
+
+    Raises Infeasible where nothing fits, with `what` ("sram" or "flash"), `needed` and `limit` in bytes.
+
+    >>> mcu.best_schedule("mcunet_in3", "stm32f412").schedule
+    """
+    found = load(network)
+    how = wishes(None, halo, objective, max_p, any_grid, max_overhead, segments)
+    return plan_for_board(found.graph, board_for(found, board, arena_kb), **how)
+
+
+def board_for(network: Network, board: FileName | Board, arena_kb: int | None) -> Board:
+    """Return the board with the SRAM that a network may take there: an int8 detector leaves room for its list of boxes.
+    Raises what board_of raises, UserError for a detector whose description is malformed."""
+    place = board_of(board)
+    if isinstance(network.model, QuantModel) and "detector" in network.model.meta:
+        from ..engine.codegen.header import detector_params
+        from ..engine.detect import with_room
+
+        if post := detector_params(network.model):
+            place = with_room(place, post.candidates)
+    return board_of(place, arena_kb)
+
+
+def wishes(
+    schedule: Schedule | None,
+    halo: str,
+    objective: str,
+    max_p: int,
+    any_grid: bool,
+    max_overhead: float | None,
+    segments: int | None,
+) -> dict[str, Any]:
+    """Return the arguments of plan_for_board for those of a user. Raises UserError for a value of another type or out
+    of bounds, and for a grid to try beside a schedule that is given."""
+    one_of("halo", halo, (*planner.EXECUTED, ANY_HALO))
+    one_of("objective", objective, (*planner.RANKS, INSTRUCTIONS))
+    if schedule_of(schedule) is not None and (integer("max_p", max_p), any_grid) != (MAX_P, False):
+        raise UserError("max_p and any_grid are of no use with a schedule: leave out one of them")
+    return {
+        "schedule": schedule,
+        "halo": halo,
+        "p_choices": grids(integer("max_p", max_p), square=not any_grid),
+        "objective": objective,
+        "segments": None if segments is None else integer("segments", segments),
+        "max_overhead": None if max_overhead is None else number("max_overhead", max_overhead),
+    }

@@ -1,0 +1,96 @@
+"""Join detection and engine: a trained checkpoint, of a detector or a classifier, as the engine's float or int8 model.
+
+The one module besides the command lines that imports both sides. It trains nothing and compiles nothing.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from detection import (
+    check_classes,
+    detector_graph,
+    detector_meta,
+    detector_ranges,
+    detector_weights,
+    input_pictures,
+    load_config,
+    load_detector,
+    read_checkpoint,
+    trained_classes,
+)
+
+from .core.errors import UserError
+from .core.ir.arch import ArchSpec
+from .core.ir.build import build_graph
+from .core.nn.net import Net
+from .core.nn.qat import fake_quantize, learnt_ranges, learnt_weights
+from .engine.model import Model, QuantModel
+from .engine.quant.post_training import calibrated, learnt
+from .engine.run.pictures import with_view
+
+MOST = 200  # characters that a message quotes of torch's list of keys
+Options = dict[str, Any] | None  # what is merged into an mmdet config, by dotted key
+
+
+def detector(config: str, checkpoint: str, options: Options = None) -> Model:
+    """Return the float model of an mmdet config (.py) and its checkpoint (.pth). Raises UserError for files that do
+    not fit together, FileNotFoundError."""
+    return as_model(load_detector(config, checkpoint, options))
+
+
+def as_model(detector: torch.nn.Module) -> Model:
+    """Return the float model of mmdet's detector: batch normalisation folded, its post-processing as meta."""
+    _, _, graph = detector_graph(detector)
+    return Model(graph.folded(), detector_weights(detector), {"detector": detector_meta(detector)})
+
+
+def int8(config: str, checkpoint: str, options: Options, images: int) -> QuantModel:
+    """Return the int8 model of a config and its checkpoint: as quantisation-aware training has left it, any other
+    detector calibrated on `images` pictures of its training set. Raises UserError, FileNotFoundError."""
+    found = load_detector(config, checkpoint, options)
+    model, ranges = as_model(found), detector_ranges(found)
+    if ranges:
+        return learnt(model, model.weights, ranges)
+    return calibrated(model, training_pictures(config, options, images))
+
+
+def training_pictures(config: str, options: Options, images: int) -> Iterator[np.ndarray]:
+    """Yield at most `images` pictures of a config's training set, each uint8 (h, w, 3) of the network's size."""
+    return input_pictures(load_config(config, options), images)
+
+
+def classifier(arch: str | Path | ArchSpec, checkpoint: str, view: str | None = None) -> Model:
+    """Return the float model of an architecture, or its file (.json), and its weights (.pth).
+
+    view: how it sees pictures, such as "crop:0.875", for files that do not say how they were judged. Raises UserError
+    for files that do not fit together, FileNotFoundError.
+    """
+    spec, where = (arch, arch.name) if isinstance(arch, ArchSpec) else (ArchSpec.load(arch), str(arch))
+    graph = build_graph(spec)
+    net, state = Net(graph).eval(), read_checkpoint(checkpoint)
+    trained = getattr(state, "meta", {}).get("view")
+    judged = str(spec.view) if spec.view else trained
+    if trained not in (None, judged):
+        raise UserError(f"{where} says the view {judged}, {checkpoint} {trained}: give two files of one training")
+    state = state.get("state_dict", state)
+    if learnt_ranges(state):
+        fake_quantize(net)
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        first = " ".join(str(error).splitlines()[1].split())[:MOST]
+        raise UserError(f"{checkpoint} does not hold the weights of {where}: {first}") from None
+    return with_view(Model(graph.folded(), net.folded_weights(), {"view": judged} if judged else {}), view)
+
+
+def of_checkpoint(model: Model, path: str) -> QuantModel:
+    """Return the int8 model of a float one by a checkpoint of quantisation-aware training, which has its own weights
+    and ranges. Raises UserError for a checkpoint of another network, of other classes or of another training."""
+    state = read_checkpoint(path)
+    check_classes(trained_classes(state), (model.meta.get("detector") or {}).get("classes"), path)
+    state = state.get("state_dict", state)
+    return learnt(model, learnt_weights(state), learnt_ranges(state))

@@ -1,0 +1,73 @@
+"""Do what `mcunet search` is told: run, resume, export, report. No command: search.py reads their words."""
+
+import argparse
+import contextlib
+from dataclasses import replace
+from pathlib import Path
+
+from ..search.config import search_config
+from ..search.nni.experiment_file import prepare
+from ..search.nni.launch import Experiment, find, prolong, take, watch
+from ..search.nni.ports import check_port
+from ..search.run.export import check_supernet, export_best, export_pareto, finish
+from ..search.run.history import read_history
+from ..search.run.report import report as write_report
+from ..search.run.result_folder import replacing
+from ..search.run.run_folder import read_settings
+from ..search.space import load_space
+
+WRITTEN = "best.json, best.pth, history.jsonl, search.png, pareto.png, winner.png"
+
+
+def run(args: argparse.Namespace) -> None:
+    """Search from the beginning."""
+    given = {"supernet": args.supernet, "out": args.out}
+    overrides = {key: value and str(Path(value).resolve()) for key, value in given.items() if value is not None}
+    overrides |= {} if args.seed is None else {"seed": args.seed}
+    config, search, evolution = prepare(args.config, overrides)
+    check_supernet(search, here=config["trainingService"]["platform"] == "local")
+    print(f"space {search.space}: {evolution.space.size:.2g} networks; {search.board}, {search.trials} trials")
+    out = Path(search.out)
+    take(out, aside=args.discard)
+    with replacing(out) as fresh:
+        config["tuner"]["classArgs"] |= {"supernet": search.supernet, "out": str(fresh)}
+        summary = go(args, Experiment(config, fresh, args.port), replace(search, out=str(fresh)))
+    print(f"{summary}\nwrote {out}/{WRITTEN}")
+
+
+def resume(args: argparse.Namespace) -> None:
+    """Go on with a search."""
+    id, config, folder = find(args.id, args.out and args.out.resolve())
+    out = folder.parent if folder.name == "running" else folder
+    search = search_config(config)
+    check_supernet(search, here=config["trainingService"]["platform"] == "local")
+    take(out, resume=True)
+    config = prolong(config, id, folder, args.duration)
+    with replacing(out, resume=True) if out != folder else contextlib.nullcontext():
+        print(f"going on after {sum(p['told'] for p in read_history(folder))} candidates")
+        summary = go(args, Experiment(config, folder, args.port, id), replace(search, out=str(folder)))
+    print(f"{summary}\nwrote {out}/{WRITTEN}")
+
+
+def go(args: argparse.Namespace, experiment: Experiment, search) -> str:
+    """Watch the experiment to its end and write the results. Returns the summary."""
+    if args.port is not None:
+        check_port(args.port, experiment.config["trainingService"]["platform"])
+    watch(experiment, search, args.timeout, args.silence)
+    return finish(search, experiment.folder)
+
+
+def export(args: argparse.Namespace) -> None:
+    """Write the best network, or the front."""
+    search = read_settings(args.out)
+    if args.pareto:
+        print(f"wrote {len(export_pareto(search, args.out))} networks to {args.out}/pareto, and pareto.json")
+    else:
+        export_best(search, args.out)
+        print(f"wrote {args.out}/best.json, best.pth")
+
+
+def report(args: argparse.Namespace) -> None:
+    """Draw the pictures of a search."""
+    summary = write_report(load_space(read_settings(args.out).space), read_history(args.out), args.out)
+    print(f"{summary}\nwrote {args.out}/search.png, pareto.png, winner.png")

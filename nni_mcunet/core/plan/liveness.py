@@ -1,0 +1,62 @@
+"""Which tensors are alive while an op runs, and which op writes onto which tensor: said here once.
+
+plan.py walks these facts for one schedule and adds sizes, which gives buffers. schedule_costs.py walks them for all
+schedules at once, as arrays. Nothing here knows a size: time is the index of an op in its graph.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..ir.graph import Graph
+from .kernel_facts import in_place
+
+
+@dataclass(frozen=True)
+class Liveness:
+    """Lives of tensors, or those of them that change.
+
+    born  tensor -> the first op while which it is alive; -1 for an image, which is there before the first op
+    dies  tensor -> the last op while which it is alive; the number of ops for an output of the graph
+    onto  op -> the tensor that it overwrites, so that both share a buffer; "" where a change forbids it
+    """
+
+    born: dict[str, int]
+    dies: dict[str, int]
+    onto: dict[str, str]
+
+    def handed_on(self, begin: int) -> set[str]:
+        """Return the tensors that the ops before index `begin` hand on to those from there on."""
+        return {name for name, born in self.born.items() if born < begin <= self.dies[name]}
+
+    def in_patches(self, begin: int, end: int, out: str, former: Iterable[str]) -> "Liveness":
+        """Return the entries that change where the ops begin..end (inclusive) run patch by patch.
+
+        They run again for each patch. So `out`, the tensor they hand on, is alive from the first of them on, and the
+        maps of former segments that they read, `former`, to the last. An op does not overwrite what later patches read
+        again (the image, a former segment's map), and the last one writes into a map of its own.
+        """
+        dies = {name: max(self.dies[name], end) for name in former}
+        onto = {
+            name: ""
+            for name, target in self.onto.items()
+            if (name == out or self.born[target] < begin) and begin <= self.born[name] <= end
+        }
+        return Liveness({out: begin}, dies, onto)
+
+    def changed(self, changes: "Liveness") -> "Liveness":
+        """Return these lives with the `changes` of in_patches."""
+        onto = {op: target for op, target in (self.onto | changes.onto).items() if target}
+        return Liveness(self.born | changes.born, self.dies | changes.dies, onto)
+
+
+def layer_by_layer(graph: Graph) -> Liveness:
+    """Return the lives where every op runs once, in order."""
+    born = {image.name: -1 for image in graph.inputs} | {op.name: index for index, op in enumerate(graph.ops)}
+    onto = {graph.ops[index].name: target for index, target in in_place(graph).items()}
+    return Liveness(born, graph.last_use(), onto)
+
+
+def former_maps(lives: Liveness, begin: int, tiled: Iterable[str]) -> set[str]:
+    """Return the tensors that a patched segment from op `begin` on reads in their full maps, which stand as long as it
+    runs: what former segments hand on, but not the images `tiled`, of which each patch reads its tile anew."""
+    return lives.handed_on(begin).difference(tiled)

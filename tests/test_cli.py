@@ -1,0 +1,219 @@
+"""`mcunet` as a whole: help, version, unknown words, completion, what its parsers import, and the shims of tools/."""
+
+import ast
+import importlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from nni_mcunet.cli import completion, version
+from nni_mcunet.cli.main import COMMANDS, GROUPS, fill, main, module_of, overview
+
+HEAVY = {"torch", "mmdet", "mmengine", "nni", "onnxruntime", "matplotlib", "sklearn"}
+SHIMS = {path.stem: path for path in sorted((ROOT / "tools").glob("*.py")) if path.stem != "_command"}
+
+
+def exit_code(*words) -> int:
+    with pytest.raises(SystemExit) as end:
+        main(list(words))
+    return end.value.code
+
+
+def test_the_help_is_one_screen_with_every_command(capsys):
+    assert exit_code("--help") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 45 and max(map(len, lines)) <= 80
+    for group, commands in GROUPS.items():
+        at = lines.index(f"{group}:")
+        assert [line.split()[0] for line in lines[at + 1 : at + 1 + len(commands)]] == list(commands)
+    assert sum(line.startswith("  ") for line in lines) == len(COMMANDS)
+
+
+def test_a_call_without_a_command_is_the_help_and_exit_code_2(capsys):
+    assert exit_code() == 2 and capsys.readouterr().out.strip() == overview()
+
+
+def test_every_module_with_arguments_is_a_command():
+    modules = set()
+    for path in (ROOT / "nni_mcunet/cli").glob("*.py"):
+        names = {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
+        if {"add_arguments", "main"} <= names:
+            modules.add(path.stem.replace("_", "-"))
+    assert modules == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "nnictl"])
+def test_the_help_of_a_command(name, capsys):
+    """Its docstring, whole, and every flag."""
+    assert exit_code(name, "--help") == 0
+    text = capsys.readouterr().out
+    module = module_of(name)
+    assert text.startswith(f"usage: mcunet {name}") and module.__doc__.strip() in text
+    source = (ROOT / f"nni_mcunet/cli/{name.replace('-', '_')}.py").read_text()
+    flags = set(re.findall(r'add_argument\(\s*"(--?[\w-]+)"', source))
+    if name not in ("search", "completion"):  # whose flags are those of its verbs, of the other commands
+        assert all(flag in text for flag in flags)
+
+
+@pytest.mark.parametrize("verb", ["run", "resume", "export", "report"])
+def test_the_help_of_a_search(verb, capsys):
+    assert exit_code("search", verb, "--help") == 0 and "--out" in capsys.readouterr().out
+
+
+def python(code: str, **more) -> str:
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, cwd=ROOT, **more)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_parsers_import_nothing_heavy():
+    """So that help and completion are there at once; `mcunet --help` and --version do not even need numpy."""
+    code = "import sys; from nni_mcunet.cli.completion import whole_parser; whole_parser(); print(*sys.modules)"
+    found = {name.partition(".")[0] for name in python(code).split()}
+    assert "shtab" in found and not found & HEAVY
+    for word in ("--help", "--version"):
+        code = f"import sys; from nni_mcunet.cli.main import main\ntry: main(['{word}'])\nexcept SystemExit: pass\n"
+        found = {
+            name.partition(".")[0]
+            for name in python(code + "print('MODULES', *sys.modules)").split("MODULES")[1].split()
+        }
+        assert not found & (HEAVY | {"numpy", "yaml", "shtab"})
+
+
+def test_the_version_says_the_commit_of_a_git_tree(tmp_path, monkeypatch, capsys):
+    main(["--version"])
+    said = capsys.readouterr().out
+    assert said.startswith(f"mcunet {version.VERSION}")
+    if (ROOT / ".git").exists():
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+        assert head.startswith(re.search(r"commit ([0-9a-f]{10,})", said)[1])
+    monkeypatch.setattr(version, "TREE", tmp_path)
+    assert version.version() == version.VERSION
+    (tmp_path / ".git").mkdir()  # a damaged one
+    assert version.version() == version.VERSION
+    shutil.rmtree(tmp_path / ".git")
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org"]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "first"], ["tag", "-m", "x", "v9"]):
+        subprocess.run([*git, *words], cwd=tmp_path, check=True)
+    assert re.fullmatch(rf"{version.VERSION} \(commit [0-9a-f]{{10}}\)", version.version())  # the commit, not the tag
+    (tmp_path / "new.txt").write_text("")
+    subprocess.run(["git", "add", "new.txt"], cwd=tmp_path, check=True)
+    assert re.fullmatch(rf"{version.VERSION} \(commit [0-9a-f]{{10}}, changed\)", version.version())
+
+
+def test_the_version_stands_once():
+    """pyproject.toml reads it, CITATION.cff and CHANGELOG.md name it."""
+    project = (ROOT / "pyproject.toml").read_text()
+    assert 'dynamic = ["version"]' in project and 'attr = "nni_mcunet.cli.version.VERSION"' in project
+    assert f"\nversion: {version.VERSION}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## {version.VERSION}\n" in (ROOT / "CHANGELOG.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "typed, words",
+    [
+        ("generat", ["generate"]),
+        ("check_data", ["check-data"]),
+        ("trian", ["train"]),
+        ("quantise", ["quantize"]),
+        ("zzz", ["known are", "search", "tables"]),
+        ("x" * 5000, ["known are"]),
+    ],
+)
+def test_an_unknown_command(typed, words, capsys):
+    assert exit_code(typed) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("error: unknown command") and said.err.count("\n") == 1 and len(said.err) < 500
+    assert not said.out and all(word in said.err for word in words)
+
+
+def test_nni_s_own_words_reach_it(monkeypatch):
+    seen = []
+    monkeypatch.setattr("nni_mcunet.search.nni.nnictl.os.execve", lambda *line: seen.append(line))
+    main(["nnictl", "create", "--config", "x.yml", "--help"])
+    ((program, line, env),) = seen
+    assert program == sys.executable and line[-4:] == ["create", "--config", "x.yml", "--help"]
+    assert "manager.cjs" in env["NODE_OPTIONS"]
+
+
+def test_choices_are_the_backends_of_the_engine():
+    """They stand in the command lines as words, so that these need not import onnxruntime."""
+    import argparse
+
+    from nni_mcunet.cli import test
+    from nni_mcunet.engine import int8_detector
+    from nni_mcunet.engine.int8_classifier import BACKENDS
+
+    parser = fill(argparse.ArgumentParser(), "accuracy")
+    found = next(action for action in parser._actions if action.dest == "backend")
+    assert list(found.choices) == list(BACKENDS)
+    assert all(callable(getattr(int8_detector, name)) for name in test.ENGINES.values())
+
+
+@pytest.mark.parametrize("name", SHIMS)
+def test_a_tool_is_a_shim_of_two_statements(name):
+    first, second = ast.parse(SHIMS[name].read_text()).body
+    assert ast.unparse(first) == "from _command import run"
+    command = ast.literal_eval(second.value.args[1])
+    assert ast.unparse(second) == f"run(__name__, '{command}')" and command in COMMANDS
+
+
+def test_every_command_of_old_has_its_tool():
+    tools = {ast.literal_eval(ast.parse(path.read_text()).body[1].value.args[1]) for path in SHIMS.values()}
+    assert tools == set(COMMANDS) - {"nnictl", "completion"}
+
+
+# --- completion
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory):
+    """bash's, as a user would source it."""
+    import contextlib
+    import io
+
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        main(["completion", "bash"])
+    path = tmp_path_factory.mktemp("completion") / "mcunet"
+    path.write_text(out.getvalue())
+    return path
+
+
+def offered(script, folder, *words) -> set[str]:
+    """What bash offers for the last of the words."""
+    line = " ".join(f"'{word}'" for word in ("mcunet", *words))
+    code = f'source {script}; COMP_WORDS=({line}); COMP_CWORD={len(words)}; COMP_LINE="{line}"\n'
+    code += 'f=$(complete -p mcunet | sed "s/.*-F \\([^ ]*\\).*/\\1/"); $f mcunet "${COMP_WORDS[-1]}" x\n'
+    code += 'printf "%s\\n" "${COMPREPLY[@]}"'
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, cwd=folder)
+    return {word.strip() for word in done.stdout.split("\n")} - {""}
+
+
+def test_bash_completes(script, tmp_path):
+    (tmp_path / "model.onnx").touch()
+    assert {"generate", "run", "check-data", "nnictl"} <= offered(script, tmp_path, "")
+    assert offered(script, tmp_path, "gen") == {"generate"}
+    assert offered(script, tmp_path, "generate", "--hal") == {"--halo"}
+    assert offered(script, tmp_path, "generate", "m.onnx", "--halo", "") >= {"clip", "cache", "best"}
+    assert "stm32f412" in offered(script, tmp_path, "generate", "m.onnx", "--board", "stm")
+    assert {"run", "resume", "export", "report"} <= offered(script, tmp_path, "search", "")
+    assert "--discard" in offered(script, tmp_path, "search", "run", "--")
+    assert "model.onnx" in offered(script, tmp_path, "inspect", "mod")
+
+
+@pytest.mark.parametrize("shell", completion.SHELLS)
+def test_every_shell_gets_all_commands(shell, capsys):
+    main(["completion", shell])
+    text = capsys.readouterr().out
+    assert all(name in text for name in COMMANDS)
+
+
+def test_modules_of_commands_can_be_imported_by_name():
+    for name in COMMANDS:
+        assert importlib.import_module(f"nni_mcunet.cli.{name.replace('-', '_')}").add_arguments
