@@ -10,6 +10,7 @@ from nni_mcunet.core.errors import GraphError, UnsupportedOp
 from nni_mcunet.core.ir.arch import Schedule
 from nni_mcunet.core.plan.plan import plan
 from nni_mcunet.engine.codegen.sources import write_sources
+from nni_mcunet.engine.frontend import load_model
 from nni_mcunet.engine.frontend.tflite import is_tflite, load_tflite
 from nni_mcunet.engine.lower import reference
 from nni_mcunet.engine.lower.dead_channels import without_dead_channels
@@ -232,9 +233,13 @@ def test_what_is_not_known_is_refused_by_name(tmp_path, what):
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
 
 
-def test_the_format_is_known_by_content():
-    data = classifier(np.random.default_rng(0))
+def test_the_format_is_known_by_content(tmp_path):
+    data, path = classifier(np.random.default_rng(0)), tmp_path / "model.onnx"
+    path.write_bytes(data)
     assert is_tflite(data[:8]) and not is_tflite(b"\x08\x07\x12\x04onnx") and not is_tflite(b"")
+    assert load_model(path).graph == load_model(path, (21, 19)).graph
+    with pytest.raises(GraphError, match="the input is fixed at 21x19, expected 8x8"):
+        load_model(path, (8, 8))
 
 
 def floats() -> bytes:
