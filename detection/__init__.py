@@ -39,6 +39,7 @@ from .data_survey import DataReportHook  # noqa: E402
 from .datasets import check_classes, config_classes  # noqa: E402
 from .deployed import DeployedDetector, float_boxes  # noqa: E402
 from .export import (  # noqa: E402
+    Detector,
     config_graph,
     detector_graph,
     detector_meta,
@@ -66,6 +67,7 @@ __all__ = [
     "DataAnchorSampling",
     "DataReportHook",
     "DeployedDetector",
+    "Detector",
     "DetectorData",
     "DetectorTask",
     "EXTDBackbone",

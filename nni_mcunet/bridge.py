@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from detection import (
+    Detector,
     check_classes,
     detector_graph,
     detector_meta,
@@ -42,7 +42,7 @@ def detector(config: str, checkpoint: str, options: Options = None) -> Model:
     return as_model(load_detector(config, checkpoint, options))
 
 
-def as_model(detector: torch.nn.Module) -> Model:
+def as_model(detector: Detector) -> Model:
     """Return the float model of mmdet's detector: batch normalisation folded, its post-processing as meta."""
     _, _, graph = detector_graph(detector)
     return Model(graph.folded(), detector_weights(detector), {"detector": detector_meta(detector)})

@@ -626,9 +626,9 @@ DOORS = [
         "test_library::test_two_models_in_one_program",
     ),
     Mutant(
-        "nni_mcunet/cli/run.py",
-        "load_picture(args.picture, tuple(size), view, channels)",
-        "load_picture(args.picture, tuple(size), channels=channels)",
+        "nni_mcunet/api/quantization.py",
+        'load_picture(path_of(picture, "picture"), shape[:2], view, shape[2])',
+        'load_picture(path_of(picture, "picture"), shape[:2], view.parse("stretch"), shape[2])',
         "test_view::test_every_step_to_the_board_sees_what_judged",
     ),
     Mutant(

@@ -1,5 +1,6 @@
 """`mcunet` as a whole: help, version, unknown words, completion, what its parsers import, and the shims of tools/."""
 
+import argparse
 import ast
 import importlib
 import os
@@ -11,6 +12,7 @@ import sys
 import pytest
 from conftest import ROOT
 
+from nni_mcunet import __version__
 from nni_mcunet.cli import completion, version
 from nni_mcunet.cli.main import COMMANDS, GROUPS, fill, main, module_of, overview
 
@@ -89,30 +91,30 @@ def test_parsers_import_nothing_heavy():
 def test_the_version_says_the_commit_of_a_git_tree(tmp_path, monkeypatch, capsys):
     main(["--version"])
     said = capsys.readouterr().out
-    assert said.startswith(f"mcunet {version.VERSION}")
+    assert said.startswith(f"mcunet {__version__}")
     if (ROOT / ".git").exists():
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
         assert head.startswith(re.search(r"commit ([0-9a-f]{10,})", said)[1])
     monkeypatch.setattr(version, "TREE", tmp_path)
-    assert version.version() == version.VERSION
+    assert version.version() == __version__
     (tmp_path / ".git").mkdir()  # a damaged one
-    assert version.version() == version.VERSION
+    assert version.version() == __version__
     shutil.rmtree(tmp_path / ".git")
     git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org"]
     for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "first"], ["tag", "-m", "x", "v9"]):
         subprocess.run([*git, *words], cwd=tmp_path, check=True)
-    assert re.fullmatch(rf"{version.VERSION} \(commit [0-9a-f]{{10}}\)", version.version())  # the commit, not the tag
+    assert re.fullmatch(rf"{__version__} \(commit [0-9a-f]{{10}}\)", version.version())  # the commit, not the tag
     (tmp_path / "new.txt").write_text("")
     subprocess.run(["git", "add", "new.txt"], cwd=tmp_path, check=True)
-    assert re.fullmatch(rf"{version.VERSION} \(commit [0-9a-f]{{10}}, changed\)", version.version())
+    assert re.fullmatch(rf"{__version__} \(commit [0-9a-f]{{10}}, changed\)", version.version())
 
 
 def test_the_version_stands_once():
     """pyproject.toml reads it, CITATION.cff and CHANGELOG.md name it."""
     project = (ROOT / "pyproject.toml").read_text()
-    assert 'dynamic = ["version"]' in project and 'attr = "nni_mcunet.cli.version.VERSION"' in project
-    assert f"\nversion: {version.VERSION}\n" in (ROOT / "CITATION.cff").read_text()
-    assert f"\n## {version.VERSION}\n" in (ROOT / "CHANGELOG.md").read_text()
+    assert 'dynamic = ["version"]' in project and 'attr = "nni_mcunet.__version__"' in project
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## {__version__}\n" in (ROOT / "CHANGELOG.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -144,8 +146,6 @@ def test_nni_s_own_words_reach_it(monkeypatch):
 
 def test_choices_are_the_backends_of_the_engine():
     """They stand in the command lines as words, so that these need not import onnxruntime."""
-    import argparse
-
     from nni_mcunet.cli import test
     from nni_mcunet.engine import int8_detector
     from nni_mcunet.engine.int8_classifier import BACKENDS
@@ -154,6 +154,34 @@ def test_choices_are_the_backends_of_the_engine():
     found = next(action for action in parser._actions if action.dest == "backend")
     assert list(found.choices) == list(BACKENDS)
     assert all(callable(getattr(int8_detector, name)) for name in test.ENGINES.values())
+
+
+def flags_of(parser: argparse.ArgumentParser) -> set[str]:
+    """Those of its verbs, too."""
+    found = set()
+    for action in parser._actions:
+        found |= set(action.option_strings)
+        if isinstance(action, argparse._SubParsersAction):
+            found |= {flag for inner in action.choices.values() for flag in flags_of(inner)}
+    return found
+
+
+PLACES = ("*.md", "docs/*.md", "configs/**/*.yml", "configs/**/*.py", "nni_mcunet/**/*.py", "Makefile")
+TEXTS = [path for pattern in PLACES for path in sorted(ROOT.glob(pattern))]
+
+
+def test_the_commands_in_texts_exist_with_their_flags():
+    """In the README, the docs, help and messages: what stands behind a backtick or begins a line."""
+    seen, known = set(), {name: flags_of(fill(argparse.ArgumentParser(), name)) for name in COMMANDS}
+    for path in TEXTS:
+        text = re.sub(r"\\\n\s*", " ", path.read_text())
+        for name, words in re.findall(r"(?:^ *|`)mcunet ([a-z][\w-]*)([^`\n#;]*)", text, re.MULTILINE):
+            assert name in COMMANDS, f"{path.name}: mcunet {name}"
+            seen.add(name)
+            if name != "nnictl":
+                asked = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", words))
+                assert asked <= known[name], f"{path.name}: mcunet {name} has no {asked - known[name]}"
+    assert len(seen) > 15
 
 
 @pytest.mark.parametrize("name", SHIMS)

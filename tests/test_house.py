@@ -65,10 +65,6 @@ OUTER = ("detection", "bridge", "api", "cli", "", "__main__")
 # Arrows of today that the plan does not have: (module, module). Each entry is deleted with the import it names.
 EXCEPTIONS = {
     ("engine.frontend.builder", "engine.lower.c_limits"),
-    ("engine.quant.ort_session", "engine.run.pictures"),
-    ("engine.quant.sqnr", "engine.run.pictures"),
-    ("engine.run.board_run", "engine.timing.layer_cycles"),
-    ("engine.run.board_run", "engine.timing.report"),
 }
 # Package -> the only rooms and files that may import it.
 ONLY = {

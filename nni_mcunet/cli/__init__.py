@@ -1,0 +1,1 @@
+"""Hold the command lines: a module a command, opened by main.py."""

@@ -31,10 +31,11 @@ def main(args: argparse.Namespace) -> None:
     from ..engine.model import view_of
     from ..engine.run.pictures import with_view
     from ..search.data import open_data, parse_data
+    from ..search.data.classification import Classification
 
     torch.set_num_threads(1)
     model, data = with_view(load_model(args.model), args.view), open_data(parse_data(args.data))
-    if data.task.head is not None:
+    if not isinstance(data.task, Classification):
         raise UserError(f"--data {args.data}: pictures with boxes; a detector is tested by mcunet test")
     check_classifier(model, data.task.classes)
     classify, image, view = BACKENDS[args.backend](model), model.graph.inputs[0], view_of(model)

@@ -3,6 +3,8 @@
 mmengine is imported only when such an option is given."""
 
 import argparse
+from collections.abc import Sequence
+from typing import Any
 
 HELP = "key=value pairs merged into the config"
 
@@ -10,13 +12,20 @@ HELP = "key=value pairs merged into the config"
 class Options(argparse.Action):
     """Call mmengine's action, whose errors would be tracebacks; a word that is no such pair is one line."""
 
-    def __call__(self, parser, namespace, values, option_string=None):
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Put the pairs of one option into the namespace."""
         from mmengine.config import DictAction
 
         try:
             DictAction(self.option_strings, self.dest, nargs="+")(parser, namespace, values, option_string)
         except (ValueError, AssertionError, IndexError):
-            parser.error(f"{option_string} {' '.join(values)[:200]}: expected KEY=VALUE pairs, brackets closed")
+            parser.error(f"{option_string} {' '.join(values or ())[:200]}: expected KEY=VALUE pairs, brackets closed")
 
 
 def add_options(parser: argparse.ArgumentParser, action: type[Options] = Options) -> None:

@@ -29,7 +29,7 @@ def main(args: argparse.Namespace) -> None:
     config = prepare(args.config, args.cfg_options)
     surveys = {}
     for _, data in loader_leaves(config):
-        name = str(Path(data.get("data_root") or "", data.ann_file))
+        name = str(Path(data.get("data_root") or "", data["ann_file"]))
         if name not in surveys:  # most often validation and test are one set
             found = surveys[name] = survey(build_dataset(data), decode=True)
             print(f"{name}: {found.line()}\n{box_report(found)}")

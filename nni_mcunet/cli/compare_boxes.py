@@ -5,13 +5,14 @@ mcunet compare-boxes configs/det/yolov3_digits.py CHECKPOINT.pth --int8 model.in
 """
 
 import argparse
+from typing import Any
 
 from ..core.files import write_json
 from ..core.outputs import check_outputs
 from .cfg_options import add_options
 
 
-def print_table(rows: dict) -> None:
+def print_table(rows: dict[str, dict[str, Any]]) -> None:
     """Print the figures of each score: its rows of `agreement`."""
     pixels, quantiles = (list(next(iter(rows.values()))[k]) for k in ("within", "quantiles"))
     head = ["score >=", "boxes", *(f"<= {p} px" for p in pixels), "unmatched", *(f"q{q} px" for q in quantiles)]
@@ -53,8 +54,8 @@ def main(args: argparse.Namespace) -> None:
         wanted = float_boxes(model, rgb)
         errors.append(corner_errors(wanted, detect(rgb)))
         scores.append(wanted[1])
-    images, errors, scores = len(errors), np.concatenate(errors), np.concatenate(scores)
-    rows = {str(t): agreement(errors[scores >= t]) for t in args.score}
+    error, score = np.concatenate(errors), np.concatenate(scores)
+    rows = {str(t): agreement(error[score >= t]) for t in args.score}
     print_table(rows)
     if args.json:
-        write_json(args.json, {"config": args.config, "images": images, "score": rows})
+        write_json(args.json, {"config": args.config, "images": len(errors), "score": rows})

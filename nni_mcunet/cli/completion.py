@@ -34,7 +34,7 @@ def complete(parser: argparse.ArgumentParser) -> None:
         elif "--board" in action.option_strings or "--boards" in action.option_strings:
             action.choices = sorted(BOARDS)
         elif action.nargs != 0 and not action.choices and action.type is None:
-            action.complete = shtab.FILE
+            action.complete = shtab.FILE  # type: ignore[attr-defined]  # what shtab looks for
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

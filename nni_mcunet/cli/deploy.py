@@ -10,7 +10,9 @@ deploy.json there says what the products are of: anything else takes a new folde
 import argparse
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..core.errors import UserError
 from ..core.file_sets import is_whole, named_folder
@@ -25,12 +27,19 @@ PRODUCTS = ("float.json", "model.onnx", "model.int8.onnx", "int8.json", "boxes.j
 class Words(Options):
     """Keep what was typed, too, for the commands below."""
 
-    def __call__(self, parser, namespace, values, option_string=None):
-        namespace.words = [*namespace.words, option_string, *values]
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Put the pairs of one option into the namespace, and its words into `words`."""
+        namespace.words = [*namespace.words, option_string, *(values or ())]
         super().__call__(parser, namespace, values, option_string)
 
 
-def begin(args, names: list[str]) -> None:
+def begin(args: argparse.Namespace, names: list[str]) -> None:
     """Mark the folder as that of this checkpoint. Raises UserError where it has products of another one, or files of
     others under the names of products: they would be taken for finished steps."""
     checkpoint = hashlib.sha256(args.checkpoint.read_bytes()).hexdigest()

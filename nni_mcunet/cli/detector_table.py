@@ -24,7 +24,7 @@ HEAD = """| config | input | MACs, M | parameters, M | smallest board, kB for th
 """
 
 
-def on_boards(graph: Graph, schedule: Schedule, grids) -> tuple[str, Schedule]:
+def on_boards(graph: Graph, schedule: Schedule, grids: tuple[int, ...]) -> tuple[str, Schedule]:
     """Say the smallest board on which the network fits under the architecture's schedule, or with the `grids` if it has
     none: the arena there, and how it is run."""
     for name in ("f412", "f746", "h743"):

@@ -11,9 +11,13 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..core.errors import UserError, writing
 from ..core.file_sets import locked, named_folder
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MADE = "digits.json"  # says with which arguments
 OBJECT = """ <object><name>{name}</name><difficult>0</difficult>
@@ -25,7 +29,7 @@ ANNOTATION = """<annotation><filename>{name}.jpg</filename>
 """
 
 
-def annotation(name: str, size: int, boxes, labels) -> str:
+def annotation(name: str, size: int, boxes: "np.ndarray", labels: "np.ndarray") -> str:
     """Return VOC's XML: pixels count from 1 and the last one is inside, where `scene` counts from 0 and it is
     outside."""
     from ..search.data.digit_scenes import CLASSES
@@ -37,7 +41,7 @@ def annotation(name: str, size: int, boxes, labels) -> str:
     return ANNOTATION.format(name=name, w=size, h=size, objects="".join(objects))
 
 
-def write_scene(root: Path, name: str, seed, size: int, split: str) -> None:
+def write_scene(root: Path, name: str, seed: tuple[int, ...], size: int, split: str) -> None:
     """Write one picture and its boxes."""
     import cv2
     import numpy as np
@@ -66,7 +70,7 @@ def write_all(root: Path, train: int, val: int, size: int, seed: int) -> None:
     (root / MADE).write_text(json.dumps({"train": train, "val": val, "size": size, "seed": seed}) + "\n")
 
 
-def is_made(root: Path, wanted: dict) -> bool:
+def is_made(root: Path, wanted: dict[str, int]) -> bool:
     """Say whether the data set with these arguments is there. Raises UserError for all else but an empty folder."""
     if not os.path.lexists(root) or (root.is_dir() and not root.is_symlink() and not any(root.iterdir())):
         return False

@@ -24,6 +24,7 @@ from .recipe_arguments import add_recipe, positive
 
 if TYPE_CHECKING:
     from ..core.ir.arch import ArchSpec
+    from ..core.nn.net import Net
     from ..search.data import Data
 
 PAPER = Recipe(batch=1024, lr=0.02)  # appendix B
@@ -31,13 +32,11 @@ BATCH = 64
 DEFAULT = replace(PAPER, batch=BATCH, lr=PAPER.lr * BATCH / PAPER.batch)
 
 
-def accuracies(net, data: "Data", spec: "ArchSpec") -> str:
+def accuracies(net: "Net", data: "Data", spec: "ArchSpec") -> str:
     """Say the accuracy on the held-out pictures and, where there is one, on the test set."""
-    from ..search.data.classification import accuracy
-
     device = next(net.parameters()).device
     judged = {"held-out": data.held_out} | ({"test": data.test} if "test" in data.source.sizes else {})
-    return ", ".join(f"{name} {accuracy(net, of(spec.resolution, device)):.3f}" for name, of in judged.items())
+    return ", ".join(f"{name} {data.task.score(net, of(spec.resolution, device)):.3f}" for name, of in judged.items())
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,6 +55,7 @@ def main(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from ..core.ir.arch import ArchSpec
+    from ..search.data.classification import Classification
     from ..search.supernet import distributed as ranks
     from ..search.supernet.recipe_options import data_and_recipe, read_settings
     from ..search.supernet.training import check_split, check_view, finetune, load_weights, to_device, weights_file
@@ -79,7 +79,7 @@ def main(args: argparse.Namespace) -> None:
     first = ranks.place()[0] == 0
     if first:
         print(f"batches of {recipe.batch}, learning rate {recipe.lr:g} at its highest")
-    if first and data.task.head is None and spec.classes == data.task.classes:
+    if first and isinstance(data.task, Classification) and spec.classes == data.task.classes:
         print(f"before: {accuracies(net.eval(), data, spec)}")
     with tqdm(total=recipe.steps, unit="step", desc=f"fine-tuning {spec.name}", disable=not first) as bar:
 

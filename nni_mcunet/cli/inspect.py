@@ -52,4 +52,4 @@ def main(args: argparse.Namespace) -> None:
         from ..profiling.pictures import layer_figure
 
         found = statistics(equalized_like(int8, source), images)[args.layer] if source else None
-        layer_figure(int8, args.layer, args.png, found and found.histogram)
+        layer_figure(int8, args.layer, args.png, None if found is None else found.histogram)

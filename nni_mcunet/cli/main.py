@@ -8,6 +8,7 @@ import argparse
 import difflib
 import importlib
 import sys
+from types import ModuleType
 
 from ..core.errors import UserError, exit_on_user_error
 
@@ -76,7 +77,7 @@ def run(name: str, words: list[str]) -> None:
         module.main(fill(parser, name).parse_args(words))
 
 
-def module_of(name: str):
+def module_of(name: str) -> ModuleType:
     """Import the module of a command."""
     return importlib.import_module(f".{name.replace('-', '_')}", __package__)
 

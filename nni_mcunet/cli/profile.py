@@ -52,4 +52,5 @@ def main(args: argparse.Namespace) -> None:
     if args.png:
         from ..profiling.pictures import memory_figure
 
-        memory_figure(found.whole, found.patched, found.board and found.board.arena_limit, args.png, found.graph.name)
+        limit = None if found.board is None else found.board.arena_limit
+        memory_figure(found.whole, found.patched, limit, args.png, found.graph.name)

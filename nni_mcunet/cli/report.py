@@ -4,7 +4,9 @@ mcunet report out/demo --boards stm32h743 stm32f412
 """
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from ..core.errors import UserError
 from ..core.files import write_json
@@ -15,7 +17,7 @@ PLANNED = ("arena_bytes", "arena_limit", "macs", "patch_overhead", "n")
 MEASURED = ("arena_bytes", "stack_bytes", "sram_bytes", "flash_bytes", "instructions")
 
 
-def board_figures(name: str, run: dict, plan_: dict) -> dict:
+def board_figures(name: str, run: dict[str, Any], plan_: dict[str, Any]) -> dict[str, Any]:
     """Return one board's row: sizes read from its ELF, counts from its run, computation from the plan of its C."""
     if plan_["arena_bytes"] != run["arena_bytes"]:
         raise UserError(f"{name}: the plan's arena is {plan_['arena_bytes']} bytes, the ELF's {run['arena_bytes']}")
@@ -30,7 +32,7 @@ def board_figures(name: str, run: dict, plan_: dict) -> dict:
     }
 
 
-def print_table(report: dict) -> None:
+def print_table(report: dict[str, Any]) -> None:
     """Print report.json as a table, a column a board."""
     boards = report["boards"]
     print(f"{'':24}" + "".join(f"{name:>14}" for name in boards))
@@ -62,23 +64,26 @@ def main(args: argparse.Namespace) -> None:
     from ..core.plan.plan import plan
     from ..engine.frontend import load_model
     from ..engine.lower.dead_channels import without_dead_channels
+    from ..engine.model import QuantModel
     from ..profiling.pictures import memory_figure
 
-    def read(name, numbers=()):
-        found = read_json(args.out / name)
+    def read(name: str, numbers: Iterable[str] = ()) -> dict[str, Any]:
+        found: dict[str, Any] = read_json(args.out / name)
         check_numbers(found, numbers, args.out / name)
         return found
 
     metrics = {kind: read(f"{kind}.json") for kind in ("float", "int8")}
     for kind, found in metrics.items():
         check_numbers(found, ["map50"] if "map50" in metrics["float"] else metrics["float"], args.out / f"{kind}.json")
-    report: dict = {f"map50_{kind}": found["map50"] for kind, found in metrics.items() if "map50" in found}
+    report: dict[str, Any] = {f"map50_{kind}": found["map50"] for kind, found in metrics.items() if "map50" in found}
     report |= {"metrics": metrics, "box_agreement": read("boxes.json")}
     plans = {name: read(f"{name}/plan.json", PLANNED) for name in args.boards}
     report["boards"] = {name: board_figures(name, read(f"{name}.json", MEASURED), plans[name]) for name in args.boards}
     first = args.boards[0]
     report["boxes"] = report["boards"][first]["boxes"]
     model, chosen = load_model(args.out / "model.int8.onnx"), plans[first]
+    if not isinstance(model, QuantModel):
+        raise UserError(f"{args.out / 'model.int8.onnx'} is float: expected what mcunet quantize writes")
     graph, report["params"] = without_dead_channels(model).graph, model.graph.params
     keys = {key: chosen[key] for key in ("p", "n", "then", "halo") if key in chosen}
     patched = plan(graph, Schedule(**keys), halo=keys.get("halo", "clip"))

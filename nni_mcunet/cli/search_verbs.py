@@ -5,7 +5,7 @@ import contextlib
 from dataclasses import replace
 from pathlib import Path
 
-from ..search.config import search_config
+from ..search.config import SearchConfig, search_config
 from ..search.nni.experiment_file import prepare
 from ..search.nni.launch import Experiment, find, prolong, take, watch
 from ..search.nni.ports import check_port
@@ -49,7 +49,7 @@ def resume(args: argparse.Namespace) -> None:
     print(f"{summary}\nwrote {out}/{WRITTEN}")
 
 
-def go(args: argparse.Namespace, experiment: Experiment, search) -> str:
+def go(args: argparse.Namespace, experiment: Experiment, search: SearchConfig) -> str:
     """Watch the experiment to its end and write the results. Returns the summary."""
     if args.port is not None:
         check_port(args.port, experiment.config["trainingService"]["platform"])

@@ -17,9 +17,10 @@ class Steps:
 
     @property
     def minutes(self) -> float:
+        """Return the minutes since the first step."""
         return (time.monotonic() - self.start) / 60
 
-    def __call__(self, title: str, product: Path, *command, done: bool | None = None) -> None:
+    def __call__(self, title: str, product: Path, *command: object, done: bool | None = None) -> None:
         """Run `mcunet COMMAND` unless it was done: unless `product` is there, where that says it. Exits with its code,
         or with 1 where it wrote no product."""
         print(f"\n[{self.minutes:4.1f} min] {title}", flush=True)

@@ -12,6 +12,7 @@ from ..paper.figure import UNSOURCED, Cell
 from ..paper.tables import RANGE, Paper
 from .steps import CONFIGS
 
+Sweep = dict[tuple[int, int], tuple[float, float]]  # p, n -> peak in kB, overhead in percent
 LIMIT = 256 * 1024  # SRAM of the F412, the line of the paper's Fig. 1
 HEAD = """# The paper's tables and figures, recomputed
 
@@ -28,7 +29,7 @@ PICTURES = (  # below the table that begins so, file, network, n: 4x4 patches up
 )
 
 
-def markdown(cells: list[Cell], sweeps: dict[str, dict]) -> str:
+def markdown(cells: list[Cell], sweeps: dict[str, Sweep]) -> str:
     """Return the cells as docs/paper/tables.md."""
     compared = [cell.same for cell in cells if cell.ours is not None and cell.paper != UNSOURCED]
     lines = [
@@ -52,7 +53,7 @@ def markdown(cells: list[Cell], sweeps: dict[str, dict]) -> str:
     return "\n".join(lines)
 
 
-def _grid(name: str, sweep: dict) -> list[str]:
+def _grid(name: str, sweep: Sweep) -> list[str]:
     lines = [f"{name}: peak in kB / overhead in %", "", "| | " + " | ".join(f"n = {n}" for n in RANGE) + " |"]
     lines.append("|---" * (len(RANGE) + 1) + "|")
     for p in RANGE:

@@ -9,16 +9,20 @@ boxes and the numpy reference's are the boards' bit for bit; the reference is sl
 """
 
 import argparse
+from typing import TYPE_CHECKING
 
 from ..core.errors import UserError, writing
 from ..core.files import write_json
 from ..core.outputs import check_outputs
 from .cfg_options import add_options
 
+if TYPE_CHECKING:
+    from detection import DeployedDetector
+
 ENGINES = {"int8": "compiled", "reference": "interpreted"}  # functions of engine/int8_detector.py
 
 
-def int8_detector(args: argparse.Namespace, classes):
+def int8_detector(args: argparse.Namespace, classes: tuple[str, ...] | None) -> "DeployedDetector":
     """Return the int8 engine as mmdet's model: of an int8 file, or of a checkpoint quantised now. Raises UserError."""
     from detection import DeployedDetector, check_classes
 

@@ -1,7 +1,7 @@
 r"""Train a detector: mmdet's own tool behind the plug-in, with the same flags. WORK_DIR/last.pth is the finished one.
 
-    mcunet train configs/det/yolov3_digits.py \
-        --work-dir out/demo/det --cfg-options model.backbone.arch=out/demo/arch.json
+mcunet train configs/det/yolov3_digits.py \
+    --work-dir out/demo/det --cfg-options model.backbone.arch=out/demo/arch.json
 """
 
 import argparse

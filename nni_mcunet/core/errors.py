@@ -8,9 +8,10 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from .types import FilePath
+if TYPE_CHECKING:  # it imports numpy, which `mcunet --help` does not wait for
+    from .types import FilePath
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
 
@@ -82,7 +83,7 @@ def reason_of(error: OSError) -> str:
 
 
 @contextlib.contextmanager
-def writing(path: FilePath) -> Iterator[None]:
+def writing(path: "FilePath") -> Iterator[None]:
     """Guard others' code that writes below `path`. For a full or read-only disk Python names no file, or one that the
     user does not know: the error becomes a UserError naming `path`."""
     try:

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..core.boards import Board
 from ..core.errors import FirmwareError
+from ..core.types import PlainDict
 from .run.board_project import model_hash
 from .run.elf import elf_report
 from .run.emulator import run_emulated
@@ -16,8 +17,12 @@ from .run.stack_bound import stack_bound
 from .timing.layer_cycles import run_profiled
 from .timing.report import board_report
 
+Told = tuple[PlainDict, PlainDict]  # what is known of the program, and its run
 
-def on_board(folder: str | Path, board: Board, picture: np.ndarray, port: str, seconds: float) -> tuple[dict, dict]:
+
+def on_board(
+    folder: str | Path, board: Board, picture: np.ndarray, port: str, seconds: float
+) -> tuple[PlainDict, PlainDict]:
     """Return what the board at a serial port says of itself, and its run. picture: (h, w, c) uint8; seconds: for all of
     it. Raises UserError, see SerialBoard."""
     with SerialBoard(port, seconds) as line:
@@ -25,7 +30,9 @@ def on_board(folder: str | Path, board: Board, picture: np.ndarray, port: str, s
         return {"clock_hz": greeting["clock_hz"]}, line.run(picture)
 
 
-def emulated(folder: str | Path, board: Board, picture: np.ndarray, seconds: float, layers: bool) -> tuple[dict, dict]:
+def emulated(
+    folder: str | Path, board: Board, picture: np.ndarray, seconds: float, layers: bool
+) -> tuple[PlainDict, PlainDict]:
     """Return what the ELF says, and the run under QEMU, which may take so many seconds. layers: the ELF's part has time
     and memory layer by layer, too. Raises what build_firmware and run_emulated raise."""
     elf = build_firmware(folder, board, picture)
@@ -36,7 +43,7 @@ def emulated(folder: str | Path, board: Board, picture: np.ndarray, seconds: flo
     return facts | board_report(elf, board, rows), run
 
 
-def check_against_host(folder: str | Path, picture: np.ndarray, run: dict) -> None:
+def check_against_host(folder: str | Path, picture: np.ndarray, run: PlainDict) -> None:
     """Compare a run with the same C on this machine, which must give the same bytes. Raises FirmwareError where it does
     not: a compiler, the C or the device that answered is at fault."""
     host = build_host(folder)

@@ -25,7 +25,7 @@ class Paper:
     """The tables over the architectures of a folder (configs/arch). Methods named after a table yield its cells. They
     raise ArchError or FileNotFoundError for an architecture that is not in the folder."""
 
-    def __init__(self, folder: FilePath):
+    def __init__(self, folder: FilePath) -> None:
         self.folder = Path(folder)
         self.graph, self.sweep = cache(self._graph), cache(self._sweep)
 

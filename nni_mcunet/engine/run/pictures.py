@@ -4,6 +4,7 @@ five channels, comes as arrays in .npy files."""
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,10 +12,11 @@ from ...core.errors import UserError
 from ...core.validate import file_text, short
 from ...core.view import STRETCH, View
 from ...pictures import load, seen
-from ..model import Model, view_of
+from ..model import Model, QuantModel, view_of
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 ARRAY = ".npy"
+AnyModel = TypeVar("AnyModel", bound=Model | QuantModel)
 
 
 def load_picture(path, size: tuple[int, int], view: View = STRETCH, channels: int = 3) -> np.ndarray:
@@ -68,7 +70,7 @@ def read_pictures(
         yield np.array(arrays[path][i]) if path in arrays else load_picture(path, shape[:2], view, shape[2])
 
 
-def with_view(model: Model, text: str | None) -> Model:
+def with_view(model: AnyModel, text: str | None) -> AnyModel:
     """Return the model with a command line's --view, for a file without one. Raises UserError where the file has
     another."""
     if text is None:

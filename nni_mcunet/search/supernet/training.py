@@ -30,7 +30,8 @@ from ..data.classification import Classification
 from ..data.split import difference
 from ..space import Candidate, Space
 from . import distributed as ranks
-from .fit import Recipe, fit, load_checkpoint
+from .fit import fit, load_checkpoint
+from .recipe import Recipe
 from .supernet import Autocast, Criterion, build_supernet, recalibrate, slice_net
 
 __all__ = ["Recipe", "evaluate", "finetune", "load_supernet", "load_weights", "specialise", "train"]
