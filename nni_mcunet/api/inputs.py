@@ -32,7 +32,7 @@ def user_errors(function: Callable[P, T]) -> Callable[P, T]:
     return called
 
 
-def path_of(value: what: str) -> Path:
+def path_of(value: FilePath, what: str) -> Path:
     """Return a name of a file or folder as Path. Raises UserError for any other type, an empty name or a NUL byte."""
     if not isinstance(value, (str, os.PathLike)) or not str(value).strip() or "\0" in str(value):
         raise UserError(f"{what} is {short(value)}: expected the name of a file or folder")
