@@ -45,6 +45,7 @@ __all__ = [
     "zoo",
 ]
 
+__version__ = "0.1.0"  # pyproject.toml reads it here
 _MODULES = {
     ".api.firmware": ("Firmware", "Run", "compile", "run"),
     ".api.networks": ("Network", "load", "zoo"),

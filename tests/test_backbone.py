@@ -107,7 +107,7 @@ def test_frozen_stages_and_norm_eval():
     backbone = MCUNetBackbone(IN3, (2, 4), norm_eval=True).train()
     assert not any(m.training for m in backbone.modules() if isinstance(m, nn.BatchNorm2d))
     assert all(p.requires_grad for p in backbone.parameters())
-    with pytest.raises(UserError, match=r"frozen_stages is 5: -1 \(none\) to 4"):
+    with pytest.raises(UserError, match=r"frozen_stages is 5: expected -1 \(none\) to 4"):
         MCUNetBackbone(IN3, (2, 4), frozen_stages=5)
 
 

@@ -12,6 +12,7 @@ import sys
 import pytest
 from conftest import ROOT
 
+from nni_mcunet import __version__
 from nni_mcunet.cli import completion, version
 from nni_mcunet.cli.main import COMMANDS, GROUPS, fill, main, module_of, overview
 
@@ -90,30 +91,30 @@ def test_parsers_import_nothing_heavy():
 def test_the_version_says_the_commit_of_a_git_tree(tmp_path, monkeypatch, capsys):
     main(["--version"])
     said = capsys.readouterr().out
-    assert said.startswith(f"mcunet {version.VERSION}")
+    assert said.startswith(f"mcunet {__version__}")
     if (ROOT / ".git").exists():
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
         assert head.startswith(re.search(r"commit ([0-9a-f]{10,})", said)[1])
     monkeypatch.setattr(version, "TREE", tmp_path)
-    assert version.version() == version.VERSION
+    assert version.version() == __version__
     (tmp_path / ".git").mkdir()  # a damaged one
-    assert version.version() == version.VERSION
+    assert version.version() == __version__
     shutil.rmtree(tmp_path / ".git")
     git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org"]
     for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "first"], ["tag", "-m", "x", "v9"]):
         subprocess.run([*git, *words], cwd=tmp_path, check=True)
-    assert re.fullmatch(rf"{version.VERSION} \(commit [0-9a-f]{{10}}\)", version.version())  # the commit, not the tag
+    assert re.fullmatch(rf"{__version__} \(commit [0-9a-f]{{10}}\)", version.version())  # the commit, not the tag
     (tmp_path / "new.txt").write_text("")
     subprocess.run(["git", "add", "new.txt"], cwd=tmp_path, check=True)
-    assert re.fullmatch(rf"{version.VERSION} \(commit [0-9a-f]{{10}}, changed\)", version.version())
+    assert re.fullmatch(rf"{__version__} \(commit [0-9a-f]{{10}}, changed\)", version.version())
 
 
 def test_the_version_stands_once():
     """pyproject.toml reads it, CITATION.cff and CHANGELOG.md name it."""
     project = (ROOT / "pyproject.toml").read_text()
-    assert 'dynamic = ["version"]' in project and 'attr = "nni_mcunet.cli.version.VERSION"' in project
-    assert f"\nversion: {version.VERSION}\n" in (ROOT / "CITATION.cff").read_text()
-    assert f"\n## {version.VERSION}\n" in (ROOT / "CHANGELOG.md").read_text()
+    assert 'dynamic = ["version"]' in project and 'attr = "nni_mcunet.__version__"' in project
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## {__version__}\n" in (ROOT / "CHANGELOG.md").read_text()
 
 
 @pytest.mark.parametrize(

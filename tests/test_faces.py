@@ -72,7 +72,7 @@ def test_the_engine_refuses_them_by_name():
     graph = face_baseline("rnnpool_face_c", SMALL)
     with pytest.raises(UnsupportedOp, match="pool: no rnnpool in our ONNX"):
         to_onnx(Model(graph.folded(), {}, {}))
-    with pytest.raises(ArchError, match="no face detector 's3fd': known are extd_32"):
+    with pytest.raises(ArchError, match="no face detector 's3fd': expected one of extd_32"):
         face_baseline("s3fd")
 
 

@@ -106,7 +106,7 @@ REMOTE = {"platform": "remote", "machineList": [{"hst": "x"}]}
             "RemoteMachineConfig does not",
         ),
         (lambda c: c.update(trialGpuNumber=-1), "NNI says: a check"),
-        (lambda c: c["tuner"].update(name="MCUNetEvolution"), "'className' or has 'name' beside it"),
+        (lambda c: c["tuner"].update(name="MCUNetEvolution"), "expected 'className' or 'name', one of them"),
         (lambda c: c.update(tuner={"name": "MCUNetEvolution"}), "nnictl algo register --meta"),
         (lambda c: c.update(tuner={"name": "TPE"}), "no subclass"),
     ],

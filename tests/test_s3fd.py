@@ -25,7 +25,7 @@ from nni_mcunet.core.ir.build import FaceHead, build_graph
 from nni_mcunet.core.nn.net import Net
 from nni_mcunet.core.plan.cut_points import cuts
 from nni_mcunet.core.plan.plan import best_schedule
-from nni_mcunet.paper.memory_rules import patches, rnnpool
+from nni_mcunet.paper.memory_rules import paper_plan, rnnpool
 
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("MCUNET_SHARED", ROOT / ".." / "shared"))
@@ -107,7 +107,7 @@ def test_the_papers_budgets(config, macs, megabytes, int8_kb):
     """Table 4: multiply-accumulates, here with the recomputed halo, and the peak by RNNPool's rule; head counted."""
     spec, _, graph = detector_graph(load_config(config))
     assert spec.resolution == (480, 640)
-    assert patches(graph, spec.schedule).macs <= macs
+    assert paper_plan(graph, spec.schedule).macs <= macs
     peak = max(rnnpool(graph, spec.schedule).values())
     assert peak / 2**20 <= megabytes and peak / 4 / 1024 <= int8_kb
 

@@ -16,7 +16,7 @@ from nni_mcunet.core.ir.build import build_graph
 from nni_mcunet.core.plan.arena import lower_bound
 from nni_mcunet.core.plan.cut_points import grids, schedules
 from nni_mcunet.core.plan.kernel_facts import CORTEX_M
-from nni_mcunet.core.plan.multi_segment import chains
+from nni_mcunet.core.plan.multi_segment import several_segments
 from nni_mcunet.core.plan.plan import EXECUTED, pareto, plan
 from nni_mcunet.engine.codegen.sources import write_sources
 from nni_mcunet.engine.lower import reference
@@ -104,7 +104,7 @@ def test_the_front_of_chains_is_that_of_every_schedule(seed):
     front = {c for c in costs if not any(o != c and all(a <= b for a, b in zip(o, c, strict=True)) for o in costs)}
     singles = [plan(graph, s, halo=halo) for s in schedules(graph, (2, 3))]
     found = {(p.macs, p.copied, p.peak) for p in singles}
-    for cost, schedule in chains(graph, (2, 3), None, CORTEX_M, halo, 2):
+    for cost, schedule in several_segments(graph, (2, 3), None, CORTEX_M, halo, 2):
         p = plan(graph, schedule, halo=halo)
         assert (p.macs, p.peak, p.copied) == cost and 1 <= sum(s.patched for s in p.segments) <= 2
         found.add((p.macs, p.copied, p.peak))

@@ -19,7 +19,7 @@ from nni_mcunet.core.ir.arch import Schedule
 from nni_mcunet.core.ir.graph import Graph, Op, Tensor
 from nni_mcunet.core.plan.cut_points import schedules
 from nni_mcunet.core.plan.kernel_facts import CORTEX_M
-from nni_mcunet.core.plan.multi_segment import chains
+from nni_mcunet.core.plan.multi_segment import several_segments
 from nni_mcunet.core.plan.plan import EXECUTED, best_schedule, plan
 from nni_mcunet.core.plan.schedule_costs import costs
 from nni_mcunet.engine.frontend.onnx import load_onnx, save_onnx
@@ -133,7 +133,7 @@ def test_costs_are_those_of_the_plan(graph):
     plans = {halo: [plan(graph, s, halo=halo) for s in every] for halo in EXECUTED}
     for halo, found in plans.items():
         assert costs(graph, every, CORTEX_M, halo) == [(p.macs, p.peak, p.copied) for p in found]
-        for cost, schedule in chains(graph, (2,), None, CORTEX_M, halo, 2):
+        for cost, schedule in several_segments(graph, (2,), None, CORTEX_M, halo, 2):
             p = plan(graph, schedule, halo=halo)
             assert (p.macs, p.peak, p.copied) == cost
     best = best_schedule(graph, get_board("H743"), "sram", GRIDS, halos=EXECUTED)

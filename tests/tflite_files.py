@@ -20,7 +20,7 @@ OPTIONS = {
     "RESIZE_BILINEAR": "ResizeBilinearOptions",
 }  # fmt: skip
 
-FIRST = ("HARD_SWISH", "PRELU", "RELU_N1_TO_1")  # operators with int8 in their first version
+FIRST = ("HARD_SWISH", "PRELU", "RELU_N1_TO_1", "RESHAPE")  # operators with int8 in their first version
 
 
 class Writer:
@@ -122,7 +122,7 @@ class Layers(Writer):
         return y
 
     def conv(self, x, cout, k=(1, 1), s=(1, 1), same=True, act=0, dilation=(1, 1), depthwise=False, groups=1, fine=1.0):
-        """CONV_2D, or DEPTHWISE_CONV_2D with cout a multiple of the input's channels. fine: by what factors grow."""
+        """CONV_2D, or DEPTHWISE_CONV_2D with cout a multiple of c. fine: by how much factors grow."""
         _, h, w, c = x.shape
         shape = (1, *k, cout) if depthwise else (cout, *k, c // groups)
         weight = self.rng.integers(-127, 128, shape)

@@ -14,6 +14,7 @@ from ..core.errors import UserError
 from ..core.ir.arch import Schedule
 from ..core.plan.board_plan import plan_for_board
 from ..core.plan.plan import Plan
+from ..core.types import FilePath
 from ..core.validate import short
 from ..engine.board_run import check_against_host, emulated, on_board
 from ..engine.codegen.names import DEFAULT, check_prefix
@@ -25,7 +26,7 @@ from ..engine.run.emulator import EMULATED
 from ..engine.run.generated import input_shape, input_view, prefix_of
 from ..engine.run.host import HostModel, build_host
 from ..engine.run.serial_link import patience
-from .inputs import FileName, board_of, path_of, user_errors
+from .inputs import board_of, path_of, user_errors
 from .networks import Network, load
 from .planning import MAX_P, board_for, wishes
 from .quantization import picture_of
@@ -61,7 +62,7 @@ class Firmware:
         """Return the bytes of flash that the network's constants take; code comes on top."""
         return self.plan.flash
 
-    def run(self, picture: FileName | np.ndarray, on: str = "host", **options: Any) -> "Run":
+    def run(self, picture: FilePath | np.ndarray, on: str = "host", **options: Any) -> "Run":
         """Compute one picture, as `nni_mcunet.run`, for this firmware's board.
 
         >>> print(fw.run("photo.jpg", on="emulator"))
@@ -117,9 +118,9 @@ class Run:
 
 @user_errors
 def compile(
-    network: FileName | Network,
-    board: FileName | Board,
-    out: FileName,
+    network: FilePath | Network,
+    board: FilePath | Board,
+    out: FilePath,
     *,
     arena_kb: int | None = None,
     schedule: Schedule | None = None,
@@ -131,7 +132,7 @@ def compile(
     segments: int | None = None,
     keep_dead_channels: bool = False,
     project: bool = False,
-    picture: FileName | np.ndarray | None = None,
+    picture: FilePath | np.ndarray | None = None,
     prefix: str = DEFAULT,
 ) -> Firmware:
     """Write an int8 network as C into the folder `out`, under `schedule` or the one that best_schedule finds.
@@ -167,9 +168,9 @@ def compile(
 
 @user_errors
 def run(
-    firmware: FileName | Firmware,
-    picture: FileName | np.ndarray,
-    board: FileName | Board | None = None,
+    firmware: FilePath | Firmware,
+    picture: FilePath | np.ndarray,
+    board: FilePath | Board | None = None,
     *,
     on: str = "host",
     timeout: float | None = None,
@@ -216,7 +217,7 @@ def _port(on: str) -> str | None:
     return None
 
 
-def _board(firmware: FileName | Firmware, board: FileName | Board | None) -> Board:
+def _board(firmware: FilePath | Firmware, board: FilePath | Board | None) -> Board:
     if board is not None:
         return board_of(board)
     if isinstance(firmware, Firmware):
@@ -232,7 +233,7 @@ def _seconds(timeout: float | None, default: float) -> float:
     return timeout
 
 
-def _on_host(firmware: FileName | Firmware, folder: Path, pixels: np.ndarray) -> dict[str, Any]:
+def _on_host(firmware: FilePath | Firmware, folder: Path, pixels: np.ndarray) -> dict[str, Any]:
     """Return what parse_report gives of a board."""
     host = firmware.host if isinstance(firmware, Firmware) else build_host(folder)
     said: dict[str, Any] = {"outputs": host.run(pixels)}

@@ -10,9 +10,9 @@ from typing import ParamSpec, TypeVar
 from ..core.boards import Board, get_board
 from ..core.errors import UserError, reason_of
 from ..core.ir.arch import Schedule
+from ..core.types import FilePath
 from ..core.validate import short
 
-FileName = str | os.PathLike[str]
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -32,14 +32,14 @@ def user_errors(function: Callable[P, T]) -> Callable[P, T]:
     return called
 
 
-def path_of(value: FileName, what: str) -> Path:
+def path_of(value: FilePath, what: str) -> Path:
     """Return a name of a file or folder as Path. Raises UserError for any other type, an empty name or a NUL byte."""
     if not isinstance(value, (str, os.PathLike)) or not str(value).strip() or "\0" in str(value):
         raise UserError(f"{what} is {short(value)}: expected the name of a file or folder")
     return Path(value)
 
 
-def board_of(board: FileName | Board, arena_kb: int | None = None) -> Board:
+def board_of(board: FilePath | Board, arena_kb: int | None = None) -> Board:
     """Return a board by name or from its file, with at most `arena_kb` kB of SRAM for the network. Raises BoardError
     for an unknown one, UserError for any other type."""
     if not isinstance(board, Board):

@@ -11,10 +11,11 @@ from ..core.ir.arch import ArchSpec, Schedule
 from ..core.ir.build import build_graph
 from ..core.ir.graph import Graph
 from ..core.outputs import check_outputs
+from ..core.types import FilePath
 from ..core.validate import short
 from ..engine.model import Model, QuantModel
 from ..paper.baselines import BASELINES, face_baseline
-from .inputs import FileName, count, path_of, user_errors
+from .inputs import count, path_of, user_errors
 
 if TYPE_CHECKING:
     from ..engine.quant.sqnr import Row
@@ -77,7 +78,7 @@ class Network:
         return {row.name: row.total for row in self.layers if row.name in self.graph.outputs}
 
     @user_errors
-    def save(self, path: FileName) -> Path:
+    def save(self, path: FilePath) -> Path:
         """Write the model as ONNX, int8 as QDQ. Raises UserError for an architecture, and for a name that does not end
         in .onnx or is that of another's file."""
         from ..engine.frontend.onnx import save_onnx
@@ -109,8 +110,8 @@ def zoo(pattern: str = "*") -> list[str]:
 
 @user_errors
 def load(
-    source: FileName | ArchSpec | Graph | Model | QuantModel | Network,
-    weights: FileName | None = None,
+    source: FilePath | ArchSpec | Graph | Model | QuantModel | Network,
+    weights: FilePath | None = None,
     *,
     size: tuple[int, int] | None = None,
     view: str | None = None,

@@ -9,9 +9,10 @@ from ..core.plan import plan as planner
 from ..core.plan.board_plan import ANY_HALO, INSTRUCTIONS, plan_for_board
 from ..core.plan.cut_points import grids
 from ..core.plan.segments import HALOS
+from ..core.types import FilePath
 from ..engine.model import QuantModel
 from ..profiling import profile as profiler
-from .inputs import FileName, board_of, integer, number, one_of, schedule_of, user_errors
+from .inputs import board_of, integer, number, one_of, schedule_of, user_errors
 from .networks import Network, load
 
 MAX_P = 4  # the finest grid that is tried: 4x4, the paper's
@@ -29,8 +30,8 @@ def boards() -> dict[str, Board]:
 
 @user_errors
 def profile(
-    network: FileName | Network,
-    board: FileName | Board | None = None,
+    network: FilePath | Network,
+    board: FilePath | Board | None = None,
     *,
     schedule: Schedule | None = None,
     max_p: int = MAX_P,
@@ -52,7 +53,7 @@ def profile(
 
 
 @user_errors
-def plan(network: FileName | Network, schedule: Schedule | None = None, *, halo: str | None = None) -> planner.Plan:
+def plan(network: FilePath | Network, schedule: Schedule | None = None, *, halo: str | None = None) -> planner.Plan:
     """Return a network's plan under one schedule (default: layer by layer): arena and flash in bytes, macs, overhead as
     a part of the network's own multiply-accumulates.
 
@@ -68,8 +69,8 @@ def plan(network: FileName | Network, schedule: Schedule | None = None, *, halo:
 
 @user_errors
 def best_schedule(
-    network: FileName | Network,
-    board: FileName | Board,
+    network: FilePath | Network,
+    board: FilePath | Board,
     *,
     arena_kb: int | None = None,
     halo: str = "best",
@@ -98,7 +99,7 @@ def best_schedule(
     return plan_for_board(found.graph, board_for(found, board, arena_kb), **how)
 
 
-def board_for(network: Network, board: FileName | Board, arena_kb: int | None) -> Board:
+def board_for(network: Network, board: FilePath | Board, arena_kb: int | None) -> Board:
     """Return the board with the SRAM that a network may take there: an int8 detector leaves room for its list of boxes.
     Raises what board_of raises, UserError for a detector whose description is malformed."""
     place = board_of(board)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import UserError
+from ..core.types import FilePath
 from ..core.validate import short
 from ..core.view import View
 from ..engine.frontend.fuse import of_pixels
@@ -18,11 +19,11 @@ from ..engine.quant.post_training import calibrated, unlike
 from ..engine.quant.range_methods import METHODS, percentile
 from ..engine.quant.sqnr import Row, lost, report
 from ..engine.run.pictures import load_picture, read_pictures, spread, with_view
-from .inputs import FileName, count, number, numbers, one_of, path_of, user_errors
+from .inputs import count, number, numbers, one_of, path_of, user_errors
 from .networks import Network, load
 
 MEASURED = 32  # calibration pictures at most on which the SQNR is measured
-Pictures = FileName | np.ndarray | Iterable[FileName | np.ndarray]
+Pictures = FilePath | np.ndarray | Iterable[FilePath | np.ndarray]
 
 
 class QuantizationWarning(UserWarning):
@@ -31,12 +32,12 @@ class QuantizationWarning(UserWarning):
 
 @user_errors
 def quantize(
-    network: FileName | Network,
+    network: FilePath | Network,
     pictures: Pictures | None = None,
     *,
-    qat: FileName | None = None,
+    qat: FilePath | None = None,
     images: int = 128,
-    names: FileName | None = None,
+    names: FilePath | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     bgr: bool = False,
@@ -89,7 +90,7 @@ def float_model(
 
 
 def read(
-    pictures: Pictures, model: Model, images: int, names: FileName | None = None, options: dict[str, Any] | None = None
+    pictures: Pictures, model: Model, images: int, names: FilePath | None = None, options: dict[str, Any] | None = None
 ) -> Iterator[np.ndarray]:
     """Yield at most `images` pictures, evenly spread, each uint8 (h, w, c) as the network sees it. options: what to
     merge into an mmdet config. Raises UserError for what is no picture or of another shape."""
@@ -111,7 +112,7 @@ def read(
     return (picture_of(one, shape, view) for one in some)
 
 
-def picture_of(picture: FileName | np.ndarray, shape: tuple[int, int, int], view: View) -> np.ndarray:
+def picture_of(picture: FilePath | np.ndarray, shape: tuple[int, int, int], view: View) -> np.ndarray:
     """Return one picture as uint8 of `shape` (h, w, c): a file as the view sees it, an array as it is. Raises UserError
     for another type, or an array of another shape."""
     if isinstance(picture, (str, os.PathLike)):

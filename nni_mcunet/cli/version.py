@@ -3,17 +3,18 @@
 import subprocess
 from pathlib import Path
 
-VERSION = "0.1.0"  # pyproject.toml reads it here
+from .. import __version__
+
 TREE = Path(__file__).resolve().parents[2]
 
 
 def version() -> str:
     """Return the version and, where the project runs from a git tree, its commit and whether files differ from it."""
     if not (TREE / ".git").exists():
-        return VERSION
+        return __version__
     words = ["git", "-C", str(TREE), "describe", "--always", "--abbrev=10", "--dirty=, changed", "--exclude=*"]
     try:
         found = subprocess.run(words, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):  # no git on this machine
-        return VERSION
-    return f"{VERSION} (commit {found.stdout.strip()})" if found.returncode == 0 else VERSION
+        return __version__
+    return f"{__version__} (commit {found.stdout.strip()})" if found.returncode == 0 else __version__

@@ -1,48 +1,69 @@
-"""Published face detectors as graphs: the baselines of the paper's Tables 4 and 7, for the profiler and for torch.
+"""Build published face detectors as graphs: the baselines of the paper's Tables 4 and 7, for profiler and torch.
 
-Written from their authors' code: EXTD (Yoo et al. 2019, clovaai/EXTD_Pytorch), LFFD (He et al. 2019, YonghaoHe/LFFD),
+They follow their authors' code: EXTD (Yoo et al. 2019, clovaai/EXTD_Pytorch), LFFD (He et al. 2019, YonghaoHe/LFFD),
 RNNPool-Face (Saha et al. 2020, microsoft/EdgeML). RNNPool-Face-A and EagleEye (Zhao et al. 2019) have no public layers
-to our knowledge, so they are not here. The C engine refuses what these have and our networks have not.
+to our knowledge, so they are not here. The C engine refuses the operators that only these networks have.
 
-Outputs of an S3FD-style head are face{i}_cls, face{i}_box, fine to coarse: the face and its backgrounds (three on the
-finest map, of which the largest counts, else one), and the four of the box.
+An S3FD-style head gives face{i}_cls and face{i}_box, fine to coarse. The first has a score of the face and of its
+backgrounds: three on the finest map, of which the largest counts, else one. The second has the four numbers of a box.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from ..core.errors import ArchError
 from ..core.ir.graph import Graph, Op, Tensor
 
-Size = tuple[int, int]  # (h, w) of the picture
+Size = tuple[int, int]  # (h, w) of the image
 VGA: Size = (480, 640)  # at which the tables count
 
 
 class _Builder:
-    """Ops appended one behind another; `mb` ends a block, `head` begins one."""
+    """Append ops one behind another; `mb` ends a block, `head` begins one. Each method returns its output's name."""
 
     def __init__(self, size: Size):
         self.image = Tensor("image", *size, 3)
         self.ops: list[Op] = []
         self.last, self.channels, self.block = "image", 3, 0
 
-    def op(self, name: str, kind: str, cout: int, inputs: tuple[str, ...] = (), **fields) -> str:
+    def op(self, name: str, kind: str, cout: int, inputs: tuple[str, ...] = (), **fields: Any) -> str:
         self.ops.append(Op(name, kind, inputs or (self.last,), cout, block=self.block, **fields))
         self.last, self.channels = name, cout
         return name
 
-    def conv(self, name, cout, k=1, s=1, pad=None, depthwise=False, source=None, **fields) -> str:
-        """SAME padding unless `pad` says otherwise; reads the last op's output or `source`."""
+    def conv(
+        self,
+        name: str,
+        cout: int,
+        k: int = 1,
+        s: int = 1,
+        pad: int | None = None,
+        depthwise: bool = False,
+        source: str | None = None,
+        **fields: Any,
+    ) -> str:
+        """A convolution of the last op's output, or of `source`; SAME padding unless `pad` is given."""
         pads = (k // 2 if pad is None else pad,) * 4
         groups = cout if depthwise else 1
         return self.op(name, "conv", cout, (source,) if source else (), k=(k, k), s=(s, s), pad=pads, groups=groups,
                        **fields)  # fmt: skip
 
-    def mb(self, name: str, e: int, cout: int, s: int = 1, act="relu6", last_act=None, shares=None) -> str:
-        """Inverted residual. With an activation behind its projection the shortcut is added behind that."""
+    def mb(
+        self,
+        name: str,
+        e: int,
+        cout: int,
+        s: int = 1,
+        act: str = "relu6",
+        last_act: str | None = None,
+        shares: str | None = None,
+    ) -> str:
+        """An inverted residual. Its shortcut is added behind the activation of the projection, if there is one."""
         skip, cin, mid = self.last, self.channels, e * self.channels
 
-        def conv(part, *args, **fields):
-            return self.conv(f"{name}_{part}", *args, norm=True, shares=shares and f"{shares}_{part}", **fields)
+        def conv(part: str, channels: int, k: int = 1, s: int = 1, **fields: Any) -> str:
+            own = shares and f"{shares}_{part}"
+            return self.conv(f"{name}_{part}", channels, k, s, norm=True, shares=own, **fields)
 
         if e != 1:
             conv("exp", mid, act=act)
@@ -55,12 +76,12 @@ class _Builder:
         return self.last
 
     def head(self, i: int, source: str, k: int = 3) -> list[str]:
-        """The two convolutions of S3FD's scale i."""
+        """The two convolutions of S3FD's level i, as a list of their names."""
         self.block += 1
         outputs = (("cls", 2 if i else 4), ("box", 4))
         return [self.conv(f"face{i}_{what}", channels, k, source=source) for what, channels in outputs]
 
-    def graph(self, name: str, outputs) -> Graph:
+    def graph(self, name: str, outputs: Iterable[str]) -> Graph:
         return Graph(name, (self.image,), tuple(self.ops), tuple(outputs)).verify()
 
 
@@ -70,12 +91,15 @@ EXTD_BLOCKS = {
     48: ((2, 1), (2, 1), (4, 1), (4, 2)),
     64: ((2, 1), (2, 1), (4, 1), (4, 2)),
 }
-SCALES = 6  # strides 4 to 128
+SCALES = 6  # maps with a head, at strides 4 to 128
 
 
 def extd(width: int = 32, size: Size = VGA) -> Graph:
-    """EXTD: one small backbone run six times on its own output, then a top-down pathway. Pass i > 0 shares the weights
-    of pass 0. The variant of 32 channels has its activation behind every projection, the wider ones have none there."""
+    """Return EXTD: one small backbone run six times on its own output, then a top-down pathway.
+
+    Pass i > 0 shares the weights of pass 0. The variant of 32 channels has an activation behind every projection, the
+    wider ones (48, 64) have none there.
+    """
     b = _Builder(size)
     last_act = "prelu" if width == 32 else None
     b.conv("stem", 64, 3, 2, norm=True, act="prelu")
@@ -95,14 +119,15 @@ def extd(width: int = 32, size: Size = VGA) -> Graph:
     return b.graph(f"extd_{width}", [name for i, source in enumerate(maps) for name in b.head(i, source)])
 
 
-# Groups that begin with a stride of 2: (channels, residual pairs); a branch follows every pair but the first two.
+# Groups that begin with a stride of 2: (channels, residual pairs). A branch follows every pair but the first two.
 LFFD_GROUPS = ((64, 4), (64, 2), (128, 1), (128, 3))
 
 
 def lffd(size: Size = VGA) -> Graph:
-    """LFFD, the published network of 25 layers and 8 scales: unpadded strided convolutions, residual pairs, no batch
-    normalisation; each branch has two towers of 1x1 convolutions."""
-    b, outputs, scale = _Builder(size), [], 0
+    """Return LFFD, the published network of 25 layers and 8 branches: unpadded strided convolutions, residual pairs, no
+    batch normalisation. Each branch has two towers of 1x1 convolutions."""
+    b, level = _Builder(size), 0
+    outputs: list[str] = []
     b.conv("stem", 64, 3, 2, pad=0, act="relu")
     for g, (channels, pairs) in enumerate(LFFD_GROUPS):
         b.block += 1
@@ -114,8 +139,8 @@ def lffd(size: Size = VGA) -> Graph:
             skip = b.conv(f"g{g}_p{j}_b", channels, 3, residual=skip)
             relu = b.op(f"g{g}_p{j}_relu", "act", channels, act="relu")
             if g or j > 1:
-                outputs += _lffd_branch(b, scale, relu)
-                b.last, scale = relu, scale + 1
+                outputs += _lffd_branch(b, level, relu)
+                b.last, level = relu, level + 1
     return b.graph("lffd", outputs)
 
 
@@ -129,8 +154,8 @@ def _lffd_branch(b: _Builder, i: int, source: str) -> list[str]:
     return names
 
 
-def _mb_stages(b: _Builder, rows, taps) -> list[str]:
-    """Rows (expansion, channels, blocks, stride) as MobileNetV2's; the last maps of the rows `taps`, by index."""
+def _mb_stages(b: _Builder, rows: Iterable[tuple[int, int, int, int]], taps: Iterable[int]) -> list[str]:
+    """Append rows (expansion, channels, blocks, stride) as MobileNetV2's; give the last maps of the rows `taps`."""
     ends = []
     for i, (e, channels, blocks, s) in enumerate(rows):
         for j in range(blocks):
@@ -145,7 +170,7 @@ def _normed(b: _Builder, i: int, source: str) -> str:
 
 
 def rnnpool_face_c(size: Size = VGA) -> Graph:
-    """RNNPool-Face-C: recurrent pooling of the picture itself to a quarter of its size, then MobileNetV2's blocks."""
+    """Return RNNPool-Face-C: recurrent pooling of the image to a quarter of its size, then MobileNetV2's blocks."""
     b = _Builder(size)
     b.op("pool", "rnnpool", 64, k=(8, 8), s=(4, 4), pad=(0, 0, 4, 4), hidden=16)
     b.block = 1
@@ -157,8 +182,8 @@ def rnnpool_face_c(size: Size = VGA) -> Graph:
 
 
 def rnnpool_face_quant(size: Size = VGA) -> Graph:
-    """RNNPool-Face-Quant: two convolutions, recurrent pooling to an eighth, narrow blocks; the finest scale is read
-    off the convolutions."""
+    """Return RNNPool-Face-Quant: two convolutions, recurrent pooling to an eighth, narrow blocks. The finest head reads
+    the convolutions."""
     b = _Builder(size)
     b.conv("top0", 4, 3, 2, norm=True, act="relu6")
     top = b.conv("top1", 4, 3, norm=True, act="relu6")
@@ -187,7 +212,7 @@ BASELINES: dict[str, Callable[[Size], Graph]] = {
 
 
 def face_baseline(name: str, size: Size = VGA) -> Graph:
-    """Graph of a published face detector by its name. Raises ArchError."""
+    """Return the graph of a published face detector, a name of BASELINES. Raises ArchError for another name."""
     if name not in BASELINES:
-        raise ArchError(f"no face detector '{name}': known are {', '.join(BASELINES)}")
+        raise ArchError(f"no face detector '{name}': expected one of {', '.join(BASELINES)}")
     return BASELINES[name](size)

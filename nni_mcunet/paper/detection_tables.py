@@ -1,7 +1,7 @@
-"""The paper's tables on detection, 3, 4, 5 and 7, as far as they need no training: cells as in tables.py.
+"""Recompute the paper's tables on detection, 3, 4, 5 and 7, as far as they need no training: cells as in tables.py.
 
-Tables 4, 5 and 7 count memory as RNNPool's authors do (core/rules.py), Table 4 in fp32. Baselines whose layers are not
-public say so.
+Tables 4, 5 and 7 count memory as RNNPool's authors do (memory_rules.py), Table 4 in fp32. Baselines whose layers are
+not public say so.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,8 +20,8 @@ YOLOV2_ANCHORS = 5
 
 
 def yolo_v2(spec: ArchSpec) -> Graph:
-    """The network of a classifier up to its last 1x1 convolution, then YOLOv2's: one 1x1 convolution to 5 anchors of 4
-    numbers, an objectness and VOC's classes."""
+    """Return a classifier up to its last 1x1 convolution, then YOLOv2's one 1x1 convolution: 5 anchors of 4 numbers, an
+    objectness and VOC's classes."""
     graph = build_graph(replace(spec, classes=None))
     (source,) = graph.outputs
     channels = YOLOV2_ANCHORS * (5 + VOC_CLASSES)
@@ -30,7 +30,8 @@ def yolo_v2(spec: ArchSpec) -> Graph:
 
 
 def table_3(spec: Callable[[str], ArchSpec]) -> Iterator[Cell]:
-    """Pascal VOC; `spec` loads an architecture. The first two rows are MCUNet's authors' (its Table 5), with YOLOv2."""
+    """Yield Pascal VOC; `spec` loads an architecture. The first two rows are MCUNet's authors' (its Table 5), with
+    YOLOv2."""
     table = "Table 3: Pascal VOC"
     graph = yolo_v2(spec("mobilenet_v2_w50_r128"))
     reading = "MobileNetV2 w0.5 at 128 with YOLOv2's one 1x1 convolution: our reading, no file is public"
@@ -58,25 +59,27 @@ def table_3(spec: Callable[[str], ArchSpec]) -> Iterator[Cell]:
 
 
 def operations(graph: Graph) -> int:
-    """Operations as EXTD's authors count: two a multiply-accumulate, two a normalised value, one an activation."""
+    """Return the operations as EXTD's authors count: two a multiply-accumulate, two a normalised value, one an
+    activation."""
     sizes = {name: tensor.size for name, tensor in graph.tensors.items()}
     return 2 * graph.macs + sum(sizes[op.name] * (2 * op.norm + (op.act is not None)) for op in graph.ops)
 
 
 def lffd_as_counted(graph: Graph) -> int:
-    """What LFFD's authors print, which is their released network but for one tower in each branch, biases counted."""
+    """Return the MACs that LFFD's authors print: their released network without one tower in each branch, with
+    biases."""
     kept = [op for op in graph.ops if op.kind == "conv" and not op.name.endswith("cls_tower")]
     return sum(graph.op_macs(op) + graph.tensors[op.name].size for op in kept)
 
 
 def backbone(graph: Graph) -> Graph:
-    """A face detector without its heads, which the memory of Tables 4 and 7 leaves out."""
+    """Return a face detector without its heads, which the memory of Tables 4 and 7 leaves out."""
     names = [op.name for op in graph.ops]
     return graph.part(tuple(name for name in names if not name.startswith("face")))
 
 
 def table_4() -> Iterator[Cell]:
-    """WIDER FACE at 640x480."""
+    """Yield WIDER FACE at 640x480."""
     table = "Table 4: WIDER FACE, fp32"
     graph = face_baseline("extd_32")
     note = "the paper's figure counts operations, not MACs: two a MAC, normalisation and activations too, see next row"
@@ -116,17 +119,18 @@ def _rnnpool_face_c(table: str) -> Iterator[Cell]:
 
 
 def table_5(graph: Callable[[str], Graph]) -> Iterator[Cell]:
-    """MobileNetV2 at 224 by other ways to save memory; block input + block output, the stage's output not counted."""
+    """Yield MobileNetV2 at 224 and other ways to save memory: block input + block output, the segment's whole output
+    not counted. `graph` gives a network of the zoo."""
     table = "Table 5: against RNNPool, fp32 MB (cut off, as the paper does)"
     redistributed = "not below 0.24 at 4x4 without redistribution"
     apart = "4x4 patches, n = 5, without a halo: another network, trained so"
     pooled = "0.239: the one figure that the paper rounds; streamed up to the pooling's output, 64 channels at 28x28"
     rows = (
         ("MobileNetV2, per layer", "mobilenet_v2", None, "clip", "2.29", ""),
-        ("Non-overlap", "mobilenet_v2", Schedule(4, 5), "none", "0.19", apart),
+        ("Non-overlap", "mobilenet_v2", Schedule((4, 4), 5), "none", "0.19", apart),
         ("MbV2-RNNPool", "mobilenet_v2_rnnpool", None, "clip", "0.24", pooled),
-        ("MbV2-RD, 4x4 patches, n = 4", "mobilenet_v2_rd", Schedule(4, 4), "clip", "0.19", ""),
-        ("MobileNetV2, 4x4 patches, n = 5", "mobilenet_v2", Schedule(4, 5), "clip", UNSOURCED, redistributed),
+        ("MbV2-RD, 4x4 patches, n = 4", "mobilenet_v2_rd", Schedule((4, 4), 4), "clip", "0.19", ""),
+        ("MobileNetV2, 4x4 patches, n = 5", "mobilenet_v2", Schedule((4, 4), 5), "clip", UNSOURCED, redistributed),
     )
     for row, name, schedule, halo, paper, note in rows:
         peak = max(rnnpool(graph(name), schedule, halo=halo).values()) / MB
@@ -137,7 +141,7 @@ def table_5(graph: Callable[[str], Graph]) -> Iterator[Cell]:
 
 
 def table_7() -> Iterator[Cell]:
-    """The int8 face detector at 640x480."""
+    """Yield the int8 face detector at 640x480."""
     table, row = "Table 7: WIDER FACE, int8", "RNNPool-Face-Quant"
     graph = face_baseline("rnnpool_face_quant")
     note = "the released layers; which of them and how the recurrent pooling is counted there, the paper does not say"

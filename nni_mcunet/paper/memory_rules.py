@@ -1,142 +1,81 @@
-"""The paper's ways to count memory and recomputed work: walks of a Graph that hold for every network, also for those
-that the C kernels cannot run. What a board really needs is plan()'s to say, not this module's.
+"""Count memory and recomputed work in the paper's ways, each a walk of a Plan or a Graph.
 
-analytic   the paper's rule (ANALYTIC of kernels.py): a depth-wise convolution runs in place with one extra channel, the
-           projection writes onto the shortcut; int8 (element = 1 byte) or fp32 (4)
-rnnpool    Tables 4, 5 and 7, after RNNPool: block input + block output only, the expanded tensor being streamed; up to
-           a recurrent pooling everything streams but its output
-single_map the largest map that a block hands on, how those tables count EXTD, LFFD and EagleEye
+The rules hold for every network, also for those that the C kernels cannot run. They say nothing of a board: plan()
+under CORTEX_M does.
+
+analytic    the paper's rule (ANALYTIC of kernel_facts.py): a depth-wise convolution runs in place with one extra
+            channel, the projection writes onto the shortcut; int8 (1 byte an element) or fp32 (4)
+rnnpool     Tables 4, 5 and 7, after RNNPool: a block's input and output only, the expanded tensor being streamed; up
+            to a recurrent pooling everything streams but its output
+single_map  the largest map that a block hands on; those tables count EXTD, LFFD and EagleEye so
 """
 
-from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from ..core.ir.arch import Schedule
-from ..core.ir.graph import Graph, Op
-from ..core.plan.kernel_facts import in_place
-from ..core.plan.segments import Segment, segments
-from ..core.plan.tiles import Span
+from ..core.ir.graph import Graph
+from ..core.plan.cut_points import Grid, schedules
+from ..core.plan.kernel_facts import ANALYTIC
+from ..core.plan.plan import Plan, plan
+from ..core.plan.schedule_costs import costs
 
 INT8, FP32 = 1, 4  # bytes of an element
 
 
-@dataclass(frozen=True)
-class Patches:
-    """A graph under a schedule, `segment` being its patched segment, None when it runs layer by layer. Its graph,
-    schedule, macs, overhead and block_peaks() read as a Plan's do."""
+def paper_plan(graph: Graph, schedule: Schedule | None = None, halo: str = "clip") -> Plan:
+    """Return the plan of `schedule` (default: layer by layer) in bytes of the paper's rule, int8.
 
-    graph: Graph
-    schedule: Schedule
-    segment: Segment | None
-    halo: str = "clip"
-
-    @property
-    def ops(self) -> tuple[Op, ...]:
-        """Of the patched segment."""
-        return self.segment.ops if self.segment else ()
-
-    @property
-    def spans(self) -> tuple[tuple[dict[str, Span], ...], ...]:
-        """[axis][i][tensor] of patch row (axis 0) or column (axis 1) i."""
-        return self.segment.spans if self.segment else ((), ())
-
-    def tile(self, name: str) -> tuple[int, int]:
-        """(h, w) held of a tensor: of the largest patch, or the whole map behind the patched segment."""
-        if self.segment and name in self.spans[0][0]:
-            rows, columns = (max(spans[name].length for spans in axis) for axis in self.spans)
-            return rows, columns
-        tensor = self.graph.tensors[name]
-        return tensor.h, tensor.w
-
-    def elements(self, name: str) -> int:
-        h, w = self.tile(name)
-        return h * w * self.graph.tensors[name].c
-
-    @property
-    def segment_macs(self) -> int:
-        """Multiply-accumulates of all patches, recomputed halo included."""
-        return self.segment.macs() if self.segment else 0
-
-    @property
-    def macs(self) -> int:
-        """Of the whole network, as run."""
-        return self.segment_macs + sum(self.graph.op_macs(op) for op in self.graph.ops[len(self.ops) :])
-
-    @property
-    def overhead(self) -> float:
-        return self.macs / self.graph.macs - 1
-
-    def block_peaks(self) -> dict[int, int]:
-        """Block -> most bytes alive during any of its ops, by the analytic rule in int8."""
-        blocks: dict[int, int] = {}
-        for op, alive in zip(self.graph.ops, _layer_bytes(self), strict=True):
-            blocks[op.block] = max(blocks.get(op.block, 0), alive)
-        return blocks
-
-    @property
-    def peak(self) -> int:
-        return max(self.block_peaks().values())
-
-
-def patches(graph: Graph, schedule: Schedule | None = None, halo: str = "clip") -> Patches:
-    """The patched segment under `schedule`; halo "clip" stops every interval at the border of its map, "full" charges
-    each patch as an interior one (the paper's Table 1), "none" has none. Raises ScheduleError."""
-    schedule = schedule or Schedule()
-    return Patches(graph, schedule, segments(graph, schedule, halo)[0] if schedule.n else None, halo)
-
-
-def _layer_bytes(run: Patches) -> list[int]:
-    """Elements alive while each op runs, by the analytic rule. The segment's output lives, whole, through the
-    segment."""
-    graph, segment = run.graph, run.segment
-    size = {name: run.elements(name) for name in graph.tensors}
-    born = {t.name: 0 for t in graph.inputs} | {op.name: index for index, op in enumerate(graph.ops)}
-    out = segment.out if segment else None
-    if out is not None:
-        born[out], size[out] = 0, graph.tensors[out].size
-    starts, ends, last = defaultdict(int), defaultdict(int), graph.last_use()
-    for name in size:
-        starts[born[name]] += size[name]
-        ends[last[name]] += size[name]
-    held, alive, targets = 0, [], in_place(graph)
-    for index, op in enumerate(graph.ops):
-        held += starts[index]
-        total = held
-        target = targets.get(index)
-        ours = index >= len(run.ops) or target not in {t.name for t in graph.inputs}  # others read the image again
-        if target is not None and op.name != out and ours:
-            total -= min(size[target], size[op.name])
-        if op.is_depthwise(graph.input_of(op).c):
-            h, w = run.tile(op.name)
-            total += h * w
-        alive.append(total)
-        held -= ends[index]
-    return alive
+    halo "clip" stops every patch at the border of its map, "full" charges each as an interior one (the paper's Table
+    1), "none" has no overlap (Table 5). Raises ScheduleError for a schedule that the graph does not allow.
+    """
+    return plan(graph, schedule, ANALYTIC, halo)
 
 
 def analytic(graph: Graph, schedule: Schedule | None = None, element: int = INT8) -> dict[int, int]:
-    """Block -> most bytes alive during any of its ops."""
-    return {block: element * size for block, size in patches(graph, schedule).block_peaks().items()}
+    """Return block -> most bytes alive during any of its ops, by the paper's rule; `element` bytes an element."""
+    return {block: element * size for block, size in paper_plan(graph, schedule).block_peaks().items()}
+
+
+def least_peak(graph: Graph, p_choices: Sequence[Grid] = (1, 2, 3, 4)) -> Plan:
+    """Return the plan of the schedule with the least peak by the paper's rule, ties to the least computation. Looked at
+    are the grids `p_choices` at every cut, see schedules. Raises ScheduleError for a grid without patches."""
+    every = schedules(graph, p_choices)
+    peaks = ((cost.peak, cost.macs, at) for at, cost in enumerate(costs(graph, every, ANALYTIC)))
+    return paper_plan(graph, every[min(peaks)[2]])
+
+
+def tile(run: Plan, name: str) -> tuple[int, int]:
+    """Return the rows and columns of a tensor that the largest patch holds; of the whole map outside of patches."""
+    for segment in run.segments:
+        if segment.patched and name in segment.lengths[0]:
+            rows, columns = segment.lengths
+            return max(rows[name]), max(columns[name])
+    tensor = run.graph.tensors[name]
+    return tensor.h, tensor.w
 
 
 def rnnpool(graph: Graph, schedule: Schedule | None = None, element: int = FP32, halo: str = "clip") -> dict[int, int]:
-    """Block -> bytes of its input and output, of one patch inside the patched segment (whose whole output RNNPool's
-    rule does not count). Of what a recurrent pooling streams, the image and the blocks before it, only its output
-    counts."""
-    run, handed, blocks = patches(graph, schedule, halo), _handed_on(graph), {}
+    """Return block -> bytes of its input and output, of one patch inside a patched segment, `element` bytes an element.
+
+    RNNPool's rule does not count the whole output of a patched segment. A recurrent pooling streams the image and the
+    blocks before it, of which only its output counts. Raises ScheduleError, see paper_plan.
+    """
+    run, handed, blocks = paper_plan(graph, schedule, halo), _handed_on(graph), {}
     pool = next((op for op in graph.ops if op.kind == "rnnpool"), None)
+    tiles = {name: tile(run, name) for name in graph.tensors}
+    elements = {name: h * w * graph.tensors[name].c for name, (h, w) in tiles.items()}
     for block in sorted({op.block for op in graph.ops}):
         if pool is not None and block <= pool.block:
-            blocks[block] = element * run.elements(pool.name)
+            blocks[block] = element * elements[pool.name]
             continue
         inside = {op.name for op in graph.ops if op.block == block}
         reads = {name for op in graph.ops if op.block == block for name in op.reads} - inside
-        blocks[block] = element * sum(run.elements(name) for name in reads | (inside & handed))
+        blocks[block] = element * sum(elements[name] for name in reads | (inside & handed))
     return blocks
 
 
 def single_map(graph: Graph, element: int = FP32) -> int:
-    """Bytes of the largest feature map that a block hands on, the image apart."""
+    """Return the bytes of the largest feature map that a block hands on; the image is none."""
     return element * max(graph.tensors[name].size for name in _handed_on(graph))
 
 

@@ -1,5 +1,9 @@
-"""The pictures people would rather look at than read: memory per block, and boxes on a photograph."""
+"""Draw what people would rather look at than read: memory per block, cycles per layer, values, boxes on a photograph.
 
+Each function writes one PNG and returns its path. Nothing is measured or computed here beyond what a drawing needs.
+"""
+
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -7,25 +11,30 @@ import matplotlib
 matplotlib.use("Agg")
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from ..core.files import write_figure
 from ..core.plan.plan import Plan
+from ..core.types import FilePath, Int8Map, Picture, PlainDict
 from ..engine.model import QuantModel, Scale
 from ..engine.quant.statistics import Histogram
-from ..paper.memory_rules import Patches
 
+Box = tuple[float, float, float, float, float, str]  # x1, y1, x2, y2 in the picture's pixels, score, class
 KB = 1024
 WHOLE, PATCHED, LIMIT = "#b8c0cc", "#2f6fb2", "#c0392b"
 
 
-def save_figure(figure, path) -> Path:
+def save_figure(figure: Figure, path: FilePath) -> Path:
+    """Write a figure to `path` and close it; return the path. Raises OSError where it cannot be written."""
     plt.close(figure)
     return write_figure(figure, path, dpi=140, bbox_inches="tight")
 
 
-def memory_figure(whole: Plan | Patches, patched: Plan | Patches, limit: int | None, path, title: str) -> Path:
-    """Bytes alive in each block, layer by layer and patched, against `limit` bytes if given (Fig. 1 of the paper)."""
+def memory_figure(whole: Plan, patched: Plan, limit: int | None, path: FilePath, title: str) -> Path:
+    """Draw the bytes alive in each block, layer by layer and in patches, against `limit` bytes if given (the paper's
+    Fig. 1)."""
     figure, axes = plt.subplots(figsize=(9, 3.6))
     before, after = whole.block_peaks(), patched.block_peaks()
     blocks = np.arange(len(before))
@@ -46,8 +55,8 @@ def memory_figure(whole: Plan | Patches, patched: Plan | Patches, limit: int | N
     return save_figure(figure, path)
 
 
-def cycles_figure(layers: list[dict], path, title: str) -> Path:
-    """Instructions, estimated cycles and memory of each layer, rows of board_report's "layers"."""
+def cycles_figure(layers: list[PlainDict], path: FilePath, title: str) -> Path:
+    """Draw instructions, estimated cycles and memory of each layer; `layers` are those of engine/timing/report.py."""
     count, width = len(layers), max(6, 0.17 * len(layers))
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(width, 5), sharex=True)
     at = np.arange(count)
@@ -66,10 +75,14 @@ def cycles_figure(layers: list[dict], path, title: str) -> Path:
     return save_figure(figure, path)
 
 
-def layer_figure(model: QuantModel, name: str, path, histogram: Histogram | None = None) -> Path:
-    """One tensor of an int8 network: its float values (zeros apart), where a histogram is given, with the range and the
-    grid of int8, and the weights of the convolution that writes it, if one does. Counts are logarithmic."""
-    weights, panels = model.weights.get(name), []
+def layer_figure(model: QuantModel, name: str, path: FilePath, histogram: Histogram | None = None) -> Path:
+    """Draw one tensor of an int8 network. Counts are logarithmic.
+
+    A histogram shows its float values without zeros, the range of int8 and its steps. Another panel shows the weights
+    of the convolution that writes it, if one does.
+    """
+    weights = model.weights.get(name)
+    panels: list[Callable[[Axes], None]] = []
     if histogram is not None:
         panels.append(lambda axes: _draw_values(axes, histogram, model.scales[name]))
     if weights is not None:
@@ -83,10 +96,10 @@ def layer_figure(model: QuantModel, name: str, path, histogram: Histogram | None
     return save_figure(figure, path)
 
 
-def _draw_values(axes, histogram: Histogram, grid: Scale) -> None:
+def _draw_values(axes: Axes, histogram: Histogram, grid: Scale) -> None:
     if len(histogram.counts):
         axes.hist(histogram.middles, 256, weights=histogram.counts, color=PATCHED, label="float values")
-    levels = grid.dequantize(np.arange(-128, 128, 8))
+    levels = grid.dequantize(np.arange(-128, 128, 8, dtype=np.int8))
     axes.plot(levels, np.zeros(32), "|", transform=axes.get_xaxis_transform(), color=LIMIT, label="every eighth step")
     for end in grid.span:
         axes.axvline(end, color=LIMIT, lw=1, ls="--", label="int8 range" if end == grid.span[0] else None)
@@ -94,21 +107,23 @@ def _draw_values(axes, histogram: Histogram, grid: Scale) -> None:
     axes.legend(frameon=False, fontsize=8)
 
 
-def _draw_weights(axes, weight: np.ndarray) -> None:
-    axes.hist(weight.ravel(), np.arange(-128.5, 128.5, 4), color=WHOLE)
+def _draw_weights(axes: Axes, weight: Int8Map) -> None:
+    axes.hist(weight.ravel(), np.arange(-128.5, 128.5, 4).tolist(), color=WHOLE)
     axes.set_xlabel("weight, int8, steps of its channel's scale")
 
 
-def boxes_figure(picture: np.ndarray, boxes, path, title: str) -> Path:
-    """Boxes, an iterable of (x1, y1, x2, y2 in the picture's pixels, score, name), on a picture (h, w, 3) uint8."""
+def boxes_figure(picture: Picture, boxes: Sequence[Box], path: FilePath, title: str) -> Path:
+    """Draw boxes on a picture (h, w, 3)."""
     figure, axes = plt.subplots(figsize=(6, 6 * picture.shape[0] / picture.shape[1]))
     _draw_boxes(axes, picture, boxes, sorted({name for *_, name in boxes}), 8)
     axes.set_title(title, loc="left", fontsize=9)
     return save_figure(figure, path)
 
 
-def sheet_figure(pictures, boxes, names: list[str], path, columns: int = 3) -> Path:
-    """Several pictures of one size with the boxes found on each, as boxes_figure; a class of `names` has one colour."""
+def sheet_figure(
+    pictures: Sequence[Picture], boxes: Sequence[Sequence[Box]], names: list[str], path: FilePath, columns: int = 3
+) -> Path:
+    """Draw several pictures (h, w, 3) of one size with the boxes found on each; a class of `names` has one colour."""
     rows = -(-len(pictures) // columns)
     h, w = pictures[0].shape[:2]
     figure, axes = plt.subplots(rows, columns, figsize=(3.4 * columns, 3.4 * rows * h / w), squeeze=False)
@@ -120,21 +135,22 @@ def sheet_figure(pictures, boxes, names: list[str], path, columns: int = 3) -> P
     return save_figure(figure, path)
 
 
-def _draw_boxes(axes, picture: np.ndarray, boxes, names: list[str], size: int) -> None:
+def _draw_boxes(axes: Axes, picture: Picture, boxes: Sequence[Box], names: list[str], size: int) -> None:
     axes.imshow(picture, interpolation="nearest")
     colours = dict(zip(names, plt.get_cmap("tab10")(np.arange(len(names)) % 10), strict=True))
     for x1, y1, x2, y2, score, name in boxes:
         axes.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, lw=size / 5, ec=colours[name]))
         corner = max(x1, 0), max(y1, 0)  # a label stays on the picture
-        style = dict(fontsize=size, color="white", va="top", bbox=dict(fc=colours[name], ec="none", pad=1))
-        axes.text(*corner, f"{name} {score:.2f}", clip_on=True, **style)
+        back = dict(fc=colours[name], ec="none", pad=1)
+        label = f"{name} {score:.2f}"
+        axes.text(*corner, label, fontsize=size, color="white", va="top", bbox=back, clip_on=True)
     axes.set(xlim=(-0.5, picture.shape[1] - 0.5), ylim=(picture.shape[0] - 0.5, -0.5))
     axes.set_axis_off()
 
 
-def sweep_figure(sweeps: dict[str, dict[tuple[int, int], tuple[float, float]]], path) -> Path:
-    """Peak and overhead against n (4x4 patches) and against p (the cut of the least peak at 4x4): the paper's Fig. 8.
-    `sweeps` is network -> (p, n) -> (peak in kB, overhead in %)."""
+def sweep_figure(sweeps: dict[str, dict[tuple[int, int], tuple[float, float]]], path: FilePath) -> Path:
+    """Draw peak and overhead against n (4x4 patches) and against p (the cut of the least peak at 4x4): the paper's Fig.
+    8. `sweeps` is network -> (p, n) -> (peak in kB, overhead in %)."""
     figure, axes = plt.subplots(2, 2, figsize=(9, 5), sharex="col", sharey="row")
     for name, sweep in sweeps.items():
         cut = min((n for p, n in sweep if p == 4), key=lambda n: sweep[4, n])

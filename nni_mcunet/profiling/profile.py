@@ -1,9 +1,10 @@
-"""Where the memory of a network goes, what patches save and what they cost: a Profile of any Graph, as table and dict.
+"""Show where a network's memory goes, what patches save and what they cost: a Profile of any Graph, as table and dict.
 
-Bytes are the paper's rule (core/rules.py), which holds for every network; where a board has room for it they are what
-our kernels need, plan()'s. This module reads no file: nni_mcunet.load gives the graph of any.
+Bytes are those of the paper's rule (paper/memory_rules.py), which holds for every network. Where a board has a best
+schedule in patches they are what our kernels need. This module reads no file: nni_mcunet.load gives the graph of any.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..core.boards import Board
@@ -11,8 +12,11 @@ from ..core.errors import Infeasible, UnsupportedOp, UserError
 from ..core.ir.arch import Schedule
 from ..core.ir.graph import Graph
 from ..core.plan.board_plan import plan_for_board
-from ..core.plan.plan import EXECUTED, SEGMENTS, Plan, pareto, plan, schedules
-from ..paper.memory_rules import FP32, INT8, Patches, patches, rnnpool, single_map
+from ..core.plan.cut_points import Grid
+from ..core.plan.plan import EXECUTED, SEGMENTS, Plan, pareto, plan
+from ..core.plan.segments import Spans
+from ..core.types import PlainDict
+from ..paper.memory_rules import FP32, INT8, least_peak, paper_plan, rnnpool, single_map
 
 KB = 1024
 GRIDS = (1, 2, 3, 4)  # the paper's p
@@ -20,32 +24,33 @@ GRIDS = (1, 2, 3, 4)  # the paper's p
 
 @dataclass(frozen=True)
 class Profile:
-    """A graph layer by layer and patched.
+    """A graph layer by layer and in patches.
 
-    patched   under the schedule asked for, or the board's best, or the one with the least peak
-    best      the board's best plan, without a board the least peak; None with the reason in `why`
+    whole    its plan layer by layer
+    patched  its plan under the schedule asked for, or the board's best, or the one with the least peak
+    best     the board's best plan, or without a board the one with the least peak; None where `why` says why not
     """
 
     graph: Graph
-    whole: Plan | Patches
-    patched: Plan | Patches
+    whole: Plan
+    patched: Plan
     board: Board | None
-    best: Plan | Patches | None
+    best: Plan | None
     why: str | None = None
 
     def __str__(self) -> str:
         return table(self)
 
     def rules(self) -> dict[str, int]:
-        """The three ways in which papers count a network's memory, in bytes of int8 (fp32: four times)."""
+        """Return the three ways in which papers count a network's memory, in bytes of int8 (fp32: four times)."""
         return {
             "single_map": single_map(self.graph, INT8),
             "block_in_out": max(rnnpool(self.graph, element=INT8).values()),
-            "layer_in_out": patches(self.graph).peak,
+            "layer_in_out": paper_plan(self.graph).peak,
         }
 
-    def blocks(self) -> list[dict]:
-        """One row a block; the bottleneck is the block with the peak."""
+    def blocks(self) -> list[PlainDict]:
+        """Return one row a block. A bottleneck is a block with the peak."""
         before, after = self.whole.block_peaks(), self.patched.block_peaks()
         graph, names = self.graph, self.graph.block_names
         rows = []
@@ -62,9 +67,9 @@ class Profile:
             })  # fmt: skip
         return rows
 
-    def to_dict(self) -> dict:
-        """What --json prints."""
-        facts = {
+    def to_dict(self) -> PlainDict:
+        """Return the profile for JSON, as mcunet profile --json prints it. Sizes are bytes."""
+        facts: PlainDict = {
             "name": self.graph.name,
             "macs": self.graph.macs,
             "params": self.graph.params,
@@ -85,23 +90,27 @@ class Profile:
         return facts
 
 
-def schedule_dict(run: Plan | Patches) -> dict:
+def schedule_dict(run: Plan) -> PlainDict:
+    """Return the schedule of a plan for JSON: grid, blocks, later segments, halo."""
     s = run.schedule
     return {"p_h": s.p[0], "p_w": s.p[1], "n": s.n, "then": s.then, "halo": run.halo}
 
 
-def _spans(run: Plan | Patches):
+def _spans(run: Plan) -> Spans:
     """[axis][i][tensor] of the first patched segment."""
-    if isinstance(run, Patches):
-        return run.spans
     return next((segment.spans for segment in run.segments if segment.patched), ((), ()))
 
 
-def profile(graph: Graph, board: Board | None = None, schedule: Schedule | None = None, p_choices=GRIDS) -> Profile:
-    """Profile of a graph; `schedule` is the one to show beside layer by layer, without it the best of the grids
-    `p_choices` at every cut; of a board's, as mcunet generate chooses. Raises ScheduleError for one that the graph
-    does not allow, UserError for a graph without a convolution. That nothing fits the board is no error but the
-    profile's `why`."""
+def profile(
+    graph: Graph, board: Board | None = None, schedule: Schedule | None = None, p_choices: Sequence[Grid] = GRIDS
+) -> Profile:
+    """Return the profile of a graph, layer by layer and under `schedule`.
+
+    Without `schedule` the best one of the grids `p_choices` at every cut is shown: for a board the one that mcunet
+    generate chooses, else the one with the least peak. Where nothing fits the board the profile's `why` says so.
+
+    Raises ScheduleError for a schedule that the graph does not allow, UserError for a graph without a convolution.
+    """
     if not graph.macs:
         raise UserError(f"{graph.name}: no convolution, so nothing to profile")
     best, why = None, None
@@ -112,17 +121,15 @@ def profile(graph: Graph, board: Board | None = None, schedule: Schedule | None 
             best = plan_for_board(graph, board, schedule=schedule, p_choices=p_choices)
         except (Infeasible, UnsupportedOp) as error:
             why = str(error)
-    if isinstance(best, Plan) and best.schedule.n:
+    if board is not None and best is not None and best.schedule.n:
         return Profile(graph, plan(graph), best, board, best)
-    if schedule is not None:
-        shown = patches(graph, schedule)
-    else:
-        shown = least_peak(graph, p_choices)
-    return Profile(graph, patches(graph), shown, board, best, why)
+    shown = least_peak(graph, p_choices) if schedule is None else paper_plan(graph, schedule)
+    return Profile(graph, paper_plan(graph), shown, board, best, why)
 
 
-def front_table(graph: Graph, p_choices=GRIDS) -> str:
-    """The Pareto fronts of SRAM against computation, a line a plan: halo recomputed, then cached."""
+def front_table(graph: Graph, p_choices: Sequence[Grid] = GRIDS) -> str:
+    """Return the Pareto fronts of SRAM against computation, a line a plan: first halo "clip", then "cache". Raises
+    ScheduleError and UnsupportedOp, see pareto."""
     lines = [f"{'halo':6}{'arena, kB':>10}{'MACs, M':>10}{'overhead':>10}  schedule"]
     for found in (p for halo in EXECUTED for p in pareto(graph, p_choices, halos=(halo,), segments=SEGMENTS)):
         lines.append(
@@ -131,13 +138,8 @@ def front_table(graph: Graph, p_choices=GRIDS) -> str:
     return "\n".join(lines)
 
 
-def least_peak(graph: Graph, p_choices=GRIDS) -> Patches:
-    """Of all schedules the one with the least peak by the paper's rule, ties to the least computation."""
-    return min((patches(graph, s) for s in schedules(graph, p_choices)), key=lambda p: (p.peak, p.macs))
-
-
 def table(p: Profile) -> str:
-    """The profile for reading: a line a block, the bottlenecks marked."""
+    """Return the profile for reading: a line a block, the bottlenecks marked."""
     image, s = p.graph.inputs[0], p.patched.schedule
     patched = " ".join(f"{p_h}x{p_w} n={n}" for (p_h, p_w), n in s.segments) or "unpatched"
     lines = [
@@ -165,7 +167,9 @@ def table(p: Profile) -> str:
 
 
 def _verdict(p: Profile) -> str:
+    """The line on the best schedule."""
     if p.best is None:
+        assert p.board is not None  # without a board there is always a least peak
         return f"no schedule for {p.board.name}: {p.why}"
     how = str(p.best.schedule)
     if p.best.schedule.n:

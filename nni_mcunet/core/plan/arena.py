@@ -1,12 +1,22 @@
-"""Placement of buffers with live ranges in one arena, and an independent check of the result."""
+"""Place buffers with lives in one arena, and check the result independently. A buffer is bytes here: what it holds is
+plan.py's to say."""
 
 import random
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import add
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-STEPS = 1000  # of the search for a better order, where no simple one reaches the lower bound
+from ..types import Ints
+
+STEPS = 1000  # tries for a better order, where no simple one reaches the lower bound
+
+
+Neighbours = list[list[tuple[int, int, int]]]  # buffer -> (other, own bytes, its bytes) for lives that meet
 
 
 class Life(NamedTuple):
@@ -19,8 +29,8 @@ class Life(NamedTuple):
 
 @dataclass(frozen=True)
 class Buffer:
-    """Bytes at one `offset` of the arena through one or more lives: a tensor, then the tensor written onto it, which in
-    a patch may be smaller, so that the rest of the buffer is free again."""
+    """Bytes at one `offset` of the arena through one or more lives: a tensor, then the tensor written onto it. That one
+    may be smaller in a patch, so the rest of the buffer is free again."""
 
     name: str
     lives: tuple[Life, ...]
@@ -28,17 +38,19 @@ class Buffer:
 
     @property
     def size(self) -> int:
+        """Bytes of the largest life."""
         return max(life.size for life in self.lives)
 
     def live_bytes(self, time: int) -> int:
+        """Return the bytes in use while op `time` runs."""
         return max((life.size for life in self.lives if life.start <= time <= life.end), default=0)
 
 
-def profile(buffers) -> list[int]:
-    """Bytes in use at each time, from 0 to the last."""
+def profile(buffers: Sequence[Buffer]) -> list[int]:
+    """Return the bytes in use at each time, from 0 to the last."""
     total = [0] * (1 + max((life.end for b in buffers for life in b.lives), default=0))
     for b in buffers:
-        held: dict[int, int] = {}  # of lives that meet, the tensor and what is written onto it, the larger counts
+        held: dict[int, int] = {}  # a tensor and what is written onto it meet in one op: the larger counts
         for start, end, size in b.lives:
             for time in range(start, end + 1):
                 held[time] = max(size, held[time]) if time in held else size
@@ -47,19 +59,20 @@ def profile(buffers) -> list[int]:
     return total
 
 
-def lower_bound(buffers) -> int:
-    """Most bytes alive at once: no arena can be smaller."""
+def lower_bound(buffers: Sequence[Buffer]) -> int:
+    """Return the most bytes alive at once: no arena can be smaller."""
     return max(profile(buffers))
 
 
-def place(buffers) -> tuple[tuple[Buffer, ...], int]:
-    """Offsets for all buffers and the arena's size: first-fit in several orders, the smallest arena kept.
+def place(buffers: Sequence[Buffer]) -> tuple[tuple[Buffer, ...], int]:
+    """Return the buffers with offsets, and the arena's bytes: first-fit in several orders, the smallest arena kept.
 
-    Largest first is near optimal layer by layer; the other orders close the gap where a small buffer that lives long
-    splits the arena, and where caches do so all along, a search from the best of them. Stops as soon as the lower bound
-    is reached.
+    Largest first is near optimal layer by layer. The other orders close the gap where a small buffer that lives long
+    splits the arena. Caches do so all along; there a search goes on from the best order. It stops as soon as the lower
+    bound is reached. Raises AssertionError for a placement that check refuses, a fault of this module.
     """
-    bound, best, near = lower_bound(buffers), None, _neighbours(buffers)
+    bound, near = lower_bound(buffers), _neighbours(buffers)
+    best: tuple[list[int], int, list[int]] | None = None
     starts = [min([life.start for life in b.lives]) for b in buffers]
     ends = [max([life.end for life in b.lives]) for b in buffers]
     sizes = [max([life.size for life in b.lives]) for b in buffers]
@@ -73,11 +86,12 @@ def place(buffers) -> tuple[tuple[Buffer, ...], int]:
     for key in orders:
         order = sorted(range(len(buffers)), key=key)
         offsets = _first_fit(order, near)
-        arena = max(map(sum, zip(offsets, sizes, strict=True)), default=0)
+        arena = max(map(add, offsets, sizes), default=0)
         if best is None or arena < best[1]:
             best = offsets, arena, order
         if arena == bound:
             break
+    assert best is not None  # there are orders
     offsets, arena, order = best
     if arena > bound:
         offsets, arena = _climb(order, near, sizes, bound)
@@ -86,14 +100,14 @@ def place(buffers) -> tuple[tuple[Buffer, ...], int]:
     return placed, arena
 
 
-def _meetings(buffers):
+def _meetings(buffers: Sequence[Buffer]) -> tuple[Ints, NDArray[np.bool_]]:
     """All lives as rows (owner, start, end, size), and the pairs of rows of different buffers that meet in time."""
     lives = np.array([(i, *life) for i, b in enumerate(buffers) for life in b.lives]).reshape(-1, 4)
     owner, start, end, _ = lives.T
     return lives, (start[:, None] <= end) & (start <= end[:, None]) & (owner[:, None] != owner)
 
 
-def _neighbours(buffers) -> list[list[tuple[int, int, int]]]:
+def _neighbours(buffers: Sequence[Buffer]) -> list[list[tuple[int, int, int]]]:
     """For each buffer (other buffer, own size, other's size) for every two of their lives that meet."""
     near: list[list[tuple[int, int, int]]] = [[] for _ in buffers]
     lives, meets = _meetings(buffers)
@@ -104,16 +118,16 @@ def _neighbours(buffers) -> list[list[tuple[int, int, int]]]:
     return near
 
 
-def _climb(order: list[int], near, sizes: list[int], bound: int) -> tuple[list[int], int]:
-    """Offsets and arena of the best order found from `order` on, a step at a time: a buffer that reaches the arena's
-    end, or one that meets it in time, is placed earlier. Steps that change nothing are taken, too."""
-    rng, best = random.Random(0), None
-    trial = order
+def _climb(order: list[int], near: Neighbours, sizes: list[int], bound: int) -> tuple[list[int], int]:
+    """Offsets and arena of the best order found from `order` on. Each step moves a buffer that reaches the arena's end,
+    or one that meets it in time, to another place in the order. Steps that change nothing are taken, too."""
+    rng, trial = random.Random(0), order
+    best: tuple[list[int], int] = [], sys.maxsize
     for _ in range(STEPS):
         offsets = _first_fit(trial, near)
-        ends = list(map(sum, zip(offsets, sizes, strict=True)))
+        ends = list(map(add, offsets, sizes))
         arena = max(ends)
-        if best is None or arena <= best[1]:
+        if arena <= best[1]:
             best, order = (offsets, arena), trial
             highest = ends.index(arena)
             moved = [highest, *{other for other, *_ in near[highest]}]
@@ -126,7 +140,7 @@ def _climb(order: list[int], near, sizes: list[int], bound: int) -> tuple[list[i
     return best
 
 
-def _first_fit(order, near) -> list[int]:
+def _first_fit(order: list[int], near: Neighbours) -> list[int]:
     """Each buffer, in `order`, at the lowest offset that no placed buffer alive at the same time forbids."""
     offsets = [-1] * len(near)
     for i in order:
@@ -139,8 +153,9 @@ def _first_fit(order, near) -> list[int]:
     return offsets
 
 
-def check(buffers, arena: int) -> None:
-    """No two buffers alive at the same time share a byte, all lie in the arena: every pair is compared."""
+def check(buffers: Sequence[Buffer], arena: int) -> None:
+    """Compare every pair of buffers: those alive at the same time share no byte, and all lie in the arena of so many
+    bytes. Raises AssertionError naming those that do not."""
     lives, meets = _meetings(buffers)
     low = np.array([b.offset for b in buffers])[lives[:, 0]]
     high = low + lives[:, 3]

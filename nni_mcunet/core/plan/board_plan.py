@@ -1,15 +1,16 @@
-"""plan_for_board: the one answer to "which plan does this network get on this board?".
+"""Answer, in one place, which plan a network gets on a board: plan_for_board.
 
-Commands, the API and tests ask here, so that equal wishes give equal plans. How a plan is found is said in plan.py and
-latency.py.
+Commands, the API and tests ask here, so equal wishes give equal plans. plan.py and latency.py find the plan; this
+module only turns wishes into their arguments.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from ..boards import Board
 from ..errors import ScheduleError
 from ..ir.arch import Schedule
 from ..ir.graph import Graph
+from .cut_points import Grid
 from .kernel_facts import CORTEX_M
 from .latency import fastest
 from .plan import EXECUTED, RANKS, SEGMENTS, Plan, best_schedule, fitting_plan
@@ -24,7 +25,7 @@ def plan_for_board(
     *,
     schedule: Schedule | None = None,
     halo: str = ANY_HALO,
-    p_choices: Iterable[int | tuple[int, int]] = (1, 2, 3, 4),
+    p_choices: Sequence[Grid] = (1, 2, 3, 4),
     objective: str = "macs",
     segments: int | None = None,
     max_overhead: float | None = None,

@@ -1,5 +1,6 @@
-"""Where a patched segment may end, and the schedules that follow from it."""
+"""Say where a patched segment may end, and list the schedules that follow from it. Nothing here has a cost."""
 
+from collections.abc import Sequence
 from functools import cache
 
 from ..errors import ScheduleError
@@ -7,7 +8,8 @@ from ..ir.arch import Schedule
 from ..ir.graph import Graph, Op
 from ..ir.kinds import FACTS
 
-_schedule = cache(Schedule)  # a search asks for the same few thousands of times
+Grid = int | tuple[int, int]  # p for p x p patches, or (p_h, p_w)
+_schedule = cache(Schedule)  # a search asks thousands of times for the same few
 
 
 def ends_patches(graph: Graph, op: Op) -> bool:
@@ -17,8 +19,8 @@ def ends_patches(graph: Graph, op: Op) -> bool:
 
 
 def split(graph: Graph, n: int, begin: int = 0, patched: bool = True) -> tuple[tuple[Op, ...], str]:
-    """Ops of the first n blocks and the one tensor they hand on. Raises ScheduleError when n is no possible cut, or the
-    blocks from `begin` cannot run in patches where they are `patched`."""
+    """Return the ops of the first n blocks and the one tensor that they hand on. Raises ScheduleError where no segment
+    may end behind block n, or where the blocks from `begin` on are `patched` and cannot be."""
     ops = tuple(op for op in graph.ops if op.block < n)
     if not 0 < n <= graph.ops[-1].block + 1:
         raise ScheduleError(f"n = {n}: {graph.name} has {graph.ops[-1].block + 1} blocks")
@@ -34,7 +36,7 @@ def split(graph: Graph, n: int, begin: int = 0, patched: bool = True) -> tuple[t
 
 
 def cuts(graph: Graph) -> dict[int, tuple[int, str]]:
-    """Every n that `split` accepts -> (number of ops in the patched segment, the tensor it hands on), rising."""
+    """Return every n that `split` accepts for a first segment, rising -> (number of ops, the tensor they hand on)."""
     found = {}
     whole_map = next((i for i, op in enumerate(graph.ops) if ends_patches(graph, op)), len(graph.ops))
     for size, handed in graph.block_ends:
@@ -46,20 +48,20 @@ def cuts(graph: Graph) -> dict[int, tuple[int, str]]:
 
 
 def grids(most: int, square: bool = True) -> list[tuple[int, int]]:
-    """Every grid (p_h, p_w) up to `most` x `most`, for the p_choices of `schedules`; square ones only by default.
-    Raises ScheduleError."""
+    """Return every grid (p_h, p_w) up to `most` x `most`, for the p_choices of `schedules`; by default square ones.
+    Raises ScheduleError for a `most` below 1."""
     if most < 1:
-        raise ScheduleError(f"grids up to {most}x{most}: 1 or more is wanted")
+        raise ScheduleError(f"grids up to {most}x{most}: expected 1 or more")
     return [(i, j) for i in range(1, most + 1) for j in range(1, most + 1) if i == j or not square]
 
 
-def schedules(graph: Graph, p_choices=(1, 2, 3, 4), n_max: int | None = None) -> list[Schedule]:
-    """Per layer, then every grid of `p_choices` at every cut the graph allows up to block `n_max`.
+def schedules(graph: Graph, p_choices: Sequence[Grid] = (1, 2, 3, 4), n_max: int | None = None) -> list[Schedule]:
+    """Return the schedule layer by layer, then every grid of `p_choices` at every cut of the graph up to block `n_max`.
 
     A choice is an integer p for a p x p grid, or a pair (p_h, p_w). A grid finer than the map it divides is left out.
     """
     found = [Schedule()]
-    grids = [(p, p) if isinstance(p, int) else tuple(p) for p in p_choices]
+    grids = [(p, p) if isinstance(p, int) else (p[0], p[1]) for p in p_choices]
     for n, (_, out) in cuts(graph).items():
         tensor = graph.tensors[out]
         if n_max is None or n <= n_max:

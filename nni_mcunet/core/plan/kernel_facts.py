@@ -1,19 +1,19 @@
-"""What a kernel needs beside its tensors: the authority on aliasing, scratch and constants.
+"""State what a kernel needs besides its tensors: which input it may overwrite, scratch, constants.
 
-Two tables over the same Graph. ANALYTIC is the paper's rule (in-place depth-wise with one extra output channel, the
-projection writes onto the skip tensor); CORTEX_M states what the C kernels in engine/kernels really use, where the
-generated code repeats each figure as a static assertion.
+Two tables read the same Graph. ANALYTIC is the paper's rule: a depth-wise convolution runs in place with one extra
+channel, the projection writes onto the shortcut. CORTEX_M is what the C kernels in engine/kernels really use; the
+generated code repeats each figure as a static assertion. When something is alive is liveness.py's to say.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from ..errors import UnsupportedOp
 from ..ir.graph import Graph, Op
 from ..ir.kinds import FACTS
+from ..types import Count
 
 
 def kernel_of(graph: Graph, op: Op) -> str:
@@ -52,8 +52,9 @@ def overwrites(graph: Graph, op: Op) -> tuple[str, ...]:
 
 
 def in_place(graph: Graph) -> dict[int, str]:
-    """Index of op -> tensor it overwrites: the first that it may and that no later op reads."""
-    last, targets = graph.last_use(), {}
+    """Return index of op -> the tensor that it overwrites: the first that it may and that no later op reads."""
+    last = graph.last_use()
+    targets: dict[int, str] = {}
     for index, op in enumerate(graph.ops):
         for target in overwrites(graph, op):
             if last[target] == index:
@@ -62,15 +63,12 @@ def in_place(graph: Graph) -> dict[int, str]:
 
 
 def padded_taps(graph: Graph, op: Op) -> int:
-    """Most taps of a window that are padding: of all windows the first or the last has the fewest inside its map."""
+    """Return the most taps of any window that are padding. The first or the last window has the fewest in the map."""
     x, y, inside = graph.input_of(op), graph.tensors[op.name], 1
     for axis, (n_in, n_out) in enumerate(((x.h, y.h), (x.w, y.w))):
         starts = -op.pad[axis], (n_out - 1) * op.s[axis] - op.pad[axis]
         inside *= max(0, min(min(start + op.k[axis], n_in) - max(start, 0) for start in starts))
     return op.k[0] * op.k[1] - inside
-
-
-Length = Any  # an integer, or an array of integers
 
 
 @dataclass(frozen=True)
@@ -85,27 +83,27 @@ class Kernels:
 
     name: str
     align: int
-    scratch: Callable[[Op, int, Length, Length], Length]
+    scratch: Callable[[Op, int, Count, Count], Count]
 
-    def aligned(self, size: Length) -> Length:
+    def aligned(self, size: Count) -> Count:
         """Return `size` bytes rounded up to the alignment."""
         return _round_up(size, self.align)
 
 
-def _round_up(size: Length, step: int) -> Length:
+def _round_up(size: Count, step: int) -> Count:
     return -(-size // step) * step
 
 
-def _larger(a: Length, b: Length) -> Length:
+def _larger(a: Count, b: Count) -> Count:
     """Return the larger integer, or the larger of each pair where one is an array."""
     return max(a, b) if isinstance(a, int) else np.maximum(a, b)
 
 
-def _analytic_scratch(op: Op, cin: int, out_h: Length, out_w: Length) -> Length:
+def _analytic_scratch(op: Op, cin: int, out_h: Count, out_w: Count) -> Count:
     return out_h * out_w if op.is_depthwise(cin) else 0
 
 
-def _cortex_m_scratch(op: Op, cin: int, out_h: Length, out_w: Length) -> Length:
+def _cortex_m_scratch(op: Op, cin: int, out_h: Count, out_w: Count) -> Count:
     kernel, taps = _kernel(op, cin), op.k[0] * op.k[1] * (cin // op.groups)
     if kernel == "conv_group":  # one window of a group, gathered, and its values as int16
         return 3 * _round_up(taps, 4)
@@ -119,15 +117,15 @@ def _cortex_m_scratch(op: Op, cin: int, out_h: Length, out_w: Length) -> Length:
 ANALYTIC = Kernels("analytic", 1, _analytic_scratch)
 CORTEX_M = Kernels("cortex-m", 4, _cortex_m_scratch)
 
-# Constants of two output channels of a convolution beside their weights: bias, multiplier (int32), two shifts (uint8)
-# each; of a mean over fewer taps than a window has: multiplier and shifts, aligned.
+# Two output channels of a convolution have, besides weights, each a bias, a multiplier (int32) and two shifts (uint8).
+# A mean over fewer taps than a window has needs a multiplier and shifts, aligned.
 PAIR_BYTES = 2 * (4 + 4 + 1 + 1)
 FACTOR_BYTES = 8
 
 
 def constant_bytes(graph: Graph, op: Op) -> int:
-    """Flash for weights, requantisation and tables of one op: int8 tables of 256 values for an activation and for each
-    input of a concat (fewer where scales turn out to be equal), uint32 ones for a softmax."""
+    """Return the bytes of flash for weights, requantisation and tables of one op. An activation and each input of a
+    concat have an int8 table of 256 values (fewer where scales turn out to be equal), a softmax one of uint32."""
     if op.kind == "conv":
         taps = op.k[0] * op.k[1] * (graph.input_of(op).c // op.groups)
         if op.is_depthwise(graph.input_of(op).c):

@@ -7,11 +7,13 @@ in latency.json: benchmarks/calibrate_cycles.py fits them, benchmarks/latency.py
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..boards import Board
 from ..errors import BoardError
 from ..ir.graph import Graph, Op
+from .cut_points import Grid
 from .kernel_facts import kernel_of
 from .plan import EXECUTED, Plan, best_schedule, plan, schedules
 from .segments import Segment
@@ -127,7 +129,9 @@ def instructions(plan: Plan) -> int:
     return _total(INSTRUCTIONS, plan)
 
 
-def fastest(graph: Graph, board: Board, p_choices=(1, 2, 3, 4), halos: tuple[str, ...] = EXECUTED) -> Plan:
+def fastest(
+    graph: Graph, board: Board, p_choices: Sequence[Grid] = (1, 2, 3, 4), halos: tuple[str, ...] = EXECUTED
+) -> Plan:
     """Of all schedules that fit the board the one of the fewest estimated instructions, ties to the smaller arena: some
     recomputation may cost less than copies or many small patches. Every plan is placed, so it takes a second where
     best_schedule takes milliseconds. Raises Infeasible, see best_schedule."""

@@ -1,11 +1,12 @@
-"""Where and in what order: plan(graph, schedule) -> Plan, the only answer to "does it fit?".
+"""Say where tensors lie and in what order ops run: plan(graph, schedule) -> Plan, the only answer to "does it fit?".
 
 A plan is a row of segments. The first n blocks may run patch by patch on a p_h x p_w grid (the paper's section 3.1),
-the blocks behind them on other grids; the rest is a segment of one patch. Time is the op index; inside a patched
-segment it restarts for each patch, so a buffer of that segment is as large as its largest patch needs, and what the
-segment reads of former ones and its output live through the whole segment.
+the blocks behind them on other grids. The rest is a segment of one patch. Time is the index of an op. Inside a patched
+segment it restarts for each patch, so a buffer of that segment is as large as its largest patch needs. liveness.py says
+which tensor is alive when. This module writes no C and knows no board's kernels beyond kernel_facts.py.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf
@@ -15,10 +16,10 @@ from ..errors import Infeasible, ScheduleError
 from ..ir.arch import Schedule
 from ..ir.graph import Graph, Tensor
 from .arena import Buffer, Life, lower_bound, place
-from .cut_points import schedules, split
+from .cut_points import Grid, schedules, split
 from .kernel_facts import CORTEX_M, Kernels, constant_bytes
 from .liveness import Liveness, layer_by_layer
-from .multi_segment import chains
+from .multi_segment import several_segments
 from .schedule_costs import Costs, costs
 from .segments import HALOS, Segment, largest
 from .segments import segments as segments_of
@@ -28,12 +29,13 @@ __all__ = ["Plan", "best_schedule", "fitting_plan", "pareto", "plan", "schedules
 
 @dataclass(frozen=True)
 class Plan:
-    """A graph with its schedule, buffers and costs.
+    """A graph with its schedule, buffers and costs. Placing them takes most of the time, so the first question after
+    `buffers` or `arena` does it.
 
-    buffers  placed buffers; home[tensor], scratch[op] and cache[its buffer's name] index them
-    arena    bytes of the placed arena; peak: bytes alive at once at the worst op (no placement can do with less)
-    flash    bytes of constants; macs: multiply-accumulates, recomputed halo included
-    halo     "clip", "full", "cache" or "none", see plan()
+    segments  the row of segments, in order
+    unplaced  the buffers, without offsets; home[tensor], scratch[op] and cache[its buffer's name] index them
+    macs      multiply-accumulates, the recomputed halo included
+    halo      "clip", "full", "cache" or "none", see plan()
     """
 
     graph: Graph
@@ -54,7 +56,7 @@ class Plan:
         )
 
     def executable(self) -> "Plan":
-        """The plan itself, for those who run it or print it as C; raises ScheduleError when the engine cannot."""
+        """Return the plan itself, to run it or to print it as C. Raises ScheduleError for a halo of tables only."""
         _check_executed(self.halo)
         return self
 
@@ -79,24 +81,25 @@ class Plan:
 
     @property
     def flash(self) -> int:
+        """Bytes of constants: weights, requantisation, tables."""
         return sum(constant_bytes(self.graph, op) for op in self.graph.ops)
 
     @property
     def overhead(self) -> float:
-        """Recomputed multiply-accumulates over the network's own, the paper's computation overhead."""
+        """Recomputed multiply-accumulates, as a share of the network's own: the paper's computation overhead."""
         return self.macs / self.graph.macs - 1
 
     @property
     def copied(self) -> int:
-        """Bytes moved into and out of the caches of a cached halo."""
+        """Bytes moved into the caches of a cached halo and out of them."""
         return sum(segment.copied(op.name) for segment in self.segments for op in segment.ops)
 
     def live_bytes(self, index: int) -> int:
-        """Bytes alive while op `index` runs."""
+        """Return the bytes alive while op `index` runs."""
         return sum(b.live_bytes(index) for b in self.unplaced)
 
     def block_peaks(self) -> dict[int, int]:
-        """Block -> most bytes alive during any of its ops (Fig. 1 of the paper)."""
+        """Return block -> most bytes alive during any of its ops (the paper's Fig. 1)."""
         peaks: dict[int, int] = {}
         for index, op in enumerate(self.graph.ops):
             peaks[op.block] = max(peaks.get(op.block, 0), self.live_bytes(index))
@@ -104,18 +107,19 @@ class Plan:
 
 
 def plan(graph: Graph, schedule: Schedule | None = None, kernels: Kernels = CORTEX_M, halo: str | None = None) -> Plan:
-    """Plan of `graph` under `schedule` (default: per layer); without `halo` with the schedule's.
+    """Return the plan of `graph` under `schedule` (default: layer by layer) with `halo` (default: the schedule's).
 
-    halo "clip": patches recompute their overlap, clipped at the border. "cache" keeps the overlap instead, see
-    halo_cache.py; the engine runs both, and they give the same bytes. "full" charges every patch as an interior one,
-    the convention of the paper's Table 1. "none" has no overlap: another network, which must be trained so
-    (net.forward_apart, Table 5).
-    Raises ScheduleError for a schedule the graph does not allow.
+    "clip"   patches compute their overlap again, clipped at the border of the map
+    "cache"  patches keep their overlap, see halo_cache.py; the engine runs both, and they give the same bytes
+    "full"   every patch costs as an interior one, the convention of the paper's Table 1
+    "none"   patches have no overlap: another network, which must be trained so (net.forward_apart, Table 5)
+
+    Raises ScheduleError for a schedule that the graph does not allow.
     """
     schedule = schedule or Schedule()
     halo = schedule.halo if halo is None else halo
     if halo not in HALOS:
-        raise ScheduleError(f"halo '{halo}': one of {', '.join(HALOS)} is wanted")
+        raise ScheduleError(f"halo '{halo}': expected one of {', '.join(HALOS)}")
     if halo in EXECUTED:
         schedule = replace(schedule, halo=halo)
     parts = segments_of(graph, schedule, halo)
@@ -191,36 +195,41 @@ def best_schedule(
     graph: Graph,
     board: Board,
     objective: str = "macs",
-    p_choices=(1, 2, 3, 4),
+    p_choices: Sequence[Grid] = (1, 2, 3, 4),
     n_max: int | None = None,
     kernels: Kernels = CORTEX_M,
     halos: tuple[str, ...] = ("clip",),
     segments: int = 1,
     max_overhead: float | None = None,
 ) -> Plan:
-    """Of all schedules the best one that fits the board: "macs", the least computation (section 3.3), ties to fewer
-    bytes copied into caches, then to the smaller arena; or "sram", the smallest arena, ties to less computation, then
-    to fewer bytes copied. Further ties to the first of `halos`, and of `schedules`.
+    """Return the plan of the best schedule that fits the board. By default the schedules are the paper's: square grids,
+    p up to 4, one patched segment.
 
-    Raises ScheduleError for a wrong argument, Infeasible with `what` ("sram" or "flash"), `needed` and `limit` in
-    bytes; `needed` is exact: the constants, or the smallest arena over the schedules asked for (by default the
-    paper's: square grids, p up to 4, one patched segment). segments: the most patched segments; of several those count
-    that multi_segment.py finds: no other has fewer bytes alive, but one might be placed better. max_overhead: the most
-    recomputation, a part of the network's own multiply-accumulates.
+    objective     "macs": the least computation (section 3.3), ties to fewer bytes copied into caches, then to the
+                  smaller arena; "sram": the smallest arena, ties to less computation, then to fewer bytes copied;
+                  further ties to the first of `halos`, then of `schedules`
+    p_choices     grids to try, see schedules; n_max: the last block in patches
+    segments      the most patched segments. Several are those that multi_segment.py finds: no other schedule has fewer
+                  bytes alive, but one might be placed better
+    max_overhead  the most recomputation, as a share of the network's own multiply-accumulates
+
+    Raises ScheduleError for a wrong argument, and Infeasible with `what` ("sram" or "flash"), `needed` and `limit` in
+    bytes. `needed` is exact: the constants, or the smallest arena of all schedules asked for.
     """
     if objective not in RANKS:
-        raise ScheduleError(f"objective '{objective}': one of {', '.join(RANKS)} is wanted")
+        raise ScheduleError(f"objective '{objective}': expected one of {', '.join(RANKS)}")
     if max_overhead is not None and not max_overhead >= 0:  # a NaN, too
-        raise ScheduleError(f"an overhead of {max_overhead:g} at most: 0 or more is wanted")
+        raise ScheduleError(f"an overhead of at most {max_overhead:g}: expected 0 or more")
     flash = sum(constant_bytes(graph, op) for op in graph.ops)
     if flash > board.model_limit:
         raise Infeasible.over("flash", flash, board.model_limit, f"{graph.name} on {board.name}")
     candidates = _candidates(graph, p_choices, n_max, kernels, halos, segments)
     if max_overhead is not None:
         candidates = [c for c in candidates if c[0].macs <= (1 + max_overhead) * graph.macs]
-    best = _first(graph, candidates, kernels, RANKS[objective], board.arena_limit)
+    best = _best_placed(graph, candidates, kernels, RANKS[objective], board.arena_limit)
     if best is None:
-        smallest = _first(graph, candidates, kernels, RANKS["sram"])
+        smallest = _best_placed(graph, candidates, kernels, RANKS["sram"])
+        assert smallest is not None  # layer by layer is always a candidate
         raise Infeasible.over("sram", smallest.arena, board.arena_limit, f"{graph.name} on {board.name}")
     return best
 
@@ -232,8 +241,8 @@ def fitting_plan(
     kernels: Kernels = CORTEX_M,
     halos: tuple[str, ...] = ("clip",),
 ) -> Plan:
-    """The plan of one schedule that fits the board, of several `halos` the one with the least computation; raises
-    Infeasible, see best_schedule."""
+    """Return the plan of one schedule with the halo that fits the board at the least computation. Raises Infeasible,
+    see best_schedule, and ScheduleError."""
     plans = [plan(graph, schedule, kernels, halo) for halo in halos]
     fitting = [p for p in plans if p.arena <= board.arena_limit]
     found = min(fitting, key=lambda p: p.macs) if fitting else min(plans, key=lambda p: p.arena)
@@ -245,13 +254,14 @@ def fitting_plan(
 
 def pareto(
     graph: Graph,
-    p_choices=(1, 2, 3, 4),
+    p_choices: Sequence[Grid] = (1, 2, 3, 4),
     n_max: int | None = None,
     kernels: Kernels = CORTEX_M,
     halos: tuple[str, ...] = ("clip",),
     segments: int = 1,
 ) -> list[Plan]:
-    """The plans than which no other needs less arena without more computation: MACs rising, arena falling."""
+    """Return the plans that no other beats both in arena and in computation: MACs rising, arena falling. Arguments and
+    errors are best_schedule's."""
     front: list[Plan] = []
     candidates = _candidates(graph, p_choices, n_max, kernels, halos, segments)
     for cost, schedule, halo in sorted(candidates, key=lambda candidate: candidate[0]):
@@ -267,44 +277,49 @@ def pareto(
 
 
 EXECUTED = ("clip", "cache")  # the halos that the reference and the generated C run
-SEGMENTS = 3  # the most patched segments that are looked for where a network is planned once, not thousands of times
+SEGMENTS = 3  # the most patched segments tried where a network is planned once; a search plans thousands
 
 
 def _check_executed(halo: str) -> None:
     if halo not in EXECUTED:
-        wanted = " or ".join(f"'{known}'" for known in EXECUTED)
-        raise ScheduleError(f"the engine does not execute halo '{halo}': plan with halo {wanted}")
+        known = " or ".join(f"'{name}'" for name in EXECUTED)
+        raise ScheduleError(f"the engine does not execute halo '{halo}': plan with halo {known}")
 
 
-# Objective -> what is compared, the smaller the better. Both rise with each argument, so that the rank of a schedule's
+Candidate = tuple[Costs, Schedule, str]  # costs, schedule, halo
+Rank = Callable[[int, int, int, int], tuple[int, ...]]
+# Objective -> what is compared, the smaller the better. A rank rises with each argument, so the rank of a schedule's
 # peak is a lower bound of the rank of its arena.
-RANKS = {
+RANKS: dict[str, Rank] = {
     "macs": lambda macs, sram, copied, at: (macs, copied, sram, at),
     "sram": lambda macs, sram, copied, at: (sram, macs, copied, at),
 }
 
 
 def _candidates(
-    graph: Graph, p_choices, n_max, kernels: Kernels, halos, most: int
-) -> list[tuple[Costs, Schedule, str]]:
-    """Every schedule of one patched segment, and those worth it of up to `most`, with their exact costs, unplaced; per
-    layer, which has no halo, once."""
+    graph: Graph, p_choices: Sequence[Grid], n_max: int | None, kernels: Kernels, halos: tuple[str, ...], most: int
+) -> list[Candidate]:
+    """Every schedule of one patched segment, and those worth a look of up to `most`, with their exact costs. The one
+    layer by layer, which has no halo, comes once."""
     if most < 1:
-        raise ScheduleError(f"{most} patched segments at most: 1 or more is wanted")
-    wanted, found = schedules(graph, p_choices, n_max), []
+        raise ScheduleError(f"at most {most} patched segments: expected 1 or more")
+    found: list[Candidate] = []
+    single = schedules(graph, p_choices, n_max)
     for halo in halos:
         _check_executed(halo)
-        table = costs(graph, wanted, kernels, halo)
-        found += [(c, s, halo) for c, s in zip(table, wanted, strict=True) if s.n or halo == halos[0]]
+        table = costs(graph, single, kernels, halo)
+        found += [(c, s, halo) for c, s in zip(table, single, strict=True) if s.n or halo == halos[0]]
         if most > 1:
-            found += [(c, s, halo) for c, s in chains(graph, p_choices, n_max, kernels, halo, most)]
+            found += [(c, s, halo) for c, s in several_segments(graph, p_choices, n_max, kernels, halo, most)]
     return found
 
 
-def _first(graph: Graph, candidates, kernels: Kernels, rank, limit: float = inf) -> Plan | None:
-    """Best-first: plans are placed in the order of their lower bounds until the next bound is no better than the best
-    placed one."""
-    best = None
+def _best_placed(
+    graph: Graph, candidates: list[Candidate], kernels: Kernels, rank: Rank, limit: float = inf
+) -> Plan | None:
+    """The plan of the best rank whose arena is within `limit`, None for none. Placing is slow, so candidates are placed
+    in the order of their lower bounds, until the next bound is no better than the best plan."""
+    best: tuple[tuple[int, ...], Plan] | None = None
     for key, at in sorted((rank(*cost, at), at) for at, (cost, _, _) in enumerate(candidates)):
         if best is not None and key >= best[0]:
             break

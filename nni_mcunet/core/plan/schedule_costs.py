@@ -1,16 +1,18 @@
-"""What every schedule of a graph computes and holds at least, all of them in one pass of arrays.
+"""Compute the costs of all schedules of a graph in one pass of arrays: multiply-accumulates, bytes alive, bytes copied.
 
-A row is a tensor or an op, a column a schedule. Nothing is placed here: plan.py does that for the few schedules that
-are worth it. The figures are exact: they are `macs` and `peak` of that schedule's plan.
+In an array a row is a tensor or an op, a column a schedule. The figures are exactly those of the schedule's plan.
+Nothing is placed here: plan.py does that for the few schedules that are worth it. liveness.py says what is alive when.
 """
 
 from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..ir.arch import Schedule
 from ..ir.graph import Graph
+from ..types import Ints
 from .cut_points import cuts
 from .halo_cache import cache_bytes, copied_bytes, stream_spans
 from .kernel_facts import Kernels
@@ -21,7 +23,8 @@ Cut = tuple[int, str]  # number of ops in the patched segment, and the tensor th
 
 
 class Costs(NamedTuple):
-    """Of one schedule: multiply-accumulates; bytes alive at its worst op; bytes copied into caches and out of them."""
+    """The costs of one schedule: multiply-accumulates, bytes alive at its worst op, bytes copied into caches and out of
+    them."""
 
     macs: int
     peak: int
@@ -29,14 +32,14 @@ class Costs(NamedTuple):
 
 
 class _Sizes(NamedTuple):
-    """Of a number of positions along one axis, [tensor, schedule]: the largest over the patches, and the sum of all."""
+    """A number of positions along one axis, [tensor, schedule]: the largest of the patches, and the sum of all."""
 
-    most: np.ndarray
-    total: np.ndarray
+    most: Ints
+    total: Ints
 
 
 class _Lengths(NamedTuple):
-    """Along one axis: positions that a patch holds of a tensor, those it computes, and those it had kept for it."""
+    """Positions along one axis that a patch holds of a tensor, computes of it, and takes from a cache."""
 
     held: _Sizes
     made: _Sizes
@@ -44,7 +47,8 @@ class _Lengths(NamedTuple):
 
 
 def costs(graph: Graph, schedules: list[Schedule], kernels: Kernels, halo: str = "clip") -> list[Costs]:
-    """Costs of each of `schedules`, the first of which runs per layer (Schedule()); halo: "clip" or "cache"."""
+    """Return the costs of each of `schedules`, the first of which must be layer by layer: Schedule(). All have at most
+    one patched segment. halo: "clip" or "cache"."""
     macs, live, copied, in_segment = _table(graph, schedules, kernels, halo)
     # Up to the cut the ops run in patches, behind it as they do in the first column.
     total = np.where(in_segment, macs, macs[:, :1]).sum(0)
@@ -53,22 +57,24 @@ def costs(graph: Graph, schedules: list[Schedule], kernels: Kernels, halo: str =
 
 
 def segment_costs(graph: Graph, schedules: list[Schedule], kernels: Kernels, halo: str, former: bool) -> list[Costs]:
-    """Costs of the patched segment alone. former: the graph is the rest of another, its input a former segment's map,
-    which stands whole as long as the segment runs."""
+    """Return the costs of the patched segment, without what follows it. former: the graph is the rest of another, and
+    its input is a former segment's map, which stands whole as long as the segment runs."""
     macs, live, copied, in_segment = _table(graph, schedules, kernels, halo, former)
     total, peak = (macs * in_segment).sum(0), (live * in_segment).max(0)
     return list(map(Costs, total.tolist(), peak.tolist(), copied.tolist()))
 
 
 def layer_costs(graph: Graph, kernels: Kernels) -> tuple[list[int], list[int]]:
-    """Multiply-accumulates of each op layer by layer, and bytes alive while it runs."""
+    """Return the multiply-accumulates of each op layer by layer, and the bytes alive while it runs."""
     macs, live, *_ = _table(graph, [Schedule()], kernels, "clip")
     return macs[:, 0].tolist(), live[:, 0].tolist()
 
 
-def _table(graph: Graph, schedules: list[Schedule], kernels: Kernels, halo: str, former: bool = False):
-    """[op, schedule] multiply-accumulates and bytes alive; [schedule] bytes copied; [op, schedule] whether the op is in
-    the patched segment. former: see segment_costs."""
+def _table(
+    graph: Graph, schedules: list[Schedule], kernels: Kernels, halo: str, former: bool = False
+) -> tuple[Ints, Ints, Ints, NDArray[np.bool_]]:
+    """Multiply-accumulates and bytes alive [op, schedule], bytes copied [schedule], and whether the op is in the
+    patched segment [op, schedule]. former: see segment_costs."""
     allowed = cuts(graph) | {0: (0, "")}
     lives = layer_by_layer(graph)
     row = {name: at for at, name in enumerate(lives.born)}
@@ -84,9 +90,11 @@ def _table(graph: Graph, schedules: list[Schedule], kernels: Kernels, halo: str,
     return macs, live + caches * in_segment, copied, in_segment
 
 
-def _lengths(graph: Graph, row: dict[str, int], allowed, wanted: list[tuple[int, int]], axis: int, halo) -> _Lengths:
-    """Lengths for every (n, p) of `wanted`; n = 0 is the whole map. A tensor outside the patched segment has length
-    0."""
+def _lengths(
+    graph: Graph, row: dict[str, int], allowed: dict[int, Cut], wanted: list[tuple[int, int]], axis: int, halo: str
+) -> _Lengths:
+    """Lengths for every (n, p) of `wanted`, p patches over n blocks; n = 0 is the whole map. A tensor outside the
+    patched segment has length 0."""
     full = [tensor.w if axis else tensor.h for tensor in (graph.tensors[name] for name in row)]
     grids: dict[str, list[int]] = {}  # output of the segment -> every p, the deepest cut first
     columns, begin, end = {(0, p): 0 for n, p in wanted if not n}, [], 0
@@ -97,39 +105,41 @@ def _lengths(graph: Graph, row: dict[str, int], allowed, wanted: list[tuple[int,
             end += p
             columns[n, p] = len(begin)
 
-    def table(lengths: dict[str, np.ndarray], whole) -> _Sizes:
-        """Of the lengths of each tensor in each patch; `whole`: its length where it is not in patches."""
+    def table(lengths: dict[str, Ints], whole: Ints) -> _Sizes:
+        """Sizes from the lengths of each tensor in each patch; `whole` is its length where it is not in patches."""
         each = np.zeros((len(row), end), int)
         for name, length in lengths.items():
             each[row[name], : len(length)] = length
         over = [[f.reduceat(each, begin, 1)] if begin else [] for f in (np.maximum, np.add)]
-        return _Sizes(*(np.hstack([whole, *f])[:, [columns[key] for key in wanted]] for f in over))
+        most, total = (np.hstack([whole, *f])[:, [columns[key] for key in wanted]] for f in over)
+        return _Sizes(most, total)
 
     parts = {out: patch_bounds(full[row[out]], *p) for out, p in grids.items()}
     spans, whole = patch_spans(graph, graph.ops, parts, axis), np.array(full)[:, None]
     if halo == "clip" or not begin:
-        held, none = table({name: span.length for name, span in spans.items()}, whole), np.zeros((len(row), 1), int)
-        return _Lengths(held, held, _Sizes(none, none))
+        all_, none = table({name: span.length for name, span in spans.items()}, whole), np.zeros((len(row), 1), int)
+        return _Lengths(all_, all_, _Sizes(none, none))
     new, spans = stream_spans(graph, graph.ops, spans, axis, begin)
     held, made = {n: span.length for n, span in spans.items()}, {n: span.length for n, span in new.items()}
     kept = {n: length - made[n] for n, length in held.items()}
     return _Lengths(table(held, whole), table(made, whole), table(kept, 0 * whole))
 
 
-def _macs(graph: Graph, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-    """Multiply-accumulates [op, schedule] of all patches together."""
+def _macs(graph: Graph, rows: Ints, cols: Ints) -> Ints:
+    """Multiply-accumulates [op, schedule] of all patches."""
     inputs = len(graph.inputs)
     return rows[inputs:] * cols[inputs:] * np.array([[graph.op_macs(op, 1)] for op in graph.ops])
 
 
 def _live(
     graph: Graph, lives: Liveness, kernels: Kernels, rows: _Lengths, cols: _Lengths, ends: list[Cut], tiled: set[str]
-) -> np.ndarray:
+) -> Ints:
     """Bytes alive [op, schedule] while an op runs: tensors from birth to death, and the op's scratch. An op in place
     and what it overwrites take the larger of both. ends: the cut of each schedule; tiled: see former_maps."""
     inputs, number = len(graph.inputs), {cut: at for at, cut in enumerate(dict.fromkeys(ends))}
     which = np.array([number[cut] for cut in ends])
-    born, dies, whole, free = (table[:, which] for table in _at_cuts(graph, lives, number, tiled))
+    born, dies, whole, free = _at_cuts(graph, lives, number, tiled)
+    born, dies, whole, free = born[:, which], dies[:, which], whole[:, which], free[:, which]
     size = rows.held.most * cols.held.most * np.array([[graph.tensors[name].c] for name in lives.born])
     size = kernels.aligned(np.where(whole, whole, size))
     live = _alive(len(graph.ops), born, dies, size)
@@ -145,7 +155,9 @@ def _live(
     return live + kernels.aligned(scratch)
 
 
-def _at_cuts(graph: Graph, lives: Liveness, cuts: Collection[Cut], tiled: set[str]) -> tuple[np.ndarray, ...]:
+def _at_cuts(
+    graph: Graph, lives: Liveness, cuts: Collection[Cut], tiled: set[str]
+) -> tuple[Ints, Ints, Ints, NDArray[np.bool_]]:
     """The lives where the ops before each cut run in patches: births and deaths [tensor, cut]; elements of the map
     where it stands whole, else 0 [tensor, cut]; whether an op may write in place [op of lives.onto, cut]."""
     row, columns = {name: at for at, name in enumerate(lives.born)}, len(cuts)
@@ -166,7 +178,7 @@ def _at_cuts(graph: Graph, lives: Liveness, cuts: Collection[Cut], tiled: set[st
     return born, dies, whole, free
 
 
-def _alive(ops: int, born: np.ndarray, dies: np.ndarray, size: np.ndarray) -> np.ndarray:
+def _alive(ops: int, born: Ints, dies: Ints, size: Ints) -> Ints:
     """Sum of `size` [tensor, schedule] over the tensors alive during each op, [op, schedule]."""
     n = size.shape[1]
     moments, column, bytes_ = (ops + 2) * n, np.arange(n), size.ravel().astype(float)  # which hold integers exactly
@@ -175,12 +187,12 @@ def _alive(ops: int, born: np.ndarray, dies: np.ndarray, size: np.ndarray) -> np
     return (begins - ends).reshape(-1, n)[:ops].cumsum(0).astype(int)
 
 
-def _caches(graph: Graph, kernels: Kernels, rows: _Lengths, cols: _Lengths):
-    """Of each schedule, bytes of all caches of its patched segment and bytes copied into them and out, see
-    Segment.caches and Segment.copied. The image is no computation and has none."""
+def _caches(graph: Graph, kernels: Kernels, rows: _Lengths, cols: _Lengths) -> tuple[Ints, Ints]:
+    """Bytes of all caches of the patched segment, and bytes copied into them and out of them, [schedule] each. The
+    image is no computation and has no cache."""
     inputs = len(graph.inputs)
     channels = np.array([[op.cout] for op in graph.ops])
-    # each: largest and sum of rows, largest and sum of columns
+    # each of the three is (largest rows, sum of rows, largest columns, sum of columns)
     held, made, kept = (tuple(side[inputs:] for side in (*r, *c)) for r, c in zip(rows, cols, strict=True))
     rows_, cols_ = cache_bytes(kept[0], made[3], kept[2], held[0], channels)
     copied = copied_bytes(kept[1], made[3], kept[3], held[1], channels)

@@ -1,4 +1,8 @@
-"""The segments of a plan: which positions of every tensor each patch holds and computes."""
+"""Cut a schedule into segments, and say which positions of every tensor each patch holds and computes.
+
+A segment knows positions and the bytes of its caches. When its tensors are alive is liveness.py's to say, and where
+they lie plan.py's.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,11 +17,14 @@ from .liveness import former_maps, layer_by_layer
 from .tiles import Span, is_square, patch_bounds, patch_spans, window
 
 HALOS = ("clip", "full", "cache", "none")
+Patches = tuple[dict[str, Span], ...]  # [i][tensor]: the spans of patch i along one axis
+Spans = tuple[Patches, Patches]  # of rows, of columns
+Lengths = tuple[dict[str, list[int]], dict[str, list[int]]]  # of rows, of columns: tensor -> positions in each patch
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of one op in one patch, in positions; the C struct mcu_axis, see engine/kernels/mcu.h."""
+    """One axis of one op in one patch, in positions: the C struct mcu_axis, explained in engine/kernels/mcu.h."""
 
     n_in: int
     first: int
@@ -30,24 +37,29 @@ class Axis:
 
 @dataclass(frozen=True)
 class Segment:
-    """Ops run patch by patch: spans[axis][i][tensor] for patch row (axis 0) or column (axis 1) i; `out` is the
-    segment's output, written in place in its full map, as what it reads of former segments stands in its own. `new` is
-    the part of spans that the patch computes: all of it, unless the halo is cached (halo_cache.py)."""
+    """Ops that run patch by patch, or layer by layer as one patch.
+
+    grid   patches (p_h, p_w); (1, 1) is layer by layer
+    out    the tensor that a patched segment hands on, "" for none; every patch writes its part of the full map
+    spans  [axis][i][tensor]: positions that patch row (axis 0) or patch column (axis 1) i holds of a tensor
+    new    the part of `spans` that the patch computes: all of it, unless the halo is cached (halo_cache.py)
+    """
 
     graph: Graph
     ops: tuple[Op, ...]
     grid: tuple[int, int]
-    out: str | None
-    spans: tuple[tuple[dict[str, Span], ...], tuple[dict[str, Span], ...]]
-    new: tuple[tuple[dict[str, Span], ...], tuple[dict[str, Span], ...]]
+    out: str
+    spans: Spans
+    new: Spans
 
     @property
     def patched(self) -> bool:
+        """Whether there is more than one patch."""
         return self.grid != (1, 1)
 
     @cached_property
     def whole(self) -> frozenset[str]:
-        """What stands in its full map while patches read or write a part of it. The image does not."""
+        """The tensors that stand in full maps, of which patches read or write a part. The image is none of them."""
         if not self.patched:
             return frozenset()
         return frozenset({self.out}) | self.former
@@ -59,31 +71,32 @@ class Segment:
         return frozenset(former_maps(lives, lives.born[self.ops[0].name], images))
 
     def held(self, name: str, axis: int, i: int) -> Span:
-        """Positions of a tensor that lie in its buffer while patch i of `axis` runs."""
+        """Return the positions of a tensor that lie in its buffer while patch i of `axis` runs."""
         return Span(0, self._full(name, axis)) if name in self.whole else self.spans[axis][i][name]
 
     @cached_property
-    def lengths(self) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
-        """Per axis: tensor -> its length in each patch. A buffer must hold the largest."""
+    def lengths(self) -> Lengths:
+        """Per axis, tensor -> the positions that each patch holds. A buffer has room for the most."""
         return _lengths(self.spans)
 
     @cached_property
-    def computed(self) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
-        """Per axis: tensor -> how many positions of it each patch computes."""
+    def computed(self) -> Lengths:
+        """Per axis, tensor -> the positions that each patch computes."""
         return self.lengths if self.new is self.spans else _lengths(self.new)
 
     def computes_all(self, name: str) -> bool:
-        """No patch holds positions of this tensor that it does not compute."""
+        """Return whether every patch computes all positions that it holds of this tensor."""
         return self.new is self.spans or all(
             held[name] == own[name] for held, own in zip(self.lengths, self.computed, strict=True)
         )
 
     def edges(self, name: str) -> tuple[list[Edge], list[Edge]]:
-        """What the patch rows and the patch columns hand on of a tensor, see halo_cache.py."""
-        return tuple(edges([patch[name] for patch in spans]) for spans in self.spans)
+        """Return what the patch rows and the patch columns hand on of a tensor, see halo_cache.py."""
+        rows, cols = self.spans
+        return edges([patch[name] for patch in rows]), edges([patch[name] for patch in cols])
 
     def caches(self) -> Iterator[tuple[str, int]]:
-        """Buffer name and bytes of every cache that holds anything; none unless the halo is cached."""
+        """Yield buffer name and bytes of every cache that holds anything; without a cached halo nothing."""
         for op in () if self.new is self.spans else self.ops:
             rows, cols = self.edges(op.name)
             high, wide = (max(edge.keep for edge in side) for side in (rows, cols))
@@ -93,7 +106,7 @@ class Segment:
                     yield f"{op.name}:{what}", size
 
     def copied(self, name: str) -> int:
-        """Bytes of a tensor that all patches together move into its caches and out of them."""
+        """Return the bytes of a tensor that all patches move into its caches and out of them."""
         if self.new is self.spans:
             return 0
         rows, cols = self.edges(name)
@@ -105,8 +118,10 @@ class Segment:
         return tensor.w if axis else tensor.h
 
     def axis(self, op: Op, axis: int, i: int, at: int = 0) -> Axis:
-        """What the kernel of `op` is told of patch i along `axis`; of a concat, of its input `at`. The second input of
-        a sum or product is a residual to it, one position of which serves all where it is a gate."""
+        """Return what the kernel of `op` is told of patch i along `axis`; for a concat, of its input `at`.
+
+        The second input of a sum or product is a residual to the kernel; of a gate one position serves all.
+        """
         tile, source = (self.held(name, axis, i) for name in (op.name, op.inputs[at]))
         out = self.new[axis][i][op.name]
         res = self.held(op.second, axis, i) if op.second is not None else None
@@ -124,48 +139,52 @@ class Segment:
         )
 
     def macs(self) -> int:
-        """Multiply-accumulates of all patches."""
+        """Return the multiply-accumulates of all patches, the recomputed halo included."""
         rows, cols = self.computed
         return sum(self.graph.op_macs(op, sum(rows[op.name]) * sum(cols[op.name])) for op in self.ops)
 
 
-def largest(lengths) -> dict[str, tuple[int, int]]:
-    """Tensor -> its rows and columns in the largest patch."""
+def largest(lengths: Lengths) -> dict[str, tuple[int, int]]:
+    """Return tensor -> its rows and columns in the largest patch, from Segment.lengths or computed."""
     rows, cols = lengths
     return {name: (max(rows[name]), max(cols[name])) for name in rows}
 
 
-def _lengths(spans) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+def _lengths(spans: Spans) -> Lengths:
     rows, cols = spans
     high = {name: [patch[name].length for patch in rows] for name in rows[0]}
     return high, high if cols is rows else {name: [patch[name].length for patch in cols] for name in cols[0]}
 
 
 def segments(graph: Graph, schedule: Schedule, halo: str) -> tuple[Segment, ...]:
-    """The segments of a schedule, and the rest layer by layer. Raises ScheduleError, see cuts.split."""
+    """Return the segments of a schedule, and the rest of the graph as one layer by layer. Raises ScheduleError, see
+    cut_points.split, and for more than one patched segment without a halo."""
     if halo == "none" and schedule.then:
         raise ScheduleError("halo 'none': one patched segment only")
-    found, begin, done = [], 0, 0
+    found: list[Segment] = []
+    begin, done = 0, 0
     for p, n in schedule.segments:
         ops, out = split(graph, n, begin, p != (1, 1))
         if len(ops) == done:
             raise ScheduleError(f"n = {n}: {graph.name} has no block from {begin} to {n}")
-        make = _layers if p == (1, 1) else _segment
-        found.append(make(graph, ops[done:], p, out, halo))
+        own = ops[done:]
+        found.append(_layers(graph, own) if p == (1, 1) else _segment(graph, own, p, out, halo))
         begin, done = n, len(ops)
     if done < len(graph.ops):
         found.append(_layers(graph, graph.ops[done:]))
     return tuple(found)
 
 
-def _layers(graph: Graph, ops: tuple[Op, ...], *_) -> Segment:
+def _layers(graph: Graph, ops: tuple[Op, ...]) -> Segment:
+    """The segment of one patch, which is every whole map."""
     tensors = [graph.tensors[name] for op in ops for name in (*op.reads, op.name)]
     rows = ({t.name: Span(0, t.h) for t in tensors},)
     spans = rows, rows if is_square(graph) else ({t.name: Span(0, t.w) for t in tensors},)
-    return Segment(graph, ops, (1, 1), None, spans, spans)
+    return Segment(graph, ops, (1, 1), "", spans, spans)
 
 
 def _segment(graph: Graph, ops: tuple[Op, ...], p: tuple[int, int], out: str, halo: str) -> Segment:
+    """The segment of p patches. Rows and columns that are alike are computed once."""
     rows, new_rows = _patches(graph, ops, out, p[0], 0, halo)
     if is_square(graph) and p[0] == p[1]:
         cols, new_cols = rows, new_rows
@@ -175,10 +194,10 @@ def _segment(graph: Graph, ops: tuple[Op, ...], p: tuple[int, int], out: str, ha
     return Segment(graph, ops, p, out, spans, (new_rows, new_cols) if halo == "cache" else spans)
 
 
-def _patches(graph: Graph, ops: tuple[Op, ...], out: str, p: int, axis: int, halo: str):
+def _patches(graph: Graph, ops: tuple[Op, ...], out: str, p: int, axis: int, halo: str) -> tuple[Patches, Patches]:
     """(spans held, spans computed) of each of the p patches of one axis, as integers."""
     if halo == "none":
-        return (_each(_apart(graph, ops, p, axis), p),) * 2
+        return (_each(_disjoint(graph, ops, p, axis), p),) * 2
     tensor = graph.tensors[out]
     held = patch_spans(graph, ops, {out: patch_bounds(tensor.w if axis else tensor.h, p)}, axis, halo != "full")
     if halo != "cache":
@@ -187,7 +206,7 @@ def _patches(graph: Graph, ops: tuple[Op, ...], out: str, p: int, axis: int, hal
     return _each(held, p), _each(new, p)
 
 
-def _apart(graph: Graph, ops: tuple[Op, ...], p: int, axis: int) -> dict[str, Span]:
+def _disjoint(graph: Graph, ops: tuple[Op, ...], p: int, axis: int) -> dict[str, Span]:
     """Every tensor cut into p equal tiles, none of which sees its neighbours. Raises ScheduleError."""
     spans = {}
     for tensor in (graph.tensors[name] for op in ops for name in (*op.reads, op.name)):
@@ -198,7 +217,7 @@ def _apart(graph: Graph, ops: tuple[Op, ...], p: int, axis: int) -> dict[str, Sp
     return spans
 
 
-def _each(spans: dict[str, Span], p: int) -> tuple[dict[str, Span], ...]:
+def _each(spans: dict[str, Span], p: int) -> Patches:
     """One dictionary of integer spans a patch."""
     columns = {name: list(map(Span, span.lo.tolist(), span.hi.tolist())) for name, span in spans.items()}
     return tuple({name: spans[i] for name, spans in columns.items()} for i in range(p))

@@ -1,7 +1,8 @@
-"""Patch geometry of one axis: which rows (columns) of each tensor one patch of a segment's output needs.
+"""Compute the geometry of patches along one axis: the rows (or columns) of each tensor that a patch needs.
 
-Spans are half-open intervals in full-map coordinates, rows and columns apart, clipped at the map's border in *every*
-layer. Padding the image once by the halo and running unpadded layers is wrong: a bias makes the halo non-zero.
+Spans are half-open intervals in full-map coordinates. They are clipped at the map's border in *every* layer. Padding
+the image once by the halo and running unpadded layers would be wrong: a bias makes the halo non-zero. This
+module knows one axis at a time.
 """
 
 from functools import cache
@@ -11,23 +12,25 @@ import numpy as np
 
 from ..errors import ScheduleError
 from ..ir.graph import Graph, Op
+from ..types import Count
 
 
 class Span(NamedTuple):
     """Positions lo <= i < hi of a tensor along one axis: integers, or arrays of one entry a patch."""
 
-    lo: int
-    hi: int
+    lo: Count
+    hi: Count
 
     @property
-    def length(self) -> int:
+    def length(self) -> Count:
+        """Number of positions."""
         return self.hi - self.lo
 
 
 @cache
 def patch_bounds(length: int, *grids: int) -> Span:
-    """`length` positions cut into p parts that differ by one at most, for each p of `grids`, as arrays (not to be
-    written to). Raises ScheduleError for empty parts."""
+    """Return `length` positions cut into p parts that differ by at most one, for each p of `grids`, as one Span of
+    arrays. They are shared, so nobody writes to them. Raises ScheduleError for a p above `length`."""
     if max(grids) > length:
         raise ScheduleError(f"{max(grids)} patches along a segment output of {length}: use at most {length}")
     bounds = [np.arange(p + 1) * length // p for p in grids]
@@ -35,7 +38,7 @@ def patch_bounds(length: int, *grids: int) -> Span:
 
 
 def window(op: Op, out: Span, axis: int) -> Span:
-    """Input positions, not clipped, that the output positions `out` of `op` read."""
+    """Return the input positions, not clipped, that the output positions `out` of `op` read."""
     k, s, lo = op.k[axis], op.s[axis], op.pad[axis]
     if op.kind == "upsample":
         return Span(out.lo // s, (out.hi - 1) // s + 1)
@@ -43,33 +46,35 @@ def window(op: Op, out: Span, axis: int) -> Span:
 
 
 def readings(op: Op, out: Span, axis: int) -> list[tuple[str, Span]]:
-    """(tensor, positions of it, not clipped), one for each reading of `op` for its output positions `out`: an input by
-    its window, the residual where it is added. A tensor that is both is read in both ways."""
+    """Return (tensor, positions of it, not clipped) for each reading of `op` for its output positions `out`: an input
+    by its window, the residual where it is added. A tensor that is both has two entries."""
     near = out if op.is_pointwise else window(op, out, axis)
     found = [(name, near) for name in op.inputs]
     return found if op.residual is None else [*found, (op.residual, out)]
 
 
 def _inside(need: Span, length: int) -> Span:
-    """The part of `need` inside a map, or the position of it that is nearest where all of it is padding."""
+    """The part of `need` inside a map; where all of it is padding, the nearest position of the map."""
     return Span(np.minimum(np.maximum(need.lo, 0), length - 1), np.maximum(np.minimum(need.hi, length), 1))
 
 
 def is_square(graph: Graph) -> bool:
-    """Rows and columns are alike in every tensor and op: the spans of one axis are those of the other."""
+    """Return whether rows and columns are alike in every tensor and op, so that one axis has the spans of the other."""
     return all(t.h == t.w for t in graph.inputs) and all(
         op.k[0] == op.k[1] and op.s[0] == op.s[1] and op.pad[0] == op.pad[1] and op.pad[2] == op.pad[3]
         for op in graph.ops
     )
 
 
-def patch_spans(graph: Graph, ops: tuple[Op, ...], parts: dict[str, Span], axis: int, clip=True) -> dict[str, Span]:
-    """Tensor name -> spans computed (or, for what the segment reads, needed) when the `parts` of tensors are produced.
+def patch_spans(
+    graph: Graph, ops: tuple[Op, ...], parts: dict[str, Span], axis: int, clip: bool = True
+) -> dict[str, Span]:
+    """Return tensor -> the spans to compute (or to read from outside `ops`) so that `parts` of tensors are produced.
 
-    One column is one patch. `parts` may hold several cuts of a graph at once: the columns of a deeper cut come before
-    those of a shallower one, and a tensor has the columns of the cuts it lies before. A tensor that is read more than
-    once is computed once, for the hull of all readings. clip=False leaves the intervals unclipped, the paper's "full"
-    cost in which every patch is an interior one.
+    One entry of a span is one patch. `parts` may hold several cuts of a graph at once: the patches of a deeper cut come
+    before those of a shallower one, and a tensor has the patches of the cuts that it lies before. A tensor that is read
+    more than once is computed once, for the hull of all readings. clip=False leaves the intervals unclipped: the
+    paper's "full" cost, in which every patch is an interior one.
     """
     spans: dict[str, Span] = {}
     for op in reversed(ops):

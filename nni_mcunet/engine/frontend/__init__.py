@@ -11,6 +11,7 @@ from ...core.errors import GraphError
 from ...core.validate import check_is_file
 from ..model import Model, QuantModel
 from .onnx import load_onnx
+from .tflite import is_tflite, load_tflite
 
 HEAD = 64  # bytes of a file by which formats are told apart
 
@@ -25,6 +26,7 @@ class Format(NamedTuple):
 # Asked from the top. An ONNX file is a protobuf, which has no mark of its own: it stands last and takes the rest, so
 # that its reader says what is wrong with a file of no format.
 FORMATS = {
+    "TFLite": Format(is_tflite, load_tflite),
     "ONNX": Format(lambda head: True, load_onnx),
 }
 

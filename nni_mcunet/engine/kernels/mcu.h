@@ -166,10 +166,10 @@ void mcu_conv_dw(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const
 /* The same, rounded twice, without residual. */
 void mcu_conv_pw_twice(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
                        int8_t *out, int8_t *scratch);
-void mcu_conv_dense_twice(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in,
-                          const int8_t *res, int8_t *out, int8_t *scratch);
-void mcu_conv_group_twice(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in,
-                          const int8_t *res, int8_t *out, int8_t *scratch);
+void mcu_conv_dense_twice(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
+                          int8_t *out, int8_t *scratch);
+void mcu_conv_group_twice(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
+                          int8_t *out, int8_t *scratch);
 void mcu_conv_dw_twice(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
                        int8_t *out, int8_t *scratch);
 /* The maximum of the taps inside the input; in and out have one scale, as they have for padding and upsampling. */

@@ -115,8 +115,8 @@ static void positions(const mcu_conv *op, int n, const int8_t *in, const int8_t 
 /* in: [y.n_in][x.n_in][cin], res: [y.n_res][x.n_res][cout] or null, out: [y.n_dst][x.n_dst][cout]. Nothing is padded:
  * 0 <= first <= n_in - n_out. `out` may be `res` where no row is written behind the one it reads: n_dst <= n_res and
  * dst <= res on both axes. */
-void MCU_ROUNDED(mcu_conv_pw)(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
-                 int8_t *out, int8_t *scratch) {
+void MCU_ROUNDED(mcu_conv_pw)(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in,
+                              const int8_t *res, int8_t *out, int8_t *scratch) {
     const int whole = x->n_in == x->n_out && x->n_dst == x->n_out && (!res || x->n_res == x->n_out);
     const int rows = whole ? 1 : y->n_out, n = whole ? y->n_out * x->n_out : x->n_out;
     for (int i = 0; i < rows; i++)
@@ -235,8 +235,8 @@ static __attribute__((noinline)) void expand_windows(const mcu_conv *op, const m
 
 /* in: [y.n_in][x.n_in][cin], res: [y.n_res][x.n_res][cout] or null, out: [y.n_dst][x.n_dst][cout], scratch: one window,
  * [kh][kw][cin], or columns. */
-void MCU_ROUNDED(mcu_conv_dense)(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
-                    int8_t *out, int8_t *scratch) {
+void MCU_ROUNDED(mcu_conv_dense)(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in,
+                                 const int8_t *res, int8_t *out, int8_t *scratch) {
     const int taps = op->kh * op->kw * op->cin, whole = x->n_dst == x->n_out && (!res || x->n_res == x->n_out);
     const int rows = whole ? 1 : y->n_out, n = whole ? y->n_out * x->n_out : x->n_out;
 #if defined(MCU_DSP)
@@ -283,8 +283,8 @@ static mcu_conv group_of(const mcu_conv *op, int g, int n) {
 
 /* in: [y.n_in][x.n_in][cin], res: [y.n_res][x.n_res][cout] or null, out: [y.n_dst][x.n_dst][cout],
  * scratch: one window of one group, [kh][kw][cin / groups], and its values as int16. */
-void MCU_ROUNDED(mcu_conv_group)(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
-                    int8_t *out, int8_t *scratch) {
+void MCU_ROUNDED(mcu_conv_group)(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in,
+                                 const int8_t *res, int8_t *out, int8_t *scratch) {
     const int cin = op->cin / op->groups, cout = op->cout / op->groups, n = op->kh * op->kw * cin;
     for (int i = 0; i < y->n_out; i++)
         for (int j = 0; j < x->n_out; j++) {

@@ -54,8 +54,8 @@ static void channel(const mcu_job *job, int c) {
 }
 
 /* in: [y.n_in][x.n_in][cin], res: [y.n_res][x.n_res][cin] or null, out: [y.n_dst][x.n_dst][cin], scratch: the ring. */
-void MCU_ROUNDED(mcu_conv_dw)(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
-                 int8_t *out, int8_t *scratch) {
+void MCU_ROUNDED(mcu_conv_dw)(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in,
+                              const int8_t *res, int8_t *out, int8_t *scratch) {
     const int cols = (x->n_out - 1) * op->sw + op->kw, lo = mcu_min(mcu_max(-x->first, 0), cols);
     const mcu_job job = {op, y, x, in, res, out, scratch, cols, lo, mcu_max(lo, mcu_min(cols, x->n_in - x->first))};
 #if defined(MCU_DSP)

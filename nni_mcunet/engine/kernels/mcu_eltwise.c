@@ -15,6 +15,31 @@ static int8_t *out_row(const mcu_axis *y, const mcu_axis *x, int i, int c, int8_
     return out + ((y->dst + i) * x->n_dst + x->dst) * c;
 }
 
+#if defined(MCU_TWICE)
+static inline int32_t requant_twice(int32_t value, int32_t mult, int left, int right) {
+#if defined(MCU_DSP)
+    return mcu_halves(mcu_high_half(mcu_shl(value, (uint32_t)left), mult), right);
+#else
+    return mcu_requant_twice(value, mult, left, right);
+#endif
+}
+
+/* in: [y.n_in][x.n_in][c], res: [y.n_res][x.n_res][c], out: [y.n_dst][x.n_dst][c]. */
+void mcu_add_twice(const mcu_sum_twice *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
+                   int8_t *out) {
+    const mcu_sum_twice o = *op;
+    const int n = x->n_out * o.c;
+    for (int i = 0; i < y->n_out; i++) {
+        const int8_t *a = in_row(y, x, i, o.c, in), *b = res_row(y, x, i, o.c, res);
+        int8_t *dst = out_row(y, x, i, o.c, out);
+        for (int e = 0; e < n; e++) {
+            const int32_t sum = requant_twice((a[e] - o.zp_a) * (1 << 20), o.mult_a, 1, o.right_a) +
+                                requant_twice((b[e] - o.zp_b) * (1 << 20), o.mult_b, 1, o.right_b);
+            dst[e] = mcu_clamp(o.zp_out + requant_twice(sum, o.mult, 1, o.right), o.lo, o.hi);
+        }
+    }
+}
+#else
 #if defined(MCU_DSP)
 static inline int8_t sum_of(const mcu_sum *op, int32_t a, int32_t b) {
     int32_t v;
@@ -48,51 +73,11 @@ void mcu_add(const mcu_sum *op, const mcu_axis *y, const mcu_axis *x, const int8
 #endif
     }
 }
-
-/* in: [y.n_in][x.n_in][c], res: [y.n_res][x.n_res][c], out: [y.n_dst][x.n_dst][c]. */
-void mcu_mul(const mcu_product *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
-             int8_t *out) {
-    const mcu_product o = *op;
-    const int step = x->n_res == 1 ? 0 : o.c;
-    for (int i = 0; i < y->n_out; i++) {
-        const int8_t *a = in_row(y, x, i, o.c, in), *b = res_row(y, x, y->n_res == 1 ? 0 : i, o.c, res);
-        int8_t *dst = out_row(y, x, i, o.c, out);
-        for (int j = 0; j < x->n_out; j++, a += o.c, b += step, dst += o.c)
-            for (int c = 0; c < o.c; c++) {
-                const int32_t product = (a[c] - o.zp_a) * (b[c] - o.zp_b);
-                const int32_t v = mcu_requant(product, o.factor.mult, o.factor.left, o.factor.right);
-                dst[c] = mcu_clamp(o.zp_out + v, -128, 127);
-            }
-    }
-}
-
-static inline int32_t requant_twice(int32_t value, int32_t mult, int left, int right) {
-#if defined(MCU_DSP)
-    return mcu_halves(mcu_high_half(mcu_shl(value, (uint32_t)left), mult), right);
-#else
-    return mcu_requant_twice(value, mult, left, right);
 #endif
-}
 
 /* in: [y.n_in][x.n_in][c], res: [y.n_res][x.n_res][c], out: [y.n_dst][x.n_dst][c]. */
-void mcu_add_twice(const mcu_sum_twice *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
-                   int8_t *out) {
-    const mcu_sum_twice o = *op;
-    const int n = x->n_out * o.c;
-    for (int i = 0; i < y->n_out; i++) {
-        const int8_t *a = in_row(y, x, i, o.c, in), *b = res_row(y, x, i, o.c, res);
-        int8_t *dst = out_row(y, x, i, o.c, out);
-        for (int e = 0; e < n; e++) {
-            const int32_t sum = requant_twice((a[e] - o.zp_a) * (1 << 20), o.mult_a, 1, o.right_a) +
-                                requant_twice((b[e] - o.zp_b) * (1 << 20), o.mult_b, 1, o.right_b);
-            dst[e] = mcu_clamp(o.zp_out + requant_twice(sum, o.mult, 1, o.right), o.lo, o.hi);
-        }
-    }
-}
-
-/* in: [y.n_in][x.n_in][c], res: [y.n_res][x.n_res][c], out: [y.n_dst][x.n_dst][c]. */
-void mcu_mul_twice(const mcu_product *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
-                   int8_t *out) {
+void MCU_ROUNDED(mcu_mul)(const mcu_product *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in,
+                          const int8_t *res, int8_t *out) {
     const mcu_product o = *op;
     const int step = x->n_res == 1 ? 0 : o.c;
     for (int i = 0; i < y->n_out; i++) {
@@ -101,12 +86,13 @@ void mcu_mul_twice(const mcu_product *op, const mcu_axis *y, const mcu_axis *x, 
         for (int j = 0; j < x->n_out; j++, a += o.c, b += step, dst += o.c)
             for (int c = 0; c < o.c; c++) {
                 const int32_t product = (a[c] - o.zp_a) * (b[c] - o.zp_b);
-                const int32_t v = requant_twice(product, o.factor.mult, o.factor.left, o.factor.right);
+                const int32_t v = MCU_ROUNDED(mcu_requant)(product, o.factor.mult, o.factor.left, o.factor.right);
                 dst[c] = mcu_clamp(o.zp_out + v, -128, 127);
             }
     }
 }
 
+#if !defined(MCU_TWICE)
 /* in: [y.n_in][x.n_in][c], out: [y.n_dst][x.n_dst][c]. */
 void mcu_act(const mcu_table *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out) {
     const int8_t *const table = op->table + 128;
@@ -133,3 +119,4 @@ void mcu_concat(const mcu_table *op, const mcu_axis *y, const mcu_axis *x, const
                 memcpy(dst, src, (size_t)o.c);
     }
 }
+#endif

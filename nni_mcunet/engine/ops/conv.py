@@ -22,6 +22,7 @@ from .windows import second, windows
 
 MAX_RESIDUAL_BITS = 16
 CONSTANT_BITS = 8  # fraction bits of the sum of a channel that is one value
+MAX_PLAIN = 21  # right shift of the assembly that rounds twice, see mcu_dsp.h
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,12 @@ def _twice(op: Op, real: np.ndarray, bound: np.ndarray, common: dict) -> ConvInt
 
 
 def _of_constants(p: ConvIntegers) -> ConvIntegers:
-    """The same with sums that fit of channels whose sums are beyond 30 bits and mean one value, whatever the picture:
-    TensorFlow's converter gives a channel of all but dead weights a bias of 2^30."""
+    """Return the same where channels that are one value, whatever the picture, have sums and shifts that the assembly
+    takes. TensorFlow's converter gives a channel of all but dead weights a bias of 2^30."""
     reach = np.abs(p.weight.astype(np.int64)).sum((1, 2, 3)) * 128
     ends = [requant_twice(p.bias + side * reach, p.mult, p.left, p.right) for side in (-1, 1)]
-    at = (p.left == 0) & (ends[0] == ends[1]) & (np.abs(ends[0]) < 2**16)
+    slow = (p.left == 0) | (p.right > MAX_PLAIN)
+    at = slow & (ends[0] == ends[1]) & (np.abs(ends[0]) < 2**16)
     weight = np.where(at[:, None, None, None], 0, p.weight)
     bias = np.where(at, ends[0] << CONSTANT_BITS, p.bias).astype(np.int32)
     mult, left = np.where(at, 2**30, p.mult), np.where(at, 1, p.left)

@@ -38,7 +38,7 @@ class Task(Protocol):
     def prepare(self, net: Net) -> None:
         """Set initial weights that are the task's to say."""
 
-    def loss(self, outputs: tuple[Tensor, ...], targets: Any, smoothing: float) -> Tensor:
+    def loss(self, outputs: tuple[Tensor, ...], targets: Any, /, smoothing: float) -> Tensor:
         """Return the mean loss of a batch, whose targets are the task's own."""
 
     def score(self, net: Net, batches: Iterable[tuple[Tensor, Any]]) -> float:
@@ -72,10 +72,10 @@ class Classification:
     def prepare(self, net: Net) -> None:
         """Set initial weights that are the task's to say: none here."""
 
-    def loss(self, outputs: tuple[Tensor, ...], targets: Tensor, smoothing: float) -> Tensor:
-        """Return the mean cross-entropy of logits (N, classes, 1, 1) and targets (N,), with label smoothing."""
+    def loss(self, outputs: tuple[Tensor, ...], labels: Tensor, smoothing: float) -> Tensor:
+        """Return the mean cross-entropy of logits (N, classes, 1, 1) and labels (N,), with label smoothing."""
         logits = outputs[0].flatten(1).float()
-        return F.cross_entropy(logits, targets.to(logits.device), label_smoothing=smoothing)
+        return F.cross_entropy(logits, labels.to(logits.device), label_smoothing=smoothing)
 
     def score(self, net: Net, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
         """Return the accuracy on batches of (images, labels)."""

@@ -19,6 +19,7 @@ from ..layers import DEAD, clamp, connect, convolve
 from ..scales import GREATEST
 
 SAME, VALID = 0, 1
+MOST = 255  # side of a window, dilated, and stride
 ACTS = {0: (-inf, inf), 1: (0.0, inf), 2: (-1.0, 1.0), 3: (0.0, 6.0)}  # of FusedActivationFunction
 
 
@@ -34,6 +35,8 @@ def window(op, x: Tensor, k: tuple[int, int], dilation: tuple[int, int] = (1, 1)
     if min(*k, *s, *dilation) < 1 or op.option("Padding") not in (SAME, VALID):
         op.wrong(f"kernel {list(k)} with stride {list(s)}, dilation {list(dilation)}, padding {op.option('Padding')}")
     k = tuple((side - 1) * step + 1 for side, step in zip(k, dilation, strict=True))
+    if max(*k, *s) > MOST:
+        op.refuse(f"a window of {list(k)} with stride {list(s)}: sides and strides go to {MOST}")
     ends = [(0, 0), (0, 0)]
     if op.option("Padding") == SAME:
         ends = [_same(n, side, step) for n, side, step in zip((x.h, x.w), k, s, strict=True)]
@@ -144,7 +147,7 @@ def parameters(reader, op, x: Tensor, weight: np.ndarray, scale: np.ndarray | No
     sign = np.array([np.sign(Multiplier.of(factor).mult) for factor in factors])
     scale = np.where(sign == 0, np.float32(DEAD), np.abs(scale))
     sign = np.broadcast_to(sign, (cout,))
-    weight = weight * sign.reshape(-1, *[1] * (weight.ndim - 1))
+    weight = weight.astype(np.int16) * sign.astype(np.int16).reshape(-1, *[1] * (weight.ndim - 1))
     if weight.max(initial=0) > 127:
         op.refuse("a channel has the weight -128 in a negative scale; convert again")
     if op.has(2):

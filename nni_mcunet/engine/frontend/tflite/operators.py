@@ -13,8 +13,9 @@ from ...model import PROBABILITY, QuantWeights, Scale
 from ...ops import tflm
 from ..feature import Feature, kept, same_layout
 from ..layers import affine, clamp, combine, combined, concatenate
-from .convolutions import activated, conv, depthwise, ends, fully_connected, limits, window
+from .convolutions import MOST, activated, conv, depthwise, ends, fully_connected, limits, window
 
+MOST_PICKED = 1 << 20  # weights of a convolution that stands for a slice of channels
 SIGMOID, TANH = Scale(1 / 256, -128), Scale(1 / 128, 0)  # the only scales that their kernels write
 
 
@@ -121,14 +122,15 @@ def _is_zero(reader, op) -> bool:
 
 def resize_nearest(reader, op):
     x, size = reader.map(op), reader.integers(op, 1)
-    if len(size) != 2 or op.option("AlignCorners") or any(n % m for n, m in zip(size, (x.h, x.w), strict=True)):
+    whole = len(size) == 2 and all(n % m == 0 and 1 <= n // m <= MOST for n, m in zip(size, (x.h, x.w), strict=True))
+    if not whole or op.option("AlignCorners"):
         op.refuse(f"to {size} from {[x.h, x.w]}: use a whole factor, without align_corners")
     factors = size[0] // x.h, size[1] // x.w
     middle = np.float32(0.5 if op.option("HalfPixelCenters") else 0)
     for length, factor in zip((x.h, x.w), factors, strict=True):
         at = np.arange(length * factor, dtype=np.float32) + middle
         taken = np.floor(at * (np.float32(length) / np.float32(length * factor)))
-        if factor < 1 or factor > 255 or (np.minimum(taken, length - 1) != np.arange(length * factor) // factor).any():
+        if (np.minimum(taken, length - 1) != np.arange(length * factor) // factor).any():
             op.refuse(f"by {factors}: float32 misses a pixel here; use half_pixel_centers")
     y = reader.add(op, "upsample", (x,), x.c, s=factors)
     if reader.quantized:
@@ -202,6 +204,10 @@ def part(reader, op, x: Feature, ranges: list[tuple[int, int, int]]) -> Feature:
     y, shape = t, tuple(count for _, count, _ in ranges)
     if takes["c"] != (0, t.c, 1):
         first, count, step = takes["c"]
+        if count * t.c > MOST_PICKED:
+            op.refuse(
+                f"takes {count} of {t.c} channels, which is a convolution of {count * t.c} weights; leave it away"
+            )
         weight = np.zeros((count, t.c, 1, 1), np.int8)
         weight[np.arange(count), first + step * np.arange(count)] = 1
         y = picked(reader, op, y, weight)
@@ -209,6 +215,8 @@ def part(reader, op, x: Feature, ranges: list[tuple[int, int, int]]) -> Feature:
     if (top, h, down) != (0, t.h, 1) or (left, w, right) != (0, t.w, 1):
         weight = np.zeros((y.c, 1, top + 1, left + 1), np.int8)
         weight[:, :, top, left] = 1
+        if max(top, left, down, right) >= MOST:
+            op.refuse(f"takes {ranges} of {list(x.shape)}: it begins too far from the edge; crop the picture instead")
         ends = (h - 1) * down + top + 1 - t.h, (w - 1) * right + left + 1 - t.w
         y = picked(reader, op, y, weight, groups=y.c, s=(down, right), pad=(0, 0, *ends))
     return moved(reader, op, Feature(y, kept(x.order, y), shape))

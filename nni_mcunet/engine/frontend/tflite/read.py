@@ -22,13 +22,19 @@ ROUNDING = ("conv", "avgpool", "gap", "add", "mul", "softmax")  # kinds whose ke
 WHOLE = "quantize the whole model to int8 (the converter's TFLITE_BUILTINS_INT8), or give the float file"
 
 
-def load_tflite(path) -> Model | QuantModel:
-    """Model of a float file, QuantModel of an int8 one.
+def load_tflite(path, size: tuple[int, int] | None = None) -> Model | QuantModel:
+    """Return the Model of a float file, the QuantModel of an int8 one.
 
-    Raises FileNotFoundError, GraphError for a file that is no valid .tflite or whose numbers are none to compute with,
-    UnsupportedOp naming the operator.
+    size: (h, w) of the image, which these files fix. Raises FileNotFoundError, GraphError for another size and for a
+    file that is no valid .tflite or whose numbers are none to compute with, UnsupportedOp naming the operator.
     """
-    return Reader(load(path), str(path)).read()
+    found = Reader(load(path), str(path)).read()
+    image = found.graph.inputs[0]
+    if size not in (None, (image.h, image.w)):
+        raise GraphError(
+            f"{path}: the input is fixed at {image.h}x{image.w}, expected {size[0]}x{size[1]}; convert again"
+        )
+    return found
 
 
 class Reader(Builder):

@@ -1,0 +1,285 @@
+"""From .tflite to C: every file's outputs equal LiteRT's reference kernels in all values, in numpy, on the host and on
+a board, whole and in patches; what is not known is refused by name, and damage is no crash."""
+
+import numpy as np
+import pytest
+from tflite_files import Layers, Reference
+
+from nni_mcunet.core.boards import get_board
+from nni_mcunet.core.errors import GraphError, UnsupportedOp
+from nni_mcunet.core.ir.arch import Schedule
+from nni_mcunet.core.plan.plan import plan
+from nni_mcunet.engine.codegen.sources import write_sources
+from nni_mcunet.engine.frontend import load_model
+from nni_mcunet.engine.frontend.tflite import is_tflite, load_tflite
+from nni_mcunet.engine.lower import reference
+from nni_mcunet.engine.lower.dead_channels import without_dead_channels
+from nni_mcunet.engine.model import Model, QuantModel
+from nni_mcunet.engine.run.emulator import run_emulated
+from nni_mcunet.engine.run.firmware import build_firmware
+from nni_mcunet.engine.run.host import build_host
+
+
+def classifier(rng) -> bytes:
+    """All convolutions that have assembly of their own: RGB, 1x1, dense, depth-wise of 3, 5 and 7, odd channels."""
+    n = Layers(rng)
+    image = n.map((1, 21, 19, 3), 1 / 255, -128)
+    x = n.conv(image, 16, (3, 3), (2, 2), act=3)
+    x = n.conv(x, 16, (3, 3), act=1, depthwise=True)
+    skip = n.conv(x, 9)
+    x = n.conv(skip, 24, act=3)
+    x = n.conv(x, 24, (5, 5), depthwise=True)
+    x = n.new("ADD", skip, n.conv(x, 9), fusedActivationFunction=0)
+    x = n.conv(x, 12, (3, 3))
+    x = n.conv(x, 12, (7, 7), (2, 2), act=3, depthwise=True)
+    x = n.conv(x, 13, (3, 3), (1, 2), same=False, act=1)
+    x = n.conv(x, 13, (3, 3), (2, 2), depthwise=True)
+    x = n.pool("AVERAGE_POOL_2D", x, x.shape[1:3], (1, 1), same=False)
+    y = n.new("SOFTMAX", n.connected(x, 7), scale=1 / 256, zero=-128, beta=1.0)
+    return n.write([image.index], [y.index])
+
+
+def detector(rng) -> bytes:
+    """What is between the layers of a detector: parts, joins, pools, gates, functions, a second output."""
+    n = Layers(rng)
+    image = n.map((1, 16, 20, 3), 1 / 255, -128)
+    x = n.same("PAD", image, (1, 18, 22, 3), n.constant([[0, 0], [1, 1], [1, 1], [0, 0]]))
+    x = n.conv(x, 8, (3, 3), (2, 2), same=False)
+    x = n.new("HARD_SWISH", x, scale=x.scale)
+    x = n.conv(x, 16, (3, 3), depthwise=True)
+    left, right = n.map((1, 8, 10, 8), x.scale, x.zero), n.map((1, 8, 10, 8), x.scale, x.zero)
+    n.op("SPLIT", [n.constant([3]), x.index], [left.index, right.index], numSplits=2)
+    left = n.conv(left, 8, (3, 3), groups=2, dilation=(2, 2), act=2)
+    product = n.new("MUL", left, right, fusedActivationFunction=1)
+    x = n.new("SUB", product, right, fusedActivationFunction=3)
+    gate = n.new("MEAN", x, n.constant([1, 2]), shape=(1, 1, 1, 8), keepDims=True)
+    gate = n.new("LOGISTIC", n.conv(gate, 8), scale=1 / 256, zero=-128)
+    x = n.new("MUL", x, gate, fusedActivationFunction=0)
+    small = n.pool("MAX_POOL_2D", x, (2, 2), (2, 2))
+    small = n.pool("AVERAGE_POOL_2D", small, (3, 3), (1, 1), act=1)
+    small = n.new("LEAKY_RELU", small, alpha=0.1)
+    wide = n.same("RESIZE_NEAREST_NEIGHBOR", small, x.shape, n.constant([8, 10]), halfPixelCenters=True)
+    x = n.new("QUANTIZE", x, scale=wide.scale, zero=wide.zero)
+    x = n.same("CONCATENATION", x, (1, 8, 10, 16), wide.index, axis=3, fusedActivationFunction=0)
+    x = n.new("TANH", n.conv(x, 12), scale=1 / 128, zero=0)
+    odd = n.same("STRIDED_SLICE", x, (1, 4, 5, 6), n.constant([0, 1, 0, 0]), n.constant([1, 8, 10, 12]),
+                 n.constant([1, 2, 2, 2]), beginMask=0, endMask=0)  # fmt: skip
+    x = n.new("RELU6", n.new("MUL", x, n.constant(100, "int8", 0.02, 3), fusedActivationFunction=0))
+    x = n.same("RESHAPE", x, (1, 80, 12), n.constant([1, 80, 12]))
+    return n.write([image.index], [odd.index, x.index])
+
+
+def fine(rng) -> bytes:
+    """Factors of a half and more, which round once; a negative scale, a channel of dead weights and a bias of 2^30."""
+    n = Layers(rng)
+    image = n.map((1, 9, 9, 4), 1 / 255, -128)
+    x = n.conv(image, 6, fine=4000.0)
+    x = n.conv(x, 6, (3, 3), depthwise=True, fine=3000.0)
+    weight = rng.integers(-127, 128, (6, 3, 3, 6))
+    weight[2] = 0
+    scale = np.float32([0.01, -0.02, 1e-9, 0.01, 0.03, 0.0])
+    bias = np.array([100, -200, 2**30, 7, 0, 9])
+    y = n.map((1, 9, 9, 6), x.scale * 10)
+    inputs = [x.index, n.constant(weight, "int8", scale), n.constant(bias, "int32", x.scale * scale)]
+    n.op("CONV_2D", inputs, [y.index], padding=0, strideH=1, strideW=1, dilationHFactor=1, dilationWFactor=1)
+    return n.write([image.index], [y.index])
+
+
+NETS = {"classifier": classifier, "detector": detector, "fine": fine}
+
+
+@pytest.fixture
+def made(tmp_path):
+    """(path of a file, LiteRT's kernels for it) of one of NETS."""
+
+    def make(name: str, seed: int):
+        data = NETS[name](np.random.default_rng(seed))
+        path = tmp_path / f"{name}{seed}.tflite"
+        path.write_bytes(data)
+        return path, Reference(data)
+
+    return make
+
+
+def pictures(model, count: int):
+    image, rng = model.graph.inputs[0], np.random.default_rng(9)
+    return rng.integers(0, 256, (count, image.h, image.w, image.c)).astype(np.uint8)
+
+
+def expected(run: Reference, picture: np.ndarray) -> list[np.ndarray]:
+    return [value.ravel() for value in run((picture.astype(int) - 128).astype(np.int8))]
+
+
+def assert_numpy_equal(run: Reference, model: QuantModel, schedule: Schedule, count: int) -> None:
+    for picture in pictures(model, count):
+        found = reference.run(plan(model.graph, schedule), model, (picture.astype(int) - 128).astype(np.int8))
+        for name, want in zip(model.graph.outputs, expected(run, picture), strict=True):
+            assert np.array_equal(found[name].ravel(), want), name
+
+
+def assert_c_equal(run: Reference, model: QuantModel, folder, schedule: Schedule, count: int) -> None:
+    host = build_host(write_sources(plan(model.graph, schedule), model, folder))
+    for picture in pictures(model, count):
+        for got, want in zip(host.run(picture), expected(run, picture), strict=True):
+            assert np.array_equal(got, want), np.flatnonzero(got != want)[:9]
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_numpy_equals_litert(made, name):
+    for seed in range(8):
+        path, run = made(name, seed)
+        model = load_tflite(path)
+        assert_numpy_equal(run, model, Schedule((2, 3), 3) if seed % 2 else Schedule(), 2)
+        assert_numpy_equal(run, without_dead_channels(model), Schedule(), 1)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_c_equals_litert(made, tmp_path, name):
+    path, run = made(name, 1)
+    assert_c_equal(run, load_tflite(path), tmp_path / "patched", Schedule((2, 3), 3), 20)
+
+
+@pytest.mark.parametrize(
+    "name, schedule",
+    [("classifier", Schedule((2, 2), 2)), ("detector", Schedule((1, 2), 2)), ("fine", Schedule())],
+)
+def test_a_board_equals_litert(made, tmp_path, name, schedule):
+    """The assembly of the M4."""
+    path, run = made(name, 5)
+    model, board = load_tflite(path), get_board("stm32f412")
+    (picture,) = pictures(model, 1)
+    folder = write_sources(plan(model.graph, schedule), model, tmp_path / "model")
+    outputs = run_emulated(build_firmware(folder, board, picture), board)["outputs"]
+    for got, want in zip(outputs, expected(run, picture), strict=True):
+        assert np.array_equal(got, want), np.flatnonzero(got != want)[:9]
+
+
+@pytest.mark.parametrize(
+    "file, schedule",
+    [("tflite/kws_ref_model", Schedule((2, 2), 2)), ("tflite/vww_96_int8", Schedule((3, 3), 5)),
+     pytest.param("mcunet-in3/int8", Schedule((3, 3), 5), marks=pytest.mark.slow)],
+)  # fmt: skip
+def test_published_files_equal_litert(shared, tmp_path, file, schedule):
+    path = shared / "models" / f"{file}.tflite"
+    model, run = load_tflite(path), Reference(path.read_bytes())
+    assert_numpy_equal(run, model, Schedule(), 1)
+    assert_c_equal(run, model, tmp_path / "patched", schedule, 100)
+
+
+def one(kind: str, *shape, **options):
+    """A file of one operator on an int8 map of this shape, (1, 4, 4, 8) unless given."""
+    n = Layers(np.random.default_rng(0))
+    x = n.map(shape or (1, 4, 4, 8))
+    y = n.new(kind, x, **options)
+    return n.write([x.index], [y.index])
+
+
+def of_type(kind: str) -> bytes:
+    """An addition of int16 or uint8 maps, of one map on itself."""
+    n = Layers(np.random.default_rng(0))
+    x, y = (n.tensor(name, (1, 4, 4, 8), kind, 0.1, 0) for name in "xy")
+    n.op("ADD", [x, x], [y], fusedActivationFunction=0)
+    return n.write([x], [y])
+
+
+def with_weights(change) -> bytes:
+    """A 1x1 convolution whose tensors a function changes: (weights', bias's TensorT, the writer)."""
+    n = Layers(np.random.default_rng(0))
+    x = n.map((1, 4, 4, 8))
+    y = n.conv(x, 4)
+    _, weight, bias = n.graph.operators[0].inputs
+    change(n.graph.tensors[weight], n.graph.tensors[bias], n)
+    return n.write([x.index], [y.index])
+
+
+def negative_zero_points(weight, bias, n):
+    weight.quantization.zeroPoint = [3] * 4
+
+
+def along_inputs(weight, bias, n):
+    weight.quantization.quantizedDimension = 1
+
+
+def sixteen_bits(weight, bias, n):
+    bias.type = 4  # int64, twice as long as its buffer
+
+
+def two_graphs(weight, bias, n):
+    n.model.subgraphs.append(n.graph)
+
+
+REFUSED = {
+    "an unknown operator": (one("SIN"), UnsupportedOp, "SIN at 't2' is not known; end the model before it"),
+    "int16": (of_type("int16"), GraphError, "holds int16, expected int8, uint8 or float32"),
+    "uint8": (of_type("uint8"), UnsupportedOp, "computes with uint8 activations; convert the model with int8 ones"),
+    "zero points of weights": (with_weights(negative_zero_points), UnsupportedOp, "its weights have zero points"),
+    "scales along the inputs": (with_weights(along_inputs), UnsupportedOp, "along another axis than the outputs'"),
+    "a bias of int64": (with_weights(sixteen_bits), GraphError, "has 16 bytes for \\[4\\]; convert again"),
+    "two graphs": (with_weights(two_graphs), GraphError, "2 graphs, expected one"),
+    "a batch": (one("RELU", 2, 4, 4, 8), GraphError, "expected one picture .1, height, width, channels."),
+    "an activation of a sum": (one("SOFTMAX", scale=0.1, beta=1.0), UnsupportedOp, "expected 1 and 1/256"),
+    "no flatbuffer": (b"\x20\0\0\0TFL3", GraphError, "not a valid .tflite file"),
+    "another file": (b"PK\3\4....", GraphError, "not a .tflite file .no TFL3 at byte 4."),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_is_not_known_is_refused_by_name(tmp_path, what):
+    data, error, message = REFUSED[what]
+    path = tmp_path / "model.tflite"
+    path.write_bytes(data)
+    with pytest.raises(error, match=message) as caught:
+        load_tflite(path)
+    assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+
+
+def test_the_format_is_known_by_content(tmp_path):
+    data, path = classifier(np.random.default_rng(0)), tmp_path / "model.onnx"
+    path.write_bytes(data)
+    assert is_tflite(data[:8]) and not is_tflite(b"\x08\x07\x12\x04onnx") and not is_tflite(b"")
+    assert load_model(path).graph == load_model(path, (21, 19)).graph
+    with pytest.raises(GraphError, match="the input is fixed at 21x19, expected 8x8"):
+        load_model(path, (8, 8))
+
+
+def floats() -> bytes:
+    """A float network in half precision: weights behind a DEQUANTIZE, a factor a channel, functions."""
+    rng = np.random.default_rng(0)
+    n = Layers(rng)
+    x, y, z, end = (n.tensor(name, (1, 6, 6, c), "float32") for name, c in zip("xyze", (3, 8, 8, 8), strict=True))
+    half = n.constant(rng.normal(size=(8, 3, 3, 3)), "float16")
+    weight = n.tensor("weight", (8, 3, 3, 3), "float32")
+    n.op("DEQUANTIZE", [half], [weight])
+    n.op("CONV_2D", [x, weight, n.constant(rng.normal(size=8), "float32")], [y], padding=0, strideH=1, strideW=1,
+         dilationHFactor=1, dilationWFactor=1, fusedActivationFunction=0)  # fmt: skip
+    n.op("MUL", [y, n.constant(rng.normal(size=8), "float32")], [z], fusedActivationFunction=3)
+    n.op("HARD_SWISH", [z], [end])
+    return n.write([x], [end])
+
+
+def test_a_float_file_is_a_float_model(tmp_path):
+    (tmp_path / "float.tflite").write_bytes(floats())
+    model = load_tflite(tmp_path / "float.tflite")
+    assert isinstance(model, Model) and [op.kind for op in model.graph.ops] == ["conv", "act"]
+    assert [op.act for op in model.graph.ops] == ["relu6", "hswish"]
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_damaged_files_are_no_crash(tmp_path, name):
+    """Some bytes changed: an error that names the file, or a model that compiles."""
+    rng, path, refused = np.random.default_rng(0), tmp_path / "damaged.tflite", 0
+    data = np.frombuffer(NETS[name](rng), np.uint8)
+    for _ in range(150):
+        changed = data.copy()
+        changed[rng.integers(0, len(data), rng.integers(1, 8))] = rng.integers(0, 256)
+        path.write_bytes(changed[: len(data) if rng.integers(4) else rng.integers(len(data))].tobytes())
+        try:
+            model = load_tflite(path)
+            p = plan(model.graph)
+            if isinstance(model, QuantModel):
+                image = model.graph.inputs[0]
+                reference.run(p, model, np.zeros((image.h, image.w, image.c), np.int8))
+        except (GraphError, UnsupportedOp) as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert refused > 30
