@@ -1,0 +1,1 @@
+"""Recompute the figures of the MCUNetV2 paper, its baselines and its ways to count memory."""

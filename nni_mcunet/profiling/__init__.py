@@ -1,0 +1,1 @@
+"""Show where a network's memory goes, as text, JSON and pictures."""

@@ -29,15 +29,15 @@ INSTRUCTIONS, CYCLES = (json.loads(TABLES.read_text())[name] for name in ("instr
 
 
 def table_row(kernel: str, op: Op) -> str:
-    """The row of INSTRUCTIONS for an op: a depth-wise convolution has one for each kernel and stride with fast code,
-    and "conv_dw" for all others."""
+    """Return the row of INSTRUCTIONS for an op: a depth-wise convolution has one for each kernel and stride with fast
+    code, and "conv_dw" for all others."""
     if kernel == "conv_dw" and op.k in ((3, 3), (5, 5), (7, 7)) and op.s in ((1, 1), (2, 2)):
         return f"conv_dw{op.k[0]}s{op.s[0]}"
     return kernel
 
 
 def features(plan: Plan, segment: Segment, op: Op) -> dict[str, int]:
-    """What the kernel of `op` does in all patches together.
+    """Return what the kernel of `op` does in all patches.
 
     macs       multiply-accumulates; of a pool the elements it looks at
     weights    bytes of weights, for every patch anew
@@ -96,7 +96,7 @@ def image_bytes(plan: Plan) -> int:
 
 
 def halo_features(segment: Segment, op: Op) -> dict[str, int]:
-    """What a cached halo moves of an op's output in all patches together: bytes copied, in how many runs."""
+    """Return what a cached halo moves of an op's output in all patches: bytes copied, in how many runs."""
     if not segment.copied(op.name):
         return {"copied": 0, "copies": 0}
     rows, cols = segment.edges(op.name)
@@ -141,8 +141,8 @@ def fastest(
 
 
 def cycle_table(board: Board) -> Table:
-    """The core's table of CYCLES or, where the board's cycles_per_instruction was measured, INSTRUCTIONS times that.
-    Raises BoardError for a core without either."""
+    """Return the core's table of CYCLES or, where the board's cycles_per_instruction was measured, INSTRUCTIONS times
+    it. Raises BoardError for a core without either."""
     if board.cycles_per_instruction:
         factor = board.cycles_per_instruction
         return {row: {name: rate * factor for name, rate in rates.items()} for row, rates in INSTRUCTIONS.items()}

@@ -31,7 +31,7 @@ class _Way(NamedTuple):
     path: tuple[tuple[tuple[int, int], int], ...]
 
     def then(self, p: tuple[int, int], n: int, macs: int, copied: int, peak: int) -> "_Way":
-        """This way and one segment more, on grid p up to block n, with its costs."""
+        """Return this way with one segment more: grid p up to block n, and its costs."""
         patched, path = self.patched + (p != (1, 1)), (*self.path, (p, n))
         return _Way(self.macs + macs, self.copied + copied, max(self.peak, peak), patched, path)
 
@@ -74,7 +74,7 @@ def several_segments(
 
 
 def _rest(graph: Graph, size: int, source: str) -> Graph:
-    """The graph of what follows the first `size` ops, which hand on `source`."""
+    """Return the graph of what follows the first `size` ops, which hand on `source`."""
     return Graph(graph.name, (graph.tensors[source],), graph.ops[size:], graph.outputs)
 
 
