@@ -17,7 +17,7 @@ HALVES = {"grey": 2, "444": 6, "422": 4, "440": 4, "420": 3}  # half samples a p
 def kept_rows(plan: Plan, group: int = 1) -> int:
     """Rows of the picture to be kept at once, so that each tile that the generated C asks for finds its own: rows come
     in order, `group` at a time, as they are asked for. Even for groups, which may have half the rows of chroma."""
-    image = plan.graph.inputs[0].name  # which no segment but the first reads, see cuts.split
+    image = plan.graph.inputs[0].name  # which no segment but the first reads, see cut_points.split
     spans = [span for span in (patch[image] for patch in plan.segments[0].spans[0]) if span.length]
     rows = max(_up(span.hi, group) - span.lo for span in spans)
     return _up(rows, min(group, 2))
