@@ -8,7 +8,6 @@ from typing import NamedTuple
 from ...core.errors import Infeasible
 from ...core.file_sets import Files, Seal, write_set
 from ...core.plan.plan import Plan
-from ...core.types import FilePath
 from ..lower.c_limits import BYTES
 from ..lower.program import Program, lower
 from ..model import QuantModel
@@ -23,11 +22,11 @@ KERNELS = Path(__file__).parents[1] / "kernels"
 SHARED = "kernels"  # the set of files that every model of a folder calls; a model's own set has its prefix for a name
 
 
-def write_sources(plan: Plan, model: QuantModel, folder: FilePath, prefix: str = DEFAULT) -> Path:
+def write_sources(plan: Plan, model: QuantModel, folder: str | Path, prefix: str = DEFAULT) -> Path:
     """Write the library into `folder`, without plan.json: see `sources` and core.file_sets.write_set."""
     check_beside(Path(folder), prefix)
     sets: dict[str, Files] = {SHARED: {**shared_files()}, prefix: {**sources(plan, model, prefix)}}
-    return write_set(Path(folder), sets, seal(prefix))
+    return write_set(folder, sets, seal(prefix))
 
 
 def seal(prefix: str) -> Seal:

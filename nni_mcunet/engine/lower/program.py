@@ -169,7 +169,7 @@ def _calls(plan: Plan, segment: Segment, op: Op) -> Iterator[Call]:
             op,
             kernel_of(graph, op),
             at if count > 1 else None,
-            _both(segment, lambda axis, i, at=at: segment.axis(op, axis, i, at)),
+            _axes(segment, op, at),
             tuple(_held(segment, name) for name in (source, *second)),
             _tile(segment, op.name, segment.new),
             Span(first, end),
@@ -199,6 +199,10 @@ def _both(segment: Segment, of: Callable[[int, int], Of]) -> tuple[tuple[Of, ...
     """Return of(axis, i) of each patch row and of each patch column."""
     rows, cols = (tuple(of(axis, i) for i in range(segment.grid[axis])) for axis in (0, 1))
     return rows, cols
+
+
+def _axes(segment: Segment, op: Op, at: int) -> tuple[tuple[Axis, ...], tuple[Axis, ...]]:
+    return _both(segment, lambda axis, i: segment.axis(op, axis, i, at))
 
 
 def _held(segment: Segment, name: str) -> Tile:

@@ -29,7 +29,7 @@ class Multiplier(NamedTuple):
         return cls(mult, int(shift)) if shift >= -31 else cls(0, 0)
 
 
-def high_mul(a: Ints, b: Ints | int) -> Ints:
+def high_mul(a: Ints | int, b: Ints | int) -> Ints:
     """Return a * b / 2^31, rounded half up."""
     return np.asarray(a, np.int64) * b + 2**30 >> 31
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from ...core.types import Doubles, Int8Map, Ints
 from ..model import Scale
@@ -38,7 +37,7 @@ def clamp(y: Scale, lo: float, hi: float) -> tuple[int, int]:
     return max(ends[0], -128), min(ends[1], 127)
 
 
-def fp_round(x: ArrayLike) -> Doubles:
+def fp_round(x: np.ndarray | np.floating) -> Doubles:
     """Round half away from zero."""
     return np.copysign(np.floor(np.abs(np.float64(x)) + 0.5), x)
 

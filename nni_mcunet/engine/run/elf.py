@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from ...core.types import FilePath
 from .toolchain import RUNTIME, output
 
 
@@ -26,7 +25,7 @@ def symbols(elf: str | Path) -> dict[str, Range]:
     return {name: place for name, _, place in _symbols(elf)}
 
 
-def _symbols(elf: FilePath) -> list[tuple[str, str, Range]]:
+def _symbols(elf: str | Path) -> list[tuple[str, str, Range]]:
     """Return (name, FUNC or OBJECT, range) of each. Bit 0 of a function's address says Thumb and is left out."""
     row = r"^ *\d+: (\w+) +(\w+) (FUNC|OBJECT) +\w+ +\w+ +\d+ (\S+)$"
     rows = re.findall(row, output("arm-none-eabi-readelf", "-sW", str(elf)), re.MULTILINE)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ...core.boards import Board
 from ...core.boards.parts import Memory
 from ...core.errors import UserError
-from ...core.types import FilePath, PlainDict
+from ...core.types import PlainDict
 from ..codegen.sources import model_files
 from ..lower.program import DETECT, SELF
 from ..run.elf import source_lines, symbols
@@ -64,7 +64,7 @@ def _callee(counts: Counts, site: int, name: str) -> Counts:
     return Counts(rest, counts.jumps, counts.sequence, counts.flash, counts.sram, counts.misaligned)
 
 
-def _names(elf: FilePath, sites: dict[int, Counts]) -> dict[int, tuple[str, int]]:
+def _names(elf: str | Path, sites: dict[int, Counts]) -> dict[int, tuple[str, int]]:
     """Return site in the model's run() or detect() -> (name of a Layer, line of its source)."""
     folder = Path(elf).parent.parent
     found, prefix = symbols(elf), prefix_of(folder)
@@ -82,7 +82,7 @@ def _names(elf: FilePath, sites: dict[int, Counts]) -> dict[int, tuple[str, int]
     return names
 
 
-def _lines(elf: FilePath, addresses: list[int]) -> dict[int, tuple[str, int]]:
+def _lines(elf: str | Path, addresses: list[int]) -> dict[int, tuple[str, int]]:
     """Return address -> (source file, line). Raises UserError where a line is not known."""
     lines = source_lines(elf, addresses)
     found = {address: (path, line) for address, (path, line) in lines.items() if line is not None}
