@@ -36,11 +36,11 @@ class Scale:
     def of_range(cls, low: float, high: float) -> "Scale":
         """Return the finest scale that represents [low, high] and zero exactly. Raises GraphError for what is not
         finite."""
-        low, high = np.float64(low), np.float64(high)
-        if not np.isfinite([low, high]).all():
-            raise GraphError(f"a range is {low}..{high}, no finite values; look at --mean, --std and the weights")
-        scale = float(np.float32(int8.range_step(low, high)))
-        return cls(scale, int(int8.zero_point(low, scale)))
+        least, most = np.float64(low), np.float64(high)
+        if not np.isfinite([least, most]).all():
+            raise GraphError(f"a range is {least}..{most}, no finite values; look at --mean, --std and the weights")
+        scale = float(np.float32(int8.range_step(least, most)))
+        return cls(scale, int(int8.zero_point(least, scale)))
 
     @property
     def span(self) -> Range:

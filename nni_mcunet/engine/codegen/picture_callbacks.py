@@ -6,7 +6,7 @@ from pathlib import Path
 from ...core.plan.plan import Plan
 from .names import DEFAULT
 
-# A user takes some of these, with mcu_model.h. The library next to pictures/ compiles without it.
+# FILES come in pictures/, next to the library. A user compiles some of them with it; it needs none of them.
 FOLDERS = Path(__file__).parents[1] / "pictures", Path(__file__).parents[1] / "boards"
 FILES = ("frame.c", "frame.h", *sorted(path.name for path in FOLDERS[0].glob("*.[ch]")))
 GROUPS = (16, 8, 4, 2, 1)  # rows that a JPEG's blocks give at once; a camera gives one

@@ -87,8 +87,8 @@ def _twice(op: Op, real: np.ndarray, bound: np.ndarray, common: PlainDict) -> Co
 
 
 def _of_constants(p: ConvIntegers) -> ConvIntegers:
-    """Give channels that are one value, whatever the picture, sums and shifts that the assembly takes.
-    TensorFlow's converter gives a channel of all but dead weights a bias of 2^30."""
+    """Give channels that are one value, whatever the picture, sums and shifts that the assembly takes. TensorFlow's
+    converter gives a channel of all but dead weights a bias of 2^30."""
     reach = np.abs(p.weight.astype(np.int64)).sum((1, 2, 3)) * 128
     ends = [requant_twice(p.bias + side * reach, p.mult, p.left, p.right) for side in (-1, 1)]
     slow = (p.left == 0) | (p.right > MAX_PLAIN)

@@ -135,7 +135,7 @@ class Sum:
 
     @classmethod
     def of(cls, a: Scale, b: Scale, y: Scale, lo: float, hi: float, sign: int = 1) -> "Sum":
-        """Return the sum of maps of the scales a and b, or with sign = -1 their difference."""
+        """Find the integers that add maps of the scales a and b, or with sign = -1 subtract the second."""
         twice = 2 * max(a.scale, b.scale)
         plus, minus = Multiplier.of(a.scale / twice), Multiplier.of(b.scale / twice)
         out = Multiplier.of(twice / (2**ADD_BITS * y.scale))
@@ -167,7 +167,7 @@ class Product:
 
     @classmethod
     def of(cls, a: Scale, b: Scale, y: Scale, lo: float, hi: float) -> "Product":
-        """Return the product of maps of the scales a and b."""
+        """Find the integers that multiply maps of the scales a and b."""
         return cls(product_factor(a, b, y), a.zero_point, b.zero_point, y.zero_point, *clamp(y, lo, hi))
 
     def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:

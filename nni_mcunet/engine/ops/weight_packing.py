@@ -9,9 +9,9 @@ PAIR = np.dtype([("bias", "<i4", 2), ("mult", "<i4", 2), ("right", "u1", 2), ("l
 
 
 def pack_weights(weight: np.ndarray, groups: int) -> np.ndarray:
-    """Pack (cout, cin/groups, kh, kw) int8 as flat int8: [groups][pairs][taps / 4][2][2][2], taps = (kh, kw,
-    cin/groups) padded with zeros to a multiple of 4. Four taps 0..3 of the channels a and b go as a0 b0 a2 b2, a1 b1 a3
-    b3, which SXTB16 splits into two taps of one channel."""
+    """Pack (cout, cin/groups, kh, kw) int8 as flat int8: [groups][pairs][taps / 4][2][2][2], where taps are
+    (kh, kw, cin/groups), padded with zeros to a multiple of 4. Four taps 0..3 of the channels a and b become
+    a0 b0 a2 b2, a1 b1 a3 b3, which SXTB16 splits into two taps of one channel."""
     rows = weight.transpose(0, 2, 3, 1).reshape(groups, len(weight) // groups, -1)
     rows = np.pad(rows, [(0, 0), (0, -rows.shape[1] % 2), (0, -rows.shape[2] % 4)])
     # group, pair, channel of it, quad, upper half, odd -> group, pair, quad, odd, upper half, channel

@@ -6,7 +6,7 @@ folded ITs, divisions by operand (SDIV, UDIV 2 to 12: 7), contention of literal 
 
 Cortex-M7: Arm publishes no timings. An in-order schedule of at most two instructions a cycle, under the restrictions of
 GCC's description of the core (gcc/config/arm/cortex-m7.md: one multiply-accumulate, one shifted operand, one branch a
-cycle, DSP operations in one of the two pipes) and under what others measured (two single loads may go together; DSP
+cycle, DSP operations in one of the two pipes) and those that others measured (two single loads may go together; DSP
 operations only as the first of a pair; a shifted operand is needed one cycle early). Branches count as predicted:
 mispredictions, which short loops of odd lengths have, are not in it, nor overlaps of blocks. Expect 25 % either way.
 """
