@@ -1,4 +1,4 @@
-"""The steps of int8 tensors and weights: the formulas that training simulates and the engine deploys.
+"""Compute the steps of int8 tensors and weights: the formulas that training simulates and the engine deploys.
 
 The format is that of Jacob et al. 2018. Each formula takes numpy arrays and torch tensors alike, through the methods
 that both have, and imports neither: so core/nn/qat.py and engine/model.py get the same bits from the same line. Ranges,

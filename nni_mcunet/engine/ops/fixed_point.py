@@ -14,7 +14,7 @@ INT32_MAX = 2**31 - 1
 
 
 class Multiplier(NamedTuple):
-    """A real factor as mult * 2^(shift - 31), abs(mult) in 2^30 .. 2^31 - 1, or 0."""
+    """Hold a real factor as mult * 2^(shift - 31), abs(mult) in 2^30 .. 2^31 - 1, or 0."""
 
     mult: int
     shift: int

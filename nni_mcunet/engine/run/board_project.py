@@ -1,8 +1,8 @@
 """Write generated C as a project for a real STM32 board: start-up, clock, UART, linker script, Makefile and CMake.
 
-The folder of the plain C library gets `board/`, Makefile, CMakeLists.txt, toolchain.cmake and README.txt. Their
-parts lie in engine/boards. The facts of a board are data, the part `project` of its file. The start-up C is chosen
-by the family.
+The folder of the plain C library gets `board/`, Makefile, CMakeLists.txt, toolchain.cmake and README.txt. Their parts
+lie in engine/boards. The facts of a board are data, the part `project` of its file. The start-up C is chosen by the
+family.
 """
 
 import hashlib
