@@ -400,6 +400,7 @@ def test_the_samples_are_of_today(tmp_path):
 
 
 PLAIN = {
+    "nni_mcunet/__init__.py",
     "nni_mcunet/core/view.py",
     "nni_mcunet/search/nni/nnictl.py",
     "detection/checkpoint.py",

@@ -9,7 +9,7 @@ import numpy as np
 import tflite
 
 from ....core.errors import GraphError
-from ....core.validate import file_bytes
+from ....core.validate import file_bytes, short
 from ..builder import Layer
 
 IDENTIFIER = b"TFL3"  # at byte 4
@@ -146,7 +146,7 @@ def _kind(code: tflite.OperatorCode) -> str:
     """The operator's name in the schema; of a custom one its own."""
     number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())  # which of them counts depends on the file's age
     if number == tflite.BuiltinOperator.CUSTOM:
-        return f"custom operator {(code.CustomCode() or b'').decode()!r}"
+        return f"custom operator {short((code.CustomCode() or b'').decode(errors='replace'))}"
     return tflite.BUILTIN_OPCODE2NAME.get(number, f"operator {number}")
 
 
