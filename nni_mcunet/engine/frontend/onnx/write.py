@@ -1,13 +1,15 @@
-"""Graph + weights (+ scales) -> an ONNX file, float or QDQ int8. read.py reads it back, and other people's.
+"""Write Graph + weights (+ scales) as an ONNX file, float or QDQ int8. read.py reads it back, and other people's.
 
 Opset 14, NCHW, batch 1, one node per op under the op's name, so that names survive the way to the C symbol. Int8
 tensors are QuantizeLinear / DequantizeLinear pairs; between them the operators stay float, which is the format's own
 definition of the integer network. Names of constants and of what is between two ops have a point, which no op's name
-has. What travels beside the graph (blocks, detector, view) is JSON in metadata_props.
+has. The blocks, the detector and the view travel as JSON in metadata_props.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,15 +18,16 @@ from onnx import TensorProto, helper, numpy_helper
 from ....core.errors import UnsupportedOp, UserError
 from ....core.files import write_atomic
 from ....core.ir.graph import Op, Tensor
+from ....core.types import FilePath
 from ...model import Model, QuantModel
 from .boxes import with_boxes
-from .operators import STEPS
+from .operators import STEPS, Step
 
 META_KEY = "mcunet"
 ACTIVATIONS = {"relu": "Relu", "leaky": "LeakyRelu", "sigmoid": "Sigmoid", "tanh": "Tanh", "hswish": "HardSwish"}
 
 
-def save_onnx(model: Model | QuantModel, path, boxes: bool = False) -> Path:
+def save_onnx(model: Model | QuantModel, path: FilePath, boxes: bool = False) -> Path:
     """Write the model; QuantModel as QDQ int8; boxes: a detector with its post-processing (boxes.py). The file is
     checked by onnx before it replaces `path`. Raises UserError for boxes of a network that is no detector."""
     proto = to_onnx(model)
@@ -37,7 +40,8 @@ def save_onnx(model: Model | QuantModel, path, boxes: bool = False) -> Path:
 
 
 def to_onnx(model: Model | QuantModel) -> onnx.ModelProto:
-    graph, writer = model.graph, _Writer(model)
+    """Return the model as save_onnx writes it, not yet checked. Raises UnsupportedOp for an op that ONNX has not."""
+    graph, writer = model.graph, Writer(model)
     for op in graph.ops:
         writer.add(op)
     inputs = [_value(t.name, t) for t in graph.inputs]
@@ -53,39 +57,47 @@ def to_onnx(model: Model | QuantModel) -> onnx.ModelProto:
     return proto
 
 
-def _value(name: str, t: Tensor):
+def _value(name: str, t: Tensor) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, t.c, t.h, t.w])
 
 
-class _Writer:
-    def __init__(self, model):
+class Writer:
+    """Collect nodes and constants, op by op. float_name: of each tensor, the ONNX value that holds its real numbers."""
+
+    def __init__(self, model: Model | QuantModel) -> None:
         self.model, self.quantized = model, isinstance(model, QuantModel)
-        self.nodes, self.initializers, self.float_name = [], [], {}
+        self.scales = model.scales if isinstance(model, QuantModel) else {}
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+        self.float_name: dict[str, str] = {}
         for t in model.graph.inputs:
             self.float_name[t.name] = self._qdq(t.name, t.name, f"{t.name}.dq") if self.quantized else t.name
 
-    def node(self, kind, inputs, output, name=None, **attributes):
+    def node(self, kind: str, inputs: Sequence[str], output: str, name: str | None = None, **attributes: Any) -> str:
+        """Append a node, called as its output unless named; return the output."""
         self.nodes.append(helper.make_node(kind, inputs, [output], name=name or output, **attributes))
         return output
 
-    def constant(self, name, value):
+    def constant(self, name: str, value: np.ndarray | np.generic) -> str:
+        """Append a constant; return its name."""
         self.initializers.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
-    def _scale(self, tensor):
-        s = self.model.scales[tensor]
+    def _scale(self, tensor: str) -> list[str]:
+        s = self.scales[tensor]
         return [
             self.constant(f"{tensor}.scale", np.float32(s.scale)),
             self.constant(f"{tensor}.zero_point", np.int8(s.zero_point)),
         ]
 
-    def _qdq(self, tensor, source, target):
-        """source (float) -> int8 -> target (float)."""
+    def _qdq(self, tensor: str, source: str, target: str) -> str:
+        """Append source (float) -> int8 -> target (float); return the target."""
         scale = self._scale(tensor)
         self.node("QuantizeLinear", [source, *scale], f"{tensor}.q")
         return self.node("DequantizeLinear", [f"{tensor}.q", *scale], target, name=f"{tensor}.dequantize")
 
     def add(self, op: Op) -> None:
+        """Append the nodes of an op. Raises UnsupportedOp for one that ONNX has not."""
         x = self.float_name[op.inputs[0]]
         steps = self._steps(op)
         for at, (kind, inputs, attributes) in enumerate(steps):
@@ -94,8 +106,8 @@ class _Writer:
             x = self.node(kind, [x, *inputs], name, name=op.name if at == 0 else f"{op.name}.{kind}", **attributes)
         self.float_name[op.name] = self._qdq(op.name, x, op.name) if self.quantized else x
 
-    def _steps(self, op: Op):
-        """(ONNX operator, inputs behind the first, attributes) for one op, in order."""
+    def _steps(self, op: Op) -> list[Step]:
+        """Return the nodes of an op in order."""
         if op.baseline:
             raise UnsupportedOp(f"{op.name}: no {op.baseline} in our ONNX; published baselines are profiled only")
         if min(op.pad) < 0:
@@ -104,24 +116,24 @@ class _Writer:
         if op.residual is not None:
             steps.append(("Add", [self.float_name[op.residual]], {}))
         if op.act is not None:
-            steps.append(self._activation(op))
+            steps.append(self._activation(op, op.act))
         return steps or [("Identity", [], {})]
 
-    def _activation(self, op: Op):
-        if op.act in ("relu6", "clip"):
-            limits = np.float32(op.args or (0, 6))
+    def _activation(self, op: Op, act: str) -> Step:
+        if act in ("relu6", "clip"):
+            limits = np.array(op.args or (0, 6), np.float32)
             return "Clip", [self.constant(f"{op.name}.{n}", v) for n, v in zip(("min", "max"), limits, strict=True)], {}
-        if op.act == "hsigmoid":
+        if act == "hsigmoid":
             slope, offset = op.args or (1 / 6, 0.5)
             return "HardSigmoid", [], {"alpha": slope, "beta": offset}
-        return ACTIVATIONS[op.act], [], {"alpha": op.args[0]} if op.act == "leaky" else {}
+        return ACTIVATIONS[act], [], {"alpha": op.args[0]} if act == "leaky" else {}
 
-    def weights(self, op: Op):
+    def weights(self, op: Op) -> list[str]:
         """Write the weights and bias of a convolution and return their names."""
-        weights = self.model.weights[op.name]
-        if not self.quantized:
-            return [self.constant(f"{op.name}.{n}", v) for n, v in zip(("weight", "bias"), weights, strict=True)]
-        input_scale = np.float32(self.model.scales[op.inputs[0]].scale)
+        if isinstance(self.model, Model):
+            pair = zip(("weight", "bias"), self.model.weights[op.name], strict=True)
+            return [self.constant(f"{op.name}.{n}", v) for n, v in pair]
+        weights, input_scale = self.model.weights[op.name], np.float32(self.scales[op.inputs[0]].scale)
         names = []
         for part, value, scale in (
             ("weight", weights.weight, weights.scale),
