@@ -1,26 +1,25 @@
 """Append layers of a file as ops of our graph, whatever the format: convolutions and fully connected layers, factors a
-channel, sums, products, joins and clamps. The functions take (builder, layer): what is built, and the layer of the file
-that errors name. A layout that no op has is refused, not rewritten here.
+channel, sums, products, joins, clamps and changes of scale. The functions take (builder, layer): what is built, and the
+layer of the file that errors name. A layout that no op has is refused, not rewritten here.
 """
 
 from collections.abc import Hashable
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ...core.ir.graph import Tensor
+from ...core.ir.kinds import FACTS, SAME_SCALE
 from ...core.types import Floats, Int8Map
-from ..model import QuantWeights
+from ..model import PROBABILITY, QuantWeights, Scale
+from .builder import Builder, Layer
 from .feature import Feature, Integers, kept, same_layout, with_channels
-
-if TYPE_CHECKING:
-    from .builder import Builder, Layer
 
 DEAD = 2.0**-20  # least scale of a channel whose weights are 0, for which the file has none
 
 
-def per_output(layer: "Layer", value: np.ndarray | Integers, axis: int) -> np.ndarray:
+def per_output(layer: Layer, value: np.ndarray | Integers, axis: int) -> np.ndarray:
     """Return the values of a weight whose output channels lie along `axis`. Raises UnsupportedOp for integers with a
     zero point, or with several scales along another axis."""
     if isinstance(value, Integers) and value.scale.size > 1 and value.axis % value.values.ndim != axis:
@@ -31,8 +30,8 @@ def per_output(layer: "Layer", value: np.ndarray | Integers, axis: int) -> np.nd
 
 
 def convolve(
-    builder: "Builder",
-    layer: "Layer",
+    builder: Builder,
+    layer: Layer,
     x: Tensor,
     weight: np.ndarray,
     given: np.ndarray | Integers | None,
@@ -59,8 +58,8 @@ def convolve(
 
 
 def _integers(
-    builder: "Builder",
-    layer: "Layer",
+    builder: Builder,
+    layer: Layer,
     x: Tensor,
     weight: np.ndarray,
     scale: np.ndarray,
@@ -92,7 +91,7 @@ def _integers(
 
 
 def _without_zero_scales(
-    layer: "Layer", weight: Int8Map, scale: Floats, bias: np.ndarray | Integers | None, step: float
+    layer: Layer, weight: Int8Map, scale: Floats, bias: np.ndarray | Integers | None, step: float
 ) -> tuple[Int8Map, Floats, np.ndarray | Integers | None]:
     """Return weights, scales and bias, with weights of 0 instead of a scale of 0. step: the scale of the input."""
     channels, dead = len(scale), scale == 0
@@ -114,8 +113,8 @@ def _without_zero_scales(
 
 
 def connect(
-    builder: "Builder",
-    layer: "Layer",
+    builder: Builder,
+    layer: Layer,
     x: Feature,
     weight: np.ndarray,
     given: np.ndarray | Integers | None,
@@ -143,7 +142,7 @@ def connect(
 
 
 def affine(
-    builder: "Builder", layer: "Layer", x: Feature, factor: np.ndarray | float, summand: np.ndarray | float
+    builder: Builder, layer: Layer, x: Feature, factor: np.ndarray | float, summand: np.ndarray | float
 ) -> Feature:
     """Append x * factor + summand, each (c,) or one number: a 1x1 convolution that mixes no channels. Raises
     GraphError for numbers that are not finite."""
@@ -161,7 +160,7 @@ def _per_channel(value: np.ndarray | float, channels: int) -> Floats:
     return np.broadcast_to(np.asarray(value, np.float32).reshape(-1), (channels,)).copy()
 
 
-def combined(builder: "Builder", layer: "Layer", kind: str | None, a: Feature, b: Feature) -> Feature:
+def combined(builder: Builder, layer: Layer, kind: str | None, a: Feature, b: Feature) -> Feature:
     """Append the sum ("add") or product ("mul") of two maps; one map of a product may be a factor a channel. Raises
     UnsupportedOp for shapes that do not fit, and for None, a kind that is neither."""
     if kind == "mul" and (a.tensor.h, a.tensor.w) == (1, 1) != (b.tensor.h, b.tensor.w):
@@ -185,7 +184,7 @@ def _is_gate(a: Feature, b: Feature) -> bool:
     return a.tensor.c == 1 or a.has_channels_at(shape.index(a.tensor.c))
 
 
-def clamp(builder: "Builder", layer: "Layer", x: Feature, lo: float, hi: float) -> Feature:
+def clamp(builder: Builder, layer: Layer, x: Feature, lo: float, hi: float) -> Feature:
     """Append a clip to lo..hi; nothing where both are infinite. Raises UnsupportedOp where one value is left."""
     if not lo < hi:
         layer.refuse(f"clips to {lo:g}..{hi:g}, which leaves a constant; export the model without")
@@ -196,7 +195,7 @@ def clamp(builder: "Builder", layer: "Layer", x: Feature, lo: float, hi: float) 
     return same_layout(x, builder.add(layer, "act", (x.tensor,), x.tensor.c, act=act, args=args))
 
 
-def concatenate(builder: "Builder", layer: "Layer", maps: list[Feature], axis: int) -> Feature:
+def concatenate(builder: Builder, layer: Layer, maps: list[Feature], axis: int) -> Feature:
     """Append the maps joined along `axis`. Raises UnsupportedOp where that is not their channels."""
     first = maps[0]
     if len(maps) == 1:
@@ -213,3 +212,38 @@ def _outside(x: Feature, axis: int) -> Hashable:
     """Return all that maps must have in common to be joined along `axis`."""
     t = x.tensor
     return t.h, t.w, x.order.replace("c", ""), x.shape[:axis], x.shape[axis + 1 :]
+
+
+def arrives(builder: Builder, layer: Layer, feature: Feature, given: Scale) -> None:
+    """Take in a map with this scale. It must be the one it left with; an input of the model has none yet."""
+    name = feature.tensor.name
+    if name not in builder.scales and name not in builder.ops:
+        builder.scales[name] = given
+    elif builder.scale_of(name) != given:
+        layer.refuse(f"reads '{name}' in another scale than it was written with; quantize the model once")
+
+
+def leaves(builder: Builder, layer: Layer, feature: Feature, given: Scale) -> Feature:
+    """Return the map in this scale: as the op before wrote it, or behind a change of its scale."""
+    name = feature.tensor.name
+    _settle(builder, name, given)
+    if builder.scales[name] == given:
+        return feature
+    y = builder.add(layer, "act", (feature.tensor,), feature.tensor.c)
+    builder.scales[y.name] = given
+    return same_layout(feature, y)
+
+
+def _settle(builder: Builder, name: str, given: Scale) -> None:
+    """Give a tensor without a scale this one, where its kernel has the choice. A kernel that keeps its input's scale
+    passes it on: the greatest of rounded values is the rounded greatest."""
+    if name in builder.scales:
+        return
+    op = builder.ops.get(name)
+    if op and op.kind in SAME_SCALE:
+        if op.kind == "maxpool" and op.inputs[0] not in builder.scales:
+            builder.narrowed.add(op.inputs[0])
+        _settle(builder, op.inputs[0], given)
+        builder.scales[name] = builder.scales[op.inputs[0]]
+    else:
+        builder.scales[name] = PROBABILITY if op and FACTS[op.kind].scale == "probability" else given

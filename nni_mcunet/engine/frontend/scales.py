@@ -1,10 +1,7 @@
-"""Settle the scales of a file's tensors: the file gives some, its operators imply others. The functions take (builder,
-layer): what is built, and the layer of the file that errors name. Nothing is calibrated here.
-"""
+"""Find the scales that the operators of a file imply where it gives none. Nothing is calibrated here."""
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,48 +10,9 @@ from ...core.ir.activations import ACTS, CLAMPS
 from ...core.ir.graph import Graph, Op
 from ...core.ir.kinds import FACTS, SAME_SCALE
 from ..model import PROBABILITY, QuantWeights, Scale, quantize_weights
-from .feature import Feature, same_layout
 from .fuse import Imported, factors
 
-if TYPE_CHECKING:
-    from .builder import Builder, Layer
-
 LEAST, GREATEST = 1e-30, 1e30  # scales beyond are no scales
-
-
-def arrives(builder: "Builder", layer: "Layer", feature: Feature, given: Scale) -> None:
-    """Take in a map with this scale. It must be the one it left with; an input of the model has none yet."""
-    name = feature.tensor.name
-    if name not in builder.scales and name not in builder.ops:
-        builder.scales[name] = given
-    elif builder.scale_of(name) != given:
-        layer.refuse(f"reads '{name}' in another scale than it was written with; quantize the model once")
-
-
-def leaves(builder: "Builder", layer: "Layer", feature: Feature, given: Scale) -> Feature:
-    """Return the map in this scale: as the op before wrote it, or behind a change of its scale."""
-    name = feature.tensor.name
-    _settle(builder, name, given)
-    if builder.scales[name] == given:
-        return feature
-    y = builder.add(layer, "act", (feature.tensor,), feature.tensor.c)
-    builder.scales[y.name] = given
-    return same_layout(feature, y)
-
-
-def _settle(builder: "Builder", name: str, given: Scale) -> None:
-    """Give a tensor without a scale this one, where its kernel has the choice. A kernel that keeps its input's scale
-    passes it on: the greatest of rounded values is the rounded greatest."""
-    if name in builder.scales:
-        return
-    op = builder.ops.get(name)
-    if op and op.kind in SAME_SCALE:
-        if op.kind == "maxpool" and op.inputs[0] not in builder.scales:
-            builder.narrowed.add(op.inputs[0])
-        _settle(builder, op.inputs[0], given)
-        builder.scales[name] = builder.scales[op.inputs[0]]
-    else:
-        builder.scales[name] = PROBABILITY if op and FACTS[op.kind].scale == "probability" else given
 
 
 def implied_scale(op: Op, scale_of: Callable[[str], Scale]) -> Scale | None:

@@ -6,7 +6,6 @@ constant of gigabytes out of two small ones.
 
 from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -14,9 +13,7 @@ from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from .file import Node
-
-if TYPE_CHECKING:
-    from .read import Reader
+from .values import Values
 
 MOST = 1 << 24  # elements
 ELEMENTWISE = ("Add", "Sub", "Mul", "Div", "Min", "Max", "Equal", "Where")
@@ -26,7 +23,7 @@ SAFE = (
 )  # fmt: skip
 
 
-def fold(reader: "Reader", node: Node) -> bool:
+def fold(reader: Values, node: Node) -> bool:
     """Evaluate the node if it computes a constant. Raises GraphError where it cannot be."""
     if node.kind == "Constant":
         reader.constants[node.proto.output[0]] = _value(node)
@@ -59,7 +56,7 @@ def fold(reader: "Reader", node: Node) -> bool:
     return True
 
 
-def _shape(reader: "Reader", node: Node) -> tuple[int, ...] | None:
+def _shape(reader: Values, node: Node) -> tuple[int, ...] | None:
     name = node.inputs[0]
     if name in reader.features:
         return reader.features[name].shape
@@ -85,7 +82,7 @@ def _value(node: Node) -> np.ndarray:
     node.refuse("no tensor, integer or float in it; export it as an initializer")
 
 
-def _run(reader: "Reader", node: Node, values: dict[str, np.ndarray]) -> None:
+def _run(reader: Values, node: Node, values: dict[str, np.ndarray]) -> None:
     unknown = onnx.TypeProto()
     graph = helper.make_graph(
         [node.proto],

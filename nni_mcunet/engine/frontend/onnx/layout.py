@@ -2,18 +2,15 @@
 in operators.py."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..feature import Feature
 from .file import Node
-
-if TYPE_CHECKING:
-    from .read import Reader
+from .values import Values
 
 
-def axes_of(reader: "Reader", node: Node, i: int, dims: int) -> list[int] | None:
+def axes_of(reader: Values, node: Node, i: int, dims: int) -> list[int] | None:
     """Return `axes`, each from 0, None where there are none. They are an attribute or, in later opsets, the input i."""
     axes = reader.array(node, i).reshape(-1).tolist() if node.has(i) else node.attribute("axes", None)
     if axes is None:
@@ -23,7 +20,7 @@ def axes_of(reader: "Reader", node: Node, i: int, dims: int) -> list[int] | None
     return [a % dims for a in axes]
 
 
-def alias(reader: "Reader", node: Node) -> Feature | None:
+def alias(reader: Values, node: Node) -> Feature | None:
     """Read an operator that changes nothing: Identity, Dropout, also of a quantised constant."""
     if node.has(0) and node.inputs[0] in reader.integers:
         reader.integers[node.proto.output[0]] = reader.integers[node.inputs[0]]
@@ -33,7 +30,7 @@ def alias(reader: "Reader", node: Node) -> Feature | None:
     return reader.feature(node)
 
 
-def cast(reader: "Reader", node: Node) -> Feature:
+def cast(reader: Values, node: Node) -> Feature:
     """Read Cast: to another type of real numbers, of which we have one."""
     if node.attribute("to", 1) not in (1, 10, 11, 16):
         node.refuse("casts a map to integers; leave it away")
@@ -44,7 +41,7 @@ def _reshaped(node: Node, x: Feature, shape: Sequence[int]) -> Feature:
     return x.reshaped(shape) or node.wrong(f"{list(x.shape)} has not the elements of {list(shape)}")
 
 
-def reshape(reader: "Reader", node: Node) -> Feature:
+def reshape(reader: Values, node: Node) -> Feature:
     """Read Reshape, whose shape may have 0 for a length that stays and -1 for one that follows."""
     x, wanted = reader.feature(node), reader.array(node, 1).reshape(-1).tolist()
     if not all(type(n) is int for n in wanted):
@@ -57,7 +54,7 @@ def reshape(reader: "Reader", node: Node) -> Feature:
     return _reshaped(node, x, wanted)
 
 
-def flatten(reader: "Reader", node: Node) -> Feature:
+def flatten(reader: Values, node: Node) -> Feature:
     """Read Flatten."""
     x, axis = reader.feature(node), node.attribute("axis", 1)
     if not -len(x.shape) <= axis <= len(x.shape):
@@ -66,7 +63,7 @@ def flatten(reader: "Reader", node: Node) -> Feature:
     return _reshaped(node, x, (int(np.prod(x.shape[:axis])), int(np.prod(x.shape[axis:]))))
 
 
-def squeeze(reader: "Reader", node: Node) -> Feature:
+def squeeze(reader: Values, node: Node) -> Feature:
     """Read Squeeze."""
     x = reader.feature(node)
     axes = axes_of(reader, node, 1, len(x.shape))
@@ -76,7 +73,7 @@ def squeeze(reader: "Reader", node: Node) -> Feature:
     return _reshaped(node, x, [n for i, n in enumerate(x.shape) if i not in axes])
 
 
-def unsqueeze(reader: "Reader", node: Node) -> Feature:
+def unsqueeze(reader: Values, node: Node) -> Feature:
     """Read Unsqueeze."""
     x = reader.feature(node)
     given = reader.array(node, 1).reshape(-1) if node.has(1) else node.attribute("axes", ())
@@ -88,7 +85,7 @@ def unsqueeze(reader: "Reader", node: Node) -> Feature:
     return _reshaped(node, x, [1 if i in axes else next(rest) for i in range(dims)])
 
 
-def transpose(reader: "Reader", node: Node) -> Feature:
+def transpose(reader: Values, node: Node) -> Feature:
     """Read Transpose."""
     x = reader.feature(node)
     perm = node.attribute("perm", list(range(len(x.shape)))[::-1])

@@ -2,7 +2,7 @@
 like. Handlers as in operators.py."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
 import numpy as np
 
@@ -10,9 +10,7 @@ from ....core.ir.graph import Tensor, out_length
 from ..feature import Feature, Integers
 from ..layers import affine, combined, connect, convolve, per_output
 from .file import Node
-
-if TYPE_CHECKING:
-    from .read import Reader
+from .values import Values
 
 
 class Window(TypedDict):
@@ -52,7 +50,7 @@ def _same(length: int, k: int, s: int, auto: str) -> tuple[int, int]:
     return lo, total - lo
 
 
-def conv(reader: "Reader", node: Node) -> Feature:
+def conv(reader: Values, node: Node) -> Feature:
     """Read Conv."""
     x = reader.map(node).tensor
     given = reader.parameter(node, 1)
@@ -65,7 +63,7 @@ def conv(reader: "Reader", node: Node) -> Feature:
     return Feature.of(convolve(reader, node, x, weight, given, bias, groups=groups, s=of["s"], pad=of["pad"]))
 
 
-def gemm(reader: "Reader", node: Node) -> Feature:
+def gemm(reader: Values, node: Node) -> Feature:
     """Read Gemm."""
     if node.attribute("transA", 0) or node.attribute("alpha", 1.0) != 1:
         node.refuse("transA or alpha: use a plain fully connected layer")
@@ -82,13 +80,13 @@ def gemm(reader: "Reader", node: Node) -> Feature:
     return connect(reader, node, reader.feature(node), weight if transposed else weight.T, given, bias)
 
 
-def matmul(reader: "Reader", node: Node) -> Feature:
+def matmul(reader: Values, node: Node) -> Feature:
     """Read MatMul, of a map and a constant matrix."""
     given = reader.parameter(node, 1)
     return connect(reader, node, reader.feature(node), per_output(node, given, 1).T, given, None)
 
 
-def batch_norm(reader: "Reader", node: Node) -> Feature:
+def batch_norm(reader: Values, node: Node) -> Feature:
     """Read BatchNormalization as one factor and summand a channel."""
     if node.attribute("training_mode", 0) or len(node.proto.output) > 1:
         node.refuse("it is in training mode; export the model in eval mode")
@@ -103,7 +101,7 @@ def batch_norm(reader: "Reader", node: Node) -> Feature:
     return affine(reader, node, x, gain, beta - mean * gain)
 
 
-def _per_channel(reader: "Reader", node: Node, i: int, x: Feature) -> tuple[np.ndarray, Feature]:
+def _per_channel(reader: Values, node: Node, i: int, x: Feature) -> tuple[np.ndarray, Feature]:
     """Return the constant input i as one number or one a channel of x, and x with the dimensions of 1 that a longer
     shape of the constant gives it."""
     value = reader.numbers(node, i)
@@ -114,14 +112,14 @@ def _per_channel(reader: "Reader", node: Node, i: int, x: Feature) -> tuple[np.n
     return value.reshape(-1), x
 
 
-def binary(reader: "Reader", node: Node) -> Feature:
+def binary(reader: Values, node: Node) -> Feature:
     """Read Add, Sum, Sub, Mul, Div."""
     if len(node.inputs) != 2:
         node.refuse(f"of {len(node.inputs)}; add two at a time")
     return arithmetic(reader, node, node.kind.replace("Sum", "Add"), (0, 1))
 
 
-def arithmetic(reader: "Reader", node: Node, kind: str, at: tuple[int, int]) -> Feature:
+def arithmetic(reader: Values, node: Node, kind: str, at: tuple[int, int]) -> Feature:
     """Read an Add, Sub, Mul or Div of the inputs `at`: of two maps (Add, Mul), or of a map and a constant."""
     maps = [node.inputs[i] in reader.features for i in at]
     if maps == [True, True]:

@@ -7,7 +7,7 @@ takes (writer, op) and returns the nodes that the op is, its activation and resi
 
 from collections.abc import Callable
 from math import copysign, inf
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,18 +18,16 @@ from ..layers import clamp, concatenate
 from .file import Node
 from .layout import LAYOUT, axes_of
 from .linear import LINEAR, Window, window
+from .values import Values
+from .writer import Writer
 
-if TYPE_CHECKING:
-    from .read import Reader
-    from .write import Writer
-
-Handler = Callable[["Reader", Node], Feature | None]
+Handler = Callable[[Values, Node], Feature | None]
 
 
 def activation(act: str, *names: str, **defaults: float) -> Handler:
     """Return the handler of an elementwise function whose arguments are attributes."""
 
-    def handler(reader: "Reader", node: Node) -> Feature:
+    def handler(reader: Values, node: Node) -> Feature:
         x = reader.feature(node)
         args = tuple(float(np.float32(node.attribute(name, defaults[name]))) for name in names)
         if not np.isfinite(args).all():
@@ -41,13 +39,13 @@ def activation(act: str, *names: str, **defaults: float) -> Handler:
     return handler
 
 
-def clip(reader: "Reader", node: Node) -> Feature:
+def clip(reader: Values, node: Node) -> Feature:
     """Read Clip, whose limits are constants."""
     lo, hi = (_limit(reader, node, i) if node.has(i) else none for i, none in ((1, -inf), (2, inf)))
     return clamp(reader, node, reader.feature(node), lo, hi)
 
 
-def extremum(reader: "Reader", node: Node) -> Feature:
+def extremum(reader: Values, node: Node) -> Feature:
     """Read Max and Min of a map and a number."""
     maps = [name in reader.features for name in node.inputs]
     if sorted(maps) != [False, True]:
@@ -56,7 +54,7 @@ def extremum(reader: "Reader", node: Node) -> Feature:
     return clamp(reader, node, x, *((value, inf) if node.kind == "Max" else (-inf, value)))
 
 
-def _limit(reader: "Reader", node: Node, i: int) -> float:
+def _limit(reader: Values, node: Node, i: int) -> float:
     """Return the constant input i as a limit. Exporters also write the greatest float32 for none."""
     value = reader.numbers(node, i, finite=False)
     if value.size != 1 or value.ndim > 1:
@@ -65,7 +63,7 @@ def _limit(reader: "Reader", node: Node, i: int) -> float:
     return limit if abs(limit) < np.finfo(np.float32).max else copysign(inf, limit)
 
 
-def prelu(reader: "Reader", node: Node) -> Feature:
+def prelu(reader: Values, node: Node) -> Feature:
     """Read PRelu of one slope."""
     slopes = reader.numbers(node, 1)
     if slopes.size != 1:
@@ -75,7 +73,7 @@ def prelu(reader: "Reader", node: Node) -> Feature:
     return same_layout(x, reader.add(node, "act", (x.tensor,), x.tensor.c, act="leaky", args=args))
 
 
-def max_pool(reader: "Reader", node: Node) -> Feature:
+def max_pool(reader: Values, node: Node) -> Feature:
     """Read MaxPool."""
     x = reader.map(node).tensor
     fields = window(node, x, node.attribute("kernel_shape", ()))
@@ -86,7 +84,7 @@ def max_pool(reader: "Reader", node: Node) -> Feature:
     return Feature.of(reader.add(node, "maxpool", (x,), x.c, **fields))
 
 
-def _ceil_pads(reader: "Reader", x: Tensor, of: Window) -> tuple[int, int, int, int]:
+def _ceil_pads(reader: Values, x: Tensor, of: Window) -> tuple[int, int, int, int]:
     """Return pads with which rounding down gives what rounding up does. A last window that begins in the padding is
     left out, as onnxruntime and PyTorch do, whatever the file's shapes say."""
     top, left, *_ = of["pad"]
@@ -100,7 +98,7 @@ def _ceil_pads(reader: "Reader", x: Tensor, of: Window) -> tuple[int, int, int, 
     return top, left, ends[0], ends[1]
 
 
-def average_pool(reader: "Reader", node: Node, given: Feature | None = None) -> Feature:
+def average_pool(reader: Values, node: Node, given: Feature | None = None) -> Feature:
     """Read AveragePool of its input, or of the map that is given."""
     x = (given or reader.map(node)).tensor
     fields = window(node, x, node.attribute("kernel_shape", ()))
@@ -116,7 +114,7 @@ def average_pool(reader: "Reader", node: Node, given: Feature | None = None) -> 
     return Feature.of(reader.add(node, "avgpool", (x,), x.c, **fields))
 
 
-def global_pool(reader: "Reader", node: Node) -> Feature:
+def global_pool(reader: Values, node: Node) -> Feature:
     """Read GlobalMaxPool and GlobalAveragePool."""
     x = reader.map(node).tensor
     if node.kind == "GlobalMaxPool":
@@ -124,7 +122,7 @@ def global_pool(reader: "Reader", node: Node) -> Feature:
     return Feature.of(reader.add(node, "gap", (x,), x.c))
 
 
-def reduce_mean(reader: "Reader", node: Node) -> Feature:
+def reduce_mean(reader: Values, node: Node) -> Feature:
     """Read ReduceMean over height and width."""
     x = reader.feature(node)
     axes, groups = axes_of(reader, node, 1, len(x.shape)), x.groups()
@@ -137,7 +135,7 @@ def reduce_mean(reader: "Reader", node: Node) -> Feature:
     return Feature(y, "c" if y.c > 1 else "", tuple(shape))
 
 
-def resize(reader: "Reader", node: Node) -> Feature:
+def resize(reader: Values, node: Node) -> Feature:
     """Read Resize: nearest, by a whole factor."""
     x = reader.map(node).tensor
     if node.attribute("axes", None) is not None or node.attribute("mode", "nearest") != "nearest":
@@ -162,7 +160,7 @@ def resize(reader: "Reader", node: Node) -> Feature:
     return Feature.of(reader.add(node, "upsample", (x,), x.c, s=(int(scales[2]), int(scales[3]))))
 
 
-def pad(reader: "Reader", node: Node) -> Feature:
+def pad(reader: Values, node: Node) -> Feature:
     """Read Pad: height and width, with zeros."""
     x = reader.map(node).tensor
     if node.attribute("mode", "constant") != "constant":
@@ -178,7 +176,7 @@ def pad(reader: "Reader", node: Node) -> Feature:
     return Feature.of(reader.add(node, "pad", (x,), x.c, pad=(top, left, bottom, right)))
 
 
-def _is_zero(reader: "Reader", node: Node) -> bool:
+def _is_zero(reader: Values, node: Node) -> bool:
     """Tell whether a Pad pads with zero, which integers have at their zero point."""
     if node.inputs[0] not in reader.rounded:
         return not (node.has(2) and reader.numbers(node, 2).any())
@@ -187,13 +185,13 @@ def _is_zero(reader: "Reader", node: Node) -> bool:
     return value.dtype in (np.int8, np.uint8) and value.astype(int) - 128 * (value.dtype == np.uint8) == zero
 
 
-def concat(reader: "Reader", node: Node) -> Feature:
+def concat(reader: Values, node: Node) -> Feature:
     """Read Concat along the channels."""
     maps = [reader.feature(node, i) for i in range(len(node.inputs))]
     return concatenate(reader, node, maps, node.attribute("axis", 1))
 
 
-def softmax(reader: "Reader", node: Node) -> Feature:
+def softmax(reader: Values, node: Node) -> Feature:
     """Read Softmax over the channels; before opset 13 over all dimensions from `axis` on."""
     x = reader.feature(node)
     later = reader.opset >= 13
@@ -231,7 +229,7 @@ NODES: dict[str, Handler] = {
 }
 
 Step = tuple[str, list[str], PlainDict]  # ONNX operator, inputs behind the first, attributes
-Steps = Callable[["Writer", Op], list[Step]]
+Steps = Callable[[Writer, Op], list[Step]]
 
 
 def plain(kind: str, **attributes: Any) -> Steps:
@@ -248,17 +246,17 @@ def _window(op: Op) -> PlainDict:
     return dict(kernel_shape=list(op.k), strides=list(op.s), pads=list(op.pad))
 
 
-def _conv(writer: "Writer", op: Op) -> list[Step]:
+def _conv(writer: Writer, op: Op) -> list[Step]:
     return [("Conv", writer.weights(op), {**_window(op), "group": op.groups})]
 
 
-def _upsample(writer: "Writer", op: Op) -> list[Step]:
+def _upsample(writer: Writer, op: Op) -> list[Step]:
     scales = writer.constant(f"{op.name}.scales", np.array([1, 1, *op.s], np.float32))
     nearest = dict(mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
     return [("Resize", ["", scales], nearest)]
 
 
-def _pad(writer: "Writer", op: Op) -> list[Step]:
+def _pad(writer: Writer, op: Op) -> list[Step]:
     top, left, bottom, right = op.pad
     return [("Pad", [writer.constant(f"{op.name}.pads", np.array([0, 0, top, left, 0, 0, bottom, right]))], {})]
 

@@ -7,24 +7,21 @@ difference is one step of an op's output at most, at a tie or where float32 errs
 """
 
 from math import isfinite
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ....core.ir.graph import Tensor
 from ...model import Scale
 from ..feature import Feature, Integers, same_layout
-from ..layers import concatenate, connect, convolve, per_output
-from ..scales import GREATEST, LEAST, arrives, leaves
+from ..layers import arrives, concatenate, connect, convolve, leaves, per_output
+from ..scales import GREATEST, LEAST
 from .file import Node
 from .linear import arithmetic, window
 from .operators import Handler, average_pool, softmax
-
-if TYPE_CHECKING:
-    from .read import Reader
+from .values import Values
 
 
-def scale(reader: "Reader", node: Node, scale_at: int, zero_at: int) -> Scale:
+def scale(reader: Values, node: Node, scale_at: int, zero_at: int) -> Scale:
     """Return the scale of an activation, inputs `scale_at` and `zero_at` of the node."""
     value = reader.numbers(node, scale_at)
     zero = reader.array(node, zero_at) if node.has(zero_at) else np.array(0, np.uint8)
@@ -37,7 +34,7 @@ def scale(reader: "Reader", node: Node, scale_at: int, zero_at: int) -> Scale:
     return Scale(number, int(zero.reshape(())) - (128 if zero.dtype == np.uint8 else 0))
 
 
-def integers(reader: "Reader", node: Node, at: int, scale_at: int, zero_at: int, axis: int) -> Integers:
+def integers(reader: Values, node: Node, at: int, scale_at: int, zero_at: int, axis: int) -> Integers:
     """Return a constant of int8, of uint8, which becomes int8, or, for a bias, of int32."""
     values, factor = reader.array(node, at), reader.numbers(node, scale_at)
     zero = reader.array(node, zero_at) if node.has(zero_at) else np.zeros(1, values.dtype)
@@ -51,20 +48,20 @@ def integers(reader: "Reader", node: Node, at: int, scale_at: int, zero_at: int,
     return Integers(values, factor.reshape(-1), zero, axis)
 
 
-def weights(reader: "Reader", node: Node, at: int, scale_at: int, zero_at: int, axis: int) -> Integers:
+def weights(reader: Values, node: Node, at: int, scale_at: int, zero_at: int, axis: int) -> Integers:
     """Return symmetric int8 weights, or uint8 ones around 128, of the outputs along `axis`."""
     found = integers(reader, node, at, scale_at, zero_at, axis)
     per_output(node, found, axis)
     return found
 
 
-def quantize_linear(reader: "Reader", node: Node) -> Feature:
+def quantize_linear(reader: Values, node: Node) -> Feature:
     """Read QuantizeLinear of a map."""
     _whole_tensors(node)
     return leaves(reader, node, reader.feature(node), scale(reader, node, 1, 2))
 
 
-def dequantize_linear(reader: "Reader", node: Node) -> Feature | None:
+def dequantize_linear(reader: Values, node: Node) -> Feature | None:
     """Read DequantizeLinear of a map, or of a constant, which its reader takes as Integers."""
     _whole_tensors(node)
     if reader.is_constant(node.inputs[0]):
@@ -80,14 +77,14 @@ def _whole_tensors(node: Node) -> None:
         node.refuse("quantises in blocks; quantize per tensor, weights per output channel")
 
 
-def _input(reader: "Reader", node: Node, at: int, is_map: bool = False) -> Feature:
+def _input(reader: Values, node: Node, at: int, is_map: bool = False) -> Feature:
     """Return the map at `at`, its scale and zero point behind it."""
     x = reader.map(node, at) if is_map else reader.feature(node, at)
     arrives(reader, node, x, scale(reader, node, at + 1, at + 2))
     return x
 
 
-def qlinear_conv(reader: "Reader", node: Node) -> Feature:
+def qlinear_conv(reader: Values, node: Node) -> Feature:
     """Read QLinearConv."""
     x = _input(reader, node, 0, is_map=True).tensor
     given = weights(reader, node, 3, 4, 5, 0)
@@ -101,7 +98,7 @@ def qlinear_conv(reader: "Reader", node: Node) -> Feature:
     return leaves(reader, node, Feature.of(y), scale(reader, node, 6, 7))
 
 
-def _bias(reader: "Reader", node: Node, at: int, x: Tensor, given: Integers) -> Integers | None:
+def _bias(reader: Values, node: Node, at: int, x: Tensor, given: Integers) -> Integers | None:
     """Return an int32 bias in steps of input * weight scale."""
     if not node.has(at):
         return None
@@ -112,7 +109,7 @@ def _bias(reader: "Reader", node: Node, at: int, x: Tensor, given: Integers) -> 
     return Integers(values, steps, np.zeros(1, np.int32), 0)
 
 
-def qlinear_matmul(reader: "Reader", node: Node) -> Feature:
+def qlinear_matmul(reader: Values, node: Node) -> Feature:
     """Read QLinearMatMul, of a map and a constant matrix."""
     x = _input(reader, node, 0)
     given = weights(reader, node, 3, 4, 5, 1)
@@ -121,7 +118,7 @@ def qlinear_matmul(reader: "Reader", node: Node) -> Feature:
     return leaves(reader, node, y, scale(reader, node, 6, 7))
 
 
-def qgemm(reader: "Reader", node: Node) -> Feature:
+def qgemm(reader: Values, node: Node) -> Feature:
     """Read com.microsoft.QGemm: a, b, their scales and zero points, C int32, y_scale, y_zero_point."""
     x = _input(reader, node, 0)
     transposed = node.attribute("transB", 0)
@@ -143,7 +140,7 @@ def _matrix(node: Node, given: Integers, axis: int) -> None:
 def qlinear_binary(kind: str) -> Handler:
     """Return the handler of com.microsoft's QLinearAdd or QLinearMul."""
 
-    def handler(reader: "Reader", node: Node) -> Feature:
+    def handler(reader: Values, node: Node) -> Feature:
         for at in (0, 3):
             if reader.is_constant(node.inputs[at]):
                 reader.integers[node.inputs[at]] = integers(reader, node, at, at + 1, at + 2, 0)
@@ -154,7 +151,7 @@ def qlinear_binary(kind: str) -> Handler:
     return handler
 
 
-def qlinear_concat(reader: "Reader", node: Node) -> Feature:
+def qlinear_concat(reader: Values, node: Node) -> Feature:
     """Read com.microsoft.QLinearConcat: y_scale, y_zero_point, then each input with its own."""
     maps = [_input(reader, node, at) for at in range(2, len(node.inputs), 3)]
     if not maps:
@@ -163,7 +160,7 @@ def qlinear_concat(reader: "Reader", node: Node) -> Feature:
     return leaves(reader, node, concatenate(reader, node, maps, axis), scale(reader, node, 0, 1))
 
 
-def qlinear_pool(reader: "Reader", node: Node) -> Feature:
+def qlinear_pool(reader: Values, node: Node) -> Feature:
     """Read com.microsoft's QLinearGlobalAveragePool and QLinearAveragePool."""
     x = _input(reader, node, 0, is_map=True)
     if node.attribute("channels_last", 0):
@@ -178,7 +175,7 @@ def qlinear_pool(reader: "Reader", node: Node) -> Feature:
 def qlinear_act(act: str) -> Handler:
     """Return the handler of com.microsoft's QLinearSigmoid or QLinearLeakyRelu."""
 
-    def handler(reader: "Reader", node: Node) -> Feature:
+    def handler(reader: Values, node: Node) -> Feature:
         x = _input(reader, node, 0)
         args = (float(node.attribute("alpha", 0.01)),) if act == "leaky" else ()
         if not all(map(isfinite, args)):
@@ -189,7 +186,7 @@ def qlinear_act(act: str) -> Handler:
     return handler
 
 
-def qlinear_softmax(reader: "Reader", node: Node) -> Feature:
+def qlinear_softmax(reader: Values, node: Node) -> Feature:
     """Read com.microsoft.QLinearSoftmax."""
     _input(reader, node, 0)
     return leaves(reader, node, softmax(reader, node), scale(reader, node, 3, 4))

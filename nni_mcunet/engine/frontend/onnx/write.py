@@ -7,13 +7,11 @@ has. The blocks, the detector and the view travel as JSON in metadata_props.
 """
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from ....core.errors import UnsupportedOp, UserError
 from ....core.files import write_atomic
@@ -22,6 +20,7 @@ from ....core.types import FilePath
 from ...model import Model, QuantModel
 from .boxes import with_boxes
 from .operators import STEPS, Step
+from .writer import Writer
 
 META_KEY = "mcunet"
 ACTIVATIONS = {"relu": "Relu", "leaky": "LeakyRelu", "sigmoid": "Sigmoid", "tanh": "Tanh", "hswish": "HardSwish"}
@@ -43,7 +42,7 @@ def to_onnx(model: Model | QuantModel) -> onnx.ModelProto:
     """Return the model as save_onnx writes it, not yet checked. Raises UnsupportedOp for an op that ONNX has not."""
     graph, writer = model.graph, Writer(model)
     for op in graph.ops:
-        writer.add(op)
+        _add(writer, op)
     inputs = [_value(t.name, t) for t in graph.inputs]
     outputs = [_value(name, graph.tensors[name]) for name in graph.outputs]
     proto = helper.make_model(
@@ -61,89 +60,36 @@ def _value(name: str, t: Tensor) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, t.c, t.h, t.w])
 
 
-class Writer:
-    """Collect nodes and constants, op by op. float_name: of each tensor, the ONNX value that holds its real numbers."""
+def _add(writer: Writer, op: Op) -> None:
+    """Append the nodes of an op. Raises UnsupportedOp for one that ONNX has not."""
+    x = writer.float_name[op.inputs[0]]
+    steps = _steps(writer, op)
+    for at, (kind, inputs, attributes) in enumerate(steps):
+        last = at == len(steps) - 1
+        name = f"{op.name}.f" if last and writer.quantized else op.name if last else f"{op.name}.{kind.lower()}"
+        x = writer.node(kind, [x, *inputs], name, name=op.name if at == 0 else f"{op.name}.{kind}", **attributes)
+    writer.float_name[op.name] = writer.qdq(op.name, x, op.name) if writer.quantized else x
 
-    def __init__(self, model: Model | QuantModel) -> None:
-        self.model, self.quantized = model, isinstance(model, QuantModel)
-        self.scales = model.scales if isinstance(model, QuantModel) else {}
-        self.nodes: list[onnx.NodeProto] = []
-        self.initializers: list[onnx.TensorProto] = []
-        self.float_name: dict[str, str] = {}
-        for t in model.graph.inputs:
-            self.float_name[t.name] = self._qdq(t.name, t.name, f"{t.name}.dq") if self.quantized else t.name
 
-    def node(self, kind: str, inputs: Sequence[str], output: str, name: str | None = None, **attributes: Any) -> str:
-        """Append a node, called as its output unless named; return the output."""
-        self.nodes.append(helper.make_node(kind, inputs, [output], name=name or output, **attributes))
-        return output
+def _steps(writer: Writer, op: Op) -> list[Step]:
+    """Return the nodes of an op in order."""
+    if op.baseline:
+        raise UnsupportedOp(f"{op.name}: no {op.baseline} in our ONNX; published baselines are profiled only")
+    if min(op.pad) < 0:
+        raise UnsupportedOp(f"{op.name}: ONNX has no negative pads {op.pad}")
+    steps = STEPS[op.kind](writer, op)
+    if op.residual is not None:
+        steps.append(("Add", [writer.float_name[op.residual]], {}))
+    if op.act is not None:
+        steps.append(_activation(writer, op, op.act))
+    return steps or [("Identity", [], {})]
 
-    def constant(self, name: str, value: np.ndarray | np.generic) -> str:
-        """Append a constant; return its name."""
-        self.initializers.append(numpy_helper.from_array(np.asarray(value), name))
-        return name
 
-    def _scale(self, tensor: str) -> list[str]:
-        s = self.scales[tensor]
-        return [
-            self.constant(f"{tensor}.scale", np.float32(s.scale)),
-            self.constant(f"{tensor}.zero_point", np.int8(s.zero_point)),
-        ]
-
-    def _qdq(self, tensor: str, source: str, target: str) -> str:
-        """Append source (float) -> int8 -> target (float); return the target."""
-        scale = self._scale(tensor)
-        self.node("QuantizeLinear", [source, *scale], f"{tensor}.q")
-        return self.node("DequantizeLinear", [f"{tensor}.q", *scale], target, name=f"{tensor}.dequantize")
-
-    def add(self, op: Op) -> None:
-        """Append the nodes of an op. Raises UnsupportedOp for one that ONNX has not."""
-        x = self.float_name[op.inputs[0]]
-        steps = self._steps(op)
-        for at, (kind, inputs, attributes) in enumerate(steps):
-            last = at == len(steps) - 1
-            name = f"{op.name}.f" if last and self.quantized else op.name if last else f"{op.name}.{kind.lower()}"
-            x = self.node(kind, [x, *inputs], name, name=op.name if at == 0 else f"{op.name}.{kind}", **attributes)
-        self.float_name[op.name] = self._qdq(op.name, x, op.name) if self.quantized else x
-
-    def _steps(self, op: Op) -> list[Step]:
-        """Return the nodes of an op in order."""
-        if op.baseline:
-            raise UnsupportedOp(f"{op.name}: no {op.baseline} in our ONNX; published baselines are profiled only")
-        if min(op.pad) < 0:
-            raise UnsupportedOp(f"{op.name}: ONNX has no negative pads {op.pad}")
-        steps = STEPS[op.kind](self, op)
-        if op.residual is not None:
-            steps.append(("Add", [self.float_name[op.residual]], {}))
-        if op.act is not None:
-            steps.append(self._activation(op, op.act))
-        return steps or [("Identity", [], {})]
-
-    def _activation(self, op: Op, act: str) -> Step:
-        if act in ("relu6", "clip"):
-            limits = np.array(op.args or (0, 6), np.float32)
-            return "Clip", [self.constant(f"{op.name}.{n}", v) for n, v in zip(("min", "max"), limits, strict=True)], {}
-        if act == "hsigmoid":
-            slope, offset = op.args or (1 / 6, 0.5)
-            return "HardSigmoid", [], {"alpha": slope, "beta": offset}
-        return ACTIVATIONS[act], [], {"alpha": op.args[0]} if act == "leaky" else {}
-
-    def weights(self, op: Op) -> list[str]:
-        """Write the weights and bias of a convolution and return their names."""
-        if isinstance(self.model, Model):
-            pair = zip(("weight", "bias"), self.model.weights[op.name], strict=True)
-            return [self.constant(f"{op.name}.{n}", v) for n, v in pair]
-        weights, input_scale = self.model.weights[op.name], np.float32(self.scales[op.inputs[0]].scale)
-        names = []
-        for part, value, scale in (
-            ("weight", weights.weight, weights.scale),
-            ("bias", weights.bias, weights.scale * input_scale),
-        ):
-            name = f"{op.name}.{part}"
-            inputs = [
-                self.constant(f"{name}.q", value),
-                self.constant(f"{name}.scale", scale.astype(np.float32)),
-                self.constant(f"{name}.zero_point", np.zeros(len(scale), value.dtype)),
-            ]
-            names.append(self.node("DequantizeLinear", inputs, name, axis=0))
-        return names
+def _activation(writer: Writer, op: Op, act: str) -> Step:
+    if act in ("relu6", "clip"):
+        limits = np.array(op.args or (0, 6), np.float32)
+        return "Clip", [writer.constant(f"{op.name}.{n}", v) for n, v in zip(("min", "max"), limits, strict=True)], {}
+    if act == "hsigmoid":
+        slope, offset = op.args or (1 / 6, 0.5)
+        return "HardSigmoid", [], {"alpha": slope, "beta": offset}
+    return ACTIVATIONS[act], [], {"alpha": op.args[0]} if act == "leaky" else {}
