@@ -1,5 +1,5 @@
-"""Keep what each value of an ONNX file is to its reader: a feature, a constant or integers with a scale. Handlers ask for
-the inputs of their nodes. It goes through no file, which is read.py's part.
+"""Keep what each value of an ONNX file is to its reader: a feature, a constant or integers with a scale. A handler asks
+it for the inputs of its node. It goes through no file, which is read.py's part.
 """
 
 import numpy as np
