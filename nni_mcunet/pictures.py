@@ -1,4 +1,4 @@
-"""Picture files as pixels, for training, calibration and boards alike: decoded, turned, cut and resized in one way.
+"""Read picture files as pixels, decoded, turned, cut and resized in one way for training, calibration and boards.
 
 Every picture becomes RGB of 8 bits: grey, palettes and CMYK are converted, alpha is dropped, 16 bits lose the lower 8,
 and EXIF's orientation is applied, as mmdet does. A view that stretches decodes with OpenCV, as mmdet does; one that
@@ -7,19 +7,21 @@ crops with Pillow.
 
 import io
 import warnings
+from typing import IO
 
 import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from .core.errors import UserError
+from .core.types import FilePath, Picture
 from .core.validate import file_bytes
 from .core.view import View
 
 MOST_PIXELS = 1 << 27  # more than any camera's; decoded they are 400 MB
 TOO_LARGE = f"more than the {MOST_PIXELS:,} pixels that are read: make it smaller"
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow's modes of 16 bits
-ORIENTATION = 0x0112  # EXIF's tag; what undoes its values 2, 3, ...
+ORIENTATION = 0x0112  # EXIF's tag; the turns below undo its values 2, 3, ...
 _NAMES = ["FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"]
 TURNS = {value: Image.Transpose[name] for value, name in enumerate(_NAMES, 2)}
 
@@ -28,9 +30,9 @@ class PictureError(UserError):
     """A file that is no picture, is cut short or has too many pixels: the message names it and the way out."""
 
 
-def open_picture(file) -> Image.Image:
-    """The head of a picture file (path or file object), nothing decoded. Raises Pillow's errors, or PictureError for
-    more than MOST_PIXELS."""
+def open_picture(file: FilePath | IO[bytes]) -> Image.Image:
+    """Open a picture file (path or file object): its head is read, nothing is decoded. Raises Pillow's errors, or
+    PictureError for more than MOST_PIXELS."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of fewer pixels, and of EXIF that is damaged
@@ -43,22 +45,22 @@ def open_picture(file) -> Image.Image:
     return image
 
 
-def load(path, view: View, channels: int = 3) -> Image.Image:
-    """The picture of a file as RGB of 8 bits, or of one channel as grey, in its own size. Grey is the luma of ITU-R
-    BT.601, the one that the C callbacks compute. Raises FileNotFoundError or PictureError."""
+def load(path: FilePath, view: View, channels: int = 3) -> Image.Image:
+    """Return the picture of a file as RGB of 8 bits, or of one channel as grey, in its own size. Grey is the luma of
+    ITU-R BT.601, the one that the C callbacks compute. Raises FileNotFoundError or PictureError."""
     colour = _colour(path, view)
     return colour.convert("L") if channels == 1 else colour
 
 
-def _colour(path, view: View) -> Image.Image:
+def _colour(path: FilePath, view: View) -> Image.Image:
     data = file_bytes(path, kind=PictureError)
     image = _whole(path, data)
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if view.keep is None else None
     return image if decoded is None else Image.fromarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))
 
 
-def _whole(path, data: bytes) -> Image.Image:
-    """By Pillow, which unlike OpenCV says where a file is cut short."""
+def _whole(path: FilePath, data: bytes) -> Image.Image:
+    """Decode a whole picture with Pillow, which unlike OpenCV says where a file is cut short."""
     try:
         with open_picture(io.BytesIO(data)) as image:
             image.load()
@@ -72,12 +74,12 @@ def _whole(path, data: bytes) -> Image.Image:
 
 
 def _turned(image: Image.Image) -> Image.Image:
-    """As EXIF says, if that can be read."""
+    """Turn a picture as its EXIF says, if that can be read."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            turn = TURNS.get(image.getexif().get(ORIENTATION))
-    except Exception:  # broken EXIF beside a whole picture
+            turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # the EXIF is broken, the picture whole
         return image
     return image if turn is None else image.transpose(turn)
 
@@ -88,11 +90,12 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
 
 
-def seen(image: Image.Image, size: tuple[int, int], view: View) -> np.ndarray:
+def seen(image: Image.Image, size: tuple[int, int], view: View) -> Picture:
     """Return what a network for pictures of `size` (h, w) sees of one: uint8 (h, w, 3) for RGB, (h, w, 1) for grey."""
     h, w = size
     if view.keep is None:
-        return cv2.resize(np.asarray(image), (w, h), interpolation=cv2.INTER_LINEAR).reshape(h, w, -1)
+        resized = cv2.resize(np.asarray(image), (w, h), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(resized, np.uint8).reshape(h, w, -1)
     scale = view.keep * min(image.height / h, image.width / w)
     x, y = max(image.width - w * scale, 0) / 2, max(image.height - h * scale, 0) / 2  # 0: a rounding error is below
     box = x, y, min(x + w * scale, image.width), min(y + h * scale, image.height)

@@ -262,7 +262,7 @@ def test_refused_by_name(nodes, constants, message, tmp_path):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda p: p.opset_import[0].__setattr__("version", 10), "opset 10, 11 or later is wanted"),
+        (lambda p: p.opset_import[0].__setattr__("version", 10), "opset 10, expected 11 or later"),
         (lambda p: p.graph.initializer[0].CopyFrom(constant("w", np.full((4, 3, 1, 1), np.nan, np.float32))),
          "Conv at 'c': 'w' holds values that are not finite"),
         (lambda p: p.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", 1, (1, 3, 40000, 8))),

@@ -86,7 +86,7 @@ class Firmware:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What a model said of one picture.
+    """The answer of a model to one picture.
 
     outputs  int8 arrays (bytes,), in the order of the model's header
     boxes    a detector's: {"box": [x1, y1, x2, y2] in pixels of the image, "score": 0 to 1, "label", "name"}
@@ -180,9 +180,9 @@ def run(
 
     picture  JPEG, PNG or .npy file, as the network sees it, or an array uint8 (h, w, c) of the network's size
     board    that emulator and serial port are of; default the firmware's
-    on       "host": this machine. "emulator": QEMU. "serial:/dev/ttyACM0": a board flashed with a project. What the
-             last two say must be what the host says
-    timeout  seconds for all of it; layers: also instructions and estimated cycles of each layer, in the emulator
+    on       "host": this machine. "emulator": QEMU. "serial:/dev/ttyACM0": a board flashed with a project. Both must
+             say the same bytes as the host
+    timeout  seconds for the whole call; layers: also instructions and estimated cycles of each layer, in the emulator
 
     Raises UserError for a picture, board or port that is none, FirmwareError for C that does not compile or says other
     bytes than on the host.

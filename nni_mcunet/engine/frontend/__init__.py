@@ -4,16 +4,16 @@ It knows a format by the file's first bytes, not by its name. It reads no archit
 """
 
 from collections.abc import Callable
-from os import PathLike
 from typing import NamedTuple
 
 from ...core.errors import GraphError
+from ...core.types import FilePath
 from ...core.validate import check_is_file
 from ..model import Model, QuantModel
 from .onnx import load_onnx
 from .tflite import is_tflite, load_tflite
 
-HEAD = 64  # bytes of a file by which formats are told apart
+HEAD = 64  # bytes of a file, enough to tell its format
 
 
 class Format(NamedTuple):
@@ -31,7 +31,7 @@ FORMATS = {
 }
 
 
-def load_model(path: str | PathLike, size: tuple[int, int] | None = None) -> Model | QuantModel:
+def load_model(path: FilePath, size: tuple[int, int] | None = None) -> Model | QuantModel:
     """Return the Model of a float file, the QuantModel of a quantised one.
 
     size: (h, w) of the image in pixels, for a file that leaves them open. Raises FileNotFoundError, GraphError for a

@@ -1,14 +1,14 @@
-"""What a reader of a file builds, whatever the format: ops and tensors by free names, weights, scales, and from them a
-Model or a QuantModel. It knows no format: a reader derives from Builder, its layers from Layer.
+"""Collect what the reader of a file builds: ops and tensors by free names, weights and scales, and from them a Model or
+a QuantModel. It knows no format: a reader derives from Builder, its layers from Layer.
 """
 
 import re
 from dataclasses import replace
-
-import numpy as np
+from typing import Any, NoReturn
 
 from ...core.errors import GraphError, UnsupportedOp
 from ...core.ir.graph import Graph, Op, Tensor, out_tensor
+from ...core.types import FloatWeights, Int8Map, PlainDict
 from ..lower.c_limits import BYTES, SIDE
 from ..model import Model, QuantModel, QuantWeights, Scale
 from .feature import Feature
@@ -23,31 +23,31 @@ class Layer:
     kind: str
     name: str
 
-    def refuse(self, why: str):
-        """Raises UnsupportedOp; `why` ends with the way out."""
+    def refuse(self, why: str) -> NoReturn:
+        """Raise UnsupportedOp; `why` ends with the way out."""
         raise UnsupportedOp(f"{self.path}: {self.kind} at '{self.name}': {why}")
 
-    def wrong(self, why: str):
-        """Raises GraphError for what no exporter would write."""
+    def wrong(self, why: str) -> NoReturn:
+        """Raise GraphError for what no exporter would write."""
         raise GraphError(f"{self.path}: {self.kind} at '{self.name}': {why}; export it again")
 
 
 class Builder:
-    """ops, tensors, weights and scales by the names of our graph; tables: of ops that the file defines value by value;
-    narrowed: tensors with the scale of their maxima."""
+    """Hold ops, tensors, weights and scales by the names of our graph. tables: of ops that the file defines value by
+    value; narrowed: tensors with the scale of their maxima."""
 
-    def __init__(self, path: str):
+    def __init__(self, path: str) -> None:
         self.path = path
         self.ops: dict[str, Op] = {}
         self.tensors: dict[str, Tensor] = {}
-        self.weights: dict[str, tuple[np.ndarray, np.ndarray] | QuantWeights] = {}
+        self.weights: dict[str, FloatWeights | QuantWeights] = {}
         self.scales: dict[str, Scale] = {}
-        self.tables: dict[str, np.ndarray] = {}
+        self.tables: dict[str, Int8Map] = {}
         self.narrowed: set[str] = set()
 
     def free_name(self, wanted: str) -> str:
-        """A name that no other tensor has: letters, digits and underscores of any language. What is no name in C gets
-        one there, see codegen/names.py."""
+        """Return a name that no other tensor has: letters, digits and underscores of any language. One that is
+        no name in C gets one in the generated code, see codegen/names.py."""
         name = re.sub(r"\W", "_", wanted).lstrip("_")
         name = name if re.match(r"[^\W\d]", name) else f"op_{name}"
         while name in self.tensors:
@@ -60,7 +60,7 @@ class Builder:
         self.tensors[name] = self._small(Tensor(name, h, w, c))
         return self.tensors[name]
 
-    def add(self, layer: Layer, kind: str, inputs: tuple[Tensor, ...], cout: int, **fields) -> Tensor:
+    def add(self, layer: Layer, kind: str, inputs: tuple[Tensor, ...], cout: int, **fields: Any) -> Tensor:
         """Append an op under the layer's name; return what it writes. fields: those of Op. Raises GraphError."""
         name = self.free_name(layer.name)
         op = Op(name, kind, tuple(t.name for t in inputs), cout, **fields)
@@ -79,7 +79,8 @@ class Builder:
         return tensor
 
     def scale_of(self, name: str) -> Scale:
-        """Scale of a tensor of a quantised file; where the file gives none, what its op implies. Raises GraphError."""
+        """Return the scale of a tensor of a quantised file; where the file gives none, what its op implies. Raises
+        GraphError."""
         if name not in self.scales:
             op = self.ops.get(name)
             scale = op and implied_scale(op, self.scale_of)
@@ -89,7 +90,7 @@ class Builder:
         return self.scales[name]
 
     def images(self) -> tuple[Tensor, ...]:
-        """The one input. Raises GraphError where there are others, or no op behind it."""
+        """Return the one input. Raises GraphError where there are others, or no op behind it."""
         found = tuple(t for t in self.tensors.values() if t.name not in self.ops)
         if not self.ops:
             raise GraphError(f"{self.path}: no layer stands between the input and the outputs; export it again")
@@ -98,7 +99,7 @@ class Builder:
         return found
 
     def output(self, name: str, feature: Feature | None) -> str:
-        """Name in our graph of the output that the file calls `name`. Raises GraphError where no op writes it,
+        """Return our graph's name of the output that the file calls `name`. Raises GraphError where no op writes it,
         UnsupportedOp where its elements are counted in an order that the engine does not have."""
         if feature is None or feature.tensor.name not in self.ops:
             raise GraphError(f"{self.path}: output '{name}' is written by no layer; export it again")
@@ -109,22 +110,25 @@ class Builder:
             )
         return feature.tensor.name
 
-    def model(self, wanted: str, outputs: tuple[str, ...], meta: dict, blocks: object = None) -> Model | QuantModel:
-        """What was built, fused: a QuantModel where there are scales. wanted: the network's name; blocks: {op: block},
-        see `_numbered`. Raises GraphError."""
+    def model(
+        self, wanted: str, outputs: tuple[str, ...], meta: PlainDict, blocks: object = None
+    ) -> Model | QuantModel:
+        """Return what was built, fused: a QuantModel where there are scales. wanted: the network's name; blocks:
+        {op: block}, see `_numbered`. Raises GraphError."""
         name = re.sub(r"[^\w.+-]", "_", wanted) or "network"
         unfused = Graph(name, self.images(), tuple(self.ops.values()), outputs).verify()
         found = fused(Imported(unfused, self.weights, self.scales, self.tables))
         found = replace(found, graph=_numbered(found.graph, blocks, self.path))
         if not self.scales:
-            return Model(found.graph, found.weights, meta)
+            return Model(found.graph, found.floats, meta)
         check_narrowed(self.path, unfused, self.narrowed)
         found = whole(self.path, found)
-        return QuantModel(found.graph, found.scales, found.weights, meta, tables=found.tables)
+        return QuantModel(found.graph, found.scales, found.integers, meta, tables=found.tables)
 
 
 def _numbered(graph: Graph, blocks: object, path: str) -> Graph:
-    """Number the blocks as the file's metadata do; each op is a block of its own where they do not name every op."""
+    """Give the blocks the numbers in the file's metadata; each op is a block of its own where they do not name every
+    op. Raises GraphError for numbers that fall."""
     names = [op.name for op in graph.ops]
     given = [blocks[n] for n in names] if isinstance(blocks, dict) and all(n in blocks for n in names) else None
     numbers = given or list(range(len(names)))

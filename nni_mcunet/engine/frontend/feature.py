@@ -5,18 +5,20 @@ Transpose, Reshape and their kind change no element, only the order in which the
 holds both, so that layout costs nothing and what is no mere layout is found out.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
 
 from ...core.ir.graph import Tensor
+from ...core.types import Floats
 
 
 @dataclass(frozen=True)
 class Feature:
-    """`tensor` of our graph; `order`, the axes of it that are longer than 1 in the order in which its elements are
-    counted; `shape`, as the file has it."""
+    """A map of a file: `tensor` of our graph; `order`, the axes of it that are longer than 1 in the order in which its
+    elements are counted; `shape`, as the file has it."""
 
     tensor: Tensor
     order: str
@@ -24,22 +26,22 @@ class Feature:
 
     @classmethod
     def of(cls, tensor: Tensor, order: str = "chw") -> "Feature":
-        """A map as it comes out of an operator: (1, c, h, w), or in another order of the three."""
+        """Return a map as it comes out of an operator: (1, c, h, w), or in another order of the three."""
         return cls(tensor, kept(order, tensor), (1, *(getattr(tensor, axis) for axis in order)))
 
     @property
     def is_map(self) -> bool:
-        """Is it (1, c, h, w)?"""
+        """Tell whether it is (1, c, h, w)."""
         t = self.tensor
         return self.shape == (1, t.c, t.h, t.w) and self.order == kept("chw", t)
 
     @property
     def is_ours(self) -> bool:
-        """Are its elements counted as the engine counts them, or is it a plain map?"""
+        """Tell whether its elements are counted as the engine counts them, or it is a plain map."""
         return self.is_map or self.order == kept("hwc", self.tensor)
 
     def groups(self) -> list[str] | None:
-        """For each dimension of `shape` the axes that it is made of; None where a dimension divides an axis."""
+        """Return for each dimension of `shape` the axes that it is made of; None where a dimension divides an axis."""
         left, found = self.order, []
         for size in self.shape:
             group = ""
@@ -51,17 +53,18 @@ class Feature:
         return found
 
     def has_channels_at(self, axis: int) -> bool:
-        """Does this dimension consist of the channels, and of nothing else? Of one channel any dimension of 1 may."""
+        """Tell whether this dimension is the channels and nothing else. One channel may be any dimension of 1."""
         groups = self.groups()
         return groups is not None and 0 <= axis < len(groups) and groups[axis] == kept("c", self.tensor)
 
-    def reshaped(self, shape) -> "Feature | None":
-        """None where the number of elements would be another."""
-        shape = tuple(int(n) for n in shape)
-        return replace(self, shape=shape) if prod(shape) == self.tensor.size and min(shape, default=1) > 0 else None
+    def reshaped(self, shape: Sequence[int]) -> "Feature | None":
+        """Return the map under another shape, None where the number of elements would be another."""
+        found = tuple(int(n) for n in shape)
+        return replace(self, shape=found) if prod(found) == self.tensor.size and min(found, default=1) > 0 else None
 
-    def transposed(self, perm) -> "Feature | None":
-        """None where a dimension divides an axis (a channel shuffle, for instance)."""
+    def transposed(self, perm: Sequence[int]) -> "Feature | None":
+        """Return the map with its dimensions in another order, None where one divides an axis (a channel shuffle, for
+        instance)."""
         groups = self.groups()
         if groups is None or sorted(perm) != list(range(len(self.shape))):
             return None
@@ -69,19 +72,21 @@ class Feature:
 
 
 def kept(axes: str, tensor: Tensor) -> str:
-    """Those of the axes that are longer than 1: the others say nothing of an order."""
+    """Return the axes that are longer than 1: the others say nothing of an order."""
     return "".join(axis for axis in axes if getattr(tensor, axis) > 1)
 
 
 def with_channels(y: Tensor, x: Feature, axis: int) -> Feature:
-    """`y`, of the positions of x and other channels, under x's layout with its channels at `axis`."""
+    """Return `y`, of the positions of x and other channels, under x's layout, its channels at `axis`, which are x's
+    (has_channels_at)."""
     groups = x.groups()
+    assert groups is not None  # the caller has asked has_channels_at
     groups[axis] = "c"
     return Feature(y, kept("".join(groups), y), (*x.shape[:axis], y.c, *x.shape[axis + 1 :]))
 
 
 def same_layout(x: Feature, y: Tensor) -> Feature:
-    """`y`, of the size of x, under x's shape and order."""
+    """Return `y`, of the size of x, under x's shape and order."""
     return Feature(y, x.order, x.shape)
 
 
@@ -96,8 +101,8 @@ class Integers:
     axis: int
 
     @property
-    def real(self) -> np.ndarray | None:
-        """In float32; None where it has several scales."""
+    def real(self) -> Floats | None:
+        """The real values in float32; None where it has several scales."""
         if self.scale.size > 1 or self.zero.size > 1:
             return None
         return (self.values.astype(np.float32) - np.float32(self.zero.reshape(()))) * self.scale.reshape(())

@@ -1,16 +1,19 @@
-"""What one kernel does at once, made one op, and pixels as a network's input: passes over an imported network, each a
+"""Make one op of what one kernel does at once, and pixels a network's input: passes over an imported network, each a
 pure function, in a fixed order.
 
 A tensor that the file rounds to int8 (it has a scale) stays: between two ops that are fused nothing is rounded.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
 from ...core.errors import UnsupportedOp, UserError
 from ...core.ir.activations import CLAMPS
 from ...core.ir.graph import Graph, Op, Tensor
+from ...core.types import Doubles, FloatWeights, Int8Map
 from ..model import Model, QuantWeights, Scale
 
 
@@ -20,26 +23,37 @@ class Imported:
     the file rounds, none for a float file; tables of the ops that the file defines value by value."""
 
     graph: Graph
-    weights: dict[str, tuple[np.ndarray, np.ndarray] | QuantWeights]
+    weights: Mapping[str, FloatWeights | QuantWeights]
     scales: dict[str, Scale]
-    tables: dict[str, np.ndarray] = field(default_factory=dict)
+    tables: dict[str, Int8Map] = field(default_factory=dict)
+
+    @cached_property
+    def floats(self) -> dict[str, FloatWeights]:
+        """The weights that are not integers."""
+        return {name: pair for name, pair in self.weights.items() if isinstance(pair, tuple)}
+
+    @cached_property
+    def integers(self) -> dict[str, QuantWeights]:
+        """The weights that are integers."""
+        return {name: found for name, found in self.weights.items() if isinstance(found, QuantWeights)}
 
     def lone_reader(self, name: str) -> Op | None:
-        """The one op that reads a tensor which the user does not and which is not rounded."""
+        """Return the one op that reads a tensor which the user does not and which is not rounded."""
         readers = [op for op in self.graph.ops for read in op.reads if read == name]
         hidden = name not in self.graph.outputs and name not in self.scales
         return readers[0] if len(readers) == 1 and hidden else None
 
     def ops(self, *kinds: str) -> list[str]:
-        """Names of the ops of these kinds: a pass makes new ops while it goes through them."""
+        """Name the ops of these kinds: a pass makes new ops while it goes through them."""
         return [op.name for op in self.graph.ops if op.kind in kinds]
 
     def writer(self, name: str, *kinds: str) -> Op | None:
-        """The op that writes a tensor, if it is of one of these kinds."""
+        """Return the op that writes a tensor, if it is of one of these kinds."""
         return next((op for op in self.graph.ops if op.name == name and op.kind in kinds), None)
 
 
 def fused(net: Imported) -> Imported:
+    """Apply every pass, in order, and verify the graph behind each."""
     # Constant factors go into convolutions first: behind them a sum or clamp may follow. A sum is before the clamp in
     # a convolution, so it is fused before it. Between a factor and its convolution there may be padding.
     for step in (without_rescales, fold_behind, fold_before, fold_pads, fold_before, fuse_sums, fuse_clamps):
@@ -48,8 +62,8 @@ def fused(net: Imported) -> Imported:
     return net
 
 
-def _merged(net: Imported, first: Op, second: Op, new: Op, weights=None) -> Imported:
-    """`first` and `second`, which reads it, as one op `new` under the name of `first`, where `second` was."""
+def _merged(net: Imported, first: Op, second: Op, new: Op, weights: FloatWeights | None = None) -> Imported:
+    """Put one op `new` in place of `first` and `second`, which reads it: named as `first`, where `second` was."""
     ops = tuple(new if op is second else op for op in net.graph.ops if op is not first)
     scales = dict(net.scales)
     if second.name in scales:
@@ -63,13 +77,13 @@ def _merged(net: Imported, first: Op, second: Op, new: Op, weights=None) -> Impo
 
 
 def _renamed(graph: Graph, old: str, new: str) -> Graph:
-    """The tensor `old` is called `new` by all who read it."""
+    """Rename a tensor in every op that reads it, and in the outputs."""
     outputs = tuple(new if name == old else name for name in graph.outputs)
     return replace(graph, ops=tuple(_reading(op, old, new) for op in graph.ops), outputs=outputs)
 
 
 def without_rescales(net: Imported) -> Imported:
-    """Changes of scale that change nothing."""
+    """Take out changes of scale that change nothing."""
     for name in net.ops("act"):
         op = net.graph.op(name)
         source = op.inputs[0]
@@ -81,51 +95,57 @@ def without_rescales(net: Imported) -> Imported:
     return net
 
 
-def is_affine(net: Imported, op: Op) -> bool:
-    """A float factor and summand a channel: a 1x1 convolution of each channel alone, whatever is behind it."""
+def factors(net: Imported, op: Op) -> FloatWeights | None:
+    """Return the factors (c, 1, 1, 1) and summands (c,) of a float op that has one of each a channel: a 1x1 convolution
+    that mixes no channels, whatever is behind it. None for any other op."""
     lone = op.kind == "conv" and op.groups == op.cout == net.graph.input_of(op).c and op.k == op.s == (1, 1)
-    return lone and not any(op.pad) and isinstance(net.weights[op.name], tuple)
+    return net.floats.get(op.name) if lone and not any(op.pad) else None
 
 
 def fold_behind(net: Imported) -> Imported:
-    """conv, then a factor a channel (batch normalisation, mostly) -> conv."""
+    """Fold: conv, then a factor a channel (batch normalisation, mostly) -> conv."""
     for name in net.ops("conv"):
         op = net.graph.op(name)
-        conv = net.writer(op.inputs[0], "conv")
-        if not is_affine(net, op) or conv is None or net.lone_reader(conv.name) is not op:
+        own, conv = factors(net, op), net.writer(op.inputs[0], "conv")
+        if own is None or conv is None or net.lone_reader(conv.name) is not op:
             continue
-        if not isinstance(net.weights[conv.name], tuple) or conv.act or conv.residual:
+        given = net.floats.get(conv.name)
+        if given is None or conv.act or conv.residual:
             continue
-        (weight, bias), (factor, summand) = net.weights[conv.name], net.weights[op.name]
-        factor = factor[:, 0, 0, 0].astype(np.float64)
-        pair = weight * factor[:, None, None, None], bias * factor + summand
-        net = _merged(net, conv, op, conv, tuple(v.astype(np.float32) for v in pair))
+        (weight, bias), summand = given, own[1]
+        factor = own[0][:, 0, 0, 0].astype(np.float64)
+        net = _merged(net, conv, op, conv, _float32(weight * factor[:, None, None, None], bias * factor + summand))
     return net
 
 
 def fold_before(net: Imported) -> Imported:
-    """A factor a channel, then conv -> conv. A summand only where nothing is padded: the padding has none."""
+    """Fold: a factor a channel, then conv -> conv. A summand only where nothing is padded: the padding has none."""
     for name in net.ops("conv"):
         op = net.graph.op(name)
-        if not is_affine(net, op) or op.act or op.residual:
+        own = factors(net, op)
+        if own is None or op.act or op.residual:
             continue
         conv = net.lone_reader(op.name)
         if conv is None or conv.kind != "conv" or conv.inputs[0] != op.name or conv.residual == op.name:
             continue
-        factor, summand = net.weights[op.name]
-        if conv.groups != 1 or not isinstance(net.weights[conv.name], tuple) or (any(conv.pad) and summand.any()):
+        (factor, summand), given = own, net.floats.get(conv.name)
+        if conv.groups != 1 or given is None or (any(conv.pad) and summand.any()):
             continue
-        weight, bias = (v.astype(np.float64) for v in net.weights[conv.name])
+        weight, bias = (v.astype(np.float64) for v in given)
         pair = weight * factor[:, 0, 0, 0][None, :, None, None], bias + np.einsum("oikl,i->o", weight, summand)
         ops = tuple(replace(o, inputs=op.inputs) if o is conv else o for o in net.graph.ops if o is not op)
         table = {n: w for n, w in net.weights.items() if n != op.name}
-        table[conv.name] = tuple(v.astype(np.float32) for v in pair)
+        table[conv.name] = _float32(*pair)
         net = replace(net, graph=replace(net.graph, ops=ops), weights=table)
     return net
 
 
+def _float32(weight: Doubles, bias: Doubles) -> FloatWeights:
+    return weight.astype(np.float32), bias.astype(np.float32)
+
+
 def fuse_sums(net: Imported) -> Imported:
-    """conv, then add -> conv with a residual."""
+    """Fuse: conv, then add -> conv with a residual."""
     for name in net.ops("add"):
         add = net.graph.op(name)
         for source, other in (add.inputs, add.inputs[::-1]):
@@ -137,7 +157,7 @@ def fuse_sums(net: Imported) -> Imported:
 
 
 def fuse_clamps(net: Imported) -> Imported:
-    """conv or add, then a clamp -> one op; of a rounded tensor where the clamp keeps its scale."""
+    """Fuse: conv or add, then a clamp -> one op; of a rounded tensor where the clamp keeps its scale."""
     for name in net.ops("act"):
         op = net.graph.op(name)
         source = net.writer(op.inputs[0], "conv", "add")
@@ -151,47 +171,52 @@ def fuse_clamps(net: Imported) -> Imported:
 
 
 def fold_pads(net: Imported) -> Imported:
-    """Zeros around a map, then conv -> a padded conv."""
+    """Fold: zeros around a map, then conv -> a padded conv."""
     for name in reversed(net.ops("pad")):  # of two in a row the second comes first
         pad = net.graph.op(name)
         readers = [op for op in net.graph.ops if pad.name in op.reads]
         alone = len(readers) == 1 and pad.name not in net.graph.outputs
         if alone and readers[0].kind == "conv" and readers[0].residual != pad.name:
             conv = readers[0]
-            both = tuple(a + b for a, b in zip(pad.pad, conv.pad, strict=True))
+            top, left, bottom, right = (a + b for a, b in zip(pad.pad, conv.pad, strict=True))
+            both = top, left, bottom, right
             ops = (replace(o, inputs=pad.inputs, pad=both) if o is conv else o for o in net.graph.ops if o is not pad)
             scales = {n: s for n, s in net.scales.items() if n != pad.name}
             net = replace(net, graph=replace(net.graph, ops=tuple(ops)), scales=scales)
     return net
 
 
-def of_pixels(model: Model, mean=None, std=None, bgr: bool = False) -> Model:
-    """A network that reads (p - mean) / std of pixels p in 0..255 (as mmdet's data_preprocessor has it), in BGR order
-    where `bgr` says so, as one that reads RGB pixels / 255. mean, std: a number for each channel, 0 and 255 unless
-    given. Folded into the first convolution, exactly, where that one pads nothing or the mean is 0; else an op of its
-    own before it. Raises UserError for numbers that are none or not one a channel, UnsupportedOp for a first layer in
-    which the channels cannot be swapped."""
+def of_pixels(
+    model: Model, mean: Sequence[float] | None = None, std: Sequence[float] | None = None, bgr: bool = False
+) -> Model:
+    """Return a network that reads RGB pixels / 255, made of one that reads (p - mean) / std of pixels p in 0..255 (as
+    mmdet's data_preprocessor has it), in BGR order where `bgr` says so.
+
+    mean, std: a number for each channel, 0 and 255 unless given. They are folded into the first convolution, exactly,
+    where that one pads nothing or the mean is 0, and are else an op of their own before it. Raises UserError for
+    numbers that are none or not one a channel, UnsupportedOp for a first layer whose channels cannot be swapped.
+    """
     image = model.graph.inputs[0]
-    mean, std = (np.full(image.c, value) if given is None else np.array(given, float)
-                 for value, given in ((0.0, mean), (255.0, std)))  # fmt: skip
-    _check_pixels(image, mean, std, bgr)
+    means, stds = (np.full(image.c, value) if given is None else np.array(given, float)
+                   for value, given in ((0.0, mean), (255.0, std)))  # fmt: skip
+    _check_pixels(image, means, stds, bgr)
     graph, weights = model.graph, dict(model.weights)
     order = slice(None, None, -1) if bgr else slice(None)
     for op in (op for op in graph.ops if image.name in op.reads and bgr):
         if op.kind != "conv" or op.groups != 1 or op.residual == image.name:
             raise UnsupportedOp(f"{op.name}: a {op.kind} reads BGR pixels; swap the channels in the model")
         weights[op.name] = np.ascontiguousarray(weights[op.name][0][:, ::-1]), weights[op.name][1]
-    factor, summand = 255 / np.float64(std)[order], -(np.float64(mean) / np.float64(std))[order]
+    factor, summand = 255 / stds[order], -(means / stds)[order]
     if (factor == 1).all() and not summand.any():
         return replace(model, weights=weights)
     norm = Op(f"{image.name}_norm", "conv", (image.name,), image.c, groups=image.c, block=graph.ops[0].block)
     ops = tuple(_reading(op, image.name, norm.name) for op in graph.ops)
     weights[norm.name] = factor.astype(np.float32).reshape(-1, 1, 1, 1), summand.astype(np.float32)
     found = fold_before(Imported(replace(graph, ops=(norm, *ops)).verify(), weights, {}))
-    return replace(model, graph=found.graph.verify(), weights=found.weights)
+    return replace(model, graph=found.graph.verify(), weights=found.floats)
 
 
-def _check_pixels(image: Tensor, mean: np.ndarray, std: np.ndarray, bgr: bool) -> None:
+def _check_pixels(image: Tensor, mean: Doubles, std: Doubles, bgr: bool) -> None:
     for name, values in (("mean", mean), ("std", std)):
         if values.shape != (image.c,):
             raise UserError(
@@ -207,6 +232,6 @@ def _check_pixels(image: Tensor, mean: np.ndarray, std: np.ndarray, bgr: bool) -
 
 
 def _reading(op: Op, old: str, new: str) -> Op:
-    """The op, reading `new` where it read `old`."""
+    """Return the op, reading `new` where it read `old`."""
     inputs = tuple(new if name == old else name for name in op.inputs)
     return replace(op, inputs=inputs, residual=new if op.residual == old else op.residual)

@@ -1,21 +1,27 @@
 """Append layers of a file as ops of our graph, whatever the format: convolutions and fully connected layers, factors a
-channel, sums, products, joins and clamps. The functions take (builder, layer): what is built, and the layer of the file
-that errors name. A layout that no op has is refused, not rewritten here.
+channel, sums, products, joins, clamps and changes of scale. The functions take (builder, layer): what is built, and the
+layer of the file that errors name. A layout that no op has is refused, not rewritten here.
 """
 
+from collections.abc import Hashable
 from math import inf
+from typing import Any
 
 import numpy as np
 
 from ...core.ir.graph import Tensor
-from ..model import QuantWeights
+from ...core.ir.kinds import FACTS, SAME_SCALE
+from ...core.types import Floats, Int8Map
+from ..model import PROBABILITY, QuantWeights, Scale
+from .builder import Builder, Layer
 from .feature import Feature, Integers, kept, same_layout, with_channels
 
 DEAD = 2.0**-20  # least scale of a channel whose weights are 0, for which the file has none
 
 
-def per_output(layer, value: np.ndarray | Integers, axis: int) -> np.ndarray:
-    """The values of a weight whose output channels lie along `axis`; its scales, where it has several, too."""
+def per_output(layer: Layer, value: np.ndarray | Integers, axis: int) -> np.ndarray:
+    """Return the values of a weight whose output channels lie along `axis`. Raises UnsupportedOp for integers with a
+    zero point, or with several scales along another axis."""
     if isinstance(value, Integers) and value.scale.size > 1 and value.axis % value.values.ndim != axis:
         layer.refuse("its weights have scales along another axis than the outputs'; quantize them per output channel")
     if isinstance(value, Integers) and value.zero.any():
@@ -23,9 +29,18 @@ def per_output(layer, value: np.ndarray | Integers, axis: int) -> np.ndarray:
     return value.values if isinstance(value, Integers) else value
 
 
-def convolve(builder, layer, x: Tensor, weight, given, bias, **fields) -> Tensor:
-    """A conv of weights (cout, cin / groups, kh, kw); `given` says whether they came as Integers. bias: (cout,) float,
-    Integers or None."""
+def convolve(
+    builder: Builder,
+    layer: Layer,
+    x: Tensor,
+    weight: np.ndarray,
+    given: np.ndarray | Integers | None,
+    bias: np.ndarray | Integers | None,
+    **fields: Any,
+) -> Tensor:
+    """Append a conv of weights (cout, cin / groups, kh, kw) and return what it writes. `given` says whether they came
+    as Integers. bias: (cout,) float, Integers or None; fields: those of Op. Raises GraphError for shapes that do not
+    fit, UnsupportedOp for integers that no kernel has."""
     y = builder.add(layer, "conv", (x,), weight.shape[0], k=weight.shape[2:], **fields)
     channels = weight.shape[0]
     if weight.shape[1] * fields.get("groups", 1) != x.c:
@@ -42,9 +57,16 @@ def convolve(builder, layer, x: Tensor, weight, given, bias, **fields) -> Tensor
     return y
 
 
-def _integers(builder, layer, x: Tensor, weight, scale, bias) -> QuantWeights:
-    """A float bias is rounded to steps of input * weight scale, an integer one has them. The weights of a channel with
-    the scale 0 are all 0."""
+def _integers(
+    builder: Builder,
+    layer: Layer,
+    x: Tensor,
+    weight: np.ndarray,
+    scale: np.ndarray,
+    bias: np.ndarray | Integers | None,
+) -> QuantWeights:
+    """Return a conv's integers. A float bias is rounded to steps of input * weight scale, an integer one has them. The
+    weights of a channel with the scale 0 are all 0."""
     channels = weight.shape[0]
     if weight.dtype != np.int8 or scale.size not in (1, channels):
         layer.refuse(f"weights of {weight.dtype} with {scale.size} scales: int8 with one scale, or one a channel")
@@ -68,28 +90,38 @@ def _integers(builder, layer, x: Tensor, weight, scale, bias) -> QuantWeights:
     return QuantWeights(np.ascontiguousarray(weight), scale, values.astype(np.int32))
 
 
-def _without_zero_scales(layer, weight, scale, bias, step: float):
-    """Weights, scales and bias, with weights of 0 instead of a scale of 0. step: the scale of the input."""
+def _without_zero_scales(
+    layer: Layer, weight: Int8Map, scale: Floats, bias: np.ndarray | Integers | None, step: float
+) -> tuple[Int8Map, Floats, np.ndarray | Integers | None]:
+    """Return weights, scales and bias, with weights of 0 instead of a scale of 0. step: the scale of the input."""
     channels, dead = len(scale), scale == 0
     weight = np.where(dead.reshape(-1, 1, 1, 1), 0, weight).astype(np.int8)
     if bias is None:
         return weight, np.where(dead, DEAD, scale).astype(np.float32), None
     if isinstance(bias, Integers) and (bias.scale.size not in (1, channels) or bias.zero.any()):
         layer.refuse("its bias is quantised otherwise than its weights; quantize it symmetrically, with their scales")
-    whole = isinstance(bias, Integers)
-    factor = np.broadcast_to(bias.scale.reshape(-1), (channels,)) if whole else np.ones(channels)
-    values = (bias.values if whole else bias).reshape(channels) * factor.astype(np.float64)
+    factor = np.broadcast_to(bias.scale.reshape(-1), (channels,)) if isinstance(bias, Integers) else np.ones(channels)
+    given = bias.values if isinstance(bias, Integers) else bias
+    values = given.reshape(channels) * factor.astype(np.float64)
     # Fine enough for the bias, and so coarse that its integer stays below 2^24, as in quantize_weights.
     scale = np.where(dead, np.maximum(np.abs(values) / (step * 2**24), DEAD), scale).astype(np.float32)
-    if not whole:
+    if not isinstance(bias, Integers):
         return weight, scale, bias
     steps = step * scale.astype(np.float64)
     integers = np.where(dead, np.round(values / steps), bias.values.reshape(channels))
     return weight, scale, Integers(integers, np.where(dead, steps, factor), bias.zero, 0)
 
 
-def connect(builder, layer, x: Feature, weight, given, bias) -> Feature:
-    """A fully connected layer (cout, cin) on all elements of `x`, or on the channels of each position."""
+def connect(
+    builder: Builder,
+    layer: Layer,
+    x: Feature,
+    weight: np.ndarray,
+    given: np.ndarray | Integers | None,
+    bias: np.ndarray | Integers | None,
+) -> Feature:
+    """Append a fully connected layer (cout, cin) on all elements of `x`, or on the channels of each position. given,
+    bias and errors as of `convolve`."""
     t = x.tensor
     if weight.ndim != 2 or not weight.size or x.shape[-1:] != weight.shape[1:]:
         layer.wrong(f"weights of {list(weight.shape)} on {list(x.shape)}")
@@ -109,10 +141,13 @@ def connect(builder, layer, x: Feature, weight, given, bias) -> Feature:
     return with_channels(y, x, len(x.shape) - 1)
 
 
-def affine(builder, layer, x: Feature, factor, summand) -> Feature:
-    """x * factor + summand, each (c,) or one number: a 1x1 convolution of each channel alone."""
+def affine(
+    builder: Builder, layer: Layer, x: Feature, factor: np.ndarray | float, summand: np.ndarray | float
+) -> Feature:
+    """Append x * factor + summand, each (c,) or one number: a 1x1 convolution that mixes no channels. Raises
+    GraphError for numbers that are not finite."""
     t = x.tensor
-    factor, summand = (np.broadcast_to(np.float32(v).reshape(-1), (t.c,)).copy() for v in (factor, summand))
+    factor, summand = (_per_channel(v, t.c) for v in (factor, summand))
     if not (np.isfinite(factor).all() and np.isfinite(summand).all()):
         layer.wrong("its factors are not finite")
     if (factor == 1).all() and not summand.any():
@@ -121,13 +156,13 @@ def affine(builder, layer, x: Feature, factor, summand) -> Feature:
     return same_layout(x, y)
 
 
-def combine(builder, layer, kind: str | None, at: tuple[int, int]) -> Feature:
-    """The sum or product of the maps that are the inputs `at`."""
-    return combined(builder, layer, kind, *(builder.feature(layer, i) for i in at))
+def _per_channel(value: np.ndarray | float, channels: int) -> Floats:
+    return np.broadcast_to(np.asarray(value, np.float32).reshape(-1), (channels,)).copy()
 
 
-def combined(builder, layer, kind: str | None, a: Feature, b: Feature) -> Feature:
-    """The sum or product of two maps; of a product one may be a factor a channel."""
+def combined(builder: Builder, layer: Layer, kind: str | None, a: Feature, b: Feature) -> Feature:
+    """Append the sum ("add") or product ("mul") of two maps; one map of a product may be a factor a channel. Raises
+    UnsupportedOp for shapes that do not fit, and for None, a kind that is neither."""
     if kind == "mul" and (a.tensor.h, a.tensor.w) == (1, 1) != (b.tensor.h, b.tensor.w):
         a, b = b, a
     gate = kind == "mul" and _is_gate(a, b)
@@ -142,36 +177,73 @@ def combined(builder, layer, kind: str | None, a: Feature, b: Feature) -> Featur
 
 
 def _is_gate(a: Feature, b: Feature) -> bool:
-    """Is b one factor a channel of a, by the rules of broadcasting?"""
+    """Tell whether b is one factor a channel of a, by the rules of broadcasting."""
     shape = (1,) * (len(a.shape) - len(b.shape)) + b.shape
     if (b.tensor.h, b.tensor.w, b.tensor.c) != (1, 1, a.tensor.c) or len(shape) != len(a.shape):
         return False
     return a.tensor.c == 1 or a.has_channels_at(shape.index(a.tensor.c))
 
 
-def clamp(builder, layer, x: Feature, lo: float, hi: float) -> Feature:
+def clamp(builder: Builder, layer: Layer, x: Feature, lo: float, hi: float) -> Feature:
+    """Append a clip to lo..hi; nothing where both are infinite. Raises UnsupportedOp where one value is left."""
     if not lo < hi:
         layer.refuse(f"clips to {lo:g}..{hi:g}, which leaves a constant; export the model without")
     if (lo, hi) == (-inf, inf):
         return x
     act = {(0.0, 6.0): "relu6", (0.0, inf): "relu"}.get((lo, hi), "clip")
-    args = (lo, hi) if act == "clip" else ()
+    args: tuple[float, ...] = (lo, hi) if act == "clip" else ()
     return same_layout(x, builder.add(layer, "act", (x.tensor,), x.tensor.c, act=act, args=args))
 
 
-def concatenate(builder, layer, maps: list[Feature], axis: int) -> Feature:
+def concatenate(builder: Builder, layer: Layer, maps: list[Feature], axis: int) -> Feature:
+    """Append the maps joined along `axis`. Raises UnsupportedOp where that is not their channels."""
     first = maps[0]
     if len(maps) == 1:
         return first
     axis %= max(len(first.shape), 1)
-    alike = {_beside(m, axis) for m in maps}
+    alike = {_outside(m, axis) for m in maps}
     if len(alike) != 1 or not all(m.has_channels_at(axis) for m in maps):
         layer.refuse("joins maps along another axis than their channels; end the model at the maps themselves")
     y = builder.add(layer, "concat", tuple(m.tensor for m in maps), sum(m.tensor.c for m in maps))
     return with_channels(y, first, axis)
 
 
-def _beside(x: Feature, axis: int) -> tuple:
-    """What maps must have in common to be joined along `axis`."""
+def _outside(x: Feature, axis: int) -> Hashable:
+    """Return all that maps must have in common to be joined along `axis`."""
     t = x.tensor
     return t.h, t.w, x.order.replace("c", ""), x.shape[:axis], x.shape[axis + 1 :]
+
+
+def arrives(builder: Builder, layer: Layer, feature: Feature, given: Scale) -> None:
+    """Take in a map with this scale. It must be the one it left with; an input of the model has none yet."""
+    name = feature.tensor.name
+    if name not in builder.scales and name not in builder.ops:
+        builder.scales[name] = given
+    elif builder.scale_of(name) != given:
+        layer.refuse(f"reads '{name}' in another scale than it was written with; quantize the model once")
+
+
+def leaves(builder: Builder, layer: Layer, feature: Feature, given: Scale) -> Feature:
+    """Return the map in this scale: as the op before wrote it, or behind a change of its scale."""
+    name = feature.tensor.name
+    _settle(builder, name, given)
+    if builder.scales[name] == given:
+        return feature
+    y = builder.add(layer, "act", (feature.tensor,), feature.tensor.c)
+    builder.scales[y.name] = given
+    return same_layout(feature, y)
+
+
+def _settle(builder: Builder, name: str, given: Scale) -> None:
+    """Give a tensor without a scale this one, where its kernel has the choice. A kernel that keeps its input's scale
+    passes it on: the greatest of rounded values is the rounded greatest."""
+    if name in builder.scales:
+        return
+    op = builder.ops.get(name)
+    if op and op.kind in SAME_SCALE:
+        if op.kind == "maxpool" and op.inputs[0] not in builder.scales:
+            builder.narrowed.add(op.inputs[0])
+        _settle(builder, op.inputs[0], given)
+        builder.scales[name] = builder.scales[op.inputs[0]]
+    else:
+        builder.scales[name] = PROBABILITY if op and FACTS[op.kind].scale == "probability" else given

@@ -1,4 +1,4 @@
-"""ONNX in and out. No other part of the engine imports onnx."""
+"""Read and write ONNX files. No other part of the engine imports onnx."""
 
 from .read import load_onnx
 from .write import save_onnx, to_onnx

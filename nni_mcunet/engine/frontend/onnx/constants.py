@@ -1,15 +1,19 @@
-"""Nodes of an ONNX file that compute constants: evaluated by onnx's own reference implementation as the file is read.
+"""Evaluate the nodes of an ONNX file that compute constants, by onnx's own reference implementation, as it is read.
 
-Exporters write shapes, paddings and scales this way. Only what cannot grow is evaluated: a file must not make a
+Exporters write shapes, paddings and scales this way. A node that could grow is not evaluated: a file must not make a
 constant of gigabytes out of two small ones.
 """
 
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
 import onnx
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
+
+from .file import Node
+from .values import Values
 
 MOST = 1 << 24  # elements
 ELEMENTWISE = ("Add", "Sub", "Mul", "Div", "Min", "Max", "Equal", "Where")
@@ -19,7 +23,7 @@ SAFE = (
 )  # fmt: skip
 
 
-def fold(reader, node) -> bool:
+def fold(reader: Values, node: Node) -> bool:
     """Evaluate the node if it computes a constant. Raises GraphError where it cannot be."""
     if node.kind == "Constant":
         reader.constants[node.proto.output[0]] = _value(node)
@@ -34,9 +38,9 @@ def fold(reader, node) -> bool:
     if not given or not all(map(reader.is_constant, given)):
         return False
     if node.kind == "ConstantOfShape":
-        shape = reader.constant(given[0])
-        _bound(node, shape.tolist())
-        _run(reader, node, {given[0]: shape})
+        sides = reader.constant(given[0])
+        _bound(node, sides.tolist())
+        _run(reader, node, {given[0]: sides})
         return True
     if node.kind not in SAFE or len(node.proto.output) != 1:
         return False
@@ -52,19 +56,19 @@ def fold(reader, node) -> bool:
     return True
 
 
-def _shape(reader, node) -> tuple[int, ...] | None:
+def _shape(reader: Values, node: Node) -> tuple[int, ...] | None:
     name = node.inputs[0]
     if name in reader.features:
         return reader.features[name].shape
     return reader.constant(name).shape if reader.is_constant(name) else None
 
 
-def _bound(node, shape) -> None:
+def _bound(node: Node, shape: Sequence[int]) -> None:
     if not all(n >= 0 for n in shape) or prod(shape) > MOST:
         node.wrong(f"makes a constant of {'x'.join(map(str, shape))} elements")
 
 
-def _value(node) -> np.ndarray:
+def _value(node: Node) -> np.ndarray:
     for name, value in node.attributes.items():
         if name == "value":
             try:
@@ -78,7 +82,7 @@ def _value(node) -> np.ndarray:
     node.refuse("no tensor, integer or float in it; export it as an initializer")
 
 
-def _run(reader, node, values: dict[str, np.ndarray]) -> None:
+def _run(reader: Values, node: Node, values: dict[str, np.ndarray]) -> None:
     unknown = onnx.TypeProto()
     graph = helper.make_graph(
         [node.proto],

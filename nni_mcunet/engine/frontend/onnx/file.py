@@ -1,6 +1,7 @@
-"""An ONNX file before anything in it is understood: read and checked, its nodes, and which of them matter."""
+"""Read and check an ONNX file before anything in it is understood: its nodes, and which of them matter."""
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -8,36 +9,38 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ....core.errors import GraphError
+from ....core.types import FilePath, Plain, PlainDict
 from ....core.validate import file_bytes
 from ..builder import Layer
 
 CEIL_MENDED = 22  # the opset from which onnx infers the shape of a pool with ceil_mode as runtimes compute it
 UNCHECKED = "nni_mcunet.unchecked"  # a domain of no operators
-# What TensorFlow's converters leave between a picture and its transposition to NCHW.
+# TensorFlow's converters leave these between a picture and its transposition to NCHW.
 BEFORE_LAYOUT = ("QuantizeLinear", "DequantizeLinear", "Cast", "Identity", "Add", "Sub", "Mul", "Div")
 
 
-def load(path) -> onnx.ModelProto:
-    """Raises FileNotFoundError, and GraphError for what is no valid ONNX file."""
+def load(path: FilePath) -> onnx.ModelProto:
+    """Read a model. Raises FileNotFoundError, and GraphError for a file that is no valid ONNX."""
     data = file_bytes(path, kind=GraphError)
     try:
         proto = onnx.load_model_from_string(data)
-        apart = [t.name for t in proto.graph.initializer if t.data_location == TensorProto.EXTERNAL]
-        if not apart:
+        outside = [t.name for t in proto.graph.initializer if t.data_location == TensorProto.EXTERNAL]
+        if not outside:
             _check(proto)
         for name in _names(proto.graph):
             name.encode()  # protobuf gives names that are no UTF-8 as bytes
     except Exception as error:  # protobuf and the checker raise types of their own
         reason = " ".join(str(error).split())[:500] or "empty file"  # one line; the node's name comes last
         raise GraphError(f"{path}: not a valid ONNX file ({reason}); export it again") from None
-    if apart:
-        raise GraphError(f"{path}: '{apart[0]}' is in a file of its own; save the model as one file")
+    if outside:
+        raise GraphError(f"{path}: '{outside[0]}' is in a file of its own; save the model as one file")
     return proto
 
 
 def _check(proto: onnx.ModelProto) -> None:
-    """By onnx's checker. Before opset 22 it gives a pool with ceil_mode a window too many where the last one begins in
-    the padding (onnxruntime and PyTorch leave it out), and refuses files for that: shapes are inferred without it."""
+    """Check a model with onnx's checker. Before opset 22 it gives a pool with ceil_mode a window too many where the
+    last one begins in the padding (onnxruntime and PyTorch leave it out), and refuses files for that: their shapes are
+    inferred without the pool."""
     onnx.checker.check_model(proto)
     opset = max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=0)
     at = [i for i, node in enumerate(proto.graph.node) if opset < CEIL_MENDED and is_ceil_pool(node)]
@@ -52,10 +55,11 @@ def _check(proto: onnx.ModelProto) -> None:
 
 
 def is_ceil_pool(node: onnx.NodeProto) -> bool:
+    """Tell whether it is a pool that rounds its size up."""
     return any(a.name == "ceil_mode" and a.i for a in node.attribute)
 
 
-def _names(graph: onnx.GraphProto):
+def _names(graph: onnx.GraphProto) -> Iterator[str]:
     yield graph.name
     for node in graph.node:
         yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
@@ -68,38 +72,40 @@ class Node(Layer):
     """A node of the file with what its handler asks for."""
 
     path: str
+    kind: str
+    name: str
     proto: onnx.NodeProto
-    opset: int
 
-    @property
-    def kind(self) -> str:
-        return self.proto.op_type
-
-    @property
-    def name(self) -> str:
-        return self.proto.name or (self.proto.output[0] if self.proto.output else "?")
+    @classmethod
+    def of(cls, path: str, proto: onnx.NodeProto) -> "Node":
+        """Return the node of the file `path`. One without a name is called as its first output."""
+        return cls(path, proto.op_type, proto.name or (proto.output[0] if proto.output else "?"), proto)
 
     @property
     def inputs(self) -> list[str]:
+        """Names of the values that it reads, empty for those left away."""
         return list(self.proto.input)
 
     @cached_property
-    def attributes(self) -> dict:
+    def attributes(self) -> PlainDict:
+        """The attributes by name. Raises GraphError for one that is broken."""
         try:
             return {a.name: helper.get_attribute_value(a) for a in self.proto.attribute}
         except ValueError as error:
             raise GraphError(f"{self.path}: {self.kind} at '{self.name}': {error}; export it again") from None
 
-    def attribute(self, name: str, default):
+    def attribute(self, name: str, default: Plain) -> Plain:
+        """Return the value of an attribute, text as str."""
         value = self.attributes.get(name, default)
         return value.decode(errors="replace") if isinstance(value, bytes) else value
 
     def has(self, i: int) -> bool:
+        """Tell whether it reads an input i."""
         return i < len(self.proto.input) and bool(self.proto.input[i])
 
 
 def needed(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """The nodes that the outputs depend on: exporters leave others behind, and runtimes drop them."""
+    """Return the nodes that the outputs depend on: exporters leave others behind, and runtimes drop them."""
     wanted, found = {value.name for value in graph.output}, []
     for node in reversed(graph.node):
         if wanted.intersection(node.output):
@@ -108,9 +114,9 @@ def needed(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     return found[::-1]
 
 
-def is_channels_last(nodes: list[onnx.NodeProto], value: onnx.ValueInfoProto, constants: dict) -> bool:
-    """Do all ways from the input lead, through nothing but BEFORE_LAYOUT, from NHWC to NCHW? By a transposition, or, of
-    one channel, by a Reshape. constants: the small integer ones by name, see `shapes`."""
+def is_channels_last(nodes: list[onnx.NodeProto], value: onnx.ValueInfoProto, constants: dict[str, list[int]]) -> bool:
+    """Tell whether all ways from the input lead, through nothing but BEFORE_LAYOUT, from NHWC to NCHW: by a
+    transposition, or, for one channel, by a Reshape. constants: the small integer ones by name, see `shapes`."""
     names, turns = {value.name}, []
     dims = [d.dim_value for d in value.type.tensor_type.shape.dim]
     grey = len(dims) == 4 and dims[3] == 1
@@ -132,7 +138,7 @@ def is_channels_last(nodes: list[onnx.NodeProto], value: onnx.ValueInfoProto, co
 
 
 def shapes(graph: onnx.GraphProto) -> dict[str, list[int]]:
-    """The int64 constants of one dimension, such as a Reshape's shape; what is broken is left out."""
+    """Return the int64 constants of one dimension by name, such as a Reshape's shape. Broken ones are left out."""
     tensors = [*graph.initializer]
     for node in graph.node:
         if node.op_type == "Constant" and node.output:

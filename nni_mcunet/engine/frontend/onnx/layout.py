@@ -1,13 +1,17 @@
-"""ONNX's operators that change the layout of a map and no value: nothing is left of them in our graph. Handlers as in
-operators.py."""
+"""Read ONNX's operators that change the layout of a map and no value: nothing is left of them in our graph. Handlers as
+in operators.py."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from ..feature import Feature
+from .file import Node
+from .values import Values
 
 
-def axes_of(reader, node, i: int, dims: int) -> list[int] | None:
-    """An `axes` that is an attribute or, in later opsets, the input i."""
+def axes_of(reader: Values, node: Node, i: int, dims: int) -> list[int] | None:
+    """Return `axes`, each from 0, None where there are none. They are an attribute or, in later opsets, the input i."""
     axes = reader.array(node, i).reshape(-1).tolist() if node.has(i) else node.attribute("axes", None)
     if axes is None:
         return None
@@ -16,7 +20,8 @@ def axes_of(reader, node, i: int, dims: int) -> list[int] | None:
     return [a % dims for a in axes]
 
 
-def alias(reader, node):
+def alias(reader: Values, node: Node) -> Feature | None:
+    """Read an operator that changes nothing: Identity, Dropout, also of a quantised constant."""
     if node.has(0) and node.inputs[0] in reader.integers:
         reader.integers[node.proto.output[0]] = reader.integers[node.inputs[0]]
         return None
@@ -25,17 +30,19 @@ def alias(reader, node):
     return reader.feature(node)
 
 
-def cast(reader, node):
+def cast(reader: Values, node: Node) -> Feature:
+    """Read Cast: to another type of real numbers, of which we have one."""
     if node.attribute("to", 1) not in (1, 10, 11, 16):
         node.refuse("casts a map to integers; leave it away")
     return reader.feature(node)
 
 
-def _reshaped(node, x: Feature, shape) -> Feature:
+def _reshaped(node: Node, x: Feature, shape: Sequence[int]) -> Feature:
     return x.reshaped(shape) or node.wrong(f"{list(x.shape)} has not the elements of {list(shape)}")
 
 
-def reshape(reader, node):
+def reshape(reader: Values, node: Node) -> Feature:
+    """Read Reshape, whose shape may have 0 for a length that stays and -1 for one that follows."""
     x, wanted = reader.feature(node), reader.array(node, 1).reshape(-1).tolist()
     if not all(type(n) is int for n in wanted):
         node.wrong(f"the shape {wanted}")
@@ -47,7 +54,8 @@ def reshape(reader, node):
     return _reshaped(node, x, wanted)
 
 
-def flatten(reader, node):
+def flatten(reader: Values, node: Node) -> Feature:
+    """Read Flatten."""
     x, axis = reader.feature(node), node.attribute("axis", 1)
     if not -len(x.shape) <= axis <= len(x.shape):
         node.wrong(f"axis {axis} of {len(x.shape)}")
@@ -55,7 +63,8 @@ def flatten(reader, node):
     return _reshaped(node, x, (int(np.prod(x.shape[:axis])), int(np.prod(x.shape[axis:]))))
 
 
-def squeeze(reader, node):
+def squeeze(reader: Values, node: Node) -> Feature:
+    """Read Squeeze."""
     x = reader.feature(node)
     axes = axes_of(reader, node, 1, len(x.shape))
     axes = [i for i, n in enumerate(x.shape) if n == 1] if axes is None else axes
@@ -64,7 +73,8 @@ def squeeze(reader, node):
     return _reshaped(node, x, [n for i, n in enumerate(x.shape) if i not in axes])
 
 
-def unsqueeze(reader, node):
+def unsqueeze(reader: Values, node: Node) -> Feature:
+    """Read Unsqueeze."""
     x = reader.feature(node)
     given = reader.array(node, 1).reshape(-1) if node.has(1) else node.attribute("axes", ())
     dims = len(x.shape) + len(given)
@@ -75,7 +85,8 @@ def unsqueeze(reader, node):
     return _reshaped(node, x, [1 if i in axes else next(rest) for i in range(dims)])
 
 
-def transpose(reader, node):
+def transpose(reader: Values, node: Node) -> Feature:
+    """Read Transpose."""
     x = reader.feature(node)
     perm = node.attribute("perm", list(range(len(x.shape)))[::-1])
     found = x.transposed(perm)

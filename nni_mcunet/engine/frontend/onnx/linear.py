@@ -1,18 +1,32 @@
-"""ONNX's linear operators as convolutions, sums and products: Conv, Gemm, MatMul, BatchNormalization, Add and the
+"""Read ONNX's linear operators as convolutions, sums and products: Conv, Gemm, MatMul, BatchNormalization, Add and the
 like. Handlers as in operators.py."""
+
+from dataclasses import replace
+from typing import TypedDict
 
 import numpy as np
 
 from ....core.ir.graph import Tensor, out_length
 from ..feature import Feature, Integers
-from ..layers import affine, combine, connect, convolve, per_output
+from ..layers import affine, combined, connect, convolve, per_output
+from .file import Node
+from .values import Values
 
 
-def window(node, x: Tensor, k: tuple[int, ...]) -> dict:
-    """Kernel, stride and pads of a convolution or pool on `x`, as fields of an Op."""
+class Window(TypedDict):
+    """Kernel, stride and pads of a convolution or pool, as fields of an Op."""
+
+    k: tuple[int, int]
+    s: tuple[int, int]
+    pad: tuple[int, int, int, int]
+
+
+def window(node: Node, x: Tensor, k: tuple[int, ...]) -> Window:
+    """Return the window of a convolution or pool on `x` with the kernel k. Raises UnsupportedOp for another than one of
+    two dimensions, not dilated and with no negative pads."""
     s = tuple(node.attribute("strides", (1, 1)))
     if len(k) != 2 or len(s) != 2 or min((*k, *s)) < 1:
-        node.refuse(f"kernel {list(k)} with stride {list(s)}: two dimensions are wanted")
+        node.refuse(f"kernel {list(k)} with stride {list(s)}: expected two dimensions")
     dilations = node.attribute("dilations", (1, 1))
     if any(d != 1 and side != 1 for d, side in zip(dilations, k, strict=False)):
         node.refuse(f"dilations {list(dilations)}: use dilation 1")
@@ -23,31 +37,34 @@ def window(node, x: Tensor, k: tuple[int, ...]) -> dict:
     elif auto == "VALID":
         pads = (0, 0, 0, 0)
     if len(pads) != 4 or min(pads) < 0:
-        node.refuse(f"pads {list(pads)}: four that are not negative are wanted")
-    return {"k": tuple(k), "s": s, "pad": pads}
+        node.refuse(f"pads {list(pads)}: expected four that are not negative")
+    (height, width), (down, right) = k, s
+    top, left, bottom, after = pads
+    return {"k": (height, width), "s": (down, right), "pad": (top, left, bottom, after)}
 
 
 def _same(length: int, k: int, s: int, auto: str) -> tuple[int, int]:
-    """Pads of one axis for an output of ceil(length / s)."""
+    """Return the pads of one axis for an output of ceil(length / s)."""
     total = max(0, (out_length(length, 1, s, 0, 0) - 1) * s + k - length)
     lo = total // 2 if auto == "SAME_UPPER" else total - total // 2
     return lo, total - lo
 
 
-def conv(reader, node):
+def conv(reader: Values, node: Node) -> Feature:
+    """Read Conv."""
     x = reader.map(node).tensor
     given = reader.parameter(node, 1)
     weight = per_output(node, given, 0)
     if weight.ndim != 4 or weight.size == 0:
-        node.refuse(f"weights of {list(weight.shape)}: two-dimensional convolutions alone are known")
-    fields = window(node, x, weight.shape[2:])
-    del fields["k"]
+        node.refuse(f"weights of {list(weight.shape)}: expected those of a two-dimensional convolution")
+    of = window(node, x, weight.shape[2:])
     bias = reader.parameter(node, 2) if node.has(2) else None
     groups = node.attribute("group", 1)
-    return Feature.of(convolve(reader, node, x, weight, given, bias, groups=groups, **fields))
+    return Feature.of(convolve(reader, node, x, weight, given, bias, groups=groups, s=of["s"], pad=of["pad"]))
 
 
-def gemm(reader, node):
+def gemm(reader: Values, node: Node) -> Feature:
+    """Read Gemm."""
     if node.attribute("transA", 0) or node.attribute("alpha", 1.0) != 1:
         node.refuse("transA or alpha: use a plain fully connected layer")
     beta, transposed = node.attribute("beta", 1.0), node.attribute("transB", 0)
@@ -63,12 +80,14 @@ def gemm(reader, node):
     return connect(reader, node, reader.feature(node), weight if transposed else weight.T, given, bias)
 
 
-def matmul(reader, node):
+def matmul(reader: Values, node: Node) -> Feature:
+    """Read MatMul, of a map and a constant matrix."""
     given = reader.parameter(node, 1)
     return connect(reader, node, reader.feature(node), per_output(node, given, 1).T, given, None)
 
 
-def batch_norm(reader, node):
+def batch_norm(reader: Values, node: Node) -> Feature:
+    """Read BatchNormalization as one factor and summand a channel."""
     if node.attribute("training_mode", 0) or len(node.proto.output) > 1:
         node.refuse("it is in training mode; export the model in eval mode")
     x = reader.feature(node)
@@ -82,28 +101,29 @@ def batch_norm(reader, node):
     return affine(reader, node, x, gain, beta - mean * gain)
 
 
-def _per_channel(reader, node, i: int, x: Feature) -> tuple[np.ndarray, Feature]:
-    """The constant input i as one number or one a channel of x; x with the dimensions of 1 that a longer shape of the
-    constant gives it."""
+def _per_channel(reader: Values, node: Node, i: int, x: Feature) -> tuple[np.ndarray, Feature]:
+    """Return the constant input i as one number or one a channel of x, and x with the dimensions of 1 that a longer
+    shape of the constant gives it."""
     value = reader.numbers(node, i)
-    x = x.reshaped((1,) * (value.ndim - len(x.shape)) + x.shape)
+    x = replace(x, shape=(1,) * (value.ndim - len(x.shape)) + x.shape)
     axis = len(x.shape) - value.ndim + int(np.argmax(value.shape)) if value.ndim else 0
     if value.size != 1 and not (value.size == max(value.shape) == x.tensor.c and x.has_channels_at(axis)):
-        node.refuse(f"a constant of {list(value.shape)} on {list(x.shape)}: one number, or one a channel, is wanted")
+        node.refuse(f"a constant of {list(value.shape)} on {list(x.shape)}: expected one number, or one a channel")
     return value.reshape(-1), x
 
 
-def binary(reader, node):
+def binary(reader: Values, node: Node) -> Feature:
+    """Read Add, Sum, Sub, Mul, Div."""
     if len(node.inputs) != 2:
         node.refuse(f"of {len(node.inputs)}; add two at a time")
     return arithmetic(reader, node, node.kind.replace("Sum", "Add"), (0, 1))
 
 
-def arithmetic(reader, node, kind: str, at: tuple[int, int]) -> Feature:
-    """Add, Sub, Mul, Div of the inputs `at`: of two maps (Add, Mul), or of a map and a constant."""
+def arithmetic(reader: Values, node: Node, kind: str, at: tuple[int, int]) -> Feature:
+    """Read an Add, Sub, Mul or Div of the inputs `at`: of two maps (Add, Mul), or of a map and a constant."""
     maps = [node.inputs[i] in reader.features for i in at]
     if maps == [True, True]:
-        return combine(reader, node, {"Add": "add", "Mul": "mul"}.get(kind), at)
+        return combined(reader, node, {"Add": "add", "Mul": "mul"}.get(kind), *(reader.feature(node, i) for i in at))
     if not any(maps):
         reader.feature(node)  # refuses
     value, x = _per_channel(reader, node, at[maps.index(False)], reader.feature(node, at[maps.index(True)]))

@@ -1,25 +1,33 @@
-"""ONNX's operators as ops of our graph, and ops as ONNX's operators.
+"""Read ONNX's operators as ops of our graph, and write ops as ONNX's operators.
 
 A handler of NODES reads: it takes (reader, node), adds ops, and returns the Feature that the node's first output is;
 None where the value is a constant. It raises UnsupportedOp for an attribute no kernel has. An entry of STEPS writes: it
 takes (writer, op) and returns the nodes that the op is, its activation and residual not among them.
 """
 
+from collections.abc import Callable
 from math import copysign, inf
+from typing import Any
 
 import numpy as np
 
 from ....core.ir.graph import Op, Tensor, out_length
+from ....core.types import PlainDict
 from ..feature import Feature, same_layout
 from ..layers import clamp, concatenate
+from .file import Node
 from .layout import LAYOUT, axes_of
-from .linear import LINEAR, window
+from .linear import LINEAR, Window, window
+from .values import Values
+from .writer import Writer
+
+Handler = Callable[[Values, Node], Feature | None]
 
 
-def activation(act: str, *names: str, **defaults):
-    """Handler of an elementwise function whose arguments are attributes."""
+def activation(act: str, *names: str, **defaults: float) -> Handler:
+    """Return the handler of an elementwise function whose arguments are attributes."""
 
-    def handler(reader, node):
+    def handler(reader: Values, node: Node) -> Feature:
         x = reader.feature(node)
         args = tuple(float(np.float32(node.attribute(name, defaults[name]))) for name in names)
         if not np.isfinite(args).all():
@@ -31,13 +39,14 @@ def activation(act: str, *names: str, **defaults):
     return handler
 
 
-def clip(reader, node):
+def clip(reader: Values, node: Node) -> Feature:
+    """Read Clip, whose limits are constants."""
     lo, hi = (_limit(reader, node, i) if node.has(i) else none for i, none in ((1, -inf), (2, inf)))
     return clamp(reader, node, reader.feature(node), lo, hi)
 
 
-def extremum(reader, node):
-    """Max, Min of a map and a number."""
+def extremum(reader: Values, node: Node) -> Feature:
+    """Read Max and Min of a map and a number."""
     maps = [name in reader.features for name in node.inputs]
     if sorted(maps) != [False, True]:
         node.refuse("of several maps; of a map and a constant it is known")
@@ -45,8 +54,8 @@ def extremum(reader, node):
     return clamp(reader, node, x, *((value, inf) if node.kind == "Max" else (-inf, value)))
 
 
-def _limit(reader, node, i: int) -> float:
-    """The greatest float32 is written for none, too."""
+def _limit(reader: Values, node: Node, i: int) -> float:
+    """Return the constant input i as a limit. Exporters also write the greatest float32 for none."""
     value = reader.numbers(node, i, finite=False)
     if value.size != 1 or value.ndim > 1:
         node.refuse(f"'{node.inputs[i]}' of {list(value.shape)}: a limit is one number")
@@ -54,7 +63,8 @@ def _limit(reader, node, i: int) -> float:
     return limit if abs(limit) < np.finfo(np.float32).max else copysign(inf, limit)
 
 
-def prelu(reader, node):
+def prelu(reader: Values, node: Node) -> Feature:
+    """Read PRelu of one slope."""
     slopes = reader.numbers(node, 1)
     if slopes.size != 1:
         node.refuse("a slope a channel; train with one slope, or LeakyRelu")
@@ -63,33 +73,36 @@ def prelu(reader, node):
     return same_layout(x, reader.add(node, "act", (x.tensor,), x.tensor.c, act="leaky", args=args))
 
 
-def max_pool(reader, node):
+def max_pool(reader: Values, node: Node) -> Feature:
+    """Read MaxPool."""
     x = reader.map(node).tensor
     fields = window(node, x, node.attribute("kernel_shape", ()))
     if len([name for name in node.proto.output if name]) > 1:
         node.refuse("gives the indices, too; export it without")
     if node.attribute("ceil_mode", 0):
-        fields["pad"] = _ceil_pads(reader, x, **fields)
+        fields["pad"] = _ceil_pads(reader, x, fields)
     return Feature.of(reader.add(node, "maxpool", (x,), x.c, **fields))
 
 
-def _ceil_pads(reader, x: Tensor, k, s, pad) -> tuple[int, ...]:
-    """Pads with which rounding down gives what rounding up does. A last window that begins in the padding is left out,
-    as onnxruntime and PyTorch do, whatever the file's shapes say."""
+def _ceil_pads(reader: Values, x: Tensor, of: Window) -> tuple[int, int, int, int]:
+    """Return pads with which rounding down gives what rounding up does. A last window that begins in the padding is
+    left out, as onnxruntime and PyTorch do, whatever the file's shapes say."""
+    top, left, *_ = of["pad"]
     ends = []
-    for length, side, step, lo, hi in zip((x.h, x.w), k, s, pad[:2], pad[2:], strict=True):
+    for length, side, step, lo, hi in zip((x.h, x.w), of["k"], of["s"], of["pad"][:2], of["pad"][2:], strict=True):
         outputs = out_length(length, side, step, lo, hi + step - 1)
         beyond = (outputs - 1) * step >= length + lo
         reader.shortened |= beyond
         outputs -= beyond
         ends.append(max(hi, (outputs - 1) * step + side - length - lo))
-    return (*pad[:2], *ends)
+    return top, left, ends[0], ends[1]
 
 
-def average_pool(reader, node, x: Feature | None = None):
-    x = (x or reader.map(node)).tensor
+def average_pool(reader: Values, node: Node, given: Feature | None = None) -> Feature:
+    """Read AveragePool of its input, or of the map that is given."""
+    x = (given or reader.map(node)).tensor
     fields = window(node, x, node.attribute("kernel_shape", ()))
-    if node.attribute("ceil_mode", 0) and (pads := _ceil_pads(reader, x, **fields)) != fields["pad"]:
+    if node.attribute("ceil_mode", 0) and (pads := _ceil_pads(reader, x, fields)) != fields["pad"]:
         if node.attribute("count_include_pad", 0):
             node.refuse("ceil_mode with count_include_pad; leave one away, or choose a size that the stride divides")
         fields["pad"] = pads  # no more counted than other padding
@@ -101,14 +114,16 @@ def average_pool(reader, node, x: Feature | None = None):
     return Feature.of(reader.add(node, "avgpool", (x,), x.c, **fields))
 
 
-def global_pool(reader, node):
+def global_pool(reader: Values, node: Node) -> Feature:
+    """Read GlobalMaxPool and GlobalAveragePool."""
     x = reader.map(node).tensor
     if node.kind == "GlobalMaxPool":
         return Feature.of(reader.add(node, "maxpool", (x,), x.c, k=(x.h, x.w)))
     return Feature.of(reader.add(node, "gap", (x,), x.c))
 
 
-def reduce_mean(reader, node):
+def reduce_mean(reader: Values, node: Node) -> Feature:
+    """Read ReduceMean over height and width."""
     x = reader.feature(node)
     axes, groups = axes_of(reader, node, 1, len(x.shape)), x.groups()
     spatial = sorted(c for c in x.order if c != "c")
@@ -120,7 +135,8 @@ def reduce_mean(reader, node):
     return Feature(y, "c" if y.c > 1 else "", tuple(shape))
 
 
-def resize(reader, node):
+def resize(reader: Values, node: Node) -> Feature:
+    """Read Resize: nearest, by a whole factor."""
     x = reader.map(node).tensor
     if node.attribute("axes", None) is not None or node.attribute("mode", "nearest") != "nearest":
         node.refuse(f"mode '{node.attribute('mode', 'nearest')}': use nearest by a constant whole factor, on all axes")
@@ -144,7 +160,8 @@ def resize(reader, node):
     return Feature.of(reader.add(node, "upsample", (x,), x.c, s=(int(scales[2]), int(scales[3]))))
 
 
-def pad(reader, node):
+def pad(reader: Values, node: Node) -> Feature:
+    """Read Pad: height and width, with zeros."""
     x = reader.map(node).tensor
     if node.attribute("mode", "constant") != "constant":
         node.refuse(f"mode '{node.attribute('mode', '')}': pad with zeros")
@@ -159,8 +176,8 @@ def pad(reader, node):
     return Feature.of(reader.add(node, "pad", (x,), x.c, pad=(top, left, bottom, right)))
 
 
-def _is_zero(reader, node) -> bool:
-    """Is what a Pad pads with zero? Of integers it is the zero point."""
+def _is_zero(reader: Values, node: Node) -> bool:
+    """Tell whether a Pad pads with zero, which integers have at their zero point."""
     if node.inputs[0] not in reader.rounded:
         return not (node.has(2) and reader.numbers(node, 2).any())
     value = reader.array(node, 2) if node.has(2) else np.zeros(1, np.int8)
@@ -168,12 +185,14 @@ def _is_zero(reader, node) -> bool:
     return value.dtype in (np.int8, np.uint8) and value.astype(int) - 128 * (value.dtype == np.uint8) == zero
 
 
-def concat(reader, node):
+def concat(reader: Values, node: Node) -> Feature:
+    """Read Concat along the channels."""
     maps = [reader.feature(node, i) for i in range(len(node.inputs))]
     return concatenate(reader, node, maps, node.attribute("axis", 1))
 
 
-def softmax(reader, node):
+def softmax(reader: Values, node: Node) -> Feature:
+    """Read Softmax over the channels; before opset 13 over all dimensions from `axis` on."""
     x = reader.feature(node)
     later = reader.opset >= 13
     axis = node.attribute("axis", -1 if later else 1)
@@ -185,7 +204,7 @@ def softmax(reader, node):
     return same_layout(x, reader.add(node, "softmax", (x.tensor,), x.tensor.c))
 
 
-NODES = {
+NODES: dict[str, Handler] = {
     **LINEAR,
     "Relu": activation("relu"),
     "LeakyRelu": activation("leaky", "alpha", alpha=0.01),
@@ -209,39 +228,40 @@ NODES = {
     **LAYOUT,
 }
 
-Step = tuple[str, list[str], dict]  # ONNX operator, inputs behind the first, attributes
+Step = tuple[str, list[str], PlainDict]  # ONNX operator, inputs behind the first, attributes
+Steps = Callable[[Writer, Op], list[Step]]
 
 
-def plain(kind: str, **attributes):
+def plain(kind: str, **attributes: Any) -> Steps:
     """Return the writer of an op that is one node on all its inputs."""
     return lambda writer, op: [(kind, [writer.float_name[name] for name in op.inputs[1:]], attributes)]
 
 
-def windowed(kind: str, **attributes):
+def windowed(kind: str, **attributes: Any) -> Steps:
     """Return the writer of an op that is one node with kernel, stride and pads."""
     return lambda writer, op: [(kind, [], {**_window(op), **attributes})]
 
 
-def _window(op: Op) -> dict:
+def _window(op: Op) -> PlainDict:
     return dict(kernel_shape=list(op.k), strides=list(op.s), pads=list(op.pad))
 
 
-def _conv(writer, op: Op) -> list[Step]:
+def _conv(writer: Writer, op: Op) -> list[Step]:
     return [("Conv", writer.weights(op), {**_window(op), "group": op.groups})]
 
 
-def _upsample(writer, op: Op) -> list[Step]:
+def _upsample(writer: Writer, op: Op) -> list[Step]:
     scales = writer.constant(f"{op.name}.scales", np.array([1, 1, *op.s], np.float32))
     nearest = dict(mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
     return [("Resize", ["", scales], nearest)]
 
 
-def _pad(writer, op: Op) -> list[Step]:
+def _pad(writer: Writer, op: Op) -> list[Step]:
     top, left, bottom, right = op.pad
     return [("Pad", [writer.constant(f"{op.name}.pads", np.array([0, 0, top, left, 0, 0, bottom, right]))], {})]
 
 
-STEPS = {
+STEPS: dict[str, Steps] = {
     "conv": _conv,
     "maxpool": windowed("MaxPool"),
     "avgpool": windowed("AveragePool"),

@@ -12,7 +12,7 @@ import numpy as np
 from ...model import PROBABILITY, QuantWeights, Scale
 from ...ops import tflm
 from ..feature import Feature, kept, same_layout
-from ..layers import affine, clamp, combine, combined, concatenate
+from ..layers import affine, clamp, combined, concatenate
 from .convolutions import MOST, activated, conv, depthwise, ends, fully_connected, limits, window
 
 MOST_PICKED = 1 << 20  # weights of a convolution that stands for a slice of channels
@@ -262,7 +262,7 @@ def arithmetic(reader, op):
 def _of_two(reader, op) -> Feature:
     """A difference is the sum with the negative: in int8 its values are ~q around ~zero point, exactly."""
     if op.kind != "SUB":
-        return combine(reader, op, {"ADD": "add", "MUL": "mul"}[op.kind], (0, 1))
+        return combined(reader, op, {"ADD": "add", "MUL": "mul"}[op.kind], reader.feature(op, 0), reader.feature(op, 1))
     x = reader.feature(op, 1)
     if reader.quantized:
         scale = reader.scale_of(x.tensor.name)

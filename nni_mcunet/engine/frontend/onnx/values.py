@@ -1,0 +1,84 @@
+"""Keep what each value of an ONNX file is to its reader: a feature, a constant or integers with a scale. A handler asks
+it for the inputs of its node. It goes through no file, which is read.py's part.
+"""
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from ....core.errors import GraphError
+from ....core.types import Floats
+from ..builder import Builder
+from ..feature import Feature, Integers
+from .file import Node
+
+
+class Values(Builder):
+    """Hold what the handlers build, and what each ONNX value is: a feature, a constant or integers with a scale."""
+
+    def __init__(self, proto: onnx.ModelProto, path: str) -> None:
+        super().__init__(path)
+        self.proto = proto
+        self.features: dict[str, Feature] = {}
+        self.shortened = False  # by a window that lies in the padding and which the shapes in the file count
+        self.rounded: set[str] = set()  # features that are integers in the file, for real numbers
+        self.integers: dict[str, Integers] = {}
+        self.constants: dict[str, np.ndarray] = {}
+        self.initializers = {t.name: t for t in proto.graph.initializer}
+        self.opset = max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=0)
+
+    def feature(self, node: Node, i: int = 0) -> Feature:
+        """Return the map that is the input i of a node. Raises UnsupportedOp for a constant, GraphError for nothing."""
+        name = node.inputs[i] if node.has(i) else ""
+        if name in self.features:
+            return self.features[name]
+        if name in self.constants or name in self.initializers or name in self.integers:
+            node.refuse(f"reads the constant '{name}' where a feature map is expected; export it without")
+        node.wrong(f"reads '{name}', which no node before it writes")
+
+    def map(self, node: Node, i: int = 0) -> Feature:
+        """Return the input i of a node that only takes an NCHW map. Raises UnsupportedOp, GraphError."""
+        found = self.feature(node, i)
+        if not found.is_map:
+            node.refuse(f"reads '{node.inputs[i]}' of {list(found.shape)}, no NCHW map; export the model as NCHW")
+        return found
+
+    def is_constant(self, name: str) -> bool:
+        """Tell whether the ONNX name is that of a constant."""
+        return name in self.constants or name in self.initializers
+
+    def constant(self, name: str) -> np.ndarray:
+        """Return a constant by its ONNX name. Raises GraphError for one that is broken."""
+        if name not in self.constants:
+            try:
+                self.constants[name] = numpy_helper.to_array(self.initializers[name])
+            except Exception as error:  # whatever is wrong with the bytes
+                raise GraphError(f"{self.path}: constant '{name}' is broken ({error}); export it again") from None
+        return self.constants[name]
+
+    def array(self, node: Node, i: int) -> np.ndarray:
+        """Return the constant that is the input i of a node. Raises UnsupportedOp for a map."""
+        name = node.inputs[i] if node.has(i) else ""
+        if not self.is_constant(name):
+            node.refuse(f"'{name}' is not a constant; export the model with it fixed")
+        return self.constant(name)
+
+    def numbers(self, node: Node, i: int, finite: bool = True) -> Floats:
+        """Return a float constant, dequantised if need be. Raises GraphError where it is not finite, or, if it need not
+        be, no number."""
+        name = node.inputs[i] if node.has(i) else ""
+        value = self.integers[name].real if name in self.integers else self.array(node, i)
+        if value is None:
+            node.refuse(f"'{name}' has many scales; quantize it with one")
+        if value.dtype.kind not in "fiub":
+            node.wrong(f"'{node.inputs[i]}' holds {value.dtype}")
+        with np.errstate(over="ignore"):
+            value = value.astype(np.float32)
+        if np.isnan(value).any() or (finite and np.isinf(value).any()):
+            node.wrong(f"'{node.inputs[i]}' holds values that are not finite")
+        return value
+
+    def parameter(self, node: Node, i: int) -> np.ndarray | Integers:
+        """Return a weight or bias: float, or as it came quantised."""
+        name = node.inputs[i]
+        return self.integers[name] if name in self.integers else self.numbers(node, i)
