@@ -12,7 +12,7 @@ import numpy as np
 from ...core.errors import UserError
 from ...core.files import write_atomic, write_json
 from ...core.ir.arch import Schedule
-from ...core.types import Plain, PlainDict
+from ...core.types import FilePath, Plain, PlainDict
 from ...core.validate import file_bytes, parse_json, short
 from ..evolution import Evolution, HistoryError, Proposal
 
@@ -33,7 +33,7 @@ class History:
     would otherwise cost minutes.
     """
 
-    def __init__(self, out: str | Path):
+    def __init__(self, out: FilePath):
         self.out = Path(out)
         self._lines: dict[tuple[object, ...], str] = {}
         self._best: Proposal | None = None
