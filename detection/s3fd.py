@@ -131,4 +131,4 @@ class MCUNetS3FD(SingleStageDetector):
         )
         self.spec, self.face, self.graph = spec, face, graph
         if self.backbone.graph.outputs != tuple(t.name for t in part.inputs):
-            raise AssertionError("the backbone alone is not the backbone within the detector: see core.ir.build")
+            raise AssertionError("the backbone by itself is not the backbone within the detector: see core.ir.build")

@@ -153,7 +153,7 @@ class MCUNetYOLO(YOLOV3):
         )
         self.spec, self.yolo, self.graph = spec, yolo, graph
         if self.backbone.graph.ops != graph.part(BACKBONE).ops:
-            raise AssertionError("the backbone alone is not the backbone within the detector: see core.ir.build")
+            raise AssertionError("the backbone by itself is not the backbone within the detector: see core.ir.build")
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         """Load weights of the graph as one net, too, a search's best.pth: `layers.{op}.*` go to the op's part."""

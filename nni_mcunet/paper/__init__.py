@@ -1,0 +1,1 @@
+"""Check the figures that the papers print: their networks, their rules of memory, their tables."""

@@ -80,6 +80,6 @@ def single_map(graph: Graph, element: int = FP32) -> int:
 
 
 def _handed_on(graph: Graph) -> set[str]:
-    """The maps that the user, or another block than their own, reads."""
+    """Return the maps that the user, or another block than their own, reads."""
     block = {op.name: op.block for op in graph.ops}
     return {n for op in graph.ops for n in op.reads if block.get(n, op.block) != op.block} | set(graph.outputs)

@@ -167,7 +167,7 @@ def table(p: Profile) -> str:
 
 
 def _verdict(p: Profile) -> str:
-    """The line on the best schedule."""
+    """Return the line on the best schedule."""
     if p.best is None:
         assert p.board is not None  # without a board there is always a least peak
         return f"no schedule for {p.board.name}: {p.why}"

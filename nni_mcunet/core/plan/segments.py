@@ -176,7 +176,7 @@ def segments(graph: Graph, schedule: Schedule, halo: str) -> tuple[Segment, ...]
 
 
 def _layers(graph: Graph, ops: tuple[Op, ...]) -> Segment:
-    """The segment of one patch, which is every whole map."""
+    """Return the segment of one patch, which is every whole map."""
     tensors = [graph.tensors[name] for op in ops for name in (*op.reads, op.name)]
     rows = ({t.name: Span(0, t.h) for t in tensors},)
     spans = rows, rows if is_square(graph) else ({t.name: Span(0, t.w) for t in tensors},)
@@ -184,7 +184,7 @@ def _layers(graph: Graph, ops: tuple[Op, ...]) -> Segment:
 
 
 def _segment(graph: Graph, ops: tuple[Op, ...], p: tuple[int, int], out: str, halo: str) -> Segment:
-    """The segment of p patches. Rows and columns that are alike are computed once."""
+    """Return the segment of p patches. Rows and columns that are alike are computed once."""
     rows, new_rows = _patches(graph, ops, out, p[0], 0, halo)
     if is_square(graph) and p[0] == p[1]:
         cols, new_cols = rows, new_rows

@@ -54,7 +54,7 @@ def readings(op: Op, out: Span, axis: int) -> list[tuple[str, Span]]:
 
 
 def _inside(need: Span, length: int) -> Span:
-    """The part of `need` inside a map; where all of it is padding, the nearest position of the map."""
+    """Return the part of `need` inside a map; where all of it is padding, the nearest position of the map."""
     return Span(np.minimum(np.maximum(need.lo, 0), length - 1), np.maximum(np.minimum(need.hi, length), 1))
 
 

@@ -1,4 +1,4 @@
-"""Keep processes apart: one writer a folder, no tuner that outlives its manager, none left of a dead search."""
+"""Separate processes: one writer a folder, no tuner that outlives its manager, none left of a dead search."""
 
 import contextlib
 import fcntl

@@ -29,8 +29,8 @@ EXPECTED = {
 class History:
     """Write the files of the search in folder `out`, each whole or absent whenever the process ends.
 
-    What was told does not change any more and is put into words once: written after each score, a history of thousands
-    would otherwise cost minutes.
+    A line that was told does not change any more, so it is formatted once. A history of thousands, written after each
+    score, would otherwise cost minutes.
     """
 
     def __init__(self, out: FilePath):
