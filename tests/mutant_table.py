@@ -227,11 +227,7 @@ MUTANTS = [
     Mutant(C + "mcu_pool.c", "mcu_max(left, 0)", "left", "test_kernels::test_pools"),
     Mutant(C + "mcu_pool.c", "op->border[padded - 1]", "op->mean", "test_kernels::test_pools"),
     Mutant(C + "mcu_pool.c", "-positions * op->zp_in", "0", "test_kernels::test_pools"),
-    Mutant(C + "mcu_eltwise.c",
-           "*res,\n             int8_t *out) {\n    const mcu_product o = *op;\n"
-           "    const int step = x->n_res == 1 ? 0 : o.c",
-           "*res,\n             int8_t *out) {\n    const mcu_product o = *op;\n    const int step = o.c",
-           "test_ops::test_boards_equal_reference"),
+    Mutant(C + "mcu_eltwise.c", "x->n_res == 1 ? 0 : o.c", "o.c", "test_ops::test_boards_equal_reference"),
     Mutant(C + "mcu_eltwise.c", "out_row(y, x, i, o.cout, out) + o.at", "out_row(y, x, i, o.cout, out)",
            "test_ops::test_boards_equal_reference"),
     Mutant(C + "mcu_softmax.c", "+ sum) / (2 * sum)", ") / (2 * sum)", "test_ops::test_boards_equal_reference"),

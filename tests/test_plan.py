@@ -102,7 +102,7 @@ def test_an_image_read_behind_the_patch_stage_is_no_cut():
 
 
 def test_unknown_objective():
-    with pytest.raises(ScheduleError, match="objective 'flash': one of macs, sram"):
+    with pytest.raises(ScheduleError, match="objective 'flash': expected one of macs, sram"):
         best_schedule(build_graph(mobilenet_v2(96, 0.35)), get_board("H743"), "flash")
 
 

@@ -147,6 +147,6 @@ def test_the_engine_refuses_what_it_does_not_execute(tmp_path):
         write_sources(p, model, tmp_path)
     with pytest.raises(ScheduleError, match=wanted):
         best_schedule(graph, get_board("H743"), halos=("full",))
-    with pytest.raises(ScheduleError, match="halo 'keep': one of clip, full, cache"):
+    with pytest.raises(ScheduleError, match="halo 'keep': expected one of clip, full, cache"):
         plan(graph, schedule, halo="keep")
     assert plan(graph, halo="cache").halo == "clip"  # per layer there is no halo

@@ -13,8 +13,8 @@ import pytest
 from conftest import ROOT
 from nets import block_graph, random_model
 
+from nni_mcunet import __version__
 from nni_mcunet.cli.main import COMMANDS
-from nni_mcunet.cli.version import VERSION
 from nni_mcunet.engine.frontend.onnx import save_onnx
 
 PARTS = ("nni_mcunet", "detection", "configs", "tools", "pyproject.toml", "README.md", "LICENSE")
@@ -38,10 +38,10 @@ def wheel(tmp_path_factory) -> Path:
 
 
 def test_the_wheel_has_all_of_the_project_and_nothing_else(wheel):
-    assert wheel.name == f"nni_mcunet-{VERSION}-py3-none-any.whl"
+    assert wheel.name == f"nni_mcunet-{__version__}-py3-none-any.whl"
     with zipfile.ZipFile(wheel) as file:
         names = set(file.namelist())
-        metadata = file.read(f"nni_mcunet-{VERSION}.dist-info/METADATA").decode()
+        metadata = file.read(f"nni_mcunet-{__version__}.dist-info/METADATA").decode()
     packed = {name for name in names if ".dist-info/" not in name}
     expected = {
         str(path.relative_to(ROOT))
@@ -56,7 +56,7 @@ def test_the_wheel_has_all_of_the_project_and_nothing_else(wheel):
     kinds = {Path(name).suffix for name in packed}
     assert kinds >= {".py", ".c", ".h", ".ld", ".S", ".yml", ".json", ".cjs", ".sh"}
     assert any(name.endswith("/LICENSE") for name in names - packed)
-    assert "License-Expression: MIT" in metadata and f"\nVersion: {VERSION}\n" in metadata
+    assert "License-Expression: MIT" in metadata and f"\nVersion: {__version__}\n" in metadata
     assert not any("test" in Path(name).parts[0] for name in packed)
 
 
@@ -72,7 +72,7 @@ def test_the_unpacked_wheel_runs(wheel, tmp_path):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    assert run("--version") == f"mcunet {VERSION}\n"
+    assert run("--version") == f"mcunet {__version__}\n"
     assert all(name in run("completion", "bash") for name in ("generate", "check-data", "detector-table"))
     assert "300.77M MACs" in run("profile", "mobilenet_v2")
 
@@ -98,7 +98,7 @@ def test_a_clean_environment_has_every_command(wheel, tmp_path):
 
     where = run(python, "-c", "import nni_mcunet, detection; print(nni_mcunet.__file__, detection.__file__)")
     assert all(Path(path).is_relative_to(home) for path in where.split()[-2:])
-    assert run("mcunet", "--version") == f"mcunet {VERSION}\n"
+    assert run("mcunet", "--version") == f"mcunet {__version__}\n"
     for name in COMMANDS:
         if name != "nnictl":
             assert run("mcunet", name, "--help").startswith(f"usage: mcunet {name}")

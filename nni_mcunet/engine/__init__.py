@@ -1,1 +1,1 @@
-"""The compiler and the C runtime: ONNX in, int8 C with patch loops out. Stands on core, knows neither NNI nor mmdet."""
+"""Compile ONNX to int8 C with patch loops, and run it. The engine stands on core and knows neither NNI nor mmdet."""

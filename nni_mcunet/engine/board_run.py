@@ -20,9 +20,7 @@ from .timing.report import board_report
 Told = tuple[PlainDict, PlainDict]  # what is known of the program, and its run
 
 
-def on_board(
-    folder: str | Path, board: Board, picture: np.ndarray, port: str, seconds: float
-) -> tuple[PlainDict, PlainDict]:
+def on_board(folder: str | Path, board: Board, picture: np.ndarray, port: str, seconds: float) -> Told:
     """Return what the board at a serial port says of itself, and its run. picture: (h, w, c) uint8; seconds: for all of
     it. Raises UserError, see SerialBoard."""
     with SerialBoard(port, seconds) as line:
@@ -30,9 +28,7 @@ def on_board(
         return {"clock_hz": greeting["clock_hz"]}, line.run(picture)
 
 
-def emulated(
-    folder: str | Path, board: Board, picture: np.ndarray, seconds: float, layers: bool
-) -> tuple[PlainDict, PlainDict]:
+def emulated(folder: str | Path, board: Board, picture: np.ndarray, seconds: float, layers: bool) -> Told:
     """Return what the ELF says, and the run under QEMU, which may take so many seconds. layers: the ELF's part has time
     and memory layer by layer, too. Raises what build_firmware and run_emulated raise."""
     elf = build_firmware(folder, board, picture)

@@ -1,4 +1,4 @@
-"""A classifier as a function of a picture: float or int8 by onnxruntime, or its C compiled for this machine."""
+"""Make a classifier a function of a picture: float or int8 by onnxruntime, or its C compiled for this machine."""
 
 import tempfile
 from collections.abc import Callable
@@ -16,7 +16,7 @@ Classify = Callable[[np.ndarray], np.ndarray]  # (h, w, 3) uint8 RGB of the mode
 
 
 def check_classifier(model: Model | QuantModel, classes: int) -> None:
-    """Raises UserError for a model that does not give one score a class."""
+    """Raise UserError for a model that does not give one score a class."""
     outputs = [model.graph.tensors[name] for name in model.graph.outputs]
     if "detector" in model.meta or [t.size for t in outputs] != [classes]:
         shapes = ", ".join(f"{t.h}x{t.w}x{t.c}" for t in outputs)
@@ -24,12 +24,13 @@ def check_classifier(model: Model | QuantModel, classes: int) -> None:
 
 
 def by_onnxruntime(model: Model | QuantModel) -> Classify:
+    """Run a float or int8 model by onnxruntime."""
     run, name = session(model), model.graph.inputs[0].name
     return lambda picture: run.run(None, {name: to_input(picture)})[0].ravel()
 
 
 def by_c(model: Model | QuantModel) -> Classify:
-    """Layer by layer: patches change no byte. Raises UserError for a float model."""
+    """Run the generated C, layer by layer: patches change no byte. Raises UserError for a float model."""
     if not isinstance(model, QuantModel):
         raise UserError(f"{model.graph.name} is float, and the C is int8: quantise it with mcunet quantize first")
     with tempfile.TemporaryDirectory() as folder:  # a loaded library does not need its file

@@ -1,4 +1,4 @@
-"""An int8 detector as a function of a picture: its C compiled for this machine, or the numpy reference. Both find the
+"""Make an int8 detector a function of a picture: its C compiled for this machine, or the numpy reference. Both find the
 boards' boxes bit for bit."""
 
 import tempfile
@@ -8,7 +8,9 @@ import numpy as np
 
 from ..core.errors import UserError
 from ..core.plan.plan import plan
-from .codegen.sources import detector_params, write_sources
+from ..core.types import FilePath
+from .codegen.header import detector_params
+from .codegen.sources import write_sources
 from .frontend import load_model
 from .lower import reference
 from .lower.dead_channels import without_dead_channels
@@ -17,11 +19,12 @@ from .model import QuantModel
 from .run.host import build_host
 
 # A picture (h, w, 3) uint8 RGB of the model's size -> boxes (n, 4) as x1, y1, x2, y2 in its pixels, scores, labels.
-Detect = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
+Found = tuple[np.ndarray, np.ndarray, np.ndarray]
+Detect = Callable[[np.ndarray], Found]
 
 
-def load_int8_detector(path) -> QuantModel:
-    """Raises UserError for a float file or one without a detector."""
+def load_int8_detector(path: FilePath) -> QuantModel:
+    """Read an int8 detector. Raises UserError for a float file or one without a detector."""
     model = load_model(path)
     if not isinstance(model, QuantModel) or "detector" not in model.meta:
         raise UserError(f"{path} is no int8 detector; make one with mcunet export and mcunet quantize")
@@ -29,12 +32,12 @@ def load_int8_detector(path) -> QuantModel:
 
 
 def compiled(model: QuantModel) -> Detect:
-    """The generated C, layer by layer and without dead channels: neither changes a byte of the result."""
+    """Run the generated C, layer by layer and without dead channels: neither changes a byte of the result."""
     model = without_dead_channels(model)
     with tempfile.TemporaryDirectory() as folder:  # a loaded library does not need its file
         host = build_host(write_sources(plan(model.graph), model, folder))
 
-    def detect(rgb: np.ndarray):
+    def detect(rgb: np.ndarray) -> Found:
         host.run(rgb)
         return in_pixels(host.detect())
 
@@ -42,17 +45,18 @@ def compiled(model: QuantModel) -> Detect:
 
 
 def interpreted(model: QuantModel) -> Detect:
-    """The numpy reference and the numpy post-processing."""
+    """Run the numpy reference and the numpy post-processing."""
     program, post = lower(plan(model.graph), model), detector_params(model)
+    assert post is not None  # load_int8_detector takes no model without one
 
-    def detect(rgb: np.ndarray):
+    def detect(rgb: np.ndarray) -> Found:
         maps = reference.interpret(program, (rgb.astype(np.int16) - 128).astype(np.int8))
         return in_pixels(post.decode([maps[name] for name in model.graph.outputs]))
 
     return detect
 
 
-def in_pixels(boxes: np.ndarray):
-    """Integer boxes (dtype detect.BOX) as floats: see Detect."""
+def in_pixels(boxes: np.ndarray) -> Found:
+    """Return integer boxes (dtype detect.BOX) as floats: see Detect."""
     corners = np.stack([boxes[k] for k in ("x1", "y1", "x2", "y2")], axis=1) / 16
     return corners, boxes["score"] / 2**15, boxes["label"]

@@ -7,6 +7,7 @@ from ..core.boards import Board
 from ..core.errors import UserError
 from ..core.file_sets import Files, owned, write_set
 from ..core.plan.plan import Plan
+from ..core.types import Picture, PlainDict
 from .codegen.names import DEFAULT, check_beside
 from .codegen.sources import SHARED, generated, seal, shared_files
 from .model import QuantModel
@@ -20,9 +21,9 @@ def write_library(
     model: QuantModel,
     board: Board,
     project: bool = False,
-    picture=None,
+    picture: Picture | None = None,
     prefix: str = DEFAULT,
-) -> dict:
+) -> PlainDict:
     """Write the library of `model` into `folder` and return what its plan.json says; with `project` the firmware of
     `board` around it, and in that the picture, (h, w, c) uint8. Models of other prefixes stay as they are. Raises what
     codegen.sources.generated, project_files and write_set raise."""
@@ -36,6 +37,6 @@ def write_library(
     if project:
         image = plan.graph.inputs[0]
         shape = image.h, image.w, image.c
-        files |= project_files(shared_files() | library, board, plan.arena, shape, picture, prefix)
-    write_set(folder, {SHARED: shared_files(), prefix: files}, seal(prefix))
+        files |= project_files({**shared_files(), **library}, board, plan.arena, shape, picture, prefix)
+    write_set(folder, {SHARED: {**shared_files()}, prefix: files}, seal(prefix))
     return facts

@@ -17,8 +17,8 @@ from ..core.view import STRETCH, View
 
 @dataclass(frozen=True)
 class Model:
-    """A float network: weights[conv] = (weight (cout, cin/groups, kh, kw), bias (cout,)) float32; meta: plain data that
-    travels with it ("detector": its post-processing, "view": how its pictures are seen)."""
+    """Hold a float network: weights[conv] = (weight (cout, cin/groups, kh, kw), bias (cout,)) float32; meta: plain data
+    that travels with it ("detector": its post-processing, "view": how its pictures are seen)."""
 
     graph: Graph
     weights: dict[str, FloatWeights]
@@ -27,7 +27,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Scale:
-    """real = scale * (q - zero_point), q in -128..127."""
+    """Say what int8 values stand for: real = scale * (q - zero_point), q in -128..127."""
 
     scale: float
     zero_point: int
@@ -36,15 +36,15 @@ class Scale:
     def of_range(cls, low: float, high: float) -> "Scale":
         """Return the finest scale that represents [low, high] and zero exactly. Raises GraphError for what is not
         finite."""
-        low, high = np.float64(low), np.float64(high)
-        if not np.isfinite([low, high]).all():
-            raise GraphError(f"a range is {low}..{high}, no finite values; look at --mean, --std and the weights")
-        scale = float(np.float32(int8.range_step(low, high)))
-        return cls(scale, int(int8.zero_point(low, scale)))
+        least, most = np.float64(low), np.float64(high)
+        if not np.isfinite([least, most]).all():
+            raise GraphError(f"a range is {least}..{most}, no finite values; look at --mean, --std and the weights")
+        scale = float(np.float32(int8.range_step(least, most)))
+        return cls(scale, int(int8.zero_point(least, scale)))
 
     @property
     def span(self) -> Range:
-        """The lowest and the highest value that int8 holds."""
+        """Return the lowest and the highest value that int8 holds."""
         return (-128 - self.zero_point) * self.scale, (127 - self.zero_point) * self.scale
 
     def quantize(self, x: NDArray[np.floating]) -> Int8Map:
@@ -62,7 +62,8 @@ PIXELS = Scale(float(np.float32(int8.PIXEL_STEP)), int8.LOWEST)
 
 @dataclass(frozen=True)
 class QuantWeights:
-    """weight int8 (cout, cin/groups, kh, kw), scale float (cout,), bias int32 (cout,) in steps of input * scale."""
+    """Hold the integers of a convolution: weight int8 (cout, cin/groups, kh, kw), scale float (cout,), bias int32
+    (cout,) in steps of input * scale."""
 
     weight: Int8Map
     scale: Floats
@@ -71,7 +72,7 @@ class QuantWeights:
 
 @dataclass(frozen=True)
 class QuantModel:
-    """An int8 network: scales[tensor] for every tensor of the graph, weights[conv]; residual_bits[conv]: the most
+    """Hold an int8 network: scales[tensor] for every tensor of the graph, weights[conv]; residual_bits[conv]: the most
     fraction bits of its sum with the residual, where not as many as fit (set by dead_channels.py, kept in no file).
     tables[act], int8 (256,) of the values -128 .. 127, instead of its function, of a file whose users count on another
     engine's integers."""

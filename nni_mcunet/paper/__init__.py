@@ -1,1 +1,1 @@
-"""Check the figures that the papers print: their networks, their rules of memory, their tables."""
+"""Recompute the figures of the MCUNetV2 paper, its baselines and its ways to count memory."""

@@ -42,7 +42,7 @@ class _Builder:
         source: str | None = None,
         **fields: Any,
     ) -> str:
-        """Add a convolution of the last op's output, or of `source`; SAME padding unless `pad` is given."""
+        """Append a convolution of the last op's output, or of `source`; SAME padding unless `pad` is given."""
         pads = (k // 2 if pad is None else pad,) * 4
         groups = cout if depthwise else 1
         return self.op(name, "conv", cout, (source,) if source else (), k=(k, k), s=(s, s), pad=pads, groups=groups,
@@ -58,7 +58,7 @@ class _Builder:
         last_act: str | None = None,
         shares: str | None = None,
     ) -> str:
-        """Add an inverted residual. Its shortcut is added behind the activation of the projection, if there is one."""
+        """Append an inverted residual. Its shortcut is added behind the projection's activation, if there is one."""
         skip, cin, mid = self.last, self.channels, e * self.channels
 
         def conv(part: str, channels: int, k: int = 1, s: int = 1, **fields: Any) -> str:
@@ -76,7 +76,7 @@ class _Builder:
         return self.last
 
     def head(self, i: int, source: str, k: int = 3) -> list[str]:
-        """Add the two convolutions of S3FD's level i and return their names."""
+        """Append the two convolutions of S3FD's level i; give their names."""
         self.block += 1
         outputs = (("cls", 2 if i else 4), ("box", 4))
         return [self.conv(f"face{i}_{what}", channels, k, source=source) for what, channels in outputs]

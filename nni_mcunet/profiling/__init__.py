@@ -1,1 +1,1 @@
-"""Tell what a network needs of a board before there is any C: the work of `mcunet profile`."""
+"""Show where a network's memory goes, as text, JSON and pictures."""

@@ -4,6 +4,7 @@ CLAMPS cost nothing in int8: they clamp the result, so they are fields of the co
 other is an op of its own (kind "act"), one look into a table of 256 bytes an element.
 """
 
+from collections.abc import Callable
 from math import inf
 
 import numpy as np
@@ -12,7 +13,7 @@ from ..errors import GraphError
 from ..types import Range
 
 # Name -> function of x and the op's `args`, given here with their defaults where ONNX or torch may leave them away.
-ACTS = {
+ACTS: dict[str, Callable[..., np.ndarray]] = {
     "relu": lambda x: np.maximum(x, 0),
     "relu6": lambda x: np.clip(x, 0, 6),
     "clip": lambda x, lo, hi: np.clip(x, lo, hi),

@@ -1,1 +1,1 @@
-"""Plan a network's memory: patched segments, their costs, the lives of tensors, the arena. It knows no C."""
+"""Plan an inference: where it runs in patches, what is alive when, where it lies, what it costs. No torch, no C."""

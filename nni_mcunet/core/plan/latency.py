@@ -37,11 +37,11 @@ def table_row(kernel: str, op: Op) -> str:
 
 
 def features(plan: Plan, segment: Segment, op: Op) -> dict[str, int]:
-    """Count what the kernel of `op` does, summed over the patches.
+    """Return what the kernel of `op` does in all patches.
 
     macs       multiply-accumulates; of a pool the elements it looks at
     weights    bytes of weights, for every patch anew
-    singles    multiply-accumulates of positions computed singly where four go at once; repeated: of those done twice
+    singles    multiply-accumulates of positions computed alone where four go at once; repeated: of those done twice
     outputs    elements written; positions: of all channels at once
     residual   elements added
     gathers    runs of channels that a grouped convolution copies
@@ -72,7 +72,7 @@ def features(plan: Plan, segment: Segment, op: Op) -> dict[str, int]:
 
 
 def _left_over(segment: Segment, op: Op) -> tuple[int, int]:
-    """Count (positions computed singly, positions computed twice). They go in fours, of the whole patch
+    """(positions that are computed alone, positions that are computed twice). They go in fours, of the whole patch
     where all rows that the kernel sees are packed, or of each row; two or three behind them go with some of the last
     four once more, unless these have written over their residual."""
     high, alone, twice = segment.computed[0][op.name], 0, 0
@@ -96,7 +96,7 @@ def image_bytes(plan: Plan) -> int:
 
 
 def halo_features(segment: Segment, op: Op) -> dict[str, int]:
-    """Count the bytes that a cached halo copies of an op's output, summed over the patches, and the runs."""
+    """Return what a cached halo moves of an op's output in all patches: bytes copied, in how many runs."""
     if not segment.copied(op.name):
         return {"copied": 0, "copies": 0}
     rows, cols = segment.edges(op.name)
@@ -106,8 +106,8 @@ def halo_features(segment: Segment, op: Op) -> dict[str, int]:
 
 
 def op_cost(table: Table, plan: Plan, segment: Segment, op: Op) -> float:
-    """Estimate an op, summed over the patches, with the copies of its output for other patches, by INSTRUCTIONS or a
-    table of CYCLES."""
+    """Of an op in all patches, what its output hands on to other patches included, by INSTRUCTIONS or a table of
+    CYCLES."""
     row = table_row(kernel_of(plan.graph, op), op)
     return _estimate(table, row, features(plan, segment, op)) + _estimate(table, "halo", halo_features(segment, op))
 
@@ -132,7 +132,7 @@ def instructions(plan: Plan) -> int:
 def fastest(
     graph: Graph, board: Board, p_choices: Sequence[Grid] = (1, 2, 3, 4), halos: tuple[str, ...] = EXECUTED
 ) -> Plan:
-    """Plan the schedule of the fewest estimated instructions that fits the board, ties to the smaller arena. Some
+    """Of all schedules that fit the board the one of the fewest estimated instructions, ties to the smaller arena: some
     recomputation may cost less than copies or many small patches. Every plan is placed, so it takes a second where
     best_schedule takes milliseconds. Raises Infeasible, see best_schedule."""
     best_schedule(graph, board, "sram", p_choices, halos=halos)  # raises where nothing fits
@@ -142,7 +142,7 @@ def fastest(
 
 def cycle_table(board: Board) -> Table:
     """Return the core's table of CYCLES or, where the board's cycles_per_instruction was measured, INSTRUCTIONS times
-    that. Raises BoardError for a core without either."""
+    it. Raises BoardError for a core without either."""
     if board.cycles_per_instruction:
         factor = board.cycles_per_instruction
         return {row: {name: rate * factor for name, rate in rates.items()} for row, rates in INSTRUCTIONS.items()}

@@ -317,8 +317,8 @@ def _candidates(
 def _best_placed(
     graph: Graph, candidates: list[Candidate], kernels: Kernels, rank: Rank, limit: float = inf
 ) -> Plan | None:
-    """Return the best plan whose arena is within `limit`, None for none. Placing is slow, so candidates are placed
-    in the order of their lower bounds, until the next bound is no better than the best plan."""
+    """Return the plan of the best rank whose arena is within `limit`, None for none. Placing is slow, so candidates are
+    placed in the order of their lower bounds, until the next bound is no better than the best plan."""
     best: tuple[tuple[int, ...], Plan] | None = None
     for key, at in sorted((rank(*cost, at), at) for at, (cost, _, _) in enumerate(candidates)):
         if best is not None and key >= best[0]:

@@ -158,7 +158,7 @@ def _live(
 def _at_cuts(
     graph: Graph, lives: Liveness, cuts: Collection[Cut], tiled: set[str]
 ) -> tuple[Ints, Ints, Ints, NDArray[np.bool_]]:
-    """Find the lives where the ops before each cut run in patches: births and deaths [tensor, cut]; elements of the map
+    """Return the lives where the ops before a cut run in patches: births and deaths [tensor, cut]; elements of the map
     where it stands whole, else 0 [tensor, cut]; whether an op may write in place [op of lives.onto, cut]."""
     row, columns = {name: at for at, name in enumerate(lives.born)}, len(cuts)
     born, dies = (np.array([list(at.values())] * columns).T for at in (lives.born, lives.dies))

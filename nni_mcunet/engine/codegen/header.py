@@ -1,4 +1,4 @@
-"""The header of a generated model: what its user may call, and how large everything is."""
+"""Print the header of a generated model: what its user may call, and how large everything is."""
 
 from ...core.plan.plan import Plan
 from ..detect import detector
@@ -10,7 +10,7 @@ from .picture_callbacks import rows_macro
 
 OPENED = '#if defined(__cplusplus)\nextern "C" {\n#endif\n'
 CLOSED = "#if defined(__cplusplus)\n}\n#endif\n"
-# Several models in one SRAM. An alignment that the header states holds for the array that its user defines, too.
+# Several models may share one SRAM. An alignment that the header states holds for the array that its user defines, too.
 ARENA = """\
 #if !defined(MCU_SHARED_ARENA)
 extern int8_t {p}_arena[{P}_ARENA_BYTES];
@@ -22,6 +22,7 @@ extern int8_t MCU_SHARED_ARENA[] __attribute__((aligned(8))); /* yours, of {P}_A
 
 
 def summary(plan: Plan) -> str:
+    """Return the comment that a generated file begins with: the network, how it runs, and what memory it takes."""
     graph, halo = plan.graph, f", halo '{plan.halo}'" if plan.schedule.n else ""
     return (
         f"/* {commented(graph.name)}: {graph.macs:,} MACs, run {plan.schedule}{halo} ({plan.overhead:+.1%} MACs).\n"
@@ -30,6 +31,7 @@ def summary(plan: Plan) -> str:
 
 
 def header(plan: Plan, model: QuantModel, names: Names) -> str:
+    """Return the C of the header."""
     image, p, macro = plan.graph.inputs[0], names.prefix, names.macro
     scale, post = model.scales[image.name], detector_params(model)
     lines = [
@@ -72,7 +74,8 @@ def _view(model: QuantModel) -> str:
 
 
 def detector_params(model: QuantModel) -> Yolo | Face | None:
-    """The integers of the model's post-processing, with its numpy twin and its C; None for one that has none."""
+    """Return the integers of the model's post-processing, with its numpy twin and its C, or None for a model that has
+    none."""
     if "detector" not in model.meta:
         return None
     outputs = []

@@ -1,4 +1,4 @@
-"""Names and texts in generated C. Layers, classes and files may be called anything; C may not.
+"""Name things and quote texts in generated C. Layers, classes and files may be called anything; C may not.
 
 Every generated name begins with the model's prefix: `mcu` unless the user gives another, so that one firmware can hold
 several models. A layer's names have its number, too, which no other layer has: mcu_l3_conv1, mcu_l3_conv1_w, ... No
@@ -27,7 +27,7 @@ virtual void volatile while xor"""
 
 
 def check_prefix(prefix: str) -> str:
-    """The prefix. Raises UserError for one that C, C++ or the kernels would not take."""
+    """Return the prefix. Raises UserError for one that C, C++ or the kernels would not take."""
     if prefix == DEFAULT:
         return prefix
     why = None
@@ -47,7 +47,7 @@ def check_prefix(prefix: str) -> str:
 
 
 def check_beside(folder: Path, prefix: str) -> None:
-    """Raises UserError where another model's prefix differs only by capitals, which macros do not have."""
+    """Raise UserError where another model's prefix differs only by capitals, which macros do not have."""
     for path in folder.glob("*_model.h"):
         other = path.name.removesuffix("_model.h")
         if other != prefix and other.lower() == prefix.lower():
@@ -58,14 +58,14 @@ def check_beside(folder: Path, prefix: str) -> None:
 
 @dataclass(frozen=True)
 class Names:
-    """The names of one model in C."""
+    """Hold the names of one model in C."""
 
     prefix: str
     graph: Graph
 
     @property
     def macro(self) -> str:
-        """The word that its macros begin with."""
+        """Return the word that its macros begin with."""
         return self.prefix.upper()
 
     @cached_property
@@ -76,25 +76,25 @@ class Names:
         }
 
     def of(self, op: str) -> str:
-        """The struct of an op. Its arrays have this name, an underscore and a word."""
+        """Return the name of an op's struct. Its arrays have this name, an underscore and a word."""
         return self._of_ops[op]
 
 
 def commented(text: str) -> str:
-    """The text, quoted, for a comment: JSON's escapes for all that could end the comment or the line."""
+    """Return the text, quoted, for a comment, with JSON's escapes for all that could end the comment or the line."""
     kept = {"*": "\\u002a", "?": "\\u003f"}
     quoted = json.dumps(text, ensure_ascii=False)
     return "".join(kept.get(c) or (c if c.isprintable() else _escaped(c)) for c in quoted)
 
 
 def _escaped(char: str) -> str:
-    """JSON's escapes of a character, two for one above U+FFFF."""
+    """Return JSON's escapes of a character, two for one above U+FFFF."""
     return json.dumps(char)[1:-1]
 
 
 def c_string(text: str) -> str:
-    """A C string literal of the text in UTF-8. It is the same to C99, where ??/ is a backslash, C11, C++, gcc and
-    clang. Raises UserError for what no C string or UTF-8 can hold."""
+    """Return a C string literal of the text in UTF-8. It is the same to C99, where ??/ is a backslash, C11, C++, gcc
+    and clang. Raises UserError for what no C string or UTF-8 can hold."""
     if not isinstance(text, str):
         raise UserError(f"{short(text)} is no text for a C string; give a name in quotes")
     try:
@@ -107,7 +107,8 @@ def c_string(text: str) -> str:
 
 
 def _literal(byte: int) -> str:
-    """Octal escapes have three digits, so that a digit behind one is a digit."""
+    """Return a byte as it stands in a C string. Octal escapes have three digits, so that a digit behind one is a
+    digit."""
     char = chr(byte)
     if char in '"\\?':
         return f"\\{char}"

@@ -1,4 +1,4 @@
-"""The picture by callback: which rows of it a plan may still ask for, and what pictures/*.c take."""
+"""Give the picture by callback: say which rows of it a plan may still ask for, and what pictures/*.c take."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from ...core.plan.plan import Plan
 from .names import DEFAULT
 
-# What a user takes of these, with mcu_model.h; pictures/ stands beside the library, which compiles without it.
+# FILES come in pictures/, next to the library. A user compiles some of them with it; it needs none of them.
 FOLDERS = Path(__file__).parents[1] / "pictures", Path(__file__).parents[1] / "boards"
 FILES = ("frame.c", "frame.h", *sorted(path.name for path in FOLDERS[0].glob("*.[ch]")))
 GROUPS = (16, 8, 4, 2, 1)  # rows that a JPEG's blocks give at once; a camera gives one
@@ -15,9 +15,10 @@ HALVES = {"grey": 2, "444": 6, "422": 4, "440": 4, "420": 3}  # half samples a p
 
 
 def kept_rows(plan: Plan, group: int = 1) -> int:
-    """Rows of the picture to be kept at once, so that each tile that the generated C asks for finds its own: rows come
-    in order, `group` at a time, as they are asked for. Even for groups, which may have half the rows of chroma."""
-    image = plan.graph.inputs[0].name  # which no segment but the first reads, see cuts.split
+    """Return how many rows of the picture to keep at once, so that each tile that the generated C asks for finds its
+    own. Rows come in order, `group` at a time, as they are asked for. The number is even for groups, which may have
+    half the rows of chroma."""
+    image = plan.graph.inputs[0].name  # which no segment but the first reads, see cut_points.split
     spans = [span for span in (patch[image] for patch in plan.segments[0].spans[0]) if span.length]
     rows = max(_up(span.hi, group) - span.lo for span in spans)
     return _up(rows, min(group, 2))
@@ -28,8 +29,8 @@ def _up(n: int, step: int) -> int:
 
 
 def callback_bytes(plan: Plan) -> dict[str, int]:
-    """SRAM that each ready callback needs beside the arena: context and ring or band, on a 32-bit core. There is only
-    the one for a frame for a network that reads neither RGB nor grey."""
+    """Return the bytes of SRAM that each ready callback needs besides the arena: context and ring or band, on a 32-bit
+    core. A network that reads neither RGB nor grey has only the one for a frame."""
     image, sizes = plan.graph.inputs[0], {"frame": 8}
     if image.c not in (1, 3):
         return sizes
@@ -42,7 +43,7 @@ def callback_bytes(plan: Plan) -> dict[str, int]:
 
 
 def rows_macro(plan: Plan, prefix: str) -> str:
-    """C of kept_rows, for the ready callbacks and for others."""
+    """Return kept_rows as a C macro, for the ready callbacks and for others."""
     *groups, last = [(group, kept_rows(plan, group)) for group in GROUPS]
     cases = "".join(f"(m) == {group} ? {rows} : " for group, rows in groups)
     return (
@@ -53,8 +54,8 @@ def rows_macro(plan: Plan, prefix: str) -> str:
 
 
 def pictures(prefix: str) -> dict[str, str]:
-    """{file: text} of the ready callbacks of a model, in pictures/. They know its sizes, so each model has its own,
-    under its own names; what is called mcu there is the model's, not the kernels'."""
+    """Return {file: text} of the ready callbacks of a model, in pictures/. They know its sizes, so each model has its
+    own, under its own names; what is called mcu there is the model's, not the kernels'."""
     found = {}
     for name in FILES:
         text = next(path / name for path in FOLDERS if (path / name).is_file()).read_text(encoding="utf-8")

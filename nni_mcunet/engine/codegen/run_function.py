@@ -1,9 +1,9 @@
-"""A Program as C: its tables of axes and edges, and mcu_run. Formats, decides nothing.
+"""Print a Program as C: its tables of axes and edges, and mcu_run. It formats and decides nothing.
 
 Which row of a report a line of mcu_run is counted in is noted as the line is printed, for the cycle model.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, groupby
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ Line = tuple[str, str | None]  # of C, and the row of a report in which its call
 
 
 class Tables(NamedTuple):
-    """The text of the tables, and (op, "y" or "x") -> the name of its table of axes."""
+    """Hold the text of the tables, and (op, "y" or "x") -> the name of its table of axes."""
 
     text: str
     axes: dict[tuple[str, str], str]
@@ -26,7 +26,10 @@ class Tables(NamedTuple):
 def tables(program: Program, names: Names) -> Tables:
     """Print the tables of axes, the first of those that are alike; behind them each op's edges and a static assertion
     on its scratch."""
-    axes, rest, first, found = [], [], {}, {}
+    axes: list[str] = []
+    rest: list[str] = []
+    first: dict[str, str] = {}
+    found: dict[tuple[str, str], str] = {}
     for calls, copies in _of_ops(program):
         op = calls[0].op
         for axis, letter in enumerate("yx"):
@@ -60,7 +63,7 @@ def _axes(rows: Iterable[Axis]) -> str:
     return f"{{{', '.join(cells)}}}"
 
 
-def _edges(names: Names):
+def _edges(names: Names) -> Callable[[Copy], str]:
     """Return the function that prints what the tiles of an op's output hand on."""
 
     def of(copy: Copy) -> str:
@@ -103,7 +106,7 @@ def _loop(program: Program, loop: Loop, names: Names, axes: dict[tuple[str, str]
         yield from (("        }", None), ("    }", None))
 
 
-def _step(program: Program, step: Step, index: str, names: Names, axes) -> Iterator[Line]:
+def _step(program: Program, step: Step, index: str, names: Names, axes: dict[tuple[str, str], str]) -> Iterator[Line]:
     if isinstance(step, Read):
         yield from _read(step, index)
     elif isinstance(step, Call):

@@ -1,11 +1,12 @@
-"""Plan + model -> C sources. Formats, decides nothing: every number printed here was computed by plan() or lower()."""
+"""Print the C sources of a model and its plan. It formats and decides nothing: plan() or lower() has computed every
+number that it prints."""
 
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from ...core.errors import Infeasible
-from ...core.file_sets import Seal, write_set
+from ...core.file_sets import Files, Seal, write_set
 from ...core.plan.plan import Plan
 from ..lower.c_limits import BYTES
 from ..lower.program import Program, lower
@@ -18,15 +19,14 @@ from .run_function import run_lines, tables
 from .stamp import fingerprint, stamp, stamped
 
 KERNELS = Path(__file__).parents[1] / "kernels"
-
-
 SHARED = "kernels"  # the set of files that every model of a folder calls; a model's own set has its prefix for a name
 
 
-def write_sources(plan: Plan, model: QuantModel, folder, prefix: str = DEFAULT) -> Path:
+def write_sources(plan: Plan, model: QuantModel, folder: str | Path, prefix: str = DEFAULT) -> Path:
     """Write the library into `folder`, without plan.json: see `sources` and core.file_sets.write_set."""
     check_beside(Path(folder), prefix)
-    return write_set(folder, {SHARED: shared_files(), prefix: sources(plan, model, prefix)}, seal(prefix))
+    sets: dict[str, Files] = {SHARED: {**shared_files()}, prefix: {**sources(plan, model, prefix)}}
+    return write_set(folder, sets, seal(prefix))
 
 
 def seal(prefix: str) -> Seal:
@@ -36,7 +36,7 @@ def seal(prefix: str) -> Seal:
 
 @cache
 def shared_files() -> dict[str, str]:
-    """{file: text} of the kernels, which are the same for every model."""
+    """Return {file: text} of the kernels, which are the same for every model."""
     return stamped(_kernels(), "MCU_KERNELS")
 
 
@@ -46,20 +46,20 @@ def _kernels() -> dict[str, str]:
 
 
 def model_files(prefix: str) -> tuple[str, str, str]:
-    """Names of a model's own header, source and constants."""
+    """Return the names of a model's own header, source and constants."""
     return f"{prefix}_model.h", f"{prefix}_model.c", f"{prefix}_weights.h"
 
 
 class Generated(NamedTuple):
-    """A model's own files, {name: text}, and its call sites: line of its source -> the row of a report in which the
-    calls of that line are counted (program.row)."""
+    """Hold a model's own files, {name: text}, and its call sites: line of its source -> the row of a report in which
+    the calls of that line are counted (program.row)."""
 
     files: dict[str, str]
     sites: dict[int, str]
 
 
 def sources(plan: Plan, model: QuantModel, prefix: str = DEFAULT) -> dict[str, str]:
-    """{file: text} of what is the model's own, see `generated`."""
+    """Return {file: text} of the model's own files, see `generated`."""
     return generated(plan, model, prefix).files
 
 

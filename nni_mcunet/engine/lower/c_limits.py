@@ -1,5 +1,5 @@
-"""What the C structs hold and which scales mean anything: a model beyond these is refused before anything is computed
-from it. A file from elsewhere may say what it likes."""
+"""Refuse a model with sizes beyond the C structs, or with scales that mean nothing, before anything is computed from
+it. A file from elsewhere may say what it likes."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ BEYOND = (f"and the engine computes with {SCALES[0]:.2g} to {SCALES[1]:.2g}: the
 
 
 def check(model: QuantModel) -> None:
-    """Raises GraphError for sizes that the C structs cannot hold, and for scales and zero points that are none."""
+    """Raise GraphError for sizes that the C structs cannot hold, and for scales and zero points that are none."""
     check_sizes(model.graph)
     for tensor in model.graph.tensors:
         _check_scale(tensor, model.scales[tensor])
@@ -31,6 +31,7 @@ def check(model: QuantModel) -> None:
 
 
 def check_sizes(graph: Graph) -> None:
+    """Raise GraphError for maps, kernels, paddings and numbers of weights that the C structs cannot hold."""
     for t in graph.tensors.values():
         if max(t.h, t.w, t.c) > SIDE or t.size > BYTES:
             raise GraphError(f"{t.name}: {t.h}x{t.w}x{t.c} is too large; sides and channels go to {SIDE}, maps to 2 GB")

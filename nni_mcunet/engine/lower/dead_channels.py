@@ -1,9 +1,8 @@
-"""Dead channels removed, exactly: those of one value whatever the picture, and those that nobody reads.
+"""Remove dead channels, exactly: those of one value whatever the picture, and those that nobody reads.
 
 A constant channel goes into the bias of the convolutions that read it; where these pad, only the zero point does, as
-padding counts as it. Ops that keep their channels apart (depth-wise, sums, pools, ...) drop one together or not at all.
-The rounding rule is that of the network as it was: every output is the same, bit for bit.
-"""
+padding counts as it. Ops that keep their channels separate (depth-wise, sums, pools, ...) drop one together or not at
+all. The rounding rule is that of the network as it was: every output is the same, bit for bit."""
 
 from dataclasses import dataclass, replace
 
@@ -18,21 +17,22 @@ from ..model import QuantModel, QuantWeights
 from .integers import integers
 from .intervals import intervals
 
-# Of the channels that stay: kernels take inputs by four and outputs by two. An odd one costs as much as two.
+# Channels stay in multiples of these: kernels take inputs by four and outputs by two. An odd one costs as much as two.
 MULTIPLES = (4, 2)
 
 
 @dataclass(frozen=True)
 class Constants:
-    """tensor -> (c,): which channels are of one value, and the value."""
+    """Hold, by tensor, which channels are of one value, bool (c,), and the lowest value of each, (c,)."""
 
     known: dict[str, np.ndarray]
     value: dict[str, np.ndarray]
 
 
 def without_dead_channels(model: QuantModel) -> QuantModel:
-    """The same outputs with fewer channels: as many of the dead ones removed as is fastest by the instruction table,
-    layer by layer, with no larger arena. The picture and the outputs keep theirs. Raises GraphError, see integers."""
+    """Return a model with the same outputs and fewer channels: as many dead ones are removed as is fastest by the
+    instruction table, layer by layer, with no larger arena. The image and the outputs keep theirs. Raises GraphError,
+    see integers."""
     found = intervals(model)
     constants = Constants({n: lo == hi for n, (lo, hi) in found.items()}, {n: lo for n, (lo, _) in found.items()})
     bits = {name: p.res_bits for name, p in integers(model).items() if getattr(p, "res_bits", 0)}
@@ -43,12 +43,12 @@ def without_dead_channels(model: QuantModel) -> QuantModel:
 
 
 def channels(graph: Graph) -> int:
-    """Of all tensors together."""
+    """Count the channels of all tensors."""
     return sum(t.c for t in graph.tensors.values())
 
 
 def live(model: QuantModel, constants: Constants, multiple: int = 1) -> dict[str, np.ndarray]:
-    """tensor -> (c,) bool: its channels that must stay, rounded up to a multiple (and to one at least)."""
+    """Return tensor -> (c,) bool: its channels that must stay, rounded up to a multiple (and to one at least)."""
     graph = model.graph
     stay = {t.name: np.zeros(t.c, bool) for t in graph.tensors.values()}
     for name in (*(t.name for t in graph.inputs), *graph.outputs):
@@ -67,7 +67,7 @@ def _round_up(stay: np.ndarray, multiple: int) -> None:
 
 
 def _ask(model: QuantModel, constants: Constants, op: Op, stay: dict[str, np.ndarray]) -> None:
-    """What an op with these channels of its output needs of its inputs, and the other way round."""
+    """Mark the channels of its inputs that an op with these channels of its output needs, and the other way round."""
     y, reads = stay[op.name], [stay[name] for name in op.reads]
     if FACTS[op.kind].mixes:
         y[:] = reads[0][:] = True
@@ -87,7 +87,7 @@ def _ask(model: QuantModel, constants: Constants, op: Op, stay: dict[str, np.nda
 
 
 def _join(*masks: np.ndarray) -> None:
-    """A channel stays in all if it stays in one."""
+    """Keep a channel in every mask if one mask keeps it."""
     union = np.any(masks, 0)
     for mask in masks:
         mask |= union
@@ -100,14 +100,14 @@ def _join_groups(groups: int, *masks: np.ndarray) -> None:
 
 
 def _foldable(model: QuantModel, constants: Constants, op: Op) -> np.ndarray:
-    """(cin,) bool: inputs that a bias can stand for."""
+    """Return (cin,) bool: the inputs that a bias can stand for."""
     name = op.inputs[0]
     unpadded = padded_taps(model.graph, op) == 0
     return constants.known[name] & (unpadded | (constants.value[name] == model.scales[name].zero_point))
 
 
 def cut(model: QuantModel, constants: Constants, stay: dict[str, np.ndarray], bits: dict[str, int]) -> QuantModel:
-    """The network of the channels that stay. bits: see QuantModel.residual_bits."""
+    """Return the network of the channels that stay. bits: see QuantModel.residual_bits."""
     graph, ops, weights = model.graph, [], {}
     for op in graph.ops:
         kept = stay[op.name]
@@ -120,7 +120,8 @@ def cut(model: QuantModel, constants: Constants, stay: dict[str, np.ndarray], bi
 
 
 def _cut_weights(model: QuantModel, constants: Constants, op: Op, y: np.ndarray, x: np.ndarray) -> QuantWeights:
-    """The accumulators' bound does not grow (ops/conv.py): what a channel adds at most, it adds to the bias."""
+    """Cut the weights of a convolution. The accumulators' bound does not grow (ops/conv.py): what a channel adds at
+    most, it adds to the bias."""
     q, name = model.weights[op.name], op.inputs[0]
     if op.groups > 1:
         return QuantWeights(q.weight[y], q.scale[y], q.bias[y])

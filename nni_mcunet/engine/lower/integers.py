@@ -1,4 +1,4 @@
-"""Scales -> the integers that kernels compute with: a walk over the operators, each of which finds its own.
+"""Turn scales into the integers that kernels compute with: ask each operator for its own.
 
 The numpy reference and the generated C both read the result and nothing else.
 """
@@ -11,7 +11,7 @@ from .c_limits import check
 
 
 def integers(model: QuantModel) -> dict[str, Any]:
-    """Op name -> the integers its kernel computes with, a dataclass of the operator's file; of a concat one for each
-    input. Raises GraphError where 32 bits do not suffice, and see c_limits.check."""
+    """Return op name -> the integers its kernel computes with: a dataclass of the operator's file, or for a concat a
+    tuple with one for each input. Raises GraphError where 32 bits do not suffice, and see c_limits.check."""
     check(model)
     return {op.name: OPERATORS[op.kind].integers(model, op) for op in model.graph.ops}

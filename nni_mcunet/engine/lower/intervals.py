@@ -1,7 +1,8 @@
-"""Which int8 values each channel can take, whatever the picture: interval arithmetic over the integers of kernels.
+"""Bound the int8 values that each channel can take, whatever the picture: interval arithmetic over the integers of
+kernels.
 
 Sound by construction: a result of an op that rises with its input is computed by the reference itself, from the ends.
-The bounds hold at every position, those included whose windows reach into the padding.
+The bounds hold at every position, also where windows reach into the padding.
 """
 
 from ..model import QuantModel
@@ -12,7 +13,7 @@ from .integers import integers
 
 
 def intervals(model: QuantModel) -> dict[str, Interval]:
-    """Tensor name -> its interval. Any byte is possible in an image. Raises GraphError, see integers."""
+    """Return tensor name -> its interval. An image may hold any byte. Raises GraphError, see integers."""
     table, graph = integers(model), model.graph
     found = {t.name: any_value(t.c) for t in graph.inputs}
     for op in graph.ops:

@@ -1,29 +1,30 @@
-"""The lowering: a plan and its integers as a list of kernel calls, frozen data that computes and formats nothing.
+"""Lower a plan and its integers to a list of kernel calls: frozen data that computes and formats nothing.
 
 Three read it: codegen prints it as C, reference.py interprets it in numpy, and the cycle model attributes what it
 counts to the rows that `row` names. The C and the reference follow one Program, so that their equal bytes prove the
 kernels and say nothing of the lowering. Tests that hold patched plans equal to whole ones, and onnxruntime, guard that.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ...core.errors import UnsupportedOp
 from ...core.ir.graph import Op
 from ...core.plan.halo_cache import Edge, across
 from ...core.plan.kernel_facts import calls, kernel_of
 from ...core.plan.plan import Plan
-from ...core.plan.segments import Axis, Segment
+from ...core.plan.segments import Axis, Segment, Spans
 from ...core.plan.tiles import Span
 from ..model import QuantModel
 from .integers import integers
 
 IMAGE, SELF, DETECT, HALO = "image", "mcu_run", "mcu_detect", ":halo"  # rows of a report, whatever the prefix
+Of = TypeVar("Of")  # what each patch row and each patch column has one of
 
 
 class Tile(NamedTuple):
-    """Positions of a tensor in its full map: a span for each patch row and one for each patch column."""
+    """Hold the positions of a tensor in its full map: a span for each patch row and one for each patch column."""
 
     tensor: str
     rows: tuple[Span, ...]
@@ -36,12 +37,12 @@ class Tile(NamedTuple):
 
     @property
     def idle(self) -> tuple[bool, bool]:
-        """Whether some patch has no rows, and whether some has no columns: a cached halo may leave it none."""
+        """Say whether some patch has no rows, and whether some has no columns: a cached halo may leave it none."""
         return not all(span.length for span in self.rows), not all(span.length for span in self.cols)
 
 
 class Room(NamedTuple):
-    """Bytes of the arena."""
+    """Hold a range of bytes of the arena."""
 
     offset: int
     size: int
@@ -49,7 +50,7 @@ class Room(NamedTuple):
 
 @dataclass(frozen=True)
 class Read:
-    """The reading of the image's tile into the arena at byte `offset`, skipped where the patch has none of it."""
+    """Read the image's tile into the arena at byte `offset`; skip it where the patch has none of it."""
 
     tile: Tile
     offset: int
@@ -57,7 +58,7 @@ class Read:
 
 @dataclass(frozen=True)
 class Call:
-    """A call of an op's kernel in each patch, skipped where the patch computes nothing of it.
+    """Call an op's kernel in each patch; skip it where the patch computes nothing of it.
 
     kernel    name of the C function without mcu_
     part      which input of `op` this call is for, None for an op of one call
@@ -84,9 +85,9 @@ class Call:
 
 @dataclass(frozen=True)
 class Copy:
-    """What a cached halo moves in each patch when the new positions of an op's output stand: the old ones of its tile
-    out of a cache, and into it what later patches need. kind: "rows" or "cols"; across: columns of a row cache; target,
-    cache: bytes of the arena at which the tile and the cache begin."""
+    """Move a cached halo in each patch, when the new positions of an op's output stand: the old ones of its tile come
+    out of a cache, and what later patches need goes into it. kind: "rows" or "cols"; across: columns of a row cache;
+    target, cache: bytes of the arena at which the tile and the cache begin."""
 
     op: Op
     kind: str
@@ -101,8 +102,8 @@ Step = Read | Call | Copy
 
 @dataclass(frozen=True)
 class Loop:
-    """A segment: the steps, in order, in each patch of the grid (rows, columns). leaves: the tensors that stand whole
-    afterwards."""
+    """Run a segment: the steps, in order, in each patch of the grid (rows, columns). leaves: the tensors that stand
+    whole afterwards."""
 
     grid: tuple[int, int]
     steps: tuple[Step, ...]
@@ -110,12 +111,13 @@ class Loop:
 
     @property
     def patched(self) -> bool:
+        """Say whether there is more than one patch."""
         return self.grid != (1, 1)
 
 
 @dataclass(frozen=True)
 class Program:
-    """What the engine runs. integers: op name -> see lower.integers; outputs: where in the arena each stands."""
+    """Hold what the engine runs. integers: op name -> see lower.integers; outputs: where in the arena each stands."""
 
     plan: Plan
     integers: dict[str, Any]
@@ -136,8 +138,8 @@ def lower(plan: Plan, model: QuantModel) -> Program:
 
 
 def row(step: Step) -> str:
-    """Return the row of a report in which a step is counted: IMAGE, the op's name or, of a copy, that and HALO. A layer
-    that is called like a row of another sort is marked."""
+    """Return the row of a report in which a step is counted: IMAGE, the op's name, or for a copy that name and HALO. A
+    layer that is called like a row of another sort is marked."""
     if isinstance(step, Read):
         return IMAGE
     name = step.op.name
@@ -146,7 +148,8 @@ def row(step: Step) -> str:
 
 
 def _loop(plan: Plan, segment: Segment) -> Loop:
-    image, steps = plan.graph.inputs[0].name, []
+    image = plan.graph.inputs[0].name
+    steps: list[Step] = []
     if any(image in op.reads for op in segment.ops):
         steps.append(Read(_tile(segment, image, segment.spans), _home(plan, image)))
     for op in segment.ops:
@@ -166,12 +169,12 @@ def _calls(plan: Plan, segment: Segment, op: Op) -> Iterator[Call]:
             op,
             kernel_of(graph, op),
             at if count > 1 else None,
-            _both(segment, lambda axis, i, at=at: segment.axis(op, axis, i, at)),
+            _axes(segment, op, at),
             tuple(_held(segment, name) for name in (source, *second)),
             _tile(segment, op.name, segment.new),
             Span(first, end),
             _home(plan, source),
-            _home(plan, op.second) if second else None,
+            _home(plan, op.second) if op.second is not None else None,
             _home(plan, op.name),
             Room(room.offset, room.size) if room else None,
         )
@@ -192,15 +195,19 @@ def _home(plan: Plan, name: str) -> int:
     return plan.buffers[plan.home[name]].offset
 
 
-def _both(segment: Segment, of) -> tuple[tuple, tuple]:
+def _both(segment: Segment, of: Callable[[int, int], Of]) -> tuple[tuple[Of, ...], tuple[Of, ...]]:
     """Return of(axis, i) of each patch row and of each patch column."""
     rows, cols = (tuple(of(axis, i) for i in range(segment.grid[axis])) for axis in (0, 1))
     return rows, cols
+
+
+def _axes(segment: Segment, op: Op, at: int) -> tuple[tuple[Axis, ...], tuple[Axis, ...]]:
+    return _both(segment, lambda axis, i: segment.axis(op, axis, i, at))
 
 
 def _held(segment: Segment, name: str) -> Tile:
     return Tile(name, *_both(segment, lambda axis, i: segment.held(name, axis, i)))
 
 
-def _tile(segment: Segment, name: str, spans) -> Tile:
+def _tile(segment: Segment, name: str, spans: Spans) -> Tile:
     return Tile(name, *_both(segment, lambda axis, i: spans[axis][i][name]))

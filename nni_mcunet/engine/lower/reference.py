@@ -1,4 +1,4 @@
-"""The numpy interpreter of a Program: the oracle for the C kernels, patch by patch, with the same tiles and pads.
+"""Interpret a Program in numpy: the oracle for the C kernels, patch by patch, with the same tiles and pads.
 
 It computes what the integers say and nothing about memory: tensors are separate full maps, no arena, and the Program's
 tiles say which positions of them a call reads and writes. Where the halo is cached, a tile begins with what earlier
@@ -15,13 +15,13 @@ from .program import Call, Loop, Program, lower
 
 
 def run(plan: Plan, model: QuantModel, image: np.ndarray, keep: bool = False) -> dict[str, np.ndarray]:
-    """Outputs (h, w, c) int8 by name for an image (h, w, c) int8. keep=True returns every tensor that is whole. Raises
-    what `lower` raises."""
+    """Return the outputs (h, w, c) int8 by name for an image (h, w, c) int8; with keep=True every tensor that is whole.
+    Raises what `lower` raises."""
     return interpret(lower(plan, model), image, keep)
 
 
 def interpret(program: Program, image: np.ndarray, keep: bool = False) -> dict[str, np.ndarray]:
-    """The same of a program that is lowered already."""
+    """Do the same with a program that is lowered already."""
     graph = program.plan.graph
     tensors = {graph.inputs[0].name: image}
     for loop in program.loops:

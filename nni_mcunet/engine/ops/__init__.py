@@ -1,4 +1,4 @@
-"""The operators of the engine, one file for each kind of op or for a few of one C struct: see operator.py.
+"""Collect the operators of the engine. A file has one kind of op, or a few that share a C struct: see operator.py.
 
 docs/extending.md adds one step by step.
 """

@@ -1,4 +1,4 @@
-"""Initialisers in C that several operators print."""
+"""Print the C initialisers that several operators share. It knows no operator."""
 
 import numpy as np
 

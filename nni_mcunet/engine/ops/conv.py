@@ -1,4 +1,5 @@
-"""Convolutions: dense, 1x1, depth-wise and grouped, with a residual and a clamp. A fully connected layer is a 1x1 one.
+"""Compute and print convolutions: dense, 1x1, depth-wise and grouped, with a residual and a clamp. A fully connected
+layer is a 1x1 one.
 
 Four kernels share one struct, mcu_conv; which of them runs an op is kernel_facts.kernel_of's answer.
 """
@@ -12,6 +13,7 @@ from ...core.ir.graph import Graph, Op
 from ...core.plan.kernel_facts import kernel_of
 from ...core.plan.segments import Axis
 from ...core.plan.tiles import Span, window
+from ...core.types import PlainDict
 from ..model import QuantModel, Scale
 from . import c_text
 from .fixed_point import Multiplier
@@ -27,8 +29,9 @@ MAX_PLAIN = 21  # right shift of the assembly that rounds twice, see mcu_dsp.h
 
 @dataclass(frozen=True)
 class ConvIntegers:
-    """What mcu_conv holds: bias with -zp_in * sum(weight) folded in, multipliers and shifts per channel, the clamp, and
-    the residual's part (res_bits = 0: none). twice: which rule the multipliers are for, see requantise.py."""
+    """Hold the fields of mcu_conv: bias with -zp_in * sum(weight) folded in, multipliers and shifts per channel, the
+    clamp, and the residual's part (res_bits = 0: none). twice: which rule the multipliers are for, see
+    requantise.py."""
 
     weight: np.ndarray
     bias: np.ndarray
@@ -77,15 +80,15 @@ def integers(model: QuantModel, op: Op) -> ConvIntegers:
     )
 
 
-def _twice(op: Op, real: np.ndarray, bound: np.ndarray, common: dict) -> ConvIntegers:
+def _twice(op: Op, real: np.ndarray, bound: np.ndarray, common: PlainDict) -> ConvIntegers:
     found = [twice(op, Multiplier.of(value), most) for value, most in zip(real, bound.tolist(), strict=True)]
     mult, left, right = (np.array(column, np.int64) for column in zip(*found, strict=True))
     return ConvIntegers(**common, mult=mult, left=left, right=right, twice=True)
 
 
 def _of_constants(p: ConvIntegers) -> ConvIntegers:
-    """Return the same where channels that are one value, whatever the picture, have sums and shifts that the assembly
-    takes. TensorFlow's converter gives a channel of all but dead weights a bias of 2^30."""
+    """Give channels that are one value, whatever the picture, sums and shifts that the assembly takes. TensorFlow's
+    converter gives a channel of all but dead weights a bias of 2^30."""
     reach = np.abs(p.weight.astype(np.int64)).sum((1, 2, 3)) * 128
     ends = [requant_twice(p.bias + side * reach, p.mult, p.left, p.right) for side in (-1, 1)]
     slow = (p.left == 0) | (p.right > MAX_PLAIN)

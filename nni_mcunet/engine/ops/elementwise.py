@@ -1,9 +1,9 @@
-"""Sums and products of two maps, element by element; the second factor may be one a channel (squeeze-excite)."""
+"""Compute and print sums and products of two maps, element by element. The second factor may be one a channel
+(squeeze-excite)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import floor
-from typing import Any
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from ...core.ir.graph import Graph, Op
 from ...core.plan.segments import Axis
 from ..model import QuantModel
 from . import c_text, tflm
-from .operator import Interval, Operator
+from .operator import Integers, Interval, Operator
 from .requantise import INT32, Factor, ScaleError, clamp, coarser, factors, int8, requant, requant_twice, twice
 from .windows import crop, second
 
@@ -22,8 +22,8 @@ AGAIN = "convert the model again, on other pictures"
 
 @dataclass(frozen=True)
 class SumIntegers:
-    """What mcu_sum holds: out = clamp(zp_out + ((a * mult_a + b * mult_b + bias) >> bits)), bias with the inputs' zero
-    points and the half that rounds."""
+    """Hold the fields of mcu_sum: out = clamp(zp_out + ((a * mult_a + b * mult_b + bias) >> bits)), bias with the
+    inputs' zero points and the half that rounds."""
 
     mult_a: int
     mult_b: int
@@ -36,7 +36,7 @@ class SumIntegers:
 
 @dataclass(frozen=True)
 class ProductIntegers:
-    """What mcu_product holds: out = clamp(zp_out + requant((a - zp_a) * (b - zp_b)))."""
+    """Hold the fields of mcu_product: out = clamp(zp_out + requant((a - zp_a) * (b - zp_b)))."""
 
     zp_a: int
     zp_b: int
@@ -108,16 +108,16 @@ def product_constants(graph: Graph, op: Op, p: ProductIntegers, name: str) -> st
 
 
 def _of_two(
-    integers: Callable[[QuantModel, Op], Any],
-    function: Callable[[Any, np.ndarray, np.ndarray], np.ndarray],
-    constants: Callable[[Graph, Op, Any, str], str],
+    integers: Callable[[QuantModel, Op], Integers],
+    function: Callable[[Integers, np.ndarray, np.ndarray], np.ndarray],
+    constants: Callable[[Graph, Op, Integers, str], str],
 ) -> Operator:
     """Return the operator of a function of two values, int64 -> int8, that rises or falls with each."""
 
-    def run(op: Op, p: Any, reads: list[np.ndarray], y: Axis, x: Axis) -> np.ndarray:
+    def run(op: Op, p: Integers, reads: list[np.ndarray], y: Axis, x: Axis) -> np.ndarray:
         return function(p, crop(reads[0], y, x).astype(np.int64), second(reads[1], y, x))
 
-    def interval(graph: Graph, op: Op, p: Any, reads: list[Interval]) -> Interval:
+    def interval(graph: Graph, op: Op, p: Integers, reads: list[Interval]) -> Interval:
         corners = np.stack([function(p, a, b) for a in reads[0] for b in reads[1]]).astype(np.int64)
         return corners.min(0), corners.max(0)
 

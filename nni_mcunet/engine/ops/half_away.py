@@ -12,14 +12,14 @@ STEPS = np.arange(-254, 256)  # of the result above its zero point, those that a
 
 
 def value(factor: Factor) -> float:
-    """The real factor that a multiplier stands for, exactly."""
+    """Return the real factor that a multiplier stands for, exactly."""
     return factor.mult * 2.0 ** (factor.left - 32 - factor.right)
 
 
 def away_from_zero(real: float) -> float:
-    """The multiplier nearest to `real` of those for which floor(sum * multiplier + 1/2) is the float64 product
-    sum * real rounded half away from zero, for all sums with a result in STEPS; the nearest of all where there is
-    none."""
+    """Return the multiplier nearest to `real` for which floor(sum * multiplier + 1/2) is the float64 product
+    sum * real rounded half away from zero, for all sums with a result in STEPS. Where no multiplier is, return the
+    nearest of all."""
     near = multiplier(real)
     if not near.mult:
         return 0.0
@@ -38,7 +38,7 @@ def away_from_zero(real: float) -> float:
 
 
 def _first_sums(real: float) -> list[int]:
-    """For each of STEPS the least sum whose product with `real`, rounded half away from zero, reaches it."""
+    """Return for each of STEPS the least sum whose product with `real`, rounded half away from zero, reaches it."""
     about = np.ceil((STEPS - 0.5) / real)
     sums = about + np.arange(-2, 3)[:, None]
     product = sums * real

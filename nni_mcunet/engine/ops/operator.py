@@ -1,11 +1,11 @@
-"""What a kind of op is to the engine: four functions and the order of its kernel's arguments.
+"""Say what a kind of op is to the engine: four functions and the order of its kernel's arguments.
 
-Each file beside this one holds all four for one kind, or for a few kinds that share a C struct. Nothing here knows
+Each other file of this folder holds all four for one kind, or for a few kinds that share a C struct. Nothing here knows
 plans, patches or memory: those are lower/program.py's.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -14,11 +14,12 @@ from ...core.plan.segments import Axis
 from ..model import QuantModel
 
 Interval = tuple[np.ndarray, np.ndarray]  # lowest and highest value of each channel, int64 (c,)
+Integers = TypeVar("Integers")  # what the function `integers` of a kind returns
 
 
 class Operator(NamedTuple):
-    """The functions of a kind. `p` is what `integers` returned; of a kind with one call for each input (concat) a tuple
-    of one for each, of which `run` is given its own.
+    """Hold the functions of a kind. `p` is what `integers` returned. A kind with one call for each input (concat) has a
+    tuple with one for each input, and `run` is given its own.
 
     integers   (model, op) -> p: the integers of the kernel. Raises GraphError where 32 bits do not suffice
     run        (op, p, reads, y, x) -> int8 (y.n_out, x.n_out, channels): the kernel in numpy, for one patch. reads: the

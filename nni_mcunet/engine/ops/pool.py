@@ -1,4 +1,4 @@
-"""Pools, padding and nearest upsampling: kernels of one map that share the struct mcu_pool."""
+"""Compute and print pools, padding and nearest upsampling: kernels of one map that share the struct mcu_pool."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,8 @@ EMPTY = "a window holds nothing but padding,"
 
 @dataclass(frozen=True)
 class PoolIntegers:
-    """What mcu_pool holds. Of means: `mean` of a whole window and border[m - 1] of one that m taps of are padding."""
+    """Hold the fields of mcu_pool. A kind that averages has `mean` for a whole window, and border[m - 1] for a window
+    in which m taps are padding."""
 
     zp_in: int
     zp_out: int

@@ -1,4 +1,4 @@
-"""The single rounding rule: real factors as 31-bit multipliers, and the errors of scales for which 32 bits are few.
+"""Turn real factors into 31-bit multipliers, and say which scales need more than 32 bits: the single rounding rule.
 
 A result is rounded once: out = zp + floor(acc * M + 1/2), M a multiplier with a shift (TFLite's single rounding). Each
 operator proves with these, in Python's integers, that no 32-bit intermediate of its kernel overflows.
@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ...core.errors import GraphError
 from ...core.ir.activations import clamp_of
 from ...core.ir.graph import Op
+from ...core.types import Ints
 from ..model import Scale
 from .fixed_point import Multiplier
 
@@ -20,8 +22,8 @@ INT32 = 2**31  # every intermediate stays below it
 
 
 class ScaleError(GraphError):
-    """Scales for which 32 bits do not suffice. op: the op's name; fact: what is wrong with it. The message ends with
-    what helps where the model came quantised; who calibrates it knows better (post_training.py)."""
+    """Report scales for which 32 bits do not suffice. op: the op's name; fact: what is wrong with it. The message ends
+    with what helps where the model came quantised; who calibrates it knows better (post_training.py)."""
 
     def __init__(self, op: str, fact: str, remedy: str) -> None:
         super().__init__(f"{op}: {fact}; {remedy}")
@@ -29,7 +31,7 @@ class ScaleError(GraphError):
 
 
 class Factor(NamedTuple):
-    """A real factor as mult * 2^(left - 32 - right), see `multiplier`."""
+    """Hold a real factor as mult * 2^(left - 32 - right), see `multiplier`."""
 
     mult: int = 0
     left: int = 0
@@ -55,13 +57,13 @@ def multiplier(real: float) -> Factor:
     return Factor(mult, left, right) if mult else NOTHING
 
 
-def requant(acc, mult, left, right):
+def requant(acc: Ints, mult: Ints | int, left: Ints | int, right: Ints | int) -> Ints:
     """Compute mcu_requant on int64 arrays: floor(acc * 2^left * mult / 2^(32 + right) + 1/2)."""
     high = (np.asarray(acc, np.int64) << left) * mult >> 32
     return high + (np.int64(1) << (np.asarray(right, np.int64) - 1)) >> right
 
 
-def requant_twice(acc, mult, left, right):
+def requant_twice(acc: Ints, mult: Ints | int, left: Ints | int, right: Ints | int) -> Ints:
     """Compute mcu_requant_twice on int64 arrays: floor(acc * 2^left * mult / 2^32 + 1/2), and that over 2^right,
     rounded half away from zero."""
     right = np.asarray(right, np.int64)
@@ -105,7 +107,7 @@ def coarser(op: Op, y: Scale, times: float) -> str:
     return f"quantise the float model again, with a scale of {1.02 * times * y.scale:.3g} or more for '{op.name}'"
 
 
-def steps(value, y: Scale) -> np.ndarray:
+def steps(value: ArrayLike, y: Scale) -> Ints:
     """Round real values (infinite ones too) to int8 steps of `y`. int64, of the shape of `value`."""
     return np.clip(np.floor(np.asarray(value) / y.scale + 0.5) + y.zero_point, -128, 127).astype(np.int64)
 

@@ -1,4 +1,4 @@
-"""The softmax over the channels of each position, in steps of 1/256."""
+"""Compute and print the softmax over the channels of each position, in steps of 1/256."""
 
 from dataclasses import dataclass
 
@@ -19,8 +19,8 @@ MAX_TWICE = 511  # channels of which TensorFlow Lite's sum of exps has bits for 
 
 @dataclass(frozen=True)
 class ExpIntegers:
-    """What mcu_exp holds: table[d] = exp(-d * scale) of a difference d to the maximum, as many fraction bits in each as
-    the sum over all channels has room for, or 31 as TensorFlow Lite has them. uint32 (256,)."""
+    """Hold the fields of mcu_exp: table[d] = exp(-d * scale) for a difference d to the maximum, uint32 (256,). Each has
+    as many fraction bits as the sum over all channels has room for, or 31 as TensorFlow Lite has them."""
 
     table: np.ndarray
 

@@ -1,4 +1,4 @@
-"""Values looked up in a table of 256: activations, changes of scale, and concatenations, a call for each input."""
+"""Look values up in a table of 256: activations, changes of scale, and concatenations, a call for each input."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from .windows import crop
 
 @dataclass(frozen=True)
 class TableIntegers:
-    """What mcu_table holds: out = table[q + 128], int8 (256,), or out = q where it is None."""
+    """Hold the fields of mcu_table: out = table[q + 128], int8 (256,), or out = q where it is None."""
 
     table: np.ndarray | None
 
@@ -78,6 +78,7 @@ def _looked_up(p: TableIntegers, ends: Interval) -> Interval:
 
 def act_constants(graph: Graph, op: Op, p: TableIntegers, name: str) -> str:
     """Define an mcu_table."""
+    assert p.table is not None  # only a part of a concat has none
     table = c_text.array("int8_t", f"{name}_table", p.table)
     return f"{table}static const mcu_table {name} = {{.table = {name}_table, .c = {op.cout}}};\n\n"
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...core.types import Doubles, Int8Map, Ints
 from ..model import Scale
 from . import fixed_point as fp
 from .fixed_point import Multiplier, rescale
@@ -21,12 +22,14 @@ SUM_BITS = 12  # and of the sum of its exps
 INT16 = 2**15
 
 
-def int8(value) -> np.ndarray:
+def int8(value: np.ndarray) -> Int8Map:
+    """Clamp integers to int8."""
     return np.clip(value, -128, 127).astype(np.int8)
 
 
 def clamp(y: Scale, lo: float, hi: float) -> tuple[int, int]:
-    """The int8 limits that stand for the real ones, rounded half away from zero in float32; infinite ones for none."""
+    """Return the int8 limits that stand for the real ones, rounded half away from zero in float32; infinite ones for
+    none."""
     ends = [
         none if np.isinf(end) else y.zero_point + int(fp_round(np.float32(end) / np.float32(y.scale)))
         for end, none in ((lo, -128), (hi, 127))
@@ -34,24 +37,24 @@ def clamp(y: Scale, lo: float, hi: float) -> tuple[int, int]:
     return max(ends[0], -128), min(ends[1], 127)
 
 
-def fp_round(x):
-    """Half away from zero."""
+def fp_round(x: np.ndarray | np.floating) -> Doubles:
+    """Round half away from zero."""
     return np.copysign(np.floor(np.abs(np.float64(x)) + 0.5), x)
 
 
 def rescaled(x: Scale, y: Scale) -> np.ndarray:
-    """Table of QUANTIZE: int8 of one scale in another."""
+    """Tabulate QUANTIZE: int8 of one scale in another."""
     return int8(rescale(VALUES - x.zero_point, Multiplier.of(x.scale / y.scale)) + y.zero_point)
 
 
 def rectified(x: Scale, y: Scale, lo: float, hi: float) -> np.ndarray:
-    """Table of RELU and its kind, operators of their own: a change of scale, then the clamp."""
+    """Tabulate RELU and its kind, operators of their own: a change of scale, then the clamp."""
     factor = Multiplier.of(np.float32(x.scale) / np.float32(y.scale))
     return np.clip(rescale(VALUES - x.zero_point, factor) + y.zero_point, *clamp(y, lo, hi)).astype(np.int8)
 
 
 def leaky(x: Scale, y: Scale, slope: float) -> np.ndarray:
-    """Table of LEAKY_RELU."""
+    """Tabulate LEAKY_RELU."""
     value, scale = VALUES - x.zero_point, np.float32(x.scale)
     plain = rescale(value, Multiplier.of(scale / np.float32(y.scale)))
     below = rescale(value, Multiplier.of(scale * np.float32(slope) / np.float32(y.scale)))
@@ -59,7 +62,7 @@ def leaky(x: Scale, y: Scale, slope: float) -> np.ndarray:
 
 
 def prelu(x: Scale, y: Scale, slope: int, step: float) -> np.ndarray:
-    """Table of PRELU for one slope of `slope` steps."""
+    """Tabulate PRELU for one slope of `slope` steps."""
     value, scale = VALUES - x.zero_point, np.float32(x.scale)
     plain = rescale(value, Multiplier.of(scale / np.float32(y.scale)))
     below = rescale(value * slope, Multiplier.of(scale * np.float32(step) / np.float32(y.scale)))
@@ -67,18 +70,18 @@ def prelu(x: Scale, y: Scale, slope: int, step: float) -> np.ndarray:
 
 
 def logistic(x: Scale, y: Scale) -> np.ndarray:
-    """Table of LOGISTIC."""
+    """Tabulate LOGISTIC."""
     one = np.float32(1)
     return _float32(lambda v: one / (one + np.exp(-v).astype(np.float32)), x, y)
 
 
 def tanh(x: Scale, y: Scale) -> np.ndarray:
-    """Table of TANH."""
+    """Tabulate TANH."""
     return _float32(np.tanh, x, y)
 
 
 def _float32(function: Callable[[np.ndarray], np.ndarray], x: Scale, y: Scale) -> np.ndarray:
-    """Table of a function that LiteRT computes in float32 and rounds half away from zero. function: of float64 values,
+    """Tabulate a function that LiteRT computes in float32 and rounds half away from zero. function: of float64 values,
     rounded to float32 after each step."""
     with np.errstate(over="ignore"):
         value = function(np.float64(np.float32(x.scale) * (VALUES - x.zero_point).astype(np.float32)))
@@ -87,7 +90,7 @@ def _float32(function: Callable[[np.ndarray], np.ndarray], x: Scale, y: Scale) -
 
 
 def hard_swish(x: Scale, y: Scale) -> np.ndarray:
-    """Table of HARD_SWISH: products of int16. Its multiplier must not exceed 1: y.scale >= x.scale / 128."""
+    """Tabulate HARD_SWISH: products of int16. Its multiplier must not exceed 1: y.scale >= x.scale / 128."""
     fine = np.float32(1 / 128) * np.float32(x.scale)
     out, gate = Multiplier.of(fine / np.float32(y.scale)), Multiplier.of(fine / (np.float32(3) / np.float32(INT16)))
     value = VALUES - x.zero_point << 7
@@ -104,21 +107,22 @@ def hard_swish(x: Scale, y: Scale) -> np.ndarray:
 
 
 def _half(factor: Multiplier) -> int:
-    """The multiplier in 16 bits."""
+    """Return the multiplier in 16 bits."""
     return min(factor.mult + INT16 >> 16, INT16 - 1)
 
 
-def _high_mul16(a, b):
+def _high_mul16(a: Ints, b: Ints | int) -> Ints:
     return a * b + 2**14 >> 15
 
 
-def _int16(a):
+def _int16(a: Ints) -> Ints:
     return np.clip(a, -INT16, INT16 - 1)
 
 
 @dataclass(frozen=True)
 class Sum:
-    """ADD and SUB of two maps: each rescaled to ADD_BITS fraction bits, the sum rescaled to the output."""
+    """Add or subtract two maps as ADD and SUB do: each rescaled to ADD_BITS fraction bits, the sum rescaled to the
+    output."""
 
     a: Multiplier
     b: Multiplier
@@ -131,7 +135,7 @@ class Sum:
 
     @classmethod
     def of(cls, a: Scale, b: Scale, y: Scale, lo: float, hi: float, sign: int = 1) -> "Sum":
-        """sign: -1 of a difference."""
+        """Find the integers that add maps of the scales a and b, or with sign = -1 subtract the second."""
         twice = 2 * max(a.scale, b.scale)
         plus, minus = Multiplier.of(a.scale / twice), Multiplier.of(b.scale / twice)
         out = Multiplier.of(twice / (2**ADD_BITS * y.scale))
@@ -139,19 +143,20 @@ class Sum:
         return cls(plus, minus, out, a.zero_point, b.zero_point, y.zero_point, *clamp(y, lo, hi))
 
     def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Return the sum of two maps, int8."""
         total = rescale(a.astype(np.int64) - self.zp_a << ADD_BITS, self.a)
         total = total + rescale(b.astype(np.int64) - self.zp_b << ADD_BITS, self.b)
         return np.clip(rescale(total, self.out) + self.zp_out, self.lo, self.hi).astype(np.int8)
 
 
 def product_factor(a: Scale, b: Scale, y: Scale) -> Multiplier:
-    """MUL: the factor of a product."""
+    """Return the factor of a product, as MUL has it."""
     return Multiplier.of(np.float32(a.scale) * np.float32(b.scale) / np.float32(y.scale))
 
 
 @dataclass(frozen=True)
 class Product:
-    """MUL of two maps."""
+    """Multiply two maps as MUL does."""
 
     factor: Multiplier
     zp_a: int
@@ -162,27 +167,30 @@ class Product:
 
     @classmethod
     def of(cls, a: Scale, b: Scale, y: Scale, lo: float, hi: float) -> "Product":
+        """Find the integers that multiply maps of the scales a and b."""
         return cls(product_factor(a, b, y), a.zero_point, b.zero_point, y.zero_point, *clamp(y, lo, hi))
 
     def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Return the product of two maps, int8."""
         product = (a.astype(np.int64) - self.zp_a) * (b.astype(np.int64) - self.zp_b)
         return np.clip(rescale(product, self.factor) + self.zp_out, self.lo, self.hi).astype(np.int8)
 
 
 def mean_factor(x: Scale, y: Scale, count: int) -> Multiplier:
-    """MEAN over `count` positions: the factor of the sum of (value - zero point)."""
+    """Return the factor of the sum of (value - zero point) over `count` positions, as MEAN has it."""
     factor = Multiplier.of(x.scale / y.scale)
     shift = min(count.bit_length() - 1, 32, 31 + factor.shift)
     return Multiplier((factor.mult << shift) // count, factor.shift - shift)
 
 
 def average(total: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """AVERAGE_POOL_2D: sums of int8 values over their counts, rounded half away from zero."""
+    """Divide sums of int8 values by their counts, rounded half away from zero, as AVERAGE_POOL_2D does."""
     return np.sign(total) * ((np.abs(total) + count // 2) // count)
 
 
 def exp_table(x: Scale, beta: float) -> np.ndarray:
-    """SOFTMAX: exp(-d) of a difference d = 0 .. 255 to the maximum, without integer bits; 0 where it counts as none."""
+    """Tabulate SOFTMAX's exp(-d) for a difference d = 0 .. 255 to the maximum, without integer bits; 0 where it counts
+    as none."""
     factor = Multiplier.of(min(np.float64(np.float32(beta)) * x.scale * 2.0 ** (31 - EXP_BITS), 2.0**31 - 1))
     steps = -np.arange(256)
     inside = steps >= -fp.input_radius(EXP_BITS, factor.shift)
@@ -190,7 +198,7 @@ def exp_table(x: Scale, beta: float) -> np.ndarray:
 
 
 def softmax(table: np.ndarray, data: np.ndarray) -> np.ndarray:
-    """(..., c) int8 -> probabilities in steps of 1/256, zero being -128. table: exp_table's."""
+    """Return the probabilities of (..., c) int8 in steps of 1/256, zero being -128. table: exp_table's."""
     value = data.astype(np.int64)
     exps = table[value.max(-1, keepdims=True) - value]
     total = fp.divide_by_power(exps, SUM_BITS).sum(-1, keepdims=True)

@@ -1,6 +1,6 @@
-"""A convolution's constants in the order in which the C kernels read them (see mcu.h).
+"""Put a convolution's constants into the order in which the C kernels read them (see mcu.h).
 
-Output channels go two by two, in groups apart; an odd last one has a channel of zeros beside it.
+Output channels go two by two within their group; an odd last one is paired with a channel of zeros.
 """
 
 import numpy as np
@@ -9,9 +9,9 @@ PAIR = np.dtype([("bias", "<i4", 2), ("mult", "<i4", 2), ("right", "u1", 2), ("l
 
 
 def pack_weights(weight: np.ndarray, groups: int) -> np.ndarray:
-    """(cout, cin/groups, kh, kw) int8 -> flat int8: [groups][pairs][taps / 4][2][2][2], taps = (kh, kw, cin/groups)
-    padded with zeros to a multiple of 4. Of four taps 0..3 of the channels a and b: a0 b0 a2 b2, a1 b1 a3 b3, which
-    SXTB16 takes apart into two taps of one channel."""
+    """Pack (cout, cin/groups, kh, kw) int8 as flat int8: [groups][pairs][taps / 4][2][2][2], where taps are
+    (kh, kw, cin/groups), padded with zeros to a multiple of 4. Four taps 0..3 of the channels a and b become
+    a0 b0 a2 b2, a1 b1 a3 b3, which SXTB16 splits into two taps of one channel."""
     rows = weight.transpose(0, 2, 3, 1).reshape(groups, len(weight) // groups, -1)
     rows = np.pad(rows, [(0, 0), (0, -rows.shape[1] % 2), (0, -rows.shape[2] % 4)])
     # group, pair, channel of it, quad, upper half, odd -> group, pair, quad, odd, upper half, channel
@@ -19,8 +19,8 @@ def pack_weights(weight: np.ndarray, groups: int) -> np.ndarray:
     return parts.transpose(0, 1, 3, 5, 4, 2).ravel()
 
 
-def pack_channels(bias, mult, left, right, groups: int) -> np.ndarray:
-    """Per output channel (cout,) each -> PAIR, [groups][pairs]; the right shifts less one."""
+def pack_channels(bias: np.ndarray, mult: np.ndarray, left: np.ndarray, right: np.ndarray, groups: int) -> np.ndarray:
+    """Pack values per output channel, (cout,) each, as PAIR, [groups][pairs]; the right shifts less one."""
     count = len(bias) // groups
     pairs = np.zeros((groups, -(-count // 2)), PAIR)
     columns = {"bias": bias, "mult": mult, "right": np.asarray(right) - 1, "left": left}

@@ -1,14 +1,13 @@
-"""Which values of a tile a kernel reads, in numpy, and the interval of a kernel that rises with its input."""
+"""Say which values of a tile a kernel reads, in numpy, and bound a kernel that rises with its input."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from ...core.ir.arch import Schedule
 from ...core.ir.graph import Graph, Op
 from ...core.plan.segments import Axis, segments
-from .operator import Interval
+from .operator import Integers, Interval
 
 
 def any_value(channels: int) -> Interval:
@@ -22,7 +21,7 @@ def crop(data: np.ndarray, y: Axis, x: Axis) -> np.ndarray:
 
 
 def second(data: np.ndarray, y: Axis, x: Axis) -> np.ndarray:
-    """Return what is read of a second input or residual, int64: of one position along an axis, the same for all."""
+    """Return what is read of a second input or residual, int64. One position along an axis serves all of the output."""
     return data[y.res : y.res + y.n_out, x.res : x.res + x.n_out].astype(np.int64)
 
 
@@ -38,11 +37,13 @@ def windows(op: Op, data: np.ndarray, y: Axis, x: Axis, fill: int) -> np.ndarray
     return padded[rows[:, None, :, None], cols[None, :, None, :]]
 
 
-def rising(run: Callable[[Op, Any, list[np.ndarray], Axis, Axis], np.ndarray]):
+def rising(
+    run: Callable[[Op, Integers, list[np.ndarray], Axis, Axis], np.ndarray],
+) -> Callable[[Graph, Op, Integers, list[Interval]], Interval]:
     """Return the interval function of a kernel that rises with each value it reads: `run` on a map of the lowest values
     and on one of the highest."""
 
-    def interval(graph: Graph, op: Op, p: Any, reads: list[Interval]) -> Interval:
+    def interval(graph: Graph, op: Op, p: Integers, reads: list[Interval]) -> Interval:
         x, segment = graph.input_of(op), segments(graph, Schedule(), "clip")[0]
         side = segment.axis(op, 0, 0), segment.axis(op, 1, 0)
         maps = (np.broadcast_to(end.astype(np.int8), (x.h, x.w, x.c)) for end in reads[0])

@@ -1,8 +1,8 @@
 """Write generated C as a project for a real STM32 board: start-up, clock, UART, linker script, Makefile and CMake.
 
-The folder of the plain C library gets `board/`, Makefile, CMakeLists.txt, toolchain.cmake and README.txt. What they are
-made of lies in engine/boards; the facts of a board are data, the part `project` of its file. The start-up C is chosen
-by the family.
+The folder of the plain C library gets `board/`, Makefile, CMakeLists.txt, toolchain.cmake and README.txt. Their parts
+lie in engine/boards. The facts of a board are data, the part `project` of its file. The start-up C is chosen by the
+family.
 """
 
 import hashlib
@@ -143,7 +143,7 @@ def _own(project: Project) -> tuple[str, ...]:
 
 
 def arena_region(board: Board, project: Project, arena: int) -> str:
-    """Return the first region that holds the arena: beside what the runtime keeps in the one for stack and data."""
+    """Return the first region that holds the arena. The one for stack and data holds what the runtime keeps, too."""
     fits = [r.name for r in project.ram if arena + (r == project.ram[0]) * board.reserved_sram <= r.bytes]
     return fits[0] if fits else project.ram[-1].name  # the linker says by how much it is too large
 

@@ -25,7 +25,7 @@ def symbols(elf: str | Path) -> dict[str, Range]:
     return {name: place for name, _, place in _symbols(elf)}
 
 
-def _symbols(elf) -> list[tuple[str, str, Range]]:
+def _symbols(elf: str | Path) -> list[tuple[str, str, Range]]:
     """Return (name, FUNC or OBJECT, range) of each. Bit 0 of a function's address says Thumb and is left out."""
     row = r"^ *\d+: (\w+) +(\w+) (FUNC|OBJECT) +\w+ +\w+ +\d+ (\S+)$"
     rows = re.findall(row, output("arm-none-eabi-readelf", "-sW", str(elf)), re.MULTILINE)
@@ -37,7 +37,7 @@ def source_lines(elf: str | Path, addresses: list[int]) -> dict[int, tuple[str, 
     if not addresses:
         return {}
     text = output("arm-none-eabi-addr2line", "-e", str(elf), *map(hex, addresses))
-    rows = [re.match(r"(.*):(\d+|\?)", row).groups() for row in text.splitlines()]
+    rows = re.findall(r"^(.*):(\d+|\?)", text, re.MULTILINE)
     lines = [(path, int(line) if line.isdigit() and line != "0" else None) for path, line in rows]
     return dict(zip(addresses, lines, strict=True))
 

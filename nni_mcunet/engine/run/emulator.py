@@ -2,10 +2,10 @@
 
 import subprocess
 from pathlib import Path
-from typing import Any
 
 from ...core.boards import CORE_BOARDS, Board, like_core
 from ...core.errors import FirmwareError, UserError
+from ...core.types import PlainDict
 from .run_report import parse_run
 from .toolchain import tool
 
@@ -14,7 +14,7 @@ EMULATED = 600.0  # seconds that a firmware may take under QEMU where nobody say
 MPS2 = ("mps2-an385", "mps2-an386", "mps2-an500", "mps2-an511")  # whose memory map, UART and timer boards/mps2.* know
 
 
-def run_emulated(elf: str | Path, board: Board, timeout: float = EMULATED) -> dict[str, Any]:
+def run_emulated(elf: str | Path, board: Board, timeout: float = EMULATED) -> PlainDict:
     """Run a firmware under QEMU and return its report.
 
     It is {"instructions", "stack_bytes", "outputs": [(bytes,) int8], "crc32": [...]} and for a detector

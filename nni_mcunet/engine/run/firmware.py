@@ -1,4 +1,5 @@
-"""Generated C -> a firmware for a board's core and memory sizes, on the memory layout of QEMU's boards (mps2.ld).
+"""Build a firmware out of generated C for a board's core and memory sizes, on the memory layout of QEMU's boards
+(mps2.ld).
 
 Nothing here talks to real hardware: board_project.py writes the project of a real board.
 """

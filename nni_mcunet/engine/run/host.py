@@ -1,16 +1,16 @@
-"""Generated C on this machine: as a library of this process, and as the board's program under the sanitizers."""
+"""Run generated C on this machine: as a library of this process, and as the board's program under the sanitizers."""
 
 import ctypes
 import subprocess
 import tempfile
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from ...core.types import PlainDict
 from ..codegen.names import DEFAULT
-from ..detect import BOX
+from ..detect.boxes import BOX
 from ..model import checked_picture
 from .generated import build_folder, prefix_of, sources, write_picture
 from .run_report import parse_run
@@ -33,7 +33,8 @@ class HostModel:
     @cached_property
     def input_shape(self) -> tuple[int, int, int]:
         """Return (h, w, c) of the picture that the model reads."""
-        return tuple((ctypes.c_int * 3).in_dll(self.lib, "mcu_host_input"))
+        h, w, c = (ctypes.c_int * 3).in_dll(self.lib, "mcu_host_input")
+        return h, w, c
 
     def run(self, picture: np.ndarray) -> list[np.ndarray]:
         """Return the outputs, each (bytes,) int8, for a picture (h, w, c) uint8. Raises UserError for another shape."""
@@ -65,7 +66,7 @@ def build_host(folder: str | Path) -> HostModel:
         return HostModel(out, prefix_of(folder))
 
 
-def run_sanitized(folder: str | Path, picture: np.ndarray) -> dict[str, Any]:
+def run_sanitized(folder: str | Path, picture: np.ndarray) -> PlainDict:
     """Run the board's program on this host under the address and undefined-behaviour sanitizers, and return its report,
     see emulator.run_emulated. picture: (h, w, c) uint8. Raises FirmwareError with the sanitizer's words where one
     complains, and what build_host raises."""

@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from ...core.errors import UserError
+from ...core.types import FilePath, Picture
 from ...core.validate import file_text, short
 from ...core.view import STRETCH, View
 from ...pictures import load, seen
@@ -17,9 +18,10 @@ from ..model import Model, QuantModel, view_of
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 ARRAY = ".npy"
 AnyModel = TypeVar("AnyModel", bound=Model | QuantModel)
+Thing = TypeVar("Thing")
 
 
-def load_picture(path, size: tuple[int, int], view: View = STRETCH, channels: int = 3) -> np.ndarray:
+def load_picture(path: FilePath, size: tuple[int, int], view: View = STRETCH, channels: int = 3) -> Picture:
     """Return (h, w, channels) uint8 for a network of `size` (h, w) that was trained with `view`: a picture as RGB or
     grey, or the one array of a .npy file as it is. Raises FileNotFoundError, or UserError for a file that is no
     picture, is cut short, has too many pixels or other channels."""
@@ -36,7 +38,7 @@ def load_picture(path, size: tuple[int, int], view: View = STRETCH, channels: in
     return seen(load(path, view, channels), size, view)
 
 
-def load_arrays(path, shape: tuple[int, int, int]) -> np.ndarray:
+def load_arrays(path: FilePath, shape: tuple[int, int, int]) -> Picture:
     """Return (n, h, w, c) uint8, mapped into memory, of a .npy file that holds (h, w, c) or (n, h, w, c). A network of
     one channel needs no axis for it. Raises FileNotFoundError, or UserError for a file that is no such array."""
     try:
@@ -59,8 +61,12 @@ def load_arrays(path, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def read_pictures(
-    source, shape: tuple[int, int, int], view: View = STRETCH, names: str | None = None, most: int | None = None
-) -> Iterator[np.ndarray]:
+    source: FilePath,
+    shape: tuple[int, int, int],
+    view: View = STRETCH,
+    names: str | None = None,
+    most: int | None = None,
+) -> Iterator[Picture]:
     """Yield (h, w, c) uint8 for a network that reads `shape`, from a .npy file or a folder, see `list_pictures`: `most`
     of them at most, evenly spread. Raises what load_picture and list_pictures raise."""
     files = [Path(source)] if Path(source).suffix.lower() == ARRAY else list_pictures(source, names, None, shape[2])
@@ -83,7 +89,7 @@ def with_view(model: AnyModel, text: str | None) -> AnyModel:
     return replace(model, meta={**model.meta, "view": str(view)})
 
 
-def list_pictures(folder, names: str | None = None, most: int | None = None, channels: int = 3) -> list[Path]:
+def list_pictures(folder: FilePath, names: str | None = None, most: int | None = None, channels: int = 3) -> list[Path]:
     """Return the pictures of a folder by name, or those that the text file `names` lists (one stem a line, as VOC's
     ImageSets): `most` of them at most, evenly spread. Return its .npy files where there is no picture, or none that has
     the network's channels. Raises UserError where nothing is found."""
@@ -105,8 +111,8 @@ def list_pictures(folder, names: str | None = None, most: int | None = None, cha
     return spread(found, most)
 
 
-def spread(things: list, most: int | None) -> list:
-    """Return so many of them at most, evenly spread; all for None."""
+def spread(things: list[Thing], most: int | None) -> list[Thing]:
+    """Return `most` of them at most, evenly spread; all for None."""
     if most is None or len(things) <= most:
         return things
     return [things[i * len(things) // most] for i in range(most)]

@@ -8,13 +8,14 @@ import zlib
 import numpy as np
 
 from ...core.errors import FirmwareError
-from ..detect import BOX
+from ...core.types import PlainDict
+from ..detect.boxes import BOX
 
 # The lines that are neither an output nor a box.
 WORK = re.compile("(detect_)?(cycles|instructions|microseconds)|stack_bytes|done")
 
 
-def parse_run(done: subprocess.CompletedProcess) -> dict:
+def parse_run(done: subprocess.CompletedProcess[str]) -> PlainDict:
     """Return the report of a program that has ended. Raises FirmwareError where it came to no good end."""
     try:
         lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
@@ -27,17 +28,17 @@ def parse_run(done: subprocess.CompletedProcess) -> dict:
     raise FirmwareError(f"the firmware did not come to its end ({why}){words and f': {words}'}; generate the C again")
 
 
-def _last_words(done: subprocess.CompletedProcess) -> str:
+def _last_words(done: subprocess.CompletedProcess[str]) -> str:
     """Return in one line what a sanitizer or the firmware's own fault handler says, or whatever came last."""
     said = done.stderr.splitlines()[::-1] + done.stdout.splitlines()[::-1]
     known = [line for line in said if re.search(r"SUMMARY: |runtime error: |\"error\": ", line)]
     return next((line.strip()[:300] for line in (*known, *said) if line.strip()), "")
 
 
-def parse_report(lines: list[dict]) -> dict:
+def parse_report(lines: list[PlainDict]) -> PlainDict:
     """Return the JSON lines of boards/report.c as one dictionary. Raises ValueError for lines that it does not write,
     and for an output that is not of its CRC-32."""
-    report: dict = {"outputs": [], "crc32": []}
+    report: PlainDict = {"outputs": [], "crc32": []}
     boxes, names = [], []
     try:
         for line in lines:
@@ -59,7 +60,7 @@ def parse_report(lines: list[dict]) -> dict:
     return report
 
 
-def _output(line: dict, expected: int) -> np.ndarray:
+def _output(line: PlainDict, expected: int) -> np.ndarray:
     data = bytes.fromhex(line["hex"])
     if line["output"] != expected or zlib.crc32(data) != line["crc32"]:
         raise ValueError(f"output {expected} is not whole")

@@ -14,6 +14,7 @@ import numpy as np
 import serial
 
 from ...core.errors import UserError
+from ...core.types import Plain, PlainDict
 from .run_report import parse_report
 
 BAUD = 115200
@@ -23,7 +24,7 @@ TIMES = 10  # that the bytes of a picture may go over the line: shared rows of p
 LINE = 1 << 22  # bytes of a line; the longest is an output in hexadecimal
 MOST = 1 << 26  # bytes of an exchange, more than a line of BAUD carries in an hour
 CHUNK = 1 << 16  # bytes read at once
-WHY = {
+WHY: dict[int | None, str] = {
     errno.ENOENT: "there is no such port; `ls /dev/tty*` lists those there are",
     errno.EACCES: "it is not permitted: add your user to the group that owns it, dialout on Debian",
     errno.EBUSY: "another program has it open: close that",
@@ -59,15 +60,16 @@ class SerialBoard:
             why = WHY.get(getattr(error, "errno", None), _quoted(error))
             raise UserError(f"{port}: cannot be opened as a serial port: {why}") from None
 
-    def __enter__(self):
+    def __enter__(self) -> "SerialBoard":
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.port.close()
 
-    def greet(self, board: str, model: str) -> dict:
+    def greet(self, board: str, model: str) -> PlainDict:
         """Return the board's greeting {"board", "model", "clock_hz"}."""
-        end, line = min(self.end, time.monotonic() + ANSWER), None
+        end = min(self.end, time.monotonic() + ANSWER)
+        line: PlainDict | None = None
         while line is None:
             self._send(b"h")
             again = min(time.monotonic() + AGAIN, end)
@@ -88,11 +90,11 @@ class SerialBoard:
             )
         return line
 
-    def run(self, picture: np.ndarray) -> dict:
+    def run(self, picture: np.ndarray) -> PlainDict:
         """Return the model's report on a picture (h, w, c) uint8: as emulator.run_emulated, with "cycles" and
         "microseconds" in place of "instructions"."""
         self._send(b"p")
-        lines: list[dict] = []
+        lines: list[PlainDict] = []
         asked = False  # for a tile: what comes before is the report of a picture that is built in
         while not lines or not lines[-1].get("done"):
             line = self._line(self.end)
@@ -111,7 +113,7 @@ class SerialBoard:
         except ValueError:
             raise self._damaged() from None
 
-    def _tile(self, asked, picture: np.ndarray) -> np.ndarray:
+    def _tile(self, asked: Plain, picture: np.ndarray) -> np.ndarray:
         if not (isinstance(asked, list) and len(asked) == 4 and all(map(_is_count, asked))):
             raise self._damaged()
         y, x, h, w = asked
@@ -126,7 +128,7 @@ class SerialBoard:
         except OSError as error:
             raise UserError(f"{self.name}: the board takes no bytes ({_quoted(error)}); reset it") from None
 
-    def _line(self, end: float) -> dict | None:
+    def _line(self, end: float) -> PlainDict | None:
         """Return the next line of JSON, or None where none has come by `end` (of time.monotonic); other text is
         skipped."""
         while True:
@@ -161,11 +163,11 @@ class SerialBoard:
         return UserError(f"{self.name}: the report came damaged over the line; try again")
 
 
-def _is_count(value) -> bool:
+def _is_count(value: object) -> bool:
     return type(value) is int and 0 <= value < 2**63
 
 
-def _parsed(line: bytes) -> dict | None:
+def _parsed(line: bytes) -> PlainDict | None:
     """Return a line's JSON, or None for text that is none: the end of a line that began before we listened, or a
     device's own words."""
     try:
@@ -174,7 +176,7 @@ def _parsed(line: bytes) -> dict | None:
         return None
 
 
-def _quoted(text) -> str:
+def _quoted(text: object) -> str:
     """Return in one short line whatever a device or a driver says."""
     text = str(text)
     return repr(text if len(text) <= 80 else f"{text[:77]}...")

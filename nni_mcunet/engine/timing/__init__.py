@@ -1,0 +1,1 @@
+"""Count the instructions of a firmware layer by layer, and estimate its cycles."""

@@ -65,7 +65,7 @@ def cortex_m7(block: Sequence[Instruction]) -> int:
     return cycle + (first is not None)
 
 
-def _available(ready, name: str, insn: Instruction) -> int:
+def _available(ready: dict[str, tuple[int, Instruction]], name: str, insn: Instruction) -> int:
     if name not in ready:
         return 0
     cycle, writer = ready[name]

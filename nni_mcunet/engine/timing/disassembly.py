@@ -29,7 +29,7 @@ KINDS = {
     "it": "it[te]*",
     "other": ".*",
 }
-_KIND = re.compile("|".join(f"(?P<k{i}>{pattern})" for i, pattern in enumerate(f"(?:{p})$" for p in KINDS.values())))
+_KINDS = {kind: re.compile(pattern) for kind, pattern in KINDS.items()}
 _LINE = re.compile(r"^ *([0-9a-f]+):\t([0-9a-f]{4})(?: ([0-9a-f]{4}))? *\t(\S+)(?:\t([^@;<]*))?")
 _REGISTER = re.compile(r"\b(?:r\d+|sb|sl|fp|ip|sp|lr|pc|[sd]\d+)\b")
 NO_RESULT = ("cmp", "cmn", "tst", "teq", "vcmp", "nop", "push", "vpush")
@@ -48,7 +48,7 @@ class Instruction:
     @cached_property
     def kind(self) -> str:
         """Return a key of KINDS."""
-        return list(KINDS)[int(_KIND.match(self.mnemonic).lastgroup[1:])]
+        return next(kind for kind, pattern in _KINDS.items() if pattern.fullmatch(self.mnemonic))
 
     @cached_property
     def jumps(self) -> bool:
@@ -143,6 +143,6 @@ def disassemble(elf: str | Path, stop: int) -> dict[int, Instruction]:
     return found
 
 
-def _parts(line: str):
+def _parts(line: str) -> tuple[str, ...] | None:
     match = _LINE.match(line)
-    return match and match.groups()
+    return match.groups() if match else None

@@ -1,4 +1,4 @@
-"""Instructions and estimated cycles of every layer, from one run of a firmware under QEMU.
+"""Count the instructions of every layer and estimate its cycles, from one run of a firmware under QEMU.
 
 Instructions are counted: every one between the call of mcu_run and its return belongs to a layer, to the reading of the
 picture, to a cached halo or to mcu_run itself. Cycles are an estimate: how often each basic block ran times what it
@@ -12,6 +12,7 @@ from typing import NamedTuple
 from ...core.boards import Board
 from ...core.boards.parts import Memory
 from ...core.errors import UserError
+from ...core.types import PlainDict
 from ..codegen.sources import model_files
 from ..lower.program import DETECT, SELF
 from ..run.elf import source_lines, symbols
@@ -25,7 +26,7 @@ from .wait_states import memory_of
 
 
 class Layer(NamedTuple):
-    """A row of a report: one op in all patches, its cached halo, the reading of the picture, mcu_run's own code or
+    """Hold a row of a report: one op in every patch, its cached halo, the reading of the picture, mcu_run's own code or
     mcu_detect (see lower/program.py: row). stalls: cycles of these that wait for memory."""
 
     instructions: int
@@ -34,7 +35,7 @@ class Layer(NamedTuple):
     calls: int
 
 
-def run_profiled(elf: str | Path, board: Board, timeout: float = EMULATED) -> tuple[dict, dict[str, Layer]]:
+def run_profiled(elf: str | Path, board: Board, timeout: float = EMULATED) -> tuple[PlainDict, dict[str, Layer]]:
     """Return (what emulator.run_emulated gives, name -> Layer in the order of the calls). elf: of build_firmware, in a
     folder of mcunet generate, whose plan.json says what each line of the C calls. timeout: seconds. Raises UserError
     for a core without a model, a missing program or no such plan.json, and see run_emulated."""
@@ -55,17 +56,19 @@ def run_profiled(elf: str | Path, board: Board, timeout: float = EMULATED) -> tu
 
 
 def _callee(counts: Counts, site: int, name: str) -> Counts:
-    """Of a site what the called functions do, without the call itself; all of it for a caller's own instructions."""
+    """Return what the functions called at a site do, without the call itself; for a caller's own instructions all of
+    it."""
     if name in (SELF, DETECT):
         return counts
     rest = {address: count for address, count in counts.instructions.items() if address != site}
     return Counts(rest, counts.jumps, counts.sequence, counts.flash, counts.sram, counts.misaligned)
 
 
-def _names(elf, sites: dict[int, Counts]) -> dict[int, tuple[str, int]]:
-    """Site in the model's run() or detect() -> (name of a Layer, line of its source)."""
+def _names(elf: str | Path, sites: dict[int, Counts]) -> dict[int, tuple[str, int]]:
+    """Return site in the model's run() or detect() -> (name of a Layer, line of its source)."""
     folder = Path(elf).parent.parent
-    found, inside, prefix = symbols(elf), {}, prefix_of(folder)
+    found, prefix = symbols(elf), prefix_of(folder)
+    inside: dict[int, str] = {}
     rows, source = call_sites(folder), model_files(prefix)[1]
     for caller, symbol in ((SELF, f"{prefix}_run"), (DETECT, f"{prefix}_detect")):
         lo, size = found.get(symbol, (0, 0))
@@ -79,15 +82,22 @@ def _names(elf, sites: dict[int, Counts]) -> dict[int, tuple[str, int]]:
     return names
 
 
-def _lines(elf, addresses: list[int]) -> dict[int, tuple[str, int]]:
-    """Address -> (source file, line)."""
-    found = source_lines(elf, addresses)
-    if any(line is None for _, line in found.values()):
+def _lines(elf: str | Path, addresses: list[int]) -> dict[int, tuple[str, int]]:
+    """Return address -> (source file, line). Raises UserError where a line is not known."""
+    lines = source_lines(elf, addresses)
+    found = {address: (path, line) for address, (path, line) in lines.items() if line is not None}
+    if len(found) < len(lines):
         raise UserError(f"{elf}: no line numbers of mcu_run; build it with -g1, as build_firmware does")
     return found
 
 
-def _layers(by_name, times, code: dict[int, Instruction], pipeline: Pipeline, memory: Memory) -> dict[str, Layer]:
+def _layers(
+    by_name: dict[str, Counts],
+    times: dict[str, int],
+    code: dict[int, Instruction],
+    pipeline: Pipeline,
+    memory: Memory,
+) -> dict[str, Layer]:
     block_cycles, taken_cycles = pipeline
     entered = {a for counts in by_name.values() for a, (_, entered) in counts.instructions.items() if entered}
     blocks = _blocks(code, entered)
@@ -104,7 +114,7 @@ def _layers(by_name, times, code: dict[int, Instruction], pipeline: Pipeline, me
 
 
 def _blocks(code: dict[int, Instruction], entered: set[int]) -> dict[int, list[Instruction]]:
-    """First address -> basic block."""
+    """Return first address -> basic block."""
     blocks: dict[int, list[Instruction]] = {}
     block: list[Instruction] = []
     for address, insn in code.items():

@@ -1,4 +1,5 @@
-"""plan.json, which mcunet generate leaves beside the C: what was planned, and which line of the C calls which layer.
+"""Write and read plan.json, which mcunet generate leaves next to the C: what was planned, and which line of the C calls
+which layer.
 
 The C does without it. A report has live bytes and the callbacks' bytes from it, the cycle model its call sites.
 """
@@ -8,6 +9,7 @@ from pathlib import Path
 from ...core.boards import Board
 from ...core.errors import UserError
 from ...core.plan.plan import Plan
+from ...core.types import PlainDict
 from ...core.validate import check_numbers, read_json, short
 from ..codegen.names import DEFAULT
 from ..codegen.picture_callbacks import callback_bytes
@@ -16,7 +18,7 @@ from ..run.generated import prefix_of
 PLAN = "plan.json"
 
 
-def plan_facts(plan: Plan, board: Board, sites: dict[int, str]) -> dict:
+def plan_facts(plan: Plan, board: Board, sites: dict[int, str]) -> PlainDict:
     """Return what plan.json says of the C in its folder. sites: see codegen.sources.Generated."""
     s = plan.schedule
     return {"board": board.name, "p": s.p, "n": s.n, "then": s.then, "halo": plan.halo, "arena_bytes": plan.arena,
@@ -31,7 +33,7 @@ def plan_file(prefix: str) -> str:
     return PLAN if prefix == DEFAULT else f"{prefix}_{PLAN}"
 
 
-def planned(folder: Path) -> dict:
+def planned(folder: Path) -> PlainDict:
     """Return the plan.json of the one model in `folder`, {} where there is none. Raises UserError for one that mcunet
     generate did not write."""
     path = folder / plan_file(prefix_of(folder))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ...core.boards import Board
 from ...core.boards.parts import Cache, Memory
+from ...core.types import PlainDict
 from ..run.elf import sections, symbols
 from ..run.emulator import EMULATED, machine, run_qemu
 from ..run.generated import prefix_of
@@ -50,7 +51,7 @@ class Counts:
 
 def run_counted(
     elf: str | Path, board: Board, memory: Memory, timeout: float = EMULATED
-) -> tuple[dict, dict[int, Counts]]:
+) -> tuple[PlainDict, dict[int, Counts]]:
     """Return (what emulator.run_emulated gives, site -> Counts). A site is the address of an instruction of CALLERS: of
     a call, for all that it calls, or its own; 0 is what runs before main. The run is the same as without counting, a
     few times slower. Raises UserError for a missing program, see run_emulated for the others."""
@@ -65,7 +66,7 @@ def _arguments(elf: str | Path, memory: Memory) -> list[str]:
     found, where = symbols(elf), sections(elf)
     constants, prefix = where[".text"], prefix_of(Path(elf).parent.parent)
     callers = *CALLERS, f"{prefix}_run", f"{prefix}_detect"
-    ranges = [("caller", found[name]) for name in callers if name in found]
+    ranges: list[tuple[str, tuple[int, int]]] = [("caller", found[name]) for name in callers if name in found]
     ranges.append(("cached", (constants.address, constants.size)))
     if memory.tcm is not None and found[f"{prefix}_arena"][1] > memory.tcm:
         ranges.append(("cached", found[f"{prefix}_arena"]))

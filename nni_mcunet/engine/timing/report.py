@@ -3,18 +3,19 @@
 from pathlib import Path
 
 from ...core.boards import Board
+from ...core.types import PlainDict
 from ..lower.program import DETECT
 from ..run.elf import flash_parts, sram_parts
 from .layer_cycles import Layer
 from .plan_file import planned
 
 
-def board_report(elf: str | Path, board: Board, layers: dict[str, Layer]) -> dict:
+def board_report(elf: str | Path, board: Board, layers: dict[str, Layer]) -> PlainDict:
     """Return {"milliseconds_estimated", "cycles_estimated", "flash": bytes by part, "sram": bytes by part,
     "callback_bytes", "layers": [{"name", "calls", "instructions", "cycles_estimated", "stall_cycles", "live_bytes"}]}.
-    The time of mcu_detect is only in its row. The plan.json of mcunet generate, where it lies beside the sources, gives
-    callback_bytes (that each ready callback for the picture takes besides the arena) and live_bytes (that the arena
-    holds during the layer). Raises UserError for a damaged one."""
+    The time of mcu_detect is only in its row. The plan.json of mcunet generate, where it lies next to the sources,
+    gives callback_bytes (that each ready callback for the picture takes besides the arena) and live_bytes (that the
+    arena holds during the layer). Raises UserError for a damaged one."""
     facts = planned(Path(elf).parent.parent)
     live = facts.get("live_bytes", {})
     cycles = sum(layer.cycles for name, layer in layers.items() if name != DETECT)
@@ -33,7 +34,7 @@ def board_report(elf: str | Path, board: Board, layers: dict[str, Layer]) -> dic
     }
 
 
-def report_table(report: dict) -> str:
+def report_table(report: PlainDict) -> str:
     """Return the text of a board_report."""
     lines = [f"{'layer':>22} {'calls':>5} {'instructions':>12} {'cycles, est.':>12} {'stalls':>12} {'live bytes':>10}"]
     for row in report["layers"]:
@@ -46,6 +47,6 @@ def report_table(report: dict) -> str:
         parts = "  ".join(f"{name} {size:,}" for name, size in report[key].items())
         lines += [f"{title:>22} {parts}"] if parts else []
     lines.append(
-        f"{'in all':>22} {report['cycles_estimated']:,} cycles, {report['milliseconds_estimated']:.3g} ms: estimates"
+        f"{'total':>22} {report['cycles_estimated']:,} cycles, {report['milliseconds_estimated']:.3g} ms: estimates"
     )
     return "\n".join(lines)
