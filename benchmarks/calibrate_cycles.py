@@ -122,7 +122,7 @@ def random_integers(graph: Graph, rng: np.random.Generator) -> QuantModel:
 
 
 def profiled(found: Plan, model: QuantModel, board: Board, seed: int = 0) -> dict[str, Layer]:
-    """What one inference of a plan takes on the emulated board, see engine/timing/layer_cycles.py."""
+    """Measure one inference of a plan on the emulated board, see engine/timing/layer_cycles.py."""
     image = found.graph.inputs[0]
     picture = np.random.default_rng(seed).integers(0, 256, (image.h, image.w, image.c)).astype(np.uint8)
     with tempfile.TemporaryDirectory() as folder:

@@ -91,9 +91,9 @@ def markdown(rows: list[dict]) -> str:
     for row in rows:
         name = Path(row["config"]).stem
         found = (
-            f"![what the int8 found]({name}.png)"
+            f"![boxes of the int8]({name}.png)"
             if RUNS[name][2]
-            else f"What the int8 found: out/detection/{name}/{name}.png"
+            else f"Boxes of the int8: out/detection/{name}/{name}.png"
         )
         text += f"\n![learning curve]({name}_curve.png)\n\n{found}\n"
     return text

@@ -1,4 +1,4 @@
-"""What the engine needs of a board, network by network: docs/results/engine.json and the table of the README.
+"""Measure what the engine needs of a board, network by network: docs/results/engine.json and the table of the README.
 
     python benchmarks/engine.py [--only mcunet-vww1]
 
@@ -65,7 +65,7 @@ def measured(found: Plan, model: QuantModel, board: Board) -> dict:
     wanted = reference.run(found, model, (picture.astype(np.int16) - 128).astype(np.int8))
     exact = all(np.array_equal(wanted[n].ravel(), v) for n, v in zip(found.graph.outputs, run["outputs"], strict=True))
     assert sizes["arena_bytes"] == found.arena
-    # Of the reserved stack what was used counts: the user's main() decides how much is kept.
+    # Only the used part of the reserved stack counts: the user's main() decides how much is kept.
     return {
         "instructions": run["instructions"],
         "cycles_estimated": sum(layer.cycles for layer in layers.values()),

@@ -1,5 +1,6 @@
-"""What int8 costs each model: docs/results/int8.json, a record a model with its figures in float, after post-training
-quantisation (PTQ), after quantisation-aware training (QAT) and of the generated C; and the table of the README.
+"""Measure what int8 costs each model: docs/results/int8.json and the table of the README. A record a model has its
+figures in float, after post-training quantisation (PTQ), after quantisation-aware training (QAT) and of the
+generated C.
 
     python benchmarks/int8.py [--only mcunet-in3]
 
@@ -163,7 +164,7 @@ def same_bytes(whole, patched, model: QuantModel, pictures) -> bool:
 
 
 def maps_apart(path: Path, model: QuantModel, outputs, pictures, names: list[str]) -> dict:
-    """Of each output of the float file at `path`, which reads BGR pixels, against `outputs` of a picture."""
+    """Compare each output of the float file at `path`, which reads BGR pixels, with `outputs` of a picture."""
     run = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     signal, noise, count = (np.zeros(len(names)) for _ in range(3))
     for picture in tqdm(pictures, unit="image", leave=False):
@@ -237,7 +238,7 @@ RECORDS = {"mcunet-in3": mcunet_in3, "mcunet-vww1": mcunet_vww1, "yunet": yunet,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=RECORDS, help="this record alone")
+    parser.add_argument("--only", choices=RECORDS, help="only this record")
     args = parser.parse_args()
     torch.set_num_threads(1)
     shared = Path(os.environ.get("MCUNET_SHARED", ROOT.parent / "shared"))

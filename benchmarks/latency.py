@@ -1,4 +1,5 @@
-"""The estimate of core/plan/latency.py against the emulated boards, per class and in all: docs/results/latency.json.
+"""Compare the estimate of core/plan/latency.py with the emulated boards, per class and in total:
+docs/results/latency.json.
 
     python benchmarks/latency.py [--only mcunet-vww1]
 

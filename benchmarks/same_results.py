@@ -124,7 +124,7 @@ def networks(tree: Path, work: Path) -> Iterator[tuple[str, object]]:
 
 
 def outputs(tree: Path, work: Path) -> Iterator[tuple[str, object]]:
-    """What the C of each network gives on seeded pictures, compiled by gcc for this machine: a sum over all bytes."""
+    """Yield what the C of each network gives on seeded pictures, compiled by gcc for this machine: a sum of bytes."""
     import numpy as np
 
     board, program = work / "large.json", work / "main.c"

@@ -30,8 +30,8 @@ from matplotlib import pyplot as plt
 
 ROOT = Path(__file__).parents[1]
 SEARCHES = {"evolution": "bccd_f412", "random": "bccd_f412_random"}
-NOTE = "One seed; how slices rank against the same networks trained alone has not been measured."
-TOP = 5  # networks whose mean says how good a search's finds are, not its luckiest alone
+NOTE = "One seed; how slices rank against the same networks trained by themselves has not been measured."
+TOP = 5  # networks whose mean says how good a search's finds are, not only its luckiest
 
 
 def row(arm: str, history: list[dict]) -> dict:

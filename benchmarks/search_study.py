@@ -3,7 +3,7 @@
     python benchmarks/search_study.py [--shared ../shared] [--out out/study] [--jobs 2]
 
 The task is a visual wake word: does a microscope picture show a platelet? Squares of about 300 pixels are cut from the
-364 photographs of BCCD; its lists keep training, validation and test photographs apart. One super-network is trained;
+364 photographs of BCCD; its lists separate training, validation and test photographs. One super-network is trained;
 then, for an STM32F410 (32 kB of SRAM), three ways of searching get the same number of evaluations: the evolution over
 all schedules (p, n), random search over the same networks, and the evolution without patches (p = 1). A search sees
 validation photographs only; its winner, as sliced from the super-network, is judged on the test photographs.

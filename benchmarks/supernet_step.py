@@ -1,4 +1,4 @@
-"""Time of a super-network's training step against the same networks trained alone:
+"""Time of a super-network's training step against the same networks trained by themselves:
 python benchmarks/supernet_step.py [--space demo] [--resolution 96] [--batch 16]
 
 Both sides train the same random networks on the same batch: forward, backward, clipped gradients, SGD step. The
@@ -85,8 +85,8 @@ def main() -> None:
     times = times[2:]  # the first two warm up
     print(
         f"{args.space}, r {args.resolution}, batch {args.batch}, {args.subnets} sub-networks, {device}: "
-        f"super-network {1e3 * median(a for a, _ in times):.1f} ms, alone {1e3 * median(b for _, b in times):.1f} ms, "
-        f"ratio {median(a / b for a, b in times):.3f}"
+        f"super-network {1e3 * median(a for a, _ in times):.1f} ms, "
+        f"by themselves {1e3 * median(b for _, b in times):.1f} ms, ratio {median(a / b for a, b in times):.3f}"
     )
 
 

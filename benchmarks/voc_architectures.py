@@ -7,9 +7,9 @@ the pictures are it is the mAP of a slice (mcunet search run). Here it is a stan
 the maps that the neck reads, as a formula of the architecture. For a map of h x w x c behind convolutions that read c_i
 channels a group with kernel k_i it is log(h w c) times the sum of log(c_i k_i^2) (DeepMAD, Shen et al., CVPR 2023),
 over the maps of strides 8, 16 and 32 in the ratio 1 : 1 : 6 (MAE-DET, Sun et al., ICML 2022). It rewards depth,
-kernels, width and resolution and knows nothing of data; under MACs alone it buys parameters, not resolution. So flash
-is limited to where the parameters are those that Table 3 prints, 0.67M and 0.47M. What the networks are worth, only
-training says.
+kernels, width and resolution and knows nothing of data; limited only by MACs it buys parameters, not resolution. So
+flash is limited to where the parameters are those that Table 3 prints, 0.67M and 0.47M. Only training says what the
+networks are worth.
 """
 
 import argparse
@@ -30,7 +30,7 @@ WEIGHTS = (1, 1, 6)  # of the maps, fine to coarse
 
 
 def entropy(graph: Graph) -> float:
-    """Of the graph's outputs, see above. A shortcut adds no path: the sum is over the longest one."""
+    """Sum the entropy over the graph's outputs, see above. A shortcut adds no path: the sum is over the longest one."""
     gathered = {tensor.name: 0.0 for tensor in graph.inputs}
     for op in graph.ops:
         c = graph.input_of(op).c // op.groups

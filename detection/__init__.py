@@ -1,8 +1,8 @@
 """Plug MCUNet into mmdet: `custom_imports = dict(imports=['detection'])`, or `import detection` before mmdet.
 
 This is the only package that imports mmdet. It stands on nni_mcunet.core (and on nni_mcunet.paper for the published
-face detectors) and knows neither the search nor the engine. What those need of a detector (its graph, folded weights,
-decoding; its pictures, loss and metric) comes out of export.py and search_task.py as plain data.
+face detectors) and knows neither the search nor the engine. Both get a detector from export.py
+and search_task.py as plain data: its graph, folded weights and decoding; its pictures, loss and metric.
 
 It is one flat room, for mmdet's users know no other. Read its files in this order:
 

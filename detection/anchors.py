@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.types import FilePath
 from nni_mcunet.core.validate import short
 
 from .data_files import open_pictures
@@ -107,7 +108,7 @@ def dataset_sizes(dataset: dict) -> np.ndarray:
     return _whole(np.array(sizes, float).reshape(-1, 2))
 
 
-def voc_sizes(source, split: str = "trainval") -> np.ndarray:
+def voc_sizes(source: FilePath, split: str = "trainval") -> np.ndarray:
     """Return the (n, 2) of the boxes of a VOC folder or .tar(.xz) archive with */Annotations and
     */ImageSets/Main/SPLIT.txt, of all years that it holds. Difficult objects are left out, as mmdet's training does.
     Raises UserError for another layout."""

@@ -1,18 +1,21 @@
 """Offer the searched network as mmdet's backbone: a walk of the same graph that everything else walks."""
 
 import re
+from collections.abc import Sequence
 
 import torch
 from mmdet.registry import MODELS
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.ir.arch import ArchSpec
 from nni_mcunet.core.ir.build import build_graph
 from nni_mcunet.core.nn import zoo_weights as published
 from nni_mcunet.core.nn.net import Net, forward_apart
+from nni_mcunet.core.types import FilePath, PlainDict
 from nni_mcunet.core.validate import short
 
 from .checkpoint import read_checkpoint
@@ -20,7 +23,7 @@ from .checkpoint import read_checkpoint
 HALOS = ("exchange", "none")
 
 
-def read_arch(arch) -> ArchSpec:
+def read_arch(arch: FilePath | PlainDict) -> ArchSpec:
     """Read an ArchSpec from the path of its JSON file, from the parsed dict, or from a dict that names a file as its
     `base` and says what differs: dict(base='mcunet_in3.json', resolution=[224, 224]). Raises ArchError,
     FileNotFoundError."""
@@ -46,7 +49,15 @@ class MCUNetBackbone(Net, BaseModule):
                    its authors published it; None leaves Net's own initialisation
     """
 
-    def __init__(self, arch, out_indices, frozen_stages=-1, norm_eval=False, halo="exchange", init_cfg=None):
+    def __init__(
+        self,
+        arch: FilePath | PlainDict,
+        out_indices: Sequence[int],
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        halo: str = "exchange",
+        init_cfg: PlainDict | None = None,
+    ) -> None:
         self.spec = read_arch(arch)
         super().__init__(build_graph(self.spec, taps=tuple(out_indices)))
         if not -1 <= frozen_stages <= max(out_indices):
@@ -60,7 +71,7 @@ class MCUNetBackbone(Net, BaseModule):
         image = image.contiguous(memory_format=torch.channels_last)  # a CPU trains 1.6x faster on NHWC
         return super().forward(image) if self.halo == "exchange" else forward_apart(self, self.spec.schedule, image)
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> Self:
         """Set the mode; frozen stages, and batch normalisation with norm_eval, stay in evaluation."""
         super().train(mode)
         frozen = ("stem", *(f"s{i}_" for i in range(self.frozen_stages + 1))) if self.frozen_stages >= 0 else ()
@@ -77,7 +88,7 @@ class MCUNetBackbone(Net, BaseModule):
         if self.init_cfg and self.init_cfg["checkpoint"]:
             self.load_slice(self.init_cfg["checkpoint"])
 
-    def load_slice(self, path) -> None:
+    def load_slice(self, path: FilePath) -> None:
         """Load a checkpoint's layers of this name. Layers that are not ours (a classifier, a head) are left out, and
         stages behind the checkpoint's last one keep their initialisation (S3FD goes on to stride 128). Raises
         UserError for any other layer that is missing, for another shape, or for a missing file."""

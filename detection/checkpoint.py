@@ -11,6 +11,7 @@ import os
 import pickle
 import re
 import struct
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
 from http.client import HTTPException
@@ -23,16 +24,18 @@ import torch
 from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
 from numpy._core import multiarray
+from torch import nn
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.nn.net import Net
 from nni_mcunet.core.nn.qat import fake_quantize, learnt_ranges
+from nni_mcunet.core.types import FilePath, Plain, PlainDict
 from nni_mcunet.core.validate import reason_of_load
 
 from .datasets import check_classes
 
 
-def _method(owner, name: str):
+def _method(owner: type, name: str) -> Plain:
     """Stand in for getattr: HistoryBuffer pickles its four methods by name, and nothing else has to."""
     if owner is not HistoryBuffer or name not in ("min", "max", "current", "mean"):
         raise pickle.UnpicklingError(f"getattr({owner!r}, {name!r})")
@@ -50,7 +53,7 @@ TRUST, SAFE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_WEIGHTS_ONLY_LOAD
 
 
 @contextmanager
-def _weights_only():
+def _weights_only() -> Iterator[None]:
     """Keep every torch.load inside the context from unpickling code, even one that is called with weights_only=False,
     unless the user has set TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD."""
     before = os.environ.get(SAFE)
@@ -63,12 +66,12 @@ def _weights_only():
         os.environ.pop(SAFE, None) if before is None else os.environ.update({SAFE: before})
 
 
-def _safely(loader):
+def _safely(loader: Callable[..., PlainDict]) -> Callable[..., PlainDict]:
     """Put one of mmengine's loaders under `_weights_only`. It raises UserError for what cannot be fetched or is no
     checkpoint, and OSError with the name of a file on the disk."""
 
     @wraps(loader)  # mmengine's log has its name
-    def load(path, map_location=None) -> dict:
+    def load(path: FilePath, map_location: Plain = None) -> dict:
         try:
             with _weights_only():
                 return loader(path, map_location)
@@ -93,7 +96,7 @@ def _reason(error: Exception) -> str:
 
 
 @_safely
-def load_from_local(path, map_location=None) -> dict:
+def load_from_local(path: FilePath, map_location: Plain = None) -> dict:
     """Load a local file by torch.load. Raises FileNotFoundError, or UserError for a file that is no (safe)
     checkpoint."""
     path = os.path.expanduser(path)
@@ -102,7 +105,7 @@ def load_from_local(path, map_location=None) -> dict:
     return torch.load(path, map_location=map_location)
 
 
-def read_checkpoint(path) -> dict:
+def read_checkpoint(path: FilePath) -> dict:
     """Read a checkpoint from a file, or from any place that mmengine knows by a prefix, onto the CPU. Raises
     FileNotFoundError, UserError."""
     found = CheckpointLoader.load_checkpoint(str(path), map_location="cpu", logger="silent")
@@ -118,7 +121,7 @@ def trained_classes(checkpoint: dict) -> tuple[str, ...] | None:
     return None if found is None else tuple(found)
 
 
-def latest_checkpoint(folder, iteration: int | None = None) -> Path | None:
+def latest_checkpoint(folder: FilePath, iteration: int | None = None) -> Path | None:
     """Find the epoch_N.pth or iter_N.pth that a training wrote last, among those that a training can go on from; with
     an iteration, among those that were written behind it.
 
@@ -137,7 +140,7 @@ def latest_checkpoint(folder, iteration: int | None = None) -> Path | None:
     return max(found, key=lambda path: found[path], default=None)
 
 
-def check_resumable(path, classes: tuple[str, ...] | None) -> None:
+def check_resumable(path: FilePath, classes: tuple[str, ...] | None) -> None:
     """Look whether a training on these classes can go on from a checkpoint. Raises UserError, FileNotFoundError."""
     checkpoint = read_checkpoint(path)
     meta = checkpoint.get("meta") or {}
@@ -148,7 +151,7 @@ def check_resumable(path, classes: tuple[str, ...] | None) -> None:
     check_classes(trained_classes(checkpoint), classes, path)
 
 
-def load_strictly(model, path, classes: tuple[str, ...] | None = None) -> tuple[str, ...] | None:
+def load_strictly(model: nn.Module, path: FilePath, classes: tuple[str, ...] | None = None) -> tuple[str, ...] | None:
     """Load a checkpoint into a network. The network simulates int8 from then on where the checkpoint is of
     quantisation-aware training. Returns the names of its classes: the checkpoint's, else `classes`, the config's.
     Raises UserError where these differ, and where it is another network's: mmengine would load what fits and leave
@@ -166,7 +169,7 @@ def load_strictly(model, path, classes: tuple[str, ...] | None = None) -> tuple[
     return trained or classes
 
 
-def parts(model) -> list[Net]:
+def parts(model: nn.Module) -> list[Net]:
     """List the nets of a detector, in the order in which pictures pass them."""
     return [part for part in model.modules() if isinstance(part, Net)]
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.types import Plain
 from nni_mcunet.core.validate import check_names, read_json, short
 
 LAYOUT = (
@@ -54,7 +55,7 @@ def read_coco(path: Path) -> Coco:
     return Coco(names, files, objects, flat)
 
 
-def _checked(value, kind: type, what: str):
+def _checked(value: Plain, kind: type, what: str) -> Plain:
     if type(value) is not kind:
         raise UserError(f"{what} is {short(value)}")
     return value

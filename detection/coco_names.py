@@ -4,18 +4,20 @@ of `metainfo.classes`: with another order every object is learnt under another c
 Here label i is the category called classes[i], for the data set and for the metric, which turns labels into ids again.
 """
 
+from collections.abc import Iterable, Sequence
 from functools import wraps
 
 from mmdet.datasets.api_wrappers import COCO
 from mmdet.evaluation import CocoMetric
 
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.types import PlainDict
 from nni_mcunet.core.validate import short
 
 from .datasets import some
 
 
-def ids_by_name(categories: list[dict], names) -> list[int]:
+def ids_by_name(categories: list[dict], names: Iterable[str]) -> list[int]:
     """Return the ids of COCO's categories (dicts with id and name) in the order of the names. Raises UserError for a
     name that is none's, or more than one's."""
     found = []
@@ -34,7 +36,9 @@ def install_names() -> None:
     plain_ids, plain_json = COCO.get_cat_ids, CocoMetric.results2json
 
     @wraps(plain_ids)
-    def get_cat_ids(self, cat_names=(), sup_names=(), cat_ids=()):
+    def get_cat_ids(
+        self: COCO, cat_names: Sequence[str] = (), sup_names: Sequence[str] = (), cat_ids: Sequence[int] = ()
+    ) -> list[int]:
         if not cat_names or isinstance(cat_names, str) or sup_names or cat_ids:
             return plain_ids(self, cat_names, sup_names, cat_ids)
         try:
@@ -43,7 +47,7 @@ def install_names() -> None:
             raise UserError(f"COCO's JSON {error}") from None
 
     @wraps(plain_json)
-    def results2json(self, results, outfile_prefix):
+    def results2json(self: CocoMetric, results: Sequence[PlainDict], outfile_prefix: str) -> dict[str, str]:
         self.cat_ids = self._coco_api.get_cat_ids(cat_names=self.dataset_meta["classes"])
         files = plain_json(self, results, outfile_prefix)
         self.cat_ids = sorted(self.cat_ids)  # COCOeval's order, by which mmdet names the classes' own AP

@@ -8,6 +8,7 @@ import torch.distributed as dist
 from mmengine.config import Config
 
 from nni_mcunet.core.errors import UserError, one_line
+from nni_mcunet.core.types import FilePath, Plain
 from nni_mcunet.paper.baselines import BASELINES
 
 from .backbone import read_arch
@@ -19,7 +20,7 @@ from .inherited_values import carried
 ONE_CLASS = ("MCUNetS3FDHead",)  # heads that find one class
 
 
-def load_config(config, options: dict | None = None, work_dir=None) -> Config:
+def load_config(config: FilePath | Config, options: dict | None = None, work_dir: FilePath | None = None) -> Config:
     """Read a Config from a path (or take an already read Config) with `options` merged in. Every Resize is set to the
     resolution of `model.backbone.arch`, unless that is the name of a published face detector. The work dir is the
     argument, or the config's, or work_dirs/CONFIG, as in mmdet's tools. `data_root` and `metainfo` at the top, of
@@ -52,7 +53,7 @@ def load_config(config, options: dict | None = None, work_dir=None) -> Config:
     return config
 
 
-def prepare(path, options: dict | None = None, work_dir=None) -> Config:
+def prepare(path: FilePath, options: dict | None = None, work_dir: FilePath | None = None) -> Config:
     """Read a config for a run of mmengine's Runner: load_config, but the data is looked for first (UserError), and
     torch has one thread unless OMP_NUM_THREADS says otherwise. Networks this small lose by two (a step takes 0.12 s
     with one, 0.18 to 5 s with two on two cores that others use too); the data loader's process has the other core."""
@@ -81,7 +82,7 @@ def _count_classes(config: Config) -> None:
         )
 
 
-def _find_arch(arch, filename):
+def _find_arch(arch: Plain, filename: str) -> Plain:
     """Find an architecture's file: its path is meant from the working directory; failing that, from the folder above
     the config's configs/, where an installed package has both."""
     if isinstance(arch, dict):
@@ -98,7 +99,7 @@ def _join_on_cpu(config: Config) -> None:
     config.model_wrapper_cfg = dict(type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False)
 
 
-def _read(path) -> Config:
+def _read(path: FilePath) -> Config:
     if not Path(path).is_file():
         raise FileNotFoundError(2, "No such file or directory", str(path))
     try:
@@ -110,7 +111,7 @@ def _read(path) -> Config:
         raise UserError(f"{path}: not a config that mmengine reads: {reason}") from None
 
 
-def _resize(node, scale: tuple[int, int]) -> None:
+def _resize(node: Plain, scale: tuple[int, int]) -> None:
     """Set the scale of every Resize below a node of the config: data sets nest (RepeatDataset, ConcatDataset)."""
     if isinstance(node, dict):
         if node.get("type") == "Resize":

@@ -1,6 +1,9 @@
 """Check that a config's parts are of the kinds that mmdet relies on. mmdet would trace back from its own depths."""
 
+from mmengine.config import Config
+
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.types import Plain, PlainDict
 from nni_mcunet.core.validate import short
 
 from .datasets import LOADERS
@@ -9,7 +12,7 @@ PARTS = {"data_root": str, "ann_file": str, "data_prefix": dict, "metainfo": dic
 WORDS: dict[type, str] = {str: "text", dict: "a dict", list: "a list"}
 
 
-def check_shape(config) -> None:
+def check_shape(config: Config) -> None:
     """Raise UserError, with the place in the file, where the model, a loader or a data set is no dict or has a part of
     another kind. A part that is None or not there is left to mmdet."""
     where = config.filename
@@ -28,7 +31,7 @@ def check_shape(config) -> None:
                 _check_dataset(config[loader]["dataset"], f"{where}: {loader}.dataset")
 
 
-def dataset_of(config, loader: str):
+def dataset_of(config: Config, loader: str) -> PlainDict:
     """Return the data set's config of a loader. Raises UserError where there is none."""
     found = (config.get(loader) or {}).get("dataset")
     if found is None:
@@ -36,7 +39,7 @@ def dataset_of(config, loader: str):
     return found
 
 
-def _check_dataset(data, where: str) -> None:
+def _check_dataset(data: Plain, where: str) -> None:
     _expect(data, dict, where)
     if not isinstance(data.get("type"), (str, type)):
         raise UserError(f"{where}.type is {short(data.get('type'))}: expected a data set's name, such as XMLDataset")
@@ -54,7 +57,7 @@ def _check_dataset(data, where: str) -> None:
             _expect(prefix, str, f"{where}.data_prefix.{name}")
 
 
-def _expect(value, kind: type, where: str):
+def _expect(value: Plain, kind: type, where: str) -> Plain:
     if not isinstance(value, (kind, tuple) if kind is list else kind):
         raise UserError(f"{where} is {short(value)}: expected {WORDS[kind]}")
     return value

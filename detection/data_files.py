@@ -5,13 +5,17 @@ or laid out in another way ends in one message: what was expected where, and wha
 """
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mmdet.datasets import CocoDataset, WIDERFaceDataset, XMLDataset
+from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.files import listing
+from nni_mcunet.core.types import FilePath, PlainDict
 from nni_mcunet.core.validate import check_names, file_bytes, file_text, read_json, short
 
 from .coco_json import read_coco
@@ -20,7 +24,7 @@ from .datasets import build_pictures, class_names, dataset_type, leaves, loader_
 from .voc_xml import read_annotation
 
 
-def check_folders(config) -> None:
+def check_folders(config: PlainDict) -> None:
     """Look for every list, annotation and picture of the config's loaders. Raises UserError, with the config's
     `data_source` (how to get the data) at the end."""
     source = config.get("data_source")
@@ -42,11 +46,11 @@ def check_folders(config) -> None:
                 _check_judged(config, name, notes)
 
 
-def _check_judged(config, name: str, notes: str) -> None:
+def _check_judged(config: PlainDict, name: str, notes: str) -> None:
     """Raise UserError where COCO's metric would judge other pictures than those that the loader reads: both are known
     by numbers, which most files count from 1."""
     read = [data for _, data in loader_leaves(config, (f"{name}_dataloader",))]
-    if len(read) != 1 or not issubclass(dataset_type(read[0]), CocoDataset):
+    if len(read) != 1 or not issubclass(dataset_type(read[0]) or object, CocoDataset):
         return
     path = _root(read[0]) / read[0]["ann_file"]
     if path.samefile(notes):
@@ -61,7 +65,7 @@ def _check_judged(config, name: str, notes: str) -> None:
             )
 
 
-def _numbered(path) -> dict[int, str]:
+def _numbered(path: FilePath) -> dict[int, str]:
     try:
         return {image["id"]: image["file_name"] for image in read_json(path)["images"]}
     except (KeyError, TypeError) as error:
@@ -69,7 +73,7 @@ def _numbered(path) -> dict[int, str]:
         raise UserError(f"data: {path} is not COCO's JSON ({reason})") from None
 
 
-def open_pictures(data: dict, **changes):
+def open_pictures(data: dict, **changes: Any) -> BaseDataset:
     """Build the data set as datasets.build_pictures does, after a look at its files. Raises UserError."""
     for part in leaves(data):
         check_dataset(part)
@@ -111,7 +115,7 @@ def _unset(data: dict, key: str) -> str:
     return f" (data_prefix.{key} is not set: mmdet looks in the working directory)" if unset else ""
 
 
-def _wanted(root: Path, path, layout: str) -> Path:
+def _wanted(root: Path, path: FilePath, layout: str) -> Path:
     """Return root / path if it exists; else raise a UserError with the layout, what there is, and the data_root that
     would do."""
     found = root / path
@@ -136,7 +140,7 @@ def _names(path: Path) -> list[str]:
     return names  # as mmdet reads them: the whole line is the name
 
 
-def _check_voc(data: dict, classes) -> None:
+def _check_voc(data: dict, classes: Sequence[str] | None) -> None:
     prefix, pictures = _prefix(data, "sub_data_root"), data.get("img_subdir", "JPEGImages")
     notes = data.get("ann_subdir", "Annotations")
     layout = f"{data['ann_file']} (a name on each line), {prefix / notes}/NAME.xml, {prefix / pictures}/NAME.jpg"
@@ -149,7 +153,7 @@ def _check_voc(data: dict, classes) -> None:
     _all_there([prefix / pictures / f"{name}.jpg" for name in names], listed, "pictures")
 
 
-def _check_wider(data: dict, classes) -> None:
+def _check_wider(data: dict, classes: Sequence[str] | None) -> None:
     prefix = _prefix(data, "img")
     layout = f"{data['ann_file']} (a name on each line), {prefix}/Annotations/NAME.xml, {prefix}/EVENT/NAME.jpg"
     if (_root(data) / "wider_face_split").is_dir() and not (prefix / "Annotations").is_dir():
@@ -163,7 +167,7 @@ def _check_wider(data: dict, classes) -> None:
     _all_there(paths, listed, "pictures")
 
 
-def _check_coco(data: dict, classes) -> None:
+def _check_coco(data: dict, classes: Sequence[str] | None) -> None:
     images = _prefix(data, "img")
     layout = f"{data['ann_file']} (COCO's JSON), {images}/FILE_NAME for each of its images"
     layout += _unset(data, "img")
@@ -181,7 +185,7 @@ def _check_coco(data: dict, classes) -> None:
     _all_there(paths, listed, "pictures")
 
 
-def _check_xml(paths: list[Path], listed: Path, classes) -> list[str]:
+def _check_xml(paths: list[Path], listed: Path, classes: Sequence[str] | None) -> list[str]:
     """Return the folder that each annotation names. All are read (20,000 in two seconds): mmdet's traceback names no
     file."""
     _all_there(paths, listed, "annotations")
@@ -193,7 +197,7 @@ def _check_xml(paths: list[Path], listed: Path, classes) -> list[str]:
     return [note.folder for note in notes]
 
 
-def _known(objects: set[str], classes, listed: Path) -> None:
+def _known(objects: set[str], classes: Sequence[str] | None, listed: Path) -> None:
     """Raise UserError where no object is of the data set's classes: mmdet passes over others in silence, and nothing
     would be learnt."""
     if not objects:

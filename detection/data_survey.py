@@ -15,12 +15,15 @@ from matplotlib.figure import Figure
 from mmdet.datasets import CocoDataset
 from mmdet.datasets.transforms import FilterAnnotations
 from mmdet.registry import HOOKS
+from mmengine.dataset import BaseDataset
 from mmengine.fileio import load
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
+from mmengine.runner import Runner
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.files import write_figure
+from nni_mcunet.core.types import FilePath
 
 from .datasets import leaves
 from .pictures import inspect
@@ -84,7 +87,7 @@ class Survey:
         return self.corrupt + self.resized + self.outside + self.flat
 
 
-def survey(dataset, decode: bool = False) -> Survey:
+def survey(dataset: BaseDataset, decode: bool = False) -> Survey:
     """Count a data set that has no others in it. Its annotations are read again: what was filtered away counts, too."""
     found = Survey(list(dataset.metainfo["classes"]), drops_flat=_drops_flat(dataset))
     for info in dataset.load_data_list():
@@ -125,14 +128,14 @@ def _add(found: Survey, info: dict, decode: bool) -> None:
             found.outside.append(f"{path}: {w}x{h} pixels, box {item['bbox']}")
 
 
-def _categories(path) -> Iterator[str]:
+def _categories(path: FilePath) -> Iterator[str]:
     """Yield the name of each annotation's category in COCO's JSON."""
     content = load(path, file_format="json")
     names = {category["id"]: category["name"] for category in content["categories"]}
     return (names.get(note["category_id"], f"category {note['category_id']}") for note in content["annotations"])
 
 
-def _drops_flat(dataset) -> bool:
+def _drops_flat(dataset: BaseDataset) -> bool:
     return any(isinstance(step, FilterAnnotations) for step in dataset.pipeline.transforms)
 
 
@@ -141,17 +144,17 @@ class DataReportHook(Hook):
     """Write a line per data set into the log before training and testing. A corrupt picture in a set to evaluate on is
     a UserError there, before hours of training end in it; in training LoadPicture passes over it."""
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Report the training set and, where there is one, the validation set."""
         self._report("training", runner.train_dataloader.dataset)
         if runner.val_loop is not None:
             self._report("validation", runner.val_dataloader.dataset, whole=True)
 
-    def before_test(self, runner) -> None:
+    def before_test(self, runner: Runner) -> None:
         """Report the test set."""
         self._report("test", runner.test_dataloader.dataset, whole=True)
 
-    def _report(self, name: str, dataset, whole: bool = False) -> None:
+    def _report(self, name: str, dataset: BaseDataset, whole: bool = False) -> None:
         for part in leaves(dataset):
             found = survey(part)
             print_log(f"{name} data {part.ann_file}: {found.line()}", "current", _level(found))
@@ -180,7 +183,7 @@ def box_report(found: Survey) -> str:
     return "\n".join(lines)
 
 
-def draw_sizes(surveys: dict[str, Survey], path) -> None:
+def draw_sizes(surveys: dict[str, Survey], path: FilePath) -> None:
     """Draw a PNG: a point per box, width and height in pixels, a colour per data set."""
     figure = Figure(figsize=(6, 6), layout="constrained")
     axes = figure.subplots()

@@ -1,22 +1,24 @@
 """Find the data sets inside wrappers (ConcatDataset, RepeatDataset, MultiImageMixDataset, ...), as configs or built,
 and the names of their classes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from mmdet.registry import DATASETS
 from mmengine.config import Config
-from mmengine.dataset import ConcatDataset
+from mmengine.dataset import BaseDataset, ConcatDataset
 from mmengine.fileio import list_from_file
 from mmengine.registry import DefaultScope
 
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.types import FilePath, Plain
 from nni_mcunet.core.validate import short
 
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
 
-def leaves(data) -> Iterator:
+def leaves(data: Plain) -> Iterator:
     """Yield the data sets that read files, of a config (dicts) or of a built data set."""
     get = data.get if isinstance(data, dict) else lambda name: getattr(data, name, None)
     inner = get("datasets") or ([get("dataset")] if get("dataset") is not None else [])
@@ -26,20 +28,20 @@ def leaves(data) -> Iterator:
         yield from leaves(part)
 
 
-def loader_leaves(config: dict, loaders=LOADERS) -> Iterator[tuple[str, dict]]:
+def loader_leaves(config: dict, loaders: Iterable[str] = LOADERS) -> Iterator[tuple[str, dict]]:
     """Yield (name of the loader, data set that reads files) of the config's loaders."""
     for loader in loaders:
         if (config.get(loader) or {}).get("dataset") is not None:
             yield from ((loader, data) for data in leaves(config[loader]["dataset"]))
 
 
-def build_dataset(data: dict):
+def build_dataset(data: dict) -> BaseDataset:
     """Build mmdet's data set of a config."""
     with DefaultScope.overwrite_default_scope("mmdet"):
         return DATASETS.build(data)
 
 
-def build_pictures(data: dict, **changes):
+def build_pictures(data: dict, **changes: Any) -> BaseDataset:
     """Build one data set of all that read files below a wrapper, each picture once, in their order. `changes` go into
     the config of each. Raises UserError where they do not agree on the classes."""
     built = [build_dataset(dict(leaf, **changes)) for leaf in leaves(data)]
@@ -52,7 +54,7 @@ def build_pictures(data: dict, **changes):
     return ConcatDataset(built, ignore_keys=sorted({key for part in built for key in part.metainfo} - {"classes"}))
 
 
-def only_pipeline(loader) -> list:
+def only_pipeline(loader: Plain) -> list:
     """Return the pipeline that all data sets of a loader's config share. Raises UserError where there is more than one:
     a wrapper's own mixes pictures, and a search's are single ones."""
     node = loader.dataset
@@ -66,7 +68,7 @@ def only_pipeline(loader) -> list:
     return first
 
 
-def dataset_type(data: dict):
+def dataset_type(data: dict) -> type | None:
     """Return the class behind the config of a data set; None where mmdet knows none of that name."""
     with DefaultScope.overwrite_default_scope("mmdet"):
         return data["type"] if isinstance(data["type"], type) else DATASETS.get(data["type"])
@@ -109,7 +111,7 @@ def config_classes(config: Config) -> tuple[str, ...] | None:
     return first[1] if first else None
 
 
-def check_classes(found, expected, where) -> None:
+def check_classes(found: Sequence[str] | None, expected: Sequence[str] | None, where: FilePath) -> None:
     """Compare the names that a network was trained on with those of a config. Either may be None: not known. Raises
     UserError."""
     if found is not None and expected is not None and tuple(found) != tuple(expected):
@@ -118,7 +120,7 @@ def check_classes(found, expected, where) -> None:
         )
 
 
-def _differ(first, names: tuple, second, others: tuple) -> str:
+def _differ(first: FilePath, names: tuple, second: FilePath, others: tuple) -> str:
     if sorted(names) == sorted(others):
         return f"{first} and {second} have the same classes in another order, {some(names)} and {some(others)}"
     more, fewer = ([n for n in a if n not in b] for a, b in ((names, others), (others, names)))
@@ -128,7 +130,7 @@ def _differ(first, names: tuple, second, others: tuple) -> str:
     )
 
 
-def some(names, most: int = 6) -> str:
+def some(names: Iterable[str], most: int = 6) -> str:
     """Write the first of some names, for a message."""
     names = list(names)
     return ", ".join(str(name)[:40] for name in names[:most]) + (", ..." if len(names) > most else "")

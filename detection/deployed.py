@@ -1,26 +1,30 @@
 """Put a deployed detector beside mmdet's: under its test loop with the same pictures and metric, or picture by
 picture."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from mmdet.models.detectors import BaseDetector
 from mmdet.structures import DetDataSample
 from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
+from torch import Tensor
 
 
 class DeployedDetector(BaseModel):
     """Stand in for a detector in mmdet's test loop. detect(rgb) takes a picture (h, w, 3) uint8 RGB of the network's
     size and returns boxes (n, 4) as x1, y1, x2, y2 in its pixels, scores (n,) and labels (n,)."""
 
-    def __init__(self, detect: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]):
+    def __init__(self, detect: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]) -> None:
         super().__init__(
             dict(type="mmdet.DetDataPreprocessor", mean=[0, 0, 0], std=[1, 1, 1], bgr_to_rgb=True)  # stays whole bytes
         )
         self.detect = detect
 
-    def forward(self, inputs, data_samples, mode="predict"):
+    def forward(
+        self, inputs: Sequence[Tensor], data_samples: Sequence[DetDataSample], mode: str = "predict"
+    ) -> Sequence[DetDataSample]:
         """Detect in each of `inputs`, and put the boxes, in the file's pixels, into its sample."""
         for image, sample in zip(inputs, data_samples, strict=True):
             corners, scores, labels = self.detect(image.byte().permute(1, 2, 0).cpu().numpy())
@@ -35,7 +39,7 @@ class DeployedDetector(BaseModel):
 
 
 @torch.no_grad()
-def float_boxes(model, rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def float_boxes(model: BaseDetector, rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return what an mmdet detector (load_detector) finds in a picture (h, w, 3) uint8 RGB of its size, as
     DeployedDetector's detect gives it: boxes (n, 4) in its pixels, scores, labels."""
     size = rgb.shape[:2]

@@ -10,6 +10,7 @@ from nni_mcunet.core.ir.arch import ArchSpec
 from nni_mcunet.core.ir.build import FaceHead, YoloHead
 from nni_mcunet.core.ir.graph import Graph
 from nni_mcunet.core.nn.qat import learnt_ranges
+from nni_mcunet.core.types import FilePath
 from nni_mcunet.paper.baselines import BASELINES, face_baseline
 
 from .checkpoint import load_strictly, parts
@@ -21,7 +22,9 @@ from .yolo import MCUNetYOLO, yolo_graph
 Detector = MCUNetYOLO | MCUNetS3FD
 
 
-def load_detector(config, checkpoint=None, options: dict | None = None) -> Detector:
+def load_detector(
+    config: FilePath | Config, checkpoint: FilePath | None = None, options: dict | None = None
+) -> Detector:
     """Load the detector of a config file (or Config), in eval mode, with the weights of an mmdet checkpoint when given.
     Its classes are those that the checkpoint was trained on, where it says so, else those of the config's data sets.
     Raises UserError where the two differ."""
@@ -38,7 +41,7 @@ def load_detector(config, checkpoint=None, options: dict | None = None) -> Detec
     return model.eval()
 
 
-def check_deployable(cfg) -> None:
+def check_deployable(cfg: Config) -> None:
     """Check what the integer engine takes for granted. Raises UserError."""
     given = cfg.model.data_preprocessor
     pixels = list(given.get("mean", ())) == [0, 0, 0] and list(given.get("std", ())) == [255, 255, 255]
@@ -58,7 +61,7 @@ def check_deployable(cfg) -> None:
         )
 
 
-def detector_graph(model) -> tuple[ArchSpec, YoloHead | FaceHead, Graph]:
+def detector_graph(model: MCUNetYOLO | MCUNetS3FD | Config) -> tuple[ArchSpec, YoloHead | FaceHead, Graph]:
     """Return the definition behind a detector or its Config, from which everything else is a walk."""
     if isinstance(model, MCUNetYOLO):
         return model.spec, model.yolo, model.graph

@@ -5,6 +5,7 @@ Its authors' weights (github.com/clovaai/EXTD_Pytorch, MIT) load as they are, by
 """
 
 import re
+from typing import Any
 
 from mmdet.models.detectors import SingleStageDetector
 from mmdet.registry import MODELS
@@ -28,7 +29,7 @@ def backbone_part(graph: Graph) -> Graph:
 class EXTDBackbone(Net, BaseModule):
     """Run EXTD's backbone. `arch` is extd_32, extd_48 or extd_64."""
 
-    def __init__(self, arch: str):
+    def __init__(self, arch: str) -> None:
         super().__init__(backbone_part(face_baseline(arch)))
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]  # mmdet gives one image
@@ -40,12 +41,12 @@ class EXTDBackbone(Net, BaseModule):
 class EXTD(SingleStageDetector):
     """Detect faces with EXTD. Checkpoints of its authors load, too."""
 
-    def __init__(self, backbone: dict, bbox_head: dict, **kwargs):
+    def __init__(self, backbone: dict, bbox_head: dict, **kwargs: Any) -> None:
         self.graph = face_baseline(backbone["arch"])
         head = dict(bbox_head, part=self.graph.part(FACE), strides=STRIDES)
         super().__init__(backbone, bbox_head=head, **kwargs)
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         """Turn a checkpoint of the authors into ours first, where it is one."""
         if f"{prefix}base.0.0.weight" in state_dict:
             theirs = {key.removeprefix(prefix): value for key, value in state_dict.items()}

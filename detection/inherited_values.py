@@ -5,11 +5,14 @@ a derived config, or --cfg-options, that sets them anew changes nothing: it woul
 Here they are taken as what they say. A loader that names its own value keeps it.
 """
 
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from mmengine.config import Config
 
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.types import FilePath, Plain, PlainDict
 from nni_mcunet.core.validate import short
 
 from .datasets import LOADERS, loader_leaves
@@ -18,12 +21,12 @@ EVALUATORS = ("val_evaluator", "test_evaluator")
 
 
 @contextmanager
-def carried(where):
+def carried(where: FilePath) -> Iterator[None]:
     """Let the values at the top of each config reach what it inherits, while configs are read or merged inside the
     context. Raises UserError, with the file `where`, for one that no loader reads."""
     plain = Config._merge_a_into_b
 
-    def merge(own, base, *args, **kwargs):
+    def merge(own: PlainDict, base: PlainDict, *args: Any, **kwargs: Any) -> Plain:
         whole = any(loader in base or loader in own for loader in LOADERS)  # not a part deeper down
         if whole:
             _carry(own, base)
@@ -40,7 +43,7 @@ def carried(where):
         Config._merge_a_into_b = staticmethod(plain)
 
 
-def _check_used(own: dict, merged: dict, where) -> None:
+def _check_used(own: dict, merged: dict, where: FilePath) -> None:
     """Look for the loaders that read what `own` says at its top. Raises UserError where none does."""
     found = _leaves(merged)
     root = own.get("data_root")
@@ -79,13 +82,13 @@ def _carry(own: dict, base: dict) -> None:
         head.pop("num_classes", None)  # other names: their number is counted anew
 
 
-def _merged(old, new):
+def _merged(old: Plain, new: Plain) -> Plain:
     if not isinstance(new, dict) or not isinstance(old, dict) or new.get("_delete_"):
         return {k: v for k, v in new.items() if k != "_delete_"} if isinstance(new, dict) else new
     return {**old, **new}
 
 
-def _moved(node, old: str, new: str):
+def _moved(node: Plain, old: str, new: str) -> Plain:
     """Return a part of a config with every path below `old` below `new`."""
     if isinstance(node, dict):
         for key in node:

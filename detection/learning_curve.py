@@ -7,12 +7,13 @@ from matplotlib.figure import Figure
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.files import write_figure
+from nni_mcunet.core.types import FilePath
 from nni_mcunet.core.validate import file_text, parse_json_lines, short
 
 TIMES = {"lr", "base_lr", "data_time", "time", "memory", "grad_norm", "epoch", "iter", "step"}
 
 
-def scalars(work_dir) -> tuple[list[dict], list[dict]]:
+def scalars(work_dir: FilePath) -> tuple[list[dict], list[dict]]:
     """Return (training rows, evaluation rows) of all runs below a work dir, a resumed one continuing the one before.
     Raises UserError where there are none."""
     rows: list[dict] = []
@@ -36,7 +37,7 @@ def _rows(file: Path) -> list[dict]:
     return found
 
 
-def draw_curve(work_dir, path, title: str = "") -> None:
+def draw_curve(work_dir: FilePath, path: FilePath, title: str = "") -> None:
     """Draw a PNG of the loss and its parts, and of the metrics at each evaluation, over the epochs. Raises
     UserError."""
     training, evaluations = scalars(work_dir)

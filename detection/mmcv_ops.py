@@ -9,9 +9,12 @@ import importlib.machinery
 import importlib.util
 import sys
 import types
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+
+from nni_mcunet.core.types import Plain
 
 BLOCK = 512  # rows of the overlap matrix held at once
 
@@ -42,11 +45,11 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
 class _Ops(types.ModuleType):
     """Stand in for `mmcv._ext`, with `nms`; every other name is an operator that refuses to run."""
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Plain:
         if name.startswith("__"):
             raise AttributeError(name)
 
-        def missing(*args, **kwargs):
+        def missing(*args: Any, **kwargs: Any) -> NoReturn:
             raise NotImplementedError(
                 f"mmcv.ops needs its compiled operator '{name}': install mmcv instead of mmcv-lite"
             )

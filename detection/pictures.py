@@ -9,7 +9,7 @@ files (`exiftran -ai`), or give LoadImageFromFile color_type='color_ignore_orien
 
 import logging
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import mmcv
@@ -18,6 +18,7 @@ from mmdet.registry import TRANSFORMS
 from mmengine.logging import print_log
 from PIL import UnidentifiedImageError
 
+from nni_mcunet.core.types import FilePath
 from nni_mcunet.pictures import PictureError, open_picture
 
 END = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}  # what a whole file ends with
@@ -43,7 +44,7 @@ class Picture(NamedTuple):
     fault: str | None
 
 
-def inspect(path, decode: bool = False) -> Picture:
+def inspect(path: FilePath, decode: bool = False) -> Picture:
     """Read a file's head and end only, and decode it where these are not as they should be, or `decode` asks for it.
     Damage in the middle that the decoder bridges cannot be seen: it is a picture, with a smear."""
     path = Path(path)
@@ -67,7 +68,7 @@ def _tail(path: Path) -> bytes:
         return file.read()
 
 
-def decoding_fault(path) -> str | None:
+def decoding_fault(path: FilePath) -> str | None:
     """Say why mmdet's decoder gives no picture; None where it does."""
     try:
         image = mmcv.imfrombytes(Path(path).read_bytes(), backend="cv2")
@@ -76,7 +77,7 @@ def decoding_fault(path) -> str | None:
     return None if image is not None else "cannot be decoded: cut short or damaged"
 
 
-def too_large(path) -> str | None:
+def too_large(path: FilePath) -> str | None:
     """Say that a picture has more pixels than are read; None where it has not."""
     try:
         open_picture(path).close()
@@ -95,7 +96,7 @@ class LoadPicture(LoadImageFromFile):
     Evaluation keeps LoadImageFromFile, which stops: a metric over fewer pictures than were asked for is another metric.
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.named: set[str] = set()
 

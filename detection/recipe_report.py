@@ -7,7 +7,7 @@ from statistics import median
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, _ParamScheduler
 from mmengine.optim.scheduler.param_scheduler import (
     ConstantParamScheduler,
     CosineAnnealingParamScheduler,
@@ -16,11 +16,14 @@ from mmengine.optim.scheduler.param_scheduler import (
     PolyParamScheduler,
 )
 from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from nni_mcunet.core.types import Plain
 
 ALWAYS = 0.95  # from this share of an epoch's steps on, a gradient is always clipped
 
 
-def too_long(scheduler, limit: int) -> str | None:
+def too_long(scheduler: _ParamScheduler, limit: int) -> str | None:
     """Name what a scheduler does not reach in a training of `limit` of its steps; None where it reaches all."""
     name, unit = type(scheduler).__name__, "epoch" if scheduler.by_epoch else "iteration"
     if isinstance(scheduler, MultiStepParamScheduler):
@@ -45,11 +48,11 @@ class RecipeReportHook(Hook):
     """Write warnings into the log: before training each scheduler that the training is too short for; behind the first
     of epochs in which (almost) every step's gradient was clipped, how large the gradients were."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.norms: list[float] = []
         self.said = False
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Warn of schedulers that the training is too short for."""
         found = runner.param_schedulers or ()
         for scheduler in chain(*found.values()) if isinstance(found, dict) else found:
@@ -57,16 +60,16 @@ class RecipeReportHook(Hook):
             if said:
                 print_log(f"param_scheduler: {said}", "current", logging.WARNING)
 
-    def before_train_epoch(self, runner) -> None:
+    def before_train_epoch(self, runner: Runner) -> None:
         """Begin a new list of norms."""
         self.norms = []
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Plain = None, outputs: Plain = None) -> None:
         """Note the gradient's norm, where it is clipped by that."""
         if _max_norm(runner) is not None:
             self.norms.append(runner.message_hub.get_scalar(f"train/{runner.optim_wrapper.grad_name}").current())
 
-    def after_train_epoch(self, runner) -> None:
+    def after_train_epoch(self, runner: Runner) -> None:
         """Warn when the gradient was clipped in (almost) every step, once for epochs in a row."""
         most = _max_norm(runner)
         clipped = sum(norm > most for norm in self.norms) if most is not None else 0
@@ -82,7 +85,7 @@ class RecipeReportHook(Hook):
         self.said = always
 
 
-def _max_norm(runner) -> float | None:
+def _max_norm(runner: Runner) -> float | None:
     """Return the norm to which gradients are clipped; None where they are not."""
     wrapper = runner.optim_wrapper
     return (wrapper.clip_grad_kwargs or {}).get("max_norm") if isinstance(wrapper, OptimWrapper) else None

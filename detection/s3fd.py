@@ -5,6 +5,9 @@ mmdet's SSDHead is around the layers: targets, hard negatives, losses, decoding.
 anchor a cell and scale, and S3FD's divisor. Matching is s3fd_match.py's.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from mmdet.models.dense_heads import SSDHead
 from mmdet.models.detectors import SingleStageDetector
@@ -51,7 +54,16 @@ class MCUNetS3FDHead(SSDHead):
 
     loss_cls = None  # mmdet 3.3's prediction asks for it
 
-    def __init__(self, part: Graph, sizes, strides, background: int = 3, l2norm=(), num_classes: int = 1, **kwargs):
+    def __init__(
+        self,
+        part: Graph,
+        sizes: Sequence[Sequence[int]],
+        strides: Sequence[int],
+        background: int = 3,
+        l2norm: Sequence[float] = (),
+        num_classes: int = 1,
+        **kwargs: Any,
+    ) -> None:
         self.sizes = [side for sides in sizes for side in sides]
         super().__init__(
             num_classes,
@@ -94,7 +106,7 @@ class MCUNetS3FDHead(SSDHead):
         maps = self.net(*normed, *x[len(normed) :])
         return [max_out(m) for m in maps[::2]], list(maps[1::2])
 
-    def get_targets(self, *args, **kwargs) -> tuple:
+    def get_targets(self, *args: Any, **kwargs: Any) -> tuple:
         """Return AnchorHead's targets, with the number of positives as the divisor: mmdet counts one more for each
         picture without."""
         labels, *targets, _ = super().get_targets(*args, **kwargs)
@@ -111,7 +123,7 @@ class MCUNetS3FD(SingleStageDetector):
     """Detect faces by S3FD whose two parts are cut from one graph: `s3fd_graph` of what their configs say. It takes
     pictures of any size; the graph is that of the architecture's resolution."""
 
-    def __init__(self, backbone: dict, bbox_head: dict, **kwargs):
+    def __init__(self, backbone: dict, bbox_head: dict, **kwargs: Any) -> None:
         spec, face, graph = s3fd_graph(backbone, bbox_head)
         part = graph.part(FACE)
         super().__init__(
@@ -119,4 +131,4 @@ class MCUNetS3FD(SingleStageDetector):
         )
         self.spec, self.face, self.graph = spec, face, graph
         if self.backbone.graph.outputs != tuple(t.name for t in part.inputs):
-            raise AssertionError("the backbone alone is not the backbone within the detector: see core.ir.build")
+            raise AssertionError("the backbone by itself is not the backbone within the detector: see core.ir.build")

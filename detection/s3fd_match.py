@@ -5,10 +5,13 @@ Faces between two scales overlap no anchor well and would be trained on by one a
 anchors to them, at a lower overlap.
 """
 
+from typing import Any
+
 import torch
 from mmdet.models.task_modules.assigners import AssignResult, BaseAssigner
 from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import bbox_overlaps
+from mmengine.structures import InstanceData
 from torch import Tensor
 
 VARIANTS = ("image", "face")
@@ -36,13 +39,19 @@ class ScaleCompensationAssigner(BaseAssigner):
         low_iou_thr: float = 0.1,
         high_iou_thr: float = 0.5,
         ignore_iof_thr: float = 0.5,
-    ):
+    ) -> None:
         if compensation not in VARIANTS:
             raise ValueError(f"compensation is '{compensation}': expected one of {', '.join(VARIANTS)}")
         self.compensation, self.ignore_iof_thr = compensation, ignore_iof_thr
         self.pos_iou_thr, self.low_iou_thr, self.high_iou_thr = pos_iou_thr, low_iou_thr, high_iou_thr
 
-    def assign(self, pred_instances, gt_instances, gt_instances_ignore=None, **kwargs) -> AssignResult:
+    def assign(
+        self,
+        pred_instances: InstanceData,
+        gt_instances: InstanceData,
+        gt_instances_ignore: InstanceData | None = None,
+        **kwargs: Any,
+    ) -> AssignResult:
         """Return gt_inds (anchors,): 0 background, 1.. the face, -1 not trained on."""
         anchors, faces = pred_instances.priors, gt_instances.bboxes
         overlaps = bbox_overlaps(faces, anchors)

@@ -4,16 +4,18 @@ Both give a picture of a fixed `size` (w, h) and draw from numpy's global genera
 kept when its centre is inside, cut off at the border.
 """
 
+from collections.abc import Sequence
+
 import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
-from mmdet.structures.bbox import autocast_box_type
+from mmdet.structures.bbox import HorizontalBoxes, autocast_box_type
 
 TRIES = 50
 
 
-def cut(results: dict, window, size, ignore_below: float) -> dict:
+def cut(results: dict, window: Sequence[int], size: tuple[int, int], ignore_below: float) -> dict:
     """Cut out the picture inside `window` (x1, y1, x2, y2 integers, may reach beyond the picture: black there) at
     `size` (w, h), with its faces; faces of a side under `ignore_below` pixels are marked as ignored."""
     x1, y1, x2, y2 = window
@@ -38,7 +40,7 @@ def cut(results: dict, window, size, ignore_below: float) -> dict:
     return results
 
 
-def centres_inside(boxes, window) -> np.ndarray:
+def centres_inside(boxes: HorizontalBoxes, window: Sequence[int]) -> np.ndarray:
     """Return (n,) bool: which boxes have their centre inside the window."""
     x1, y1, x2, y2 = window
     x, y = boxes.centers.numpy().T
@@ -54,8 +56,14 @@ class FaceCrop(BaseTransform):
     ignore_below  see `cut`
     """
 
-    def __init__(self, size, sides=(0.3, 1.0), whole: float = 0.2, ignore_below: float = 0):
-        self.size, self.sides, self.whole, self.ignore_below = tuple(size), sides, whole, ignore_below
+    def __init__(
+        self,
+        size: tuple[int, int],
+        sides: tuple[float, float] = (0.3, 1.0),
+        whole: float = 0.2,
+        ignore_below: float = 0,
+    ) -> None:
+        self.size, self.sides, self.whole, self.ignore_below = (size[0], size[1]), sides, whole, ignore_below
 
     @autocast_box_type()
     def transform(self, results: dict) -> dict:
@@ -85,8 +93,10 @@ class DataAnchorSampling(BaseTransform):
     ignore_below  see `cut`
     """
 
-    def __init__(self, size, anchors=(16, 32, 64, 128, 256, 512), ignore_below: float = 0):
-        self.size, self.anchors, self.ignore_below = tuple(size), anchors, ignore_below
+    def __init__(
+        self, size: tuple[int, int], anchors: Sequence[int] = (16, 32, 64, 128, 256, 512), ignore_below: float = 0
+    ) -> None:
+        self.size, self.anchors, self.ignore_below = (size[0], size[1]), anchors, ignore_below
 
     @autocast_box_type()
     def transform(self, results: dict) -> dict:

@@ -1,15 +1,19 @@
 """Run the multi-scale test with which S3FD and its followers report WIDER FACE, by mmdet's own test-time augmentation:
 `tta_pipeline` and `tta_model` of the config, `mcunet test --tta`. It takes one picture at a time (batch_size 1)."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from mmcv.transforms import BaseTransform, Compose
 from mmdet.models.test_time_augs import DetTTAModel
 from mmdet.registry import MODELS, TRANSFORMS
+from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox_overlaps
 from mmengine.structures import InstanceData
 from torch import Tensor
+
+from nni_mcunet.core.types import PlainDict
 
 INF = float("inf")
 
@@ -46,7 +50,7 @@ class FaceViews(BaseTransform):
     pixels  the largest picture's, S3FD's 1700 x 1200
     """
 
-    def __init__(self, transforms, pixels: int = 1700 * 1200):
+    def __init__(self, transforms: Sequence[PlainDict], pixels: int = 1700 * 1200) -> None:
         self.pixels = pixels
         self.transforms = Compose(transforms)
 
@@ -67,11 +71,11 @@ class FaceViews(BaseTransform):
 class FaceTTAModel(DetTTAModel):
     """Merge the views' boxes: each view gives its believed ones, and boxes that overlap are made one (`vote`)."""
 
-    def __init__(self, iou_threshold: float = 0.3, max_per_img: int = 750, **kwargs):
+    def __init__(self, iou_threshold: float = 0.3, max_per_img: int = 750, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.iou_threshold, self.max_per_img = iou_threshold, max_per_img
 
-    def _merge_single_sample(self, data_samples: list):
+    def _merge_single_sample(self, data_samples: list) -> DetDataSample:
         all_boxes: list[Tensor] = []
         all_scores: list[Tensor] = []
         for sample in data_samples:

@@ -10,6 +10,7 @@ import copy
 import hashlib
 import logging
 import random
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from functools import lru_cache
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
-from mmengine.dataset import Compose
+from mmengine.dataset import BaseDataset, Compose
 from mmengine.logging import MMLogger
 from mmengine.registry import METRICS, DefaultScope
 from mmengine.structures import InstanceData
@@ -29,6 +30,7 @@ from nni_mcunet.core.ir.arch import ArchSpec
 from nni_mcunet.core.ir.build import YoloHead, build_graph
 from nni_mcunet.core.ir.graph import Graph
 from nni_mcunet.core.nn.net import Net
+from nni_mcunet.core.types import Plain, PlainDict
 from nni_mcunet.core.validate import short
 
 from .config import load_config
@@ -52,7 +54,7 @@ class DetectorTask:
 
     measure = "mAP50"
 
-    def __init__(self, path: str):
+    def __init__(self, path: str) -> None:
         self.config = load_config(path)
         evaluator = self.config.val_evaluator
         alone = isinstance(evaluator, dict) and evaluator.get("type") == "VOCMetric"
@@ -101,7 +103,7 @@ class DetectorTask:
         return sum(part for parts in losses.values() for part in parts)
 
     @torch.no_grad()
-    def score(self, net: Net, batches) -> float:
+    def score(self, net: Net, batches: Iterable[tuple[Tensor, list[PlainDict]]]) -> float:
         """Return mAP50 on (images (N, 3, h, w), targets) that cover a split."""
         metric, seen = METRICS.build(self.config.val_evaluator, default_args={"_scope_": "mmdet"}), 0
         metric.dataset_meta = {"classes": self.classes}
@@ -126,7 +128,7 @@ class DetectorData:
 
     OPTIONS = {"config": None, "held_out": None, "seed": 0}
 
-    def __init__(self, options: dict):
+    def __init__(self, options: dict) -> None:
         config, held_out, seed = (options[key] for key in self.OPTIONS)
         if not isinstance(config, str):
             raise UserError(f"data: config is {short(config)}: expected the path of a detector's config")
@@ -147,7 +149,7 @@ class DetectorData:
         self.pipeline = lru_cache(self._compose)
 
     @staticmethod
-    def _dataset(config: Config):
+    def _dataset(config: Config) -> BaseDataset:
         """Return the training set, each picture once. Raises UserError where it is missing."""
         given = dataset_of(config, "train_dataloader")
         try:
@@ -155,7 +157,7 @@ class DetectorData:
         except UserError as error:
             raise UserError(f"{error}; {config.get('data_source', 'mend the data')}") from None
 
-    def _fingerprint(self, indices) -> str:
+    def _fingerprint(self, indices: Iterable[int]) -> str:
         """Hash a split's pictures by folder and name, wherever the data set lies."""
         paths = (self.dataset.get_data_info(int(i))["img_path"] for i in indices)
         return hashlib.sha256("\n".join("/".join(p.split("/")[-2:]) for p in paths).encode()).hexdigest()[:16]
@@ -165,7 +167,7 @@ class DetectorData:
         with DefaultScope.overwrite_default_scope("mmdet"):
             return Compose(only_pipeline(config[loader]))
 
-    def sample(self, key) -> tuple[Tensor, dict]:
+    def sample(self, key: Plain) -> tuple[Tensor, dict]:
         """Return a picture uint8 RGB (3, h, w) and its target, numpy arrays: objects {bboxes (n, 4) x1 y1 x2 y2, labels
         (n,)}, ignored alike, meta (mmdet's). With key.seed it is a random view, boxes in its pixels; without it the
         evaluation's, boxes in the file's pixels."""
@@ -193,7 +195,7 @@ def _plain(packed: dict) -> tuple[Tensor, dict]:
     return image, parts | {"meta": sample.metainfo}
 
 
-def _tensors(arrays: dict, device="cpu") -> dict[str, Tensor]:
+def _tensors(arrays: dict, device: torch.device | str = "cpu") -> dict[str, Tensor]:
     return {key: torch.from_numpy(array).to(device) for key, array in arrays.items()}
 
 
@@ -207,7 +209,7 @@ def _sample(target: dict, found: InstanceData) -> dict:
 
 
 @contextlib.contextmanager
-def _quiet():
+def _quiet() -> Iterator[None]:
     """Silence the metric's table: a search judges thousands."""
     logger = MMLogger.get_current_instance()
     level = logger.level

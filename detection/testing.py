@@ -8,6 +8,7 @@ from mmengine.model import BaseTTAModel
 from mmengine.runner import Runner
 
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.types import FilePath
 
 from .checkpoint import load_strictly
 from .datasets import config_classes, leaves
@@ -52,7 +53,7 @@ def dump(runner: Runner, path: str) -> None:
     runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=path))
 
 
-def load_weights(runner: Runner, checkpoint) -> None:
+def load_weights(runner: Runner, checkpoint: FilePath) -> None:
     """Load a checkpoint into the network under the runner, whose classes are the config's. Raises UserError, see
     load_strictly."""
     model = runner.model

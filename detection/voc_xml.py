@@ -8,6 +8,7 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.types import FilePath
 from nni_mcunet.core.validate import short
 
 MOST = 1 << 20  # pixels of a side
@@ -29,7 +30,7 @@ class Annotation(NamedTuple):
     boxes: np.ndarray
 
 
-def read_annotation(text: bytes, where) -> Annotation:
+def read_annotation(text: bytes, where: FilePath) -> Annotation:
     """Read an annotation. Raises UserError, with `where`, for what is no XML or lacks a name or a corner."""
     try:
         root = fromstring(text)

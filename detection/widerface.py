@@ -10,6 +10,7 @@ Which face a detection hits, and whether it is the first, does not depend on the
 and a curve is two histograms over the thresholds. Not here: mmengine (widerface_metric.py), pictures, the test set.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from scipy.io import loadmat
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.files import write_atomic
+from nni_mcunet.core.types import FilePath
 from nni_mcunet.core.validate import file_text
 
 SETTINGS = ("easy", "medium", "hard")
@@ -65,7 +67,7 @@ class Curve(NamedTuple):
         return float(np.sum(np.diff(recall) * hull))
 
 
-def read_truth(folder) -> dict[Key, Faces]:
+def read_truth(folder: FilePath) -> dict[Key, Faces]:
     """Read the validation set's faces from wider_{easy,medium,hard}_val.mat in `folder` or its ground_truth/. Raises
     UserError."""
     where = [p for p in (Path(folder), Path(folder) / "ground_truth") if (p / "wider_easy_val.mat").is_file()]
@@ -108,7 +110,7 @@ def _read_mat(path: Path) -> dict[Key, tuple[np.ndarray, np.ndarray]]:
     return found
 
 
-def read_results(folder, images) -> dict[Key, np.ndarray]:
+def read_results(folder: FilePath, images: Iterable[Key]) -> dict[Key, np.ndarray]:
     """Read the detections (m, 5) x, y, w, h, score of each of `images` (keys) from FOLDER/EVENT/NAME.txt. Raises
     UserError."""
     if not Path(folder).is_dir():
@@ -138,7 +140,7 @@ def _read_result(path: Path) -> np.ndarray:
     return found
 
 
-def write_results(folder, results: dict[Key, np.ndarray]) -> None:
+def write_results(folder: FilePath, results: dict[Key, np.ndarray]) -> None:
     """Write FOLDER/EVENT/NAME.txt for each picture; float32 comes back as it was written."""
     for (event, name), found in results.items():
         rows = [" ".join(f"{v:.9g}" for v in row) for row in found]

@@ -16,12 +16,13 @@ from mmengine.logging import print_log
 from PIL import Image, UnidentifiedImageError
 
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.types import FilePath
 from nni_mcunet.core.validate import check_names, file_text, short
 
 INVALID = 7  # column of the flag
 
 
-def read_faces(path) -> dict[str, np.ndarray]:
+def read_faces(path: FilePath) -> dict[str, np.ndarray]:
     """Map EVENT/NAME.jpg to (n, 10) integers, the text's rows. Raises UserError naming the line, FileNotFoundError."""
     lines = file_text(path).splitlines()
     faces, at = {}, 0
@@ -39,7 +40,7 @@ def read_faces(path) -> dict[str, np.ndarray]:
     return faces
 
 
-def _rows(path, line: int, rows: list[str], count: int) -> np.ndarray:
+def _rows(path: FilePath, line: int, rows: list[str], count: int) -> np.ndarray:
     values = [row.split() for row in rows]
     for i, row in enumerate(values):
         if len(row) != 10 or not all(re.fullmatch(r"-?[0-9]{1,9}", v) for v in row):

@@ -5,6 +5,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,6 +15,7 @@ from mmengine.logging import print_log
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.files import write_atomic, write_figure, write_json
+from nni_mcunet.core.types import FilePath, Plain
 
 from .widerface import FEW, SETTINGS, Key, Matches, curve, event_report, few_faces, match, read_truth, write_results
 from .widerface import summary as ap_summary
@@ -31,13 +33,15 @@ class WIDERFaceMetric(BaseMetric):
 
     default_prefix = "widerface"
 
-    def __init__(self, ground_truth, out_dir=None, face_label: int = 0, **kwargs):
+    def __init__(
+        self, ground_truth: FilePath, out_dir: FilePath | None = None, face_label: int = 0, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.truth = read_truth(ground_truth)
         self.out_dir = None if out_dir is None else Path(out_dir)
         self.face_label = face_label
 
-    def process(self, data_batch, data_samples: Sequence[dict]) -> None:
+    def process(self, data_batch: Plain, data_samples: Sequence[dict]) -> None:
         """Note the faces of each sample. Raises UserError for a picture that is not in the ground truth."""
         for sample in data_samples:
             found = sample["pred_instances"]
@@ -47,7 +51,7 @@ class WIDERFaceMetric(BaseMetric):
             sizes = boxes[:, 2:] - boxes[:, :2]
             self.results.append((self._key(sample["img_path"]), np.hstack([boxes[:, :2], sizes, scores[:, None]])))
 
-    def _key(self, path) -> Key:
+    def _key(self, path: FilePath) -> Key:
         path = Path(path)
         key = path.parent.name, path.stem
         if key not in self.truth:
@@ -88,7 +92,7 @@ def _line(name: str, images: int, cells: list[tuple[float | None, int]]) -> str:
     return f"| {name} | {images} | {' | '.join(texts)} |"
 
 
-def write_report(folder, matches: Matches) -> None:
+def write_report(folder: FilePath, matches: Matches) -> None:
     """Write events.json, events.md and pr_{easy,medium,hard}.png into `folder`."""
     folder = Path(folder)
     write_json(folder / "events.json", event_report(matches))

@@ -5,11 +5,15 @@ coarse out of the backbone, coarse to fine from the neck on. The graph's predict
 them round, here and nowhere else.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from mmdet.models.dense_heads import YOLOV3Head
 from mmdet.models.detectors import YOLOV3
 from mmdet.models.utils import multi_apply
 from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox_overlaps
 from mmengine.model import BaseModule
 from mmengine.structures import InstanceData
@@ -20,6 +24,7 @@ from nni_mcunet.core.ir.arch import ArchSpec
 from nni_mcunet.core.ir.build import BACKBONE, NECK, YOLO, YoloHead, build_graph
 from nni_mcunet.core.ir.graph import Graph
 from nni_mcunet.core.nn.net import Net
+from nni_mcunet.core.types import PlainDict
 
 from .backbone import read_arch
 
@@ -58,7 +63,15 @@ class MCUNetYOLOHead(YOLOV3Head):
     strides  of the scales, fine to coarse
     """
 
-    def __init__(self, num_classes: int, part: Graph, anchors, strides, resolution, **kwargs):
+    def __init__(
+        self,
+        num_classes: int,
+        part: Graph,
+        anchors: Sequence[Sequence[tuple[int, int]]],
+        strides: Sequence[int],
+        resolution: Sequence[int],
+        **kwargs: Any,
+    ) -> None:
         h, w = resolution
         sizes = [[(aw * w, ah * h) for aw, ah in scale] for scale in anchors]
         widths = [t.c for t in part.inputs]
@@ -86,7 +99,13 @@ class MCUNetYOLOHead(YOLOV3Head):
         fine."""
         return (self.net(*x[::-1])[::-1],)
 
-    def loss_by_feat(self, pred_maps, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore=None) -> dict:
+    def loss_by_feat(
+        self,
+        pred_maps: Sequence[Tensor],
+        batch_gt_instances: Sequence[InstanceData],
+        batch_img_metas: Sequence[PlainDict],
+        batch_gt_instances_ignore: Sequence[InstanceData] | None = None,
+    ) -> dict:
         """Return mmdet's losses of predictions (N, anchors * (5 + classes), H, W), coarse to fine: the mean over the
         pictures. mmdet sums over them, so that learning rate and clipping depend on the batch. Where an ignored
         object (difficult, a crowd) would be found, neither an object nor its absence is trained: mmdet's head would
@@ -105,7 +124,9 @@ class MCUNetYOLOHead(YOLOV3Head):
         names = ("loss_cls", "loss_conf", "loss_xy", "loss_wh")
         return {name: [loss / count for loss in losses] for name, losses in zip(names, parts, strict=True)}
 
-    def _spared(self, anchors: list[Tensor], sizes, ignored: InstanceData | None) -> list[Tensor]:
+    def _spared(
+        self, anchors: list[Tensor], sizes: Sequence[Sequence[int]], ignored: InstanceData | None
+    ) -> list[Tensor]:
         """Return for each scale (anchors,) bool: whether an anchor would be given to an ignored object, or lies within
         one by more than half of its area (a crowd)."""
         if ignored is None or not len(ignored.bboxes):
@@ -122,7 +143,7 @@ class MCUNetYOLOHead(YOLOV3Head):
 class MCUNetYOLO(YOLOV3):
     """Detect by YOLOv3 whose three parts are cut from one graph: `yolo_graph` of what their configs say."""
 
-    def __init__(self, backbone: dict, neck: dict, bbox_head: dict, **kwargs):
+    def __init__(self, backbone: dict, neck: dict, bbox_head: dict, **kwargs: Any) -> None:
         spec, yolo, graph = yolo_graph(backbone, neck, bbox_head)
         super().__init__(
             backbone,
@@ -132,9 +153,9 @@ class MCUNetYOLO(YOLOV3):
         )
         self.spec, self.yolo, self.graph = spec, yolo, graph
         if self.backbone.graph.ops != graph.part(BACKBONE).ops:
-            raise AssertionError("the backbone alone is not the backbone within the detector: see core.ir.build")
+            raise AssertionError("the backbone by itself is not the backbone within the detector: see core.ir.build")
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         """Load weights of the graph as one net, too, a search's best.pth: `layers.{op}.*` go to the op's part."""
         parts = ((BACKBONE, "backbone."), (NECK, "neck."), (YOLO, "bbox_head.net."))
         for key in [key for key in state_dict if key.startswith(f"{prefix}layers.")]:
@@ -143,7 +164,9 @@ class MCUNetYOLO(YOLOV3):
             state_dict[f"{prefix}{part}layers.{op}"] = state_dict.pop(key)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    def predict(self, batch_inputs: Tensor, batch_data_samples, rescale: bool = True):
+    def predict(
+        self, batch_inputs: Tensor, batch_data_samples: Sequence[DetDataSample], rescale: bool = True
+    ) -> Sequence[DetDataSample]:
         """Predict as mmdet does. Raises UserError for images of another size than the architecture's."""
         h, w = batch_inputs.shape[-2:]
         if (h, w) != self.spec.resolution:

@@ -1,4 +1,4 @@
-"""Random networks with random schedules for prove.py, each drawn by its number alone, and what a case exercises."""
+"""Random networks with random schedules for prove.py, each drawn by its number, and what a case exercises."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -81,7 +81,7 @@ def side(rng) -> int:
 
 
 def channels(rng) -> int:
-    """Of the picture: RGB, grey, or of another sensor."""
+    """Draw the picture's channels: RGB, grey, or of another sensor."""
     return int(rng.choice([3, 3, 3, 1, 2, 4, 5]))
 
 
@@ -154,7 +154,7 @@ def detector(rng):
 NETWORKS = (chain, anything, blocks, classifier, chain, detector, blocks, anything, long_chain, taps, doubles)
 
 
-# What a case exercises.
+# --- the features that a case exercises
 
 LEAST = {  # of a thousand cases
     "per layer": 50, "halo clip": 300, "halo cache": 300, "grid not square": 300, "picture not square": 800,
@@ -225,7 +225,7 @@ def _of_ops(p: Plan) -> Iterator[str]:
 
 
 def _doubles(op: Op, where: str) -> Iterator[str]:
-    """What an op of a patched segment reads twice: of the segment, of one before it, or of the image."""
+    """List what an op of a patched segment reads twice: of the segment, of one before it, or of the image."""
     if op.residual in op.inputs and max(op.k) > 1:
         yield from ("twice: residual", f"twice {where}")
     if len(set(op.inputs)) < len(op.inputs):

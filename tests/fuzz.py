@@ -3,7 +3,7 @@ r"""Broken ONNX files against the whole way to C: never a crash, a hang or a wro
 python tests/fuzz.py --cases 5000           their outcomes and every failure; exit code 1 for one
 python tests/fuzz.py --only 1234 --keep out one case again, its file written there
 
-Each case is one of `files()` changed by up to three of DAMAGES, drawn by its number alone. It is read in a worker
+Each case is one of `files()` changed by up to three of DAMAGES, drawn by its number. It is read in a worker
 process with limited memory and time. A file that is refused must be so by a UserError. One that is accepted must give
 what onnxruntime gives for it, where onnxruntime takes it, and its C, under sanitizers (programs.py), the bytes of the
 numpy reference.

@@ -9,7 +9,7 @@ from conftest import ROOT
 
 
 class Done(NamedTuple):
-    """Of a command that has ended: the exit code, what it wrote, the seconds that it took."""
+    """Say of a command that has ended the exit code, what it wrote, the seconds that it took."""
 
     code: int
     out: str

@@ -54,7 +54,7 @@ def start(words: list, slow: float = 0.0) -> int:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """What the folder's files hold, by name; neither the manifest nor what is staged."""
+    """Read what the folder's files hold, by name; neither the manifest nor what is staged."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and STAGED not in path.parts)
     return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.name != MANIFEST}
 
@@ -89,7 +89,7 @@ class Kills:
         assert status == 0, f"mcunet generate ended with {os.waitstatus_to_exitcode(status)}"
 
     def kill(self, rng, number: int) -> str:
-        """What one kill left: "old", "new" or "refused to compile". Raises AssertionError where it does not hold."""
+        """Judge what one kill left: "old", "new" or "refused to compile". Raises AssertionError for anything else."""
         for attempt in range(200):
             target = self.folder / "target"
             shutil.rmtree(target, ignore_errors=True)

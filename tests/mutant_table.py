@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 class Mutant(NamedTuple):
     """file: from the root; old: what stands there once; tests: node ids below tests/, without the suffix of the file,
-    apart by spaces; reason: why nothing can tell the break from what stood there, if so."""
+    separated by spaces; reason: why nothing can tell the break from what stood there, if so."""
 
     file: str
     old: str
@@ -15,7 +15,7 @@ class Mutant(NamedTuple):
 
     @property
     def paths(self) -> list[str]:
-        """What pytest is given."""
+        """Return the arguments of pytest."""
         parts = (test.partition("::") for test in self.tests.split())
         return [f"tests/{file}.py{colons}{name}" for file, colons, name in parts]
 

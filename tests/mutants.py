@@ -4,7 +4,7 @@ python tests/mutants.py                     all of them; exit code 1 for a survi
 python tests/mutants.py --only dead_channels.py      those whose file's path has this in it
 python tests/mutants.py --json FILE         a summary, too
 
-Each break stands alone in a copy of the tree, in which pytest runs the tests concerned; unbroken, they must pass there.
+Each break has a copy of the tree to itself, in which pytest runs the tests concerned; unbroken, they must pass there.
 A test that fails to be collected is an error: a line that breaks an import says nothing of the tests. A break named as
 equivalent, with its reason, must survive.
 """

@@ -216,7 +216,7 @@ def _mb(rng, add, name, x, block, cout):
 
 
 def _scale(rng, op, inputs) -> Scale:
-    """For the output of an op without weights, so that most values come apart and some are clamped."""
+    """For the output of an op without weights, so that most values differ and some are clamped."""
     x = inputs[0]
     if op.kind == "softmax":
         return PROBABILITY

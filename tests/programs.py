@@ -25,7 +25,7 @@ MACHINES = {core: BOARDS[name].qemu for core, name in CORE_BOARDS.items()}
 SECONDS = 120  # of one run
 STACK = 4096  # bytes reserved on the boards
 BSS, MEMORY_END = 0x20200000, 0x20800000  # on both machines; what reads behind the end faults
-# Of a program, all but the kernels: the model, the report on it, the picture. The arena begins as garbage.
+# All of a program but the kernels: the model, the report on it, the picture. The arena begins as garbage.
 PROGRAM = """#define main shipped
 #include "mcu_model.c"
 #include "main.c"
@@ -66,7 +66,7 @@ def run_board(core: str, folder: Path, picture: np.ndarray, kernels: Path = KERN
 
 @cache
 def objects(core: str, kernels: Path = KERNELS) -> list[str]:
-    """What all programs for a core share, compiled once."""
+    """Compile once what all programs for a core share."""
     folder = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, folder)
     sources = [*kernels.glob("*.c")] + ([] if core == HOST else [RUNTIME / "startup.c", RUNTIME / "mps2.c"])

@@ -3,7 +3,7 @@
 python tests/prove.py --cases 1000          a summary and every failure; exit code 1 for one
 python tests/prove.py --only 1234 --keep out one case again, its C and programs kept there
 
-Each case (cases.py) is drawn by its number alone. The reference follows the plan, as C does, so it is held first
+Each case (cases.py) is drawn by its number. The reference follows the plan, as C does, so it is held first
 against itself layer by layer, byte by byte. Where ONNX has the network it is held against onnxruntime, too, which
 knows of no plan and of no integers of ours: it computes in float between the roundings. Then the case's C runs on this
 machine under the address and undefined-behaviour sanitizers, each kernel shut in what its arguments name (guarded.h).

@@ -101,7 +101,7 @@ class Stm32:
             value = value & ~ready | (ready if value & 1 else 0) | (value >> 24 & 1) << 25
         elif address == self.rcc + (0x10 if self.h7 else 8):
             value |= (value & 7) << 3 if self.h7 else (value & 3) << 2
-        elif address == 0x40007004:  # VOSRDY needs the PLL; over-drive, of the F7 alone, VOSRDY
+        elif address == 0x40007004:  # VOSRDY needs the PLL; over-drive, which only the F7 has, VOSRDY
             vos = (self.reg(self.rcc) >> 24 & 1) << 14
             value |= vos | (self.reg(0x40007000) & 3 << 16 if vos and self.f7 else 0)
         elif address in (0x58024804, 0x58024818):

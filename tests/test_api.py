@@ -60,7 +60,7 @@ def firmware(folder, int8):
 
 
 def test_the_import_is_light():
-    """What is no name of the standard library or numpy's costs every script that begins with it."""
+    """Every script that begins with it pays for each name outside the standard library and numpy."""
     code = (
         "import sys, time, numpy; t = time.perf_counter(); import nni_mcunet as mcu; took = time.perf_counter() - t;"
         "first = {m for m in sys.modules if m.startswith('nni_mcunet')};"
@@ -220,7 +220,7 @@ MISTAKES = {
     "load a missing architecture": (lambda f: mcu.load("no.json"), "no such file: no.json"),
     "load a missing config": (lambda f: mcu.load("no.py"), "no such file: no.py"),
     "load a folder": (lambda f: mcu.load(f), "is a folder: name a file in it"),
-    "load weights alone": (lambda f: mcu.load(f / "weights.pth"), "holds weights and no network"),
+    "load only weights": (lambda f: mcu.load(f / "weights.pth"), "holds weights and no network"),
     "load weights twice": (lambda f: mcu.load(f / "model.onnx", f / "weights.pth"), "has its own weights"),
     "load others' weights": (lambda f: mcu.load("mcunet_in0", f / "weights.pth"), "does not hold the weights of"),
     "load missing weights": (lambda f: mcu.load("mcunet_in0", "no.pth"), "no such file: no.pth"),

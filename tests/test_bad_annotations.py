@@ -219,7 +219,7 @@ def test_a_config_that_cannot_be_read_is_one_line(text, tmp_path):
 
 DIGITS = ROOT / "configs/det/yolov3_digits.py"
 ONLY = "train_dataloader = dict(dataset=dict(_delete_=True, {}))"
-SHAPES = {  # what a config says beside the digits' -> where it is wrong
+SHAPES = {  # what a config says besides the digits' -> where it is wrong
     "train_dataloader = None": "no train_dataloader.dataset",
     "train_dataloader = 5": "train_dataloader is 5: expected a dict",
     "train_dataloader = dict(dataset=dict(_delete_=True))": "train_dataloader.dataset.type is None",

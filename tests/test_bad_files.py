@@ -98,7 +98,7 @@ RAW = {
 
 
 def message(read, *arguments) -> str:
-    """Of the UserError that `read` must raise: one line, and soon."""
+    """Return the UserError that `read` must raise: one line, and soon."""
     begin = time.monotonic()
     with pytest.raises(UserError) as error:
         read(*arguments)

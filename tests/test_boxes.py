@@ -93,7 +93,7 @@ class CYolo(ctypes.Structure):
 
 
 def c_boxes(lib, params, maps, room=None):
-    """What the C finds, in a list with room for `room` boxes, by default as many as it has candidates."""
+    """List what the C finds, in a list with room for `room` boxes, by default as many as it has candidates."""
     if isinstance(params, detect.Yolo):
         parts = (CMap * len(params.maps))(*(
             CMap(m.h, m.w, m.stride, len(m.sizes), m.least_object, m.least_class, at(m.sigmoid), at(m.exp), at(m.sizes))
@@ -185,7 +185,7 @@ def test_nms_is_the_greedy_one(seed):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_yolo_boxes_are_mmdets(seed):
-    """What YOLOV3Head finds in the dequantised maps: the same boxes within 0.07 pixel, scores within 1/1000."""
+    """YOLOV3Head finds this in the dequantised maps: the same boxes within 0.07 pixel, scores within 1/1000."""
     pytest.importorskip("detection")  # it makes mmdet importable where mmcv has no compiled operators
     meta, outputs, maps = random_yolo(np.random.default_rng(seed), 3)
     meta.update(conf_thr=0.2, score_thr=0.2)

@@ -22,7 +22,7 @@ from nni_mcunet.engine.quant.range_methods import (
 
 
 def statistics_of(*tensors):
-    """Of tensors (1, c, h, w), one a picture."""
+    """Gather the statistics of tensors (1, c, h, w), one a picture."""
     found = stats.Statistics.of("x", tensors[0])
     for values in tensors[1:]:
         found = found.then(stats.Statistics.of("x", values))

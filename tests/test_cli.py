@@ -157,7 +157,7 @@ def test_choices_are_the_backends_of_the_engine():
 
 
 def flags_of(parser: argparse.ArgumentParser) -> set[str]:
-    """Those of its verbs, too."""
+    """The docstrings of its verbs, too."""
     found = set()
     for action in parser._actions:
         found |= set(action.option_strings)
@@ -214,7 +214,7 @@ def script(tmp_path_factory):
 
 
 def offered(script, folder, *words) -> set[str]:
-    """What bash offers for the last of the words."""
+    """List what bash offers for the last of the words."""
     line = " ".join(f"'{word}'" for word in ("mcunet", *words))
     code = f'source {script}; COMP_WORDS=({line}); COMP_CWORD={len(words)}; COMP_LINE="{line}"\n'
     code += 'f=$(complete -p mcunet | sed "s/.*-F \\([^ ]*\\).*/\\1/"); $f mcunet "${COMP_WORDS[-1]}" x\n'

@@ -76,7 +76,7 @@ def test_parts_add_up_to_the_elf(profiled):
 
 
 def test_without_what_was_planned(profiled):
-    """The report says less; there is no way to tell the layers apart."""
+    """The report says less; there is no way to tell which layer is which."""
     _, elf, board, _, layers = profiled
     path = elf.parent.parent / PLAN
     text = path.read_text()

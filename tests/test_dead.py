@@ -23,8 +23,8 @@ from nni_mcunet.engine.run.host import build_host
 
 
 def deadened(rng: np.random.Generator, model: QuantModel) -> QuantModel:
-    """Biases far below (or, seldom, above) what the weights reach, in many channels, most of them the same in all
-    convolutions: dead in both members of a sum. Behind them a ReLU, mostly. Some weights are zero."""
+    """Biases far below (or, seldom, above) what the weights reach, in many channels, most of them the same in every
+    convolution: dead in both members of a sum. Behind them a ReLU, mostly. Some weights are zero."""
     common = np.repeat(rng.random(512) < 0.5, 2)
     ops = tuple(
         replace(op, act="relu", args=()) if op.kind in ("conv", "add") and rng.random() < 0.8 else op
@@ -49,7 +49,7 @@ def pictures(rng: np.random.Generator, image: Tensor) -> list[np.ndarray]:
 
 
 def branches() -> Graph:
-    """Every kind of op between a first convolution and a last one that may drop what is dead in all of them."""
+    """Every kind of op between a first convolution and a last one that may drop what is dead in each of them."""
     image, ops = Tensor("image", 17, 14, 3), []
 
     def add(name, kind, inputs, cout=16, **fields):

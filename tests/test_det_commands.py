@@ -160,7 +160,7 @@ def test_mmdets_own_tools(options, tmp_path):
 
 
 def test_a_config_for_mmdets_tools_is_whole(tmp_path, monkeypatch):
-    """The plug-in's part is done: mmengine alone reads the same config out of it."""
+    """The plug-in's part is done: mmengine without it reads the same config out of it."""
     monkeypatch.chdir(ROOT)
     arguments = [DIGITS, "x.pth", "--cfg-options", "model.backbone.arch=configs/arch/mcu_w50_r160.json", "--tta"]
     path, *rest = with_config(arguments, tmp_path)

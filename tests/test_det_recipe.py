@@ -38,7 +38,7 @@ def objects(boxes, labels=None) -> InstanceData:
 
 
 def losses(model, samples, seed: int = 0) -> dict[str, float]:
-    """Of the head on random maps, the same for each picture, given (objects, ignored) of each."""
+    """Compute the losses of the head on random maps, the same for each picture, given (objects, ignored) of each."""
     generator = torch.Generator().manual_seed(seed)
     shapes = [model.graph.tensors[name] for name in model.graph.outputs[::-1]]
     maps = [torch.randn(1, t.c, t.h, t.w, generator=generator).repeat(len(samples), 1, 1, 1) for t in shapes]
@@ -47,7 +47,7 @@ def losses(model, samples, seed: int = 0) -> dict[str, float]:
 
 
 def test_losses_are_the_mean_over_the_pictures(model):
-    """Of mmdet's sums, so that a batch of copies has the loss of one picture."""
+    """mmdet's sums are divided, so that a batch of copies has the loss of one picture."""
     one, other = (objects(BOXES, [3, 7]), None), (objects(BOXES[:1], [1]), None)
     first = losses(model, [one])
     assert losses(model, [one] * 5) == pytest.approx(first)
@@ -180,7 +180,7 @@ def test_schedules_that_the_training_is_too_short_for(config, limit, message):
 
 
 class Runner:
-    """What the hook reads of mmengine's."""
+    """Stand in for the part of mmengine that the hook reads."""
 
     max_epochs, max_iters, epoch, param_schedulers = 3, 100, 0, None
 

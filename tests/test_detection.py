@@ -129,7 +129,7 @@ def test_parts_are_the_whole(config):
 
 
 def test_another_arch_from_one_place(small_arch):
-    """model.backbone.arch alone decides on layers, strides, anchors in pixels and the size of the pictures."""
+    """Only model.backbone.arch decides on layers, strides, anchors in pixels and the size of the pictures."""
     options = {"model.backbone.arch": str(small_arch)}
     config = load_config(DIGITS, options)
     model = load_detector(config)

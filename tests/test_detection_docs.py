@@ -1,4 +1,4 @@
-"""What is said of detectors is generated: the README's table, the learning curves."""
+"""The texts on detectors are generated: the README's table, the learning curves."""
 
 import json
 import os
@@ -68,7 +68,7 @@ def epoch(number: int, loss: float) -> list[dict]:
 
 
 def test_the_curve_of_a_resumed_run(tmp_path):
-    """What a killed run did behind its last checkpoint was done again: it counts once."""
+    """A killed run's steps behind its last checkpoint were done again: they count once."""
     run(tmp_path, "20260101_000000", epoch(1, 0.9) + epoch(2, 0.7) + epoch(3, 0.6))
     run(tmp_path, "20260101_000100", epoch(3, 0.5) + epoch(4, 0.4))
     training, evaluations = scalars(tmp_path)

@@ -45,7 +45,7 @@ DETECTOR = {
 
 
 def random_schedule(rng, graph):
-    """Any cut the graph allows with any grid up to 5 x 5, rows and columns apart."""
+    """Any cut the graph allows with any grid up to 5 x 5, rows and columns chosen separately."""
     cuts = []
     for n in range(1, graph.ops[-1].block + 2):
         try:

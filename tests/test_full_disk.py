@@ -170,7 +170,7 @@ def test_links_and_devices_are_written_through(tmp_path):
 
 
 def test_everything_is_written_through_files():
-    """What writes in place leaves half a file on a full disk, and an error that names none."""
+    """A writer in place leaves half a file on a full disk, and an error that names none."""
     sources = [p for top in ("nni_mcunet", "detection", "tools") for p in sorted((ROOT / top).rglob("*.py"))]
     found = set()
     for path in sources:

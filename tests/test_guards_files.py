@@ -1,4 +1,4 @@
-"""What single lines of the ONNX reader guard against, each seen by no other test once: see mutants.py."""
+"""Try what single lines of the ONNX reader guard against, each seen by no other test once: see mutants.py."""
 
 import numpy as np
 import onnx

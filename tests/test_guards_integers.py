@@ -1,4 +1,4 @@
-"""What single lines of the integers guard against, each seen by no other test once: see mutants.py."""
+"""Try what single lines of the integers guard against, each seen by no other test once: see mutants.py."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ from nni_mcunet.engine.ops.requantise import INT32, MAX_RIGHT, multiplier, requa
 
 @pytest.mark.parametrize("bias", [1.0, -3e4])
 def test_the_bias_of_a_dead_channel_fits(bias):
-    """Weights so small that a scale for them alone would not hold the bias in 32 bits, by far."""
+    """Weights so small that a scale chosen only for them would not hold the bias in 32 bits, by far."""
     weight, steps = np.full((2, 1, 1, 1), 1e-9, np.float32), 1 / 255
     q = quantize_weights(weight, np.float32([bias, 0]), steps)
     assert q.bias[0] * float(q.scale[0]) * steps == pytest.approx(bias, rel=1e-5)

@@ -1,4 +1,4 @@
-"""What single lines of the planner guard against, each seen by no other test once: see mutants.py."""
+"""Try what single lines of the planner guard against, each seen by no other test once: see mutants.py."""
 
 from dataclasses import replace
 from itertools import product

@@ -35,7 +35,7 @@ def case(seed):
 
 
 def features(p):
-    """What makes a cached plan hard: (kind, what) of the ops of its patched segment."""
+    """List what makes a cached plan hard: (kind, what) of the ops of its patched segment."""
     segment = p.segments[0]
     if not segment.patched:
         return

@@ -54,7 +54,7 @@ ARROWS = {
     "profiling": {CORE, IR, PLAN, MODEL, "engine.frontend", "engine.frontend (doors)", "engine.frontend.onnx",
                   "engine.quant", "paper"},
     "detection": {CORE, IR, NN, PLAN, PICTURES, "paper"},
-    # What joins the parts: detection and engine, the front door, the commands, and the names that open them.
+    # These join the parts: detection and engine, the front door, the commands, and the names that open them.
     "bridge": {"*", "detection"},
     "api": {"*", "detection", "bridge"},
     "cli": {"*", "detection", "bridge", "api", ""},

@@ -218,7 +218,7 @@ def test_pools(lib, seed):
     assert (run("pad", *(Axis(a.n_in, a.first, a.n_out, a.n_dst, a.dst) for a in (y, x)))
             == windows(data, y, x, (1, 1), (1, 1), op.zp_in)[:, :, 0, 0]).all()  # fmt: skip
     inside = (windows(np.ones_like(data), y, x, k, s, 0)).sum((2, 3))
-    if inside.all():  # the generator refuses a window of padding alone
+    if inside.all():  # the generator refuses a window of nothing but padding
         assert (run("maxpool", y, x) == windows(data, y, x, k, s, -128).max((2, 3))).all()
         total = windows(data, y, x, k, s, op.zp_in).sum((2, 3)) - op.zp_in * taps
         assert (run("avgpool", y, x) == mean(total, np.array(border)[taps - inside])).all()

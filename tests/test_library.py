@@ -89,7 +89,7 @@ SANITIZED = ["-O1", *SANITIZERS]
 
 
 def outputs_of(cases: list[Case], folders, out, language: str, *more: str) -> bytes:
-    """What BOTH says, compiled as C or C++, with the library as C."""
+    """Return what BOTH says, compiled as C or C++, with the library as C."""
     a, b = folders
     values = (",".join(map(str, found.picture.ravel())) for found in cases)
     main = out / "main.c"
@@ -227,7 +227,7 @@ FLAGS = {
     "unrolled": "-O3 -funroll-all-loops -finline-limit=10000 -fno-omit-frame-pointer -ffixed-r9",
 }  # fmt: skip
 QUICK = [("cortex-m4", "all kept"), ("cortex-m7", "lto"), ("cortex-m4", "plain")]
-# What the flags call, in place of a C library's.
+# The flags call these, in place of a C library's.
 GUARD = """#include <stdint.h>
 uintptr_t __stack_chk_guard = 7;
 void __stack_chk_fail(void);
@@ -265,7 +265,7 @@ KEPT = "-fstack-protector-all -finstrument-functions -pg --coverage"
 
 @pytest.mark.parametrize("flags", ["unrolled", "all kept", "frame pointer"])
 def test_assembly_has_its_functions_to_itself(flags, tmp_path):
-    """It compiles, a fixed r9 is named by functions alone that restore it, and nothing stands before the assembly."""
+    """It compiles, only functions that restore a fixed r9 name it, and nothing stands before the assembly."""
     command = ["arm-none-eabi-gcc", "-std=c11", *ARM, *FLAGS[flags].split(), *KEPT.split(), "-S", "-o", "-"]
     for name in ("mcu_conv.c", "mcu_dw_dsp.c"):
         done = subprocess.run([*command, KERNELS / name], check=True, capture_output=True, text=True, cwd=tmp_path)

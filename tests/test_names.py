@@ -26,7 +26,7 @@ from nni_mcunet.engine.lower.program import IMAGE, SELF
 from nni_mcunet.engine.run.firmware import build_firmware
 from nni_mcunet.engine.timing.layer_cycles import run_profiled
 
-# What C, its headers, the kernels and generated code have names for; what differs by little; what ends a comment.
+# Names that C, its headers, the kernels and generated code use; what differs by little; what ends a comment.
 LAYERS = (
     "tile", "int8_t", "INT32_MAX", "SIZE_MAX", "MCU_H", "MCU_OUTPUTS", "yolo", "yolo_maps", "mcu_run", "mcu_l1", "a",
     "a_w", "a_p", "a_table0", "a_y", "a_ey", "a_x", "A", "a/", "a.", "", "层", "層", "é", "x" * 300, "*/ int bad; /*",
@@ -95,7 +95,7 @@ def test_names_are_the_layers_own():
 
 
 def test_the_layers_report_has_the_layers_names(tmp_path):
-    """Also under a prefix; what is called like one of the report's own rows stays apart from it."""
+    """Also under a prefix; what is called like one of the report's own rows keeps a row of its own."""
     names = [name for name in LAYERS[-20:] if name != "\ud800"]  # plan.json holds the names, and no file half a pair
     p, model, picture = patched(0, names)
     board = replace(get_board("F412"), flash=4 << 20)

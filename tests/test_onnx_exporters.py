@@ -207,7 +207,7 @@ def test_a_factor_in_integers(tmp_path):
 
 
 def test_a_clamped_summand_in_integers(tmp_path):
-    """The first half of a hard swish: both are one convolution of each channel alone."""
+    """The first half of a hard swish: both are one convolution of each channel by itself."""
     summand = helper.make_node("QLinearAdd", ["q", "s", "z", "k", "s", "u", "t", "u"], ["r"], domain="com.microsoft")
     nodes = [Q, summand, node("DequantizeLinear", "r t u", "d"), node("Clip", "d lo hi", "c"),
              node("QuantizeLinear", "c t u", "e"), node("DequantizeLinear", "e t u")]  # fmt: skip

@@ -205,7 +205,7 @@ WEIGHT = constant("w", np.zeros((4, 3, 1, 1), np.float32))
 
 
 def test_channels_last_input_is_read_as_it_is(tmp_path):
-    """What tf2onnx writes: NHWC in, transposed at once."""
+    """tf2onnx writes this: NHWC in, transposed at once."""
     nodes = [
         helper.make_node("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2]),
         helper.make_node("Conv", ["t", "w"], ["u"], strides=[2, 1]),

@@ -1,4 +1,4 @@
-"""Integers of the kinds beside convolutions against exact arithmetic, tables against torch, and what is refused."""
+"""Integers of the kinds other than convolutions against exact arithmetic, tables against torch, and what is refused."""
 
 import ctypes
 import warnings
@@ -53,7 +53,7 @@ def lib(tmp_path_factory):
 
 
 def in_c(lib, kind, p):
-    """What the C kernel makes of PAIRS, [a + 128][b + 128]."""
+    """Return what the C kernel makes of PAIRS, [a + 128][b + 128]."""
     sides = [ctypes.byref((I16 * 7)(256, 0, 256, 256, 0, 256, 0)) for _ in range(2)]
     if kind == "add":
         op = Sum(p.mult_a, p.mult_b, p.bias, 1, p.bits, p.zp_out, p.lo, p.hi)
@@ -86,7 +86,7 @@ def exact(value: Fraction, y: Scale, lo=-128, hi=127) -> int:
 @pytest.mark.parametrize("scales", THREE_SCALES)
 @pytest.mark.parametrize("kind", ["add", "mul"])
 def test_sums_and_products_are_rounded_once(lib, kind, scales):
-    """On every pair of int8 values: the exact result, or beside a tie its neighbour, where multipliers of 32 bits end;
+    """On every pair of int8 values: the exact result, or near a tie its neighbour, where multipliers of 32 bits end;
     and the integers fit in 32 bits at every step, which Python's do not need to."""
     op = Op("y", kind, ("a", "b"), 1)
     _, p = one_op(op, scales, 256, 256, 1)
@@ -176,7 +176,7 @@ def test_tables_against_torch(act):
         assert distance.max() <= 0.5 + 1e-6, act
 
 
-# What is refused
+# --- values that are refused
 
 
 ABSURD = [float("nan"), float("inf"), 0.0, -0.1, 1e-40, 1e30]
@@ -184,7 +184,7 @@ ABSURD = [float("nan"), float("inf"), 0.0, -0.1, 1e-40, 1e30]
 
 @pytest.mark.parametrize("scale", ABSURD)
 def test_absurd_scales_are_refused(scale):
-    """Of any tensor and of any channel's weights, by name and without a warning of numpy's."""
+    """It is refused for any tensor and any channel's weights, by name and without a warning of numpy's."""
     graph = every_kind()
     good = random_model(np.random.default_rng(0), graph)
     with warnings.catch_warnings():

@@ -164,7 +164,7 @@ def test_a_gate_ends_the_patch_segment():
 
 
 def test_padding_wider_than_the_kernel():
-    """A tile of padding alone holds one position that it never reads."""
+    """A tile of nothing but padding holds one position that it never reads."""
     rng = np.random.default_rng(5)
     ops = (Op("c", "conv", ("image",), 4, (1, 1), (1, 1), (3, 2, 4, 6)), Op("p", "pad", ("c",), 4, pad=(5, 0, 0, 9)))
     graph = Graph("g", (Tensor("image", 6, 5, 3),), ops, ("p",)).verify()

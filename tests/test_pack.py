@@ -35,7 +35,7 @@ def test_bytes_are_the_planner_s(groups, cout, cin, k):
 
 @pytest.mark.parametrize("real", [2.0**-23, 1.7e-8, 3e-12, 1e-17, 1e-40])
 def test_tiny_multipliers_keep_the_shift_that_kernels_bear(real):
-    """Fewer bits there cost nothing: the result is right for every accumulator of 31 bits, or beside a tie."""
+    """Fewer bits there cost nothing: the result is right for every accumulator of 31 bits, or near a tie."""
     factor = multiplier(real)
     assert factor.right <= MAX_RIGHT
     for acc in (2**31 - 1, -(2**31) + 1, 12345678, -1):

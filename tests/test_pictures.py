@@ -353,7 +353,7 @@ def vww1(shared, folder):
 
 
 def test_bytes_of_the_callbacks(shared, tmp_path):
-    """What callback_bytes says is what the compiler of a 32-bit core reserves."""
+    """callback_bytes says what the compiler of a 32-bit core reserves."""
     p, _, folder = vww1(shared, tmp_path)
     sizes = callbacks.callback_bytes(p)
     wanted = {"lines": "sizeof(mcu_lines)", "rgb565": "sizeof(mcu_frame_bytes)", "frame": "sizeof(mcu_frame)"}

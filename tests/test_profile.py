@@ -99,7 +99,7 @@ def test_no_torch_for_an_architecture_or_a_model():
 
 @pytest.mark.parametrize("name", ["profile", "inspect"])
 def test_a_shim_does_not_hide_the_standard_library_s_module(name, tmp_path):
-    """What torch and dataclasses import under these names is not the file in tools/."""
+    """torch and dataclasses do not import the file in tools/ under these names."""
     code = "import sys, runpy; from os.path import dirname\nsys.argv = [sys.argv[1], '--help']\n"
     code += "sys.path[0] = dirname(sys.argv[0])\ntry: runpy.run_path(sys.argv[0], run_name='__main__')\n"
     code += f"except SystemExit: pass\nimport {name}, cProfile; assert 'tools' not in {name}.__file__"
@@ -187,7 +187,7 @@ def test_every_difference_has_a_word(paper):
 
 
 def test_recomputed_values_come_out(paper):
-    """What the paper's rule gives when recomputed independently (EXACT), to the printed digit."""
+    """The paper's rule gives this when recomputed independently (EXACT), to the printed digit."""
     recomputed = [cell for cell in paper.cells() if cell.source == RECOMPUTED and cell.paper != UNSOURCED]
     assert len(recomputed) > 35 and [cell for cell in recomputed if not cell.same] == []
 

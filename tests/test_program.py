@@ -30,7 +30,7 @@ def test_every_step_is_a_line_of_the_c(lowered):
 
 
 def test_tiles_lie_in_the_arena_and_do_not_meet(lowered):
-    """What a call reads, writes and uses as scratch; an output lies on an input where the plan says so."""
+    """List what a call reads, writes and uses as scratch; an output lies on an input where the plan says so."""
     found, program = lowered
     tensors, homes = found.plan.graph.tensors, found.plan.home
     for loop in program.loops:

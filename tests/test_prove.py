@@ -63,7 +63,7 @@ def test_a_broken_kernel_is_found(file, sound, tmp_path):
 
 
 def test_a_broken_dsp_version_is_found(tmp_path):
-    """What it writes behind its output does no harm to these networks."""
+    """It writes behind its output, which does no harm to these networks."""
     kernels = tmp_path / "kernels"
     shutil.copytree(KERNELS, kernels)
     text, sound = (kernels / "mcu_pool.c").read_text(), "out[c] = mean(op, op->mean, sum);\n"

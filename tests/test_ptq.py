@@ -127,7 +127,7 @@ def test_report_is_numpy_s():
     assert np.isclose(rows[-1].total, 10 * np.log10((f**2).sum() / ((f - q) ** 2).sum()))
     assert rows[0].own == pytest.approx(rows[0].total) and rows[-1].own > rows[-1].total + 1
     assert worst(rows, 2)[0].own == min(r.own for r in rows) and db(1, 0) == np.inf
-    # By itself: the last layer alone on the float network's tensor, rounded to int8 as it comes in.
+    # By itself: only the last layer, on the float network's tensor, rounded to int8 as it comes in.
     source = equalized_like(int8, model)
     run = session(source, every_tensor=True)
     op, signal, noise = model.graph.op("last"), 0, 0
@@ -181,8 +181,8 @@ def test_the_same_pictures_give_the_same_integers():
 
 
 def test_answers_are_not_clipped():
-    """All that was seen of an output and of what its sigmoid reads, as far as that one is not sure; a map's outputs
-    alone, or a quarter more of a classifier's."""
+    """All that was seen of an output and of what its sigmoid reads, as far as that one is not sure; only a map's
+    outputs, or a quarter more of a classifier's."""
     pictures, model = pictures_of(6, 6), mobile_net("relu")
     rare = partial(percentile, percent=80)
 

@@ -198,7 +198,7 @@ def test_parts_share_scales():
 def test_simulation_against_the_integer_engine(seed):
     """Every op on the reference's own inputs, rounded to its grid, against the reference's integers. A sum that lies on
     a tie, and a residual, whose multiplier has 16 bits, may fall to the other side: by one step, in under a thousandth.
-    (Through many layers such steps spread: two maps of a deep network may be several apart.)"""
+    (Through many layers such steps spread: two maps of a deep network may differ by several.)"""
     graph = with_norm(random_graph(np.random.default_rng(seed), blocks=6, size=(24, 28)))
     torch.manual_seed(seed)
     net = Net(graph).train()

@@ -68,8 +68,8 @@ def learn(net: Net, digits, steps: int, freeze_at: int | None = None, lr: float 
 
 
 def test_training_repairs_what_quantisation_breaks(digits):
-    """Channels of very unlike ranges in one tensor, which no calibration alone helps: the network of the float one's
-    accuracy is there, and training finds it."""
+    """Channels of very unlike ranges in one tensor, which no calibration helps by itself: a network with the float
+    one's accuracy is there, and training finds it."""
     chain = (("a", 16, 1, 1), ("b", 16, 16, 1), ("c", 24, 1, 1), ("d", 24, 24, 2), ("e", 32, 1, 1))
     ops, last = [], "image"
     for name, cout, groups, stride in chain:

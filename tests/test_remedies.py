@@ -1,4 +1,4 @@
-"""What a message advises can be done and helps: scales that 32 bits do not hold, in a file and after calibration; and
+"""A message's advice can be followed and helps: scales that 32 bits do not hold, in a file and after calibration; and
 what is legal ONNX and a little odd works: weights of the scale 0, ceil_mode windows that lie in the padding."""
 
 import re
@@ -59,7 +59,7 @@ def test_the_scale_that_a_message_names_suffices(name):
 
 
 def imbalanced(spread):
-    """A depth-wise layer whose channels' ranges lie `spread` apart, undone by the layer behind it."""
+    """A depth-wise layer whose channels' ranges differ by `spread`, undone by the layer behind it."""
     rng, factor = np.random.default_rng(0), np.geomspace(1, spread, 6)
     same = {"k": (3, 3), "pad": (1, 1, 1, 1)}
     ops = (Op("first", "conv", ("image",), 6, act="relu", **same), Op("dw", "conv", ("first",), 6, groups=6, **same),

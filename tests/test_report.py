@@ -28,7 +28,7 @@ DEMO = load_space("demo")
 
 @pytest.fixture(scope="module")
 def history():
-    """Of a search with a failed candidate and one that was never told."""
+    """Report on a search with a failed candidate and one that was never told."""
     evolution = Evolution(DEMO, Limits(get_board("f412").with_arena(48 * 1024)).check, 0, 8, 4, 2)
     rng = np.random.default_rng(0)
     while not evolution.done:

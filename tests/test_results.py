@@ -29,7 +29,7 @@ def files(word: str) -> dict[str, bytes]:
 
 
 def fresh(word: str) -> dict[str, bytes]:
-    """What `run` leaves in out/running."""
+    """Write what `run` leaves in out/running."""
     return {name: data for name, data in files(word).items() if "pareto" not in name and "tuned" not in name}
 
 

@@ -48,7 +48,7 @@ def experiment(made, tmp_path):
 
 @pytest.fixture
 def expected(experiment):
-    """history.jsonl of the search never interrupted: the evolution alone, without NNI."""
+    """history.jsonl of the search never interrupted: only the evolution, without NNI."""
     config = load_config(experiment / "tiny.yml")
     evolution = search_config(config).evolution(search_space(config))
     while not evolution.done:

@@ -119,7 +119,7 @@ def test_what_the_boards_hold(config, board):
 
 
 def test_scales_follow_their_stage():
-    """What outlives a stage are its predictions: the map they come from is not read again behind the next block."""
+    """Only its predictions outlive a stage: the map they come from is not read again behind the next block."""
     spec = ArchSpec.load("configs/arch/mcunetv2_face_s.json")
     graph = build_graph(spec, FaceHead((2, 2, 3)))
     order = [op.name for op in graph.ops]

@@ -80,7 +80,7 @@ def test_host_c_equals_reference(tmp_path):
 
 
 def every_chain(graph, grids, halo):
-    """Plans of every schedule of at most two patched segments, by plan() alone."""
+    """Plans of every schedule of at most two patched segments, by nothing but plan()."""
     blocks = graph.ops[-1].block + 1
     parts = [((p, p), n) for p in grids for n in range(1, blocks + 1)]
     for first, second in product([((1, 1), 0), *parts], parts):

@@ -155,7 +155,7 @@ def test_limits_that_nothing_meets_are_said_at_once():
 
 
 def test_samples_with_a_choice_of_halo():
-    """A knob where there is a choice; per layer is clip alone, and what the limits do not allow is vetoed."""
+    """A knob where there is a choice; per layer is only clip, and what the limits do not allow is vetoed."""
     space, rng = MCUNetSpace(DEMO, replace(limits(kb=60, mmacs=1000), halos=("cache",))), np.random.default_rng(0)
     samples = []
     for _ in range(6):

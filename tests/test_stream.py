@@ -64,7 +64,7 @@ def test_same_padding_computes_every_position_exactly_once():
 
 
 def test_caches_of_mobilenet_v2():
-    """By hand, n = 2: the depth-wise of block 1 alone has a halo; it reads 2 rows and columns of the 112 x 112 x 32 map
+    """By hand, n = 2: only the depth-wise of block 1 has a halo; it reads 2 rows and columns of the 112 x 112 x 32 map
     again, of which each patch of a 2 x 2 grid holds 57 rows at most in the second row and 57 in the first."""
     p = plan(build_graph(mobilenet_v2()), Schedule(2, 2), ANALYTIC, "cache")
     rows = [spans["stem"] for spans in p.segments[0].spans[0]]

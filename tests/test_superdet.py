@@ -121,7 +121,7 @@ def test_a_slice_is_mmdets_detector(trained, data, config, seed):
 
 
 def test_its_loss_is_mmdets(trained, data, config):
-    """Of the same weights, pictures and boxes: what detector.loss gives."""
+    """Return what detector.loss gives for the same weights, pictures and boxes."""
     space, net = load_supernet(trained, data)
     graph, (images, targets) = build_graph(space.spec(candidate(0)), HEAD), batch(data)
     detector, _ = mmdets(config, space.spec(candidate(0)), slice_net(net, graph).state_dict())
@@ -155,7 +155,7 @@ def test_gradients_gather_as_autograd_would(trained, data):
 
 
 def test_the_score_is_mmdets_map(trained, data, config):
-    """Of the detector with the slice's re-calibrated weights, by mmdet's own way from pictures to the metric."""
+    """Judge the detector with the slice's re-calibrated weights, by mmdet's own way from pictures to the metric."""
     from mmdet.registry import DATASETS, METRICS
     from mmengine.registry import DefaultScope
 
@@ -322,7 +322,7 @@ def test_an_experiment_is_ready_to_run(name):
     "name, macs, sram_kb, parameters", [("voc_h743", 343, 438, 0.67), ("voc_f412", 172, 247, 0.47)]
 )
 def test_the_voc_architectures_have_table_3s_size(name, macs, sram_kb, parameters):
-    """Of the experiment's space, within its limits at the schedule in the file, and near them."""
+    """Draw networks of the experiment's space, within its limits at the schedule in the file, and near them."""
     path = load_experiment(ROOT / "configs/nni" / f"{name}.yml")
     search = SearchConfig.from_dict(path["tuner"]["classArgs"], path["trialCodeDirectory"])
     limits, spec = search.limits(), ArchSpec.load(ROOT / f"configs/arch/mcunetv2_{name}.json")

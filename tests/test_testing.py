@@ -212,7 +212,7 @@ def test_map50():
 
 
 def test_calibration_pictures(run, work):
-    """Those of the training set as quantize.py reads them, evenly spread, whatever wraps the data set."""
+    """The pictures of the training set as quantize.py reads them, evenly spread, whatever wraps the data set."""
     cfg = run.config()
     names = (work / "digits/VOC2007/ImageSets/Main/train.txt").read_text().split()
     got = list(input_pictures(cfg, 5))

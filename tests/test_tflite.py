@@ -1,4 +1,4 @@
-"""From .tflite to C: every file's outputs equal LiteRT's reference kernels in all values, in numpy, on the host and on
+"""From .tflite to C: every file's outputs equal LiteRT's reference kernels in every value, in numpy, on the host and on
 a board, whole and in patches; what is not known is refused by name, and damage is no crash."""
 
 import numpy as np
@@ -40,7 +40,7 @@ def classifier(rng) -> bytes:
 
 
 def detector(rng) -> bytes:
-    """What is between the layers of a detector: parts, joins, pools, gates, functions, a second output."""
+    """Cover what is between the layers of a detector: parts, joins, pools, gates, functions, a second output."""
     n = Layers(rng)
     image = n.map((1, 16, 20, 3), 1 / 255, -128)
     x = n.same("PAD", image, (1, 18, 22, 3), n.constant([[0, 0], [1, 1], [1, 1], [0, 0]]))

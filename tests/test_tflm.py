@@ -1,4 +1,4 @@
-"""TensorFlow Lite's integers in numpy: every operator's twin equals LiteRT's reference kernels in all values."""
+"""TensorFlow Lite's integers in numpy: every operator's twin equals LiteRT's reference kernels in every value."""
 
 import numpy as np
 import pytest

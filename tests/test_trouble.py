@@ -43,7 +43,7 @@ def nni(monkeypatch):
 
 @pytest.fixture
 def silence(monkeypatch, tmp_path):
-    """Of ten minutes, looked at without a wait."""
+    """Make a Silence of ten minutes that looks without a wait."""
     made = Silence("http://nni", tmp_path / "exp", 600)
     made._looked = made._answered = made._changed = 0
     real = made.look

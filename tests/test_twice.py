@@ -33,7 +33,7 @@ GRIDS = (2, (1, 3), (3, 1), (2, 4))
 
 
 class Draws:
-    """What twice_graph asks a generator for, drawn by hypothesis, which looks for the smallest network that fails."""
+    """Answer twice_graph as a generator, by hypothesis, which looks for the smallest network that fails."""
 
     def __init__(self, draw):
         self.draw = draw
@@ -64,7 +64,7 @@ def quick(examples: int):
 
 
 def readings(plan):
-    """What patched segments read twice: how, and from where."""
+    """List what patched segments read twice: how, and from where."""
     for at, segment in enumerate(plan.segments):
         own = {op.name for op in segment.ops}
         for op in segment.ops if segment.patched else ():
@@ -128,7 +128,7 @@ def test_patched_equals_whole():
 @quick(40)
 @given(networks())
 def test_costs_are_those_of_the_plan(graph):
-    """Of every schedule; the best one is none that a plan beats, and its arena is that plan's."""
+    """It holds for every schedule; the best one is none that a plan beats, and its arena is that plan's."""
     every = schedules(graph, GRIDS)
     plans = {halo: [plan(graph, s, halo=halo) for s in every] for halo in EXECUTED}
     for halo, found in plans.items():

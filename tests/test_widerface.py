@@ -257,7 +257,7 @@ def test_published_figures(published, shared, tmp_path):
 
 
 def test_part_of_the_set(published, shared):
-    """The 40 images of widerface_mini alone."""
+    """Only the 40 images of widerface_mini."""
     if not (shared / "data/widerface_mini/val.txt").is_file():
         pytest.skip(f"no widerface_mini in {shared}/data")
     names = set((shared / "data/widerface_mini/val.txt").read_text().split())

@@ -21,7 +21,7 @@ from nni_mcunet.paper import memory_rules as rules
 
 KB, MB = 1024, 1 << 20
 FILES = sorted((ROOT / "configs/arch").glob("*.json"))
-# What does not come out as printed, with what does: each is a sentence in docs/paper/tables.md as well.
+# Figures that do not come out as printed, with those that do: each is a sentence in docs/paper/tables.md as well.
 DIFFERENT = {
     ("mnasnet_b1", "macs_M"): "314",
     ("fbnet_a", "macs_M"): "250",  # 249.92, cut off
@@ -147,8 +147,8 @@ def alive(graph, schedule):
     """Bytes alive during each op, by the paper's rule for one patched segment: a second count, from its sentences.
 
     A tensor is alive from the op that writes it (the segment's output, whole, from the first op) to its last reader.
-    What is written in place counts once, unless other patches read the tensor again. A depth-wise convolution has one
-    more channel."""
+    A map that is written in place counts once, unless other patches read the tensor again. A depth-wise convolution
+    has one more channel."""
     ops, out = split(graph, schedule.n) if schedule.n else ((), None)
     tiles = [patch_spans(graph, ops, {out: patch_bounds(getattr(graph.tensors[out], side), p)}, axis) if ops else {}
              for axis, (side, p) in enumerate(zip("hw", schedule.p, strict=True))]  # fmt: skip

@@ -99,7 +99,7 @@ class Layers(Writer):
         self.rng, self.names = rng, 0
 
     def map(self, shape, scale=None, zero=None) -> "Map":
-        """A tensor with a scale that tells its values apart, unless one is given."""
+        """A tensor with a scale that distinguishes its values, unless one is given."""
         scale = float(np.float32(2.0 ** self.rng.uniform(-6, -3) if scale is None else scale))
         zero, self.names = int(self.rng.integers(-128, 128)) if zero is None else zero, self.names + 1
         return Map(self.tensor(f"t{self.names}", shape, "int8", scale, zero), tuple(shape), scale, zero)

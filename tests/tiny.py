@@ -92,7 +92,7 @@ def write_all(folder: Path, files: dict[str, bytes | str]) -> None:
 
 
 class Killed(BaseException):
-    """What killed_at raises."""
+    """Signal the kill: killed_at raises it."""
 
 
 @contextlib.contextmanager

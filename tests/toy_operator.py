@@ -29,7 +29,7 @@ KIND, H, W, C = "l1pool", 17, 14, 3
 
 
 def network(rng: np.random.Generator, alone: bool = False) -> QuantModel:
-    """The operator by windows of any size between convolutions, or alone on the image."""
+    """The operator by windows of any size between convolutions, or as the only layer on the image."""
     ops, name, channels = [], "image", C
 
     def add(kind, cout, k, s, pad, **fields):

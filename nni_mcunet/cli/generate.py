@@ -24,7 +24,7 @@ from ..engine.codegen.names import DEFAULT, check_prefix
 from ..engine.lower.dead_channels import channels, without_dead_channels
 from ..engine.model import QuantModel
 
-# What these options are where they are not given.
+# The values of these options where they are not given.
 UNSAID = {"max_p": 4, "any_grid": False, "fastest": False, "least_sram": False, "max_overhead": None, "segments": None}
 
 

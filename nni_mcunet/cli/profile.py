@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-p", type=int, default=4, help="finest grid tried without --patches (default 4: 4x4)")
     parser.add_argument("--any-grid", action="store_true", help="try grids that are not square, too")
     parser.add_argument("--pareto", action="store_true", help="print the front of SRAM against computation instead")
-    parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write JSON to FILE, or print it alone")
+    parser.add_argument(
+        "--json", nargs="?", const="-", metavar="FILE", help="write JSON to FILE; without FILE print nothing else"
+    )
     parser.add_argument("--png", metavar="FILE", help="draw the memory of each block")
 
 

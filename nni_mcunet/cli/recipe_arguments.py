@@ -8,7 +8,7 @@ from ..core.validate import short
 from ..search.supernet.recipe import Recipe
 
 HELP = {
-    "largest": "steps of the largest network alone",
+    "largest": "steps that train only the largest network",
     "shared": "steps of random sub-networks",
     "subnets": "sub-networks a step",
     "sandwich": "the largest and the smallest among them",

@@ -39,7 +39,7 @@ def print_table(report: dict[str, Any]) -> None:
     for label, key, scale in (
         ("arena, kB", "arena_bytes", KB),
         ("stack high-water, kB", "stack_bytes", KB),
-        ("SRAM in all, kB", "sram_bytes", KB),
+        ("total SRAM, kB", "sram_bytes", KB),
         ("flash, kB", "flash_bytes", KB),
         ("MACs, M", "macs", 1e6),
         ("patch overhead, %", "patch_overhead", 0.01),

@@ -237,5 +237,5 @@ def load_space(source: str) -> Space:
         raise SpaceError(f"{path}: {error}") from None
 
 
-def _pick(rng: np.random.Generator, choices: Choices) -> Any:
+def _pick(rng: np.random.Generator, choices: Choices) -> Plain:
     return choices[int(rng.integers(len(choices)))]

@@ -20,7 +20,7 @@ class Board:
     """Hold a microcontroller. sram, flash in bytes.
 
     core                    gcc's -mcpu name
-    reserved_*              bytes kept for stack, .data/.bss and code beside the model
+    reserved_*              bytes kept for stack, .data/.bss and code besides the model
     cycles_per_instruction  where it was measured, in place of the core's table in latency.json
     qemu                    machine that emulates it; None: that of the board of ours with its core
     memory                  wait states and caches; None: likewise

@@ -48,7 +48,7 @@ FACTS = {
     "upsample": Kind(scale="input"),
     # With zeros.
     "pad": Kind(scale="input"),
-    # Of two maps of one shape.
+    # Both maps have one shape.
     "add": Kind(inputs=2, takes_act=True, elementwise=True, adds_second=True),
     # The second map is of the first's shape, or 1x1: one factor a channel (squeeze-excite).
     "mul": Kind(inputs=2, elementwise=True, adds_second=True),

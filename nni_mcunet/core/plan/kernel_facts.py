@@ -73,7 +73,7 @@ def padded_taps(graph: Graph, op: Op) -> int:
 
 @dataclass(frozen=True)
 class Kernels:
-    """What a set of kernels needs besides tensors.
+    """Say what a set of kernels needs besides tensors.
 
     align    every buffer's size and offset is a multiple of it
     scratch  (op, input channels, output rows, output columns) -> bytes while the op runs. Rows and columns are integers

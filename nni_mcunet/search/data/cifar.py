@@ -6,7 +6,6 @@ The files are pickles, and a pickle is a program: only the few names that an arr
 import io
 import pickle
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -62,7 +61,7 @@ class _Numbers(pickle.Unpickler):
         (module, "_reconstruct") for module in ("numpy.core.multiarray", "numpy._core.multiarray")
     }
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> object:
         if (module, name) not in self.ALLOWED:
             raise DataError(f"data: a batch of CIFAR-10 would run {module}.{name}: it is not the published file")
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)

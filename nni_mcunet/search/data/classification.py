@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from ...core.ir.arch import ArchSpec
 from ...core.ir.build import FaceHead, YoloHead, build_graph
 from ...core.ir.graph import Graph
 from ...core.nn.net import Net
-from ...core.types import PlainDict
+from ...core.types import Plain, PlainDict
 
 
 class Task(Protocol):
@@ -38,10 +38,10 @@ class Task(Protocol):
     def prepare(self, net: Net) -> None:
         """Set initial weights that are the task's to say."""
 
-    def loss(self, outputs: tuple[Tensor, ...], targets: Any, /, smoothing: float) -> Tensor:
+    def loss(self, outputs: tuple[Tensor, ...], targets: Plain, /, smoothing: float) -> Tensor:
         """Return the mean loss of a batch, whose targets are the task's own."""
 
-    def score(self, net: Net, batches: Iterable[tuple[Tensor, Any]]) -> float:
+    def score(self, net: Net, batches: Iterable[tuple[Tensor, Plain]]) -> float:
         """Judge a net on batches of (images, targets): the higher the better."""
 
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from ...core.types import Plain
 from ...core.validate import check_keys, read_yaml, short
 from ..config import ExperimentError, SearchConfig, check_trials, search_config, search_space
 from ..evolution import Evolution
@@ -102,7 +103,7 @@ def _machines(config: dict) -> list[dict]:
     return [machine for machine in machines if isinstance(machine, dict)] if isinstance(machines, list) else []
 
 
-def _check_keys(data, known: Iterable[str], where: str, needed: Iterable[str] = ()) -> None:
+def _check_keys(data: Plain, known: Iterable[str], where: str, needed: Iterable[str] = ()) -> None:
     check_keys(data, sorted(known, key=str), where, needed, ExperimentError)
 
 

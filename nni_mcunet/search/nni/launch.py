@@ -13,6 +13,7 @@ import string
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -20,6 +21,7 @@ import yaml
 from tqdm import tqdm
 
 from ...core.files import write_atomic, write_json
+from ...core.types import Plain
 from ...core.validate import read_json
 from ..config import ExperimentError, SearchConfig, search_config
 from ..run.history import count_told, read_history
@@ -87,7 +89,7 @@ class Experiment:
             params = {"params": {"maxExperimentDuration": longest}}
             nnictl.request(self.root, "/experiment?update_type=MAX_EXEC_DURATION", "PUT", params)
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def stop(self) -> None:
@@ -150,7 +152,7 @@ class Experiment:
         died = f"experiment {self.id}: NNI's manager has died, killed or out of memory ({error})"
         return ExperimentFailed(f"{died}\n{self._complaints.text()}")
 
-    def wait(self, told, timeout: float, silence: float) -> None:
+    def wait(self, told: Plain, timeout: float, silence: float) -> None:
         """Wait until the search is over. Raises ExperimentFailed.
 
         told     returns the number of results; called in between
@@ -178,7 +180,7 @@ class Experiment:
 
 
 @contextlib.contextmanager
-def exit_on_failure():
+def exit_on_failure() -> Iterator[None]:
     """Turn a failure, a search cut short or a signal, inside this context, into a message on stderr and an exit code:
     1, or 128 and the signal's number."""
     again = "`mcunet search resume` goes on where this has ended"

@@ -15,6 +15,8 @@ import sys
 import urllib.request
 from pathlib import Path
 
+from ...core.types import Plain
+
 MANAGER = Path(__file__).parents[1] / "manager.cjs"
 _CODE = (
     "import nni.experiment.launcher as launcher; launcher._check_rest_server.__defaults__ = (60, None); "
@@ -39,7 +41,7 @@ def environment(listen: str | None = None) -> dict[str, str]:
     return env | ({"MCUNET_NNI_LISTEN": listen} if listen else {})
 
 
-def request(root: str, path: str, method: str = "GET", body=None, timeout: float = 60):
+def request(root: str, path: str, method: str = "GET", body: Plain = None, timeout: float = 60) -> Plain:
     """Return the manager's answer, decoded from JSON; None when empty. root: "http://host:port" and its prefix. Raises
     OSError."""
     data = None if body is None else json.dumps(body).encode()

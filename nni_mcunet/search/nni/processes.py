@@ -1,4 +1,4 @@
-"""Keep processes apart: one writer a folder, no tuner that outlives its manager, none left of a dead search."""
+"""Separate processes: one writer a folder, no tuner that outlives its manager, none left of a dead search."""
 
 import contextlib
 import fcntl
@@ -6,8 +6,10 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from types import FrameType
+from typing import IO, NoReturn
 
 import psutil
 
@@ -31,11 +33,11 @@ class Stopped(BaseException):
 
 
 @contextlib.contextmanager
-def stopped_by_signals():
+def stopped_by_signals() -> Iterator[None]:
     """Raise Stopped inside the context for SIGINT, SIGTERM and SIGHUP, once: contexts that stop NNI afterwards must not
     be cut short. A signal that is ignored, SIGHUP under nohup, stays so."""
 
-    def stop(number, frame):
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
         for each in SIGNALS:
             signal.signal(each, signal.SIG_IGN)
         raise Stopped(number)
@@ -73,7 +75,7 @@ def exit_with_parent() -> None:
     manager's port, where the one of the resumed experiment may already listen."""
     parent = os.getppid()
 
-    def watch():
+    def watch() -> None:
         while os.getppid() == parent:
             time.sleep(0.2)
         os.kill(os.getpid(), signal.SIGKILL)

@@ -9,6 +9,7 @@ evolution.py.
 import os
 import sys
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -16,25 +17,30 @@ from typing import cast
 
 import nni
 
+from ...core.types import FilePath, Plain, PlainDict
+
 if "NNI_FRAMEWORK" not in os.environ:  # else NNI imports pytorch_lightning with the modules below
     os.environ["NNI_FRAMEWORK"] = "none"  # for the processes NNI starts
     nni.set_default_framework("none")
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", RuntimeWarning)  # of classes in torch that NNI does not know
-    from nni.mutable import Categorical
+    from nni.mutable import Categorical, Mutable
     from nni.mutable.annotation import Constraint
-    from nni.mutable.exception import ConstraintViolation
+    from nni.mutable.exception import ConstraintViolation, SampleValidationError
+    from nni.mutable.mutable import RandomState
     from nni.nas.evaluator import Evaluator
-    from nni.nas.execution.event import ModelEventType
+    from nni.nas.execution.engine import ExecutionEngine
+    from nni.nas.execution.event import ModelEvent, ModelEventType
     from nni.nas.nn.pytorch import ModelSpace
-    from nni.nas.space import ModelStatus
+    from nni.nas.space import ExecutableModelSpace, ModelStatus
     from nni.nas.strategy import Strategy
     from nni.nas.strategy.base import StrategyStatus
 
 from ...core.errors import ScheduleError, UserError
 from ...core.ir.arch import ArchSpec, Schedule
 from ...core.ir.build import build_graph
+from ...core.ir.graph import Graph
 from ...core.nn.net import Net
 from ...core.plan.cut_points import cuts
 from ...core.plan.plan import Plan, plan
@@ -77,7 +83,7 @@ class Fits(Constraint):
     random, p and n are the scheduler's: chosen freely they would hardly ever belong to the network.
     """
 
-    def __init__(self, space: Space, limits: Limits | None):
+    def __init__(self, space: Space, limits: Limits | None) -> None:
         self.label, self.space, self.limits = "fits", space, limits
         most = max(cuts(build_graph(space.spec(space.largest()), self._yolo)))
         self.genes = {gene: Categorical(choices, label=gene) for gene, choices in space.genes.items()}
@@ -92,20 +98,20 @@ class Fits(Constraint):
         return to_sample(candidate, schedule, "halo" in self.schedule)
 
     @property
-    def _yolo(self):
+    def _yolo(self) -> Plain:
         return self.limits.yolo if self.limits else None
 
     def check(self, spec: ArchSpec) -> Plan | Violation:
         """Return the best plan of a network. Without limits nothing is less computation than per layer."""
         return self.limits.check(spec) if self.limits else plan(build_graph(spec), Schedule())
 
-    def leaf_mutables(self, is_leaf):
+    def leaf_mutables(self, is_leaf: Callable[[Mutable], bool]) -> Iterator[Mutable]:
         """Yield this annotation before p and n, so that `random` may set them."""
         yield from self.genes.values()
         yield self
         yield from self.schedule.values()
 
-    def check_contains(self, sample):
+    def check_contains(self, sample: dict) -> SampleValidationError | None:
         """Return NNI's ConstraintViolation for a sample that is not of the space or does not fit; None for the
         others."""
         for mutable in [*self.genes.values(), *self.schedule.values()]:
@@ -119,7 +125,7 @@ class Fits(Constraint):
             return ConstraintViolation(f"p = {sample['p']}, n = {sample['n']}: per layer is p = 1 and n = 0")
         return self._verdict(build_graph(self.space.spec(candidate), self._yolo), schedule)
 
-    def _verdict(self, graph, schedule: Schedule) -> ConstraintViolation | None:
+    def _verdict(self, graph: Graph, schedule: Schedule) -> ConstraintViolation | None:
         try:
             found = plan(graph, schedule)
         except ScheduleError as error:
@@ -127,15 +133,15 @@ class Fits(Constraint):
         violation = self.limits.judge(found) if self.limits else None
         return ConstraintViolation(str(violation)) if violation else None
 
-    def random(self, memo=None, random_state=None) -> None:
+    def random(self, memo: dict | None = None, random_state: RandomState | None = None) -> None:
         """Draw a network at random and take the scheduler's p and n for it."""
         self._complete(memo, lambda mutable, memo: mutable.random(memo, random_state))
 
-    def default(self, memo=None) -> None:
+    def default(self, memo: dict | None = None) -> None:
         """Take the smallest network of the space."""
         self._complete(memo, lambda mutable, memo: mutable.default(memo))
 
-    def _complete(self, memo, draw) -> None:
+    def _complete(self, memo: dict | None, draw: Callable[[Mutable, dict], object]) -> None:
         """Fill what `memo` lacks of a sample."""
         memo = {} if memo is None else memo
         for mutable in self.genes.values():
@@ -148,7 +154,7 @@ class Fits(Constraint):
         self.freeze(memo)
 
 
-def fits_of(model_space) -> Fits:
+def fits_of(model_space: ModelSpace) -> Fits:
     """Find the annotation of an MCUNetSpace in whatever form NNI has it. Raises StrategyError for another space."""
     for mutable in model_space.simplify().values():
         if isinstance(mutable, Fits):
@@ -164,7 +170,7 @@ class MCUNetSpace(ModelSpace):
     limits  what each sample must satisfy, the choices of p among it; None: anything that can be scheduled, p up to 4
     """
 
-    def __init__(self, space: Space, limits: Limits | None = None):
+    def __init__(self, space: Space, limits: Limits | None = None) -> None:
         super().__init__()
         self.fits = Fits(space, limits)
         smallest = self.fits.check(space.spec(space.smallest()))
@@ -173,7 +179,7 @@ class MCUNetSpace(ModelSpace):
         self.add_mutable(self.fits)
 
     @classmethod
-    def create_fixed_module(cls, sample: dict, space: Space, limits: Limits | None = None):
+    def create_fixed_module(cls, sample: dict, space: Space, limits: Limits | None = None) -> Net:
         """Build the Net of a sample: NNI makes this of the class where a sample is given already."""
         candidate, schedule = from_sample(sample)
         spec = space.spec(candidate, schedule)
@@ -197,12 +203,20 @@ class EvolutionStrategy(Strategy):
          its end there moves to out/previous; one that has not is an error
     """
 
-    def __init__(self, out=None, seed=0, population=100, parents=20, iterations=30, mutation=0.1):
+    def __init__(
+        self,
+        out: FilePath | None = None,
+        seed: int = 0,
+        population: int = 100,
+        parents: int = 20,
+        iterations: int = 30,
+        mutation: float = 0.1,
+    ) -> None:
         super().__init__()
         if out is not None:
             check_folder(Path(out).resolve())
         self.history = None if out is None else History(out)
-        self.settings = dict(
+        self.settings: PlainDict = dict(
             seed=seed, population=population, parents=parents, iterations=iterations, mutation=mutation
         )
         self.evolution: Evolution | None = None
@@ -213,7 +227,7 @@ class EvolutionStrategy(Strategy):
         """Write the settings for NNI's log."""
         return ", ".join(f"{name}={value}" for name, value in self.settings.items())
 
-    def _initialize(self, model_space, engine):
+    def _initialize(self, model_space: ExecutableModelSpace, engine: ExecutionEngine) -> ExecutableModelSpace:
         fits = fits_of(model_space)
         self.evolution = Evolution(fits.space, fits.check, **self.settings)
         if self.history is not None:
@@ -257,11 +271,11 @@ class EvolutionStrategy(Strategy):
         if self._search.done and self.history is not None:
             self.history.close(self._search)
 
-    def _model(self, proposal: Proposal):
+    def _model(self, proposal: Proposal) -> ExecutableModelSpace:
         sample = fits_of(self.model_space).sample(proposal.candidate, proposal.schedule)
         return self.model_space.freeze(sample)
 
-    def _on_end(self, event) -> None:
+    def _on_end(self, event: ModelEvent) -> None:
         if id(event.model) in self._running:
             self._ended.put((id(event.model), event.model.metric))
 
@@ -287,7 +301,7 @@ class EvolutionStrategy(Strategy):
             told = sum(p.told for p in self._search.proposals)
             print(f"the search was cut short after {told} candidates: {CUT[self._status]}", file=sys.stderr)
 
-    def list_models(self, sort=True, limit=None):
+    def list_models(self, sort: bool = True, limit: int | None = None) -> Iterator[ExecutableModelSpace]:
         """Yield models of the scored candidates, also of those before a restart; sorted: the best first."""
         ranked = self._search.ranked()
         for proposal in (ranked if sort else sorted(ranked, key=lambda p: p.index))[:limit]:
@@ -313,11 +327,11 @@ class SupernetEvaluator(Evaluator):
     data      see data.open_data
     """
 
-    def __init__(self, supernet: str | Path, data: Data, device: str = "auto"):
+    def __init__(self, supernet: str | Path, data: Data, device: str = "auto") -> None:
         self.space, net = load_supernet(supernet, data)
         self.supernet, self.data = to_device(net, device), data
 
-    def _execute(self, model) -> float:
+    def _execute(self, model: ExecutableModelSpace) -> float:
         """Evaluate a sample before a Net is made of it, as NNI calls it. Raises StrategyError when the space is not the
         super-network's or a part of it."""
         searched, trained = (replace(space, only=()) for space in (fits_of(model).space, self.space))
@@ -328,7 +342,7 @@ class SupernetEvaluator(Evaluator):
         nni.report_final_result(score)
         return score
 
-    def _dump(self):
+    def _dump(self) -> PlainDict:
         """Refuse NNI's wish to send the evaluator to another process."""
         raise StrategyError(
             "SupernetEvaluator stays in its process: give NasExperiment NasExperimentConfig('sequential', 'simplified')"

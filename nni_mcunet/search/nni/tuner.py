@@ -15,14 +15,15 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from nni import ClassArgsValidator
 from nni.tuner import Tuner
 
 from ...core.errors import UserError, exit_on_user_error
+from ...core.types import Plain, PlainDict
 from ..config import SearchConfig, check_trials, search_config
 from ..evolution import Evolution, Proposal
 from ..run.history import History
@@ -37,7 +38,7 @@ class EvolutionTuner(Tuner):
     """Propose candidates to NNI's trials and learn their scores. class_args: see SearchConfig; a wrong one ends the
     process with code 2, and NNI's experiment as ERROR. NNI calls from two threads, hence the lock."""
 
-    def __init__(self, **class_args):
+    def __init__(self, **class_args: Any) -> None:
         self._manager = _manager()
         with exit_on_user_error():
             self.config = search_config(_experiment() | {"tuner": {"classArgs": class_args}})
@@ -64,7 +65,8 @@ class EvolutionTuner(Tuner):
         self._again: list[Proposal] = []  # to be handed out once more
         self._tries: dict[int, int] = {}  # index -> evaluations that failed
         self._waiting: list[tuple[int, Callable[..., None]]] = []  # (parameter_id, callback) asked for in vain so far
-        self._requested, self._slots = 0, None  # parameter_ids asked for, and how many of them by the first request
+        self._requested = 0  # parameter_ids asked for
+        self._slots: int | None = None  # how many of them by the first request
         self._failed, self._closed = False, False
 
     def update_search_space(self, search_space: dict) -> None:
@@ -86,7 +88,9 @@ class EvolutionTuner(Tuner):
         """The search, which NNI's first call has begun."""
         return cast(Evolution, self.evolution)
 
-    def generate_multiple_parameters(self, parameter_id_list, st_callback=None, **kwargs) -> list[dict]:
+    def generate_multiple_parameters(
+        self, parameter_id_list: list[int], st_callback: Callable[..., None] | None = None, **kwargs: Any
+    ) -> list[dict]:
         """Return parameters for as many ids as the generation still has. The others get theirs through the callback
         when the next generation is bred: a barrier, for NNI has no other word for "later" than "no more trials"."""
         with _said_aloud(), self._lock:
@@ -98,13 +102,13 @@ class EvolutionTuner(Tuner):
             for parameter_id in parameter_id_list:
                 parameters = self._next(parameter_id)
                 if parameters is None:
-                    self._waiting.append((parameter_id, st_callback))
+                    self._waiting.append((parameter_id, cast(Callable[..., None], st_callback)))
                 else:
                     found.append(parameters)
             self._close()
             return found
 
-    def receive_trial_result(self, parameter_id, parameters, value, **kwargs) -> None:
+    def receive_trial_result(self, parameter_id: int, parameters: PlainDict, value: PlainDict, **kwargs: Any) -> None:
         """Take a trial's scores. value: {"c0": score of the batch's first candidate, "c1": ...} and figures for show. A
         candidate has the same score in whichever trial: a second one says nothing new, and one for an unknown id
         nothing at all."""
@@ -116,7 +120,7 @@ class EvolutionTuner(Tuner):
             self._history.write(self._search)
             self._serve()
 
-    def trial_end(self, parameter_id, success, **kwargs) -> None:
+    def trial_end(self, parameter_id: int, success: bool, **kwargs: Any) -> None:
         """Note the end of a trial. Each id's trial ends once; the id does not say which batch it has evaluated
         (nni#5726)."""
         with _said_aloud(), self._lock:
@@ -126,7 +130,7 @@ class EvolutionTuner(Tuner):
                 self._settle()
                 self._serve()
 
-    def import_data(self, data) -> None:
+    def import_data(self, data: Plain) -> None:
         """Ignore old trials' results, which NNI brings when an experiment is resumed. They are in the history, and NNI
         may have them beside other trials' parameters."""
 
@@ -205,7 +209,7 @@ class EvolutionTuner(Tuner):
 class ArgsValidator(ClassArgsValidator):
     """Check class_args for `nnictl algo register`, as SearchConfig does."""
 
-    def validate_class_args(self, **class_args) -> None:
+    def validate_class_args(self, **class_args: Any) -> None:
         """Check the settings and the limits. Raises UserError."""
         SearchConfig.from_dict(class_args).evolution()
 
@@ -225,7 +229,7 @@ def _manager() -> str | None:
 
 
 @contextlib.contextmanager
-def _said_aloud():
+def _said_aloud() -> Iterator[None]:
     """Print a UserError to stderr in one line before it takes NNI's long way and sets the experiment's state to
     ERROR."""
     try:

@@ -12,7 +12,7 @@ import numpy as np
 from ...core.errors import UserError
 from ...core.files import write_atomic, write_json
 from ...core.ir.arch import Schedule
-from ...core.types import Plain, PlainDict
+from ...core.types import FilePath, Plain, PlainDict
 from ...core.validate import file_bytes, parse_json, short
 from ..evolution import Evolution, HistoryError, Proposal
 
@@ -29,11 +29,11 @@ EXPECTED = {
 class History:
     """Write the files of the search in folder `out`, each whole or absent whenever the process ends.
 
-    What was told does not change any more and is put into words once: written after each score, a history of thousands
-    would otherwise cost minutes.
+    A line that was told does not change any more, so it is formatted once. A history of thousands, written after each
+    score, would otherwise cost minutes.
     """
 
-    def __init__(self, out: str | Path):
+    def __init__(self, out: FilePath):
         self.out = Path(out)
         self._lines: dict[tuple[object, ...], str] = {}
         self._best: Proposal | None = None

@@ -36,7 +36,7 @@ def report(space: Space, history: list[PlainDict], out: Path) -> str:
 
 
 def plot_curve(history: list[PlainDict], path: Path) -> None:
-    """Draw every candidate's score in the order of the search, generations apart, and the best so far."""
+    """Draw every candidate's score in the order of the search, a gap between generations, and the best so far."""
     lines = scored(history)
     index, score = [p["index"] for p in lines], [p["score"] for p in lines]
     best = [max(score[: i + 1]) for i in range(len(score))]
@@ -77,7 +77,7 @@ def plot_pareto(history: list[PlainDict], path: Path) -> None:
 
 
 def plot_network(spec: ArchSpec, path: Path, title: str) -> None:
-    """Draw a bar a block: kernel as colour, expansion as height, output channels above. Stages stand apart with the
+    """Draw a bar a block: kernel as colour, expansion as height, output channels above. Stages are separated, with the
     size of their maps below; the patch segment is shaded."""
     stages = network_bars(spec)
     blocks = sum(len(bars) for _, bars in stages)
@@ -101,7 +101,7 @@ def plot_network(spec: ArchSpec, path: Path, title: str) -> None:
         axes.axvspan(-0.6, end + 0.5, color=PATCHED, alpha=0.12, linewidth=0, zorder=0)
         text = f"{schedule.p[0]}×{schedule.p[1]} patches"
         axes.text(-0.45, top - 0.1, text, color=PATCHED, ha="left", va="top", fontsize=9)
-    names = {k: f"{k}×{k} depth-wise" if k else "convolution alone" for k in sorted(seen)}
+    names = {k: f"{k}×{k} depth-wise" if k else "plain convolution" for k in sorted(seen)}
     handles = [Patch(color=KERNEL.get(k, OTHER_KERNEL), label=name) for k, name in names.items()]
     figure.legend(handles=handles, ncols=len(handles), loc="outside lower center", frameon=False, fontsize=8)
     axes.set_xlabel("stages with the size of their maps; above a block its output channels", fontsize=8)
@@ -113,7 +113,7 @@ def plot_network(spec: ArchSpec, path: Path, title: str) -> None:
 
 def network_bars(spec: ArchSpec) -> list[tuple[str, list[tuple[int, float, int]]]]:
     """Return runs of blocks of one stage, each with the size of its maps and its bars (kernel, 0 for a plain
-    convolution; expansion; output channels). What is behind the last block is one more."""
+    convolution; expansion; output channels). The layers behind the last block are one more run."""
     graph, cin = build_graph(spec), spec.stem
     found: dict[str, tuple[int, tuple[int, float, int]]] = {}
     for i, stage in enumerate(spec.stages):

@@ -1,5 +1,5 @@
 """Train the super-network and cut networks out of it: supernet (the sharing of weights), training (its recipe and what
 its slices are for), fit (the one loop), distributed (torchrun), recipe_options (flags and files of a recipe).
 
-What networks are trained for is their data's task, see ../data/classification.py.
+The data's task says what networks are trained for, see ../data/classification.py.
 """

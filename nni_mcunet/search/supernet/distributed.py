@@ -40,7 +40,7 @@ def place() -> tuple[int, int]:
 
 
 def average(tensors: list[Tensor]) -> None:
-    """Replace each tensor by its mean over the processes, bit for bit the same in all of them."""
+    """Replace each tensor by its mean over the processes, bit for bit the same in each of them."""
     _, world = place()
     if world == 1:
         return

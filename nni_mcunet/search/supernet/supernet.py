@@ -1,7 +1,7 @@
 """Share weights in a super-network: one Net of the largest graph serves every network of the space (once-for-all).
 
 A sub-network takes from each layer, by name, the first channels and the centre of the kernel. `_slices` says so once.
-Training runs a sub-graph on these views, and a stand-alone network is a copy of them, so both compute the same.
+Training runs a sub-graph on these views, and a candidate's own network is a copy of them, so both compute the same.
 """
 
 from collections.abc import Callable, Iterable, Iterator

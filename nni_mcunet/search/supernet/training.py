@@ -118,7 +118,7 @@ def specialise(
     calibration: tuple[int, int] | None = None,
     seed: int = 0,
 ) -> Net:
-    """Return the candidate's stand-alone network, where the super-network is, its batch normalisation re-calibrated on
+    """Return the candidate's own network, where the super-network is, its batch normalisation re-calibrated on
     `calibration` (batches, pictures a batch) training pictures; the default is the data's own."""
     spec = space.spec(candidate)
     graph = data.task.graph(spec)
