@@ -41,7 +41,7 @@ def features(plan: Plan, segment: Segment, op: Op) -> dict[str, int]:
 
     macs       multiply-accumulates; of a pool the elements it looks at
     weights    bytes of weights, for every patch anew
-    singles    multiply-accumulates of positions computed alone where four go at once; repeated: of those done twice
+    singles    multiply-accumulates of positions computed singly where four go at once; repeated: of those done twice
     outputs    elements written; positions: of all channels at once
     residual   elements added
     gathers    runs of channels that a grouped convolution copies
@@ -72,7 +72,7 @@ def features(plan: Plan, segment: Segment, op: Op) -> dict[str, int]:
 
 
 def _left_over(segment: Segment, op: Op) -> tuple[int, int]:
-    """(positions that are computed alone, positions that are computed twice). They go in fours, of the whole patch
+    """Count (positions computed singly, positions computed twice). They go in fours, of the whole patch
     where all rows that the kernel sees are packed, or of each row; two or three behind them go with some of the last
     four once more, unless these have written over their residual."""
     high, alone, twice = segment.computed[0][op.name], 0, 0
@@ -106,8 +106,8 @@ def halo_features(segment: Segment, op: Op) -> dict[str, int]:
 
 
 def op_cost(table: Table, plan: Plan, segment: Segment, op: Op) -> float:
-    """Of an op in all patches, what its output hands on to other patches included, by INSTRUCTIONS or a table of
-    CYCLES."""
+    """Estimate an op, summed over the patches, with the copies of its output for other patches, by INSTRUCTIONS or a
+    table of CYCLES."""
     row = table_row(kernel_of(plan.graph, op), op)
     return _estimate(table, row, features(plan, segment, op)) + _estimate(table, "halo", halo_features(segment, op))
 
@@ -132,7 +132,7 @@ def instructions(plan: Plan) -> int:
 def fastest(
     graph: Graph, board: Board, p_choices: Sequence[Grid] = (1, 2, 3, 4), halos: tuple[str, ...] = EXECUTED
 ) -> Plan:
-    """Of all schedules that fit the board the one of the fewest estimated instructions, ties to the smaller arena: some
+    """Plan the schedule of the fewest estimated instructions that fits the board, ties to the smaller arena. Some
     recomputation may cost less than copies or many small patches. Every plan is placed, so it takes a second where
     best_schedule takes milliseconds. Raises Infeasible, see best_schedule."""
     best_schedule(graph, board, "sram", p_choices, halos=halos)  # raises where nothing fits

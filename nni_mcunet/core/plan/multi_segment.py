@@ -41,7 +41,7 @@ def several_segments(
 ) -> list[tuple[Costs, Schedule]]:
     """Return the schedules of up to `segments` patched segments that no other schedule beats, with their costs.
 
-    Compared are multiply-accumulates, bytes copied and bytes alive: to beat is to be as good in all and better in one.
+    Compared are multiply-accumulates, bytes copied and bytes alive: to beat is to be as good in each and better in one.
     The schedules of one patched segment at the beginning are cut_points.schedules's and are left out. n_max: the last
     block in patches. halo: "clip" or "cache".
     """
@@ -81,8 +81,8 @@ def _rest(graph: Graph, size: int, source: str) -> Graph:
 def _segments(
     rest: Graph, every: list[Schedule], kernels: Kernels, halo: str, former: bool
 ) -> Iterator[tuple[int, tuple[int, int], Costs]]:
-    """(block where it ends, grid, costs) of every patched segment that `rest` may begin with. Of grids with the same
-    end, those that no other beats. former: see segment_costs."""
+    """Yield (block where it ends, grid, costs) of every patched segment that `rest` may begin with. Among grids with
+    the same end only those come that no other beats. former: see segment_costs."""
     by_end: dict[int, list[_Way]] = {}
     for schedule, cost in zip(every, segment_costs(rest, every, kernels, halo, former), strict=True):
         if schedule.n:
@@ -94,7 +94,7 @@ def _segments(
 
 
 def _best(ways: list[_Way]) -> list[_Way]:
-    """Those that no other equals or beats in every cost."""
+    """Return the ways that no other equals or beats in every cost."""
     kept: list[_Way] = []
     for way in sorted(ways):
         if not any(k.copied <= way.copied and k.peak <= way.peak and k.patched <= way.patched for k in kept):
