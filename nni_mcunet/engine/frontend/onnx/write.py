@@ -37,7 +37,9 @@ def save_onnx(model: Model | QuantModel, path, boxes: bool = False) -> Path:
 
 
 def to_onnx(model: Model | QuantModel) -> onnx.ModelProto:
-    graph, writer = model.graph, _Writer(model)
+    graph = model.graph
+    _check_rounding(model)
+    writer = _Writer(model)
     for op in graph.ops:
         writer.add(op)
     inputs = [_value(t.name, t) for t in graph.inputs]
@@ -51,6 +53,17 @@ def to_onnx(model: Model | QuantModel) -> onnx.ModelProto:
     blocks = {op.name: op.block for op in graph.ops}
     helper.set_model_props(proto, {META_KEY: json.dumps({**model.meta, "blocks": blocks})})
     return proto
+
+
+def _check_rounding(model: Model | QuantModel) -> None:
+    """Raises UnsupportedOp for a model whose integers ONNX would compute otherwise."""
+    tables = model.tables if isinstance(model, QuantModel) else {}
+    own = [op.name for op in model.graph.ops if op.twice or op.name in tables]
+    if own:
+        raise UnsupportedOp(
+            f"{model.graph.name}: '{own[0]}' rounds as TensorFlow Lite does, which an ONNX file and onnxruntime cannot "
+            "do; keep the .tflite file, whose C gives its values (mcunet accuracy: --backend c)"
+        )
 
 
 def _value(name: str, t: Tensor):
