@@ -74,7 +74,12 @@ def test_c_equals_litert(made, tmp_path, name):
 
 @pytest.mark.parametrize(
     "name, schedule",
-    [("classifier", Schedule((2, 2), 2)), ("detector", Schedule((1, 2), 2)), ("fine", Schedule())],
+    [
+        ("classifier", Schedule((2, 2), 2)),
+        ("detector", Schedule((1, 2), 2)),
+        ("fine", Schedule()),
+        ("by_channel", Schedule((2, 2), 2)),
+    ],
 )
 def test_a_board_equals_litert(made, tmp_path, name, schedule):
     """The assembly of the M4."""

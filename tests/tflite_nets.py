@@ -84,4 +84,18 @@ def floats() -> bytes:
     return n.write([x], [end])
 
 
-NETS = {"classifier": classifier, "detector": detector, "fine": fine}
+def by_channel(rng) -> bytes:
+    """A factor and a slope a channel, of maps that saturate, one over another's activation."""
+    n = Layers(rng)
+    image = n.map((1, 10, 9, 3), 1 / 255, -128)
+    x = n.conv(image, 8, (3, 3), (2, 2))
+    factors = n.constant(rng.integers(-60, 61, 8), "int8", 0.02, int(rng.integers(-60, 61)))
+    x = n.new("MUL", x, factors, scale=x.scale * 0.5, fusedActivationFunction=int(rng.integers(4)))
+    x = n.new("MUL", n.constant(rng.integers(-127, 128, (1, 1, 1, 8)), "int8", 0.01), x, shape=x.shape, zero=0,
+              scale=x.scale, fusedActivationFunction=0)  # fmt: skip
+    slopes = n.constant(rng.integers(-127, 128, (1, 1, 8)), "int8", 2.0**-7)
+    x = n.new("PRELU", x, slopes, scale=x.scale * float(rng.choice([0.3, 1.0, 1.7])))
+    return n.write([image.index], [n.conv(x, 5).index])
+
+
+NETS = {"classifier": classifier, "detector": detector, "fine": fine, "by_channel": by_channel}

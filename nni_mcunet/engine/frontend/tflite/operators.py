@@ -13,6 +13,7 @@ from ...model import PROBABILITY, QuantWeights, Scale
 from ...ops import tflm
 from ..feature import Feature, kept, same_layout
 from ..layers import affine, clamp, combine, combined, concatenate
+from .by_channel import channels, sloped, times
 from .convolutions import MOST, activated, conv, depthwise, ends, fully_connected, limits, window
 
 MOST_PICKED = 1 << 20  # weights of a convolution that stands for a slice of channels
@@ -274,21 +275,31 @@ def _of_two(reader, op) -> Feature:
 
 def _with_number(reader, op, x: Feature, at: int) -> Feature:
     declared, value = reader.tensor(op, at), reader.constant(op, at)
+    if declared.kind != "int8":
+        op.refuse(f"a constant of {declared.kind}, expected int8")
     if value.size != 1:
-        op.refuse(f"a constant of {list(value.shape)}: of an int8 map and one number it is known; fold a number a "
-                  "channel into the convolution before it")  # fmt: skip
+        return _with_numbers(reader, op, x, at)
     one, scales = value.reshape(-1).astype(np.int64), [reader.scale_of(x.tensor.name), reader.scale(op, op.inputs[at])]
     values = [tflm.VALUES, np.broadcast_to(one, 256)]
     if at == 0:
         scales, values = scales[::-1], values[::-1]
     given = reader.scale(op, op.outputs[0])
-    if declared.kind != "int8":
-        op.refuse(f"a constant of {declared.kind}, expected int8")
     if op.kind == "MUL":
         function = tflm.Product.of(*scales, given, *limits(op))
     else:
         function = tflm.Sum.of(*scales, given, *limits(op), sign=-1 if op.kind == "SUB" else 1)
     return reader.put_table(op, x, function(*values), given)
+
+
+def _with_numbers(reader, op, x: Feature, at: int) -> Feature:
+    """MUL of an int8 map and one number a channel; a sum of them rounds each, as no convolution does."""
+    values = channels(reader, op, x, at) if op.kind == "MUL" else None
+    if values is None:
+        op.refuse(f"a constant of {list(reader.constant(op, at).shape)}: of an int8 map and one number it is known, of "
+                  "MUL one a channel, too; fold it into the convolution before it")  # fmt: skip
+    before, given = reader.scale_of(x.tensor.name), reader.scale(op, op.outputs[0])
+    factor = tflm.product_factor(before, reader.scale(op, op.inputs[at]), given)
+    return activated(reader, op, times(reader, op, x, values, factor))
 
 
 def function(act: str, table, fixed: Scale | None = None, **option):
@@ -330,7 +341,10 @@ def rectifier(lo: float, hi: float):
 def prelu(reader, op):
     x, slopes = reader.feature(op), reader.constant(op, 1)
     if slopes.size != 1:
-        op.refuse(f"{slopes.size} slopes; train with one, or with LEAKY_RELU")
+        values = channels(reader, op, x, 1) if reader.quantized else None
+        if values is None:
+            op.refuse(f"slopes of {list(slopes.shape)}: one, or one a channel of an int8 map, is known")
+        return sloped(reader, op, x, values)
     if not reader.quantized:
         slope = float(reader.numbers(op, 1).reshape(()))
         return same_layout(x, reader.add(op, "act", (x.tensor,), x.tensor.c, act="leaky", args=(slope,)))
