@@ -146,7 +146,19 @@ def two_graphs(weight, bias, n):
     n.model.subgraphs.append(n.graph)
 
 
+def with_numbers(kind: str, values, zero: int) -> bytes:
+    """A (1, 4, 4, 8) map and a constant."""
+    n = Layers(np.random.default_rng(0))
+    x = n.map((1, 4, 4, 8))
+    y = n.new(kind, x, n.constant(values, "int8", 0.1, zero), fusedActivationFunction=0)
+    return n.write([x.index], [y.index])
+
+
+EIGHT = np.arange(-4, 4)
 REFUSED = {
+    "a sum with a number a channel": (with_numbers("ADD", EIGHT, 0), UnsupportedOp, "of MUL one a channel, too"),
+    "factors of a column": (with_numbers("MUL", EIGHT[:4, None], 0), UnsupportedOp, "of MUL one a channel, too"),
+    "factors beyond 8 bits": (with_numbers("MUL", EIGHT, -128), UnsupportedOp, "is 131 from its zero point"),
     "an unknown operator": (one("SIN"), UnsupportedOp, "SIN at 't2' is not known; end the model before it"),
     "int16": (of_type("int16"), GraphError, "holds int16, expected int8, uint8 or float32"),
     "uint8": (of_type("uint8"), UnsupportedOp, "computes with uint8 activations; convert the model with int8 ones"),
