@@ -1,7 +1,7 @@
 # make demo          the whole way: search, train, int8, C, two emulated boards, report (out/demo)
 # make demo DATA=bccd    the same on real photographs (needs MCUNET_SHARED or ../shared)
 # make tables        the paper's tables and figures that need no training (docs/paper)
-# make fuzz          5,000 damaged ONNX files against the whole way to C
+# make fuzz          5,000 damaged ONNX files and as many .tflite files against the whole way to C
 # make prove         1,000 random networks and schedules: C under sanitizers and on two boards equals the reference
 # make kills         50 kills of mcunet generate while it writes one library over another
 # make mutants       load-bearing lines broken one at a time: the tests concerned must fail (20 minutes)
@@ -29,6 +29,7 @@ tables: install
 
 fuzz: install
 	$(RUN) tests/fuzz.py --cases 5000
+	$(RUN) tests/fuzz.py --cases 5000 --format tflite
 
 prove: install
 	$(RUN) tests/prove.py --cases 1000

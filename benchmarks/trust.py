@@ -1,6 +1,6 @@
 """Run the proofs and write their counts, each with its command, into docs/results/trust.json.
 
-python benchmarks/trust.py                      all four, an hour on two cores
+python benchmarks/trust.py                      all five, 80 minutes on two cores
 python benchmarks/trust.py prove kills          two of them; the counts of the others stay
 python benchmarks/trust.py --read out/trust     run nothing: take NAME.json of each from this folder, as --json wrote it
 """
@@ -18,6 +18,7 @@ COMMANDS = {
     "prove": "tests/prove.py --cases 1000",
     "mutants": "tests/mutants.py",
     "fuzz": "tests/fuzz.py --cases 5000",
+    "fuzz_tflite": "tests/fuzz.py --cases 5000 --format tflite",
     "kills": "tests/kills.py --kills 50",
 }
 RESULT = ROOT / "docs/results/trust.json"

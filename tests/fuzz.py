@@ -1,12 +1,13 @@
-r"""Broken ONNX files against the whole way to C: never a crash, a hang or a wrong binary.
+r"""Broken model files against the whole way to C: never a crash, a hang or a wrong binary.
 
-python tests/fuzz.py --cases 5000           their outcomes and every failure; exit code 1 for one
+python tests/fuzz.py --cases 5000           ONNX files: their outcomes and every failure; exit code 1 for one
+python tests/fuzz.py --format tflite        the same of .tflite files
 python tests/fuzz.py --only 1234 --keep out one case again, its file written there
 
-Each case is one of `files()` changed by up to three of DAMAGES, drawn by its number. It is read in a worker
-process with limited memory and time. A file that is refused must be so by a UserError. One that is accepted must give
-what onnxruntime gives for it, where onnxruntime takes it, and its C, under sanitizers (programs.py), the bytes of the
-numpy reference.
+Each case is one of a format's files, as fuzz_onnx.py and fuzz_tflite.py make them, changed by up to three of its
+damages, drawn by its number alone. It is read in a worker process with limited memory and time. A file that is refused
+must be so by a UserError. One that is accepted must give what the format's own runtime gives for it, where that takes
+it, and its C, under sanitizers (programs.py), the bytes of the numpy reference.
 """
 
 import argparse
@@ -20,15 +21,12 @@ import tempfile
 import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from functools import cache
 from pathlib import Path
 
+import fuzz_onnx
+import fuzz_tflite
 import numpy as np
-import onnx
-import onnxruntime
-from nets import any_graph, random_graph, random_model
-from onnx import helper, numpy_helper
+from damage import pick, raw_bytes
 from programs import run_host
 from tqdm import tqdm
 
@@ -36,241 +34,26 @@ from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.files import write_json
 from nni_mcunet.core.plan.plan import plan
 from nni_mcunet.engine.codegen.sources import write_sources
-from nni_mcunet.engine.frontend.onnx import load_onnx, to_onnx
+from nni_mcunet.engine.frontend import load_model
 from nni_mcunet.engine.lower import reference
-from nni_mcunet.engine.model import Model, QuantModel
+from nni_mcunet.engine.model import Model
 from nni_mcunet.engine.quant.post_training import calibrated
 
 SECONDS, MEMORY = 60, 8 << 30  # of one case
 CHUNK = 100  # cases of one worker
 FAILURES = ("crash", "hang", "traceback", "wrong")
+# A format has files(), damaged(), compared(), SUFFIX and the name of its own runtime, REFERENCE.
+FORMATS = {"onnx": fuzz_onnx, "tflite": fuzz_tflite}
 
 
-@cache
-def files() -> list[bytes]:
-    """Float, QDQ and QLinear networks that together have every kind of op."""
-    found = [qlinear()]
-    for seed in range(40):
-        rng = np.random.default_rng(seed)
-        channels = (3, 3, 1, 2, 4)[seed % 5]
-        graph = any_graph(rng, 4, channels) if seed % 2 else random_graph(rng, 4, (9 + seed % 7, 12), image=channels)
-        if min(min(op.pad) for op in graph.ops) < 0:  # ONNX has none
-            continue
-        model = random_model(rng, graph)
-        weights = {
-            name: tuple(v.astype(np.float32) for v in (w.weight * w.scale[:, None, None, None], w.bias * w.scale / 255))
-            for name, w in model.weights.items()
-        }
-        found += [to_onnx(model), to_onnx(Model(graph, weights))]
-    return [proto.SerializeToString() for proto in found]
-
-
-def qlinear() -> onnx.ModelProto:
-    """onnxruntime's own operators: a convolution, a sum, a mean and a fully connected layer in integers."""
-    rng = np.random.default_rng(0)
-    values = {
-        "s": np.float32(0.02), "z": np.int8(-3), "t": np.float32(0.05), "u": np.int8(10), "none": np.int8(0),
-        "w": rng.integers(-127, 128, (3, 3, 3, 3)).astype(np.int8), "ws": np.float32([0.01, 0.02, 0.005]),
-        "wz": np.zeros(3, np.int8), "b": rng.integers(-900, 900, 3).astype(np.int32),
-        "m": rng.integers(-127, 128, (3, 5)).astype(np.int8), "shape": np.array([1, 3]),
-    }  # fmt: skip
-    nodes = [
-        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
-        helper.make_node("QLinearConv", ["q", "s", "z", "w", "ws", "wz", "t", "u", "b"], ["c"], pads=[1, 1, 1, 1]),
-        helper.make_node("QLinearAdd", ["c", "t", "u", "q", "s", "z", "t", "z"], ["a"], domain="com.microsoft"),
-        helper.make_node("QLinearGlobalAveragePool", ["a", "t", "z", "s", "u"], ["g"], domain="com.microsoft"),
-        helper.make_node("Reshape", ["g", "shape"], ["f"]),
-        helper.make_node("QLinearMatMul", ["f", "s", "u", "m", "s", "none", "t", "z"], ["o"]),
-        helper.make_node("DequantizeLinear", ["o", "t", "z"], ["y"]),
-    ]  # fmt: skip
-    ends = [helper.make_tensor_value_info("x", 1, [1, 3, 8, 10]), helper.make_tensor_value_info("y", 1, [1, 5])]
-    constants = [numpy_helper.from_array(np.asarray(v), name) for name, v in values.items()]
-    graph = helper.make_graph(nodes, "qlinear", ends[:1], ends[1:], constants)
-    sets = [helper.make_opsetid("", 13), helper.make_opsetid("com.microsoft", 1)]
-    return helper.make_model(graph, opset_imports=sets, ir_version=8)
-
-
-# Damages of a model (rng, proto): in place.
-NUMBERS = (0, 1, -1, 2, 3, 7, 255, 256, 32767, 32768, 2**31 - 1, -(2**31), 2**40, 2**62, -(2**63))
-FLOATS = (0.0, -1.0, 1e-45, 1e-38, 1e38, np.inf, -np.inf, np.nan, 1e-12, 3.0)
-WORDS = """Conv Relu Clip Add Mul Sub Div Sigmoid HardSwish HardSigmoid LeakyRelu MaxPool AveragePool GlobalAveragePool
-ReduceMean Concat Pad Reshape Flatten Transpose Softmax Gemm MatMul Identity Squeeze Unsqueeze Resize Shape Constant
-QuantizeLinear DequantizeLinear QLinearConv QLinearAdd QLinearMatMul BatchNormalization PRelu Cast Expand Tile If Loop
-ConstantOfShape Gather Slice Split Upsample ConvTranspose"""
-OPS = WORDS.split()
-ATTRIBUTES = {
-    "auto_pad": ("SAME_UPPER", "SAME_LOWER", "VALID"), "dilations": ([2, 2],), "group": (2, 0), "ceil_mode": (1,),
-    "axis": (-1, 0, 7), "strides": ([0, 1], [2, 1]), "pads": ([1, 0, 2, 1], [-1, 0, 0, 0]), "alpha": (0.3,),
-    "count_include_pad": (1,), "axes": ([2, 3], [9]), "keepdims": (0,), "perm": ([0, 2, 3, 1], [0, 0, 0, 0]),
-}  # fmt: skip
-METADATA = ("", "[]", "{", "null", '{"blocks": {"b0_conv": -1}}', '{"blocks": 3}', '{"blocks": {"b0_conv": "x"}}',
-            '{"detector": {"type": "yolov3"}}', '{"detector": 7}')  # fmt: skip
-
-
-def pick(rng, things):
-    """Raises LookupError where there is nothing."""
-    things = list(things)
-    if not things:
-        raise LookupError
-    return things[rng.integers(len(things))]
-
-
-def value_names(proto) -> list[str]:
-    graph = proto.graph
-    return [n for node in graph.node for n in (*node.input, *node.output)] + [t.name for t in graph.initializer]
-
-
-def rewire(rng, proto):
-    """An input becomes another value: cycles, constants as maps, maps as constants."""
-    node = pick(rng, [n for n in proto.graph.node if n.input])
-    node.input[rng.integers(len(node.input))] = pick(rng, [*value_names(proto), "", "nobody"])
-
-
-def rename_output(rng, proto):
-    node = pick(rng, proto.graph.node)
-    node.output[0] = pick(rng, value_names(proto))
-
-
-def lose(rng, proto):
-    graph = proto.graph
-    items = pick(rng, [items for items in (graph.initializer, graph.node, graph.input, graph.output) if len(items)])
-    del items[rng.integers(len(items))]
-
-
-def shuffle(rng, proto):
-    a, b = rng.integers(len(proto.graph.node), size=2)
-    copies = [onnx.NodeProto.FromString(proto.graph.node[i].SerializeToString()) for i in (a, b)]
-    proto.graph.node[a].CopyFrom(copies[1]), proto.graph.node[b].CopyFrom(copies[0])
-
-
-def twice(rng, proto):
-    proto.graph.node.insert(int(rng.integers(len(proto.graph.node) + 1)), pick(rng, proto.graph.node))
-
-
-def operator(rng, proto):
-    pick(rng, proto.graph.node).op_type = pick(rng, OPS)
-
-
-def insert(rng, proto):
-    """A node between a value and the one that reads it."""
-    node = pick(rng, [n for n in proto.graph.node if n.input])
-    at, name = int(rng.integers(len(node.input))), f"inserted{rng.integers(1 << 30)}"
-    others = [pick(rng, value_names(proto)) for _ in range(rng.integers(3))]
-    index = list(proto.graph.node).index(node)
-    proto.graph.node.insert(index, helper.make_node(pick(rng, OPS), [node.input[at], *others], [name]))
-    proto.graph.node[index + 1].input[at] = name
-
-
-def attribute(rng, proto):
-    node = pick(rng, [n for n in proto.graph.node if n.attribute])
-    found = pick(rng, node.attribute)
-    if found.ints:
-        found.ints[rng.integers(len(found.ints))] = pick(rng, NUMBERS)
-    elif found.type == onnx.AttributeProto.INT:
-        found.i = pick(rng, NUMBERS)
-    elif found.type == onnx.AttributeProto.FLOAT:
-        found.f = pick(rng, FLOATS)
-    elif found.type == onnx.AttributeProto.STRING:
-        found.s = pick(rng, [b"", b"SAME_UPPER", b"linear", b"half_pixel", b"\xff\xfe"])
-
-
-def more_attribute(rng, proto):
-    name = pick(rng, ATTRIBUTES)
-    node = pick(rng, proto.graph.node)
-    if name not in {a.name for a in node.attribute}:
-        node.attribute.append(helper.make_attribute(name, pick(rng, ATTRIBUTES[name])))
-
-
-def shape(rng, proto):
-    value = pick(rng, [*proto.graph.input, *proto.graph.output])
-    if value.type.tensor_type.shape.dim:
-        pick(rng, value.type.tensor_type.shape.dim).dim_value = int(pick(rng, NUMBERS))
-
-
-def dimensions(rng, proto):
-    """A constant says another shape than its data have."""
-    tensor = pick(rng, proto.graph.initializer)
-    if tensor.dims:
-        tensor.dims[rng.integers(len(tensor.dims))] = int(pick(rng, NUMBERS))
-
-
-def element_type(rng, proto):
-    if rng.random() < 0.7:
-        pick(rng, proto.graph.initializer).data_type = int(rng.integers(25))
-    else:
-        pick(rng, [*proto.graph.input, *proto.graph.output]).type.tensor_type.elem_type = int(rng.integers(25))
-
-
-def constant(rng, proto):
-    """Values of a constant: NaN weights, absurd scales, zero points, another shape."""
-    tensor = pick(rng, proto.graph.initializer)
-    try:
-        value = np.array(numpy_helper.to_array(tensor))
-    except Exception:  # damaged before
-        return
-    if value.dtype.kind == "f" and value.size:
-        flat = value.reshape(-1)
-        flat[rng.integers(flat.size)] = pick(rng, FLOATS)
-        if rng.random() < 0.3:
-            value = value * np.float32(pick(rng, (1e-20, 1e-6, 1e6, 1e20)))
-    elif value.size:
-        value.reshape(-1)[rng.integers(value.size)] = np.array(pick(rng, NUMBERS)).astype(value.dtype)
-    if rng.random() < 0.3:
-        value = pick(rng, [value.reshape(-1), value[None], value.astype(np.float64), value.astype(np.int64), value[:0]
-                           if value.ndim else value.reshape(1), np.repeat(value.reshape(-1), 2)])  # fmt: skip
-    tensor.CopyFrom(numpy_helper.from_array(np.asarray(value), tensor.name))
-
-
-def versions(rng, proto):
-    if rng.random() < 0.5:
-        pick(rng, proto.opset_import).version = int(pick(rng, (*NUMBERS, 9, 11, 12, 13, 17, 21, 23)))
-    else:
-        pick(rng, proto.graph.node).domain = pick(rng, ("com.microsoft", "ai.onnx", "nobody", "ai.onnx.ml"))
-
-
-def metadata(rng, proto):
-    for entry in proto.metadata_props:
-        entry.value = pick(rng, (*METADATA, entry.value[:40]))
-
-
-def names(rng, proto):
-    node = pick(rng, proto.graph.node)
-    node.name = pick(rng, ["", "for", "*/ int x; /*", '"', "a" * 5000, "\n#error", pick(rng, proto.graph.node).name])
-    proto.graph.name = pick(rng, [proto.graph.name, "*/ boom", ""])
-
-
-def raw_bytes(rng, data: bytes) -> bytes:
-    data = bytearray(data)
-    for _ in range(rng.integers(1, 6)):
-        at, what = int(rng.integers(len(data))), rng.integers(4)
-        if what == 0:
-            data[at] = int(rng.integers(256))
-        elif what == 1:
-            del data[at : at + int(rng.integers(1, 20))]
-        elif what == 2:
-            data[at:at] = bytes(rng.integers(0, 256, rng.integers(1, 20)).astype(np.uint8))
-        else:
-            data = data[: max(at, 1)] if rng.random() < 0.2 else data
-    return bytes(data)
-
-
-DAMAGES = (rewire, rename_output, lose, shuffle, twice, operator, insert, attribute, more_attribute, shape, dimensions,
-           element_type, constant, constant, versions, metadata, names)  # fmt: skip
-
-
-def case(number: int) -> tuple[str, bytes]:
-    """The damages by name, and the file."""
-    rng = np.random.default_rng(number)
-    data = pick(rng, files())
+def case(number: int, kind: str = "onnx") -> tuple[str, bytes]:
+    """The damages by name, and the file of this format."""
+    rng, form = np.random.default_rng(number), FORMATS[kind]
+    data = pick(rng, form.files())
     if rng.random() < 0.15:
         return "raw_bytes", raw_bytes(rng, data)
-    proto, done = onnx.ModelProto.FromString(data), []
-    for _ in range(int(rng.integers(4))):
-        damage = pick(rng, DAMAGES)
-        with suppress(LookupError), np.errstate(all="ignore"):
-            damage(rng, proto)
-            done.append(damage.__name__)
-    return "+".join(done), proto.SerializeToString()
+    done, data = form.damaged(rng, data, int(rng.integers(4)))
+    return "+".join(done), data
 
 
 # One case in a worker.
@@ -279,7 +62,7 @@ def case(number: int) -> tuple[str, bytes]:
 def outcome(path: Path, folder: Path) -> str:
     """ "refused" by a UserError, or "accepted"; raises whatever must not be."""
     try:
-        model = load_onnx(path)
+        model = load_model(path)
         image = model.graph.inputs[0]
         rng = np.random.default_rng(0)
         picture = rng.integers(0, 256, (image.h, image.w, image.c)).astype(np.uint8)
@@ -298,34 +81,6 @@ def outcome(path: Path, folder: Path) -> str:
     return "accepted"
 
 
-def against_onnxruntime(path: Path) -> str:
-    """ "same", "other" or why it was not compared."""
-    model, proto = load_onnx(path), onnx.load(path)
-    tensor = model.graph.inputs[0]
-    image = np.random.default_rng(0).random((1, tensor.c, tensor.h, tensor.w), np.float32)
-    shape = [d.dim_value for d in proto.graph.input[0].type.tensor_type.shape.dim]
-    try:
-        theirs = run(proto, image if shape[1] == tensor.c else image.transpose(0, 2, 3, 1))
-    except Exception:  # whatever onnxruntime has against it
-        return "onnxruntime refuses it"
-    steps = {n: model.scales[n].scale if isinstance(model, QuantModel) else None for n in model.graph.outputs}
-    for name, ours, other in zip(model.graph.outputs, run(to_onnx(model), image), theirs, strict=True):
-        a, b = ((v.transpose(0, 2, 3, 1) if v.ndim == 4 else v).ravel().astype(np.float64) for v in (ours, other))
-        if not np.isfinite(b).all() or np.abs(b).max() > 1e12:
-            return "onnxruntime overflows"
-        step = steps[name] or max(1e-6, 1e-3 * np.abs(b).max())
-        if a.shape != b.shape or (np.abs(a - b) > 2.5 * step).mean() > 0.02:
-            return "other"
-    return "same"
-
-
-def run(proto, image):
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 4, 1
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(None, {session.get_inputs()[0].name: image})
-
-
 def limit(seconds: int) -> None:
     """End this process after so many seconds of its own, or ten times as many on the clock of a loaded machine; 0: no
     more."""
@@ -333,23 +88,23 @@ def limit(seconds: int) -> None:
     signal.alarm(10 * seconds)
 
 
-def work(first: int, last: int) -> None:
-    """Cases first..last-1; a JSON line before and behind each."""
+def work(kind: str, first: int, last: int) -> None:
+    """Cases first..last-1 of a format; a JSON line before and behind each."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     for number in range(first, last):
-        damage, data = case(number)
+        damage, data = case(number, kind)
         say = {"case": number, "damage": damage}
         print(json.dumps(say), flush=True)
         limit(SECONDS)
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "m.onnx"
+            path = Path(folder) / f"m{FORMATS[kind].SUFFIX}"
             path.write_bytes(data)
             try:
                 with warnings.catch_warnings(action="error"):  # an overflow in numpy is a traceback, too
                     say["outcome"] = outcome(path, Path(folder) / "c")
                 print(json.dumps(say), flush=True)
                 if say["outcome"] == "accepted":
-                    say["compared"] = against_onnxruntime(path)
+                    say["compared"] = FORMATS[kind].compared(path)
                     say["outcome"] = "wrong" if say["compared"] == "other" else "accepted"
             except Exception as error:
                 say |= {"outcome": "traceback", "error": f"{type(error).__name__}: {str(error)[:300]}"}
@@ -360,11 +115,11 @@ def work(first: int, last: int) -> None:
 # All cases, in the parent.
 
 
-def chunk(first: int, last: int) -> list[dict]:
+def chunk(kind: str, first: int, last: int) -> list[dict]:
     """Outcomes of the cases first..last-1; a worker that dies is replaced by one behind the case it died of."""
     found: dict[int, dict] = {}
     while first < last:
-        command = [sys.executable, __file__, "--worker", str(first), str(last)]
+        command = [sys.executable, __file__, "--format", kind, "--worker", str(first), str(last)]
         done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
         for line in done.stdout.splitlines():
             said = json.loads(line)
@@ -374,8 +129,8 @@ def chunk(first: int, last: int) -> list[dict]:
         at = max((n for n in found if n >= first), default=None)
         if at is None:
             raise RuntimeError(f"the worker does not start: {done.stderr[-2000:]}")
-        if found[at].get("outcome") == "accepted":  # onnxruntime took it with it
-            found[at]["compared"] = "onnxruntime died"
+        if found[at].get("outcome") == "accepted":  # the runtime took it with it
+            found[at]["compared"] = f"{FORMATS[kind].REFERENCE} died"
         else:
             found[at]["outcome"] = "hang" if -done.returncode in (signal.SIGPROF, signal.SIGALRM) else "crash"
             found[at]["error"] = f"exit code {done.returncode}: {done.stderr[-300:]}"
@@ -383,26 +138,31 @@ def chunk(first: int, last: int) -> list[dict]:
     return list(found.values())
 
 
-def fuzz(cases: int, first: int = 0, workers: int = 2) -> list[dict]:
-    """[{"case", "damage", "outcome", ...}] of so many cases from number `first` on."""
-    files()
+def fuzz(cases: int, first: int = 0, workers: int = 2, kind: str = "onnx") -> list[dict]:
+    """[{"case", "damage", "outcome", ...}] of so many cases of a format from number `first` on."""
+    FORMATS[kind].files()
     bounds = [(i, min(i + CHUNK, first + cases)) for i in range(first, first + cases, CHUNK)]
     with ThreadPoolExecutor(workers) as pool, tqdm(total=cases, unit="case", desc="fuzz") as bar:
         found = []
-        for part in pool.map(lambda b: chunk(*b), bounds):
+        for part in pool.map(lambda b: chunk(kind, *b), bounds):
             found += part
             bar.update(len(part))
     return found
 
 
-def summary(found: list[dict]) -> dict:
-    """Cases by outcome, and how the accepted ones compare with onnxruntime."""
+def summary(found: list[dict], kind: str = "onnx") -> dict:
+    """Cases by outcome, and how the accepted ones compare with the format's runtime."""
     compared = Counter(c["compared"] for c in found if "compared" in c)
-    return {"cases": len(found), **Counter(c["outcome"] for c in found), "accepted against onnxruntime": compared}
+    return {
+        "cases": len(found),
+        **Counter(c["outcome"] for c in found),
+        f"accepted against {FORMATS[kind].REFERENCE}": compared,
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--format", choices=FORMATS, default="onnx", help="of the files (default onnx)")
     parser.add_argument("--cases", type=int, default=5000)
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--only", type=int, help="one case, in this process")
@@ -411,18 +171,19 @@ def main() -> None:
     parser.add_argument("--worker", type=int, nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
-        return work(*args.worker)
+        return work(args.format, *args.worker)
     if args.only is not None:
         if args.keep:
             args.keep.mkdir(parents=True, exist_ok=True)
-            (args.keep / f"{args.only}.onnx").write_bytes(case(args.only)[1])
-        return work(args.only, args.only + 1)
-    found = fuzz(args.cases, args.first)
+            name = f"{args.only}{FORMATS[args.format].SUFFIX}"
+            (args.keep / name).write_bytes(case(args.only, args.format)[1])
+        return work(args.format, args.only, args.only + 1)
+    found = fuzz(args.cases, args.first, kind=args.format)
     for failed in (c for c in found if c["outcome"] in FAILURES):
         print(json.dumps(failed))
-    print(json.dumps(summary(found), indent=1))
+    print(json.dumps(summary(found, args.format), indent=1))
     if args.json:
-        write_json(args.json, summary(found))
+        write_json(args.json, summary(found, args.format))
     sys.exit(any(c["outcome"] in FAILURES for c in found))
 
 

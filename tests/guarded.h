@@ -10,26 +10,26 @@
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 
-static void forbid_all(void) { __asan_poison_memory_region(mcu_arena, sizeof mcu_arena); }
-static void allow_bytes(const int8_t *from, int n) { __asan_unpoison_memory_region(from, (size_t)n); }
-static void enter(void) {}
-static void leave(void) { __asan_unpoison_memory_region(mcu_arena, sizeof mcu_arena); }
+static inline void forbid_all(void) { __asan_poison_memory_region(mcu_arena, sizeof mcu_arena); }
+static inline void allow_bytes(const int8_t *from, int n) { __asan_unpoison_memory_region(from, (size_t)n); }
+static inline void enter(void) {}
+static inline void leave(void) { __asan_unpoison_memory_region(mcu_arena, sizeof mcu_arena); }
 #else
 #include "port.h"
 
 static int8_t forbidden[MCU_ARENA_BYTES], kept[MCU_ARENA_BYTES];
 
-static void forbid_all(void) { memset(forbidden, 1, sizeof forbidden); }
-static void allow_bytes(const int8_t *from, int n) { memset(forbidden + (from - mcu_arena), 0, (size_t)n); }
+static inline void forbid_all(void) { memset(forbidden, 1, sizeof forbidden); }
+static inline void allow_bytes(const int8_t *from, int n) { memset(forbidden + (from - mcu_arena), 0, (size_t)n); }
 
-static void enter(void) {
+static inline void enter(void) {
     memcpy(kept, mcu_arena, sizeof kept);
     for (int i = 0; i < MCU_ARENA_BYTES; i++)
         if (forbidden[i])
             mcu_arena[i] = (int8_t)(91 * i + 7);
 }
 
-static void leave(void) {
+static inline void leave(void) {
     for (int i = 0; i < MCU_ARENA_BYTES; i++)
         if (forbidden[i] && mcu_arena[i] != (int8_t)(91 * i + 7)) {
             for (const char *c = "{\"outside\": true}\n"; *c; c++)
@@ -40,13 +40,13 @@ static void leave(void) {
 }
 #endif
 
-static void allow(const int8_t *from, int rows, int cols, int c) {
+static inline void allow(const int8_t *from, int rows, int cols, int c) {
     if (from)
         allow_bytes(from, rows * cols * c);
 }
 
-static void guard(const mcu_axis *y, const mcu_axis *x, const int8_t *in, int cin, const int8_t *res, const int8_t *out,
-                  int cout) {
+static inline void guard(const mcu_axis *y, const mcu_axis *x, const int8_t *in, int cin, const int8_t *res,
+                         const int8_t *out, int cout) {
     forbid_all();
     allow(in, y->n_in, x->n_in, cin);
     allow(res, y->n_res, x->n_res, cout);
@@ -64,9 +64,13 @@ static void guard(const mcu_axis *y, const mcu_axis *x, const int8_t *in, int ci
         leave();                                                                                                        \
     } while (0)
 #define mcu_conv_pw(...) GUARDED_CONV(mcu_conv_pw, MCU_CONV_PW_SCRATCH, __VA_ARGS__)
+#define mcu_conv_pw_twice(...) GUARDED_CONV(mcu_conv_pw_twice, MCU_CONV_PW_SCRATCH, __VA_ARGS__)
 #define mcu_conv_dense(...) GUARDED_CONV(mcu_conv_dense, MCU_CONV_DENSE_SCRATCH, __VA_ARGS__)
+#define mcu_conv_dense_twice(...) GUARDED_CONV(mcu_conv_dense_twice, MCU_CONV_DENSE_SCRATCH, __VA_ARGS__)
 #define mcu_conv_group(...) GUARDED_CONV(mcu_conv_group, MCU_CONV_GROUP_SCRATCH, __VA_ARGS__)
+#define mcu_conv_group_twice(...) GUARDED_CONV(mcu_conv_group_twice, MCU_CONV_GROUP_SCRATCH, __VA_ARGS__)
 #define mcu_conv_dw(...) GUARDED_CONV(mcu_conv_dw, MCU_CONV_DW_SCRATCH, __VA_ARGS__)
+#define mcu_conv_dw_twice(...) GUARDED_CONV(mcu_conv_dw_twice, MCU_CONV_DW_SCRATCH, __VA_ARGS__)
 
 #define GUARDED(kernel, op, y, x, in, res, out, cout, ...)                                                              \
     do {                                                                                                                \
@@ -77,14 +81,19 @@ static void guard(const mcu_axis *y, const mcu_axis *x, const int8_t *in, int ci
     } while (0)
 #define mcu_maxpool(op, y, x, in, out) GUARDED(mcu_maxpool, op, y, x, in, 0, out, (op)->c, out)
 #define mcu_avgpool(op, y, x, in, out) GUARDED(mcu_avgpool, op, y, x, in, 0, out, (op)->c, out)
+#define mcu_avgpool_twice(op, y, x, in, out) GUARDED(mcu_avgpool_twice, op, y, x, in, 0, out, (op)->c, out)
 #define mcu_gap(op, y, x, in, out) GUARDED(mcu_gap, op, y, x, in, 0, out, (op)->c, out)
+#define mcu_gap_twice(op, y, x, in, out) GUARDED(mcu_gap_twice, op, y, x, in, 0, out, (op)->c, out)
 #define mcu_pad(op, y, x, in, out) GUARDED(mcu_pad, op, y, x, in, 0, out, (op)->c, out)
 #define mcu_upsample(op, y, x, in, out) GUARDED(mcu_upsample, op, y, x, in, 0, out, (op)->c, out)
 #define mcu_act(op, y, x, in, out) GUARDED(mcu_act, op, y, x, in, 0, out, (op)->c, out)
 #define mcu_softmax(op, y, x, in, out) GUARDED(mcu_softmax, op, y, x, in, 0, out, (op)->c, out)
+#define mcu_softmax_twice(op, y, x, in, out) GUARDED(mcu_softmax_twice, op, y, x, in, 0, out, (op)->c, out)
 #define mcu_concat(op, y, x, in, out) GUARDED(mcu_concat, op, y, x, in, 0, out, (op)->cout, out)
 #define mcu_add(op, y, x, in, res, out) GUARDED(mcu_add, op, y, x, in, res, out, (op)->c, res, out)
+#define mcu_add_twice(op, y, x, in, res, out) GUARDED(mcu_add_twice, op, y, x, in, res, out, (op)->c, res, out)
 #define mcu_mul(op, y, x, in, res, out) GUARDED(mcu_mul, op, y, x, in, res, out, (op)->c, res, out)
+#define mcu_mul_twice(op, y, x, in, res, out) GUARDED(mcu_mul_twice, op, y, x, in, res, out, (op)->c, res, out)
 
 /* The caches: positions across or along the tile, as many as it takes out or puts in. */
 #define GUARDED_CACHE(call, c, y, x, tile, cache, high, wide)                                                           \

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ARCHITECTURES = Path(__file__).resolve().parents[1] / ".mim/configs/arch"  # of the tree, and of a wheel
 CHECKPOINTS = (".pth", ".pt", ".ckpt")
-EXPECTED = "an architecture (.json), a model (.onnx) or an mmdet config (.py)"
+EXPECTED = "an architecture (.json), a model (.onnx, .tflite) or an mmdet config (.py)"
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Compile an int8 ONNX file to C for a board, with the patch schedule that fits at the least computation.
+"""Compile an int8 ONNX or .tflite file to C for a board, with the patch schedule that fits at the least computation.
 
 mcunet generate model.int8.onnx --board stm32h743 -o out/fw
 mcunet generate model.int8.onnx --board stm32f412 --patches 3x3 --blocks 5 --halo cache -o out/fw
@@ -55,7 +55,7 @@ def check_options(args: argparse.Namespace) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", help="int8 ONNX of mcunet quantize")
+    parser.add_argument("model", help="int8 ONNX of mcunet quantize, or int8 .tflite")
     parser.add_argument("--board", required=True, help="stm32h743, stm32f746, stm32f412, stm32f410 or a board's .json")
     parser.add_argument("--arena-kb", type=int, help="kB of SRAM for the network; default all that the board has")
     parser.add_argument("--patches", help="grid such as 3x3, or 4x4,2x2 for two segments; default: the best that fits")

@@ -31,7 +31,7 @@ def read_pair(args: argparse.Namespace) -> tuple[QuantModel, Model | None]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", help="int8 ONNX, such as mcunet quantize's")
+    parser.add_argument("model", help="int8 ONNX, such as mcunet quantize's, or .tflite")
     parser.add_argument("--float", metavar="MODEL.onnx", help="the float file it was made from; with --calib")
     add_pictures(parser)
     parser.add_argument("--layer", help="the layer to draw; with --png")

@@ -21,7 +21,7 @@ from ..profiling.profile import front_table
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "network", help="name of the zoo, architecture (.json), float or int8 model (.onnx) or mmdet config (.py)"
+        "network", help="name of the zoo, architecture (.json), float or int8 model (.onnx, .tflite) or config (.py)"
     )
     parser.add_argument("--board", help="stm32h743, stm32f746, stm32f412, stm32f410 or a board's .json")
     parser.add_argument("--patches", help="grid such as 3x3; default: the board's best, or the least peak")

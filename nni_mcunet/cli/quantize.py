@@ -1,5 +1,5 @@
-r"""Quantise a float ONNX file to int8 (QDQ), calibrated on pictures: weights per channel, activations per tensor. Then
-say which layers lose most: SQNR in dB, of the network up to a layer and of the layer by itself.
+r"""Quantise a float ONNX or .tflite file to int8 (QDQ), calibrated on pictures: weights per channel, activations per
+tensor. Then say which layers lose most: SQNR in dB, of the network up to a layer and of the layer by itself.
 
 mcunet quantize model.onnx --calib configs/det/yolov3_bccd.py -o model.int8.onnx    its training set
 
@@ -23,7 +23,7 @@ from .calibration_pictures import add_pictures, pictures
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", help="float ONNX, such as mcunet export's")
+    parser.add_argument("model", help="float ONNX, such as mcunet export's, or .tflite")
     add_pictures(parser)
     parser.add_argument("--qat", metavar="CKPT.pth", help="of quantisation-aware training: its weights and ranges; "
                         "--calib then only measures")  # fmt: skip

@@ -53,6 +53,11 @@ def rectified(x: Scale, y: Scale, lo: float, hi: float) -> np.ndarray:
     return np.clip(rescale(VALUES - x.zero_point, factor) + y.zero_point, *clamp(y, lo, hi)).astype(np.int8)
 
 
+def rescaled_by(value: np.ndarray, factor: np.float32, y: Scale) -> np.ndarray:
+    """Table of values (256,), less their zero point, times a factor: int8 in the scale y."""
+    return int8(rescale(value, Multiplier.of(factor)) + y.zero_point)
+
+
 def leaky(x: Scale, y: Scale, slope: float) -> np.ndarray:
     """Tabulate LEAKY_RELU."""
     value, scale = VALUES - x.zero_point, np.float32(x.scale)

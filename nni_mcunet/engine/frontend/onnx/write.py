@@ -39,7 +39,9 @@ def save_onnx(model: Model | QuantModel, path: FilePath, boxes: bool = False) ->
 
 
 def to_onnx(model: Model | QuantModel) -> onnx.ModelProto:
-    """Return the model as save_onnx writes it, not yet checked. Raises UnsupportedOp for an op that ONNX has not."""
+    """Return the model as save_onnx writes it, not yet checked. Raises UnsupportedOp for an op that ONNX has not, or a
+    model with another rounding than ONNX's."""
+    _check_rounding(model)
     graph, writer = model.graph, Writer(model)
     for op in graph.ops:
         _add(writer, op)
@@ -54,6 +56,17 @@ def to_onnx(model: Model | QuantModel) -> onnx.ModelProto:
     blocks = {op.name: op.block for op in graph.ops}
     helper.set_model_props(proto, {META_KEY: json.dumps({**model.meta, "blocks": blocks})})
     return proto
+
+
+def _check_rounding(model: Model | QuantModel) -> None:
+    """Raise UnsupportedOp for a model whose integers ONNX would compute otherwise."""
+    tables = model.tables if isinstance(model, QuantModel) else {}
+    own = [op.name for op in model.graph.ops if op.twice or op.name in tables]
+    if own:
+        raise UnsupportedOp(
+            f"{model.graph.name}: '{own[0]}' rounds as TensorFlow Lite does, which an ONNX file and onnxruntime cannot "
+            "do; keep the .tflite file, whose C gives its values (mcunet accuracy: --backend c)"
+        )
 
 
 def _value(name: str, t: Tensor) -> onnx.ValueInfoProto:

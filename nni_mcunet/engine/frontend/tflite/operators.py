@@ -12,8 +12,9 @@ import numpy as np
 from ...model import PROBABILITY, QuantWeights, Scale
 from ...ops import tflm
 from ..feature import Feature, kept, same_layout
-from ..layers import affine, clamp, combined, concatenate
-from .convolutions import MOST, activated, conv, depthwise, ends, fully_connected, limits, window
+from ..layers import affine, clamp, concatenate
+from .arithmetic import arithmetic, prelu
+from .convolutions import MOST, activated, conv, depthwise, ends, fully_connected, window
 
 MOST_PICKED = 1 << 20  # weights of a convolution that stands for a slice of channels
 SIGMOID, TANH = Scale(1 / 256, -128), Scale(1 / 128, 0)  # the only scales that their kernels write
@@ -237,60 +238,6 @@ def picked(reader, op, x, weight: np.ndarray, **fields):
 # Element by element.
 
 
-def arithmetic(reader, op):
-    """ADD, SUB, MUL of two maps, or of a map and one number; in a float file of a map and a number a channel, too."""
-    constants = [reader.is_constant(op, i) for i in (0, 1)]
-    if not any(constants):
-        return activated(reader, op, _of_two(reader, op))
-    if all(constants):
-        op.refuse("of two constants; convert again, with constants folded")
-    at = constants.index(True)
-    x = reader.feature(op, 1 - at)
-    if reader.quantized:
-        return _with_number(reader, op, x, at)
-    value = reader.numbers(op, at)
-    x = x.reshaped((1,) * (value.ndim - len(x.shape)) + x.shape) or x
-    axis = len(x.shape) - value.ndim + int(np.argmax(value.shape)) if value.ndim else 0
-    if value.size != 1 and not (value.size == max(value.shape) == x.tensor.c and x.has_channels_at(axis)):
-        op.refuse(f"a constant of {list(value.shape)} on {list(x.shape)}: one number, or one a channel, is known")
-    value = value.reshape(-1)
-    factor = {"MUL": value, "SUB": 1 if at else -1}.get(op.kind, 1)
-    summand = {"ADD": value, "SUB": -value if at else value}.get(op.kind, 0)
-    return activated(reader, op, affine(reader, op, x, factor, summand))
-
-
-def _of_two(reader, op) -> Feature:
-    """A difference is the sum with the negative: in int8 its values are ~q around ~zero point, exactly."""
-    if op.kind != "SUB":
-        return combined(reader, op, {"ADD": "add", "MUL": "mul"}[op.kind], reader.feature(op, 0), reader.feature(op, 1))
-    x = reader.feature(op, 1)
-    if reader.quantized:
-        scale = reader.scale_of(x.tensor.name)
-        negative = reader.put_table(op, x, (~tflm.VALUES).astype(np.int8), Scale(scale.scale, ~scale.zero_point))
-    else:
-        negative = affine(reader, op, x, -1, 0)
-    return combined(reader, op, "add", reader.feature(op), negative)
-
-
-def _with_number(reader, op, x: Feature, at: int) -> Feature:
-    declared, value = reader.tensor(op, at), reader.constant(op, at)
-    if value.size != 1:
-        op.refuse(f"a constant of {list(value.shape)}: of an int8 map and one number it is known; fold a number a "
-                  "channel into the convolution before it")  # fmt: skip
-    one, scales = value.reshape(-1).astype(np.int64), [reader.scale_of(x.tensor.name), reader.scale(op, op.inputs[at])]
-    values = [tflm.VALUES, np.broadcast_to(one, 256)]
-    if at == 0:
-        scales, values = scales[::-1], values[::-1]
-    given = reader.scale(op, op.outputs[0])
-    if declared.kind != "int8":
-        op.refuse(f"a constant of {declared.kind}, expected int8")
-    if op.kind == "MUL":
-        function = tflm.Product.of(*scales, given, *limits(op))
-    else:
-        function = tflm.Sum.of(*scales, given, *limits(op), sign=-1 if op.kind == "SUB" else 1)
-    return reader.put_table(op, x, function(*values), given)
-
-
 def function(act: str, table, fixed: Scale | None = None, **option):
     """Handler of a function of one value: `act` of a float file, table(x, y, *args) of an int8 one. fixed: the only
     scale that its kernel writes; option: the argument and the name it has in the file."""
@@ -325,18 +272,6 @@ def rectifier(lo: float, hi: float):
         return reader.put_table(op, x, tflm.rectified(before, given, lo, hi), given)
 
     return handler
-
-
-def prelu(reader, op):
-    x, slopes = reader.feature(op), reader.constant(op, 1)
-    if slopes.size != 1:
-        op.refuse(f"{slopes.size} slopes; train with one, or with LEAKY_RELU")
-    if not reader.quantized:
-        slope = float(reader.numbers(op, 1).reshape(()))
-        return same_layout(x, reader.add(op, "act", (x.tensor,), x.tensor.c, act="leaky", args=(slope,)))
-    steps, given = reader.scale(op, op.inputs[1]), reader.scale(op, op.outputs[0])
-    slope = int(slopes.reshape(())) - steps.zero_point
-    return reader.put_table(op, x, tflm.prelu(reader.scale_of(x.tensor.name), given, slope, steps.scale), given)
 
 
 def hard_swish(reader, op):

@@ -1,0 +1,101 @@
+"""Small .tflite networks with random weights, which together have every operator that the engine reads."""
+
+import numpy as np
+from tflite_files import Layers
+
+
+def classifier(rng) -> bytes:
+    """All convolutions that have assembly of their own: RGB, 1x1, dense, depth-wise of 3, 5 and 7, odd channels."""
+    n = Layers(rng)
+    image = n.map((1, 21, 19, 3), 1 / 255, -128)
+    x = n.conv(image, 16, (3, 3), (2, 2), act=3)
+    x = n.conv(x, 16, (3, 3), act=1, depthwise=True)
+    skip = n.conv(x, 9)
+    x = n.conv(skip, 24, act=3)
+    x = n.conv(x, 24, (5, 5), depthwise=True)
+    x = n.new("ADD", skip, n.conv(x, 9), fusedActivationFunction=0)
+    x = n.conv(x, 12, (3, 3))
+    x = n.conv(x, 12, (7, 7), (2, 2), act=3, depthwise=True)
+    x = n.conv(x, 13, (3, 3), (1, 2), same=False, act=1)
+    x = n.conv(x, 13, (3, 3), (2, 2), depthwise=True)
+    x = n.pool("AVERAGE_POOL_2D", x, x.shape[1:3], (1, 1), same=False)
+    y = n.new("SOFTMAX", n.connected(x, 7), scale=1 / 256, zero=-128, beta=1.0)
+    return n.write([image.index], [y.index])
+
+
+def detector(rng) -> bytes:
+    """What is between the layers of a detector: parts, joins, pools, gates, functions, a second output."""
+    n = Layers(rng)
+    image = n.map((1, 16, 20, 3), 1 / 255, -128)
+    x = n.same("PAD", image, (1, 18, 22, 3), n.constant([[0, 0], [1, 1], [1, 1], [0, 0]]))
+    x = n.conv(x, 8, (3, 3), (2, 2), same=False)
+    x = n.new("HARD_SWISH", x, scale=x.scale)
+    x = n.conv(x, 16, (3, 3), depthwise=True)
+    left, right = n.map((1, 8, 10, 8), x.scale, x.zero), n.map((1, 8, 10, 8), x.scale, x.zero)
+    n.op("SPLIT", [n.constant([3]), x.index], [left.index, right.index], numSplits=2)
+    left = n.conv(left, 8, (3, 3), groups=2, dilation=(2, 2), act=2)
+    product = n.new("MUL", left, right, fusedActivationFunction=1)
+    x = n.new("SUB", product, right, fusedActivationFunction=3)
+    gate = n.new("MEAN", x, n.constant([1, 2]), shape=(1, 1, 1, 8), keepDims=True)
+    gate = n.new("LOGISTIC", n.conv(gate, 8), scale=1 / 256, zero=-128)
+    x = n.new("MUL", x, gate, fusedActivationFunction=0)
+    small = n.pool("MAX_POOL_2D", x, (2, 2), (2, 2))
+    small = n.pool("AVERAGE_POOL_2D", small, (3, 3), (1, 1), act=1)
+    small = n.new("LEAKY_RELU", small, alpha=0.1)
+    wide = n.same("RESIZE_NEAREST_NEIGHBOR", small, x.shape, n.constant([8, 10]), halfPixelCenters=True)
+    x = n.new("QUANTIZE", x, scale=wide.scale, zero=wide.zero)
+    x = n.same("CONCATENATION", x, (1, 8, 10, 16), wide.index, axis=3, fusedActivationFunction=0)
+    x = n.new("TANH", n.conv(x, 12), scale=1 / 128, zero=0)
+    odd = n.same("STRIDED_SLICE", x, (1, 4, 5, 6), n.constant([0, 1, 0, 0]), n.constant([1, 8, 10, 12]),
+                 n.constant([1, 2, 2, 2]), beginMask=0, endMask=0)  # fmt: skip
+    x = n.new("RELU6", n.new("MUL", x, n.constant(100, "int8", 0.02, 3), fusedActivationFunction=0))
+    x = n.same("RESHAPE", x, (1, 80, 12), n.constant([1, 80, 12]))
+    return n.write([image.index], [odd.index, x.index])
+
+
+def fine(rng) -> bytes:
+    """Factors of a half and more, which round once; a negative scale, a channel of dead weights and a bias of 2^30."""
+    n = Layers(rng)
+    image = n.map((1, 9, 9, 4), 1 / 255, -128)
+    x = n.conv(image, 6, fine=4000.0)
+    x = n.conv(x, 6, (3, 3), depthwise=True, fine=3000.0)
+    weight = rng.integers(-127, 128, (6, 3, 3, 6))
+    weight[2] = 0
+    scale = np.float32([0.01, -0.02, 1e-9, 0.01, 0.03, 0.0])
+    bias = np.array([100, -200, 2**30, 7, 0, 9])
+    y = n.map((1, 9, 9, 6), x.scale * 10)
+    inputs = [x.index, n.constant(weight, "int8", scale), n.constant(bias, "int32", x.scale * scale)]
+    n.op("CONV_2D", inputs, [y.index], padding=0, strideH=1, strideW=1, dilationHFactor=1, dilationWFactor=1)
+    return n.write([image.index], [y.index])
+
+
+def floats() -> bytes:
+    """A float network in half precision: weights behind a DEQUANTIZE, a factor a channel, functions."""
+    rng = np.random.default_rng(0)
+    n = Layers(rng)
+    x, y, z, end = (n.tensor(name, (1, 6, 6, c), "float32") for name, c in zip("xyze", (3, 8, 8, 8), strict=True))
+    half = n.constant(rng.normal(size=(8, 3, 3, 3)), "float16")
+    weight = n.tensor("weight", (8, 3, 3, 3), "float32")
+    n.op("DEQUANTIZE", [half], [weight])
+    n.op("CONV_2D", [x, weight, n.constant(rng.normal(size=8), "float32")], [y], padding=0, strideH=1, strideW=1,
+         dilationHFactor=1, dilationWFactor=1, fusedActivationFunction=0)  # fmt: skip
+    n.op("MUL", [y, n.constant(rng.normal(size=8), "float32")], [z], fusedActivationFunction=3)
+    n.op("HARD_SWISH", [z], [end])
+    return n.write([x], [end])
+
+
+def by_channel(rng) -> bytes:
+    """A factor and a slope a channel, of maps that saturate, one over another's activation."""
+    n = Layers(rng)
+    image = n.map((1, 10, 9, 3), 1 / 255, -128)
+    x = n.conv(image, 8, (3, 3), (2, 2))
+    factors = n.constant(rng.integers(-60, 61, 8), "int8", 0.02, int(rng.integers(-60, 61)))
+    x = n.new("MUL", x, factors, scale=x.scale * 0.5, fusedActivationFunction=int(rng.integers(4)))
+    x = n.new("MUL", n.constant(rng.integers(-127, 128, (1, 1, 1, 8)), "int8", 0.01), x, shape=x.shape, zero=0,
+              scale=x.scale, fusedActivationFunction=0)  # fmt: skip
+    slopes = n.constant(rng.integers(-127, 128, (1, 1, 8)), "int8", 2.0**-7)
+    x = n.new("PRELU", x, slopes, scale=x.scale * float(rng.choice([0.3, 1.0, 1.7])))
+    return n.write([image.index], [n.conv(x, 5).index])
+
+
+NETS = {"classifier": classifier, "detector": detector, "fine": fine, "by_channel": by_channel}
