@@ -1,7 +1,7 @@
 """Read TensorFlow Lite's ADD, SUB, MUL and PRELU, of maps and constants. Handlers as in operators.py.
 
-Of an int8 map and one number they are a table. One whole number a channel is multiplied by a 1x1 depth-wise
-convolution, whose rounding is that of TensorFlow Lite's products; what does not fit its 8 bits is refused.
+An int8 map and one number make a table. An int8 map and one number a channel make a 1x1 depth-wise convolution, whose
+rounding is that of TensorFlow Lite's products. What does not fit the 8 bits of its weights is refused.
 """
 
 import numpy as np
