@@ -1,4 +1,4 @@
-"""What every format's damages draw from (fuzz_onnx.py, fuzz_tflite.py): odd numbers, a choice, changed bytes."""
+"""Draw what every format's damages need (fuzz_onnx.py, fuzz_tflite.py): odd numbers, a choice, changed bytes."""
 
 import numpy as np
 

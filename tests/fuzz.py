@@ -5,7 +5,7 @@ python tests/fuzz.py --format tflite        the same of .tflite files
 python tests/fuzz.py --only 1234 --keep out one case again, its file written there
 
 Each case is one of a format's files, as fuzz_onnx.py and fuzz_tflite.py make them, changed by up to three of its
-damages, drawn by its number alone. It is read in a worker process with limited memory and time. A file that is refused
+damages, drawn by its number. It is read in a worker process with limited memory and time. A file that is refused
 must be so by a UserError. One that is accepted must give what the format's own runtime gives for it, where that takes
 it, and its C, under sanitizers (programs.py), the bytes of the numpy reference.
 """

@@ -32,7 +32,7 @@ def litert(path, picture: np.ndarray) -> np.ndarray:
 
 @pytest.fixture
 def done(monkeypatch, capsys):
-    """What a command prints; it must succeed."""
+    """Run a command, which must succeed, and give back its output."""
 
     def run(name: str, *arguments) -> str:
         found = command(monkeypatch, capsys, name, *arguments)

@@ -24,7 +24,7 @@ def classifier(rng) -> bytes:
 
 
 def detector(rng) -> bytes:
-    """What is between the layers of a detector: parts, joins, pools, gates, functions, a second output."""
+    """Cover what is between the layers of a detector: parts, joins, pools, gates, functions, a second output."""
     n = Layers(rng)
     image = n.map((1, 16, 20, 3), 1 / 255, -128)
     x = n.same("PAD", image, (1, 18, 22, 3), n.constant([[0, 0], [1, 1], [1, 1], [0, 0]]))

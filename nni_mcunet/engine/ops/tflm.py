@@ -55,7 +55,7 @@ def rectified(x: Scale, y: Scale, lo: float, hi: float) -> np.ndarray:
 
 def rescaled_by(value: np.ndarray, factor: np.float32, y: Scale) -> np.ndarray:
     """Table of values (256,), less their zero point, times a factor: int8 in the scale y."""
-    return int8(rescale(value, Multiplier.of(factor)) + y.zero_point)
+    return int8(rescale(value, Multiplier.of(float(factor))) + y.zero_point)
 
 
 def leaky(x: Scale, y: Scale, slope: float) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Read TensorFlow Lite's ADD, SUB, MUL and PRELU, of maps and constants. Handlers as in operators.py.
 
 An int8 map and one number make a table. An int8 map and one number a channel make a 1x1 depth-wise convolution, whose
-rounding is that of TensorFlow Lite's products. What does not fit the 8 bits of its weights is refused.
+rounding is that of TensorFlow Lite's products. A product that does not fit the 8 bits of its weights is refused.
 """
 
 import numpy as np
@@ -39,7 +39,7 @@ def arithmetic(reader, op):
 def _of_two(reader, op) -> Feature:
     """A difference is the sum with the negative: in int8 its values are ~q around ~zero point, exactly."""
     if op.kind != "SUB":
-        return combined(reader, op, {"ADD": "add", "MUL": "mul"}[op.kind], (0, 1))
+        return combined(reader, op, {"ADD": "add", "MUL": "mul"}[op.kind], reader.feature(op, 0), reader.feature(op, 1))
     x = reader.feature(op, 1)
     if reader.quantized:
         scale = reader.scale_of(x.tensor.name)

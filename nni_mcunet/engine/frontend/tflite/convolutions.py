@@ -24,7 +24,7 @@ ACTS = {0: (-inf, inf), 1: (0.0, inf), 2: (-1.0, 1.0), 3: (0.0, 6.0)}  # of Fuse
 
 
 def limits(op) -> tuple[float, float]:
-    """What the activation in an operator lets through. Raises UnsupportedOp."""
+    """Return the range that the activation in an operator lets through. Raises UnsupportedOp."""
     found = ACTS.get(op.option("FusedActivationFunction"))
     return found or op.refuse("has tanh or another function for its activation; make it an operator of its own")
 

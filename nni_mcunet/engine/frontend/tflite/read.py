@@ -38,7 +38,7 @@ def load_tflite(path, size: tuple[int, int] | None = None) -> Model | QuantModel
 
 
 class Reader(Builder):
-    """What the handlers build, and what each tensor of the file is: a feature or a constant."""
+    """Hold the graph that handlers build, and say of each tensor of the file whether it is a feature or a constant."""
 
     def __init__(self, file: File, path: str):
         super().__init__(path)
@@ -115,7 +115,7 @@ class Reader(Builder):
         name = self.file.tensors[index].name if index >= 0 else "?"
         return self.output(name, self.features.get(index))
 
-    # What handlers ask for.
+    # For the handlers.
 
     def tensor(self, op: Operator, i: int) -> FileTensor:
         """Input i of an operator, as the file has it. Raises GraphError where there is none."""
