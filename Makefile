@@ -48,7 +48,7 @@ test: install
 	$(RUN) -m ruff format --check .
 	$(C) | xargs -0 .venv/bin/clang-format --dry-run -Werror
 	$(RUN) -m mypy
-	$(RUN) -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist loadfile -m "not slow"
 
 test-slow: install
 	$(RUN) -m pytest -m slow
