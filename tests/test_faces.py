@@ -10,6 +10,7 @@ from conftest import ROOT
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from nni_mcunet import load
 from nni_mcunet.core.errors import ArchError, GraphError, UnsupportedOp
 from nni_mcunet.core.ir.graph import Graph, Op, Tensor
 from nni_mcunet.core.nn.net import Net
@@ -94,10 +95,9 @@ def test_malformed_ops(op, message):
 
 def test_profile_by_name():
     pytest.importorskip("mmdet")
-    from nni_mcunet.cli.profile import read
-
-    assert read("extd_32") == read(str(ROOT / "configs/det/extd_widerface.py")) == extd(32).folded()
-    assert profile(read("rnnpool_face_c")).to_dict()["rules"]["block_in_out"] == 88 * 160 * 120
+    by_name, by_config = load("extd_32").graph, load(ROOT / "configs/det/extd_widerface.py").graph
+    assert by_name == by_config == extd(32).folded()
+    assert profile(load("rnnpool_face_c").graph).to_dict()["rules"]["block_in_out"] == 88 * 160 * 120
 
 
 def twin(w, image):

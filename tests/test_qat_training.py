@@ -241,7 +241,7 @@ def test_a_detector_is_trained_tested_and_deployed(work, tool):
 
     tool("export", work / "qat.py", work / "whole/last.pth", "-o", work / "m.onnx")
     tool("quantize", work / "m.onnx", "--qat", work / "whole/last.pth", "-o", work / "m.int8.onnx")
-    from nni_mcunet.cli.export import int8  # the way of `mcunet test` and `mcunet compare-boxes`
+    from nni_mcunet.bridge import int8  # the way of `mcunet test` and `mcunet compare-boxes`
 
     model, other = load_onnx(work / "m.int8.onnx"), int8(work / "float.py", work / "whole/last.pth", None, 0)
     ranges = learnt_ranges(last)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -61,8 +62,14 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 def start(home: Path, *command, **more) -> subprocess.Popen:
     return subprocess.Popen(
         [str(part) for part in command], cwd=ROOT, env=environment(home, **more), text=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=_hear_signals,
     )  # fmt: skip
+
+
+def _hear_signals() -> None:
+    """Undo what the tests were started with: a shell's background job ignores SIGINT, one of nohup SIGHUP."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def finish(process: subprocess.Popen, timeout: float = 500) -> subprocess.CompletedProcess:
