@@ -11,7 +11,7 @@ from ..core import int8
 from ..core.errors import GraphError, UserError
 from ..core.ir.graph import Graph
 from ..core.ir.kinds import OWN_SCALE, SAME_SCALE
-from ..core.types import Floats, FloatWeights, Int8Map, Int32s, PlainDict, Range
+from ..core.types import Doubles, Floats, FloatWeights, Int8Map, Int32s, PlainDict, Range
 from ..core.view import STRETCH, View
 
 
@@ -62,11 +62,11 @@ PIXELS = Scale(float(np.float32(int8.PIXEL_STEP)), int8.LOWEST)
 
 @dataclass(frozen=True)
 class QuantWeights:
-    """Hold the integers of a convolution: weight int8 (cout, cin/groups, kh, kw), scale float (cout,), bias int32
-    (cout,) in steps of input * scale."""
+    """Hold the integers of a convolution: weight int8 (cout, cin/groups, kh, kw), scale (cout,), in float64 where the
+    multiplier of a .tflite file's sum needs it, bias int32 (cout,) in steps of input * scale."""
 
     weight: Int8Map
-    scale: Floats
+    scale: Floats | Doubles
     bias: Int32s
 
 

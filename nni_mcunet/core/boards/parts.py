@@ -5,9 +5,10 @@ They are data. How C starts such a board stands in engine/boards, chosen by the 
 
 import re
 from dataclasses import dataclass, is_dataclass
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import TypeVar, get_args, get_origin, get_type_hints
 
 from ..errors import BoardError
+from ..types import Plain
 from ..validate import check_fields, short
 
 KB = 1024
@@ -23,7 +24,7 @@ LINKER = ("FLASH", "PICTURE", "SRAM", "ARENA")  # names of regions that engine/b
 T = TypeVar("T")
 
 
-def parse(cls: type[T], data: Any, name: str) -> T:
+def parse(cls: type[T], data: Plain, name: str) -> T:
     """Build a board or a part of one from plain data of a file, the parts in it likewise. name: what a message calls
     it. Raises BoardError for unknown or missing keys and for values that the part refuses."""
     check_fields(data, cls, name, BoardError)
@@ -45,7 +46,7 @@ def parse(cls: type[T], data: Any, name: str) -> T:
         raise BoardError(f"{name}: {error}") from None
 
 
-def check_whole(part: Any, names: str, low: int, high: int) -> None:
+def check_whole(part: object, names: str, low: int, high: int) -> None:
     """Raise BoardError unless each of these fields, their names in one text, is a whole number in low..high."""
     for name in names.split():
         value = getattr(part, name)
@@ -53,7 +54,7 @@ def check_whole(part: Any, names: str, low: int, high: int) -> None:
             raise BoardError(f"{name} is {short(value)}: expected a whole number in {low:,}..{high:,}")
 
 
-def check_text(part: Any, names: str, pattern: str, expected: str) -> None:
+def check_text(part: object, names: str, pattern: str, expected: str) -> None:
     """Raise BoardError unless each of these fields is a text of `pattern`."""
     for name in names.split():
         value = getattr(part, name)

@@ -6,35 +6,39 @@ computed as TFLite does, in float32 where it does.
 
 from dataclasses import replace
 from math import inf
+from typing import Any
 
 import numpy as np
 
 from ....core.ir.graph import Tensor, out_length
-from ...model import Scale
+from ....core.types import Doubles
+from ...model import QuantWeights, Scale
 from ...ops import half_away, tflm
 from ...ops.fixed_point import Multiplier
 from ...ops.requantise import multiplier
 from ..feature import Feature, Integers
 from ..layers import DEAD, clamp, connect, convolve
 from ..scales import GREATEST
+from .file import Operator
+from .values import Values
 
 SAME, VALID = 0, 1
 MOST = 255  # side of a window, dilated, and stride
 ACTS = {0: (-inf, inf), 1: (0.0, inf), 2: (-1.0, 1.0), 3: (0.0, 6.0)}  # of FusedActivationFunction
 
 
-def limits(op) -> tuple[float, float]:
+def limits(op: Operator) -> tuple[float, float]:
     """Return the range that the activation in an operator lets through. Raises UnsupportedOp."""
     found = ACTS.get(op.option("FusedActivationFunction"))
     return found or op.refuse("has tanh or another function for its activation; make it an operator of its own")
 
 
-def window(op, x: Tensor, k: tuple[int, int], dilation: tuple[int, int] = (1, 1)) -> dict:
-    """Kernel, stride and pads on `x`, as fields of an Op."""
+def window(op: Operator, x: Tensor, k: tuple[int, int], dilation: tuple[int, int] = (1, 1)) -> dict[str, Any]:
+    """Return kernel, stride and pads on `x` as fields of an Op. Raises GraphError, UnsupportedOp for one too large."""
     s = op.option("StrideH"), op.option("StrideW")
     if min(*k, *s, *dilation) < 1 or op.option("Padding") not in (SAME, VALID):
         op.wrong(f"kernel {list(k)} with stride {list(s)}, dilation {list(dilation)}, padding {op.option('Padding')}")
-    k = tuple((side - 1) * step + 1 for side, step in zip(k, dilation, strict=True))
+    k = (k[0] - 1) * dilation[0] + 1, (k[1] - 1) * dilation[1] + 1
     if max(*k, *s) > MOST:
         op.refuse(f"a window of {list(k)} with stride {list(s)}: sides and strides go to {MOST}")
     ends = [(0, 0), (0, 0)]
@@ -44,12 +48,13 @@ def window(op, x: Tensor, k: tuple[int, int], dilation: tuple[int, int] = (1, 1)
 
 
 def _same(length: int, k: int, s: int) -> tuple[int, int]:
-    """Pads of one axis for ceil(length / s) positions; the odd one comes last."""
+    """Return the pads of one axis for ceil(length / s) positions; the odd one comes last."""
     total = max(0, (out_length(length, 1, s, 0, 0) - 1) * s + k - length)
     return total // 2, total - total // 2
 
 
-def conv(reader, op):
+def conv(reader: Values, op: Operator) -> Feature:
+    """Read CONV_2D, its channels in groups or not. Raises UnsupportedOp, GraphError."""
     x = reader.map(op)
     weight, scale = _weights(reader, op, 0)
     if weight.ndim != 4 or not weight.size or weight.shape[3] == 0 or x.c % weight.shape[3]:
@@ -58,7 +63,8 @@ def conv(reader, op):
     return _convolution(reader, op, x, weight, scale, x.c // weight.shape[1])
 
 
-def depthwise(reader, op):
+def depthwise(reader: Values, op: Operator) -> Feature:
+    """Read DEPTHWISE_CONV_2D. Raises UnsupportedOp, GraphError."""
     x = reader.map(op)
     weight, scale = _weights(reader, op, 3)
     if weight.ndim != 4 or not weight.size or weight.shape[0] != 1 or weight.shape[3] % x.c:
@@ -66,16 +72,19 @@ def depthwise(reader, op):
     return _convolution(reader, op, x, weight.transpose(3, 0, 1, 2), scale, x.c)
 
 
-def _convolution(reader, op, x: Tensor, weight, scale, groups: int) -> Feature:
+def _convolution(
+    reader: Values, op: Operator, x: Tensor, weight: np.ndarray, scale: np.ndarray | None, groups: int
+) -> Feature:
+    """Append a convolution of weights (cout, cin / groups, kh, kw), as _weights returned them."""
     dilation = op.option("DilationHFactor"), op.option("DilationWFactor")
-    fields = window(op, x, weight.shape[2:], dilation)
+    fields = window(op, x, (weight.shape[2], weight.shape[3]), dilation)
     weight, given, bias = parameters(reader, op, x, dilated(weight, fields.pop("k")), scale)
     y = convolve(reader, op, x, weight, given, bias, groups=groups, **fields)
     return activated(reader, op, Feature.of(y, "hwc"))
 
 
 def dilated(weight: np.ndarray, k: tuple[int, int]) -> np.ndarray:
-    """(cout, cin, kh, kw) with zeros between its taps, of the sides k."""
+    """Return weights (cout, cin, kh, kw) with zeros between its taps, of the sides k."""
     if weight.shape[2:] == k:
         return weight
     found = np.zeros((*weight.shape[:2], *k), weight.dtype)
@@ -84,7 +93,8 @@ def dilated(weight: np.ndarray, k: tuple[int, int]) -> np.ndarray:
     return found
 
 
-def fully_connected(reader, op):
+def fully_connected(reader: Values, op: Operator) -> Feature:
+    """Read FULLY_CONNECTED. Raises UnsupportedOp, GraphError."""
     if op.option("WeightsFormat"):
         op.refuse("has shuffled weights; convert for the plain kernels")
     x, outputs = reader.feature(op), reader.file.tensors[op.outputs[0]].shape
@@ -93,9 +103,10 @@ def fully_connected(reader, op):
         op.wrong(f"weights of {list(weight.shape)} on {list(x.shape)}")
     weight, given, bias = parameters(reader, op, x.tensor, weight, scale)
     flat = x.reshaped((x.tensor.size // weight.shape[1], weight.shape[1]))
+    assert flat is not None  # it has the elements of x
     y = connect(reader, op, flat, weight, given, bias)
-    if reader.quantized:
-        q = reader.weights[y.tensor.name]
+    q = reader.weights[y.tensor.name]
+    if isinstance(q, QuantWeights):
         exact = _half_away(reader.scale_of(x.tensor.name), q.scale, reader.scale(op, op.outputs[0]))
         reader.weights[y.tensor.name] = replace(q, scale=exact)
         reader.once.add(y.tensor.name)
@@ -103,22 +114,22 @@ def fully_connected(reader, op):
     return activated(reader, op, y)
 
 
-def _half_away(x: Scale, scale: np.ndarray, y: Scale) -> np.ndarray:
-    """The weights' scales, float64 (cout,), whose multipliers round every sum as TFLite rounds sum * x.scale * scale /
-    y.scale in float64: half away from zero."""
-    known = {}
+def _half_away(x: Scale, scale: np.ndarray, y: Scale) -> Doubles:
+    """Return the weights' scales, float64 (cout,), whose multipliers round every sum as TFLite rounds sum * x.scale *
+    scale / y.scale in float64: half away from zero."""
+    known: dict[float, float] = {}
     for value in map(float, scale):
         if value not in known:
             wanted = half_away.away_from_zero(x.scale * value / y.scale)
             near = wanted * y.scale / x.scale
-            near = [near, *(np.nextafter(near, to) for to in (0, np.inf))]
-            found = (v for v in near if half_away.value(multiplier(x.scale * v / y.scale)) == wanted)
-            known[value] = next(found, near[0])
+            tried = [near, *(float(np.nextafter(near, to)) for to in (0, np.inf))]
+            found = (v for v in tried if half_away.value(multiplier(x.scale * v / y.scale)) == wanted)
+            known[value] = next(found, near)
     return np.array([known[value] for value in map(float, scale)])
 
 
-def activated(reader, op, y: Feature) -> Feature:
-    """The feature with the scale of the operator's output, behind the operator's activation."""
+def activated(reader: Values, op: Operator, y: Feature) -> Feature:
+    """Return the feature in the scale of the operator's output, behind the operator's activation."""
     if reader.quantized:
         reader.scales[y.tensor.name] = reader.scale(op, op.outputs[0])
     found = clamp(reader, op, y, *ends(limits(op), reader.scales.get(y.tensor.name)))
@@ -128,7 +139,8 @@ def activated(reader, op, y: Feature) -> Feature:
 
 
 def ends(limits: tuple[float, float], scale: Scale | None) -> tuple[float, float]:
-    """The limits of an activation; of an int8 map those values of it that TFLite clamps to, infinite at int8's own."""
+    """Return the limits of an activation; of an int8 map those values of it that TFLite clamps to, infinite at int8's
+    own."""
     if scale is None:
         return limits
     lo, hi = tflm.clamp(scale, *limits)
@@ -136,10 +148,12 @@ def ends(limits: tuple[float, float], scale: Scale | None) -> tuple[float, float
     return -inf if lo == -128 else low, inf if hi == 127 else high
 
 
-def parameters(reader, op, x: Tensor, weight: np.ndarray, scale: np.ndarray | None):
-    """(weights, the same as Integers, bias as Integers) of an int8 operator, (weights, None, bias) of a float one,
-    weights (cout, ...). A channel whose factor TFLite takes for 0 is 0, its bias too; one of a negative scale is
-    negated."""
+def parameters(
+    reader: Values, op: Operator, x: Tensor, weight: np.ndarray, scale: np.ndarray | None
+) -> tuple[np.ndarray, Integers | None, np.ndarray | Integers | None]:
+    """Return (weights, the same as Integers, bias as Integers) of an int8 operator, (weights, None, bias) of a float
+    one, weights (cout, ...). A channel whose factor TFLite takes for 0 is 0, its bias too; one of a negative scale is
+    negated. Raises UnsupportedOp."""
     if scale is None:
         return weight, None, reader.numbers(op, 2).reshape(-1) if op.has(2) else None
     cout, none, bias = len(weight), np.zeros(1, np.int64), None
@@ -162,9 +176,9 @@ def parameters(reader, op, x: Tensor, weight: np.ndarray, scale: np.ndarray | No
     return weight, Integers(weight, scale, none, 0), bias
 
 
-def _weights(reader, op, axis: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """Weights as the file has them, with one scale or one for each step along `axis`; float ones, with none, in a float
-    file."""
+def _weights(reader: Values, op: Operator, axis: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return weights as the file has them, with one scale or one for each step along `axis`; float ones, with none, in
+    a float file. Raises UnsupportedOp, GraphError."""
     declared = reader.tensor(op, 1)
     if not reader.quantized:
         return reader.numbers(op, 1), None

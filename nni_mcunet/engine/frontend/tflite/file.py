@@ -4,11 +4,13 @@
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import tflite
 
 from ....core.errors import GraphError
+from ....core.types import FilePath
 from ....core.validate import file_bytes, short
 from ..builder import Layer
 
@@ -67,14 +69,15 @@ class Operator(Layer):
     name: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    options: dict[str, object]
+    options: dict[str, Any]
 
     def has(self, i: int) -> bool:
+        """Tell whether the operator has the input i."""
         return i < len(self.inputs) and self.inputs[i] >= 0
 
-    def option(self, name: str):
-        """Value of an option; the schema's default where the file leaves it out. Raises GraphError where the operator
-        has no options of its own kind."""
+    def option(self, name: str) -> Any:  # noqa: ANN401  as the schema has it: a number or a flag
+        """Return the value of an option; the schema's default where the file leaves it out. Raises GraphError where the
+        operator has no options of its own kind."""
         if name not in self.options:
             self.wrong(f"its options have no {name}")
         return self.options[name]
@@ -82,20 +85,31 @@ class Operator(Layer):
 
 @dataclass(frozen=True)
 class File:
+    """A file's one graph. inputs, outputs: indices of its tensors, -1 for one that is left out."""
+
     name: str
     tensors: list[FileTensor]
     operators: list[Operator]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
 
+    def needed(self) -> list[Operator]:
+        """Return the operators that the outputs depend on."""
+        wanted, found = set(self.outputs), []
+        for op in reversed(self.operators):
+            if wanted.intersection(op.outputs):
+                wanted.update(op.inputs)
+                found.append(op)
+        return found[::-1]
+
 
 def is_tflite(head: bytes) -> bool:
-    """Do these first bytes, eight at least, begin a .tflite file?"""
+    """Tell whether these first bytes, eight at least, begin a .tflite file."""
     return head[4:8] == IDENTIFIER
 
 
-def load(path) -> File:
-    """Raises FileNotFoundError, and GraphError for what is no .tflite file of one graph."""
+def load(path: FilePath) -> File:
+    """Return what the file holds. Raises FileNotFoundError, and GraphError for what is no .tflite file of one graph."""
     data = file_bytes(path, kind=GraphError)
     if not is_tflite(data):
         raise GraphError(f"{path}: not a .tflite file (no TFL3 at byte 4)")
@@ -127,8 +141,8 @@ def _upto(path: str, count: int) -> range:
     return range(count)
 
 
-def _ints(table, name: str) -> list[int]:
-    """A vector of integers of a table."""
+def _ints(table: tflite.SubGraph | tflite.Tensor | tflite.Operator, name: str) -> list[int]:
+    """Return a vector of integers of a table."""
     count = getattr(table, f"{name}Length")()
     if count > MOST:
         raise ValueError(f"{name} of {count}")
@@ -143,7 +157,7 @@ def _indices(path: str, tensors: list[FileTensor], values: list[int]) -> tuple[i
 
 
 def _kind(code: tflite.OperatorCode) -> str:
-    """The operator's name in the schema; of a custom one its own."""
+    """Return the operator's name in the schema; of a custom one its own."""
     number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())  # which of them counts depends on the file's age
     if number == tflite.BuiltinOperator.CUSTOM:
         return f"custom operator {short((code.CustomCode() or b'').decode(errors='replace'))}"
@@ -170,7 +184,9 @@ def _tensor(path: str, model: tflite.Model, tensor: tflite.Tensor) -> FileTensor
     return FileTensor(name, shape, kind, found, scale, zero, axis)
 
 
-def _quantization(path: str, name: str, given) -> tuple[np.ndarray, np.ndarray, int]:
+def _quantization(
+    path: str, name: str, given: tflite.QuantizationParameters | None
+) -> tuple[np.ndarray, np.ndarray, int]:
     if given is None or not given.ScaleLength():
         return np.zeros(0, np.float32), np.zeros(0, np.int64), 0
     if given.Details() is not None:
@@ -195,11 +211,11 @@ def _operator(path: str, codes: list[str], tensors: list[FileTensor], given: tfl
 
 @cache
 def _union(name: str) -> int:
-    """The number that a file has for this kind of options."""
-    return getattr(tflite.BuiltinOptions, name)
+    """Return the number that a file has for this kind of options."""
+    return int(getattr(tflite.BuiltinOptions, name))
 
 
-def _options(kind: str, given: tflite.Operator) -> dict[str, object]:
+def _options(kind: str, given: tflite.Operator) -> dict[str, Any]:
     if kind not in OPTIONS:
         return {}
     name, fields = OPTIONS[kind]

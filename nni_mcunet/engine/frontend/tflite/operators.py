@@ -5,16 +5,25 @@ no kernel has.
 In an int8 file a function of one value is a table of 256, made of TFLite's own integers.
 """
 
+from collections.abc import Callable
 from math import inf
+from typing import Any
 
 import numpy as np
 
+from ....core.ir.graph import Tensor
+from ....core.types import Int8Map
 from ...model import PROBABILITY, QuantWeights, Scale
 from ...ops import tflm
 from ..feature import Feature, kept, same_layout
 from ..layers import affine, clamp, concatenate
 from .arithmetic import arithmetic, prelu
 from .convolutions import MOST, activated, conv, depthwise, ends, fully_connected, window
+from .file import Operator
+from .values import Values
+
+OneMap = Callable[[Values, Operator], Feature]
+Handler = Callable[[Values, Operator], Feature | list[Feature] | None]
 
 MOST_PICKED = 1 << 20  # weights of a convolution that stands for a slice of channels
 SIGMOID, TANH = Scale(1 / 256, -128), Scale(1 / 128, 0)  # the only scales that their kernels write
@@ -23,27 +32,30 @@ SIGMOID, TANH = Scale(1 / 256, -128), Scale(1 / 128, 0)  # the only scales that 
 # Layout: nothing is left of these in our graph.
 
 
-def reshape(reader, op):
+def reshape(reader: Values, op: Operator) -> Feature:
+    """Read RESHAPE, SQUEEZE and EXPAND_DIMS: the map under another shape. Raises GraphError."""
     x, declared = reader.feature(op), reader.file.tensors[op.outputs[0]]
     y = x.reshaped(declared.shape) or op.wrong(f"{list(x.shape)} has not the elements of {list(declared.shape)}")
     return moved(reader, op, y)
 
 
-def transpose(reader, op):
+def transpose(reader: Values, op: Operator) -> Feature:
+    """Read TRANSPOSE: the map with its elements counted in another order. Raises UnsupportedOp."""
     x, perm = reader.feature(op), reader.integers(op, 1)
     y = x.transposed(perm)
     return moved(reader, op, y) if y else op.refuse(f"perm {perm} of {list(x.shape)} divides an axis; leave it away")
 
 
-def moved(reader, op, y: Feature) -> Feature:
-    """A map whose values go on as they are: under another scale where the file says so."""
+def moved(reader: Values, op: Operator, y: Feature) -> Feature:
+    """Return a map whose values go on as they are: under another scale where the file says so."""
     if not reader.quantized:
         return y
     given = reader.scale(op, op.outputs[0])
     return y if reader.scale_of(y.tensor.name) == given else reader.put_table(op, y, tflm.int8(tflm.VALUES), given)
 
 
-def quantize(reader, op):
+def quantize(reader: Values, op: Operator) -> Feature:
+    """Read QUANTIZE: of the image its scale, of any other map a change of scale. Raises UnsupportedOp."""
     if not reader.quantized or reader.is_constant(op, 0):
         op.refuse("in a float file; convert without it, or the whole model to int8")
     x, declared = reader.feature(op), reader.file.tensors[op.outputs[0]]
@@ -57,7 +69,8 @@ def quantize(reader, op):
     return reader.put_table(op, x, tflm.rescaled(reader.scale_of(name), given), given)
 
 
-def dequantize(reader, op):
+def dequantize(reader: Values, op: Operator) -> Feature | None:
+    """Read DEQUANTIZE of a constant, or before an output of the network. Raises UnsupportedOp for others."""
     if reader.is_constant(op, 0):
         reader.constants[op.outputs[0]] = reader.numbers(op, 0)
         return None
@@ -69,14 +82,16 @@ def dequantize(reader, op):
 # Windows and maps.
 
 
-def max_pool(reader, op):
+def max_pool(reader: Values, op: Operator) -> Feature:
+    """Read MAX_POOL_2D. Raises UnsupportedOp."""
     x = reader.map(op)
     fields = window(op, x, (op.option("FilterHeight"), op.option("FilterWidth")))
     y = Feature.of(reader.add(op, "maxpool", (x,), x.c, **fields), "hwc")
     return _pooled(reader, op, x, y)
 
 
-def average_pool(reader, op):
+def average_pool(reader: Values, op: Operator) -> Feature:
+    """Read AVERAGE_POOL_2D; over a whole float map it is the global mean. Raises UnsupportedOp."""
     x = reader.map(op)
     fields = window(op, x, (op.option("FilterHeight"), op.option("FilterWidth")))
     whole = fields["k"] == (x.h, x.w) and not any(fields["pad"]) and not reader.quantized
@@ -84,13 +99,14 @@ def average_pool(reader, op):
     return _pooled(reader, op, x, Feature.of(y, "hwc"))
 
 
-def _pooled(reader, op, x, y: Feature) -> Feature:
+def _pooled(reader: Values, op: Operator, x: Tensor, y: Feature) -> Feature:
     if reader.quantized and reader.scale_of(x.name) != reader.scale(op, op.outputs[0]):
         op.refuse("has another scale than its input, which TFLite refuses, too; convert again")
     return activated(reader, op, y)
 
 
-def mean(reader, op):
+def mean(reader: Values, op: Operator) -> Feature:
+    """Read MEAN over height and width. Raises UnsupportedOp for other axes."""
     x = reader.feature(op)
     axes, groups = [a % len(x.shape) for a in reader.integers(op, 1)], x.groups()
     spatial = sorted(axis for axis in x.order if axis != "c")
@@ -100,7 +116,8 @@ def mean(reader, op):
     return Feature(y, kept("c", y), reader.file.tensors[op.outputs[0]].shape)
 
 
-def pad(reader, op):
+def pad(reader: Values, op: Operator) -> Feature:
+    """Read PAD and PADV2 with zeros around height and width. Raises UnsupportedOp for others."""
     x, ends = reader.map(op), np.array(reader.integers(op, 1)).reshape(-1, 2)
     zeros = op.kind == "PAD" or _is_zero(reader, op)
     if ends.shape != (4, 2) or ends[[0, 3]].any() or (ends < 0).any() or not zeros:
@@ -114,14 +131,15 @@ def pad(reader, op):
     return moved(reader, op, Feature.of(y, "hwc"))
 
 
-def _is_zero(reader, op) -> bool:
-    """Is what PADV2 pads with zero? In int8 it is the zero point."""
+def _is_zero(reader: Values, op: Operator) -> bool:
+    """Tell whether PADV2 pads with zero, in int8 the zero point."""
     value = reader.constant(op, 2).reshape(-1)
     zero = reader.scale_of(reader.feature(op).tensor.name).zero_point if reader.quantized else 0
-    return value.size == 1 and value[0] == zero
+    return value.size == 1 and bool(value[0] == zero)
 
 
-def resize_nearest(reader, op):
+def resize_nearest(reader: Values, op: Operator) -> Feature:
+    """Read RESIZE_NEAREST_NEIGHBOR by whole factors. Raises UnsupportedOp for others."""
     x, size = reader.map(op), reader.integers(op, 1)
     whole = len(size) == 2 and all(n % m == 0 and 1 <= n // m <= MOST for n, m in zip(size, (x.h, x.w), strict=True))
     if not whole or op.option("AlignCorners"):
@@ -139,7 +157,8 @@ def resize_nearest(reader, op):
     return moved(reader, op, Feature.of(y, "hwc"))
 
 
-def concat(reader, op):
+def concat(reader: Values, op: Operator) -> Feature:
+    """Read CONCATENATION of channels. Raises UnsupportedOp for another axis and for several scales."""
     maps = [reader.feature(op, i) for i in range(len(op.inputs))]
     if reader.quantized and {reader.scale_of(m.tensor.name) for m in maps} != {reader.scale(op, op.outputs[0])}:
         op.refuse("joins maps of several scales, which TFLite refuses, too; convert again")
@@ -149,11 +168,11 @@ def concat(reader, op):
 # Parts of a map: 0/1 convolutions, exact in every scale.
 
 
-def split(reader, op):
-    """SPLIT: axis, value; SPLIT_V: value, sizes, axis."""
-    at, axis = (1, 0) if op.kind == "SPLIT" else (0, 2)
-    x, axis = reader.feature(op, at), reader.integers(op, axis)
-    axis = axis[0] % len(x.shape) if len(axis) == 1 else op.wrong(f"axes {axis}")
+def split(reader: Values, op: Operator) -> list[Feature]:
+    """Read SPLIT of (axis, value) and SPLIT_V of (value, sizes, axis). Raises GraphError, UnsupportedOp."""
+    at, last = (1, 0) if op.kind == "SPLIT" else (0, 2)
+    x, axes = reader.feature(op, at), reader.integers(op, last)
+    axis = axes[0] % len(x.shape) if len(axes) == 1 else op.wrong(f"axes {axes}")
     sizes = [reader.file.tensors[i].shape[axis] if len(reader.file.tensors[i].shape) > axis else 0 for i in op.outputs]
     if sum(sizes) != x.shape[axis] or min(sizes) < 1:
         op.wrong(f"parts of {sizes} of {list(x.shape)}")
@@ -165,7 +184,8 @@ def split(reader, op):
     ]
 
 
-def slice_(reader, op):
+def slice_(reader: Values, op: Operator) -> Feature:
+    """Read SLICE. Raises GraphError, UnsupportedOp."""
     x, begin, size = reader.feature(op), reader.integers(op, 1), reader.integers(op, 2)
     if not len(begin) == len(size) == len(x.shape):
         op.wrong(f"begin {begin} and size {size} of {list(x.shape)}")
@@ -173,7 +193,8 @@ def slice_(reader, op):
     return part(reader, op, x, list(zip(begin, sizes, [1] * len(sizes), strict=True)))
 
 
-def strided_slice(reader, op):
+def strided_slice(reader: Values, op: Operator) -> Feature:
+    """Read STRIDED_SLICE with positive steps. Raises GraphError, UnsupportedOp."""
     x = reader.feature(op)
     begin, end, step = (reader.integers(op, i) for i in (1, 2, 3))
     if not len(begin) == len(end) == len(step) == len(x.shape) or min(step) < 1:
@@ -191,13 +212,14 @@ def strided_slice(reader, op):
     return part(reader, op, x, ranges)
 
 
-def part(reader, op, x: Feature, ranges: list[tuple[int, int, int]]) -> Feature:
-    """The part of a map in (first, count, step) of each of its dimensions."""
-    groups, t = x.groups(), x.tensor
+def part(reader: Values, op: Operator, x: Feature, ranges: list[tuple[int, int, int]]) -> Feature:
+    """Return the part of a map in (first, count, step) of each of its dimensions."""
+    t = x.tensor
+    groups = x.groups() or [""] * len(ranges)
     if any(f < 0 or c < 1 or f + (c - 1) * s >= n for (f, c, s), n in zip(ranges, x.shape, strict=True)):
         op.wrong(f"takes {ranges} of {list(x.shape)}")
     takes = {"h": (0, t.h, 1), "w": (0, t.w, 1), "c": (0, t.c, 1)}
-    for taken, n, group in zip(ranges, x.shape, groups or [None] * len(ranges), strict=True):
+    for taken, n, group in zip(ranges, x.shape, groups, strict=True):
         if taken != (0, n, 1):
             if group not in takes:
                 op.refuse(f"takes {taken} of a dimension of {n} which is no axis of the map; reshape behind it")
@@ -223,8 +245,8 @@ def part(reader, op, x: Feature, ranges: list[tuple[int, int, int]]) -> Feature:
     return moved(reader, op, Feature(y, kept(x.order, y), shape))
 
 
-def picked(reader, op, x, weight: np.ndarray, **fields):
-    """A convolution of zeros and ones (cout, cin, kh, kw) that keeps the scale."""
+def picked(reader: Values, op: Operator, x: Tensor, weight: Int8Map, **fields: Any) -> Tensor:
+    """Append a convolution of zeros and ones (cout, cin, kh, kw) that keeps the scale."""
     y = reader.add(op, "conv", (x,), len(weight), k=weight.shape[2:], **fields)
     if not reader.quantized:
         reader.weights[y.name] = weight.astype(np.float32), np.zeros(len(weight), np.float32)
@@ -238,11 +260,11 @@ def picked(reader, op, x, weight: np.ndarray, **fields):
 # Element by element.
 
 
-def function(act: str, table, fixed: Scale | None = None, **option):
-    """Handler of a function of one value: `act` of a float file, table(x, y, *args) of an int8 one. fixed: the only
-    scale that its kernel writes; option: the argument and the name it has in the file."""
+def function(act: str, table: Callable[..., np.ndarray], fixed: Scale | None = None, **option: str) -> OneMap:
+    """Return the handler of a function of one value: `act` of a float file, table(x, y, *args) of an int8 one. fixed:
+    the only scale that its kernel writes; option: the argument and the name it has in the file."""
 
-    def handler(reader, op):
+    def handler(reader: Values, op: Operator) -> Feature:
         x, args = reader.feature(op), tuple(float(op.option(name)) for name in option.values())
         if not np.isfinite(args).all():
             op.wrong(f"arguments {args}")
@@ -257,10 +279,10 @@ def function(act: str, table, fixed: Scale | None = None, **option):
     return handler
 
 
-def rectifier(lo: float, hi: float):
-    """Handler of RELU and its kind as operators of their own. In the scale of its input it is a clamp."""
+def rectifier(lo: float, hi: float) -> OneMap:
+    """Return the handler of RELU and its kind as operators of their own. In the scale of its input it is a clamp."""
 
-    def handler(reader, op):
+    def handler(reader: Values, op: Operator) -> Feature:
         x = reader.feature(op)
         if not reader.quantized:
             return clamp(reader, op, x, lo, hi)
@@ -274,14 +296,16 @@ def rectifier(lo: float, hi: float):
     return handler
 
 
-def hard_swish(reader, op):
+def hard_swish(reader: Values, op: Operator) -> Feature:
+    """Read HARD_SWISH. Raises UnsupportedOp for scales that TFLite does not compute either."""
     x = reader.feature(op)
     if reader.quantized and reader.scale_of(x.tensor.name).scale / 128 > reader.scale(op, op.outputs[0]).scale:
         op.refuse("its output's scale is below 1/128 of its input's, which TFLite does not compute either")
     return function("hswish", tflm.hard_swish)(reader, op)
 
 
-def softmax(reader, op):
+def softmax(reader: Values, op: Operator) -> Feature:
+    """Read SOFTMAX over the channels of each position. Raises UnsupportedOp for another axis."""
     x, beta = reader.feature(op), float(op.option("Beta"))
     if not x.has_channels_at(len(x.shape) - 1):
         op.refuse(f"over the last of {list(x.shape)}: softmax over the channels of each position is known")
@@ -293,7 +317,7 @@ def softmax(reader, op):
     return same_layout(x, reader.put(op, "softmax", (x.tensor,), x.tensor.c))
 
 
-OPERATORS = {
+OPERATORS: dict[str, Handler] = {
     "CONV_2D": conv,
     "DEPTHWISE_CONV_2D": depthwise,
     "FULLY_CONNECTED": fully_connected,
