@@ -1,5 +1,5 @@
 """Detectors trained here, from their configs to boards: docs/results/detection.json, detection.md, curves and
-pictures, and the table in the README.
+pictures, and the table in docs/detectors.md.
 
     python benchmarks/detectors.py [--only yolov3_bccd_f412]     (ten to fifteen minutes of one core each)
 
@@ -11,7 +11,7 @@ import argparse
 import json
 from pathlib import Path
 
-from readme import into_readme, python
+from readme import into_page, python
 
 from detection import input_pictures, load_config
 from detection.learning_curve import draw_curve
@@ -27,7 +27,7 @@ RUNS = {  # config -> (boards, the first of which its row shows; the data and ho
     "s3fd_widerface_mini_h743": (["stm32h743"], "WIDER FACE, 60 / 40 photographs of it", False),
     "yolov3_voc_mini": (["stm32f412"], "Pascal VOC 2012, 98 / 46 photographs of it", False),
 }
-BEGIN, END = "<!-- trained, by benchmarks/detectors.py -->\n", "<!-- end of trained -->\n"
+PAGE, BEGIN, END = "detectors.md", "<!-- trained, by benchmarks/detectors.py -->\n", "<!-- end of trained -->\n"
 HEAD = """# Detectors trained here
 
 Pictures are for training / for the test. SRAM and flash are read from the board's ELF, MACs are those of the schedule
@@ -111,7 +111,7 @@ def main() -> None:
     ordered = [rows[f"configs/det/{name}.py"] for name in RUNS if f"configs/det/{name}.py" in rows]
     write_json(path, ordered)
     write_atomic(RESULTS / "detection.md", markdown(ordered))
-    into_readme(BEGIN, table(ordered), END)
+    into_page(PAGE, BEGIN, table(ordered), END)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Measure what the engine needs of a board, network by network: docs/results/engine.json and the table of the README.
+"""Measure what the engine needs of a board: docs/results/engine.json and the table of docs/results.md.
 
     python benchmarks/engine.py [--only mcunet-vww1]
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from networks import NAMES, TINYENGINE_KB, network
-from readme import into_readme
+from readme import into_page
 
 from nni_mcunet.core.boards import CORE_BOARDS, Board, get_board
 from nni_mcunet.core.errors import Infeasible, exit_on_user_error
@@ -35,7 +35,7 @@ from nni_mcunet.engine.timing.layer_cycles import run_profiled
 RESULTS = Path(__file__).parents[1] / "docs/results/engine.json"
 LARGE = 1 << 20  # SRAM and flash of the emulated machine: what does not fit a board is measured all the same
 MORE_MACS = 1.05
-BEGIN, END = "<!-- engine, by benchmarks/engine.py -->\n", "<!-- end of engine -->\n"
+PAGE, BEGIN, END = "results.md", "<!-- engine, by benchmarks/engine.py -->\n", "<!-- end of engine -->\n"
 
 
 def plans(model: QuantModel) -> dict[str, Plan]:
@@ -127,7 +127,7 @@ def main() -> None:
         others = [row for row in known if row["network"] != name]
         known = sorted(others + fresh, key=lambda row: NAMES.index(row["network"]))
         write_json(RESULTS, known)
-    into_readme(BEGIN, table(known), END)
+    into_page(PAGE, BEGIN, table(known), END)
 
 
 if __name__ == "__main__":

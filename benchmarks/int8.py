@@ -1,4 +1,4 @@
-"""Measure what int8 costs each model: docs/results/int8.json and the table of the README. A record a model has its
+"""Measure what int8 costs each model: docs/results/int8.json and the table of docs/int8.md. A record a model has its
 figures in float, after post-training quantisation (PTQ), after quantisation-aware training (QAT) and of the
 generated C.
 
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
-from readme import into_readme, python
+from readme import into_page, python
 from tqdm import tqdm
 
 from nni_mcunet.core.boards import get_board
@@ -208,11 +208,11 @@ def bccd(shared: Path) -> dict:
     }
 
 
-BEGIN, END = "<!-- int8, by benchmarks/int8.py -->\n", "<!-- end of int8 -->\n"
+PAGE, BEGIN, END = "int8.md", "<!-- int8, by benchmarks/int8.py -->\n", "<!-- end of int8 -->\n"
 
 
 def table(records: list[dict]) -> str:
-    """The README's, of the records of docs/results/int8.json."""
+    """Return the table of docs/int8.md from the records of docs/results/int8.json."""
     found = {r["model"]: r for r in records}
     in3, vww, faces, cells = (found[name] for name in RECORDS)
 
@@ -249,7 +249,7 @@ def main() -> None:
         known[name] = record
         write_json(RESULTS, [known[n] for n in RECORDS if n in known])
     if len(known) == len(RECORDS):
-        into_readme(BEGIN, table([known[n] for n in RECORDS]), END)
+        into_page(PAGE, BEGIN, table([known[n] for n in RECORDS]), END)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Instructions a multiply-accumulate of each class of layer on a Cortex-M4: docs/results/layers.json and the README.
+"""Count the instructions a MAC of each class of layer on a Cortex-M4: docs/results/layers.json, docs/results.md.
 
     python benchmarks/layers.py
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from calibrate_cycles import profiled, random_integers
 from networks import network
-from readme import into_readme
+from readme import into_page
 
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.files import write_json
@@ -22,7 +22,7 @@ from nni_mcunet.core.plan.plan import plan
 from nni_mcunet.engine.model import QuantModel
 
 RESULTS = Path(__file__).parents[1] / "docs/results/layers.json"
-BEGIN, END = "<!-- layers, by benchmarks/layers.py -->\n", "<!-- end of layers -->\n"
+PAGE, BEGIN, END = "results.md", "<!-- layers, by benchmarks/layers.py -->\n", "<!-- end of layers -->\n"
 THEIRS = {  # class -> CMSIS-NN, TinyEngine
     "1x1, cin 8": ("6.6", "4.5"),
     "1x1, cin 16 to 24": ("4.0", "2.8"),
@@ -86,7 +86,7 @@ def main() -> None:
         text += (f"| {row['class']} | {row['instructions_per_mac']} | {row['cmsis_nn']} | {row['tinyengine']} | "
                  f"{row['cycles_per_mac']} |\n")  # fmt: skip
     print(text)
-    into_readme(BEGIN, text, END)
+    into_page(PAGE, BEGIN, text, END)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""No command: what the benchmarks share, their tables in the README and the tools that they run."""
+"""No command: what the benchmarks share, their tables in docs and the tools that they run."""
 
 import subprocess
 import sys
@@ -9,9 +9,9 @@ from nni_mcunet.core.files import write_atomic
 ROOT = Path(__file__).parents[1]
 
 
-def into_readme(begin: str, table: str, end: str) -> None:
-    """Replace what stands in the README between these two lines."""
-    path = ROOT / "README.md"
+def into_page(page: str, begin: str, table: str, end: str) -> None:
+    """Replace the text between these two lines of a page of docs."""
+    path = ROOT / "docs" / page
     before, rest = path.read_text().split(begin)
     write_atomic(path, before + begin + table + end + rest.split(end)[1])
 

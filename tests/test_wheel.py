@@ -108,7 +108,7 @@ def test_a_clean_environment_has_every_command(wheel, tmp_path):
     run("mcunet", "digits", "--train", "8", "--val", "4", "--size", "64")
     assert "yolov3_bccd" in run("mcunet", "detector-table")
     assert "digits/VOC2007" in run("mcunet", "check-data", mim / "configs/det/yolov3_digits.py")
-    assert "README.md" in run("mcunet", "detector-table", "--write", code=2)
+    assert "docs/detectors.md" in run("mcunet", "detector-table", "--write", code=2)
     rng = np.random.default_rng(0)
     save_onnx(random_model(rng, block_graph(rng, (20, 24), 3)), work / "m.int8.onnx")
     assert "arena" in run("mcunet", "generate", "m.int8.onnx", "--board", "stm32f412", "--project", "-o", "fw")

@@ -1,7 +1,7 @@
-"""Print the README's table of detectors: every config of configs/det with its size, and the paper's row of it.
+"""Print the table of detectors of docs/detectors.md: every config of configs/det, its size, and its row of the paper.
 
 mcunet detector-table            prints it
-mcunet detector-table --write    puts it into README.md, between its two marks
+mcunet detector-table --write    puts it into that page, between its two marks
 """
 
 import argparse
@@ -65,16 +65,16 @@ def table() -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--write", action="store_true", help="into README.md of this folder")
+    parser.add_argument("--write", action="store_true", help="into docs/detectors.md of this folder")
 
 
 def main(args: argparse.Namespace) -> None:
     if not args.write:
         print(table(), end="")
         return
-    readme = Path("README.md")
-    old = readme.read_text()
+    page = Path("docs/detectors.md")
+    old = page.read_text() if page.exists() else ""
     if BEGIN not in old or END not in old:
-        raise UserError(f"{readme} lacks the marks {BEGIN.strip()} and {END.strip()}: run this in the project's tree")
+        raise UserError(f"{page} lacks the marks {BEGIN.strip()} and {END.strip()}: run this in the project's tree")
     text, (before, rest) = table(), old.split(BEGIN)
-    write_atomic(readme, before + BEGIN + text + END + rest.split(END)[1])
+    write_atomic(page, before + BEGIN + text + END + rest.split(END)[1])

@@ -41,7 +41,7 @@ GROUPS = {  # whom a group is for -> command -> what it does
     "The project as a whole": {
         "demo": "go the whole way, from search to emulated boards",
         "tables": "recompute the paper's tables and figures",
-        "detector-table": "print the README's table of detectors",
+        "detector-table": "print the table of every detector's config",
         "completion": "print what makes your shell complete these words",
     },
 }
