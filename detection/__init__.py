@@ -13,7 +13,7 @@ datasets, data_files, voc_xml, coco_json, widerface_data, pictures, loader_pictu
                                         data sets, their files, their pictures, and what is wrong with them
 s3fd_transforms, s3fd_tta, widerface, widerface_metric
                                         WIDER FACE: augmentation, the multi-scale test, the protocol
-checkpoint, qat, recipe_report, learning_curve, testing, deployed, mmdet_tools
+checkpoint, work_dir, qat, recipe_report, learning_curve, testing, deployed, mmdet_tools
                                         training and testing
 anchors, export, search_task            what leaves: anchors for a config, plain data for engine and search
 """
@@ -60,6 +60,7 @@ from .search_task import DetectorData, DetectorTask  # noqa: E402
 from .testing import deploy, dump, load_weights, map50, with_pictures, with_tta  # noqa: E402
 from .widerface_data import WIDERFaceText  # noqa: E402
 from .widerface_metric import WIDERFaceMetric  # noqa: E402
+from .work_dir import WorkDirRunner, check_work_dir  # noqa: E402
 from .yolo import MCUNetNeck, MCUNetYOLO, MCUNetYOLOHead  # noqa: E402
 
 __all__ = [
@@ -86,9 +87,11 @@ __all__ = [
     "ScaleCompensationAssigner",
     "WIDERFaceMetric",
     "WIDERFaceText",
+    "WorkDirRunner",
     "busy_picture",
     "check_classes",
     "check_resumable",
+    "check_work_dir",
     "config_classes",
     "config_graph",
     "deploy",

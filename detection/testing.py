@@ -1,5 +1,6 @@
 """Add to mmengine's Runner what mcunet test has: mmdet's own flags, weights that fit, a compiled network in place."""
 
+import pickle
 from copy import deepcopy
 
 from mmdet.evaluation import DumpDetResults
@@ -7,7 +8,8 @@ from mmengine.config import Config
 from mmengine.model import BaseTTAModel
 from mmengine.runner import Runner
 
-from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.files import write_atomic
+from nni_mcunet.core.outputs import MARK
 from nni_mcunet.core.types import FilePath
 
 from .checkpoint import load_strictly
@@ -46,11 +48,18 @@ def with_pictures(cfg: Config, folder: str) -> Config:
     return cfg
 
 
+class _Dump(DumpDetResults):
+    """Write the predictions whole or not at all, and with the mark of our files behind the pickle's end."""
+
+    def compute_metrics(self, results: list) -> dict:
+        """Write `results` to the file. Returns no metrics. Raises UserError where it cannot be written."""
+        write_atomic(self.out_file_path, pickle.dumps(results) + MARK)
+        return {}
+
+
 def dump(runner: Runner, path: str) -> None:
-    """Write the predictions into a pickle file, too. Raises UserError for a file that is named otherwise."""
-    if not path.endswith((".pkl", ".pickle")):
-        raise UserError(f"{path}: predictions are dumped to a .pkl file")
-    runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=path))
+    """Write the predictions into a pickle file (.pkl), too, a dict for each picture."""
+    runner.test_evaluator.metrics.append(_Dump(out_file_path=path))
 
 
 def load_weights(runner: Runner, checkpoint: FilePath) -> None:

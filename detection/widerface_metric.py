@@ -14,11 +14,16 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.file_sets import named_folder
 from nni_mcunet.core.files import write_atomic, write_figure, write_json
+from nni_mcunet.core.outputs import check_own_report
 from nni_mcunet.core.types import FilePath, Plain
 
 from .widerface import FEW, SETTINGS, Key, Matches, curve, event_report, few_faces, match, read_truth, write_results
 from .widerface import summary as ap_summary
+
+EVENTS = "events.md"
+HEAD = f"| {' | '.join(['event', 'images', *SETTINGS])} |"  # its first line
 
 
 @METRICS.register_module()
@@ -29,6 +34,8 @@ class WIDERFaceMetric(BaseMetric):
     ground_truth  folder of wider_{easy,medium,hard}_val.mat, or the one above their ground_truth/
     out_dir       where to write results/EVENT/NAME.txt, events.json, events.md and pr_SETTING.png; None: nowhere
     face_label    the detector's class that is the face
+
+    Raises UserError where out_dir holds one of these that no earlier report of this metric has left.
     """
 
     default_prefix = "widerface"
@@ -38,7 +45,10 @@ class WIDERFaceMetric(BaseMetric):
     ) -> None:
         super().__init__(**kwargs)
         self.truth = read_truth(ground_truth)
-        self.out_dir = None if out_dir is None else Path(out_dir)
+        self.out_dir = None if out_dir is None else named_folder(str(out_dir))
+        if self.out_dir is not None:
+            names = ["results", "events.json", EVENTS, *(f"pr_{setting}.png" for setting in SETTINGS)]
+            check_own_report(self.out_dir, names, EVENTS, HEAD)
         self.face_label = face_label
 
     def process(self, data_batch: Plain, data_samples: Sequence[dict]) -> None:
@@ -68,16 +78,15 @@ class WIDERFaceMetric(BaseMetric):
         text = f"{len(found)} of {len(self.truth)} pictures of WIDER FACE's validation set\n{report(matches)}"
         print_log(text, logger="current")
         if self.out_dir is not None:
+            write_report(self.out_dir, matches)  # its table first: the folder is known to be ours from then on
             write_results(self.out_dir / "results", found)
-            write_report(self.out_dir, matches)
         return ap_summary(matches)
 
 
 def report(matches: Matches) -> str:
     """Write a table (Markdown): a row per event, then all pictures and those with few faces; AP in percent (kept
     faces)."""
-    head = ["event", "images", *SETTINGS]
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    lines = [HEAD, "|---" * (2 + len(SETTINGS)) + "|"]
     for row in event_report(matches):
         lines.append(_line(row["event"], row["images"], [(row[s]["ap"], row[s]["faces"]) for s in SETTINGS]))
     few = few_faces(matches)
@@ -95,8 +104,8 @@ def _line(name: str, images: int, cells: list[tuple[float | None, int]]) -> str:
 def write_report(folder: FilePath, matches: Matches) -> None:
     """Write events.json, events.md and pr_{easy,medium,hard}.png into `folder`."""
     folder = Path(folder)
+    write_atomic(folder / EVENTS, report(matches) + "\n")
     write_json(folder / "events.json", event_report(matches))
-    write_atomic(folder / "events.md", report(matches) + "\n")
     few = few_faces(matches)
     for setting in SETTINGS:
         figure = Figure(figsize=(6, 5), layout="constrained")

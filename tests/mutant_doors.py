@@ -202,9 +202,33 @@ DOORS = [
     Mutant(CORE + "outputs.py", "if path.suffix.lower() != ending:", "if False:", "test_outputs::test_slips"),
     Mutant(
         CORE + "outputs.py",
-        "if path.is_file() and not _is_product(path, ending):",
+        "if path.is_file() and not goes_on and not _is_product(path, ending):",
         "if False:",
         "test_outputs::test_files_of_others_are_not",
+    ),
+    Mutant(
+        CORE + "outputs.py",
+        "(ending in TAILS and tail == MARK)",
+        "ending in TAILS",
+        "test_own_files::test_what_we_did_not_write_stays",
+    ),
+    Mutant(
+        CORE + "outputs.py",
+        "if text != json_text(found):",
+        "if False:",
+        "test_own_files::test_what_we_did_not_write_stays",
+    ),
+    Mutant(
+        "detection/work_dir.py",
+        "if path.exists() and (path.samefile(self.cfg.filename) or not _is_dump(path)):",
+        "if False:",
+        "test_own_files::test_a_run_writes_no_config_over_the_user_s",
+    ),
+    Mutant(
+        "detection/work_dir.py",
+        'if taken and not config.get("resume")',
+        'if False and not config.get("resume")',
+        "test_own_files::test_a_training_writes_no_checkpoint_over_the_user_s",
     ),
     Mutant(
         "nni_mcunet/cli/digits.py",

@@ -158,7 +158,7 @@ def test_a_folder_is_named(words, monkeypatch, capsys, tmp_path):
 
 def test_tables_refuse_a_folder_of_others(tmp_path):
     (tmp_path / "fig1.png").write_bytes(b"mine")
-    refused(tool("tables", "-o", tmp_path), "not empty", "new folder")
+    refused(tool("tables", "-o", tmp_path), "and no tables.md of this command", "give another folder")
     assert files(tmp_path) == {"fig1.png": b"mine"}
 
 

@@ -19,7 +19,7 @@ from nni_mcunet.core.files import write_json
 from nni_mcunet.core.ir.arch import ArchSpec, mobilenet_v2
 from nni_mcunet.core.ir.build import build_graph
 from nni_mcunet.core.nn.net import Net
-from nni_mcunet.core.outputs import check_outputs
+from nni_mcunet.core.outputs import check_outputs, marked
 from nni_mcunet.engine.frontend.onnx import save_onnx
 from nni_mcunet.profiling.pictures import sweep_figure
 
@@ -32,8 +32,8 @@ def made(tmp_path_factory):
     save_onnx(random_model(np.random.default_rng(0), graph), folder / "ours.onnx")
     sweep_figure({"x": {(p, n): (1.0, 0.0) for p in range(1, 9) for n in range(1, 9)}}, folder / "ours.png")
     np.savez_compressed(file := io.BytesIO(), np.zeros(3))
-    (folder / "ours.npz").write_bytes(file.getvalue())
-    write_json(folder / "ours.json", {"board": "stm32f412", "boxes": []})
+    (folder / "ours.npz").write_bytes(marked(file.getvalue()))
+    write_json(folder / "ours.json", {"board": "stm32f412", "stack_bytes": 1, "crc32": [1], "boxes": []})
     (folder / "empty.onnx").touch()
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
     nodes = [helper.make_node("Relu", ["x"], ["y"])]
@@ -156,7 +156,7 @@ def test_each_command_looks_first(made, tmp_path, monkeypatch, capsys):
     assert {p: p.read_bytes() for p in before} == before
 
 
-FOLDERS = {"digits", "tables", "report", "train", "deploy", "detector_table"}
+FOLDERS = {"digits", "tables", "train", "deploy", "detector_table"}
 
 
 def test_no_command_forgets_to_look():

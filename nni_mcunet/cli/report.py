@@ -10,6 +10,7 @@ from typing import Any
 
 from ..core.errors import UserError
 from ..core.files import write_json
+from ..core.outputs import check_outputs
 from ..core.validate import check_numbers, read_json
 
 KB = 1024
@@ -72,6 +73,8 @@ def main(args: argparse.Namespace) -> None:
         check_numbers(found, numbers, args.out / name)
         return found
 
+    drawn, written = args.out / "memory.png", args.out / "report.json"
+    check_outputs({"OUT's picture": (drawn, ".png"), "OUT's report": (written, ".json")})
     metrics = {kind: read(f"{kind}.json") for kind in ("float", "int8")}
     for kind, found in metrics.items():
         check_numbers(found, ["map50"] if "map50" in metrics["float"] else metrics["float"], args.out / f"{kind}.json")
@@ -87,9 +90,9 @@ def main(args: argparse.Namespace) -> None:
     graph, report["params"] = without_dead_channels(model).graph, model.graph.params
     keys = {key: chosen[key] for key in ("p", "n", "then", "halo") if key in chosen}
     patched = plan(graph, Schedule(**keys), halo=keys.get("halo", "clip"))
-    memory_figure(plan(graph), patched, chosen["arena_limit"], args.out / "memory.png", graph.name)
+    memory_figure(plan(graph), patched, chosen["arena_limit"], drawn, graph.name)
     print_table(report)
-    write_json(args.out / "report.json", report)
+    write_json(written, report)
     print(
         f"{args.out}/report.json, memory.png and, with the boards' boxes, {', '.join(f'{b}.png' for b in args.boards)}"
     )

@@ -14,7 +14,7 @@ import numpy as np
 from ..core.boards import get_board
 from ..core.errors import UserError
 from ..core.files import write_atomic, write_json
-from ..core.outputs import check_outputs
+from ..core.outputs import check_outputs, marked
 from ..core.view import View
 from ..engine.run.generated import input_shape, input_view
 from ..engine.run.pictures import ARRAY, load_picture
@@ -74,7 +74,7 @@ def main(args: argparse.Namespace) -> None:
         print(report_table(report))
     if args.npz:
         np.savez_compressed(file := io.BytesIO(), *found.outputs)
-        write_atomic(args.npz, file.getvalue())
+        write_atomic(args.npz, marked(file.getvalue()))
     shown = [b for b in found.boxes if b["score"] >= args.score]
     if args.json:
         write_json(args.json, report)

@@ -4,10 +4,11 @@ mcunet tables [-o docs/paper]
 """
 
 import argparse
+import os
 
-from ..core.errors import UserError
 from ..core.file_sets import named_folder
 from ..core.files import write_atomic, write_json
+from ..core.outputs import check_own_report
 from ..paper.figure import UNSOURCED, Cell
 from ..paper.tables import RANGE, Paper
 from .steps import CONFIGS
@@ -68,10 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     out = named_folder(args.out)
-    begins = out / "tables.md"
-    if out.exists() and any(out.iterdir()) and not (begins.is_file() and begins.read_text().startswith(HEAD[:20])):
-        raise UserError(f"{out} is not empty and has no tables.md of this command: give a new folder")
-
+    check_own_report(out, sorted(os.listdir(out)) if out.is_dir() else [], "tables.md", HEAD[:20])
     from ..profiling.pictures import memory_figure, sweep_figure
 
     paper = Paper(CONFIGS / "arch")

@@ -60,9 +60,18 @@ def main(args: argparse.Namespace) -> None:
     if onnx and args.backend == "float":
         raise UserError(f"--backend float is mmdet's network: give its .pth instead of {args.checkpoint}")
     from mmengine.dist import is_main_process
-    from mmengine.runner import Runner
 
-    from detection import config_classes, deploy, dump, load_weights, map50, prepare, with_pictures, with_tta
+    from detection import (
+        WorkDirRunner,
+        config_classes,
+        deploy,
+        dump,
+        load_weights,
+        map50,
+        prepare,
+        with_pictures,
+        with_tta,
+    )
 
     cfg = prepare(args.config, args.cfg_options, args.work_dir)
     cfg.launcher, cfg.load_from, cfg.resume = args.launcher, None, False
@@ -72,7 +81,7 @@ def main(args: argparse.Namespace) -> None:
     if args.tta:
         with_tta(cfg)
     with writing(cfg.work_dir):
-        runner = Runner.from_cfg(cfg)
+        runner = WorkDirRunner.from_cfg(cfg)
     if model is None:
         load_weights(runner, args.checkpoint)
     else:

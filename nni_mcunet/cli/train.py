@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import UserError, writing
 from ..core.files import write_atomic
+from ..core.outputs import marked
 from .cfg_options import add_options
 
 if TYPE_CHECKING:
@@ -52,17 +53,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     from mmengine.dist import is_main_process
-    from mmengine.runner import Runner, find_latest_checkpoint
+    from mmengine.runner import find_latest_checkpoint
 
-    from detection import latest_checkpoint, prepare
+    from detection import WorkDirRunner, check_work_dir, latest_checkpoint, prepare
 
     cfg = prepare(args.config, args.cfg_options, args.work_dir)
     apply(args, cfg)
+    check_work_dir(cfg)
     with writing(cfg.work_dir):
-        runner = Runner.from_cfg(cfg)
+        runner = WorkDirRunner.from_cfg(cfg)
         runner.train()
     if is_main_process():
         last = latest_checkpoint(runner.work_dir, runner.iter) or find_latest_checkpoint(runner.work_dir)
         if last is None:
             raise UserError(f"{runner.work_dir}: the training wrote no checkpoint: see default_hooks.checkpoint")
-        write_atomic(Path(runner.work_dir) / "last.pth", Path(last).read_bytes())
+        write_atomic(Path(runner.work_dir) / "last.pth", marked(Path(last).read_bytes()))

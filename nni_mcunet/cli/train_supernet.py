@@ -57,7 +57,7 @@ def main(args: argparse.Namespace) -> None:
     data, recipe = data_and_recipe(settings, args, Recipe())
     space = load_space(args.space or settings.get("space", "demo"))
     out = args.out or settings.get("out", f"out/supernet/{space.name}.pth")
-    check_outputs({"--out": (out, ".pth")}, args.config, args.space)
+    check_outputs({"--out": (out, ".pth")}, args.config, args.space, goes_on=True)
     save_every = args.save_every or settings.get("save_every", 20)
     ranks.join(ranks.pick_device(args.device))
     first = ranks.place()[0] == 0

@@ -63,15 +63,20 @@ class Figure(Protocol):
 
 
 def write_figure(figure: Figure, path: FilePath, **options: Any) -> Path:
-    """Write a figure of matplotlib's as PNG; options are savefig's."""
+    """Write a figure of matplotlib's as PNG, which says that it is ours (see outputs.MARK); options are savefig's."""
     data = io.BytesIO()
-    figure.savefig(data, format="png", **options)
+    figure.savefig(data, format="png", metadata={"Software": "nni-mcunet, Matplotlib"}, **options)
     return write_atomic(path, data.getvalue())
 
 
 def write_json(path: FilePath, value: Plain) -> Path:
     """Write a value as JSON, as `write_atomic` does."""
-    return write_atomic(path, json.dumps(value, indent=1) + "\n")
+    return write_atomic(path, json_text(value))
+
+
+def json_text(value: Plain) -> str:
+    """Return a value as write_json writes it."""
+    return json.dumps(value, indent=1) + "\n"
 
 
 def listing(folder: FilePath, most: int = 8) -> str:

@@ -23,6 +23,7 @@ from ...core.ir.build import YoloHead, build_graph
 from ...core.ir.graph import Graph
 from ...core.nn.net import Net, Quantiser
 from ...core.nn.qat import OBSERVE, fake_quantize, freeze, learnt_ranges
+from ...core.outputs import marked
 from ...core.types import PlainDict
 from ...core.validate import check_is_file, reason_of_load
 from ..data import Data, open_data
@@ -148,7 +149,7 @@ def weights_file(state: dict[str, Tensor], data: Data) -> bytes:
     file, found = io.BytesIO(), OrderedDict((key, tensor.cpu()) for key, tensor in state.items())
     vars(found)["meta"] = {"data": data.identity, "view": data.view and str(data.view)}
     torch.save(found, file)
-    return file.getvalue()
+    return marked(file.getvalue())
 
 
 def check_split(path: str | Path, data: Data) -> str | None:
