@@ -133,7 +133,9 @@ def test_zoo_and_load(folder, monkeypatch, capsys):
 def test_a_format_is_known_by_content_not_by_name(folder, tmp_path, monkeypatch):
     (tmp_path / "model.bin").write_bytes((folder / "model.onnx").read_bytes())
     assert load_model(tmp_path / "model.bin").graph == load_model(folder / "model.onnx").graph
-    first = next(iter(FORMATS.values()))._replace(known=lambda head: head == b"TOY", reader=lambda path, size: size)
+    first = next(iter(FORMATS.values()))._replace(
+        known=lambda head: head == b"TOY", reader=lambda path, size, outputs: size
+    )
     monkeypatch.setattr("nni_mcunet.engine.frontend.FORMATS", {"toy": first, **FORMATS})
     (tmp_path / "model.onnx").write_bytes(b"TOY")
     assert load_model(tmp_path / "model.onnx", (3, 4)) == (3, 4)

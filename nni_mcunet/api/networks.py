@@ -2,6 +2,8 @@
 
 import difflib
 import fnmatch
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,6 +118,7 @@ def load(
     size: tuple[int, int] | None = None,
     view: str | None = None,
     options: dict[str, Any] | None = None,
+    outputs: Sequence[str] | None = None,
 ) -> Network:
     """Return the network of a name of zoo(), an architecture (.json, ArchSpec), a model's file of any format that the
     engine reads, or an mmdet config (.py).
@@ -124,12 +127,15 @@ def load(
     size     (h, w) of the image in pixels, for a model's file that leaves them open
     view     how a classifier with `weights` sees pictures, where its files do not say: "stretch" or "crop:0.875"
     options  what to merge into an mmdet config, by dotted key
+    outputs  where a model's file ends: nodes or tensors by name, instead of its own outputs
 
     Raises UserError for an unknown name (with the nearest ones), a missing, broken or unsuitable file.
 
     >>> print(mcu.load("mobilenet_v2"))
     mobilenet_v2 (architecture): 224x224x3, 300.77M MACs, 3.487M parameters
     """
+    if outputs is not None and not _is_file_name(source):
+        raise UserError(f"outputs cuts a model's file (.onnx, .tflite), which {short(source)} is not: leave it out")
     if isinstance(source, Network):
         return source
     if isinstance(source, Graph):
@@ -150,7 +156,13 @@ def load(
         return _architecture(path, str(path), trained, view)
     if path.suffix == ".py":
         return _config(path, trained, options)
-    return _file(path, trained, size)
+    return _file(path, trained, size, outputs)
+
+
+def _is_file_name(source: object) -> bool:
+    """Tell whether it names a file that has outputs of its own: no architecture, config or name of the zoo."""
+    named = isinstance(source, (str, os.PathLike)) and str(source) not in zoo()
+    return named and Path(str(source)).suffix not in (".json", ".py")
 
 
 def _architecture(arch: Path | ArchSpec, source: str, weights: Path | None, view: str | None) -> Network:
@@ -174,7 +186,7 @@ def _config(path: Path, weights: Path | None, options: dict[str, Any] | None) ->
     return Network(config_graph(load_config(str(path), options)), None, str(path))
 
 
-def _file(path: Path, weights: Path | None, size: tuple[int, int] | None) -> Network:
+def _file(path: Path, weights: Path | None, size: tuple[int, int] | None, outputs: Sequence[str] | None) -> Network:
     if path.suffix in CHECKPOINTS:
         raise UserError(f"{path} holds weights and no network: expected {EXPECTED}, and this beside it as weights")
     if not path.exists() and not path.suffix and len(path.parts) == 1:
@@ -183,8 +195,14 @@ def _file(path: Path, weights: Path | None, size: tuple[int, int] | None) -> Net
         raise UserError(f"{path} has its own weights: leave out weights {weights}")
     from ..engine.frontend import load_model
 
-    model = load_model(path, size and _size(size))
+    model = load_model(path, size and _size(size), None if outputs is None else _names(outputs))
     return Network(model.graph, model, str(path))
+
+
+def _names(outputs: Sequence[str]) -> list[str]:
+    if isinstance(outputs, str) or not isinstance(outputs, Sequence) or not all(isinstance(n, str) for n in outputs):
+        raise UserError(f"outputs is {short(outputs)}: expected a list of names, such as ['conv1', 'conv2']")
+    return list(outputs)
 
 
 def _unknown(name: str) -> str:

@@ -23,6 +23,7 @@ from ..core.plan.plan import EXECUTED, SEGMENTS, plan
 from ..engine.codegen.names import DEFAULT, check_prefix
 from ..engine.lower.dead_channels import channels, without_dead_channels
 from ..engine.model import QuantModel
+from .outputs_argument import add_outputs
 
 # The values of these options where they are not given.
 UNSAID = {"max_p": 4, "any_grid": False, "fastest": False, "least_sram": False, "max_overhead": None, "segments": None}
@@ -56,6 +57,7 @@ def check_options(args: argparse.Namespace) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="int8 ONNX of mcunet quantize, or int8 .tflite")
+    add_outputs(parser)
     parser.add_argument("--board", required=True, help="stm32h743, stm32f746, stm32f412, stm32f410 or a board's .json")
     parser.add_argument("--arena-kb", type=int, help="kB of SRAM for the network; default all that the board has")
     parser.add_argument("--patches", help="grid such as 3x3, or 4x4,2x2 for two segments; default: the best that fits")
@@ -85,7 +87,7 @@ def main(args: argparse.Namespace) -> None:
 
     check_options(args)
     check_prefix(args.prefix)
-    network, board = load(args.model), get_board(args.board)
+    network, board = load(args.model, outputs=args.outputs), get_board(args.board)
     if not args.keep_dead_channels:
         network = replace(network, model=smaller(network.int8_model()))
     fw = compile(

@@ -12,13 +12,15 @@ from ..core.outputs import check_outputs
 from ..engine.frontend import load_model
 from ..engine.model import Model, QuantModel
 from .calibration_pictures import add_pictures, pictures
+from .outputs_argument import add_outputs
 
 
 def read_pair(args: argparse.Namespace) -> tuple[QuantModel, Model | None]:
     """Return the int8 model, and the float one where it is given. Raises UserError for what does not go together."""
     if bool(args.float) != bool(args.calib) or bool(args.layer) != bool(args.png):
         raise UserError("--float goes with --calib, and --layer with --png: give both or neither")
-    int8, source = load_model(args.model), load_model(args.float) if args.float else None
+    int8 = load_model(args.model, outputs=args.outputs)
+    source = load_model(args.float, outputs=args.outputs) if args.float else None
     if not isinstance(int8, QuantModel):
         raise UserError(f"{args.model} is float; give an int8 file, such as mcunet quantize writes")
     if source is not None and not isinstance(source, Model):
@@ -33,6 +35,7 @@ def read_pair(args: argparse.Namespace) -> tuple[QuantModel, Model | None]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="int8 ONNX, such as mcunet quantize's, or .tflite")
     parser.add_argument("--float", metavar="MODEL.onnx", help="the float file it was made from; with --calib")
+    add_outputs(parser)
     add_pictures(parser)
     parser.add_argument("--layer", help="the layer to draw; with --png")
     parser.add_argument("--png", metavar="FILE", help="its weights and, with --float and --calib, its values")

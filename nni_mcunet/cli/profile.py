@@ -17,12 +17,14 @@ from ..core.ir.arch import parse_schedule
 from ..core.outputs import check_outputs
 from ..core.plan.cut_points import grids
 from ..profiling.profile import front_table
+from .outputs_argument import add_outputs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "network", help="name of the zoo, architecture (.json), float or int8 model (.onnx, .tflite) or config (.py)"
     )
+    add_outputs(parser)
     parser.add_argument("--board", help="stm32h743, stm32f746, stm32f412, stm32f410 or a board's .json")
     parser.add_argument("--patches", help="grid such as 3x3; default: the board's best, or the least peak")
     parser.add_argument("--blocks", help="with --patches: blocks run patch by patch, the stem counted; 5,9 for two")
@@ -41,10 +43,11 @@ def main(args: argparse.Namespace) -> None:
     if args.pareto and any((args.board, args.patches, args.blocks, args.json, args.png)):
         raise UserError("--pareto prints the whole front: leave out --board, --patches, --blocks, --json and --png")
     schedule = parse_schedule(args.patches, args.blocks)
+    network = load(args.network, outputs=args.outputs)
     if args.pareto:
-        print(front_table(load(args.network).graph, grids(args.max_p, square=not args.any_grid)))
+        print(front_table(network.graph, grids(args.max_p, square=not args.any_grid)))
         return
-    found = profile(args.network, args.board, schedule=schedule, max_p=args.max_p, any_grid=args.any_grid)
+    found = profile(network, args.board, schedule=schedule, max_p=args.max_p, any_grid=args.any_grid)
     if args.json == "-":
         print(json.dumps(found.to_dict(), indent=1))
     else:

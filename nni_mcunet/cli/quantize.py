@@ -20,10 +20,12 @@ from ..core.outputs import check_outputs
 from ..engine.frontend.onnx import save_onnx
 from ..engine.quant.range_methods import METHODS
 from .calibration_pictures import add_pictures, pictures
+from .outputs_argument import add_outputs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="float ONNX, such as mcunet export's, or .tflite")
+    add_outputs(parser)
     add_pictures(parser)
     parser.add_argument("--qat", metavar="CKPT.pth", help="of quantisation-aware training: its weights and ranges; "
                         "--calib then only measures")  # fmt: skip
@@ -53,7 +55,8 @@ def main(args: argparse.Namespace) -> None:
     from ..api.quantization import MEASURED, float_model, losses, to_int8
     from ..engine.quant.sqnr import report, table, to_json, worst
 
-    model = float_model(load(args.model, size=args.size), args.mean, args.std, args.bgr, args.view)
+    network = load(args.model, size=args.size, outputs=args.outputs)
+    model = float_model(network, args.mean, args.std, args.bgr, args.view)
     calibration = list(pictures(args, model)) if args.calib else []
     if args.qat:
         from ..bridge import of_checkpoint  # imports mmdet

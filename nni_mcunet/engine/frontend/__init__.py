@@ -3,7 +3,7 @@
 It knows a format by the file's first bytes, not by its name. It reads no architecture (core/ir) and no checkpoint.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ...core.errors import GraphError
@@ -17,7 +17,7 @@ HEAD = 64  # bytes of a file, enough to tell its format
 
 
 class Format(NamedTuple):
-    """How a format is known by a file's first HEAD bytes, and what reads it: reader(path, size), as load_model."""
+    """How a format is known by a file's first HEAD bytes, and what reads it, called as load_model."""
 
     known: Callable[[bytes], bool]
     reader: Callable[..., Model | QuantModel]
@@ -31,13 +31,17 @@ FORMATS = {
 }
 
 
-def load_model(path: FilePath, size: tuple[int, int] | None = None) -> Model | QuantModel:
+def load_model(
+    path: FilePath, size: tuple[int, int] | None = None, outputs: Sequence[str] | None = None
+) -> Model | QuantModel:
     """Return the Model of a float file, the QuantModel of a quantised one.
 
-    size: (h, w) of the image in pixels, for a file that leaves them open. Raises FileNotFoundError, GraphError for a
-    file that is broken or of no known format, UnsupportedOp that names the operator which the engine does not know.
+    size: (h, w) of the image in pixels, for a file that leaves them open; outputs: nodes or tensors of the file at
+    which the network ends instead of at the file's outputs. Raises FileNotFoundError, GraphError for a file that is
+    broken or of no known format, UserError for outputs that it lacks, UnsupportedOp that names the operator which the
+    engine does not know.
     """
     check_is_file(path, GraphError)
     with open(path, "rb") as file:
         head = file.read(HEAD)
-    return next(f for f in FORMATS.values() if f.known(head)).reader(path, size)
+    return next(f for f in FORMATS.values() if f.known(head)).reader(path, size, outputs)

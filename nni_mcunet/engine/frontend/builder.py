@@ -16,6 +16,12 @@ from .fuse import Imported, fused
 from .scales import check_narrowed, implied_scale, whole
 
 
+def plain_name(wanted: str) -> str:
+    """Return a name with underscores for whatever is no letter, digit or underscore; it begins with a letter."""
+    name = re.sub(r"\W", "_", wanted).lstrip("_")
+    return name if re.match(r"[^\W\d]", name) else f"op_{name}"
+
+
 class Layer:
     """An operator of a file, as errors name it. A format's own class gives `path`, `kind` and `name`."""
 
@@ -48,8 +54,7 @@ class Builder:
     def free_name(self, wanted: str) -> str:
         """Return a name that no other tensor has: letters, digits and underscores of any language. One that is
         no name in C gets one in the generated code, see codegen/names.py."""
-        name = re.sub(r"\W", "_", wanted).lstrip("_")
-        name = name if re.match(r"[^\W\d]", name) else f"op_{name}"
+        name = plain_name(wanted)
         while name in self.tensors:
             name += "_"
         return name

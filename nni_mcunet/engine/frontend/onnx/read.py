@@ -6,6 +6,9 @@ operator is in our graph, fuse.py then fuses what a kernel does at once. Whateve
 file that arrives quantised keeps its integers.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import onnx
 
 from ....core.errors import GraphError, UnsupportedOp, UserError
@@ -16,6 +19,7 @@ from ...model import Model, QuantModel
 from ..feature import Feature
 from .boxes import without_boxes
 from .constants import fold
+from .ends import ending_at
 from .file import Node, is_channels_last, load, needed, shapes
 from .layout import MOVES
 from .operators import NODES
@@ -27,13 +31,33 @@ DOMAINS = ("", "ai.onnx", "com.microsoft")
 LEAST_OPSET = 11
 
 
-def load_onnx(path: FilePath, size: tuple[int, int] | None = None) -> Model | QuantModel:
+def load_onnx(
+    path: FilePath, size: tuple[int, int] | None = None, outputs: Sequence[str] | None = None
+) -> Model | QuantModel:
     """Return the Model of a float file, the QuantModel of a quantised one.
 
-    size: (h, w) of the image, for a file that leaves them open. Raises FileNotFoundError, GraphError for a file that
-    is no valid ONNX or whose numbers are none to compute with, UnsupportedOp naming the node.
+    size: (h, w) of the image, for a file that leaves them open; outputs: nodes or values at which the network ends.
+    Raises FileNotFoundError, GraphError for a file that is no valid ONNX or whose numbers are none to
+    compute with, UserError for outputs that it lacks, UnsupportedOp naming the node.
     """
-    return Reader(without_boxes(load(path)), str(path), size).read()
+    proto, name = without_boxes(load(path)), str(path)
+    if outputs is not None:
+        return _ending_at(proto, name, size, outputs)
+    return Reader(proto, name, size).read()
+
+
+def _ending_at(
+    proto: onnx.ModelProto, path: str, size: tuple[int, int] | None, outputs: Sequence[str]
+) -> Model | QuantModel:
+    """Return the network up to `outputs`: no detector any more, unless they are the maps of one."""
+    cut = ending_at(proto, path, outputs)
+    found = Reader(cut, path, size).read()
+    if [v.name for v in cut.graph.output] == [v.name for v in proto.graph.output]:
+        return found
+    meta = {key: value for key, value in found.meta.items() if key != "detector"}
+    if "equalized" in meta:  # factors of convolutions that are not there any more
+        meta["equalized"] = {name: f for name, f in meta["equalized"].items() if name in found.graph.tensors}
+    return replace(found, meta=meta)
 
 
 class Reader(Values):

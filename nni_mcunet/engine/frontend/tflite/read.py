@@ -5,32 +5,49 @@ graph, fuse.py then fuses what a kernel does at once. A quantised file keeps its
 TensorFlow Lite's reference kernels. Whatever is not known is refused by name.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ....core.errors import GraphError, UnsupportedOp
 from ....core.types import FilePath
 from ...model import Model, QuantModel
 from ..feature import Feature
-from .file import FileTensor, Operator, load
+from ..outputs import chosen
+from .file import File, FileTensor, Operator, load
 from .operators import OPERATORS
 from .values import Values
 
 ROUNDING = ("conv", "avgpool", "gap", "add", "mul", "softmax")  # kinds whose kernels round
 
 
-def load_tflite(path: FilePath, size: tuple[int, int] | None = None) -> Model | QuantModel:
+def load_tflite(
+    path: FilePath, size: tuple[int, int] | None = None, outputs: Sequence[str] | None = None
+) -> Model | QuantModel:
     """Return the Model of a float file, the QuantModel of an int8 one.
 
-    size: (h, w) of the image, which these files fix. Raises FileNotFoundError, GraphError for another size and for a
-    file that is no valid .tflite or whose numbers are none to compute with, UnsupportedOp naming the operator.
+    size: (h, w) of the image, which these files fix; outputs: tensors at which the network ends. Raises
+    FileNotFoundError, GraphError for another size and for a file that is no valid .tflite or whose numbers are none to
+    compute with, UserError for outputs that it lacks, UnsupportedOp naming the operator.
     """
-    found = Reader(load(path), str(path)).read()
+    file = load(path)
+    if outputs is not None:
+        file = replace(file, outputs=tuple(chosen(str(path), outputs, _written(file))))
+    found = Reader(file, str(path)).read()
     image = found.graph.inputs[0]
     if size and size != (image.h, image.w):
         raise GraphError(
             f"{path}: the input is fixed at {image.h}x{image.w}, expected {size[0]}x{size[1]}; convert again"
         )
     return found
+
+
+def _written(file: File) -> Iterator[tuple[str, int]]:
+    """Yield (name, index) of the tensors that operators write: as the file has them, then as errors call them."""
+    for op in file.operators:
+        for index in op.outputs:
+            yield file.tensors[index].name, index
+    for op in file.operators:
+        yield op.name, op.outputs[0]
 
 
 class Reader(Values):
