@@ -21,6 +21,7 @@ GROUPS = {  # whom a group is for -> command -> what it does
         "nnictl": "NNI's own command, with its traps mended",
     },
     "Train a detector, with mmdet": {
+        "new-detector": "make a config of your own pictures, for a board",
         "anchors": "cluster anchors on real boxes",
         "check-data": "look at every picture and box of a config's data sets",
         "digits": "write a data set of handwritten digits",

@@ -1,0 +1,1 @@
+"""Make a detector's config of a folder of labelled pictures, whatever program labelled them."""

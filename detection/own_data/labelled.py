@@ -1,0 +1,115 @@
+"""Say what a folder of labelled pictures holds, in one form for every format, and find the pictures in it."""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.types import FilePath
+
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp")
+MOST_FILES = 1_000_000
+SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
+          "test": "test", "testing": "test"}  # fmt: skip
+
+
+class Box(NamedTuple):
+    """One object: its class, its corners x1, y1, x2, y2 in pixels from the picture's corner, and whether a metric
+    ignores it (VOC's difficult, COCO's iscrowd)."""
+
+    name: str
+    corners: tuple[float, float, float, float]
+    ignored: bool = False
+
+
+class Labelled(NamedTuple):
+    """A picture's file, its (w, h) as the annotations count it, and its objects."""
+
+    path: Path
+    size: tuple[int, int]
+    boxes: tuple[Box, ...]
+
+
+@dataclass
+class Folder:
+    """What a folder holds.
+
+    format   "voc", "coco" or "yolo"
+    classes  names in the order of their labels
+    splits   "train", "val", "test" -> pictures; "" has those that no split names
+    notes    what was passed over, a line each
+    """
+
+    format: str
+    classes: tuple[str, ...]
+    splits: dict[str, list[Labelled]]
+    notes: list[str] = field(default_factory=list)
+
+    def lines(self, splits: dict[str, list[Labelled]]) -> str:
+        """Say what was found and how it is divided, a line for each thing."""
+        lines = [f"{self.format.upper()} labels, {len(self.classes)} classes: {', '.join(self.classes)}"]
+        for split, items in splits.items():
+            boxes = sum(len(item.boxes) for item in items)
+            lines.append(f"  {split:5} {len(items):7,} pictures {boxes:9,} objects")
+        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+
+
+class Tree:
+    """The files below a folder, by kind. Hidden folders and files are not looked at."""
+
+    def __init__(self, root: FilePath):
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise UserError(f"{root}: no such folder; expected one with pictures and their labels")
+        self.files: list[Path] = []
+        for folder, inner, names in os.walk(self.root):
+            inner[:] = sorted(name for name in inner if not name.startswith("."))
+            self.files += [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
+            if len(self.files) > MOST_FILES:
+                raise UserError(f"{root} has more than {MOST_FILES:,} files: give the folder of one data set")
+        self.pictures: dict[str, list[Path]] = {}  # stem -> files
+        for path in self.with_ending(*PICTURES):
+            self.pictures.setdefault(path.stem, []).append(path)
+
+    def with_ending(self, *endings: str) -> Iterator[Path]:
+        """Yield the files with one of these endings, in any case."""
+        return (path for path in self.files if path.suffix.lower() in endings)
+
+    def picture_of(self, label: Path, name: str | None = None) -> Path | None:
+        """Return the picture that a label file, or the `name` in it, means: the one of that name that lies nearest to
+        `label`. None where there is none. Raises UserError where two lie as near."""
+        found = self.pictures.get(Path(name).stem if name else label.stem, [])
+        ranked = sorted((_steps(label.parent, path.parent), path) for path in found)
+        if len(ranked) > 1 and ranked[0][0] == ranked[1][0]:
+            raise UserError(f"{label}: both {ranked[0][1]} and {ranked[1][1]} may be its picture: remove one of them")
+        return ranked[0][1] if ranked else None
+
+
+def _steps(start: Path, end: Path) -> int:
+    """Return how many folders lie between two folders. images/train is nearest to labels/train: of equal ways, those
+    of the same last name go first."""
+    shared = len(os.path.commonpath([start, end]).split(os.sep))
+    steps = len(start.parts) + len(end.parts) - 2 * shared
+    return 2 * steps + (start.name != end.name)
+
+
+def split_of(path: Path, root: Path) -> str:
+    """Return the split that a file's folders or its name say, "" for none: train/labels/a.xml, instances_val2017.json.
+    The folder nearest to the file decides."""
+    parts = path.relative_to(root).with_suffix("").parts
+    for part in reversed(parts):
+        for word in _words(part) if part == parts[-1] and path.suffix == ".json" else [part]:
+            if found := SPLITS.get(word.lower().rstrip("0123456789")):
+                return found
+    return ""
+
+
+def _words(name: str) -> Iterable[str]:
+    return name.replace("-", "_").replace(".", "_").split("_")
+
+
+def some_paths(paths: list[str], what: str) -> list[str]:
+    """Return one note on files that were passed over, none for none."""
+    return [f"{len(paths)} {what}, the first is {paths[0]}"] if paths else []

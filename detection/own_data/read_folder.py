@@ -1,0 +1,77 @@
+"""Recognise the format of a folder of labelled pictures and read it."""
+
+from pathlib import Path
+
+from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.files import listing
+from nni_mcunet.core.types import FilePath
+
+from .coco_folder import coco_files, read_coco_folder
+from .labelled import Box, Folder, Labelled, Tree
+from .voc_folder import is_voc, read_voc
+from .yolo_folder import is_yolo, read_yolo
+
+READERS = {"voc": (is_voc, read_voc), "coco": (coco_files, read_coco_folder), "yolo": (is_yolo, read_yolo)}
+EXPECTED = (
+    "expected VOC's XML files, COCO's JSON with images, annotations and categories, or YOLO's text files with "
+    "data.yaml or classes.txt"
+)
+
+
+def read_folder(path: FilePath, format_: str | None = None) -> Folder:
+    """Read a folder. format_: "voc", "coco" or "yolo" (default: what is there). Boxes are clipped to their picture;
+    those without area are left out and counted. Raises UserError for a folder of another kind, of several formats,
+    without pictures or objects, and for files that cannot be read."""
+    tree = Tree(path)
+    if not tree.pictures:
+        raise UserError(f"{path}: no picture (.jpg, .png, .bmp) in it; it holds {listing(path)}")
+    found = [name for name, (known, _) in READERS.items() if known(tree)] if format_ is None else [format_]
+    if not found:
+        raise UserError(f"{path}: {_others(tree)}; {EXPECTED}; it holds {listing(path)}")
+    if len(found) > 1:
+        raise UserError(f"{path} has labels of {' and '.join(found)}: say which, with --format {found[0]}")
+    folder = READERS[found[0]][1](tree)
+    _clip(folder)
+    if not any(item.boxes for pictures in folder.splits.values() for item in pictures):
+        notes = "; ".join(folder.notes)
+        raise UserError(f"{path}: no labelled object in it, read as {found[0].upper()}{f': {notes}' if notes else ''}")
+    return folder
+
+
+def _others(tree: Tree) -> str:
+    for path in tree.with_ending(".json", ".csv"):
+        if path.suffix.lower() == ".csv":
+            return f"{path.name} is a table, which is not read: export as VOC, COCO or YOLO"
+        if b'"shapes"' in path.read_bytes()[:4096]:
+            return f"{path.name} is LabelMe's, which is not read: export as VOC, COCO or YOLO"
+    return "no labels that are known"
+
+
+def _clip(folder: Folder) -> None:
+    """Clip boxes to their pictures."""
+    flat: list[str] = []
+    for pictures in folder.splits.values():
+        for at, item in enumerate(pictures):
+            kept = []
+            for box in item.boxes:
+                clipped = _inside(box, item.size)
+                if clipped is None:
+                    flat.append(str(item.path))
+                else:
+                    kept.append(clipped)
+            pictures[at] = Labelled(item.path, item.size, tuple(kept))
+    if flat:
+        folder.notes.append(
+            f"{len(flat)} boxes less than a pixel wide or high in their picture, the first in {flat[0]}"
+        )
+
+
+def _inside(box: Box, size: tuple[int, int]) -> Box | None:
+    (x1, y1, x2, y2), (w, h) = box.corners, size
+    corners = max(x1, 0.0), max(y1, 0.0), min(x2, float(w)), min(y2, float(h))
+    return box._replace(corners=corners) if corners[2] - corners[0] >= 1 and corners[3] - corners[1] >= 1 else None
+
+
+def relative(path: Path, root: FilePath) -> str:
+    """Return a picture's name below the data's folder, with slashes."""
+    return path.relative_to(root).as_posix()

@@ -1,0 +1,64 @@
+"""Read a folder of VOC's XML files: VOCdevkit's layout, or XML files next to their pictures as labelling programs and
+Roboflow write them."""
+
+from pathlib import Path
+
+from nni_mcunet.core.validate import file_bytes, file_text
+
+from ..pictures import inspect
+from ..voc_xml import read_annotation
+from .labelled import Box, Folder, Labelled, Tree, some_paths, split_of
+
+XML_BYTES = 1 << 22
+
+
+def is_voc(tree: Tree) -> bool:
+    """Tell whether there are XML files, the first of which is an annotation."""
+    first = next(tree.with_ending(".xml"), None)
+    return first is not None and b"<annotation" in first.read_bytes()[:4096]
+
+
+def read_voc(tree: Tree) -> Folder:
+    """Read every XML file and its picture. Splits are those of ImageSets/Main, else those that the folders name.
+    Classes stand in alphabetical order: VOC has no other. Raises UserError for a file that is no annotation."""
+    lists, without = _lists(tree), list[str]()
+    splits: dict[str, list[Labelled]] = {}
+    for xml in tree.with_ending(".xml"):
+        note = read_annotation(file_bytes(xml, XML_BYTES), xml)
+        picture = tree.picture_of(xml)
+        if picture is None:
+            without.append(str(xml))
+            continue
+        size = note.size or inspect(picture).size
+        if size is None:
+            without.append(str(xml))
+            continue
+        # VOC counts pixels from 1 and both corners are in the box.
+        boxes = tuple(
+            Box(name, (x1 - 1, y1 - 1, x2, y2), difficult)
+            for name, (x1, y1, x2, y2), difficult in zip(note.names, note.boxes.tolist(), note.difficult, strict=True)
+        )
+        split = lists.get(xml.stem, "") if lists else split_of(xml, tree.root)
+        splits.setdefault(split, []).append(Labelled(picture, size, boxes))
+    classes = sorted({box.name for pictures in splits.values() for item in pictures for box in item.boxes})
+    notes = some_paths(without, "XML files without a picture that can be read")
+    if lists and splits.get(""):
+        notes.append(f"{len(splits.pop(''))} pictures that no list of ImageSets/Main names")
+    return Folder("voc", tuple(classes), splits, notes)
+
+
+def _lists(tree: Tree) -> dict[str, str]:
+    """Return name -> split, of ImageSets/Main/{train,val,test}.txt. Where there is only trainval.txt, it is for
+    training. The lists of single classes (cat_train.txt) are others."""
+    found = {path.stem: path for path in tree.with_ending(".txt") if path.match("ImageSets/Main/*.txt")}
+    if "train" not in found and "trainval" in found:
+        found["train"] = found["trainval"]
+    names: dict[str, str] = {}
+    for split in ("test", "val", "train"):
+        if split in found:
+            names |= dict.fromkeys(map(_first_word, file_text(found[split]).splitlines()), split)
+    return names
+
+
+def _first_word(line: str) -> str:
+    return Path(line.split()[0]).stem if line.strip() else ""

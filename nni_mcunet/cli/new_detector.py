@@ -1,0 +1,80 @@
+"""Make a detector's config of a folder of labelled pictures, for a board.
+
+mcunet new-detector photos --board stm32f412 -o out/mine
+
+The folder may hold VOC's XML files (also next to the pictures), COCO's JSON or YOLO's text files with data.yaml or
+classes.txt; pictures are JPEG, PNG or BMP. Splits that it names are kept; else a fifth of the pictures is drawn for
+validation, and a second run into the same folder keeps that draw. The command writes train.json, val.json and
+config.py, with anchors of these boxes, a training as long as the set needs, and the largest network that fits the
+board beside the picture's source. It prints the commands that follow.
+"""
+
+import argparse
+from pathlib import Path
+
+from ..core.boards import KB
+from ..core.errors import UserError
+from ..core.file_sets import Seal, named_folder, write_set
+from .steps import CONFIGS
+
+SOURCES = ("frame", "lines", "jpeg_420", "jpeg_422", "jpeg_444")
+CAMERA_LINES = 2 * 2 * 320  # two lines of a camera of 320 pixels, RGB565, that the DMA fills in turn
+
+SEAL = Seal("config.py", "raise SystemExit('this config was not written to its end: run mcunet new-detector again')\n")
+NEXT = """wrote {out}. Next:
+  mcunet check-data {out}/config.py
+  mcunet train {out}/config.py --work-dir {work}
+  mcunet deploy {out}/config.py {work}/last.pth --boards {board} --arena-kb {kb} -o {out}/board"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", help="pictures with their labels")
+    parser.add_argument("--board", required=True, help="stm32f412, stm32f746, stm32h743, ... or a YAML file")
+    parser.add_argument("-o", "--out", help="folder to write; default out/NAME_BOARD")
+    parser.add_argument("--format", choices=("voc", "coco", "yolo"), help="of the labels; default what is there")
+    parser.add_argument("--source", choices=SOURCES, default="lines",
+                        help="of the board's picture, which takes SRAM, too: a frame that lies elsewhere, camera lines "
+                        "(default), a JPEG of this sampling")  # fmt: skip
+    parser.add_argument("--weights", help="checkpoint to begin with, such as MCUNet's ImageNet weights")
+    parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="of the network's input; default the "
+                        "largest that fits")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="of the draw for validation")
+
+
+def main(args: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from detection.own_data.coco_text import coco_text, kept_names
+    from detection.own_data.new_config import choose_network, config_text, plan_title, shapes, sizes, training
+    from detection.own_data.read_folder import read_folder
+    from detection.own_data.splits import divided
+
+    from ..core.boards import get_board
+    from ..core.plan.plan import Plan
+    from ..engine.codegen.picture_callbacks import callback_bytes
+
+    board, base = get_board(args.board), (CONFIGS / "det/_base_/yolov3_mcunet.py").resolve()
+    if args.weights and not Path(args.weights).is_file():
+        raise UserError(f"--weights {args.weights}: no such file")
+    name = Path(args.folder).resolve().name
+    out = named_folder(args.out or f"out/{name}_{board.name}")
+    folder = read_folder(args.folder, args.format)
+    splits = divided(folder, args.folder, kept_names(out), args.seed)
+    train, classes = splits["train"], folder.classes
+    print(f"{args.folder}: {folder.lines(splits)}")
+
+    def source(plan: Plan) -> int:
+        return callback_bytes(plan)[args.source] + (CAMERA_LINES if args.source == "lines" else 0)
+
+    tried = [(args.size[0], args.size[1])] if args.size else shapes(train)
+    with tqdm(desc="networks", unit=" tried", leave=False, disable=None) as bar:
+        choice = choose_network(base, len(classes), sizes(train), tried, board, source, lambda _: bool(bar.update()))
+    title = f"A detector of {len(classes)} classes on the pictures of {name}, for the {board.name}."
+    texts = {f"{split}.json": coco_text(items, classes, args.folder) for split, items in splits.items()}
+    texts["config.py"] = config_text(base, out, args.folder, classes, splits, choice, args.weights, title)
+    write_set(out, {"detector": {**texts}}, SEAL)
+    length = training(len(train))
+    begin = f"from {args.weights}" if args.weights else "from random weights (--weights takes ImageNet's)"
+    print(f"network: {plan_title(choice)}")
+    print(f"training: {length.epochs} epochs of {len(train)} pictures in batches of {length.batch}, {begin}")
+    print(NEXT.format(out=out, work=f"work_dirs/{out.name}", board=args.board, kb=choice.limit // KB))

@@ -1,0 +1,266 @@
+"""A folder of labelled pictures becomes a detector's config, whatever program labelled it: mcunet new-detector."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from detection import load_config
+from detection.anchors import dataset_sizes
+from detection.data_files import check_folders
+from detection.own_data.coco_text import coco_text, kept_names
+from detection.own_data.new_config import shapes, sizes, training
+from detection.own_data.read_folder import read_folder
+from detection.own_data.splits import divided
+from nni_mcunet.cli.main import run
+from nni_mcunet.core.errors import UserError
+
+NAMES = ("bolt", "nut, M6")
+# name of a picture, its (w, h), its boxes: label, corners
+ITEMS = [
+    ("a", (80, 60), [(0, (8, 6, 40, 30)), (1, (40, 30, 72, 54))]),
+    ("b", (64, 64), [(1, (0, 0, 32, 16))]),
+    ("c d", (60, 80), []),
+    ("é", (80, 60), [(0, (16, 12, 48, 36))]),
+    ("e", (80, 60), [(0, (4, 6, 12, 36))]),
+    ("f", (80, 60), [(1, (4, 6, 12, 36))]),
+]
+
+
+def picture(folder, name, size, ending=".jpg"):
+    folder.mkdir(parents=True, exist_ok=True)
+    image = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), np.uint8)
+    (folder / f"{name}{ending}").write_bytes(cv2.imencode(ending, image)[1].tobytes())
+
+
+def xml(size, boxes):
+    objects = "".join(
+        f"<object><name>{NAMES[label]}</name><bndbox><xmin>{x1 + 1}</xmin><ymin>{y1 + 1}</ymin><xmax>{x2}</xmax>"
+        f"<ymax>{y2}</ymax></bndbox></object>"
+        for label, (x1, y1, x2, y2) in boxes
+    )
+    return f"<annotation><size><width>{size[0]}</width><height>{size[1]}</height></size>{objects}</annotation>"
+
+
+def yolo(size, boxes):
+    (w, h), lines = size, []
+    for label, (x1, y1, x2, y2) in boxes:
+        lines.append(f"{label} {(x1 + x2) / 2 / w} {(y1 + y2) / 2 / h} {(x2 - x1) / w} {(y2 - y1) / h}")
+    return "\n".join(lines) + "\n"
+
+
+def coco(items, ending=".jpg"):
+    images, notes = [], []
+    for name, (w, h), boxes in items:
+        images.append({"id": len(images), "file_name": name + ending, "width": w, "height": h})
+        for label, (x1, y1, x2, y2) in boxes:
+            notes.append({"id": len(notes), "image_id": images[-1]["id"], "category_id": label + 5,
+                          "bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)})  # fmt: skip
+    categories = [{"id": 4, "name": "parts"}, *({"id": 5 + i, "name": name} for i, name in enumerate(NAMES))]
+    return json.dumps({"images": images, "annotations": notes, "categories": categories})
+
+
+def voc_devkit(root, items):
+    for name, size, boxes in items:
+        picture(root / "JPEGImages", name, size)
+        (root / "Annotations").mkdir(exist_ok=True)
+        (root / "Annotations" / f"{name}.xml").write_text(xml(size, boxes))
+
+
+def voc_flat(root, items):
+    for name, size, boxes in items:
+        picture(root, name, size, ".png")
+        (root / f"{name}.xml").write_text(xml(size, boxes))
+
+
+def coco_one(root, items):
+    for name, size, _ in items:
+        picture(root / "images", name, size)
+    (root / "annotations.json").write_text(coco(items))
+
+
+def yolo_flat(root, items):
+    for name, size, boxes in items:
+        picture(root, name, size, ".bmp")
+        if boxes:
+            (root / f"{name}.txt").write_text(yolo(size, boxes))
+    (root / "classes.txt").write_text("\n".join(NAMES))
+
+
+def yolo_folders(root, items):
+    for name, size, boxes in items:
+        picture(root / "images", name, size)
+        (root / "labels").mkdir(exist_ok=True)
+        (root / "labels" / f"{name}.txt").write_text(yolo(size, boxes))
+    (root / "data.yaml").write_text(yaml.safe_dump({"names": dict(enumerate(NAMES)), "path": "/elsewhere"}))
+
+
+FORMS = {"voc": voc_devkit, "voc flat": voc_flat, "coco": coco_one, "yolo flat": yolo_flat, "yolo": yolo_folders}
+
+
+def found_in(folder):
+    return {
+        item.path.stem: (item.size, [(box.name, tuple(round(v, 3) for v in box.corners)) for box in item.boxes])
+        for items in folder.splits.values()
+        for item in items
+    }
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_format_says_the_same(tmp_path, form):
+    FORMS[form](tmp_path, ITEMS)
+    folder = read_folder(tmp_path)
+    assert folder.format == form.split()[0] and folder.classes == NAMES and list(folder.splits) == [""]
+    assert found_in(folder) == {
+        name: (size, [(NAMES[label], tuple(map(float, box))) for label, box in boxes]) for name, size, boxes in ITEMS
+    }
+
+
+@pytest.mark.parametrize("ways", ["voc", "coco", "yolo", "yolo yaml", "imagesets"])
+def test_splits_that_a_folder_names(tmp_path, ways):
+    """Roboflow's folders, whose data.yaml says ../train/images, and VOC's lists."""
+    parts = {"train": ITEMS[:3], "valid": ITEMS[3:5], "test": ITEMS[5:]}
+    for part, items in parts.items():
+        if ways == "imagesets":
+            voc_devkit(tmp_path, items)
+            (tmp_path / "ImageSets/Main").mkdir(parents=True, exist_ok=True)
+            lines = "".join(f"{name}\n" for name, *_ in items if " " not in name)
+            (tmp_path / f"ImageSets/Main/{part.replace('valid', 'val')}.txt").write_text(lines)
+        elif ways == "voc":
+            voc_flat(tmp_path / part, items)
+        elif ways == "coco":
+            for name, size, _ in items:
+                picture(tmp_path / part, name, size)
+            (tmp_path / part / "_annotations.coco.json").write_text(coco(items))
+        else:
+            yolo_folders(tmp_path / part, items)
+            (tmp_path / part / "data.yaml").unlink()
+    if ways.startswith("yolo"):
+        places = {"train": "../train/images", "val": "../valid/images", "test": "../test/images"}
+        content = {"names": list(NAMES)} | (places if ways == "yolo yaml" else {})
+        (tmp_path / "data.yaml").write_text(json.dumps(content))
+    found = divided(read_folder(tmp_path), str(tmp_path), {})
+    names = {split: sorted(item.path.stem for item in items) for split, items in found.items()}
+    expected = {"train": ["a", "b", "c d"], "val": ["e", "é"], "test": ["f"]}
+    assert names == (expected | {"train": ["a", "b"]} if ways == "imagesets" else expected)
+
+
+def many(number):
+    return [(f"p{i}", (80, 60), [(int(i == 3 or i == 7), (8, 6, 40, 30))]) for i in range(number)]
+
+
+def test_a_draw_is_kept_and_has_every_class(tmp_path):
+    voc_devkit(tmp_path, many(20))
+    first = divided(read_folder(tmp_path), str(tmp_path), {}, seed=1)
+    assert 3 <= len(first["val"]) <= 5 and not {i.path for i in first["val"]} & {i.path for i in first["train"]}
+    for items in first.values():
+        assert {box.name for item in items for box in item.boxes} == set(NAMES)
+    for split, items in first.items():
+        (tmp_path / f"{split}.json").write_text(coco_text(items, NAMES, tmp_path))
+    kept = kept_names(tmp_path)
+    for split in first:
+        (tmp_path / f"{split}.json").unlink()
+    voc_devkit(tmp_path, many(30))
+    second = divided(read_folder(tmp_path), str(tmp_path), kept, seed=2)
+    for split, items in first.items():
+        assert {item.path for item in items} <= {item.path for item in second[split]}
+    assert sum(map(len, second.values())) == 30
+
+
+REFUSED = {
+    "LabelMe": ({"a.json": '{"shapes": [], "imagePath": "a.jpg"}'}, "LabelMe"),
+    "a table": ({"labels.csv": "a.jpg,1,2,3,4"}, "is a table"),
+    "no label": ({}, "no labels that are known; expected VOC"),
+    "no names": ({"a.txt": "0 0.5 0.5 0.1 0.1"}, "no file names them"),
+    "a class too many": ({"a.txt": "2 0.5 0.5 0.1 0.1", "classes.txt": "x\ny"}, "class 2, and there are 2 names"),
+    "pixels": ({"a.txt": "0 10 10 30 30", "classes.txt": "x"}, "line 1.*expected shares"),
+    "words": ({"a.txt": "bolt 0.1 0.1 0.1 0.1", "classes.txt": "x"}, "line 1.*expected five numbers"),
+    "four numbers": ({"a.txt": "0 0.1 0.1 0.1", "classes.txt": "x"}, "expected class, x, y, width, height"),
+    "a class twice": ({"a.txt": "0 0.5 0.5 0.1 0.1", "classes.txt": "x\nx"}, "stands twice"),
+    "nothing labelled": ({"a.txt": "", "classes.txt": "x"}, "no labelled object"),
+    "two formats": ({"a.txt": "0 0.5 0.5 0.1 0.1", "classes.txt": "x", "a.xml": xml((8, 8), [])}, "--format voc"),
+    "no annotation": ({"a.xml": "<annotation><object/></annotation>"}, "a.xml: no annotation"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_read_is_one_line(tmp_path, case):
+    files, message = REFUSED[case]
+    picture(tmp_path, "a", (80, 60))
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        read_folder(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_outlines_and_boxes_beyond_the_picture(tmp_path):
+    picture(tmp_path, "a", (100, 100))
+    (tmp_path / "classes.txt").write_text("x")
+    (tmp_path / "a.txt").write_text("0 0.1 0.2 0.3 0.2 0.2 0.6\n0 0.95 0.5 0.2 0.2\n0 0.5 0.5 0.001 0.2\n")
+    folder = read_folder(tmp_path)
+    assert found_in(folder)["a"][1] == [("x", (10, 20, 30, 60)), ("x", (85, 40, 100, 60))]
+    assert folder.notes == [f"1 boxes less than a pixel wide or high in their picture, the first in {tmp_path}/a.jpg"]
+
+
+def test_length_of_a_training():
+    for pictures in (1, 10, 40, 292, 1697, 100_000):
+        length = training(pictures)
+        steps = length.epochs * -(-pictures // length.batch)
+        assert 24 <= length.epochs <= 200 and 1 <= length.warm_up <= steps / 20 + 1 and length.interval <= length.epochs
+    assert training(292).epochs * 37 >= 1850
+
+
+def test_the_shape_of_the_pictures(tmp_path):
+    voc_devkit(tmp_path, [("a", (200, 100), []), ("b", (200, 100), [(0, (0, 0, 50, 50))]), ("c", (10, 90), [])])
+    items = read_folder(tmp_path).splits[""]
+    assert shapes(items)[0] == (160, 320) and shapes(items)[-1] == (64, 96)
+    assert sizes(items).tolist() == [[0.25, 0.5]]
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    """What the command writes for 20 pictures, in a folder with odd letters."""
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path / "m 'y' ü"
+    yolo_folders(root, many(20))
+    run("new-detector", [str(root), "--board", "stm32f412", "-o", "out/mine", "--size", "96", "128"])
+    return tmp_path / "out/mine/config.py"
+
+
+def test_the_config_is_one_of_mmdets(config, capsys):
+    cfg = load_config(str(config))
+    check_folders(cfg)
+    assert cfg.model.bbox_head.num_classes == 2 and cfg.train_dataloader.dataset.metainfo.classes == NAMES
+    assert cfg.train_dataloader.dataset.pipeline[4] == {"type": "Resize", "scale": (128, 96), "keep_ratio": False}
+    assert len(dataset_sizes(cfg.train_dataloader.dataset)) + len(dataset_sizes(cfg.val_dataloader.dataset)) == 20
+    with pytest.raises(SystemExit) as end:
+        run("check-data", [str(config)])
+    assert end.value.code == 0, capsys.readouterr().out
+
+
+def test_a_board_that_is_too_small_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    voc_devkit(tmp_path / "photos", many(8))
+    (tmp_path / "tiny.yml").write_text(
+        "name: tiny\ncore: cortex-m4\nclock_hz: 1000000\nsram: 12000\nflash: 900000\nreserved_sram: 4096\n"
+    )
+    with pytest.raises(UserError, match="tiny: no detector of ours fits its"):
+        run("new-detector", ["photos", "--board", "tiny.yml", "-o", "out/x", "--size", "96", "96"])
+    assert not Path("out/x").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["voc flat", "coco", "yolo"])
+def test_from_pictures_to_boxes_of_the_firmware(tmp_path, monkeypatch, form):
+    """The lines that the command prints, on 50 pictures, one epoch."""
+    monkeypatch.chdir(tmp_path)
+    FORMS[form](tmp_path / "photos", many(50))
+    run("new-detector", ["photos", "--board", "stm32f412", "-o", "out/mine", "--size", "96", "128"])
+    run("train", ["out/mine/config.py", "--work-dir", "work", "--cfg-options", "train_cfg.max_epochs=1"])
+    run("deploy", ["out/mine/config.py", "work/last.pth", "--boards", "stm32f412", "-o", "out/board"])
+    report = json.loads(Path("out/board/report.json").read_text())
+    assert report["boards"]["stm32f412"]["arena"] > 0
