@@ -223,7 +223,7 @@ def test_the_shape_of_the_pictures(tmp_path):
 
 @pytest.fixture
 def config(tmp_path, monkeypatch):
-    """What the command writes for 20 pictures, in a folder with odd letters."""
+    """The config that the command writes for 20 pictures, in a folder with odd letters."""
     monkeypatch.chdir(tmp_path)
     root = tmp_path / "m 'y' ü"
     yolo_folders(root, many(20))

@@ -34,7 +34,7 @@ class Labelled(NamedTuple):
 
 @dataclass
 class Folder:
-    """What a folder holds.
+    """Hold the content of a folder.
 
     format   "voc", "coco" or "yolo"
     classes  names in the order of their labels
