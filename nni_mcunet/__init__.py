@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from .api.planning import best_schedule, boards, plan, profile
     from .api.quantization import QuantizationWarning, quantize
     from .core.boards import Board
-    from .core.errors import Infeasible, UserError
+    from .core.errors import CutWarning, Infeasible, UserError
     from .core.ir.arch import ArchSpec, Schedule
 
 __all__ = [
     "ArchSpec",
     "Board",
+    "CutWarning",
     "Firmware",
     "Infeasible",
     "Network",
@@ -52,7 +53,7 @@ _MODULES = {
     ".api.planning": ("best_schedule", "boards", "plan", "profile"),
     ".api.quantization": ("QuantizationWarning", "quantize"),
     ".core.boards": ("Board",),
-    ".core.errors": ("Infeasible", "UserError"),
+    ".core.errors": ("CutWarning", "Infeasible", "UserError"),
     ".core.ir.arch": ("ArchSpec", "Schedule"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

@@ -693,6 +693,25 @@ DOORS = [
         "weight = weight.astype(np.int8)",
         "test_remedies::test_weights_of_the_scale_zero_are_zero",
     ),
+    # A detector's file loses its decoding, and nothing that the network computes.
+    Mutant(
+        ENGINE + "frontend/onnx/decoding.py",
+        "return value is not None and np.allclose",
+        "return value is None or np.isfinite",
+        "test_decoding::test_what_is_no_decoding_stays_refused",
+    ),
+    Mutant(
+        ENGINE + "frontend/onnx/decoding.py",
+        "readers.get(name, set()) <= found and name not in outputs",
+        "True",
+        "test_decoding::test_ends_at_its_maps",
+    ),
+    Mutant(
+        ENGINE + "frontend/onnx/read.py",
+        'meta = {key: value for key, value in found.meta.items() if key != "detector"}',
+        "meta = dict(found.meta)",
+        "test_ends::test_a_detector_is_one_no_more_without_its_maps",
+    ),
     Mutant(
         ENGINE + "frontend/onnx/operators.py",
         "reader.shortened |= beyond",

@@ -7,8 +7,10 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, NoReturn
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:  # it imports numpy, which `mcunet --help` does not wait for
     from .types import FilePath
@@ -30,6 +32,10 @@ class GraphError(UserError):
 
 class UnsupportedOp(UserError):
     """An operator or attribute the engine does not know; the message says which and what to use instead."""
+
+
+class CutWarning(UserWarning):
+    """A file's network ends earlier than the file; the message says where and why. Command lines print it."""
 
 
 class ScheduleError(UserError):
@@ -94,12 +100,23 @@ def writing(path: "FilePath") -> Iterator[None]:
         raise UserError(f"cannot write {path}: {reason_of(error)}; make room or name another place") from None
 
 
+def _shown(others: Callable[..., None], message: Warning | str, category: type[Warning], *where: Any) -> None:
+    """Print a CutWarning as one line, and warnings of others by the function that showed them before."""
+    if issubclass(category, CutWarning):
+        print(f"note: {one_line(message)}", file=sys.stderr)
+    else:
+        others(message, category, *where)
+
+
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Guard a command's main(). A UserError, a file that cannot be read or written or a lack of memory becomes one line
-    on stderr and exit code 2. Ctrl-C exits with code 130, a reader that has gone away with 141, as in a shell."""
+    """Guard a command's main(). A CutWarning becomes one line on stderr. So does a UserError, a file that cannot be
+    read or written or a lack of memory, with exit code 2. Ctrl-C exits with code 130, a reader that has gone away with
+    141, as in a shell."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.showwarning = partial(_shown, warnings.showwarning)
+            yield
         sys.stdout.flush()  # a full disk behind it is said here, not behind Python's end
     except UserError as error:
         _exit(2, error)

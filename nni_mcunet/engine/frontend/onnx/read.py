@@ -6,12 +6,13 @@ operator is in our graph, fuse.py then fuses what a kernel does at once. Whateve
 file that arrives quantised keeps its integers.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
 import onnx
 
-from ....core.errors import GraphError, UnsupportedOp, UserError
+from ....core.errors import CutWarning, GraphError, UnsupportedOp, UserError
 from ....core.types import FilePath, PlainDict
 from ....core.validate import parse_json
 from ....core.view import STRETCH, View
@@ -19,7 +20,8 @@ from ...model import Model, QuantModel
 from ..feature import Feature
 from .boxes import without_boxes
 from .constants import fold
-from .ends import ending_at
+from .decoding import maps_before
+from .ends import ending_at, with_outputs
 from .file import Node, is_channels_last, load, needed, shapes
 from .layout import MOVES
 from .operators import NODES
@@ -37,13 +39,44 @@ def load_onnx(
     """Return the Model of a float file, the QuantModel of a quantised one.
 
     size: (h, w) of the image, for a file that leaves them open; outputs: nodes or values at which the network ends.
-    Raises FileNotFoundError, GraphError for a file that is no valid ONNX or whose numbers are none to
-    compute with, UserError for outputs that it lacks, UnsupportedOp naming the node.
+    Where none are given and the file decodes boxes, it ends at the maps that they are decoded from (CutWarning). Raises
+    FileNotFoundError, GraphError for a file that is no valid ONNX or whose numbers are none to compute with, UserError
+    for outputs that it lacks, UnsupportedOp naming the node.
     """
     proto, name = without_boxes(load(path)), str(path)
     if outputs is not None:
         return _ending_at(proto, name, size, outputs)
-    return Reader(proto, name, size).read()
+    return _up_to_boxes(proto, name, size)
+
+
+def _up_to_boxes(proto: onnx.ModelProto, path: str, size: tuple[int, int] | None) -> Model | QuantModel:
+    """Return the network up to the maps from which the file decodes boxes, the whole where it does not."""
+    first: UnsupportedOp | None = None
+    refused: set[str] = set()
+    cut = proto
+    while True:
+        reader = Reader(cut, path, size)
+        try:
+            found = reader.read()
+        except UnsupportedOp as error:
+            first = first or error
+            refused.add(reader.at)
+            ends = maps_before(proto.graph, refused) if reader.at else None
+            if ends is None:
+                raise first from None
+            cut = with_outputs(proto, ends)
+        else:
+            if first:
+                warnings.warn(_cut_text(path, found, first), CutWarning, stacklevel=2)
+            return found
+
+
+def _cut_text(path: str, found: Model | QuantModel, first: UnsupportedOp) -> str:
+    what = str(first).removeprefix(f"{path}: ").split(":")[0].split(" is not known")[0]
+    return (
+        f"{path} ends at the maps {', '.join(found.graph.outputs)}: {what} and what follows decode boxes and have no "
+        "weights, which is left to your program; --outputs NAME ... ends it elsewhere"
+    )
 
 
 def _ending_at(
@@ -66,6 +99,7 @@ class Reader(Values):
     def __init__(self, proto: onnx.ModelProto, path: str, size: tuple[int, int] | None) -> None:
         super().__init__(proto, path)
         self.size = size
+        self.at = ""  # first output of the node that is being read
 
     def read(self) -> Model | QuantModel:
         """Return what the file holds. Raises GraphError or UnsupportedOp."""
@@ -81,6 +115,7 @@ class Reader(Values):
             if value.name in read and value.name not in self.initializers:
                 self._input(value, "hwc" if is_channels_last(nodes, value, constants) else "chw")
         for proto in nodes:
+            self.at = proto.output[0]
             self._node(Node.of(self.path, proto))
         self.images()
         outputs = tuple(self._output(value) for value in self.proto.graph.output)
@@ -143,6 +178,7 @@ class Reader(Values):
                 self.rounded.add(node.proto.output[0])
 
     def _output(self, value: onnx.ValueInfoProto) -> str:
+        self.at = next((node.output[0] for node in self.proto.graph.node if value.name in node.output), "")
         name = self.output(value.name, self.features.get(value.name))
         shape = self.features[value.name].shape
         declared = [] if self.shortened else [d.dim_value for d in value.type.tensor_type.shape.dim]
