@@ -97,12 +97,12 @@ def detector_ranges(model: Detector) -> dict[str, tuple[float, float]]:
 
 
 def detector_meta(model: Detector) -> dict:
-    """Return the numbers with which decoding and NMS reproduce mmdet's boxes, of a model from load_detector; the scales
+    """Return the numbers with which decoding and NMS reproduce mmdet's boxes, of a model from load_detector; the levels
     run fine to coarse, as the graph's outputs do.
 
     type        "yolov3" or "s3fd", which adds the keys of _yolo_meta or _s3fd_meta
     classes     names in the order of the channels
-    score_thr   a class score > score_thr is kept, then the nms_pre best: of all scales (yolov3), of each (s3fd)
+    score_thr   a class score > score_thr is kept, then the nms_pre best: of all levels (yolov3), of each (s3fd)
     nms_iou     a box of the same class that overlaps a better one by more than this is dropped
     """
     test = model.test_cfg
@@ -119,14 +119,14 @@ def _yolo_meta(model: MCUNetYOLO) -> dict:
     """Return YOLOv3's own numbers.
 
     strides   pixels per cell
-    anchors   per scale, per anchor: (w, h) in pixels of the network's input
+    anchors   per level, per anchor: (w, h) in pixels of the network's input
     conf_thr  objectness >= conf_thr is kept, before the class scores are looked at; score = class score * objectness
     """
     head = model.bbox_head
     return {
         "type": "yolov3",
         "strides": list(head.featmap_strides[::-1]),
-        "anchors": [[list(map(float, a)) for a in scale] for scale in head.prior_generator.base_sizes[::-1]],
+        "anchors": [[list(map(float, a)) for a in level] for level in head.prior_generator.base_sizes[::-1]],
         "conf_thr": float(model.test_cfg.conf_thr),
     }
 
@@ -134,7 +134,7 @@ def _yolo_meta(model: MCUNetYOLO) -> dict:
 def _s3fd_meta(model: MCUNetS3FD) -> dict:
     """Return S3FD's own numbers.
 
-    strides     per scale: pixels per cell; two scales may have the same
+    strides     per level: pixels per cell; two levels may have the same
     sizes       side of the one anchor, centred at (x + 0.5, y + 0.5) strides, in pixels of the network's input
     background  background channels behind the face's: score = softmax of the face and the greatest of them
     variances   v: centre = anchor's + d * v[0] * side, side = anchor's * exp(d * v[1])

@@ -2,7 +2,7 @@
 (core.ir.build).
 
 mmdet's SSDHead is around the layers: targets, hard negatives, losses, decoding. Here are max-out background, one square
-anchor a cell and scale, and S3FD's divisor. Matching is s3fd_match.py's.
+anchor a cell and level, and S3FD's divisor. Matching is s3fd_match.py's.
 """
 
 from collections.abc import Sequence
@@ -45,9 +45,9 @@ class MCUNetS3FDHead(SSDHead):
 
     part        the graph's head part
     sizes       per stage of the backbone's out_indices, fine to coarse: the sides of its square anchors in pixels of
-                the network's input; each is a scale with predictions of its own
-    strides     per scale: pixels per cell
-    background  background channels on the first scale, the greatest of which counts (max-out)
+                the network's input; each is a level with predictions of its own
+    strides     per level: pixels per cell
+    background  background channels on the first level, the greatest of which counts (max-out)
     l2norm      S3FD normalises its VGG maps: the initial scales of the first of them, (10, 8, 5). Networks with batch
                 normalisation need none; there is no int8 kernel for it
     """

@@ -1,8 +1,8 @@
 """Decide which anchor is to find which face: S3FD's scale compensation (Zhang et al. 2017, section 3.2), an mmdet
 assigner.
 
-Faces between two scales overlap no anchor well and would be trained on by one anchor at most. A second step gives more
-anchors to them, at a lower overlap.
+A face of a size between two anchors' overlaps neither well and would be trained on by one anchor at most. A second
+step gives more anchors to it, at a lower overlap.
 """
 
 from typing import Any

@@ -31,7 +31,7 @@ from nni_mcunet.core.ir.build import YoloHead, build_graph
 from nni_mcunet.core.ir.graph import Graph
 from nni_mcunet.core.nn.net import Net
 from nni_mcunet.core.types import Plain, PlainDict
-from nni_mcunet.core.validate import short
+from nni_mcunet.core.validate import integer, short
 
 from .config import load_config
 from .config_shape import dataset_of
@@ -135,11 +135,7 @@ class DetectorData:
         self.task = DetectorTask(config)
         self.dataset = self._dataset(self.task.config)
         count = len(self.dataset)
-        if isinstance(held_out, bool) or not isinstance(held_out, int) or not 0 < held_out < count:
-            raise UserError(
-                f"data: held_out is {short(held_out)}: expected 1 to {count - 1}, for it is taken out of {count} "
-                "training pictures"
-            )
+        integer(held_out, f"data: held_out (of {count} training pictures)", 1, count - 1)
         order = np.random.default_rng(seed).permutation(count)
         self.splits = {"held_out": order[:held_out], "train": order[held_out:]}
         self.sizes = {split: len(indices) for split, indices in self.splits.items()}

@@ -59,8 +59,8 @@ class MCUNetYOLOHead(YOLOV3Head):
     """Put the graph's layers in place of those of mmdet's YOLOv3 head.
 
     part     the graph's head part
-    anchors  per scale, fine to coarse: (w, h) as fractions of the picture, so that they hold at every resolution
-    strides  of the scales, fine to coarse
+    anchors  per level, fine to coarse: (w, h) as fractions of the picture, so that they hold at every resolution
+    strides  of the levels, fine to coarse
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class MCUNetYOLOHead(YOLOV3Head):
         **kwargs: Any,
     ) -> None:
         h, w = resolution
-        sizes = [[(aw * w, ah * h) for aw, ah in scale] for scale in anchors]
+        sizes = [[(aw * w, ah * h) for aw, ah in level] for level in anchors]
         widths = [t.c for t in part.inputs]
         super().__init__(
             num_classes,
@@ -127,7 +127,7 @@ class MCUNetYOLOHead(YOLOV3Head):
     def _spared(
         self, anchors: list[Tensor], sizes: Sequence[Sequence[int]], ignored: InstanceData | None
     ) -> list[Tensor]:
-        """Return for each scale (anchors,) bool: whether an anchor would be given to an ignored object, or lies within
+        """Return for each level (anchors,) bool: whether an anchor would be given to an ignored object, or lies within
         one by more than half of its area (a crowd)."""
         if ignored is None or not len(ignored.bboxes):
             return [level.new_zeros(len(level), dtype=torch.bool) for level in anchors]

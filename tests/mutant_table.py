@@ -237,6 +237,7 @@ MUTANTS = [
            "test_boxes::test_c_equals_numpy"),
     Mutant(C + "mcu_yolo.c", "map[4] < m->least_object", "map[4] <= m->least_object",
            "test_guards_integers::test_a_box_at_both_thresholds"),
+    Mutant(PLAN + "kernel_facts.py", "'_twice' * op.twice", "''", "test_tflite::test_c_equals_litert"),
     Mutant(C + "mcu_face.c", "i <= background", "i < background", "test_boxes::test_c_equals_numpy"),
     # Post-processing.
     Mutant(ENGINE + "detect/yolo.py", 'sigmoid(real) > meta["score_thr"]', 'sigmoid(real) >= meta["score_thr"]',

@@ -22,9 +22,9 @@ def lib(tmp_path_factory):
 
 
 def random_yolo(rng, anchors_each=None):
-    """(meta, outputs, maps) with a few dozen objects on up to three scales."""
-    classes, scales = int(rng.integers(1, 21)), int(rng.integers(1, 4))
-    strides = [8, 16, 32][:scales]
+    """(meta, outputs, maps) with a few dozen objects on up to three levels."""
+    classes, levels = int(rng.integers(1, 21)), int(rng.integers(1, 4))
+    strides = [8, 16, 32][:levels]
     anchors = [rng.uniform(6, 90, (anchors_each or int(rng.integers(1, 4)), 2)).round(1).tolist() for _ in strides]
     outputs = [
         {
@@ -48,10 +48,10 @@ def random_yolo(rng, anchors_each=None):
 
 
 def random_faces(rng):
-    """(meta, outputs, maps) of an S3FD with one to six scales and a few dozen faces."""
-    scales = int(rng.integers(1, 7))
-    strides = [4, 8, 16, 32, 64, 128][:scales]
-    background = [3] + rng.integers(1, 4, scales - 1).tolist()
+    """(meta, outputs, maps) of an S3FD with one to six levels and a few dozen faces."""
+    levels = int(rng.integers(1, 7))
+    strides = [4, 8, 16, 32, 64, 128][:levels]
+    background = [3] + rng.integers(1, 4, levels - 1).tolist()
     outputs, maps = [], []
     for stride, b in zip(strides, background, strict=True):
         h, w = max(1, 96 // stride), max(1, 128 // stride)
@@ -77,14 +77,14 @@ class CMap(ctypes.Structure):
     _fields_ += [(n, ctypes.c_void_p) for n in ("sigmoid", "exp", "sizes")]
 
 
-class CScale(ctypes.Structure):
+class CLevel(ctypes.Structure):
     _fields_ = [(n, I16) for n in ("h", "w", "stride", "background", "least")]
     _fields_ += [(n, ctypes.c_void_p) for n in ("score", "shift", "half")]
 
 
 class CFace(ctypes.Structure):
-    _fields_ = [(n, I16) for n in ("scales", "most", "candidates")]
-    _fields_ += [("iou", I32), ("scale", ctypes.c_void_p)]
+    _fields_ = [(n, I16) for n in ("levels", "most", "candidates")]
+    _fields_ += [("iou", I32), ("level", ctypes.c_void_p)]
 
 
 class CYolo(ctypes.Structure):
@@ -102,9 +102,9 @@ def c_boxes(lib, params, maps, room=None):
         op = CYolo(len(parts), params.classes, params.most, params.candidates, params.iou, ctypes.addressof(parts))
         kernel = lib.mcu_yolo_boxes
     else:
-        parts = (CScale * len(params.scales))(*(
-            CScale(s.h, s.w, s.stride, s.background, s.least, at(s.score), at(s.shift), at(s.half))
-            for s in params.scales
+        parts = (CLevel * len(params.levels))(*(
+            CLevel(s.h, s.w, s.stride, s.background, s.least, at(s.score), at(s.shift), at(s.half))
+            for s in params.levels
         ))  # fmt: skip
         op = CFace(len(parts), params.most, params.candidates, params.iou, ctypes.addressof(parts))
         kernel = lib.mcu_face_boxes

@@ -335,7 +335,7 @@ def test_a_flat_validation_folder_of_imagenet(tmp_path):
         ({"rot": 1}, "data of the kind folder has the unknown key 'rot'"),
         ({"root": None}, "root is None: expected the data set's folder"),
         ({"root": "/nowhere/at/all"}, "no folder /nowhere/at/all; expected there: train/CLASS"),
-        ({"held_out": 12}, "held_out is 12: expected a number from 1 to 11"),
+        ({"held_out": 12}, r"held_out \(of 12 training pictures\) is 12: expected an integer from 1 to 11"),
         ({"held_out": "4"}, "held_out is '4'"),
         ({"crop": [0.5, 0.1]}, "crop is"),
         ({"workers": -1}, "workers is -1"),

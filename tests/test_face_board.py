@@ -68,10 +68,10 @@ def test_room_for_boxes_is_generated_and_counted(tmp_path):
 
 
 def test_25600_anchors_take_under_a_million_instructions(tmp_path):
-    """640x480, six scales, a few dozen faces: what mcu_detect costs on the Cortex-M4."""
+    """640x480, six levels, a few dozen faces: what mcu_detect costs on the Cortex-M4."""
     model, picture = face_model(480, 640, 6, 0.002, bias=-7.0)
     post, board = detector_params(model), replace(get_board("stm32f412"), name="roomy", sram=2**20)
-    assert sum(s.h * s.w for s in post.scales) == 25_600
+    assert sum(s.h * s.w for s in post.levels) == 25_600
     elf = build_firmware(
         write_sources(plan(model.graph, Schedule((8, 8), 2)), model, tmp_path / "model"), board, picture
     )

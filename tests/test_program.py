@@ -5,6 +5,7 @@ import re
 import pytest
 from cases import case
 
+from nni_mcunet.core.plan.kernel_facts import function_of
 from nni_mcunet.engine.codegen.sources import generated, model_files
 from nni_mcunet.engine.lower.program import IMAGE, Call, Copy, Read, lower, row
 
@@ -22,8 +23,9 @@ def test_every_step_is_a_line_of_the_c(lowered):
     lines = files[model_files("cam")[1]].split("\n")
     assert [*sites.values()] == [row(step) for step in steps] and steps[0] == next(s for s in steps if row(s) == IMAGE)
     for line, step in zip(sites, steps, strict=True):
-        kernel = "read" if isinstance(step, Read) else f"mcu_{step.kind if isinstance(step, Copy) else step.kernel}"
-        assert re.search(rf"^ +(if \(.*\) )?{kernel}\(", lines[line - 1])
+        copy = f"mcu_{step.kind}" if isinstance(step, Copy) else None
+        name = "read" if isinstance(step, Read) else copy or function_of(found.plan.graph, step.op)
+        assert re.search(rf"^ +(if \(.*\) )?{name}\(", lines[line - 1])
     end = lines.index("}", max(sites))  # of mcu_run; mcu_detect has calls of its own
     others = [text for number, text in enumerate(lines[:end], 1) if number not in sites]
     assert not any(re.search(r"^ +.*\b(mcu_(?!axis|edge)\w+|read)\(", text) for text in others)

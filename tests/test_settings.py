@@ -89,7 +89,7 @@ def test_limits_are_those_of_the_settings():
         ("{name: x, core: cortex-m4, clock_hz: 1, sram: 9}", "lacks the key 'flash'"),
         ("[1]", "the board is .*: expected a mapping"),
         ("{name: x", "b.yml"),
-        ("{name: x, core: m, clock_hz: 1, sram: 1e6, flash: 9}", "sram is '1e6'"),
+        ("{name: x, core: m, clock_hz: 1, sram: 1e6, flash: 9}", r"sram \(bytes\) is '1e6': expected an integer"),
         ("{name: x, core: 4, clock_hz: 1, sram: 9, flash: 9}", "core is 4"),
         ("{name: x, core: m, clock_hz: 1, sram: 65536, flash: 65536, cycles_per_instruction: 0}", "instruction is 0"),
     ],

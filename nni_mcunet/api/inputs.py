@@ -11,7 +11,7 @@ from ..core.boards import Board, get_board
 from ..core.errors import UserError, reason_of
 from ..core.ir.arch import Schedule
 from ..core.types import FilePath
-from ..core.validate import short
+from ..core.validate import integer, short
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,7 +46,7 @@ def board_of(board: FilePath | Board, arena_kb: int | None = None) -> Board:
         if not isinstance(board, (str, os.PathLike)):
             raise UserError(f"board is {short(board)}: expected a name such as 'stm32f412', or a board's file")
         board = get_board(str(board))
-    return board.with_arena(None if arena_kb is None else 1024 * integer("arena_kb", arena_kb))
+    return board.with_arena(None if arena_kb is None else 1024 * integer(arena_kb, "arena_kb"))
 
 
 def schedule_of(schedule: Schedule | None) -> Schedule | None:
@@ -54,20 +54,6 @@ def schedule_of(schedule: Schedule | None) -> Schedule | None:
     if schedule is not None and not isinstance(schedule, Schedule):
         raise UserError(f"schedule is {short(schedule)}: expected one such as mcu.Schedule(p=(3, 3), n=5)")
     return schedule
-
-
-def integer(name: str, value: int) -> int:
-    """Return the argument `name`. Raises UserError unless it is an integer; its bounds are for those who use it."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise UserError(f"{name} is {short(value)}: expected an integer")
-    return value
-
-
-def count(name: str, value: int) -> int:
-    """Return the argument `name`. Raises UserError unless it is an integer of 1 or more."""
-    if integer(name, value) < 1:
-        raise UserError(f"{name} is {value}: expected 1 or more")
-    return value
 
 
 def number(name: str, value: float) -> float:

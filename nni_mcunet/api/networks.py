@@ -14,10 +14,10 @@ from ..core.ir.build import build_graph
 from ..core.ir.graph import Graph
 from ..core.outputs import check_outputs
 from ..core.types import FilePath
-from ..core.validate import short
+from ..core.validate import integer, short
 from ..engine.model import Model, QuantModel
 from ..paper.baselines import BASELINES, face_baseline
-from .inputs import count, path_of, user_errors
+from .inputs import path_of, user_errors
 
 if TYPE_CHECKING:
     from ..engine.quant.sqnr import Row
@@ -217,4 +217,4 @@ def _unknown(name: str) -> str:
 def _size(size: tuple[int, int]) -> tuple[int, int]:
     if not isinstance(size, (tuple, list)) or len(size) != 2:
         raise UserError(f"size is {short(size)}: expected (h, w) in pixels, such as (96, 96)")
-    return count("size", size[0]), count("size", size[1])
+    return integer(size[0], "size", 1), integer(size[1], "size", 1)

@@ -10,9 +10,10 @@ from ..core.plan.board_plan import ANY_HALO, INSTRUCTIONS, plan_for_board
 from ..core.plan.cut_points import grids
 from ..core.plan.segments import HALOS
 from ..core.types import FilePath
+from ..core.validate import integer
 from ..engine.model import QuantModel
 from ..profiling import profile as profiler
-from .inputs import board_of, integer, number, one_of, schedule_of, user_errors
+from .inputs import board_of, number, one_of, schedule_of, user_errors
 from .networks import Network, load
 
 MAX_P = 4  # the finest grid that is tried: 4x4, the paper's
@@ -48,7 +49,7 @@ def profile(
     >>> print(mcu.profile("mobilenet_v2", board="stm32h743"))
     """
     found, place = load(network), None if board is None else board_of(board)
-    choices = grids(integer("max_p", max_p), square=not any_grid)
+    choices = grids(integer(max_p, "max_p"), square=not any_grid)
     return profiler.profile(found.graph, place, schedule_of(schedule), choices)
 
 
@@ -125,13 +126,13 @@ def wishes(
     of bounds, and for a grid to try beside a schedule that is given."""
     one_of("halo", halo, (*planner.EXECUTED, ANY_HALO))
     one_of("objective", objective, (*planner.RANKS, INSTRUCTIONS))
-    if schedule_of(schedule) is not None and (integer("max_p", max_p), any_grid) != (MAX_P, False):
+    if schedule_of(schedule) is not None and (integer(max_p, "max_p"), any_grid) != (MAX_P, False):
         raise UserError("max_p and any_grid are of no use with a schedule: leave out one of them")
     return {
         "schedule": schedule,
         "halo": halo,
-        "p_choices": grids(integer("max_p", max_p), square=not any_grid),
+        "p_choices": grids(integer(max_p, "max_p"), square=not any_grid),
         "objective": objective,
-        "segments": None if segments is None else integer("segments", segments),
+        "segments": None if segments is None else integer(segments, "segments"),
         "max_overhead": None if max_overhead is None else number("max_overhead", max_overhead),
     }

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..core.errors import UserError
 from ..core.types import FilePath
-from ..core.validate import short
+from ..core.validate import integer, short
 from ..core.view import View
 from ..engine.frontend.fuse import of_pixels
 from ..engine.model import Model, QuantModel, checked_picture, input_shape, view_of
@@ -19,7 +19,7 @@ from ..engine.quant.post_training import calibrated, unlike
 from ..engine.quant.range_methods import METHODS, percentile
 from ..engine.quant.sqnr import Row, lost, report
 from ..engine.run.pictures import load_picture, read_pictures, spread, with_view
-from .inputs import count, number, numbers, one_of, path_of, user_errors
+from .inputs import number, numbers, one_of, path_of, user_errors
 from .networks import Network, load
 
 MEASURED = 32  # calibration pictures at most on which the SQNR is measured
@@ -94,7 +94,7 @@ def read(
 ) -> Iterator[np.ndarray]:
     """Yield at most `images` pictures, evenly spread, each uint8 (h, w, c) as the network sees it. options: what to
     merge into an mmdet config. Raises UserError for what is no picture or of another shape."""
-    count("images", images)
+    integer(images, "images", 1)
     shape, view = input_shape(model), view_of(model)
     if isinstance(pictures, (str, os.PathLike)):
         path = path_of(pictures, "pictures")

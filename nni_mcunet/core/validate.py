@@ -86,6 +86,17 @@ def check_numbers(data: Plain, names: Iterable[str], where: object, kind: type[U
             raise kind(f"{where}: {name} is {short(data[name])}: expected a number")
 
 
+def integer(
+    value: Plain, what: object, low: int | None = None, high: int | None = None, kind: type[UserError] = UserError
+) -> int:
+    """Return `value`. Raises `kind` unless it is an integer from `low` to `high`, each of them where given; true and
+    false, integers to Python, are none. what: what the message calls it."""
+    if type(value) is int and (low is None or value >= low) and (high is None or value <= high):
+        return value
+    bounds = ("" if low is None else f" from {low:,}") + ("" if high is None else f" to {high:,}")
+    raise kind(f"{what} is {short(value)}: expected an integer{bounds}")
+
+
 def check_is_file(path: FilePath, kind: type[UserError] = UserError) -> None:
     """Raise `kind` for a folder, a pipe or a device, which would be waited for or read without end; FileNotFoundError
     where there is nothing."""

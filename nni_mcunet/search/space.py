@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import UserError
-from ..core.ir.arch import ArchSpec, Block, Schedule, _natural, make_divisible
+from ..core.ir.arch import ArchSpec, Block, Schedule, make_divisible, natural
 from ..core.types import Plain, PlainDict
 from ..core.validate import check_keys, read_plain, short
 from .space_file import CHOICES, SpaceError, StageSpace, read_resolutions, read_stage, read_width, resolution, spell
@@ -207,8 +207,8 @@ class Space:
             if name not in data:
                 raise SpaceError(f"the space lacks the key '{name}'")
         for name in ("stem", "first"):
-            _natural(data[name], name)
-        _natural(data.get("first_k", 0), "first_k", low=0)
+            natural(data[name], name)
+        natural(data.get("first_k", 0), "first_k", low=0)
         stages = tuple(read_stage(i, stage, common) for i, stage in enumerate(data["stages"], 1))
         width = read_width(data.get("width", "stage"), stages)
         only = data.pop("only", ())

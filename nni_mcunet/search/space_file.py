@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ..core.errors import UserError
-from ..core.ir.arch import Block, _natural
+from ..core.ir.arch import Block, natural
 from ..core.types import Plain, PlainDict
 from ..core.validate import check_keys, short
 
@@ -75,9 +75,9 @@ def read_stage(i: int, stage: Plain, common: PlainDict) -> StageSpace:
     missing = sorted(names - set(stage))
     if missing:
         raise SpaceError(f"stage {i} lacks the key '{missing[0]}'")
-    c, s = _natural(stage["c"], f"stage {i}: c"), _natural(stage["s"], f"stage {i}: s", high=4)
+    c, s = natural(stage["c"], f"stage {i}: c"), natural(stage["s"], f"stage {i}: s", high=4)
     space = StageSpace(c, s, **{name: read_choices(stage[name], f"stage {i}: {name}") for name in CHOICES})
-    _natural(space.d[-1], f"stage {i}: d", high=100)
+    natural(space.d[-1], f"stage {i}: d", high=100)
     for k in space.k:
         Block(k, s, c, c)  # so that an even kernel between two odd ones is an error now
     return space

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BoardError
-from ..validate import read_plain, short
+from ..validate import integer, read_plain, short
 from .parts import KB, MOST, WORD, WORDS, Memory, Project, check_text, parse
 
 __all__ = ["BOARDS", "CORE_BOARDS", "KB", "Board", "get_board", "like_core"]
@@ -45,9 +45,8 @@ class Board:
             if not isinstance(getattr(self, name), str) or not getattr(self, name):
                 raise BoardError(f"{where}: {name} is {short(getattr(self, name))}: expected a string")
         for name in ("clock_hz", "sram", "flash", "reserved_sram", "reserved_flash"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < MOST:
-                raise BoardError(f"{where}: {name} is {short(value)}: expected a number of bytes (or Hz)")
+            unit = "Hz" if name == "clock_hz" else "bytes"
+            integer(getattr(self, name), f"{where}: {name} ({unit})", 0, MOST, BoardError)
         if not self.clock_hz:
             raise BoardError(f"{where}: clock_hz is 0")
         factor = self.cycles_per_instruction

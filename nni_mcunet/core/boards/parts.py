@@ -9,7 +9,7 @@ from typing import TypeVar, get_args, get_origin, get_type_hints
 
 from ..errors import BoardError
 from ..types import Plain
-from ..validate import check_fields, short
+from ..validate import check_fields, integer, short
 
 KB = 1024
 MOST = 1 << 40  # bytes, or Hz, that a board's file may say
@@ -47,11 +47,9 @@ def parse(cls: type[T], data: Plain, name: str) -> T:
 
 
 def check_whole(part: object, names: str, low: int, high: int) -> None:
-    """Raise BoardError unless each of these fields, their names in one text, is a whole number in low..high."""
+    """Raise BoardError unless each of these fields, their names in one text, is an integer in low..high."""
     for name in names.split():
-        value = getattr(part, name)
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise BoardError(f"{name} is {short(value)}: expected a whole number in {low:,}..{high:,}")
+        integer(getattr(part, name), name, low, high, BoardError)
 
 
 def check_text(part: object, names: str, pattern: str, expected: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..errors import ArchError, UserError
 from ..files import write_atomic
 from ..types import FilePath, Plain, PlainDict
-from ..validate import check_fields, read_json, short
+from ..validate import check_fields, integer, read_json, short
 from ..view import View
 
 SIDES = (8, 8192)  # least and largest side of an image
@@ -24,10 +24,9 @@ def make_divisible(value: float, divisor: int = 8) -> int:
     return rounded + divisor if rounded < 0.9 * value else rounded
 
 
-def _natural(value: Plain, what: str, low: int = 1, high: int = 1 << 16) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ArchError(f"{what} is {short(value)}: expected an integer from {low} to {high}")
-    return value
+def natural(value: Plain, what: str, low: int = 1, high: int = 1 << 16) -> int:
+    """Return a number of channels, positions or the like. Raises ArchError unless it is an integer in low..high."""
+    return integer(value, what, low, high, ArchError)
 
 
 def _pair(value: Plain, what: str, low: int = 1, high: int = 1 << 16) -> tuple[int, int]:
@@ -35,7 +34,7 @@ def _pair(value: Plain, what: str, low: int = 1, high: int = 1 << 16) -> tuple[i
     value = [value, value] if isinstance(value, int) else value
     if not isinstance(value, (list, tuple)) or len(value) != 2:
         raise ArchError(f"{what} is {short(value)}: expected an integer or a pair [vertical, horizontal]")
-    return _natural(value[0], what, low, high), _natural(value[1], what, low, high)
+    return natural(value[0], what, low, high), natural(value[1], what, low, high)
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Schedule:
             raise ArchError(f"schedule.halo is {short(self.halo)}: expected 'clip' or 'cache'")
         found: list[tuple[tuple[int, int], int]] = []
         for p, n in ((self.p, self.n), *self.then):
-            p, n = _pair(p, "schedule.p", high=64), _natural(n, "schedule.n", low=0, high=1000)
+            p, n = _pair(p, "schedule.p", high=64), natural(n, "schedule.n", low=0, high=1000)
             if self.then and n <= (found[-1][1] if found else 0):
                 raise ArchError(
                     f"schedule.then: a segment up to block {n} is empty; each n must be above the one before"
@@ -124,14 +123,14 @@ class Block:
     plain: bool = False
 
     def __post_init__(self) -> None:
-        _natural(self.k, "block.k", low=0, high=15)
+        natural(self.k, "block.k", low=0, high=15)
         if self.k and self.k % 2 == 0:
             raise ArchError(f"block.k is {self.k}: expected an odd kernel, or 0 for a single 1x1 convolution")
-        _natural(self.s, "block.s", high=4)
-        _natural(self.mid, "block.mid", low=0)
-        _natural(self.c, "block.c")
-        _natural(self.groups, "block.groups")
-        _natural(self.se, "block.se", low=0)
+        natural(self.s, "block.s", high=4)
+        natural(self.mid, "block.mid", low=0)
+        natural(self.c, "block.c")
+        natural(self.groups, "block.groups")
+        natural(self.se, "block.se", low=0)
         for name in ("expand", "plain"):
             if not isinstance(getattr(self, name), bool):
                 raise ArchError(f"block.{name} is {short(getattr(self, name))}: expected true or false")
@@ -154,7 +153,7 @@ class Pool:
 
     def __post_init__(self) -> None:
         for name in ("k", "s", "hidden"):
-            _natural(getattr(self, name), f"pool.{name}")
+            natural(getattr(self, name), f"pool.{name}")
         if self.k < self.s:
             raise ArchError(f"pool.k is {self.k}: expected windows of {self.s} at least, so that all is read")
 
@@ -195,12 +194,12 @@ class ArchSpec:
         if not isinstance(self.name, str) or not self.name:
             raise ArchError(f"name is {short(self.name)}: expected a non-empty string")
         object.__setattr__(self, "resolution", _pair(self.resolution, "resolution", *SIDES))
-        _natural(self.stem, "stem")
+        natural(self.stem, "stem")
         if not self.stages or not all(self.stages):
             raise ArchError("stages is empty or has an empty stage: expected one stage or more, of one block or more")
         for value, what in ((self.head, "head"), (self.classes, "classes")):
             if value is not None:
-                _natural(value, what)
+                natural(value, what)
         if self.act not in ("relu", "relu6"):
             raise ArchError(f"act is {short(self.act)}: expected 'relu' or 'relu6'")
         if self.gate not in ("sigmoid", "hsigmoid"):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ..errors import ArchError
 from ..types import Plain
 from ..validate import short
-from .arch import ArchSpec, Block, Pool, _natural
+from .arch import ArchSpec, Block, Pool, natural
 from .graph import Graph, Op, Tensor
 
 BACKBONE = ("stem", "s")  # prefixes of the op names, for Graph.part
@@ -23,8 +23,8 @@ FACE = ("face",)
 class YoloHead:
     """A YOLOv3 head small enough for int8 and SRAM, on the last block of each stage in `taps` (fine to coarse).
 
-    Neck: a 1x1 lateral to `width` channels per scale, each coarser map enlarged to the next finer one and added. Head
-    per scale: depth-wise 3x3, 1x1, then 1x1 to anchors * (5 + classes), the anchor-major order of mmdet's YOLOV3Head.
+    Neck: a 1x1 lateral to `width` channels per level, each coarser map enlarged to the next finer one and added. Head
+    per level: depth-wise 3x3, 1x1, then 1x1 to anchors * (5 + classes), the anchor-major order of mmdet's YOLOV3Head.
     """
 
     classes: int
@@ -35,20 +35,20 @@ class YoloHead:
     def __post_init__(self) -> None:
         object.__setattr__(self, "taps", _stages(self.taps))
         for name in ("classes", "width", "anchors"):
-            _natural(getattr(self, name), f"detector.{name}")
+            natural(getattr(self, name), f"detector.{name}")
 
 
 @dataclass(frozen=True)
 class FaceHead:
-    """S3FD's head (Zhang et al. 2017) for one class, one square anchor a cell and scale, fine to coarse. Scale i is on
+    """S3FD's head (Zhang et al. 2017) for one class, one square anchor a cell and level, fine to coarse. Level i is on
     the last block of stage taps[i]; a stage that stands twice carries two anchors.
 
-    Per scale a depth-wise 3x3, then two 1x1: `face{i}_cls` of [face, background...] and `face{i}_box` of dx, dy, dw,
-    dh. On c channels that costs 17 c multiply-accumulates a cell on the first scale, where S3FD's two dense 3x3 cost
+    Per level a depth-wise 3x3, then two 1x1: `face{i}_cls` of [face, background...] and `face{i}_box` of dx, dy, dw,
+    dh. On c channels that costs 17 c multiply-accumulates a cell on the first level, where S3FD's two dense 3x3 cost
     72 c: at stride 4 of 640x480 on 16 channels 5M instead of 22M, a fifth of MCUNetV2-S's whole budget. `background` is
-    the number of background channels on the first scale, whose greatest counts (max-out); the others have one.
+    the number of background channels on the first level, whose greatest counts (max-out); the others have one.
 
-    A scale follows its stage at once, so that only the predictions, not the maps they come from, outlive it.
+    A level follows its stage at once, so that only the predictions, not the maps they come from, outlive it.
     """
 
     taps: tuple[int, ...]
@@ -56,18 +56,18 @@ class FaceHead:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "taps", _stages(self.taps))
-        _natural(self.background, "detector.background")
+        natural(self.background, "detector.background")
 
     @property
     def backgrounds(self) -> tuple[int, ...]:
-        """Background channels per scale."""
+        """Background channels per level."""
         return (self.background,) + (1,) * (len(self.taps) - 1)
 
 
 def _stages(taps: Plain) -> tuple[int, ...]:
     if not isinstance(taps, (list, tuple)):
         raise ArchError(f"detector.taps is {short(taps)}: expected a list of rising stage numbers")
-    return tuple(_natural(tap, "a stage in detector.taps", low=0) for tap in taps)
+    return tuple(natural(tap, "a stage in detector.taps", low=0) for tap in taps)
 
 
 class _Builder:
@@ -184,7 +184,7 @@ def _check_taps(taps: tuple[int, ...], stages: int, twice: bool) -> None:
 
 
 def _face(b: _Builder, head: FaceHead, stage: int) -> list[str]:
-    """Append the scales of `head` that read the stage just built; return their outputs. The builder goes on from the
+    """Append the levels of `head` that read the stage just built; return their outputs. The builder goes on from the
     stage."""
     feature, channels, outputs = b.last, b.channels, []
     for i, background in enumerate(head.backgrounds):

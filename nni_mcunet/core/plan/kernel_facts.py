@@ -17,8 +17,14 @@ from ..types import Count
 
 
 def kernel_of(graph: Graph, op: Op) -> str:
-    """Return the name of the C kernel (mcu_ + name) that runs `op`. Raises UnsupportedOp."""
+    """Return the name of the kernel that runs `op`, by which its facts and cycles are known. Raises UnsupportedOp."""
     return _kernel(op, graph.input_of(op).c)
+
+
+def function_of(graph: Graph, op: Op) -> str:
+    """Return the name of the C function that runs `op`: its kernel's, or of the two the one that rounds twice. Raises
+    UnsupportedOp."""
+    return f"mcu_{kernel_of(graph, op)}{'_twice' * op.twice}"
 
 
 def _kernel(op: Op, cin: int) -> str:

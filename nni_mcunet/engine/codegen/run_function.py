@@ -8,6 +8,7 @@ from itertools import chain, groupby
 from typing import NamedTuple
 
 from ...core.plan.halo_cache import Edge
+from ...core.plan.kernel_facts import function_of
 from ...core.plan.segments import Axis
 from ..lower.program import Call, Copy, Loop, Program, Read, Step, Tile, row
 from ..ops import OPERATORS
@@ -142,7 +143,7 @@ def _call(program: Program, call: Call, index: str, names: Names, axes: dict[tup
     some = _unless_idle(call.out, *(f"{side}.n_out" for side in sides))
     x, y = tensors[call.reads[0].tensor], tensors[op.name]
     what = f"{commented(op.name)} {x.h}x{x.w}x{x.c} -> {y.h}x{y.w}x{y.c}"
-    return f"{some}mcu_{call.kernel}{'_twice' * op.twice}({', '.join(arguments)}); /* {what} */"
+    return f"{some}{function_of(program.plan.graph, op)}({', '.join(arguments)}); /* {what} */"
 
 
 def _unless_idle(tile: Tile, *in_c: str) -> str:

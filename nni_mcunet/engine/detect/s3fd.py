@@ -1,11 +1,11 @@
 """Post-process S3FD in integers: the numpy twin of mcu_face.c, and the C tables it reads.
 
-One square anchor in the middle of each cell of each scale (Zhang et al. 2017, section 3.1). The softmax of a face and
+One square anchor in the middle of each cell of each level (Zhang et al. 2017, section 3.1). The softmax of a face and
 its strongest background (max-out) is the sigmoid of their difference, and two int8 values of one map differ by a whole
 number of steps: the threshold is a comparison of integers, exact, and the score a table of that number. Offsets and
-half sizes are tables of the box map's values, in 1/16 pixel, one pair a scale. No float and no copy of a map anywhere.
+half sizes are tables of the box map's values, in 1/16 pixel, one pair a level. No float and no copy of a map anywhere.
 
-Where mmdet lets the `nms_pre` best of each scale into NMS, this lets in the `candidates` best of all: the same boxes as
+Where mmdet lets the `nms_pre` best of each level into NMS, this lets in the `candidates` best of all: the same boxes as
 long as no more than so many pass the threshold, else those of the lowest scores are missing.
 """
 
@@ -33,8 +33,8 @@ from .boxes import (
 
 
 @dataclass(frozen=True)
-class FaceScale:
-    """One scale: maps (h, w, 1 + background) and (h, w, 4) int8. least: the difference face - max(background) that
+class FaceLevel:
+    """One level: maps (h, w, 1 + background) and (h, w, 4) int8. least: the difference face - max(background) that
     passes; score (256 - least,) int16 1/32768 of the differences from `least` on; shift (256,) int16 and half (256,)
     uint16 in 1/16 pixel of the box map's values."""
 
@@ -55,12 +55,12 @@ class Face:
     most: int
     candidates: int
     iou: int
-    scales: tuple[FaceScale, ...]
+    levels: tuple[FaceLevel, ...]
 
     @classmethod
     def of(cls, meta: PlainDict, outputs: list[PlainDict], candidates: int | None = None) -> "Face":
         """Compute the integers. meta: detect.detector's and "sizes": [side of the anchor in pixels], "background":
-        [channels], one per scale, "variances": [of the centre, of the size]; outputs: class and box map of each scale
+        [channels], one per level, "variances": [of the centre, of the size]; outputs: class and box map of each level
         in turn. candidates: as candidates_of(meta) says unless given. Raises UserError for what does not fit
         together."""
         check_meta(meta, {"sizes", "background", "variances"})
@@ -70,41 +70,41 @@ class Face:
             strides=meta["strides"], sizes=meta["sizes"], background=meta["background"],
             class_maps=outputs[::2], box_maps=outputs[1::2],
         )  # fmt: skip
-        scales = zip(meta["strides"], meta["sizes"], meta["background"], outputs[::2], outputs[1::2], strict=True)
+        levels = zip(meta["strides"], meta["sizes"], meta["background"], outputs[::2], outputs[1::2], strict=True)
         return cls(
             meta["max_per_img"],
             candidates or candidates_of(meta),
             iou_integer(meta),
-            tuple(_scale(meta, *scale) for scale in scales),
+            tuple(_level(meta, *level) for level in levels),
         )
 
     def decode(self, maps: list[np.ndarray]) -> np.ndarray:
-        """Decode boxes, an array of dtype BOX by falling score, from the class and box map of each scale in turn, int8
+        """Decode boxes, an array of dtype BOX by falling score, from the class and box map of each level in turn, int8
         (any shape of their size); equal to C's mcu_face_boxes bit for bit."""
-        scales = zip(self.scales, maps[::2], maps[1::2], strict=True)
-        found = np.concatenate([_candidates(*scale) for scale in scales])
+        levels = zip(self.levels, maps[::2], maps[1::2], strict=True)
+        found = np.concatenate([_candidates(*level) for level in levels])
         return nms(best(found, self.candidates), self.most, self.iou)
 
     def to_c(self, prefix: str = "mcu") -> str:
         """Print the C: the tables, the mcu_face struct and detect(), for a file that includes the model's header."""
-        parts, scales, own = ['#include "mcu_face.h"\n'], [], f"{prefix}_d"
-        for i, s in enumerate(self.scales):
-            parts.append(c_array(f"int16_t {own}{i}_score", s.score))
-            parts.append(c_array(f"int16_t {own}{i}_shift", s.shift))
-            parts.append(c_array(f"uint16_t {own}{i}_half", s.half))
-            scales.append(
-                f"    {{{s.h}, {s.w}, {s.stride}, {s.background}, {s.least}, "
+        parts, levels, own = ['#include "mcu_face.h"\n'], [], f"{prefix}_d"
+        for i, level in enumerate(self.levels):
+            parts.append(c_array(f"int16_t {own}{i}_score", level.score))
+            parts.append(c_array(f"int16_t {own}{i}_shift", level.shift))
+            parts.append(c_array(f"uint16_t {own}{i}_half", level.half))
+            levels.append(
+                f"    {{{level.h}, {level.w}, {level.stride}, {level.background}, {level.least}, "
                 f"{own}{i}_score, {own}{i}_shift, {own}{i}_half}},\n"
             )
         parts.append(
-            f"static const mcu_face_scale {own}_scales[{len(scales)}] = {{\n{''.join(scales)}}};\n"
-            f"static const mcu_face {own} = {{{len(scales)}, {self.most}, {self.candidates}, {self.iou}, "
-            f"{own}_scales}};\n"
+            f"static const mcu_face_level {own}_levels[{len(levels)}] = {{\n{''.join(levels)}}};\n"
+            f"static const mcu_face {own} = {{{len(levels)}, {self.most}, {self.candidates}, {self.iou}, "
+            f"{own}_levels}};\n"
         )
-        return "\n".join([*parts, c_detect(prefix, "mcu_face_boxes", own, 2 * len(scales))])
+        return "\n".join([*parts, c_detect(prefix, "mcu_face_boxes", own, 2 * len(levels))])
 
 
-def _scale(meta: PlainDict, stride: int, size: float, background: int, cls: PlainDict, box: PlainDict) -> FaceScale:
+def _level(meta: PlainDict, stride: int, size: float, background: int, cls: PlainDict, box: PlainDict) -> FaceLevel:
     check_output(cls, 1 + background, stride, "a face and its backgrounds")
     check_output(box, 4, stride, "dx, dy, dw and dh")
     if background < 1 or not 0 < size < 2048 or (cls["h"], cls["w"]) != (box["h"], box["w"]):
@@ -116,7 +116,7 @@ def _scale(meta: PlainDict, stride: int, size: float, background: int, cls: Plai
     least = int(256 - (scores > meta["score_thr"]).sum())
     real, (centre, growth) = reals(box), meta["variances"]
     half = 8 * size * np.exp(np.minimum(real * growth, 20))
-    return FaceScale(
+    return FaceLevel(
         cls["h"],
         cls["w"],
         stride,
@@ -128,12 +128,12 @@ def _scale(meta: PlainDict, stride: int, size: float, background: int, cls: Plai
     )
 
 
-def _candidates(s: FaceScale, cls: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """Return every face of one scale that passes the threshold, in the map's order."""
-    cls = np.asarray(cls, np.int8).reshape(s.h, s.w, 1 + s.background).astype(np.int64)
+def _candidates(level: FaceLevel, cls: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Return every face of one level that passes the threshold, in the map's order."""
+    cls = np.asarray(cls, np.int8).reshape(level.h, level.w, 1 + level.background).astype(np.int64)
     lead = cls[..., 0] - cls[..., 1:].max(-1)
-    y, x = np.nonzero(lead >= s.least)
-    v = np.asarray(box, np.int8).reshape(s.h, s.w, 4)[y, x].astype(np.int64) + 128
-    shift, half = s.shift.astype(np.int64), s.half.astype(np.int64)
-    cx, cy = ((2 * cell + 1) * s.stride * 8 + shift[v[:, i]] for i, cell in enumerate((x, y)))
-    return boxes_at(cx, cy, half[v[:, 2]], half[v[:, 3]], s.score[lead[y, x] - s.least], 0)
+    y, x = np.nonzero(lead >= level.least)
+    v = np.asarray(box, np.int8).reshape(level.h, level.w, 4)[y, x].astype(np.int64) + 128
+    shift, half = level.shift.astype(np.int64), level.half.astype(np.int64)
+    cx, cy = ((2 * cell + 1) * level.stride * 8 + shift[v[:, i]] for i, cell in enumerate((x, y)))
+    return boxes_at(cx, cy, half[v[:, 2]], half[v[:, 3]], level.score[lead[y, x] - level.least], 0)

@@ -56,18 +56,18 @@ class Yolo:
 
     @classmethod
     def of(cls, meta: PlainDict, outputs: list[PlainDict], candidates: int | None = None) -> "Yolo":
-        """Compute the integers. meta: detect.detector's and "anchors": [[[w, h], ...] per scale] in pixels, "conf_thr";
-        outputs: one a scale. candidates: as candidates_of(meta) says unless given. Raises UserError for what does not
+        """Compute the integers. meta: detect.detector's and "anchors": [[[w, h], ...] per level] in pixels, "conf_thr";
+        outputs: one a level. candidates: as candidates_of(meta) says unless given. Raises UserError for what does not
         fit together."""
         check_meta(meta, {"anchors", "conf_thr"})
         check_lengths(strides=meta["strides"], anchors=meta["anchors"], outputs=outputs)
-        scales = zip(meta["strides"], meta["anchors"], outputs, strict=True)
+        levels = zip(meta["strides"], meta["anchors"], outputs, strict=True)
         return cls(
             len(meta["classes"]),
             meta["max_per_img"],
             candidates or candidates_of(meta),
             iou_integer(meta),
-            tuple(_map(meta, *scale) for scale in scales),
+            tuple(_map(meta, *level) for level in levels),
         )
 
     def decode(self, maps: list[np.ndarray]) -> np.ndarray:

@@ -10,22 +10,22 @@ static int lead(const int8_t *v, int background) {
 }
 
 /* The face of the cell (y, x). v: [4] */
-static mcu_box box_of(const mcu_face_scale *s, const int8_t *v, int y, int x, int score) {
-    const int32_t cx = (2 * x + 1) * s->stride * 8 + s->shift[v[0] + 128];
-    const int32_t cy = (2 * y + 1) * s->stride * 8 + s->shift[v[1] + 128];
-    return mcu_box_at(cx, cy, s->half[v[2] + 128], s->half[v[3] + 128], score, 0);
+static mcu_box box_of(const mcu_face_level *level, const int8_t *v, int y, int x, int score) {
+    const int32_t cx = (2 * x + 1) * level->stride * 8 + level->shift[v[0] + 128];
+    const int32_t cy = (2 * y + 1) * level->stride * 8 + level->shift[v[1] + 128];
+    return mcu_box_at(cx, cy, level->half[v[2] + 128], level->half[v[3] + 128], score, 0);
 }
 
-/* Adds the candidates of one scale to n boxes. cls: [h][w][1 + background], box: [h][w][4], boxes: [room]. */
-static int scan(const mcu_face_scale *s, const int8_t *cls, const int8_t *box, mcu_box *boxes, int n, int room) {
-    const int w = s->w, channels = 1 + s->background, least = s->least;
-    const int8_t *const end = cls + s->h * w * channels;
+/* Adds the candidates of one level to n boxes. cls: [h][w][1 + background], box: [h][w][4], boxes: [room]. */
+static int scan(const mcu_face_level *level, const int8_t *cls, const int8_t *box, mcu_box *boxes, int n, int room) {
+    const int w = level->w, channels = 1 + level->background, least = level->least;
+    const int8_t *const end = cls + level->h * w * channels;
     for (const int8_t *v = cls; v != end; v += channels) {
         if (v[0] - v[1] < least) /* nearly every anchor ends here */
             continue;
-        const int i = (int)(v - cls) / channels, d = lead(v, s->background);
+        const int i = (int)(v - cls) / channels, d = lead(v, level->background);
         if (d >= least)
-            n = mcu_boxes_insert(boxes, n, room, box_of(s, box + 4 * i, i / w, i % w, s->score[d - least]));
+            n = mcu_boxes_insert(boxes, n, room, box_of(level, box + 4 * i, i / w, i % w, level->score[d - least]));
     }
     return n;
 }
@@ -34,7 +34,7 @@ int mcu_face_boxes(const mcu_face *op, const int8_t *const *maps, mcu_box *boxes
     int n = 0;
     if (!boxes)
         return 0;
-    for (int i = 0; i < op->scales; i++)
-        n = scan(&op->scale[i], maps[2 * i], maps[2 * i + 1], boxes, n, mcu_min(op->candidates, room));
+    for (int i = 0; i < op->levels; i++)
+        n = scan(&op->level[i], maps[2 * i], maps[2 * i + 1], boxes, n, mcu_min(op->candidates, room));
     return mcu_boxes_nms(boxes, n, op->most, op->iou);
 }

@@ -7,7 +7,7 @@
 extern "C" {
 #endif
 
-/* One scale: a square anchor in the middle of each cell, two maps, NHWC: [h][w][1 + background] (face first) and
+/* One level: a square anchor in the middle of each cell, two maps, NHWC: [h][w][1 + background] (face first) and
  * [h][w][4] (dx, dy, dw, dh). */
 typedef struct {
     int16_t h, w, stride, background;
@@ -15,18 +15,17 @@ typedef struct {
     const int16_t *score; /* [256 - least] of face - max(background) - least, 1/32768 */
     const int16_t *shift; /* [256] of value + 128: from the anchor's centre, 1/16 pixel */
     const uint16_t *half; /* [256] of value + 128: half a width or height, 1/16 pixel */
-} mcu_face_scale;
+} mcu_face_level;
 
 typedef struct {
-    int16_t scales, most, candidates; /* most: boxes kept; candidates: best ones that NMS looks at */
+    int16_t levels, most, candidates; /* most: boxes kept; candidates: best ones that NMS looks at */
     int32_t iou;                      /* above it the lesser of two boxes is dropped; 1/32768 */
-    const mcu_face_scale *scale;      /* [scales] */
+    const mcu_face_level *level;      /* [levels] */
 } mcu_face;
 
 /* The best boxes by falling score, equals in the maps' order; returns their number, at most op->most. The candidates
- * are collected in `boxes` too: room for less than op->candidates limits their number. maps: [2 * op->scales], the
- * class and the box map of each scale in turn; boxes: [room]. Where
- * room <= 0 or boxes is null, 0. */
+ * are collected in `boxes` too: room for less than op->candidates limits their number. maps: [2 * op->levels], the
+ * class and the box map of each level in turn; boxes: [room]. Where room <= 0 or boxes is null, 0. */
 int mcu_face_boxes(const mcu_face *op, const int8_t *const *maps, mcu_box *boxes, int room);
 
 #if defined(__cplusplus)

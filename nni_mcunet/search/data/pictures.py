@@ -17,7 +17,7 @@ from ...core.types import PlainDict
 from ...core.view import View
 from ...pictures import PictureError, load, seen
 from .classification import Classification
-from .source import DataError, Key, Sample, interval, share
+from .source import DataError, Key, Sample, interval, natural, share
 from .split import JUDGED, fingerprint
 
 RATIO = (3 / 4, 4 / 3)  # width to height of a random crop, before it is stretched to the resolution
@@ -77,11 +77,7 @@ def read_picture(path: str | Path, view: View) -> Image.Image:
 def split_off(items: Sequence[Item], held_out: int, seed: int) -> dict[str, list[Item]]:
     """Split as the paper does for validation: `held_out` random pictures of the training set are no longer trained on.
     Raises DataError."""
-    if not 0 < held_out < len(items):
-        raise DataError(
-            f"data: held_out is {held_out}: expected a number from 1 to {len(items) - 1}, for it is taken out of "
-            f"{len(items)} training pictures"
-        )
+    natural(held_out, f"held_out (of {len(items)} training pictures)", 1, len(items) - 1)
     order = np.random.default_rng(seed).permutation(len(items))
     return {"held_out": [items[i] for i in order[:held_out]], "train": [items[i] for i in order[held_out:]]}
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...core.errors import UserError
 from ...core.files import listing
 from ...core.types import Plain
-from ...core.validate import short
+from ...core.validate import integer, short
 from .classification import Task
 
 
@@ -51,11 +51,9 @@ class Source(Protocol):
         """Return uint8 (3, h, w), and the target."""
 
 
-def natural(value: Plain, name: str, low: int = 0) -> int:
-    """Check an integer from `low`. Raises DataError."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise DataError(f"data: {name} is {short(value)}: expected an integer from {low}")
-    return value
+def natural(value: Plain, name: str, low: int = 0, high: int | None = None) -> int:
+    """Check an integer from `low` to `high`. Raises DataError."""
+    return integer(value, f"data: {name}", low, high, DataError)
 
 
 def interval(value: Plain, name: str, high: float = 1.0) -> tuple[float, float]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ...core.types import Plain
-from ...core.validate import check_keys, read_yaml, short
+from ...core.validate import check_keys, integer, read_yaml, short
 from ..config import ExperimentError, SearchConfig, check_trials, search_config, search_space
 from ..evolution import Evolution
 from ..run.result_folder import ResultsError, check_folder
@@ -90,9 +90,7 @@ def _check(config: dict) -> None:
         if not isinstance(value, str) or not value.strip():
             raise ExperimentError(f"{key} is {short(value)}: expected a non-empty string")
     for key in ("trialConcurrency", "maxTrialNumber"):
-        value = config.get(key, 1)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ExperimentError(f"{key} is {short(value)}: expected a positive integer")
+        integer(config.get(key, 1), key, 1, kind=ExperimentError)
     if not isinstance(tuner.get("classArgs"), (dict, type(None))):
         raise ExperimentError(f"tuner.classArgs is {short(tuner['classArgs'])}: expected a mapping, see SearchConfig")
 

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 
 from ...core.errors import UserError
 from ...core.types import PlainDict
-from ...core.validate import check_keys, read_yaml, short
+from ...core.validate import check_keys, integer, read_yaml, short
 from ..data import Data, open_data, parse_data
 from .recipe import Recipe
 
@@ -22,8 +22,8 @@ def read_settings(path: str | None) -> PlainDict:
     for key in settings:
         if key in ("space", "out") and (not isinstance(settings[key], str) or not settings[key]):
             raise UserError(f"{path}: {key} is {short(settings[key])}: expected a non-empty string")
-        if key == "save_every" and (type(settings[key]) is not int or settings[key] < 1):
-            raise UserError(f"{path}: save_every is {short(settings[key])}: expected a positive integer")
+        if key == "save_every":
+            integer(settings[key], f"{path}: save_every", 1)
     return settings
 
 
