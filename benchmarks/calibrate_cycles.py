@@ -38,14 +38,17 @@ FITTED = {
     "gap": ("inputs", "channels"),
     "maxpool": ("macs", "outputs"),
     "avgpool": ("macs", "outputs"),
-    **dict.fromkeys(("upsample", "pad", "add", "mul", "act", "concat", "softmax"), ("outputs", "positions")),
+    **dict.fromkeys(
+        ("upsample", "pad", "take", "space_to_depth", "depth_to_space", "add", "mul", "act", "concat", "softmax"),
+        ("outputs", "positions"),
+    ),
     "image": ("inputs",),
     "halo": ("copied", "copies"),
 }
 
 
 KINDS = ("pw", "pw", "residual", "dw", "dw", "dw", "dense", "maxpool", "upsample", "large", "avgpool", "group", "act",
-         "softmax", "pad", "add", "mul", "concat", "gate")  # fmt: skip
+         "softmax", "pad", "add", "mul", "concat", "gate", "take", "space_to_depth", "depth_to_space")  # fmt: skip
 
 
 def random_network(rng: np.random.Generator) -> Graph:
@@ -55,13 +58,14 @@ def random_network(rng: np.random.Generator) -> Graph:
     x = Tensor("image", int(rng.integers(24, 90)), int(rng.integers(24, 90)), 3)
     image = x
 
-    def add(kind, cout, k=1, s=1, groups=1, residual=None, second=None):
+    def add(kind, cout, k=1, s=1, groups=1, residual=None, second=None, channels=()):
         nonlocal x
         pad = (k // 2,) * 4 if kind in ("conv", "avgpool") else (1, 2, 0, 1) if kind == "pad" else (0,) * 4
         name, act = f"b{len(ops)}_{kind}", {"conv": "relu6", "act": "hswish"}.get(kind)
-        size = (s, s) if kind == "maxpool" else (k, k)
+        size = (s, s) if kind in ("maxpool", "space_to_depth") else (k, k)
         inputs = (x.name,) if second is None else (x.name, second.name)
-        ops.append(Op(name, kind, inputs, cout, size, (s, s), pad, groups, act, residual, block=len(ops)))
+        ops.append(Op(name, kind, inputs, cout, size, (s, s), pad, groups, act, residual,
+                      block=len(ops), channels=channels))  # fmt: skip
         x = Graph("g", (image,), tuple(ops), ()).tensors[name]
 
     add("conv", 8 * int(rng.integers(1, 5)), 3, 2)
@@ -92,6 +96,13 @@ def random_network(rng: np.random.Generator) -> Graph:
             add("gap", x.c)
             gate, x = x, skip
             add("mul", x.c, second=gate)
+        elif kind == "take":
+            chosen = rng.permutation(x.c) if rng.random() < 0.7 else np.arange(x.c // 2, x.c)
+            add("take", len(chosen), s=int(rng.choice([1, 1, 2])) if small > 4 else 1, channels=tuple(chosen.tolist()))
+        elif kind == "space_to_depth" and small > 4 and x.h % 2 == x.w % 2 == 0 and x.c < 60:
+            add("space_to_depth", 4 * x.c, s=2)
+        elif kind == "depth_to_space" and small < 16 and x.c % 4 == 0:
+            add("depth_to_space", x.c // 4, s=2)
         elif kind == "upsample" and small < 16:
             add("upsample", x.c, s=2)
         elif kind == "residual":

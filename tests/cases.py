@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 
 import numpy as np
-from nets import any_graph, block_graph, random_graph, random_model, twice_graph
+from nets import MOVES, any_graph, block_graph, random_graph, random_model, twice_graph
 
 from nni_mcunet.core.errors import GraphError, ScheduleError
 from nni_mcunet.core.ir.arch import ArchSpec, Block, Schedule
@@ -159,7 +159,7 @@ NETWORKS = (chain, anything, blocks, classifier, chain, detector, blocks, anythi
 LEAST = {  # of a thousand cases
     "per layer": 50, "halo clip": 300, "halo cache": 300, "grid not square": 300, "picture not square": 800,
     "odd height": 300, "odd width": 300, "detector": 60, "several outputs": 100, "squeeze-excite behind": 60,
-    "against onnxruntime": 500, "patched segments 2": 100, "patched segments 3": 10,
+    "patched segments 2": 100, "patched segments 3": 10,
     "squeeze-excite on the segment's output": 20, "residual inside": 150, "residual across": 100,
     "twice: residual": 40, "twice: add": 20, "twice: mul": 20, "twice: concat": 20, "twice inside": 80,
     "twice across": 15,
@@ -168,15 +168,10 @@ LEAST = {  # of a thousand cases
     **{f"inside: {kernel} {k} stride {s}": 20 for kernel in ("conv_dw", "conv_dense") for k in (3, 5, 7)
        for s in (1, 2)},
     **{f"inside: {kind}": 8 for kind in ("conv_pw", "conv_group", "maxpool", "avgpool", "upsample", "pad", "add", "mul",
-                                          "concat", "act", "softmax")},
+                                          "concat", "act", "softmax", *MOVES)},
     **{f"behind: {kind}": 12 for kind in ("conv_pw", "conv_dw", "conv_dense", "conv_group", "maxpool", "avgpool", "gap",
-                                          "upsample", "pad", "add", "mul", "concat", "act", "softmax")},
+                                          "upsample", "pad", "add", "mul", "concat", "act", "softmax", *MOVES)},
 }  # fmt: skip
-
-
-def has_onnx(graph: Graph) -> bool:
-    """ONNX knows no negative pads, rows that are never read."""
-    return all(min(op.pad) >= 0 for op in graph.ops)
 
 
 def features(found: Case) -> list[str]:
@@ -189,8 +184,6 @@ def features(found: Case) -> list[str]:
     names.add(f"channels {image.c}")
     if len(graph.outputs) > 1:
         names.add("several outputs")
-    if has_onnx(graph):
-        names.add("against onnxruntime")
     patched = [segment for segment in p.segments if segment.patched]
     names.add(f"patched segments {len(patched)}")
     names |= {f"halo {p.halo}"} if patched else {"per layer"}

@@ -34,7 +34,8 @@ def random_graph(rng: np.random.Generator, blocks: int = 5, size=None, channels=
     return Graph("random", graph.inputs, tuple(ops), (x.name,)).verify()
 
 
-WHOLE = ("conv", "maxpool", "avgpool", "pad", "upsample", "act", "softmax")  # blocks of one op on one input
+MOVES = ("take", "space_to_depth", "depth_to_space")
+WHOLE = ("conv", "maxpool", "avgpool", "pad", "upsample", "act", "softmax", *MOVES)  # blocks of one op on one input
 BRANCHES = ("add", "mul", "concat", "twice")  # blocks that end in an op on several
 
 
@@ -79,8 +80,36 @@ def _one(rng, add, kind, x, block, same=False, name=""):
         return add(kind, (x,), x.c, name, s=tuple(rng.integers(1, 4, 2).tolist()), block=block)
     if kind == "softmax":
         return add(kind, (x,), x.c, name, block=block)
+    if kind == "depth_to_space" and x.c % 2 and x.c % 3:
+        x = add("conv", (x,), 2 * int(rng.integers(1, 5)), f"{name}wide", block=block)
+    if kind in MOVES and (moved := _move(rng, kind, x)):
+        return add(kind, (x,), name=name, block=block, **moved)
     act, args = ACTIVATIONS[rng.integers(len(ACTIVATIONS))]
     return add("act", (x,), x.c, name, act=act, args=args, block=block)
+
+
+def _move(rng, kind, x):
+    """The fields of a copy to other places that x allows; None where there is none."""
+    sides = [[n for n in (1, 2, 3) if length % n == 0] for length in (x.h, x.w)]
+    if kind == "space_to_depth":
+        s = tuple(int(rng.choice(side)) for side in sides)
+        return {"k": s, "s": s, "cout": x.c * s[0] * s[1]} if x.c * s[0] * s[1] <= 36 else None
+    if kind == "depth_to_space":
+        blocks = [(a, b) for a in (1, 2, 3) for b in (1, 2, 3) if x.c % (a * b) == 0 and a * b > 1]
+        if not blocks or max(x.h, x.w) > 24:
+            return None
+        s = blocks[int(rng.integers(len(blocks)))]
+        crop = tuple(-int(rng.integers(min(n, length))) for n, length in zip(s, (x.h, x.w), strict=True))
+        return {"s": s, "pad": (0, 0, *crop), "cout": x.c // (s[0] * s[1])}
+    channels = rng.permutation(x.c) if rng.random() < 0.5 else rng.integers(-1, x.c, int(rng.integers(1, 9)))
+    if rng.random() < 0.3:
+        channels = np.arange(int(rng.integers(x.c)), x.c)
+    s, crop = tuple(rng.choice([1, 1, 2, 3], 2).tolist()), []
+    for length in (x.h, x.w):
+        lo = int(rng.integers(min(3, length)))
+        crop.append((-lo, -int(rng.integers(min(3, length - lo)))))
+    pad = (crop[0][0], crop[1][0], crop[0][1], crop[1][1])
+    return {"channels": tuple(channels.tolist()), "s": s, "pad": pad, "cout": len(channels)}
 
 
 ACTIVATIONS = ((None, ()), ("hswish", ()), ("leaky", (0.1,)), ("sigmoid", ()), ("hsigmoid", ()), ("clip", (-0.5, 0.7)))
@@ -178,8 +207,12 @@ def every_kind():
     add("both", "concat", "squared most wide", 48, 3)
     add("smooth", "act", "both", 48, 3, act="hswish")
     add("rim", "pad", "smooth", 48, 3, pad=(3, 0, 2, 5))
-    add("less", "conv", "rim", 6, 3)
-    add("twice", "upsample", "less", 6, 4, s=(2, 1))
+    add("shuffled", "take", "rim", 24, 3, channels=(*range(47, 1, -2), -1), s=(1, 2), pad=(-1, 0, 0, -2))
+    add("blocks", "depth_to_space", "shuffled", 6, 3, s=(2, 2), pad=(0, 0, -1, 0))
+    add("less", "conv", "blocks", 6, 3)
+    add("packed", "space_to_depth", "less", 12, 3, k=(1, 2), s=(1, 2))
+    add("half", "take", "packed", 6, 3, channels=tuple(range(3, 9)))
+    add("twice", "upsample", "half", 6, 4, s=(2, 1))
     add("squeeze", "gap", "twice", 6, 5)
     add("gate", "act", "squeeze", 6, 5, act="sigmoid")
     add("scaled", "mul", "twice gate", 6, 5)
@@ -223,7 +256,7 @@ def _scale(rng, op, inputs) -> Scale:
     if op.kind == "act" and op.act:
         return Scale.of_range(*np.sort(ACTS[op.act](x.dequantize(np.array([-128.0, 127.0])), *op.args)))
     near = {"add": 0.7 * (x.scale + inputs[-1].scale), "mul": 90 * x.scale * inputs[-1].scale}.get(op.kind, x.scale)
-    return Scale(near * float(rng.uniform(0.6, 1.2)), int(rng.integers(-100, 100)))
+    return Scale(max(near, 1e-6) * float(rng.uniform(0.6, 1.2)), int(rng.integers(-100, 100)))
 
 
 def random_model(rng: np.random.Generator, graph: Graph, step: float = 1 / 255) -> QuantModel:

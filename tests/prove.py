@@ -4,7 +4,7 @@ python tests/prove.py --cases 1000          a summary and every failure; exit co
 python tests/prove.py --only 1234 --keep out one case again, its C and programs kept there
 
 Each case (cases.py) is drawn by its number. The reference follows the plan, as C does, so it is held first
-against itself layer by layer, byte by byte. Where ONNX has the network it is held against onnxruntime, too, which
+against itself layer by layer, byte by byte. It is held against onnxruntime, too, which
 knows of no plan and of no integers of ours: it computes in float between the roundings. Then the case's C runs on this
 machine under the address and undefined-behaviour sanitizers, each kernel shut in what its arguments name (guarded.h).
 Every third one also runs on the emulated Cortex-M4 and M7, whose DSP versions no sanitizer sees: every other of these
@@ -26,7 +26,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from cases import LEAST, Case, case, features, has_onnx
+from cases import LEAST, Case, case, features
 from programs import HOST, MACHINES, STACK, objects, run_board, run_host
 from tqdm import tqdm
 
@@ -79,8 +79,7 @@ def proved(number: int, boards: bool, kernels: Path, folder: Path) -> dict:
     outputs = reference.run(found.plan, found.model, picture)
     whole = reference.run(plan(found.plan.graph), found.model, picture, keep=True)
     hold_whole(found, whole, outputs)
-    if has_onnx(found.plan.graph):
-        hold_float(found.model, whole)
+    hold_float(found.model, whole)
     post = detector_params(found.model)
     boxes = None if post is None else post.decode(list(outputs.values()))
     write_sources(found.plan, found.model, folder)

@@ -35,7 +35,7 @@ class Op:
 
     kind      a line of kinds.py, which says what each is
     k, s      kernel and stride, (vertical, horizontal)
-    pad       (top, left, bottom, right); bottom and right may be negative: trailing rows that are never read
+    pad       (top, left, bottom, right); one may be negative: rows or columns that are never read
     act       one of activations.py with its `args`, applied after the residual addition: of a conv or add one of
               CLAMPS, of an "act" op any, None there being a change of scale; prelu, of baselines, has a learned slope a
               layer
@@ -43,6 +43,7 @@ class Op:
     norm      the layer is trained with batch normalisation (folded before export) instead of a bias
     block     index of the block it belongs to, the first convolution being block 0 (the paper's n counts these)
     shares    an earlier op whose weights this one uses (EXTD runs one backbone on its own output)
+    channels  take: which channel of the input each of the output is, -1 for zeros
     hidden    rnnpool: units of its first RNN; its second has a quarter of `cout`
     twice     its int8 kernel rounds as TensorFlow Lite's does, twice mostly; such an op has no residual
     """
@@ -62,6 +63,7 @@ class Op:
     shares: str | None = None
     hidden: int = 0
     args: tuple[float, ...] = ()
+    channels: tuple[int, ...] = ()
     twice: bool = False
 
     @property
@@ -106,8 +108,8 @@ def out_tensor(op: Op, x: Tensor, *others: Tensor) -> Tensor:
         if len(others) != 1:
             raise GraphError(f"{op.name}: resize: expected a second input, whose size it takes")
         h, w = others[0].h, others[0].w
-    elif op.kind == "upsample":
-        h, w = x.h * op.s[0], x.w * op.s[1]
+    elif FACTS[op.kind].enlarges:
+        h, w = x.h * op.s[0] + op.pad[2], x.w * op.s[1] + op.pad[3]
     else:
         h = out_length(x.h, op.k[0], op.s[0], op.pad[0], op.pad[2])
         w = out_length(x.w, op.k[1], op.s[1], op.pad[1], op.pad[3])
@@ -169,6 +171,7 @@ class Graph:
             raise GraphError(f"{op.name}: {op.kind} keeps its {x.c} channels")
         self._verify_act(op)
         self._verify_inputs(op)
+        self._verify_move(op)
         if op.kind == "rnnpool" and (op.hidden < 1 or op.cout % 4):
             raise GraphError(f"{op.name}: rnnpool: expected hidden units and a multiple of four channels")
         if op.shares is not None:
@@ -181,6 +184,21 @@ class Graph:
                 raise GraphError(
                     f"{op.name}: adds {r.name} of {r.h}x{r.w}x{r.c} to {y.h}x{y.w}x{y.c}; shapes must be equal"
                 )
+
+    def _verify_move(self, op: Op) -> None:
+        """Check the channels, blocks and pads of an op that copies values to other places."""
+        x, block = self.input_of(op), op.s[0] * op.s[1]
+        if op.kind != "take" and op.channels:
+            raise GraphError(f"{op.name}: {op.kind} takes no channels by number")
+        if op.kind == "take" and not (len(op.channels) == op.cout and all(-1 <= c < x.c for c in op.channels)):
+            raise GraphError(f"{op.name}: take: expected {op.cout} channels of -1..{x.c - 1}")
+        if op.kind == "depth_to_space" and x.c != op.cout * block:
+            raise GraphError(f"{op.name}: depth_to_space: expected {op.cout * block} channels, not {x.c}")
+        if op.kind == "space_to_depth" and (op.k != op.s or x.h % op.s[0] or x.w % op.s[1] or op.cout != x.c * block):
+            raise GraphError(f"{op.name}: space_to_depth: {x.h}x{x.w}x{x.c} is not {op.cout // x.c} parts of {op.s}")
+        cropped = {"take": 4, "depth_to_space": 2, "space_to_depth": 0, "upsample": 0}.get(op.kind)
+        if cropped is not None and (max(op.pad) > 0 or any(op.pad[: 4 - cropped])):
+            raise GraphError(f"{op.name}: {op.kind} with the pads {op.pad}")
 
     def _verify_act(self, op: Op) -> None:
         if (not FACTS[op.kind].takes_act and (op.act or op.args)) or (op.kind != "conv" and op.residual):
@@ -265,13 +283,18 @@ class Graph:
         stride = {t.name: 1 for t in self.inputs}
         for op in self.ops:
             before = stride[op.inputs[0]]
-            stride[op.name] = before // op.s[0] if op.kind in ("upsample", "resize") else before * op.s[0]
+            stride[op.name] = before // op.s[0] if FACTS[op.kind].enlarges or op.kind == "resize" else before * op.s[0]
         return [stride[name] for name in names]
 
     @property
     def block_names(self) -> dict[int, str]:
         """Block -> what its first op's name has before the last underscore (s2_b1 of s2_b1_exp)."""
         return {op.block: op.name.rsplit("_", 1)[0] for op in reversed(self.ops)}
+
+    def rounded_as(self, name: str) -> str:
+        """Return the tensor whose scale this one has: through the ops that only move values."""
+        op = self._by_name.get(name)
+        return self.rounded_as(op.inputs[0]) if op is not None and FACTS[op.kind].scale == "input" else name
 
     def last_use(self) -> dict[str, int]:
         """Return tensor name -> index of the last op that reads it; graph outputs live to the end."""

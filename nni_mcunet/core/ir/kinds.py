@@ -17,6 +17,7 @@ class Kind:
     elementwise  its kernel reads of each map the position that it writes, and may write onto an input of that size
     adds_second  its second input is read at the position that is written, as a residual is
     mixes        each channel of the output depends on all of the input
+    enlarges     `s` positions of its output come from one of its input
     scale        its int8 output has a scale of its own ("own"), its input's as it only moves values ("input"), or that
                  of probabilities ("probability")
     table        bytes of its table of constants, for each input
@@ -30,6 +31,7 @@ class Kind:
     elementwise: bool = False
     adds_second: bool = False
     mixes: bool = False
+    enlarges: bool = False
     scale: str = "own"
     table: int = 0
     baseline: bool = False
@@ -45,9 +47,15 @@ FACTS = {
     # The average of the whole map.
     "gap": Kind(whole_map=True),
     # Nearest, by the integer factor `s`.
-    "upsample": Kind(scale="input"),
+    "upsample": Kind(scale="input", enlarges=True),
     # With zeros.
     "pad": Kind(scale="input"),
+    # The channels `channels` of every `s`th position; a negative pad leaves positions out.
+    "take": Kind(own_cout=True, scale="input"),
+    # Blocks of `s` positions become channels, ordered by row and column in the block, then by channel.
+    "space_to_depth": Kind(own_cout=True, scale="input"),
+    # The inverse; a negative pad leaves the last positions out.
+    "depth_to_space": Kind(own_cout=True, scale="input", enlarges=True),
     # Both maps have one shape.
     "add": Kind(inputs=2, takes_act=True, elementwise=True, adds_second=True),
     # The second map is of the first's shape, or 1x1: one factor a channel (squeeze-excite).

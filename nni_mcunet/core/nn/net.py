@@ -118,6 +118,15 @@ def run_plain(op: Op, x: Tensor, *others: Tensor) -> Tensor:
         return F.avg_pool2d(pad(x, op), op.k, op.s) / counted
     if op.kind == "pad":
         return pad(x, op)
+    if op.kind == "take":
+        x = pad(x, op)[:, :, :: op.s[0], :: op.s[1]]
+        return torch.cat((x, torch.zeros_like(x[:, :1])), 1)[:, list(op.channels)]  # -1 is the last, of zeros
+    if op.kind == "space_to_depth":
+        (n, c, h, w), (down, right) = x.shape, op.s
+        return x.reshape(n, c, h // down, down, w // right, right).permute(0, 3, 5, 1, 2, 4).flatten(1, 3)
+    if op.kind == "depth_to_space":
+        blocks = x.reshape(len(x), *op.s, op.cout, *x.shape[2:]).permute(0, 3, 4, 1, 5, 2)
+        return pad(blocks.flatten(4, 5).flatten(2, 3), op)
     if op.kind == "mul":
         return x * others[0]
     if op.kind in ("add", "act"):

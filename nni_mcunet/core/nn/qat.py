@@ -163,7 +163,8 @@ def fake_quantize(*parts: Net, outputs: Range | None = None) -> None:
             if op.baseline:
                 raise UnsupportedOp(f"{op.name}: {op.baseline} has no int8 form, so it is not trained for one")
         sources = {t.name: written[t.name] for t in net.graph.inputs if t.name in written}
-        limits = dict.fromkeys(net.graph.outputs, outputs) if outputs and net is parts[-1] else {}
+        answers = [net.graph.rounded_as(name) for name in net.graph.outputs]
+        limits = dict.fromkeys(answers, outputs) if outputs and net is parts[-1] else {}
         quant = FakeQuant(net.graph, sources, limits).to(next(net.parameters()).device).train(net.training)
         net.quant = quant
         written |= dict.fromkeys(quant.ops, quant)

@@ -68,6 +68,11 @@ def in_place(graph: Graph) -> dict[int, str]:
     return targets
 
 
+def is_run(channels: tuple[int, ...]) -> bool:
+    """Tell whether channels follow one another, so that the kernel needs no table of them."""
+    return channels[0] >= 0 and channels == tuple(range(channels[0], channels[0] + len(channels)))
+
+
 def padded_taps(graph: Graph, op: Op) -> int:
     """Return the most taps of any window that are padding. The first or the last window has the fewest in the map."""
     x, y, inside = graph.input_of(op), graph.tensors[op.name], 1
@@ -131,13 +136,16 @@ FACTOR_BYTES = 8
 
 def constant_bytes(graph: Graph, op: Op) -> int:
     """Return the bytes of flash for weights, requantisation and tables of one op. An activation and each input of a
-    concat have an int8 table of 256 values (fewer where scales turn out to be equal), a softmax one of uint32."""
+    concat have an int8 table of 256 values (fewer where scales turn out to be equal), a softmax one of uint32, a take
+    one of int16 unless its channels are a run."""
     if op.kind == "conv":
         taps = op.k[0] * op.k[1] * (graph.input_of(op).c // op.groups)
         if op.is_depthwise(graph.input_of(op).c):
             return _round_up(op.cout * taps, 4) + _round_up(op.cout, 2) // 2 * PAIR_BYTES
         pairs = op.groups * (_round_up(op.cout // op.groups, 2) // 2)
         return pairs * (2 * _round_up(taps, 4) + PAIR_BYTES)
+    if op.kind == "take":
+        return 0 if is_run(op.channels) else 2 * op.cout
     if op.kind == "avgpool":
         return FACTOR_BYTES * padded_taps(graph, op)
     return FACTS[op.kind].table * calls(op)

@@ -11,6 +11,7 @@ from functools import cached_property
 from ..errors import ScheduleError
 from ..ir.arch import Schedule
 from ..ir.graph import Graph, Op
+from ..ir.kinds import FACTS
 from .cut_points import split
 from .halo_cache import Edge, across, cache_bytes, copied_bytes, edges, stream_spans
 from .liveness import former_maps, layer_by_layer
@@ -125,8 +126,8 @@ class Segment:
         tile, source = (self.held(name, axis, i) for name in (op.name, op.inputs[at]))
         out = self.new[axis][i][op.name]
         res = self.held(op.second, axis, i) if op.second is not None else None
-        first = out.lo if op.kind == "upsample" else window(op, out, axis).lo - source.lo
-        if op.kind == "upsample":  # in output positions: which of the s copies comes first
+        first = window(op, out, axis).lo - source.lo
+        if FACTS[op.kind].enlarges:  # in output positions: which of the s that one gives comes first
             first = out.lo - source.lo * op.s[axis]
         return Axis(
             source.length,

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import ScheduleError
 from ..ir.graph import Graph, Op
+from ..ir.kinds import FACTS
 from ..types import Count
 
 
@@ -40,7 +41,7 @@ def patch_bounds(length: int, *grids: int) -> Span:
 def window(op: Op, out: Span, axis: int) -> Span:
     """Return the input positions, not clipped, that the output positions `out` of `op` read."""
     k, s, lo = op.k[axis], op.s[axis], op.pad[axis]
-    if op.kind == "upsample":
+    if FACTS[op.kind].enlarges:
         return Span(out.lo // s, (out.hi - 1) // s + 1)
     return Span(out.lo * s - lo, out.hi * s + (k - s - lo))
 

@@ -59,6 +59,15 @@ typedef struct {
     const mcu_factor *border; /* of a window with m taps of padding: [m - 1] */
 } mcu_pool;
 
+/* Copies: c channels of the input, cout of the output, every sh-th row and sw-th column, or blocks of sh x sw. */
+typedef struct {
+    int16_t c, cout;
+    int16_t from; /* take: the first channel, where there is no table */
+    uint8_t sh, sw;
+    int8_t zp;               /* zero */
+    const int16_t *channels; /* take: [cout], the channel of the input, -1 for zeros; null: from, from + 1, ... */
+} mcu_move;
+
 /* The sum of two maps, each times its scale in 2^-bits output steps; bias has their zero points and rounds. */
 typedef struct {
     int32_t mult_a, mult_b, bias;
@@ -186,6 +195,13 @@ void mcu_gap_twice(const mcu_pool *op, const mcu_axis *y, const mcu_axis *x, con
 void mcu_pad(const mcu_pool *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
 /* Nearest: output position i of the patch copies input position (i + first) / sh (sw); first is never negative. */
 void mcu_upsample(const mcu_pool *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
+
+/* Channels of every sh-th row and sw-th column from first on, which is never negative. */
+void mcu_take(const mcu_move *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
+/* A block of sh x sw positions becomes channels, those of its first position first. */
+void mcu_space_to_depth(const mcu_move *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
+/* The inverse: output position i of the patch is part (i + first) % sh (sw) of input position (i + first) / sh (sw). */
+void mcu_depth_to_space(const mcu_move *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
 
 /* Element by element. The second input, `res`, is read at y.res, x.res; `out` may lie on any input of its shape, where
  * dst == 0 and n_dst == n_out: it is written at or before the position read. */

@@ -19,6 +19,7 @@ from .intervals import intervals
 
 # Channels stay in multiples of these: kernels take inputs by four and outputs by two. An odd one costs as much as two.
 MULTIPLES = (4, 2)
+MOVES = ("take", "depth_to_space", "space_to_depth")  # kinds that number channels anew
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ def _ask(model: QuantModel, constants: Constants, op: Op, stay: dict[str, np.nda
     y, reads = stay[op.name], [stay[name] for name in op.reads]
     if FACTS[op.kind].mixes:
         y[:] = reads[0][:] = True
+    elif op.kind in MOVES:
+        _ask_move(op, y, reads[0])
     elif op.kind == "concat":
         for part, own in zip(np.split(y, np.cumsum([len(x) for x in reads])[:-1]), reads, strict=True):
             _join(part, own)
@@ -84,6 +87,16 @@ def _ask(model: QuantModel, constants: Constants, op: Op, stay: dict[str, np.nda
         else:
             read = model.weights[op.name].weight[y].any((0, 2, 3))
             reads[0] |= read & ~_foldable(model, constants, op)
+
+
+def _ask_move(op: Op, y: np.ndarray, x: np.ndarray) -> None:
+    """Mark what each channel of the output is a copy of. The parts of a block keep the same channels."""
+    if op.kind == "take":
+        x[[c for c, kept in zip(op.channels, y, strict=True) if kept and c >= 0]] = True
+    elif op.kind == "depth_to_space":
+        _join(y, *x.reshape(-1, len(y)))
+    else:
+        _join(x, *y.reshape(-1, len(x)))
 
 
 def _join(*masks: np.ndarray) -> None:
@@ -112,11 +125,17 @@ def cut(model: QuantModel, constants: Constants, stay: dict[str, np.ndarray], bi
     for op in graph.ops:
         kept = stay[op.name]
         groups = op.groups if op.groups == 1 else int(kept.reshape(op.groups, -1)[:, 0].sum())
-        ops.append(replace(op, cout=int(kept.sum()), groups=groups))
+        ops.append(replace(op, cout=int(kept.sum()), groups=groups, channels=_renumbered(op, kept, stay[op.inputs[0]])))
         if op.kind == "conv":
             weights[op.name] = _cut_weights(model, constants, op, kept, stay[op.inputs[0]])
     smaller = replace(graph, ops=tuple(ops)).verify()
     return replace(model, graph=smaller, weights=weights, residual_bits=bits)
+
+
+def _renumbered(op: Op, y: np.ndarray, x: np.ndarray) -> tuple[int, ...]:
+    """Return the channels of a take among those of its input that stay."""
+    number = [*(np.cumsum(x) - 1).tolist(), -1]  # the last for a channel of -1
+    return tuple(number[c] for c, kept in zip(op.channels, y, strict=False) if kept)
 
 
 def _cut_weights(model: QuantModel, constants: Constants, op: Op, y: np.ndarray, x: np.ndarray) -> QuantWeights:

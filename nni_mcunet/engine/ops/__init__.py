@@ -3,12 +3,13 @@
 docs/extending.md adds one step by step.
 """
 
-from . import conv, elementwise, pool, softmax, table
+from . import conv, elementwise, move, pool, softmax, table
 from .operator import Operator
 
 OPERATORS: dict[str, Operator] = {
     **conv.OPERATORS,
     **pool.OPERATORS,
+    **move.OPERATORS,
     **elementwise.OPERATORS,
     **table.OPERATORS,
     **softmax.OPERATORS,

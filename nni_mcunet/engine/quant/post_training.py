@@ -79,11 +79,14 @@ def unlike(model: Model, name: str) -> str | None:
 
 
 def _answers(model: Model, found: dict[str, Statistics]) -> dict[str, Range]:
-    """Choose the ranges of the network's outputs, and of the input of a last activation."""
+    """Choose the ranges of the network's outputs and of the input of a last activation; behind a move, of what is
+    moved."""
     graph, ends, detector = model.graph, {}, model.meta.get("detector")
-    last = {op.inputs[0]: op.act or op.kind for op in graph.ops if op.name in graph.outputs and op.kind in LAST}
+    outputs = [graph.rounded_as(name) for name in graph.outputs]
+    last = {graph.rounded_as(op.inputs[0]): op.act or op.kind
+            for op in graph.ops if op.name in outputs and op.kind in LAST}  # fmt: skip
     one = len(graph.outputs) == 1 and graph.tensors[graph.outputs[0]].size == graph.tensors[graph.outputs[0]].c
-    for name in (*graph.outputs, *last):
+    for name in (*outputs, *last):
         low, high = found[name].low, found[name].high
         if last.get(name) == "sigmoid" or (detector and type_of(detector) == "yolov3"):
             ends[name] = max(low, -SURE), min(high, SURE)

@@ -6,6 +6,7 @@ takes (writer, op) and returns the nodes that the op is, its activation and resi
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import copysign, inf
 from typing import Any
 
@@ -15,11 +16,12 @@ from ....core.ir.graph import Op, Tensor, out_length
 from ....core.types import PlainDict
 from ..feature import Feature, same_layout
 from ..layers import clamp, concatenate
+from . import moves
 from .file import Node
 from .layout import LAYOUT, axes_of
 from .linear import LINEAR, Window, window
 from .values import Values
-from .writer import Writer
+from .writer import Step, Steps, Writer
 
 Handler = Callable[[Values, Node], Feature | None]
 
@@ -228,18 +230,27 @@ NODES: dict[str, Handler] = {
     **LAYOUT,
 }
 
-Step = tuple[str, list[str], PlainDict]  # ONNX operator, inputs behind the first, attributes
-Steps = Callable[[Writer, Op], list[Step]]
-
 
 def plain(kind: str, **attributes: Any) -> Steps:
     """Return the writer of an op that is one node on all its inputs."""
     return lambda writer, op: [(kind, [writer.float_name[name] for name in op.inputs[1:]], attributes)]
 
 
+def cropped(steps: Steps) -> Steps:
+    """Return the writer of an op with a window. ONNX has no negative pads: rows that are never read are cut before."""
+
+    def written(writer: Writer, op: Op) -> list[Step]:
+        if min(op.pad) >= 0:
+            return steps(writer, op)
+        top, left, bottom, right = (max(p, 0) for p in op.pad)
+        return [*moves.crop(writer, op), *steps(writer, replace(op, pad=(top, left, bottom, right)))]
+
+    return written
+
+
 def windowed(kind: str, **attributes: Any) -> Steps:
     """Return the writer of an op that is one node with kernel, stride and pads."""
-    return lambda writer, op: [(kind, [], {**_window(op), **attributes})]
+    return cropped(lambda writer, op: [(kind, [], {**_window(op), **attributes})])
 
 
 def _window(op: Op) -> PlainDict:
@@ -262,12 +273,13 @@ def _pad(writer: Writer, op: Op) -> list[Step]:
 
 
 STEPS: dict[str, Steps] = {
-    "conv": _conv,
+    "conv": cropped(_conv),
     "maxpool": windowed("MaxPool"),
     "avgpool": windowed("AveragePool"),
     "gap": plain("GlobalAveragePool"),
     "upsample": _upsample,
-    "pad": _pad,
+    "pad": cropped(_pad),
+    **moves.STEPS,
     "add": plain("Add"),
     "mul": plain("Mul"),
     "concat": plain("Concat", axis=1),

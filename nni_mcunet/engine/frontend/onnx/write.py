@@ -19,8 +19,8 @@ from ....core.ir.graph import Op, Tensor
 from ....core.types import FilePath
 from ...model import Model, QuantModel
 from .boxes import with_boxes
-from .operators import STEPS, Step
-from .writer import Writer
+from .operators import STEPS
+from .writer import Step, Writer
 
 META_KEY = "mcunet"
 ACTIVATIONS = {"relu": "Relu", "leaky": "LeakyRelu", "sigmoid": "Sigmoid", "tanh": "Tanh", "hswish": "HardSwish"}
@@ -79,8 +79,11 @@ def _add(writer: Writer, op: Op) -> None:
     steps = _steps(writer, op)
     for at, (kind, inputs, attributes) in enumerate(steps):
         last = at == len(steps) - 1
-        name = f"{op.name}.f" if last and writer.quantized else op.name if last else f"{op.name}.{kind.lower()}"
-        x = writer.node(kind, [x, *inputs], name, name=op.name if at == 0 else f"{op.name}.{kind}", **attributes)
+        again = f"{at}" if kind in [before for before, *_ in steps[:at]] else ""  # a second Reshape
+        own = f"{op.name}.{kind.lower()}{again}"
+        name = f"{op.name}.f" if last and writer.quantized else op.name if last else own
+        node = f"{op.name}.{kind}{again}" if at else op.name
+        x = writer.node(kind, [x, *inputs], name, name=node, **attributes)
     writer.float_name[op.name] = writer.qdq(op.name, x, op.name) if writer.quantized else x
 
 
@@ -88,8 +91,6 @@ def _steps(writer: Writer, op: Op) -> list[Step]:
     """Return the nodes of an op in order."""
     if op.baseline:
         raise UnsupportedOp(f"{op.name}: no {op.baseline} in our ONNX; published baselines are profiled only")
-    if min(op.pad) < 0:
-        raise UnsupportedOp(f"{op.name}: ONNX has no negative pads {op.pad}")
     steps = STEPS[op.kind](writer, op)
     if op.residual is not None:
         steps.append(("Add", [writer.float_name[op.residual]], {}))

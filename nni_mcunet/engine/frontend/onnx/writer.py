@@ -2,15 +2,19 @@
 convolution, whose weights it writes.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
 from ....core.ir.graph import Op
+from ....core.types import PlainDict
 from ...model import Model, QuantModel
+
+Step: TypeAlias = tuple[str, list[str], PlainDict]  # ONNX operator, inputs behind the first, attributes
+Steps: TypeAlias = "Callable[[Writer, Op], list[Step]]"
 
 
 class Writer:
