@@ -650,6 +650,30 @@ DOORS = [
         "test_library::test_two_models_in_one_program",
     ),
     Mutant(
+        ENGINE + "pictures/mcu_pixel.h",
+        "MCU_PIXEL(1, g)",
+        "MCU_PIXEL(0, g)",
+        "test_pixels::test_callbacks_of_the_generated_c",
+    ),
+    Mutant(
+        ENGINE + "ops/pixels.py",
+        "found[np.arange(picture.shape[2]) % len(found), picture]",
+        "found[0, picture]",
+        "test_pixels::test_c_and_board_equal_litert",
+    ),
+    Mutant(
+        "nni_mcunet/api/firmware.py",
+        "if is_photograph(picture):",
+        "if False:",
+        "test_pixels::test_mean_and_std_by_the_commands",
+    ),
+    Mutant(
+        ENGINE + "int8_classifier.py",
+        "host.run(as_read(model, picture))",
+        "host.run(picture)",
+        "test_pixels::test_accuracy_feeds_c_and_onnxruntime_the_same",
+    ),
+    Mutant(
         "nni_mcunet/api/quantization.py",
         'load_picture(path_of(picture, "picture"), shape[:2], view, shape[2])',
         'load_picture(path_of(picture, "picture"), shape[:2], view.parse("stretch"), shape[2])',

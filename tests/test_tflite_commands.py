@@ -10,7 +10,7 @@ from tflite_nets import classifier, floats
 
 import nni_mcunet as mcu
 from nni_mcunet.engine.int8_classifier import by_c
-from nni_mcunet.engine.run.pictures import list_pictures, load_picture
+from nni_mcunet.engine.run.pictures import list_pictures
 
 
 @pytest.fixture(scope="module")
@@ -104,14 +104,18 @@ def test_no_onnx_file_with_another_rounding(monkeypatch, capsys, made, tmp_path)
 
 
 @pytest.mark.slow
-def test_mcunet_in3_is_as_accurate_as_under_litert(shared):
-    """On 250 photographs of ImageNet. A picture comes in the file's own scale: the C takes integers as they are."""
-    path, data = shared / "models/mcunet-in3/int8.tflite", shared / "data/imagenet_sample"
-    net, files = mcu.load(path), list_pictures(data)
-    given, classify = net.model.scales[net.graph.inputs[0].name], by_c(net.model)
-    right = 0
-    for file in files:
-        q = given.quantize((load_picture(file, net.image[:2]) / np.float32(255) - 0.5) / np.float32(0.5))
-        right += int(classify((q.astype(np.int16) + 128).astype(np.uint8)).argmax() == int(file.name[:4]))
+def test_mcunet_in3_is_as_accurate_as_under_litert(done, shared, tmp_path):
+    """On 250 photographs of ImageNet, whose bytes the file's input scale takes for -1 .. 1."""
+    data = shared / "data/imagenet_sample"
+    files = list_pictures(data)
+    for split, pictures in (("train", files[:1] * 1000), ("test", files)):
+        for i, file in enumerate(pictures):
+            label = i if split == "train" else int(file.name[:4])
+            folder = tmp_path / split / f"{label:04}"
+            folder.mkdir(parents=True)
+            (folder / file.name).symlink_to(file)
     published = json.loads((data / "expected.json").read_text())
-    assert (right, len(files)) == (published["litert_int8_top1"], published["images"])
+    words = "--data", f"{{kind: folder, root: {tmp_path}, held_out: 1}}", "--backend", "c"
+    out = done("accuracy", shared / "models/mcunet-in3/int8.tflite", *words)
+    assert "a byte of a picture is (byte - 127.5) / 127.5 to the network, as the range of its input" in out
+    assert f": {published['litert_int8_top1']} of {published['images']} test pictures" in out

@@ -2,6 +2,7 @@
 board at a serial port."""
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,15 +22,16 @@ from ..engine.codegen.names import DEFAULT, check_prefix
 from ..engine.library import write_library
 from ..engine.lower.dead_channels import without_dead_channels
 from ..engine.model import view_of
+from ..engine.ops import pixels as pixel_values
 from ..engine.run.board_project import project_of
 from ..engine.run.emulator import EMULATED
-from ..engine.run.generated import input_shape, input_view, prefix_of
+from ..engine.run.generated import as_read, input_shape, input_view, prefix_of
 from ..engine.run.host import HostModel, build_host
 from ..engine.run.serial_link import patience
-from .inputs import board_of, path_of, user_errors
+from .inputs import board_of, numbers, path_of, user_errors
 from .networks import Network, load
 from .planning import MAX_P, board_for, wishes
-from .quantization import picture_of
+from .quantization import is_photograph, picture_of
 
 SERIAL = "serial:"
 MOST_LIKELY = 5  # classes of a classifier that are named
@@ -131,6 +133,8 @@ def compile(
     max_overhead: float | None = None,
     segments: int | None = None,
     keep_dead_channels: bool = False,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     project: bool = False,
     picture: FilePath | np.ndarray | None = None,
     prefix: str = DEFAULT,
@@ -140,6 +144,8 @@ def compile(
     project   also a firmware project for the board's Nucleo; picture: what it runs after each reset
     prefix    what the model's files and names in C begin with, for several models in one program
     keep_dead_channels  compute constant and unread channels, too
+    mean, std   of an int8 file by others: it reads (byte - mean) / std; default what its input's range says, see
+                docs/tflite.md
     The other arguments are best_schedule's.
 
     Raises UserError for a network that is not int8 or a folder that holds other files, Infeasible where nothing fits,
@@ -158,10 +164,13 @@ def compile(
     if project:
         project_of(whole)
     place = board_for(found, whole, arena_kb)
+    int8 = pixel_values.with_pixels(int8, numbers("mean", mean), numbers("std", std))
     model = int8 if keep_dead_channels else without_dead_channels(int8)
     how = wishes(schedule, halo, objective, max_p, any_grid, max_overhead, segments)
     plan = plan_for_board(model.graph, place, **how)
     image = None if picture is None else picture_of(picture, found.image, view_of(model))
+    if image is not None and picture is not None and is_photograph(picture):
+        image = pixel_values.as_read(model, image)
     facts = write_library(folder, plan, model, place, project, image, prefix)
     return Firmware(folder, whole, plan, facts, found.sqnr)
 
@@ -178,7 +187,8 @@ def run(
 ) -> Run:
     """Compute one picture with generated C: a Firmware, or a folder that compile() or `mcunet generate` has written.
 
-    picture  JPEG, PNG or .npy file, as the network sees it, or an array uint8 (h, w, c) of the network's size
+    picture  JPEG or PNG, which the network's view and MCU_PIXEL turn into its integers; or an array uint8 (h, w, c) of
+             them plus 128, in a .npy file, too. For a network of quantize() these are the bytes of a picture
     board    that emulator and serial port are of; default the firmware's
     on       "host": this machine. "emulator": QEMU. "serial:/dev/ttyACM0": a board flashed with a project. Both must
              say the same bytes as the host
@@ -196,6 +206,8 @@ def run(
         raise UserError("layers are counted in the emulator: give on='emulator', too")
     shape = input_shape(folder)
     pixels = picture_of(picture, shape, input_view(folder))
+    if is_photograph(picture):
+        pixels = as_read(folder, pixels)
     if on == "host":
         return _result({}, _on_host(firmware, folder, pixels))
     place = _board(firmware, board)

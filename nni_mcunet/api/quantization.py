@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from ..engine.model import Model, QuantModel, checked_picture, input_shape, view
 from ..engine.quant.post_training import calibrated, unlike
 from ..engine.quant.range_methods import METHODS, percentile
 from ..engine.quant.sqnr import Row, lost, report
-from ..engine.run.pictures import load_picture, read_pictures, spread, with_view
+from ..engine.run.pictures import ARRAY, load_picture, read_pictures, spread, with_view
 from .inputs import number, numbers, one_of, path_of, user_errors
 from .networks import Network, load
 
@@ -120,6 +121,11 @@ def picture_of(picture: FilePath | np.ndarray, shape: tuple[int, int, int], view
     if not isinstance(picture, np.ndarray):
         raise UserError(f"picture is {short(picture)}: expected a file, or a numpy array of uint8 {shape}")
     return checked_picture(picture, shape)
+
+
+def is_photograph(picture: FilePath | np.ndarray) -> bool:
+    """Tell whether a picture is a JPEG, PNG or the like, whose bytes stand for colours, and no array."""
+    return not isinstance(picture, np.ndarray) and Path(picture).suffix.lower() != ARRAY
 
 
 def to_int8(

@@ -10,6 +10,7 @@ is the same up to int8.
 import argparse
 
 from ..core.errors import UserError
+from .pixels import add_pixels, told_pixels
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="c: an int8 file's compiled C")  # fmt: skip
     parser.add_argument("--view", help="how it sees pictures, where the file does not say: stretch (default) or "
                         "crop:SHARE, the centre; crop:0.875 is ImageNet's")  # fmt: skip
+    add_pixels(parser)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -34,7 +36,8 @@ def main(args: argparse.Namespace) -> None:
     from ..search.data.classification import Classification
 
     torch.set_num_threads(1)
-    model, data = with_view(load_model(args.model), args.view), open_data(parse_data(args.data))
+    model = told_pixels(with_view(load_model(args.model), args.view), args.mean, args.std)
+    data = open_data(parse_data(args.data))
     if not isinstance(data.task, Classification):
         raise UserError(f"--data {args.data}: pictures with boxes; a detector is tested by mcunet test")
     check_classifier(model, data.task.classes)

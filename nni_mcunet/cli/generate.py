@@ -23,7 +23,9 @@ from ..core.plan.plan import EXECUTED, SEGMENTS, plan
 from ..engine.codegen.names import DEFAULT, check_prefix
 from ..engine.lower.dead_channels import channels, without_dead_channels
 from ..engine.model import QuantModel
+from ..engine.ops.pixels import with_pixels
 from .outputs_argument import add_outputs
+from .pixels import add_pixels, told
 
 # The values of these options where they are not given.
 UNSAID = {"max_p": 4, "any_grid": False, "fastest": False, "least_sram": False, "max_overhead": None, "segments": None}
@@ -79,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--project", action="store_true", help="also a complete firmware project for the board")
     parser.add_argument("--prefix", default=DEFAULT, help="what this model's files and names in C begin with (mcu)")
     parser.add_argument("--picture", help="with --project: JPEG, PNG or .npy to build in, run after each reset")
+    add_pixels(parser)
     parser.add_argument("-o", "--out", required=True, help="folder to write")
 
 
@@ -88,6 +91,7 @@ def main(args: argparse.Namespace) -> None:
     check_options(args)
     check_prefix(args.prefix)
     network, board = load(args.model, outputs=args.outputs), get_board(args.board)
+    network = replace(network, model=told(with_pixels(network.int8_model(), args.mean, args.std)))
     if not args.keep_dead_channels:
         network = replace(network, model=smaller(network.int8_model()))
     fw = compile(

@@ -8,7 +8,8 @@ import numpy as np
 from ..core.errors import UserError
 from ..core.plan.plan import plan
 from .codegen.sources import write_sources
-from .model import Model, QuantModel
+from .model import PIXELS, Model, QuantModel
+from .ops.pixels import as_read, integers, is_plain
 from .quant.ort_session import session, to_input
 from .run.host import build_host
 
@@ -26,7 +27,14 @@ def check_classifier(model: Model | QuantModel, classes: int) -> None:
 def by_onnxruntime(model: Model | QuantModel) -> Classify:
     """Run a float or int8 model by onnxruntime."""
     run, name = session(model), model.graph.inputs[0].name
-    return lambda picture: run.run(None, {name: to_input(picture)})[0].ravel()
+
+    def real(picture: np.ndarray) -> np.ndarray:
+        """Give the model the values that the C reads, (1, 3, h, w) float32."""
+        if isinstance(model, Model) or (is_plain(model) and model.scales[name] == PIXELS):
+            return to_input(picture)
+        return model.scales[name].dequantize(integers(model, picture)).transpose(2, 0, 1)[None]
+
+    return lambda picture: run.run(None, {name: real(picture)})[0].ravel()
 
 
 def by_c(model: Model | QuantModel) -> Classify:
@@ -35,7 +43,7 @@ def by_c(model: Model | QuantModel) -> Classify:
         raise UserError(f"{model.graph.name} is float, and the C is int8: quantise it with mcunet quantize first")
     with tempfile.TemporaryDirectory() as folder:  # a loaded library does not need its file
         host = build_host(write_sources(plan(model.graph), model, folder))
-    return lambda picture: host.run(picture)[0]
+    return lambda picture: host.run(as_read(model, picture))[0]
 
 
 BACKENDS = {"onnxruntime": by_onnxruntime, "c": by_c}

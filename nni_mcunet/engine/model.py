@@ -71,11 +71,25 @@ class QuantWeights:
 
 
 @dataclass(frozen=True)
+class Pixels:
+    """Say what a picture's byte is to a network: real = (byte - mean) / std, one number for all channels or one a
+    channel."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __str__(self) -> str:
+        means, stds = (", ".join(f"{v:.6g}" for v in values) for values in (self.mean, self.std))
+        several = len(self.mean) > 1
+        return f"(byte - [{means}]) / [{stds}]" if several else f"(byte - {means}) / {stds}"
+
+
+@dataclass(frozen=True)
 class QuantModel:
     """Hold an int8 network: scales[tensor] for every tensor of the graph, weights[conv]; residual_bits[conv]: the most
     fraction bits of its sum with the residual, where not as many as fit (set by dead_channels.py, kept in no file).
     tables[act], int8 (256,) of the values -128 .. 127, instead of its function, of a file whose users count on another
-    engine's integers."""
+    engine's integers. pixels: what the user says a picture's byte is, see pixels.py."""
 
     graph: Graph
     scales: dict[str, Scale]
@@ -83,6 +97,7 @@ class QuantModel:
     meta: PlainDict = field(default_factory=dict)
     residual_bits: dict[str, int] = field(default_factory=dict)
     tables: dict[str, np.ndarray] = field(default_factory=dict)
+    pixels: Pixels | None = None
 
 
 def input_shape(model: Model | QuantModel) -> tuple[int, int, int]:

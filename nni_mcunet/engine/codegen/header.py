@@ -5,6 +5,7 @@ from ..detect import detector
 from ..detect.s3fd import Face
 from ..detect.yolo import Yolo
 from ..model import QuantModel, view_of
+from ..ops import pixels
 from .names import Names, commented
 from .picture_callbacks import rows_macro
 
@@ -34,6 +35,7 @@ def header(plan: Plan, model: QuantModel, names: Names) -> str:
     """Return the C of the header."""
     image, p, macro = plan.graph.inputs[0], names.prefix, names.macro
     scale, post = model.scales[image.name], detector_params(model)
+    how = "byte - 128" if pixels.is_plain(model) else f"{macro}_PIXEL(channel, byte)"
     lines = [
         summary(plan) + f"#ifndef {macro}_MODEL_H\n#define {macro}_MODEL_H\n#include <stdint.h>",
         f'#include "mcu_boxes.h"\n#define {macro}_DETECTOR 1' if post else "",
@@ -43,8 +45,9 @@ def header(plan: Plan, model: QuantModel, names: Names) -> str:
         f"#define {macro}_OUTPUTS {len(plan.graph.outputs)}",
         f"#define {macro}_ARENA_BYTES {plan.arena}\n",
         rows_macro(plan, names.prefix),
-        "/* Supplies rows y..y+h, columns x..x+w of the picture as int8 NHWC (q = byte - 128): no frame in SRAM.",
+        f"/* Supplies rows y..y+h, columns x..x+w of the picture as int8 NHWC (q = {how}): no frame in SRAM.",
         f" * To the network it is real = {scale.scale:.9g} * (q - {scale.zero_point}). */",
+        _pixel_macro(model, names),
         f"typedef void (*{p}_read_tile)(void *ctx, int y, int x, int h, int w, int8_t *dst);\n",
         ARENA.format(p=p, P=macro),
         f"void {p}_run({p}_read_tile read, void *ctx);",
@@ -62,6 +65,25 @@ def header(plan: Plan, model: QuantModel, names: Names) -> str:
         lines.append("/* Number of boxes written, best first; 0 where most <= 0. boxes: [most] */")
         lines.append(f"int {p}_detect(mcu_box *boxes, int most);")
     return "\n".join(lines) + f"\n\n{CLOSED}\n#endif\n"
+
+
+def _pixel_macro(model: QuantModel, names: Names) -> str:
+    """Define what a callback makes of a byte of the picture."""
+    p, macro, rows = names.prefix, names.macro, len(pixels.table(model))
+    if pixels.is_plain(model):
+        return f"#define {macro}_PIXEL(channel, byte) ((int8_t)((byte) - 128))"
+    return (
+        f"/* {pixels.described(model)} */\nextern const int8_t {p}_pixels[{rows}][256];\n"
+        f"#define {macro}_PIXEL(channel, byte) ({p}_pixels[{'channel' if rows > 1 else '0'}][byte])"
+    )
+
+
+def pixel_table(model: QuantModel, names: Names) -> str:
+    """Define the table behind that macro; nothing where it has none."""
+    found = pixels.table(model)
+    rows = ",\n".join(f"    {{{', '.join(map(str, row))}}}" for row in found.tolist())
+    name = f"const int8_t {names.prefix}_pixels[{len(found)}][256]"
+    return "" if pixels.is_plain(model) else f"{name} = {{\n{rows}}};\n\n"
 
 
 def _view(model: QuantModel) -> str:

@@ -12,7 +12,7 @@ from ..lower.c_limits import BYTES
 from ..lower.program import Program, lower
 from ..model import QuantModel
 from .constants import weights
-from .header import detector_params, header, summary
+from .header import detector_params, header, pixel_table, summary
 from .names import DEFAULT, Names, c_string, check_beside, check_prefix, commented
 from .picture_callbacks import pictures
 from .run_function import run_lines, tables
@@ -94,7 +94,7 @@ def _source(program: Program, model: QuantModel, names: Names) -> tuple[str, dic
         f"\nvoid {p}_run({p}_read_tile read, void *ctx) {{\n    int8_t *const a = {p}_arena;\n",
     ])  # fmt: skip
     lines = run_lines(program, names, found.axes)
-    tail = "}\n\n" + _outputs(program, names)
+    tail = "}\n\n" + _outputs(program, names) + pixel_table(model, names)
     if post := detector_params(model):
         tail += post.to_c(p) + _class_names(model.meta["detector"]["classes"], names)
     first = head.count("\n") + 1

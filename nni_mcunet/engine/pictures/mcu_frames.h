@@ -8,12 +8,13 @@ extern "C" {
 #endif
 
 typedef struct {
-    const uint8_t *pixels; /* [h][stride]: one byte a pixel, or two of RGB565; may point into a larger picture */
+    const uint8_t *pixels; /* [h][stride]: grey, RGB or RGB565, two bytes; may point into a larger picture */
     int stride;            /* bytes from one row to the next */
     int high_first;        /* RGB565: the high byte stands first, as cameras send it; 0: as a CPU writes a uint16_t */
 } mcu_frame_bytes;
 
 /* context: a mcu_frame_bytes, dst: [h][w][MCU_INPUT_C]. Grey becomes every channel. */
+void mcu_read_rgb(void *context, int y, int x, int h, int w, int8_t *dst);
 void mcu_read_grey(void *context, int y, int x, int h, int w, int8_t *dst);
 void mcu_read_rgb565(void *context, int y, int x, int h, int w, int8_t *dst);
 

@@ -14,11 +14,11 @@ extern "C" {
 /* r, g, b: 0..255, dst: [MCU_INPUT_C]. Returns the end of dst. */
 static inline int8_t *mcu_pixel(int r, int g, int b, int8_t *dst) {
 #if MCU_INPUT_C == 3
-    *dst++ = (int8_t)(r - 128);
-    *dst++ = (int8_t)(g - 128);
-    *dst++ = (int8_t)(b - 128);
+    *dst++ = MCU_PIXEL(0, r);
+    *dst++ = MCU_PIXEL(1, g);
+    *dst++ = MCU_PIXEL(2, b);
 #else
-    *dst++ = (int8_t)((19595 * r + 38470 * g + 7471 * b + 32768) / 65536 - 128); /* ITU-R BT.601 */
+    *dst++ = MCU_PIXEL(0, (19595 * r + 38470 * g + 7471 * b + 32768) / 65536); /* ITU-R BT.601 */
 #endif
     return dst;
 }

@@ -12,6 +12,7 @@ import numpy as np
 from ...core.errors import UserError
 from ...core.file_sets import MANIFEST, is_whole
 from ...core.files import write_atomic
+from ...core.types import Picture
 from ...core.view import STRETCH, View
 from ..model import checked_picture
 
@@ -50,6 +51,18 @@ def input_view(folder: str | Path) -> View:
     """Return how the generated model sees a picture. Raises UserError where `folder` holds none."""
     found = re.search(r"^/\* view: (\S+)", header_text(folder, prefix_of(folder)), re.MULTILINE)
     return View.parse(found[1]) if found else STRETCH  # generated before there was a choice
+
+
+def as_read(folder: str | Path, picture: Picture) -> Picture:
+    """Return the bytes that `mcu_read_frame` copies, uint8 (h, w, c), of a photograph (h, w, c): the integers that
+    MCU_PIXEL makes of it, plus 128. Raises UserError where `folder` holds no model."""
+    prefix = prefix_of(folder)
+    source = (Path(folder) / f"{prefix}_model.c").read_text(encoding="utf-8", errors="replace")
+    found = re.search(rf"const int8_t {prefix}_pixels\[\d+\]\[256\] = ([^;]+);", source)
+    if not found:
+        return picture  # MCU_PIXEL is byte - 128
+    table = np.array(re.findall(r"-?\d+", found[1]), np.int16).reshape(-1, 256) + 128
+    return table.astype(np.uint8)[np.arange(picture.shape[2]) % len(table), picture]
 
 
 def aliases(header: str, prefix: str) -> str:
