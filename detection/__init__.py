@@ -8,7 +8,8 @@ It is one flat room, for mmdet's users know no other. Read its files in this ord
 
 mmcv_ops, coco_names                    what mmdet lacks or does otherwise, put in before it is used
 backbone, yolo, s3fd, s3fd_match, extd  networks and heads: walks of core's graphs
-config, config_shape, inherited_values  a config as our commands read it
+config, config_shape, inherited_values, building
+                                        a config as our commands read it, and what cannot be built of it
 datasets, data_files, voc_xml, coco_json, widerface_data, pictures, loader_pictures, data_survey
                                         data sets, their files, their pictures, and what is wrong with them
 s3fd_transforms, s3fd_tta, widerface, widerface_metric
@@ -27,6 +28,7 @@ from .coco_names import install_names  # noqa: E402
 
 install_names()
 
+from .building import building  # noqa: E402
 from .checkpoint import (  # noqa: E402
     check_resumable,
     latest_checkpoint,
@@ -88,6 +90,7 @@ __all__ = [
     "WIDERFaceMetric",
     "WIDERFaceText",
     "WorkDirRunner",
+    "building",
     "busy_picture",
     "check_classes",
     "check_resumable",

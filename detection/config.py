@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from mmengine.config import Config
+from mmengine.utils import import_modules_from_strings
 
 from nni_mcunet.core.errors import UserError, one_line
 from nni_mcunet.core.types import FilePath, Plain
@@ -31,9 +32,11 @@ def load_config(config: FilePath | Config, options: dict | None = None, work_dir
             config = _read(config)
         try:
             config.merge_from_dict(options or {})
+            if any(key.split(".")[0] == "custom_imports" for key in options or {}):  # mmengine imports a file's only
+                import_modules_from_strings(**config.custom_imports)
         except UserError:
             raise
-        except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError, ImportError) as error:
             raise UserError(f"--cfg-options do not fit {config.filename}: {one_line(error)}") from None
     check_shape(config)
     if "arch" not in ((config.get("model") or {}).get("backbone") or {}):

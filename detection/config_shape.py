@@ -9,19 +9,29 @@ from nni_mcunet.core.validate import short
 from .datasets import LOADERS
 
 PARTS = {"data_root": str, "ann_file": str, "data_prefix": dict, "metainfo": dict, "pipeline": list, "filter_cfg": dict}
+TOP: dict[str, type | tuple[type, ...]] = {  # of a whole config
+    "data_root": str, "metainfo": dict, "custom_hooks": list, "default_hooks": dict, "optim_wrapper": dict,
+    "train_cfg": dict, "val_cfg": dict, "test_cfg": dict, "visualizer": dict, "log_processor": dict, "env_cfg": dict,
+    "auto_scale_lr": dict, "param_scheduler": (dict, list), "val_evaluator": (dict, list),
+    "test_evaluator": (dict, list), "default_scope": str, "log_level": str, "load_from": str, "randomness": dict,
+}  # fmt: skip
 WORDS: dict[type, str] = {str: "text", dict: "a dict", list: "a list"}
 
 
 def check_shape(config: Config) -> None:
-    """Raise UserError, with the place in the file, where the model, a loader or a data set is no dict or has a part of
-    another kind. A part that is None or not there is left to mmdet."""
+    """Raise UserError, with the place in the file, where a part that mmdet relies on is of another
+    kind. A part that is None or not there is left to mmdet."""
     where = config.filename
+    for part, kind in TOP.items():
+        if config.get(part) is not None:
+            _expect(config[part], kind, f"{where}: {part}")
     model = config.get("model") or {}
     _expect(model, dict, f"{where}: model")
     backbone = model.get("backbone") or {}
     _expect(backbone, dict, f"{where}: model.backbone")
-    if model.get("bbox_head") is not None:
-        _expect(model["bbox_head"], dict, f"{where}: model.bbox_head")
+    for part in ("neck", "bbox_head", "data_preprocessor", "train_cfg", "test_cfg"):
+        if model.get(part) is not None:
+            _expect(model[part], dict, f"{where}: model.{part}")
     if not isinstance(backbone.get("arch", ""), (str, dict)):
         raise UserError(f"{where}: model.backbone.arch is {short(backbone['arch'])}: expected a file's name or a dict")
     for loader in LOADERS:
@@ -57,7 +67,8 @@ def _check_dataset(data: Plain, where: str) -> None:
             _expect(prefix, str, f"{where}.data_prefix.{name}")
 
 
-def _expect(value: Plain, kind: type, where: str) -> Plain:
-    if not isinstance(value, (kind, tuple) if kind is list else kind):
-        raise UserError(f"{where} is {short(value)}: expected {WORDS[kind]}")
+def _expect(value: Plain, kind: type | tuple[type, ...], where: str) -> Plain:
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    if not isinstance(value, (*kinds, tuple) if list in kinds else kinds):
+        raise UserError(f"{where} is {short(value)}: expected {' or '.join(WORDS[kind] for kind in kinds)}")
     return value

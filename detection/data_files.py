@@ -18,6 +18,7 @@ from nni_mcunet.core.files import listing
 from nni_mcunet.core.types import FilePath, PlainDict
 from nni_mcunet.core.validate import check_names, file_bytes, file_text, read_json, short
 
+from .building import building
 from .coco_json import read_coco
 from .coco_names import ids_by_name
 from .datasets import build_pictures, class_names, dataset_type, leaves, loader_leaves, some
@@ -77,7 +78,8 @@ def open_pictures(data: dict, **changes: Any) -> BaseDataset:
     """Build the data set as datasets.build_pictures does, after a look at its files. Raises UserError."""
     for part in leaves(data):
         check_dataset(part)
-    return build_pictures(data, **changes)
+    with building({"dataset": data}, "the config"):
+        return build_pictures(data, **changes)
 
 
 def check_dataset(data: dict) -> None:

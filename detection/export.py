@@ -13,6 +13,7 @@ from nni_mcunet.core.nn.qat import learnt_ranges
 from nni_mcunet.core.types import FilePath
 from nni_mcunet.paper.baselines import BASELINES, face_baseline
 
+from .building import building
 from .checkpoint import load_strictly, parts
 from .config import load_config
 from .datasets import config_classes
@@ -29,7 +30,7 @@ def load_detector(
     Its classes are those that the checkpoint was trained on, where it says so, else those of the config's data sets.
     Raises UserError where the two differ."""
     cfg = load_config(config, options)
-    with DefaultScope.overwrite_default_scope("mmdet"):
+    with DefaultScope.overwrite_default_scope("mmdet"), building(cfg, str(cfg.filename)):
         model = MODELS.build(cfg.model)
     check_deployable(cfg)
     classes = config_classes(cfg)

@@ -33,6 +33,7 @@ from nni_mcunet.core.nn.net import Net
 from nni_mcunet.core.types import Plain, PlainDict
 from nni_mcunet.core.validate import integer, short
 
+from .building import building
 from .config import load_config
 from .config_shape import dataset_of
 from .data_files import open_pictures
@@ -78,7 +79,7 @@ class DetectorTask:
         config = copy.deepcopy(self.config)
         config.model.backbone.arch = replace(self.spec, resolution=resolution).to_dict()
         config = load_config(config)
-        with DefaultScope.overwrite_default_scope("mmdet"):
+        with DefaultScope.overwrite_default_scope("mmdet"), building(config, str(config.filename)):
             return config, MODELS.build(config.model)
 
     def prepare(self, net: Net) -> None:
@@ -105,7 +106,8 @@ class DetectorTask:
     @torch.no_grad()
     def score(self, net: Net, batches: Iterable[tuple[Tensor, list[PlainDict]]]) -> float:
         """Return mAP50 on (images (N, 3, h, w), targets) that cover a split."""
-        metric, seen = METRICS.build(self.config.val_evaluator, default_args={"_scope_": "mmdet"}), 0
+        with building(self.config, str(self.config.filename)):
+            metric, seen = METRICS.build(self.config.val_evaluator, default_args={"_scope_": "mmdet"}), 0
         metric.dataset_meta = {"classes": self.classes}
         for images, targets in batches:
             _, detector = self.at(tuple(images.shape[2:]))

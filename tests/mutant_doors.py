@@ -219,6 +219,12 @@ DOORS = [
         "test_own_files::test_what_we_did_not_write_stays",
     ),
     Mutant(
+        "detection/building.py",
+        'frame.f_locals.get("self"), BaseLoop) and',
+        'frame.f_locals.get("self"), BaseLoop) and not',
+        "test_det_building::test_other_errors_pass",
+    ),
+    Mutant(
         "detection/work_dir.py",
         "if path.exists() and (path.samefile(self.cfg.filename) or not _is_dump(path)):",
         "if False:",

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     check_outputs({"--png": (args.png, ".png")}, args.config)
-    from detection import prepare
+    from detection import building, prepare
     from detection.data_survey import box_report, draw_sizes, survey
     from detection.datasets import build_dataset, loader_leaves
 
@@ -31,7 +31,9 @@ def main(args: argparse.Namespace) -> None:
     for _, data in loader_leaves(config):
         name = str(Path(data.get("data_root") or "", data["ann_file"]))
         if name not in surveys:  # most often validation and test are one set
-            found = surveys[name] = survey(build_dataset(data), decode=True)
+            with building(config, args.config):
+                built = build_dataset(data)
+            found = surveys[name] = survey(built, decode=True)
             print(f"{name}: {found.line()}\n{box_report(found)}")
             for offender in found.broken[: args.most]:
                 print(f"  {offender}")

@@ -63,6 +63,7 @@ def main(args: argparse.Namespace) -> None:
 
     from detection import (
         WorkDirRunner,
+        building,
         config_classes,
         deploy,
         dump,
@@ -80,7 +81,7 @@ def main(args: argparse.Namespace) -> None:
         with_pictures(cfg, args.show_dir)
     if args.tta:
         with_tta(cfg)
-    with writing(cfg.work_dir):
+    with writing(cfg.work_dir), building(cfg, args.config):
         runner = WorkDirRunner.from_cfg(cfg)
     if model is None:
         load_weights(runner, args.checkpoint)
@@ -88,7 +89,7 @@ def main(args: argparse.Namespace) -> None:
         deploy(runner, model)
     if args.out:
         dump(runner, args.out)
-    with writing(args.out or cfg.work_dir):
+    with writing(args.out or cfg.work_dir), building(cfg, args.config):
         metrics = runner.test()
     if (found := map50(metrics)) is not None:
         metrics = {"map50": found, **metrics}

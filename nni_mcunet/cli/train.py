@@ -55,12 +55,12 @@ def main(args: argparse.Namespace) -> None:
     from mmengine.dist import is_main_process
     from mmengine.runner import find_latest_checkpoint
 
-    from detection import WorkDirRunner, check_work_dir, latest_checkpoint, prepare
+    from detection import WorkDirRunner, building, check_work_dir, latest_checkpoint, prepare
 
     cfg = prepare(args.config, args.cfg_options, args.work_dir)
     apply(args, cfg)
     check_work_dir(cfg)
-    with writing(cfg.work_dir):
+    with writing(cfg.work_dir), building(cfg, args.config):
         runner = WorkDirRunner.from_cfg(cfg)
         runner.train()
     if is_main_process():
