@@ -15,8 +15,6 @@ from ..builder import Layer
 
 CEIL_MENDED = 22  # the opset from which onnx infers the shape of a pool with ceil_mode as runtimes compute it
 UNCHECKED = "nni_mcunet.unchecked"  # a domain of no operators
-# TensorFlow's converters leave these between a picture and its transposition to NCHW.
-BEFORE_LAYOUT = ("QuantizeLinear", "DequantizeLinear", "Cast", "Identity", "Add", "Sub", "Mul", "Div")
 
 
 def load(path: FilePath) -> onnx.ModelProto:
@@ -38,9 +36,14 @@ def load(path: FilePath) -> onnx.ModelProto:
 
 
 def _check(proto: onnx.ModelProto) -> None:
-    """Check a model with onnx's checker. Before opset 22 it gives a pool with ceil_mode a window too many where the
-    last one begins in the padding (onnxruntime and PyTorch leave it out), and refuses files for that: their shapes are
-    inferred without the pool."""
+    """Check a model with onnx's checker. It asks for the shapes of outputs, which some exporters leave out: here they
+    are inferred, or, where nothing says them, any. Before opset 22 it gives a pool with ceil_mode a window too many
+    where the last one begins in the padding (onnxruntime and PyTorch leave it out), and refuses files for that: their
+    shapes are inferred without the pool."""
+    if not all(value.type.tensor_type.HasField("shape") for value in proto.graph.output):
+        proto = onnx.shape_inference.infer_shapes(proto)
+        for value in proto.graph.output:
+            value.type.tensor_type.shape.SetInParent()
     onnx.checker.check_model(proto)
     opset = max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=0)
     at = [i for i, node in enumerate(proto.graph.node) if opset < CEIL_MENDED and is_ceil_pool(node)]
@@ -112,29 +115,6 @@ def needed(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
             wanted.update(node.input)
             found.append(node)
     return found[::-1]
-
-
-def is_channels_last(nodes: list[onnx.NodeProto], value: onnx.ValueInfoProto, constants: dict[str, list[int]]) -> bool:
-    """Tell whether all ways from the input lead, through nothing but BEFORE_LAYOUT, from NHWC to NCHW: by a
-    transposition, or, for one channel, by a Reshape. constants: the small integer ones by name, see `shapes`."""
-    names, turns = {value.name}, []
-    dims = [d.dim_value for d in value.type.tensor_type.shape.dim]
-    grey = len(dims) == 4 and dims[3] == 1
-    for node in nodes:
-        if names.isdisjoint(node.input):
-            continue
-        if node.op_type == "Transpose":
-            turns.append({a.name: list(a.ints) for a in node.attribute}.get("perm") == [0, 3, 1, 2])
-        elif node.op_type == "Reshape" and len(node.input) > 1 and grey:
-            wanted = constants.get(node.input[1], [])
-            turns.append(
-                len(wanted) == 4 and wanted[1] == 1 and wanted[2:] in (dims[1:3], [-1, dims[2]], [dims[1], -1])
-            )
-        elif node.op_type in BEFORE_LAYOUT:
-            names.update(node.output)
-        else:
-            return False
-    return bool(turns) and all(turns)
 
 
 def shapes(graph: onnx.GraphProto) -> dict[str, list[int]]:

@@ -51,6 +51,8 @@ def reshape(reader: Values, node: Node) -> Feature:
     if wanted.count(-1) == 1:
         rest = int(np.prod([float(n) for n in wanted if n != -1]))
         wanted = [(x.tensor.size // rest if rest else 0) if n == -1 else n for n in wanted]
+    if len(wanted) == 4:
+        reader.unfolded = reader.unfolded or tuple(wanted)
     return _reshaped(node, x, wanted)
 
 

@@ -9,6 +9,7 @@ file that arrives quantised keeps its integers.
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 
 import onnx
 
@@ -17,12 +18,13 @@ from ....core.types import FilePath, PlainDict
 from ....core.validate import parse_json
 from ....core.view import STRETCH, View
 from ...model import Model, QuantModel
-from ..feature import Feature
+from ..feature import Feature, kept
 from .boxes import without_boxes
 from .constants import fold
 from .decoding import maps_before
 from .ends import ending_at, with_outputs
-from .file import Node, is_channels_last, load, needed, shapes
+from .file import Node, load, needed
+from .inputs import Layout, first_tries, unfolded
 from .layout import MOVES
 from .operators import NODES
 from .quantized import QUANTIZED
@@ -55,20 +57,19 @@ def _up_to_boxes(proto: onnx.ModelProto, path: str, size: tuple[int, int] | None
     refused: set[str] = set()
     cut = proto
     while True:
-        reader = Reader(cut, path, size)
-        try:
-            found = reader.read()
-        except UnsupportedOp as error:
-            first = first or error
-            refused.add(reader.at)
-            ends = maps_before(proto.graph, refused) if reader.at else None
-            if ends is None:
-                raise first from None
-            cut = with_outputs(proto, ends)
-        else:
+        found, at = _tried(cut, path, size)
+        if not isinstance(found, UserError):
             if first:
                 warnings.warn(_cut_text(path, found, first), CutWarning, stacklevel=2)
             return found
+        if not isinstance(found, UnsupportedOp):
+            raise found
+        first = first or found
+        refused.add(at)
+        ends = maps_before(proto.graph, refused) if at else None
+        if ends is None:
+            raise first from None
+        cut = with_outputs(proto, ends)
 
 
 def _cut_text(path: str, found: Model | QuantModel, first: UnsupportedOp) -> str:
@@ -84,7 +85,9 @@ def _ending_at(
 ) -> Model | QuantModel:
     """Return the network up to `outputs`: no detector any more, unless they are the maps of one."""
     cut = ending_at(proto, path, outputs)
-    found = Reader(cut, path, size).read()
+    found, _ = _tried(cut, path, size)
+    if isinstance(found, UserError):
+        raise found
     if [v.name for v in cut.graph.output] == [v.name for v in proto.graph.output]:
         return found
     meta = {key: value for key, value in found.meta.items() if key != "detector"}
@@ -93,13 +96,40 @@ def _ending_at(
     return replace(found, meta=meta)
 
 
-class Reader(Values):
-    """Go through a file, node by node. size: (h, w) of the image, for a file that leaves them open."""
+def _tried(
+    proto: onnx.ModelProto, path: str, size: tuple[int, int] | None
+) -> tuple[Model | QuantModel | UserError, str]:
+    """Return what the file holds, under the first layout of its input that its nodes take; where there is none, the
+    error under the layout that takes the most of them, and the first output of the node that raised it."""
+    nodes = needed(proto.graph)
+    tries = first_tries(path, proto, nodes, size)
+    furthest, stopped, at = -1, UserError(), ""
+    for inputs in tries:  # which grows
+        reader = Reader(proto, path, nodes, inputs)
+        try:
+            return reader.read(), ""
+        except UserError as error:
+            if reader.done > furthest:
+                furthest, stopped, at = reader.done, error, reader.at
+        tries += [(other,) for other in reader.others() if (other,) not in tries]
+    return stopped, at
 
-    def __init__(self, proto: onnx.ModelProto, path: str, size: tuple[int, int] | None) -> None:
+
+class Reader(Values):
+    """Go through a file, node by node. nodes: those to read; inputs: the layout of each input; done: nodes read."""
+
+    def __init__(
+        self, proto: onnx.ModelProto, path: str, nodes: list[onnx.NodeProto], inputs: tuple[Layout, ...]
+    ) -> None:
         super().__init__(proto, path)
-        self.size = size
+        self.nodes, self.inputs, self.done = nodes, inputs, 0
         self.at = ""  # first output of the node that is being read
+
+    def others(self) -> list[Layout]:
+        """Return the layouts of the input that the nodes gave it, where it was none of four dimensions."""
+        flat = self.inputs[0] if len(self.inputs) == 1 else None
+        shape = self.unfolded
+        return unfolded(flat, shape) if flat and shape and prod(shape) == flat.h * flat.w * flat.c else []
 
     def read(self) -> Model | QuantModel:
         """Return what the file holds. Raises GraphError or UnsupportedOp."""
@@ -109,14 +139,13 @@ class Reader(Values):
             )
         meta = self._metadata()
         blocks = meta.pop("blocks", {})
-        nodes = needed(self.proto.graph)
-        read, constants = {name for node in nodes for name in node.input}, shapes(self.proto.graph)
-        for value in self.proto.graph.input:
-            if value.name in read and value.name not in self.initializers:
-                self._input(value, "hwc" if is_channels_last(nodes, value, constants) else "chw")
-        for proto in nodes:
+        for layout in self.inputs:
+            tensor = self.add_image(layout.name, layout.h, layout.w, layout.c)
+            self.features[layout.name] = Feature(tensor, kept(layout.order, tensor), layout.shape)
+        for proto in self.nodes:
             self.at = proto.output[0]
             self._node(Node.of(self.path, proto))
+            self.done += 1
         self.images()
         outputs = tuple(self._output(value) for value in self.proto.graph.output)
         return self.model(self.proto.graph.name or "onnx", outputs, meta, blocks)
@@ -136,26 +165,6 @@ class Reader(Values):
             View.parse(meta.get("view", str(STRETCH)))
         except UserError as error:
             raise GraphError(f"{self.path}: metadata '{META_KEY}': {error}; export again") from None
-
-    def _input(self, value: onnx.ValueInfoProto, order: str) -> None:
-        """Add an input. order: "chw" for NCHW, "hwc" for NHWC. An input of three dimensions is one channel: batch,
-        height, width."""
-        shape = [d.dim_value for d in value.type.tensor_type.shape.dim]
-        order = "hw" if len(shape) == 3 else order
-        if len(shape) == 1 + len(order) and self.size:
-            for axis, length in zip("hw", self.size, strict=True):
-                at = 1 + order.index(axis)
-                if shape[at] not in (0, length):
-                    raise GraphError(f"{self.path}: the input is fixed at {shape}, not for pictures of {self.size}")
-                shape[at] = length
-        if len(shape) != 1 + len(order) or min(shape[1:]) < 1 or shape[0] not in (0, 1):
-            raise GraphError(
-                f"{self.path}: input '{value.name}' has the shape {shape}; export it as fixed NCHW of batch 1, or give "
-                "the picture's size where height and width are open"
-            )
-        sides = dict(zip(order, shape[1:], strict=True))
-        tensor = self.add_image(value.name, sides["h"], sides["w"], sides.get("c", 1))
-        self.features[value.name] = Feature.of(tensor, order)
 
     def _node(self, node: Node) -> None:
         if node.proto.domain not in DOMAINS:
@@ -181,7 +190,7 @@ class Reader(Values):
         self.at = next((node.output[0] for node in self.proto.graph.node if value.name in node.output), "")
         name = self.output(value.name, self.features.get(value.name))
         shape = self.features[value.name].shape
-        declared = [] if self.shortened else [d.dim_value for d in value.type.tensor_type.shape.dim]
+        declared = [] if self.shortened else [max(d.dim_value, 0) for d in value.type.tensor_type.shape.dim]
         fits = all(a in (0, b) for a, b in zip(declared, shape, strict=False))
         if declared and (len(declared) != len(shape) or not fits):
             raise GraphError(f"{self.path}: output '{value.name}' is {declared}, its nodes give {list(shape)}")
