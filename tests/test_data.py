@@ -118,7 +118,7 @@ def test_the_defaults_are_the_papers():
     """Appendix B: 10,000 (ImageNet) or 5,000 training pictures judge, 20 batches of 64 re-calibrate."""
     options = {kind: defaults for kind, (_, defaults) in KINDS.items() if kind != "digits"}
     assert {kind: defaults["held_out"] for kind, defaults in options.items()} == {
-        "folder": 5000, "imagenet": 10000, "cifar10": 5000, "vww": 5000
+        "folder": None, "imagenet": 10000, "cifar10": 5000, "vww": 5000
     }  # fmt: skip
     assert all(defaults["calibration"] == [20, 64] for defaults in options.values())
     assert AREA == 0.005  # of Visual Wake Words, as in the public scripts
@@ -192,6 +192,11 @@ def test_val_and_test_beside_train(tmp_path):
         open_data(folder(tmp_path)).test(SIZE)
     assert open_data(folder(tmp_path, parts=("val",))).source.sizes == {"train": 8, "held_out": 4, "test": 12}
     assert open_data(folder(tmp_path, parts=("test",))).source.sizes == {"train": 12, "held_out": 12, "test": 12}
+
+
+def test_a_small_folder_holds_out_a_fifth(tmp_path):
+    data = open_data({key: value for key, value in folder(tmp_path).items() if key != "held_out"})
+    assert data.source.sizes == {"train": 10, "held_out": 2} and data.identity["held_out"] == 2
 
 
 def test_imagenets_layout(tmp_path):

@@ -27,6 +27,7 @@ GROUPS = {  # whom a group is for -> command -> what it does
         "digits": "write a data set of handwritten digits",
         "train": "train a detector",
         "test": "evaluate a detector: float, int8, or its compiled C",
+        "detect": "find objects in pictures, and draw them",
         "compare-boxes": "compare the int8 engine's boxes with the float ones",
         "deploy": "go from a trained detector to measured boards",
         "report": "gather what the steps of deploy measured",
