@@ -192,7 +192,7 @@ def counted(core: str, count: int, seed: int):
     """(rows of instructions, rows of cycles) of `count` random networks."""
     rng, instructions, cycles = np.random.default_rng(seed), [], []
     board = replace(get_board(CORE_BOARDS[core]), sram=2 << 20, flash=2 << 20)  # room for all
-    for _ in tqdm(range(count), desc=core):
+    for _ in tqdm(range(count), desc=core, disable=None):
         graph = random_network(rng)
         choices = schedules(graph)
         schedule = choices[int(rng.integers(len(choices)))] if rng.random() < 0.5 else Schedule()

@@ -58,13 +58,13 @@ def published_in3(shared: Path) -> Model:
 def scores(model: Model | QuantModel, pictures) -> np.ndarray:
     """(pictures, classes) of a classifier, by onnxruntime."""
     classify = by_onnxruntime(model)
-    return np.stack([classify(p) for p in tqdm(pictures, unit="image", leave=False)])
+    return np.stack([classify(p) for p in tqdm(pictures, unit="image", leave=False, disable=None)])
 
 
 def c_scores(model: QuantModel, pictures) -> np.ndarray:
     """(pictures, classes) int8 of the compiled C. Raises AssertionError where it differs from the numpy reference."""
     whole, classify = plan(model.graph), by_c(model)
-    found = np.stack([classify(p) for p in tqdm(pictures, unit="image", leave=False)])
+    found = np.stack([classify(p) for p in tqdm(pictures, unit="image", leave=False, disable=None)])
     for picture, ours in zip(pictures[:COMPARED], found, strict=False):
         maps = reference.run(whole, model, (picture.astype(np.int16) - 128).astype(np.int8))
         assert np.array_equal(maps[model.graph.outputs[0]].ravel(), ours), "the C differs from the reference"
@@ -167,7 +167,7 @@ def maps_apart(path: Path, model: QuantModel, outputs, pictures, names: list[str
     """Compare each output of the float file at `path`, which reads BGR pixels, with `outputs` of a picture."""
     run = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     signal, noise, count = (np.zeros(len(names)) for _ in range(3))
-    for picture in tqdm(pictures, unit="image", leave=False):
+    for picture in tqdm(pictures, unit="image", leave=False, disable=None):
         image = np.ascontiguousarray(picture[..., ::-1].transpose(2, 0, 1)[None], np.float32)
         theirs = run.run(None, {run.get_inputs()[0].name: image})
         for i, (real, ours) in enumerate(zip(theirs, outputs(picture), strict=True)):

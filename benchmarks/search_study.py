@@ -66,7 +66,7 @@ def main() -> None:
         cut_crops(bccd, crops)
     options = {"crop": [0.9, 1.0], "jitter": 0.1, "keep": 1.0, "calibration": [4, 64], "workers": 0}
     data = {"kind": "folder", "root": str(crops)} | options
-    with tqdm(total=RECIPE.steps, unit="step", desc="super-network") as bar:
+    with tqdm(total=RECIPE.steps, unit="step", desc="super-network", disable=None) as bar:
 
         def progress(step: int, loss: float) -> None:
             bar.set_postfix(loss=f"{loss:.2f}", refresh=False)
@@ -94,7 +94,9 @@ def cut_crops(bccd: Path, folder: Path, wanted: str = "Platelets", size: int = 1
     """folder/{train,val,test}/{none,platelet}/*.png, size x size, cut where a whole platelet is in or none at all."""
     for split, (without, with_) in CROPS.items():
         rng, most = np.random.default_rng(len(split)), {"none": without, "platelet": with_}
-        for name in tqdm((bccd / f"ImageSets/Main/{split}.txt").read_text().split(), desc=f"squares to {split}"):
+        for name in tqdm(
+            (bccd / f"ImageSets/Main/{split}.txt").read_text().split(), desc=f"squares to {split}", disable=None
+        ):
             image, found = cv2.imread(str(bccd / f"JPEGImages/{name}.jpg")), {"none": 0, "platelet": 0}
             platelets = boxes(bccd / f"Annotations/{name}.xml", wanted)
             for _ in range(24 * with_):
@@ -148,7 +150,9 @@ class Scores:
         keys = [self._key(candidate) for candidate in candidates]
         new = {key: c for key, c in zip(keys, candidates, strict=True) if (split, key) not in self.known}
         work = sorted(((split, key, c) for key, c in new.items()), key=lambda job: job[2]["r"])
-        for key, score in tqdm(self.pool.imap_unordered(score_one, work), total=len(work), unit="net", leave=False):
+        for key, score in tqdm(
+            self.pool.imap_unordered(score_one, work), total=len(work), unit="net", leave=False, disable=None
+        ):
             self.known[split, key] = score
             with self.path.open("a") as file:
                 file.write(json.dumps([split, key, score]) + "\n")
@@ -178,7 +182,7 @@ def score_one(job: tuple[str, str, dict]) -> tuple[str, float]:
 
 def run(searches: dict[tuple[str, int], Evolution], scores: Scores) -> None:
     """All searches to their ends, a generation of all of them at a time."""
-    with tqdm(total=1 + BUDGET["iterations"], desc="generation") as bar:
+    with tqdm(total=1 + BUDGET["iterations"], desc="generation", disable=None) as bar:
         while any(not evolution.done for evolution in searches.values()):
             asked: list[tuple[Evolution, Proposal]] = []
             for evolution in searches.values():

@@ -16,7 +16,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .api.firmware import Firmware, Run, compile, run
+    from .api.answer import Run
+    from .api.firmware import Firmware, compile, run
     from .api.networks import Network, load, zoo
     from .api.planning import best_schedule, boards, plan, profile
     from .api.quantization import QuantizationWarning, quantize
@@ -48,7 +49,8 @@ __all__ = [
 
 __version__ = "0.1.0"  # pyproject.toml reads it here
 _MODULES = {
-    ".api.firmware": ("Firmware", "Run", "compile", "run"),
+    ".api.answer": ("Run",),
+    ".api.firmware": ("Firmware", "compile", "run"),
     ".api.networks": ("Network", "load", "zoo"),
     ".api.planning": ("best_schedule", "boards", "plan", "profile"),
     ".api.quantization": ("QuantizationWarning", "quantize"),

@@ -142,7 +142,7 @@ def fuzz(cases: int, first: int = 0, workers: int = 2, kind: str = "onnx") -> li
     """[{"case", "damage", "outcome", ...}] of so many cases of a format from number `first` on."""
     FORMATS[kind].files()
     bounds = [(i, min(i + CHUNK, first + cases)) for i in range(first, first + cases, CHUNK)]
-    with ThreadPoolExecutor(workers) as pool, tqdm(total=cases, unit="case", desc="fuzz") as bar:
+    with ThreadPoolExecutor(workers) as pool, tqdm(total=cases, unit="case", desc="fuzz", disable=None) as bar:
         found = []
         for part in pool.map(lambda b: chunk(kind, *b), bounds):
             found += part

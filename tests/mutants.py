@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--json", help="file for the summary")
     args = parser.parse_args()
     chosen, found = [mutant for mutant in MUTANTS + DOORS if args.only in mutant.file], []
-    for said in tqdm(run(chosen), "mutants", len(chosen), unit="mutant"):
+    for said in tqdm(run(chosen), "mutants", len(chosen), unit="mutant", disable=None):
         found.append(said)
         if said["outcome"] not in ("killed", "equivalent"):
             tqdm.write(json.dumps(said, indent=1))

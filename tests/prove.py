@@ -163,7 +163,7 @@ def main() -> None:
         print(json.dumps(said, indent=1))
         sys.exit(said["outcome"] == "failed")
     found = []
-    for said in tqdm(prove(range(args.first, args.first + args.cases)), "prove", args.cases, unit="case"):
+    for said in tqdm(prove(range(args.first, args.first + args.cases)), "prove", args.cases, unit="case", disable=None):
         found.append(said)
         if said["outcome"] == "failed":
             tqdm.write(json.dumps(said))

@@ -40,6 +40,7 @@ HEADER = f"""#ifndef MCU_MODEL_H
 typedef void (*mcu_read_tile)(void *ctx, int y, int x, int h, int w, int8_t *dst);
 extern int8_t mcu_arena[MCU_ARENA_BYTES];
 void mcu_run(mcu_read_tile read, void *ctx);
+/*   0: "maps" {H // 2}x{W // 2}x{OUT}, real = 0.05 * (q - 20) */
 const int8_t *mcu_output(int i);
 int mcu_output_bytes(int i);
 extern const char *const mcu_class_names[];

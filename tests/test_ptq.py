@@ -233,7 +233,8 @@ def test_quantize_names_the_worst_layers(files):
     rows = json.loads((folder / "sqnr.json").read_text())
     assert [r["name"] for r in rows] == ["stem", "exp", "dw", "proj", "grouped", "last"]
     least = min(rows, key=lambda r: r["own"])
-    assert len(text.splitlines()) == 6 and text.splitlines()[3].split()[0] == least["name"]
+    assert text.splitlines()[1].startswith("a byte of a picture is byte / 255 to the network")
+    assert len(text.splitlines()) == 7 and text.splitlines()[4].split()[0] == least["name"]
 
 
 def test_inspect_shows_ranges_and_draws_a_layer(files, tmp_path):

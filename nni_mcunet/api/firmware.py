@@ -25,16 +25,17 @@ from ..engine.model import view_of
 from ..engine.ops import pixels as pixel_values
 from ..engine.run.board_project import project_of
 from ..engine.run.emulator import EMULATED
-from ..engine.run.generated import as_read, input_shape, input_view, prefix_of
+from ..engine.run.generated import as_read, input_shape, input_view, output_maps, prefix_of
 from ..engine.run.host import HostModel, build_host
 from ..engine.run.serial_link import patience
+from ..engine.timing.plan_file import planned
+from .answer import Run, answer, class_names
 from .inputs import board_of, numbers, path_of, user_errors
 from .networks import Network, load
 from .planning import MAX_P, board_for, wishes
 from .quantization import is_photograph, picture_of
 
 SERIAL = "serial:"
-MOST_LIKELY = 5  # classes of a classifier that are named
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,38 +85,6 @@ class Firmware:
             f"{self.folder}: {how}, arena {p.arena:,} of {self.facts['arena_limit']:,} bytes, "
             f"constants {p.flash:,} bytes{sqnr}"
         )
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """The answer of a model to one picture.
-
-    outputs  int8 arrays (bytes,), in the order of the model's header
-    boxes    a detector's: {"box": [x1, y1, x2, y2] in pixels of the image, "score": 0 to 1, "label", "name"}
-    top      a classifier's likeliest classes: {"class", "score"}, the score as int8
-    facts    figures of the board: bytes of stack, instructions under emulation, microseconds on a real one, ...
-    layers   of each layer, where they were asked for: instructions, estimated cycles, bytes
-    """
-
-    outputs: list[np.ndarray]
-    boxes: list[dict[str, Any]] = field(default_factory=list)
-    top: list[dict[str, int]] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def layers(self) -> list[dict[str, Any]]:
-        """Return a row for each layer, empty where they were not asked for."""
-        return self.facts.get("layers", [])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what `mcunet run --json` writes: everything but the outputs."""
-        return {**self.facts, "boxes": self.boxes} | ({"top": self.top} if self.top else {})
-
-    def __str__(self) -> str:
-        lines = ["  ".join(f"class {t['class']}: {t['score']}" for t in self.top)] if self.top else []
-        lines += [f"{name:>22} {value:>12,}" for name, value in self.facts.items() if isinstance(value, int)]
-        lines += ["{name:>22}  score {score:.3f}  at {box}".format(**box) for box in self.boxes]
-        return "\n".join(lines)
 
 
 @user_errors
@@ -184,6 +153,7 @@ def run(
     on: str = "host",
     timeout: float | None = None,
     layers: bool = False,
+    classes: FilePath | Sequence[str] | None = None,
 ) -> Run:
     """Compute one picture with generated C: a Firmware, or a folder that compile() or `mcunet generate` has written.
 
@@ -193,6 +163,7 @@ def run(
     on       "host": this machine. "emulator": QEMU. "serial:/dev/ttyACM0": a board flashed with a project. Both must
              say the same bytes as the host
     timeout  seconds for the whole call; layers: also instructions and estimated cycles of each layer, in the emulator
+    classes  a classifier's names, in the order of its output: a list, or a text file with one a line
 
     Raises UserError for a picture, board or port that is none, FirmwareError for C that does not compile or says other
     bytes than on the host.
@@ -205,11 +176,12 @@ def run(
     if layers and on != "emulator":
         raise UserError("layers are counted in the emulator: give on='emulator', too")
     shape = input_shape(folder)
-    pixels = picture_of(picture, shape, input_view(folder))
+    pixels, maps = picture_of(picture, shape, input_view(folder)), output_maps(folder)
+    names = class_names(classes, maps)
     if is_photograph(picture):
         pixels = as_read(folder, pixels)
     if on == "host":
-        return _result({}, _on_host(firmware, folder, pixels))
+        return answer({}, _on_host(firmware, folder, pixels), maps, names)
     place = _board(firmware, board)
     seconds = _seconds(timeout, EMULATED if port is None else patience(pixels))
     if port is None:
@@ -217,7 +189,8 @@ def run(
     else:
         facts, said = on_board(folder, place, pixels, port, seconds)
     check_against_host(folder, pixels, said)
-    return _result({"board": place.name, **facts}, said)
+    made_for = planned(folder).get("board", place.name)
+    return answer({"board": place.name, "made_for": made_for, **facts}, said, maps, names)
 
 
 def _port(on: str) -> str | None:
@@ -256,21 +229,3 @@ def _on_host(firmware: FilePath | Firmware, folder: Path, pixels: np.ndarray) ->
         )
         said["names"] = [known[label].decode() for label in found["label"]]
     return said
-
-
-def _result(facts: dict[str, Any], said: dict[str, Any]) -> Run:
-    """Return the run of a report: its arrays as Run has them, the figures as `facts`."""
-    said = dict(said)
-    classifier = "boxes" not in said and len(said["outputs"]) == 1
-    boxes = [box_dict(b, name) for b, name in zip(said.pop("boxes", ()), said.pop("names", ()), strict=True)]
-    outputs, top = said.pop("outputs"), []
-    if classifier:
-        best = np.argsort(-outputs[0].astype(int), kind="stable")[:MOST_LIKELY]
-        top = [{"class": int(i), "score": int(outputs[0][i])} for i in best]
-    return Run(outputs, boxes, top, {**facts, **said})
-
-
-def box_dict(box: np.void, name: str) -> dict[str, Any]:
-    """Return a box (dtype detect.BOX) as plain data: pixels of the image, score 0 to 1."""
-    corners = [round(float(box[k]) / 16, 4) for k in ("x1", "y1", "x2", "y2")]
-    return {"box": corners, "score": float(box["score"]) / 2**15, "label": int(box["label"]), "name": name}

@@ -43,6 +43,8 @@ def main(args: argparse.Namespace) -> None:
     check_classifier(model, data.task.classes)
     classify, image, view = BACKENDS[args.backend](model), model.graph.inputs[0], view_of(model)
     count = data.size(args.split)
-    pictures = tqdm(data.as_deployed(args.split, (image.h, image.w), view), total=count, unit="picture", leave=False)
+    pictures = tqdm(
+        data.as_deployed(args.split, (image.h, image.w), view), total=count, unit="picture", leave=False, disable=None
+    )
     right = sum(int(classify(picture).argmax() == label) for picture, label in pictures)
     print(f"accuracy {right / count:.4f}: {right} of {count} {args.split} pictures, seen by {view}")

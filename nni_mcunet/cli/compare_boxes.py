@@ -50,7 +50,7 @@ def main(args: argparse.Namespace) -> None:
     check_classes(quantized.meta["detector"]["classes"], config_classes(cfg), args.int8)
     model, detect = load_detector(*of), compiled(quantized)
     errors, scores = [], []
-    for rgb in tqdm(input_pictures(cfg, args.images, "test_dataloader"), unit="picture", leave=False):
+    for rgb in tqdm(input_pictures(cfg, args.images, "test_dataloader"), unit="picture", leave=False, disable=None):
         wanted = float_boxes(model, rgb)
         errors.append(corner_errors(wanted, detect(rgb)))
         scores.append(wanted[1])

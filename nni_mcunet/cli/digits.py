@@ -62,7 +62,7 @@ def write_all(root: Path, train: int, val: int, size: int, seed: int) -> None:
         (root / folder).mkdir(parents=True)
     sets = {s: [f"{s}_{i:06d}" for i in range(n)] for s, n in (("train", train), ("val", val))}
     for s, (split, names) in enumerate(sets.items()):
-        for i, name in enumerate(tqdm(names, desc=f"{split} scenes")):
+        for i, name in enumerate(tqdm(names, desc=f"{split} scenes", disable=None)):
             write_scene(root, name, (seed, s, i), size, split)
     sets |= {"trainval": sets["train"] + sets["val"], "test": sets["val"]}
     for name, names in sets.items():

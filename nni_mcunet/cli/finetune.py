@@ -52,10 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     import torch
-    from tqdm import tqdm
 
     from ..core.ir.arch import ArchSpec
     from ..search.data.classification import Classification
+    from ..search.progress import Progress
     from ..search.supernet import distributed as ranks
     from ..search.supernet.recipe_options import data_and_recipe, read_settings
     from ..search.supernet.training import check_split, check_view, finetune, load_weights, to_device, weights_file
@@ -81,11 +81,10 @@ def main(args: argparse.Namespace) -> None:
         print(f"batches of {recipe.batch}, learning rate {recipe.lr:g} at its highest")
     if first and isinstance(data.task, Classification) and spec.classes == data.task.classes:
         print(f"before: {accuracies(net.eval(), data, spec)}")
-    with tqdm(total=recipe.steps, unit="step", desc=f"fine-tuning {spec.name}", disable=not first) as bar:
+    with Progress(recipe.steps, "step", f"fine-tuning {spec.name}", first) as bar:
 
         def progress(step: int, loss: float) -> None:
-            bar.set_postfix(loss=f"{loss:.2f}", refresh=False)
-            bar.update(step - bar.n)
+            bar.to(step, f"loss={loss:.2f}")
 
         checkpoint, save_every = out.with_name(out.name + ".ckpt"), args.save_every or settings.get("save_every", 20)
         with writing(out):

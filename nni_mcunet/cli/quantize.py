@@ -68,6 +68,8 @@ def main(args: argparse.Namespace) -> None:
         how = f"calibrated on {len(calibration)} pictures"
     save_onnx(int8, args.out)
     print(f"{args.out}: {how}")
+    if args.mean is None and args.std is None:
+        print("a byte of a picture is byte / 255 to the network; --mean and --std say otherwise, --bgr the order")
     if not calibration:
         return
     rows = report(model, int8, calibration[:MEASURED])

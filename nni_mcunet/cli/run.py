@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="for the whole run; default 600 with "
                         "--emulate, with --port 60 and ten times what the picture takes on the line")  # fmt: skip
+    parser.add_argument("--classes", metavar="FILE", help="a classifier's names: a text file with one a line")
     parser.add_argument("--json", help="file for the report, with all boxes")
     parser.add_argument("--npz", help="file for the outputs as numpy arrays, flat, in the order of mcu_model.h")
     parser.add_argument("--png", help="file for the picture with the board's boxes")
@@ -58,7 +59,7 @@ def main(args: argparse.Namespace) -> None:
     if args.port is not None and args.layers:
         raise UserError("--layers counts in the emulator: give --emulate instead of --port")
     files = {"--json": (args.json, ".json"), "--npz": (args.npz, ".npz"), "--png": (args.png, ".png")}
-    check_outputs(files | {"--layers": (args.layers, ".png")}, args.picture, args.board)
+    check_outputs(files | {"--layers": (args.layers, ".png")}, args.picture, args.board, args.classes)
     from ..api.firmware import run
     from ..profiling.pictures import boxes_figure, cycles_figure
 
@@ -66,7 +67,9 @@ def main(args: argparse.Namespace) -> None:
     if args.png and shape[2] not in (1, 3):
         raise UserError(f"--png draws on a picture, and this network reads {shape[2]} channels: leave it out")
     on = "emulator" if args.port is None else f"serial:{args.port}"
-    found = run(args.folder, args.picture, board, on=on, timeout=args.timeout, layers=bool(args.layers))
+    found = run(
+        args.folder, args.picture, board, on=on, timeout=args.timeout, layers=bool(args.layers), classes=args.classes
+    )
     report = found.to_dict()
     if args.layers:
         title = f"{board.name}, emulated: {report['milliseconds_estimated']:.3g} ms"

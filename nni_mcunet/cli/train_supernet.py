@@ -45,8 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     import torch
-    from tqdm import tqdm
 
+    from ..search.progress import Progress
     from ..search.space import load_space
     from ..search.supernet import distributed as ranks
     from ..search.supernet.recipe_options import data_and_recipe, read_settings
@@ -61,11 +61,10 @@ def main(args: argparse.Namespace) -> None:
     save_every = args.save_every or settings.get("save_every", 20)
     ranks.join(ranks.pick_device(args.device))
     first = ranks.place()[0] == 0
-    with tqdm(total=recipe.steps, unit="step", desc=f"super-network of {space.name}", disable=not first) as bar:
+    with Progress(recipe.steps, "step", f"super-network of {space.name}", first) as bar:
 
         def progress(step: int, loss: float) -> None:
-            bar.set_postfix(loss=f"{loss:.2f}", refresh=False)
-            bar.update(step - bar.n)
+            bar.to(step, f"loss={loss:.2f}")
 
         with writing(out):
             train(space, recipe, out, data, save_every, progress, args.device)

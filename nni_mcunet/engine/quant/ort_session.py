@@ -41,7 +41,7 @@ def statistics(model: Model, images: Iterable[Picture]) -> dict[str, Statistics]
     shape = input_shape(model)
     names = [v.name for v in run.get_outputs()]
     found: dict[str, Statistics] = {}
-    for image in tqdm(images, desc="calibrate", unit="image", leave=False):
+    for image in tqdm(images, desc="calibrate", unit="image", leave=False, disable=None):
         x = to_input(checked_picture(image, shape))
         for name, values in zip([source, *names], [x, *run.run(names, {source: x})], strict=True):
             one = Statistics.of(name, values)

@@ -51,7 +51,7 @@ def report(model: Model, quantized: QuantModel, images: Iterable[Picture]) -> li
     whole, alone = session(quantized, every_tensor=True), session(single(quantized), every_tensor=True)
     floats, names = session(model, every_tensor=True), [op.name for op in ops]
     signal, total, own = (np.zeros(len(names)) for _ in range(3))
-    for image in tqdm(images, desc="SQNR", unit="image", leave=False):
+    for image in tqdm(images, desc="SQNR", unit="image", leave=False, disable=None):
         x = {source: to_input(checked_picture(image, shape))}
         f = dict(zip(names, floats.run(names, x), strict=True))
         signal += [_power(v) for v in f.values()]

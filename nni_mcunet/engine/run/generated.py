@@ -4,7 +4,9 @@ It compiles nothing. A folder holds mcu_model.h and mcu_model.c, or those of ano
 and programs go to its `build/`.
 """
 
+import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +65,38 @@ def as_read(folder: str | Path, picture: Picture) -> Picture:
         return picture  # MCU_PIXEL is byte - 128
     table = np.array(re.findall(r"-?\d+", found[1]), np.int16).reshape(-1, 256) + 128
     return table.astype(np.uint8)[np.arange(picture.shape[2]) % len(table), picture]
+
+
+@dataclass(frozen=True)
+class OutputMap:
+    """An output of a generated model: its shape (h, w, c), and real = scale * (q - zero_point) of an int8 q."""
+
+    name: str
+    shape: tuple[int, int, int]
+    scale: float
+    zero_point: int
+
+    @property
+    def is_vector(self) -> bool:
+        """Tell whether it holds one value for each of several classes."""
+        return self.shape[:2] == (1, 1) and self.shape[2] > 1
+
+    def real(self, q: np.ndarray) -> np.ndarray:
+        """Return the real values (h, w, c) of the bytes (h * w * c,)."""
+        return self.scale * (q.astype(float) - self.zero_point).reshape(self.shape)
+
+
+def output_maps(folder: str | Path) -> list[OutputMap]:
+    """Return the outputs of the generated model, in the order of its header. Raises UserError where that does not say
+    them."""
+    prefix = prefix_of(folder)
+    header = header_text(folder, prefix)
+    said = re.search(rf"#define {prefix.upper()}_OUTPUTS (\d+)\n", header)
+    form = r'^/\*   \d+: (".*") (\d+)x(\d+)x(\d+), real = ([\d.e+-]+) \* \(q - (-?\d+)\) \*/$'
+    found = re.findall(form, header, re.MULTILINE)
+    if said is None or len(found) != int(said[1]):
+        raise UserError(f"{folder}: {prefix}_model.h does not say the outputs' scales: run mcunet generate again")
+    return [OutputMap(json.loads(name), (int(h), int(w), int(c)), float(s), int(z)) for name, h, w, c, s, z in found]
 
 
 def aliases(header: str, prefix: str) -> str:

@@ -24,6 +24,7 @@ from ...core.files import write_atomic, write_json
 from ...core.types import Plain
 from ...core.validate import read_json
 from ..config import ExperimentError, SearchConfig, search_config
+from ..progress import Progress
 from ..run.history import count_told, read_history
 from ..run.result_folder import check_free, discard, settle
 from ..run.run_folder import experiment_id, finished
@@ -200,12 +201,12 @@ def watch(experiment: Experiment, search: SearchConfig, timeout: float, silence:
     """Run the experiment to its end, with a progress bar of its candidates. Raises ExperimentFailed."""
     if finished(experiment.folder):
         return
-    with experiment, tqdm(total=search.population * (1 + search.iterations), unit="net") as bar:
+    with experiment, Progress(search.population * (1 + search.iterations), "net", "searched") as bar:
         tqdm.write(f"NNI experiment {experiment.id}: {experiment.root}", file=sys.stdout)
 
         def told() -> int:
-            bar.update(count_told(experiment.folder) - bar.n)
-            return int(bar.n)
+            bar.to(count_told(experiment.folder))
+            return bar.done
 
         experiment.wait(told, timeout, silence)
 
