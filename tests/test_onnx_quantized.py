@@ -37,14 +37,16 @@ class Pictures(CalibrationDataReader):
 
 def quantized(net, kind, folder):
     """A net of NETS by onnxruntime's own quantiser."""
-    form, activation, per_channel = KINDS[kind]
-    source = export(NETS[net](), folder / "float.onnx")
+    return quantized_file(export(NETS[net](), folder / "float.onnx"), *KINDS[kind])
+
+
+def quantized_file(source, form, activation, per_channel):
+    path = source.with_name("quantised.onnx")
     logging.disable(logging.WARNING)
-    quantize_static(str(source), str(folder / "m.onnx"), Pictures(onnx.load(source).graph.input[0].name),
-                    quant_format=form, activation_type=activation, weight_type=QuantType.QInt8,
-                    per_channel=per_channel)  # fmt: skip
+    quantize_static(str(source), str(path), Pictures(onnx.load(source).graph.input[0].name), quant_format=form,
+                    activation_type=activation, weight_type=QuantType.QInt8, per_channel=per_channel)  # fmt: skip
     logging.disable(logging.NOTSET)
-    return folder / "m.onnx"
+    return path
 
 
 def ours(model, real: np.ndarray) -> list[np.ndarray]:

@@ -12,7 +12,8 @@ from ...core.types import FloatWeights, Int8Map, PlainDict
 from ..lower.c_limits import BYTES, SIDE
 from ..model import Model, QuantModel, QuantWeights, Scale
 from .feature import Feature
-from .fuse import Imported, fused
+from .fuse import fused
+from .imported import Imported
 from .scales import check_narrowed, implied_scale, whole
 
 
@@ -40,7 +41,8 @@ class Layer:
 
 class Builder:
     """Hold ops, tensors, weights and scales by the names of our graph. tables: of ops that the file defines value by
-    value; narrowed: tensors with the scale of their maxima."""
+    value; narrowed: tensors with the scale of their maxima or of some channels; finest: scales for tensors
+    to which the file gives none."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -50,6 +52,7 @@ class Builder:
         self.scales: dict[str, Scale] = {}
         self.tables: dict[str, Int8Map] = {}
         self.narrowed: set[str] = set()
+        self.finest: dict[str, Scale] = {}
 
     def free_name(self, wanted: str) -> str:
         """Return a name that no other tensor has: letters, digits and underscores of any language. One that is
@@ -88,7 +91,7 @@ class Builder:
         GraphError."""
         if name not in self.scales:
             op = self.ops.get(name)
-            scale = op and implied_scale(op, self.scale_of)
+            scale = self.finest.get(name) or (op and implied_scale(op, self.scale_of))
             if not scale:
                 raise GraphError(f"{self.path}: '{name}' has no scale while others have one; quantize it whole")
             self.scales[name] = scale
@@ -122,7 +125,8 @@ class Builder:
         {op: block}, see `_numbered`. Raises GraphError."""
         name = re.sub(r"[^\w.+-]", "_", wanted) or "network"
         unfused = Graph(name, self.images(), tuple(self.ops.values()), outputs).verify()
-        found = fused(Imported(unfused, self.weights, self.scales, self.tables))
+        scales = {**self.finest, **self.scales} if self.scales else {}
+        found = fused(Imported(unfused, self.weights, scales, self.tables))
         found = replace(found, graph=_numbered(found.graph, blocks, self.path))
         if not self.scales:
             return Model(found.graph, found.floats, meta)

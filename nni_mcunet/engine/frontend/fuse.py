@@ -4,59 +4,30 @@ pure function, in a fixed order.
 A tensor that the file rounds to int8 (it has a scale) stays: between two ops that are fused nothing is rounded.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ...core.errors import UnsupportedOp, UserError
 from ...core.ir.activations import CLAMPS
-from ...core.ir.graph import Graph, Op, Tensor
-from ...core.types import Doubles, FloatWeights, Int8Map
-from ..model import Model, QuantWeights, Scale
-
-
-@dataclass(frozen=True)
-class Imported:
-    """A network while it is read: weights[conv] = (weight, bias) float32 or QuantWeights; scales of the tensors that
-    the file rounds, none for a float file; tables of the ops that the file defines value by value."""
-
-    graph: Graph
-    weights: Mapping[str, FloatWeights | QuantWeights]
-    scales: dict[str, Scale]
-    tables: dict[str, Int8Map] = field(default_factory=dict)
-
-    @cached_property
-    def floats(self) -> dict[str, FloatWeights]:
-        """The weights that are not integers."""
-        return {name: pair for name, pair in self.weights.items() if isinstance(pair, tuple)}
-
-    @cached_property
-    def integers(self) -> dict[str, QuantWeights]:
-        """The weights that are integers."""
-        return {name: found for name, found in self.weights.items() if isinstance(found, QuantWeights)}
-
-    def lone_reader(self, name: str) -> Op | None:
-        """Return the one op that reads a tensor which the user does not and which is not rounded."""
-        readers = [op for op in self.graph.ops for read in op.reads if read == name]
-        hidden = name not in self.graph.outputs and name not in self.scales
-        return readers[0] if len(readers) == 1 and hidden else None
-
-    def ops(self, *kinds: str) -> list[str]:
-        """Name the ops of these kinds: a pass makes new ops while it goes through them."""
-        return [op.name for op in self.graph.ops if op.kind in kinds]
-
-    def writer(self, name: str, *kinds: str) -> Op | None:
-        """Return the op that writes a tensor, if it is of one of these kinds."""
-        return next((op for op in self.graph.ops if op.name == name and op.kind in kinds), None)
+from ...core.ir.graph import Op, Tensor
+from ...core.types import Doubles, FloatWeights
+from ..model import Model
+from .fuse_moves import find_blocks, join_takes, moves_into_convs, sink_moves, takes_of_convs
+from .imported import Imported, factors, reading, renamed
 
 
 def fused(net: Imported) -> Imported:
     """Apply every pass, in order, and verify the graph behind each."""
     # Constant factors go into convolutions first: behind them a sum or clamp may follow. A sum is before the clamp in
     # a convolution, so it is fused before it. Between a factor and its convolution there may be padding.
-    for step in (without_rescales, fold_behind, fold_before, fold_pads, fold_before, fuse_sums, fuse_clamps):
+    # Moves are joined before, and what is behind them sinks to the convolutions that may take it in. Their own part a
+    # convolution does before pads are folded into it, and again behind its clamp.
+    passes = [without_rescales, join_takes, find_blocks, join_takes, sink_moves, fold_behind, fold_before]
+    passes += [moves_into_convs, takes_of_convs, fold_pads, moves_into_convs, fold_before]
+    passes += [fuse_sums, fuse_clamps, takes_of_convs]
+    for step in passes:
         net = step(net)
         net.graph.verify()
     return net
@@ -72,14 +43,8 @@ def _merged(net: Imported, first: Op, second: Op, new: Op, weights: FloatWeights
     if weights is not None:
         table[first.name] = weights
     return replace(
-        net, graph=_renamed(replace(net.graph, ops=ops), second.name, first.name), weights=table, scales=scales
+        net, graph=renamed(replace(net.graph, ops=ops), second.name, first.name), weights=table, scales=scales
     )
-
-
-def _renamed(graph: Graph, old: str, new: str) -> Graph:
-    """Rename a tensor in every op that reads it, and in the outputs."""
-    outputs = tuple(new if name == old else name for name in graph.outputs)
-    return replace(graph, ops=tuple(_reading(op, old, new) for op in graph.ops), outputs=outputs)
 
 
 def without_rescales(net: Imported) -> Imported:
@@ -91,15 +56,8 @@ def without_rescales(net: Imported) -> Imported:
         if same and not (op.name in net.graph.outputs and source in (t.name for t in net.graph.inputs)):
             kept = replace(net.graph, ops=tuple(o for o in net.graph.ops if o.name != op.name))
             scales = {n: s for n, s in net.scales.items() if n != op.name}
-            net = replace(net, graph=_renamed(kept, op.name, source), scales=scales)
+            net = replace(net, graph=renamed(kept, op.name, source), scales=scales)
     return net
-
-
-def factors(net: Imported, op: Op) -> FloatWeights | None:
-    """Return the factors (c, 1, 1, 1) and summands (c,) of a float op that has one of each a channel: a 1x1 convolution
-    that mixes no channels, whatever is behind it. None for any other op."""
-    lone = op.kind == "conv" and op.groups == op.cout == net.graph.input_of(op).c and op.k == op.s == (1, 1)
-    return net.floats.get(op.name) if lone and not any(op.pad) else None
 
 
 def fold_behind(net: Imported) -> Imported:
@@ -210,7 +168,7 @@ def of_pixels(
     if (factor == 1).all() and not summand.any():
         return replace(model, weights=weights)
     norm = Op(f"{image.name}_norm", "conv", (image.name,), image.c, groups=image.c, block=graph.ops[0].block)
-    ops = tuple(_reading(op, image.name, norm.name) for op in graph.ops)
+    ops = tuple(reading(op, image.name, norm.name) for op in graph.ops)
     weights[norm.name] = factor.astype(np.float32).reshape(-1, 1, 1, 1), summand.astype(np.float32)
     found = fold_before(Imported(replace(graph, ops=(norm, *ops)).verify(), weights, {}))
     return replace(model, graph=found.graph.verify(), weights=found.floats)
@@ -229,9 +187,3 @@ def _check_pixels(image: Tensor, mean: Doubles, std: Doubles, bgr: bool) -> None
         raise UserError(
             f"--bgr is for three channels, and the network's input '{image.name}' has {image.c}: leave it out"
         )
-
-
-def _reading(op: Op, old: str, new: str) -> Op:
-    """Return the op, reading `new` where it read `old`."""
-    inputs = tuple(new if name == old else name for name in op.inputs)
-    return replace(op, inputs=inputs, residual=new if op.residual == old else op.residual)

@@ -4,8 +4,9 @@ layer of the file that errors name. A layout that no op has is refused, not rewr
 """
 
 from collections.abc import Hashable
+from dataclasses import replace
 from math import inf
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,7 +16,12 @@ from ...core.types import Floats, Int8Map
 from ..model import PROBABILITY, QuantWeights, Scale
 from .builder import Builder, Layer
 from .feature import Feature, Integers, kept, same_layout, with_channels
+from .imported import MOST_SIDE
+from .moved import Moved
+from .scales import NARROW
 
+MOST_WEIGHTS = 1 << 26  # of a dilated convolution
+View = TypeVar("View", Feature, Moved, Feature | Moved)  # of a map
 DEAD = 2.0**-20  # least scale of a channel whose weights are 0, for which the file has none
 
 
@@ -110,6 +116,38 @@ def _without_zero_scales(
     steps = step * scale.astype(np.float64)
     integers = np.where(dead, np.round(values / steps), bias.values.reshape(channels))
     return weight, scale, Integers(integers, np.where(dead, steps, factor), bias.zero, 0)
+
+
+def dilated(layer: Layer, weight: np.ndarray, k: tuple[int, int]) -> np.ndarray:
+    """Return weights (cout, cin, kh, kw) with zeros between their taps, of the sides k. Raises UnsupportedOp where they
+    are too many."""
+    if weight.shape[2:] == k:
+        return weight
+    if max(k) > MOST_SIDE or weight.shape[0] * weight.shape[1] * k[0] * k[1] > MOST_WEIGHTS:
+        layer.refuse(
+            f"dilated it has {weight.shape[0] * weight.shape[1]:,} windows of {k[0]}x{k[1]}: sides go to {MOST_SIDE}, "
+            f"weights to {MOST_WEIGHTS:,}; use a smaller dilation"
+        )
+    found = np.zeros((*weight.shape[:2], *k), weight.dtype)
+    steps = [(side - 1) // (n - 1) if n > 1 else 1 for side, n in zip(k, weight.shape[2:], strict=True)]
+    found[:, :, :: steps[0], :: steps[1]] = weight
+    return found
+
+
+def sloped(builder: Builder, layer: Layer, x: Feature, slopes: Floats) -> Feature:
+    """Append what a slope for each channel (c,) makes of negative values: the clamp to them times the slopes, and the
+    others added. In an int8 file both parts have the map's scale, in which a clamp is exact; fused, the sum rounds
+    once."""
+    above, below = clamp(builder, layer, x, 0, inf), clamp(builder, layer, x, -inf, 0)
+    steep = affine(builder, layer, below, slopes, 0)
+    found = combined(builder, layer, "add", above, steep)
+    if x.tensor.name in builder.scales:
+        scale = builder.scales[x.tensor.name]
+        builder.scales |= dict.fromkeys((above.tensor.name, below.tensor.name), scale)
+        low, high = scale.span
+        reached = [*(min(low, 0.0) * slopes).tolist(), high]
+        builder.finest[found.tensor.name] = Scale.of_range(min(reached), max(reached))
+    return found
 
 
 def connect(
@@ -214,7 +252,7 @@ def _outside(x: Feature, axis: int) -> Hashable:
     return t.h, t.w, x.order.replace("c", ""), x.shape[:axis], x.shape[axis + 1 :]
 
 
-def arrives(builder: Builder, layer: Layer, feature: Feature, given: Scale) -> None:
+def arrives(builder: Builder, layer: Layer, feature: Feature | Moved, given: Scale) -> None:
     """Take in a map with this scale. It must be the one it left with; an input of the model has none yet."""
     name = feature.tensor.name
     if name not in builder.scales and name not in builder.ops:
@@ -223,27 +261,38 @@ def arrives(builder: Builder, layer: Layer, feature: Feature, given: Scale) -> N
         layer.refuse(f"reads '{name}' in another scale than it was written with; quantize the model once")
 
 
-def leaves(builder: Builder, layer: Layer, feature: Feature, given: Scale) -> Feature:
+def leaves(builder: Builder, layer: Layer, feature: View, given: Scale) -> View:
     """Return the map in this scale: as the op before wrote it, or behind a change of its scale."""
     name = feature.tensor.name
     _settle(builder, name, given)
     if builder.scales[name] == given:
         return feature
+    if _source(builder, name) in builder.narrowed:
+        layer.refuse(f"'{_source(builder, name)}' {NARROW}, and they differ; quantize it whole")
     y = builder.add(layer, "act", (feature.tensor,), feature.tensor.c)
     builder.scales[y.name] = given
-    return same_layout(feature, y)
+    return replace(feature, tensor=y)
+
+
+def _source(builder: Builder, name: str) -> str:
+    """Return the tensor of which ops that keep its scale make this one."""
+    op = builder.ops.get(name)
+    return _source(builder, op.inputs[0]) if op and op.kind in SAME_SCALE else name
 
 
 def _settle(builder: Builder, name: str, given: Scale) -> None:
     """Give a tensor without a scale this one, where its kernel has the choice. A kernel that keeps its input's scale
-    passes it on: the greatest of rounded values is the rounded greatest."""
+    passes it on: the greatest of rounded values is the rounded greatest. So does a join, whose inputs round once."""
     if name in builder.scales:
         return
     op = builder.ops.get(name)
     if op and op.kind in SAME_SCALE:
-        if op.kind == "maxpool" and op.inputs[0] not in builder.scales:
+        if op.kind in ("maxpool", "take") and op.inputs[0] not in builder.scales:
             builder.narrowed.add(op.inputs[0])
         _settle(builder, op.inputs[0], given)
         builder.scales[name] = builder.scales[op.inputs[0]]
-    else:
-        builder.scales[name] = PROBABILITY if op and FACTS[op.kind].scale == "probability" else given
+        return
+    if op and op.kind == "concat":
+        for source in op.inputs:
+            _settle(builder, source, given)
+    builder.scales[name] = PROBABILITY if op and FACTS[op.kind].scale == "probability" else given

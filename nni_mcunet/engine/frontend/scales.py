@@ -10,8 +10,9 @@ from ...core.ir.activations import ACTS, CLAMPS
 from ...core.ir.graph import Graph, Op
 from ...core.ir.kinds import FACTS, SAME_SCALE
 from ..model import PROBABILITY, QuantWeights, Scale, quantize_weights
-from .fuse import Imported, factors
+from .imported import Imported, factors
 
+NARROW = "has no scale of its own, only its maxima or some of its channels have one"
 LEAST, GREATEST = 1e-30, 1e30  # scales beyond are no scales
 
 
@@ -32,10 +33,11 @@ def implied_scale(op: Op, scale_of: Callable[[str], Scale]) -> Scale | None:
 
 
 def check_narrowed(path: str, graph: Graph, names: set[str]) -> None:
-    """Raise GraphError where a map that has its maxima's scale is read by anything but their op."""
+    """Raise GraphError where a map that has the scale of its maxima or of some channels is read as a whole, too."""
     for name in names:
-        if name in graph.outputs or len([op for op in graph.ops if name in op.reads]) > 1:
-            raise GraphError(f"{path}: '{name}' has no scale of its own before its max pool; quantize it whole")
+        kinds = [op.kind for op in graph.ops if name in op.reads]
+        if name in graph.outputs or (len(kinds) > 1 and set(kinds) != {"take"}):
+            raise GraphError(f"{path}: '{name}' {NARROW}; quantize it whole")
 
 
 def whole(path: str, net: Imported) -> Imported:

@@ -7,8 +7,9 @@ from typing import TypedDict
 import numpy as np
 
 from ....core.ir.graph import Tensor, out_length
+from ....core.types import Floats
 from ..feature import Feature, Integers
-from ..layers import affine, combined, connect, convolve, per_output
+from ..layers import affine, combined, connect, convolve, dilated, per_output
 from .file import Node
 from .values import Values
 
@@ -21,15 +22,17 @@ class Window(TypedDict):
     pad: tuple[int, int, int, int]
 
 
-def window(node: Node, x: Tensor, k: tuple[int, ...]) -> Window:
-    """Return the window of a convolution or pool on `x` with the kernel k. Raises UnsupportedOp for another than one of
-    two dimensions, not dilated and with no negative pads."""
+def window(node: Node, x: Tensor, k: tuple[int, ...], spread: bool = False) -> Window:
+    """Return the window of a convolution or pool on `x` with the kernel k, which may be dilated where it is `spread`.
+    Raises UnsupportedOp for another than one of two dimensions and with no negative pads."""
     s = tuple(node.attribute("strides", (1, 1)))
     if len(k) != 2 or len(s) != 2 or min((*k, *s)) < 1:
         node.refuse(f"kernel {list(k)} with stride {list(s)}: expected two dimensions")
     dilations = node.attribute("dilations", (1, 1))
-    if any(d != 1 and side != 1 for d, side in zip(dilations, k, strict=False)):
-        node.refuse(f"dilations {list(dilations)}: use dilation 1")
+    sides = tuple((side - 1) * d + 1 for side, d in zip(k, dilations, strict=False))
+    if len(dilations) != 2 or min(dilations) < 1 or (sides != tuple(k) and not spread):
+        node.refuse(f"dilations {list(dilations)} of a {node.kind}: use dilation 1")
+    k = sides
     auto, pads = node.attribute("auto_pad", "NOTSET"), tuple(node.attribute("pads", (0, 0, 0, 0)))
     if auto in ("SAME_UPPER", "SAME_LOWER"):
         ends = [_same(n, side, step, auto) for n, side, step in zip((x.h, x.w), k, s, strict=True)]
@@ -57,7 +60,8 @@ def conv(reader: Values, node: Node) -> Feature:
     weight = per_output(node, given, 0)
     if weight.ndim != 4 or weight.size == 0:
         node.refuse(f"weights of {list(weight.shape)}: expected those of a two-dimensional convolution")
-    of = window(node, x, weight.shape[2:])
+    of = window(node, x, weight.shape[2:], spread=True)
+    weight = dilated(node, weight, of["k"])
     bias = reader.parameter(node, 2) if node.has(2) else None
     groups = node.attribute("group", 1)
     return Feature.of(convolve(reader, node, x, weight, given, bias, groups=groups, s=of["s"], pad=of["pad"]))
@@ -101,7 +105,7 @@ def batch_norm(reader: Values, node: Node) -> Feature:
     return affine(reader, node, x, gain, beta - mean * gain)
 
 
-def _per_channel(reader: Values, node: Node, i: int, x: Feature) -> tuple[np.ndarray, Feature]:
+def per_channel(reader: Values, node: Node, i: int, x: Feature) -> tuple[Floats, Feature]:
     """Return the constant input i as one number or one a channel of x, and x with the dimensions of 1 that a longer
     shape of the constant gives it."""
     value = reader.numbers(node, i)
@@ -126,11 +130,12 @@ def arithmetic(reader: Values, node: Node, kind: str, at: tuple[int, int]) -> Fe
         return combined(reader, node, {"Add": "add", "Mul": "mul"}.get(kind), *(reader.feature(node, i) for i in at))
     if not any(maps):
         reader.feature(node)  # refuses
-    value, x = _per_channel(reader, node, at[maps.index(False)], reader.feature(node, at[maps.index(True)]))
+    value, x = per_channel(reader, node, at[maps.index(False)], reader.feature(node, at[maps.index(True)]))
     if kind == "Div" and (maps == [False, True] or not value.all()):
         node.refuse("divides by a map or by zero; multiply by a constant")
     with np.errstate(all="ignore"):
-        factor = {"Mul": value, "Div": 1 / value, "Sub": 1 if maps[0] else -1}.get(kind, 1)
+        one = np.float32(1)
+        factor = {"Mul": value, "Div": one / value, "Sub": one if maps[0] else -one}.get(kind, one)
     summand = {"Add": value, "Sub": -value if maps[0] else value}.get(kind, 0)
     return affine(reader, node, x, factor, summand)
 

@@ -1,12 +1,111 @@
-"""Write the ops that copy values to other places as ONNX has them: Slice, Gather, DepthToSpace and their kind. Entries
-of STEPS as in operators.py.
+"""Read and write the operators that copy values to other places: Split, Slice, Gather, SpaceToDepth, DepthToSpace.
+Handlers and entries of STEPS as in operators.py.
 """
 
 import numpy as np
 
 from ....core.ir.graph import Op
 from ....core.plan.kernel_facts import is_run
+from ..feature import Feature
+from ..moved import Moved, moved
+from .file import Node
+from .values import Values
 from .writer import Step, Steps, Writer
+
+
+def _axis(node: Node, x: Feature | Moved, default: int = 0) -> int:
+    axis = node.attribute("axis", default)
+    if not -len(x.shape) <= axis < len(x.shape):
+        node.wrong(f"axis {axis} of {len(x.shape)}")
+    return int(axis % len(x.shape))
+
+
+def split(reader: Values, node: Node) -> list[Feature | Moved]:
+    """Read Split, into parts of given sizes or of one."""
+    x, outputs = reader.view(node, whole=True), len(node.proto.output)
+    axis = _axis(node, x)
+    n, each = x.shape[axis], -(-x.shape[axis] // outputs)
+    sizes = _whole_numbers(reader, node, 1) if node.has(1) else node.attribute("split", None)
+    sizes = list(sizes or [min(each, n - each * i) for i in range(outputs)])
+    if sum(sizes) != n or min(sizes) < 1 or len(sizes) != outputs:
+        node.wrong(f"parts of {sizes} of {list(x.shape)}")
+    ends = np.cumsum(sizes)
+    return [_chosen(node, x, axis, np.arange(end - size, end)) for end, size in zip(ends, sizes, strict=True)]
+
+
+def slice_(reader: Values, node: Node) -> Feature | Moved:
+    """Read Slice, with constant starts, ends and steps."""
+    x = reader.view(node, whole=True)
+    starts, ends = (_whole_numbers(reader, node, i) for i in (1, 2))
+    axes = _whole_numbers(reader, node, 3) if node.has(3) else list(range(len(starts)))
+    steps = _whole_numbers(reader, node, 4) if node.has(4) else [1] * len(starts)
+    if not len(starts) == len(ends) == len(axes) == len(steps) or not all(steps):
+        node.wrong(f"starts {starts}, ends {ends}, axes {axes} and steps {steps}")
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        if not -len(x.shape) <= axis < len(x.shape):
+            node.wrong(f"axis {axis} of {len(x.shape)}")
+        n = x.shape[axis]
+        first, last = (0, n) if step > 0 else (-1, n - 1)
+        begin, stop = (min(max(at + n if at < 0 else at, first), last) for at in (start, end))
+        x = _chosen(node, x, axis, np.arange(begin, stop, step))
+    return x
+
+
+def gather(reader: Values, node: Node) -> Feature | Moved:
+    """Read Gather: a constant choice along one axis."""
+    x, indices = reader.view(node, whole=True), reader.array(node, 1)
+    axis = _axis(node, x)
+    if indices.dtype.kind not in "iu" or indices.ndim > 1 or not (abs(indices + 0.5) < x.shape[axis]).all():
+        node.wrong(f"indices {indices.tolist()} of {list(x.shape)}")
+    found = _chosen(node, x, axis, indices.reshape(-1) % x.shape[axis])
+    return found if indices.ndim else moved(node, found, lambda index: index.squeeze(axis))
+
+
+def _whole_numbers(reader: Values, node: Node, i: int) -> list[int]:
+    value = reader.array(node, i)
+    if value.dtype.kind != "i" or value.ndim != 1:
+        node.wrong(f"'{node.inputs[i]}' holds {value.dtype} of {list(value.shape)}, expected a row of whole numbers")
+    return [int(n) for n in value]
+
+
+def _chosen(node: Node, x: Feature | Moved, axis: int, places: np.ndarray) -> Feature | Moved:
+    """Return the `places` of a dimension; the map itself where that is all of it."""
+    if np.array_equal(places, np.arange(x.shape[axis])):
+        return x
+    return moved(node, x, lambda index: index.take(places, axis))
+
+
+def depth_to_space(reader: Values, node: Node) -> Feature:
+    """Read DepthToSpace of either mode."""
+    x, b = reader.map(node).tensor, _block(node)
+    if x.c % (b * b):
+        node.wrong(f"blocks of {b} of {x.c} channels")
+    if node.attribute("mode", "DCR") == "CRD":
+        channels = np.arange(x.c).reshape(-1, b * b).T.ravel()
+        x = reader.add(node, "take", (x,), x.c, channels=tuple(channels.tolist()))
+    return Feature.of(reader.add(node, "depth_to_space", (x,), x.c // (b * b), s=(b, b)))
+
+
+def space_to_depth(reader: Values, node: Node) -> Feature:
+    """Read SpaceToDepth."""
+    x, b = reader.map(node).tensor, _block(node)
+    if x.h % b or x.w % b:
+        node.wrong(f"blocks of {b} of {x.h}x{x.w}")
+    return Feature.of(reader.add(node, "space_to_depth", (x,), x.c * b * b, k=(b, b), s=(b, b)))
+
+
+def _block(node: Node) -> int:
+    b = node.attribute("blocksize", 0)
+    return b if b > 0 else node.wrong(f"blocksize {b}")
+
+
+NODES = {
+    "Split": split,
+    "Slice": slice_,
+    "Gather": gather,
+    "DepthToSpace": depth_to_space,
+    "SpaceToDepth": space_to_depth,
+}
 
 
 def crop(writer: Writer, op: Op, s: tuple[int, int] = (1, 1)) -> list[Step]:

@@ -5,7 +5,7 @@ None where the value is a constant. It raises UnsupportedOp for an attribute no 
 takes (writer, op) and returns the nodes that the op is, its activation and residual not among them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import copysign, inf
 from typing import Any
@@ -15,15 +15,16 @@ import numpy as np
 from ....core.ir.graph import Op, Tensor, out_length
 from ....core.types import PlainDict
 from ..feature import Feature, same_layout
-from ..layers import clamp, concatenate
+from ..layers import clamp, concatenate, sloped
+from ..moved import MOST, Moved
 from . import moves
 from .file import Node
 from .layout import LAYOUT, axes_of
-from .linear import LINEAR, Window, window
+from .linear import LINEAR, Window, per_channel, window
 from .values import Values
 from .writer import Step, Steps, Writer
 
-Handler = Callable[[Values, Node], Feature | None]
+Handler = Callable[[Values, Node], Feature | Moved | Sequence[Feature | Moved] | None]
 
 
 def activation(act: str, *names: str, **defaults: float) -> Handler:
@@ -66,11 +67,11 @@ def _limit(reader: Values, node: Node, i: int) -> float:
 
 
 def prelu(reader: Values, node: Node) -> Feature:
-    """Read PRelu of one slope."""
-    slopes = reader.numbers(node, 1)
-    if slopes.size != 1:
-        node.refuse("a slope a channel; train with one slope, or LeakyRelu")
-    x = reader.feature(node)
+    """Read PRelu of one slope, or of one a channel."""
+    x, slopes = reader.feature(node), reader.numbers(node, 1)
+    if slopes.size > 1:
+        slopes, x = per_channel(reader, node, 1, x)
+        return sloped(reader, node, x, slopes)
     args = (float(slopes.reshape(())),)
     return same_layout(x, reader.add(node, "act", (x.tensor,), x.tensor.c, act="leaky", args=args))
 
@@ -163,7 +164,7 @@ def resize(reader: Values, node: Node) -> Feature:
 
 
 def pad(reader: Values, node: Node) -> Feature:
-    """Read Pad: height and width, with zeros."""
+    """Read Pad: channels, height and width, with zeros."""
     x = reader.map(node).tensor
     if node.attribute("mode", "constant") != "constant":
         node.refuse(f"mode '{node.attribute('mode', '')}': pad with zeros")
@@ -173,9 +174,17 @@ def pad(reader: Values, node: Node) -> Feature:
         node.wrong(f"pads {ends} of the axes {axes}")
     pads = dict(zip([*axes, *(4 + a for a in axes)], ends, strict=True))
     top, left, bottom, right = (pads.pop(at, 0) for at in (2, 3, 6, 7))
+    before, behind = (pads.pop(at, 0) for at in (1, 5))
     if any(pads.values()) or min(ends) < 0 or not _is_zero(reader, node):
-        node.refuse(f"pads {ends} of the axes {axes}: pad height and width, with zeros")
-    return Feature.of(reader.add(node, "pad", (x,), x.c, pad=(top, left, bottom, right)))
+        node.refuse(f"pads {ends} of the axes {axes}: pad channels, height and width, with zeros")
+    if before + behind:
+        if before + behind > MOST:
+            node.refuse(f"makes {x.c + before + behind:,} channels; pad by fewer")
+        channels = (*[-1] * before, *range(x.c), *[-1] * behind)
+        x = reader.add(node, "take", (x,), len(channels), channels=channels)
+    if any((top, left, bottom, right)):
+        x = reader.add(node, "pad", (x,), x.c, pad=(top, left, bottom, right))
+    return Feature.of(x)
 
 
 def _is_zero(reader: Values, node: Node) -> bool:
@@ -227,6 +236,7 @@ NODES: dict[str, Handler] = {
     "Resize": resize,
     "Pad": pad,
     "Concat": concat,
+    **moves.NODES,
     **LAYOUT,
 }
 

@@ -13,7 +13,8 @@ import numpy as np
 from ....core.ir.graph import Tensor
 from ...model import Scale
 from ..feature import Feature, Integers, same_layout
-from ..layers import arrives, concatenate, connect, convolve, leaves, per_output
+from ..layers import arrives, concatenate, connect, convolve, dilated, leaves, per_output
+from ..moved import Moved
 from ..scales import GREATEST, LEAST
 from .file import Node
 from .linear import arithmetic, window
@@ -55,19 +56,19 @@ def weights(reader: Values, node: Node, at: int, scale_at: int, zero_at: int, ax
     return found
 
 
-def quantize_linear(reader: Values, node: Node) -> Feature:
+def quantize_linear(reader: Values, node: Node) -> Feature | Moved:
     """Read QuantizeLinear of a map."""
     _whole_tensors(node)
-    return leaves(reader, node, reader.feature(node), scale(reader, node, 1, 2))
+    return leaves(reader, node, reader.view(node, whole=True), scale(reader, node, 1, 2))
 
 
-def dequantize_linear(reader: Values, node: Node) -> Feature | None:
+def dequantize_linear(reader: Values, node: Node) -> Feature | Moved | None:
     """Read DequantizeLinear of a map, or of a constant, which its reader takes as Integers."""
     _whole_tensors(node)
     if reader.is_constant(node.inputs[0]):
         reader.integers[node.proto.output[0]] = integers(reader, node, 0, 1, 2, node.attribute("axis", 1))
         return None
-    x = reader.feature(node)
+    x = reader.view(node)
     arrives(reader, node, x, scale(reader, node, 1, 2))
     return x
 
@@ -92,9 +93,10 @@ def qlinear_conv(reader: Values, node: Node) -> Feature:
         node.refuse(f"weights of {list(given.values.shape)}: expected those of a two-dimensional convolution")
     if node.attribute("channels_last", 0):
         node.refuse("channels_last; export the model as NCHW")
-    of = window(node, x, given.values.shape[2:])
+    of = window(node, x, given.values.shape[2:], spread=True)
+    weight = dilated(node, given.values, of["k"])
     bias, groups = _bias(reader, node, 8, x, given), node.attribute("group", 1)
-    y = convolve(reader, node, x, given.values, given, bias, groups=groups, s=of["s"], pad=of["pad"])
+    y = convolve(reader, node, x, weight, given, bias, groups=groups, s=of["s"], pad=of["pad"])
     return leaves(reader, node, Feature.of(y), scale(reader, node, 6, 7))
 
 

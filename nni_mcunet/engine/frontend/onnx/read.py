@@ -180,15 +180,18 @@ class Reader(Values):
         moved = node.kind in MOVES and node.inputs[0] in self.rounded
         if node.kind in NODES and not moved and not self.rounded.isdisjoint(node.inputs):
             node.refuse("computes with 8-bit integers as if they were numbers; put a DequantizeLinear before it")
-        result = handler(self, node)
-        if isinstance(result, Feature):
-            self.features[node.proto.output[0]] = result
-            if moved or (node.kind in QUANTIZED and node.kind != "DequantizeLinear"):
-                self.rounded.add(node.proto.output[0])
+        found = handler(self, node)
+        results = found if isinstance(found, Sequence) else [found]
+        for name, result in zip(node.proto.output, results, strict=False):
+            if result is not None:
+                self.features[name] = result
+                if moved or (node.kind in QUANTIZED and node.kind != "DequantizeLinear"):
+                    self.rounded.add(name)
 
     def _output(self, value: onnx.ValueInfoProto) -> str:
         self.at = next((node.output[0] for node in self.proto.graph.node if value.name in node.output), "")
-        name = self.output(value.name, self.features.get(value.name))
+        found = self.given(value.name) if value.name in self.features else None
+        name = self.output(value.name, found)
         shape = self.features[value.name].shape
         declared = [] if self.shortened else [max(d.dim_value, 0) for d in value.type.tensor_type.shape.dim]
         fits = all(a in (0, b) for a, b in zip(declared, shape, strict=False))

@@ -10,6 +10,7 @@ from ....core.errors import GraphError
 from ....core.types import Floats
 from ..builder import Builder
 from ..feature import Feature, Integers
+from ..moved import Moved, moved, settled
 from .file import Node
 
 
@@ -19,7 +20,7 @@ class Values(Builder):
     def __init__(self, proto: onnx.ModelProto, path: str) -> None:
         super().__init__(path)
         self.proto = proto
-        self.features: dict[str, Feature] = {}
+        self.features: dict[str, Feature | Moved] = {}
         self.shortened = False  # by a window that lies in the padding and which the shapes in the file count
         self.unfolded: tuple[int, ...] | None = None  # what the first Reshape to four dimensions gives
         self.rounded: set[str] = set()  # features that are integers in the file, for real numbers
@@ -29,17 +30,44 @@ class Values(Builder):
         self.opset = max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=0)
 
     def feature(self, node: Node, i: int = 0) -> Feature:
-        """Return the map that is the input i of a node. Raises UnsupportedOp for a constant, GraphError for nothing."""
+        """Return the map that is the input i of a node, behind the ops that move its elements. Raises UnsupportedOp for
+        a constant and for an order of elements that no ops give, GraphError for nothing."""
+        self.view(node, i)
+        return self.given(node.inputs[i])
+
+    def given(self, name: str) -> Feature:
+        """Return the map that the ONNX value `name` is. Raises UnsupportedOp for an order that no ops give."""
+        found = self._settled(name)
+        if isinstance(found, Moved):
+            found.layer.refuse(
+                f"gives {list(found.shape)} of rows, columns and channels in the order of no slice, channel shuffle, "
+                f"SpaceToDepth or DepthToSpace; end the model before it, at '{found.tensor.name}'"
+            )
+        return found
+
+    def view(self, node: Node, i: int = 0, whole: bool = False) -> Feature | Moved:
+        """Return the same, or elements that are moved on before an op has to give them. whole: not where an op can give
+        them already."""
         name = node.inputs[i] if node.has(i) else ""
         if name in self.features:
-            return self.features[name]
+            shape = self.features[name].shape
+            return self._settled(name) if whole or (len(shape), shape[0]) == (4, 1) else self.features[name]
         if name in self.constants or name in self.initializers or name in self.integers:
             node.refuse(f"reads the constant '{name}' where a feature map is expected; export it without")
         node.wrong(f"reads '{name}', which no node before it writes")
 
+    def _settled(self, name: str) -> Feature | Moved:
+        """Return what the ONNX value `name` is, its elements moved by ops where these can."""
+        found = self.features[name]
+        if isinstance(found, Moved):
+            found = self.features[name] = settled(self, found) or found
+        return found
+
     def map(self, node: Node, i: int = 0) -> Feature:
         """Return the input i of a node that only takes an NCHW map. Raises UnsupportedOp, GraphError."""
         found = self.feature(node, i)
+        if not found.is_map:
+            found = settled(self, moved(node, found, lambda index: index)) or found
         if not found.is_map:
             node.refuse(f"reads '{node.inputs[i]}' of {list(found.shape)}, no NCHW map; export the model as NCHW")
         return found

@@ -17,7 +17,7 @@ from ...ops import half_away, tflm
 from ...ops.fixed_point import Multiplier
 from ...ops.requantise import multiplier
 from ..feature import Feature, Integers
-from ..layers import DEAD, clamp, connect, convolve
+from ..layers import DEAD, clamp, connect, convolve, dilated
 from ..scales import GREATEST
 from .file import Operator
 from .values import Values
@@ -78,19 +78,9 @@ def _convolution(
     """Append a convolution of weights (cout, cin / groups, kh, kw), as _weights returned them."""
     dilation = op.option("DilationHFactor"), op.option("DilationWFactor")
     fields = window(op, x, (weight.shape[2], weight.shape[3]), dilation)
-    weight, given, bias = parameters(reader, op, x, dilated(weight, fields.pop("k")), scale)
+    weight, given, bias = parameters(reader, op, x, dilated(op, weight, fields.pop("k")), scale)
     y = convolve(reader, op, x, weight, given, bias, groups=groups, **fields)
     return activated(reader, op, Feature.of(y, "hwc"))
-
-
-def dilated(weight: np.ndarray, k: tuple[int, int]) -> np.ndarray:
-    """Return weights (cout, cin, kh, kw) with zeros between its taps, of the sides k."""
-    if weight.shape[2:] == k:
-        return weight
-    found = np.zeros((*weight.shape[:2], *k), weight.dtype)
-    steps = [(side - 1) // (n - 1) if n > 1 else 1 for side, n in zip(k, weight.shape[2:], strict=True)]
-    found[:, :, :: steps[0], :: steps[1]] = weight
-    return found
 
 
 def fully_connected(reader: Values, op: Operator) -> Feature:

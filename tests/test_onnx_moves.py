@@ -1,0 +1,243 @@
+"""ONNX files that move channels and positions: what is imported computes what onnxruntime computes, and what the
+convolution beside a move can do costs no op."""
+
+from itertools import pairwise
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import helper
+from onnxruntime.quantization import QuantFormat, QuantType
+from test_onnx_import import assert_imported, constant, counted_our_way, export, run, small
+from test_onnx_quantized import ours
+from test_onnx_quantized import quantized_file as quantized
+from torch import nn
+from torch.nn import functional as F
+
+from nni_mcunet.core.errors import GraphError, UnsupportedOp
+from nni_mcunet.core.ir.kinds import SAME_SCALE
+from nni_mcunet.engine.frontend.onnx import load_onnx, to_onnx
+from nni_mcunet.engine.model import QuantModel
+
+
+class Of(nn.Module):
+    """A function of maps with layers by number."""
+
+    def __init__(self, function, *layers):
+        super().__init__()
+        for layer in layers:
+            if isinstance(layer, nn.PReLU):
+                nn.init.uniform_(layer.weight, -0.5, 0.8)
+        self.function, self.layers = function, nn.ModuleList(layers)
+
+    def forward(self, x):
+        return self.function(x, *self.layers)
+
+
+def conv(cin, cout, k=3, **fields):
+    return nn.Conv2d(cin, cout, k, padding=k // 2, **fields)
+
+
+def shuffled(x, groups):
+    n, c, h, w = x.shape
+    return x.reshape(n, groups, c // groups, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
+def megvii(x):
+    """The two halves of a channel shuffle as the authors of ShuffleNetV2 write it."""
+    n, c, h, w = x.shape
+    x = x.reshape(n * c // 2, 2, h * w).permute(1, 0, 2).reshape(2, -1, c // 2, h, w)
+    return x[0], x[1]
+
+
+def focus(x):
+    return torch.cat([x[..., ::2, ::2], x[..., 1::2, ::2], x[..., ::2, 1::2], x[..., 1::2, 1::2]], 1)
+
+
+def csp(x, a, b, c):
+    left, right = a(x).chunk(2, 1)
+    return c(torch.cat([left, right, b(right)], 1))
+
+
+NETS = {
+    "split": (lambda x, a, b: [b(part) for part in a(x).split([2, 2, 2, 1], 1)[:3]], conv(3, 7), conv(2, 3)),
+    "no-op slice": (lambda x, a: a(x[:, :, 0:20])[:, 0:9], conv(3, 4)),
+    "csp": (csp, conv(3, 8), conv(4, 4), conv(12, 5)),
+    "csp, clamped": (lambda x, a, b, c: csp(x, lambda v: torch.relu(a(v)), b, c), conv(3, 8), conv(4, 4), conv(12, 5)),
+    "shuffle": (lambda x, a, b: b(shuffled(torch.sigmoid(a(x)), 4)), conv(3, 8), conv(8, 8, groups=8)),
+    "shuffle, dense": (lambda x, a, b: b(shuffled(a(x), 2)), conv(3, 8), conv(8, 4)),
+    "megvii": (lambda x, a, b: torch.cat([megvii(a(x))[0], b(megvii(a(x))[1])], 1), conv(3, 8), conv(4, 4, groups=2)),
+    "gather": (lambda x, a: torch.sigmoid(a(x))[:, [3, 0, 0, 2]] + 1, conv(3, 5)),
+    "bgr": (lambda x, a: a(x[:, [2, 1, 0]]), conv(3, 4)),
+    "flipped": (lambda x, a: a(torch.flip(x, [1])), conv(3, 4)),
+    "one row": (lambda x, a: torch.sigmoid(a(x))[:, :, 3:4], conv(3, 4)),
+    "every third": (lambda x, a: torch.sigmoid(a(x))[:, 1:, 1:-2:3, 2::2], conv(3, 4)),
+    "crop before a conv": (lambda x, a, b: b(torch.sigmoid(a(x))[:, :, 2:-1, 1:]), conv(3, 4), nn.Conv2d(4, 2, 3)),
+    "crop before pads": (lambda x, a, b: b(torch.sigmoid(a(x))[:, :, 2:-1, 1:]), conv(3, 4), conv(4, 2)),
+    "option A": (lambda x, a: torch.tanh(a(x))
+                 + F.pad(torch.tanh(x)[:, :, ::2, ::2], (0, 0, 0, 0, 2, 3)), conv(3, 8, stride=2)),
+    "focus": (lambda x, a: torch.relu(a(focus(x))), conv(12, 6)),
+    "focus behind": (lambda x, a, b: b(focus(a(x))), conv(3, 4), conv(16, 6)),
+    "focus only": (lambda x: torch.sigmoid(focus(x)),),
+    "space to depth": (lambda x, a: a(F.pixel_unshuffle(x, 2)), conv(12, 5, 5, stride=1)),
+    "pixel shuffle": (lambda x, a, b: b(F.pixel_shuffle(a(x), 2)), conv(3, 12), conv(3, 4)),
+    "pixel shuffle, clamped": (lambda x, a: torch.relu(F.pixel_shuffle(a(x), 2)), conv(3, 16)),
+    "uneven blocks": (lambda x, a: torch.sigmoid(a(x).reshape(1, 2, 3, 4, 20, 28).permute(0, 3, 4, 1, 5, 2)
+                                                 .reshape(1, 4, 40, 84)), conv(3, 24)),
+    "channels of blocks": (lambda x: torch.sigmoid(x.reshape(1, 3, 5, 4, 14, 2).permute(0, 3, 5, 1, 2, 4)
+                                                   .reshape(1, 24, 5, 14)),),
+    "dilated": (lambda x, a, b: b(torch.relu(a(x))), nn.Conv2d(3, 6, 3, padding=(3, 2), dilation=(3, 2)),
+                nn.Conv2d(6, 6, (2, 1), groups=3, dilation=4, stride=2)),
+    "slopes": (lambda x, a, b: b(a(x)), conv(3, 6), nn.PReLU(6)),
+    "slopes of a vector": (lambda x, a, b, c: c(b(a(x).mean((2, 3)))), conv(3, 6), nn.Linear(6, 5), nn.PReLU(5)),
+    "channel pads": (lambda x, a: a(F.pad(x, (1, 0, 2, 1, 1, 2))), conv(6, 4)),
+}  # fmt: skip
+KINDS = {  # what is left of them
+    "no-op slice": ["conv"], "split": ["conv"] * 6, "csp": ["conv"] * 3 + ["concat", "conv"],
+    "csp, clamped": ["conv"] * 3 + ["concat", "conv"], "shuffle, dense": ["conv"] * 2,
+    "shuffle": ["conv", "act", "take", "conv"], "bgr": ["conv"], "flipped": ["conv"],
+    "crop before a conv": ["conv", "act", "conv"], "focus": ["conv"], "focus behind": ["conv"] * 2,
+    "space to depth": ["conv"],
+    "pixel shuffle, clamped": ["conv", "depth_to_space"], "channel pads": ["conv"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("opset", [11, 17])
+@pytest.mark.parametrize("name", NETS)
+def test_torch_export(name, opset, tmp_path):
+    function, *layers = NETS[name]
+    model = assert_imported(export(Of(function, *layers), tmp_path / "m.onnx", opset=opset))
+    kinds = [op.kind for op in model.graph.ops]
+    assert kinds == KINDS.get(name, kinds)
+    again = tmp_path / "again.onnx"
+    onnx.save(to_onnx(model), again)
+    assert_imported(again)
+
+
+@pytest.mark.parametrize("mode", ["DCR", "CRD"])
+def test_depth_to_space(mode, tmp_path):
+    nodes = [helper.make_node("SpaceToDepth", ["x"], ["s"], blocksize=4), helper.make_node("Sigmoid", ["s"], ["t"]),
+             helper.make_node("DepthToSpace", ["t"], ["y"], blocksize=2, mode=mode)]  # fmt: skip
+    onnx.save(small(nodes, shape=(1, 3, 8, 12)), tmp_path / "m.onnx")
+    model = assert_imported(tmp_path / "m.onnx")
+    assert [op.kind for op in model.graph.ops][-1] == "depth_to_space"
+
+
+def one(kind, constants=(), **attributes):
+    names = [f"k{i}" for i in range(len(constants))]
+    return [
+        helper.make_node(kind, ["x", *names], ["t"], name="n", **attributes),
+        helper.make_node("Relu", ["t"], ["y"]),
+    ], [constant(name, np.array(value)) for name, value in zip(names, constants, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "node, message",
+    [
+        (
+            one("Conv", [np.zeros((4, 3, 9, 9), np.float32)], dilations=[40, 2], pads=[200] * 4),
+            "Conv at 'n': dilated it has 12 windows of 321x17: sides go to 255",
+        ),
+        (
+            one("Conv", [np.zeros((700, 3, 5, 5), np.float32)], dilations=[63, 63], pads=[200] * 4),
+            "Conv at 'n': dilated .* weights to 67,108,864",
+        ),
+        (one("MaxPool", dilations=[2, 2], kernel_shape=[2, 2]), "MaxPool at 'n': dilations .2, 2. of a MaxPool"),
+        (one("Pad", [[0, 0, 0, 0, 0, 1 << 40, 0, 0]]), "Pad at 'n': makes .* channels|not a valid ONNX"),
+        (one("Slice", [[0], [0], [1]]), "Slice at 'n': makes .*0"),
+        (one("Slice", [[7], [0], [2], [-1]]), "Slice at 'n': gives .1, 3, 7, 8. of rows, columns and channels"),
+        (one("Gather", [[0, 2, 1]], axis=2), "Gather at 'n': gives .1, 3, 3, 8. of rows"),
+        (one("Gather", [[[0, 1], [1, 2]]], axis=1), "Gather at 'n': indices|not a valid ONNX"),
+        (one("Split", [[1, 1]], axis=1), "Split at 'n': parts of|not a valid ONNX"),
+        (one("DepthToSpace", blocksize=2), "DepthToSpace at 'n': blocks of 2 of 3 channels|not a valid ONNX"),
+        (one("SpaceToDepth", blocksize=3), "SpaceToDepth at 'n': blocks of 3 of 8x8|not a valid ONNX"),
+    ],
+)
+def test_refused_by_name(node, message, tmp_path):
+    onnx.save(small(*node), tmp_path / "m.onnx")
+    with pytest.raises((GraphError, UnsupportedOp), match=message):
+        load_onnx(tmp_path / "m.onnx")
+
+
+def chained(rng, x, steps):
+    """Nodes of random slices, shuffles and blocks, one behind the other; sizes stay whole."""
+    nodes, constants, (c, h, w) = [], [], x
+
+    def add(kind, values=(), **attributes):
+        at = len(nodes)
+        names = [f"k{at}_{i}" for i in range(len(values))]
+        constants.extend(constant(n, np.array(v)) for n, v in zip(names, values, strict=True))
+        nodes.append(helper.make_node(kind, [f"v{at}" if at else "x", *names], [f"v{at + 1}"], **attributes))
+
+    for _ in range(steps):
+        kind = rng.integers(6)
+        if kind == 0 and c > 1:
+            first, step = int(rng.integers(c)), int(rng.choice([1, 1, 2]))
+            add("Slice", [[first], [c], [1], [step]])
+            c = -(-(c - first) // step)
+        elif kind == 1:
+            places = rng.integers(-c, c, int(rng.integers(1, 7)))
+            add("Gather", [places], axis=1)
+            c = len(places)
+        elif kind == 2 and h > 3 and w > 3:
+            top, step = int(rng.integers(2)), int(rng.choice([1, 2]))
+            add("Slice", [[top, 1], [h, w - 1], [2, 3], [step, 1]])
+            h, w = -(-(h - top) // step), w - 2
+        elif kind == 3 and h % 2 == w % 2 == 0:
+            add("SpaceToDepth", blocksize=2)
+            c, h, w = 4 * c, h // 2, w // 2
+        elif kind == 4 and c % 4 == 0:
+            add("DepthToSpace", blocksize=2, mode=str(rng.choice(["DCR", "CRD"])))
+            c, h, w = c // 4, 2 * h, 2 * w
+        elif kind == 5 and c % 2 == 0:
+            add("Reshape", [[1, 2, c // 2, h, w]])
+            add("Transpose", perm=[0, 2, 1, 3, 4])
+            add("Reshape", [[1, c, h, w]])
+    add("Sigmoid")
+    nodes[-1].output[0] = "y"
+    return nodes, constants
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_moves_behind_moves(seed, tmp_path):
+    rng = np.random.default_rng(seed)
+    c = int(rng.integers(1, 9))
+    onnx.save(small(*chained(rng, (c, 12, 16), 4), shape=(1, c, 12, 16)), tmp_path / "m.onnx")
+    kinds = [op.kind for op in assert_imported(tmp_path / "m.onnx").graph.ops]
+    assert ("take", "take") not in pairwise(kinds)
+
+
+FORMS = {
+    "QDQ int8, per channel": (QuantFormat.QDQ, QuantType.QInt8, True),
+    "QOperator uint8": (QuantFormat.QOperator, QuantType.QUInt8, False),
+}
+QUANTISED = ("split", "csp", "csp, clamped", "shuffle", "shuffle, dense", "megvii", "every third", "crop before a conv",
+             "option A", "focus behind", "space to depth", "pixel shuffle", "uneven blocks", "dilated",
+             "slopes", "channel pads")  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", QUANTISED)
+def test_what_onnxruntime_quantises(name, form, tmp_path):
+    """Within a step an op of what onnxruntime computes."""
+    function, *layers = NETS[name]
+    path, (format, activation, per_channel) = export(Of(function, *layers), tmp_path / "m.onnx"), FORMS[form]
+    quantised = quantized(path, form=format, activation=activation, per_channel=per_channel)
+    model = load_onnx(quantised)
+    assert isinstance(model, QuantModel)
+    image = np.random.default_rng(5).random((1, 3, 20, 28), np.float32)
+    for name_, mine, theirs in zip(
+        model.graph.outputs, ours(model, image), run(onnx.load(quantised), image), strict=True
+    ):
+        steps = np.abs(mine - counted_our_way(theirs)) / model.scales[name_].scale
+        most = sum(op.kind not in SAME_SCALE for op in model.graph.ops)
+        assert steps.max() <= most + 0.1 and steps.mean() < 0.5, (steps.max(), steps.mean())
+
+
+def test_parts_of_unlike_scales_of_what_has_none(tmp_path):
+    """onnxruntime's quantiser gives the four parts of a picture a scale each, and the picture none."""
+    function, *layers = NETS["focus"]
+    path = export(Of(function, *layers), tmp_path / "m.onnx")
+    with pytest.raises(UnsupportedOp, match="'x' has no scale of its own, only its maxima or some of its channels"):
+        load_onnx(quantized(path, *FORMS["QDQ int8, per channel"]))
