@@ -1,6 +1,7 @@
 """A folder of labelled pictures becomes a detector's config, whatever program labelled it: mcunet new-detector."""
 
 import json
+import shlex
 from pathlib import Path
 
 import cv2
@@ -231,6 +232,15 @@ def config(tmp_path, monkeypatch):
     return tmp_path / "out/mine/config.py"
 
 
+def test_the_printed_commands_can_be_typed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    voc_devkit(tmp_path / "my photos", many(20))
+    run("new-detector", ["my photos", "--board", "stm32f412", "--size", "96", "96"])
+    lines = [shlex.split(line) for line in capsys.readouterr().out.splitlines() if line.startswith("  mcunet ")]
+    assert [words[1] for words in lines] == ["check-data", "train", "deploy"]
+    assert {words[2] for words in lines} == {"out/my photos_stm32f412/config.py"} and Path(lines[0][2]).is_file()
+
+
 def test_the_config_is_one_of_mmdets(config, capsys):
     cfg = load_config(str(config))
     check_folders(cfg)
@@ -263,4 +273,4 @@ def test_from_pictures_to_boxes_of_the_firmware(tmp_path, monkeypatch, form):
     run("train", ["out/mine/config.py", "--work-dir", "work", "--cfg-options", "train_cfg.max_epochs=1"])
     run("deploy", ["out/mine/config.py", "work/last.pth", "--boards", "stm32f412", "-o", "out/board"])
     report = json.loads(Path("out/board/report.json").read_text())
-    assert report["boards"]["stm32f412"]["arena"] > 0
+    assert report["boards"]["stm32f412"]["arena_bytes"] > 0

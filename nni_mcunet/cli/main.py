@@ -8,6 +8,7 @@ import argparse
 import difflib
 import importlib
 import sys
+import warnings
 from types import ModuleType
 
 from ..core.errors import UserError, exit_on_user_error
@@ -55,6 +56,7 @@ TITLE = "MCUNetV2 for microcontrollers: networks searched, trained, compiled to 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command that `arguments` (default: the program's own) name; exits with its code."""
     words = sys.argv[1:] if arguments is None else arguments
+    warnings.filterwarnings("ignore", "pkg_resources is deprecated")  # mmengine imports it: nothing a user can act on
     with exit_on_user_error():
         if not words or words[0] in ("-h", "--help"):
             print(overview())

@@ -10,6 +10,7 @@ board beside the picture's source. It prints the commands that follow.
 """
 
 import argparse
+import shlex
 from pathlib import Path
 
 from ..core.boards import KB
@@ -22,9 +23,9 @@ CAMERA_LINES = 2 * 2 * 320  # two lines of a camera of 320 pixels, RGB565, that 
 
 SEAL = Seal("config.py", "raise SystemExit('this config was not written to its end: run mcunet new-detector again')\n")
 NEXT = """wrote {out}. Next:
-  mcunet check-data {out}/config.py
-  mcunet train {out}/config.py --work-dir {work}
-  mcunet deploy {out}/config.py {work}/last.pth --boards {board} --arena-kb {kb} -o {out}/board"""
+  mcunet check-data {config}
+  mcunet train {config} --work-dir {work}
+  mcunet deploy {config} {last} --boards {board} --arena-kb {kb} -o {end}"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,4 +78,13 @@ def main(args: argparse.Namespace) -> None:
     begin = f"from {args.weights}" if args.weights else "from random weights (--weights takes ImageNet's)"
     print(f"network: {plan_title(choice)}")
     print(f"training: {length.epochs} epochs of {len(train)} pictures in batches of {length.batch}, {begin}")
-    print(NEXT.format(out=out, work=f"work_dirs/{out.name}", board=args.board, kb=choice.limit // KB))
+    work = Path("work_dirs", out.name)
+    words = {
+        "config": out / "config.py",
+        "work": work,
+        "last": work / "last.pth",
+        "board": args.board,
+        "end": out / "board",
+    }
+    typed = {key: shlex.quote(str(word)) for key, word in words.items()}
+    print(NEXT.format(out=out, kb=choice.limit // KB, **typed))

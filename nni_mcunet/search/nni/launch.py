@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 
 import psutil
 import yaml
@@ -228,8 +229,8 @@ def take(out: Path, resume: bool = False, aside: bool = False) -> None:
         unfinished = read_history(running) or (read_history(out) and not finished(out))
         if unfinished:
             raise ExperimentError(
-                f"{out} holds an unfinished search: go on with `mcunet search resume --out {out}` or with what "
-                "began it, or move it to out/previous with `run --discard`"
+                f"{out} holds an unfinished search: go on with `mcunet search resume --out {quote(str(out))}` or "
+                "with what began it, or move it to out/previous with `run --discard`"
             )
     if (running / "experiment.json").exists():
         end_all(experiment_id(running / "experiment.json"), 0)

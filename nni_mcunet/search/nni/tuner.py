@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from shlex import quote
 from typing import Any, cast
 
 from nni import ClassArgsValidator
@@ -48,7 +49,7 @@ class EvolutionTuner(Tuner):
             if not Path(self.config.supernet).exists():
                 raise UserError(
                     f"no super-network at {self.config.supernet}: train it first with "
-                    f"`mcunet train-supernet --out {self.config.supernet}`"
+                    f"`mcunet train-supernet --out {quote(str(self.config.supernet))}`"
                 )
             if self._manager:
                 exit_with_parent()

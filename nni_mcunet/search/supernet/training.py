@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import cast
 
 import numpy as np
@@ -82,7 +83,9 @@ def load_supernet(path: str | Path, data: Data | None = None) -> tuple[Space, Ne
     what it was trained on."""
     path = Path(path)
     if not path.exists():
-        raise UserError(f"no super-network at {path}: train it first with `mcunet train-supernet --out {path}`")
+        raise UserError(
+            f"no super-network at {path}: train it first with `mcunet train-supernet --out {quote(str(path))}`"
+        )
     state = load_checkpoint(path)
     identity, step = state["identity"], state["step"]
     if "space" not in identity:
