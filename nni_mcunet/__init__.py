@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .api.answer import Run
+    from .api.classification import Accuracy, accuracy
+    from .api.deployment import Report, report
     from .api.firmware import Firmware, compile, run
+    from .api.inspection import Inspection, inspect
     from .api.networks import Network, load, zoo
     from .api.planning import best_schedule, boards, plan, profile
     from .api.quantization import QuantizationWarning, quantize
@@ -26,23 +29,29 @@ if TYPE_CHECKING:
     from .core.ir.arch import ArchSpec, Schedule
 
 __all__ = [
+    "Accuracy",
     "ArchSpec",
     "Board",
     "CutWarning",
     "Firmware",
     "Infeasible",
+    "Inspection",
     "Network",
     "QuantizationWarning",
+    "Report",
     "Run",
     "Schedule",
     "UserError",
+    "accuracy",
     "best_schedule",
     "boards",
     "compile",
+    "inspect",
     "load",
     "plan",
     "profile",
     "quantize",
+    "report",
     "run",
     "zoo",
 ]
@@ -50,7 +59,10 @@ __all__ = [
 __version__ = "0.1.0"  # pyproject.toml reads it here
 _MODULES = {
     ".api.answer": ("Run",),
+    ".api.classification": ("Accuracy", "accuracy"),
+    ".api.deployment": ("Report", "report"),
     ".api.firmware": ("Firmware", "compile", "run"),
+    ".api.inspection": ("Inspection", "inspect"),
     ".api.networks": ("Network", "load", "zoo"),
     ".api.planning": ("best_schedule", "boards", "plan", "profile"),
     ".api.quantization": ("QuantizationWarning", "quantize"),

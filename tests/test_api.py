@@ -3,6 +3,7 @@ mistake is one line."""
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -46,7 +47,15 @@ def folder(tmp_path_factory):
         coarse = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8))
         coarse.resize((60, 50), Image.Resampling.BILINEAR).save(folder / f"photos/{i}.png")
     Image.open(folder / "photos/0.png").save(folder / "photo.jpg")
+    for i in range(12):
+        (folder / f"pets/train/{'abcd'[i % 4]}").mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / f"photos/{i % 6}.png", folder / f"pets/train/{'abcd'[i % 4]}/{i}.png")
     return folder
+
+
+def pets(folder):
+    """The data set of four classes in `folder`."""
+    return {"kind": "folder", "root": str(folder / "pets"), "held_out": 4, "workers": 0}
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +87,9 @@ def test_every_public_name_is_there_and_documented():
     assert set(mcu.__all__) <= set(dir(mcu))
     for name in mcu.__all__:
         assert getattr(mcu, name).__doc__, name
-    for name in ("load", "zoo", "boards", "profile", "plan", "best_schedule", "quantize", "compile", "run"):
+    functions = [name for name in mcu.__all__ if name.islower()]
+    assert {"load", "quantize", "inspect", "accuracy", "compile", "run", "report"} < {*functions}
+    for name in functions:
         function = getattr(mcu, name)
         assert ">>> " in function.__doc__ and function.__annotations__["return"], name
     with pytest.raises(AttributeError, match="has no attribute 'export'"):
@@ -98,7 +109,7 @@ def examples():
 
 @pytest.mark.parametrize("page", examples())
 def test_documented_examples_run(page, folder, tmp_path, monkeypatch, capsys):
-    for name in ("model.onnx", "arch.json", "weights.pth", "photo.jpg", "photos"):
+    for name in ("model.onnx", "arch.json", "weights.pth", "photo.jpg", "photos", "pets"):
         (tmp_path / name).symlink_to(folder / name)
     monkeypatch.chdir(tmp_path)
     names: dict = {}
@@ -128,6 +139,38 @@ def test_zoo_and_load(folder, monkeypatch, capsys):
     done = command(monkeypatch, capsys, "profile", "mcunet_in0", "--board", "F412")
     assert done.code == 0 and done.out == f"{mcu.profile('mcunet_in0', 'stm32f412')}\n"
     refused(command(monkeypatch, capsys, "profile", "mobilnet_v2"), "'mobilnet_v2'", "did you mean mobilenet_v2")
+
+
+def test_inspect_is_the_command(folder, int8, tmp_path, monkeypatch, capsys):
+    int8.save(tmp_path / "i.onnx")
+    found = mcu.inspect(tmp_path / "i.onnx", folder / "model.onnx", folder / "photos", images=3)
+    assert len(found.pictures) == 3 and [e.name for e in found.tensors][1:] == [row.name for row in found.layers]
+    pair = "--float", folder / "model.onnx", "--calib", folder / "photos", "--images", 3
+    done = command(monkeypatch, capsys, "inspect", tmp_path / "i.onnx", *pair)
+    assert done.code == 0 and done.out == f"{found}\n" and "SQNR dB" in done.out
+    assert str(mcu.inspect(int8)) == str(mcu.inspect(tmp_path / "i.onnx")) and not mcu.inspect(int8).layers
+    mcu.inspect(int8).draw("stem", tmp_path / "w.png")
+    found.draw("stem", tmp_path / "v.png")
+    assert (tmp_path / "w.png").stat().st_size != (tmp_path / "v.png").stat().st_size
+    for draw, message in (
+        (lambda: found.draw("nothing", tmp_path / "x.png"), "no layer 'nothing'; it has "),
+        (lambda: mcu.inspect(int8).draw(found.tensors[0].name, tmp_path / "x.png"), "no weights to draw"),
+        (lambda: found.draw("stem", tmp_path / "x.onnx"), "ends in .png"),
+    ):
+        with pytest.raises(mcu.UserError, match=message):
+            draw()
+
+
+def test_accuracy_is_the_command(folder, int8, tmp_path, monkeypatch, capsys):
+    int8.save(tmp_path / "i.onnx")
+    data = pets(folder)
+    found = mcu.accuracy(int8, data, split="held_out")
+    assert 0 <= found.right <= found.count == 4 and found.share == found.right / 4
+    assert mcu.accuracy(tmp_path / "i.onnx", json.dumps(data), split="held_out", backend="c") == found
+    done = command(
+        monkeypatch, capsys, "accuracy", tmp_path / "i.onnx", "--data", json.dumps(data), "--split", "held_out"
+    )
+    assert done.code == 0 and done.out == f"{found}\n"
 
 
 def test_a_format_is_known_by_content_not_by_name(folder, tmp_path, monkeypatch):
@@ -256,6 +299,17 @@ MISTAKES = {
     "quantize on no pictures": (lambda f: mcu.quantize(f / "model.onnx", ARRAY, images=0), "images is 0"),
     "quantize a mean": (lambda f: mcu.quantize(f / "model.onnx", ARRAY, mean=["a"]), "mean is"),
     "quantize a view": (lambda f: mcu.quantize(f / "model.onnx", ARRAY, view="wide"), "view is 'wide'"),
+    "inspect a float network": (lambda f: mcu.inspect(f / "model.onnx"), "is float: quantise it first"),
+    "inspect with no pictures": (lambda f: mcu.inspect("i.onnx", f / "model.onnx"), "give both or neither"),
+    "accuracy of an architecture": (lambda f: mcu.accuracy("mcunet_in0", "digits"), "mcunet_in0 has no weights"),
+    "accuracy on no data": (lambda f: mcu.accuracy(f / "model.onnx", 5), "data is 5: expected 'KIND:ROOT'"),
+    "accuracy on other classes": (lambda f: mcu.accuracy(f / "model.onnx", "digits"), "the data's 10 classes"),
+    "accuracy by no backend": (lambda f: mcu.accuracy(f / "model.onnx", "digits", backend="m4"), "backend is 'm4'"),
+    "accuracy of floats in C": (lambda f: mcu.accuracy(f / "model.onnx", pets(f), backend="c"), "the C is int8"),
+    "accuracy on no split": (lambda f: mcu.accuracy(f / "model.onnx", pets(f), split="x"), "no x set; there are"),
+    "report of nothing": (lambda f: mcu.report(f, ["stm32f412"]), "no such file"),
+    "report on a word": (lambda f: mcu.report(f, "stm32f412"), "boards is 'stm32f412': expected a list"),
+    "save no boxes": (lambda f: mcu.load(f / "model.onnx").save("x.onnx", boxes=True), "is no detector"),
     "save as a picture": (lambda f: mcu.load(f / "model.onnx").save("x.png"), "ends in .onnx"),
     "save an architecture": (lambda f: mcu.load("mcunet_in0").save("x.onnx"), "has no weights to save"),
     "compile a float network": (lambda f: mcu.compile(f / "model.onnx", "F412", "x"), "is float: quantise it first"),

@@ -10,8 +10,8 @@ from conftest import ROOT
 
 from detection import config_graph, load_config
 from detection.learning_curve import draw_curve, scalars
+from nni_mcunet.api.deployment import table as report_table
 from nni_mcunet.cli import detector_table
-from nni_mcunet.cli.report import print_table
 from nni_mcunet.core.errors import UserError
 
 SHARED = Path(os.environ.get("MCUNET_SHARED", ROOT / ".." / "shared"))
@@ -48,12 +48,12 @@ def test_the_results_are_of_these_configs(monkeypatch):
         assert row["int8"].keys() == row["float"].keys()
 
 
-def test_the_report_of_faces_has_no_map50(capsys):
+def test_the_report_of_faces_has_no_map50():
     """A config whose only metric is WIDER FACE's."""
     row = dict.fromkeys(("arena_bytes", "stack_bytes", "sram_bytes", "flash_bytes", "macs", "instructions"), 2048)
     metrics = {"float": {"widerface/easy": 0.5}, "int8": {"widerface/easy": 0.4}}
-    print_table({"boards": {"b": {**row, "patch_overhead": 0, "boxes": []}}, "metrics": metrics})
-    assert "widerface/easy float 0.500, int8 0.400" in capsys.readouterr().out
+    said = report_table({"boards": {"b": {**row, "patch_overhead": 0, "boxes": []}}, "metrics": metrics})
+    assert "widerface/easy float 0.500, int8 0.400" in said
 
 
 def run(folder, name: str, rows: list[dict]) -> None:

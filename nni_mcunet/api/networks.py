@@ -68,6 +68,10 @@ class Network:
             raise UserError(f"{self.source} is {kind}: quantise it first (quantize, mcunet quantize)")
         return self.model
 
+    def any_model(self) -> Model | QuantModel:
+        """Return the model, float or int8. Raises UserError for an architecture."""
+        return self.model if isinstance(self.model, QuantModel) else self.float_model()
+
     @property
     def image(self) -> tuple[int, int, int]:
         """Return (h, w, c) of the image that the network reads, in pixels and channels."""
@@ -80,15 +84,17 @@ class Network:
         return {row.name: row.total for row in self.layers if row.name in self.graph.outputs}
 
     @user_errors
-    def save(self, path: FilePath) -> Path:
-        """Write the model as ONNX, int8 as QDQ. Raises UserError for an architecture, and for a name that does not end
+    def save(self, path: FilePath, boxes: bool = False) -> Path:
+        """Write the model as ONNX, int8 as QDQ. boxes: a detector's decoding and NMS, too, for onnxruntime.
+
+        Raises UserError for an architecture, for boxes of what is no detector, and for a name that does not end
         in .onnx or is that of another's file."""
         from ..engine.frontend.onnx import save_onnx
 
         check_outputs({"path": (path_of(path, "path"), ".onnx")})
         if self.model is None:
             raise UserError(f"{self.source} has no weights to save: load it with weights=")
-        return save_onnx(self.model, path)
+        return save_onnx(self.model, path, boxes=boxes)
 
     def __str__(self) -> str:
         h, w, c = self.image

@@ -27,7 +27,7 @@ HEAD = """| config | input | MACs, M | parameters, M | smallest board, kB for th
 def on_boards(graph: Graph, schedule: Schedule, grids: tuple[int, ...]) -> tuple[str, Schedule]:
     """Say the smallest board on which the network fits under the architecture's schedule, or with the `grids` if it has
     none: the arena there, and how it is run."""
-    for name in ("f412", "f746", "h743"):
+    for name in ("stm32f412", "stm32f746", "stm32h743"):
         board = get_board(name)
         try:
             plan = fitting_plan(graph, board, schedule) if schedule.n else best_schedule(graph, board, p_choices=grids)
@@ -37,7 +37,7 @@ def on_boards(graph: Graph, schedule: Schedule, grids: tuple[int, ...]) -> tuple
             return "not for the engine", schedule
         s = plan.schedule
         how = f"{s.p[0]}x{s.p[1]} over {s.n}, {plan.overhead:+.1%} MACs" if s.n else "layer by layer"
-        return f"{name.upper()}: {plan.arena / KB:.0f}, {how}", s
+        return f"{name}: {plan.arena / KB:.0f}, {how}", s
     return "none", schedule
 
 

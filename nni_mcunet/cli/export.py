@@ -25,16 +25,12 @@ def main(args: argparse.Namespace) -> None:
     check_outputs({"-o": (args.out, ".onnx")}, args.config, args.checkpoint)
     import torch
 
-    from ..bridge import classifier, detector
-    from ..engine.frontend.onnx import save_onnx
+    from ..api.networks import load
     from ..engine.model import view_of
 
     torch.set_num_threads(1)
-    if args.config.endswith(".json"):
-        model = classifier(args.config, args.checkpoint, args.view)
-    else:
-        model = detector(args.config, args.checkpoint, args.cfg_options)
-    save_onnx(model, args.out, boxes=args.with_boxes)
-    image = model.graph.inputs[0]
+    found = load(args.config, args.checkpoint, view=args.view, options=args.cfg_options)
+    found.save(args.out, boxes=args.with_boxes)
+    model, (h, w, _) = found.float_model(), found.image
     view = f"pictures {view_of(model)}" + ("" if "view" in model.meta else " (default)")
-    print(f"{args.out}: {image.h}x{image.w}, {view}, {model.graph.macs:,} MACs, {model.graph.params:,} parameters")
+    print(f"{args.out}: {h}x{w}, {view}, {model.graph.macs:,} MACs, {model.graph.params:,} parameters")
