@@ -97,6 +97,20 @@ static inline void guard(const mcu_axis *y, const mcu_axis *x, const int8_t *in,
 #define mcu_add_twice(op, y, x, in, res, out) GUARDED(mcu_add_twice, op, y, x, in, res, out, (op)->c, res, out)
 #define mcu_mul(op, y, x, in, res, out) GUARDED(mcu_mul, op, y, x, in, res, out, (op)->c, res, out)
 #define mcu_mul_twice(op, y, x, in, res, out) GUARDED(mcu_mul_twice, op, y, x, in, res, out, (op)->c, res, out)
+#define GUARDED_ATTENTION(kernel, op, y, x, in, cin, other, out, depth)                                                 \
+    do {                                                                                                                \
+        forbid_all();                                                                                                   \
+        allow(in, (y)->n_in, (x)->n_in, cin);                                                                           \
+        allow(other, (y)->n_res, (x)->n_res, (op)->heads *(op)->depth);                                                 \
+        allow(out, (y)->n_out, (x)->n_out, depth);                                                                      \
+        enter();                                                                                                        \
+        kernel(op, y, x, in, other, out);                                                                               \
+        leave();                                                                                                        \
+    } while (0)
+#define mcu_attention_scores(op, y, x, in, key, out)                                                                    \
+    GUARDED_ATTENTION(mcu_attention_scores, op, y, x, in, (op)->heads *(op)->depth, key, out, (y)->n_res *(x)->n_res)
+#define mcu_attention_sum(op, y, x, in, value, out)                                                                     \
+    GUARDED_ATTENTION(mcu_attention_sum, op, y, x, in, (y)->n_res *(x)->n_res, value, out, (op)->heads *(op)->depth)
 
 /* The caches: positions across or along the tile, as many as it takes out or puts in. */
 #define GUARDED_CACHE(call, c, y, x, tile, cache, high, wide)                                                           \

@@ -26,6 +26,19 @@ OPS = ENGINE + "ops/"
 SEARCH, DETECTION = "nni_mcunet/search/", "detection/"
 
 MUTANTS = [
+    # Attention.
+    Mutant(
+        ENGINE + "ops/attention.py",
+        "total = np.einsum(\"pgj,jgi->pgi\", reads[0].astype(np.int64) - p.zp_a, value)",
+        "total = np.einsum(\"pgj,jgi->pgi\", reads[0].astype(np.int64), value)",
+        "test_attention::test_in_integers_it_is_onnxruntimes_within_a_step",
+    ),
+    Mutant(
+        ENGINE + "lower/dead_channels.py",
+        "for mask in (y, *reads):",
+        "for mask in (y, reads[0]):",
+        "test_attention::test_the_second_map_keeps_its_channels",
+    ),
     # Geometry of patches.
     Mutant(PLAN + "tiles.py", "for name in op.inputs]", "for name in op.inputs if name != op.residual]",
            "test_twice::test_the_map_itself_beside_its_convolution"),

@@ -213,7 +213,11 @@ def every_kind():
     add("packed", "space_to_depth", "less", 12, 3, k=(1, 2), s=(1, 2))
     add("half", "take", "packed", 6, 3, channels=tuple(range(3, 9)))
     add("twice", "upsample", "half", 6, 4, s=(2, 1))
-    add("squeeze", "gap", "twice", 6, 5)
+    add("few", "maxpool", "twice", 6, 5, k=(10, 2), s=(10, 2))
+    add("scores", "attention_scores", "few few", 10, 5, groups=3)
+    add("weights", "softmax", "scores", 10, 5)
+    add("attended", "attention_sum", "weights few", 6, 5, groups=3)
+    add("squeeze", "gap", "attended", 6, 5)
     add("gate", "act", "squeeze", 6, 5, act="sigmoid")
     add("scaled", "mul", "twice gate", 6, 5)
     add("classes", "softmax", "scaled", 6, 5)
@@ -255,7 +259,9 @@ def _scale(rng, op, inputs) -> Scale:
         return PROBABILITY
     if op.kind == "act" and op.act:
         return Scale.of_range(*np.sort(ACTS[op.act](x.dequantize(np.array([-128.0, 127.0])), *op.args)))
-    near = {"add": 0.7 * (x.scale + inputs[-1].scale), "mul": 90 * x.scale * inputs[-1].scale}.get(op.kind, x.scale)
+    product = x.scale * inputs[-1].scale
+    near = {"add": 0.7 * (x.scale + inputs[-1].scale), "mul": 90 * product, "attention_scores": 150 * product,
+            "attention_sum": 200 * product}.get(op.kind, x.scale)  # fmt: skip
     return Scale(max(near, 1e-6) * float(rng.uniform(0.6, 1.2)), int(rng.integers(-100, 100)))
 
 

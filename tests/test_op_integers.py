@@ -16,6 +16,7 @@ from nni_mcunet.core.errors import GraphError
 from nni_mcunet.core.ir.activations import ACTS
 from nni_mcunet.core.ir.arch import Schedule
 from nni_mcunet.core.ir.graph import Graph, Op, Tensor
+from nni_mcunet.core.ir.kinds import SAME_SCALE
 from nni_mcunet.core.nn.net import ACTIVATIONS
 from nni_mcunet.core.plan.kernel_facts import constant_bytes, padded_taps
 from nni_mcunet.core.plan.plan import plan
@@ -207,7 +208,8 @@ def test_extreme_scales_compute_or_are_refused(power):
     good, image = random_model(rng, graph), rng.integers(-128, 128, (17, 14, 3)).astype(np.int8)
     for name in graph.tensors:
         scales = {**good.scales, name: Scale(2.0**power, -128)}
-        scales |= {"rim": scales["smooth"], "twice": scales["less"], "most": scales["wide"], "classes": PROBABILITY}
+        scales |= {op.name: scales[graph.rounded_as(op.name)] for op in graph.ops if op.kind in SAME_SCALE}
+        scales |= {op.name: PROBABILITY for op in graph.ops if op.kind == "softmax"}
         model = QuantModel(graph, scales, good.weights)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -251,7 +253,7 @@ def test_absurd_zero_points_and_biases_are_refused():
         with pytest.raises(GraphError, match=r"less: its channel \d sums to [\d,]+, beyond 32 bits: its bias"):
             integers(QuantModel(graph, good.scales, weights))
     weights = {**good.weights, "less": QuantWeights(q.weight[:5], q.scale, q.bias)}
-    with pytest.raises(GraphError, match=r"less: weights \(5, 48, 1, 1\)"):
+    with pytest.raises(GraphError, match=r"less: weights \(5, 6, 1, 1\)"):
         integers(QuantModel(graph, good.scales, weights))
 
 

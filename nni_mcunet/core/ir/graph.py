@@ -73,8 +73,8 @@ class Op:
 
     @property
     def second(self) -> str | None:
-        """The map that is read at the position that is written: the residual, or the second input of a sum or
-        product."""
+        """The map that is read besides the first: the residual, or the second input of a sum, a product or
+        attention."""
         return self.inputs[1] if FACTS[self.kind].adds_second else self.residual
 
     @property
@@ -107,6 +107,10 @@ def out_tensor(op: Op, x: Tensor, *others: Tensor) -> Tensor:
     elif op.kind == "resize":
         if len(others) != 1:
             raise GraphError(f"{op.name}: resize: expected a second input, whose size it takes")
+        h, w = others[0].h, others[0].w
+    elif op.kind == "attention_scores":
+        h, w = x.h * x.w, op.groups
+    elif op.kind == "attention_sum":
         h, w = others[0].h, others[0].w
     elif FACTS[op.kind].enlarges:
         h, w = x.h * op.s[0] + op.pad[2], x.w * op.s[1] + op.pad[3]
@@ -222,10 +226,25 @@ class Graph:
             raise GraphError(
                 f"{op.name}: mul: expected a second input of 1x1x{x.c}, one factor a channel, or of its shape"
             )
+        if op.kind.startswith("attention"):
+            self._verify_attention(op, x, others[0])
         if op.kind == "concat" and any(shape[:2] != size[:2] for shape in shapes):
             raise GraphError(f"{op.name}: concat: expected maps of one size")
         if op.kind == "concat" and op.cout != x.c + sum(t.c for t in others):
             raise GraphError(f"{op.name}: concat has the channels of its inputs together, not {op.cout}")
+
+    def _verify_attention(self, op: Op, x: Tensor, other: Tensor) -> None:
+        """Check the maps of attention: heads of one depth, and a score for each position of the other map."""
+        count = other.h * other.w
+        if op.kind == "attention_scores":
+            fits = x.c == other.c and x.c % op.groups == 0 and op.cout == count
+        else:
+            fits = (x.h, x.w, x.c) == (count, op.groups, count) and op.cout == other.c and other.c % op.groups == 0
+        if not fits:
+            raise GraphError(
+                f"{op.name}: {op.kind} of {op.groups} heads and {op.cout} channels does not fit {x.h}x{x.w}x{x.c} and "
+                f"{other.h}x{other.w}x{other.c}"
+            )
 
     def _verify_shared(self, op: Op) -> None:
         owner = self._by_name.get(op.shares or "")
@@ -237,13 +256,16 @@ class Graph:
         return op.kind, op.k, self.input_of(op).c, op.cout, op.groups, op.norm, op.act, op.hidden
 
     def op_macs(self, op: Op, positions: int | None = None) -> int:
-        """Count the multiply-accumulates of a conv or rnnpool (zero for the rest), for all or so many output
+        """Count the multiply-accumulates of a conv, attention or rnnpool (zero for the rest), for all or so many output
         positions."""
         y = self.tensors[op.name]
         positions = y.h * y.w if positions is None else positions
         if op.kind == "rnnpool":  # both sweeps of a window by the first RNN, their ends by the second, forth and back
             (kh, kw), h1, h2 = op.k, op.hidden, op.cout // 4
             return positions * (2 * kh * kw * h1 * (self.input_of(op).c + h1) + 2 * (kh + kw) * h2 * (h1 + h2))
+        x, per_output = self.input_of(op), {"attention_scores": op.groups, "attention_sum": 1}
+        if op.kind in per_output:
+            return positions * op.cout * (x.c // per_output[op.kind])
         return positions * self.op_weights(op) if op.kind == "conv" else 0
 
     def op_weights(self, op: Op) -> int:
@@ -264,8 +286,8 @@ class Graph:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of one inference; convolutions, fully connected layers and RNNs only (the paper's
-        count)."""
+        """Multiply-accumulates of one inference; convolutions, fully connected layers, attention and RNNs only (the
+        paper's count)."""
         return sum(self.op_macs(op) for op in self.ops)
 
     @property

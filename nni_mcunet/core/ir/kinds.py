@@ -15,8 +15,8 @@ class Kind:
     takes_act    it may have a clamp as activation ("act" ops: any function)
     whole_map    it reads its whole input, or places of it by no window: no patched segment holds it
     elementwise  its kernel reads of each map the position that it writes, and may write onto an input of that size
-    adds_second  its second input is read at the position that is written, as a residual is
-    mixes        each channel of the output depends on all of the input
+    adds_second  its kernel reads a second input besides, most at the position that is written, as a residual is
+    mixes        each channel of the output depends on all of the inputs
     enlarges     `s` positions of its output come from one of its input
     scale        its int8 output has a scale of its own ("own"), its input's as it only moves values ("input"), or that
                  of probabilities ("probability")
@@ -60,6 +60,10 @@ FACTS = {
     "add": Kind(inputs=2, takes_act=True, elementwise=True, adds_second=True),
     # The second map is of the first's shape, or 1x1: one factor a channel (squeeze-excite).
     "mul": Kind(inputs=2, elementwise=True, adds_second=True),
+    # Attention by `groups` heads: the products of each position (a row) with each of the second map, a column a head.
+    "attention_scores": Kind(inputs=2, own_cout=True, whole_map=True, adds_second=True, mixes=True),
+    # The second map's positions, each times what the first has for it: its rows are positions, its columns heads.
+    "attention_sum": Kind(inputs=2, own_cout=True, whole_map=True, adds_second=True, mixes=True),
     # Along the channels.
     "concat": Kind(inputs=None, own_cout=True, table=256),
     # An activation as an op of its own.

@@ -92,6 +92,11 @@ def pad(x: Tensor, op: Op) -> Tensor:
     return F.pad(x, (left, right, top, bottom)) if any(op.pad) else x
 
 
+def heads(op: Op, x: Tensor) -> Tensor:
+    """Return an NCHW x as (n, heads, channels of a head, positions)."""
+    return x.reshape(len(x), op.groups, x.shape[1] // op.groups, -1)
+
+
 def trained(op: Op, cin: int) -> nn.Module | None:
     """Make the module with the weights of an op, None for an op that has none of its own."""
     if op.shares is not None:
@@ -129,6 +134,11 @@ def run_plain(op: Op, x: Tensor, *others: Tensor) -> Tensor:
         return pad(blocks.flatten(4, 5).flatten(2, 3), op)
     if op.kind == "mul":
         return x * others[0]
+    if op.kind == "attention_scores":
+        return torch.einsum("ngip,ngij->njpg", heads(op, x), heads(op, others[0]))
+    if op.kind == "attention_sum":
+        found = torch.einsum("njpg,ngij->ngip", x, heads(op, others[0]))
+        return found.reshape(others[0].shape)
     if op.kind in ("add", "act"):
         return ACTIVATIONS[op.act](sum(others, x), *op.args)
     if op.kind == "concat":

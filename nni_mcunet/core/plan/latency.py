@@ -56,7 +56,7 @@ def features(plan: Plan, segment: Segment, op: Op) -> dict[str, int]:
     cin, inputs = plan.graph.input_of(op).c, sum(segment.lengths[0][source]) * sum(segment.lengths[1][source])
     looked_at = op.k[0] * op.k[1] * positions * op.cout
     return {
-        "macs": plan.graph.op_macs(op, positions) if op.kind == "conv" else looked_at,
+        "macs": plan.graph.op_macs(op, positions) or looked_at,
         "weights": op.k[0] * op.k[1] * cin // op.groups * op.cout * calls if op.kind == "conv" else 0,
         "singles": op.k[0] * op.k[1] * cin * op.cout * alone,
         "repeated": op.k[0] * op.k[1] * cin * op.cout * twice,

@@ -91,6 +91,13 @@ typedef struct {
     int8_t zp_a, zp_b, zp_out;
 } mcu_product;
 
+/* Attention of heads, each of `depth` channels of the second map. */
+typedef struct {
+    mcu_factor factor;
+    int16_t heads, depth;
+    int8_t zp_a, zp_b, zp_out;
+} mcu_attention;
+
 /* Values looked up: c channels of the input become channels at..at + c - 1 of cout. */
 typedef struct {
     const int8_t *table; /* [256] by value + 128; null: values are copied */
@@ -215,6 +222,13 @@ void mcu_add_twice(const mcu_sum_twice *op, const mcu_axis *y, const mcu_axis *x
                    int8_t *out);
 void mcu_mul_twice(const mcu_product *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
                    int8_t *out);
+/* Of whole maps: zp_out + requant(sum of (in - zp_a) * (other - zp_b)), clamped. Scores are summed over a head's channels,
+ * a row for each position of `in`, a column for each head, a channel for each position of `key`. */
+void mcu_attention_scores(const mcu_attention *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in,
+                          const int8_t *key, int8_t *out);
+/* The sum over the positions of `value`, of each times what `in` has for it: the inverse layout. */
+void mcu_attention_sum(const mcu_attention *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in,
+                       const int8_t *value, int8_t *out);
 /* out = table[in] */
 void mcu_act(const mcu_table *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
 /* exp(in) / sum of exp(in) over the channels, in steps of 1/256, rounded, zero being -128. */

@@ -71,7 +71,8 @@ def _ask(model: QuantModel, constants: Constants, op: Op, stay: dict[str, np.nda
     """Mark the channels of its inputs that an op with these channels of its output needs, and the other way round."""
     y, reads = stay[op.name], [stay[name] for name in op.reads]
     if FACTS[op.kind].mixes:
-        y[:] = reads[0][:] = True
+        for mask in (y, *reads):
+            mask[:] = True
     elif op.kind in MOVES:
         _ask_move(op, y, reads[0])
     elif op.kind == "concat":

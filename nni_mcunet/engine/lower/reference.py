@@ -29,6 +29,18 @@ def interpret(program: Program, image: np.ndarray, keep: bool = False) -> dict[s
     return tensors if keep else {name: tensors[name] for name in graph.outputs}
 
 
+def each(plan: Plan, model: QuantModel, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return what every op by itself makes of `tensors`, (h, w, c) int8 by name, of which it reads its inputs: no error
+    of an op adds up with another's. plan: layer by layer. Raises what `lower` raises."""
+    program, found = (
+        lower(plan, model),
+        {t.name: np.zeros((t.h, t.w, t.c), np.int8) for t in plan.graph.tensors.values()},
+    )
+    for call in (step for loop in program.loops for step in loop.steps if isinstance(step, Call)):
+        _run_call(program, call, 0, 0, {**tensors, call.op.name: found[call.op.name]})
+    return {op.name: found[op.name] for op in plan.graph.ops}
+
+
 def _run_loop(program: Program, loop: Loop, tensors: dict[str, np.ndarray]) -> None:
     found = [step for step in loop.steps if isinstance(step, Call)]
     shapes = {call.op.name: program.plan.graph.tensors[call.op.name] for call in found}

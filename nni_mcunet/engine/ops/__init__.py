@@ -3,7 +3,7 @@
 docs/extending.md adds one step by step.
 """
 
-from . import conv, elementwise, move, pool, softmax, table
+from . import attention, conv, elementwise, move, pool, softmax, table
 from .operator import Operator
 
 OPERATORS: dict[str, Operator] = {
@@ -11,6 +11,7 @@ OPERATORS: dict[str, Operator] = {
     **pool.OPERATORS,
     **move.OPERATORS,
     **elementwise.OPERATORS,
+    **attention.OPERATORS,
     **table.OPERATORS,
     **softmax.OPERATORS,
 }

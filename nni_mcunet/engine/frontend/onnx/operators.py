@@ -18,6 +18,7 @@ from ..feature import Feature, same_layout
 from ..layers import clamp, concatenate, sloped
 from ..moved import MOST, Moved
 from . import moves
+from .attention import STEPS as ATTENTION
 from .file import Node
 from .layout import LAYOUT, axes_of
 from .linear import LINEAR, Window, per_channel, window
@@ -290,6 +291,7 @@ STEPS: dict[str, Steps] = {
     "upsample": _upsample,
     "pad": cropped(_pad),
     **moves.STEPS,
+    **ATTENTION,
     "add": plain("Add"),
     "mul": plain("Mul"),
     "concat": plain("Concat", axis=1),

@@ -77,12 +77,13 @@ def _add(writer: Writer, op: Op) -> None:
     """Append the nodes of an op. Raises UnsupportedOp for one that ONNX has not."""
     x = writer.float_name[op.inputs[0]]
     steps = _steps(writer, op)
+    main = next((at for at, (kind, *_) in enumerate(steps) if kind == "MatMul"), 0)  # the one that is read as the op
     for at, (kind, inputs, attributes) in enumerate(steps):
         last = at == len(steps) - 1
         again = f"{at}" if kind in [before for before, *_ in steps[:at]] else ""  # a second Reshape
         own = f"{op.name}.{kind.lower()}{again}"
         name = f"{op.name}.f" if last and writer.quantized else op.name if last else own
-        node = f"{op.name}.{kind}{again}" if at else op.name
+        node = op.name if at == main else f"{op.name}.{kind}{again}"
         x = writer.node(kind, [x, *inputs], name, name=node, **attributes)
     writer.float_name[op.name] = writer.qdq(op.name, x, op.name) if writer.quantized else x
 
