@@ -89,6 +89,7 @@ static inline void guard(const mcu_axis *y, const mcu_axis *x, const int8_t *in,
 #define mcu_take(op, y, x, in, out) GUARDED(mcu_take, op, y, x, in, 0, out, (op)->cout, out)
 #define mcu_space_to_depth(op, y, x, in, out) GUARDED(mcu_space_to_depth, op, y, x, in, 0, out, (op)->cout, out)
 #define mcu_depth_to_space(op, y, x, in, out) GUARDED(mcu_depth_to_space, op, y, x, in, 0, out, (op)->cout, out)
+#define mcu_act_channels(op, y, x, in, out) GUARDED(mcu_act_channels, op, y, x, in, 0, out, (op)->c, out)
 #define mcu_act(op, y, x, in, out) GUARDED(mcu_act, op, y, x, in, 0, out, (op)->c, out)
 #define mcu_softmax(op, y, x, in, out) GUARDED(mcu_softmax, op, y, x, in, 0, out, (op)->c, out)
 #define mcu_softmax_twice(op, y, x, in, out) GUARDED(mcu_softmax_twice, op, y, x, in, 0, out, (op)->c, out)

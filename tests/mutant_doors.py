@@ -656,6 +656,30 @@ DOORS = [
         "test_library::test_two_models_in_one_program",
     ),
     Mutant(
+        ENGINE + "ops/table.py",
+        "p.table[np.arange(len(p.table)), at]",
+        "p.table[0, at]",
+        "test_tflite::test_numpy_equals_litert",
+    ),
+    Mutant(
+        C + "mcu_eltwise.c",
+        "c < op->c; c++, table += 256)",
+        "c < op->c; c++)",
+        "test_tflite::test_c_equals_litert",
+    ),
+    Mutant(
+        ENGINE + "frontend/tflite/arithmetic.py",
+        'if op.kind == "MUL" and values.size > 1 and np.abs(less).max() <= 127:',
+        'if op.kind == "MUL" and values.size > 1:',
+        "test_tflite::test_numpy_equals_litert",
+    ),
+    Mutant(
+        ENGINE + "lower/dead_channels.py",
+        "t if t.ndim == 1 else t[stay[name]]",
+        "t",
+        "test_tflite::test_dead_channels_take_their_tables_along",
+    ),
+    Mutant(
         ENGINE + "pictures/mcu_pixel.h",
         "MCU_PIXEL(1, g)",
         "MCU_PIXEL(0, g)",

@@ -194,7 +194,7 @@ MUTANTS = [
            "test_guards_integers::test_fewer_channels_need_no_larger_arena"),
     Mutant(OPS + "conv.py", "return ends[0].min(0), ends[1].max(0)", "return ends[0].max(0), ends[1].min(0)",
            "test_dead::test_every_value_lies_in_its_interval"),
-    Mutant(OPS + "table.py", "p.table[lo + 128 : hi + 129]", "p.table[[lo + 128, hi + 128]]",
+    Mutant(OPS + "table.py", "table[lo + 128 : hi + 129]", "table[[lo + 128, hi + 128]]",
            "test_guards_integers::test_a_function_that_falls_and_rises_has_its_least_value_between_the_ends"),
     Mutant(FRONTEND + "imported.py", "if len(readers) == 1 and hidden", "if readers and hidden",
            "test_guards_files::test_what_is_read_twice_is_not_fused"),

@@ -9,6 +9,7 @@ from tflite_nets import NETS, classifier, floats
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import GraphError, UnsupportedOp
 from nni_mcunet.core.ir.arch import Schedule
+from nni_mcunet.core.plan.kernel_facts import constant_bytes
 from nni_mcunet.core.plan.plan import plan
 from nni_mcunet.engine.codegen.sources import write_sources
 from nni_mcunet.engine.frontend import load_model
@@ -79,6 +80,9 @@ def test_c_equals_litert(made, tmp_path, name):
         ("detector", Schedule((1, 2), 2)),
         ("fine", Schedule()),
         ("by_channel", Schedule((2, 2), 2)),
+        ("constants", Schedule((2, 1), 2)),
+        ("functions", Schedule((1, 2), 2)),
+        ("flat", Schedule()),
     ],
 )
 def test_a_board_equals_litert(made, tmp_path, name, schedule):
@@ -104,20 +108,54 @@ def test_published_files_equal_litert(shared, tmp_path, file, schedule):
     assert_c_equal(run, model, tmp_path / "patched", schedule, 100)
 
 
-def one(kind: str, *shape, **options):
-    """A file of one operator on an int8 map of this shape, (1, 4, 4, 8) unless given."""
+def test_dead_channels_take_their_tables_along(tmp_path):
+    """A sum of one number a channel, of whose channels nobody reads the first four."""
     n = Layers(np.random.default_rng(0))
+    image = n.map((1, 6, 5, 3), 1 / 255, -128)
+    x = n.conv(image, 8, (3, 3))
+    x = n.new("ADD", x, n.constant(np.arange(-40, 40, 10), "int8", x.scale * 2.0), fusedActivationFunction=0)
+    x = n.same("SLICE", x, (1, 6, 5, 4), n.constant([0, 0, 0, 4]), n.constant([1, 6, 5, 4]))
+    path = tmp_path / "net.tflite"
+    path.write_bytes(n.write([image.index], [n.conv(x, 3).index]))
+    model = load_tflite(path)
+    smaller = without_dead_channels(model)
+    (before, after) = (next(t for t in m.tables.values() if t.ndim == 2) for m in (model, smaller))
+    assert before.shape == (8, 256) and after.shape == (4, 256)
+    bytes_of = [sum(constant_bytes(m.graph, op) for op in m.graph.ops if op.kind == "act") for m in (model, smaller)]
+    assert bytes_of == [8 * 256, 4 * 256]
+    assert_c_equal(Reference(path.read_bytes()), smaller, tmp_path / "c", Schedule(), 2)
+
+
+def one(operator: str, *shape, kind="int8", **options):
+    """A file of one operator on an int8 map of this shape, (1, 4, 4, 8) unless given, that writes `kind`."""
+    n = Layers(np.random.default_rng(0))
+    if kind != "int8":
+        x, y = n.map((1, 4, 4, 8)), n.tensor("y", (1, 4, 4, 8), kind, 0.1)
+        n.op(operator, [x.index], [y])
+        return n.write([x.index], [y])
     x = n.map(shape or (1, 4, 4, 8))
-    y = n.new(kind, x, **options)
+    y = n.new(operator, x, **options)
     return n.write([x.index], [y.index])
 
 
-def of_type(kind: str) -> bytes:
-    """An addition of int16 or uint8 maps, of one map on itself."""
+def of_type(kind: str, operator: str = "ADD") -> bytes:
+    """An operator of a map and itself."""
     n = Layers(np.random.default_rng(0))
     x, y = (n.tensor(name, (1, 4, 4, 8), kind, 0.1, 0) for name in "xy")
-    n.op("ADD", [x, x], [y], fusedActivationFunction=0)
+    n.op(operator, [x, x], [y])
     return n.write([x], [y])
+
+
+def in_float(kind: str, zero: int | None = None) -> bytes:
+    """A float operator behind a DEQUANTIZE; with a zero point in front of a QUANTIZE."""
+    n = Layers(np.random.default_rng(0))
+    x = n.conv(n.map((1, 4, 4, 8)), 4)
+    a, b = (n.tensor(name, x.shape, "float32") for name in "af")
+    n.op("DEQUANTIZE", [x.index], [a])
+    n.op(kind, [a], [b])
+    y = n.tensor("y", x.shape, "int8", 0.1, zero or 0)
+    n.op("QUANTIZE", [b], [y])
+    return n.write([0], [b if zero is None else y])
 
 
 def with_weights(change) -> bytes:
@@ -156,9 +194,41 @@ def with_numbers(kind: str, values, zero: int) -> bytes:
 
 EIGHT = np.arange(-4, 4)
 REFUSED = {
-    "a sum with a number a channel": (with_numbers("ADD", EIGHT, 0), UnsupportedOp, "of MUL one a channel, too"),
-    "factors of a column": (with_numbers("MUL", EIGHT[:4, None], 0), UnsupportedOp, "of MUL one a channel, too"),
-    "factors beyond 8 bits": (with_numbers("MUL", EIGHT, -128), UnsupportedOp, "is 131 from its zero point"),
+    "summands of a map": (
+        with_numbers("ADD", np.zeros((4, 4, 8)), 0),
+        UnsupportedOp,
+        r"ADD at 't3': 'c2' of \[4, 4, 8\] on \[1, 4, 4, 8\]: one number, or one a channel",
+    ),
+    "factors of a column": (with_numbers("MUL", EIGHT[:4, None], 0), UnsupportedOp, "one number, or one a channel, is"),
+    "a quotient": (
+        with_numbers("DIV", [3], 0),
+        UnsupportedOp,
+        "DIV at 't3': of int8 is not known: TFLite's own",
+    ),
+    "the greater of two maps": (of_type("int8", "MAXIMUM"), UnsupportedOp, "MAXIMUM at 'y': of two maps is not known"),
+    "a product of maps": (
+        one("BATCH_MATMUL"),
+        UnsupportedOp,
+        "BATCH_MATMUL at 't2' is not known; end the model",
+    ),
+    "lengths": (one("L2_NORMALIZATION"), UnsupportedOp, "L2_NORMALIZATION at 't2' is not known; end the model before"),
+    "a bilinear resize": (one("RESIZE_BILINEAR"), UnsupportedOp, "RESIZE_BILINEAR at 't2' is not known"),
+    "a float output": (in_float("EXP"), UnsupportedOp, "EXP at 'f': its output is float, and the C's are int8"),
+    "a float sum of maps": (
+        in_float("SUM", 0),
+        UnsupportedOp,
+        "SUM at 'f': computes in float and is no function",
+    ),
+    "a float function that is not finite": (
+        in_float("LOG", 5),
+        UnsupportedOp,
+        "QUANTIZE at 'y': its input is not f",
+    ),
+    "int16 inside": (
+        one("ABS", kind="int16"),
+        UnsupportedOp,
+        "ABS at 'y': computes with int16 activations .16x8.;",
+    ),
     "an unknown operator": (one("SIN"), UnsupportedOp, "SIN at 't2' is not known; end the model before it"),
     "int16": (of_type("int16"), GraphError, "holds int16, expected int8, uint8 or float32"),
     "uint8": (of_type("uint8"), UnsupportedOp, "computes with uint8 activations; convert the model with int8 ones"),

@@ -17,10 +17,24 @@ OPTIONS = {
     "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighborOptions", "TRANSPOSE_CONV": "TransposeConvOptions",
     "SQUEEZE": "SqueezeOptions", "HARD_SWISH": "HardSwishOptions", "TRANSPOSE": "TransposeOptions",
     "PAD": "PadOptions", "QUANTIZE": "QuantizeOptions", "SUM": "ReducerOptions",
-    "RESIZE_BILINEAR": "ResizeBilinearOptions",
+    "RESIZE_BILINEAR": "ResizeBilinearOptions", "REDUCE_MAX": "ReducerOptions", "GELU": "GeluOptions",
+    "PACK": "PackOptions", "SHAPE": "ShapeOptions", "DIV": "DivOptions",
 }  # fmt: skip
 
-FIRST = ("HARD_SWISH", "PRELU", "RELU_N1_TO_1", "RESHAPE")  # operators with int8 in their first version
+FIRST = (
+    "HARD_SWISH",
+    "PRELU",
+    "RELU_N1_TO_1",
+    "RELU_0_TO_1",
+    "RESHAPE",
+    "ABS",
+    "GELU",
+    "EXP",
+    "LOG",
+    "SHAPE",
+    "PACK",
+    "TILE",
+)  # fmt: skip; operators with int8 in their first version
 
 
 class Writer:

@@ -98,4 +98,74 @@ def by_channel(rng) -> bytes:
     return n.write([image.index], [n.conv(x, 5).index])
 
 
-NETS = {"classifier": classifier, "detector": detector, "fine": fine, "by_channel": by_channel}
+def constants(rng) -> bytes:
+    """Constants of one number and of one a channel, on both sides, beyond 8 bits, too; shapes that are computed."""
+    n = Layers(rng)
+    image = n.map((1, 8, 6, 3), 1 / 255, -128)
+    mean = n.constant(rng.integers(-128, 128, 3), "int8", 0.005, int(rng.integers(-128, 128)))
+    x = n.new("SUB", image, mean, scale=1 / 128, fusedActivationFunction=0)
+    x = n.conv(x, 6, (3, 3), (2, 2))
+    some = n.constant(rng.integers(-128, 128, (1, 1, 1, 6)), "int8", x.scale * 1.3, int(rng.integers(-128, 128)))
+    x = n.new("ADD", some, x, shape=x.shape, scale=x.scale * 1.5, fusedActivationFunction=int(rng.integers(4)))
+    far = n.constant(rng.integers(-128, 128, 6), "int8", 0.011, -128)
+    x = n.new("MUL", x, far, scale=x.scale, fusedActivationFunction=0)
+    x = n.new("PRELU", x, n.constant(rng.integers(-128, 128, (1, 1, 6)), "int8", 2.0**-7, -100), scale=x.scale)
+    x = n.same("MAXIMUM", x, x.shape, n.constant(rng.integers(-90, 0, 6), "int8", x.scale, x.zero))
+    x = n.same("MINIMUM", x, x.shape, n.constant([90], "int8", x.scale, x.zero))
+    top = n.same("REDUCE_MAX", x, (1, 6), n.constant([1, 2]), keepDims=False)
+    shape, two = n.tensor("shape", (4,), "int32"), n.tensor("two", (2,), "int32")
+    n.op("SHAPE", [x.index], [shape], outType=2)
+    first = n.tensor("first", (), "int32")
+    ends = [n.constant([v]) for v in (0, 1, 1)]
+    n.op("STRIDED_SLICE", [shape, *ends], [first], shrinkAxisMask=1, beginMask=0, endMask=0)
+    n.op("PACK", [first, n.constant(np.int32(-1))], [two], axis=0, valuesCount=2)
+    flat = n.same("RESHAPE", x, (1, 72), two)
+    return n.write([image.index], [top.index, n.connected(flat, 5).index])
+
+
+def functions(rng) -> bytes:
+    """Functions of one value: int8 tables, and parts that compute in float."""
+    n = Layers(rng)
+    image = n.map((1, 6, 5, 3), 1 / 255, -128)
+    x = n.new("ABS", n.conv(image, 4, (3, 3)))
+    x = n.new("RELU_0_TO_1", x, scale=1 / 255, zero=-128)
+    x = n.new("EXP", x, scale=2.72 / 255, zero=-128)
+    x = n.new("GELU", n.new("LOG", x, scale=1 / 100, zero=-50), approximate=bool(rng.integers(2)))
+    x = n.conv(x, 4, (3, 3), depthwise=True)
+    a, b, c, d = (n.tensor(f"float{i}", x.shape, "float32") for i in range(4))
+    n.op("DEQUANTIZE", [x.index], [a])
+    n.op("EXP", [a], [b])
+    n.op("ADD", [b, n.constant(np.float32(1), "float32")], [c], fusedActivationFunction=0)
+    n.op("LOG", [c], [d])  # softplus
+    e = n.tensor("product", x.shape, "float32")
+    n.op("MUL", [d, a], [e], fusedActivationFunction=0)
+    y = n.map(x.shape, x.scale, 0)
+    n.op("QUANTIZE", [e], [y.index])
+    return n.write([image.index], [y.index])
+
+
+def flat(rng) -> bytes:
+    """A flat input, which becomes a map, as in micro_speech; rows repeated in place, as Keras does it."""
+    n = Layers(rng)
+    features = n.map((1, 60), 0.1, -7)
+    x = n.same("RESHAPE", features, (1, 10, 6, 1), n.constant([-1, 10, 6, 1]))
+    x = n.conv(x, 8, (5, 4), (2, 2), depthwise=True, act=1)
+    x = n.same("RESHAPE", x, (1, 5, 1, 3, 8), n.constant([1, 5, 1, 3, 8]))
+    x = n.same("TILE", x, (1, 5, 2, 3, 8), n.constant([1, 1, 2, 1, 1]))
+    x = n.same("RESHAPE", x, (1, 10, 3, 1, 8), n.constant([1, 10, 3, 1, 8]))
+    x = n.same("TILE", x, (1, 10, 3, 3, 8), n.constant([1, 1, 1, 3, 1]))
+    x = n.conv(n.same("RESHAPE", x, (1, 10, 9, 8), n.constant([1, 10, 9, 8])), 3, (3, 3))
+    one = n.new("MEAN", x, n.constant([1, 2]), shape=(1, 1, 1, 3), keepDims=True)
+    wide = n.same("TILE", one, x.shape, n.constant([1, 10, 9, 1]))
+    return n.write([features.index], [n.new("ADD", x, wide, fusedActivationFunction=0).index])
+
+
+NETS = {
+    "classifier": classifier,
+    "detector": detector,
+    "fine": fine,
+    "by_channel": by_channel,
+    "constants": constants,
+    "functions": functions,
+    "flat": flat,
+}

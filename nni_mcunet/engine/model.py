@@ -88,8 +88,8 @@ class Pixels:
 class QuantModel:
     """Hold an int8 network: scales[tensor] for every tensor of the graph, weights[conv]; residual_bits[conv]: the most
     fraction bits of its sum with the residual, where not as many as fit (set by dead_channels.py, kept in no file).
-    tables[act], int8 (256,) of the values -128 .. 127, instead of its function, of a file whose users count on another
-    engine's integers. pixels: what the user says a picture's byte is, see pixels.py."""
+    tables[act], int8 (256,) of the values -128 .. 127 or (c, 256), one a channel, instead of its function, of a file
+    whose users count on another engine's integers. pixels: what the user says of bytes, see ops/pixels.py."""
 
     graph: Graph
     scales: dict[str, Scale]

@@ -43,6 +43,7 @@ class Op:
     norm      the layer is trained with batch normalisation (folded before export) instead of a bias
     block     index of the block it belongs to, the first convolution being block 0 (the paper's n counts these)
     shares    an earlier op whose weights this one uses (EXTD runs one backbone on its own output)
+    groups    of a convolution its groups; of an "act" op its tables of int8 values, one or one for each channel
     channels  take: which channel of the input each of the output is, -1 for zeros
     hidden    rnnpool: units of its first RNN; its second has a quarter of `cout`
     twice     its int8 kernel rounds as TensorFlow Lite's does, twice mostly; such an op has no residual
@@ -207,6 +208,8 @@ class Graph:
     def _verify_act(self, op: Op) -> None:
         if (not FACTS[op.kind].takes_act and (op.act or op.args)) or (op.kind != "conv" and op.residual):
             raise GraphError(f"{op.name}: {op.kind} has no residual or activation")
+        if op.kind == "act" and op.groups not in (1, op.cout):
+            raise GraphError(f"{op.name}: act: expected one table or one for each of {op.cout} channels")
         if op.act in (None, "prelu"):
             return
         check_act(op.name, op.act, op.args)

@@ -22,9 +22,14 @@ def kernel_of(graph: Graph, op: Op) -> str:
 
 
 def function_of(graph: Graph, op: Op) -> str:
-    """Return the name of the C function that runs `op`: its kernel's, or of the two the one that rounds twice. Raises
-    UnsupportedOp."""
-    return f"mcu_{kernel_of(graph, op)}{'_twice' * op.twice}"
+    """Return the name of the C function that runs `op`: its kernel's, or of the two the one that rounds twice, or that
+    has a table a channel. Raises UnsupportedOp."""
+    return f"mcu_{kernel_of(graph, op)}{'_twice' * op.twice}{'_channels' * has_tables(op)}"
+
+
+def has_tables(op: Op) -> bool:
+    """Tell whether an activation has a table for each channel."""
+    return op.kind == "act" and op.groups > 1
 
 
 def _kernel(op: Op, cin: int) -> str:
@@ -135,9 +140,9 @@ FACTOR_BYTES = 8
 
 
 def constant_bytes(graph: Graph, op: Op) -> int:
-    """Return the bytes of flash for weights, requantisation and tables of one op. An activation and each input of a
-    concat have an int8 table of 256 values (fewer where scales turn out to be equal), a softmax one of uint32, a take
-    one of int16 unless its channels are a run."""
+    """Return the bytes of flash for weights, requantisation and tables of one op. An activation has an int8 table of
+    256 values, for all channels or for each, and so has each input of a concat (fewer where scales turn out to be
+    equal), a softmax one of uint32, a take one of int16 unless its channels are a run."""
     if op.kind == "conv":
         taps = op.k[0] * op.k[1] * (graph.input_of(op).c // op.groups)
         if op.is_depthwise(graph.input_of(op).c):
@@ -148,4 +153,4 @@ def constant_bytes(graph: Graph, op: Op) -> int:
         return 0 if is_run(op.channels) else 2 * op.cout
     if op.kind == "avgpool":
         return FACTOR_BYTES * padded_taps(graph, op)
-    return FACTS[op.kind].table * calls(op)
+    return FACTS[op.kind].table * (op.groups if has_tables(op) else calls(op))

@@ -100,7 +100,7 @@ typedef struct {
 
 /* Values looked up: c channels of the input become channels at..at + c - 1 of cout. */
 typedef struct {
-    const int8_t *table; /* [256] by value + 128; null: values are copied */
+    const int8_t *table; /* [256] by value + 128, of mcu_act_channels [c][256]; null: values are copied */
     int16_t c, cout, at;
 } mcu_table;
 
@@ -231,6 +231,8 @@ void mcu_attention_sum(const mcu_attention *op, const mcu_axis *y, const mcu_axi
                        const int8_t *value, int8_t *out);
 /* out = table[in] */
 void mcu_act(const mcu_table *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
+/* out = table[channel][in] */
+void mcu_act_channels(const mcu_table *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
 /* exp(in) / sum of exp(in) over the channels, in steps of 1/256, rounded, zero being -128. */
 void mcu_softmax(const mcu_exp *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
 /* The same as TensorFlow Lite, with exp in 31 fraction bits and its reciprocal of the sum. */

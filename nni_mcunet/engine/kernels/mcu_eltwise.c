@@ -105,6 +105,19 @@ void mcu_act(const mcu_table *op, const mcu_axis *y, const mcu_axis *x, const in
     }
 }
 
+/* in: [y.n_in][x.n_in][c], out: [y.n_dst][x.n_dst][c]. */
+void mcu_act_channels(const mcu_table *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out) {
+    for (int i = 0; i < y->n_out; i++) {
+        const int8_t *src = in_row(y, x, i, op->c, in);
+        int8_t *dst = out_row(y, x, i, op->c, out);
+        for (int j = 0; j < x->n_out; j++) {
+            const int8_t *table = op->table + 128;
+            for (int c = 0; c < op->c; c++, table += 256)
+                *dst++ = table[*src++];
+        }
+    }
+}
+
 /* in: [y.n_in][x.n_in][c], out: [y.n_dst][x.n_dst][cout]. */
 void mcu_concat(const mcu_table *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out) {
     const mcu_table o = *op;

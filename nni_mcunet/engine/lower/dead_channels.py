@@ -130,7 +130,8 @@ def cut(model: QuantModel, constants: Constants, stay: dict[str, np.ndarray], bi
         if op.kind == "conv":
             weights[op.name] = _cut_weights(model, constants, op, kept, stay[op.inputs[0]])
     smaller = replace(graph, ops=tuple(ops)).verify()
-    return replace(model, graph=smaller, weights=weights, residual_bits=bits)
+    tables = {name: t if t.ndim == 1 else t[stay[name]] for name, t in model.tables.items()}
+    return replace(model, graph=smaller, weights=weights, tables=tables, residual_bits=bits)
 
 
 def _renumbered(op: Op, y: np.ndarray, x: np.ndarray) -> tuple[int, ...]:

@@ -17,7 +17,8 @@ from .windows import crop
 
 @dataclass(frozen=True)
 class TableIntegers:
-    """Hold the fields of mcu_table: out = table[q + 128], int8 (256,), or out = q where it is None."""
+    """Hold the fields of mcu_table: out = table[q + 128], int8 (256,), or one a channel, (c, 256); or out = q where it
+    is None."""
 
     table: np.ndarray | None
 
@@ -54,7 +55,10 @@ def _reals(x: Scale) -> np.ndarray:
 def run(op: Op, p: TableIntegers, reads: list[np.ndarray], y: Axis, x: Axis) -> np.ndarray:
     """Compute mcu_act, or mcu_concat: the channels of one input."""
     data = crop(reads[0], y, x)
-    return data if p.table is None else p.table[data.astype(int) + 128]
+    if p.table is None:
+        return data
+    at = data.astype(int) + 128
+    return p.table[at] if p.table.ndim == 1 else p.table[np.arange(len(p.table)), at]
 
 
 def act_interval(graph: Graph, op: Op, p: TableIntegers, reads: list[Interval]) -> Interval:
@@ -72,7 +76,8 @@ def concat_interval(graph: Graph, op: Op, p: tuple[TableIntegers, ...], reads: l
 def _looked_up(p: TableIntegers, ends: Interval) -> Interval:
     if p.table is None:
         return ends
-    runs = [p.table[lo + 128 : hi + 129].astype(np.int64) for lo, hi in zip(*ends, strict=True)]
+    tables = np.broadcast_to(p.table, (len(ends[0]), 256))
+    runs = [table[lo + 128 : hi + 129].astype(np.int64) for table, lo, hi in zip(tables, *ends, strict=True)]
     return np.array([run.min() for run in runs]), np.array([run.max() for run in runs])
 
 

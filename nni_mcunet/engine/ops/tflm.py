@@ -7,6 +7,7 @@ where the kernels multiply two in float32, so do these. Raises nothing: the read
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import erf
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from .fixed_point import Multiplier, rescale
 VALUES = np.arange(-128, 128, dtype=np.int64)
 ADD_BITS = 20  # fraction bits of the inputs of a sum
 EXP_BITS = 5  # integer bits of what a softmax takes exp of
+ERF = np.vectorize(erf, otypes=[np.float64])
 SUM_BITS = 12  # and of the sum of its exps
 INT16 = 2**15
 
@@ -85,12 +87,44 @@ def tanh(x: Scale, y: Scale) -> np.ndarray:
     return _float32(np.tanh, x, y)
 
 
+def absolute(x: Scale, y: Scale) -> np.ndarray:
+    """Tabulate ABS."""
+    value = np.abs(VALUES - x.zero_point)
+    found = value if x.scale == y.scale else rescale(value, Multiplier.of(x.scale / y.scale))
+    return int8(found + y.zero_point)
+
+
+def exponential(x: Scale, y: Scale) -> np.ndarray:
+    """Tabulate EXP."""
+    return _float32(np.exp, x, y)
+
+
+def logarithm(x: Scale, y: Scale) -> np.ndarray:
+    """Tabulate LOG, the lowest value where there is none."""
+    return _float32(lambda v: np.log(np.maximum(v, 0)), x, y)
+
+
+def elu(x: Scale, y: Scale) -> np.ndarray:
+    """Tabulate ELU."""
+    return _float32(lambda v: np.where(v < 0, np.expm1(np.minimum(v, 0)), v), x, y)
+
+
+def gelu(x: Scale, y: Scale) -> np.ndarray:
+    """Tabulate GELU."""
+    return _float32(lambda v: 0.5 * v * (1 + ERF(v * np.sqrt(0.5))), x, y)
+
+
+def gelu_by_tanh(x: Scale, y: Scale) -> np.ndarray:
+    """Tabulate the approximation of GELU."""
+    return _float32(lambda v: 0.5 * v * (1 + np.tanh(np.sqrt(2 / np.pi) * (v + 0.044715 * v**3))), x, y)
+
+
 def _float32(function: Callable[[np.ndarray], np.ndarray], x: Scale, y: Scale) -> np.ndarray:
     """Tabulate a function that LiteRT computes in float32 and rounds half away from zero. function: of float64 values,
     rounded to float32 after each step."""
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", divide="ignore"):
         value = function(np.float64(np.float32(x.scale) * (VALUES - x.zero_point).astype(np.float32)))
-    steps = value.astype(np.float32) * (1 / np.float32(y.scale))
+        steps = np.clip(value.astype(np.float32) * (1 / np.float32(y.scale)), -(2.0**20), 2.0**20)
     return int8(fp_round(steps).astype(np.int64) + y.zero_point)
 
 

@@ -1,41 +1,55 @@
-"""Read TensorFlow Lite's ADD, SUB, MUL and PRELU, of maps and constants. Handlers as in operators.py.
+"""Read TensorFlow Lite's ADD, SUB, MUL, DIV, MAXIMUM, MINIMUM and PRELU, of maps and constants. Handlers as in
+operators.py.
 
-An int8 map and one number make a table. An int8 map and one number a channel make a 1x1 depth-wise convolution, whose
-rounding is that of TensorFlow Lite's products. A product that does not fit the 8 bits of its weights is refused.
+An int8 map and one number make a table; a map and a number a channel a table a channel. A factor a channel within 8
+bits is a 1x1 depth-wise convolution instead, whose rounding is that of TensorFlow Lite's products.
 """
+
+from math import inf
 
 import numpy as np
 
-from ....core.types import Ints
+from ....core.types import Int8Map, Ints
 from ...model import QuantWeights, Scale
 from ...ops import tflm
 from ...ops.fixed_point import Multiplier
 from ..feature import Feature, same_layout
-from ..layers import DEAD, affine, combined
+from ..layers import DEAD, affine, clamp, combined
 from .convolutions import activated, limits
 from .file import Operator
 from .values import Values
 
+OF_MAPS = {"ADD": "add", "SUB": "add", "MUL": "mul"}  # operators of two maps -> the kind of op that they are
+
 
 def arithmetic(reader: Values, op: Operator) -> Feature:
-    """Read ADD, SUB, MUL of two maps, or of a map and one number; in a float file of a map and a number a channel, too.
-    Raises UnsupportedOp, GraphError."""
+    """Read an operator of two maps, or of a map and a constant of one number or one a channel. Raises UnsupportedOp,
+    GraphError."""
     constants = [reader.is_constant(op, i) for i in (0, 1)]
     if not any(constants):
+        if op.kind not in OF_MAPS:
+            op.refuse("of two maps is not known; end the model before it, or write it with ADD, SUB and MUL")
         return activated(reader, op, _of_two(reader, op))
     if all(constants):
         op.refuse("of two constants; convert again, with constants folded")
     at = constants.index(True)
     x = reader.feature(op, 1 - at)
-    if reader.quantized:
-        return _with_number(reader, op, x, at)
-    value = reader.numbers(op, at)
-    x = x.reshaped((1,) * (value.ndim - len(x.shape)) + x.shape) or x
-    axis = len(x.shape) - value.ndim + int(np.argmax(value.shape)) if value.ndim else 0
-    if value.size != 1 and not (value.size == max(value.shape) == x.tensor.c and x.has_channels_at(axis)):
-        op.refuse(f"a constant of {list(value.shape)} on {list(x.shape)}: one number, or one a channel, is known")
-    value = value.reshape(-1)
-    factor = {"MUL": value, "SUB": 1 if at else -1}.get(op.kind, 1)
+    return _with_integers(reader, op, x, at) if reader.quantized else _with_numbers(reader, op, x, at)
+
+
+def _with_numbers(reader: Values, op: Operator, x: Feature, at: int) -> Feature:
+    """Append a function of a float map and the constant that is input `at`."""
+    value = per_channel(reader, op, x, at, reader.numbers(op, at))
+    if op.kind in ("MAXIMUM", "MINIMUM"):
+        if value.size != 1:
+            op.refuse("of a float map and several numbers is not known; give one number")
+        bound = float(value[0])
+        return clamp(reader, op, x, *((bound, inf) if op.kind == "MAXIMUM" else (-inf, bound)))
+    if op.kind == "DIV" and (at == 0 or not value.all()):
+        op.refuse("by a map, or by zero, is not known; multiply by the reciprocal")
+    with np.errstate(over="ignore"):
+        inverse = 1 / value if op.kind == "DIV" else value
+    factor = {"MUL": value, "DIV": inverse, "SUB": 1 if at else -1}.get(op.kind, 1)
     summand = {"ADD": value, "SUB": -value if at else value}.get(op.kind, 0)
     return activated(reader, op, affine(reader, op, x, factor, summand))
 
@@ -44,7 +58,7 @@ def _of_two(reader: Values, op: Operator) -> Feature:
     """Append the sum or product. A difference is the sum with the negative: in int8 its values are ~q around ~zero
     point, exactly."""
     if op.kind != "SUB":
-        return combined(reader, op, {"ADD": "add", "MUL": "mul"}[op.kind], reader.feature(op, 0), reader.feature(op, 1))
+        return combined(reader, op, OF_MAPS[op.kind], reader.feature(op, 0), reader.feature(op, 1))
     x = reader.feature(op, 1)
     if reader.quantized:
         scale = reader.scale_of(x.tensor.name)
@@ -54,66 +68,69 @@ def _of_two(reader: Values, op: Operator) -> Feature:
     return combined(reader, op, "add", reader.feature(op), negative)
 
 
-def _with_number(reader: Values, op: Operator, x: Feature, at: int) -> Feature:
-    """Append the table of an int8 map and one number, the input `at`."""
+def _with_integers(reader: Values, op: Operator, x: Feature, at: int) -> Feature:
+    """Append the table, or the table a channel, of an int8 map and the constant that is input `at`."""
     declared, value = reader.tensor(op, at), reader.constant(op, at)
+    if op.kind == "DIV":
+        op.refuse("of int8 is not known: TFLite's own kernel is wrong for small quotients; multiply by the reciprocal")
     if declared.kind != "int8":
         op.refuse(f"a constant of {declared.kind}, expected int8")
-    if value.size != 1:
-        return _with_numbers(reader, op, x, at)
-    one, scales = value.reshape(-1).astype(np.int64), [reader.scale_of(x.tensor.name), reader.scale(op, op.inputs[at])]
-    values = [tflm.VALUES, np.broadcast_to(one, 256)]
+    values = per_channel(reader, op, x, at, value).astype(np.int64)
+    before, constant = reader.scale_of(x.tensor.name), reader.scale(op, op.inputs[at])
+    less = values - constant.zero_point
+    if op.kind == "MUL" and values.size > 1 and np.abs(less).max() <= 127:
+        factor = tflm.product_factor(before, constant, reader.scale(op, op.outputs[0]))
+        return activated(reader, op, times(reader, op, x, less, factor))
+    tables = [_table(reader, op, before, constant, one, at) for one in values]
+    return reader.put_table(op, x, tables[0] if len(tables) == 1 else np.stack(tables), _given(reader, op))
+
+
+def _given(reader: Values, op: Operator) -> Scale:
+    return reader.scale(op, op.outputs[0])
+
+
+def _table(reader: Values, op: Operator, x: Scale, constant: Scale, value: int, at: int) -> Int8Map:
+    """Tabulate an operator of int8 values (256,) of the scale x and a value, its input `at`."""
+    scales, values, given = [x, constant], [tflm.VALUES, np.full(256, value)], _given(reader, op)
+    if op.kind in ("MAXIMUM", "MINIMUM"):  # of the integers, whatever their scales
+        return tflm.int8((np.maximum if op.kind == "MAXIMUM" else np.minimum)(*values))
     if at == 0:
         scales, values = scales[::-1], values[::-1]
-    (a, b), given, (lo, hi) = scales, reader.scale(op, op.outputs[0]), limits(op)
+    (a, b), (lo, hi) = scales, limits(op)
     if op.kind == "MUL":
-        table = tflm.Product.of(a, b, given, lo, hi)(*values)
-    else:
-        table = tflm.Sum.of(a, b, given, lo, hi, sign=-1 if op.kind == "SUB" else 1)(*values)
-    return reader.put_table(op, x, table, given)
-
-
-def _with_numbers(reader: Values, op: Operator, x: Feature, at: int) -> Feature:
-    """Append MUL of an int8 map and one number a channel; a sum of them rounds each, as no convolution does."""
-    values = channels(reader, op, x, at) if op.kind == "MUL" else None
-    if values is None:
-        op.refuse(f"a constant of {list(reader.constant(op, at).shape)}: of an int8 map and one number it is known, of "
-                  "MUL one a channel, too; fold it into the convolution before it")  # fmt: skip
-    before, given = reader.scale_of(x.tensor.name), reader.scale(op, op.outputs[0])
-    factor = tflm.product_factor(before, reader.scale(op, op.inputs[at]), given)
-    return activated(reader, op, times(reader, op, x, values, factor))
+        return tflm.Product.of(a, b, given, lo, hi)(*values)
+    return tflm.Sum.of(a, b, given, lo, hi, sign=-1 if op.kind == "SUB" else 1)(*values)
 
 
 def prelu(reader: Values, op: Operator) -> Feature:
     """Read PRELU of one slope; in an int8 file of a slope a channel, too. Raises UnsupportedOp, GraphError."""
-    x, slopes = reader.feature(op), reader.constant(op, 1)
-    if slopes.size != 1:
-        values = channels(reader, op, x, 1) if reader.quantized else None
-        if values is None:
-            op.refuse(f"slopes of {list(slopes.shape)}: one, or one a channel of an int8 map, is known")
-        return sloped(reader, op, x, values)
+    x = reader.feature(op)
     if not reader.quantized:
+        if reader.constant(op, 1).size != 1:
+            op.refuse(f"slopes of {list(reader.constant(op, 1).shape)}: one, or one a channel of an int8 map, is known")
         slope = float(reader.numbers(op, 1).reshape(()))
         return same_layout(x, reader.add(op, "act", (x.tensor,), x.tensor.c, act="leaky", args=(slope,)))
-    steps, given = reader.scale(op, op.inputs[1]), reader.scale(op, op.outputs[0])
-    slope = int(slopes.reshape(())) - steps.zero_point
-    return reader.put_table(op, x, tflm.prelu(reader.scale_of(x.tensor.name), given, slope, steps.scale), given)
+    steps, given, before = reader.scale(op, op.inputs[1]), _given(reader, op), reader.scale_of(x.tensor.name)
+    slopes = per_channel(reader, op, x, 1, reader.constant(op, 1)).astype(np.int64) - steps.zero_point
+    if slopes.size > 1 and np.abs(slopes).max() <= 127:
+        return sloped(reader, op, x, slopes)
+    tables = [tflm.prelu(before, given, int(slope), steps.scale) for slope in slopes]
+    return reader.put_table(op, x, tables[0] if len(tables) == 1 else np.stack(tables), given)
 
 
-def channels(reader: Values, op: Operator, x: Feature, at: int) -> Ints | None:
-    """Return the values less zero point, int64 (c,), of the int8 constant that is input `at`; None where it is not one
-    a channel of the map. Raises UnsupportedOp for values that the weights of a convolution have no room for."""
-    declared, value = reader.tensor(op, at), reader.constant(op, at)
+def per_channel(reader: Values, op: Operator, x: Feature, at: int, value: np.ndarray) -> np.ndarray:
+    """Return the constant `value` that is input `at`, (1,) or (c,). Raises UnsupportedOp where it is neither one number
+    nor one a channel of the map."""
     shape = (1,) * (value.ndim - len(x.shape)) + x.shape
-    axis = len(shape) - value.ndim + int(np.argmax(value.shape))
+    axis = len(shape) - value.ndim + int(np.argmax(value.shape)) if value.ndim else 0
     found = x.reshaped(shape)
-    if found is None or not (value.size == max(value.shape) == x.tensor.c and found.has_channels_at(axis)):
-        return None
-    values = value.reshape(-1).astype(np.int64) - reader.scale(op, op.inputs[at]).zero_point
-    if np.abs(values).max() > 127:
-        op.refuse(f"'{declared.name}' is {np.abs(values).max()} from its zero point, expected 127 at most; fold it "
-                  "into the convolution before it")  # fmt: skip
-    return values
+    fits = value.size == max(value.shape, default=1) == x.tensor.c and found is not None and found.has_channels_at(axis)
+    if value.size != 1 and not fits:
+        op.refuse(
+            f"'{reader.tensor(op, at).name}' of {list(value.shape)} on {list(x.shape)}: one number, or one a channel, "
+            "is known; end the model before it"
+        )
+    return value.reshape(-1)
 
 
 def times(reader: Values, op: Operator, x: Feature, values: Ints, factor: Multiplier) -> Feature:

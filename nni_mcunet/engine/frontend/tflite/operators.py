@@ -1,8 +1,6 @@
 """Read TensorFlow Lite's operators as ops of our graph. A handler takes (reader, operator), adds ops, and returns the
 Feature that its first output is, or a list of them; None where the value is a constant. Raises UnsupportedOp for what
 no kernel has.
-
-In an int8 file a function of one value is a table of 256, made of TFLite's own integers.
 """
 
 from collections.abc import Callable
@@ -13,16 +11,17 @@ import numpy as np
 
 from ....core.ir.graph import Tensor
 from ....core.types import Int8Map
-from ...model import PROBABILITY, QuantWeights, Scale
+from ...model import QuantWeights, Scale
 from ...ops import tflm
-from ..feature import Feature, kept, same_layout
-from ..layers import affine, clamp, concatenate
+from ..feature import Feature, kept
 from .arithmetic import arithmetic, prelu
-from .convolutions import MOST, activated, conv, depthwise, ends, fully_connected, window
+from .convolutions import MOST, conv, depthwise, fully_connected
 from .file import Operator
+from .functions import function, gelu, hard_swish, int8_function, rectifier, softmax
+from .islands import dequantized
+from .maps import average_pool, concat, max_pool, mean, moved, pad, reduce_max, resize_nearest, tile
 from .values import Values
 
-OneMap = Callable[[Values, Operator], Feature]
 Handler = Callable[[Values, Operator], Feature | list[Feature] | None]
 
 MOST_PICKED = 1 << 20  # weights of a convolution that stands for a slice of channels
@@ -46,14 +45,6 @@ def transpose(reader: Values, op: Operator) -> Feature:
     return moved(reader, op, y) if y else op.refuse(f"perm {perm} of {list(x.shape)} divides an axis; leave it away")
 
 
-def moved(reader: Values, op: Operator, y: Feature) -> Feature:
-    """Return a map whose values go on as they are: under another scale where the file says so."""
-    if not reader.quantized:
-        return y
-    given = reader.scale(op, op.outputs[0])
-    return y if reader.scale_of(y.tensor.name) == given else reader.put_table(op, y, tflm.int8(tflm.VALUES), given)
-
-
 def quantize(reader: Values, op: Operator) -> Feature:
     """Read QUANTIZE: of the image its scale, of any other map a change of scale. Raises UnsupportedOp."""
     if not reader.quantized or reader.is_constant(op, 0):
@@ -70,99 +61,11 @@ def quantize(reader: Values, op: Operator) -> Feature:
 
 
 def dequantize(reader: Values, op: Operator) -> Feature | None:
-    """Read DEQUANTIZE of a constant, or before an output of the network. Raises UnsupportedOp for others."""
+    """Read DEQUANTIZE of a constant or a map. Raises UnsupportedOp, GraphError."""
     if reader.is_constant(op, 0):
         reader.constants[op.outputs[0]] = reader.numbers(op, 0)
         return None
-    if op.outputs[0] not in reader.file.outputs:
-        op.refuse("computes on in float; quantize the whole model to int8, or end it before")
-    return reader.feature(op)
-
-
-# Windows and maps.
-
-
-def max_pool(reader: Values, op: Operator) -> Feature:
-    """Read MAX_POOL_2D. Raises UnsupportedOp."""
-    x = reader.map(op)
-    fields = window(op, x, (op.option("FilterHeight"), op.option("FilterWidth")))
-    y = Feature.of(reader.add(op, "maxpool", (x,), x.c, **fields), "hwc")
-    return _pooled(reader, op, x, y)
-
-
-def average_pool(reader: Values, op: Operator) -> Feature:
-    """Read AVERAGE_POOL_2D; over a whole float map it is the global mean. Raises UnsupportedOp."""
-    x = reader.map(op)
-    fields = window(op, x, (op.option("FilterHeight"), op.option("FilterWidth")))
-    whole = fields["k"] == (x.h, x.w) and not any(fields["pad"]) and not reader.quantized
-    y = reader.add(op, "gap", (x,), x.c) if whole else reader.add(op, "avgpool", (x,), x.c, **fields)
-    return _pooled(reader, op, x, Feature.of(y, "hwc"))
-
-
-def _pooled(reader: Values, op: Operator, x: Tensor, y: Feature) -> Feature:
-    if reader.quantized and reader.scale_of(x.name) != reader.scale(op, op.outputs[0]):
-        op.refuse("has another scale than its input, which TFLite refuses, too; convert again")
-    return activated(reader, op, y)
-
-
-def mean(reader: Values, op: Operator) -> Feature:
-    """Read MEAN over height and width. Raises UnsupportedOp for other axes."""
-    x = reader.feature(op)
-    axes, groups = [a % len(x.shape) for a in reader.integers(op, 1)], x.groups()
-    spatial = sorted(axis for axis in x.order if axis != "c")
-    if groups is None or sorted("".join(groups[a] for a in set(axes))) != spatial:
-        op.refuse(f"axes {axes} of {list(x.shape)}: the mean over height and width is known")
-    y = reader.put(op, "gap", (x.tensor,), x.tensor.c)
-    return Feature(y, kept("c", y), reader.file.tensors[op.outputs[0]].shape)
-
-
-def pad(reader: Values, op: Operator) -> Feature:
-    """Read PAD and PADV2 with zeros around height and width. Raises UnsupportedOp for others."""
-    x, ends = reader.map(op), np.array(reader.integers(op, 1)).reshape(-1, 2)
-    zeros = op.kind == "PAD" or _is_zero(reader, op)
-    if ends.shape != (4, 2) or ends[[0, 3]].any() or (ends < 0).any() or not zeros:
-        op.refuse(f"pads {ends.tolist()}: pad height and width, with zeros")
-    if not ends.any():
-        return moved(reader, op, Feature.of(x, "hwc"))
-    (top, bottom), (left, right) = ends[1].tolist(), ends[2].tolist()
-    y = reader.add(op, "pad", (x,), x.c, pad=(top, left, bottom, right))
-    if reader.quantized:
-        reader.scales[y.name] = reader.scale_of(x.name)
-    return moved(reader, op, Feature.of(y, "hwc"))
-
-
-def _is_zero(reader: Values, op: Operator) -> bool:
-    """Tell whether PADV2 pads with zero, in int8 the zero point."""
-    value = reader.constant(op, 2).reshape(-1)
-    zero = reader.scale_of(reader.feature(op).tensor.name).zero_point if reader.quantized else 0
-    return value.size == 1 and bool(value[0] == zero)
-
-
-def resize_nearest(reader: Values, op: Operator) -> Feature:
-    """Read RESIZE_NEAREST_NEIGHBOR by whole factors. Raises UnsupportedOp for others."""
-    x, size = reader.map(op), reader.integers(op, 1)
-    whole = len(size) == 2 and all(n % m == 0 and 1 <= n // m <= MOST for n, m in zip(size, (x.h, x.w), strict=True))
-    if not whole or op.option("AlignCorners"):
-        op.refuse(f"to {size} from {[x.h, x.w]}: use a whole factor, without align_corners")
-    factors = size[0] // x.h, size[1] // x.w
-    middle = np.float32(0.5 if op.option("HalfPixelCenters") else 0)
-    for length, factor in zip((x.h, x.w), factors, strict=True):
-        at = np.arange(length * factor, dtype=np.float32) + middle
-        taken = np.floor(at * (np.float32(length) / np.float32(length * factor)))
-        if (np.minimum(taken, length - 1) != np.arange(length * factor) // factor).any():
-            op.refuse(f"by {factors}: float32 misses a pixel here; use half_pixel_centers")
-    y = reader.add(op, "upsample", (x,), x.c, s=factors)
-    if reader.quantized:
-        reader.scales[y.name] = reader.scale_of(x.name)
-    return moved(reader, op, Feature.of(y, "hwc"))
-
-
-def concat(reader: Values, op: Operator) -> Feature:
-    """Read CONCATENATION of channels. Raises UnsupportedOp for another axis and for several scales."""
-    maps = [reader.feature(op, i) for i in range(len(op.inputs))]
-    if reader.quantized and {reader.scale_of(m.tensor.name) for m in maps} != {reader.scale(op, op.outputs[0])}:
-        op.refuse("joins maps of several scales, which TFLite refuses, too; convert again")
-    return activated(reader, op, concatenate(reader, op, maps, op.option("Axis")))
+    return dequantized(reader, op)
 
 
 # Parts of a map: 0/1 convolutions, exact in every scale.
@@ -257,66 +160,6 @@ def picked(reader: Values, op: Operator, x: Tensor, weight: Int8Map, **fields: A
     return y
 
 
-# Element by element.
-
-
-def function(act: str, table: Callable[..., np.ndarray], fixed: Scale | None = None, **option: str) -> OneMap:
-    """Return the handler of a function of one value: `act` of a float file, table(x, y, *args) of an int8 one. fixed:
-    the only scale that its kernel writes; option: the argument and the name it has in the file."""
-
-    def handler(reader: Values, op: Operator) -> Feature:
-        x, args = reader.feature(op), tuple(float(op.option(name)) for name in option.values())
-        if not np.isfinite(args).all():
-            op.wrong(f"arguments {args}")
-        if not reader.quantized:
-            return same_layout(x, reader.add(op, "act", (x.tensor,), x.tensor.c, act=act, args=args))
-        given = reader.scale(op, op.outputs[0])
-        if fixed is not None and given != fixed:
-            op.refuse(f"writes the scale {given.scale:g} and zero point {given.zero_point}, which TFLite refuses, too")
-        made = table(reader.scale_of(x.tensor.name), given, *args)
-        return reader.put_table(op, x, made, given, act=act, args=args)
-
-    return handler
-
-
-def rectifier(lo: float, hi: float) -> OneMap:
-    """Return the handler of RELU and its kind as operators of their own. In the scale of its input it is a clamp."""
-
-    def handler(reader: Values, op: Operator) -> Feature:
-        x = reader.feature(op)
-        if not reader.quantized:
-            return clamp(reader, op, x, lo, hi)
-        before, given = reader.scale_of(x.tensor.name), reader.scale(op, op.outputs[0])
-        if before == given:
-            y = clamp(reader, op, x, *ends((lo, hi), given))
-            reader.scales[y.tensor.name] = given
-            return y
-        return reader.put_table(op, x, tflm.rectified(before, given, lo, hi), given)
-
-    return handler
-
-
-def hard_swish(reader: Values, op: Operator) -> Feature:
-    """Read HARD_SWISH. Raises UnsupportedOp for scales that TFLite does not compute either."""
-    x = reader.feature(op)
-    if reader.quantized and reader.scale_of(x.tensor.name).scale / 128 > reader.scale(op, op.outputs[0]).scale:
-        op.refuse("its output's scale is below 1/128 of its input's, which TFLite does not compute either")
-    return function("hswish", tflm.hard_swish)(reader, op)
-
-
-def softmax(reader: Values, op: Operator) -> Feature:
-    """Read SOFTMAX over the channels of each position. Raises UnsupportedOp for another axis."""
-    x, beta = reader.feature(op), float(op.option("Beta"))
-    if not x.has_channels_at(len(x.shape) - 1):
-        op.refuse(f"over the last of {list(x.shape)}: softmax over the channels of each position is known")
-    if not reader.quantized:
-        if beta != 1:
-            x = affine(reader, op, x, beta, 0)
-    elif beta != 1 or reader.scale(op, op.outputs[0]) != PROBABILITY:
-        op.refuse(f"beta {beta:g} and the scale {reader.scale(op, op.outputs[0]).scale:g}, expected 1 and 1/256")
-    return same_layout(x, reader.put(op, "softmax", (x.tensor,), x.tensor.c))
-
-
 OPERATORS: dict[str, Handler] = {
     "CONV_2D": conv,
     "DEPTHWISE_CONV_2D": depthwise,
@@ -324,9 +167,13 @@ OPERATORS: dict[str, Handler] = {
     "ADD": arithmetic,
     "SUB": arithmetic,
     "MUL": arithmetic,
+    "DIV": arithmetic,
+    "MAXIMUM": arithmetic,
+    "MINIMUM": arithmetic,
     "PAD": pad,
     "PADV2": pad,
     "MEAN": mean,
+    "REDUCE_MAX": reduce_max,
     "AVERAGE_POOL_2D": average_pool,
     "MAX_POOL_2D": max_pool,
     "CONCATENATION": concat,
@@ -335,6 +182,8 @@ OPERATORS: dict[str, Handler] = {
     "EXPAND_DIMS": reshape,
     "TRANSPOSE": transpose,
     "RESIZE_NEAREST_NEIGHBOR": resize_nearest,
+    "TILE": tile,
+    "BROADCAST_TO": tile,
     "SPLIT": split,
     "SPLIT_V": split,
     "SLICE": slice_,
@@ -348,6 +197,12 @@ OPERATORS: dict[str, Handler] = {
     "RELU": rectifier(0, inf),
     "RELU6": rectifier(0, 6),
     "RELU_N1_TO_1": rectifier(-1, 1),
+    "RELU_0_TO_1": rectifier(0, 1),
+    "ABS": int8_function(tflm.absolute),
+    "EXP": int8_function(tflm.exponential),
+    "LOG": int8_function(tflm.logarithm),
+    "ELU": int8_function(tflm.elu),
+    "GELU": gelu,
     "QUANTIZE": quantize,
     "DEQUANTIZE": dequantize,
 }

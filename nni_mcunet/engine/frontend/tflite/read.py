@@ -8,14 +8,18 @@ TensorFlow Lite's reference kernels. Whatever is not known is refused by name.
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from ....core.errors import GraphError, UnsupportedOp
 from ....core.types import FilePath
 from ...model import Model, QuantModel
 from ..feature import Feature
 from ..outputs import chosen
+from .constants import folded
 from .file import File, FileTensor, Operator, load
+from .islands import computed
 from .operators import OPERATORS
-from .values import Values
+from .values import INT16, Values
 
 ROUNDING = ("conv", "avgpool", "gap", "add", "mul", "softmax")  # kinds whose kernels round
 
@@ -78,17 +82,42 @@ class Reader(Values):
                 f"{self.path}: input '{given.name if given else '?'}' has the shape {list(shape)}, expected one "
                 "picture (1, height, width, channels); convert with a fixed batch of 1"
             )
+        shape = self._unfolded(index) or shape
         order = "hwc"[-(len(shape) - 1) :]
         lengths = dict(zip(order, shape[1:], strict=True))
         tensor = self.add_image(given.name, *(lengths.get(axis, 1) for axis in "hwc"))
-        self.features[index] = Feature.of(tensor, order)
+        self.features[index] = replace(Feature.of(tensor, order), shape=given.shape)
         if given.kind in ("int8", "uint8"):
             self.scales[tensor.name] = self.scale_as_int8(given)
         elif given.kind != "float32":
-            raise GraphError(f"{self.path}: input '{given.name}' holds {given.kind}, expected int8, uint8 or float32")
+            raise GraphError(
+                f"{self.path}: input '{given.name}' holds {given.kind}, expected int8, uint8 or float32; convert the "
+                "model with int8 activations"
+            )
+
+    def _unfolded(self, index: int) -> tuple[int, ...] | None:
+        """Return the shape (1, h, w, c) that all readers of a flat input give it at once, as micro_speech's does."""
+        readers = [op for op in self.file.needed() if index in op.inputs]
+        if len(self.file.tensors[index].shape) != 2 or not readers:
+            return None
+        if all(op.kind == "QUANTIZE" for op in readers):
+            found = {self._unfolded(op.outputs[0]) for op in readers}
+        else:
+            shapes = (self.file.tensors[op.outputs[0]].shape for op in readers)
+            known = all(op.kind == "RESHAPE" for op in readers)
+            found = {shape if known and len(shape) == 4 and shape[0] == 1 else None for shape in shapes}
+        shape = found.pop() if len(found) == 1 else None
+        size = np.prod(self.file.tensors[index].shape, dtype=object)
+        return shape if shape and min(shape) > 0 and np.prod(shape, dtype=object) == size else None
 
     def _operator(self, op: Operator) -> None:
+        if any(self.file.tensors[i].kind == "int16" for i in (*op.inputs, *op.outputs) if i >= 0):
+            op.refuse(INT16)
+        if folded(self, op):
+            return
         handler = OPERATORS.get(op.kind)
+        if not self.reals.keys().isdisjoint(op.inputs):
+            handler = computed
         if handler is None:
             raise UnsupportedOp(
                 f"{self.path}: {op.kind} at '{op.name}' is not known; end the model before it, or rewrite it with the "

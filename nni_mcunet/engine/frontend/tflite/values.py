@@ -15,6 +15,7 @@ from ..feature import Feature, kept
 from ..scales import GREATEST, LEAST
 from .file import File, FileTensor, Operator
 
+INT16 = "computes with int16 activations (16x8); convert the model with int8 ones (TFLITE_BUILTINS_INT8)"
 WHOLE = "quantize the whole model to int8 (the converter's TFLITE_BUILTINS_INT8), or give the float file"
 
 
@@ -26,6 +27,7 @@ class Values(Builder):
         self.file = file
         self.features: dict[int, Feature] = {}
         self.constants = {i: t.data for i, t in enumerate(file.tensors) if t.data is not None}
+        self.reals: dict[int, Any] = {}  # float tensors of an int8 file, see islands.py
         self.once: set[str] = set()  # ops that round as ours do
         self.quantized = any(file.tensors[i].kind in ("int8", "uint8") for op in file.needed() for i in op.outputs)
 
@@ -90,7 +92,7 @@ class Values(Builder):
         if declared.kind == "uint8":
             op.refuse("computes with uint8 activations; convert the model with int8 ones")
         if declared.kind == "int16":
-            op.refuse("computes with int16 activations (16x8); convert the model with int8 ones")
+            op.refuse(INT16)
         if declared.kind != "int8":
             op.refuse(f"computes with {declared.kind} in a quantised file; {WHOLE}")
         return self.scale_as_int8(declared)
@@ -115,7 +117,8 @@ class Values(Builder):
         return y
 
     def put_table(self, op: Operator, x: Feature, table: np.ndarray, given: Scale, **fields: Any) -> Feature:
-        """Append an op that looks int8 values up in a table (256,), and writes them in the given scale."""
-        y = self.add(op, "act", (x.tensor,), x.tensor.c, **fields)
+        """Append an op that looks int8 values up in a table (256,), or one a channel (c, 256), and writes them in the
+        given scale."""
+        y = self.add(op, "act", (x.tensor,), x.tensor.c, groups=1 if table.ndim == 1 else x.tensor.c, **fields)
         self.tables[y.name], self.scales[y.name] = table, given
         return Feature(y, x.order, x.shape)

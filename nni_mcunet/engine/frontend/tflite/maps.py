@@ -1,0 +1,153 @@
+"""Read TensorFlow Lite's pools, padding, resizing, repeating and joining of maps. Handlers as in operators.py."""
+
+import numpy as np
+
+from ....core.ir.graph import Tensor
+from ...ops import tflm
+from ..feature import Feature, kept
+from ..layers import concatenate
+from .convolutions import MOST, activated, window
+from .file import Operator
+from .values import Values
+
+
+def moved(reader: Values, op: Operator, y: Feature) -> Feature:
+    """Return a map whose values go on as they are: under another scale where the file says so."""
+    if not reader.quantized:
+        return y
+    given = reader.scale(op, op.outputs[0])
+    return y if reader.scale_of(y.tensor.name) == given else reader.put_table(op, y, tflm.int8(tflm.VALUES), given)
+
+
+def max_pool(reader: Values, op: Operator) -> Feature:
+    """Read MAX_POOL_2D. Raises UnsupportedOp."""
+    x = reader.map(op)
+    fields = window(op, x, (op.option("FilterHeight"), op.option("FilterWidth")))
+    y = Feature.of(reader.add(op, "maxpool", (x,), x.c, **fields), "hwc")
+    return _pooled(reader, op, x, y)
+
+
+def average_pool(reader: Values, op: Operator) -> Feature:
+    """Read AVERAGE_POOL_2D; over a whole float map it is the global mean. Raises UnsupportedOp."""
+    x = reader.map(op)
+    fields = window(op, x, (op.option("FilterHeight"), op.option("FilterWidth")))
+    whole = fields["k"] == (x.h, x.w) and not any(fields["pad"]) and not reader.quantized
+    y = reader.add(op, "gap", (x,), x.c) if whole else reader.add(op, "avgpool", (x,), x.c, **fields)
+    return _pooled(reader, op, x, Feature.of(y, "hwc"))
+
+
+def _pooled(reader: Values, op: Operator, x: Tensor, y: Feature) -> Feature:
+    if reader.quantized and reader.scale_of(x.name) != reader.scale(op, op.outputs[0]):
+        op.refuse("has another scale than its input, which TFLite refuses, too; convert again")
+    return activated(reader, op, y)
+
+
+def mean(reader: Values, op: Operator) -> Feature:
+    """Read MEAN over height and width. Raises UnsupportedOp for other axes."""
+    x = reader.feature(op)
+    _check_spatial(reader, op, x)
+    y = reader.put(op, "gap", (x.tensor,), x.tensor.c)
+    return Feature(y, kept("c", y), reader.file.tensors[op.outputs[0]].shape)
+
+
+def reduce_max(reader: Values, op: Operator) -> Feature:
+    """Read REDUCE_MAX over height and width: a pool with a window of the whole map. Raises UnsupportedOp."""
+    x = reader.feature(op)
+    _check_spatial(reader, op, x)
+    t = x.tensor
+    if max(t.h, t.w) > MOST:
+        op.refuse(f"over {[t.h, t.w]}: windows go to {MOST}")
+    y = reader.add(op, "maxpool", (t,), t.c, k=(t.h, t.w))
+    if reader.quantized:
+        reader.scales[y.name] = reader.scale_of(t.name)
+    return moved(reader, op, Feature(y, kept("c", y), reader.file.tensors[op.outputs[0]].shape))
+
+
+def _check_spatial(reader: Values, op: Operator, x: Feature) -> None:
+    """Raise UnsupportedOp where an operator goes over other axes than height and width."""
+    axes, groups = [a % len(x.shape) for a in reader.integers(op, 1)], x.groups()
+    spatial = sorted(axis for axis in x.order if axis != "c")
+    if groups is None or sorted("".join(groups[a] for a in set(axes))) != spatial:
+        op.refuse(f"axes {axes} of {list(x.shape)}: height and width together are known")
+
+
+def tile(reader: Values, op: Operator) -> Feature:
+    """Read TILE and BROADCAST_TO that repeat rows or columns in place, as Keras' UpSampling2D does behind a RESHAPE, or
+    that spread one position over a map. Raises UnsupportedOp for others."""
+    x, declared = reader.feature(op), reader.file.tensors[op.outputs[0]].shape
+    times, groups, t = reader.integers(op, 1), x.groups(), x.tensor
+    if op.kind == "BROADCAST_TO":
+        times = [n // m for n, m in zip(times, x.shape, strict=False)] if len(times) == len(x.shape) else []
+    several = [i for i, n in enumerate(times) if n != 1]
+    fits = len(times) == len(x.shape) and declared == tuple(n * m for n, m in zip(x.shape, times, strict=True))
+    if groups is None or not fits or min(times) < 1 or max(times) > MOST:
+        op.refuse(f"{times} times {list(x.shape)}: repeat rows or columns one after the other, {MOST} times at most")
+    factors = {"h": 1, "w": 1}
+    for i in several:
+        # Behind the rows stands the dimension that repeats each of them; a map of one row is repeated as a whole.
+        axis = groups[i - 1] if i and groups[i] == "" else ""
+        if x.shape == (1, t.h, t.w, t.c) and groups[i] == "":
+            axis = {1: "h", 2: "w"}.get(i, "")
+        if axis not in factors or factors[axis] != 1:
+            op.refuse(f"{times} times {list(x.shape)}: repeat rows or columns one after the other")
+        factors[axis] = times[i]
+    if not several:
+        return moved(reader, op, x)
+    y = reader.add(op, "upsample", (t,), t.c, s=(factors["h"], factors["w"]))
+    if reader.quantized:
+        reader.scales[y.name] = reader.scale_of(t.name)
+    return moved(reader, op, Feature(y, kept(_spread(x.order, factors), y), declared))
+
+
+def _spread(order: str, factors: dict[str, int]) -> str:
+    """Return the order of a map whose axes of one position, which say nothing of an order, become longer."""
+    return order if set(order) >= {axis for axis, n in factors.items() if n > 1} else "hwc"
+
+
+def pad(reader: Values, op: Operator) -> Feature:
+    """Read PAD and PADV2 with zeros around height and width. Raises UnsupportedOp for others."""
+    x, ends = reader.map(op), np.array(reader.integers(op, 1)).reshape(-1, 2)
+    zeros = op.kind == "PAD" or _is_zero(reader, op)
+    if ends.shape != (4, 2) or ends[[0, 3]].any() or (ends < 0).any() or not zeros:
+        op.refuse(f"pads {ends.tolist()}: pad height and width, with zeros")
+    if not ends.any():
+        return moved(reader, op, Feature.of(x, "hwc"))
+    (top, bottom), (left, right) = ends[1].tolist(), ends[2].tolist()
+    y = reader.add(op, "pad", (x,), x.c, pad=(top, left, bottom, right))
+    if reader.quantized:
+        reader.scales[y.name] = reader.scale_of(x.name)
+    return moved(reader, op, Feature.of(y, "hwc"))
+
+
+def _is_zero(reader: Values, op: Operator) -> bool:
+    """Tell whether PADV2 pads with zero, in int8 the zero point."""
+    value = reader.constant(op, 2).reshape(-1)
+    zero = reader.scale_of(reader.feature(op).tensor.name).zero_point if reader.quantized else 0
+    return value.size == 1 and bool(value[0] == zero)
+
+
+def resize_nearest(reader: Values, op: Operator) -> Feature:
+    """Read RESIZE_NEAREST_NEIGHBOR by whole factors. Raises UnsupportedOp for others."""
+    x, size = reader.map(op), reader.integers(op, 1)
+    whole = len(size) == 2 and all(n % m == 0 and 1 <= n // m <= MOST for n, m in zip(size, (x.h, x.w), strict=True))
+    if not whole or op.option("AlignCorners"):
+        op.refuse(f"to {size} from {[x.h, x.w]}: use a whole factor, without align_corners")
+    factors = size[0] // x.h, size[1] // x.w
+    middle = np.float32(0.5 if op.option("HalfPixelCenters") else 0)
+    for length, factor in zip((x.h, x.w), factors, strict=True):
+        at = np.arange(length * factor, dtype=np.float32) + middle
+        taken = np.floor(at * (np.float32(length) / np.float32(length * factor)))
+        if (np.minimum(taken, length - 1) != np.arange(length * factor) // factor).any():
+            op.refuse(f"by {factors}: float32 misses a pixel here; use half_pixel_centers")
+    y = reader.add(op, "upsample", (x,), x.c, s=factors)
+    if reader.quantized:
+        reader.scales[y.name] = reader.scale_of(x.name)
+    return moved(reader, op, Feature.of(y, "hwc"))
+
+
+def concat(reader: Values, op: Operator) -> Feature:
+    """Read CONCATENATION of channels. Raises UnsupportedOp for another axis and for several scales."""
+    maps = [reader.feature(op, i) for i in range(len(op.inputs))]
+    if reader.quantized and {reader.scale_of(m.tensor.name) for m in maps} != {reader.scale(op, op.outputs[0])}:
+        op.refuse("joins maps of several scales, which TFLite refuses, too; convert again")
+    return activated(reader, op, concatenate(reader, op, maps, op.option("Axis")))
