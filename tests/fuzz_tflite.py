@@ -5,6 +5,7 @@ files that no writer makes.
 """
 
 import struct
+import warnings
 from contextlib import suppress
 from functools import cache
 
@@ -16,6 +17,7 @@ from fuzz_onnx import run as run_onnx
 from tflite_files import Reference
 from tflite_nets import NETS, floats
 
+from nni_mcunet.core.errors import CutWarning
 from nni_mcunet.core.plan.plan import plan
 from nni_mcunet.engine.frontend import load_model
 from nni_mcunet.engine.frontend.onnx import to_onnx
@@ -25,7 +27,20 @@ from nni_mcunet.engine.model import Model
 
 SUFFIX, REFERENCE = ".tflite", "LiteRT"
 INT32 = [n for n in NUMBERS if -(2**31) <= n < 2**31]
-UNKNOWN = ("SIN", "CUSTOM", "WHILE", "LSTM", "GATHER", "TRANSPOSE_CONV", "RESIZE_BILINEAR", "SUM")
+UNKNOWN = (
+    "SIN",
+    "CUSTOM",
+    "WHILE",
+    "LSTM",
+    "GATHER",
+    "TRANSPOSE_CONV",
+    "RESIZE_BILINEAR",
+    "SUM",
+    "ARG_MAX",
+    "SHAPE",
+    "PACK",
+    "CAST",
+)
 
 
 @cache
@@ -202,7 +217,11 @@ def packed(model) -> bytes:
 
 def compared(path) -> str:
     """ "same", "other" or why it was not compared."""
-    model, data = load_model(path), path.read_bytes()
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        model, data = load_model(path), path.read_bytes()
+    if any(issubclass(note.category, CutWarning) for note in notes):
+        return "cut"
     image = model.graph.inputs[0]
     q = np.random.default_rng(0).integers(-128, 128, (image.h, image.w, image.c)).astype(np.int8)
     real = (q.astype(np.float32) + 128) / 255

@@ -674,6 +674,12 @@ DOORS = [
         "test_tflite::test_numpy_equals_litert",
     ),
     Mutant(
+        ENGINE + "frontend/tflite/decoding.py",
+        "if not kinds <= DECODING or kinds",
+        "if kinds",
+        "test_tflite_decoding::test_what_is_no_decoding_stays_refused",
+    ),
+    Mutant(
         ENGINE + "lower/dead_channels.py",
         "t if t.ndim == 1 else t[stay[name]]",
         "t",

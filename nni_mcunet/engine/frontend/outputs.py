@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from ...core.errors import UserError
+from ...core.errors import UnsupportedOp, UserError
 from ...core.validate import short
 from .builder import plain_name
 
@@ -33,6 +33,16 @@ def chosen(path: str, wanted: Sequence[str], known: Iterable[tuple[str, T]]) -> 
         twice = [name for name, one in zip(wanted, found, strict=True) if one == value]
         raise UserError(f"{path}: outputs '{twice[0]}' and '{twice[1]}' are one value; name it once")
     return found
+
+
+def cut_text(path: str, ends: Sequence[str], first: UnsupportedOp, does: str) -> str:
+    """Say where a network ends before its file does. first: why the file as a whole was refused; does: what the rest
+    of it does, such as "decode boxes"."""
+    what = str(first).removeprefix(f"{path}: ").split(":")[0].split(" is not known")[0]
+    return (
+        f"{path} ends at the maps {', '.join(ends)}: {what} and what follows {does} and have no weights, which is "
+        "left to your program; --outputs NAME ... ends it elsewhere"
+    )
 
 
 def _by_plain_name(path: str, name: str, plain: dict[str, set[T]], exact: dict[str, T]) -> T:

@@ -19,6 +19,7 @@ from ....core.validate import parse_json
 from ....core.view import STRETCH, View
 from ...model import Model, QuantModel
 from ..feature import Feature, kept
+from ..outputs import cut_text
 from .boxes import without_boxes
 from .constants import fold
 from .decoding import maps_before
@@ -60,7 +61,7 @@ def _up_to_boxes(proto: onnx.ModelProto, path: str, size: tuple[int, int] | None
         found, at = _tried(cut, path, size)
         if not isinstance(found, UserError):
             if first:
-                warnings.warn(_cut_text(path, found, first), CutWarning, stacklevel=2)
+                warnings.warn(cut_text(path, found.graph.outputs, first, "decode boxes"), CutWarning, stacklevel=2)
             return found
         if not isinstance(found, UnsupportedOp):
             raise found
@@ -70,14 +71,6 @@ def _up_to_boxes(proto: onnx.ModelProto, path: str, size: tuple[int, int] | None
         if ends is None:
             raise first from None
         cut = with_outputs(proto, ends)
-
-
-def _cut_text(path: str, found: Model | QuantModel, first: UnsupportedOp) -> str:
-    what = str(first).removeprefix(f"{path}: ").split(":")[0].split(" is not known")[0]
-    return (
-        f"{path} ends at the maps {', '.join(found.graph.outputs)}: {what} and what follows decode boxes and have no "
-        "weights, which is left to your program; --outputs NAME ... ends it elsewhere"
-    )
 
 
 def _ending_at(

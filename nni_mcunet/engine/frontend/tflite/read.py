@@ -5,17 +5,19 @@ graph, fuse.py then fuses what a kernel does at once. A quantised file keeps its
 TensorFlow Lite's reference kernels. Whatever is not known is refused by name.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from ....core.errors import GraphError, UnsupportedOp
+from ....core.errors import CutWarning, GraphError, UnsupportedOp
 from ....core.types import FilePath
 from ...model import Model, QuantModel
 from ..feature import Feature
-from ..outputs import chosen
+from ..outputs import chosen, cut_text
 from .constants import folded
+from .decoding import CHOICES, maps_before
 from .file import File, FileTensor, Operator, load
 from .islands import computed
 from .operators import OPERATORS
@@ -29,20 +31,45 @@ def load_tflite(
 ) -> Model | QuantModel:
     """Return the Model of a float file, the QuantModel of an int8 one.
 
-    size: (h, w) of the image, which these files fix; outputs: tensors at which the network ends. Raises
+    size: (h, w) of the image, which these files fix; outputs: tensors at which the network ends.
+    Where none are given and the file decodes boxes or names a class, it ends at the maps before (CutWarning). Raises
     FileNotFoundError, GraphError for another size and for a file that is no valid .tflite or whose numbers are none to
     compute with, UserError for outputs that it lacks, UnsupportedOp naming the operator.
     """
     file = load(path)
     if outputs is not None:
         file = replace(file, outputs=tuple(chosen(str(path), outputs, _written(file))))
-    found = Reader(file, str(path)).read()
+    found = Reader(file, str(path)).read() if outputs is not None else _up_to_boxes(file, str(path))
     image = found.graph.inputs[0]
     if size and size != (image.h, image.w):
         raise GraphError(
             f"{path}: the input is fixed at {image.h}x{image.w}, expected {size[0]}x{size[1]}; convert again"
         )
     return found
+
+
+def _up_to_boxes(file: File, path: str) -> Model | QuantModel:
+    """Return the network up to the maps from which the file decodes boxes or names a class, the whole where it does
+    neither."""
+    first: UnsupportedOp | None = None
+    refused: dict[int, str] = {}  # output of an operator -> its kind
+    cut = file
+    while True:
+        reader = Reader(cut, path)
+        try:
+            found = reader.read()
+        except UnsupportedOp as error:
+            first, known = first or error, len(refused)
+            refused |= dict.fromkeys(reader.at.outputs, reader.at.kind) if reader.at else {}
+            ends = maps_before(file, refused.keys()) if len(refused) > known else None
+            if ends is None:
+                raise first from None
+            cut = replace(file, outputs=ends)
+        else:
+            if first:
+                does = "choose classes" if set(CHOICES) >= set(refused.values()) else "decode boxes"
+                warnings.warn(cut_text(path, found.graph.outputs, first, does), CutWarning, stacklevel=2)
+            return found
 
 
 def _written(file: File) -> Iterator[tuple[str, int]]:
@@ -57,6 +84,8 @@ def _written(file: File) -> Iterator[tuple[str, int]]:
 class Reader(Values):
     """Go through a file, operator by operator."""
 
+    at: Operator | None = None  # the operator that is being read
+
     def read(self) -> Model | QuantModel:
         """Return what the file holds. Raises GraphError or UnsupportedOp."""
         operators = self.file.needed()
@@ -65,7 +94,9 @@ class Reader(Values):
             if index in read:
                 self._input(index)
         for op in operators:
+            self.at = op
             self._operator(op)
+        self.at = None
         self.images()
         outputs = tuple(self._output(index) for index in self.file.outputs)
         found = self.model(self.file.name or "tflite", outputs, {})
