@@ -48,7 +48,7 @@ def test_joined_positions_end_at_the_maps(heads, tmp_path):
     path = written(tmp_path, n, y.index)
     with pytest.warns(
         CutWarning,
-        match=f"ends at the maps {name(n, first)}, {name(n, second)}: CONCATENATION at '{name(n, joined)}' and what",
+        match=f"ends at the maps {name(n, first)}, {name(n, second)}: operator 7, CONCATENATION at '{name(n, joined)}'",
     ):
         model = load_model(path)
     q = np.random.default_rng(1).integers(-128, 128, (8, 8, 3)).astype(np.int8)
@@ -75,7 +75,7 @@ def test_the_name_of_a_class_is_left_to_the_program(tmp_path, kind):
     y = n.tensor("class", (1,), "int32")
     n.op(kind, [x.index, n.constant([1])], [y])
     path = written(tmp_path, n, y)
-    with pytest.warns(CutWarning, match=f"ends at the maps {name(n, x)}: {kind} at 'class' and what follows choose"):
+    with pytest.warns(CutWarning, match=f"ends at the maps {name(n, x)}: operator 3, {kind} at 'class' and what"):
         assert load_model(path).graph.ops[-1].kind == "softmax"
 
 

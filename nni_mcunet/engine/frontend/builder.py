@@ -30,13 +30,18 @@ class Layer:
     kind: str
     name: str
 
+    @property
+    def place(self) -> str:
+        """Return what it is and where it stands, as errors say it."""
+        return f"{self.kind} at '{self.name}'"
+
     def refuse(self, why: str) -> NoReturn:
         """Raise UnsupportedOp; `why` ends with the way out."""
-        raise UnsupportedOp(f"{self.path}: {self.kind} at '{self.name}': {why}")
+        raise UnsupportedOp(f"{self.path}: {self.place}: {why}")
 
     def wrong(self, why: str) -> NoReturn:
         """Raise GraphError for what no exporter would write."""
-        raise GraphError(f"{self.path}: {self.kind} at '{self.name}': {why}; export it again")
+        raise GraphError(f"{self.path}: {self.place}: {why}; export it again")
 
 
 class Builder:

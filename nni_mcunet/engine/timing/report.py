@@ -36,17 +36,19 @@ def board_report(elf: str | Path, board: Board, layers: dict[str, Layer]) -> Pla
 
 def report_table(report: PlainDict) -> str:
     """Return the text of a board_report."""
-    lines = [f"{'layer':>22} {'calls':>5} {'instructions':>12} {'cycles, est.':>12} {'stalls':>12} {'live bytes':>10}"]
+    wide = max(22, *(len(row["name"]) for row in report["layers"]))
+    columns = f"{'calls':>5} {'instructions':>12} {'cycles, est.':>12} {'stalls':>12} {'live bytes':>10}"
+    lines = [f"{'layer':>{wide}} {columns}"]
     for row in report["layers"]:
         live = f"{row['live_bytes']:,}" if "live_bytes" in row else ""
         lines.append(
-            f"{row['name']:>22} {row['calls']:>5} {row['instructions']:>12,} {row['cycles_estimated']:>12,} "
+            f"{row['name']:>{wide}} {row['calls']:>5} {row['instructions']:>12,} {row['cycles_estimated']:>12,} "
             f"{row['stall_cycles']:>12,} {live:>10}"
         )
-    for key, title in (("flash", "flash"), ("sram", "sram"), ("callback_bytes", "and one callback of")):
+    for key, part in (("flash", "flash"), ("sram", "sram"), ("callback_bytes", "and one callback of")):
         parts = "  ".join(f"{name} {size:,}" for name, size in report[key].items())
-        lines += [f"{title:>22} {parts}"] if parts else []
+        lines += [f"{part:>{wide}} {parts}"] if parts else []
     lines.append(
-        f"{'total':>22} {report['cycles_estimated']:,} cycles, {report['milliseconds_estimated']:.3g} ms: estimates"
+        f"{'total':>{wide}} {report['cycles_estimated']:,} cycles, {report['milliseconds_estimated']:.3g} ms: estimates"
     )
     return "\n".join(lines)

@@ -76,6 +76,12 @@ class Operator(Layer):
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     options: dict[str, Any]
+    index: int  # in the file's list, as viewers number it
+
+    @property
+    def place(self) -> str:
+        """Return what it is and where it stands, as errors say it."""
+        return f"operator {self.index}, {self.kind} at '{self.name}'"
 
     def has(self, i: int) -> bool:
         """Tell whether the operator has the input i."""
@@ -136,7 +142,7 @@ def _parse(path: str, data: bytes) -> File:
     graph = model.Subgraphs(0)
     codes = [_kind(model.OperatorCodes(i)) for i in _upto(path, model.OperatorCodesLength())]
     tensors = [_tensor(path, model, graph.Tensors(i)) for i in _upto(path, graph.TensorsLength())]
-    operators = [_operator(path, codes, tensors, graph.Operators(i)) for i in _upto(path, graph.OperatorsLength())]
+    operators = [_operator(path, codes, tensors, graph.Operators(i), i) for i in _upto(path, graph.OperatorsLength())]
     ends = [_indices(path, tensors, values) for values in (_ints(graph, "Inputs"), _ints(graph, "Outputs"))]
     return File((graph.Name() or b"").decode(), tensors, operators, *ends)
 
@@ -204,15 +210,15 @@ def _quantization(
     return scale, np.broadcast_to(zero, scale.shape), given.QuantizedDimension()
 
 
-def _operator(path: str, codes: list[str], tensors: list[FileTensor], given: tflite.Operator) -> Operator:
+def _operator(path: str, codes: list[str], tensors: list[FileTensor], given: tflite.Operator, index: int) -> Operator:
     if given.OpcodeIndex() >= len(codes):
-        raise GraphError(f"{path}: an operator has the code {given.OpcodeIndex()} of {len(codes)}; convert again")
+        raise GraphError(f"{path}: operator {index} has the code {given.OpcodeIndex()} of {len(codes)}; convert again")
     kind = codes[given.OpcodeIndex()]
     inputs, outputs = (_indices(path, tensors, _ints(given, side)) for side in ("Inputs", "Outputs"))
     if not outputs or min(outputs) < 0:
-        raise GraphError(f"{path}: {kind} writes nothing; convert again")
+        raise GraphError(f"{path}: operator {index}, {kind}, writes nothing; convert again")
     name = tensors[outputs[0]].name.split(";")[0] or f"{kind.lower()}_{outputs[0]}"
-    return Operator(path, kind, name, inputs, outputs, _options(kind, given))
+    return Operator(path, kind, name, inputs, outputs, _options(kind, given), index)
 
 
 @cache

@@ -151,7 +151,7 @@ class Reader(Values):
             handler = computed
         if handler is None:
             raise UnsupportedOp(
-                f"{self.path}: {op.kind} at '{op.name}' is not known; end the model before it, or rewrite it with the "
+                f"{self.path}: {op.place} is not known; end the model before it (--outputs), or rewrite it with the "
                 "operators in docs/tflite.md"
             )
         found = handler(self, op)
