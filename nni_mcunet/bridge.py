@@ -94,3 +94,10 @@ def of_checkpoint(model: Model, path: str) -> QuantModel:
     check_classes(trained_classes(state), (model.meta.get("detector") or {}).get("classes"), path)
     state = state.get("state_dict", state)
     return learnt(model, learnt_weights(state), learnt_ranges(state))
+
+
+def is_quantized(path: str) -> bool:
+    """Tell whether a checkpoint is of quantisation-aware training: it has its own ranges. Raises UserError for a file
+    that is none."""
+    state = read_checkpoint(path)
+    return bool(learnt_ranges(state.get("state_dict", state)))

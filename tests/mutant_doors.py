@@ -710,7 +710,7 @@ DOORS = [
         "test_pixels::test_accuracy_feeds_c_and_onnxruntime_the_same",
     ),
     Mutant(
-        "nni_mcunet/api/quantization.py",
+        "nni_mcunet/api/samples.py",
         'load_picture(path_of(picture, "picture"), shape[:2], view, shape[2])',
         'load_picture(path_of(picture, "picture"), shape[:2], view.parse("stretch"), shape[2])',
         "test_view::test_every_step_to_the_board_sees_what_judged",

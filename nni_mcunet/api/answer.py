@@ -27,6 +27,7 @@ class Run:
     facts    figures of the board: bytes of stack, instructions under emulation, microseconds on a real one, ...;
              "board" it ran on, "made_for" the one that the C was generated for
     detector  whether the C finds boxes: there may be none on this picture
+    shapes   of a Firmware's run: each output's name, with the shape that a module's forward() returns, () for others
     layers   of each layer, where they were asked for: instructions, estimated cycles, bytes
     """
 
@@ -36,6 +37,7 @@ class Run:
     top: list[PlainDict] = field(default_factory=list)
     facts: PlainDict = field(default_factory=dict)
     detector: bool = False
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def layers(self) -> list[PlainDict]:
@@ -46,6 +48,13 @@ class Run:
     def values(self) -> list[np.ndarray]:
         """Return the outputs as real numbers, each (h, w, c) float64."""
         return [m.real(q) for q, m in zip(self.outputs, self.maps, strict=True)]
+
+    @property
+    def named(self) -> dict[str, np.ndarray]:
+        """Return the values by the outputs' names, float32: of a module in the shapes that its forward() returns, of
+        any other network (h, w, c)."""
+        shapes = self.shapes or {m.name: () for m in self.maps}
+        return {name: _shaped(v, shape) for v, (name, shape) in zip(self.values, shapes.items(), strict=True)}
 
     def to_dict(self) -> PlainDict:
         """Return what `mcunet run --json` writes: all but the outputs' values, of which it has the range."""
@@ -91,14 +100,28 @@ def class_names(classes: FilePath | Sequence[str] | None, maps: list[OutputMap])
     return names
 
 
-def answer(facts: PlainDict, said: PlainDict, maps: list[OutputMap], names: list[str] | None = None) -> Run:
+def answer(
+    facts: PlainDict,
+    said: PlainDict,
+    maps: list[OutputMap],
+    names: list[str] | None,
+    shapes: dict[str, tuple[int, ...]],
+) -> Run:
     """Return the run of a report: its arrays as Run has them, the figures as `facts`. said: what parse_report gives;
-    names: of a classifier's classes."""
+    names: of a classifier's classes; shapes: as Run has them, {} for a folder."""
     said = dict(said)
     detector, outputs = "boxes" in said, said.pop("outputs")
     boxes = [box_dict(b, name) for b, name in zip(said.pop("boxes", ()), said.pop("names", ()), strict=True)]
     top = _top(outputs[0], maps[0], names) if not detector and _is_classifier(maps) else []
-    return Run(outputs, maps, boxes, top, {**facts, **said}, detector)
+    return Run(outputs, maps, boxes, top, {**facts, **said}, detector, shapes)
+
+
+def _shaped(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return an output (h, w, c) in a module's shape, () for as it is: the engine counts channels last, and so does an
+    output of a module that is no (1, c, h, w), as the reader sees to."""
+    if shape == (1, values.shape[2], *values.shape[:2]):
+        values = values.transpose(2, 0, 1)
+    return (values.reshape(shape) if shape else values).astype(np.float32)
 
 
 def _is_classifier(maps: list[OutputMap]) -> bool:

@@ -1,12 +1,13 @@
-"""From int8 to a board: compile() writes the C, run() computes a picture with it on the host, under emulation or on a
-board at a serial port."""
+"""From a network to a board: compile() quantises what is float and writes the C, run() computes a picture with it on
+the host, under emulation or on a board at a serial port."""
 
 import ctypes
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from ..core.errors import UserError
 from ..core.ir.arch import Schedule
 from ..core.plan.board_plan import plan_for_board
 from ..core.plan.plan import Plan
-from ..core.types import FilePath
+from ..core.types import FilePath, Plain
 from ..core.validate import short
 from ..engine.board_run import check_against_host, emulated, on_board
 from ..engine.codegen.names import DEFAULT, check_prefix
@@ -30,10 +31,15 @@ from ..engine.run.host import HostModel, build_host
 from ..engine.run.serial_link import patience
 from ..engine.timing.plan_file import planned
 from .answer import Run, answer, class_names
-from .inputs import board_of, numbers, path_of, user_errors
-from .networks import Network, load
+from .inputs import board_of, each_channel, path_of, user_errors
+from .networks import Network, load, load_for
 from .planning import MAX_P, board_for, wishes
-from .quantization import is_photograph, picture_of
+from .quantization import quantize
+from .samples import gathered, is_photograph, picture_of
+
+if TYPE_CHECKING:
+    from .networks import Source
+    from .samples import Sample, Samples
 
 SERIAL = "serial:"
 
@@ -46,14 +52,19 @@ class Firmware:
     board   that it was compiled for, whole: what the network may take of it is facts["arena_limit"], in bytes
     plan    where and in what order the network runs
     facts   what plan.json says, plain data
-    sqnr    of each output in dB, where quantize() has measured it
+    network the int8 network that was compiled
     """
 
     folder: Path
     board: Board
     plan: Plan
     facts: dict[str, Any]
-    sqnr: dict[str, float] = field(default_factory=dict)
+    network: Network
+
+    @property
+    def sqnr(self) -> dict[str, float]:
+        """Return the signal to quantisation noise ratio of each output in dB, where it has been measured."""
+        return self.network.sqnr
 
     @property
     def arena(self) -> int:
@@ -65,8 +76,9 @@ class Firmware:
         """Return the bytes of flash that the network's constants take; code comes on top."""
         return self.plan.flash
 
-    def run(self, picture: FilePath | np.ndarray, on: str = "host", **options: Any) -> "Run":
-        """Compute one picture, as `nni_mcunet.run`, for this firmware's board.
+    def run(self, picture: "Sample", on: str = "host", **options: Any) -> "Run":
+        """Compute one picture, as `nni_mcunet.run`, for this firmware's board: a file, uint8 (h, w, c), or a tensor or
+        array of floats as the network reads it, (c, h, w) or (1, c, h, w).
 
         >>> print(fw.run("photo.jpg", on="emulator"))
         """
@@ -81,18 +93,28 @@ class Firmware:
         p = self.plan
         how = f"{p.schedule}, halo {p.halo} ({p.overhead:+.1%} MACs)" if p.schedule.n else str(p.schedule)
         sqnr = "".join(f", {name} {db:.1f} dB" for name, db in self.sqnr.items())
+        reads = self.network.preprocessing  # stated where it was chosen here; a file's own is in its header
         return (
             f"{self.folder}: {how}, arena {p.arena:,} of {self.facts['arena_limit']:,} bytes, "
-            f"constants {p.flash:,} bytes{sqnr}"
+            f"constants {p.flash:,} bytes{sqnr}" + (f", reads {reads}" if reads else "")
         )
 
 
 @user_errors
 def compile(
-    network: FilePath | Network,
-    board: FilePath | Board,
-    out: FilePath,
+    network: "Source",
+    samples: "Samples | Board | None" = None,
+    board: FilePath | Board | None = None,
+    out: FilePath | None = None,
     *,
+    weights: FilePath | None = None,
+    size: tuple[int, int] | None = None,
+    images: int = 128,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    bgr: bool = False,
+    view: str | None = None,
+    method: str = "mse",
     arena_kb: int | None = None,
     schedule: Schedule | None = None,
     halo: str = "best",
@@ -102,28 +124,37 @@ def compile(
     max_overhead: float | None = None,
     segments: int | None = None,
     keep_dead_channels: bool = False,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
     project: bool = False,
-    picture: FilePath | np.ndarray | None = None,
+    picture: "Sample | None" = None,
     prefix: str = DEFAULT,
 ) -> Firmware:
-    """Write an int8 network as C into the folder `out`, under `schedule` or the one that best_schedule finds.
+    """Write a network as C into the folder `out`, under `schedule` or the one that best_schedule finds. A float one is
+    quantised first: a PyTorch module, a float model's file, an architecture or an mmdet config with its `weights`.
 
+    network   whatever load() takes
+    samples   what a float network is calibrated on: quantize()'s pictures. For a config with weights its training set,
+              where none are given. An int8 network takes none: compile(network, board, out)
+    weights   checkpoint (.pth) of an architecture or a config; one of quantisation-aware training brings its ranges
+    size, images, bgr, view, method   quantize()'s, for a float network
+    mean, std   the network reads (byte - mean) / std, as for quantize(); of an int8 network by others default what its
+              input's range says, see docs/tflite.md
     project   also a firmware project for the board's Nucleo; picture: what it runs after each reset
     prefix    what the model's files and names in C begin with, for several models in one program
     keep_dead_channels  compute constant and unread channels, too
-    mean, std   of an int8 file by others: it reads (byte - mean) / std; default what its input's range says, see
-                docs/tflite.md
     The other arguments are best_schedule's.
 
-    Raises UserError for a network that is not int8 or a folder that holds other files, Infeasible where nothing fits,
-    with `what`, `needed` and `limit` in bytes.
+    Raises UserError for a float network without samples, a module that cannot be exported, samples that are no pixels
+    or a folder that holds other files, UnsupportedOp for an operator that the engine does not know, Infeasible where
+    nothing fits, with `what`, `needed` and `limit` in bytes. Warns as quantize() does, and of a module that is in
+    training mode.
 
-    >>> fw = mcu.compile("model.int8.onnx", board="stm32f412", out="out/fw")
-    >>> fw.arena, fw.flash
+    >>> fw = mcu.compile(module, samples, board="stm32f412", out="out/fw")
+    >>> fw.arena, fw.flash, fw.sqnr
     """
-    found, folder, whole = load(network), path_of(out, "out"), board_of(board)
+    given, board, out = _in_place(samples, board, out)
+    folder, whole = path_of(out, "out"), board_of(board)
+    how = {"size": size, "images": images, "mean": mean, "std": std, "bgr": bgr, "view": view, "method": method}
+    found = _int8(network, given, None if weights is None else path_of(weights, "weights"), how)
     int8 = found.int8_model()
     if picture is not None and not project:
         raise UserError("picture is what a project has built in: give project=True, too")
@@ -133,21 +164,66 @@ def compile(
     if project:
         project_of(whole)
     place = board_for(found, whole, arena_kb)
-    int8 = pixel_values.with_pixels(int8, numbers("mean", mean), numbers("std", std))
     model = int8 if keep_dead_channels else without_dead_channels(int8)
-    how = wishes(schedule, halo, objective, max_p, any_grid, max_overhead, segments)
-    plan = plan_for_board(model.graph, place, **how)
-    image = None if picture is None else picture_of(picture, found.image, view_of(model))
+    asked = wishes(schedule, halo, objective, max_p, any_grid, max_overhead, segments)
+    plan = plan_for_board(model.graph, place, **asked)
+    image = None if picture is None else picture_of(picture, found.image, view_of(model), found.reads)
     if image is not None and picture is not None and is_photograph(picture):
         image = pixel_values.as_read(model, image)
     facts = write_library(folder, plan, model, place, project, image, prefix)
-    return Firmware(folder, whole, plan, facts, found.sqnr)
+    return Firmware(folder, whole, plan, facts, found)
+
+
+def _in_place(samples: Plain, board: Plain, out: Plain) -> tuple[Plain, Plain, Plain]:
+    """Return (samples, board, out): an int8 network's call has board and out in the first two places. Raises UserError
+    where one is missing."""
+    if samples is not None and (board is None or out is None) and _names_board(samples):
+        samples, board, out = None, samples, board if out is None else out
+    for name, value in (("board", board), ("out", out)):
+        if value is None:
+            raise UserError(f"{name} is missing: compile(network, samples, board='stm32f412', out='out/fw')")
+    return samples, board, out
+
+
+def _names_board(value: object) -> bool:
+    try:
+        board_of(value)  # type: ignore[arg-type]
+    except (UserError, OSError):
+        return False
+    return True
+
+
+def _int8(source: "Source", samples: "Samples | None", weights: Path | None, how: dict[str, Any]) -> Network:
+    """Return the network of a call of compile() as int8 where it has weights: as it is, or quantised. how: arguments of
+    quantize(), of which an int8 network takes none. Raises what load() and quantize() raise, UserError for a float one
+    without samples."""
+    qat = None
+    if weights is not None:
+        from ..bridge import is_quantized  # imports torch and mmdet
+
+        found = load(source, weights, view=how["view"])
+        qat = weights if is_quantized(str(weights)) else None
+        if samples is None and isinstance(source, (str, os.PathLike)) and Path(source).suffix == ".py":
+            samples = source
+    else:
+        taken = None if samples is None else gathered(samples, how["images"])
+        found, samples = load_for(source, taken, how["size"]), taken
+    if found.kind == "int8":
+        if how["bgr"]:
+            raise UserError(f"{found.source} is int8 already, and its channels stay as they are: leave out bgr")
+        ways = (None if how[name] is None else each_channel(name, how[name]) for name in ("mean", "std"))
+        return replace(found, model=pixel_values.with_pixels(found.int8_model(), *ways))
+    if found.kind == "architecture":
+        return found
+    if samples is None and qat is None:
+        raise UserError(f"{found.source} is float: quantise it first (quantize, mcunet quantize), or give samples")
+    return quantize(found, samples, qat=qat, **how)
 
 
 @user_errors
 def run(
     firmware: FilePath | Firmware,
-    picture: FilePath | np.ndarray,
+    picture: "Sample",
     board: FilePath | Board | None = None,
     *,
     on: str = "host",
@@ -158,7 +234,8 @@ def run(
     """Compute one picture with generated C: a Firmware, or a folder that compile() or `mcunet generate` has written.
 
     picture  JPEG or PNG, which the network's view and MCU_PIXEL turn into its integers; or an array uint8 (h, w, c) of
-             them plus 128, in a .npy file, too. For a network of quantize() these are the bytes of a picture
+             them plus 128, in a .npy file, too. For a network of quantize() these are the bytes of a picture. With a
+             Firmware also floats as its network reads them, (c, h, w) or (1, c, h, w)
     board    that emulator and serial port are of; default the firmware's
     on       "host": this machine. "emulator": QEMU. "serial:/dev/ttyACM0": a board flashed with a project. Both must
              say the same bytes as the host
@@ -176,12 +253,15 @@ def run(
     if layers and on != "emulator":
         raise UserError("layers are counted in the emulator: give on='emulator', too")
     shape = input_shape(folder)
-    pixels, maps = picture_of(picture, shape, input_view(folder)), output_maps(folder)
+    network = firmware.network if isinstance(firmware, Firmware) else None
+    pixels = picture_of(picture, shape, input_view(folder), network.reads if network else None)
+    maps = output_maps(folder)
     names = class_names(classes, maps)
     if is_photograph(picture):
         pixels = as_read(folder, pixels)
+    outputs = network.output_shapes if network else {}
     if on == "host":
-        return answer({}, _on_host(firmware, folder, pixels), maps, names)
+        return answer({}, _on_host(firmware, folder, pixels), maps, names, outputs)
     place = _board(firmware, board)
     seconds = _seconds(timeout, EMULATED if port is None else patience(pixels))
     if port is None:
@@ -190,7 +270,7 @@ def run(
         facts, said = on_board(folder, place, pixels, port, seconds)
     check_against_host(folder, pixels, said)
     made_for = planned(folder).get("board", place.name)
-    return answer({"board": place.name, "made_for": made_for, **facts}, said, maps, names)
+    return answer({"board": place.name, "made_for": made_for, **facts}, said, maps, names, outputs)
 
 
 def _port(on: str) -> str | None:

@@ -3,15 +3,21 @@
 import functools
 import math
 import os
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeAlias, TypeGuard, TypeVar
 
 from ..core.boards import Board, get_board
 from ..core.errors import UserError, reason_of
 from ..core.ir.arch import Schedule
 from ..core.types import FilePath
 from ..core.validate import integer, short
+
+if TYPE_CHECKING:
+    import torch
+
+    Module: TypeAlias = torch.nn.Module | torch.export.ExportedProgram
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,7 +38,7 @@ def user_errors(function: Callable[P, T]) -> Callable[P, T]:
     return called
 
 
-def path_of(value: FilePath, what: str) -> Path:
+def path_of(value: object, what: str) -> Path:
     """Return a name of a file or folder as Path. Raises UserError for any other type, an empty name or a NUL byte."""
     if not isinstance(value, (str, os.PathLike)) or not str(value).strip() or "\0" in str(value):
         raise UserError(f"{what} is {short(value)}: expected the name of a file or folder")
@@ -77,8 +83,25 @@ def numbers(name: str, values: Iterable[float] | None) -> list[float] | None:
     return found
 
 
+def each_channel(name: str, value: float | Iterable[float], channels: int = 1) -> list[float]:
+    """Return the argument `name`, one number for all channels or one each, as a list. Raises UserError unless it holds
+    finite numbers; how many they must be is for those who use it."""
+    if isinstance(value, (int, float)):
+        return [float(v) for v in numbers(name, [value]) or []] * channels
+    return numbers(name, value) or []
+
+
 def one_of(name: str, value: str, known: tuple[str, ...]) -> str:
     """Return the argument `name`. Raises UserError unless it is one of the known words."""
     if not isinstance(value, str) or value not in known:
         raise UserError(f"{name} is {short(value)}: expected one of {', '.join(known)}")
     return value
+
+
+def is_module(source: object) -> "TypeGuard[Module]":
+    """Tell whether it is a torch.nn.Module or a torch.export.ExportedProgram. This imports no torch: who has a module,
+    has imported it."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return False
+    return isinstance(source, torch.nn.Module) or type(source).__name__ == "ExportedProgram"

@@ -6,21 +6,29 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..core.errors import UserError
 from ..core.ir.arch import ArchSpec, Schedule
 from ..core.ir.build import build_graph
 from ..core.ir.graph import Graph
 from ..core.outputs import check_outputs
-from ..core.types import FilePath
+from ..core.types import FilePath, Picture
 from ..core.validate import integer, short
 from ..engine.model import Model, QuantModel
 from ..paper.baselines import BASELINES, face_baseline
-from .inputs import path_of, user_errors
+from .inputs import is_module, path_of, user_errors
+from .preprocessing import Preprocessing
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..engine.quant.sqnr import Row
+    from .inputs import Module
+    from .modules import Output
+
+    Size: TypeAlias = tuple[int, int]
+    Source: TypeAlias = FilePath | ArchSpec | Graph | Model | QuantModel | Module | "Network"
 
 ARCHITECTURES = Path(__file__).resolve().parents[1] / ".mim/configs/arch"  # of the tree, and of a wheel
 CHECKPOINTS = (".pth", ".pt", ".ckpt")
@@ -37,6 +45,9 @@ class Network:
     schedule  how the architecture's file says to run it; layer by layer where there is none
     layers    after quantize() with pictures: the SQNR of every layer's output, see engine/quant/sqnr.py
     pictures  on how many pictures quantize() has calibrated it
+    preprocessing  how its input comes from pixels, where quantize() was told
+    outputs   of a module: for each output its key where forward() returns a dict, else None, and its shape
+    example   a picture that quantize() has seen, uint8 (h, w, c)
     """
 
     graph: Graph
@@ -45,6 +56,9 @@ class Network:
     schedule: Schedule = field(default_factory=Schedule)
     layers: "tuple[Row, ...]" = ()
     pictures: int = 0
+    preprocessing: Preprocessing | None = None
+    outputs: "tuple[Output, ...]" = ()
+    example: Picture | None = None
 
     @property
     def kind(self) -> str:
@@ -81,7 +95,29 @@ class Network:
     @property
     def sqnr(self) -> dict[str, float]:
         """Return the signal to quantisation noise ratio of each output in dB, where quantize() has measured it."""
-        return {row.name: row.total for row in self.layers if row.name in self.graph.outputs}
+        totals = {row.name: row.total for row in self.layers}
+        names = zip(self.graph.outputs, self.output_names, strict=True)
+        return {name: totals[layer] for layer, name in names if layer in totals}
+
+    @property
+    def output_names(self) -> list[str]:
+        """Return the outputs' names in order: the key in the dict that a module's forward() returns, or the layer's."""
+        keys = [key for key, _ in self.outputs] or [None] * len(self.graph.outputs)
+        return [key or layer for key, layer in zip(keys, self.graph.outputs, strict=True)]
+
+    @property
+    def output_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each output by name, in order: of a module as its forward() returns it, else ()."""
+        shapes = [shape for _, shape in self.outputs] or [()] * len(self.graph.outputs)
+        return dict(zip(self.output_names, shapes, strict=True))
+
+    @property
+    def reads(self) -> Preprocessing | None:
+        """Return how the network's input comes from pixels: as quantize() was told, or as an int8 file's scale says;
+        None for another network."""
+        if self.preprocessing is None and isinstance(self.model, QuantModel):
+            return Preprocessing.of_scale(self.model.scales[self.graph.inputs[0].name], self.image[2])
+        return self.preprocessing
 
     @user_errors
     def save(self, path: FilePath, boxes: bool = False) -> Path:
@@ -118,7 +154,7 @@ def zoo(pattern: str = "*") -> list[str]:
 
 @user_errors
 def load(
-    source: FilePath | ArchSpec | Graph | Model | QuantModel | Network,
+    source: "Source",
     weights: FilePath | None = None,
     *,
     size: tuple[int, int] | None = None,
@@ -127,10 +163,10 @@ def load(
     outputs: Sequence[str] | None = None,
 ) -> Network:
     """Return the network of a name of zoo(), an architecture (.json, ArchSpec), a model's file of any format that the
-    engine reads, or an mmdet config (.py).
+    engine reads, an mmdet config (.py), or a PyTorch module (torch.nn.Module, torch.export.ExportedProgram).
 
     weights  checkpoint (.pth) of an architecture or a config; without it these have none, which is enough to plan
-    size     (h, w) of the image in pixels, for a model's file that leaves them open
+    size     (h, w) of the image in pixels, for a model's file that leaves them open and for a module
     view     how a classifier with `weights` sees pictures, where its files do not say: "stretch" or "crop:0.875"
     options  what to merge into an mmdet config, by dotted key
     outputs  where a model's file ends: nodes or tensors by name, instead of its own outputs
@@ -148,6 +184,8 @@ def load(
         return Network(source, None, source.name)
     if isinstance(source, (Model, QuantModel)):
         return Network(source.graph, source, source.graph.name)
+    if is_module(source):
+        return load_for(source, None, size)
     trained = None if weights is None else path_of(weights, "weights")
     if isinstance(source, ArchSpec):
         return _architecture(source, source.name, trained, view)
@@ -169,6 +207,20 @@ def _is_file_name(source: object) -> bool:
     """Tell whether it names a file that has outputs of its own: no architecture, config or name of the zoo."""
     named = isinstance(source, (str, os.PathLike)) and str(source) not in zoo()
     return named and Path(str(source)).suffix not in (".json", ".py")
+
+
+def load_for(
+    source: "Source", samples: "FilePath | list[FilePath | np.ndarray] | None", size: "Size | None"
+) -> Network:
+    """Return load()'s network; of a module, which says its input's size nowhere, the one that reads these samples.
+    Raises what load() raises, UserError for a module where neither samples nor size tell."""
+    if not is_module(source):
+        return load(source, size=size)
+    from .modules import exported, name_of, shape_read  # imports onnx
+
+    first = samples[0] if isinstance(samples, list) and samples else None
+    model, outputs = exported(source, shape_read(source, first, size and _size(size)))
+    return Network(model.graph, model, name_of(source), outputs=tuple(outputs))
 
 
 def _architecture(arch: Path | ArchSpec, source: str, weights: Path | None, view: str | None) -> Network:

@@ -1,30 +1,31 @@
 """From float to int8 by pictures or by a checkpoint: quantize(), and its steps as `mcunet quantize` takes them."""
 
-import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
-from itertools import islice
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..core.errors import UserError
 from ..core.types import FilePath
-from ..core.validate import integer, short
-from ..core.view import View
 from ..engine.frontend.fuse import of_pixels
-from ..engine.model import Model, QuantModel, checked_picture, input_shape, view_of
+from ..engine.model import Model, QuantModel, input_shape, view_of
 from ..engine.quant.post_training import calibrated, unlike
 from ..engine.quant.range_methods import METHODS, percentile
 from ..engine.quant.sqnr import Row, lost, report
-from ..engine.run.pictures import ARRAY, load_picture, read_pictures, spread, with_view
-from .inputs import number, numbers, one_of, path_of, user_errors
-from .networks import Network, load
+from ..engine.run.pictures import read_pictures, with_view
+from .inputs import number, one_of, path_of, user_errors
+from .networks import Network, load, load_for
+from .preprocessing import Preprocessing
+from .samples import gathered, picture_of
+
+if TYPE_CHECKING:
+    from .networks import Source
+    from .samples import Samples
 
 MEASURED = 32  # calibration pictures at most on which the SQNR is measured
-Pictures = FilePath | np.ndarray | Iterable[FilePath | np.ndarray]
 
 
 class QuantizationWarning(UserWarning):
@@ -33,14 +34,15 @@ class QuantizationWarning(UserWarning):
 
 @user_errors
 def quantize(
-    network: FilePath | Network,
-    pictures: Pictures | None = None,
+    network: "Source",
+    pictures: "Samples | None" = None,
     *,
+    size: tuple[int, int] | None = None,
     qat: FilePath | None = None,
     images: int = 128,
     names: FilePath | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
     bgr: bool = False,
     view: str | None = None,
     method: str = "mse",
@@ -51,11 +53,14 @@ def quantize(
     """Return a float network as int8: weights per channel, activations per tensor, calibrated on pictures; then measure
     what int8 costs (`sqnr`, in dB for each output).
 
-    pictures      a folder of JPEG, PNG or .npy files, a .npy file, an mmdet config (its training set), an array or an
-                  iterable of arrays, each uint8 (h, w, c) of the network's size, or of files
+    pictures      a folder of JPEG, PNG or .npy files, a .npy file, an mmdet config (its training set), or arrays: an
+                  array, tensor, Dataset, DataLoader or other iterable, each uint8 (h, w, c) of the network's size, a
+                  file, or floats (c, h, w) as the network reads them, one by one or in batches
+    size          (h, w) of the image in pixels, for a module and pictures that are files
     qat           a checkpoint of quantisation-aware training, which has its own ranges; pictures then only measure
     images        use so many of the pictures at most; names: a text file that lists those of a folder to use
-    mean, std     the network reads (pixel - mean) / std, a number a channel (default 0 and 255); bgr: in that order
+    mean, std     the network reads (pixel - mean) / std, a number or one a channel (default 0 and 255); bgr: in that
+                  order. Floats are made pixels by the same numbers
     view          how it sees a picture file, where its own file does not say: "stretch" or "crop:0.875"
     method        how ranges are clipped: "mse", "minmax", "moving-average", "percentile" (with percent) or "entropy"
 
@@ -65,11 +70,14 @@ def quantize(
     >>> int8 = mcu.quantize("model.onnx", pictures="photos")
     >>> int8.save("model.int8.onnx")
     """
-    source = load(network)
     if pictures is None and qat is None:
+        load(network)  # whatever is wrong with it is said first
         raise UserError("no pictures and no qat: expected pictures to calibrate on, or a checkpoint with the ranges")
+    found = None if pictures is None else gathered(pictures, images)
+    source = load_for(network, found, size)
     model = float_model(source, mean, std, bgr, view)
-    calibration = [] if pictures is None else list(read(pictures, model, images, names))
+    preprocessing = Preprocessing.of(source.image[2], mean, std, bgr)
+    calibration = [] if found is None else list(read(found, model, images, names, preprocessing=preprocessing))
     if qat is not None:
         from ..bridge import of_checkpoint  # imports torch and mmdet
 
@@ -79,53 +87,51 @@ def quantize(
     rows = report(model, int8, calibration[:MEASURED]) if calibration else []
     for text in losses(model, int8, rows):
         warnings.warn(text, QuantizationWarning, stacklevel=3)
-    return Network(int8.graph, int8, source.source, source.schedule, tuple(rows), len(calibration))
+    return replace(
+        source,
+        graph=int8.graph,
+        model=int8,
+        layers=tuple(rows),
+        pictures=len(calibration),
+        preprocessing=preprocessing,
+        example=calibration[0] if calibration else None,
+    )
 
 
 def float_model(
-    network: Network, mean: Sequence[float] | None, std: Sequence[float] | None, bgr: bool, view: str | None
+    network: Network,
+    mean: float | Sequence[float] | None,
+    std: float | Sequence[float] | None,
+    bgr: bool,
+    view: str | None,
 ) -> Model:
     """Return the network's float model as one that reads RGB pixels / 255, with its view. Raises UserError for a
-    network of another kind."""
-    return of_pixels(with_view(network.float_model(), view), numbers("mean", mean), numbers("std", std), bgr)
+    network of another kind, and what Preprocessing.of and of_pixels raise."""
+    model = with_view(network.float_model(), view)
+    reads = Preprocessing.of(network.image[2], mean, std, bgr)
+    return of_pixels(model, reads.mean, reads.std, bgr)
 
 
 def read(
-    pictures: Pictures, model: Model, images: int, names: FilePath | None = None, options: dict[str, Any] | None = None
+    pictures: "Samples",
+    model: Model,
+    images: int,
+    names: FilePath | None = None,
+    options: dict[str, Any] | None = None,
+    preprocessing: Preprocessing | None = None,
 ) -> Iterator[np.ndarray]:
     """Yield at most `images` pictures, evenly spread, each uint8 (h, w, c) as the network sees it. options: what to
-    merge into an mmdet config. Raises UserError for what is no picture or of another shape."""
-    integer(images, "images", 1)
-    shape, view = input_shape(model), view_of(model)
-    if isinstance(pictures, (str, os.PathLike)):
-        path = path_of(pictures, "pictures")
-        if path.suffix == ".py":
-            from ..bridge import training_pictures  # imports torch and mmdet
+    merge into an mmdet config; preprocessing: how floats come from pixels. Raises UserError for what is no picture or
+    of another shape."""
+    found, shape, view = gathered(pictures, images), input_shape(model), view_of(model)
+    if isinstance(found, list):
+        return (picture_of(one, shape, view, preprocessing) for one in found)
+    path = path_of(found, "pictures")
+    if path.suffix == ".py":
+        from ..bridge import training_pictures  # imports torch and mmdet
 
-            return training_pictures(str(path), options, images)
-        return read_pictures(path, shape, view, None if names is None else str(path_of(names, "names")), images)
-    if isinstance(pictures, np.ndarray) and pictures.ndim == 3:
-        pictures = [pictures]
-    if not isinstance(pictures, (np.ndarray, Iterable)):
-        raise UserError(f"pictures is {short(pictures)}: expected a folder, an array or an iterable of arrays")
-    whole = isinstance(pictures, (np.ndarray, Sequence))
-    some = spread(list(pictures), images) if whole else islice(pictures, images)
-    return (picture_of(one, shape, view) for one in some)
-
-
-def picture_of(picture: FilePath | np.ndarray, shape: tuple[int, int, int], view: View) -> np.ndarray:
-    """Return one picture as uint8 of `shape` (h, w, c): a file as the view sees it, an array as it is. Raises UserError
-    for another type, or an array of another shape."""
-    if isinstance(picture, (str, os.PathLike)):
-        return load_picture(path_of(picture, "picture"), shape[:2], view, shape[2])
-    if not isinstance(picture, np.ndarray):
-        raise UserError(f"picture is {short(picture)}: expected a file, or a numpy array of uint8 {shape}")
-    return checked_picture(picture, shape)
-
-
-def is_photograph(picture: FilePath | np.ndarray) -> bool:
-    """Tell whether a picture is a JPEG, PNG or the like, whose bytes stand for colours, and no array."""
-    return not isinstance(picture, np.ndarray) and Path(picture).suffix.lower() != ARRAY
+        return training_pictures(str(path), options, images)
+    return read_pictures(path, shape, view, None if names is None else str(path_of(names, "names")), images)
 
 
 def to_int8(

@@ -19,7 +19,11 @@ UNCHECKED = "nni_mcunet.unchecked"  # a domain of no operators
 
 def load(path: FilePath) -> onnx.ModelProto:
     """Read a model. Raises FileNotFoundError, and GraphError for a file that is no valid ONNX."""
-    data = file_bytes(path, kind=GraphError)
+    return parse(file_bytes(path, kind=GraphError), str(path))
+
+
+def parse(data: bytes, path: str) -> onnx.ModelProto:
+    """Return the model that the bytes of a file hold; `path` is what messages call it. Raises GraphError."""
     try:
         proto = onnx.load_model_from_string(data)
         outside = [t.name for t in proto.graph.initializer if t.data_location == TensorProto.EXTERNAL]

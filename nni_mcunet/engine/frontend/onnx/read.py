@@ -24,9 +24,10 @@ from .boxes import without_boxes
 from .constants import fold
 from .decoding import maps_before
 from .ends import ending_at, with_outputs
-from .file import Node, load, needed
+from .file import Node, load, needed, parse
 from .inputs import Layout, first_tries, unfolded
 from .layout import MOVES
+from .module_names import named_by_modules
 from .operators import NODES
 from .quantized import QUANTIZED
 from .values import Values
@@ -87,6 +88,18 @@ def _ending_at(
     if "equalized" in meta:  # factors of convolutions that are not there any more
         meta["equalized"] = {name: f for name, f in meta["equalized"].items() if name in found.graph.tensors}
     return replace(found, meta=meta)
+
+
+def load_exported(data: bytes, name: str) -> tuple[Model | QuantModel, bool]:
+    """Return what load_onnx does, for the bytes of a file that torch.onnx has exported, and whether it ends where the
+    file does; layers have the names of their modules. name: of the module that it was made of, as the network and
+    messages are called. Raises what load_onnx raises."""
+    proto = named_by_modules(parse(data, name))
+    proto.graph.name = name
+    found, _ = _tried(proto, name, None)
+    if isinstance(found, UserError):
+        return _up_to_boxes(proto, name, None), False
+    return found, True
 
 
 def _tried(
