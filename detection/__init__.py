@@ -42,6 +42,7 @@ from .datasets import check_classes, config_classes  # noqa: E402
 from .deployed import DeployedDetector, float_boxes  # noqa: E402
 from .export import (  # noqa: E402
     Detector,
+    check_deployable,
     config_graph,
     detector_graph,
     detector_meta,
@@ -93,6 +94,7 @@ __all__ = [
     "building",
     "busy_picture",
     "check_classes",
+    "check_deployable",
     "check_resumable",
     "check_work_dir",
     "config_classes",

@@ -12,6 +12,7 @@ import numpy as np
 from detection import (
     Detector,
     check_classes,
+    check_deployable,
     detector_graph,
     detector_meta,
     detector_ranges,
@@ -46,6 +47,17 @@ def as_model(detector: Detector) -> Model:
     """Return the float model of mmdet's detector: batch normalisation folded, its post-processing as meta."""
     _, _, graph = detector_graph(detector)
     return Model(graph.folded(), detector_weights(detector), {"detector": detector_meta(detector)})
+
+
+def of_detector(module: object) -> Model | QuantModel | None:
+    """Return the model of mmdet's detector with its weights, int8 where quantisation-aware training has left its
+    ranges; None for what is none of ours. Raises UserError for a detector that the engine does not take."""
+    if not isinstance(module, Detector):
+        return None
+    if hasattr(module, "cfg"):  # where mmdet's own init_detector puts it; load_detector has checked it
+        check_deployable(module.cfg)
+    model, ranges = as_model(module), detector_ranges(module)
+    return learnt(model, model.weights, ranges) if ranges else model
 
 
 def int8(config: str, checkpoint: str, options: Options, images: int) -> QuantModel:

@@ -95,7 +95,7 @@ def report(folder: FilePath, boards: Sequence[str]) -> Report:
     facts: PlainDict = {f"map50_{kind}": found["map50"] for kind, found in metrics.items() if "map50" in found}
     facts |= {"metrics": metrics, "box_agreement": read("boxes.json")}
     plans = {name: read(f"{name}/plan.json", PLANNED) for name in boards}
-    facts["boards"] = {name: _board(name, read(f"{name}.json", MEASURED), plans[name]) for name in boards}
+    facts["boards"] = {name: board_row(name, read(f"{name}.json", MEASURED), plans[name]) for name in boards}
     facts["boxes"] = facts["boards"][boards[0]]["boxes"]
     chosen, model = plans[boards[0]], load(where / "model.int8.onnx").int8_model()
     graph, facts["params"] = without_dead_channels(model).graph, model.graph.params
@@ -104,7 +104,7 @@ def report(folder: FilePath, boards: Sequence[str]) -> Report:
     return Report(where, facts, plan(graph), patched, chosen["arena_limit"])
 
 
-def _board(name: str, run: PlainDict, planned: PlainDict) -> PlainDict:
+def board_row(name: str, run: PlainDict, planned: PlainDict) -> PlainDict:
     """Return one board's row: sizes read from its ELF, counts from its run, computation from the plan of its C."""
     if planned["arena_bytes"] != run["arena_bytes"]:
         raise UserError(f"{name}: the plan's arena is {planned['arena_bytes']} bytes, the ELF's {run['arena_bytes']}")

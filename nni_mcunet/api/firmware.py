@@ -16,7 +16,7 @@ from ..core.errors import UserError
 from ..core.ir.arch import Schedule
 from ..core.plan.board_plan import plan_for_board
 from ..core.plan.plan import Plan
-from ..core.types import FilePath, Plain
+from ..core.types import FilePath, Plain, PlainDict
 from ..core.validate import short
 from ..engine.board_run import check_against_host, emulated, on_board
 from ..engine.codegen.names import DEFAULT, check_prefix
@@ -31,6 +31,7 @@ from ..engine.run.host import HostModel, build_host
 from ..engine.run.serial_link import patience
 from ..engine.timing.plan_file import planned
 from .answer import Run, answer, class_names
+from .deployment import board_row
 from .inputs import board_of, each_channel, path_of, user_errors
 from .networks import Network, load, load_for
 from .planning import MAX_P, board_for, wishes
@@ -83,6 +84,26 @@ class Firmware:
         >>> print(fw.run("photo.jpg", on="emulator"))
         """
         return run(self, picture, on=on, **options)
+
+    def report(self, picture: "Sample | None" = None) -> PlainDict:
+        """Build the firmware, run it in the emulator, and return the figures of the board as report.json has them:
+        {"network", "params", "sqnr": {output: dB}, "reads", "boards": {board: {"arena_bytes", "stack_bytes",
+        "sram_bytes", "flash_bytes", "instructions", "boxes", "macs", "patch_overhead"}}}.
+
+        picture: as run() takes it; default one that quantize() has seen, else a grey one. Raises what run() raises.
+
+        >>> fw.report()["boards"]["stm32f412"]["instructions"]
+        """
+        example = np.full(self.network.image, 128, np.uint8) if self.network.example is None else self.network.example
+        ran = self.run(example if picture is None else picture, on="emulator").to_dict()
+        reads = self.network.reads
+        return {
+            "network": self.network.graph.name,
+            "params": self.network.graph.params,
+            "sqnr": self.sqnr,
+            "reads": None if reads is None else reads.to_dict(),
+            "boards": {self.board.name: board_row(self.board.name, ran, self.facts)},
+        }
 
     @cached_property
     def host(self) -> HostModel:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,7 +17,10 @@ from ..engine.quant.sqnr import Row, report
 from ..engine.quant.summary import Entry, entries, table
 from .inputs import path_of, user_errors
 from .networks import Network, load
-from .quantization import Pictures, read
+from .quantization import read
+
+if TYPE_CHECKING:
+    from .samples import Samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +72,7 @@ class Inspection:
 def inspect(
     network: FilePath | Network,
     source: FilePath | Network | None = None,
-    pictures: Pictures | None = None,
+    pictures: "Samples | None" = None,
     *,
     images: int = 128,
     names: FilePath | None = None,

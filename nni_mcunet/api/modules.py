@@ -36,7 +36,7 @@ LONGEST = 200  # characters of torch's own words in a message
 
 def name_of(module: "Module") -> str:
     """Return what messages and the network call a module: the name of its class."""
-    return re.sub(r"\W", "_", type(module).__name__)
+    return re.sub(r"\W", "_", type(module).__name__.removesuffix("Impl"))  # each GraphModule has a class of its own
 
 
 def exported(module: "Module", shape: tuple[int, ...]) -> tuple[Model | QuantModel, list[Output]]:

@@ -3,6 +3,7 @@
 import difflib
 import fnmatch
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -218,6 +219,11 @@ def load_for(
         return load(source, size=size)
     from .modules import exported, name_of, shape_read  # imports onnx
 
+    if "detection" in sys.modules:  # where mmdet's detectors of ours come from
+        from ..bridge import of_detector
+
+        if (detector := of_detector(source)) is not None:
+            return Network(detector.graph, detector, name_of(source))
     first = samples[0] if isinstance(samples, list) and samples else None
     model, outputs = exported(source, shape_read(source, first, size and _size(size)))
     return Network(model.graph, model, name_of(source), outputs=tuple(outputs))

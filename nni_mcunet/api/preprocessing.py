@@ -19,9 +19,11 @@ IMAGENET = "mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]"
 @dataclass(frozen=True)
 class Preprocessing(Pixels):
     """How a network's input comes from a picture: it reads (byte - mean) / std of bytes 0..255, a number of each for a
-    channel, as mmdet's data_preprocessor has it; bgr: in that order of channels, as are the numbers."""
+    channel, as mmdet's data_preprocessor has it; bgr: in that order of channels, as are the numbers. saturates: values
+    beyond the bytes' are the nearest byte's, as QuantizeLinear rounds the input of a quantised network."""
 
     bgr: bool = False
+    saturates: bool = False
 
     @classmethod
     def of(cls, channels: int, mean: float | Sequence[float] | None, std: float | Sequence[float] | None,
@@ -41,7 +43,7 @@ class Preprocessing(Pixels):
     @classmethod
     def of_scale(cls, scale: Scale, channels: int) -> "Preprocessing":
         """Return that of a quantised network, which reads a pixel p as scale * (p - 128 - zero_point)."""
-        return cls((128.0 + scale.zero_point,) * channels, (1 / scale.scale,) * channels)
+        return cls((128.0 + scale.zero_point,) * channels, (1 / scale.scale,) * channels, saturates=True)
 
     def pixels(self, sample: np.ndarray) -> Picture:
         """Return the picture, uint8 (h, w, c), that the network reads as `sample`, float (c, h, w), each value rounded
@@ -50,7 +52,8 @@ class Preprocessing(Pixels):
         found = sample.astype(float) * std + mean
         if not np.isfinite(found).all():
             raise UserError("a sample holds values that are not finite")
-        if found.min(initial=0) < -SLACK or found.max(initial=0) > WHITE + SLACK:
+        beyond = found.min(initial=0) < -SLACK or found.max(initial=0) > WHITE + SLACK
+        if beyond and not self.saturates:
             raise UserError(
                 f"a sample holds {sample.min():.4g}..{sample.max():.4g}: with {self} these are pixels "
                 f"{found.min():.4g}..{found.max():.4g}, and a pixel is 0..255; {self._way_out()}"
