@@ -4,7 +4,7 @@ a board, whole and in patches; what is not known is refused by name, and damage 
 import numpy as np
 import pytest
 from tflite_files import Layers, Reference
-from tflite_nets import NETS, classifier, floats
+from tflite_nets import NETS, classifier, floats, sequence
 
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import GraphError, UnsupportedOp
@@ -71,6 +71,16 @@ def test_numpy_equals_litert(made, name):
 def test_c_equals_litert(made, tmp_path, name):
     path, run = made(name, 1)
     assert_c_equal(run, load_tflite(path), tmp_path / "patched", Schedule((2, 3), 3), 20)
+
+
+def test_a_sequence_equals_litert(tmp_path):
+    """A map of one row, in patches along it."""
+    path = tmp_path / "sequence.tflite"
+    path.write_bytes(sequence(np.random.default_rng(0)))
+    run, model = Reference(path.read_bytes()), load_tflite(path)
+    for schedule in (Schedule(), Schedule((1, 3), 2)):
+        assert_numpy_equal(run, model, schedule, 5)
+    assert_c_equal(run, model, tmp_path / "c", Schedule((1, 3), 2), 5)
 
 
 @pytest.mark.parametrize(

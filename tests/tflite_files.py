@@ -21,20 +21,9 @@ OPTIONS = {
     "PACK": "PackOptions", "SHAPE": "ShapeOptions", "DIV": "DivOptions",
 }  # fmt: skip
 
-FIRST = (
-    "HARD_SWISH",
-    "PRELU",
-    "RELU_N1_TO_1",
-    "RELU_0_TO_1",
-    "RESHAPE",
-    "ABS",
-    "GELU",
-    "EXP",
-    "LOG",
-    "SHAPE",
-    "PACK",
-    "TILE",
-)  # fmt: skip; operators with int8 in their first version
+# Operators with int8 in their first version.
+FIRST = ("HARD_SWISH", "PRELU", "RELU_N1_TO_1", "RELU_0_TO_1", "RESHAPE", "ABS", "GELU", "EXP", "LOG", "SHAPE", "PACK",
+         "EXPAND_DIMS", "TILE")  # fmt: skip
 
 
 class Writer:

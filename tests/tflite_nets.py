@@ -160,6 +160,18 @@ def flat(rng) -> bytes:
     return n.write([features.index], [n.new("ADD", x, wide, fusedActivationFunction=0).index])
 
 
+def sequence(rng) -> bytes:
+    """Convolutions of a sequence, as Keras' Conv1D writes them, with causal padding."""
+    n = Layers(rng)
+    x = image = n.map((1, 40, 3), 0.05, 5)
+    for channels, width, dilation in ((6, 40, 1), (5, 40, 2)):
+        x = n.same("PAD", x, (1, width + 2 * dilation, x.shape[2]), n.constant([[0, 0], [2 * dilation, 0], [0, 0]]))
+        x = n.same("EXPAND_DIMS", x, (1, 1, *x.shape[1:]), n.constant(np.int32(1)))
+        x = n.conv(x, channels, (1, 3), same=False, act=1, dilation=(1, dilation))
+        x = n.same("RESHAPE", x, (1, width, channels), n.constant([1, width, channels]))
+    return n.write([image.index], [n.connected(x, 4).index])
+
+
 NETS = {
     "classifier": classifier,
     "detector": detector,

@@ -105,18 +105,27 @@ def _spread(order: str, factors: dict[str, int]) -> str:
 
 
 def pad(reader: Values, op: Operator) -> Feature:
-    """Read PAD and PADV2 with zeros around height and width. Raises UnsupportedOp for others."""
-    x, ends = reader.map(op), np.array(reader.integers(op, 1)).reshape(-1, 2)
+    """Read PAD and PADV2 with zeros around height and width, of a sequence around its positions. Raises UnsupportedOp
+    for others."""
+    x, ends = reader.feature(op), np.array(reader.integers(op, 1)).reshape(-1, 2)
     zeros = op.kind == "PAD" or _is_zero(reader, op)
-    if ends.shape != (4, 2) or ends[[0, 3]].any() or (ends < 0).any() or not zeros:
+    axes, t = x.groups(), x.tensor
+    if axes is not None and x.shape == (1, t.h, t.w, t.c):
+        axes = ["", "h", "w", "c"]
+    padded = np.flatnonzero(ends.any(1)).tolist()
+    known = axes is not None and len(ends) == len(x.shape) and all(axes[i] in ("h", "w") for i in padded)
+    if axes is None or not known or (ends < 0).any() or not zeros:
         op.refuse(f"pads {ends.tolist()}: pad height and width, with zeros")
-    if not ends.any():
-        return moved(reader, op, Feature.of(x, "hwc"))
-    (top, bottom), (left, right) = ends[1].tolist(), ends[2].tolist()
-    y = reader.add(op, "pad", (x,), x.c, pad=(top, left, bottom, right))
+    if not padded:
+        return moved(reader, op, x)
+    sides = dict.fromkeys("hw", (0, 0)) | {axes[i]: tuple(ends[i].tolist()) for i in padded}
+    (top, bottom), (left, right) = sides["h"], sides["w"]
+    y = reader.add(op, "pad", (t,), t.c, pad=(top, left, bottom, right))
     if reader.quantized:
-        reader.scales[y.name] = reader.scale_of(x.name)
-    return moved(reader, op, Feature.of(y, "hwc"))
+        reader.scales[y.name] = reader.scale_of(t.name)
+    longer = {axis: n for axis, n in (("h", y.h), ("w", y.w)) if n > 1}
+    shape = tuple(n + int(ends[i].sum()) for i, n in enumerate(x.shape))
+    return moved(reader, op, Feature(y, kept(_spread(x.order, longer), y), shape))
 
 
 def _is_zero(reader: Values, op: Operator) -> bool:
