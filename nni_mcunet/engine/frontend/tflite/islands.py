@@ -102,6 +102,11 @@ def _gelu(op: Operator, x: np.ndarray) -> np.ndarray:
     return 0.5 * x * (1 + ERF(x * sqrt(0.5)))
 
 
+def _logistic(op: Operator, x: np.ndarray) -> np.ndarray:
+    """Compute LOGISTIC with TFLite's shortcuts where it is all but exp(x), or all but 1."""
+    return np.where(x > 16.619047164916992, 1, np.where(x < -9, np.exp(np.minimum(x, 0)), 1 / (1 + np.exp(-x))))
+
+
 def _clamp(low: float, high: float) -> Callable[[Operator, np.ndarray], np.ndarray]:
     return lambda op, x: np.clip(x, low, high)
 
@@ -124,7 +129,7 @@ OF_ONE: dict[str, Callable[[Operator, np.ndarray], np.ndarray]] = {
     "ROUND": lambda op, x: np.round(x),
     "ELU": lambda op, x: np.where(x < 0, np.expm1(x), x),
     "GELU": _gelu,
-    "LOGISTIC": lambda op, x: 1 / (1 + np.exp(-x)),
+    "LOGISTIC": _logistic,
     "TANH": lambda op, x: np.tanh(x),
     "LEAKY_RELU": lambda op, x: np.where(x < 0, x * float(op.option("Alpha")), x),
     "HARD_SWISH": lambda op, x: x * np.clip(x + 3, 0, 6) / 6,
