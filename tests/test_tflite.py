@@ -148,6 +148,15 @@ def one(operator: str, *shape, kind="int8", **options):
     return n.write([x.index], [y.index])
 
 
+def written_twice(what: int) -> bytes:
+    """Two operators, the second of which writes what the first one writes, or what it reads."""
+    n = Layers(np.random.default_rng(0))
+    x = n.map((1, 4, 4, 8))
+    y = n.same("RELU", x, x.shape)
+    n.op("RELU", [x.index], [(y, x)[what].index])
+    return n.write([x.index], [y.index])
+
+
 def of_type(kind: str, operator: str = "ADD") -> bytes:
     """An operator of a map and itself."""
     n = Layers(np.random.default_rng(0))
@@ -245,6 +254,8 @@ REFUSED = {
     "zero points of weights": (with_weights(negative_zero_points), UnsupportedOp, "its weights have zero points"),
     "scales along the inputs": (with_weights(along_inputs), UnsupportedOp, "along another axis than the outputs'"),
     "a bias of int64": (with_weights(sixteen_bits), GraphError, "has 16 bytes for \\[4\\]; convert again"),
+    "a tensor written twice": (written_twice(0), GraphError, "operator 1, RELU at 't2' writes 't2', which operator 0"),
+    "an input that is written": (written_twice(1), GraphError, "writes 't1', which is the network's input; convert"),
     "two graphs": (with_weights(two_graphs), GraphError, "2 graphs, expected one"),
     "a batch": (one("RELU", 2, 4, 4, 8), GraphError, "expected one picture .1, height, width, channels."),
     "an activation of a sum": (one("SOFTMAX", scale=0.1, beta=1.0), UnsupportedOp, "expected 1 and 1/256"),

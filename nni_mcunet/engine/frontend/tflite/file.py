@@ -144,7 +144,23 @@ def _parse(path: str, data: bytes) -> File:
     tensors = [_tensor(path, model, graph.Tensors(i)) for i in _upto(path, graph.TensorsLength())]
     operators = [_operator(path, codes, tensors, graph.Operators(i), i) for i in _upto(path, graph.OperatorsLength())]
     ends = [_indices(path, tensors, values) for values in (_ints(graph, "Inputs"), _ints(graph, "Outputs"))]
+    _check_written_once(path, tensors, operators, ends[0])
     return File((graph.Name() or b"").decode(), tensors, operators, *ends)
+
+
+def _check_written_once(
+    path: str, tensors: list[FileTensor], operators: list[Operator], inputs: tuple[int, ...]
+) -> None:
+    """Raise GraphError where a tensor has two values: TFLite gives what was written last in memory."""
+    first: dict[int, str] = dict.fromkeys(inputs, "is the network's input")
+    first |= {i: "is a constant" for i, tensor in enumerate(tensors) if tensor.data is not None}
+    for op in operators:
+        for index in op.outputs:
+            if index in first:
+                raise GraphError(
+                    f"{path}: {op.place} writes '{tensors[index].name}', which {first[index]}; convert again"
+                )
+            first[index] = f"operator {op.index} writes, too"
 
 
 def _upto(path: str, count: int) -> range:
