@@ -74,7 +74,7 @@ def test_of_a_float_tensor_that_is_rounded_next_its_integers(tmp_path, file):
         (["w1"], "has no layer or tensor 'w1'"),
         (["c", "/left/Conv"], "outputs 'c' and '/left/Conv' are one value"),
         ([], "no output is named"),
-        (["d", "y"], "Sin at '/left/Sin' is not known"),
+        (["d", "y"], "Sin at '/left/Sin': not known"),
     ],
 )
 def test_names_that_are_none(names, message, file):

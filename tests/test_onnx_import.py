@@ -234,7 +234,7 @@ def conv(**attributes):
 
 
 REFUSED = [
-    ([helper.make_node("Sin", ["x"], ["y"], name="s")], [], "Sin at 's' is not known"),
+    ([helper.make_node("Sin", ["x"], ["y"], name="s")], [], "Sin at 's': not known: rewrite"),
     ([helper.make_node("MaxPool", ["x"], ["y"], name="m", kernel_shape=[2, 2], dilations=[2, 1])], [],
      "MaxPool at 'm': dilations .2, 1."),
     ([helper.make_node("Conv", ["x", "x"], ["y"], name="c")], [], "Conv at 'c': 'x' is not a constant"),
@@ -262,7 +262,7 @@ def test_refused_by_name(nodes, constants, message, tmp_path):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda p: p.opset_import[0].__setattr__("version", 10), "opset 10, expected 11 or later"),
+        (lambda p: p.opset_import[0].__setattr__("version", 6), "opset 6, expected 7 or later"),
         (lambda p: p.graph.initializer[0].CopyFrom(constant("w", np.full((4, 3, 1, 1), np.nan, np.float32))),
          "Conv at 'c': 'w' holds values that are not finite"),
         (lambda p: p.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", 1, (1, 3, 40000, 8))),
@@ -277,13 +277,6 @@ def test_what_no_exporter_writes_is_said(change, message, tmp_path):
     change(proto)
     (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
     with pytest.raises((GraphError, UnsupportedOp), match=message):
-        load_onnx(tmp_path / "m.onnx")
-
-
-def test_external_data_are_not_read(tmp_path):
-    onnx.save(small([conv()], [constant("w", np.ones((4, 3, 1, 1), np.float32))]), tmp_path / "m.onnx",
-              save_as_external_data=True, location="weights.bin", size_threshold=0)  # fmt: skip
-    with pytest.raises(GraphError, match="is in a file of its own; save the model as one file"):
         load_onnx(tmp_path / "m.onnx")
 
 

@@ -98,13 +98,16 @@ def qlinear_conv(**values):
         "wz": np.zeros(4, np.int8), "t": np.float32(0.05), "u": np.int8(-7), "b": np.arange(4, dtype=np.int32),
     } | values  # fmt: skip
     node = helper.make_node("QLinearConv", ["x", "s", "z", "w", "ws", "wz", "t", "u", "b"], ["y"], name="c")
-    return small([node], [constant(n, v) for n, v in given.items()], kind=TensorProto.INT8)
+    kind = TensorProto.UINT8 if given["z"].dtype == np.uint8 else TensorProto.INT8
+    return small([node], [constant(n, v) for n, v in given.items()], kind=kind)
 
 
 @pytest.mark.parametrize(
     "values, message",
     [
-        ({"wz": np.full(4, 1, np.int8)}, "Conv at 'c': its weights have a zero point; quantize them symmetrically"),
+        ({"wz": np.full(4, 1, np.int8), "w": np.full((4, 3, 1, 1), -128, np.int8)},
+         "Conv at 'c': its weights have a zero point, without which they exceed int8; quantize them symmetrically"),
+        ({"wz": np.full(3, 1, np.int8)}, "3 zero points for weights of .4, 3, 1, 1."),
         ({"s": np.float32(0)}, "QLinearConv at 'c': an activation of the scale 0"),
         ({"s": np.float32(np.nan)}, "'s' holds values that are not finite"),
         ({"t": np.float32(-1)}, "QLinearConv at 'c': an activation of the scale -1"),
@@ -118,13 +121,29 @@ def test_malformed_integers(values, message, tmp_path):
         load_onnx(tmp_path / "m.onnx")
 
 
-def test_one_convolution_is_exact(tmp_path):
-    onnx.save(qlinear_conv(), tmp_path / "m.onnx")
+UNSIGNED = {"z": np.uint8(131), "u": np.uint8(121)}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"w": np.arange(90, 102, dtype=np.uint8).reshape(4, 3, 1, 1), "wz": np.uint8(120), **UNSIGNED},
+        {"w": np.arange(122, 134, dtype=np.uint8).reshape(4, 3, 1, 1), "wz": np.full(4, 128, np.uint8), **UNSIGNED},
+        {"w": np.arange(-6, 6, dtype=np.int8).reshape(4, 3, 1, 1), "wz": np.full(4, -3, np.int8)},
+    ],
+    ids=["symmetric", "uint8 of 120", "uint8 of 128", "int8 of -3"],
+)
+def test_one_convolution_is_exact(values, tmp_path):
+    """Weights with a zero point, too, where int8 holds them without it."""
+    onnx.save(qlinear_conv(**values), tmp_path / "m.onnx")
     model = load_onnx(tmp_path / "m.onnx")
     image = np.random.default_rng(0).integers(-128, 128, (1, 3, 8, 8)).astype(np.int8)
     found = reference.run(plan(model.graph), model, image[0].transpose(1, 2, 0))["c"]
-    (theirs,) = run(onnx.load(tmp_path / "m.onnx"), image)
-    assert np.array_equal(found, theirs[0].transpose(1, 2, 0))
+    given = image.view(np.uint8) ^ 128 if "z" in values else image
+    (theirs,) = run(onnx.load(tmp_path / "m.onnx"), given)
+    same = theirs.view(np.int8) ^ -128 if "z" in values else theirs
+    assert np.array_equal(found, same[0].transpose(1, 2, 0))
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ ACTS: dict[str, Callable[..., np.ndarray]] = {
     "tanh": np.tanh,
     "hsigmoid": lambda x, slope=1 / 6, offset=0.5: np.clip(slope * x + offset, 0, 1),
     "hswish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
+    "silu": lambda x: x * (0.5 * (1 + np.tanh(0.5 * x))),
 }
 ARGS = {"clip": (2,), "leaky": (1,), "hsigmoid": (0, 2)}  # how many `args` a function has; all others none
 CLAMPS = ("relu", "relu6", "clip")

@@ -26,6 +26,7 @@ ACTIVATIONS: dict[str | None, Callable[..., Tensor]] = {
     "tanh": torch.tanh,
     "hsigmoid": lambda x, slope=1 / 6, offset=0.5: (slope * x + offset).clamp(0, 1),
     "hswish": F.hardswish,
+    "silu": F.silu,
 }
 
 

@@ -14,6 +14,7 @@ from ...core.ir.activations import CLAMPS
 from ...core.ir.graph import Op, Tensor
 from ...core.types import Doubles, FloatWeights
 from ..model import Model
+from .functions import name_functions
 from .fuse_moves import find_blocks, join_takes, moves_into_convs, sink_moves, takes_of_convs
 from .imported import Imported, factors, reading, renamed
 
@@ -24,7 +25,8 @@ def fused(net: Imported) -> Imported:
     # a convolution, so it is fused before it. Between a factor and its convolution there may be padding.
     # Moves are joined before, and what is behind them sinks to the convolutions that may take it in. Their own part a
     # convolution does before pads are folded into it, and again behind its clamp.
-    passes = [without_rescales, join_takes, find_blocks, join_takes, sink_moves, fold_behind, fold_before]
+    passes = [without_rescales, name_functions, join_means, join_takes, find_blocks, join_takes, sink_moves]
+    passes += [fold_behind, fold_before]
     passes += [moves_into_convs, takes_of_convs, fold_pads, moves_into_convs, fold_before]
     passes += [fuse_sums, fuse_clamps, takes_of_convs]
     for step in passes:
@@ -57,6 +59,19 @@ def without_rescales(net: Imported) -> Imported:
             kept = replace(net.graph, ops=tuple(o for o in net.graph.ops if o.name != op.name))
             scales = {n: s for n, s in net.scales.items() if n != op.name}
             net = replace(net, graph=renamed(kept, op.name, source), scales=scales)
+    return net
+
+
+def join_means(net: Imported) -> Imported:
+    """Fuse: the mean over rows, then over what is left, or the other way -> the mean of the map."""
+    for name in net.ops("gap"):
+        op = net.graph.op(name)
+        first = net.writer(op.inputs[0], "avgpool")
+        if first is None or net.lone_reader(first.name) is not op or any(first.pad) or first.s != (1, 1):
+            continue
+        x = net.graph.input_of(first)
+        if first.k in ((x.h, 1), (1, x.w)):
+            net = _merged(net, first, op, replace(op, name=first.name, inputs=first.inputs))
     return net
 
 

@@ -26,13 +26,20 @@ DEAD = 2.0**-20  # least scale of a channel whose weights are 0, for which the f
 
 
 def per_output(layer: Layer, value: np.ndarray | Integers, axis: int) -> np.ndarray:
-    """Return the values of a weight whose output channels lie along `axis`. Raises UnsupportedOp for integers with a
-    zero point, or with several scales along another axis."""
+    """Return the values of a weight whose output channels lie along `axis`, integers less their zero point. Raises
+    UnsupportedOp for integers that exceed int8 without it, or with several scales along another axis."""
     if isinstance(value, Integers) and value.scale.size > 1 and value.axis % value.values.ndim != axis:
         layer.refuse("its weights have scales along another axis than the outputs'; quantize them per output channel")
-    if isinstance(value, Integers) and value.zero.any():
-        layer.refuse("its weights have a zero point; quantize them symmetrically (onnxruntime: weight_type=QInt8)")
-    return value.values if isinstance(value, Integers) else value
+    if not isinstance(value, Integers) or not value.zero.any():
+        return value.values if isinstance(value, Integers) else value
+    sides = [-1 if i == value.axis % value.values.ndim else 1 for i in range(value.values.ndim)]
+    if value.zero.size not in (1, value.values.shape[value.axis % value.values.ndim]):
+        layer.wrong(f"{value.zero.size} zero points for weights of {list(value.values.shape)}")
+    centred = value.values.astype(np.int64) - value.zero.reshape(sides if value.zero.size > 1 else ())
+    if centred.size and not (centred.min() >= -128 and centred.max() <= 127):
+        layer.refuse("its weights have a zero point, without which they exceed int8; quantize them symmetrically "
+                    "(onnxruntime: weight_type=QInt8)")  # fmt: skip
+    return centred.astype(np.int8)
 
 
 def convolve(

@@ -4,13 +4,14 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ....core.errors import GraphError
 from ....core.types import FilePath, Plain, PlainDict
-from ....core.validate import file_bytes
+from ....core.validate import check_names, file_bytes
 from ..builder import Layer
 
 CEIL_MENDED = 22  # the opset from which onnx infers the shape of a pool with ceil_mode as runtimes compute it
@@ -18,7 +19,8 @@ UNCHECKED = "nni_mcunet.unchecked"  # a domain of no operators
 
 
 def load(path: FilePath) -> onnx.ModelProto:
-    """Read a model. Raises FileNotFoundError, and GraphError for a file that is no valid ONNX."""
+    """Read a model and the files beside it that hold its constants. Raises FileNotFoundError, and GraphError for a
+    file that is no valid ONNX, or that names files which are not there or lie elsewhere."""
     return parse(file_bytes(path, kind=GraphError), str(path))
 
 
@@ -26,17 +28,45 @@ def parse(data: bytes, path: str) -> onnx.ModelProto:
     """Return the model that the bytes of a file hold; `path` is what messages call it. Raises GraphError."""
     try:
         proto = onnx.load_model_from_string(data)
-        outside = [t.name for t in proto.graph.initializer if t.data_location == TensorProto.EXTERNAL]
-        if not outside:
-            _check(proto)
+        _load_outside(path, proto)
+        _check(proto)
         for name in _names(proto.graph):
             name.encode()  # protobuf gives names that are no UTF-8 as bytes
+    except GraphError:
+        raise
     except Exception as error:  # protobuf and the checker raise types of their own
         reason = " ".join(str(error).split())[:500] or "empty file"  # one line; the node's name comes last
         raise GraphError(f"{path}: not a valid ONNX file ({reason}); export it again") from None
-    if outside:
-        raise GraphError(f"{path}: '{outside[0]}' is in a file of its own; save the model as one file")
     return proto
+
+
+def _load_outside(path: str, proto: onnx.ModelProto) -> None:
+    """Read the constants that lie in files of their own beside the model, as torch's exporter leaves them. Raises
+    GraphError for a name that leads out of the folder."""
+    files: dict[str, bytes] = {}
+    for tensor in _tensors(proto.graph):
+        if tensor.data_location != TensorProto.EXTERNAL:
+            continue
+        entry = {e.key: e.value for e in tensor.external_data}
+        name, first = entry.get("location", ""), int(entry.get("offset", 0))
+        check_names([name], path, GraphError)
+        beside = Path(path).parent / name
+        if not beside.exists():
+            raise GraphError(f"{path}: its constants are in the file {name}, which is not beside it; copy it there")
+        if name not in files:
+            files[name] = file_bytes(beside, kind=GraphError)
+        length = int(entry.get("length", len(files[name])))
+        if min(first, length) < 0:
+            raise GraphError(f"{path}: '{tensor.name}' is {length} bytes from {first} on of {name}; export it again")
+        tensor.raw_data = files[name][first:][:length]
+        tensor.data_location = TensorProto.DEFAULT
+        del tensor.external_data[:]
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        yield from (a.t for a in node.attribute if a.HasField("t"))
 
 
 def _check(proto: onnx.ModelProto) -> None:

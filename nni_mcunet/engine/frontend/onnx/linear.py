@@ -69,19 +69,37 @@ def conv(reader: Values, node: Node) -> Feature:
 
 def gemm(reader: Values, node: Node) -> Feature:
     """Read Gemm."""
-    if node.attribute("transA", 0) or node.attribute("alpha", 1.0) != 1:
-        node.refuse("transA or alpha: use a plain fully connected layer")
-    beta, transposed = node.attribute("beta", 1.0), node.attribute("transB", 0)
+    x, transposed = reader.feature(node), node.attribute("transB", 0)
+    if node.attribute("transA", 0):
+        x = x.transposed((1, 0)) or node.refuse(f"transposes {list(x.shape)}, which divides an axis; leave transA away")
+    alpha, beta = node.attribute("alpha", 1.0), node.attribute("beta", 1.0)
     given = reader.parameter(node, 1)
+    given = _times(node, given, alpha)
     weight = per_output(node, given, 0 if transposed else 1)
     bias = reader.parameter(node, 2) if node.has(2) and beta else None
-    if bias is not None and beta != 1:
-        node.refuse(f"beta {beta}: use a plain fully connected layer")
-    if not isinstance(bias, Integers) and bias is not None and weight.ndim == 2:
-        outputs = weight.shape[0 if transposed else 1]
-        if bias.size == 1:
-            bias = np.repeat(bias, outputs)
-    return connect(reader, node, reader.feature(node), weight if transposed else weight.T, given, bias)
+    if isinstance(bias, Integers) and beta != alpha:
+        bias = bias.values.astype(np.float64) * bias.scale  # in steps of its own; rounded to those of the product
+    if bias is not None:
+        bias = _repeated(_times(node, bias, beta), weight.shape[0 if transposed else -1])
+    return connect(reader, node, x, weight if transposed else weight.T, given, bias)
+
+
+def scaled(node: Node, value: Integers, factor: float) -> Integers:
+    """Return quantised weights or a bias times a number. Raises UnsupportedOp for one that is not positive."""
+    if factor <= 0:
+        node.refuse(f"quantised weights times {factor}: leave alpha and beta away")
+    return replace(value, scale=value.scale * np.float32(factor))
+
+
+def _times(node: Node, value: np.ndarray | Integers, factor: float) -> np.ndarray | Integers:
+    return scaled(node, value, factor) if isinstance(value, Integers) else value * np.float32(factor)
+
+
+def _repeated(bias: np.ndarray | Integers, outputs: int) -> np.ndarray | Integers:
+    """Return a bias of one number for each output."""
+    if isinstance(bias, Integers):
+        return replace(bias, values=np.repeat(bias.values, outputs)) if bias.values.size == 1 else bias
+    return np.repeat(bias, outputs) if bias.size == 1 else bias
 
 
 def matmul(reader: Values, node: Node) -> Feature:
@@ -92,6 +110,8 @@ def matmul(reader: Values, node: Node) -> Feature:
 
 def batch_norm(reader: Values, node: Node) -> Feature:
     """Read BatchNormalization as one factor and summand a channel."""
+    if not node.attribute("spatial", 1):
+        node.refuse("has statistics for each position; export it with those of each channel")
     if node.attribute("training_mode", 0) or len(node.proto.output) > 1:
         node.refuse("it is in training mode; export the model in eval mode")
     x = reader.feature(node)

@@ -44,8 +44,11 @@ def activation(act: str, *names: str, **defaults: float) -> Handler:
 
 
 def clip(reader: Values, node: Node) -> Feature:
-    """Read Clip, whose limits are constants."""
-    lo, hi = (_limit(reader, node, i) if node.has(i) else none for i, none in ((1, -inf), (2, inf)))
+    """Read Clip, whose limits are constants, before opset 11 attributes."""
+    lo, hi = (
+        _limit(reader, node, i) if node.has(i) else _bounded(node.attribute(name, none))
+        for i, name, none in ((1, "min", -inf), (2, "max", inf))
+    )
     return clamp(reader, node, reader.feature(node), lo, hi)
 
 
@@ -63,7 +66,10 @@ def _limit(reader: Values, node: Node, i: int) -> float:
     value = reader.numbers(node, i, finite=False)
     if value.size != 1 or value.ndim > 1:
         node.refuse(f"'{node.inputs[i]}' of {list(value.shape)}: a limit is one number")
-    limit = float(value.reshape(()))
+    return _bounded(float(value.reshape(())))
+
+
+def _bounded(limit: float) -> float:
     return limit if abs(limit) < np.finfo(np.float32).max else copysign(inf, limit)
 
 
@@ -126,21 +132,30 @@ def global_pool(reader: Values, node: Node) -> Feature:
     return Feature.of(reader.add(node, "gap", (x,), x.c))
 
 
-def reduce_mean(reader: Values, node: Node) -> Feature:
-    """Read ReduceMean over height and width."""
-    x = reader.feature(node)
+def reduced(reader: Values, node: Node) -> Feature:
+    """Read ReduceMean and ReduceMax over height, width or both."""
+    x, t = reader.feature(node), reader.feature(node).tensor
     axes, groups = axes_of(reader, node, 1, len(x.shape)), x.groups()
-    spatial = sorted(c for c in x.order if c != "c")
-    if not axes or groups is None or sorted("".join(groups[a] for a in axes)) != spatial:
-        node.refuse(f"axes {axes} of {list(x.shape)}: the mean over height and width is known")
-    y = reader.add(node, "gap", (x.tensor,), x.tensor.c)
-    keep = node.attribute("keepdims", 1)
+    if not axes and node.attribute("noop_with_empty_axes", 0):
+        return x
+    over = None if groups is None else "".join(groups[a] for a in axes or range(len(x.shape)))
+    if over is None or "c" in over:
+        node.refuse(
+            f"over the axes {axes} of {list(x.shape)}, channels among them, as LayerNormalization does: of height and "
+            "width it is known; normalise with BatchNormalization and train again"
+        )
+    k = t.h if "h" in over else 1, t.w if "w" in over else 1
+    if k == (t.h, t.w) and node.kind == "ReduceMean":
+        y = reader.add(node, "gap", (t,), t.c)
+    else:
+        y = reader.add(node, "avgpool" if node.kind == "ReduceMean" else "maxpool", (t,), t.c, k=k)
+    keep, axes = node.attribute("keepdims", 1), axes or list(range(len(x.shape)))
     shape = [1 if i in axes else n for i, n in enumerate(x.shape) if keep or i not in axes]
-    return Feature(y, "c" if y.c > 1 else "", tuple(shape))
+    return Feature(y, "".join(axis for axis in x.order if axis not in over), tuple(shape))
 
 
 def resize(reader: Values, node: Node) -> Feature:
-    """Read Resize: nearest, by a whole factor."""
+    """Read Resize and, of old files, Upsample: nearest, by a whole factor."""
     x = reader.map(node).tensor
     if node.attribute("axes", None) is not None or node.attribute("mode", "nearest") != "nearest":
         node.refuse(f"mode '{node.attribute('mode', 'nearest')}': use nearest by a constant whole factor, on all axes")
@@ -150,9 +165,11 @@ def resize(reader: Values, node: Node) -> Feature:
         sizes = reader.array(node, 3).reshape(-1).tolist()
         scales = [a / b for a, b in zip(sizes, (1, x.c, x.h, x.w), strict=False)]
     else:
-        scales = reader.numbers(node, 2).reshape(-1).tolist() if node.has(2) else []
-    where = node.attribute("coordinate_transformation_mode", "half_pixel")
-    how = node.attribute("nearest_mode", "round_prefer_floor")
+        at = 2 if reader.opset >= 11 else 1
+        scales = reader.numbers(node, at).reshape(-1).tolist() if node.has(at) else node.attribute("scales", [])
+    # Before opset 11 the standard knows one way.
+    where = node.attribute("coordinate_transformation_mode", "half_pixel" if reader.opset >= 11 else "asymmetric")
+    how = node.attribute("nearest_mode", "round_prefer_floor" if reader.opset >= 11 else "floor")
     whole = len(scales) == 4 and scales[:2] == [1, 1] and all(1 <= v <= 255 and v == int(v) for v in scales)
     # By a whole factor the middle of a pixel lies nearest to the pixel it copies, never half-way between two.
     exact = (where, how) in (("asymmetric", "floor"), ("tf_half_pixel_for_nn", "floor")) or (
@@ -169,7 +186,9 @@ def pad(reader: Values, node: Node) -> Feature:
     x = reader.map(node).tensor
     if node.attribute("mode", "constant") != "constant":
         node.refuse(f"mode '{node.attribute('mode', '')}': pad with zeros")
-    axes, ends = axes_of(reader, node, 3, 4), reader.array(node, 1).reshape(-1).tolist()
+    axes = axes_of(reader, node, 3, 4)
+    # Before opset 11 they are an attribute.
+    ends = list(node.attribute("pads", ())) if reader.opset < 11 else reader.array(node, 1).reshape(-1).tolist()
     axes = list(range(4)) if axes is None else axes
     if len(ends) != 2 * len(axes) or len(set(axes)) != len(axes):
         node.wrong(f"pads {ends} of the axes {axes}")
@@ -191,7 +210,7 @@ def pad(reader: Values, node: Node) -> Feature:
 def _is_zero(reader: Values, node: Node) -> bool:
     """Tell whether a Pad pads with zero, which integers have at their zero point."""
     if node.inputs[0] not in reader.rounded:
-        return not (node.has(2) and reader.numbers(node, 2).any())
+        return not (node.attribute("value", 0.0) or (node.has(2) and reader.numbers(node, 2).any()))
     value = reader.array(node, 2) if node.has(2) else np.zeros(1, np.int8)
     zero = reader.scale_of(reader.feature(node).tensor.name).zero_point
     return value.dtype in (np.int8, np.uint8) and value.astype(int) - 128 * (value.dtype == np.uint8) == zero
@@ -233,8 +252,10 @@ NODES: dict[str, Handler] = {
     "AveragePool": average_pool,
     "GlobalAveragePool": global_pool,
     "GlobalMaxPool": global_pool,
-    "ReduceMean": reduce_mean,
+    "ReduceMean": reduced,
+    "ReduceMax": reduced,
     "Resize": resize,
+    "Upsample": resize,
     "Pad": pad,
     "Concat": concat,
     **moves.NODES,

@@ -6,6 +6,7 @@ Two roundings differ: onnxruntime requantises in float32, half to even, our kern
 difference is one step of an op's output at most, at a tie or where float32 errs.
 """
 
+from dataclasses import replace
 from math import isfinite
 
 import numpy as np
@@ -17,7 +18,7 @@ from ..layers import arrives, concatenate, connect, convolve, dilated, leaves, p
 from ..moved import Moved
 from ..scales import GREATEST, LEAST
 from .file import Node
-from .linear import arithmetic, window
+from .linear import arithmetic, scaled, window
 from .operators import Handler, average_pool, softmax
 from .values import Values
 
@@ -50,10 +51,9 @@ def integers(reader: Values, node: Node, at: int, scale_at: int, zero_at: int, a
 
 
 def weights(reader: Values, node: Node, at: int, scale_at: int, zero_at: int, axis: int) -> Integers:
-    """Return symmetric int8 weights, or uint8 ones around 128, of the outputs along `axis`."""
+    """Return int8 weights of the outputs along `axis`, less their zero point."""
     found = integers(reader, node, at, scale_at, zero_at, axis)
-    per_output(node, found, axis)
-    return found
+    return replace(found, values=per_output(node, found, axis), zero=np.zeros(1, np.int8))
 
 
 def quantize_linear(reader: Values, node: Node) -> Feature | Moved:
@@ -124,9 +124,9 @@ def qgemm(reader: Values, node: Node) -> Feature:
     """Read com.microsoft.QGemm: a, b, their scales and zero points, C int32, y_scale, y_zero_point."""
     x = _input(reader, node, 0)
     transposed = node.attribute("transB", 0)
-    if node.attribute("transA", 0) or node.attribute("alpha", 1.0) != 1 or not node.has(7):
-        node.refuse("transA, alpha or a float output: use a plain fully connected layer")
-    given = weights(reader, node, 3, 4, 5, 0 if transposed else 1)
+    if node.attribute("transA", 0) or not node.has(7):
+        node.refuse("transA or a float output: use a plain fully connected layer")
+    given = scaled(node, weights(reader, node, 3, 4, 5, 0 if transposed else 1), node.attribute("alpha", 1.0))
     _matrix(node, given, 0 if transposed else 1)
     weight = given.values if transposed else given.values.T
     y = connect(reader, node, x, weight, given, _bias(reader, node, 6, x.tensor, given))

@@ -1,6 +1,6 @@
 """Read an ONNX file as Graph + weights (+ scales): ours, and those of other exporters.
 
-It reads float files, QDQ files and QLinear* files (also com.microsoft's), opset 11 and later, NCHW, batch 1. One pass
+It reads float files, QDQ files and QLinear* files (also com.microsoft's), opset 7 and later, NCHW, batch 1. One pass
 over the nodes that an output depends on: operators.py (with linear.py and layout.py) and quantized.py say what each
 operator is in our graph, fuse.py then fuses what a kernel does at once. Whatever is not known is refused by name. A
 file that arrives quantised keeps its integers.
@@ -30,11 +30,12 @@ from .layout import MOVES
 from .module_names import named_by_modules
 from .operators import NODES
 from .quantized import QUANTIZED
+from .unknown import unknown
 from .values import Values
 from .write import META_KEY
 
 DOMAINS = ("", "ai.onnx", "com.microsoft")
-LEAST_OPSET = 11
+LEAST_OPSET = 7
 
 
 def load_onnx(
@@ -179,10 +180,7 @@ class Reader(Values):
             return
         handler = NODES.get(node.kind) or QUANTIZED.get(node.kind)
         if handler is None:
-            names = ", ".join(sorted({*NODES, *QUANTIZED}))
-            raise UnsupportedOp(
-                f"{self.path}: {node.kind} at '{node.name}' is not known; rewrite the model without it. Known: {names}"
-            )
+            unknown(node)
         moved = node.kind in MOVES and node.inputs[0] in self.rounded
         if node.kind in NODES and not moved and not self.rounded.isdisjoint(node.inputs):
             node.refuse("computes with 8-bit integers as if they were numbers; put a DequantizeLinear before it")

@@ -96,15 +96,19 @@ def _steps(writer: Writer, op: Op) -> list[Step]:
     if op.residual is not None:
         steps.append(("Add", [writer.float_name[op.residual]], {}))
     if op.act is not None:
-        steps.append(_activation(writer, op, op.act))
+        steps += _activation(writer, op, op.act)
     return steps or [("Identity", [], {})]
 
 
-def _activation(writer: Writer, op: Op, act: str) -> Step:
+def _activation(writer: Writer, op: Op, act: str) -> list[Step]:
+    """Return the nodes of an activation: one, or two of what the standard has not before opset 24."""
     if act in ("relu6", "clip"):
         limits = np.array(op.args or (0, 6), np.float32)
-        return "Clip", [writer.constant(f"{op.name}.{n}", v) for n, v in zip(("min", "max"), limits, strict=True)], {}
+        names = [writer.constant(f"{op.name}.{n}", v) for n, v in zip(("min", "max"), limits, strict=True)]
+        return [("Clip", names, {})]
     if act == "hsigmoid":
         slope, offset = op.args or (1 / 6, 0.5)
-        return "HardSigmoid", [], {"alpha": slope, "beta": offset}
-    return ACTIVATIONS[act], [], {"alpha": op.args[0]} if act == "leaky" else {}
+        return [("HardSigmoid", [], {"alpha": slope, "beta": offset})]
+    if act == "silu":
+        return [("Sigmoid", [], {}), ("Mul", [writer.float_name[op.inputs[0]]], {})]
+    return [(ACTIVATIONS[act], [], {"alpha": op.args[0]} if act == "leaky" else {})]

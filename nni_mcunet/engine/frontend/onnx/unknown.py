@@ -1,0 +1,40 @@
+"""Say of operators that the engine has not what to do instead."""
+
+from typing import NoReturn
+
+from .file import Node
+
+GELU = "a part of GELU, whose error function no kernel has: use Relu, HardSwish or Sigmoid and train again"
+STATISTICS = "normalises by the statistics of each picture: use BatchNormalization, which is constant, and train again"
+ORDER = "chooses by values: end the network before it with --outputs, and leave it to your program"
+DYNAMIC = "computes its scales at run time: quantise with calibration data (onnxruntime: quantize_static)"
+STATE = "has a state or runs other nodes: export what is computed for one picture, without it"
+ATTENTION = "multiplies maps with each other: use a network of convolutions"
+TABLE = "an activation without a table: use Relu, HardSwish, Sigmoid or Tanh and train again"
+POWER = "a power, as in GELU and LayerNormalization written out: use HardSwish or BatchNormalization and train again"
+
+INSTEAD = {
+    **dict.fromkeys(("Erf", "Gelu", "FastGelu", "BiasGelu", "QuickGelu"), GELU),
+    **dict.fromkeys(
+        ("LayerNormalization", "InstanceNormalization", "GroupNormalization", "GroupNorm", "SkipLayerNormalization",
+         "SimplifiedLayerNormalization", "RMSNormalization", "MeanVarianceNormalization", "LpNormalization", "LRN"),
+        STATISTICS,
+    ),
+    **dict.fromkeys(("ArgMax", "ArgMin", "TopK", "NonMaxSuppression", "NonZero", "Unique", "Hardmax"), ORDER),
+    **dict.fromkeys(
+        ("DynamicQuantizeLinear", "DynamicQuantizeMatMul", "MatMulInteger", "ConvInteger", "MatMulIntegerToFloat"),
+        DYNAMIC,
+    ),
+    **dict.fromkeys(("LSTM", "GRU", "RNN", "If", "Loop", "Scan"), STATE),
+    **dict.fromkeys(("Attention", "MultiHeadAttention", "QAttention", "Einsum"), ATTENTION),
+    **dict.fromkeys(("Elu", "Selu", "Celu", "Mish", "Softplus", "Softsign", "ThresholdedRelu"), TABLE),
+    "Pow": POWER,
+}  # fmt: skip
+
+
+def unknown(node: Node) -> NoReturn:
+    """Raise UnsupportedOp for a node whose operator is not known, with the way out."""
+    node.refuse(
+        INSTEAD.get(node.kind, "not known: rewrite the model without it, or end it before with --outputs (docs/onnx.md "
+                    "lists the known)")
+    )  # fmt: skip
