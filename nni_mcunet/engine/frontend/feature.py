@@ -36,6 +36,12 @@ class Feature:
         return self.shape == (1, t.c, t.h, t.w) and self.order == kept("chw", t)
 
     @property
+    def is_channels_last(self) -> bool:
+        """Tell whether it is (1, h, w, c) and no (1, c, h, w)."""
+        t = self.tensor
+        return self.shape == (1, t.h, t.w, t.c) and self.order == kept("hwc", t) and not self.is_map
+
+    @property
     def is_ours(self) -> bool:
         """Tell whether its elements are counted as the engine counts them, or it is a plain map."""
         return self.is_map or self.order == kept("hwc", self.tensor)
@@ -102,7 +108,10 @@ class Integers:
 
     @property
     def real(self) -> Floats | None:
-        """The real values in float32; None where it has several scales."""
-        if self.scale.size > 1 or self.zero.size > 1:
+        """The real values in float32; None where it has another number of scales than steps along `axis`."""
+        axis = self.axis % max(self.values.ndim, 1)
+        sides = [-1 if i == axis else 1 for i in range(self.values.ndim)]
+        if any(v.size not in (1, *self.values.shape[axis : axis + 1]) for v in (self.zero, self.scale)):
             return None
-        return (self.values.astype(np.float32) - np.float32(self.zero.reshape(()))) * self.scale.reshape(())
+        zero, scale = (v.reshape(sides if v.size > 1 else ()) for v in (self.zero, self.scale))
+        return (self.values.astype(np.float32) - zero.astype(np.float32)) * scale.astype(np.float32)

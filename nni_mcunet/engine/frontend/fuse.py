@@ -13,7 +13,7 @@ from ...core.errors import UnsupportedOp, UserError
 from ...core.ir.activations import CLAMPS
 from ...core.ir.graph import Op, Tensor
 from ...core.types import Doubles, FloatWeights
-from ..model import Model
+from ..model import Model, QuantWeights
 from .functions import name_functions
 from .fuse_moves import find_blocks, join_takes, moves_into_convs, sink_moves, takes_of_convs
 from .imported import Imported, factors, reading, renamed
@@ -35,7 +35,9 @@ def fused(net: Imported) -> Imported:
     return net
 
 
-def _merged(net: Imported, first: Op, second: Op, new: Op, weights: FloatWeights | None = None) -> Imported:
+def _merged(
+    net: Imported, first: Op, second: Op, new: Op, weights: FloatWeights | QuantWeights | None = None
+) -> Imported:
     """Put one op `new` in place of `first` and `second`, which reads it: named as `first`, where `second` was."""
     ops = tuple(new if op is second else op for op in net.graph.ops if op is not first)
     scales = dict(net.scales)
@@ -82,13 +84,27 @@ def fold_behind(net: Imported) -> Imported:
         own, conv = factors(net, op), net.writer(op.inputs[0], "conv")
         if own is None or conv is None or net.lone_reader(conv.name) is not op:
             continue
-        given = net.floats.get(conv.name)
-        if given is None or conv.act or conv.residual:
+        if conv.act or conv.residual:
             continue
-        (weight, bias), summand = given, own[1]
-        factor = own[0][:, 0, 0, 0].astype(np.float64)
+        given, summand, factor = net.weights[conv.name], own[1], own[0][:, 0, 0, 0].astype(np.float64)
+        if isinstance(given, QuantWeights):
+            if (times := _times(net, conv, given, factor, summand)) is not None:
+                net = _merged(net, conv, op, conv, times)
+            continue
+        weight, bias = given
         net = _merged(net, conv, op, conv, _float32(weight * factor[:, None, None, None], bias * factor + summand))
     return net
+
+
+def _times(net: Imported, conv: Op, given: QuantWeights, factor: Doubles, summand: np.ndarray) -> QuantWeights | None:
+    """Return the integers of a convolution times a factor a channel plus a summand: the weights stay, their scales
+    change. None where a factor is not positive, the input's scale is not known yet or the bias exceeds 32 bits."""
+    source = net.scales.get(conv.inputs[0])
+    if source is None or not (factor > 0).all():
+        return None
+    scale = (given.scale * factor).astype(np.float32)
+    bias = given.bias + np.round(summand / (source.scale * scale.astype(np.float64)))
+    return replace(given, scale=scale, bias=bias.astype(np.int32)) if np.abs(bias).max() < 2**31 else None
 
 
 def fold_before(net: Imported) -> Imported:

@@ -2,17 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 
 import numpy as np
 
 from ...core.errors import GraphError
-from ...core.ir.activations import ACTS, CLAMPS
+from ...core.ir.activations import ACTS, CLAMPS, clamp_of
 from ...core.ir.graph import Graph, Op
 from ...core.ir.kinds import FACTS, SAME_SCALE
+from ...core.types import Doubles, Floats
 from ..model import PROBABILITY, QuantWeights, Scale, quantize_weights
 from .imported import Imported, factors
 
 NARROW = "has no scale of its own, only its maxima or some of its channels have one"
+WHOLE = 1e-4  # of a step: the most by which a whole multiple in float32 misses it
 LEAST, GREATEST = 1e-30, 1e30  # scales beyond are no scales
 
 
@@ -47,12 +50,68 @@ def whole(path: str, net: Imported) -> Imported:
     scales, table, ops = dict(net.scales), dict(net.weights), {op.name: op for op in net.graph.ops}
     for name in net.graph.tensors:
         op = ops.get(name)
-        if name not in scales and (scale := op and implied_scale(op, scales.__getitem__)):
+        if name not in scales and (scale := _implied(net, op, scales) if op else _of_image(net, name)):
             scales[name] = scale
         if name not in scales:
             raise GraphError(f"{path}: '{name}' has no scale while others have one; quantize it whole")
         if op and (pair := factors(net, op)):
             table[name] = quantize_weights(*pair, scales[op.inputs[0]].scale)
+        elif op and isinstance(floats := table.get(name), tuple):
+            table[name] = _in_steps(*floats, scales[op.inputs[0]].scale) or floats
         if op and op.kind == "conv" and not isinstance(table[name], QuantWeights):
             raise GraphError(f"{path}: '{name}' has float weights while others are quantised; quantize it whole")
     return replace(net, weights=table, scales=scales)
+
+
+def _implied(net: Imported, op: Op, scales: dict[str, Scale]) -> Scale | None:
+    """Return the scale that an op implies; of a factor a channel, which is no layer of its own in a quantised file, the
+    finest that holds what it makes of its input's values."""
+    pair = factors(net, op)
+    if pair is None or op.residual:
+        return implied_scale(op, scales.__getitem__)
+    ends = np.array(scales[op.inputs[0]].span) * pair[0].reshape(-1, 1) + pair[1].reshape(-1, 1)
+    low, high = clamp_of(op.act, op.args)
+    return Scale.of_range(float(ends.clip(low, high).min()), float(ends.clip(low, high).max()))
+
+
+def _of_image(net: Imported, name: str) -> Scale | None:
+    """Return the scale of an image that the file rounds only behind a normalisation in floats: the finest that holds
+    what that does not cut off in every channel. None where anything else reads it."""
+    low, high = -inf, inf
+    for op in (op for op in net.graph.ops if name in op.reads):
+        pair = factors(net, op)
+        if pair is None or op.act or op.residual or op.name not in net.scales or not pair[0].all():
+            return None
+        ends = (np.array(net.scales[op.name].span) - pair[1].reshape(-1, 1)) / pair[0].reshape(-1, 1)
+        low, high = max(low, float(ends.min(1).max())), min(high, float(ends.max(1).min()))
+    return Scale.of_range(min(low, 0.0), max(high, 0.0)) if low < high else None
+
+
+def _steps(weight: Floats) -> Doubles | None:
+    """Return for each output channel the coarsest step of which its float weights (cout, cin/groups, kh, kw) are whole
+    multiples within int8, as training with quantisation leaves them; None where a channel has none."""
+    flat = weight.reshape(len(weight), -1).astype(np.float64)
+    largest = np.abs(flat).max(1)
+    found = np.where(largest > 0, 0.0, 1.0)
+    ratios = flat / np.where(largest > 0, largest, 1)[:, None]
+    for count in range(1, 128):
+        left = np.flatnonzero(found == 0)
+        if not left.size:
+            break
+        steps = ratios[left] * count
+        fits = left[np.abs(steps - np.round(steps)).max(1) < WHOLE]
+        found[fits] = largest[fits] / count
+    return found if found.all() else None
+
+
+def _in_steps(weight: Floats, bias: Floats, input_scale: float) -> QuantWeights | None:
+    """Return the integers of float weights that are whole multiples of a step a channel; None for others, and where the
+    bias exceeds 32 bits."""
+    steps = _steps(weight)
+    if steps is None:
+        return None
+    floor = np.abs(bias) / (input_scale * 2**30)  # a channel of zeros may have a large bias
+    scale = np.where(np.abs(weight).max((1, 2, 3)) > 0, steps, np.maximum(floor, 1e-12)).astype(np.float32)
+    integers = np.round(weight / scale[:, None, None, None]).astype(np.int8)
+    rounded = np.round(bias / (input_scale * scale.astype(np.float64)))
+    return QuantWeights(integers, scale, rounded.astype(np.int32)) if np.abs(rounded).max() < 2**31 else None

@@ -183,7 +183,9 @@ def resize(reader: Values, node: Node) -> Feature:
 
 def pad(reader: Values, node: Node) -> Feature:
     """Read Pad: channels, height and width, with zeros."""
-    x = reader.map(node).tensor
+    given = reader.feature(node)
+    order = "hwc" if given.is_channels_last else "chw"
+    x = given.tensor if order == "hwc" else reader.map(node).tensor
     if node.attribute("mode", "constant") != "constant":
         node.refuse(f"mode '{node.attribute('mode', '')}': pad with zeros")
     axes = axes_of(reader, node, 3, 4)
@@ -193,18 +195,19 @@ def pad(reader: Values, node: Node) -> Feature:
     if len(ends) != 2 * len(axes) or len(set(axes)) != len(axes):
         node.wrong(f"pads {ends} of the axes {axes}")
     pads = dict(zip([*axes, *(4 + a for a in axes)], ends, strict=True))
-    top, left, bottom, right = (pads.pop(at, 0) for at in (2, 3, 6, 7))
-    before, behind = (pads.pop(at, 0) for at in (1, 5))
+    sides = {axis: (pads.pop(1 + i, 0), pads.pop(5 + i, 0)) for i, axis in enumerate(order)}
     if any(pads.values()) or min(ends) < 0 or not _is_zero(reader, node):
         node.refuse(f"pads {ends} of the axes {axes}: pad channels, height and width, with zeros")
-    if before + behind:
+    if sum(sides["c"]):
+        before, behind = sides["c"]
         if before + behind > MOST:
             node.refuse(f"makes {x.c + before + behind:,} channels; pad by fewer")
         channels = (*[-1] * before, *range(x.c), *[-1] * behind)
         x = reader.add(node, "take", (x,), len(channels), channels=channels)
-    if any((top, left, bottom, right)):
+    if sum(sides["h"] + sides["w"]):
+        (top, bottom), (left, right) = sides["h"], sides["w"]
         x = reader.add(node, "pad", (x,), x.c, pad=(top, left, bottom, right))
-    return Feature.of(x)
+    return Feature.of(x, order)
 
 
 def _is_zero(reader: Values, node: Node) -> bool:

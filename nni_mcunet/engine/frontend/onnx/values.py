@@ -98,7 +98,7 @@ class Values(Builder):
         name = node.inputs[i] if node.has(i) else ""
         value = self.integers[name].real if name in self.integers else self.array(node, i)
         if value is None:
-            node.refuse(f"'{name}' has many scales; quantize it with one")
+            node.wrong(f"'{name}' has not one scale, or one for each step along its axis")
         if value.dtype.kind not in "fiub":
             node.wrong(f"'{node.inputs[i]}' holds {value.dtype}")
         with np.errstate(over="ignore"):
