@@ -323,4 +323,15 @@ MUTANTS = [
            "test_det_data::test_voc_boxes_from_folder_and_archive"),
     Mutant(DETECTION + "anchors.py", "np.argsort(best.prod(1)", "np.argsort(best[:, 0]",
            "test_det_data::test_anchors_are_split_fine_to_coarse"),
+    # PyTorch modules: what a float is as a byte, and the module's answer in its own layout.
+    Mutant("nni_mcunet/api/preprocessing.py", "picture[..., ::-1] if self.bgr else picture", "picture",
+           "test_modules::test_mean_and_std_say_how_floats_come_from_pixels"),
+    Mutant("nni_mcunet/api/preprocessing.py", "if beyond and not self.saturates:", "if False:",
+           "test_modules::test_refused_in_one_line"),
+    Mutant("nni_mcunet/api/preprocessing.py", "(128.0 + scale.zero_point,) * channels", "(128.0,) * channels",
+           "test_modules_made::test_torchao_s_integers_are_kept"),
+    Mutant("nni_mcunet/api/answer.py", "values = values.transpose(2, 0, 1)", "values = values.copy()",
+           "test_modules::test_the_firmware_answers_as_the_module"),
+    Mutant("nni_mcunet/api/modules.py", "return found.eval().float()", "return found.float()",
+           "test_modules::test_the_module_stays_as_it_was"),
 ]  # fmt: skip

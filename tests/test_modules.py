@@ -96,13 +96,14 @@ def test_outputs_and_layers_have_the_module_s_names(compiled):
 def test_the_module_stays_as_it_was(tmp_path, capfd):
     module = net("mobile")
     module.stem[1].train()
+    module.classifier[0].train()
     module.classifier[1].weight.grad = torch.ones(5, 12)
     module.stem[0].weight.requires_grad_(False)
     before = copy.deepcopy(module)
     with pytest.warns(UserWarning, match="Mobile is in training mode: compiled as in eval mode"):
         fw = mcu.compile(module, samples(), board="stm32f412", out=tmp_path / "fw")
     for (name, part), old in zip(module.named_modules(), before.modules(), strict=True):
-        assert part.training == old.training == (name == "stem.1")
+        assert part.training == old.training == (name in ("stem.1", "classifier.0"))
     for (name, p), old in zip(module.named_parameters(), before.parameters(), strict=True):
         assert torch.equal(p, old) and p.requires_grad == old.requires_grad and p.device == old.device, name
     assert torch.equal(module.classifier[1].weight.grad, torch.ones(5, 12)) and module.classifier[1].bias.grad is None
