@@ -12,6 +12,7 @@ config, config_shape, inherited_values, building
                                         a config as our commands read it, and what cannot be built of it
 datasets, data_files, voc_xml, coco_json, widerface_data, pictures, loader_pictures, data_survey
                                         data sets, their files, their pictures, and what is wrong with them
+identity                                whether a config and its data are those of before
 s3fd_transforms, s3fd_tta, widerface, widerface_metric
                                         WIDER FACE: augmentation, the multi-scale test, the protocol
 checkpoint, work_dir, qat, recipe_report, learning_curve, testing, deployed, mmdet_tools
@@ -51,6 +52,7 @@ from .export import (  # noqa: E402
     load_detector,
 )
 from .extd import EXTD, EXTDBackbone  # noqa: E402
+from .identity import identity  # noqa: E402
 from .loader_pictures import busy_picture, input_pictures  # noqa: E402
 from .pictures import LoadPicture  # noqa: E402
 from .qat import QATHook  # noqa: E402
@@ -106,6 +108,7 @@ __all__ = [
     "detector_weights",
     "dump",
     "float_boxes",
+    "identity",
     "input_pictures",
     "latest_checkpoint",
     "load_config",

@@ -249,10 +249,23 @@ DOORS = [
         "test_folders::test_a_real_voc2007_stays",
     ),
     Mutant(
-        "nni_mcunet/cli/deploy.py",
-        "if other:",
+        "nni_mcunet/cli/steps.py",
+        "if different := [text for text in other if text]:",
+        "if different := []:",
+        "test_folders::test_deploy_takes_no_product_of_anything_else",
+    ),
+    # Of a super-network that was trained again, the slices are others than those that were judged.
+    Mutant(
+        "nni_mcunet/search/run/run_folder.py",
+        "if judged is not None and judged != sha256(config.supernet):",
         "if False:",
-        "test_folders::test_deploy_takes_no_product_of_another_checkpoint",
+        "test_report::test_only_the_super_network_that_was_judged_is_exported",
+    ),
+    Mutant(
+        "detection/identity.py",
+        'of = sha256 if loader == "test_dataloader" else os.path.getsize',
+        "of = os.path.getsize",
+        "test_identity::test_every_change_shows",
     ),
     Mutant(
         ENGINE + "codegen/sources.py",

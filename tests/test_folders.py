@@ -2,10 +2,13 @@
 
 import argparse
 import io
+import json
+import re
 import subprocess
 import sys
 import time
 from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -85,43 +88,91 @@ def test_digits_on_a_full_disk(small_disk):
     assert not list(small_disk.iterdir())
 
 
-@pytest.fixture
-def begin():
-    from nni_mcunet.cli.deploy import begin
-
-    return begin
+BOARD = {"name": "b", "core": "cortex-m4", "clock_hz": 1000000, "sram": 200000, "flash": 200000}
 
 
-def test_deploy_takes_no_product_of_another_checkpoint(begin, tmp_path):
-    checkpoint, out = tmp_path / "a.pth", tmp_path / "out"
+def test_deploy_takes_no_product_of_anything_else(tmp_path):
+    from nni_mcunet.cli.deploy import begin, named_boards
+
+    checkpoint, out, board = tmp_path / "a.pth", tmp_path / "out", tmp_path / "mine.json"
     checkpoint.write_bytes(b"weights")
+    board.write_text(json.dumps(BOARD))
+    config, data = {"model": "1", "test_cfg": "2"}, {"val.txt": "3"}
 
-    def deploy(**more):
-        given = {"config": "c.py", "checkpoint": checkpoint, "words": [], "arena_kb": None, "out": out} | more
-        begin(argparse.Namespace(**given), ["stm32f412"])
+    def deploy(boards=(board,), of=None, **more):
+        given = {"checkpoint": checkpoint, "arena_kb": None, "out": out} | more
+        begin(argparse.Namespace(**given), named_boards(list(map(str, boards))), of or {"config": config, "data": data})
 
     deploy()
     deploy()
     (out / "model.onnx").touch()
     deploy()
-    for more, word in (({"config": "d.py"}, "config"), ({"words": ["--cfg-options", "a=1"]}, "options"),
+    for more, word in (({"of": {"config": config | {"model": "4"}, "data": data}}, "config (model)"),
+                       ({"of": {"config": config, "data": {"val.txt": "5"}}}, "data (val.txt)"),
+                       ({"of": {"config": {"model": "4"}, "data": {}}}, "config (model, test_cfg) and data (val.txt)"),
                        ({"arena_kb": 64}, "arena_kb")):  # fmt: skip
-        with pytest.raises(UserError, match=f"made with another {word}: give a new folder"):
+        with pytest.raises(UserError, match=re.escape(f"made with another {word}: give a new folder")):
             deploy(**more)
     checkpoint.write_bytes(b"other weights")
     with pytest.raises(UserError, match="another checkpoint"):
         deploy()
-    for text in ("{", "[]", "{}", "[" * 100_000):
+    checkpoint.write_bytes(b"weights")
+    board.write_text(json.dumps(BOARD | {"sram": 100000}))
+    deploy()  # nothing is made for it yet
+    board.write_text(json.dumps(BOARD))
+    deploy()
+    (out / "mine.json").touch()
+    board.write_text(json.dumps(BOARD | {"sram": 100000}))
+    with pytest.raises(UserError, match=r"another board mine \(sram\)"):
+        deploy()
+    deploy(["stm32f412"])  # one more board, into the same folder
+    (out / "stm32f746.json").touch()
+    with pytest.raises(UserError, match=r"says what its stm32f746\.json is of"):
+        deploy(["stm32f746"])
+    with pytest.raises(UserError, match="two have the same name"):
+        deploy([board, board])
+    for text in ("{", "[1]", '"a"', "[" * 100_000):
         (out / "deploy.json").write_text(text)
         with pytest.raises(UserError, match="damaged"):
             deploy()
-    for product in ("model.onnx", "stm32f412.png", "stm32f412"):
+    for product in ("model.onnx", "mine.png", "mine"):
         folder = tmp_path / f"of {product}"
         folder.mkdir()
         (folder / product).write_text("mine")
         with pytest.raises(UserError, match=f"says what its {product} is of"):
             deploy(out=folder)
         assert files(folder) == {product: b"mine"}
+
+
+@pytest.mark.parametrize(
+    "boards, said", [("stm32f999", "unknown board 'stm32f999'"), ("stm32f412 a/stm32f412.yml", "a/stm32f412.yml"),
+                     ("H743 H743", "two have the same name"), ("stm32f412 riscv.json", "no emulated machine")]
+)  # fmt: skip
+def test_deploy_looks_at_its_boards_first(boards, said, tmp_path, monkeypatch, capsys):
+    """A name that is wrong costs no minutes: neither the config nor the checkpoint are there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", [])
+    Path("riscv.json").write_text(json.dumps(BOARD | {"core": "rv32"}))
+    with pytest.raises(SystemExit) as end:
+        main(["deploy", "c.py", "c.pth", "--boards", *boards.split(), "-o", "out"])
+    assert end.value.code == 2 and said in capsys.readouterr().err and not Path("out").exists()
+
+
+def test_the_demo_takes_no_product_of_other_files(tmp_path, monkeypatch):
+    from nni_mcunet.cli.demo import check_made
+
+    monkeypatch.chdir(tmp_path)
+    product = Path("out/search/best.pth")
+    check_made(product, {"search.yml": "1"})
+    check_made(product, {"search.yml": "2"})  # not made yet: the later files count
+    product.parent.mkdir(parents=True)
+    product.touch()
+    check_made(product, {"search.yml": "2"})
+    with pytest.raises(UserError, match=r"out/search/best.pth \(search.yml\) is of other files: delete it"):
+        check_made(product, {"search.yml": "1"})
+    Path("out/demo.json").unlink()
+    with pytest.raises(UserError, match=r"says what its search/best\.pth is of: delete it"):
+        check_made(product, {"search.yml": "2"})
 
 
 def test_a_step_that_says_itself_whether_it_is_done(tmp_path, capsys, monkeypatch):

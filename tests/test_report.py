@@ -17,7 +17,7 @@ from nni_mcunet.core.nn.net import Net
 from nni_mcunet.search.config import SearchConfig
 from nni_mcunet.search.constraint import Limits
 from nni_mcunet.search.evolution import Evolution
-from nni_mcunet.search.run import export
+from nni_mcunet.search.run import export, run_folder
 from nni_mcunet.search.run.history import best_of, pareto_front, read_history
 from nni_mcunet.search.run.report import network_bars, report
 from nni_mcunet.search.space import load_space
@@ -114,6 +114,27 @@ def test_the_best_is_exported(exported, history):
     config, out = exported
     spec = export.export_best(config, out)
     assert is_complete(out, "best", best_of(history)) and spec == ArchSpec.load(out / "best.json")
+
+
+def test_only_the_super_network_that_was_judged_is_exported(exported, monkeypatch):
+    """Retrained under the same name, for the same space and data, its slices are others than those of the history."""
+    config, out = exported
+    config = replace(config, supernet=str(out / "x.pth"))
+    (out / "x.pth").write_bytes(b"judged")
+    history = (out / "history.jsonl").rename(out.parent / "history")
+    run_folder.begin(config, config.evolution())
+    history.rename(out / "history.jsonl")
+    export.export_best(config, out)
+    (out / "x.pth").write_bytes(b"trained again")
+    for write in (export.export_best, export.export_pareto, export.finish):
+        with pytest.raises(run_folder.StateError, match=r"x\.pth is not the super-network that the search in"):
+            write(config, out)
+    with pytest.raises(run_folder.StateError, match="its super-network is"):
+        run_folder.restore(config, config.evolution(), begun=True)
+    search = json.loads((out / "search.json").read_text())
+    del search["weights"]  # as an earlier version wrote it
+    (out / "search.json").write_text(json.dumps(search))
+    export.export_best(config, out)
 
 
 def test_a_search_ends_well_where_its_data_are_not(exported):

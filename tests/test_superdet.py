@@ -46,6 +46,7 @@ def config(tmp_path_factory):
     """yolov3_digits.py for twenty pictures of its data set, of which the augmentation cuts boxes away."""
     folder = tmp_path_factory.mktemp("digits")
     with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "tools"))
         patch.setattr(sys, "argv", ["", "--out", str(folder), "--train", "20", "--val", "2", "--size", "96"])
         runpy.run_path(str(ROOT / "tools/make_digits.py"), run_name="__main__")
     path = folder / "digits.py"

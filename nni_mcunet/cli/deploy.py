@@ -4,23 +4,26 @@ C, how near its boxes are to the float ones, C for each board, the emulated firm
 mcunet deploy configs/det/yolov3_bccd_f412.py CHECKPOINT.pth --boards stm32f412 -o out/bccd
 
 Each step is a command of its own; it is printed before it runs. One whose product is in the folder is not run again.
-deploy.json there says what the products are of: anything else takes a new folder.
+deploy.json there says what the products are of, the config, its data, the checkpoint, the boards: anything else takes a
+new folder.
 """
 
 import argparse
-import hashlib
-import json
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from ..core.boards import Board, get_board
 from ..core.errors import UserError
 from ..core.file_sets import is_whole, named_folder
-from ..core.files import write_json
+from ..core.files import sha256
+from ..core.types import Plain
+from ..core.validate import check_is_file
 from .cfg_options import Options, add_options
-from .steps import Steps
+from .steps import Steps, claim
 
-MARKER = "deploy.json"
+MARKER, WAY_OUT = "deploy.json", "give a new folder"
 PRODUCTS = ("float.json", "model.onnx", "model.int8.onnx", "int8.json", "boxes.json", "report.json", "memory.png")
 
 
@@ -39,24 +42,28 @@ class Words(Options):
         super().__call__(parser, namespace, values, option_string)
 
 
-def begin(args: argparse.Namespace, names: list[str]) -> None:
-    """Mark the folder as that of this checkpoint. Raises UserError where it has products of another one, or files of
-    others under the names of products: they would be taken for finished steps."""
-    checkpoint = hashlib.sha256(args.checkpoint.read_bytes()).hexdigest()
-    said = {"config": args.config, "checkpoint": checkpoint, "options": args.words, "arena_kb": args.arena_kb}
-    if (marker := args.out / MARKER).exists():
-        try:
-            found = json.loads(marker.read_text())
-            other = [key for key, value in said.items() if found[key] != value]
-        except (ValueError, TypeError, KeyError, RecursionError):
-            raise UserError(f"{marker} is damaged: give a new folder") from None
-        if other:
-            raise UserError(f"{args.out} holds what was made with another {' and '.join(other)}: give a new folder")
-        return
-    products = [*PRODUCTS, *names, *(f"{name}{ending}" for name in names for ending in (".json", ".png"))]
-    if taken := [name for name in products if (args.out / name).exists()]:
-        raise UserError(f"{args.out} has no {MARKER} that says what its {', '.join(taken)} is of: give a new folder")
-    write_json(marker, said)
+def begin(args: argparse.Namespace, boards: dict[str, Board], of: dict[str, dict[str, str]]) -> None:
+    """Mark the folder as that of this checkpoint, config, data and boards. Raises UserError where it has products of
+    others."""
+    common: dict[str, Plain] = {**of, "checkpoint": sha256(args.checkpoint), "arena_kb": args.arena_kb}
+    each: dict[str, Plain] = {f"board {name}": board.to_dict() for name, board in boards.items()}
+    made = {f"board {name}": [args.out / f"{name}{end}" for end in ("", ".json", ".png")] for name in boards}
+    whole = [*(args.out / name for name in PRODUCTS), *chain(*made.values())]
+    if other := claim(args.out / MARKER, {**common, **each}, dict.fromkeys(common, whole) | made, WAY_OUT):
+        raise UserError(f"{args.out} holds what was made with another {' and '.join(other)}: {WAY_OUT}")
+
+
+def named_boards(names: list[str]) -> dict[str, Board]:
+    """Return the boards by the names that their files get. Raises UserError for a board that is not known or cannot be
+    emulated, and for two of one name."""
+    from ..engine.run.emulator import machine
+
+    boards = {Path(name).stem: get_board(name) for name in names}
+    for board in boards.values():
+        machine(board)
+    if len(boards) < len(names):
+        raise UserError(f"--boards {' '.join(names)}: two have the same name, and their files would, too")
+    return boards
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,12 +77,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    names = [Path(board).stem for board in args.boards]
-    args.out = named_folder(args.out)
-    begin(args, names)
-    from detection import busy_picture, load_config
+    boards = named_boards(args.boards)
+    args.out, names = named_folder(args.out), list(boards)
+    check_is_file(args.checkpoint)
+    from detection import busy_picture, identity, load_config
 
-    picture = busy_picture(load_config(args.config, args.cfg_options))
+    config = load_config(args.config, args.cfg_options)
+    begin(args, boards, identity(config))
+    picture = busy_picture(config)
     out, step, options = args.out, Steps(), args.words
     network, work = [args.config, args.checkpoint], ["--work-dir", out / "test"]
     floats, int8 = out / "model.onnx", out / "model.int8.onnx"

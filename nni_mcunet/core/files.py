@@ -1,5 +1,6 @@
 """Write files that are whole or absent: beside the target first, then renamed onto it."""
 
+import hashlib
 import io
 import json
 import os
@@ -77,6 +78,11 @@ def write_json(path: FilePath, value: Plain) -> Path:
 def json_text(value: Plain) -> str:
     """Return a value as write_json writes it."""
     return json.dumps(value, indent=1) + "\n"
+
+
+def sha256(path: FilePath) -> str:
+    """Return the SHA-256 of a file's contents, in hexadecimal digits. Raises OSError."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def listing(folder: FilePath, most: int = 8) -> str:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ...core.errors import UserError
-from ...core.files import write_json
+from ...core.files import sha256, write_json
 from ...core.types import Plain, PlainDict
 from ...core.validate import read_json, short
 from ..config import SearchConfig
@@ -62,6 +62,8 @@ def differs(out: Path, described: PlainDict) -> str:
     """Say what tells the search in `out` from the one described; empty when nothing does."""
     there = read_json(Path(out) / "search.json", StateError)
     old, new = (d["settings"] | {"space": d["space"]} for d in (there, json.loads(json.dumps(described))))
+    if "weights" in there:  # an earlier version did not note them
+        old["super-network"], new["super-network"] = there["weights"], described.get("weights")
     for key in old | new:
         if key not in FREE and old.get(key) != new.get(key):
             return (
@@ -106,7 +108,20 @@ def _described(config: SearchConfig, evolution: Evolution) -> PlainDict:
     settings = asdict(config)
     if config.halo == "clip":  # as searches were described before there was a choice
         del settings["halo"]
-    return {"experiment": experiment, "settings": settings, "space": evolution.space.to_dict()}
+    weights = sha256(config.supernet)
+    return {"experiment": experiment, "settings": settings, "space": evolution.space.to_dict(), "weights": weights}
+
+
+def check_weights(config: SearchConfig, out: Path) -> None:
+    """Look whether the super-network is the one that the search in `out` has judged. Raises StateError where it was
+    trained again since. A search of an earlier version does not say."""
+    path = Path(out) / "search.json"
+    judged = read_json(path, StateError).get("weights") if path.exists() else None
+    if judged is not None and judged != sha256(config.supernet):
+        raise StateError(
+            f"{config.supernet} is not the super-network that the search in {out} has judged: it was trained again "
+            "since; search again, or put the earlier file there"
+        )
 
 
 def _short(value: Plain) -> str:
