@@ -44,7 +44,7 @@ def _data(config: Config) -> Hashes:
         of = sha256 if loader == "test_dataloader" else os.path.getsize
         read = [(info, of(info["img_path"])) for info in infos if os.path.isfile(info.get("img_path", ""))]
         found.setdefault(str(dataset.ann_file), []).append(read or infos)
-    for path in _judged(config.get("test_evaluator") or ()):
+    for path in _judged(config.get("test_evaluator") or []):
         found.setdefault(path, []).append(sha256(path))
     return {name: _hash(value) for name, value in found.items()}
 

@@ -245,6 +245,20 @@ def test_host_emulator_and_serial_say_the_same(folder, firmware):
         firmware.run(picture, on=f"serial:{device.port}", timeout=20)
 
 
+def test_a_folder_that_was_written_again_is_not_run(int8, tmp_path):
+    """Its first Firmware would run the second network's C."""
+    picture = np.zeros(int8.image, np.uint8)
+    first = mcu.compile(int8, "stm32f412", tmp_path / "fw")
+    first.run(picture)  # builds the library, which stays loaded
+    mcu.compile(int8, "stm32f412", tmp_path / "fw").run(picture)  # the same C again
+    first.run(picture)
+    second = mcu.compile(int8, "stm32f412", tmp_path / "fw", schedule=mcu.Schedule((2, 2), 2))
+    for on in ("host", "emulator"):
+        with pytest.raises(mcu.UserError, match="holds other C than this Firmware's: compile each network into"):
+            first.run(picture, on=on)
+    second.run(picture)
+
+
 def test_boxes_of_a_detector(tmp_path):
     """Names and pixels as the emulated board gives them."""
     from test_firmware import write_model

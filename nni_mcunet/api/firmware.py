@@ -13,6 +13,7 @@ import numpy as np
 
 from ..core.boards import Board
 from ..core.errors import UserError
+from ..core.file_sets import free_folder
 from ..core.ir.arch import Schedule
 from ..core.plan.board_plan import plan_for_board
 from ..core.plan.plan import Plan
@@ -24,7 +25,7 @@ from ..engine.library import write_library
 from ..engine.lower.dead_channels import without_dead_channels
 from ..engine.model import view_of
 from ..engine.ops import pixels as pixel_values
-from ..engine.run.board_project import project_of
+from ..engine.run.board_project import model_hash, project_of
 from ..engine.run.emulator import EMULATED
 from ..engine.run.generated import as_read, input_shape, input_view, output_maps, prefix_of
 from ..engine.run.host import HostModel, build_host
@@ -54,6 +55,7 @@ class Firmware:
     plan    where and in what order the network runs
     facts   what plan.json says, plain data
     network the int8 network that was compiled
+    mark    of the C, 16 hex digits: run() refuses a folder that holds other C by then
     """
 
     folder: Path
@@ -61,6 +63,7 @@ class Firmware:
     plan: Plan
     facts: dict[str, Any]
     network: Network
+    mark: str
 
     @property
     def sqnr(self) -> dict[str, float]:
@@ -173,7 +176,7 @@ def compile(
     >>> fw.arena, fw.flash, fw.sqnr
     """
     given, board, out = _in_place(samples, board, out)
-    folder, whole = path_of(out, "out"), board_of(board)
+    folder, whole = free_folder(path_of(out, "out")), board_of(board)
     how = {"size": size, "images": images, "mean": mean, "std": std, "bgr": bgr, "view": view, "method": method}
     found = _int8(network, given, None if weights is None else path_of(weights, "weights"), how)
     int8 = found.int8_model()
@@ -192,7 +195,7 @@ def compile(
     if image is not None and picture is not None and is_photograph(picture):
         image = pixel_values.as_read(model, image)
     facts = write_library(folder, plan, model, place, project, image, prefix)
-    return Firmware(folder, whole, plan, facts, found)
+    return Firmware(folder, whole, plan, facts, found, model_hash(folder))
 
 
 def _in_place(samples: Plain, board: Plain, out: Plain) -> tuple[Plain, Plain, Plain]:
@@ -263,13 +266,15 @@ def run(
     timeout  seconds for the whole call; layers: also instructions and estimated cycles of each layer, in the emulator
     classes  a classifier's names, in the order of its output: a list, or a text file with one a line
 
-    Raises UserError for a picture, board or port that is none, FirmwareError for C that does not compile or says other
-    bytes than on the host.
+    Raises UserError for a picture, board or port that is none and for a Firmware whose folder holds other C,
+    FirmwareError for C that does not compile or says other bytes than on the host.
 
     >>> result = mcu.run("out/fw", "photo.jpg", "stm32f412", on="emulator")
     >>> result.facts["instructions"], result.boxes
     """
     folder = firmware.folder if isinstance(firmware, Firmware) else path_of(firmware, "firmware")
+    if isinstance(firmware, Firmware) and model_hash(folder) != firmware.mark:
+        raise UserError(f"{folder} holds other C than this Firmware's: compile each network into a folder of its own")
     port = _port(on)
     if layers and on != "emulator":
         raise UserError("layers are counted in the emulator: give on='emulator', too")

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..core.files import write_json
 from ..core.outputs import check_outputs
+from .argument_types import fraction
 from .cfg_options import add_options
 
 
@@ -29,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--int8", help="its int8 file; default: quantised now")
     parser.add_argument("--calib-images", type=int, default=128, metavar="N", help="for that, of the training set")
     parser.add_argument("--images", type=int, default=200, help="test pictures at most (default 200)")
-    parser.add_argument("--score", type=float, nargs="+", default=[0.05, 0.3, 0.5], help="float boxes of at least this")
+    parser.add_argument(
+        "--score", type=fraction, nargs="+", default=[0.05, 0.3, 0.5], help="float boxes of at least this"
+    )
     parser.add_argument("--json", help="file for the figures")
     add_options(parser)
 

@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ..core.boards import Board, get_board
+from ..core.boards import KB, Board, get_board
 from ..core.errors import UserError
 from ..core.file_sets import is_whole, named_folder
 from ..core.files import sha256
@@ -53,14 +53,15 @@ def begin(args: argparse.Namespace, boards: dict[str, Board], of: dict[str, dict
         raise UserError(f"{args.out} holds what was made with another {' and '.join(other)}: {WAY_OUT}")
 
 
-def named_boards(names: list[str]) -> dict[str, Board]:
+def named_boards(names: list[str], arena_kb: int | None = None) -> dict[str, Board]:
     """Return the boards by the names that their files get. Raises UserError for a board that is not known or cannot be
-    emulated, and for two of one name."""
+    emulated, for two of one name and for no kB."""
     from ..engine.run.emulator import machine
 
     boards = {Path(name).stem: get_board(name) for name in names}
     for board in boards.values():
         machine(board)
+        board.with_arena(None if arena_kb is None else arena_kb * KB)  # raises
     if len(boards) < len(names):
         raise UserError(f"--boards {' '.join(names)}: two have the same name, and their files would, too")
     return boards
@@ -77,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    boards = named_boards(args.boards)
+    boards = named_boards(args.boards, args.arena_kb)
     args.out, names = named_folder(args.out), list(boards)
     check_is_file(args.checkpoint)
     from detection import busy_picture, identity, load_config
@@ -96,7 +97,7 @@ def main(args: argparse.Namespace) -> None:
          "--out-json", out / "int8.json", *work, *options)  # fmt: skip
     step("int8 boxes against float ones", out / "boxes.json", "compare-boxes", *network, "--int8", int8,
          "--json", out / "boxes.json", *options)  # fmt: skip
-    arena = ["--arena-kb", args.arena_kb] if args.arena_kb else []
+    arena = ["--arena-kb", args.arena_kb] if args.arena_kb is not None else []
     for board, name in zip(args.boards, names, strict=True):
         folder, run = out / name, out / f"{name}.json"
         step(f"C for the {name}", folder / "plan.json", "generate", int8, "--board", board, *arena,

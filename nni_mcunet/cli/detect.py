@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import UserError
-from ..core.file_sets import Files, Seal, named_folder, write_set
+from ..core.file_sets import Files, Seal, free_folder, write_set
 from ..core.types import Picture
+from .argument_types import fraction
 from .cfg_options import add_options
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("network", help="config of the detector (.py), or its int8 file (.onnx)")
     parser.add_argument("files", nargs="+", help="of a config its checkpoint (.pth); then pictures or folders")
     parser.add_argument("-o", "--out", required=True, help="folder to write")
-    parser.add_argument("--score", type=float, default=0.3, help="of the boxes to draw and to list (default 0.3)")
+    parser.add_argument("--score", type=fraction, default=0.3, help="of the boxes to draw and to list (default 0.3)")
     add_options(parser)
 
 
@@ -42,7 +43,7 @@ def main(args: argparse.Namespace) -> None:
     from ..engine.run.pictures import list_pictures
     from ..pictures import load
 
-    out = named_folder(args.out)
+    out = free_folder(args.out)
     find, given = detector(args.network, args.files, args.cfg_options)
     pictures = [p for name in given for p in (list_pictures(name) if Path(name).is_dir() else [Path(name)])]
     if twice := [p.stem for p in pictures if sum(other.stem == p.stem for other in pictures) > 1]:

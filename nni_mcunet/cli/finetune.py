@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING
 from ..core.errors import writing
 from ..core.files import write_atomic
 from ..core.outputs import check_outputs
+from ..core.validate import check_is_file
 from ..search.supernet.recipe import Recipe
-from .recipe_arguments import add_recipe, positive
+from .argument_types import positive
+from .recipe_arguments import add_recipe
 
 if TYPE_CHECKING:
     from ..core.ir.arch import ArchSpec
@@ -64,18 +66,18 @@ def main(args: argparse.Namespace) -> None:
     out = Path(args.out or Path(args.weights).with_name(name))
     check_outputs({"--out": (out, ".pth")}, args.arch, args.weights, args.config)
     torch.set_num_threads(args.threads)
-    settings = read_settings(args.config)
+    settings, spec, device = read_settings(args.config), ArchSpec.load(args.arch), ranks.pick_device(args.device)
+    check_is_file(args.weights)
     data, recipe = data_and_recipe(settings, args, DEFAULT)
     if args.lr is None and "lr" in (settings.get("recipe") or {}):
         recipe = replace(recipe, lr=recipe.lr / 10)
     steps = args.steps or args.passes * data.epoch(recipe.batch)
     recipe = replace(recipe, largest=steps, shared=0, subnets=1, sandwich=False)
-    spec = ArchSpec.load(args.arch)
     check_view(spec, args.arch, data)
     if unknown := check_split(args.weights, data):
         print(f"warning: {unknown}", file=sys.stderr)
     net = to_device(load_weights(spec, args.weights), args.device)
-    ranks.join(ranks.pick_device(args.device))
+    ranks.join(device)
     first = ranks.place()[0] == 0
     if first:
         print(f"batches of {recipe.batch}, learning rate {recipe.lr:g} at its highest")

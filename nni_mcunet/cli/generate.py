@@ -17,9 +17,10 @@ from dataclasses import replace
 from ..api.networks import load
 from ..core.boards import get_board
 from ..core.errors import UserError
-from ..core.file_sets import owned
+from ..core.file_sets import free_folder, owned
 from ..core.ir.arch import parse_schedule
 from ..core.plan.plan import EXECUTED, SEGMENTS, plan
+from ..core.validate import check_is_file
 from ..engine.codegen.names import DEFAULT, check_prefix
 from ..engine.lower.dead_channels import channels, without_dead_channels
 from ..engine.model import QuantModel
@@ -46,6 +47,9 @@ def check_options(args: argparse.Namespace) -> None:
     around it. Raises UserError."""
     if not args.project and any("board/config.h" in names for names in owned(args.out).values()):
         raise UserError(f"{args.out} holds a project, which is of one model: give --project, too, or another folder")
+    free_folder(args.out)
+    if args.picture:
+        check_is_file(args.picture)
     if args.picture and not args.project:
         raise UserError("--picture is what a project has built in: give --project, too")
     if args.patches or args.blocks:
@@ -90,7 +94,7 @@ def main(args: argparse.Namespace) -> None:
 
     check_options(args)
     check_prefix(args.prefix)
-    network, board = load(args.model, outputs=args.outputs), get_board(args.board)
+    board, network = get_board(args.board), load(args.model, outputs=args.outputs)
     network = replace(network, model=told(with_pixels(network.int8_model(), args.mean, args.std)))
     if not args.keep_dead_channels:
         network = replace(network, model=smaller(network.int8_model()))

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from ..core.boards import KB
 from ..core.errors import UserError
-from ..core.file_sets import Seal, named_folder, write_set
+from ..core.file_sets import Seal, free_folder, write_set
+from .argument_types import positive
 from .steps import CONFIGS
 
 SOURCES = ("frame", "lines", "jpeg_420", "jpeg_422", "jpeg_444")
@@ -37,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="of the board's picture, which takes SRAM, too: a frame that lies elsewhere, camera lines "
                         "(default), a JPEG of this sampling")  # fmt: skip
     parser.add_argument("--weights", help="checkpoint to begin with, such as MCUNet's ImageNet weights")
-    parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="of the network's input; default the "
-                        "largest that fits")  # fmt: skip
+    parser.add_argument("--size", type=positive, nargs=2, metavar=("H", "W"), help="of the network's input; default "
+                        "the largest that fits")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of the draw for validation")
 
 
@@ -58,7 +59,7 @@ def main(args: argparse.Namespace) -> None:
     if args.weights and not Path(args.weights).is_file():
         raise UserError(f"--weights {args.weights}: no such file")
     name = Path(args.folder).resolve().name
-    out = named_folder(args.out or f"out/{name}_{board.name}")
+    out = free_folder(args.out or f"out/{name}_{board.name}")
     folder = read_folder(args.folder, args.format)
     splits = divided(folder, args.folder, kept_names(out), args.seed)
     train, classes = splits["train"], folder.classes

@@ -11,6 +11,7 @@ import json
 
 from ..api.networks import load
 from ..api.planning import profile
+from ..core.boards import get_board
 from ..core.errors import UserError
 from ..core.files import write_json
 from ..core.ir.arch import parse_schedule
@@ -42,12 +43,12 @@ def main(args: argparse.Namespace) -> None:
     check_outputs({"--json": (to_file, ".json"), "--png": (args.png, ".png")}, args.network, args.board)
     if args.pareto and any((args.board, args.patches, args.blocks, args.json, args.png)):
         raise UserError("--pareto prints the whole front: leave out --board, --patches, --blocks, --json and --png")
-    schedule = parse_schedule(args.patches, args.blocks)
+    schedule, board = parse_schedule(args.patches, args.blocks), args.board and get_board(args.board)
     network = load(args.network, outputs=args.outputs)
     if args.pareto:
         print(front_table(network.graph, grids(args.max_p, square=not args.any_grid)))
         return
-    found = profile(network, args.board, schedule=schedule, max_p=args.max_p, any_grid=args.any_grid)
+    found = profile(network, board, schedule=schedule, max_p=args.max_p, any_grid=args.any_grid)
     if args.json == "-":
         print(json.dumps(found.to_dict(), indent=1))
     else:

@@ -4,8 +4,8 @@ the flags mean is read in search/supernet/recipe_options.py."""
 import argparse
 from dataclasses import fields
 
-from ..core.validate import short
 from ..search.supernet.recipe import Recipe
+from .argument_types import positive
 
 HELP = {
     "largest": "steps that train only the largest network",
@@ -37,10 +37,3 @@ def add_recipe(parser: argparse.ArgumentParser, default: Recipe, skip: tuple[str
     parser.add_argument("--save-every", type=positive, help="steps between two checkpoints (default 20)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--threads", type=positive, default=1, help="more help only on cores that nothing else uses")
-
-
-def positive(text: str) -> int:
-    """Check a flag's value; argparse makes one line and exit code 2 of what this raises."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{short(text)}: expected a positive integer")
-    return int(text)

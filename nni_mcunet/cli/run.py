@@ -19,6 +19,7 @@ from ..core.view import View
 from ..engine.run.generated import input_shape, input_view
 from ..engine.run.pictures import ARRAY, load_picture
 from ..engine.timing.report import report_table
+from .argument_types import fraction, seconds
 
 ZOOM = 4
 
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--port", help="serial port of a board flashed with `mcunet generate --project`, such as /dev/ttyACM0"
     )
-    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="for the whole run; default 600 with "
+    parser.add_argument("--timeout", type=seconds, metavar="SECONDS", help="for the whole run; default 600 with "
                         "--emulate, with --port 60 and ten times what the picture takes on the line")  # fmt: skip
     parser.add_argument("--classes", metavar="FILE", help="a classifier's names: a text file with one a line")
     parser.add_argument("--json", help="file for the report, with all boxes")
@@ -52,7 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layers", metavar="PNG", help="instructions, estimated cycles and memory of each layer: printed, drawn to PNG"
     )
-    parser.add_argument("--score", type=float, default=0.3, help="print and draw boxes of at least this (default 0.3)")
+    parser.add_argument(
+        "--score", type=fraction, default=0.3, help="print and draw boxes of at least this (default 0.3)"
+    )
 
 
 def main(args: argparse.Namespace) -> None:

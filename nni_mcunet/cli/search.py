@@ -16,6 +16,7 @@ import argparse
 from pathlib import Path
 
 from ..search.nni.trouble import duration
+from .argument_types import seconds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     resume_.add_argument("--duration", type=duration, help="maxExperimentDuration from now on, its past included: 90m")
     for command in (run_, resume_):
         command.add_argument("--port", type=int, help="of NNI's web server on 127.0.0.1 (default: any free one)")
-        command.add_argument("--timeout", type=float, default=7 * 86400, help="seconds until it is given up")
-        command.add_argument("--silence", type=float, default=900, help="seconds until a silent trial is named (900)")
+        command.add_argument("--timeout", type=seconds, default=7 * 86400, help="seconds until it is given up")
+        command.add_argument("--silence", type=seconds, default=900, help="seconds until a silent trial is named (900)")
     for name, what in (("export", "write the best network, or the front"), ("report", "draw the pictures")):
         command = commands.add_parser(name, help=what)
         command.add_argument("--out", type=Path, required=True, help="folder of a search's results")

@@ -5,6 +5,7 @@ import contextlib
 from dataclasses import replace
 from pathlib import Path
 
+from ..core.types import PlainDict
 from ..search.config import SearchConfig, search_config
 from ..search.nni.experiment_file import prepare
 from ..search.nni.launch import Experiment, find, prolong, take, watch
@@ -25,6 +26,7 @@ def run(args: argparse.Namespace) -> None:
     overrides = {key: value and str(Path(value).resolve()) for key, value in given.items() if value is not None}
     overrides |= {} if args.seed is None else {"seed": args.seed}
     config, search, evolution = prepare(args.config, overrides)
+    check_ports(args, config)
     check_supernet(search, here=config["trainingService"]["platform"] == "local")
     print(f"space {search.space}: {evolution.space.size:.2g} networks; {search.board}, {search.trials} trials")
     out = Path(search.out)
@@ -40,6 +42,7 @@ def resume(args: argparse.Namespace) -> None:
     id, config, folder = find(args.id, args.out and args.out.resolve())
     out = folder.parent if folder.name == "running" else folder
     search = search_config(config)
+    check_ports(args, config)
     check_supernet(search, here=config["trainingService"]["platform"] == "local")
     take(out, resume=True)
     config = prolong(config, id, folder, args.duration)
@@ -49,10 +52,14 @@ def resume(args: argparse.Namespace) -> None:
     print(f"{summary}\nwrote {out}/{WRITTEN}")
 
 
+def check_ports(args: argparse.Namespace, config: PlainDict) -> None:
+    """Raise PortError where NNI's server cannot have the port that is asked for."""
+    if args.port is not None:
+        check_port(args.port, config["trainingService"]["platform"])
+
+
 def go(args: argparse.Namespace, experiment: Experiment, search: SearchConfig) -> str:
     """Watch the experiment to its end and write the results. Returns the summary."""
-    if args.port is not None:
-        check_port(args.port, experiment.config["trainingService"]["platform"])
     watch(experiment, search, args.timeout, args.silence)
     return finish(search, experiment.folder)
 

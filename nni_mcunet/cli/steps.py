@@ -24,11 +24,11 @@ def claim(marker: Path, said: Mapping[str, Plain], products: Mapping[str, Sequen
 
     Raises UserError, with the `way_out`, for a damaged marker, and for products that are there although the marker
     lacks their key: they would be taken for finished steps."""
-    said = json.loads(json.dumps(said))  # as it is read back: no tuples
+    now: dict[str, Plain] = json.loads(json.dumps(said))  # as it is read back: no tuples
     there = {key: [path for path in products[key] if os.path.lexists(path)] for key in said}
     try:
         known = dict(json.loads(marker.read_text())) if marker.exists() else {}
-        other = [_difference(key, known[key], said[key]) for key in said if key in known and there[key]]
+        other = [_difference(key, known[key], now[key]) for key in said if key in known and there[key]]
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise UserError(f"{marker} is damaged: {way_out}") from None
     if different := [text for text in other if text]:
@@ -36,8 +36,8 @@ def claim(marker: Path, said: Mapping[str, Plain], products: Mapping[str, Sequen
     if taken := dict.fromkeys(path for key in said if key not in known for path in there[key]):
         names = ", ".join(os.path.relpath(path, marker.parent) for path in taken)
         raise UserError(f"{marker.parent} has no {marker.name} that says what its {names} is of: {way_out}")
-    if known | said != known:
-        write_json(marker, known | said)
+    if known | now != known:
+        write_json(marker, known | now)
     return []
 
 

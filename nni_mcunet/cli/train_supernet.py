@@ -53,13 +53,13 @@ def main(args: argparse.Namespace) -> None:
     from ..search.supernet.training import train
 
     torch.set_num_threads(args.threads)
-    settings = read_settings(args.config)
-    data, recipe = data_and_recipe(settings, args, Recipe())
+    settings, device = read_settings(args.config), ranks.pick_device(args.device)
     space = load_space(args.space or settings.get("space", "demo"))
     out = args.out or settings.get("out", f"out/supernet/{space.name}.pth")
     check_outputs({"--out": (out, ".pth")}, args.config, args.space, goes_on=True)
+    data, recipe = data_and_recipe(settings, args, Recipe())
     save_every = args.save_every or settings.get("save_every", 20)
-    ranks.join(ranks.pick_device(args.device))
+    ranks.join(device)
     first = ranks.place()[0] == 0
     with Progress(recipe.steps, "step", f"super-network of {space.name}", first) as bar:
 

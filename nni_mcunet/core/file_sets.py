@@ -37,7 +37,7 @@ def write_set(folder: str | Path, sets: dict[str, Files], seal: Seal) -> Path:
 
     Raises UserError for a folder that holds other files and no manifest, for a name that is taken by a foreign or an
     edited file or by another set, and while another command writes here."""
-    folder = _folder(folder)
+    folder = free_folder(folder)
     new = {name: _bytes(data) for files in sets.values() for name, data in files.items()}
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,9 @@ def named_folder(name: str | Path) -> Path:
     return path
 
 
-def _folder(folder: str | Path) -> Path:
+def free_folder(folder: str | Path) -> Path:
+    """Return a folder that a set of files may be written into: new, empty or one of ours. Raises UserError for any
+    other, before there is anything to write."""
     path = named_folder(folder)
     if path.is_dir() and not (path / MANIFEST).exists() and any(e.name != STAGED for e in os.scandir(path)):
         raise UserError(f"{path} is not empty and has no {MANIFEST} that says which files may be replaced (it holds "
