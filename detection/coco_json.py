@@ -13,6 +13,8 @@ LAYOUT = (
     "image_id, category_id, bbox (4 numbers) and area"
 )
 
+SAID = {"flat": "a box without area", "outside": "a box wholly outside the picture"}
+
 
 class Coco(NamedTuple):
     """Hold an annotation file's content.
@@ -20,13 +22,15 @@ class Coco(NamedTuple):
     names    of the categories, by id
     files    file_name of each picture
     objects  names of the categories that have an object
-    flat     annotations whose box is less than a pixel wide or high, which mmdet leaves out
+    flat     a line for each box without area or less than a pixel wide or high, which mmdet leaves out
+    outside  a line for each box wholly outside its picture, which mmdet leaves out, too
     """
 
     names: dict[int, str]
     files: list[str]
     objects: set[str]
-    flat: int
+    flat: list[str]
+    outside: list[str]
 
 
 def read_coco(path: Path) -> Coco:
@@ -36,11 +40,16 @@ def read_coco(path: Path) -> Coco:
     try:
         names = {_checked(c["id"], int, "a category's id"): c["name"] for c in content["categories"]}
         files = [_image(image) for image in _checked(content["images"], list, "images")]
-        found, flat = set(), 0
+        images = {image["id"]: image for image in content["images"]}
+        found: set[int] = set()
+        left_out: dict[str, list[str]] = {"flat": [], "outside": []}
         for note in content.get("annotations", ()):
             found.add(note["category_id"])
             hash((note["id"], note["image_id"]))  # an id that cannot be one is a TypeError
-            flat += _is_flat(note)
+            image = images.get(note["image_id"])
+            if fault := _fault(note, image):
+                name = "no image of the file" if image is None else image["file_name"]
+                left_out[fault].append(f"{name}: {SAID[fault]}, {short(note['bbox'])}")
         objects = {names[of] for of in found}
         for name in names.values():
             _checked(name, str, "a category's name")
@@ -52,7 +61,7 @@ def read_coco(path: Path) -> Coco:
     if not files:
         raise UserError(f"data: {path} lists no image; {LAYOUT}")
     check_names(files, path)
-    return Coco(names, files, objects, flat)
+    return Coco(names, files, objects, **left_out)
 
 
 def _checked(value: Plain, kind: type, what: str) -> Plain:
@@ -69,11 +78,16 @@ def _image(image: dict) -> str:
     return image["file_name"]
 
 
-def _is_flat(note: dict) -> bool:
+def _fault(note: dict, image: dict | None) -> str:
+    """Name the field of Coco for a box that mmdet leaves out; empty for one that it takes."""
     box, area = note["bbox"], note["area"]
     numbers: list[Any] = [*box, area] if isinstance(box, list) and len(box) == 4 else [None]
     if not all(type(v) in (int, float) and math.isfinite(v) and abs(v) < 1e9 for v in numbers):
         raise UserError(
             f"an annotation of image {short(note['image_id'])} has the box {short(box)}, area {short(area)}"
         )
-    return area <= 0 or box[2] < 1 or box[3] < 1
+    x, y, w, h = box
+    if area <= 0 or w < 1 or h < 1:
+        return "flat"
+    beyond = image is not None and (min(x + w, image["width"]) <= max(x, 0) or min(y + h, image["height"]) <= max(y, 0))
+    return "outside" if beyond else ""

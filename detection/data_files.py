@@ -16,7 +16,7 @@ from mmengine.logging import print_log
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.files import listing
 from nni_mcunet.core.types import FilePath, PlainDict
-from nni_mcunet.core.validate import check_names, file_bytes, file_text, read_json, short
+from nni_mcunet.core.validate import check_names, counted, file_bytes, file_text, read_json, short
 
 from .building import building
 from .coco_json import read_coco
@@ -27,8 +27,7 @@ from .voc_xml import read_annotation
 
 def check_folders(config: PlainDict) -> None:
     """Look for every list, annotation and picture of the config's loaders. Raises UserError, with the config's
-    `data_source` (how to get the data) at the end."""
-    source = config.get("data_source")
+    `data_source` (how to get the data) at the end where it is of this place."""
     seen = []
     for _, data in loader_leaves(config):
         place = [data.get(key) for key in ("type", "data_root", "ann_file", "data_prefix", "metainfo")]
@@ -37,7 +36,7 @@ def check_folders(config: PlainDict) -> None:
             try:
                 check_dataset(data)
             except UserError as error:
-                raise UserError(f"{error}; {source}" if source else str(error)) from None
+                raise UserError(f"{error}{data_advice(config, data)}") from None
     for name in ("val", "test"):
         given = config.get(f"{name}_evaluator") or ()
         for evaluator in [given] if isinstance(given, dict) else given:
@@ -45,6 +44,14 @@ def check_folders(config: PlainDict) -> None:
             if isinstance(notes, str) and "://" not in notes and not evaluator.get("backend_args"):
                 _wanted(Path(), notes, f"{name}_evaluator.ann_file, the annotations of the set that it judges")
                 _check_judged(config, name, notes)
+
+
+def data_advice(config: PlainDict, data: PlainDict) -> str:
+    """Return how to get the data, for the end of a message; empty for a data set that lies elsewhere than the config's
+    `data_root` says: the advice is not of it."""
+    source, root = config.get("data_source"), config.get("data_root")
+    there = not root or str(data.get("data_root")).startswith(str(root))
+    return f"; {source}" if source and there else ""
 
 
 def _check_judged(config: PlainDict, name: str, notes: str) -> None:
@@ -175,8 +182,10 @@ def _check_coco(data: dict, classes: Sequence[str] | None) -> None:
     layout += _unset(data, "img")
     listed = _wanted(_root(data), data["ann_file"], layout)
     coco = read_coco(listed)
-    if coco.flat:
-        print_log(f"{listed}: {coco.flat} boxes without area left out", "current", logging.WARNING)
+    for lines, what in ((coco.flat, "without area"), (coco.outside, "wholly outside the picture")):
+        if lines:
+            said = f"{listed}: {counted(len(lines), 'box')} {what} left out, the first is in {lines[0]}"
+            print_log(said, "current", logging.WARNING)
     try:
         ids_by_name([{"id": key, "name": name} for key, name in coco.names.items()], classes or ())
     except UserError as error:

@@ -24,7 +24,9 @@ from mmengine.runner import Runner
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.files import write_figure
 from nni_mcunet.core.types import FilePath
+from nni_mcunet.core.validate import counted
 
+from .coco_json import read_coco
 from .datasets import leaves
 from .pictures import inspect
 from .voc_xml import read_annotation
@@ -63,23 +65,25 @@ class Survey:
 
     def line(self) -> str:
         """Write one line for a log: what there is, and what is amiss with the first offender of each kind."""
-        of = {"corrupt": self.corrupt, "not of the size annotated": self.resized,
-              "boxes beyond the picture": self.outside}  # fmt: skip
+        of = {"corrupt": self.corrupt, "not of the size annotated": self.resized}
         notes = [f"{len(found)} {name} (first: {found[0]})" for name, found in of.items() if found]
+        if self.outside:
+            notes.append(f"{counted(len(self.outside), 'box')} beyond the picture (first: {self.outside[0]})")
         if self.unlisted:
             counts = ", ".join(f"{name} {count}" for name, count in self.unlisted.most_common())
-            notes.append(f"{self.unlisted.total()} objects of classes that are not listed: {counts}")
+            notes.append(f"{counted(self.unlisted.total(), 'object')} of classes that are not listed: {counts}")
         if absent := [name for i, name in enumerate(self.classes) if i not in set(self.labels)]:
             notes.append(f"no object of {', '.join(absent)}")
         notes += [f"{count} {kind}" for kind, count in sorted(self.kinds.items()) if kind != "RGB"]
         notes += [f"{self.turned} turned by EXIF"] * bool(self.turned)
         notes += [f"{len(self.empty)} without objects"] * bool(self.empty)
-        notes += [f"{self.ignored} boxes ignored (difficult, crowd)"] * bool(self.ignored)
+        notes += [f"{counted(self.ignored, 'box')} ignored (difficult, crowd)"] * bool(self.ignored)
         notes += [f"{self.left_out} not used (filter_cfg, indices)"] * bool(self.left_out)
         if self.flat:
             fate = "dropped" if self.drops_flat else "kept"
-            notes.append(f"{len(self.flat)} boxes without area ({fate})")
-        return f"{self.pictures} pictures, {len(self.labels)} boxes: {', '.join(notes) or 'nothing amiss'}"
+            notes.append(f"{counted(len(self.flat), 'box')} without area ({fate})")
+        said = f"{counted(self.pictures, 'picture')}, {counted(len(self.labels), 'box')}"
+        return f"{said}: {', '.join(notes) or 'nothing amiss'}"
 
     @property
     def broken(self) -> Offenders:
@@ -95,6 +99,9 @@ def survey(dataset: BaseDataset, decode: bool = False) -> Survey:
         if "xml_path" in info:
             found.unlisted.update(read_annotation(Path(info["xml_path"]).read_bytes(), info["xml_path"]).names)
     if isinstance(dataset, CocoDataset):
+        coco, found.drops_flat = read_coco(dataset.ann_file), True  # load_data_list has left these boxes out
+        found.flat += coco.flat
+        found.outside += coco.outside
         found.unlisted.update(_categories(dataset.ann_file))
     for name in found.classes:
         found.unlisted.pop(name, None)

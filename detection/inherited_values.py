@@ -65,6 +65,8 @@ def _check_used(own: dict, merged: dict, where: FilePath) -> None:
 def _carry(own: dict, base: dict) -> None:
     """Change in a base what `own`, which is merged into it next, says anew at its top."""
     root, old = own.get("data_root"), base.get("data_root")
+    if root not in (None, old):
+        base.pop("data_source", None)  # how to get the base's data
     if isinstance(root, str) and isinstance(old, str) and old.strip("./"):
         for key in (*LOADERS, *EVALUATORS):
             if key in base:

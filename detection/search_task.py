@@ -36,8 +36,8 @@ from nni_mcunet.core.validate import integer, short
 from .building import building
 from .config import load_config
 from .config_shape import dataset_of
-from .data_files import open_pictures
-from .datasets import config_classes, only_pipeline
+from .data_files import data_advice, open_pictures
+from .datasets import config_classes, leaves, only_pipeline
 from .export import detector_graph
 
 TRIES = 50  # random pictures for one whose objects the augmentation has cut away
@@ -153,7 +153,7 @@ class DetectorData:
         try:
             return open_pictures(given)
         except UserError as error:
-            raise UserError(f"{error}; {config.get('data_source', 'mend the data')}") from None
+            raise UserError(f"{error}{data_advice(config, next(leaves(given)))}") from None
 
     def _fingerprint(self, indices: Iterable[int]) -> str:
         """Hash a split's pictures by folder and name, wherever the data set lies."""

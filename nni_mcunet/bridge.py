@@ -27,6 +27,7 @@ from detection import (
 from .core.errors import UserError
 from .core.ir.arch import ArchSpec
 from .core.ir.build import build_graph
+from .core.nn import zoo_weights
 from .core.nn.net import Net
 from .core.nn.qat import fake_quantize, learnt_ranges, learnt_weights
 from .engine.model import Model, QuantModel
@@ -76,7 +77,8 @@ def training_pictures(config: str, options: Options, images: int) -> Iterator[np
 
 
 def classifier(arch: str | Path | ArchSpec, checkpoint: str, view: str | None = None) -> Model:
-    """Return the float model of an architecture, or its file (.json), and its weights (.pth).
+    """Return the float model of an architecture, or its file (.json), and its weights (.pth): ours, or as MCUNet's
+    authors published them.
 
     view: how it sees pictures, such as "crop:0.875", for files that do not say how they were judged. Raises UserError
     for files that do not fit together, FileNotFoundError.
@@ -89,6 +91,8 @@ def classifier(arch: str | Path | ArchSpec, checkpoint: str, view: str | None = 
     if trained not in (None, judged):
         raise UserError(f"{where} says the view {judged}, {checkpoint} {trained}: give two files of one training")
     state = state.get("state_dict", state)
+    if zoo_weights.MARK in state:  # as MCUNet's authors published them
+        state = zoo_weights.rename(spec, state)
     if learnt_ranges(state):
         fake_quantize(net)
     try:

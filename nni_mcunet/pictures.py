@@ -7,6 +7,7 @@ crops with Pillow.
 
 import io
 import warnings
+from functools import cache
 from typing import IO
 
 import cv2
@@ -18,6 +19,7 @@ from .core.types import FilePath, Picture
 from .core.validate import file_bytes
 from .core.view import View
 
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")  # as Pillow calls them
 MOST_PIXELS = 1 << 27  # more than any camera's; decoded they are 400 MB
 TOO_LARGE = f"more than the {MOST_PIXELS:,} pixels that are read: make it smaller"
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow's modes of 16 bits
@@ -30,13 +32,27 @@ class PictureError(UserError):
     """A file that is no picture, is cut short or has too many pixels: the message names it and the way out."""
 
 
+@cache
+def known_formats() -> tuple[str, ...]:
+    """Return those of FORMATS that this Pillow reads."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+@cache
+def suffixes() -> tuple[str, ...]:
+    """Return the endings of the files that are pictures, lower case with the dot."""
+    known = known_formats()
+    return tuple(sorted(suffix for suffix, name in Image.registered_extensions().items() if name in known))
+
+
 def open_picture(file: FilePath | IO[bytes]) -> Image.Image:
     """Open a picture file (path or file object): its head is read, nothing is decoded. Raises Pillow's errors, or
     PictureError for more than MOST_PIXELS."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of fewer pixels, and of EXIF that is damaged
-            image = Image.open(file)
+            image = Image.open(file, formats=known_formats())
     except Image.DecompressionBombError:
         raise PictureError(TOO_LARGE) from None
     if image.width * image.height > MOST_PIXELS:

@@ -10,6 +10,7 @@ from conftest import ROOT
 from PIL import Image
 from torch import nn
 
+import nni_mcunet as mcu
 from detection import MCUNetBackbone
 from detection.backbone import read_arch
 from nni_mcunet.core.errors import ArchError, UserError
@@ -53,6 +54,24 @@ def test_published_weights_load_into_the_backbone(weights):
     theirs = weights["blocks.12.mobile_inverted_conv.depth_conv.conv.weight"]  # stage 4 begins with block 11
     assert torch.equal(backbone.layers["s4_b1_dw"].conv.weight, theirs)
     assert [tuple(x.shape) for x in backbone.eval()(torch.zeros(1, 3, 96, 128))] == [(1, 24, 12, 16), (1, 48, 6, 8)]
+
+
+@published
+def test_published_weights_are_a_classifier_s(weights, tmp_path):
+    """As the README loads one: by name, with the authors' own file."""
+    found = mcu.load("mcunet_in3", weights=WEIGHTS)
+    spec = ArchSpec.load(IN3)
+    net = Net(build_graph(spec))
+    net.load_state_dict(rename(spec, weights))
+    ours = net.eval().folded_weights()
+    assert found.kind == "float" and ours.keys() == found.model.weights.keys()
+    pairs = [zip(ours[key], found.model.weights[key], strict=True) for key in ours]
+    assert pairs and all(np.array_equal(a, b) for pair in pairs for a, b in pair)
+    with pytest.raises(mcu.UserError, match="stands for no layer of mcunet_in0"):
+        mcu.load("mcunet_in0", weights=WEIGHTS)
+    torch.save({"first_conv.conv.weight": torch.zeros(16, 3, 3, 3)}, tmp_path / "cut.pth")
+    with pytest.raises(mcu.UserError, match="running_mean' is missing: are these weights of MCUNet's zoo"):
+        mcu.load("mcunet_in3", weights=tmp_path / "cut.pth")
 
 
 @published

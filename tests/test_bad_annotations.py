@@ -18,6 +18,7 @@ from test_det_data import GOOD, encoded, picture, two, voc, xml
 from detection.anchors import voc_sizes
 from detection.config import load_config
 from detection.data_files import check_dataset, open_pictures
+from detection.data_survey import survey
 from detection.datasets import build_dataset
 from detection.learning_curve import scalars
 from detection.voc_xml import read_annotation
@@ -148,14 +149,28 @@ def test_what_is_wrong_in_coco_is_named(change, words, coco):
     assert words in found and "train.json" in found
 
 
-def test_boxes_without_area_in_coco_are_counted(coco, monkeypatch):
+def test_boxes_that_coco_s_reader_leaves_out_are_counted(coco, monkeypatch):
     data, content, write = coco
-    flat = [dict(content["annotations"][0], id=i, bbox=box) for i, box in enumerate(([5, 5, 0, 9], [5, 5, 9, -1]), 2)]
-    write(content | {"annotations": content["annotations"] + flat})
+    (w, h), boxes = (content["images"][0][side] for side in ("width", "height")), ([5, 5, 0, 9], [5, 5, 9, -1])
+    flat = [dict(content["annotations"][0], id=i, bbox=box) for i, box in enumerate(boxes, 2)]
+    away = [dict(content["annotations"][0], id=i, bbox=box) for i, box in enumerate(([w, 5, 9, 9], [-9, 0, 9, 9]), 4)]
+    near = dict(content["annotations"][0], id=6, bbox=[w - 1, h - 1, 9, 9])
+    write(content | {"annotations": [*content["annotations"], *flat, *away, near]})
     said = []
     monkeypatch.setattr("detection.data_files.print_log", lambda text, *args: said.append((text, *args)))
     check_dataset(data)
-    assert len(said) == 1 and "2 boxes without area" in said[0][0] and said[0][2] == logging.WARNING
+    assert [level for *_, level in said] == [logging.WARNING] * 2
+    assert "2 boxes without area left out, the first is in " in said[0][0]
+    assert (
+        f"2 boxes wholly outside the picture left out, the first is in {content['images'][0]['file_name']}"
+        in said[1][0]
+    )
+    line = survey(build_dataset(data)).line()  # as of VOC's files
+    assert "3 boxes beyond the picture (first: " in line and "2 boxes without area (dropped)" in line
+    write(content | {"annotations": [*content["annotations"], flat[0], away[0]]})
+    said.clear()
+    check_dataset(data)
+    assert "1 box without area left out" in said[0][0] and "1 box wholly outside" in said[1][0]
 
 
 def test_the_pictures_to_calibrate_on_are_looked_for_first(coco, tmp_path, monkeypatch, capsys):

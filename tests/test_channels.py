@@ -18,7 +18,7 @@ from test_project import run
 from test_tools import refused
 
 from nni_mcunet.core.boards import get_board
-from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.errors import PassedOver, UserError
 from nni_mcunet.core.plan.plan import plan
 from nni_mcunet.core.view import View
 from nni_mcunet.engine.frontend.fuse import of_pixels
@@ -147,8 +147,36 @@ def test_arrays_in_files(tmp_path):
     grey = list(read_pictures(tmp_path, (4, 3, 1)))
     assert np.array_equal(grey, many[..., :1])
     Image.fromarray(many[0, ..., 0]).save(tmp_path / "p.png")
-    assert [p.name for p in list_pictures(tmp_path, channels=1)] == ["p.png"]
-    assert [p.name for p in list_pictures(tmp_path, channels=2)] == ["a.npy", "b.npy"]
+    with pytest.warns(
+        PassedOver, match=r": passed over 4 of 5, which are no pictures by their names: a\.npy, b\.npy, "
+    ):
+        assert [p.name for p in list_pictures(tmp_path, channels=1)] == ["p.png"]
+    with pytest.warns(PassedOver, match=r"which are no arrays by their names: names.txt, p.png, x.txt$"):
+        assert [p.name for p in list_pictures(tmp_path, channels=2)] == ["a.npy", "b.npy"]
+
+
+def test_a_folder_s_pictures_are_those_that_a_single_picture_may_be(tmp_path, recwarn):
+    """By name in a folder, by content one by one: the same kinds. What a folder has besides is named, once."""
+    image = Image.fromarray(np.full((8, 8, 3), 200, np.uint8))
+    for name in ("a.jpg", "B.PNG", "c.JPG", "d.gif", "e.tif", "f.TIFF", "g.webp", "h.bmp", "i.ppm", "j.jfif"):
+        image.save(tmp_path / name, format={"j.jfif": "JPEG"}.get(name))
+    files = list_pictures(tmp_path)
+    assert len(files) == 10 and not recwarn.list
+    assert all(abs(int(load_picture(path, (4, 4)).mean()) - 200) < 8 for path in files)
+    (tmp_path / "sub").mkdir()
+    for name in (".hidden", "notes.txt", "old.pcx"):
+        image.save(tmp_path / name, format="PCX")
+    with pytest.warns(PassedOver, match=r"passed over 3 of 13, .*: notes.txt, old.pcx, sub/$"):
+        assert list_pictures(tmp_path) == files
+    with pytest.raises(UserError, match=r"old\.pcx is no readable picture"):
+        load_picture(tmp_path / "old.pcx", (4, 4))
+    for i in range(9):
+        (tmp_path / f"{i}.xml").touch()
+    with pytest.warns(PassedOver, match=r"passed over 12 of 22, .*: 0.xml, 1.xml, 2.xml, 3.xml, 4.xml, \.\.\.$"):
+        list_pictures(tmp_path)
+    (tmp_path / "names.txt").write_text("a\nd\n")
+    recwarn.clear()
+    assert [p.name for p in list_pictures(tmp_path, tmp_path / "names.txt")] == ["a.jpg", "d.gif"] and not recwarn.list
 
 
 def broken_arrays(folder):

@@ -99,7 +99,7 @@ def test_an_epoch_sees_every_picture_once(tmp_path):
     labels = torch.cat([labels for _, labels in data.training(range(4), 4, lambda step: SIZE, 0)])
     held_out = torch.cat([labels for _, labels in data.held_out(SIZE)])
     assert len(images) == 16 and labels.sum() + held_out.sum() == 10
-    with pytest.raises(DataError, match="16 training pictures do not fill a batch of 17"):
+    with pytest.raises(DataError, match="16 training pictures do not fill a batch of 17: give a smaller --batch"):
         data.epoch(17)
 
 

@@ -189,7 +189,7 @@ def test_weights_are_not_gone_on_from(tmp_path):
 
 
 @pytest.mark.parametrize("how", ["--resume", "resume=True"])
-def test_what_train_resumes(how, tmp_path, monkeypatch):
+def test_what_train_resumes(how, tmp_path, monkeypatch, capsys):
     """The flag and mmengine's own option alike; mmengine would read last_checkpoint, which a kill leaves empty."""
     monkeypatch.chdir(ROOT)
     from nni_mcunet.cli.train import apply
@@ -198,11 +198,12 @@ def test_what_train_resumes(how, tmp_path, monkeypatch):
     cfg = load_config(DIGITS, {"resume": True} if how != "--resume" else None, tmp_path)
     apply(Namespace(**flags), cfg)
     assert cfg.resume is False and cfg.load_from is None  # nothing there yet: a new run
+    assert capsys.readouterr().err == f"warning: {tmp_path} holds no checkpoint to resume: a new training begins\n"
     (tmp_path / "last_checkpoint").write_text("")
     saved(tmp_path / "epoch_12.pth", 12, 0), saved(tmp_path / "epoch_8.pth", 8, 1)
     cfg.resume = how != "--resume"
     apply(Namespace(**flags), cfg)
-    assert cfg.resume is True and cfg.load_from == str(tmp_path / "epoch_12.pth")
+    assert cfg.resume is True and cfg.load_from == str(tmp_path / "epoch_12.pth") and not capsys.readouterr().err
     cfg.load_from = None
     apply(Namespace(**flags | {"resume": str(tmp_path / "epoch_8.pth")}), cfg)
     assert cfg.load_from == str(tmp_path / "epoch_8.pth")

@@ -20,6 +20,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from detection.anchors import choose, cluster, dataset_sizes, iou, voc_sizes
+from detection.config import load_config
 from detection.data_files import check_dataset, check_folders
 from detection.data_survey import survey
 from detection.datasets import build_dataset, leaves
@@ -172,6 +173,25 @@ def test_wrapped_data_sets_are_looked_into(tmp_path):
     assert [part.ann_file for part in leaves(built)] == [str(tmp_path / part["ann_file"]) for part in parts]
     (tmp_path / "VOC2012/JPEGImages/b.jpg").unlink()
     with pytest.raises(UserError, match=r"VOC2012/JPEGImages/b\.jpg; fetch it from there"):
+        check_folders(config)
+
+
+@pytest.mark.parametrize(
+    "base, options",
+    [("", {"data_root": "no/"}), ("data_root = 'no/'", {}), ("data_root = 'no/'\ndata_source = 'mine'", {}),
+     ("", {f"{name}_dataloader.dataset.data_root": "no/" for name in ("train", "val", "test")})],
+)  # fmt: skip
+def test_advice_is_for_the_place_that_it_was_written_for(base, options, tmp_path, monkeypatch):
+    """How to get the base's data does not help with one's own."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "base.py").write_text(f"_base_ = '{ROOT / DIGITS}'\ndata_source = 'theirs'\n")
+    (tmp_path / "mine.py").write_text(f"_base_ = './base.py'\n{base}\n")
+    config = load_config("mine.py", options | {"model.backbone.arch": str(ROOT / "configs/arch/mcu_w50_r128.json")})
+    with pytest.raises(UserError, match="no folder no") as error:
+        check_folders(config)
+    assert str(error.value).endswith("; mine") == ("mine" in base) and "theirs" not in str(error.value), error.value
+    config = load_config("base.py", {"model.backbone.arch": str(ROOT / "configs/arch/mcu_w50_r128.json")})
+    with pytest.raises(UserError, match=r"; theirs$"):
         check_folders(config)
 
 

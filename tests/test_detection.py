@@ -299,7 +299,7 @@ def test_bad_detectors_are_refused(tmp_path):
         (["no/such.py"], "no such file: no/such.py"),
         ([DIGITS, "--cfg-options", "model.backbone.arch=no/such.json"], "no such file: no/such.json"),
         ([DIGITS, "--cfg-options", "model.backbone.arch=pyproject.toml"], "pyproject.toml: not valid JSON"),
-        ([DIGITS, "--cfg-options", "train_dataloader.dataset.data_root=no/such"], "mcunet digits"),
+        ([DIGITS, "--cfg-options", "train_dataloader.dataset.data_root=no/such"], "no folder no/such"),
     ],
 )
 def test_bad_input_is_one_message(arguments, message, tmp_path):

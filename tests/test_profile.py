@@ -17,6 +17,7 @@ from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.ir.arch import ArchSpec, Schedule, mobilenet_v2
 from nni_mcunet.core.ir.build import build_graph
+from nni_mcunet.core.ir.graph import Graph
 from nni_mcunet.core.plan.board_plan import plan_for_board
 from nni_mcunet.core.plan.cut_points import grids
 from nni_mcunet.core.plan.plan import plan
@@ -243,3 +244,16 @@ def test_pareto_front():
     clip = [(float(r[1]), float(r[2])) for r in rows if "clip" in r]
     assert len(clip) > 4 and clip == sorted(clip, key=lambda r: (-r[0], r[1]))
     assert all(r[3] == "+0.0%" for r in rows if "cache" in r) and len(rows) > len(clip)
+
+
+@pytest.mark.parametrize("name", ["s1", "/features/features.0/features.0.0/Conv"])
+def test_a_table_s_columns_stand_under_their_heads(name, monkeypatch):
+    """Three segments make a long head, a file of others long names: both widen their column."""
+    graph = build_graph(mobilenet_v2(96, 0.35, 10)).folded()
+    blocks = {block: f"{name}_{block}" for block in graph.block_names}
+    monkeypatch.setattr(Graph, "block_names", blocks)
+    for schedule in (Schedule((4, 4), 2, then=(((1, 1), 3), ((4, 4), 6))), Schedule((2, 2), 3)):
+        _, head, *lines = str(profile(graph, schedule=schedule)).splitlines()
+        rows = [line.split(" <-")[0] for line in lines[: len(blocks)]]
+        assert head.endswith("kB " + " ".join(f"{p}x{p} n={n}" for (p, _), n in schedule.segments))
+        assert "kB per layer " in head and {len(row) for row in rows} == {len(head)}, "\n".join([head, *rows])

@@ -62,6 +62,10 @@ def test_a_silent_trial_is_named_once_and_again_after_a_word(nni, silence, tmp_p
     assert message.startswith("trial hangs has reported nothing for 30 min: it hangs, or it is slow. Its files are in ")
     assert f"{tmp_path}/exp/environments/*/trials/hangs" in message and "maxTrialDuration" in message
     assert silence.look() == [] and list(silence.named) == ["hangs"]
+    silence.patience = 0  # the time of the whole search is up: a trial that has just been heard of is not to blame
+    assert any(line.startswith("trial quick runs, last heard of 50 s ago. Its files") for line in silence.look())
+    silence.patience = 600
+    silence.look()
     nni.answers["/metric-data/hangs"] = [{"timestamp": at(1)}]
     assert silence.look() == [] and not silence.named
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.files import listing
 from nni_mcunet.core.types import FilePath
+from nni_mcunet.core.validate import counted
 
 from .coco_folder import coco_files, read_coco_folder
 from .labelled import Box, Folder, Labelled, Tree
@@ -62,7 +63,7 @@ def _clip(folder: Folder) -> None:
             pictures[at] = Labelled(item.path, item.size, tuple(kept))
     if flat:
         folder.notes.append(
-            f"{len(flat)} boxes less than a pixel wide or high in their picture, the first in {flat[0]}"
+            f"{counted(len(flat), 'box')} less than a pixel wide or high in their picture, the first in {flat[0]}"
         )
 
 

@@ -240,7 +240,7 @@ def _int8(source: "Source", samples: "Samples | None", weights: Path | None, how
     if found.kind == "architecture":
         return found
     if samples is None and qat is None:
-        raise UserError(f"{found.source} is float: quantise it first (quantize, mcunet quantize), or give samples")
+        raise UserError(f"{found.source} is float: quantise it first with mcunet quantize, or give samples")
     return quantize(found, samples, qat=qat, **how)
 
 

@@ -80,7 +80,7 @@ class Network:
         """Return the int8 model. Raises UserError for a network of another kind."""
         if not isinstance(self.model, QuantModel):
             kind = "an architecture without weights" if self.model is None else "float"
-            raise UserError(f"{self.source} is {kind}: quantise it first (quantize, mcunet quantize)")
+            raise UserError(f"{self.source} is {kind}: quantise it first with mcunet quantize")
         return self.model
 
     def any_model(self) -> Model | QuantModel:

@@ -64,7 +64,7 @@ def check_options(args: argparse.Namespace) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="int8 ONNX of mcunet quantize, or int8 .tflite")
     add_outputs(parser)
-    parser.add_argument("--board", required=True, help="stm32h743, stm32f746, stm32f412, stm32f410 or a board's .json")
+    parser.add_argument("--board", required=True, help="stm32h743, stm32f746, stm32f412, stm32f410 or a board's .yml")
     parser.add_argument("--arena-kb", type=int, help="kB of SRAM for the network; default all that the board has")
     parser.add_argument("--patches", help="grid such as 3x3, or 4x4,2x2 for two segments; default: the best that fits")
     parser.add_argument("--blocks", help="with --patches: blocks run patch by patch, the stem counted; 5,9 for two")

@@ -16,6 +16,7 @@ from pathlib import Path
 from ..core.boards import KB
 from ..core.errors import UserError
 from ..core.file_sets import Seal, free_folder, write_set
+from ..core.validate import counted
 from .argument_types import positive
 from .steps import CONFIGS
 
@@ -78,7 +79,8 @@ def main(args: argparse.Namespace) -> None:
     length = training(len(train))
     begin = f"from {args.weights}" if args.weights else "from random weights (--weights takes ImageNet's)"
     print(f"network: {plan_title(choice)}")
-    print(f"training: {length.epochs} epochs of {len(train)} pictures in batches of {length.batch}, {begin}")
+    size = f"{counted(length.epochs, 'epoch')} of {counted(len(train), 'picture')}"
+    print(f"training: {size} in batches of {length.batch}, {begin}")
     work = Path("work_dirs", out.name)
     words = {
         "config": out / "config.py",

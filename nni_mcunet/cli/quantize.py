@@ -17,6 +17,7 @@ from ..api.networks import load
 from ..core.errors import UserError
 from ..core.files import write_json
 from ..core.outputs import check_outputs
+from ..core.validate import counted
 from ..engine.frontend.onnx import save_onnx
 from ..engine.quant.range_methods import METHODS
 from .calibration_pictures import add_pictures, pictures
@@ -65,7 +66,7 @@ def main(args: argparse.Namespace) -> None:
     else:
         equalize, correct_bias = not args.no_equalize, not args.no_bias_correction
         int8 = to_int8(model, calibration, args.method, args.percent, equalize, correct_bias)
-        how = f"calibrated on {len(calibration)} pictures"
+        how = f"calibrated on {counted(len(calibration), 'picture')}"
     save_onnx(int8, args.out)
     print(f"{args.out}: {how}")
     if args.mean is None and args.std is None:

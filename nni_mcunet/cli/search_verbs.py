@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..core.types import PlainDict
+from ..core.validate import counted
 from ..search.config import SearchConfig, search_config
 from ..search.nni.experiment_file import prepare
 from ..search.nni.launch import Experiment, find, prolong, take, watch
@@ -68,7 +69,8 @@ def export(args: argparse.Namespace) -> None:
     """Write the best network, or the front."""
     search = read_settings(args.out)
     if args.pareto:
-        print(f"wrote {len(export_pareto(search, args.out))} networks to {args.out}/pareto, and pareto.json")
+        front = export_pareto(search, args.out)
+        print(f"wrote {counted(len(front), 'network')} to {args.out}/pareto, and pareto.json")
     else:
         export_best(search, args.out)
         print(f"wrote {args.out}/best.json, best.pth")

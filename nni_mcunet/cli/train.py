@@ -5,6 +5,7 @@ mcunet train configs/det/yolov3_digits.py \
 """
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 def apply(args: argparse.Namespace, cfg: "Config") -> None:
     """Put the flags into the config, as mmdet's tool does. Raises UserError for one that does not fit."""
     import torch
+    from mmengine.dist import is_main_process
 
     from detection import check_resumable, config_classes, latest_checkpoint
 
@@ -35,7 +37,9 @@ def apply(args: argparse.Namespace, cfg: "Config") -> None:
     if args.resume or cfg.get("resume"):
         given = args.resume if args.resume and args.resume != "auto" else cfg.get("resume") and cfg.get("load_from")
         found = given or latest_checkpoint(cfg.work_dir)
-        cfg.resume = found is not None  # nothing there yet: a new run, as with mmdet's tool
+        cfg.resume = found is not None
+        if found is None and is_main_process():  # a new run, as with mmdet's tool, but not silently
+            print(f"warning: {cfg.work_dir} holds no checkpoint to resume: a new training begins", file=sys.stderr)
         if found is not None:
             check_resumable(found, config_classes(cfg))
             cfg.load_from = str(found)

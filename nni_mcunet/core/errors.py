@@ -34,8 +34,16 @@ class UnsupportedOp(UserError):
     """An operator or attribute the engine does not know; the message says which and what to use instead."""
 
 
-class CutWarning(UserWarning):
-    """A file's network ends earlier than the file; the message says where and why. Command lines print it."""
+class Note(UserWarning):
+    """Base class: what a user should know of a file, though it was read. Command lines print it as one line."""
+
+
+class CutWarning(Note):
+    """A file's network ends earlier than the file; the message says where and why."""
+
+
+class PassedOver(Note):
+    """Files of a folder that are not read; the message counts and names them."""
 
 
 class ScheduleError(UserError):
@@ -101,8 +109,8 @@ def writing(path: "FilePath") -> Iterator[None]:
 
 
 def _shown(others: Callable[..., None], message: Warning | str, category: type[Warning], *where: Any) -> None:
-    """Print a CutWarning as one line, and warnings of others by the function that showed them before."""
-    if issubclass(category, CutWarning):
+    """Print a Note as one line, and warnings of others by the function that showed them before."""
+    if issubclass(category, Note):
         print(f"note: {one_line(message)}", file=sys.stderr)
     else:
         others(message, category, *where)
@@ -110,7 +118,7 @@ def _shown(others: Callable[..., None], message: Warning | str, category: type[W
 
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Guard a command's main(). A CutWarning becomes one line on stderr. So does a UserError, a file that cannot be
+    """Guard a command's main(). A Note becomes one line on stderr. So does a UserError, a file that cannot be
     read or written or a lack of memory, with exit code 2. Ctrl-C exits with code 130, a reader that has gone away with
     141, as in a shell."""
     try:

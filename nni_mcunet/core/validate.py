@@ -47,6 +47,11 @@ def short(value: object) -> str:
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 20]}...{text[-17:]}"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun: "1 box", "2 boxes", "3 pictures"."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}{'es' if noun.endswith('x') else 's'}"
+
+
 def reason_of_load(error: Exception) -> str:
     """Say in few words why torch.load refused a file, without its advice to trust the file."""
     text = " ".join(str(error).split())

@@ -142,18 +142,21 @@ def table(p: Profile) -> str:
     """Return the profile for reading: a line a block, the bottlenecks marked."""
     image, s = p.graph.inputs[0], p.patched.schedule
     patched = " ".join(f"{p_h}x{p_w} n={n}" for (p_h, p_w), n in s.segments) or "unpatched"
+    rows = p.blocks()
+    named = max(14, *(len(row["name"]) for row in rows))
+    last = max(14, len(patched) + 5)
     lines = [
         f"{p.graph.name}: {image.h}x{image.w}x{image.c}, {p.graph.macs / 1e6:.2f}M MACs, "
         f"{p.graph.params / 1e6:.3f}M parameters (batch normalisation folded)",
-        f"{'block':>5}  {'name':14}{'output':>14}{'MACs, M':>10}{'params, k':>11}{'kB per layer':>14}"
-        f"{'kB ' + patched:>14}",
+        f"{'block':>5}  {'name':{named}}{'output':>14}{'MACs, M':>10}{'params, k':>11}{'kB per layer':>14}"
+        f"{'kB ' + patched:>{last}}",
     ]
-    for row in p.blocks():
+    for row in rows:
         shape = "x".join(map(str, row["shape"]))
         mark = " <- peak" * row["bottleneck"] + " <- peak, patched" * row["bottleneck_patched"]
         lines.append(
-            f"{row['block']:5}  {row['name']:14}{shape:>14}{row['macs'] / 1e6:10.2f}{row['params'] / 1e3:11.2f}"
-            f"{row['bytes_per_layer'] / KB:14.1f}{row['bytes_per_patch'] / KB:14.1f}{mark}"
+            f"{row['block']:5}  {row['name']:{named}}{shape:>14}{row['macs'] / 1e6:10.2f}{row['params'] / 1e3:11.2f}"
+            f"{row['bytes_per_layer'] / KB:14.1f}{row['bytes_per_patch'] / KB:{last}.1f}{mark}"
         )
     ratio = p.whole.peak / p.patched.peak
     lines += [

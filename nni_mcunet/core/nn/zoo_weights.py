@@ -34,6 +34,8 @@ def rename(spec: ArchSpec, state: dict[str, Any]) -> dict[str, Any]:
             ours[f"layers.{'stem' if layer == 'first_conv' else 'head'}.{rest}"] = value
         else:
             raise UserError(f"'{key}' stands for no layer of {spec.name}: are these weights of MCUNet's zoo?")
+    if "layers.stem.bn.running_mean" not in ours:
+        raise UserError("'first_conv.bn.running_mean' is missing: are these weights of MCUNet's zoo?")
     stem = ours["layers.stem.conv.weight"]
     ours["layers.stem.conv.weight"] = 2 * stem
     ours["layers.stem.bn.running_mean"] = ours["layers.stem.bn.running_mean"] + stem.sum((1, 2, 3))

@@ -1,6 +1,7 @@
 """Read pictures as the network does: uint8 of its size and channels, seen by its own view. Sound, or a sensor of two or
 five channels, comes as arrays in .npy files."""
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,15 +9,15 @@ from typing import TypeVar
 
 import numpy as np
 
-from ...core.errors import UserError
+from ...core.errors import PassedOver, UserError
 from ...core.types import FilePath, Picture
 from ...core.validate import file_text, short
 from ...core.view import STRETCH, View
-from ...pictures import load, seen
+from ...pictures import load, seen, suffixes
 from ..model import Model, QuantModel, view_of
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 ARRAY = ".npy"
+MOST_NAMED = 5  # of the files that are passed over
 AnyModel = TypeVar("AnyModel", bound=Model | QuantModel)
 Thing = TypeVar("Thing")
 
@@ -92,8 +93,9 @@ def with_view(model: AnyModel, text: str | None) -> AnyModel:
 def list_pictures(folder: FilePath, names: str | None = None, most: int | None = None, channels: int = 3) -> list[Path]:
     """Return the pictures of a folder by name, or those that the text file `names` lists (one stem a line, as VOC's
     ImageSets): `most` of them at most, evenly spread. Return its .npy files where there is no picture, or none that has
-    the network's channels. Raises UserError where nothing is found."""
-    kinds = [SUFFIXES, (ARRAY,)] if channels in (1, 3) else [(ARRAY,)]
+    the network's channels. Warns (PassedOver) of what else is there, but hidden files. Raises UserError where nothing
+    is found."""
+    kinds = [suffixes(), (ARRAY,)] if channels in (1, 3) else [(ARRAY,)]
     if Path(folder).is_file():
         raise UserError(f"{folder} is one file: give a folder of pictures or of .npy files, or one .npy file")
     entries = sorted(Path(folder).iterdir())
@@ -108,6 +110,12 @@ def list_pictures(folder: FilePath, names: str | None = None, most: int | None =
         found = [files[n] for n in wanted]
     if not found:
         raise UserError(f"{folder}: no picture or array for a network of {channels} channels: expected {known}")
+    over = [p for p in entries if p not in set(found) and not p.name.startswith(".")] if names is None else []
+    if over:
+        first = ", ".join(p.name + "/" * p.is_dir() for p in over[:MOST_NAMED]) + ", ..." * (len(over) > MOST_NAMED)
+        kind = "arrays" if found[0].suffix.lower() == ARRAY else "pictures"
+        said = f"passed over {len(over)} of {len(over) + len(found)}, which are no {kind} by their names"
+        warnings.warn(f"{folder}: {said}: {first}", PassedOver, stacklevel=2)
     return spread(found, most)
 
 

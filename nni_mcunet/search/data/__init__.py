@@ -122,7 +122,8 @@ class Data:
         """Return the steps of an epoch; pictures that fill no batch are left out of it. Raises DataError."""
         steps = self.source.sizes["train"] // batch
         if not steps:
-            raise DataError(f"data: {self.source.sizes['train']} training pictures do not fill a batch of {batch}")
+            count = self.source.sizes["train"]
+            raise DataError(f"data: {count} training pictures do not fill a batch of {batch}: give a smaller --batch")
         return steps
 
     def training(

@@ -11,10 +11,10 @@ import re
 from pathlib import Path
 
 from ...core.types import PlainDict
+from ...pictures import suffixes
 from .pictures import Pictures, read_picture, split_off
 from .source import DataError, natural, wanted
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".gif")
 MOST_HELD_OUT = 5000  # by default
 FOLDER = {"held_out": None, "crop": [0.08, 1.0], "jitter": 0.4, "keep": 0.875, "seed": 0}  # keep: 224 of 256
 IMAGENET = FOLDER | {"held_out": 10000}
@@ -79,8 +79,8 @@ def pictures_of(folder: Path, classes: list[str]) -> list[tuple[str, int]]:
     for name in class_names(folder):
         if name not in classes:
             raise DataError(f"data: {folder}/{name} is a class that train/ does not have")
-        files = sorted(f.path for f in os.scandir(folder / name) if f.name.lower().endswith(ENDINGS))
+        files = sorted(f.path for f in os.scandir(folder / name) if f.name.lower().endswith(suffixes()))
         if not files:
-            raise DataError(f"data: {folder}/{name} has no picture ({' '.join(ENDINGS)})")
+            raise DataError(f"data: {folder}/{name} has no picture ({' '.join(suffixes())})")
         items += [(path, classes.index(name)) for path in files]
     return items

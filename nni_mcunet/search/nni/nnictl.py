@@ -18,7 +18,9 @@ from pathlib import Path
 from ...core.types import Plain
 
 MANAGER = Path(__file__).parents[1] / "manager.cjs"
+_LISTENS = "lambda: {name: [a for a in found if a.address == '127.0.0.1'] for name, found in addresses().items()}; "
 _CODE = (
+    f"import psutil; addresses = psutil.net_if_addrs; psutil.net_if_addrs = {_LISTENS}"  # the URLs that it prints
     "import nni.experiment.launcher as launcher; launcher._check_rest_server.__defaults__ = (60, None); "
     "from nni_mcunet.search.nni.ports import exit_if_busy; launcher._ensure_port_idle = exit_if_busy; "
     "from nni.tools.nnictl.nnictl import parse_args; parse_args()"

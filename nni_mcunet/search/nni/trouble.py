@@ -84,7 +84,7 @@ class Silence:
     manager without an answer, an experiment without a trial. root: the manager's address."""
 
     def __init__(self, root: str, folder: Path, patience: float):
-        self.root, self.folder, self.patience = root, folder, patience
+        self.root, self.folder, self.patience, self._usual = root, folder, patience, patience
         self.named: dict[str, str] = {}  # what is silent -> the message
         self._told, self._changed = -1, time.time()
         self._answered = self._looked = time.time()
@@ -116,8 +116,10 @@ class Silence:
                 metrics = nnictl.request(self.root, f"/metric-data/{id}") or []
                 heard = max([heard, *(metric["timestamp"] for metric in metrics)])
             if (silent := now - heard / 1000) > self.patience:
+                state = "runs, last heard of" if silent < self._usual else "has reported nothing for"
+                ago = " ago. Its files" if silent < self._usual else ": it hangs, or it is slow. Its files"
                 found[id] = (
-                    f"trial {id} has reported nothing for {_words(silent)}: it hangs, or it is slow. Its files "
+                    f"trial {id} {state} {_words(silent)}{ago} "
                     f"are in {self.folder}/environments/*/trials/{id}. With maxTrialDuration in the experiment's YAML "
                     "NNI ends such a trial, and its candidates are tried again"
                 )

@@ -64,7 +64,7 @@ def _layouts(path: str, value: onnx.ValueInfoProto, size: tuple[int, int] | None
     if not found:
         raise GraphError(
             f"{path}: input '{value.name}' has the shape {dims}; export it as fixed NCHW of batch 1, or give "
-            "the picture's size where height and width are open"
+            "the picture's size where height and width are open (mcunet quantize --size H W)"
         )
     return found
 
