@@ -267,7 +267,7 @@ DOORS = [
         'return ""',
         "test_bad_annotations::test_boxes_that_coco_s_reader_leaves_out_are_counted",
     ),
-    # Of a super-network that was trained again, the slices are others than those that were judged.
+    # A super-network that was trained again has other slices than those that were judged.
     Mutant(
         "nni_mcunet/search/run/run_folder.py",
         "if judged is not None and judged != sha256(config.supernet):",

@@ -156,7 +156,7 @@ def test_arrays_in_files(tmp_path):
 
 
 def test_a_folder_s_pictures_are_those_that_a_single_picture_may_be(tmp_path, recwarn):
-    """By name in a folder, by content one by one: the same kinds. What a folder has besides is named, once."""
+    """By name in a folder, by content one by one: the same kinds. A folder names the rest, once."""
     image = Image.fromarray(np.full((8, 8, 3), 200, np.uint8))
     for name in ("a.jpg", "B.PNG", "c.JPG", "d.gif", "e.tif", "f.TIFF", "g.webp", "h.bmp", "i.ppm", "j.jfif"):
         image.save(tmp_path / name, format={"j.jfif": "JPEG"}.get(name))

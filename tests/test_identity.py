@@ -1,4 +1,4 @@
-"""What says that a config and its data are those of before: a change of anything that a result depends on shows."""
+"""A config and its data are known again: a change of anything that a result depends on shows."""
 
 import json
 import shutil
