@@ -86,8 +86,8 @@ DOORS = [
     ),
     Mutant(
         DETECTION + "coco_json.py",
-        "return area <= 0 or box[2] < 1 or box[3] < 1",
-        "return area <= 0",
+        "if area <= 0 or w < 1 or h < 1:",
+        "if area <= 0:",
         "test_bad_annotations::test_boxes_that_coco_s_reader_leaves_out_are_counted",
     ),
     Mutant(
