@@ -121,7 +121,7 @@ def view_of(model: Model | QuantModel) -> View:
 def quantize(model: Model, ranges: dict[str, Range]) -> QuantModel:
     """Make an int8 model from a float one and the (low, high) of every tensor on calibration pictures. The image's own
     range is fixed: real = uint8 / 255, q = uint8 - 128. Raises GraphError for a range that is not finite."""
-    graph = model.graph
+    graph, joins = model.graph, _joins(model.graph)
     scales: dict[str, Scale] = {}
     weights: dict[str, QuantWeights] = {}
     for tensor in graph.inputs:
@@ -130,12 +130,24 @@ def quantize(model: Model, ranges: dict[str, Range]) -> QuantModel:
         if op.kind in SAME_SCALE:
             scales[op.name] = scales[op.inputs[0]]
         elif op.kind in OWN_SCALE:
-            scales[op.name] = Scale.of_range(*ranges[op.name])
+            scales[op.name] = Scale.of_range(*ranges[joins.get(op.name, op.name)])
         else:
             scales[op.name] = PROBABILITY
         if op.kind == "conv":
             weights[op.name] = quantize_weights(*model.weights[op.name], scales[op.inputs[0]].scale)
     return QuantModel(graph, scales, weights, model.meta)
+
+
+def _joins(graph: Graph) -> dict[str, str]:
+    """Return tensor -> the concat whose scale it takes: of the phases of a transposed convolution, which are joined to
+    become rows and columns, and which nothing else reads."""
+    readers = {name: [op for op in graph.ops for read in op.reads if read == name] for name in graph.tensors}
+    found = {}
+    for op in graph.ops:
+        if op.kind == "concat" and [reader.kind for reader in readers[op.name]] == ["depth_to_space"]:
+            own = [n for n in op.inputs if len(readers[n]) == 1 and n not in (*graph.outputs, graph.inputs[0].name)]
+            found.update(dict.fromkeys(own, op.name))
+    return found
 
 
 def quantize_weights(weight: Floats, bias: Floats, input_scale: float) -> QuantWeights:

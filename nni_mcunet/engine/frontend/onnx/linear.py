@@ -10,6 +10,7 @@ from ....core.ir.graph import Tensor, out_length
 from ....core.types import Floats
 from ..feature import Feature, Integers
 from ..layers import affine, combined, connect, convolve, dilated, per_output
+from ..transposed import Side, convolve_transposed
 from .file import Node
 from .values import Values
 
@@ -65,6 +66,44 @@ def conv(reader: Values, node: Node) -> Feature:
     bias = reader.parameter(node, 2) if node.has(2) else None
     groups = node.attribute("group", 1)
     return Feature.of(convolve(reader, node, x, weight, given, bias, groups=groups, s=of["s"], pad=of["pad"]))
+
+
+def conv_transpose(reader: Values, node: Node) -> Feature:
+    """Read ConvTranspose as the convolutions of its phases."""
+    x, given = reader.map(node).tensor, reader.parameter(node, 1)
+    weight = per_output(node, given, 1)
+    if weight.ndim != 4 or weight.size == 0:
+        node.refuse(f"weights of {list(weight.shape)}: expected those of a two-dimensional convolution")
+    if x.name in reader.scales and not isinstance(given, Integers):
+        node.refuse("is left in float between quantised layers; quantize it, too (onnxruntime: quant_format=QDQ)")
+    rows, cols = (_transposed_side(node, axis, (x.h, x.w)[axis], weight.shape[2 + axis]) for axis in (0, 1))
+    bias = reader.parameter(node, 2) if node.has(2) else None
+    groups = node.attribute("group", 1)
+    return Feature.of(convolve_transposed(reader, node, x, weight, given, bias, (rows, cols), groups))
+
+
+def _transposed_side(node: Node, axis: int, n_in: int, k: int) -> Side:
+    """Return one axis of a ConvTranspose. Raises UnsupportedOp for another than one of two dimensions."""
+
+    def pair(name: str, default: int, length: int = 2) -> list[int]:
+        found = list(node.attribute(name, (default,) * length))
+        if len(found) != length:
+            node.refuse(f"{name} {found}: expected two dimensions")
+        return found
+
+    s, dilation, added = (pair(name, n)[axis] for name, n in (("strides", 1), ("dilations", 1), ("output_padding", 0)))
+    if min(s, dilation) < 1 or added < 0:
+        node.wrong(f"stride {s}, dilation {dilation} and output_padding {added}")
+    whole = (n_in - 1) * s + (k - 1) * dilation + 1 + added
+    auto, pads = node.attribute("auto_pad", "NOTSET"), pair("pads", 0, 4)
+    before, behind = (pads[axis], pads[axis + 2]) if auto == "NOTSET" else (0, 0)
+    if "output_shape" in node.attributes or auto in ("SAME_UPPER", "SAME_LOWER"):
+        wanted = pair("output_shape", 0)[axis] if "output_shape" in node.attributes else n_in * s
+        before = (whole - wanted) // 2 if auto == "SAME_UPPER" else whole - wanted - (whole - wanted) // 2
+        behind = whole - wanted - before
+    if min(before, behind) < 0 or whole - before - behind < 1:
+        node.refuse(f"cuts {before} and {behind} of {whole} positions off; expected none added and some left")
+    return Side(n_in, whole - before - behind, k, s, before, dilation)
 
 
 def gemm(reader: Values, node: Node) -> Feature:
@@ -162,6 +201,7 @@ def arithmetic(reader: Values, node: Node, kind: str, at: tuple[int, int]) -> Fe
 
 LINEAR = {
     "Conv": conv,
+    "ConvTranspose": conv_transpose,
     "Gemm": gemm,
     "MatMul": matmul,
     "BatchNormalization": batch_norm,
