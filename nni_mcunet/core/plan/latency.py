@@ -14,7 +14,7 @@ from ..boards import Board
 from ..errors import BoardError
 from ..ir.graph import Graph, Op
 from .cut_points import Grid
-from .kernel_facts import kernel_of
+from .kernel_facts import is_run, kernel_of
 from .plan import EXECUTED, Plan, best_schedule, plan, schedules
 from .segments import Segment
 
@@ -30,9 +30,11 @@ INSTRUCTIONS, CYCLES = (json.loads(TABLES.read_text())[name] for name in ("instr
 
 def table_row(kernel: str, op: Op) -> str:
     """Return the row of INSTRUCTIONS for an op: a depth-wise convolution has one for each kernel and stride with fast
-    code, and "conv_dw" for all others."""
+    code, and "conv_dw" for all others; a take of a run of channels has one."""
     if kernel == "conv_dw" and op.k in ((3, 3), (5, 5), (7, 7)) and op.s in ((1, 1), (2, 2)):
         return f"conv_dw{op.k[0]}s{op.s[0]}"
+    if kernel == "take" and is_run(op.channels):
+        return "take_run"
     return kernel
 
 
