@@ -42,6 +42,13 @@ class Pool(ctypes.Structure):
     ]  # fmt: skip
 
 
+class Move(ctypes.Structure):
+    _fields_ = [
+        *((n, I16) for n in ("c", "cout", "from")), *((n, U8) for n in ("sh", "sw")), ("zp", I8),
+        ("channels", ctypes.POINTER(I16)),
+    ]  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def lib(tmp_path_factory):
     return kernel_library(tmp_path_factory.mktemp("kernels"))
@@ -232,10 +239,41 @@ def test_pools(lib, seed):
     assert (run("upsample", y, x) == data[rows // factor][:, cols // factor]).all()
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_moves(lib, seed):
+    """Copies of any channels, steps, blocks and places; nothing else of the destination is touched."""
+    rng = np.random.default_rng(seed)
+    s, c = tuple(rng.integers(1, 4, 2).tolist()), int(rng.integers(1, 9))
+    y, x = (random_axis(rng, 1, s[i], False) for i in range(2))
+    data, channels = int8(rng, y.n_in, x.n_in, c), rng.integers(-1, c, 5)
+
+    def run(name, op, y, x, data, want):
+        got = int8(rng, y.n_dst, x.n_dst, op.cout)
+        out = got.copy()
+        out[y.dst : y.dst + y.n_out, x.dst : x.dst + x.n_out] = want
+        getattr(lib, f"mcu_{name}")(*map(ctypes.byref, (op, y, x)), *(ctypes.c_void_p(at(a)) for a in (data, got)))
+        assert (got == out).all(), name
+
+    rows, cols = (a.first + np.arange(a.n_out) * step for a, step in zip((y, x), s, strict=True))
+    taken, zero = data[rows][:, cols], int(rng.integers(-128, 128))
+    chosen = np.where(channels < 0, zero, taken[..., channels])
+    run("take", Move(c, 5, 0, *s, zero, (I16 * 5)(*channels)), y, x, data, chosen)
+    run("take", Move(c, c - c // 2, c // 2, *s, zero, None), y, x, data, taken[..., c // 2 :])
+    y.n_in, x.n_in = y.first + y.n_out * s[0], x.first + x.n_out * s[1]
+    data = int8(rng, y.n_in, x.n_in, c)
+    blocks = data[y.first :, x.first :].reshape(y.n_out, s[0], x.n_out, s[1], c).transpose(0, 2, 1, 3, 4)
+    run("space_to_depth", Move(c, c * s[0] * s[1], 0, *s, 0, None), y, x, data, blocks.reshape(y.n_out, x.n_out, -1))
+    data = int8(rng, (y.first + y.n_out - 1) // s[0] + 1, (x.first + x.n_out - 1) // s[1] + 1, c * s[0] * s[1])
+    y.n_in, x.n_in = data.shape[:2]
+    rows, cols = (a.first + np.arange(a.n_out) for a in (y, x))
+    parts = data.reshape(y.n_in, x.n_in, *s, c).transpose(0, 2, 1, 3, 4).reshape(y.n_in * s[0], x.n_in * s[1], c)
+    run("depth_to_space", Move(c * s[0] * s[1], c, 0, *s, 0, None), y, x, data, parts[rows][:, cols])
+
+
 @pytest.mark.skipif(SANITIZED in os.environ, reason="this is the sanitized run")
 def test_under_sanitizers():
     """The tests above once more with address and undefined-behaviour sanitizers in the kernels."""
-    run_sanitized(__file__, "equals_numpy or in_place or residual or pools")
+    run_sanitized(__file__, "equals_numpy or in_place or residual or pools or moves")
 
 
 def test_loops_fit_the_flash_accelerator(tmp_path):

@@ -5,6 +5,7 @@ import pytest
 
 from nni_mcunet.core.errors import GraphError
 from nni_mcunet.core.ir.graph import Graph, Op, Tensor
+from nni_mcunet.core.plan.kernel_facts import is_run
 from nni_mcunet.engine.model import Model
 from nni_mcunet.engine.quant.post_training import calibrated
 from nni_mcunet.engine.quant.range_methods import percentile
@@ -29,6 +30,11 @@ IMAGE = Tensor("image", 8, 6, 4)
 def test_what_no_move_is(fields, words):
     with pytest.raises(GraphError, match=words):
         Graph("g", (IMAGE,), (Op("y", inputs=("image",), **fields),), ("y",)).verify()
+
+
+def test_runs_of_channels():
+    """These need no table."""
+    assert [is_run(c) for c in ((2, 3, 4), (0,), (-1, 0, 1), (1, 0), (0, 2), (-1,))] == [True, True] + 4 * [False]
 
 
 def test_the_range_of_an_answer_behind_a_move():

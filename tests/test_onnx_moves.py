@@ -69,6 +69,8 @@ NETS = {
     "shuffle, dense": (lambda x, a, b: b(shuffled(a(x), 2)), conv(3, 8), conv(8, 4)),
     "megvii": (lambda x, a, b: torch.cat([megvii(a(x))[0], b(megvii(a(x))[1])], 1), conv(3, 8), conv(4, 4, groups=2)),
     "gather": (lambda x, a: torch.sigmoid(a(x))[:, [3, 0, 0, 2]] + 1, conv(3, 5)),
+    "repeated": (lambda x, a: a(torch.tanh(x)[:, [0, 0, 1, 2]]), conv(4, 3)),
+    "blocks read twice": (lambda x, a: torch.relu(y := F.pixel_shuffle(a(x), 2)) + y, conv(3, 8)),
     "bgr": (lambda x, a: a(x[:, [2, 1, 0]]), conv(3, 4)),
     "flipped": (lambda x, a: a(torch.flip(x, [1])), conv(3, 4)),
     "one row": (lambda x, a: torch.sigmoid(a(x))[:, :, 3:4], conv(3, 4)),
@@ -241,3 +243,18 @@ def test_parts_of_unlike_scales_of_what_has_none(tmp_path):
     path = export(Of(function, *layers), tmp_path / "m.onnx")
     with pytest.raises(UnsupportedOp, match="'x' has no scale of its own, only its maxima or some of its channels"):
         load_onnx(quantized(path, *FORMS["QDQ int8, per channel"]))
+
+
+def test_blocks_that_begin_late(tmp_path):
+    """Blocks of a cropped map are those of the crop, wherever it begins."""
+    for first in (1, 2):
+        net = Of(lambda x, first=first: torch.sigmoid(F.pixel_unshuffle(x[:, :, first : first + 4], 2)))
+        assert_imported(export(net, tmp_path / f"{first}.onnx"))
+        sliced = [
+            helper.make_node("Slice", ["x", "b", "e", "a"], ["s"]), helper.make_node("Reshape", ["s", "p"], ["r"]),
+            helper.make_node("Transpose", ["r"], ["t"], perm=[0, 3, 1, 2, 4]),
+            helper.make_node("Reshape", ["t", "q"], ["u"]), helper.make_node("Sigmoid", ["u"], ["y"]),
+        ]  # fmt: skip
+        values = {"b": [first], "e": [first + 4], "a": [2], "p": [1, 3, 2, 2, 8], "q": [1, 6, 2, 8]}
+        onnx.save(small(sliced, [constant(n, v) for n, v in values.items()]), tmp_path / "m.onnx")
+        assert_imported(tmp_path / "m.onnx")
