@@ -7,6 +7,7 @@ from nni_mcunet.core.errors import GraphError
 from nni_mcunet.core.ir.graph import Graph, Op, Tensor
 from nni_mcunet.core.plan.kernel_facts import is_run
 from nni_mcunet.engine.model import Model
+from nni_mcunet.engine.ops import OPERATORS
 from nni_mcunet.engine.quant.post_training import calibrated
 from nni_mcunet.engine.quant.range_methods import percentile
 
@@ -37,6 +38,15 @@ def test_runs_of_channels():
     assert [is_run(c) for c in ((2, 3, 4), (0,), (-1, 0, 1), (1, 0), (0, 2), (-1,))] == [True, True] + 4 * [False]
 
 
+def test_bounds_of_what_is_spread():
+    """A channel of a depth_to_space is one of several parts."""
+    op = Op("y", "depth_to_space", ("image",), 2, s=(1, 2))
+    low, high = np.array([-5, 3, 2, -7]), np.array([1, 4, 9, 5])
+    graph = Graph("g", (IMAGE,), (op,), ("y",)).verify()
+    found = OPERATORS["depth_to_space"].interval(graph, op, None, [(low, high)])
+    assert [ends.tolist() for ends in found] == [[-5, -7], [9, 5]]
+
+
 def test_the_range_of_an_answer_behind_a_move():
     """An answer keeps all of its range, also where the last op only moves it."""
     rng = np.random.default_rng(0)
@@ -44,8 +54,6 @@ def test_the_range_of_an_answer_behind_a_move():
     weights = {"c": (rng.normal(size=(16, 4, 1, 1)).astype(np.float32), np.zeros(16, np.float32))}
     turned = Op("y", "depth_to_space", ("c",), 4, s=(2, 2))
     pictures = rng.integers(0, 256, (3, 8, 6, 4)).astype(np.uint8)
-    found = [
-        calibrated(Model(Graph("g", (IMAGE,), ops, (ops[-1].name,)).verify(), weights), pictures, percentile)
-        for ops in ((conv,), (conv, turned))
-    ]
+    graphs = [Graph("g", (IMAGE,), ops, (ops[-1].name,)).verify() for ops in ((conv,), (conv, turned))]
+    found = [calibrated(Model(graph, weights), pictures, lambda s: percentile(s, 90)) for graph in graphs]
     assert found[0].scales["c"] == found[1].scales["c"] == found[1].scales["y"]

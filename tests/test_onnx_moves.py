@@ -71,15 +71,18 @@ NETS = {
     "gather": (lambda x, a: torch.sigmoid(a(x))[:, [3, 0, 0, 2]] + 1, conv(3, 5)),
     "repeated": (lambda x, a: a(torch.tanh(x)[:, [0, 0, 1, 2]]), conv(4, 3)),
     "blocks read twice": (lambda x, a: torch.relu(y := F.pixel_shuffle(a(x), 2)) + y, conv(3, 8)),
+    "channels last": (lambda x, a: torch.sigmoid(a(x)).permute(0, 2, 3, 1)[..., 1::2].permute(0, 3, 1, 2), conv(3, 6)),
     "bgr": (lambda x, a: a(x[:, [2, 1, 0]]), conv(3, 4)),
     "flipped": (lambda x, a: a(torch.flip(x, [1])), conv(3, 4)),
     "one row": (lambda x, a: torch.sigmoid(a(x))[:, :, 3:4], conv(3, 4)),
+    "steps of steps": (lambda x, a: torch.sigmoid(a(x))[:, :, 1::2, 2:][:, :, 1::3, 1::2], conv(3, 4)),
     "every third": (lambda x, a: torch.sigmoid(a(x))[:, 1:, 1:-2:3, 2::2], conv(3, 4)),
     "crop before a conv": (lambda x, a, b: b(torch.sigmoid(a(x))[:, :, 2:-1, 1:]), conv(3, 4), nn.Conv2d(4, 2, 3)),
     "crop before pads": (lambda x, a, b: b(torch.sigmoid(a(x))[:, :, 2:-1, 1:]), conv(3, 4), conv(4, 2)),
     "option A": (lambda x, a: torch.tanh(a(x))
                  + F.pad(torch.tanh(x)[:, :, ::2, ::2], (0, 0, 0, 0, 2, 3)), conv(3, 8, stride=2)),
     "focus": (lambda x, a: torch.relu(a(focus(x))), conv(12, 6)),
+    "three parts": (lambda x: torch.sigmoid(torch.cat([x[..., ::2, ::2], x[..., 1::2, ::2], x[..., 1::2, 1::2]], 1)),),
     "focus behind": (lambda x, a, b: b(focus(a(x))), conv(3, 4), conv(16, 6)),
     "focus only": (lambda x: torch.sigmoid(focus(x)),),
     "space to depth": (lambda x, a: a(F.pixel_unshuffle(x, 2)), conv(12, 5, 5, stride=1)),
@@ -100,7 +103,7 @@ KINDS = {  # what is left of them
     "csp, clamped": ["conv"] * 3 + ["concat", "conv"], "shuffle, dense": ["conv"] * 2,
     "shuffle": ["conv", "act", "take", "conv"], "bgr": ["conv"], "flipped": ["conv"],
     "crop before a conv": ["conv", "act", "conv"], "focus": ["conv"], "focus behind": ["conv"] * 2,
-    "space to depth": ["conv"],
+    "space to depth": ["conv"], "channels last": ["conv", "act", "take"],
     "pixel shuffle, clamped": ["conv", "depth_to_space"], "channel pads": ["conv"],
 }  # fmt: skip
 

@@ -32,6 +32,7 @@ NETS = {
     "normalised": [conv(3, 4), up(4, 6, 4, 2, 1, bias=False), nn.BatchNorm2d(6), nn.ReLU(), conv(6, 3)],
     "hard swish": [conv(3, 4), up(4, 6, 3, 2), nn.Hardswish()],
     "by groups": [conv(3, 4), up(4, 6, 4, 2, 1, groups=2)],
+    "2x2 by groups": [conv(3, 4), up(4, 6, 2, 2, groups=2)],
     "of each channel": [conv(3, 4), up(4, 4, (3, 4), (2, 2), 1, groups=4), nn.ReLU6()],
     "stride 1": [conv(3, 4), up(4, 6, 3, 1, 1)],
     "uneven": [conv(3, 4), up(4, 5, (5, 2), (3, 1), (1, 0), output_padding=(2, 0))],
