@@ -59,6 +59,14 @@ FORMS = {
         [node("Relu", "x", "t"), node("ReduceMean", "t", noop_with_empty_axes=1)], {}, {"opset": 18}, "act",
     ),
     "maximum of both": ([node("ReduceMax", "x", axes=[2, 3])], {}, {"shape": (1, 4, 6, 7)}, "maxpool"),
+    "mean of a signal": (
+        [node("Squeeze", "x a", "t"), node("GlobalAveragePool", "t", "p"), node("Squeeze", "p b")],
+        {"a": np.array([2]), "b": np.array([2])}, {"rank": 2, "shape": (1, 4, 1, 7)}, "gap",
+    ),
+    "maximum of a signal": (
+        [node("Squeeze", "x a", "t"), node("GlobalMaxPool", "t")],
+        {"a": np.array([3])}, {"rank": 3, "shape": (1, 4, 7, 1)}, "maxpool",
+    ),
     "identities of a constant": (
         [node("Identity", "w", "i"), node("Identity", "i", "j"), node("Conv", "x j")],
         {"w": normal(5, 4, 1, 1)}, {}, "conv",
@@ -176,3 +184,11 @@ def test_what_to_do_instead(name, tmp_path):
     with pytest.raises(UnsupportedOp, match=message) as caught:
         load_onnx(path)
     assert len(str(caught.value).removeprefix(str(path))) < 200
+
+
+def test_an_operator_that_came_later(tmp_path):
+    """tf2onnx writes HardSwish into files of any opset."""
+    proto = small([node("HardSwish", "x")], opset=13)
+    (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+    with pytest.raises(GraphError, match="HardSwish came with opset 14 and the file says 13: convert the model again"):
+        load_onnx(tmp_path / "m.onnx")

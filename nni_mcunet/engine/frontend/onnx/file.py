@@ -1,6 +1,7 @@
 """Read and check an ONNX file before anything in it is understood: its nodes, and which of them matter."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,8 +37,21 @@ def parse(data: bytes, path: str) -> onnx.ModelProto:
         raise
     except Exception as error:  # protobuf and the checker raise types of their own
         reason = " ".join(str(error).split())[:500] or "empty file"  # one line; the node's name comes last
+        if found := re.search(r"No Op registered for (\w+) with domain_version of (\d+)", reason):
+            later = _first_opset(found[1])
+            if later > int(found[2]):
+                raise GraphError(
+                    f"{path}: {found[1]} came with opset {later} and the file says {found[2]}: convert the model again "
+                    f"with opset {later} or later (tf2onnx: --opset {later})"
+                ) from None
         raise GraphError(f"{path}: not a valid ONNX file ({reason}); export it again") from None
     return proto
+
+
+def _first_opset(kind: str) -> int:
+    """Return the opset with which an operator of ONNX came, 0 where there is none of that name."""
+    schemas = [s for s in onnx.defs.get_all_schemas_with_history() if s.name == kind and not s.domain]
+    return min((s.since_version for s in schemas), default=0)
 
 
 def _load_outside(path: str, proto: onnx.ModelProto) -> None:

@@ -125,16 +125,16 @@ def average_pool(reader: Values, node: Node, given: Feature | None = None) -> Fe
 
 
 def global_pool(reader: Values, node: Node) -> Feature:
-    """Read GlobalMaxPool and GlobalAveragePool."""
-    x = reader.map(node).tensor
-    if node.kind == "GlobalMaxPool":
-        return Feature.of(reader.add(node, "maxpool", (x,), x.c, k=(x.h, x.w)))
-    return Feature.of(reader.add(node, "gap", (x,), x.c))
+    """Read GlobalMaxPool and GlobalAveragePool, of a map or a signal."""
+    x = reader.feature(node)
+    if len(x.shape) != 3 or not x.has_channels_at(1):
+        x = reader.map(node)
+    return _reduction(reader, node, x, list(range(2, len(x.shape))), keep=True)
 
 
 def reduced(reader: Values, node: Node) -> Feature:
     """Read ReduceMean and ReduceMax over height, width or both."""
-    x, t = reader.feature(node), reader.feature(node).tensor
+    x = reader.feature(node)
     axes, groups = axes_of(reader, node, 1, len(x.shape)), x.groups()
     if not axes and node.attribute("noop_with_empty_axes", 0):
         return x
@@ -144,12 +144,19 @@ def reduced(reader: Values, node: Node) -> Feature:
             f"over the axes {axes} of {list(x.shape)}, channels among them, as LayerNormalization does: of height and "
             "width it is known; normalise with BatchNormalization and train again"
         )
+    return _reduction(reader, node, x, axes or list(range(len(x.shape))), node.attribute("keepdims", 1))
+
+
+def _reduction(reader: Values, node: Node, x: Feature, axes: list[int], keep: bool) -> Feature:
+    """Append the mean or maximum over these axes, which are height, width or both. keep: with a length of 1."""
+    t, groups, mean = x.tensor, x.groups(), node.kind in ("ReduceMean", "GlobalAveragePool")
+    assert groups is not None  # the callers have asked
+    over = "".join(groups[a] for a in axes)
     k = t.h if "h" in over else 1, t.w if "w" in over else 1
-    if k == (t.h, t.w) and node.kind == "ReduceMean":
+    if mean and k == (t.h, t.w):
         y = reader.add(node, "gap", (t,), t.c)
     else:
-        y = reader.add(node, "avgpool" if node.kind == "ReduceMean" else "maxpool", (t,), t.c, k=k)
-    keep, axes = node.attribute("keepdims", 1), axes or list(range(len(x.shape)))
+        y = reader.add(node, "avgpool" if mean else "maxpool", (t,), t.c, k=k)
     shape = [1 if i in axes else n for i, n in enumerate(x.shape) if keep or i not in axes]
     return Feature(y, "".join(axis for axis in x.order if axis not in over), tuple(shape))
 

@@ -9,7 +9,7 @@ STATISTICS = "normalises by the statistics of each picture: use BatchNormalizati
 ORDER = "chooses by values: end the network before it with --outputs, and leave it to your program"
 DYNAMIC = "computes its scales at run time: quantise with calibration data (onnxruntime: quantize_static)"
 STATE = "has a state or runs other nodes: export what is computed for one picture, without it"
-ATTENTION = "multiplies maps with each other: use a network of convolutions"
+ATTENTION = "attention as one node: export it as MatMul and Softmax, or use a network of convolutions"
 TABLE = "an activation without a table: use Relu, HardSwish, Sigmoid or Tanh and train again"
 POWER = "a power, as in GELU and LayerNormalization written out: use HardSwish or BatchNormalization and train again"
 
