@@ -14,7 +14,7 @@ from pathlib import Path
 from readme import into_page, python
 
 from detection import input_pictures, load_config
-from detection.learning_curve import draw_curve
+from detection.training.learning_curve import draw_curve
 from nni_mcunet.core.errors import exit_on_user_error
 from nni_mcunet.core.files import write_atomic, write_json
 from nni_mcunet.engine.int8_detector import compiled, load_int8_detector

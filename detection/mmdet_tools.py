@@ -17,7 +17,7 @@ from mmengine.config import DictAction
 from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.validate import short
 
-from .config import load_config
+from .config.config import load_config
 
 TOOLS = Path(mmdet.__file__).parent / ".mim/tools"
 

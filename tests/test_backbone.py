@@ -12,7 +12,7 @@ from torch import nn
 
 import nni_mcunet as mcu
 from detection import MCUNetBackbone
-from detection.backbone import read_arch
+from detection.models.backbone import read_arch
 from nni_mcunet.core.errors import ArchError, UserError
 from nni_mcunet.core.ir.arch import ArchSpec
 from nni_mcunet.core.ir.build import build_graph

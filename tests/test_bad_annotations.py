@@ -15,15 +15,15 @@ from inprocess import command, refused
 from test_bad_files import ODD, changed, message, places
 from test_det_data import GOOD, encoded, picture, two, voc, xml
 
-from detection.anchors import voc_sizes
-from detection.config import load_config
-from detection.data_files import check_dataset, open_pictures
-from detection.data_survey import survey
-from detection.datasets import build_dataset
-from detection.learning_curve import scalars
-from detection.voc_xml import read_annotation
-from detection.widerface import read_results, read_truth
-from detection.widerface_data import read_faces
+from detection.config.config import load_config
+from detection.data.anchors import voc_sizes
+from detection.data.data_files import check_dataset, open_pictures
+from detection.data.data_survey import survey
+from detection.data.datasets import build_dataset
+from detection.data.voc_xml import read_annotation
+from detection.faces.widerface import read_results, read_truth
+from detection.faces.widerface_data import read_faces
+from detection.training.learning_curve import scalars
 from nni_mcunet.core.errors import UserError
 
 NOTE = xml(GOOD)
@@ -157,7 +157,7 @@ def test_boxes_that_coco_s_reader_leaves_out_are_counted(coco, monkeypatch):
     near = dict(content["annotations"][0], id=6, bbox=[w - 1, h - 1, 9, 9])
     write(content | {"annotations": [*content["annotations"], *flat, *away, near]})
     said = []
-    monkeypatch.setattr("detection.data_files.print_log", lambda text, *args: said.append((text, *args)))
+    monkeypatch.setattr("detection.data.data_files.print_log", lambda text, *args: said.append((text, *args)))
     check_dataset(data)
     assert [level for *_, level in said] == [logging.WARNING] * 2
     assert "2 boxes without area left out, the first is in " in said[0][0]

@@ -403,7 +403,7 @@ PLAIN = {
     "nni_mcunet/__init__.py",
     "nni_mcunet/core/view.py",
     "nni_mcunet/search/nni/nnictl.py",
-    "detection/checkpoint.py",
+    "detection/models/checkpoint.py",
 }  # no user's value
 
 

@@ -19,12 +19,12 @@ from conftest import ROOT
 from mmengine.config import Config
 from PIL import Image
 
-from detection.anchors import choose, cluster, dataset_sizes, iou, voc_sizes
-from detection.config import load_config
-from detection.data_files import check_dataset, check_folders
-from detection.data_survey import survey
-from detection.datasets import build_dataset, leaves
-from detection.pictures import inspect
+from detection.config.config import load_config
+from detection.data.anchors import choose, cluster, dataset_sizes, iou, voc_sizes
+from detection.data.data_files import check_dataset, check_folders
+from detection.data.data_survey import survey
+from detection.data.datasets import build_dataset, leaves
+from detection.data.pictures import inspect
 from nni_mcunet.core.errors import UserError
 
 SHARED = Path(os.environ.get("MCUNET_SHARED", ROOT / ".." / "shared"))

@@ -17,11 +17,11 @@ from PIL import Image
 from test_det_data import GOOD, encoded, picture, voc, xml
 
 from detection import config_classes, load_config, load_detector
-from detection.data_files import check_dataset, check_folders
-from detection.data_survey import survey
-from detection.datasets import build_dataset, build_pictures, leaves, loader_leaves
-from detection.loader_pictures import busy_picture, input_pictures
-from detection.testing import with_tta
+from detection.config.loader_pictures import busy_picture, input_pictures
+from detection.data.data_files import check_dataset, check_folders
+from detection.data.data_survey import survey
+from detection.data.datasets import build_dataset, build_pictures, leaves, loader_leaves
+from detection.training.testing import with_tta
 from nni_mcunet.core.errors import UserError
 
 BCCD, VOC, FACES = (ROOT / f"configs/det/{name}.py" for name in ("yolov3_bccd", "yolov3_voc_h743", "s3fd_widerface_s"))
@@ -322,4 +322,4 @@ def test_a_search_takes_nested_data_sets(nested):
     assert len(detection.DetectorData._dataset(nested)) == 6
     with pytest.raises(UserError, match="different pipelines"):
         next(leaves(nested.train_dataloader.dataset)).pipeline = []
-        detection.datasets.only_pipeline(nested.train_dataloader)
+        detection.data.datasets.only_pipeline(nested.train_dataloader)

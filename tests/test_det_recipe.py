@@ -18,7 +18,7 @@ from mmengine.registry import PARAM_SCHEDULERS
 from mmengine.structures import InstanceData
 
 from detection import RecipeReportHook, load_config, load_detector
-from detection.recipe_report import too_long
+from detection.training.recipe_report import too_long
 
 DIGITS = "configs/det/yolov3_digits.py"
 BOXES = [[20.0, 30.0, 50.0, 70.0], [80.0, 20.0, 100.0, 50.0]]
@@ -203,7 +203,9 @@ def epoch(hook, runner, norms) -> None:
 @pytest.fixture
 def log(monkeypatch):
     lines = []
-    monkeypatch.setattr("detection.recipe_report.print_log", lambda text, logger, level: lines.append((level, text)))
+    monkeypatch.setattr(
+        "detection.training.recipe_report.print_log", lambda text, logger, level: lines.append((level, text))
+    )
     return lines
 
 

@@ -22,7 +22,7 @@ from detection import (
     load_detector,
     load_from_local,
 )
-from detection.mmcv_ops import BLOCK, nms
+from detection.models.mmcv_ops import BLOCK, nms
 from nni_mcunet.core.errors import ArchError, UserError
 from nni_mcunet.core.ir.arch import ArchSpec, Block
 from nni_mcunet.core.nn.net import Net
@@ -40,7 +40,7 @@ CONFIGS = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "configs" / "det").gl
 def in_the_repository(monkeypatch):
     """Configs name architectures and data relative to the root of the repository."""
     monkeypatch.chdir(ROOT)
-    torch.set_num_threads(1)  # see detection.config.prepare
+    torch.set_num_threads(1)  # see detection.config.config.prepare
 
 
 def run(*command, expect: int = 0) -> str:

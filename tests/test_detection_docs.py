@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 
 from detection import config_graph, load_config
-from detection.learning_curve import draw_curve, scalars
+from detection.training.learning_curve import draw_curve, scalars
 from nni_mcunet.api.deployment import table as report_table
 from nni_mcunet.cli import detector_table
 from nni_mcunet.core.errors import UserError

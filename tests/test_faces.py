@@ -172,7 +172,7 @@ def test_extd_finds_faces(extd_detector, shared):
     import mmcv
     from mmdet.structures import DetDataSample
 
-    from detection.widerface_data import read_faces
+    from detection.faces.widerface_data import read_faces
 
     model, folder = extd_detector[0], shared / "data/widerface_mini"
     name, faces = next(

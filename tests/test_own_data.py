@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from detection import load_config
-from detection.anchors import dataset_sizes
-from detection.data_files import check_folders
+from detection.data.anchors import dataset_sizes
+from detection.data.data_files import check_folders
 from detection.own_data.coco_text import coco_text, kept_names
 from detection.own_data.new_config import shapes, sizes, training
 from detection.own_data.read_folder import read_folder

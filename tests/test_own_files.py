@@ -18,8 +18,8 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from nets import block_graph, random_model
 
-from detection.testing import _Dump
-from detection.work_dir import HEAD, WorkDirRunner, check_work_dir
+from detection.training.testing import _Dump
+from detection.training.work_dir import HEAD, WorkDirRunner, check_work_dir
 from nni_mcunet.cli.main import main
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.files import write_atomic, write_figure, write_json
@@ -129,11 +129,11 @@ def test_a_report_of_several_files(tmp_path):
 
 
 def test_the_report_on_wider_face_keeps_files_of_others(tmp_path, monkeypatch):
-    monkeypatch.setattr(detection.widerface_metric, "read_truth", lambda folder: {})
+    monkeypatch.setattr(detection.faces.widerface_metric, "read_truth", lambda folder: {})
     (tmp_path / "results").mkdir()
     with pytest.raises(UserError, match=r"holds results and no events\.md of this command: give another folder"):
         detection.WIDERFaceMetric("truth", out_dir=tmp_path)
-    (tmp_path / "events.md").write_text(detection.widerface_metric.HEAD + "\n")
+    (tmp_path / "events.md").write_text(detection.faces.widerface_metric.HEAD + "\n")
     detection.WIDERFaceMetric("truth", out_dir=tmp_path)
 
 

@@ -329,7 +329,7 @@ def test_a_view_from_the_weights_and_from_the_command_line(tool, folder, tmp_pat
 
 @pytest.mark.parametrize("size", [(30000, 30000), (12000, 12000), (1 << 27, 2), (2, 1 << 28)])
 def test_a_picture_of_too_many_pixels_is_refused_everywhere(tmp_path, size, monkeypatch):
-    from detection.pictures import LoadImageFromFile, LoadPicture, inspect
+    from detection.data.pictures import LoadImageFromFile, LoadPicture, inspect
 
     path = tmp_path / "train/cat/big.png"
     path.parent.mkdir(parents=True)

@@ -11,7 +11,7 @@ import torch
 from scipy.io import savemat
 
 import detection  # noqa: F401
-from detection.widerface import (
+from detection.faces.widerface import (
     SETTINGS,
     Faces,
     curve,
@@ -24,7 +24,7 @@ from detection.widerface import (
     summary,
     write_results,
 )
-from detection.widerface_metric import write_report
+from detection.faces.widerface_metric import write_report
 from nni_mcunet.core.errors import UserError
 
 A, B, C, D = (10, 10, 20, 20), (100, 10, 30, 40), (200, 50, 8, 8), (50, 200, 60, 60)

@@ -9,8 +9,8 @@ import torch
 from mmengine.registry import DefaultScope
 
 from detection import load_config
-from detection.s3fd_tta import View, views, vote
-from detection.widerface_data import read_faces
+from detection.faces.s3fd_tta import View, views, vote
+from detection.faces.widerface_data import read_faces
 from nni_mcunet.core.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -92,7 +92,7 @@ def test_the_official_text(official, tmp_path):
 
 def test_what_is_left_out_is_counted(official, monkeypatch):
     lines = []
-    monkeypatch.setattr("detection.widerface_data.print_log", lambda text, logger: lines.append(text))
+    monkeypatch.setattr("detection.faces.widerface_data.print_log", lambda text, logger: lines.append(text))
     built(official | dict(filter_cfg=dict(filter_empty_gt=True)))
     counted, dropped = lines
     assert (

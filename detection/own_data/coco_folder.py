@@ -7,7 +7,7 @@ from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.types import Plain
 from nni_mcunet.core.validate import read_json, short
 
-from ..coco_json import read_coco
+from ..data.coco_json import read_coco
 from .labelled import Box, Folder, Labelled, Tree, some_paths, split_of
 
 PARTS = {"images", "annotations", "categories"}

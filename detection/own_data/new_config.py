@@ -14,9 +14,9 @@ from nni_mcunet.core.plan.board_plan import plan_for_board
 from nni_mcunet.core.plan.plan import Plan
 from nni_mcunet.core.types import FilePath
 
-from ..anchors import choose
-from ..config import load_config
-from ..export import config_graph
+from ..config.config import load_config
+from ..data.anchors import choose
+from ..handover.export import config_graph
 from .labelled import Labelled
 
 ARCHS = ("mcunet_in3", "mcu_w50_r160")  # from the larger to the smaller; the first has published ImageNet weights

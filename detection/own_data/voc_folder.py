@@ -5,8 +5,8 @@ from pathlib import Path
 
 from nni_mcunet.core.validate import file_bytes, file_text
 
-from ..pictures import inspect
-from ..voc_xml import read_annotation
+from ..data.pictures import inspect
+from ..data.voc_xml import read_annotation
 from .labelled import Box, Folder, Labelled, Tree, some_paths, split_of
 
 XML_BYTES = 1 << 22

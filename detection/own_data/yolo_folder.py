@@ -8,7 +8,7 @@ from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.types import Plain
 from nni_mcunet.core.validate import file_text, read_yaml, short
 
-from ..pictures import inspect
+from ..data.pictures import inspect
 from .labelled import SPLITS, Box, Folder, Labelled, Tree, some_paths, split_of
 
 NAMES = ("classes.txt", "obj.names", "labels.txt", "_darknet.labels")

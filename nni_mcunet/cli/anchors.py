@@ -27,8 +27,8 @@ def main(args: argparse.Namespace) -> None:
     import numpy as np
 
     from detection import load_config
-    from detection.anchors import choose, dataset_sizes, voc_sizes
-    from detection.config_shape import dataset_of
+    from detection.config.config_shape import dataset_of
+    from detection.data.anchors import choose, dataset_sizes, voc_sizes
 
     sizes, scales = [], 3
     for source in args.sources:

@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     check_outputs({"--png": (args.png, ".png")}, args.config)
     from detection import building, prepare
-    from detection.data_survey import box_report, draw_sizes, survey
-    from detection.datasets import build_dataset, loader_leaves
+    from detection.data.data_survey import box_report, draw_sizes, survey
+    from detection.data.datasets import build_dataset, loader_leaves
 
     config = prepare(args.config, args.cfg_options)
     surveys = {}

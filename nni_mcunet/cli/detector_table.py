@@ -44,7 +44,7 @@ def on_boards(graph: Graph, schedule: Schedule, grids: tuple[int, ...]) -> tuple
 def row(path: Path) -> str:
     """Return a config's line."""
     from detection import config_graph, load_config
-    from detection.backbone import read_arch
+    from detection.models.backbone import read_arch
 
     config = load_config(str(path))
     graph, paper, backbone = config_graph(config), dict(config.get("paper") or {}), config.model.backbone

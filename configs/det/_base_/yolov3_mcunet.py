@@ -1,5 +1,5 @@
 # MCUNet's YOLOv3 for pictures of a fixed size: what the data sets' configs share. The picture's size is the
-# architecture's: our tools set every Resize to it (detection/config.py).
+# architecture's: our tools set every Resize to it (detection/config/config.py).
 _base_ = "mmdet::_base_/default_runtime.py"
 custom_imports = dict(imports=["detection"], allow_failed_imports=False)
 

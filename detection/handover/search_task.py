@@ -33,11 +33,11 @@ from nni_mcunet.core.nn.net import Net
 from nni_mcunet.core.types import Plain, PlainDict
 from nni_mcunet.core.validate import integer, short
 
-from .building import building
-from .config import load_config
-from .config_shape import dataset_of
-from .data_files import data_advice, open_pictures
-from .datasets import config_classes, leaves, only_pipeline
+from ..config.config import load_config
+from ..config.config_shape import dataset_of
+from ..data.building import building
+from ..data.data_files import data_advice, open_pictures
+from ..data.datasets import config_classes, leaves, only_pipeline
 from .export import detector_graph
 
 TRIES = 50  # random pictures for one whose objects the augmentation has cut away

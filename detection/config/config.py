@@ -12,10 +12,10 @@ from nni_mcunet.core.errors import UserError, one_line
 from nni_mcunet.core.types import FilePath, Plain
 from nni_mcunet.paper.baselines import BASELINES
 
-from .backbone import read_arch
+from ..data.data_files import check_folders
+from ..data.datasets import LOADERS, config_classes, some
+from ..models.backbone import read_arch
 from .config_shape import check_shape
-from .data_files import check_folders
-from .datasets import LOADERS, config_classes, some
 from .inherited_values import carried
 
 ONE_CLASS = ("MCUNetS3FDHead",)  # heads that find one class

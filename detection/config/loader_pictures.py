@@ -6,9 +6,9 @@ from copy import deepcopy
 import numpy as np
 from mmengine.config import Config
 
+from ..data.data_files import open_pictures
+from ..data.datasets import leaves
 from .config_shape import dataset_of
-from .data_files import open_pictures
-from .datasets import leaves
 
 
 def input_pictures(cfg: Config, most: int, loader: str = "train_dataloader") -> Iterator[np.ndarray]:

@@ -12,10 +12,10 @@ from nni_mcunet.core.files import sha256
 from nni_mcunet.core.types import Plain, PlainDict
 from nni_mcunet.paper.baselines import BASELINES
 
-from .backbone import read_arch
-from .building import building
-from .data_files import check_folders
-from .datasets import build_dataset, config_classes, loader_leaves
+from ..data.building import building
+from ..data.data_files import check_folders
+from ..data.datasets import build_dataset, config_classes, loader_leaves
+from ..models.backbone import read_arch
 
 Hashes = dict[str, str]
 

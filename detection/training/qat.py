@@ -13,9 +13,9 @@ from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.nn.net import Net
 from nni_mcunet.core.nn.qat import OBSERVE, fake_quantize, freeze
 
-from .checkpoint import load_strictly, parts
-from .datasets import config_classes
-from .export import check_deployable
+from ..data.datasets import config_classes
+from ..handover.export import check_deployable
+from ..models.checkpoint import load_strictly, parts
 
 
 @HOOKS.register_module()

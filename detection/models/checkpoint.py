@@ -32,7 +32,7 @@ from nni_mcunet.core.nn.qat import fake_quantize, learnt_ranges
 from nni_mcunet.core.types import FilePath, Plain, PlainDict
 from nni_mcunet.core.validate import reason_of_load
 
-from .datasets import check_classes
+from ..data.datasets import check_classes
 
 
 def _method(owner: type, name: str) -> Plain:

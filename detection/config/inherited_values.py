@@ -15,7 +15,7 @@ from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.types import FilePath, Plain, PlainDict
 from nni_mcunet.core.validate import short
 
-from .datasets import LOADERS, loader_leaves
+from ..data.datasets import LOADERS, loader_leaves
 
 EVALUATORS = ("val_evaluator", "test_evaluator")
 

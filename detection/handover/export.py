@@ -13,12 +13,12 @@ from nni_mcunet.core.nn.qat import learnt_ranges
 from nni_mcunet.core.types import FilePath
 from nni_mcunet.paper.baselines import BASELINES, face_baseline
 
-from .building import building
-from .checkpoint import load_strictly, parts
-from .config import load_config
-from .datasets import config_classes
-from .s3fd import VARIANCES, MCUNetS3FD, s3fd_graph
-from .yolo import MCUNetYOLO, yolo_graph
+from ..config.config import load_config
+from ..data.building import building
+from ..data.datasets import config_classes
+from ..models.checkpoint import load_strictly, parts
+from ..models.s3fd import VARIANCES, MCUNetS3FD, s3fd_graph
+from ..models.yolo import MCUNetYOLO, yolo_graph
 
 Detector = MCUNetYOLO | MCUNetS3FD
 

@@ -6,7 +6,7 @@ from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.types import Plain, PlainDict
 from nni_mcunet.core.validate import short
 
-from .datasets import LOADERS
+from ..data.datasets import LOADERS
 
 PARTS = {"data_root": str, "ann_file": str, "data_prefix": dict, "metainfo": dict, "pipeline": list, "filter_cfg": dict}
 TOP: dict[str, type | tuple[type, ...]] = {  # of a whole config

@@ -12,8 +12,8 @@ from nni_mcunet.core.files import write_atomic
 from nni_mcunet.core.outputs import MARK
 from nni_mcunet.core.types import FilePath
 
-from .checkpoint import load_strictly
-from .datasets import config_classes, leaves
+from ..data.datasets import config_classes, leaves
+from ..models.checkpoint import load_strictly
 from .deployed import DeployedDetector
 
 
