@@ -7,6 +7,7 @@ from pathlib import Path
 from ..core.errors import UserError
 from ..core.files import write_json
 from ..core.ir.arch import Schedule
+from ..core.outputs import check_outputs
 from ..core.plan.plan import Plan, plan
 from ..core.types import FilePath, PlainDict
 from ..core.validate import check_numbers, read_json, short
@@ -45,14 +46,24 @@ class Report:
 
     @user_errors
     def save(self) -> None:
-        """Write report.json and memory.png, the memory of each block, into the folder."""
+        """Write report.json and memory.png, the memory of each block, into the folder. Raises UserError where files of
+        others have these names."""
         from ..profiling.pictures import memory_figure
 
-        memory_figure(self.whole, self.patched, self.limit, self.folder / "memory.png", self.whole.graph.name)
-        write_json(self.folder / "report.json", self.facts)
+        drawn, written = outputs(self.folder)
+        memory_figure(self.whole, self.patched, self.limit, drawn, self.whole.graph.name)
+        write_json(written, self.facts)
 
     def __str__(self) -> str:
         return table(self.facts)
+
+
+def outputs(folder: Path) -> tuple[Path, Path]:
+    """Return the picture and the JSON that Report.save writes into a folder. Raises UserError where files of others
+    have these names."""
+    drawn, written = folder / "memory.png", folder / "report.json"
+    check_outputs({"the folder's picture": (drawn, ".png"), "the folder's report": (written, ".json")})
+    return drawn, written
 
 
 def table(facts: PlainDict) -> str:

@@ -13,8 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    from ..api.deployment import report
+    from ..api.deployment import outputs, report
 
+    outputs(args.out)
     found = report(args.out, args.boards)
     print(found)
     found.save()
