@@ -275,7 +275,7 @@ DOORS = [
         "test_report::test_only_the_super_network_that_was_judged_is_exported",
     ),
     Mutant(
-        "detection/data/identity.py",
+        "detection/config/identity.py",
         'of = sha256 if loader == "test_dataloader" else os.path.getsize',
         "of = os.path.getsize",
         "test_identity::test_every_change_shows",

@@ -89,7 +89,7 @@ MUTANTS = [
            "test_segments::test_host_c_equals_reference"),
     Mutant(PLAN + "liveness.py", "lives.handed_on(begin).difference(tiled)", "set()",
            "test_segments::test_the_front_of_chains_is_that_of_every_schedule"),
-    Mutant(PLAN + "plan.py", "layout.add(name, size, begin, end)", "layout.add(name, size, begin, begin)",
+    Mutant(PLAN + "layout.py", "layout.add(name, size, begin, end)", "layout.add(name, size, begin, begin)",
            "test_halo::test_host_c_equals_reference"),
     Mutant(PLAN + "plan.py", ', ("flash", found.flash, board.model_limit)):', ",):",
            "test_guards_plan::test_a_given_schedule_is_held_against_the_flash"),

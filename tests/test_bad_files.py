@@ -16,8 +16,9 @@ from inprocess import command, refused
 from nni_mcunet.core import errors
 from nni_mcunet.core.boards import Board, get_board
 from nni_mcunet.core.errors import BoardError, UserError, exit_on_user_error, one_line
-from nni_mcunet.core.ir.arch import ArchSpec, mobilenet_v2, parse_schedule
+from nni_mcunet.core.ir.arch import ArchSpec, parse_schedule
 from nni_mcunet.core.ir.build import build_graph
+from nni_mcunet.core.ir.published import mobilenet_v2
 from nni_mcunet.core.validate import (
     check_is_file,
     check_keys,

@@ -10,9 +10,10 @@ from nets import random_graph
 
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import ArchError, BoardError, GraphError, Infeasible, ScheduleError
-from nni_mcunet.core.ir.arch import ArchSpec, Block, Schedule, from_zoo, make_divisible, mobilenet_v2, mobilenet_v2_rd
+from nni_mcunet.core.ir.arch import ArchSpec, Block, Schedule
 from nni_mcunet.core.ir.build import YoloHead, build_graph
 from nni_mcunet.core.ir.graph import Graph, Op, Tensor
+from nni_mcunet.core.ir.published import from_zoo, make_divisible, mobilenet_v2, mobilenet_v2_rd
 from nni_mcunet.core.nn.net import Net
 from nni_mcunet.core.plan.arena import Buffer, Life, check, lower_bound, place
 from nni_mcunet.core.plan.kernel_facts import ANALYTIC, CORTEX_M

@@ -16,8 +16,9 @@ from PIL import Image
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.files import write_json
-from nni_mcunet.core.ir.arch import ArchSpec, mobilenet_v2
+from nni_mcunet.core.ir.arch import ArchSpec
 from nni_mcunet.core.ir.build import build_graph
+from nni_mcunet.core.ir.published import mobilenet_v2
 from nni_mcunet.core.nn.net import Net
 from nni_mcunet.core.outputs import check_outputs, marked
 from nni_mcunet.engine.frontend.onnx import save_onnx

@@ -8,9 +8,10 @@ from nets import any_graph, random_graph
 
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import Infeasible, ScheduleError
-from nni_mcunet.core.ir.arch import Schedule, mobilenet_v2
+from nni_mcunet.core.ir.arch import Schedule
 from nni_mcunet.core.ir.build import YoloHead, build_graph
 from nni_mcunet.core.ir.graph import Graph, Op, Tensor
+from nni_mcunet.core.ir.published import mobilenet_v2
 from nni_mcunet.core.plan.board_plan import plan_for_board
 from nni_mcunet.core.plan.cut_points import cuts
 from nni_mcunet.core.plan.kernel_facts import ANALYTIC, CORTEX_M

@@ -15,9 +15,10 @@ from test_tools import refused, tool
 from nni_mcunet.api.networks import load
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import UserError
-from nni_mcunet.core.ir.arch import ArchSpec, Schedule, mobilenet_v2
+from nni_mcunet.core.ir.arch import ArchSpec, Schedule
 from nni_mcunet.core.ir.build import build_graph
 from nni_mcunet.core.ir.graph import Graph
+from nni_mcunet.core.ir.published import mobilenet_v2
 from nni_mcunet.core.plan.board_plan import plan_for_board
 from nni_mcunet.core.plan.cut_points import grids
 from nni_mcunet.core.plan.plan import plan

@@ -6,8 +6,9 @@ from conftest import ROOT
 from torch.utils.flop_counter import FlopCounterMode
 
 from nni_mcunet.core.errors import ArchError, ScheduleError
-from nni_mcunet.core.ir.arch import ArchSpec, Pool, Schedule, mobilenet_v2
+from nni_mcunet.core.ir.arch import ArchSpec, Pool, Schedule
 from nni_mcunet.core.ir.build import build_graph
+from nni_mcunet.core.ir.published import mobilenet_v2
 from nni_mcunet.core.nn.net import Net, forward_apart
 from nni_mcunet.core.nn.rnnpool import RNNPool
 from nni_mcunet.core.plan.plan import plan

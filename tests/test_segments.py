@@ -11,8 +11,9 @@ from test_engine import image_of, to_int8
 
 from nni_mcunet.core.boards import KB
 from nni_mcunet.core.errors import ArchError, ScheduleError
-from nni_mcunet.core.ir.arch import ArchSpec, Schedule, mobilenet_v2, parse_schedule
+from nni_mcunet.core.ir.arch import ArchSpec, Schedule, parse_schedule
 from nni_mcunet.core.ir.build import build_graph
+from nni_mcunet.core.ir.published import mobilenet_v2
 from nni_mcunet.core.plan.arena import lower_bound
 from nni_mcunet.core.plan.cut_points import grids, schedules
 from nni_mcunet.core.plan.kernel_facts import CORTEX_M

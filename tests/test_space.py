@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from nni_mcunet.core.ir.arch import ArchSpec, Schedule, mobilenet_v2
+from nni_mcunet.core.ir.arch import ArchSpec, Schedule
 from nni_mcunet.core.ir.build import YoloHead, build_graph
+from nni_mcunet.core.ir.published import mobilenet_v2
 from nni_mcunet.search.space import Space, SpaceError, load_space
 
 DEMO = load_space("demo")

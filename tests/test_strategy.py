@@ -22,14 +22,8 @@ from nni_mcunet.core.plan.cut_points import schedules
 from nni_mcunet.core.plan.plan import plan
 from nni_mcunet.search.constraint import Limits
 from nni_mcunet.search.evolution import Evolution
-from nni_mcunet.search.nni.strategy import (
-    EvolutionStrategy,
-    MCUNetSpace,
-    StrategyError,
-    SupernetEvaluator,
-    from_sample,
-    to_sample,
-)
+from nni_mcunet.search.nni.model_space import MCUNetSpace, StrategyError, from_sample, to_sample
+from nni_mcunet.search.nni.strategy import EvolutionStrategy, SupernetEvaluator
 from nni_mcunet.search.run.run_folder import StateError, finished
 from nni_mcunet.search.space import Space, load_space
 

@@ -8,8 +8,9 @@ from nets import any_graph, random_graph, random_model
 
 from nni_mcunet.core.boards import KB, get_board
 from nni_mcunet.core.errors import Infeasible, ScheduleError
-from nni_mcunet.core.ir.arch import Schedule, mobilenet_v2
+from nni_mcunet.core.ir.arch import Schedule
 from nni_mcunet.core.ir.build import build_graph
+from nni_mcunet.core.ir.published import mobilenet_v2
 from nni_mcunet.core.plan.kernel_facts import ANALYTIC, CORTEX_M, in_place
 from nni_mcunet.core.plan.plan import best_schedule, fitting_plan, pareto, plan, schedules
 from nni_mcunet.core.plan.schedule_costs import costs

@@ -18,8 +18,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.nn import functional as F
 
 from nni_mcunet.core.errors import UserError
-from nni_mcunet.core.ir.arch import make_divisible
 from nni_mcunet.core.ir.build import build_graph
+from nni_mcunet.core.ir.published import make_divisible
 from nni_mcunet.search.data import open_data
 from nni_mcunet.search.data.classification import Classification
 from nni_mcunet.search.space import Space, load_space

@@ -9,8 +9,9 @@ import pytest
 import torch
 from conftest import ROOT
 
-from nni_mcunet.core.ir.arch import ArchSpec, mobilenet_v2
+from nni_mcunet.core.ir.arch import ArchSpec
 from nni_mcunet.core.ir.build import build_graph
+from nni_mcunet.core.ir.published import mobilenet_v2
 from nni_mcunet.core.nn.net import Net
 from nni_mcunet.core.plan.plan import plan
 from nni_mcunet.engine.frontend.onnx import load_onnx

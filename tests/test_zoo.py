@@ -10,9 +10,10 @@ from conftest import ROOT
 from nets import any_graph, random_graph
 
 from nni_mcunet.core.errors import ArchError, GraphError, ScheduleError
-from nni_mcunet.core.ir.arch import ArchSpec, Block, Schedule, from_zoo, mobilenet_v2, mobilenet_v2_rd
+from nni_mcunet.core.ir.arch import ArchSpec, Block, Schedule
 from nni_mcunet.core.ir.build import build_graph
 from nni_mcunet.core.ir.graph import Graph, Op, Tensor
+from nni_mcunet.core.ir.published import from_zoo, mobilenet_v2, mobilenet_v2_rd
 from nni_mcunet.core.nn.net import Net
 from nni_mcunet.core.plan.kernel_facts import in_place
 from nni_mcunet.core.plan.plan import plan, schedules, split

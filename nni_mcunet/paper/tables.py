@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from ..core.ir.arch import ArchSpec, Schedule, mobilenet_v2
+from ..core.ir.arch import ArchSpec, Schedule
 from ..core.ir.build import build_graph
 from ..core.ir.graph import Graph
+from ..core.ir.published import mobilenet_v2
 from ..core.plan.plan import Plan, plan
 from ..core.types import FilePath
 from .detection_tables import table_3, table_4, table_5, table_7

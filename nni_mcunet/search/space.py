@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import UserError
-from ..core.ir.arch import ArchSpec, Block, Schedule, make_divisible, natural
+from ..core.ir.arch import ArchSpec, Block, Schedule, natural
+from ..core.ir.published import make_divisible
 from ..core.types import Plain, PlainDict
 from ..core.validate import check_keys, read_plain, short
 from .space_file import CHOICES, SpaceError, StageSpace, read_resolutions, read_stage, read_width, resolution, spell

@@ -1,5 +1,6 @@
-"""Open nni/strategy.py by the path that users' scripts name."""
+"""Open nni/strategy.py and nni/model_space.py by the path that users' scripts name."""
 
-from .nni.strategy import EvolutionStrategy, MCUNetSpace, SupernetEvaluator
+from .nni.model_space import MCUNetSpace
+from .nni.strategy import EvolutionStrategy, SupernetEvaluator
 
 __all__ = ["EvolutionStrategy", "MCUNetSpace", "SupernetEvaluator"]

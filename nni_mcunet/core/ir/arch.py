@@ -18,18 +18,12 @@ from ..view import View
 SIDES = (8, 8192)  # least and largest side of an image
 
 
-def make_divisible(value: float, divisor: int = 8) -> int:
-    """Round channels to a multiple of `divisor`, never below 90 % of `value` (MobileNetV2's rule)."""
-    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * value else rounded
-
-
 def natural(value: Plain, what: str, low: int = 1, high: int = 1 << 16) -> int:
     """Return a number of channels, positions or the like. Raises ArchError unless it is an integer in low..high."""
     return integer(value, what, low, high, ArchError)
 
 
-def _pair(value: Plain, what: str, low: int = 1, high: int = 1 << 16) -> tuple[int, int]:
+def pair(value: Plain, what: str, low: int = 1, high: int = 1 << 16) -> tuple[int, int]:
     """Return an integer or [vertical, horizontal] as a pair."""
     value = [value, value] if isinstance(value, int) else value
     if not isinstance(value, (list, tuple)) or len(value) != 2:
@@ -58,7 +52,7 @@ class Schedule:
             raise ArchError(f"schedule.halo is {short(self.halo)}: expected 'clip' or 'cache'")
         found: list[tuple[tuple[int, int], int]] = []
         for p, n in ((self.p, self.n), *self.then):
-            p, n = _pair(p, "schedule.p", high=64), natural(n, "schedule.n", low=0, high=1000)
+            p, n = pair(p, "schedule.p", high=64), natural(n, "schedule.n", low=0, high=1000)
             if self.then and n <= (found[-1][1] if found else 0):
                 raise ArchError(
                     f"schedule.then: a segment up to block {n} is empty; each n must be above the one before"
@@ -193,7 +187,7 @@ class ArchSpec:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
             raise ArchError(f"name is {short(self.name)}: expected a non-empty string")
-        object.__setattr__(self, "resolution", _pair(self.resolution, "resolution", *SIDES))
+        object.__setattr__(self, "resolution", pair(self.resolution, "resolution", *SIDES))
         natural(self.stem, "stem")
         if not self.stages or not all(self.stages):
             raise ArchError("stages is empty or has an empty stage: expected one stage or more, of one block or more")
@@ -290,53 +284,3 @@ def _stage(index: int, stage: Plain) -> tuple[Block, ...]:
         check_fields(block, Block, f"stages[{index}][{at}]", ArchError)
         blocks.append(Block(**block))
     return tuple(blocks)
-
-
-def from_zoo(name: str, entry: PlainDict, classes: int = 1000) -> ArchSpec:
-    """Make an ArchSpec of a published block list ([k, stride, cin, mid, cout, residual] rows). A stage begins at each
-    change of channels without a shortcut."""
-    stages: list[list[Block]] = []
-    for k, s, cin, mid, cout, residual in entry["blocks"]:
-        if not residual or not stages:
-            stages.append([])
-        if bool(residual) != (s == 1 and cin == cout):
-            raise ArchError(f"{name}: block {[k, s, cin, mid, cout]} has a shortcut that its shape does not imply")
-        stages[-1].append(Block(k, s, mid, cout))
-    return ArchSpec(
-        name, entry["resolution"], entry["stem"], tuple(map(tuple, stages)), head=entry["head_conv"], classes=classes
-    )
-
-
-def mobilenet_v2(resolution: int | tuple[int, int] = 224, width: float = 1.0, classes: int | None = 1000) -> ArchSpec:
-    """Return MobileNetV2 (Sandler et al. 2018)."""
-    rows = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
-    stem = cin = make_divisible(32 * width)
-    stages = []
-    for e, c, d, s in rows:
-        stage = []
-        for at in range(d):
-            cout = make_divisible(c * width)
-            stage.append(Block(3, s if at == 0 else 1, cin * e, cout))
-            cin = cout
-        stages.append(tuple(stage))
-    head = max(1280, make_divisible(1280 * width))
-    return ArchSpec(
-        "mobilenet_v2", _pair(resolution, "resolution", *SIDES), stem, tuple(stages), head=head, classes=classes
-    )
-
-
-def mobilenet_v2_rd(resolution: int | tuple[int, int] = 224, classes: int | None = 1000) -> ArchSpec:
-    """Return MobileNetV2 with its receptive field redistributed (the paper's Fig. 4): a smaller halo in the first
-    segment."""
-    rows = [(24, 1, 2), (32, 4, 2), (64, 4, 2), (96, 3, 1), (160, 4, 2), (320, 1, 1)]
-    stages: list[tuple[Block, ...]] = [(Block(0, 1, 0, 16),)]
-    cin = 16
-    for c, d, s in rows:
-        stage = []
-        for at in range(d):
-            stage.append(Block(3, s if at == 0 else 1, cin * 6, c))
-            cin = c
-        stages.append(tuple(stage))
-    return ArchSpec(
-        "mobilenet_v2_rd", _pair(resolution, "resolution", *SIDES), 32, tuple(stages), head=1280, classes=classes
-    )

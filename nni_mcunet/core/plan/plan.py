@@ -14,14 +14,14 @@ from math import inf
 from ..boards import Board
 from ..errors import Infeasible, ScheduleError
 from ..ir.arch import Schedule
-from ..ir.graph import Graph, Tensor
-from .arena import Buffer, Life, lower_bound, place
+from ..ir.graph import Graph
+from .arena import Buffer, lower_bound, place
 from .cut_points import Grid, schedules, split
 from .kernel_facts import CORTEX_M, Kernels, constant_bytes
-from .liveness import Liveness, layer_by_layer
+from .layout import buffers_of
 from .multi_segment import several_segments
 from .schedule_costs import Costs, costs
-from .segments import HALOS, Segment, largest
+from .segments import HALOS, Segment
 from .segments import segments as segments_of
 
 __all__ = ["Plan", "best_schedule", "fitting_plan", "pareto", "plan", "schedules", "split"]
@@ -124,71 +124,7 @@ def plan(graph: Graph, schedule: Schedule | None = None, kernels: Kernels = CORT
         schedule = replace(schedule, halo=halo)
     parts = segments_of(graph, schedule, halo)
     macs = sum(segment.macs() for segment in parts)
-    return Plan(graph, schedule, parts, *_buffers(graph, parts, kernels), macs, halo if schedule.n else "clip")
-
-
-def _buffers(
-    graph: Graph, segments: tuple[Segment, ...], kernels: Kernels
-) -> tuple[tuple[Buffer, ...], dict[str, int], dict[str, int], dict[str, int]]:
-    """Return the buffers, not placed, and the indices home, scratch and cache of Plan."""
-    lives, layout, begin = _lives(graph, segments), _Layout(kernels), 0
-    for segment in segments:
-        end, held = begin + len(segment.ops) - 1, largest(segment.lengths)
-        made = held if segment.computed is segment.lengths else largest(segment.computed)
-        for name, size in segment.caches():
-            layout.cache[name] = layout.add(name, size, begin, end)
-        for image in graph.inputs:
-            if image.name in held and image.name not in layout.home:
-                layout.hold(image, held[image.name], lives)
-        for index, op in enumerate(segment.ops, begin):
-            tensor, target = graph.tensors[op.name], lives.onto.get(op.name)
-            whole = op.name == segment.out and segment.patched
-            # A tile that begins with cached positions would shift what is written past what is still read.
-            at = layout.home[target] if target and segment.computes_all(op.name) else None
-            layout.hold(tensor, (tensor.h, tensor.w) if whole else held[op.name], lives, at)
-            if size := kernels.scratch(op, graph.input_of(op).c, *made[op.name]):
-                layout.scratch[op.name] = layout.add(f"{op.name}:scratch", size, index, index)
-        begin = end + 1
-    return layout.buffers(), layout.home, layout.scratch, layout.cache
-
-
-def _lives(graph: Graph, segments: tuple[Segment, ...]) -> Liveness:
-    """Return the lives of all tensors under a row of segments."""
-    lives, begin = layer_by_layer(graph), 0
-    for segment in segments:
-        if segment.patched:
-            end = begin + len(segment.ops) - 1
-            lives = lives.changed(lives.in_patches(begin, end, segment.out, segment.former))
-        begin += len(segment.ops)
-    return lives
-
-
-class _Layout:
-    """Buffers in the making; tensors that share one by aliasing share an entry of `home`."""
-
-    def __init__(self, kernels: Kernels):
-        self.kernels = kernels
-        self.home: dict[str, int] = {}
-        self.scratch: dict[str, int] = {}
-        self.cache: dict[str, int] = {}
-        self._table: list[tuple[str, list[Life]]] = []
-
-    def add(self, name: str, size: int, start: int, end: int, at: int | None = None) -> int:
-        """Add a life of `size` bytes to buffer `at`, or to a new one; return the buffer's index."""
-        if at is None:
-            self._table.append((name, []))
-            at = len(self._table) - 1
-        self._table[at][1].append(Life(start, end, self.kernels.aligned(size)))
-        return at
-
-    def hold(self, tensor: Tensor, size: tuple[int, int], lives: Liveness, at: int | None = None) -> None:
-        """Give `size` positions of a tensor their home for its life, in buffer `at` or in a new one."""
-        bytes_ = size[0] * size[1] * tensor.c
-        born, dies = max(lives.born[tensor.name], 0), lives.dies[tensor.name]
-        self.home[tensor.name] = self.add(tensor.name, bytes_, born, dies, at)
-
-    def buffers(self) -> tuple[Buffer, ...]:
-        return tuple(Buffer(name, tuple(lives)) for name, lives in self._table)
+    return Plan(graph, schedule, parts, *buffers_of(graph, parts, kernels), macs, halo if schedule.n else "clip")
 
 
 def best_schedule(
