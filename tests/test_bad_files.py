@@ -351,8 +351,12 @@ def test_a_message_is_one_line_of_what_a_terminal_shows(capsys):
     assert one_line(worker) == "no data"
     assert one_line("a\nb\x1b[2J \u202e") == "a b\\x1b[2J \\u202e"
     assert len(one_line("x" * 10**6 + " remedy")) < 1600 and one_line("x" * 10**6 + " remedy").endswith("remedy")
+    assert one_line(f"a {'x' * 300} b") == f"a {'x' * 300} b"
+    found = one_line(f"{'/dir' * 999}/name.txt is no file: give another")
+    assert len(found) < 340 and found.startswith("/dir/dir") and found.endswith("/name.txt is no file: give another")
     for error, code, words in (
         (UserError("a\nb"), 2, "error: a b"),
+        (OSError(36, "File name too long", "x " * 999), 2, f"error: File name too long: {'x ' * 75}..."),
         (OSError(28, "No space left on device"), 2, "error: No space left"),
         (OSError(13, "Permission denied", "x.json"), 2, "error: Permission denied: x.json"),
         (FileNotFoundError(2, "No usable temporary directory found"), 2, "error: No usable"),

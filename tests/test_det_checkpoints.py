@@ -23,7 +23,11 @@ from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
 
 from detection import check_resumable, latest_checkpoint, load_config, load_detector, load_from_local, read_checkpoint
 from nni_mcunet.core.errors import UserError, exit_on_user_error
+from nni_mcunet.core.ir.arch import mobilenet_v2
+from nni_mcunet.search.supernet import fit
+from nni_mcunet.search.supernet.training import load_weights
 
+SPEC = mobilenet_v2(96, 0.35, 10)
 DIGITS = "configs/det/yolov3_digits.py"
 ADDRESSES = {
     "": "{file}",
@@ -222,3 +226,27 @@ def test_detection_loads_nothing_else():
         "return torch.load(path, map_location=map_location)"
     ]
     assert detection.load_from_local is load_from_local
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", b"PK\x03\x04", b"\x80\x02}q\x00", b"\x80\x02X"], ids=str)
+def test_a_file_of_others_is_no_checkpoint(data, tmp_path):
+    """PyTorch's own words would be its advice to trust the file, a number, or nothing."""
+    (tmp_path / "x.pth").write_bytes(data)
+    whole = tmp_path / "whole.pth"
+    torch.save({"a": torch.zeros(99)}, whole)
+    (tmp_path / "cut.pth").write_bytes(whole.read_bytes()[:900])
+    for path in (tmp_path / "x.pth", tmp_path / "cut.pth"):
+        for load in (read_checkpoint, fit.load_checkpoint, lambda path: load_weights(SPEC, path)):
+            with pytest.raises(UserError) as error:
+                load(path)
+            said = str(error.value)
+            assert "it is empty, cut, or no file that torch.save has written" in said or "more than tensors" in said, (
+                said
+            )
+            assert "weights_only" not in said
+
+
+def test_a_checkpoint_without_a_step_says_what_it_lacks(tmp_path):
+    torch.save({"a": torch.zeros(3)}, tmp_path / "x.pth")
+    with pytest.raises(UserError, match=r"it holds a dict without identity, step, net"):
+        fit.load_checkpoint(tmp_path / "x.pth")

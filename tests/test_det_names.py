@@ -323,3 +323,20 @@ def test_a_search_takes_nested_data_sets(nested):
     with pytest.raises(UserError, match="different pipelines"):
         next(leaves(nested.train_dataloader.dataset)).pipeline = []
         detection.data.datasets.only_pipeline(nested.train_dataloader)
+
+
+        detection.datasets.only_pipeline(nested.train_dataloader)
+
+
+def test_advice_on_how_to_get_data_is_of_the_data(derived):
+    """A config with data of its own does not say how to get its base's."""
+    own = "dict(dataset=dict(type='CocoDataset', ann_file='a.json'))"
+    for text, options, kept in (
+        ("", None, True),
+        ("train_dataloader = dict(batch_size=2)", {"train_dataloader.num_workers": 0}, True),
+        (f"train_dataloader = {own}", None, False),
+        ("data_root = '/other/'", None, False),
+        ("", {"test_dataloader.dataset.data_root": "/other/"}, False),
+        ("data_root = '/other/'; data_source = 'mine'", None, True),
+    ):
+        assert ("data_source" in derived(BCCD, text, options)) is kept, (text, options)

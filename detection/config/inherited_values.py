@@ -17,6 +17,7 @@ from nni_mcunet.core.validate import short
 
 from ..data.datasets import LOADERS, loader_leaves
 
+MOVED = {"type", "data_root", "ann_file", "data_prefix"}  # of a data set: it reads other files
 EVALUATORS = ("val_evaluator", "test_evaluator")
 
 
@@ -64,6 +65,8 @@ def _check_used(own: dict, merged: dict, where: FilePath) -> None:
 
 def _carry(own: dict, base: dict) -> None:
     """Change in a base what `own`, which is merged into it next, says anew at its top."""
+    if own.get("data_root") is not None or any(MOVED & set(data) for _, data in _leaves(own)):
+        base.pop("data_source", None)  # how to get the base's data
     root, old = own.get("data_root"), base.get("data_root")
     if root not in (None, old):
         base.pop("data_source", None)  # how to get the base's data

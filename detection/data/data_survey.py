@@ -24,7 +24,7 @@ from mmengine.runner import Runner
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.files import write_figure
 from nni_mcunet.core.types import FilePath
-from nni_mcunet.core.validate import counted
+from nni_mcunet.core.validate import SHOWN, counted, short
 
 from .coco_json import read_coco
 from .datasets import leaves
@@ -70,7 +70,9 @@ class Survey:
         if self.outside:
             notes.append(f"{counted(len(self.outside), 'box')} beyond the picture (first: {self.outside[0]})")
         if self.unlisted:
-            counts = ", ".join(f"{name} {count}" for name, count in self.unlisted.most_common())
+            counts = ", ".join(
+                f"{name if len(name) <= SHOWN else short(name)} {count}" for name, count in self.unlisted.most_common()
+            )
             notes.append(f"{counted(self.unlisted.total(), 'object')} of classes that are not listed: {counts}")
         if absent := [name for i, name in enumerate(self.classes) if i not in set(self.labels)]:
             notes.append(f"no object of {', '.join(absent)}")

@@ -88,11 +88,9 @@ def _safely(loader: Callable[..., PlainDict]) -> Callable[..., PlainDict]:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, pickle.UnpicklingError):
+    if not isinstance(error, (OSError, HTTPException, ImportError)):
         return reason_of_load(error)
-    first = (str(error).strip() or "no reason given").splitlines()[0]
-    plain = isinstance(error, (OSError, ImportError, RuntimeError))
-    return first if plain else f"{type(error).__name__}: {first}"
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @_safely

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeAlias, TypeGuard, TypeVar
 
 from ..core.boards import Board, get_board
-from ..core.errors import UserError, reason_of
+from ..core.errors import UserError, file_error
 from ..core.ir.arch import Schedule
 from ..core.types import FilePath
 from ..core.validate import integer, short
@@ -33,7 +33,7 @@ def user_errors(function: Callable[P, T]) -> Callable[P, T]:
         except OSError as error:
             if error.filename is None:
                 raise
-            raise UserError(f"{reason_of(error)}: {error.filename}") from None
+            raise UserError(file_error(error)) from None
 
     return called
 

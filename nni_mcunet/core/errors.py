@@ -76,6 +76,7 @@ class FirmwareError(UserError):
 
 
 MOST = 1500  # characters of a message that are shown
+LONGEST = 300  # of a word in it, such as the name of a file, which some programs and files have by mistake
 
 
 def one_line(message: object) -> str:
@@ -86,7 +87,17 @@ def one_line(message: object) -> str:
         text = text.strip().splitlines()[-1].partition(": ")[2]
     words = " ".join(text.split())
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
+    text = re.sub(rf"\S{{{LONGEST + 1},}}", lambda found: _without_middle(found[0]), text)
     return text if len(text) <= MOST else f"{text[: MOST // 2]} ... {text[-MOST // 2 :]}"
+
+
+def _without_middle(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}...{text[-LONGEST // 2 + 3 :]}"
+
+
+def file_error(error: OSError) -> str:
+    """Say which file could not be read or written, and why."""
+    return f"{reason_of(error)}: {_without_middle(str(error.filename))}"
 
 
 def reason_of(error: OSError) -> str:
@@ -133,7 +144,7 @@ def exit_on_user_error() -> Iterator[None]:
         sys.exit(141)
     except OSError as error:
         if error.filename is not None:
-            _exit(2, f"{reason_of(error)}: {error.filename}")
+            _exit(2, file_error(error))
         if error.errno in DISK or isinstance(error, FileNotFoundError):  # no temporary folder anywhere
             _exit(2, reason_of(error))
         traceback.print_exc()  # not about a file

@@ -11,6 +11,7 @@ import os
 import re
 import reprlib
 import stat
+import struct
 from collections.abc import Iterable
 from dataclasses import MISSING, fields
 from pathlib import PurePath
@@ -53,12 +54,14 @@ def counted(count: int, noun: str) -> str:
 
 
 def reason_of_load(error: Exception) -> str:
-    """Say in few words why torch.load refused a file, without its advice to trust the file."""
+    """Say in few words why torch.load refused a file, without its advice to trust the file or to report it."""
     text = " ".join(str(error).split())
     if code := re.search(r"GLOBAL ([\w.]+)", text):
         return f"it holds {short(code[1])}, code that loading would run"
-    if text.startswith("Weights only load failed"):
+    if "weights_only" in text or text.startswith("Weights only load failed"):
         return "it holds more than tensors and plain values"
+    if isinstance(error, (LookupError, EOFError, struct.error, ValueError)) or "PytorchStreamReader" in text:
+        return "it is empty, cut, or no file that torch.save has written"
     return short(text)[1:-1]
 
 

@@ -187,6 +187,8 @@ def load_checkpoint(path: Path) -> PlainDict:
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
         kinds = {"identity": dict, "step": int, "net": dict, "optimizer": dict, "scaler": object, "average": dict}
+        if not isinstance(state, dict) or not kinds.keys() <= state.keys():
+            raise TypeError(f"it holds a {type(state).__name__} without identity, step, net")
         odd = [key for key, kind in kinds.items() if not isinstance(state[key], kind)]
         if odd:
             raise TypeError(f"{odd[0]} is {short(state[odd[0]])}")
