@@ -10,7 +10,7 @@ import nni_mcunet as mcu
 from nni_mcunet.api.answer import answer
 from nni_mcunet.api.networks import load
 from nni_mcunet.core.ir.graph import Op
-from nni_mcunet.engine.run.generated import OutputMap, output_maps
+from nni_mcunet.engine.run.generated import OutputMap, input_shape, output_maps
 
 LOGITS = OutputMap("logits", (1, 1, 6), 0.5, -3)
 MAP = OutputMap("mask 2x2x2, real = 9 * (q - 9) */", (2, 2, 2), 0.25, 4)
@@ -97,6 +97,15 @@ def test_names_that_do_not_fit(tmp_path):
 
 def test_a_header_without_scales_is_refused(two_outputs, tmp_path):
     text = (two_outputs[0].folder / "mcu_model.h").read_text()
-    (tmp_path / "mcu_model.h").write_text(text.replace("real = ", ""))
-    with pytest.raises(mcu.UserError, match=r"mcu_model\.h does not say the outputs' scales: run mcunet"):
-        output_maps(tmp_path)
+    first = output_maps(two_outputs[0].folder)[0]
+    damages = (("real = ", ""), (f"{first.scale:.9g}", "..e-"), ('0: "', '0: "\\x'), ("_OUTPUTS 2", "_OUTPUTS 3"))
+    for old, new in damages:
+        assert old in text
+        (tmp_path / "mcu_model.h").write_text(text.replace(old, new))
+        with pytest.raises(mcu.UserError, match=r"mcu_model\.h does not say the outputs' scales: run mcunet generate"):
+            output_maps(tmp_path)
+    (tmp_path / "mcu_model.h").write_text(text.replace("_INPUT_H 12", "_INPUT_H 99999999"))
+    with pytest.raises(mcu.UserError, match=r"mcu_model\.h is damaged, its input is \(99999999, 12, 3\)"):
+        input_shape(tmp_path)
+    with pytest.raises(mcu.UserError, match="the header's outputs are not those that the C gives"):
+        answer({}, {"outputs": [Q]}, [MAP])

@@ -1,5 +1,6 @@
 """Put the answer of a model to one picture into a user's terms: real values, classes, boxes."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -108,9 +109,12 @@ def answer(
     shapes: dict[str, tuple[int, ...]],
 ) -> Run:
     """Return the run of a report: its arrays as Run has them, the figures as `facts`. said: what parse_report gives;
-    names: of a classifier's classes; shapes: as Run has them, {} for a folder."""
+    names: of a classifier's classes; shapes: as Run has them, {} for a folder. Raises UserError for outputs of other
+    sizes than the maps'."""
     said = dict(said)
     detector, outputs = "boxes" in said, said.pop("outputs")
+    if [q.size for q in outputs] != [math.prod(m.shape) for m in maps]:
+        raise UserError("the header's outputs are not those that the C gives: run mcunet generate again")
     boxes = [box_dict(b, name) for b, name in zip(said.pop("boxes", ()), said.pop("names", ()), strict=True)]
     top = _top(outputs[0], maps[0], names) if not detector and _is_classifier(maps) else []
     return Run(outputs, maps, boxes, top, {**facts, **said}, detector, shapes)

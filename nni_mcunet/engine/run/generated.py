@@ -5,6 +5,7 @@ and programs go to its `build/`.
 """
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from ...core.types import Picture
 from ...core.view import STRETCH, View
 from ..model import checked_picture
 
+MOST_BYTES = 1 << 26  # of an image; no board here has as many
 API = ("read_tile", "run", "output", "output_bytes", "detect", "class_names", "arena")  # behind a model's prefix
 
 
@@ -46,7 +48,10 @@ def input_shape(folder: str | Path) -> tuple[int, int, int]:
     found = dict(re.findall(rf"#define {prefix.upper()}_INPUT_([HWC]) +([1-9]\d{{0,8}})\n", header))
     if len(found) < 3:
         raise UserError(f"{folder}: {prefix}_model.h does not say the input's size: run mcunet generate again")
-    return int(found["H"]), int(found["W"]), int(found["C"])
+    shape = int(found["H"]), int(found["W"]), int(found["C"])
+    if math.prod(shape) > MOST_BYTES:
+        raise UserError(f"{folder}: {prefix}_model.h is damaged, its input is {shape}: run mcunet generate again")
+    return shape
 
 
 def input_view(folder: str | Path) -> View:
@@ -94,9 +99,13 @@ def output_maps(folder: str | Path) -> list[OutputMap]:
     said = re.search(rf"#define {prefix.upper()}_OUTPUTS (\d+)\n", header)
     form = r'^/\*   \d+: (".*") (\d+)x(\d+)x(\d+), real = ([\d.e+-]+) \* \(q - (-?\d+)\) \*/$'
     found = re.findall(form, header, re.MULTILINE)
-    if said is None or len(found) != int(said[1]):
+    try:
+        maps = [OutputMap(json.loads(n), (int(h), int(w), int(c)), float(s), int(z)) for n, h, w, c, s, z in found]
+    except ValueError:
+        maps = []
+    if said is None or len(maps) != int(said[1]):
         raise UserError(f"{folder}: {prefix}_model.h does not say the outputs' scales: run mcunet generate again")
-    return [OutputMap(json.loads(name), (int(h), int(w), int(c)), float(s), int(z)) for name, h, w, c, s, z in found]
+    return maps
 
 
 def aliases(header: str, prefix: str) -> str:
