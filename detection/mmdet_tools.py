@@ -13,11 +13,13 @@ from pathlib import Path
 
 import mmdet
 from mmengine.config import DictAction
+from mmengine.runner import Runner
 
 from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.validate import short
 
 from .config.config import load_config
+from .training.work_dir import WorkDirRunner
 
 TOOLS = Path(mmdet.__file__).parent / ".mim/tools"
 
@@ -54,6 +56,7 @@ def main() -> None:
     if len(sys.argv) < 2:
         raise UserError("usage: python -m detection.mmdet_tools TOOL ...")
     tool = find_tool(sys.argv[1])
+    Runner.dump_config = WorkDirRunner.dump_config  # the tools make their runners
     with tempfile.TemporaryDirectory() as folder:
         sys.argv = [str(tool), *with_config(sys.argv[2:], Path(folder))]
         runpy.run_path(str(tool), run_name="__main__")

@@ -325,9 +325,6 @@ def test_a_search_takes_nested_data_sets(nested):
         detection.data.datasets.only_pipeline(nested.train_dataloader)
 
 
-        detection.datasets.only_pipeline(nested.train_dataloader)
-
-
 def test_advice_on_how_to_get_data_is_of_the_data(derived):
     """A config with data of its own does not say how to get its base's."""
     own = "dict(dataset=dict(type='CocoDataset', ann_file='a.json'))"

@@ -163,6 +163,19 @@ def test_a_run_writes_no_config_over_the_user_s(tmp_path):
     assert dumped(work / "mine.py", work)["mine.py"] == f"{HEAD}x = 3\n"
 
 
+def test_mmdet_s_own_tools_write_no_config_over_the_user_s(monkeypatch):
+    from mmengine.runner import Runner
+
+    from detection import mmdet_tools
+
+    found = []
+    monkeypatch.setattr(Runner, "dump_config", Runner.dump_config)  # put back at the end
+    monkeypatch.setattr("runpy.run_path", lambda *args, **kwargs: found.append(Runner.dump_config))
+    monkeypatch.setattr("sys.argv", ["mmdet_tools", "train"])
+    mmdet_tools.main()
+    assert found == [WorkDirRunner.dump_config]
+
+
 def test_a_training_writes_no_checkpoint_over_the_user_s(tmp_path):
     config = SimpleNamespace(work_dir=str(tmp_path), get={"resume": False}.get)
     check_work_dir(config)
