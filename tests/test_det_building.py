@@ -9,6 +9,7 @@ from mmengine.registry import LOOPS, build_from_cfg
 from mmengine.runner import BaseLoop
 
 from detection import WorkDirRunner, building, load_config, prepare
+from detection.data_files import open_pictures
 from nni_mcunet.cli.digits import write_all
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.ir.arch import ArchSpec, Block
@@ -101,3 +102,10 @@ def test_other_errors_pass():
             raise error
     with pytest.raises(RuntimeError, match="while it trains"), building({"train_cfg": {"type": "Loop"}}, "c.py"):
         build_from_cfg({"type": Loop}, LOOPS).run()
+
+
+def test_a_pipeline_that_a_command_gives_is_named(options):
+    """To compare boxes, the pictures of one loader go through the pipeline of another."""
+    config = load_config(ROOT / "configs/det/yolov3_digits.py", options)
+    with pytest.raises(UserError, match=r"^the config: pipeline\[0\]" + TYPE):
+        open_pictures(config.train_dataloader.dataset, pipeline=[{"type": "NoSuch"}])

@@ -85,7 +85,7 @@ def open_pictures(data: dict, **changes: Any) -> BaseDataset:
     """Build the data set as datasets.build_pictures does, after a look at its files. Raises UserError."""
     for part in leaves(data):
         check_dataset(part)
-    with building({"dataset": data}, "the config"):
+    with building({"dataset": data, **changes}, "the config"):
         return build_pictures(data, **changes)
 
 
