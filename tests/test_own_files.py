@@ -20,10 +20,11 @@ from nets import block_graph, random_model
 
 from detection.training.testing import _Dump
 from detection.training.work_dir import HEAD, WorkDirRunner, check_work_dir
-from nni_mcunet.cli.main import main
+from nni_mcunet.api.deployment import Report
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.files import write_atomic, write_figure, write_json
 from nni_mcunet.core.outputs import check_outputs, check_own_report, marked
+from nni_mcunet.core.plan.plan import plan
 from nni_mcunet.engine.frontend.onnx import save_onnx
 from nni_mcunet.search.data import open_data
 from nni_mcunet.search.supernet.training import weights_file
@@ -104,14 +105,21 @@ def test_a_marked_file_reads_as_before(tmp_path):
         assert pickle.load(file)[0]["img_id"] == 0
 
 
-def test_report_keeps_files_of_others(tmp_path, capsys):
+def test_report_keeps_files_of_others(tmp_path):
+    whole = plan(NET.graph)
+    report = Report(tmp_path, REPORT, whole, whole, 1024)
     for name in ("report.json", "memory.png"):
         (tmp_path / name).write_text("mine")
-        with pytest.raises(SystemExit) as end:
-            main(["report", str(tmp_path), "--boards", "stm32f412"])
-        assert end.value.code == 2 and f"{name} is there and no product" in capsys.readouterr().err
-        assert (tmp_path / name).read_text() == "mine"
+        with pytest.raises(UserError, match=rf"{name} is there and no product of this command"):
+            report.save()
+        assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "mine"
         (tmp_path / name).unlink()
+    report.save()
+    report.save()  # its own
+    (tmp_path / "report.json").write_text("of a version before these marks")
+    (tmp_path / "deploy.json").touch()
+    report.save()
+    assert json.loads((tmp_path / "report.json").read_text()) == REPORT
 
 
 def test_a_report_of_several_files(tmp_path):

@@ -105,11 +105,11 @@ def answer(
     facts: PlainDict,
     said: PlainDict,
     maps: list[OutputMap],
-    names: list[str] | None,
-    shapes: dict[str, tuple[int, ...]],
+    names: list[str] | None = None,
+    shapes: dict[str, tuple[int, ...]] | None = None,
 ) -> Run:
     """Return the run of a report: its arrays as Run has them, the figures as `facts`. said: what parse_report gives;
-    names: of a classifier's classes; shapes: as Run has them, {} for a folder. Raises UserError for outputs of other
+    names: of a classifier's classes; shapes: as Run has them, none for a folder. Raises UserError for outputs of other
     sizes than the maps'."""
     said = dict(said)
     detector, outputs = "boxes" in said, said.pop("outputs")
@@ -117,7 +117,7 @@ def answer(
         raise UserError("the header's outputs are not those that the C gives: run mcunet generate again")
     boxes = [box_dict(b, name) for b, name in zip(said.pop("boxes", ()), said.pop("names", ()), strict=True)]
     top = _top(outputs[0], maps[0], names) if not detector and _is_classifier(maps) else []
-    return Run(outputs, maps, boxes, top, {**facts, **said}, detector, shapes)
+    return Run(outputs, maps, boxes, top, {**facts, **said}, detector, shapes or {})
 
 
 def _shaped(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

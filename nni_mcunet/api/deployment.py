@@ -15,6 +15,7 @@ from ..engine.lower.dead_channels import without_dead_channels
 from .inputs import path_of, user_errors
 from .networks import load
 
+MARKER = "deploy.json"  # says of what the folder holds the products
 KB = 1024
 PLANNED = ("arena_bytes", "arena_limit", "macs", "patch_overhead", "n")
 MEASURED = ("arena_bytes", "stack_bytes", "sram_bytes", "flash_bytes", "instructions")
@@ -60,9 +61,10 @@ class Report:
 
 def outputs(folder: Path) -> tuple[Path, Path]:
     """Return the picture and the JSON that Report.save writes into a folder. Raises UserError where files of others
-    have these names."""
+    have these names and no deploy.json says that the folder is ours."""
     drawn, written = folder / "memory.png", folder / "report.json"
-    check_outputs({"the folder's picture": (drawn, ".png"), "the folder's report": (written, ".json")})
+    if not (folder / MARKER).exists():
+        check_outputs({"the folder's picture": (drawn, ".png"), "the folder's report": (written, ".json")})
     return drawn, written
 
 

@@ -14,6 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from ..api.deployment import MARKER
 from ..core.boards import KB, Board, get_board
 from ..core.errors import UserError
 from ..core.file_sets import is_whole, named_folder
@@ -23,7 +24,7 @@ from ..core.validate import check_is_file
 from .cfg_options import Options, add_options
 from .steps import Steps, claim
 
-MARKER, WAY_OUT = "deploy.json", "give a new folder"
+WAY_OUT = "give a new folder"
 PRODUCTS = ("float.json", "model.onnx", "model.int8.onnx", "int8.json", "boxes.json", "report.json", "memory.png")
 
 
