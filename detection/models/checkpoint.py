@@ -30,7 +30,7 @@ from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.nn.net import Net
 from nni_mcunet.core.nn.qat import fake_quantize, learnt_ranges
 from nni_mcunet.core.types import FilePath, Plain, PlainDict
-from nni_mcunet.core.validate import reason_of_load
+from nni_mcunet.core.validate import reason_of_load, short
 
 from ..data.datasets import check_classes
 
@@ -88,6 +88,8 @@ def _safely(loader: Callable[..., PlainDict]) -> Callable[..., PlainDict]:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, KeyError) and isinstance(error.args[0], str):  # of a list of models, such as torchvision's
+        return f"there is no {short(error.args[0])}"
     if not isinstance(error, (OSError, HTTPException, ImportError)):
         return reason_of_load(error)
     return (str(error).strip() or type(error).__name__).splitlines()[0]
