@@ -98,12 +98,12 @@ static inline void guard(const mcu_axis *y, const mcu_axis *x, const int8_t *in,
 #define mcu_add_twice(op, y, x, in, res, out) GUARDED(mcu_add_twice, op, y, x, in, res, out, (op)->c, res, out)
 #define mcu_mul(op, y, x, in, res, out) GUARDED(mcu_mul, op, y, x, in, res, out, (op)->c, res, out)
 #define mcu_mul_twice(op, y, x, in, res, out) GUARDED(mcu_mul_twice, op, y, x, in, res, out, (op)->c, res, out)
-#define GUARDED_ATTENTION(kernel, op, y, x, in, cin, other, out, depth)                                                 \
+#define GUARDED_ATTENTION(kernel, op, y, x, in, cin, other, out, cout)                                                  \
     do {                                                                                                                \
         forbid_all();                                                                                                   \
         allow(in, (y)->n_in, (x)->n_in, cin);                                                                           \
         allow(other, (y)->n_res, (x)->n_res, (op)->heads *(op)->depth);                                                 \
-        allow(out, (y)->n_out, (x)->n_out, depth);                                                                      \
+        allow(out, (y)->n_out, (x)->n_out, cout);                                                                       \
         enter();                                                                                                        \
         kernel(op, y, x, in, other, out);                                                                               \
         leave();                                                                                                        \

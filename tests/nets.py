@@ -58,10 +58,22 @@ def any_graph(rng: np.random.Generator, blocks: int = 5, channels: int | None = 
         gate = add("gap", (x,), x.c, block=blocks)
         gate = add("conv", (gate,), x.c, "se", block=blocks)
         x = add("mul", (x, gate), x.c, block=blocks)
+    if (h + w) % 4 == 0:
+        x = _attended(add, x, blocks)
     if rng.random() < 0.3:
         x = add("conv", (add("gap", (x,), x.c, block=blocks + 1),), int(rng.integers(2, 9)), block=blocks + 1)
         x = add("softmax", (x,), x.c, block=blocks + 1)
     return Graph("random", (image,), tuple(ops), (x.name,)).verify()
+
+
+def _attended(add, x, block):
+    """Attention of a map to itself, of as many heads as its channels allow, at no more than 30 positions."""
+    k = -(-x.h // 5), -(-x.w // 6)
+    x, heads = add("maxpool", (x,), x.c, "few", k=k, s=k, block=block), max(g for g in (1, 2, 3) if x.c % g == 0)
+    query = add("conv", (x,), x.c, "query", block=block)
+    scores = add("attention_scores", (query, x), x.h * x.w, groups=heads, block=block)
+    weights = add("softmax", (scores,), scores.c, "weights", block=block)
+    return add("attention_sum", (weights, x), x.c, groups=heads, block=block)
 
 
 def _one(rng, add, kind, x, block, same=False, name=""):

@@ -4,14 +4,20 @@ are torch's, in integers onnxruntime's within a step; the C of them is held by t
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from nets import random_model
+from onnx import helper
+from test_onnx_import import assert_imported, constant, export, small
+from torch import nn
 
-from nni_mcunet.core.errors import GraphError
+from nni_mcunet.core.errors import GraphError, UnsupportedOp
 from nni_mcunet.core.ir.graph import Graph, Op, Tensor
 from nni_mcunet.core.nn.net import Net
 from nni_mcunet.core.plan.plan import plan
+from nni_mcunet.engine.frontend import load_model
+from nni_mcunet.engine.frontend.onnx import save_onnx
 from nni_mcunet.engine.lower import reference
 from nni_mcunet.engine.lower.dead_channels import without_dead_channels
 from nni_mcunet.engine.ops import OPERATORS
@@ -107,3 +113,51 @@ def test_the_second_map_keeps_its_channels():
     picture = rng.integers(-128, 128, (IMAGE.h, IMAGE.w, IMAGE.c)).astype(np.int8)
     found = [reference.run(plan(one.graph), one, picture)["out"] for one in (model, smaller)]
     assert np.array_equal(*found)
+
+
+class Attention(nn.Module):
+    """As ultralytics' C2PSA has it where `rows` is false, else as transformers have it: rows of positions, a factor
+    behind the product."""
+
+    def __init__(self, heads: int, depth: int, values: int, rows: bool):
+        super().__init__()
+        self.sizes, self.heads, self.rows = [depth, depth, values], heads, rows
+        self.qkv = nn.Conv2d(8, heads * sum(self.sizes), 1)
+
+    def forward(self, x):
+        x = nn.functional.relu(self.qkv(x))
+        n, _, h, w = x.shape
+        query, key, value = x.view(n, self.heads, -1, h * w).split(self.sizes, 2)
+        if self.rows:
+            scores = query.transpose(-2, -1) @ key * 0.3
+            y = scores.softmax(-1) @ value.transpose(-2, -1)
+            return y.transpose(-2, -1).reshape(n, -1, h, w) + 1
+        scores = (query * 0.3).transpose(-2, -1) @ key
+        return (value @ scores.softmax(-1).transpose(-2, -1)).view(n, -1, h, w) + value.reshape(n, -1, h, w)
+
+
+@pytest.mark.parametrize("rows", [False, True])
+@pytest.mark.parametrize("heads", [1, 2])
+def test_torchs_export_is_read(heads, rows, tmp_path):
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, 2), Attention(heads, 4, 6, rows), nn.Conv2d(6 * heads, 5, 1))
+    model = assert_imported(export(net, tmp_path / "m.onnx", size=(11, 15)))
+    kinds = [op.kind for op in model.graph.ops]
+    assert kinds.count("attention_scores") == kinds.count("softmax") == kinds.count("attention_sum") == 1
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_file_of_ours_is_read_as_it_was(seed, tmp_path):
+    model = random_model(np.random.default_rng(seed), attention().verify())
+    assert load_model(save_onnx(model, tmp_path / "m.onnx")).graph.ops == model.graph.ops
+
+
+@pytest.mark.parametrize("inputs", [("h", "t"), ("x", "x")])  # channels with channels, and rows with columns
+def test_other_products_of_maps_are_refused(inputs, tmp_path):
+    nodes = [
+        helper.make_node("Reshape", ["x", "four"], ["h"]),
+        helper.make_node("Transpose", ["h"], ["t"], perm=(0, 1, 3, 2)),
+        helper.make_node("MatMul", inputs, ["y"], name="m"),
+    ]
+    onnx.save(small(nodes, [constant("four", [1, 2, 3, 64])], (1, 6, 8, 8)), tmp_path / "m.onnx")
+    with pytest.raises(UnsupportedOp, match=r"MatMul at 'm': of two maps, .*: expected the attention of positions"):
+        load_model(tmp_path / "m.onnx")

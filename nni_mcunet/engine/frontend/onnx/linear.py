@@ -10,7 +10,9 @@ from ....core.ir.graph import Tensor, out_length
 from ....core.types import Floats
 from ..feature import Feature, Integers
 from ..layers import affine, combined, connect, convolve, dilated, per_output
+from ..moved import Moved
 from ..transposed import Side, convolve_transposed
+from .attention import product
 from .file import Node
 from .values import Values
 
@@ -141,8 +143,10 @@ def _repeated(bias: np.ndarray | Integers, outputs: int) -> np.ndarray | Integer
     return np.repeat(bias, outputs) if bias.size == 1 else bias
 
 
-def matmul(reader: Values, node: Node) -> Feature:
-    """Read MatMul, of a map and a constant matrix."""
+def matmul(reader: Values, node: Node) -> Feature | Moved:
+    """Read MatMul, of a map and a constant matrix, or of two maps."""
+    if node.has(1) and node.inputs[1] in reader.features:
+        return product(reader, node)
     given = reader.parameter(node, 1)
     return connect(reader, node, reader.feature(node), per_output(node, given, 1).T, given, None)
 
