@@ -36,7 +36,17 @@ def timm_net(name: str) -> nn.Module:
     torchvision_net("alexnet")
     import timm
 
-    return timm.create_model(name, pretrained=False, exportable=True, num_classes=CLASSES)
+    return settled(timm.create_model(name, pretrained=False, exportable=True, num_classes=CLASSES))
+
+
+def settled(net: nn.Module) -> nn.Module:
+    """Give batch normalisation the statistics of random pictures: behind many branches of factor 1 values explode."""
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the mean of what it sees
+    with torch.no_grad():
+        net.train()(torch.rand(4, 3, 96, 96))
+    return net
 
 
 def ultralytics_file(name: str, out: Path) -> None:

