@@ -243,6 +243,7 @@ REFUSED = {
         UnsupportedOp,
         "QUANTIZE at 'y': its input is not f",
     ),
+    "a float difference of one": (in_float("SUB", 0), GraphError, "operator 2, SUB at 'f': has no input 1"),
     "int16 inside": (
         one("ABS", kind="int16"),
         UnsupportedOp,

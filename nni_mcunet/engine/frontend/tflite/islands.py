@@ -41,34 +41,34 @@ def dequantized(reader: Values, op: Operator) -> Feature | None:
 def computed(reader: Values, op: Operator) -> Feature | None:
     """Read an operator with a float input: a QUANTIZE ends the part, others compute on. Raises UnsupportedOp naming
     what has no table."""
+    real: Real = next(reader.reals[i] for i in op.inputs if i in reader.reals)
+    if op.kind in ("QUANTIZE", *LAYOUT, *OF_ONE) and op.inputs[0] not in reader.reals:
+        op.wrong("reads a float tensor behind its first input")
     if op.kind == "QUANTIZE":
-        return _quantized(reader, op, reader.reals[op.inputs[0]])
+        return _quantized(reader, op, real)
     if op.outputs[0] in reader.file.outputs:
         op.refuse("its output is float, and the C's are int8; end the model before it")
     if op.kind in LAYOUT:
-        real = reader.reals[op.inputs[0]]
         shape = reader.file.tensors[op.outputs[0]].shape
         found = real.of.reshaped(shape) or op.wrong(f"{list(real.of.shape)} has not the elements of {list(shape)}")
         reader.reals[op.outputs[0]] = replace(real, of=found)
     elif op.kind in OF_ONE:
-        real = reader.reals[op.inputs[0]]
         with np.errstate(all="ignore"):
             table = OF_ONE[op.kind](op, real.table.astype(np.float64)).astype(np.float32)
         reader.reals[op.outputs[0]] = replace(real, table=table)
     elif op.kind in OF_TWO:
-        reader.reals[op.outputs[0]] = _of_two(reader, op)
+        reader.reals[op.outputs[0]] = _of_two(reader, op, real)
     else:
         op.refuse("computes in float and is no function of one value; quantize the model to int8, or end it before")
     return None
 
 
-def _of_two(reader: Values, op: Operator) -> Real:
+def _of_two(reader: Values, op: Operator, real: Real) -> Real:
     """Return a function of a real and a constant, or of two reals of one map."""
-    real = next(reader.reals[i] for i in op.inputs if i in reader.reals)
     values = []
-    for i, index in enumerate(op.inputs[:2]):
-        if index in reader.reals:
-            other = reader.reals[index]
+    for i in (0, 1):
+        if reader.tensor(op, i) and op.inputs[i] in reader.reals:
+            other = reader.reals[op.inputs[i]]
             if other.of != real.of:
                 op.refuse("computes in float of two maps; quantize the whole model to int8, or end it before")
             values.append(other.table)
@@ -76,6 +76,7 @@ def _of_two(reader: Values, op: Operator) -> Real:
             values.append(_constant(reader, op, i, real.of))
     with np.errstate(all="ignore"):
         found = OF_TWO[op.kind](*(v.astype(np.float64) for v in values)).astype(np.float32)
+    found = np.broadcast_to(found, real.table.shape)
     return Real(real.of, np.clip(found, *limits(op)) if op.kind in FUSED else found)
 
 
