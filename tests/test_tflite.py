@@ -148,6 +148,14 @@ def one(operator: str, *shape, kind="int8", **options):
     return n.write([x.index], [y.index])
 
 
+def padded() -> bytes:
+    """A PAD that writes another scale."""
+    n = Layers(np.random.default_rng(0))
+    x, y = n.map((1, 4, 4, 8), 0.1, 3), n.tensor("y", (1, 6, 4, 8), "int8", 0.1, 4)
+    n.op("PAD", [x.index, n.constant([[0, 0], [1, 1], [0, 0], [0, 0]])], [y])
+    return n.write([x.index], [y])
+
+
 def written_twice(what: int) -> bytes:
     """Two operators, the second of which writes what the first one writes, or what it reads."""
     n = Layers(np.random.default_rng(0))
@@ -243,6 +251,8 @@ REFUSED = {
         UnsupportedOp,
         "QUANTIZE at 'y': its input is not f",
     ),
+    "slopes that are missing": (one("PRELU"), GraphError, "operator 0, PRELU at 't2': has no input 1; export it again"),
+    "pads with another zero": (padded(), UnsupportedOp, "PAD at 'y': has another zero point than its input"),
     "a float difference of one": (in_float("SUB", 0), GraphError, "operator 2, SUB at 'f': has no input 1"),
     "int16 inside": (
         one("ABS", kind="int16"),

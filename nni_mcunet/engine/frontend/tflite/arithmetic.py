@@ -104,14 +104,14 @@ def _table(reader: Values, op: Operator, x: Scale, constant: Scale, value: int, 
 
 def prelu(reader: Values, op: Operator) -> Feature:
     """Read PRELU of one slope; in an int8 file of a slope a channel, too. Raises UnsupportedOp, GraphError."""
-    x = reader.feature(op)
+    x, given_slopes = reader.feature(op), reader.constant(op, 1)
     if not reader.quantized:
-        if reader.constant(op, 1).size != 1:
-            op.refuse(f"slopes of {list(reader.constant(op, 1).shape)}: one, or one a channel of an int8 map, is known")
+        if given_slopes.size != 1:
+            op.refuse(f"slopes of {list(given_slopes.shape)}: one, or one a channel of an int8 map, is known")
         slope = float(reader.numbers(op, 1).reshape(()))
         return same_layout(x, reader.add(op, "act", (x.tensor,), x.tensor.c, act="leaky", args=(slope,)))
     steps, given, before = reader.scale(op, op.inputs[1]), _given(reader, op), reader.scale_of(x.tensor.name)
-    slopes = per_channel(reader, op, x, 1, reader.constant(op, 1)).astype(np.int64) - steps.zero_point
+    slopes = per_channel(reader, op, x, 1, given_slopes).astype(np.int64) - steps.zero_point
     if slopes.size > 1 and np.abs(slopes).max() <= 127:
         return sloped(reader, op, x, slopes)
     tables = [tflm.prelu(before, given, int(slope), steps.scale) for slope in slopes]

@@ -118,6 +118,8 @@ def pad(reader: Values, op: Operator) -> Feature:
         op.refuse(f"pads {ends.tolist()}: pad height and width, with zeros")
     if not padded:
         return moved(reader, op, x)
+    if reader.quantized and op.kind == "PAD" and _zero_point(reader, op) != reader.scale_of(t.name).zero_point:
+        op.refuse("has another zero point than its input; convert again")
     sides = dict.fromkeys("hw", (0, 0)) | {axes[i]: tuple(ends[i].tolist()) for i in padded}
     (top, bottom), (left, right) = sides["h"], sides["w"]
     y = reader.add(op, "pad", (t,), t.c, pad=(top, left, bottom, right))
@@ -126,6 +128,11 @@ def pad(reader: Values, op: Operator) -> Feature:
     longer = {axis: n for axis, n in (("h", y.h), ("w", y.w)) if n > 1}
     shape = tuple(n + int(ends[i].sum()) for i, n in enumerate(x.shape))
     return moved(reader, op, Feature(y, kept(_spread(x.order, longer), y), shape))
+
+
+def _zero_point(reader: Values, op: Operator) -> int:
+    """Return what TFLite pads with."""
+    return reader.scale(op, op.outputs[0]).zero_point
 
 
 def _is_zero(reader: Values, op: Operator) -> bool:
