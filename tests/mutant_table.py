@@ -213,7 +213,7 @@ MUTANTS = [
     Mutant(FRONTEND + "scales.py", "WHOLE = 1e-4 ", "WHOLE = 0.5 ",
            "test_onnx_origins::test_weights_of_no_step_are_refused"),
     Mutant(FRONTEND + "scales.py", "max(low, float(ends.min(1).max()))", "max(low, float(ends.min(1).min()) - 9)",
-           "test_onnx_origins::test_within_one_step"),
+           "test_onnx_origins::test_the_scale_of_a_picture_that_is_normalised_in_floats"),
     Mutant(FRONTEND + "fuse.py", "bias = given.bias + np.round(summand", "bias = given.bias + 0 * np.round(summand",
            "test_onnx_origins::test_within_one_step"),
     Mutant(FRONTEND + "functions.py", "ACTS[act](POINTS), 1e-6, 1e-6)", "ACTS[act](POINTS), 1e-6, 9)",

@@ -249,6 +249,12 @@ def test_padding_and_bias_cost_no_op(tmp_path):
     assert [op.kind for op in model.graph.ops] == ["conv", "gap", "conv", "softmax"]
 
 
+def test_the_scale_of_a_picture_that_is_normalised_in_floats(tmp_path):
+    """It is the finest that holds what no channel's first rounding cuts off: here 0 to 1."""
+    low, high = load_onnx(norm_first(tmp_path / "m.onnx")).scales["x"].span
+    assert low == 0 and 1 <= high < 1.01
+
+
 def test_weights_of_no_step_are_refused(tmp_path):
     """Floats that are no multiples of anything were not trained for int8, and are not rounded in silence."""
     f = File([1, 3, 9, 8])
