@@ -32,8 +32,6 @@ UNKNOWN = (
     "CUSTOM",
     "WHILE",
     "LSTM",
-    "GATHER",
-    "TRANSPOSE_CONV",
     "RESIZE_BILINEAR",
     "SUM",
     "ARG_MAX",

@@ -93,6 +93,7 @@ def test_a_sequence_equals_litert(tmp_path):
         ("constants", Schedule((2, 1), 2)),
         ("functions", Schedule((1, 2), 2)),
         ("flat", Schedule()),
+        ("moves", Schedule((2, 2), 2)),
     ],
 )
 def test_a_board_equals_litert(made, tmp_path, name, schedule):

@@ -15,15 +15,18 @@ OPTIONS = {
     "MEAN": "ReducerOptions", "LEAKY_RELU": "LeakyReluOptions", "CONCATENATION": "ConcatenationOptions",
     "SPLIT": "SplitOptions", "STRIDED_SLICE": "StridedSliceOptions",
     "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighborOptions", "TRANSPOSE_CONV": "TransposeConvOptions",
-    "SQUEEZE": "SqueezeOptions", "HARD_SWISH": "HardSwishOptions", "TRANSPOSE": "TransposeOptions",
+    "SQUEEZE": "SqueezeOptions",
+    "GATHER": "GatherOptions", "SPACE_TO_DEPTH": "SpaceToDepthOptions",
+    "DEPTH_TO_SPACE": "DepthToSpaceOptions", "SPLIT_V": "SplitVOptions",
+    "HARD_SWISH": "HardSwishOptions", "TRANSPOSE": "TransposeOptions",
     "PAD": "PadOptions", "QUANTIZE": "QuantizeOptions", "SUM": "ReducerOptions",
     "RESIZE_BILINEAR": "ResizeBilinearOptions", "REDUCE_MAX": "ReducerOptions", "GELU": "GeluOptions",
     "PACK": "PackOptions", "SHAPE": "ShapeOptions", "DIV": "DivOptions",
 }  # fmt: skip
 
 # Operators with int8 in their first version.
-FIRST = ("HARD_SWISH", "PRELU", "RELU_N1_TO_1", "RELU_0_TO_1", "RESHAPE", "ABS", "GELU", "EXP", "LOG", "SHAPE", "PACK",
-         "EXPAND_DIMS", "TILE")  # fmt: skip
+FIRST = ("DEPTH_TO_SPACE", "HARD_SWISH", "PRELU", "RELU_N1_TO_1", "RELU_0_TO_1", "RESHAPE", "ABS", "GELU", "EXP", "LOG",
+         "SHAPE", "PACK", "EXPAND_DIMS", "TILE")  # fmt: skip
 
 
 class Writer:
@@ -141,6 +144,19 @@ class Layers(Writer):
         self.op("DEPTHWISE_CONV_2D" if depthwise else "CONV_2D", inputs, [y.index], padding=int(not same), strideH=s[0],
                 strideW=s[1], dilationHFactor=dilation[0], dilationWFactor=dilation[1], fusedActivationFunction=act,
                 **options)  # fmt: skip
+        return y
+
+    def transposed(self, x, cout, k, s, size=None, same=True, act=0):
+        """TRANSPOSE_CONV to `size` rows and columns, by default s times as many."""
+        _, h, w, c = x.shape
+        size = size or [n * t if same else (n - 1) * t + e for n, t, e in zip((h, w), s, k, strict=True)]
+        scales = 2.0 ** self.rng.uniform(-9, -6, cout)
+        y = self.map((1, *size, cout), x.scale * scales.mean() * (np.prod(k) * c / np.prod(s)) ** 0.5 * 70)
+        weight, bias = self.rng.integers(-127, 128, (cout, *k, c)), self.rng.integers(-2000, 2000, cout)
+        inputs = [self.constant([1, *size, cout]), self.constant(weight, "int8", scales), x.index,
+                  self.constant(bias, "int32", x.scale * np.float32(scales))]  # fmt: skip
+        self.op("TRANSPOSE_CONV", inputs, [y.index], padding=int(not same), strideH=s[0], strideW=s[1],
+                fusedActivationFunction=act)  # fmt: skip
         return y
 
     def connected(self, x, cout, act=0):

@@ -98,6 +98,27 @@ def by_channel(rng) -> bytes:
     return n.write([image.index], [n.conv(x, 5).index])
 
 
+def moves(rng) -> bytes:
+    """Cover what moves and spreads channels: transposed convolutions, blocks, shuffles, parts and pads of channels."""
+    n = Layers(rng)
+    image = n.map((1, 8, 12, 3), 1 / 255, -128)
+    x = n.same("SPACE_TO_DEPTH", image, (1, 4, 6, 12), blockSize=2)
+    x = n.conv(x, 8, (3, 3), act=int(rng.integers(4)))
+    apart = n.same("RESHAPE", x, (1, 4, 6, 2, 4), n.constant([1, 4, 6, 2, 4]))
+    apart = n.same("TRANSPOSE", apart, (1, 4, 6, 4, 2), n.constant([0, 1, 2, 4, 3]))
+    x = n.same("RESHAPE", apart, (1, 4, 6, 8), n.constant([1, 4, 6, 8]))
+    x = n.conv(n.conv(x, 8, (3, 3), depthwise=True), 8)
+    x = n.transposed(x, 6, (4, 4), (2, 2), act=int(rng.integers(4)))
+    left, right = n.map((1, 8, 12, 2), x.scale, x.zero), n.map((1, 8, 12, 4), x.scale, x.zero)
+    n.op("SPLIT_V", [x.index, n.constant([2, 4]), n.constant([3])], [left.index, right.index], numSplits=2)
+    wide = n.same("PAD", left, (1, 9, 12, 5), n.constant([[0, 0], [0, 1], [0, 0], [1, 2]]))
+    odd = n.transposed(n.conv(right, 3), 4, (3, 2), (3, 1), same=False, act=1)
+    big = n.same("DEPTH_TO_SPACE", right, (1, 16, 24, 1), blockSize=2)
+    some = n.same("GATHER", wide, (1, 9, 12, 4), n.constant([4, 0, 2, 1]), axis=3)
+    spread = n.transposed(n.conv(left, 5), 3, (2, 2), (2, 3), [15, 35])
+    return n.write([image.index], [big.index, some.index, odd.index, spread.index])
+
+
 def constants(rng) -> bytes:
     """Constants of one number and of one a channel, on both sides, beyond 8 bits, too; shapes that are computed."""
     n = Layers(rng)
@@ -180,4 +201,5 @@ NETS = {
     "constants": constants,
     "functions": functions,
     "flat": flat,
+    "moves": moves,
 }

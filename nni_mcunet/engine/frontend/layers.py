@@ -17,7 +17,7 @@ from ..model import PROBABILITY, QuantWeights, Scale
 from .builder import Builder, Layer
 from .feature import Feature, Integers, kept, same_layout, with_channels
 from .imported import MOST_SIDE
-from .moved import Moved
+from .moved import MOST, Moved
 from .scales import NARROW
 
 MOST_WEIGHTS = 1 << 26  # of a dilated convolution
@@ -238,6 +238,20 @@ def clamp(builder: Builder, layer: Layer, x: Feature, lo: float, hi: float) -> F
     act = {(0.0, 6.0): "relu6", (0.0, inf): "relu"}.get((lo, hi), "clip")
     args: tuple[float, ...] = (lo, hi) if act == "clip" else ()
     return same_layout(x, builder.add(layer, "act", (x.tensor,), x.tensor.c, act=act, args=args))
+
+
+def padded(
+    builder: Builder, layer: Layer, x: Tensor, pad: tuple[int, int, int, int], channels: tuple[int, int]
+) -> Tensor:
+    """Append zeros around rows and columns (top, left, bottom, right), and before and behind the channels. Raises
+    UnsupportedOp for too many channels."""
+    before, behind = channels
+    if before + behind > MOST:
+        layer.refuse(f"makes {x.c + before + behind:,} channels; pad by fewer")
+    if before + behind:
+        numbers = (*[-1] * before, *range(x.c), *[-1] * behind)
+        x = builder.add(layer, "take", (x,), len(numbers), channels=numbers)
+    return builder.add(layer, "pad", (x,), x.c, pad=pad) if any(pad) else x
 
 
 def concatenate(builder: Builder, layer: Layer, maps: list[Feature], axis: int) -> Feature:

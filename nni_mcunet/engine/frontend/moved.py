@@ -8,7 +8,7 @@ divides the index into factors, each a run along one axis of the map.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
@@ -74,6 +74,14 @@ class Factor(NamedTuple):
     dim: int
     axis: str
     steps: Ints
+
+
+def refuse_order(x: Moved) -> NoReturn:
+    """Raise UnsupportedOp for an order of elements that no ops give."""
+    x.layer.refuse(
+        f"gives {list(x.shape)} of rows, columns and channels in the order of no slice, channel shuffle, SpaceToDepth "
+        f"or DepthToSpace; end the model before it, at '{x.tensor.name}'"
+    )
 
 
 class Layout(NamedTuple):

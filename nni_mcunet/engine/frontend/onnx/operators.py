@@ -15,8 +15,8 @@ import numpy as np
 from ....core.ir.graph import Op, Tensor, out_length
 from ....core.types import PlainDict
 from ..feature import Feature, same_layout
-from ..layers import clamp, concatenate, sloped
-from ..moved import MOST, Moved
+from ..layers import clamp, concatenate, padded, sloped
+from ..moved import Moved
 from . import moves
 from .attention import STEPS as ATTENTION
 from .file import Node
@@ -205,16 +205,8 @@ def pad(reader: Values, node: Node) -> Feature:
     sides = {axis: (pads.pop(1 + i, 0), pads.pop(5 + i, 0)) for i, axis in enumerate(order)}
     if any(pads.values()) or min(ends) < 0 or not _is_zero(reader, node):
         node.refuse(f"pads {ends} of the axes {axes}: pad channels, height and width, with zeros")
-    if sum(sides["c"]):
-        before, behind = sides["c"]
-        if before + behind > MOST:
-            node.refuse(f"makes {x.c + before + behind:,} channels; pad by fewer")
-        channels = (*[-1] * before, *range(x.c), *[-1] * behind)
-        x = reader.add(node, "take", (x,), len(channels), channels=channels)
-    if sum(sides["h"] + sides["w"]):
-        (top, bottom), (left, right) = sides["h"], sides["w"]
-        x = reader.add(node, "pad", (x,), x.c, pad=(top, left, bottom, right))
-    return Feature.of(x, order)
+    (top, bottom), (left, right) = sides["h"], sides["w"]
+    return Feature.of(padded(reader, node, x, (top, left, bottom, right), sides["c"]), order)
 
 
 def _is_zero(reader: Values, node: Node) -> bool:

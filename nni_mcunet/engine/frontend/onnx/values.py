@@ -8,19 +8,18 @@ from onnx import numpy_helper
 
 from ....core.errors import GraphError
 from ....core.types import Floats
-from ..builder import Builder
 from ..feature import Feature, Integers
 from ..moved import Moved, moved, settled
+from ..views import Views
 from .file import Node
 
 
-class Values(Builder):
+class Values(Views[str]):
     """Hold what the handlers build, and what each ONNX value is: a feature, a constant or integers with a scale."""
 
     def __init__(self, proto: onnx.ModelProto, path: str) -> None:
         super().__init__(path)
         self.proto = proto
-        self.features: dict[str, Feature | Moved] = {}
         self.shortened = False  # by a window that lies in the padding and which the shapes in the file count
         self.unfolded: tuple[int, ...] | None = None  # what the first Reshape to four dimensions gives
         self.rounded: set[str] = set()  # features that are integers in the file, for real numbers
@@ -35,33 +34,15 @@ class Values(Builder):
         self.view(node, i)
         return self.given(node.inputs[i])
 
-    def given(self, name: str) -> Feature:
-        """Return the map that the ONNX value `name` is. Raises UnsupportedOp for an order that no ops give."""
-        found = self._settled(name)
-        if isinstance(found, Moved):
-            found.layer.refuse(
-                f"gives {list(found.shape)} of rows, columns and channels in the order of no slice, channel shuffle, "
-                f"SpaceToDepth or DepthToSpace; end the model before it, at '{found.tensor.name}'"
-            )
-        return found
-
     def view(self, node: Node, i: int = 0, whole: bool = False) -> Feature | Moved:
         """Return the same, or elements that are moved on before an op has to give them. whole: not where an op can give
         them already."""
         name = node.inputs[i] if node.has(i) else ""
         if name in self.features:
-            shape = self.features[name].shape
-            return self._settled(name) if whole or (len(shape), shape[0]) == (4, 1) else self.features[name]
+            return self.seen(name, whole)
         if name in self.constants or name in self.initializers or name in self.integers:
             node.refuse(f"reads the constant '{name}' where a feature map is expected; export it without")
         node.wrong(f"reads '{name}', which no node before it writes")
-
-    def _settled(self, name: str) -> Feature | Moved:
-        """Return what the ONNX value `name` is, its elements moved by ops where these can."""
-        found = self.features[name]
-        if isinstance(found, Moved):
-            found = self.features[name] = settled(self, found) or found
-        return found
 
     def map(self, node: Node, i: int = 0) -> Feature:
         """Return the input i of a node that only takes an NCHW map. Raises UnsupportedOp, GraphError."""

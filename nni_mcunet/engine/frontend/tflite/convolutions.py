@@ -17,8 +17,9 @@ from ...ops import half_away, tflm
 from ...ops.fixed_point import Multiplier
 from ...ops.requantise import multiplier
 from ..feature import Feature, Integers
-from ..layers import DEAD, clamp, connect, convolve, dilated
+from ..layers import DEAD, clamp, connect, convolve, dilated, leaves
 from ..scales import GREATEST
+from ..transposed import Side, convolve_transposed
 from .file import Operator
 from .values import Values
 
@@ -83,6 +84,26 @@ def _convolution(
     return activated(reader, op, Feature.of(y, "hwc"))
 
 
+def transpose_conv(reader: Values, op: Operator) -> Feature:
+    """Read TRANSPOSE_CONV as the convolutions of its phases. Raises UnsupportedOp, GraphError."""
+    x, size = reader.map(op, 2), reader.integers(op, 0)
+    weight, scale = _weights(reader, op, 0)
+    if weight.ndim != 4 or not weight.size or weight.shape[3] != x.c or len(size) != 4 or min(size) < 1:
+        op.wrong(f"weights of {list(weight.shape)} on {x.c} channels to {size}")
+    if op.option("Padding") not in (SAME, VALID) or min(op.option("StrideH"), op.option("StrideW")) < 1:
+        op.wrong(f"stride {[op.option('StrideH'), op.option('StrideW')]}, padding {op.option('Padding')}")
+    weight, given, bias = parameters(reader, op, x, weight, scale, 3)
+    same, strides = op.option("Padding") == SAME, (op.option("StrideH"), op.option("StrideW"))
+    lengths = tuple(zip((x.h, x.w), size[1:3], weight.shape[1:3], strides, strict=True))
+    if any(n_in != (n_out + s - (1 if same else k)) // s for n_in, n_out, k, s in lengths):
+        op.wrong(f"makes {size} of {x.h}x{x.w} positions by stride {list(strides)}")
+    rows, cols = (Side(n_in, n_out, k, s, _same(n_out, k, s)[0] if same else 0) for n_in, n_out, k, s in lengths)
+    y = convolve_transposed(reader, op, x, weight.transpose(3, 0, 1, 2), given, bias, (rows, cols))
+    if reader.quantized:
+        leaves(reader, op, Feature.of(y, "hwc"), reader.scale(op, op.outputs[0]))
+    return activated(reader, op, Feature.of(y, "hwc"))
+
+
 def fully_connected(reader: Values, op: Operator) -> Feature:
     """Read FULLY_CONNECTED. Raises UnsupportedOp, GraphError."""
     if op.option("WeightsFormat"):
@@ -139,13 +160,13 @@ def ends(limits: tuple[float, float], scale: Scale | None) -> tuple[float, float
 
 
 def parameters(
-    reader: Values, op: Operator, x: Tensor, weight: np.ndarray, scale: np.ndarray | None
+    reader: Values, op: Operator, x: Tensor, weight: np.ndarray, scale: np.ndarray | None, at: int = 2
 ) -> tuple[np.ndarray, Integers | None, np.ndarray | Integers | None]:
     """Return (weights, the same as Integers, bias as Integers) of an int8 operator, (weights, None, bias) of a float
     one, weights (cout, ...). A channel whose factor TFLite takes for 0 is 0, its bias too; one of a negative scale is
-    negated. Raises UnsupportedOp."""
+    negated. at: the input that is the bias. Raises UnsupportedOp."""
     if scale is None:
-        return weight, None, reader.numbers(op, 2).reshape(-1) if op.has(2) else None
+        return weight, None, reader.numbers(op, at).reshape(-1) if op.has(at) else None
     cout, none, bias = len(weight), np.zeros(1, np.int64), None
     factors = reader.scale_of(x.name).scale * scale.astype(np.float64) / reader.scale(op, op.outputs[0]).scale
     sign = np.array([np.sign(Multiplier.of(factor).mult) for factor in factors])
@@ -154,8 +175,8 @@ def parameters(
     weight = weight.astype(np.int16) * sign.astype(np.int16).reshape(-1, *[1] * (weight.ndim - 1))
     if weight.max(initial=0) > 127:
         op.refuse("a channel has the weight -128 in a negative scale; convert again")
-    if op.has(2):
-        values = reader.constant(op, 2)
+    if op.has(at):
+        values = reader.constant(op, at)
         if values.dtype != np.int32 or values.size != cout:
             op.refuse(
                 f"{values.size} biases of {values.dtype}, expected {cout} of int32; convert with int8 activations"

@@ -1,22 +1,32 @@
 """Read TensorFlow Lite's pools, padding, resizing, repeating and joining of maps. Handlers as in operators.py."""
 
+from dataclasses import replace
+from typing import TypeVar
+
 import numpy as np
 
 from ....core.ir.graph import Tensor
 from ...ops import tflm
 from ..feature import Feature, kept
-from ..layers import concatenate
+from ..layers import concatenate, padded
+from ..moved import Moved
 from .convolutions import MOST, activated, window
 from .file import Operator
 from .values import Values
 
+AnyMap = TypeVar("AnyMap", Feature, Moved, Feature | Moved)
 
-def moved(reader: Values, op: Operator, y: Feature) -> Feature:
-    """Return a map whose values go on as they are: under another scale where the file says so."""
+
+def passed_on(reader: Values, op: Operator, y: AnyMap, output: int = 0) -> AnyMap:
+    """Return a map whose values go on as they are: under another scale where the file says so for this output."""
     if not reader.quantized:
         return y
-    given = reader.scale(op, op.outputs[0])
-    return y if reader.scale_of(y.tensor.name) == given else reader.put_table(op, y, tflm.int8(tflm.VALUES), given)
+    given, x = reader.scale(op, op.outputs[output]), y.tensor
+    if reader.scale_of(x.name) == given:
+        return y
+    z = reader.add(op, "act", (x,), x.c)
+    reader.tables[z.name], reader.scales[z.name] = tflm.int8(tflm.VALUES), given
+    return replace(y, tensor=z)
 
 
 def max_pool(reader: Values, op: Operator) -> Feature:
@@ -60,7 +70,7 @@ def reduce_max(reader: Values, op: Operator) -> Feature:
     y = reader.add(op, "maxpool", (t,), t.c, k=(t.h, t.w))
     if reader.quantized:
         reader.scales[y.name] = reader.scale_of(t.name)
-    return moved(reader, op, Feature(y, kept("c", y), reader.file.tensors[op.outputs[0]].shape))
+    return passed_on(reader, op, Feature(y, kept("c", y), reader.file.tensors[op.outputs[0]].shape))
 
 
 def _check_spatial(reader: Values, op: Operator, x: Feature) -> None:
@@ -92,11 +102,11 @@ def tile(reader: Values, op: Operator) -> Feature:
             op.refuse(f"{times} times {list(x.shape)}: repeat rows or columns one after the other")
         factors[axis] = times[i]
     if not several:
-        return moved(reader, op, x)
+        return passed_on(reader, op, x)
     y = reader.add(op, "upsample", (t,), t.c, s=(factors["h"], factors["w"]))
     if reader.quantized:
         reader.scales[y.name] = reader.scale_of(t.name)
-    return moved(reader, op, Feature(y, kept(_spread(x.order, factors), y), declared))
+    return passed_on(reader, op, Feature(y, kept(_spread(x.order, factors), y), declared))
 
 
 def _spread(order: str, factors: dict[str, int]) -> str:
@@ -105,29 +115,26 @@ def _spread(order: str, factors: dict[str, int]) -> str:
 
 
 def pad(reader: Values, op: Operator) -> Feature:
-    """Read PAD and PADV2 with zeros around height and width, of a sequence around its positions. Raises UnsupportedOp
-    for others."""
+    """Read PAD and PADV2 with zeros around height, width and channels, of a sequence around its positions. Raises
+    UnsupportedOp for others."""
     x, ends = reader.feature(op), np.array(reader.integers(op, 1)).reshape(-1, 2)
     zeros = op.kind == "PAD" or _is_zero(reader, op)
     axes, t = x.groups(), x.tensor
     if axes is not None and x.shape == (1, t.h, t.w, t.c):
         axes = ["", "h", "w", "c"]
-    padded = np.flatnonzero(ends.any(1)).tolist()
-    known = axes is not None and len(ends) == len(x.shape) and all(axes[i] in ("h", "w") for i in padded)
+    longer = np.flatnonzero(ends.any(1)).tolist()
+    known = axes is not None and len(ends) == len(x.shape) and all(axes[i] in ("h", "w", "c") for i in longer)
     if axes is None or not known or (ends < 0).any() or not zeros:
-        op.refuse(f"pads {ends.tolist()}: pad height and width, with zeros")
-    if not padded:
-        return moved(reader, op, x)
-    if reader.quantized and op.kind == "PAD" and _zero_point(reader, op) != reader.scale_of(t.name).zero_point:
+        op.refuse(f"pads {ends.tolist()}: pad height, width and channels, with zeros")
+    padded_int8 = reader.quantized and op.kind == "PAD" and bool(longer)
+    if padded_int8 and _zero_point(reader, op) != reader.scale_of(t.name).zero_point:
         op.refuse("has another zero point than its input; convert again")
-    sides = dict.fromkeys("hw", (0, 0)) | {axes[i]: tuple(ends[i].tolist()) for i in padded}
+    sides = {axis: (0, 0) for axis in "hwc"} | {axes[i]: (int(ends[i, 0]), int(ends[i, 1])) for i in longer}
     (top, bottom), (left, right) = sides["h"], sides["w"]
-    y = reader.add(op, "pad", (t,), t.c, pad=(top, left, bottom, right))
-    if reader.quantized:
-        reader.scales[y.name] = reader.scale_of(t.name)
-    longer = {axis: n for axis, n in (("h", y.h), ("w", y.w)) if n > 1}
+    y = padded(reader, op, t, (top, left, bottom, right), sides["c"])
+    grown = {axis: n for axis, n in (("h", y.h), ("w", y.w), ("c", y.c)) if n > 1}
     shape = tuple(n + int(ends[i].sum()) for i, n in enumerate(x.shape))
-    return moved(reader, op, Feature(y, kept(_spread(x.order, longer), y), shape))
+    return passed_on(reader, op, Feature(y, kept(_spread(x.order, grown), y), shape))
 
 
 def _zero_point(reader: Values, op: Operator) -> int:
@@ -158,7 +165,7 @@ def resize_nearest(reader: Values, op: Operator) -> Feature:
     y = reader.add(op, "upsample", (x,), x.c, s=factors)
     if reader.quantized:
         reader.scales[y.name] = reader.scale_of(x.name)
-    return moved(reader, op, Feature.of(y, "hwc"))
+    return passed_on(reader, op, Feature.of(y, "hwc"))
 
 
 def concat(reader: Values, op: Operator) -> Feature:

@@ -5,44 +5,39 @@ no kernel has.
 
 from collections.abc import Callable
 from math import inf
-from typing import Any
 
 import numpy as np
 
-from ....core.ir.graph import Tensor
-from ....core.types import Int8Map
-from ...model import QuantWeights, Scale
+from ...model import Scale
 from ...ops import tflm
-from ..feature import Feature, kept
+from ..feature import Feature
+from ..moved import Moved, moved, reshaped, transposed
 from .arithmetic import arithmetic, prelu
-from .convolutions import MOST, conv, depthwise, fully_connected
+from .convolutions import conv, depthwise, fully_connected, transpose_conv
 from .file import Operator
 from .functions import function, gelu, hard_swish, int8_function, rectifier, softmax
 from .islands import dequantized
-from .maps import average_pool, concat, max_pool, mean, moved, pad, reduce_max, resize_nearest, tile
+from .maps import average_pool, concat, max_pool, mean, pad, passed_on, reduce_max, resize_nearest, tile
 from .values import Values
 
-Handler = Callable[[Values, Operator], Feature | list[Feature] | None]
+Handler = Callable[[Values, Operator], Feature | Moved | list[Feature | Moved] | None]
 
-MOST_PICKED = 1 << 20  # weights of a convolution that stands for a slice of channels
 SIGMOID, TANH = Scale(1 / 256, -128), Scale(1 / 128, 0)  # the only scales that their kernels write
 
 
 # Layout: nothing is left of these in our graph.
 
 
-def reshape(reader: Values, op: Operator) -> Feature:
+def reshape(reader: Values, op: Operator) -> Feature | Moved:
     """Read RESHAPE, SQUEEZE and EXPAND_DIMS: the map under another shape. Raises GraphError."""
-    x, declared = reader.feature(op), reader.file.tensors[op.outputs[0]]
-    y = x.reshaped(declared.shape) or op.wrong(f"{list(x.shape)} has not the elements of {list(declared.shape)}")
-    return moved(reader, op, y)
+    x, declared = reader.view(op), reader.file.tensors[op.outputs[0]]
+    y = reshaped(op, x, declared.shape) or op.wrong(f"{list(x.shape)} has not the elements of {list(declared.shape)}")
+    return passed_on(reader, op, y)
 
 
-def transpose(reader: Values, op: Operator) -> Feature:
-    """Read TRANSPOSE: the map with its elements counted in another order. Raises UnsupportedOp."""
-    x, perm = reader.feature(op), reader.integers(op, 1)
-    y = x.transposed(perm)
-    return moved(reader, op, y) if y else op.refuse(f"perm {perm} of {list(x.shape)} divides an axis; leave it away")
+def transpose(reader: Values, op: Operator) -> Feature | Moved:
+    """Read TRANSPOSE: the map with its elements counted in another order. Raises GraphError."""
+    return passed_on(reader, op, transposed(op, reader.view(op), reader.integers(op, 1)))
 
 
 def quantize(reader: Values, op: Operator) -> Feature:
@@ -68,13 +63,13 @@ def dequantize(reader: Values, op: Operator) -> Feature | None:
     return dequantized(reader, op)
 
 
-# Parts of a map: 0/1 convolutions, exact in every scale.
+# Parts of a map and blocks of it.
 
 
-def split(reader: Values, op: Operator) -> list[Feature]:
+def split(reader: Values, op: Operator) -> list[Feature | Moved]:
     """Read SPLIT of (axis, value) and SPLIT_V of (value, sizes, axis). Raises GraphError, UnsupportedOp."""
     at, last = (1, 0) if op.kind == "SPLIT" else (0, 2)
-    x, axes = reader.feature(op, at), reader.integers(op, last)
+    x, axes = reader.view(op, at, whole=True), reader.integers(op, last)
     axis = axes[0] % len(x.shape) if len(axes) == 1 else op.wrong(f"axes {axes}")
     sizes = [reader.file.tensors[i].shape[axis] if len(reader.file.tensors[i].shape) > axis else 0 for i in op.outputs]
     if sum(sizes) != x.shape[axis] or min(sizes) < 1:
@@ -82,23 +77,23 @@ def split(reader: Values, op: Operator) -> list[Feature]:
     starts = np.cumsum([0, *sizes[:-1]]).tolist()
     whole = [(0, n, 1) for n in x.shape]
     return [
-        part(reader, op, x, [*whole[:axis], (start, size, 1), *whole[axis + 1 :]])
-        for start, size in zip(starts, sizes, strict=True)
+        part(reader, op, x, [*whole[:axis], (start, size, 1), *whole[axis + 1 :]], output)
+        for output, (start, size) in enumerate(zip(starts, sizes, strict=True))
     ]
 
 
-def slice_(reader: Values, op: Operator) -> Feature:
+def slice_(reader: Values, op: Operator) -> Feature | Moved:
     """Read SLICE. Raises GraphError, UnsupportedOp."""
-    x, begin, size = reader.feature(op), reader.integers(op, 1), reader.integers(op, 2)
+    x, begin, size = reader.view(op, whole=True), reader.integers(op, 1), reader.integers(op, 2)
     if not len(begin) == len(size) == len(x.shape):
         op.wrong(f"begin {begin} and size {size} of {list(x.shape)}")
     sizes = [n - b if s == -1 else s for n, b, s in zip(x.shape, begin, size, strict=True)]
     return part(reader, op, x, list(zip(begin, sizes, [1] * len(sizes), strict=True)))
 
 
-def strided_slice(reader: Values, op: Operator) -> Feature:
+def strided_slice(reader: Values, op: Operator) -> Feature | Moved:
     """Read STRIDED_SLICE with positive steps. Raises GraphError, UnsupportedOp."""
-    x = reader.feature(op)
+    x = reader.view(op, whole=True)
     begin, end, step = (reader.integers(op, i) for i in (1, 2, 3))
     if not len(begin) == len(end) == len(step) == len(x.shape) or min(step) < 1:
         op.refuse(f"from {begin} to {end} by {step} of {list(x.shape)}: positive steps, one an axis, are known")
@@ -115,54 +110,51 @@ def strided_slice(reader: Values, op: Operator) -> Feature:
     return part(reader, op, x, ranges)
 
 
-def part(reader: Values, op: Operator, x: Feature, ranges: list[tuple[int, int, int]]) -> Feature:
+def part(
+    reader: Values, op: Operator, x: Feature | Moved, ranges: list[tuple[int, int, int]], output: int = 0
+) -> Feature | Moved:
     """Return the part of a map in (first, count, step) of each of its dimensions."""
-    t = x.tensor
-    groups = x.groups() or [""] * len(ranges)
     if any(f < 0 or c < 1 or f + (c - 1) * s >= n for (f, c, s), n in zip(ranges, x.shape, strict=True)):
         op.wrong(f"takes {ranges} of {list(x.shape)}")
-    takes = {"h": (0, t.h, 1), "w": (0, t.w, 1), "c": (0, t.c, 1)}
-    for taken, n, group in zip(ranges, x.shape, groups, strict=True):
-        if taken != (0, n, 1):
-            if group not in takes:
-                op.refuse(f"takes {taken} of a dimension of {n} which is no axis of the map; reshape behind it")
-            takes[group] = taken
-    y, shape = t, tuple(count for _, count, _ in ranges)
-    if takes["c"] != (0, t.c, 1):
-        first, count, step = takes["c"]
-        if count * t.c > MOST_PICKED:
-            op.refuse(
-                f"takes {count} of {t.c} channels, which is a convolution of {count * t.c} weights; leave it away"
-            )
-        weight = np.zeros((count, t.c, 1, 1), np.int8)
-        weight[np.arange(count), first + step * np.arange(count)] = 1
-        y = picked(reader, op, y, weight)
-    (top, h, down), (left, w, right) = takes["h"], takes["w"]
-    if (top, h, down) != (0, t.h, 1) or (left, w, right) != (0, t.w, 1):
-        weight = np.zeros((y.c, 1, top + 1, left + 1), np.int8)
-        weight[:, :, top, left] = 1
-        if max(top, left, down, right) >= MOST:
-            op.refuse(f"takes {ranges} of {list(x.shape)}: it begins too far from the edge; crop the picture instead")
-        ends = (h - 1) * down + top + 1 - t.h, (w - 1) * right + left + 1 - t.w
-        y = picked(reader, op, y, weight, groups=y.c, s=(down, right), pad=(0, 0, *ends))
-    return moved(reader, op, Feature(y, kept(x.order, y), shape))
+    if any(taken != (0, n, 1) for taken, n in zip(ranges, x.shape, strict=True)):
+        at = tuple(slice(first, first + count * step, step) for first, count, step in ranges)
+        x = moved(op, x, lambda index: index[at])
+    return passed_on(reader, op, x, output)
 
 
-def picked(reader: Values, op: Operator, x: Tensor, weight: Int8Map, **fields: Any) -> Tensor:
-    """Append a convolution of zeros and ones (cout, cin, kh, kw) that keeps the scale."""
-    y = reader.add(op, "conv", (x,), len(weight), k=weight.shape[2:], **fields)
-    if not reader.quantized:
-        reader.weights[y.name] = weight.astype(np.float32), np.zeros(len(weight), np.float32)
-    else:
-        reader.scales[y.name] = reader.scale_of(x.name)
-        ones = np.ones(len(weight), np.float32)
-        reader.weights[y.name] = QuantWeights(weight, ones, np.zeros(len(weight), np.int32))
-    return y
+def gather(reader: Values, op: Operator) -> Feature | Moved:
+    """Read GATHER: a constant choice along one axis. Raises GraphError, UnsupportedOp."""
+    x, places = reader.view(op, whole=True), reader.constant(op, 1)
+    axis = op.option("Axis") % len(x.shape)
+    if op.option("BatchDims") or places.ndim > 1 or places.dtype.kind != "i":
+        op.refuse(f"places {places.tolist()} in batches: a row of whole numbers is known")
+    if places.size == 0 or places.min() < 0 or places.max() >= x.shape[axis]:
+        op.wrong(f"places {places.tolist()} of {list(x.shape)}")
+    return passed_on(reader, op, moved(op, x, lambda index: index.take(places, axis)))
+
+
+def space_to_depth(reader: Values, op: Operator) -> Feature:
+    """Read SPACE_TO_DEPTH. Raises GraphError."""
+    x, b = reader.map(op), op.option("BlockSize")
+    if b < 1 or x.h % b or x.w % b:
+        op.wrong(f"blocks of {b} of {x.h}x{x.w}")
+    y = reader.add(op, "space_to_depth", (x,), x.c * b * b, k=(b, b), s=(b, b))
+    return passed_on(reader, op, Feature.of(y, "hwc"))
+
+
+def depth_to_space(reader: Values, op: Operator) -> Feature:
+    """Read DEPTH_TO_SPACE. Raises GraphError."""
+    x, b = reader.map(op), op.option("BlockSize")
+    if b < 1 or x.c % (b * b):
+        op.wrong(f"blocks of {b} of {x.c} channels")
+    y = reader.add(op, "depth_to_space", (x,), x.c // (b * b), s=(b, b))
+    return passed_on(reader, op, Feature.of(y, "hwc"))
 
 
 OPERATORS: dict[str, Handler] = {
     "CONV_2D": conv,
     "DEPTHWISE_CONV_2D": depthwise,
+    "TRANSPOSE_CONV": transpose_conv,
     "FULLY_CONNECTED": fully_connected,
     "ADD": arithmetic,
     "SUB": arithmetic,
@@ -188,6 +180,9 @@ OPERATORS: dict[str, Handler] = {
     "SPLIT_V": split,
     "SLICE": slice_,
     "STRIDED_SLICE": strided_slice,
+    "GATHER": gather,
+    "SPACE_TO_DEPTH": space_to_depth,
+    "DEPTH_TO_SPACE": depth_to_space,
     "SOFTMAX": softmax,
     "LOGISTIC": function("sigmoid", tflm.logistic, SIGMOID),
     "TANH": function("tanh", tflm.tanh, TANH),

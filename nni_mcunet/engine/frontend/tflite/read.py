@@ -15,6 +15,7 @@ from ....core.errors import CutWarning, GraphError, UnsupportedOp
 from ....core.types import FilePath
 from ...model import Model, QuantModel
 from ..feature import Feature
+from ..moved import Moved, reshaped
 from ..outputs import chosen, cut_text
 from .constants import folded
 from .decoding import CHOICES, maps_before
@@ -99,11 +100,10 @@ class Reader(Values):
         self.at = None
         self.images()
         outputs = tuple(self._output(index) for index in self.file.outputs)
-        found = self.model(self.file.name or "tflite", outputs, {})
-        if isinstance(found, Model):
-            return found
-        ops = [replace(op, twice=op.kind in ROUNDING and op.name not in self.once) for op in found.graph.ops]
-        return replace(found, graph=replace(found.graph, ops=tuple(ops)))
+        if self.scales:
+            twice = {n: o.kind in ROUNDING and n not in self.once for n, o in self.ops.items()}
+            self.ops = {name: replace(found, twice=twice[name]) for name, found in self.ops.items()}
+        return self.model(self.file.name or "tflite", outputs, {})
 
     def _input(self, index: int) -> None:
         given = self.file.tensors[index] if index >= 0 else None
@@ -160,14 +160,14 @@ class Reader(Values):
             if feature is not None:
                 self.features[index] = self._as_declared(op, feature, self.file.tensors[index])
 
-    def _as_declared(self, op: Operator, feature: Feature, declared: FileTensor) -> Feature:
+    def _as_declared(self, op: Operator, feature: Feature | Moved, declared: FileTensor) -> Feature | Moved:
         """Return the feature under the shape that the file declares, which must hold as many elements."""
         if feature.shape == declared.shape:
             return feature
         squeezed = tuple(n for n in feature.shape if n > 1), tuple(n for n in declared.shape if n > 1)
-        found = feature.reshaped(declared.shape) if squeezed[0] == squeezed[1] else None
+        found = reshaped(op, feature, declared.shape) if squeezed[0] == squeezed[1] else None
         return found or op.wrong(f"writes {list(declared.shape)}, its inputs give {list(feature.shape)}")
 
     def _output(self, index: int) -> str:
         name = self.file.tensors[index].name if index >= 0 else "?"
-        return self.output(name, self.features.get(index))
+        return self.output(name, self.given(index) if index in self.features else None)

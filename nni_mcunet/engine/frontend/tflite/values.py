@@ -10,22 +10,22 @@ from ....core.errors import GraphError
 from ....core.ir.graph import Tensor
 from ....core.types import Floats
 from ...model import Scale
-from ..builder import Builder
 from ..feature import Feature, kept
+from ..moved import Moved
 from ..scales import GREATEST, LEAST
+from ..views import Views
 from .file import File, FileTensor, Operator
 
 INT16 = "computes with int16 activations (16x8); convert the model with int8 ones (TFLITE_BUILTINS_INT8)"
 WHOLE = "quantize the whole model to int8 (the converter's TFLITE_BUILTINS_INT8), or give the float file"
 
 
-class Values(Builder):
+class Values(Views[int]):
     """Hold the graph that handlers build, and say of each tensor of the file whether it is a feature or a constant."""
 
     def __init__(self, file: File, path: str) -> None:
         super().__init__(path)
         self.file = file
-        self.features: dict[int, Feature] = {}
         self.constants = {i: t.data for i, t in enumerate(file.tensors) if t.data is not None}
         self.reals: dict[int, Any] = {}  # float tensors of an int8 file, see islands.py
         self.once: set[str] = set()  # ops that round as ours do
@@ -36,11 +36,18 @@ class Values(Builder):
         return self.file.tensors[op.inputs[i]] if op.has(i) else op.wrong(f"has no input {i}")
 
     def feature(self, op: Operator, i: int = 0) -> Feature:
-        """Return the map that is input i. Raises UnsupportedOp for a constant, GraphError for nothing."""
-        declared = self.tensor(op, i)
-        if op.inputs[i] in self.features:
-            return self.features[op.inputs[i]]
-        if op.inputs[i] in self.constants:
+        """Return the map that is input i, behind the ops that move its elements. Raises UnsupportedOp for a constant
+        and for an order of elements that no ops give, GraphError for nothing."""
+        self.view(op, i)
+        return self.given(op.inputs[i])
+
+    def view(self, op: Operator, i: int = 0, whole: bool = False) -> Feature | Moved:
+        """Return the same, or elements that are moved on before an op has to give them. whole: not where an op can give
+        them already."""
+        declared, index = self.tensor(op, i), op.inputs[i]
+        if index in self.features:
+            return self.seen(index, whole)
+        if index in self.constants:
             op.refuse(f"reads the constant '{declared.name}' where a feature map is expected; convert without it")
         op.wrong(f"reads '{declared.name}', which no operator before it writes")
 
