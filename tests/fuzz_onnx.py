@@ -20,13 +20,11 @@ SUFFIX, REFERENCE = ".onnx", "onnxruntime"
 @cache
 def files() -> list[bytes]:
     """Float, QDQ and QLinear networks that together have every kind of op."""
-    found = [qlinear()]
+    found = [qlinear(), *(transposed(groups) for groups in (1, 2))]
     for seed in range(40):
         rng = np.random.default_rng(seed)
         channels = (3, 3, 1, 2, 4)[seed % 5]
         graph = any_graph(rng, 4, channels) if seed % 2 else random_graph(rng, 4, (9 + seed % 7, 12), image=channels)
-        if min(min(op.pad) for op in graph.ops) < 0:  # ONNX has none
-            continue
         model = random_model(rng, graph)
         weights = {
             name: tuple(v.astype(np.float32) for v in (w.weight * w.scale[:, None, None, None], w.bias * w.scale / 255))
@@ -34,6 +32,32 @@ def files() -> list[bytes]:
         }
         found += [to_onnx(model), to_onnx(Model(graph, weights))]
     return [proto.SerializeToString() for proto in found]
+
+
+def transposed(groups: int) -> onnx.ModelProto:
+    """A shuffle, a dilated and a transposed convolution, blocks of positions and slopes a channel, in floats."""
+    rng = np.random.default_rng(groups)
+    values = {"w": rng.normal(size=(4, 4, 2, 2)), "u": rng.normal(size=(4, 4 // groups, 4, 4)), "b": rng.normal(size=4),
+              "p": rng.normal(size=(4, 1, 1))}  # fmt: skip
+    shapes = {"apart": [1, 2, 2, 6, 8], "whole": [1, 4, 6, 8], "first": [0, 1], "last": [4, 9], "axes": [1, 3]}
+    nodes = [
+        helper.make_node("Reshape", ["x", "apart"], ["r"]),
+        helper.make_node("Transpose", ["r"], ["t"], perm=[0, 2, 1, 3, 4]),
+        helper.make_node("Reshape", ["t", "whole"], ["s"]),
+        helper.make_node("Conv", ["s", "w"], ["c"], dilations=[2, 1], pads=[1, 0, 1, 1]),
+        helper.make_node("PRelu", ["c", "p"], ["a"]),
+        helper.make_node("ConvTranspose", ["a", "u", "b"], ["d"], strides=[2, 1], pads=[1, 2, 1, 1], group=groups),
+        helper.make_node("Slice", ["d", "first", "last", "axes"], ["e"]),
+        helper.make_node("DepthToSpace", ["e"], ["f"], blocksize=2, mode="CRD"),
+        helper.make_node("Split", ["f"], ["g", "h"], axis=2),
+        helper.make_node("Add", ["g", "h"], ["y"]),
+    ]
+    constants = [numpy_helper.from_array(v.astype(np.float32), name) for name, v in values.items()]
+    constants += [numpy_helper.from_array(np.array(v), name) for name, v in shapes.items()]
+    sides = {"x": [1, 4, 6, 8], "y": [1, 1, 12, 14]}
+    ends = [helper.make_tensor_value_info(name, 1, shape) for name, shape in sides.items()]
+    graph = helper.make_graph(nodes, "transposed", ends[:1], ends[1:], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
 
 
 def qlinear() -> onnx.ModelProto:
@@ -65,12 +89,14 @@ def qlinear() -> onnx.ModelProto:
 WORDS = """Conv Relu Clip Add Mul Sub Div Sigmoid HardSwish HardSigmoid LeakyRelu MaxPool AveragePool GlobalAveragePool
 ReduceMean Concat Pad Reshape Flatten Transpose Softmax Gemm MatMul Identity Squeeze Unsqueeze Resize Shape Constant
 QuantizeLinear DequantizeLinear QLinearConv QLinearAdd QLinearMatMul BatchNormalization PRelu Cast Expand Tile If Loop
-ConstantOfShape Gather Slice Split Upsample ConvTranspose"""
+ConstantOfShape Gather Slice Split Upsample ConvTranspose
+SpaceToDepth DepthToSpace"""
 OPS = WORDS.split()
 ATTRIBUTES = {
     "auto_pad": ("SAME_UPPER", "SAME_LOWER", "VALID"), "dilations": ([2, 2],), "group": (2, 0), "ceil_mode": (1,),
     "axis": (-1, 0, 7), "strides": ([0, 1], [2, 1]), "pads": ([1, 0, 2, 1], [-1, 0, 0, 0]), "alpha": (0.3,),
     "count_include_pad": (1,), "axes": ([2, 3], [9]), "keepdims": (0,), "perm": ([0, 2, 3, 1], [0, 0, 0, 0]),
+    "blocksize": (3, 0, 1), "mode": ("DCR", "linear"), "output_padding": ([1, 0], [9, 9]), "output_shape": ([12, 10],),
 }  # fmt: skip
 METADATA = ("", "[]", "{", "null", '{"blocks": {"b0_conv": -1}}', '{"blocks": 3}', '{"blocks": {"b0_conv": "x"}}',
             '{"detector": {"type": "yolov3"}}', '{"detector": 7}')  # fmt: skip
