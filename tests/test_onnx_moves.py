@@ -148,6 +148,10 @@ def one(kind, constants=(), **attributes):
             one("Conv", [np.zeros((700, 3, 5, 5), np.float32)], dilations=[63, 63], pads=[200] * 4),
             "Conv at 'n': dilated .* weights to 67,108,864",
         ),
+        (
+            one("Conv", [np.zeros((4, 3, 3, 3), np.float32)], kernel_shape=[1, 2]),
+            "Conv at 'n': kernel_shape .1, 2. and weights of .3, 3.|not a valid ONNX",
+        ),
         (one("MaxPool", dilations=[2, 2], kernel_shape=[2, 2]), "MaxPool at 'n': dilations .2, 2. of a MaxPool"),
         (one("Pad", [[0, 0, 0, 0, 0, 1 << 40, 0, 0]]), "Pad at 'n': makes .* channels|not a valid ONNX"),
         (one("Slice", [[0], [0], [1]]), "Slice at 'n': makes .*0"),
@@ -261,3 +265,13 @@ def test_blocks_that_begin_late(tmp_path):
         values = {"b": [first], "e": [first + 4], "a": [2], "p": [1, 3, 2, 2, 8], "q": [1, 6, 2, 8]}
         onnx.save(small(sliced, [constant(n, v) for n, v in values.items()]), tmp_path / "m.onnx")
         assert_imported(tmp_path / "m.onnx")
+
+
+def test_a_slice_of_nothing_is_no_crash(tmp_path):
+    """onnx's own inference of shapes ends the process there."""
+    nodes, constants = one("Conv", [np.zeros((3, 3, 20, 1), np.float32)])
+    nodes[1] = helper.make_node("Slice", ["t", "b", "e", "a"], ["y"])
+    constants += [constant(n, [v]) for n, v in (("b", 0), ("e", 2), ("a", 2))]
+    onnx.save(small(nodes, constants), tmp_path / "m.onnx")
+    with pytest.raises(GraphError, match="a 8x8 input leaves no output"):
+        load_onnx(tmp_path / "m.onnx")

@@ -85,24 +85,33 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 
 def _check(proto: onnx.ModelProto) -> None:
     """Check a model with onnx's checker. It asks for the shapes of outputs, which some exporters leave out: here they
-    are inferred, or, where nothing says them, any. Before opset 22 it gives a pool with ceil_mode a window too many
-    where the last one begins in the padding (onnxruntime and PyTorch leave it out), and refuses files for that: their
-    shapes are inferred without the pool."""
+    are inferred, or, where nothing says them, any."""
     if not all(value.type.tensor_type.HasField("shape") for value in proto.graph.output):
-        proto = onnx.shape_inference.infer_shapes(proto)
-        for value in proto.graph.output:
-            value.type.tensor_type.shape.SetInParent()
-    onnx.checker.check_model(proto)
-    opset = max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=0)
-    at = [i for i, node in enumerate(proto.graph.node) if opset < CEIL_MENDED and is_ceil_pool(node)]
-    if at:
-        copy = onnx.ModelProto()
+        inferred, copy = onnx.shape_inference.infer_shapes(_inferable(proto)), onnx.ModelProto()
         copy.CopyFrom(proto)
-        for i in at:
-            copy.graph.node[i].domain = UNCHECKED
-        copy.opset_import.append(helper.make_opsetid(UNCHECKED, 1))
+        del copy.graph.output[:]
+        copy.graph.output.extend(inferred.graph.output)
+        for value in copy.graph.output:
+            value.type.tensor_type.shape.SetInParent()
         proto = copy
-    onnx.checker.check_model(proto, full_check=True)
+    onnx.checker.check_model(proto)
+    onnx.checker.check_model(_inferable(proto), full_check=True)
+
+
+def _inferable(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model as onnx can infer its shapes: without those of some operators. A Slice of a map of negative
+    length ends the process. Before opset 22 a pool with ceil_mode gets a window too many where the last one begins in
+    the padding, which onnxruntime and PyTorch leave out."""
+    opset = max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=0)
+    nodes = enumerate(proto.graph.node)
+    at = [i for i, n in nodes if n.op_type == "Slice" or (opset < CEIL_MENDED and is_ceil_pool(n))]
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    for i in at:
+        copy.graph.node[i].domain = UNCHECKED
+    if at:
+        copy.opset_import.append(helper.make_opsetid(UNCHECKED, 1))
+    return copy
 
 
 def is_ceil_pool(node: onnx.NodeProto) -> bool:

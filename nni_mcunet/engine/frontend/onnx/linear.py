@@ -31,6 +31,7 @@ def window(node: Node, x: Tensor, k: tuple[int, ...], spread: bool = False) -> W
     s = tuple(node.attribute("strides", (1, 1)))
     if len(k) != 2 or len(s) != 2 or min((*k, *s)) < 1:
         node.refuse(f"kernel {list(k)} with stride {list(s)}: expected two dimensions")
+    check_kernel(node, k)
     dilations = node.attribute("dilations", (1, 1))
     sides = tuple((side - 1) * d + 1 for side, d in zip(k, dilations, strict=False))
     if len(dilations) != 2 or min(dilations) < 1 or (sides != tuple(k) and not spread):
@@ -47,6 +48,12 @@ def window(node: Node, x: Tensor, k: tuple[int, ...], spread: bool = False) -> W
     (height, width), (down, right) = k, s
     top, left, bottom, after = pads
     return {"k": (height, width), "s": (down, right), "pad": (top, left, bottom, after)}
+
+
+def check_kernel(node: Node, k: tuple[int, ...]) -> None:
+    """Raise GraphError where a node states another kernel than its weights have."""
+    if tuple(node.attribute("kernel_shape", k)) != tuple(k):
+        node.wrong(f"kernel_shape {list(node.attribute('kernel_shape', k))} and weights of {list(k)}")
 
 
 def _same(length: int, k: int, s: int, auto: str) -> tuple[int, int]:
@@ -76,6 +83,7 @@ def conv_transpose(reader: Values, node: Node) -> Feature:
     weight = per_output(node, given, 1)
     if weight.ndim != 4 or weight.size == 0:
         node.refuse(f"weights of {list(weight.shape)}: expected those of a two-dimensional convolution")
+    check_kernel(node, weight.shape[2:])
     if x.name in reader.scales and not isinstance(given, Integers):
         node.refuse("is left in float between quantised layers; quantize it, too (onnxruntime: quant_format=QDQ)")
     rows, cols = (_transposed_side(node, axis, (x.h, x.w)[axis], weight.shape[2 + axis]) for axis in (0, 1))
