@@ -39,9 +39,9 @@ def transposed(groups: int) -> onnx.ModelProto:
     rng = np.random.default_rng(groups)
     values = {"w": rng.normal(size=(4, 4, 2, 2)), "u": rng.normal(size=(4, 4 // groups, 4, 4)), "b": rng.normal(size=4),
               "p": rng.normal(size=(4, 1, 1))}  # fmt: skip
-    shapes = {"apart": [1, 2, 2, 6, 8], "whole": [1, 4, 6, 8], "first": [0, 1], "last": [4, 9], "axes": [1, 3]}
+    shapes = {"divided": [1, 2, 2, 6, 8], "whole": [1, 4, 6, 8], "first": [0, 1], "last": [4, 9], "axes": [1, 3]}
     nodes = [
-        helper.make_node("Reshape", ["x", "apart"], ["r"]),
+        helper.make_node("Reshape", ["x", "divided"], ["r"]),
         helper.make_node("Transpose", ["r"], ["t"], perm=[0, 2, 1, 3, 4]),
         helper.make_node("Reshape", ["t", "whole"], ["s"]),
         helper.make_node("Conv", ["s", "w"], ["c"], dilations=[2, 1], pads=[1, 0, 1, 1]),
