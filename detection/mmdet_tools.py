@@ -16,6 +16,7 @@ from mmengine.config import DictAction
 from mmengine.runner import Runner
 
 from nni_mcunet.core.errors import UserError, exit_on_user_error
+from nni_mcunet.core.types import PlainDict
 from nni_mcunet.core.validate import short
 
 from .config.config import load_config
@@ -45,7 +46,7 @@ def with_config(arguments: list[str], folder: Path) -> list[str]:
     return arguments[: configs[0]] + [str(whole)] + arguments[configs[0] + 1 :]
 
 
-def _options(arguments: list[str]) -> dict:
+def _options(arguments: list[str]) -> PlainDict:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--cfg-options", nargs="+", action=DictAction)
     return parser.parse_known_args(arguments)[0].cfg_options

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 
 from nni_mcunet.core.errors import UserError, one_line
-from nni_mcunet.core.types import FilePath, Plain
+from nni_mcunet.core.types import FilePath, Plain, PlainDict
 from nni_mcunet.paper.baselines import BASELINES
 
 from ..data.data_files import check_folders
@@ -21,7 +21,9 @@ from .inherited_values import carried
 ONE_CLASS = ("MCUNetS3FDHead",)  # heads that find one class
 
 
-def load_config(config: FilePath | Config, options: dict | None = None, work_dir: FilePath | None = None) -> Config:
+def load_config(
+    config: FilePath | Config, options: PlainDict | None = None, work_dir: FilePath | None = None
+) -> Config:
     """Read a Config from a path (or take an already read Config) with `options` merged in. Every Resize is set to the
     resolution of `model.backbone.arch`, unless that is the name of a published face detector. The work dir is the
     argument, or the config's, or work_dirs/CONFIG, as in mmdet's tools. `data_root` and `metainfo` at the top, of
@@ -56,7 +58,7 @@ def load_config(config: FilePath | Config, options: dict | None = None, work_dir
     return config
 
 
-def prepare(path: FilePath, options: dict | None = None, work_dir: FilePath | None = None) -> Config:
+def prepare(path: FilePath, options: PlainDict | None = None, work_dir: FilePath | None = None) -> Config:
     """Read a config for a run of mmengine's Runner: load_config, but the data is looked for first (UserError), and
     torch has one thread unless OMP_NUM_THREADS says otherwise. Networks this small lose by two (a step takes 0.12 s
     with one, 0.18 to 5 s with two on two cores that others use too); the data loader's process has the other core."""

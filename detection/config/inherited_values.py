@@ -44,7 +44,7 @@ def carried(where: FilePath) -> Iterator[None]:
         Config._merge_a_into_b = staticmethod(plain)
 
 
-def _check_used(own: dict, merged: dict, where: FilePath) -> None:
+def _check_used(own: PlainDict, merged: PlainDict, where: FilePath) -> None:
     """Look for the loaders that read what `own` says at its top. Raises UserError where none does."""
     found = _leaves(merged)
     root = own.get("data_root")
@@ -63,7 +63,7 @@ def _check_used(own: dict, merged: dict, where: FilePath) -> None:
         )
 
 
-def _carry(own: dict, base: dict) -> None:
+def _carry(own: PlainDict, base: PlainDict) -> None:
     """Change in a base what `own`, which is merged into it next, says anew at its top."""
     if own.get("data_root") is not None or any(MOVED & set(data) for _, data in _leaves(own)):
         base.pop("data_source", None)  # how to get the base's data
@@ -111,7 +111,7 @@ def _below(path: str, root: str) -> bool:
     return f"{path.rstrip('/')}/".startswith(f"{root.rstrip('/')}/")
 
 
-def _fill(own: dict, merged: dict) -> None:
+def _fill(own: PlainDict, merged: PlainDict) -> None:
     """Give what `own` says at its top to data sets that say nothing of it, unless their paths begin with it."""
     for _, data in _leaves(merged):
         root = own.get("data_root")
@@ -121,21 +121,21 @@ def _fill(own: dict, merged: dict) -> None:
             data["metainfo"] = merged["metainfo"]
 
 
-def _reads(data: dict, root: str) -> bool:
+def _reads(data: PlainDict, root: str) -> bool:
     prefixes = _part(data, "data_prefix")
     paths = (data.get("data_root"), data.get("ann_file"), *prefixes.values())
     return any(isinstance(path, str) and _below(path, root) for path in paths)
 
 
-def _names_classes(own: dict) -> bool:
+def _names_classes(own: PlainDict) -> bool:
     return any(data.get("metainfo") for _, data in _leaves(own))
 
 
-def _leaves(config: dict) -> list[tuple[str, dict]]:
+def _leaves(config: PlainDict) -> list[tuple[str, PlainDict]]:
     """Return loader_leaves, as far as the config has the right shape: config_shape.py names what has not."""
     whole = {loader: _part(config, loader) for loader in LOADERS}
     return [(loader, data) for loader, data in loader_leaves(whole) if isinstance(data, dict)]
 
 
-def _part(config: dict, key: str) -> dict:
+def _part(config: PlainDict, key: str) -> PlainDict:
     return config[key] if isinstance(config.get(key), dict) else {}

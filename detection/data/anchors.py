@@ -9,14 +9,15 @@ resolution.
 import lzma
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from nni_mcunet.core.errors import UserError
-from nni_mcunet.core.types import FilePath
+from nni_mcunet.core.types import FilePath, PlainDict
 from nni_mcunet.core.validate import short
 
 from .data_files import open_pictures
@@ -98,7 +99,7 @@ def choose(sizes: np.ndarray, number: int, scales: int, seed: int = 0) -> Anchor
     )
 
 
-def dataset_sizes(dataset: dict) -> np.ndarray:
+def dataset_sizes(dataset: PlainDict) -> np.ndarray:
     """Return the (n, 2) of the boxes that a data set of a config trains on (mmdet's: difficult and filtered ones are
     not)."""
     data = open_pictures(dataset)
@@ -140,7 +141,7 @@ def _annotations(source: Path, split: str) -> Iterator[Annotation]:
             yield note
 
 
-def _archive(source: Path) -> dict:
+def _archive(source: Path) -> dict[Path, Callable[[], bytes]]:
     """Map each path to a function that reads it. An .xz cannot be read out of order: all is read, a few megabytes."""
     try:
         with tarfile.open(source) as archive:
@@ -148,9 +149,9 @@ def _archive(source: Path) -> dict:
             contents = {path: file.read() for path, file in files if file is not None}
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
         raise UserError(f"{source}: neither a folder nor a tar archive ({' '.join(str(error).split())})") from None
-    return {path: (lambda data=data: data) for path, data in contents.items()}
+    return {path: partial(bytes, data) for path, data in contents.items()}
 
 
-def _folder(source: Path) -> dict:
+def _folder(source: Path) -> dict[Path, Callable[[], bytes]]:
     files = [*source.rglob("ImageSets/Main/*.txt"), *source.rglob("Annotations/*.xml")]
     return {path: path.read_bytes for path in files}

@@ -14,7 +14,7 @@ from mmengine.registry import Registry, build_from_cfg
 from mmengine.runner import BaseLoop, Runner
 
 from nni_mcunet.core.errors import UserError, one_line
-from nni_mcunet.core.types import FilePath, Plain
+from nni_mcunet.core.types import FilePath, Plain, PlainDict
 from nni_mcunet.core.validate import short
 
 from .datasets import LOADERS
@@ -45,7 +45,7 @@ REGISTRIES = [found for found in vars(registry).values() if isinstance(found, Re
 
 
 @contextmanager
-def building(config: Config | dict, where: FilePath) -> Iterator[None]:
+def building(config: Config | PlainDict, where: FilePath) -> Iterator[None]:
     """Turn what goes wrong while mmengine builds parts of `config`, from the file `where`, into a UserError that names
     the part. All other errors pass: those of files and memory, and what comes once a loop runs."""
     try:
@@ -64,7 +64,7 @@ def building(config: Config | dict, where: FilePath) -> Iterator[None]:
         raise
 
 
-def _part(frame: FrameType, config: dict) -> tuple[str, Plain] | None:
+def _part(frame: FrameType, config: PlainDict) -> tuple[str, Plain] | None:
     """Return the key and the value of the part of `config` that a frame builds."""
     if frame.f_code is build_from_cfg.__code__:
         kind, args = frame.f_locals.get("obj_type"), frame.f_locals.get("args") or {}

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nni_mcunet.core.errors import UserError
-from nni_mcunet.core.types import Plain
+from nni_mcunet.core.types import Plain, PlainDict
 from nni_mcunet.core.validate import check_names, read_json, short
 
 LAYOUT = (
@@ -70,7 +70,7 @@ def _checked(value: Plain, kind: type, what: str) -> Plain:
     return value
 
 
-def _image(image: dict) -> str:
+def _image(image: PlainDict) -> str:
     hash(image["id"])
     sides = image["width"], image["height"]
     if not all(type(side) in (int, float) and side > 0 for side in sides):
@@ -78,7 +78,7 @@ def _image(image: dict) -> str:
     return image["file_name"]
 
 
-def _fault(note: dict, image: dict | None) -> str:
+def _fault(note: PlainDict, image: PlainDict | None) -> str:
     """Name the field of Coco for a box that mmdet leaves out; empty for one that it takes."""
     box, area = note["bbox"], note["area"]
     numbers: list[Any] = [*box, area] if isinstance(box, list) and len(box) == 4 else [None]

@@ -17,7 +17,7 @@ from nni_mcunet.core.validate import short
 from .datasets import some
 
 
-def ids_by_name(categories: list[dict], names: Iterable[str]) -> list[int]:
+def ids_by_name(categories: list[PlainDict], names: Iterable[str]) -> list[int]:
     """Return the ids of COCO's categories (dicts with id and name) in the order of the names. Raises UserError for a
     name that is none's, or more than one's."""
     found = []

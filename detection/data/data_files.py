@@ -81,7 +81,7 @@ def _numbered(path: FilePath) -> dict[int, str]:
         raise UserError(f"data: {path} is not COCO's JSON ({reason})") from None
 
 
-def open_pictures(data: dict, **changes: Any) -> BaseDataset:
+def open_pictures(data: PlainDict, **changes: Any) -> BaseDataset:
     """Build the data set as datasets.build_pictures does, after a look at its files. Raises UserError."""
     for part in leaves(data):
         check_dataset(part)
@@ -89,7 +89,7 @@ def open_pictures(data: dict, **changes: Any) -> BaseDataset:
         return build_pictures(data, **changes)
 
 
-def check_dataset(data: dict) -> None:
+def check_dataset(data: PlainDict) -> None:
     """Raise UserError for a data set of mmdet's whose files are not all there. A data set of an unknown kind is only
     asked for its annotation file, and one that is not on a disk for nothing."""
     if data.get("backend_args") or "://" in str(data.get("data_root")):
@@ -108,18 +108,18 @@ def check_dataset(data: dict) -> None:
         _wanted(_root(data), data["ann_file"], data["ann_file"])
 
 
-def _root(data: dict) -> Path:
+def _root(data: PlainDict) -> Path:
     return Path(data.get("data_root") or ".")
 
 
-def _prefix(data: dict, key: str) -> Path:
+def _prefix(data: PlainDict, key: str) -> Path:
     """Return the folder of a data_prefix as mmdet joins it. An absent one is the working directory, whatever the
     data_root."""
     prefix = (data.get("data_prefix") or {}).get(key)
     return Path() if prefix is None else _root(data) / prefix
 
 
-def _unset(data: dict, key: str) -> str:
+def _unset(data: PlainDict, key: str) -> str:
     unset = key not in (data.get("data_prefix") or {})
     return f" (data_prefix.{key} is not set: mmdet looks in the working directory)" if unset else ""
 
@@ -149,7 +149,7 @@ def _names(path: Path) -> list[str]:
     return names  # as mmdet reads them: the whole line is the name
 
 
-def _check_voc(data: dict, classes: Sequence[str] | None) -> None:
+def _check_voc(data: PlainDict, classes: Sequence[str] | None) -> None:
     prefix, pictures = _prefix(data, "sub_data_root"), data.get("img_subdir", "JPEGImages")
     notes = data.get("ann_subdir", "Annotations")
     layout = f"{data['ann_file']} (a name on each line), {prefix / notes}/NAME.xml, {prefix / pictures}/NAME.jpg"
@@ -162,7 +162,7 @@ def _check_voc(data: dict, classes: Sequence[str] | None) -> None:
     _all_there([prefix / pictures / f"{name}.jpg" for name in names], listed, "pictures")
 
 
-def _check_wider(data: dict, classes: Sequence[str] | None) -> None:
+def _check_wider(data: PlainDict, classes: Sequence[str] | None) -> None:
     prefix = _prefix(data, "img")
     layout = f"{data['ann_file']} (a name on each line), {prefix}/Annotations/NAME.xml, {prefix}/EVENT/NAME.jpg"
     if (_root(data) / "wider_face_split").is_dir() and not (prefix / "Annotations").is_dir():
@@ -176,7 +176,7 @@ def _check_wider(data: dict, classes: Sequence[str] | None) -> None:
     _all_there(paths, listed, "pictures")
 
 
-def _check_coco(data: dict, classes: Sequence[str] | None) -> None:
+def _check_coco(data: PlainDict, classes: Sequence[str] | None) -> None:
     images = _prefix(data, "img")
     layout = f"{data['ann_file']} (COCO's JSON), {images}/FILE_NAME for each of its images"
     layout += _unset(data, "img")

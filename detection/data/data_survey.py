@@ -23,7 +23,7 @@ from mmengine.runner import Runner
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.files import write_figure
-from nni_mcunet.core.types import FilePath
+from nni_mcunet.core.types import FilePath, PlainDict
 from nni_mcunet.core.validate import SHOWN, counted, short
 
 from .coco_json import read_coco
@@ -50,9 +50,9 @@ class Survey:
     classes: list[str]
     pictures: int = 0
     left_out: int = 0
-    unlisted: Counter = field(default_factory=Counter)
+    unlisted: Counter[str] = field(default_factory=Counter)
     drops_flat: bool = False
-    kinds: Counter = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
     turned: int = 0
     corrupt: Offenders = field(default_factory=list)
     resized: Offenders = field(default_factory=list)
@@ -111,7 +111,7 @@ def survey(dataset: BaseDataset, decode: bool = False) -> Survey:
     return found
 
 
-def _add(found: Survey, info: dict, decode: bool) -> None:
+def _add(found: Survey, info: PlainDict, decode: bool) -> None:
     path, size = info["img_path"], (info["width"], info["height"])
     picture = inspect(path, decode)
     found.pictures += 1

@@ -1,7 +1,7 @@
 """Find the data sets inside wrappers (ConcatDataset, RepeatDataset, MultiImageMixDataset, ...), as configs or built,
 and the names of their classes."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,15 @@ from mmengine.fileio import list_from_file
 from mmengine.registry import DefaultScope
 
 from nni_mcunet.core.errors import UserError
-from nni_mcunet.core.types import FilePath, Plain
+from nni_mcunet.core.types import FilePath, Plain, PlainDict
 from nni_mcunet.core.validate import short
 
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
 
-def leaves(data: Plain) -> Iterator:
+def leaves(data: Plain) -> Iterator[Plain]:
     """Yield the data sets that read files, of a config (dicts) or of a built data set."""
-    get = data.get if isinstance(data, dict) else lambda name: getattr(data, name, None)
+    get: Callable[[str], Plain] = data.get if isinstance(data, dict) else lambda name: getattr(data, name, None)
     inner = get("datasets") or ([get("dataset")] if get("dataset") is not None else [])
     if not inner:
         yield data
@@ -28,20 +28,20 @@ def leaves(data: Plain) -> Iterator:
         yield from leaves(part)
 
 
-def loader_leaves(config: dict, loaders: Iterable[str] = LOADERS) -> Iterator[tuple[str, dict]]:
+def loader_leaves(config: PlainDict, loaders: Iterable[str] = LOADERS) -> Iterator[tuple[str, PlainDict]]:
     """Yield (name of the loader, data set that reads files) of the config's loaders."""
     for loader in loaders:
         if (config.get(loader) or {}).get("dataset") is not None:
             yield from ((loader, data) for data in leaves(config[loader]["dataset"]))
 
 
-def build_dataset(data: dict) -> BaseDataset:
+def build_dataset(data: PlainDict) -> BaseDataset:
     """Build mmdet's data set of a config."""
     with DefaultScope.overwrite_default_scope("mmdet"):
         return DATASETS.build(data)
 
 
-def build_pictures(data: dict, **changes: Any) -> BaseDataset:
+def build_pictures(data: PlainDict, **changes: Any) -> BaseDataset:
     """Build one data set of all that read files below a wrapper, each picture once, in their order. `changes` go into
     the config of each. Raises UserError where they do not agree on the classes."""
     built = [build_dataset(dict(leaf, **changes)) for leaf in leaves(data)]
@@ -54,7 +54,7 @@ def build_pictures(data: dict, **changes: Any) -> BaseDataset:
     return ConcatDataset(built, ignore_keys=sorted({key for part in built for key in part.metainfo} - {"classes"}))
 
 
-def only_pipeline(loader: Plain) -> list:
+def only_pipeline(loader: Plain) -> list[Plain]:
     """Return the pipeline that all data sets of a loader's config share. Raises UserError where there is more than one:
     a wrapper's own mixes pictures, and a search's are single ones."""
     node = loader.dataset
@@ -68,13 +68,13 @@ def only_pipeline(loader: Plain) -> list:
     return first
 
 
-def dataset_type(data: dict) -> type | None:
+def dataset_type(data: PlainDict) -> type | None:
     """Return the class behind the config of a data set; None where mmdet knows none of that name."""
     with DefaultScope.overwrite_default_scope("mmdet"):
         return data["type"] if isinstance(data["type"], type) else DATASETS.get(data["type"])
 
 
-def class_names(data: dict) -> tuple[str, ...] | None:
+def class_names(data: PlainDict) -> tuple[str, ...] | None:
     """Return the classes of a data set's config, in the order of their labels: its metainfo's, else those of its type.
     None where neither names any. Raises UserError for what is no list of different names."""
     given = (data.get("metainfo") or {}).get("classes")
@@ -120,7 +120,7 @@ def check_classes(found: Sequence[str] | None, expected: Sequence[str] | None, w
         )
 
 
-def _differ(first: FilePath, names: tuple, second: FilePath, others: tuple) -> str:
+def _differ(first: FilePath, names: tuple[str, ...], second: FilePath, others: tuple[str, ...]) -> str:
     if sorted(names) == sorted(others):
         return f"{first} and {second} have the same classes in another order, {some(names)} and {some(others)}"
     more, fewer = ([n for n in a if n not in b] for a, b in ((names, others), (others, names)))

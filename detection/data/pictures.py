@@ -18,7 +18,7 @@ from mmdet.registry import TRANSFORMS
 from mmengine.logging import print_log
 from PIL import UnidentifiedImageError
 
-from nni_mcunet.core.types import FilePath
+from nni_mcunet.core.types import FilePath, PlainDict
 from nni_mcunet.pictures import PictureError, open_picture
 
 END = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}  # what a whole file ends with
@@ -100,7 +100,7 @@ class LoadPicture(LoadImageFromFile):
         super().__init__(**kwargs)
         self.named: set[str] = set()
 
-    def transform(self, results: dict) -> dict | None:
+    def transform(self, results: PlainDict) -> PlainDict | None:
         """Add the picture to `results`; None where it cannot be decoded."""
         path = results["img_path"]
         fault = too_large(path)

@@ -12,10 +12,12 @@ from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import HorizontalBoxes, autocast_box_type
 
+from nni_mcunet.core.types import PlainDict
+
 TRIES = 50
 
 
-def cut(results: dict, window: Sequence[int], size: tuple[int, int], ignore_below: float) -> dict:
+def cut(results: PlainDict, window: Sequence[int], size: tuple[int, int], ignore_below: float) -> PlainDict:
     """Cut out the picture inside `window` (x1, y1, x2, y2 integers, may reach beyond the picture: black there) at
     `size` (w, h), with its faces; faces of a side under `ignore_below` pixels are marked as ignored."""
     x1, y1, x2, y2 = window
@@ -66,7 +68,7 @@ class FaceCrop(BaseTransform):
         self.size, self.sides, self.whole, self.ignore_below = (size[0], size[1]), sides, whole, ignore_below
 
     @autocast_box_type()
-    def transform(self, results: dict) -> dict:
+    def transform(self, results: PlainDict) -> PlainDict:
         """Cut a window out of the picture, see `cut`."""
         h, w = results["img"].shape[:2]
         for _ in range(TRIES):
@@ -99,7 +101,7 @@ class DataAnchorSampling(BaseTransform):
         self.size, self.anchors, self.ignore_below = (size[0], size[1]), anchors, ignore_below
 
     @autocast_box_type()
-    def transform(self, results: dict) -> dict:
+    def transform(self, results: PlainDict) -> PlainDict:
         """Cut a window around a random face, see `cut`; the whole picture where there is none."""
         boxes, (h, w) = results["gt_bboxes"], results["img"].shape[:2]
         if not len(boxes):

@@ -54,13 +54,13 @@ class FaceViews(BaseTransform):
         self.pixels = pixels
         self.transforms = Compose(transforms)
 
-    def transform(self, results: dict) -> dict:
+    def transform(self, results: PlainDict) -> PlainDict:
         """Return the packed views, a list for each key."""
         h, w = results["img"].shape[:2]
         packed = [self._view(results, view) for view in views(h, w, self.pixels)]
         return {key: [one[key] for one in packed] for key in packed[0]}
 
-    def _view(self, results: dict, view: View) -> dict:
+    def _view(self, results: PlainDict, view: View) -> PlainDict:
         resize = TRANSFORMS.build(dict(type="Resize", scale_factor=view.scale, keep_ratio=True))
         flip = TRANSFORMS.build(dict(type="RandomFlip", prob=float(view.flip)))
         seen = flip(resize(dict(results)))
@@ -75,7 +75,7 @@ class FaceTTAModel(DetTTAModel):
         super().__init__(**kwargs)
         self.iou_threshold, self.max_per_img = iou_threshold, max_per_img
 
-    def _merge_single_sample(self, data_samples: list) -> DetDataSample:
+    def _merge_single_sample(self, data_samples: list[DetDataSample]) -> DetDataSample:
         all_boxes: list[Tensor] = []
         all_scores: list[Tensor] = []
         for sample in data_samples:

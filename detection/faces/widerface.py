@@ -19,7 +19,7 @@ from scipy.io import loadmat
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.files import write_atomic
-from nni_mcunet.core.types import FilePath
+from nni_mcunet.core.types import FilePath, PlainDict
 from nni_mcunet.core.validate import file_text
 
 SETTINGS = ("easy", "medium", "hard")
@@ -229,7 +229,7 @@ def summary(matches: Matches) -> dict[str, float]:
     return whole | {f"{setting}_few": curve(matches, setting, few).ap for setting in SETTINGS}
 
 
-def event_report(matches: Matches) -> list[dict]:
+def event_report(matches: Matches) -> list[PlainDict]:
     """List for each event its name, its pictures, and for each setting the AP and the kept faces. The scores keep the
     set's scale."""
     rows = []

@@ -16,7 +16,7 @@ from mmengine.logging import print_log
 from PIL import Image, UnidentifiedImageError
 
 from nni_mcunet.core.errors import UserError
-from nni_mcunet.core.types import FilePath
+from nni_mcunet.core.types import FilePath, PlainDict
 from nni_mcunet.core.validate import check_names, file_text, short
 
 INVALID = 7  # column of the flag
@@ -61,7 +61,7 @@ class WIDERFaceText(BaseDetDataset):
 
     METAINFO = {"classes": ("face",), "palette": [(0, 255, 0)]}
 
-    def load_data_list(self) -> list[dict]:
+    def load_data_list(self) -> list[PlainDict]:
         """Read the text. Raises UserError where a picture is missing."""
         faces, root = read_faces(self.ann_file), Path(self.data_prefix["img"])
         missing = [name for name in faces if not (root / name).is_file()]
@@ -86,7 +86,7 @@ class WIDERFaceText(BaseDetDataset):
         )
         return data
 
-    def filter_data(self) -> list[dict]:
+    def filter_data(self) -> list[PlainDict]:
         """Return the pictures with a face that is not ignored, where filter_cfg asks for it; all of them in test
         mode."""
         if self.test_mode or not (self.filter_cfg or {}).get("filter_empty_gt", False):
@@ -98,7 +98,7 @@ class WIDERFaceText(BaseDetDataset):
         return kept
 
 
-def _instances(rows: np.ndarray) -> list[dict]:
+def _instances(rows: np.ndarray) -> list[PlainDict]:
     return [
         dict(bbox=[x, y, x + w, y + h], bbox_label=0, ignore_flag=int(flags[INVALID - 4] != 0))
         for x, y, w, h, *flags in rows.tolist()

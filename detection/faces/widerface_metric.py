@@ -17,7 +17,7 @@ from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.file_sets import named_folder
 from nni_mcunet.core.files import write_atomic, write_figure, write_json
 from nni_mcunet.core.outputs import check_own_report
-from nni_mcunet.core.types import FilePath, Plain
+from nni_mcunet.core.types import FilePath, Plain, PlainDict
 
 from .widerface import FEW, SETTINGS, Key, Matches, curve, event_report, few_faces, match, read_truth, write_results
 from .widerface import summary as ap_summary
@@ -51,7 +51,7 @@ class WIDERFaceMetric(BaseMetric):
             check_own_report(self.out_dir, names, EVENTS, HEAD)
         self.face_label = face_label
 
-    def process(self, data_batch: Plain, data_samples: Sequence[dict]) -> None:
+    def process(self, data_batch: Plain, data_samples: Sequence[PlainDict]) -> None:
         """Note the faces of each sample. Raises UserError for a picture that is not in the ground truth."""
         for sample in data_samples:
             found = sample["pred_instances"]

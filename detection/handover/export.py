@@ -10,7 +10,7 @@ from nni_mcunet.core.ir.arch import ArchSpec
 from nni_mcunet.core.ir.build import FaceHead, YoloHead
 from nni_mcunet.core.ir.graph import Graph
 from nni_mcunet.core.nn.qat import learnt_ranges
-from nni_mcunet.core.types import FilePath
+from nni_mcunet.core.types import FilePath, PlainDict
 from nni_mcunet.paper.baselines import BASELINES, face_baseline
 
 from ..config.config import load_config
@@ -24,7 +24,7 @@ Detector = MCUNetYOLO | MCUNetS3FD
 
 
 def load_detector(
-    config: FilePath | Config, checkpoint: FilePath | None = None, options: dict | None = None
+    config: FilePath | Config, checkpoint: FilePath | None = None, options: PlainDict | None = None
 ) -> Detector:
     """Load the detector of a config file (or Config), in eval mode, with the weights of an mmdet checkpoint when given.
     Its classes are those that the checkpoint was trained on, where it says so, else those of the config's data sets.
@@ -97,7 +97,7 @@ def detector_ranges(model: Detector) -> dict[str, tuple[float, float]]:
     return learnt_ranges(model.state_dict())
 
 
-def detector_meta(model: Detector) -> dict:
+def detector_meta(model: Detector) -> PlainDict:
     """Return the numbers with which decoding and NMS reproduce mmdet's boxes, of a model from load_detector; the levels
     run fine to coarse, as the graph's outputs do.
 
@@ -116,7 +116,7 @@ def detector_meta(model: Detector) -> dict:
     }
 
 
-def _yolo_meta(model: MCUNetYOLO) -> dict:
+def _yolo_meta(model: MCUNetYOLO) -> PlainDict:
     """Return YOLOv3's own numbers.
 
     strides   pixels per cell
@@ -132,7 +132,7 @@ def _yolo_meta(model: MCUNetYOLO) -> dict:
     }
 
 
-def _s3fd_meta(model: MCUNetS3FD) -> dict:
+def _s3fd_meta(model: MCUNetS3FD) -> PlainDict:
     """Return S3FD's own numbers.
 
     strides     per level: pixels per cell; two levels may have the same

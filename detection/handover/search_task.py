@@ -89,7 +89,7 @@ class DetectorTask:
         for name in net.graph.outputs:
             net.layer(name).conv.load_state_dict(detector.bbox_head.net.layer(name).conv.state_dict())
 
-    def loss(self, outputs: tuple[Tensor, ...], targets: list[dict], smoothing: float) -> Tensor:
+    def loss(self, outputs: tuple[Tensor, ...], targets: list[PlainDict], smoothing: float) -> Tensor:
         """Return mmdet's loss of prediction maps (N, anchors * (5 + classes), h, w), fine to coarse: the mean over the
         batch's pictures. targets: see DetectorData.sample."""
         if smoothing:
@@ -130,7 +130,7 @@ class DetectorData:
 
     OPTIONS = {"config": None, "held_out": None, "seed": 0}
 
-    def __init__(self, options: dict) -> None:
+    def __init__(self, options: PlainDict) -> None:
         config, held_out, seed = (options[key] for key in self.OPTIONS)
         if not isinstance(config, str):
             raise UserError(f"data: config is {short(config)}: expected the path of a detector's config")
@@ -165,7 +165,7 @@ class DetectorData:
         with DefaultScope.overwrite_default_scope("mmdet"):
             return Compose(only_pipeline(config[loader]))
 
-    def sample(self, key: Plain) -> tuple[Tensor, dict]:
+    def sample(self, key: Plain) -> tuple[Tensor, PlainDict]:
         """Return a picture uint8 RGB (3, h, w) and its target, numpy arrays: objects {bboxes (n, 4) x1 y1 x2 y2, labels
         (n,)}, ignored alike, meta (mmdet's). With key.seed it is a random view, boxes in its pixels; without it the
         evaluation's, boxes in the file's pixels."""
@@ -183,7 +183,7 @@ class DetectorData:
         raise UserError(f"data: the training pipeline of {self.task.config.filename} leaves no picture an object")
 
 
-def _plain(packed: dict) -> tuple[Tensor, dict]:
+def _plain(packed: PlainDict) -> tuple[Tensor, PlainDict]:
     """Return what PackDetInputs gives, without its classes: a batch of them costs a process nothing to send."""
     sample, parts = packed["data_samples"], {}
     for part, of in (("objects", sample.gt_instances), ("ignored", sample.ignored_instances)):
@@ -193,11 +193,11 @@ def _plain(packed: dict) -> tuple[Tensor, dict]:
     return image, parts | {"meta": sample.metainfo}
 
 
-def _tensors(arrays: dict, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+def _tensors(arrays: PlainDict, device: torch.device | str = "cpu") -> dict[str, Tensor]:
     return {key: torch.from_numpy(array).to(device) for key, array in arrays.items()}
 
 
-def _sample(target: dict, found: InstanceData) -> dict:
+def _sample(target: PlainDict, found: InstanceData) -> PlainDict:
     """Return a sample as VOCMetric reads it."""
     return {
         "gt_instances": _tensors(target["objects"]),

@@ -71,7 +71,7 @@ def _safely(loader: Callable[..., PlainDict]) -> Callable[..., PlainDict]:
     checkpoint, and OSError with the name of a file on the disk."""
 
     @wraps(loader)  # mmengine's log has its name
-    def load(path: FilePath, map_location: Plain = None) -> dict:
+    def load(path: FilePath, map_location: Plain = None) -> PlainDict:
         try:
             with _weights_only():
                 return loader(path, map_location)
@@ -96,7 +96,7 @@ def _reason(error: Exception) -> str:
 
 
 @_safely
-def load_from_local(path: FilePath, map_location: Plain = None) -> dict:
+def load_from_local(path: FilePath, map_location: Plain = None) -> PlainDict:
     """Load a local file by torch.load. Raises FileNotFoundError, or UserError for a file that is no (safe)
     checkpoint."""
     path = os.path.expanduser(path)
@@ -105,7 +105,7 @@ def load_from_local(path: FilePath, map_location: Plain = None) -> dict:
     return torch.load(path, map_location=map_location)
 
 
-def read_checkpoint(path: FilePath) -> dict:
+def read_checkpoint(path: FilePath) -> PlainDict:
     """Read a checkpoint from a file, or from any place that mmengine knows by a prefix, onto the CPU. Raises
     FileNotFoundError, UserError."""
     found = CheckpointLoader.load_checkpoint(str(path), map_location="cpu", logger="silent")
@@ -114,7 +114,7 @@ def read_checkpoint(path: FilePath) -> dict:
     return found
 
 
-def trained_classes(checkpoint: dict) -> tuple[str, ...] | None:
+def trained_classes(checkpoint: PlainDict) -> tuple[str, ...] | None:
     """Return the names that a checkpoint of mmengine was trained on; None where it does not say."""
     meta = checkpoint.get("meta") or {}
     found = (meta.get("dataset_meta") or {}).get("classes") or meta.get("CLASSES")

@@ -15,6 +15,7 @@ from torch import Tensor
 from nni_mcunet.core.ir.build import FACE
 from nni_mcunet.core.ir.graph import Graph
 from nni_mcunet.core.nn.net import Net
+from nni_mcunet.core.types import PlainDict
 from nni_mcunet.paper.baselines import SCALES, face_baseline
 
 STRIDES = tuple(4 << i for i in range(SCALES))
@@ -41,12 +42,12 @@ class EXTDBackbone(Net, BaseModule):
 class EXTD(SingleStageDetector):
     """Detect faces with EXTD. Checkpoints of its authors load, too."""
 
-    def __init__(self, backbone: dict, bbox_head: dict, **kwargs: Any) -> None:
+    def __init__(self, backbone: PlainDict, bbox_head: PlainDict, **kwargs: Any) -> None:
         self.graph = face_baseline(backbone["arch"])
         head = dict(bbox_head, part=self.graph.part(FACE), strides=STRIDES)
         super().__init__(backbone, bbox_head=head, **kwargs)
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
+    def _load_from_state_dict(self, state_dict: PlainDict, prefix: str, *args: Any) -> None:
         """Turn a checkpoint of the authors into ours first, where it is one."""
         if f"{prefix}base.0.0.weight" in state_dict:
             theirs = {key.removeprefix(prefix): value for key, value in state_dict.items()}

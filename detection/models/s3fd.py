@@ -20,13 +20,14 @@ from nni_mcunet.core.ir.arch import ArchSpec
 from nni_mcunet.core.ir.build import FACE, FaceHead, build_graph
 from nni_mcunet.core.ir.graph import Graph
 from nni_mcunet.core.nn.net import Net
+from nni_mcunet.core.types import PlainDict
 
 from .backbone import read_arch
 
 VARIANCES = (0.1, 0.2)  # SSD's, of a box's centre and of its size
 
 
-def s3fd_graph(backbone: dict, bbox_head: dict) -> tuple[ArchSpec, FaceHead, Graph]:
+def s3fd_graph(backbone: PlainDict, bbox_head: PlainDict) -> tuple[ArchSpec, FaceHead, Graph]:
     """Build the network that the two parts of a detector's config describe. Raises UserError, ArchError."""
     spec, stages, sizes = read_arch(backbone["arch"]), backbone["out_indices"], bbox_head["sizes"]
     if len(sizes) != len(stages) or not all(sizes):
@@ -106,7 +107,7 @@ class MCUNetS3FDHead(SSDHead):
         maps = self.net(*normed, *x[len(normed) :])
         return [max_out(m) for m in maps[::2]], list(maps[1::2])
 
-    def get_targets(self, *args: Any, **kwargs: Any) -> tuple:
+    def get_targets(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Return AnchorHead's targets, with the number of positives as the divisor: mmdet counts one more for each
         picture without."""
         labels, *targets, _ = super().get_targets(*args, **kwargs)
@@ -123,7 +124,7 @@ class MCUNetS3FD(SingleStageDetector):
     """Detect faces by S3FD whose two parts are cut from one graph: `s3fd_graph` of what their configs say. It takes
     pictures of any size; the graph is that of the architecture's resolution."""
 
-    def __init__(self, backbone: dict, bbox_head: dict, **kwargs: Any) -> None:
+    def __init__(self, backbone: PlainDict, bbox_head: PlainDict, **kwargs: Any) -> None:
         spec, face, graph = s3fd_graph(backbone, bbox_head)
         part = graph.part(FACE)
         super().__init__(

@@ -17,7 +17,7 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox_overlaps
 from mmengine.model import BaseModule
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.ir.arch import ArchSpec
@@ -31,7 +31,7 @@ from .backbone import read_arch
 IGNORE_IOF = 0.5  # share of an anchor's area, as mmdet's MaxIoUAssigner and s3fd_match.py have it
 
 
-def yolo_graph(backbone: dict, neck: dict, bbox_head: dict) -> tuple[ArchSpec, YoloHead, Graph]:
+def yolo_graph(backbone: PlainDict, neck: PlainDict, bbox_head: PlainDict) -> tuple[ArchSpec, YoloHead, Graph]:
     """Build the network that the three parts of a detector's config describe, each value being said in one of them
     only. Raises UserError, ArchError."""
     spec = read_arch(backbone["arch"])
@@ -89,7 +89,7 @@ class MCUNetYOLOHead(YOLOV3Head):
         """Build none of mmdet's own layers: `net` computes the maps."""
 
     @property
-    def convs_pred(self) -> list:
+    def convs_pred(self) -> list[Tensor | nn.Module]:
         """Return the last convolutions, coarse to fine: mmdet's init_weights sets their biases to the objects'
         prior."""
         return [self.net.layers[name].conv for name in self.net.graph.outputs[::-1]]
@@ -105,7 +105,7 @@ class MCUNetYOLOHead(YOLOV3Head):
         batch_gt_instances: Sequence[InstanceData],
         batch_img_metas: Sequence[PlainDict],
         batch_gt_instances_ignore: Sequence[InstanceData] | None = None,
-    ) -> dict:
+    ) -> PlainDict:
         """Return mmdet's losses of predictions (N, anchors * (5 + classes), H, W), coarse to fine: the mean over the
         pictures. mmdet sums over them, so that learning rate and clipping depend on the batch. Where an ignored
         object (difficult, a crowd) would be found, neither an object nor its absence is trained: mmdet's head would
@@ -143,7 +143,7 @@ class MCUNetYOLOHead(YOLOV3Head):
 class MCUNetYOLO(YOLOV3):
     """Detect by YOLOv3 whose three parts are cut from one graph: `yolo_graph` of what their configs say."""
 
-    def __init__(self, backbone: dict, neck: dict, bbox_head: dict, **kwargs: Any) -> None:
+    def __init__(self, backbone: PlainDict, neck: PlainDict, bbox_head: PlainDict, **kwargs: Any) -> None:
         spec, yolo, graph = yolo_graph(backbone, neck, bbox_head)
         super().__init__(
             backbone,
@@ -155,7 +155,7 @@ class MCUNetYOLO(YOLOV3):
         if self.backbone.graph.ops != graph.part(BACKBONE).ops:
             raise AssertionError("the backbone by itself is not the backbone within the detector: see core.ir.build")
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
+    def _load_from_state_dict(self, state_dict: PlainDict, prefix: str, *args: Any) -> None:
         """Load weights of the graph as one net, too, a search's best.pth: `layers.{op}.*` go to the op's part."""
         parts = ((BACKBONE, "backbone."), (NECK, "neck."), (YOLO, "bbox_head.net."))
         for key in [key for key in state_dict if key.startswith(f"{prefix}layers.")]:

@@ -12,7 +12,7 @@ from nni_mcunet.core.boards import KB, Board
 from nni_mcunet.core.errors import Infeasible, UserError
 from nni_mcunet.core.plan.board_plan import plan_for_board
 from nni_mcunet.core.plan.plan import Plan
-from nni_mcunet.core.types import FilePath
+from nni_mcunet.core.types import FilePath, PlainDict
 
 from ..config.config import load_config
 from ..data.anchors import choose
@@ -133,7 +133,7 @@ def _config(base: FilePath, arch: str, size: tuple[int, int], stages: tuple[int,
 WIDTHS = {"mcunet_in3": 64, "mcu_w50_r160": 48}  # of the neck
 
 
-def _arch(base: FilePath, arch: str, size: tuple[int, int]) -> dict:
+def _arch(base: FilePath, arch: str, size: tuple[int, int]) -> PlainDict:
     return {"base": str(Path(base).parents[2] / f"arch/{arch}.json"), "resolution": list(size)}
 
 

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 from nni_mcunet.core.errors import UserError
-from nni_mcunet.core.types import Plain
+from nni_mcunet.core.types import Plain, PlainDict
 from nni_mcunet.core.validate import file_text, read_yaml, short
 
 from ..data.pictures import inspect
@@ -50,7 +50,7 @@ def read_yolo(tree: Tree) -> Folder:
     return Folder("yolo", names, splits, notes)
 
 
-def _settings(tree: Tree) -> tuple[Path, dict] | None:
+def _settings(tree: Tree) -> tuple[Path, PlainDict] | None:
     """Return the YAML file that names classes, and its content."""
     for path in tree.with_ending(".yaml", ".yml"):
         try:
@@ -62,7 +62,7 @@ def _settings(tree: Tree) -> tuple[Path, dict] | None:
     return None
 
 
-def _names(tree: Tree, settings: tuple[Path, dict] | None) -> tuple[str, ...]:
+def _names(tree: Tree, settings: tuple[Path, PlainDict] | None) -> tuple[str, ...]:
     if settings:
         path, content = settings
         found = content["names"]
@@ -87,7 +87,7 @@ def _distinct(names: list[str], path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _listed(tree: Tree, path: Path, content: dict) -> dict[Path, str]:
+def _listed(tree: Tree, path: Path, content: PlainDict) -> dict[Path, str]:
     """Return picture -> split, of the keys train, val and test of data.yaml: a folder, a text file of pictures, or a
     list of these. {} where none of them is there: Roboflow writes ../train/images for train/images, and others the path
     of the machine that trained."""
@@ -116,7 +116,7 @@ def _pictures_at(tree: Tree, path: Path, root: Plain, place: Plain) -> list[Path
     return []
 
 
-def _label(picture: Path, candidates: list[Path] | tuple) -> Path | None:
+def _label(picture: Path, candidates: list[Path] | tuple[Path, ...]) -> Path | None:
     """Return the text file of a picture: next to it, or in labels/ where it is in images/."""
     parts = picture.parts
     wanted = {picture.with_suffix(".txt")}

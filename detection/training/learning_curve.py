@@ -7,16 +7,16 @@ from matplotlib.figure import Figure
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.files import write_figure
-from nni_mcunet.core.types import FilePath
+from nni_mcunet.core.types import FilePath, PlainDict
 from nni_mcunet.core.validate import file_text, parse_json_lines, short
 
 TIMES = {"lr", "base_lr", "data_time", "time", "memory", "grad_norm", "epoch", "iter", "step"}
 
 
-def scalars(work_dir: FilePath) -> tuple[list[dict], list[dict]]:
+def scalars(work_dir: FilePath) -> tuple[list[PlainDict], list[PlainDict]]:
     """Return (training rows, evaluation rows) of all runs below a work dir, a resumed one continuing the one before.
     Raises UserError where there are none."""
-    rows: list[dict] = []
+    rows: list[PlainDict] = []
     files = sorted(Path(work_dir).glob("*/vis_data/scalars.json"))
     for file in files:
         found = _rows(file)
@@ -28,7 +28,7 @@ def scalars(work_dir: FilePath) -> tuple[list[dict], list[dict]]:
     return [row for row in rows if "epoch" in row], [row for row in rows if "epoch" not in row]
 
 
-def _rows(file: Path) -> list[dict]:
+def _rows(file: Path) -> list[PlainDict]:
     text = re.sub(r": -?(NaN|Infinity)\b", ": null", file_text(file))  # a training that diverged: a gap in the curve
     found = parse_json_lines(text, file)
     for row in found:

@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 
 from nni_mcunet.core.files import write_atomic
 from nni_mcunet.core.outputs import MARK
-from nni_mcunet.core.types import FilePath
+from nni_mcunet.core.types import FilePath, PlainDict
 
 from ..data.datasets import config_classes, leaves
 from ..models.checkpoint import load_strictly
@@ -28,7 +28,7 @@ def with_tta(cfg: Config) -> Config:
     return cfg
 
 
-def _flipped(pipeline: list) -> list:
+def _flipped(pipeline: list[PlainDict]) -> list[PlainDict]:
     """Return a pipeline that ends in PackDetInputs, packing the picture and its mirror image."""
     keys = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "flip", "flip_direction")
     views = dict(
@@ -51,7 +51,7 @@ def with_pictures(cfg: Config, folder: str) -> Config:
 class _Dump(DumpDetResults):
     """Write the predictions whole or not at all, and with the mark of our files behind the pickle's end."""
 
-    def compute_metrics(self, results: list) -> dict:
+    def compute_metrics(self, results: list[PlainDict]) -> PlainDict:
         """Write `results` to the file. Returns no metrics. Raises UserError where it cannot be written."""
         write_atomic(self.out_file_path, pickle.dumps(results) + MARK)
         return {}
@@ -80,7 +80,7 @@ def deploy(runner: Runner, model: DeployedDetector) -> None:
     runner.model = tta or model
 
 
-def map50(metrics: dict) -> float | None:
+def map50(metrics: PlainDict) -> float | None:
     """Return the mAP at an IoU of 0.5 out of an evaluator's metrics: VOC's (unrounded where that is its only one) or
     COCO's."""
     voc = [key for key in metrics if key.startswith("pascal_voc/AP")]

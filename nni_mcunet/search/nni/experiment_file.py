@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from ...core.types import Plain
+from ...core.types import Plain, PlainDict
 from ...core.validate import check_keys, integer, read_yaml, short
 from ..config import ExperimentError, SearchConfig, check_trials, search_config, search_space
 from ..evolution import Evolution
@@ -22,7 +22,7 @@ SERVICE_KEYS = {"platform", "useActiveGpu", "maxTrialNumberPerGpu", "gpuIndices"
 SERVICES = ("local", "remote", "kubeflow", "frameworkcontroller")
 
 
-def load_config(path: str | Path) -> dict:
+def load_config(path: str | Path) -> PlainDict:
     """Read the YAML and make its paths absolute, as NNI reads them: relative to the file. Raises ExperimentError."""
     path = Path(path)
     config = read_yaml(path, ExperimentError)
@@ -52,7 +52,7 @@ def load_config(path: str | Path) -> dict:
     return config
 
 
-def read_begun(path: Path) -> dict:
+def read_begun(path: Path) -> PlainDict:
     """Read the configuration of an experiment that load_config has checked and launch.py has stored. Raises
     ExperimentError."""
     config = read_yaml(path, ExperimentError)
@@ -63,7 +63,7 @@ def read_begun(path: Path) -> dict:
     return config
 
 
-def _check(config: dict) -> None:
+def _check(config: PlainDict) -> None:
     """Check keys and types that NNI would refuse in its own long way, or would not look at. Raises ExperimentError."""
     needed = ["tuner", "trainingService", "trialCodeDirectory", "experimentWorkingDirectory", "trialConcurrency"]
     _check_keys(config, TOP_KEYS, "the experiment", needed)
@@ -95,7 +95,7 @@ def _check(config: dict) -> None:
         raise ExperimentError(f"tuner.classArgs is {short(tuner['classArgs'])}: expected a mapping, see SearchConfig")
 
 
-def _machines(config: dict) -> list[dict]:
+def _machines(config: PlainDict) -> list[PlainDict]:
     """List a remote service's machines, as far as they look like machines: NNI has the last word."""
     machines = config["trainingService"].get("machineList")
     return [machine for machine in machines if isinstance(machine, dict)] if isinstance(machines, list) else []
@@ -105,7 +105,7 @@ def _check_keys(data: Plain, known: Iterable[str], where: str, needed: Iterable[
     check_keys(data, sorted(known, key=str), where, needed, ExperimentError)
 
 
-def _check_class(tuner: dict) -> None:
+def _check_class(tuner: PlainDict) -> None:
     """Import the tuner's class, with its codeDirectory on the path as NNI puts it there. Raises ExperimentError where
     that fails."""
     from .nni_checks import registered_class  # imports NNI, and so does the next line
@@ -136,7 +136,7 @@ def _check_class(tuner: dict) -> None:
         raise ExperimentError(f"{key} is {short(name)}, no subclass of nni_mcunet.search.tuner.EvolutionTuner")
 
 
-def _ask_nni(config: dict) -> None:
+def _ask_nni(config: PlainDict) -> None:
     """Let NNI check the experiment before it starts anything. Raises ExperimentError in NNI's words."""
     from .nni_checks import refusal  # imports NNI
 
@@ -145,7 +145,7 @@ def _ask_nni(config: dict) -> None:
         raise ExperimentError(f"NNI says: {message}")
 
 
-def prepare(path: str | Path, overrides: dict) -> tuple[dict, SearchConfig, Evolution]:
+def prepare(path: str | Path, overrides: PlainDict) -> tuple[PlainDict, SearchConfig, Evolution]:
     """Check a new experiment whole, all but the super-network. overrides: of the classArgs. Returns NNI's
     configuration, the tuner's settings and the search. Raises UserError."""
     config = load_config(path)

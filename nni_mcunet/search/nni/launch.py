@@ -22,7 +22,7 @@ import yaml
 from tqdm import tqdm
 
 from ...core.files import write_atomic, write_json
-from ...core.types import Plain
+from ...core.types import Plain, PlainDict
 from ...core.validate import read_json
 from ..config import ExperimentError, SearchConfig, search_config
 from ..progress import Progress
@@ -53,7 +53,7 @@ class Experiment:
     id      of the experiment to go on with; None: a new one
     """
 
-    def __init__(self, config: dict, folder: Path, port: int | None = None, id: str | None = None):
+    def __init__(self, config: PlainDict, folder: Path, port: int | None = None, id: str | None = None):
         self.config, self.folder, self.port = config, Path(folder), port or free_port()
         self.id, self._directory = id, Path(config["experimentWorkingDirectory"])
         self.root = f"http://127.0.0.1:{self.port}"
@@ -173,7 +173,7 @@ class Experiment:
         silent = "".join(f"; {message}" for message in watched.named.values())
         raise ExperimentFailed(f"experiment {self.id}: not finished after {timeout:g} s{silent}")
 
-    def _nnictl(self, *args: str, id: str | None = None) -> subprocess.CompletedProcess:
+    def _nnictl(self, *args: str, id: str | None = None) -> subprocess.CompletedProcess[str]:
         env = nnictl.environment(self.config.get("nniManagerIp"))
         return subprocess.run(
             nnictl.command(*args, id=id), env=env, text=True, timeout=180,
@@ -238,7 +238,7 @@ def take(out: Path, resume: bool = False, aside: bool = False) -> None:
         discard(out)
 
 
-def find(id: str | None = None, out: Path | None = None) -> tuple[str, dict, Path]:
+def find(id: str | None = None, out: Path | None = None) -> tuple[str, PlainDict, Path]:
     """Find an experiment to go on with, by its id in nnictl's list or by the folder of its results. Returns (id, NNI's
     configuration, the folder its tuner writes to). Raises UserError."""
     if id is None:
@@ -269,7 +269,7 @@ def find(id: str | None = None, out: Path | None = None) -> tuple[str, dict, Pat
     return id, profile.params, Path(search_config(profile.params).out)
 
 
-def prolong(config: dict, id: str, folder: Path, duration: str | None) -> dict:
+def prolong(config: PlainDict, id: str, folder: Path, duration: str | None) -> PlainDict:
     """Return the configuration of an experiment to go on with, with another maxExperimentDuration if one is given.
     Raises ExperimentError when NNI would end it at once."""
     profile = read_profile(Path(config["experimentWorkingDirectory"]), id)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import nni
 
-from ...core.types import Plain
+from ...core.types import Plain, PlainDict
 
 if "NNI_FRAMEWORK" not in os.environ:  # else NNI imports pytorch_lightning with the modules below
     os.environ["NNI_FRAMEWORK"] = "none"  # for the processes NNI starts
@@ -39,13 +39,13 @@ class StrategyError(UserError):
     """Report a search through NNI's NAS API that cannot be run as it was put together."""
 
 
-def to_sample(candidate: Candidate, schedule: Schedule, halo: bool = False) -> dict:
+def to_sample(candidate: Candidate, schedule: Schedule, halo: bool = False) -> PlainDict:
     """Return what NNI calls a sample: the genes, and the schedule as `p` (2, or "2x3" for two rows of three) and `n`,
     and, where there is a choice of it, the `halo`."""
     return candidate | {"p": spell(*schedule.p), "n": schedule.n} | ({"halo": schedule.halo} if halo else {})
 
 
-def from_sample(sample: dict) -> tuple[Candidate, Schedule]:
+def from_sample(sample: PlainDict) -> tuple[Candidate, Schedule]:
     """Return the candidate and the schedule of a sample, the inverse of to_sample."""
     candidate = {gene: value for gene, value in sample.items() if gene not in ("p", "n", "halo")}
     return candidate, Schedule(resolution(sample["p"]), sample["n"], halo=sample.get("halo", "clip"))
@@ -68,7 +68,7 @@ class Fits(Constraint):
         if self.halos != ("clip",):  # per layer, which has none, is clip
             self.schedule["halo"] = Categorical(sorted({"clip", *self.halos}), label="halo")
 
-    def sample(self, candidate: Candidate, schedule: Schedule) -> dict:
+    def sample(self, candidate: Candidate, schedule: Schedule) -> PlainDict:
         """Return a sample of this space, see to_sample."""
         return to_sample(candidate, schedule, "halo" in self.schedule)
 
@@ -86,7 +86,7 @@ class Fits(Constraint):
         yield self
         yield from self.schedule.values()
 
-    def check_contains(self, sample: dict) -> SampleValidationError | None:
+    def check_contains(self, sample: PlainDict) -> SampleValidationError | None:
         """Return NNI's ConstraintViolation for a sample that is not of the space or does not fit; None for the
         others."""
         for mutable in [*self.genes.values(), *self.schedule.values()]:
@@ -108,15 +108,15 @@ class Fits(Constraint):
         violation = self.limits.judge(found) if self.limits else None
         return ConstraintViolation(str(violation)) if violation else None
 
-    def random(self, memo: dict | None = None, random_state: RandomState | None = None) -> None:
+    def random(self, memo: PlainDict | None = None, random_state: RandomState | None = None) -> None:
         """Draw a network at random and take the scheduler's p and n for it."""
         self._complete(memo, lambda mutable, memo: mutable.random(memo, random_state))
 
-    def default(self, memo: dict | None = None) -> None:
+    def default(self, memo: PlainDict | None = None) -> None:
         """Take the smallest network of the space."""
         self._complete(memo, lambda mutable, memo: mutable.default(memo))
 
-    def _complete(self, memo: dict | None, draw: Callable[[Mutable, dict], object]) -> None:
+    def _complete(self, memo: PlainDict | None, draw: Callable[[Mutable, PlainDict], object]) -> None:
         """Fill what `memo` lacks of a sample."""
         memo = {} if memo is None else memo
         for mutable in self.genes.values():
@@ -154,7 +154,7 @@ class MCUNetSpace(ModelSpace):
         self.add_mutable(self.fits)
 
     @classmethod
-    def create_fixed_module(cls, sample: dict, space: Space, limits: Limits | None = None) -> Net:
+    def create_fixed_module(cls, sample: PlainDict, space: Space, limits: Limits | None = None) -> Net:
         """Build the Net of a sample: NNI makes this of the class where a sample is given already."""
         candidate, schedule = from_sample(sample)
         spec = space.spec(candidate, schedule)
@@ -162,7 +162,7 @@ class MCUNetSpace(ModelSpace):
         net.spec = spec  # type: ignore[assignment]  # torch lets a module have tensors and modules only
         return net
 
-    def freeze(self, sample: dict) -> Net:
+    def freeze(self, sample: PlainDict) -> Net:
         """Build the Net of a sample. Raises NNI's SampleValidationError for one that is not of the space or does not
         fit."""
         self.validate(sample)

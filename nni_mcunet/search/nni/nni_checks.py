@@ -9,6 +9,8 @@ from pathlib import Path
 from nni.experiment.config import ExperimentConfig
 from nni.tools.package_utils import get_algo_meta
 
+from ...core.types import PlainDict
+
 
 def registered_class(name: str) -> str | None:
     """Return the class that `nnictl algo register` has made known by `name`; None where there is none."""
@@ -16,7 +18,7 @@ def registered_class(name: str) -> str | None:
     return meta and meta.class_name
 
 
-def refusal(config: dict) -> str | None:
+def refusal(config: PlainDict) -> str | None:
     """Say in one line what NNI finds wrong with an experiment's configuration; None where it finds nothing."""
     try:
         ExperimentConfig(**config).validate()

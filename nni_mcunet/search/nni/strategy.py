@@ -15,7 +15,7 @@ from typing import cast
 
 import nni
 
-from ...core.types import FilePath, PlainDict
+from ...core.types import FilePath, Plain, PlainDict
 from ..data import Data
 from ..evolution import Evolution, Proposal
 from ..run.history import History
@@ -69,7 +69,9 @@ class EvolutionStrategy(Strategy):
         )
         self.evolution: Evolution | None = None
         self._running: dict[int, tuple[object, Proposal]] = {}  # by id(model): NNI keeps no model alive
-        self._ended: SimpleQueue = SimpleQueue()  # what NNI's threads report, settled in the search's own
+        self._ended: SimpleQueue[tuple[int, Plain]] = (
+            SimpleQueue()
+        )  # what NNI's threads report, settled in the search's own
 
     def extra_repr(self) -> str:
         """Write the settings for NNI's log."""
@@ -157,11 +159,11 @@ class EvolutionStrategy(Strategy):
             model.metrics.final, model.status = proposal.score, ModelStatus.Trained
             yield model
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> PlainDict:
         """Return plain values: with anything else torch cannot load what NNI has saved."""
         return {"proposals": []} if self.evolution is None else self.evolution.state_dict()
 
-    def load_state_dict(self, state_dict: dict) -> None:
+    def load_state_dict(self, state_dict: PlainDict) -> None:
         """Go on from a state, unless `out` has brought more: NNI saves one before and one after a search."""
         scores = [sum(p["told"] for p in state["proposals"]) for state in (state_dict, self.state_dict())]
         if scores[0] > scores[1]:

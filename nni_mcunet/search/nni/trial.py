@@ -9,12 +9,13 @@ import nni
 import torch
 
 from ...core.errors import UserError
+from ...core.types import PlainDict
 from ...core.validate import short
 from ..data import open_data
 from ..supernet.training import evaluate, load_supernet, to_device
 
 
-def scores(parameters: dict) -> list[float]:
+def scores(parameters: PlainDict) -> list[float]:
     """Return the score of every candidate of a trial's parameters, in their order. Raises UserError."""
     if not isinstance(parameters, dict) or not parameters.get("candidates") or "supernet" not in parameters:
         raise UserError(

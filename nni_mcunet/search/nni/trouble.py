@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...core.errors import UserError
+from ...core.types import Plain, PlainDict
 from ...core.validate import short
 from . import nnictl
 
@@ -23,7 +24,7 @@ class DatabaseError(UserError):
 class Profile(NamedTuple):
     """Hold NNI's record of an experiment: its configuration, the seconds it has run, whether it was told to stop."""
 
-    params: dict
+    params: PlainDict
     duration: int
     stopped: bool
 
@@ -38,7 +39,7 @@ def read_profile(directory: str | Path, id: str) -> Profile | None:
     return None
 
 
-def _rows(directory: str | Path, id: str, query: str, values: tuple = ()) -> list[tuple]:
+def _rows(directory: str | Path, id: str, query: str, values: tuple[Plain, ...] = ()) -> list[tuple[Plain, ...]]:
     path = Path(directory) / id / "db" / "nni.sqlite"
     if not path.exists():
         return []
@@ -66,7 +67,7 @@ def duration(text: str) -> str:
     return text
 
 
-def limit_reached(params: dict, duration: float, trials: int) -> str | None:
+def limit_reached(params: PlainDict, duration: float, trials: int) -> str | None:
     """Name the limit of an experiment's configuration behind which NNI starts no more trials; None before that."""
     longest, most = params.get("maxExperimentDuration"), params.get("maxTrialNumber")
     if longest is not None and duration >= seconds(longest):

@@ -70,7 +70,7 @@ class EvolutionTuner(Tuner):
         self._slots: int | None = None  # how many of them by the first request
         self._failed, self._closed = False, False
 
-    def update_search_space(self, search_space: dict) -> None:
+    def update_search_space(self, search_space: PlainDict) -> None:
         """Begin or restore the search at NNI's first call. A later one, the web page's wish for another space, is
         refused."""
         with _said_aloud(), self._lock:
@@ -91,7 +91,7 @@ class EvolutionTuner(Tuner):
 
     def generate_multiple_parameters(
         self, parameter_id_list: list[int], st_callback: Callable[..., None] | None = None, **kwargs: Any
-    ) -> list[dict]:
+    ) -> list[PlainDict]:
         """Return parameters for as many ids as the generation still has. The others get theirs through the callback
         when the next generation is bred: a barrier, for NNI has no other word for "later" than "no more trials"."""
         with _said_aloud(), self._lock:
@@ -168,7 +168,7 @@ class EvolutionTuner(Tuner):
             callback(parameter_id, parameters)
         self._close()
 
-    def _next(self, parameter_id: int) -> dict | None:
+    def _next(self, parameter_id: int) -> PlainDict | None:
         """Return the next batch as a trial's parameters; None when there is none yet."""
         batch: list[Proposal] = []
         while len(batch) < self.config.batch:
@@ -215,7 +215,7 @@ class ArgsValidator(ClassArgsValidator):
         SearchConfig.from_dict(class_args).evolution()
 
 
-def _experiment() -> dict:
+def _experiment() -> PlainDict:
     """Return NNI's configuration of the experiment; {} outside NNI. NNI runs a tuner in its log folder and names the
     folder where relative paths begin only on the command line."""
     if "--exp_params" not in sys.argv:
