@@ -50,7 +50,7 @@ static inline void guard(const mcu_axis *y, const mcu_axis *x, const int8_t *in,
     forbid_all();
     allow(in, y->n_in, x->n_in, cin);
     allow(res, y->n_res, x->n_res, cout);
-    for (int i = 0; i < y->n_out; i++) /* the rows of the patch at hand alone */
+    for (int i = 0; i < y->n_out; i++) /* only the rows of the patch at hand */
         allow(out + ((y->dst + i) * x->n_dst + x->dst) * cout, 1, x->n_out, cout);
 }
 

@@ -1,4 +1,4 @@
-"""Hold docstrings, comments and messages to plain English: the faults that a reader takes for a translation.
+"""Hold docstrings, comments, messages and pages to plain English: the faults that a reader takes for a translation.
 
 A sentence names its subject first. It does not begin with "Of" or "Those", nor with "What" unless it asks. A message
 says what was expected. An adverb that stands behind its noun has an English word that stands before it: only, separate,
@@ -8,6 +8,7 @@ total, besides.
 import ast
 import io
 import re
+import subprocess
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,15 @@ FAULTS = {
     "write besides, or next to it": r"\bbeside" + END,
 }
 ALLOWED = {"test_prose.py": "it quotes the faults"}  # file: why it may have some
+# Suffix -> what of such a file is prose. A page's code is none.
+PROSE = {
+    **dict.fromkeys((".c", ".h", ".ld"), re.compile(r"/\*.*?\*/", re.DOTALL)),
+    ".cjs": re.compile(r"(?:^ *//[^\n]*\n)+", re.MULTILINE),
+    **dict.fromkeys((".yml", ".toml", ".sh", "Makefile"), re.compile(r"(?:^ *#[^\n]*\n)+| # [^\n]*", re.MULTILINE)),
+    ".md": re.compile(r"\A.*\Z", re.DOTALL),
+}
+CODE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+PREFIX = re.compile(r"^ *(?://|#|\*) ?", re.MULTILINE)
 
 
 def texts(source: str) -> Iterator[tuple[int, str]]:
@@ -70,6 +80,41 @@ def test_texts_are_plain_english(room):
         for below, fault in faults(text)
     ]
     assert not found, "\n".join(found)
+
+
+def passages(source: str, kind: str) -> Iterator[tuple[int, str]]:
+    """Yield (line, text) of what is prose in a file that is not Python, without the marks of its comments."""
+    if kind == ".md":
+        source = CODE.sub(lambda code: "\n" * code[0].count("\n"), source)
+    for found in PROSE[kind].finditer(source):
+        yield source.count("\n", 0, found.start()) + 1, PREFIX.sub("", found[0]) if kind != ".md" else found[0]
+
+
+@pytest.mark.parametrize("kind", PROSE)
+def test_pages_and_other_comments_are_plain_english(kind):
+    listed = subprocess.run(["git", "ls-files", f"*{kind}"], cwd=ROOT, capture_output=True, text=True, check=True)
+    found = [
+        f"{name}:{line + below}: {fault}"
+        for name in listed.stdout.splitlines()
+        if not (ROOT / name).is_symlink() and (ROOT / name).is_file()
+        for line, text in passages((ROOT / name).read_text(), kind)
+        for below, fault in faults(text)
+    ]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "source"),
+    [
+        (".c", "int a;\n\n/* The map\n * takes 80 kB in all. */\n"),
+        (".cjs", "let a;\n// The map\n\n// takes 80 kB in all.\n"),
+        (".yml", "a: 1  # the map\nb: 2\n\n# takes 80 kB in all\n"),
+        (".md", "# The map\n\n```\nin all.\n```\ntakes 80 kB in all.\n"),
+    ],
+)
+def test_a_fault_of_other_files_is_found(kind, source):
+    last = source.rstrip().count("\n") + 1
+    assert [line + below for line, text in passages(source, kind) for below, _ in faults(text)] == [last]
 
 
 @pytest.mark.parametrize(

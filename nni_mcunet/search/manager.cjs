@@ -1,9 +1,9 @@
 // Preloaded into NNI's manager (NODE_OPTIONS=--require). It mends three things, without touching NNI's files:
 //
-// 1. The web server has no password and runs what it is sent. A listener that names no address listens on 127.0.0.1
-//    alone; MCUNET_NNI_LISTEN names one more address, for trials on other machines.
-// 2. A browser on this machine carries other people's pages to 127.0.0.1. What does not come from NNI's own page or
-//    from a program (nnictl, the tuner, trials: no Origin) is refused with 403: a Host that is not this machine's, as
+// 1. The web server has no password and runs what it is sent. A listener that names no address listens only on
+//    127.0.0.1; MCUNET_NNI_LISTEN names one more address, for trials on other machines.
+// 2. A browser on this machine carries other people's pages to 127.0.0.1. A request that comes neither from NNI's own
+//    page nor from a program (nnictl, the tuner, trials: no Origin) is refused with 403: a Host that is not this machine's, as
 //    a rebound name has, a foreign Origin, and what another site's page sends without one.
 // 3. Trials were handed parameters first come, first served, so with two at once the table, the export and the web page
 //    showed each other's (microsoft/nni#5726). Each is given those it was submitted with.

@@ -30,8 +30,8 @@ typedef struct {
     uint8_t left[2];
 } mcu_pair;
 
-/* A convolution, or a fully connected layer as a 1x1 one. A padded tap counts as zp_in. Groups (of a depth-wise one: all
- * channels) are packed apart: pairs of channels, an odd last one beside zeros, and of each pair taps (kh, kw, cin) in
+/* A convolution, or a fully connected layer as a 1x1 one. A padded tap counts as zp_in. Each group (all channels
+ * of a depth-wise one) is packed by itself: pairs of channels, an odd last one with zeros, and of each pair taps (kh, kw, cin) in
  * fours, zeros at the end. Taps 0..3 of the channels a and b lie as a0 b0 a2 b2 a1 b1 a3 b3. */
 typedef struct {
     int16_t cin, cout, groups;

@@ -24,13 +24,13 @@ static void expand(const int8_t *x, int n, int8_t *columns) {
         store_quad(n < 4 ? mcu_load_rest(x, n) : mcu_load4(x), columns);
 }
 
-/* A quad of four positions: two rows of words at r0, two at r12, r1 apart. */
+/* A quad of four positions: two rows of words at r0, two at r12, at a distance of r1. */
 #define EXPAND                                                                                                          \
     "ldr r10, [r0, r1]\n ldr r8, [r0], #4\n ldr r14, [r12, r1]\n ldr r11, [r12], #4\n sxtb16 r4, r8\n"                  \
     "sxtb16 r5, r10\n sxtb16 r6, r11\n sxtb16 r7, r14\n stm r3!, {r4, r5, r6, r7}\n sxtb16 r4, r8, ror #8\n"           \
     "sxtb16 r5, r10, ror #8\n sxtb16 r6, r11, ror #8\n sxtb16 r7, r14, ror #8\n stm r3!, {r4, r5, r6, r7}\n"
 
-/* The whole quads of four positions, `step` bytes apart; the end of the columns. */
+/* The whole quads of four positions, one every `step` bytes; the end of the columns. */
 static MCU_NAKED int8_t *expand_quads(const int8_t *x MCU_UNUSED, int step MCU_UNUSED, int n MCU_UNUSED,
                                       int8_t *columns MCU_UNUSED) {
     __asm__("push {r4-r8, r10, r11, r14}\n lsrs r2, r2, #3\n add r12, r0, r1, lsl #1\n bcc 1f\n" EXPAND

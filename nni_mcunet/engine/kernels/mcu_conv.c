@@ -272,7 +272,7 @@ static void gather_channels(const mcu_conv *op, const mcu_axis *y, const mcu_axi
                 memcpy(window, in + (r * x->n_in + q) * op->cin + c, (size_t)n);
 }
 
-/* Channels of group g alone, as a convolution of its own. */
+/* Group g as a convolution of its own. */
 static mcu_conv group_of(const mcu_conv *op, int g, int n) {
     mcu_conv part = *op;
     part.cout = (int16_t)(op->cout / op->groups);

@@ -59,7 +59,7 @@ static inline uint32_t mcu_pair16(int32_t low, int32_t high) {
     return both;
 }
 
-/* Requantisation by shifts of a register, of which the instructions read the lowest byte alone. With r = right - 1:
+/* Requantisation by shifts of a register, of which the instructions read only the lowest byte. With r = right - 1:
  *   clamp(zp_out + requant(acc)) = SSAT((hi(acc * mult) + ((2 * zp_out + 1) << r)) >> r >> 1)
  * The generator keeps r <= 21, so that the sum fits in 32 bits. */
 static inline int32_t mcu_shl(int32_t v, uint32_t by) {

@@ -7,7 +7,7 @@
 extern "C" {
 #endif
 
-/* One call: its arguments, and the columns of a ring row: cols in all, lo..hi-1 from the input, padding around them. */
+/* One call: its arguments, and the columns of a ring row: a total of cols, lo..hi-1 from the input, padding around them. */
 typedef struct {
     const mcu_conv *op;
     const mcu_axis *y, *x;

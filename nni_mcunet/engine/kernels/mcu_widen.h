@@ -43,7 +43,7 @@ static void widen_column(const mcu_area *m, int i) {
     "ldrh %[u], [%[x]]\n ldrh %[v], [%[x], %[c]]\n add %[x], %[x], %[c], lsl #1\n pkhbt %[u], %[u], %[v], lsl #16\n"    \
     "sxtb16 %[v], %[u], ror #8\n sxtb16 %[u], %[u]\n str %[v], [%[to], %[apart]]\n str %[u], [%[to]], #4\n"
 
-/* Words are aligned where an odd first value goes alone. */
+/* Words are aligned where an odd first value goes by itself. */
 static void widen_two(const mcu_area *m) {
     const int head = (uintptr_t)m->to >> 1 & 1, pairs = (m->n - head) / 2;
     if (head)

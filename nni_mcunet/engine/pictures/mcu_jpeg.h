@@ -25,7 +25,7 @@ enum {
 
 /* Bytes of band that suffice for a file's sampling, where first_row and first_column are multiples of 16; for others
  * MCU_JPEG_BAND(MCU_PICTURE_ROWS(1) + 16, MCU_INPUT_W + 30, halves) does. halves: half samples a pixel, 2 for grey,
- * 3 for 4:2:0, 4 for 4:2:2 and 4:4:0, 6 for 4:4:4. A grey network keeps luma alone. */
+ * 3 for 4:2:0, 4 for 4:2:2 and 4:4:0, 6 for 4:4:4. A grey network keeps only luma. */
 #define MCU_JPEG_UP(n, m) (((n) + (m) - 1) / (m) * (m))
 #define MCU_JPEG_BAND(rows, columns, halves) ((rows) * (columns) * (MCU_INPUT_C == 1 ? 2 : (halves)) / 2)
 #define MCU_JPEG_BAND_GREY MCU_JPEG_BAND(MCU_PICTURE_ROWS(8), MCU_JPEG_UP(MCU_INPUT_W, 8), 2)
@@ -76,7 +76,7 @@ int mcu_jpeg_open(mcu_jpeg *jpeg);
 /* context: a mcu_jpeg that is open, dst: [h][w][MCU_INPUT_C]; after an error the tile is grey. */
 void mcu_read_jpeg(void *context, int y, int x, int h, int w, int8_t *dst);
 
-/* For mcu_jpeg*.c alone. A byte of the file; 0 and an error where there is none. */
+/* Only for mcu_jpeg*.c. A byte of the file; 0 and an error where there is none. */
 int mcu_jpeg_byte(mcu_jpeg *jpeg);
 int mcu_jpeg_fail(mcu_jpeg *jpeg, int error);
 /* Decodes the next block of a component into jpeg->block: pixels, not yet clamped, where `wanted`. */

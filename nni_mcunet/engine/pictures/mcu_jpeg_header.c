@@ -82,7 +82,7 @@ static void frame(mcu_jpeg *jpeg, int n, uint8_t *ids) {
         mcu_jpeg_component *part = &jpeg->component[i];
         ids[i] = (uint8_t)mcu_jpeg_byte(jpeg);
         const int factors = mcu_jpeg_byte(jpeg), quant = mcu_jpeg_byte(jpeg);
-        part->h = (uint8_t)(components == 1 ? 1 : factors >> 4); /* alone, a component has no other to differ from */
+        part->h = (uint8_t)(components == 1 ? 1 : factors >> 4); /* a single component has no other to differ from */
         part->v = (uint8_t)(components == 1 ? 1 : factors & 15);
         part->quant = quant & 3;
         check(jpeg, quant < 4, MCU_JPEG_CORRUPT);

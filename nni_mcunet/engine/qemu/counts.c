@@ -1,6 +1,6 @@
 /* A TCG plugin for QEMU 7.2: what a bare-metal program of one core executes, and from which call.
  *
- * Arguments: out=FILE and, any number of times, caller=LO:HI (a function whose calls are told apart), cached=LO:HI (an
+ * Arguments: out=FILE and, any number of times, caller=LO:HI (a function whose calls are told from each other), cached=LO:HI (an
  * address range read through the data cache); icache=SETS:WAYS:SHIFT and dcache= (a line has 1 << SHIFT bytes). Numbers
  * are hexadecimal. The site of an instruction is the last one of a caller before it: its call, or itself. At the end:
  *     i SITE ADDRESS SIZE EXECUTED ENTERED    ENTERED: times that it did not follow the one before it in memory

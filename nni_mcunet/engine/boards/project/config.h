@@ -1,5 +1,5 @@
 /* $nucleo.$discovery
- * USART1 is at 0x40011000, USART2 at 0x40004400, USART3 at 0x40004800; GPIOx 0x400 apart, from $gpio on. */
+ * USART1 is at 0x40011000, USART2 at 0x40004400, USART3 at 0x40004800; GPIOx every 0x400, from $gpio on. */
 #ifndef MCU_CONFIG_H
 #define MCU_CONFIG_H
 #define $family
