@@ -54,13 +54,14 @@ FITTED = {
         ),
         ("outputs", "positions"),
     ),
+    **dict.fromkeys(("attention_scores", "attention_sum"), ("macs", "outputs")),
     "image": ("inputs",),
     "halo": ("copied", "copies"),
 }
 
 
 KINDS = ("pw", "pw", "residual", "dw", "dw", "dw", "dense", "maxpool", "upsample", "large", "avgpool", "group", "act",
-         "softmax", "pad", "add", "mul", "concat", "gate", "take", "space_to_depth", "depth_to_space")  # fmt: skip
+         "softmax", "pad", "add", "mul", "concat", "gate", "take", "space_to_depth", "depth_to_space", "attention")  # fmt: skip
 
 
 def random_network(rng: np.random.Generator) -> Graph:
@@ -117,6 +118,13 @@ def random_network(rng: np.random.Generator) -> Graph:
             add("depth_to_space", x.c // 4, s=2)
         elif kind == "upsample" and small < 16:
             add("upsample", x.c, s=2)
+        elif kind == "attention" and 1 < x.h * x.w <= 200 and x.c <= 128:
+            heads = int(rng.choice([g for g in (1, 2, 4) if x.c % g == 0]))
+            keys = x
+            add("conv", x.c)
+            add("attention_scores", x.h * x.w, groups=heads, second=keys)
+            add("softmax", x.c)
+            add("attention_sum", keys.c, groups=heads, second=keys)
         elif kind == "residual":
             skip = x
             add("conv", 8 * int(rng.integers(1, 20)))
@@ -133,6 +141,8 @@ def random_integers(graph: Graph, rng: np.random.Generator) -> QuantModel:
         scales[op.name] = scales[op.inputs[0]] if op.kind != "conv" else Scale(0.05, int(rng.integers(-100, 100)))
         if op.act == "relu6":  # as calibrated: its ends are those of int8, which costs nothing
             scales[op.name] = Scale(float(rng.uniform(5, 6)) / 255, -128)
+        if op.kind.startswith("attention"):
+            scales[op.name] = Scale(150 * scales[op.inputs[0]].scale * scales[op.inputs[1]].scale, 0)
         if op.kind == "softmax":
             scales[op.name] = PROBABILITY
         if op.kind == "conv":
