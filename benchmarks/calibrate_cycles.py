@@ -61,7 +61,8 @@ FITTED = {
 
 
 KINDS = ("pw", "pw", "residual", "dw", "dw", "dw", "dense", "maxpool", "upsample", "large", "avgpool", "group", "act",
-         "softmax", "pad", "add", "mul", "concat", "gate", "take", "space_to_depth", "depth_to_space", "attention")  # fmt: skip
+         "softmax", "pad", "add", "mul", "concat", "gate", "take", "space_to_depth", "depth_to_space",
+         "attention")  # fmt: skip
 
 
 def random_network(rng: np.random.Generator) -> Graph:
