@@ -260,7 +260,7 @@ def main() -> None:
     install()
     anew = set(args.only or ()) | {entry.name for entry in known if args.fresh}
     rows = []
-    for entry in tqdm(known, unit="network"):
+    for entry in tqdm(known, unit="network", disable=None):
         kept = OUT / f"{entry.source}_{entry.name}.json"
         if entry.name in anew or (not args.only and not kept.exists()):
             write_json(kept, measured(entry))

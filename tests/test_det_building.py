@@ -5,11 +5,11 @@ import sys
 # isort: split
 import pytest
 from conftest import ROOT
-from detection.data_files import open_pictures
 from mmengine.registry import LOOPS, build_from_cfg
 from mmengine.runner import BaseLoop
 
 from detection import WorkDirRunner, building, load_config, prepare
+from detection.data.data_files import open_pictures
 from nni_mcunet.cli.digits import write_all
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.ir.arch import ArchSpec, Block

@@ -23,7 +23,7 @@ from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
 
 from detection import check_resumable, latest_checkpoint, load_config, load_detector, load_from_local, read_checkpoint
 from nni_mcunet.core.errors import UserError, exit_on_user_error
-from nni_mcunet.core.ir.arch import mobilenet_v2
+from nni_mcunet.core.ir.published import mobilenet_v2
 from nni_mcunet.search.supernet import fit
 from nni_mcunet.search.supernet.training import load_weights
 

@@ -255,7 +255,7 @@ def test_generate_refuses_foreign_folders(killer, tmp_path):
         (folder / name).write_text(text)
     refused(tool("generate", model, *options, folder), "not empty", MANIFEST, "new folder")
     assert texts(folder) == files
-    refused(tool("generate", model, *options, ""), "out is ''")
+    refused(tool("generate", model, *options, ""), "the name of the folder to write is empty")
     refused(tool("generate", model, *options, model), "is a file")
     refused(tool("generate", model, *options, model / "fw"), str(model))
     refused(tool("generate", model, *options, "/proc/fw"), "/proc/fw")

@@ -298,7 +298,7 @@ def test_dsp_equals_plain(core, tmp_path):
     compiler, elf = toolchain.tool("arm-none-eabi-gcc"), tmp_path / "kernels.elf"
     flags = [*toolchain.WARNINGS, *toolchain.core_flags(core), f"-I{KERNELS}", f"-I{RUNTIME}"]
     sources = [KERNELS / f"mcu_{name}.c" for name in ("conv", "dw", "dw_dsp", "eltwise")]
-    names = ("conv_pw", "conv_dense", "conv_dw", "conv_group", "add", "mul", "act", "concat")
+    names = ("conv_pw", "conv_dense", "conv_dw", "conv_group", "add", "mul", "act", "act_channels", "concat")
     plain = ["-U__ARM_FEATURE_DSP", *(f"-Dmcu_{n}=plain_{n}" for n in names)]
     subprocess.run([compiler, *flags, *plain, "-c", *map(str, sources)], check=True, cwd=tmp_path)
     sizes = {"FLASH_BYTES": 2**20, "SRAM_BYTES": 2**20, "STACK_BYTES": 4096}

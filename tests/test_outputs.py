@@ -157,7 +157,7 @@ def test_each_command_looks_first(made, tmp_path, monkeypatch, capsys):
     assert {p: p.read_bytes() for p in before} == before
 
 
-FOLDERS = {"digits", "tables", "train", "deploy", "detector_table"}
+FOLDERS = {"digits", "tables", "train", "deploy", "detector_table", "steps"}
 
 
 def test_no_command_forgets_to_look():

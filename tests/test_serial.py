@@ -205,5 +205,6 @@ def one_line(done, *words):
 def test_the_command_line(folder, tmp_path):
     np.save(tmp_path / "p.npy", np.zeros((32, 48, 3), np.uint8))
     picture = "--picture", tmp_path / "p.npy"
-    one_line(run_board(folder, *picture, "--emulate", "--timeout", "nan"), "timeout is nan: expected seconds above 0")
+    done = run_board(folder, *picture, "--emulate", "--timeout", "nan")
+    assert done.returncode == 2 and done.stderr.endswith("error: argument --timeout: 'nan': expected seconds above 0\n")
     one_line(run_board(folder, *picture, "--emulate", "--timeout", "0.01"), "no end after 0.01 s", "--timeout")

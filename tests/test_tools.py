@@ -121,7 +121,8 @@ def test_unreadable_files_are_refused(classifier, tmp_path):
     refused(tool("quantize", tmp_path, "--calib", classifier / "pictures", "-o", out), str(tmp_path))
     (tmp_path / "board.json").write_text('{"name": "x", "core": "cortex-m4", "clock_hz": 1, "sram": "256", "flash": 1}')
     refused(
-        tool("generate", classifier / "m.int8.onnx", "--board", tmp_path / "board.json", "-o", out), "sram is '256'"
+        tool("generate", classifier / "m.int8.onnx", "--board", tmp_path / "board.json", "-o", out),
+        "sram (bytes) is '256'",
     )
 
 

@@ -170,7 +170,7 @@ def _blocks(x: Layout) -> dict[str, int] | None:
     for axis in "hw":
         lengths = [len(f.steps) for f in x.factors if f.axis == axis]
         fine = [f for f in x.factors if _is_fine(x, f)]
-        found[axis] = next((len(f.steps) for f in fine if f.axis == axis), 1) if len(lengths) == 2 else 1
+        found[axis] = next((len(f.steps) for f in fine if f.axis == axis), 1)
         if len(lengths) > 2 or (len(lengths) == 2 and found[axis] == 1) or x.sides[axis] % found[axis]:
             return None
     return found
@@ -179,12 +179,18 @@ def _blocks(x: Layout) -> dict[str, int] | None:
 def _is_fine(x: Layout, f: Factor) -> bool:
     """Tell whether a factor steps through blocks, between which the other factor of its axis steps."""
     n, others = len(f.steps), [o for o in x.factors if o.axis == f.axis and o is not f]
-    return (
-        len(others) == 1
-        and np.array_equal(f.steps, np.arange(n))
-        and x.first[f.axis] % n == 0
-        and not (others[0].steps % n).any()
-    )
+    if not np.array_equal(f.steps, np.arange(n)):
+        return False
+    if not others:  # one block as high as the map, or as wide, next to the steps through blocks of the other axis
+        return n == x.sides[f.axis] and any(
+            o.axis not in (f.axis, "c") and o.dim == f.dim and _divided(x, o) for o in x.factors
+        )
+    return len(others) == 1 and x.first[f.axis] % n == 0 and not (others[0].steps % n).any()
+
+
+def _divided(x: Layout, f: Factor) -> bool:
+    """Tell whether a factor steps through blocks and another of its axis between them."""
+    return any(o.axis == f.axis and o is not f for o in x.factors) and _is_fine(x, f)
 
 
 def _packed(x: Layout, blocks: dict[str, int]) -> Layout:
