@@ -169,8 +169,10 @@ LEAST = {  # of a thousand cases
        for s in (1, 2)},
     **{f"inside: {kind}": 8 for kind in ("conv_pw", "conv_group", "maxpool", "avgpool", "upsample", "pad", "add", "mul",
                                           "concat", "act", "softmax", *MOVES)},
+    **{f"behind: {kind}": 8 for kind in MOVES},
     **{f"behind: {kind}": 12 for kind in ("conv_pw", "conv_dw", "conv_dense", "conv_group", "maxpool", "avgpool", "gap",
-                                          "upsample", "pad", "add", "mul", "concat", "act", "softmax", *MOVES)},
+                                          "upsample", "pad", "add", "mul", "concat", "act", "softmax",
+                                          "attention_scores", "attention_sum")},
 }  # fmt: skip
 
 
