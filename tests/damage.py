@@ -1,6 +1,13 @@
-"""Draw what every format's damages need (fuzz_onnx.py, fuzz_tflite.py): odd numbers, a choice, changed bytes."""
+"""Share what damages of every format need (see fuzz_onnx.py): odd numbers, a choice, changed bytes, the reader."""
+
+import warnings
+from pathlib import Path
 
 import numpy as np
+
+from nni_mcunet.core.errors import CutWarning
+from nni_mcunet.engine.frontend import load_model
+from nni_mcunet.engine.model import Model, QuantModel
 
 NUMBERS = (0, 1, -1, 2, 3, 7, 255, 256, 32767, 32768, 2**31 - 1, -(2**31), 2**40, 2**62, -(2**63))
 FLOATS = (0.0, -1.0, 1e-45, 1e-38, 1e38, np.inf, -np.inf, np.nan, 1e-12, 3.0)
@@ -27,3 +34,11 @@ def raw_bytes(rng, data: bytes) -> bytes:
         else:
             data = data[: max(at, 1)] if rng.random() < 0.2 else data
     return bytes(data)
+
+
+def loaded(path: Path) -> tuple[Model | QuantModel, bool]:
+    """The model of a file, and whether it ends before the file does: its outputs are others then."""
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        model = load_model(path)
+    return model, any(issubclass(note.category, CutWarning) for note in notes)

@@ -30,7 +30,7 @@ from damage import pick, raw_bytes
 from programs import run_host
 from tqdm import tqdm
 
-from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.errors import CutWarning, UserError
 from nni_mcunet.core.files import write_json
 from nni_mcunet.core.plan.plan import plan
 from nni_mcunet.engine.codegen.sources import write_sources
@@ -101,6 +101,7 @@ def work(kind: str, first: int, last: int) -> None:
             path.write_bytes(data)
             try:
                 with warnings.catch_warnings(action="error"):  # an overflow in numpy is a traceback, too
+                    warnings.simplefilter("ignore", CutWarning)
                     say["outcome"] = outcome(path, Path(folder) / "c")
                 print(json.dumps(say), flush=True)
                 if say["outcome"] == "accepted":

@@ -5,21 +5,18 @@ files that no writer makes.
 """
 
 import struct
-import warnings
 from contextlib import suppress
 from functools import cache
 
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
-from damage import FLOATS, NUMBERS, pick
+from damage import FLOATS, NUMBERS, loaded, pick
 from fuzz_onnx import run as run_onnx
 from tflite_files import Reference
 from tflite_nets import NETS, floats
 
-from nni_mcunet.core.errors import CutWarning
 from nni_mcunet.core.plan.plan import plan
-from nni_mcunet.engine.frontend import load_model
 from nni_mcunet.engine.frontend.onnx import to_onnx
 from nni_mcunet.engine.frontend.tflite.operators import OPERATORS
 from nni_mcunet.engine.lower import reference
@@ -215,11 +212,10 @@ def packed(model) -> bytes:
 
 def compared(path) -> str:
     """ "same", "other" or why it was not compared."""
-    with warnings.catch_warnings(record=True) as notes:
-        warnings.simplefilter("always")
-        model, data = load_model(path), path.read_bytes()
-    if any(issubclass(note.category, CutWarning) for note in notes):
+    model, cut = loaded(path)
+    if cut:
         return "cut"
+    data = path.read_bytes()
     image = model.graph.inputs[0]
     q = np.random.default_rng(0).integers(-128, 128, (image.h, image.w, image.c)).astype(np.int8)
     real = (q.astype(np.float32) + 128) / 255
