@@ -89,7 +89,7 @@ def choose_network(
     progress: Callable[[str], object],
 ) -> Choice:
     """Return the first architecture of ARCHS that fits the board, with the largest input of `candidates`, [(h, w)],
-    that does. source: the bytes of SRAM that the picture's source takes beside a plan's arena. Raises UserError where
+    that does. source: the bytes of SRAM that the picture's source takes besides a plan's arena. Raises UserError where
     none fits."""
     stages = (2, 4) if np.quantile(boxes.max(1), 0.95) < 0.45 else (2, 4, 6)
     kinds = len(np.unique(boxes, axis=0))  # each scale has an anchor of its own

@@ -6,7 +6,7 @@ The folder may hold VOC's XML files (also next to the pictures), COCO's JSON or 
 classes.txt; pictures are JPEG, PNG or BMP. Splits that it names are kept; else a fifth of the pictures is drawn for
 validation, and a second run into the same folder keeps that draw. The command writes train.json, val.json and
 config.py, with anchors of these boxes, a training as long as the set needs, and the largest network that fits the
-board beside the picture's source. It prints the commands that follow.
+board together with the picture's source. It prints the commands that follow.
 """
 
 import argparse

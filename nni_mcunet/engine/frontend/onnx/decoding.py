@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from ..tail import read_by
 from .file import needed, shapes
 
 LAYOUT = ("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast")
@@ -53,19 +54,8 @@ def maps_before(graph: onnx.GraphProto, refused: Set[str]) -> list[str] | None:
 
 
 def _ends(tail: list[onnx.NodeProto], outputs: list[str], live: set[str]) -> list[str]:
-    """Return the values that the tail is computed from, going back from each output, first inputs first."""
-    writers = {name: node for node in tail for name in node.output}
-    found: dict[str, None] = {}
-    seen: set[str] = set()
-    left = outputs[::-1]
-    while left:
-        name = left.pop()
-        if name in writers and name not in seen:
-            left.extend(one for one in reversed(writers[name].input) if one in live)
-        elif name not in writers:
-            found[name] = None
-        seen.add(name)
-    return list(found)
+    """Return the values that the tail is computed from, see tail.read_by."""
+    return read_by({name: list(node.input) for node in tail for name in node.output}, outputs, live)
 
 
 def _live(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> set[str]:

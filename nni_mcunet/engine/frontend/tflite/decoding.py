@@ -6,6 +6,7 @@ weights, leads to the outputs, and joins positions, sorts them or names the grea
 
 from collections.abc import Set
 
+from ..tail import read_by
 from .file import File, Operator
 
 LAYOUT = ("RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS", "CAST")
@@ -70,16 +71,5 @@ def _with_what_leads_there(
 
 
 def _ends(file: File, tail: list[Operator], live: Set[int]) -> tuple[int, ...]:
-    """Return the tensors that the tail is computed from, going back from each output, first inputs first."""
-    writers = {index: op for op in tail for index in op.outputs}
-    found: dict[int, None] = {}
-    seen: set[int] = set()
-    left = list(file.outputs[::-1])
-    while left:
-        index = left.pop()
-        if index in writers and index not in seen:
-            left.extend(i for i in reversed(writers[index].inputs) if i in live)
-        elif index not in writers:
-            found[index] = None
-        seen.add(index)
-    return tuple(found)
+    """Return the tensors that the tail is computed from, see tail.read_by."""
+    return tuple(read_by({index: op.inputs for op in tail for index in op.outputs}, file.outputs, live))
