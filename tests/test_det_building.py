@@ -90,7 +90,7 @@ def test_a_module_named_by_an_option_is_imported(options, tmp_path, monkeypatch)
         load_config(ROOT / "configs/det/yolov3_digits.py", options | {"custom_imports.imports": ["nosuchmodule"]})
 
 
-def test_other_errors_pass():
+def test_other_errors_pass(monkeypatch):
     class Loop(BaseLoop):
         def __init__(self): ...
 
@@ -100,8 +100,13 @@ def test_other_errors_pass():
     for error in (FileNotFoundError("a"), UserError("b"), RuntimeError("not of a part")):
         with pytest.raises(type(error), match=str(error)), building({}, "c.py"):
             raise error
-    with pytest.raises(RuntimeError, match="while it trains"), building({"train_cfg": {"type": "Loop"}}, "c.py"):
+
+    def train():
         build_from_cfg({"type": Loop}, LOOPS).run()
+
+    monkeypatch.setattr(sys.modules["detection.data.building"], "RUNS", (train.__code__,))
+    with pytest.raises(RuntimeError, match="while it trains"), building({"train_cfg": {"type": "Loop"}}, "c.py"):
+        train()
 
 
 def test_a_pipeline_that_a_command_gives_is_named(options):
