@@ -10,7 +10,7 @@ from nets import MOVES, any_graph, block_graph, random_graph, random_model, twic
 
 from nni_mcunet.core.errors import GraphError, ScheduleError
 from nni_mcunet.core.ir.arch import ArchSpec, Block, Schedule
-from nni_mcunet.core.ir.build import FaceHead, YoloHead, build_graph
+from nni_mcunet.core.ir.build import FaceHead, YoloHead, YoloxHead, build_graph
 from nni_mcunet.core.ir.graph import Graph, Op, Tensor
 from nni_mcunet.core.plan.cut_points import ends_patches, split
 from nni_mcunet.core.plan.kernel_facts import kernel_of
@@ -139,10 +139,14 @@ def detector(rng):
     common = {"score_thr": 0.2, "nms_iou": 0.45, "max_per_img": int(rng.integers(3, 30))}
     scales, classes = 2, int(rng.integers(1, 4))
     backbone, strides = spec(rng, size, scales + 1), [4 << i for i in range(scales)]
-    if rng.random() < 0.5:
+    kind = rng.random()
+    if kind < 0.4:
         anchors = rng.integers(4, 40, (scales, 2, 2)).tolist()
         graph = build_graph(backbone, YoloHead(classes, tuple(range(scales)), 12, 2))
         meta = {"type": "yolov3", "classes": [f"c{i}" for i in range(classes)], "anchors": anchors, "conf_thr": 0.1}
+    elif kind < 0.7:
+        graph = build_graph(backbone, YoloxHead(classes, tuple(range(scales)), 12, 8, int(rng.integers(1, 3))))
+        meta = {"type": "yolox", "classes": [f"c{i}" for i in range(classes)]}
     else:
         head = FaceHead(tuple(range(scales)), int(rng.integers(1, 4)))
         graph = build_graph(backbone, head)

@@ -305,8 +305,17 @@ MUTANTS = [
     # Post-processing.
     Mutant(ENGINE + "detect/yolo.py", 'sigmoid(real) > meta["score_thr"]', 'sigmoid(real) >= meta["score_thr"]',
            "test_guards_integers::test_a_box_at_both_thresholds"),
-    Mutant(ENGINE + "detect/s3fd.py", "np.round(16 * size * centre * real)", "np.round(16 * size * real)",
+    Mutant(ENGINE + "detect/s3fd.py", "8 * stride, box, size * centre,", "8 * stride, box, size,",
            "test_boxes::test_faces_are_the_float_ones"),
+    Mutant(ENGINE + "detect/yolox.py", "Grid.of(stride, 0,", "Grid.of(stride, 8 * stride,",
+           "test_boxes::test_yolo_boxes_are_mmdets"),
+    Mutant(ENGINE + "detect/yolox.py", "passes = score >= self.least", "passes = score > self.least",
+           "test_guards_integers::test_a_yolox_box_at_the_threshold"),
+    Mutant(C + "mcu_yolox.c", "score >= op->least", "score > op->least",
+           "test_guards_integers::test_a_yolox_box_at_the_threshold"),
+    Mutant(C + "mcu_yolox.c", "v[c] > v[best]", "v[c] >= v[best]",
+           "test_boxes::test_c_equals_numpy_at_the_limits"),
+    Mutant(C + "mcu_boxes.c", "grid->step + (1 << 15)", "grid->step", "test_boxes::test_c_equals_numpy"),
     # Search.
     Mutant(SEARCH + "constraint.py", "return max(over, key=", "return min(over, key=",
            "test_search::test_of_several_limits_the_one_exceeded_most_is_named"),

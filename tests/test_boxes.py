@@ -12,6 +12,7 @@ from kernels import I16, I32, SANITIZED, at, kernel_library, run_sanitized
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.engine import detect
 from nni_mcunet.engine.detect.boxes import best, nms
+from nni_mcunet.engine.detect.yolox import Yolox
 
 EXTREMES = {"lowest": -128, "highest": 127, "equal": 0}
 
@@ -47,6 +48,28 @@ def random_yolo(rng, anchors_each=None):
     return meta, outputs, maps
 
 
+def random_yolox(rng):
+    """(meta, outputs, maps) of a YOLOX with one to three levels and a few dozen objects."""
+    classes, levels = int(rng.integers(1, 21)), int(rng.integers(1, 4))
+    strides, outputs, maps = [8, 16, 32][:levels], [], []
+    for stride in strides:
+        h, w = 128 // stride, 160 // stride
+        for c, mean, spread in ((classes, -1, 2.0), (4, [0, 0, 1, 1], 1.0), (1, -2, 2.5)):
+            o = {
+                "scale": float(rng.uniform(0.02, 0.08)),
+                "zero_point": int(rng.integers(-60, 60)),
+                "h": h,
+                "w": w,
+                "c": c,
+            }
+            outputs.append(o)
+            real = rng.normal(mean, spread, (h, w, c))
+            maps.append(np.clip(np.round(real / o["scale"]) + o["zero_point"], -128, 127).astype(np.int8))
+    meta = {"type": "yolox", "classes": [str(i) for i in range(classes)], "strides": strides, "score_thr": 0.05,
+            "nms_iou": 0.45, "max_per_img": 100}  # fmt: skip
+    return meta, outputs, maps
+
+
 def random_faces(rng):
     """(meta, outputs, maps) of an S3FD with one to six levels and a few dozen faces."""
     levels = int(rng.integers(1, 7))
@@ -77,9 +100,14 @@ class CMap(ctypes.Structure):
     _fields_ += [(n, ctypes.c_void_p) for n in ("sigmoid", "exp", "sizes")]
 
 
+class CGrid(ctypes.Structure):
+    _fields_ = [(n, I16) for n in ("stride", "first", "zp")]
+    _fields_ += [("step", I32), ("half", ctypes.c_void_p)]
+
+
 class CLevel(ctypes.Structure):
-    _fields_ = [(n, I16) for n in ("h", "w", "stride", "background", "least")]
-    _fields_ += [(n, ctypes.c_void_p) for n in ("score", "shift", "half")]
+    _fields_ = [(n, I16) for n in ("h", "w", "background", "least")]
+    _fields_ += [("score", ctypes.c_void_p), ("grid", CGrid)]
 
 
 class CFace(ctypes.Structure):
@@ -87,9 +115,23 @@ class CFace(ctypes.Structure):
     _fields_ += [("iou", I32), ("level", ctypes.c_void_p)]
 
 
+class CYoloxLevel(ctypes.Structure):
+    _fields_ = [(n, I16) for n in ("h", "w", "least_object", "least_class")]
+    _fields_ += [("object", ctypes.c_void_p), ("cls", ctypes.c_void_p), ("grid", CGrid)]
+
+
+class CYolox(ctypes.Structure):
+    _fields_ = [(n, I16) for n in ("levels", "classes", "most", "candidates")]
+    _fields_ += [("least", I32), ("iou", I32), ("level", ctypes.c_void_p)]
+
+
 class CYolo(ctypes.Structure):
     _fields_ = [(n, I16) for n in ("maps", "classes", "most", "candidates")]
     _fields_ += [("iou", I32), ("map", ctypes.c_void_p)]
+
+
+def c_grid(grid):
+    return CGrid(grid.stride, grid.first, grid.zero_point, grid.step, at(grid.half))
 
 
 def c_boxes(lib, params, maps, room=None):
@@ -101,10 +143,17 @@ def c_boxes(lib, params, maps, room=None):
         ))  # fmt: skip
         op = CYolo(len(parts), params.classes, params.most, params.candidates, params.iou, ctypes.addressof(parts))
         kernel = lib.mcu_yolo_boxes
+    elif isinstance(params, Yolox):
+        parts = (CYoloxLevel * len(params.levels))(*(
+            CYoloxLevel(s.h, s.w, s.least_object, s.least_class, at(s.object), at(s.cls), c_grid(s.grid))
+            for s in params.levels
+        ))  # fmt: skip
+        op = CYolox(len(parts), params.classes, params.most, params.candidates, params.least, params.iou,
+                    ctypes.addressof(parts))  # fmt: skip
+        kernel = lib.mcu_yolox_boxes
     else:
         parts = (CLevel * len(params.levels))(*(
-            CLevel(s.h, s.w, s.stride, s.background, s.least, at(s.score), at(s.shift), at(s.half))
-            for s in params.levels
+            CLevel(s.h, s.w, s.background, s.least, at(s.score), c_grid(s.grid)) for s in params.levels
         ))  # fmt: skip
         op = CFace(len(parts), params.most, params.candidates, params.iou, ctypes.addressof(parts))
         kernel = lib.mcu_face_boxes
@@ -114,7 +163,7 @@ def c_boxes(lib, params, maps, room=None):
     return boxes[:count]
 
 
-@pytest.mark.parametrize("random", [random_yolo, random_faces])
+@pytest.mark.parametrize("random", [random_yolo, random_yolox, random_faces])
 @pytest.mark.parametrize("seed", range(20))
 def test_c_equals_numpy(lib, random, seed):
     rng = np.random.default_rng(seed)
@@ -125,7 +174,7 @@ def test_c_equals_numpy(lib, random, seed):
     assert (c_boxes(lib, params, maps) == want).all()
 
 
-@pytest.mark.parametrize("random", [random_yolo, random_faces])
+@pytest.mark.parametrize("random", [random_yolo, random_yolox, random_faces])
 @pytest.mark.parametrize("kind", [*EXTREMES, "extremes"])
 @pytest.mark.parametrize(
     "changes", [{}, {"score_thr": 0.0, "nms_iou": 0.0}, {"score_thr": 1.0}, {"nms_iou": 1.0}], ids=str
@@ -148,7 +197,7 @@ def test_c_equals_numpy_at_the_limits(lib, random, kind, changes):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_faces_are_the_float_ones(seed):
-    """The same anchors pass; corners within 1/16 pixel (two roundings of 1/32), scores within 1/32768."""
+    """The same anchors pass; corners within 1/16 pixel (two roundings of 1/32, one of a step), scores of 1/32768."""
     meta, outputs, maps = random_faces(np.random.default_rng(seed))
     meta.update(nms_iou=1.0, max_per_img=2000)
     corners, scores = float_faces(meta, outputs, maps)
@@ -156,7 +205,10 @@ def test_faces_are_the_float_ones(seed):
     assert len(got) == len(scores) > 20
     order = np.argsort(-np.minimum(np.round(scores * 2**15), 2**15 - 1), kind="stable")
     assert np.abs(got["score"] / 2**15 - scores[order]).max() <= 2**-15
-    assert np.abs(np.stack([got[n] for n in ("x1", "y1", "x2", "y2")], 1) / 16 - corners[order]).max() <= 1 / 16 + 1e-9
+    assert (
+        np.abs(np.stack([got[n] for n in ("x1", "y1", "x2", "y2")], 1) / 16 - corners[order]).max()
+        <= 1 / 16 + 255 / 2**21
+    )
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -183,12 +235,14 @@ def test_nms_is_the_greedy_one(seed):
     assert (nms(best(boxes, 60), most, iou) == np.array(kept, detect.BOX)).all()
 
 
+@pytest.mark.parametrize("kind", ["yolov3", "yolox"])
 @pytest.mark.parametrize("seed", range(6))
-def test_yolo_boxes_are_mmdets(seed):
-    """YOLOV3Head finds this in the dequantised maps: the same boxes within 0.07 pixel, scores within 1/1000."""
+def test_yolo_boxes_are_mmdets(seed, kind):
+    """mmdet's head finds this in the dequantised maps: the same boxes within 0.07 pixel, scores within 1/1000."""
     pytest.importorskip("detection")  # it makes mmdet importable where mmcv has no compiled operators
-    meta, outputs, maps = random_yolo(np.random.default_rng(seed), 3)
-    meta.update(conf_thr=0.2, score_thr=0.2)
+    rng = np.random.default_rng(seed)
+    meta, outputs, maps = random_yolo(rng, 3) if kind == "yolov3" else random_yolox(rng)
+    meta.update({"conf_thr": 0.2, "score_thr": 0.2} if kind == "yolov3" else {"score_thr": 0.2})
     want = mmdet_boxes(meta, outputs, maps)
     got = detect.detector(meta, outputs, candidates=1000).decode(maps)
     corners = np.stack([got[n] for n in ("x1", "y1", "x2", "y2")], 1) / 16
@@ -203,21 +257,25 @@ def test_yolo_boxes_are_mmdets(seed):
 def mmdet_boxes(meta, outputs, maps):
     """(boxes (n, 4), scores, labels) that mmdet's head finds in the dequantised maps."""
     import torch
-    from mmdet.models.dense_heads import YOLOV3Head
+    from mmdet.models.dense_heads import YOLOV3Head, YOLOXHead
     from mmengine.config import ConfigDict
 
-    n = len(maps)
-    head = YOLOV3Head(
-        len(meta["classes"]), [1] * n, [1] * n, featmap_strides=meta["strides"],
-        anchor_generator=dict(type="YOLOAnchorGenerator", base_sizes=meta["anchors"], strides=meta["strides"]),
-    )  # fmt: skip
     preds = [
         torch.from_numpy(((m.astype(np.float32) - o["zero_point"]) * np.float32(o["scale"])).transpose(2, 0, 1)[None])
         for m, o in zip(maps, outputs, strict=True)
     ]
-    cfg = ConfigDict({k: meta[k] for k in ("score_thr", "conf_thr", "max_per_img")})
+    cfg = ConfigDict({k: meta[k] for k in ("score_thr", "conf_thr", "max_per_img") if k in meta})
     cfg.update(nms_pre=1000, nms=dict(type="nms", iou_threshold=meta["nms_iou"]))
-    found = head.predict_by_feat(preds, [{}], cfg)[0]
+    n, classes = len(meta["strides"]), len(meta["classes"])
+    if meta["type"] == "yolox":
+        head = YOLOXHead(classes, 1, 1, strides=meta["strides"])
+        found = head.predict_by_feat(preds[::3], preds[1::3], preds[2::3], [{}], cfg)[0][: meta["max_per_img"]]
+    else:
+        head = YOLOV3Head(
+            classes, [1] * n, [1] * n, featmap_strides=meta["strides"],
+            anchor_generator=dict(type="YOLOAnchorGenerator", base_sizes=meta["anchors"], strides=meta["strides"]),
+        )  # fmt: skip
+        found = head.predict_by_feat(preds, [{}], cfg)[0]
     return [found[k].detach().numpy() for k in ("bboxes", "scores", "labels")]
 
 
@@ -229,16 +287,43 @@ def test_under_sanitizers():
 @pytest.mark.parametrize("change", [
     {"nms": 1}, {"type": "ssd"}, {"max_per_img": 0}, {"max_per_img": 9999}, {"strides": [8] * 9}, {"nms_iou": 45},
 ], ids=str)  # fmt: skip
-@pytest.mark.parametrize("random", [random_yolo, random_faces])
+@pytest.mark.parametrize("random", [random_yolo, random_yolox, random_faces])
 def test_detector_refuses_wrong_data(random, change):
     meta, outputs, _ = random(np.random.default_rng(0))
     with pytest.raises(UserError, match="detector: "):
         detect.detector({**meta, **change}, outputs)
 
 
+def test_a_yolox_says_what_does_not_fit():
+    meta, outputs, _ = random_yolox(np.random.default_rng(1))
+    with pytest.raises(UserError, match=r"1 box_maps|box_maps.*object_maps"):
+        detect.detector(meta, outputs[:-1])
+    for i, what in enumerate(("the classes", "dx, dy, log width and log height", "an object's logit")):
+        with pytest.raises(UserError, match=f"stride 8 has 77 channels, {what} are"):
+            detect.detector(meta, [dict(o, c=77) if j == i else o for j, o in enumerate(outputs)])
+    with pytest.raises(UserError, match=r"stride 8 are .*expected equal sizes"):
+        detect.detector(meta, [dict(outputs[0], h=3), *outputs[1:]])
+    with pytest.raises(UserError, match="conf_thr is missing or unknown; a yolox has the keys"):
+        detect.detector({**meta, "conf_thr": 0.5}, outputs)
+
+
+def test_a_cell_has_its_best_class():
+    """The first of equals; a box of the second is of another cell."""
+    output = {"scale": 0.05, "zero_point": 0, "h": 1, "w": 2}
+    outputs = [output | {"c": 3}, output | {"c": 4}, output | {"c": 1}]
+    meta = {"type": "yolox", "classes": ["a", "b", "c"], "strides": [16], "score_thr": 0.3, "nms_iou": 0.5,
+            "max_per_img": 9}  # fmt: skip
+    maps = [np.array(v, np.int8) for v in ([50, 90, 90, 40, 20, 30], [10, 10, 0, 0, 0, 0, 14, 0], [100, 60])]
+    got = detect.detector(meta, outputs).decode(maps)
+    assert got["label"].tolist() == [1, 0]
+    width = round(8 * 16 * np.exp(0.7))
+    assert got[0].tolist()[:4] == (0, 0, 256, 256)  # half a cell on from the corner, as large as a cell
+    assert got[1].tolist()[:4] == (256 - width, -128, 256 + width, 128)
+
+
 def test_detector_says_what_does_not_fit():
     meta, outputs, _ = random_faces(np.random.default_rng(1))
-    with pytest.raises(UserError, match="unknown type 'ssd'; known are yolov3, s3fd"):
+    with pytest.raises(UserError, match="unknown type 'ssd'; known are yolov3, yolox, s3fd"):
         detect.detector({**meta, "type": "ssd"}, outputs)
     with pytest.raises(UserError, match=r"class_maps.*box_maps"):
         detect.detector(meta, outputs[:-1])

@@ -11,7 +11,7 @@ from nets import random_graph
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import ArchError, BoardError, GraphError, Infeasible, ScheduleError
 from nni_mcunet.core.ir.arch import ArchSpec, Block, Schedule
-from nni_mcunet.core.ir.build import YoloHead, build_graph
+from nni_mcunet.core.ir.build import YoloHead, YoloxHead, build_graph
 from nni_mcunet.core.ir.graph import Graph, Op, Tensor
 from nni_mcunet.core.ir.published import from_zoo, make_divisible, mobilenet_v2, mobilenet_v2_rd
 from nni_mcunet.core.nn.net import Net
@@ -208,9 +208,10 @@ def test_broken_graphs():
         Graph("g", (image,), (Op("a", "conv", ("image",), 4, residual="image"),), ("a",)).verify()
 
 
-def test_detector_parts_compose():
+@pytest.mark.parametrize("head", [YoloHead(3, (2, 4, 6), width=16), YoloxHead(3, (2, 4, 6), 16, 12, 1)], ids=str)
+def test_detector_parts_compose(head):
     """Backbone, neck and head cut from the graph compute what the whole graph computes."""
-    graph = build_graph(mobilenet_v2((64, 96), 0.35, None), YoloHead(3, (2, 4, 6), width=16))
+    graph = build_graph(mobilenet_v2((64, 96), 0.35, None), head)
     torch.manual_seed(0)
     net, x = Net(graph).eval(), torch.rand(2, 3, 64, 96)
     parts = [Net(graph.part(p)).eval() for p in (("stem", "s"), ("neck",), ("yolo",))]
@@ -223,6 +224,18 @@ def test_detector_parts_compose():
         assert torch.equal(values[name], y)
         t = graph.tensors[name]
         assert y.shape == (2, t.c, t.h, t.w)
+
+
+def test_a_yolox_is_mmdets_head():
+    """Three maps a level; its branches' kernels and widths are those of mmdet's YOLOXHead with use_depthwise."""
+    graph = build_graph(mobilenet_v2((64, 96), 0.35, None), YoloxHead(3, (2, 4), 16, 12, 2))
+    assert graph.outputs == tuple(f"yolox{i}_{name}" for i in range(2) for name in ("cls", "box", "obj"))
+    assert [graph.tensors[name].c for name in graph.outputs] == [3, 4, 1] * 2
+    assert graph.op("yolox0_obj").inputs == graph.op("yolox0_box").inputs != graph.op("yolox0_cls").inputs
+    ours = [(op.k[0], op.cout, op.groups) for op in graph.ops if op.name.startswith("yolox0_cls")]
+    assert ours == [(3, 16, 16), (1, 12, 1), (3, 12, 12), (1, 12, 1), (1, 3, 1)]
+    with pytest.raises(ArchError, match=r"detector.channels is 0"):
+        YoloxHead(3, (2,), channels=0)
 
 
 def test_block_without_depthwise_adds_no_receptive_field():

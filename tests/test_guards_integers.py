@@ -74,6 +74,16 @@ def test_a_box_at_both_thresholds(tmp_path):
         assert len(params.decode(maps)) == len(c_boxes(lib, params, maps)) == count, (objectness, score)
 
 
+def test_a_yolox_box_at_the_threshold(tmp_path):
+    """mmdet keeps a product of score_thr or more: here 1/4, of two halves."""
+    meta = {"type": "yolox", "classes": ["a"], "strides": [8], "score_thr": 0.25, "nms_iou": 0.5, "max_per_img": 5}
+    output = {"h": 1, "w": 1, "scale": 0.05, "zero_point": 0}
+    params, lib = detect.detector(meta, [output | {"c": c} for c in (1, 4, 1)]), kernel_library(tmp_path)
+    for objectness, score, count in ((0, 0, 1), (-1, 0, 0), (0, -1, 0), (1, -1, 0), (2, -1, 1), (127, -22, 0)):
+        maps = [np.int8([score]), np.int8([0, 0, 0, 0]), np.int8([objectness])]
+        assert len(params.decode(maps)) == len(c_boxes(lib, params, maps)) == count, (objectness, score)
+
+
 def test_padding_never_wins_a_maximum():
     op = Op("y", "maxpool", ("image",), 1, (3, 3), pad=(1, 1, 1, 1))
     graph = Graph("dark", (Tensor("image", 2, 2, 1),), (op,), ("y",)).verify()

@@ -26,7 +26,7 @@ ARM = ["-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard"]
 
 
 def detectors() -> list[Case]:
-    """A YOLO and an S3FD whose maps are full of boxes."""
+    """A YOLOv3, a YOLOX and an S3FD whose maps are full of boxes."""
     found = {}
     for number in range(99):
         rng = np.random.default_rng(number)
@@ -36,14 +36,19 @@ def detectors() -> list[Case]:
         picture = rng.integers(0, 256, (image.h, image.w, 3)).astype(np.uint8)
         model = replace(random_model(rng, graph), meta=meta)
         found.setdefault(meta["detector"]["type"], Case(plan(graph), model, picture))
-        if len(found) == 2:
-            return list(found.values())
-    raise AssertionError("no detectors of both types")
+        if len(found) == 3:
+            return [found[kind] for kind in ("yolov3", "yolox", "s3fd")]
+    raise AssertionError("no detectors of all types")
 
 
 @pytest.fixture(scope="module")
-def pair():
+def each():
     return detectors()
+
+
+@pytest.fixture(scope="module")
+def pair(each):
+    return each[:2]
 
 
 # Two models, each on its own picture, by the ready callback of each; in C and in C++. The outputs go to stdout.
@@ -139,8 +144,8 @@ def test_a_third_model_leaves_the_others(pair, tmp_path):
         build_host(tmp_path)
 
 
-def test_a_model_of_another_prefix_runs_as_the_default_one(pair, tmp_path):
-    for found in pair:
+def test_a_model_of_another_prefix_runs_as_the_default_one(each, tmp_path):
+    for found in each:
         folder = write_sources(found.plan, found.model, tmp_path / found.model.meta["detector"]["type"], "cam")
         host = build_host(folder)
         equals_reference(found.plan, found.model, found.picture, host.run(found.picture))

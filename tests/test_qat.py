@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from nni_mcunet.core.errors import UnsupportedOp, UserError
 from nni_mcunet.core.ir.arch import ArchSpec, Block
-from nni_mcunet.core.ir.build import BACKBONE, NECK, YOLO, YoloHead, build_graph
+from nni_mcunet.core.ir.build import BACKBONE, NECK, YOLO, YOLOX, YoloHead, YoloxHead, build_graph
 from nni_mcunet.core.ir.graph import Graph, Op, Tensor
 from nni_mcunet.core.nn.net import Net
 from nni_mcunet.core.nn.qat import (
@@ -110,14 +110,16 @@ def of_every_kind() -> Graph:
     return Graph("every", (Tensor("image", 16, 20, 3),), ops, ("sum", "scores")).verify()
 
 
-def three_parts() -> tuple[Graph, list[Graph]]:
-    graph = build_graph(SPEC, YoloHead(3, (1, 3), 16))
-    return graph, [graph.part(names) for names in (BACKBONE, NECK, YOLO)]
+def three_parts(head: YoloHead | YoloxHead = YoloHead(3, (1, 3), 16)) -> tuple[Graph, list[Graph]]:  # noqa: B008
+    graph = build_graph(SPEC, head)
+    return graph, [graph.part(names) for names in (BACKBONE, NECK, YOLO if isinstance(head, YoloHead) else YOLOX)]
 
 
 def cases():
     whole, parts = three_parts()
     yield pytest.param(whole, parts, id="detector")
+    whole, parts = three_parts(YoloxHead(3, (1, 3), 16, 8, 1))
+    yield pytest.param(whole, parts, id="yolox")
     every = of_every_kind()
     yield pytest.param(every, [every], id="every kind")
     for seed in (3, 8, 11):

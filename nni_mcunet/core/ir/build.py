@@ -1,7 +1,7 @@
 """Build the one definition of a network: ArchSpec (and a detection head) -> Graph. All that computes one walks it.
 
 Names: stem, stem_pool, s{stage}_b{block}_{exp,dw,proj} (pw for a block without a depth-wise; squeeze-excite adds
-se_pool, se_red, se_gate, se_act, se_mul), head, pool, fc, neck{i}_*, yolo{i}_*, face{i}_*.
+se_pool, se_red, se_gate, se_act, se_mul), head, pool, fc, neck{i}_*, yolo{i}_*, yolox{i}_*, face{i}_*.
 """
 
 from collections.abc import Iterable
@@ -16,6 +16,7 @@ from .graph import Graph, Op, Tensor
 BACKBONE = ("stem", "s")  # prefixes of the op names, for Graph.part
 NECK = ("neck",)
 YOLO = ("yolo",)
+YOLOX = ("yolox",)
 FACE = ("face",)
 
 
@@ -35,6 +36,29 @@ class YoloHead:
     def __post_init__(self) -> None:
         object.__setattr__(self, "taps", _stages(self.taps))
         for name in ("classes", "width", "anchors"):
+            natural(getattr(self, name), f"detector.{name}")
+
+
+@dataclass(frozen=True)
+class YoloxHead:
+    """A YOLOX head (Ge et al. 2021) small enough for int8 and SRAM, on the last block of each stage in `taps` (fine to
+    coarse): no anchors, one prediction a cell.
+
+    Neck: YoloHead's. Head per level, decoupled: two branches of `convs` depth-wise separable 3x3 convolutions to
+    `channels` each. `yolox{i}_cls` has a logit a class and reads the first branch. `yolox{i}_box` of dx, dy, log width
+    and log height in cells, and `yolox{i}_obj`, the logit of an object, read the second. Three maps have three int8
+    scales: sizes do not share one with logits.
+    """
+
+    classes: int
+    taps: tuple[int, ...]
+    width: int = 48
+    channels: int = 32
+    convs: int = 2
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "taps", _stages(self.taps))
+        for name in ("classes", "width", "channels", "convs"):
             natural(getattr(self, name), f"detector.{name}")
 
 
@@ -62,6 +86,9 @@ class FaceHead:
     def backgrounds(self) -> tuple[int, ...]:
         """Background channels per level."""
         return (self.background,) + (1,) * (len(self.taps) - 1)
+
+
+Head = YoloHead | YoloxHead | FaceHead
 
 
 def _stages(taps: Plain) -> tuple[int, ...]:
@@ -142,7 +169,7 @@ class _Builder:
         return Graph(self.spec.name, (self.image,), tuple(self.ops), tuple(outputs)).verify()
 
 
-def build_graph(spec: ArchSpec, head: YoloHead | FaceHead | None = None, taps: tuple[int, ...] | None = None) -> Graph:
+def build_graph(spec: ArchSpec, head: Head | None = None, taps: tuple[int, ...] | None = None) -> Graph:
     """Build the graph of a spec: a detector when `head` is given, a backbone with the stages `taps` as outputs, else a
     classifier (or the bare backbone when the spec has no classes). Outputs of a detector run from fine to coarse.
 
@@ -167,7 +194,11 @@ def build_graph(spec: ArchSpec, head: YoloHead | FaceHead | None = None, taps: t
         return b.graph(outputs)
     if wanted is not None:
         features = [ends[i] for i in wanted]
-        return b.graph(_yolo(b, head, features) if isinstance(head, YoloHead) else [name for name, _ in features])
+        if isinstance(head, YoloHead):
+            return b.graph(_yolo(b, head, _neck(b, head.width, features)))
+        if isinstance(head, YoloxHead):
+            return b.graph(_yolox(b, head, _neck(b, head.width, features)))
+        return b.graph(name for name, _ in features)
     b.block += 1
     if spec.head:
         b.conv("head", spec.head, act=spec.act)
@@ -198,8 +229,8 @@ def _face(b: _Builder, head: FaceHead, stage: int) -> list[str]:
     return outputs
 
 
-def _yolo(b: _Builder, yolo: YoloHead, features: list[tuple[str, int]]) -> list[str]:
-    """Append neck and head over `features` (name, channels), fine to coarse; return the prediction maps in this
+def _neck(b: _Builder, width: int, features: list[tuple[str, int]]) -> list[str]:
+    """Append the neck over `features` (name, channels), fine to coarse; return its maps of `width` channels in this
     order."""
     b.block += 1
     laterals, coarser = {}, None
@@ -207,17 +238,38 @@ def _yolo(b: _Builder, yolo: YoloHead, features: list[tuple[str, int]]) -> list[
         name, channels = features[i]
         up = None
         if coarser is not None:
-            b.channels = yolo.width
+            b.channels = width
             factor = _factor(b, coarser, name)
             up = b.add(f"neck{i}_up", "upsample", coarser, factor)
         b.channels = channels
-        coarser = laterals[i] = b.conv(f"neck{i}_lat", yolo.width, act=b.spec.act, residual=up, source=name)
+        coarser = laterals[i] = b.conv(f"neck{i}_lat", width, act=b.spec.act, residual=up, source=name)
+    return [laterals[i] for i in range(len(features))]
+
+
+def _separable(b: _Builder, name: str, width: int, channels: int, source: str) -> str:
+    """Append a depth-wise 3x3 and a 1x1 convolution to `channels` behind `source`, of `width` channels."""
+    b.conv(f"{name}_dw", width, 3, act=b.spec.act, groups=width, source=source)
+    return b.conv(f"{name}_pw", channels, act=b.spec.act)
+
+
+def _yolo(b: _Builder, yolo: YoloHead, laterals: list[str]) -> list[str]:
+    """Append the head behind the neck's maps, fine to coarse; return the prediction maps in this order."""
     outputs = []
-    for i in range(len(features)):
-        b.channels = yolo.width
-        b.conv(f"yolo{i}_dw", yolo.width, 3, act=b.spec.act, groups=yolo.width, source=laterals[i])
-        b.conv(f"yolo{i}_pw", yolo.width, act=b.spec.act)
+    for i, lateral in enumerate(laterals):
+        _separable(b, f"yolo{i}", yolo.width, yolo.width, lateral)
         outputs.append(b.conv(f"yolo{i}_pred", yolo.anchors * (5 + yolo.classes), norm=False))
+    return outputs
+
+
+def _yolox(b: _Builder, yolox: YoloxHead, laterals: list[str]) -> list[str]:
+    """Append the head behind the neck's maps, fine to coarse; return cls, box and obj of each level in this order."""
+    outputs = []
+    for i, lateral in enumerate(laterals):
+        for branch, maps in (("cls", {"cls": yolox.classes}), ("box", {"box": 4, "obj": 1})):
+            last, width = lateral, yolox.width
+            for j in range(yolox.convs):
+                last, width = _separable(b, f"yolox{i}_{branch}{j}", width, yolox.channels, last), yolox.channels
+            outputs += [b.conv(f"yolox{i}_{name}", c, norm=False, source=last) for name, c in maps.items()]
     return outputs
 
 

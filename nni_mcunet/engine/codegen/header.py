@@ -1,9 +1,7 @@
 """Print the header of a generated model: what its user may call, and how large everything is."""
 
 from ...core.plan.plan import Plan
-from ..detect import detector
-from ..detect.s3fd import Face
-from ..detect.yolo import Yolo
+from ..detect import Detector, detector
 from ..model import QuantModel, view_of
 from ..ops import pixels
 from .names import Names, commented
@@ -95,7 +93,7 @@ def _view(model: QuantModel) -> str:
     return f"/* view: {view} ({part}, is resized to this, every pixel averaged) */"
 
 
-def detector_params(model: QuantModel) -> Yolo | Face | None:
+def detector_params(model: QuantModel) -> Detector | None:
     """Return the integers of the model's post-processing, with its numpy twin and its C, or None for a model that has
     none."""
     if "detector" not in model.meta:

@@ -1,10 +1,12 @@
-"""Post-process a detector's outputs in integers, by the type that its description names: YOLOv3 or S3FD.
+"""Post-process a detector's outputs in integers, by the type that its description names: YOLOv3, YOLOX
+or S3FD.
 
-Each type has one file in numpy (yolo.py, s3fd.py), one in C that gives the same boxes bit for bit
-(kernels/mcu_yolo.c, mcu_face.c) and, for onnxruntime, one function in boxes.py.
+Each type has one file in numpy (yolo.py, yolox.py, s3fd.py), one in C that gives the same boxes bit for bit
+(kernels/mcu_yolo.c, mcu_yolox.c, mcu_face.c) and, for onnxruntime, one function in frontend/onnx/boxes.py.
 """
 
 from dataclasses import replace
+from typing import TypeAlias
 
 from ...core.boards import Board
 from ...core.errors import UserError
@@ -12,8 +14,10 @@ from ...core.types import PlainDict
 from .boxes import BOX, LEAST_ROOM
 from .s3fd import Face
 from .yolo import Yolo
+from .yolox import Yolox
 
-TYPES: dict[str, type[Yolo] | type[Face]] = {"yolov3": Yolo, "s3fd": Face}
+Detector: TypeAlias = Yolo | Yolox | Face
+TYPES: dict[str, type[Detector]] = {"yolov3": Yolo, "yolox": Yolox, "s3fd": Face}
 
 
 def type_of(meta: PlainDict) -> str:
@@ -21,11 +25,11 @@ def type_of(meta: PlainDict) -> str:
     return meta.get("type", "yolov3")
 
 
-def detector(meta: PlainDict, outputs: list[PlainDict], candidates: int | None = None) -> Yolo | Face:
+def detector(meta: PlainDict, outputs: list[PlainDict], candidates: int | None = None) -> Detector:
     """Compute the integers of a detector, with decode(maps) -> boxes and to_c().
 
     meta     plain data beside the model: {"type", "classes": [names], "strides": [pixels per cell], "score_thr",
-             "nms_iou", "max_per_img", optionally "nms_pre"} and what its type adds (Yolo.of, Face.of)
+             "nms_iou", "max_per_img", optionally "nms_pre"} and what its type adds (Yolo.of, Yolox.of, Face.of)
     outputs  the graph's, in order: {"scale", "zero_point", "h", "w", "c"} each
 
     Raises UserError for an unknown type, wrong keys, and lengths or depths that do not fit the outputs.

@@ -1,6 +1,7 @@
 """Compute boxes in integers: the numpy twin of mcu_boxes.c, and what the detectors' descriptions have in common."""
 
 from collections.abc import Sized
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +78,39 @@ def boxes_at(cx: Whole, cy: Whole, w: Whole, h: Whole, score: Whole, label: Whol
         boxes[high] = np.clip(centre + half, -32768, 32767)
     boxes["score"], boxes["label"] = score, label
     return boxes
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The fields of C's mcu_grid: boxes by offsets from a grid of cells. stride in pixels; first, the first cell's
+    point, in 1/16 pixel; step of one value in 2^-20 pixel; half (256,) uint16 in 1/16 pixel, of a size's value."""
+
+    stride: int
+    first: int
+    zero_point: int
+    step: int
+    half: np.ndarray
+
+    @classmethod
+    def of(cls, stride: int, first: int, box: PlainDict, pixels: float, sizes: np.ndarray) -> "Grid":
+        """Compute the integers. pixels: an offset of 1 in the map `box`; sizes: (256,) pixels of the values."""
+        step = min(round(2**20 * pixels * box["scale"]), 2**31 - 1)
+        half = np.minimum(np.round(8 * sizes), 65535).astype(np.uint16)
+        return cls(stride, first, box["zero_point"], step, half)
+
+    def boxes(self, v: np.ndarray, y: Whole, x: Whole, score: Whole, label: Whole | int) -> np.ndarray:
+        """Make (n,) BOX of the values (n, 4) int8 of the cells (y, x): mcu_box_of_cell."""
+        v, half = v.astype(np.int64), self.half.astype(np.int64)
+        cx, cy = (
+            cell * self.stride * 16 + self.first + ((v[:, i] - self.zero_point) * self.step + 2**15 >> 16)
+            for i, cell in enumerate((x, y))
+        )
+        return boxes_at(cx, cy, half[v[:, 2] + 128], half[v[:, 3] + 128], score, label)
+
+    def to_c(self, table: str) -> tuple[str, str]:
+        """Print the table of sizes under this name, and the struct's initialiser."""
+        text = f"{{{self.stride}, {self.first}, {self.zero_point}, {self.step}, {table}}}"
+        return c_array(f"uint16_t {table}", self.half), text
 
 
 def best(boxes: np.ndarray, candidates: int) -> np.ndarray:

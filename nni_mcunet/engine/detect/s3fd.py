@@ -2,8 +2,8 @@
 
 One square anchor in the middle of each cell of each level (Zhang et al. 2017, section 3.1). The softmax of a face and
 its strongest background (max-out) is the sigmoid of their difference, and two int8 values of one map differ by a whole
-number of steps: the threshold is a comparison of integers, exact, and the score a table of that number. Offsets and
-half sizes are tables of the box map's values, in 1/16 pixel, one pair a level. No float and no copy of a map anywhere.
+number of steps: the threshold is a comparison of integers, exact, and the score a table of that number. Half sizes are
+a table of the box map's values, in 1/16 pixel, one a level. No float and no copy of a map anywhere.
 
 Where mmdet lets the `nms_pre` best of each level into NMS, this lets in the `candidates` best of all: the same boxes as
 long as no more than so many pass the threshold, else those of the lowest scores are missing.
@@ -16,8 +16,8 @@ import numpy as np
 from ...core.errors import UserError
 from ...core.types import PlainDict
 from .boxes import (
+    Grid,
     best,
-    boxes_at,
     c_array,
     c_detect,
     candidates_of,
@@ -35,17 +35,14 @@ from .boxes import (
 @dataclass(frozen=True)
 class FaceLevel:
     """One level: maps (h, w, 1 + background) and (h, w, 4) int8. least: the difference face - max(background) that
-    passes; score (256 - least,) int16 1/32768 of the differences from `least` on; shift (256,) int16 and half (256,)
-    uint16 in 1/16 pixel of the box map's values."""
+    passes; score (256 - least,) int16 1/32768 of the differences from `least` on; grid of the anchors' centres."""
 
     h: int
     w: int
-    stride: int
     background: int
     least: int
     score: np.ndarray
-    shift: np.ndarray
-    half: np.ndarray
+    grid: Grid
 
 
 @dataclass(frozen=True)
@@ -90,12 +87,9 @@ class Face:
         parts, levels, own = ['#include "mcu_face.h"\n'], [], f"{prefix}_d"
         for i, level in enumerate(self.levels):
             parts.append(c_array(f"int16_t {own}{i}_score", level.score))
-            parts.append(c_array(f"int16_t {own}{i}_shift", level.shift))
-            parts.append(c_array(f"uint16_t {own}{i}_half", level.half))
-            levels.append(
-                f"    {{{level.h}, {level.w}, {level.stride}, {level.background}, {level.least}, "
-                f"{own}{i}_score, {own}{i}_shift, {own}{i}_half}},\n"
-            )
+            half, grid = level.grid.to_c(f"{own}{i}_half")
+            parts.append(half)
+            levels.append(f"    {{{level.h}, {level.w}, {level.background}, {level.least}, {own}{i}_score, {grid}}},\n")
         parts.append(
             f"static const mcu_face_level {own}_levels[{len(levels)}] = {{\n{''.join(levels)}}};\n"
             f"static const mcu_face {own} = {{{len(levels)}, {self.most}, {self.candidates}, {self.iou}, "
@@ -115,16 +109,14 @@ def _level(meta: PlainDict, stride: int, size: float, background: int, cls: Plai
     scores = sigmoid(cls["scale"] * np.arange(-255, 256))
     least = int(256 - (scores > meta["score_thr"]).sum())
     real, (centre, growth) = reals(box), meta["variances"]
-    half = 8 * size * np.exp(np.minimum(real * growth, 20))
+    sizes = size * np.exp(np.minimum(real * growth, 20))
     return FaceLevel(
         cls["h"],
         cls["w"],
-        stride,
         background,
         least,
         sigmoid_q15(cls["scale"] * np.arange(min(least, 255), 256)),
-        np.clip(np.round(16 * size * centre * real), -32768, 32767).astype(np.int16),
-        np.minimum(np.round(half), 65535).astype(np.uint16),
+        Grid.of(stride, 8 * stride, box, size * centre, sizes),
     )
 
 
@@ -133,7 +125,5 @@ def _candidates(level: FaceLevel, cls: np.ndarray, box: np.ndarray) -> np.ndarra
     cls = np.asarray(cls, np.int8).reshape(level.h, level.w, 1 + level.background).astype(np.int64)
     lead = cls[..., 0] - cls[..., 1:].max(-1)
     y, x = np.nonzero(lead >= level.least)
-    v = np.asarray(box, np.int8).reshape(level.h, level.w, 4)[y, x].astype(np.int64) + 128
-    shift, half = level.shift.astype(np.int64), level.half.astype(np.int64)
-    cx, cy = ((2 * cell + 1) * level.stride * 8 + shift[v[:, i]] for i, cell in enumerate((x, y)))
-    return boxes_at(cx, cy, half[v[:, 2]], half[v[:, 3]], level.score[lead[y, x] - level.least], 0)
+    v = np.asarray(box, np.int8).reshape(level.h, level.w, 4)[y, x]
+    return level.grid.boxes(v, y, x, level.score[lead[y, x] - level.least], 0)

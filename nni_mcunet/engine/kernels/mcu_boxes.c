@@ -9,6 +9,16 @@ mcu_box mcu_box_at(int32_t cx, int32_t cy, int32_t w, int32_t h, int score, int 
     return box;
 }
 
+/* Centre of a cell's box along one axis, in 1/16 pixel. */
+static int32_t centre(const mcu_grid *grid, int cell, int8_t v) {
+    return cell * grid->stride * 16 + grid->first + (int32_t)(((int64_t)(v - grid->zp) * grid->step + (1 << 15)) >> 16);
+}
+
+mcu_box mcu_box_of_cell(const mcu_grid *grid, const int8_t *v, int y, int x, int score, int label) {
+    const int32_t cx = centre(grid, x, v[0]), cy = centre(grid, y, v[1]);
+    return mcu_box_at(cx, cy, grid->half[v[2] + 128], grid->half[v[3] + 128], score, label);
+}
+
 int mcu_boxes_insert(mcu_box *list, int n, int room, mcu_box box) {
     int i = n;
     if (room <= 0 || (n == room && list[--i].score >= box.score))

@@ -17,6 +17,18 @@ typedef struct {
 /* Centre and half width and height, in 1/16 pixel, as corners; what int16 cannot hold saturates. */
 mcu_box mcu_box_at(int32_t cx, int32_t cy, int32_t w, int32_t h, int score, int label);
 
+/* Boxes by offsets from a grid: the centre is linear in the first two of a cell's values, half the sides are a table of
+ * the others. */
+typedef struct {
+    int16_t stride, first; /* pixels a cell; the first cell's point, 1/16 pixel */
+    int16_t zp;            /* value of no offset */
+    int32_t step;          /* offset of one value, 2^-20 pixel */
+    const uint16_t *half;  /* [256] of value + 128, 1/16 pixel */
+} mcu_grid;
+
+/* The box of the cell (y, x). v: [4] */
+mcu_box mcu_box_of_cell(const mcu_grid *grid, const int8_t *v, int y, int x, int score, int label);
+
 /* Puts a box where its score belongs, behind its equals; the least one falls out of a full list. list: [room], n of
  * them used, 0 <= n <= room; with no room nothing is touched. Returns the new n. */
 int mcu_boxes_insert(mcu_box *list, int n, int room, mcu_box box);

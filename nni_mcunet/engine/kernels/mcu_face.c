@@ -9,13 +9,6 @@ static int lead(const int8_t *v, int background) {
     return v[0] - best;
 }
 
-/* The face of the cell (y, x). v: [4] */
-static mcu_box box_of(const mcu_face_level *level, const int8_t *v, int y, int x, int score) {
-    const int32_t cx = (2 * x + 1) * level->stride * 8 + level->shift[v[0] + 128];
-    const int32_t cy = (2 * y + 1) * level->stride * 8 + level->shift[v[1] + 128];
-    return mcu_box_at(cx, cy, level->half[v[2] + 128], level->half[v[3] + 128], score, 0);
-}
-
 /* Adds the candidates of one level to n boxes. cls: [h][w][1 + background], box: [h][w][4], boxes: [room]. */
 static int scan(const mcu_face_level *level, const int8_t *cls, const int8_t *box, mcu_box *boxes, int n, int room) {
     const int w = level->w, channels = 1 + level->background, least = level->least;
@@ -24,8 +17,10 @@ static int scan(const mcu_face_level *level, const int8_t *cls, const int8_t *bo
         if (v[0] - v[1] < least) /* nearly every anchor ends here */
             continue;
         const int i = (int)(v - cls) / channels, d = lead(v, level->background);
-        if (d >= least)
-            n = mcu_boxes_insert(boxes, n, room, box_of(level, box + 4 * i, i / w, i % w, level->score[d - least]));
+        if (d < least)
+            continue;
+        const int score = level->score[d - least];
+        n = mcu_boxes_insert(boxes, n, room, mcu_box_of_cell(&level->grid, box + 4 * i, i / w, i % w, score, 0));
     }
     return n;
 }

@@ -10,11 +10,10 @@ extern "C" {
 /* One level: a square anchor in the middle of each cell, two maps, NHWC: [h][w][1 + background] (face first) and
  * [h][w][4] (dx, dy, dw, dh). */
 typedef struct {
-    int16_t h, w, stride, background;
+    int16_t h, w, background;
     int16_t least;        /* face - max(background) that passes the threshold; 256: none does */
     const int16_t *score; /* [256 - least] of face - max(background) - least, 1/32768 */
-    const int16_t *shift; /* [256] of value + 128: from the anchor's centre, 1/16 pixel */
-    const uint16_t *half; /* [256] of value + 128: half a width or height, 1/16 pixel */
+    mcu_grid grid;        /* of the anchors' centres */
 } mcu_face_level;
 
 typedef struct {

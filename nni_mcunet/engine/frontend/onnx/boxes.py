@@ -7,9 +7,9 @@ A file with boxes has three outputs instead of the maps, the boxes of one pictur
     scores  (n,)   float32
     labels  (n,)   int64
 
-They are mmdet's own boxes: the same thresholds, nms_pre best (of all levels for YOLOv3, of each for S3FD), class-wise
-NMS and max_per_img, in float32. The tail uses operators of opset 13. The maps' names stand in the file's metadata, so
-that load_onnx reads the network of such a file as it reads one without boxes.
+They are mmdet's own boxes: the same thresholds, nms_pre best (of all levels for YOLOv3, of each for S3FD, of YOLOX
+all), class-wise NMS and max_per_img, in float32. The tail uses operators of opset 13. The maps' names stand in the
+file's metadata, so that load_onnx reads the network of such a file as it reads one without boxes.
 """
 
 import json
@@ -148,6 +148,24 @@ def _yolo(tail: _Tail, meta: PlainDict, maps: Maps) -> tuple[str, str, str]:
     return tail.Gather(boxes, anchor), scores, label
 
 
+def _yolox(tail: _Tail, meta: PlainDict, maps: Maps) -> tuple[str, str, str]:
+    """Append boxes (k, 4), scores (k,) and labels (k,) of every cell; the score of those below the threshold is 0."""
+    boxes, scores, labels = [], [], []
+    for (cls, (_, classes, h, w)), (box, _), (obj, _), stride in zip(
+        maps[::3], maps[1::3], maps[2::3], meta["strides"], strict=True
+    ):
+        logits, rows, size = tail.rows(cls, classes, (h, w)), tail.rows(box, 4, (h, w)), np.float32(stride)
+        y, x = np.indices((h, w), np.float32).reshape(2, -1)
+        centre = tail.Mul(tail.Add(tail.slice(rows, 0, 2), np.stack([x, y], 1)), size)
+        boxes.append(tail.corners(centre, tail.Mul(tail.Exp(tail.slice(rows, 2, 4)), size / 2)))
+        sure = tail.Mul(
+            tail.Sigmoid(tail.ReduceMax(logits, axes=[1], keepdims=0)), tail.Reshape(tail.Sigmoid(obj), [-1])
+        )
+        scores.append(tail.Where(tail.GreaterOrEqual(sure, np.float32(meta["score_thr"])), sure, np.float32(0)))
+        labels.append(tail.ArgMax(logits, axis=1, keepdims=0))
+    return tail.Concat(*boxes, axis=0), tail.Concat(*scores, axis=0), tail.Concat(*labels, axis=0)
+
+
 def _face(tail: _Tail, meta: PlainDict, maps: Maps) -> tuple[str, str, str]:
     """Append boxes (k, 4), scores (k,) and labels (k,) of the nms_pre best anchors of each level; the score of those
     below the threshold is 0."""
@@ -171,7 +189,7 @@ def _face(tail: _Tail, meta: PlainDict, maps: Maps) -> tuple[str, str, str]:
     return tail.Concat(*boxes, axis=0), tail.Concat(*scores, axis=0), tail.constant(np.zeros(count, np.int64))
 
 
-TAILS = {"yolov3": _yolo, "s3fd": _face}
+TAILS = {"yolov3": _yolo, "yolox": _yolox, "s3fd": _face}
 
 
 def _suppress(tail: _Tail, meta: PlainDict, boxes: str, scores: str, labels: str) -> None:
