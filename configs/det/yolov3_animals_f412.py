@@ -1,0 +1,2 @@
+# YOLOv3 on six animals for the STM32F412: MCUNet's ImageNet classifier mcunet-in3 as backbone, at 256x192.
+_base_ = "./_base_/voc2012_animals.py"
