@@ -144,3 +144,23 @@ def test_patches_without_a_halo():
     assert not torch.allclose(ours, exchanged, atol=1e-3)
     with pytest.raises(UserError, match="halo is 'none': expected exchange, or none with a schedule"):
         MCUNetBackbone(IN3, (2,), halo="none")
+
+
+def test_batch_normalisation_in_evaluation_is_folded_into_the_convolution() -> None:
+    """A convolution whose batch normalisation stands still gives what the two give one after the other, and the same
+    gradients of its weights: norm_eval trains through them."""
+    net = Net(build_graph(ArchSpec.load(IN3), taps=(0,)))
+    op = net.graph.ops[0]
+    layer = net.layer(op.name)
+    nn.init.normal_(layer.bn.running_mean)
+    nn.init.uniform_(layer.bn.running_var, 0.5, 2)
+    nn.init.uniform_(layer.bn.weight, 0.5, 2)
+    x = torch.rand(2, 3, 16, 16)
+    layer.bn.eval()
+    apart, together = layer.bn(layer.conv(x)), net.convolve(op, layer, x)
+    torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-5)
+    weights = [layer.conv.weight, layer.bn.weight, layer.bn.bias]
+    towards = torch.randn_like(apart)
+    theirs, ours = (torch.autograd.grad((y * towards).sum(), weights) for y in (apart, together))
+    for a, b in zip(theirs, ours, strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-3)

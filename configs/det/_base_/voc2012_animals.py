@@ -38,9 +38,7 @@ train_pipeline = [
     dict(type="PackDetInputs"),
 ]
 pictures = dict(data_root=data_root, metainfo=metainfo, data_prefix=dict(sub_data_root="VOC2012/"))
-train_dataloader = dict(
-    dataset=dict(**pictures, ann_file="VOC2012/ImageSets/Main/train.txt", pipeline=train_pipeline)
-)
+train_dataloader = dict(dataset=dict(**pictures, ann_file="VOC2012/ImageSets/Main/train.txt", pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(**pictures, ann_file="VOC2012/ImageSets/Main/val.txt"))
 test_dataloader = val_dataloader
 

@@ -18,14 +18,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
-from torch.nn import functional as F
 
 from .. import int8
 from ..errors import UnsupportedOp
 from ..ir.graph import Graph, Op
 from ..ir.kinds import OWN_SCALE, SAME_SCALE
 from ..types import FloatWeights, Range
-from .net import Layer, Net, fold, folded, in_numpy
+from .net import Layer, Net, convolved, fold, folded, in_numpy
 
 OBSERVE = 16  # batches before int8 is simulated
 MOMENTUM = 0.01  # of a range's moving average, once it is the mean of 1 / MOMENTUM batches
@@ -111,17 +110,9 @@ class FakeQuant(nn.Module):
             deviation = torch.sqrt(layer.bn.get_buffer("running_var") + layer.bn.eps)
             gain = (layer.bn.weight / deviation).detach()[:, None, None, None]
             own = layer.conv.weight
-            return layer.bn(_convolved(layer, x, _through(own, torch.where(gain == 0, own, rounded / gain)), None))
+            return layer.bn(convolved(layer, x, _through(own, torch.where(gain == 0, own, rounded / gain)), None))
         real = (int_bias * (step_in.double() * step.double())).float()
-        return _convolved(layer, x, _through(weight, rounded), _through(bias, real))
-
-
-def _convolved(layer: Layer, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Apply the layer's convolution to x with other weights."""
-    conv = layer.conv
-    padding = cast(tuple[int, int], conv.padding)  # never one of torch's names: see Layer
-    stride = cast(tuple[int, int], conv.stride)
-    return F.conv2d(x, weight, bias, stride=stride, padding=padding, groups=conv.groups)
+        return convolved(layer, x, _through(weight, rounded), _through(bias, real))
 
 
 class _Through(torch.autograd.Function):
