@@ -120,6 +120,38 @@ def test_every_format_says_the_same(tmp_path, form):
     }
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_some_of_the_classes(tmp_path, form):
+    """Pictures of other classes stay, without objects; the labels are in the order that was asked for."""
+    FORMS[form](tmp_path, ITEMS)
+    folder = read_folder(tmp_path)
+    folder.keep(("nut, M6",))
+    assert folder.classes == ("nut, M6",) and folder.notes[-1] == "3 objects of other classes left out: bolt 3"
+    found = {name: [box[0] for box in boxes] for name, (_, boxes) in found_in(folder).items()}
+    assert found == {name: ["nut, M6"] * sum(label for label, _ in boxes) for name, _, boxes in ITEMS}
+    for classes, message in (
+        (("nut", "bolt"), "no object is a 'nut' here; there are nut, M6"),
+        (("nut, M6",) * 2, "twice"),
+    ):
+        with pytest.raises(UserError, match=message):
+            folder.keep(classes)
+
+
+def test_classes_of_the_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    yolo_folders(tmp_path / "parts", many(20))
+    board = ["--board", "stm32f412", "-o", "out/mine", "--size", "96", "96"]
+    run("new-detector", ["parts", *board, "--classes", '"nut, M6", bolt'])
+    cfg = load_config("out/mine/config.py")
+    assert cfg.metainfo.classes == ("nut, M6", "bolt") and "left out" not in capsys.readouterr().out
+    run("new-detector", ["parts", *board, "--classes", "bolt"])
+    assert load_config("out/mine/config.py").model.bbox_head.num_classes == 1
+    said = capsys.readouterr().out
+    assert "1 class: bolt" in said and "of other classes left out: nut, M6" in said
+    with pytest.raises(UserError, match="no object is a 'screw' here"):
+        run("new-detector", ["parts", *board, "--classes", "screw"])
+
+
 @pytest.mark.parametrize("ways", ["voc", "coco", "yolo", "yolo yaml", "imagesets"])
 def test_splits_that_a_folder_names(tmp_path, ways):
     """Roboflow's folders, whose data.yaml says ../train/images, and VOC's lists."""

@@ -1,6 +1,7 @@
 """Say what a folder of labelled pictures holds, in one form for every format, and find the pictures in it."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import NamedTuple
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.types import FilePath
+from nni_mcunet.core.validate import counted, short
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp")
 MOST_FILES = 1_000_000
@@ -47,9 +49,27 @@ class Folder:
     splits: dict[str, list[Labelled]]
     notes: list[str] = field(default_factory=list)
 
+    def keep(self, classes: tuple[str, ...]) -> None:
+        """Leave the objects of other classes out, and note how many. The labels are in the order of `classes`. Raises
+        UserError for a class that the folder does not have, and for one that is named twice."""
+        for name in classes:
+            if name not in self.classes:
+                raise UserError(f"--classes: no object is a {short(name)} here; there are {', '.join(self.classes)}")
+            if classes.count(name) > 1:
+                raise UserError(f"--classes names {short(name)} twice")
+        left: Counter[str] = Counter()
+        for pictures in self.splits.values():
+            for at, item in enumerate(pictures):
+                left.update(box.name for box in item.boxes if box.name not in classes)
+                pictures[at] = item._replace(boxes=tuple(box for box in item.boxes if box.name in classes))
+        self.classes = classes
+        if left:
+            counts = ", ".join(f"{name} {count:,}" for name, count in left.most_common())
+            self.notes.append(f"{counted(left.total(), 'object')} of other classes left out: {counts}")
+
     def lines(self, splits: dict[str, list[Labelled]]) -> str:
         """Say what was found and how it is divided, a line for each thing."""
-        lines = [f"{self.format.upper()} labels, {len(self.classes)} classes: {', '.join(self.classes)}"]
+        lines = [f"{self.format.upper()} labels, {counted(len(self.classes), 'class')}: {', '.join(self.classes)}"]
         for split, items in splits.items():
             boxes = sum(len(item.boxes) for item in items)
             lines.append(f"  {split:5} {len(items):7,} pictures {boxes:9,} objects")

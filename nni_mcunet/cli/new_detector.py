@@ -10,6 +10,7 @@ board together with the picture's source. It prints the commands that follow.
 """
 
 import argparse
+import csv
 import shlex
 from pathlib import Path
 
@@ -35,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--board", required=True, help="stm32f412, stm32f746, stm32h743, ... or a YAML file")
     parser.add_argument("-o", "--out", help="folder to write; default out/NAME_BOARD")
     parser.add_argument("--format", choices=("voc", "coco", "yolo"), help="of the labels; default what is there")
+    parser.add_argument("--classes", metavar="A,B,C",
+                        help="classes to detect, in the order of their labels; objects of others are left out and "
+                        "counted; a name with a comma stands in double quotes; default all")  # fmt: skip
     parser.add_argument("--source", choices=SOURCES, default="lines",
                         help="of the board's picture, which takes SRAM, too: a frame that lies elsewhere, camera lines "
                         "(default), a JPEG of this sampling")  # fmt: skip
@@ -62,6 +66,8 @@ def main(args: argparse.Namespace) -> None:
     name = Path(args.folder).resolve().name
     out = free_folder(args.out or f"out/{name}_{board.name}")
     folder = read_folder(args.folder, args.format)
+    if args.classes:
+        folder.keep(tuple(name.strip() for name in next(csv.reader([args.classes], skipinitialspace=True))))
     splits = divided(folder, args.folder, kept_names(out), args.seed)
     train, classes = splits["train"], folder.classes
     print(f"{args.folder}: {folder.lines(splits)}")
