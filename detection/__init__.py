@@ -44,6 +44,7 @@ from .handover.export import (  # noqa: E402
     detector_graph,
     detector_meta,
     detector_ranges,
+    detector_spans,
     detector_weights,
     load_detector,
 )
@@ -102,6 +103,7 @@ __all__ = [
     "detector_graph",
     "detector_meta",
     "detector_ranges",
+    "detector_spans",
     "detector_weights",
     "dump",
     "float_boxes",

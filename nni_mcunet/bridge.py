@@ -16,6 +16,7 @@ from detection import (
     detector_graph,
     detector_meta,
     detector_ranges,
+    detector_spans,
     detector_weights,
     input_pictures,
     load_config,
@@ -29,7 +30,7 @@ from .core.ir.arch import ArchSpec
 from .core.ir.build import build_graph
 from .core.nn import zoo_weights
 from .core.nn.net import Net
-from .core.nn.qat import fake_quantize, learnt_ranges, learnt_weights
+from .core.nn.qat import fake_quantize, learnt_ranges, learnt_spans, learnt_weights
 from .engine.model import Model, QuantModel
 from .engine.quant.post_training import calibrated, learnt
 from .engine.run.pictures import with_view
@@ -58,7 +59,7 @@ def of_detector(module: object) -> Model | QuantModel | None:
     if hasattr(module, "cfg"):  # where mmdet's own init_detector puts it; load_detector has checked it
         check_deployable(module.cfg)
     model, ranges = as_model(module), detector_ranges(module)
-    return learnt(model, model.weights, ranges) if ranges else model
+    return learnt(model, model.weights, ranges, detector_spans(module)) if ranges else model
 
 
 def int8(config: str, checkpoint: str, options: Options, images: int) -> QuantModel:
@@ -67,7 +68,7 @@ def int8(config: str, checkpoint: str, options: Options, images: int) -> QuantMo
     found = load_detector(config, checkpoint, options)
     model, ranges = as_model(found), detector_ranges(found)
     if ranges:
-        return learnt(model, model.weights, ranges)
+        return learnt(model, model.weights, ranges, detector_spans(found))
     return calibrated(model, training_pictures(config, options, images))
 
 
@@ -109,7 +110,7 @@ def of_checkpoint(model: Model, path: str) -> QuantModel:
     state = read_checkpoint(path)
     check_classes(trained_classes(state), (model.meta.get("detector") or {}).get("classes"), path)
     state = state.get("state_dict", state)
-    return learnt(model, learnt_weights(state), learnt_ranges(state))
+    return learnt(model, learnt_weights(state), learnt_ranges(state), learnt_spans(state))
 
 
 def is_quantized(path: str) -> bool:

@@ -9,7 +9,7 @@ from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.ir.arch import ArchSpec
 from nni_mcunet.core.ir.build import FaceHead, YoloHead
 from nni_mcunet.core.ir.graph import Graph
-from nni_mcunet.core.nn.qat import learnt_ranges
+from nni_mcunet.core.nn.qat import learnt_ranges, learnt_spans
 from nni_mcunet.core.types import FilePath, PlainDict
 from nni_mcunet.paper.baselines import BASELINES, face_baseline
 
@@ -95,6 +95,12 @@ def detector_weights(model: Detector) -> dict[str, tuple[np.ndarray, np.ndarray]
 def detector_ranges(model: Detector) -> dict[str, tuple[float, float]]:
     """Map each tensor to the (low, high) that quantisation-aware training has found; empty for a float detector."""
     return learnt_ranges(model.state_dict())
+
+
+def detector_spans(model: Detector) -> dict[str, list[tuple[float, float]]]:
+    """Map each output that has groups of channels to the (low, high) that quantisation-aware training has found of
+    each; empty for a float detector, and for one of a training without groups."""
+    return learnt_spans(model.state_dict())
 
 
 def detector_meta(model: Detector) -> PlainDict:

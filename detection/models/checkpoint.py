@@ -28,8 +28,8 @@ from torch import nn
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.nn.net import Net
-from nni_mcunet.core.nn.qat import fake_quantize, learnt_ranges
-from nni_mcunet.core.types import FilePath, Plain, PlainDict
+from nni_mcunet.core.nn.qat import fake_quantize, learnt_ranges, learnt_spans
+from nni_mcunet.core.types import FilePath, Groups, Plain, PlainDict
 from nni_mcunet.core.validate import reason_of_load, short
 
 from ..data.datasets import check_classes
@@ -159,8 +159,9 @@ def load_strictly(model: nn.Module, path: FilePath, classes: tuple[str, ...] | N
     checkpoint = read_checkpoint(path)
     trained = trained_classes(checkpoint)
     check_classes(trained, classes, path)
-    if learnt_ranges(checkpoint.get("state_dict", checkpoint)):
-        fake_quantize(*parts(model))
+    state = checkpoint.get("state_dict", checkpoint)
+    if learnt_ranges(state):
+        fake_quantize(*parts(model), groups=channel_groups(model) if learnt_spans(state) else None)
     try:
         load_checkpoint(model, str(path), map_location="cpu", strict=True)
     except RuntimeError as error:
@@ -172,6 +173,15 @@ def load_strictly(model: nn.Module, path: FilePath, classes: tuple[str, ...] | N
 def parts(model: nn.Module) -> list[Net]:
     """List the nets of a detector, in the order in which pictures pass them."""
     return [part for part in model.modules() if isinstance(part, Net)]
+
+
+def channel_groups(model: nn.Module) -> dict[str, Groups]:
+    """Return the groups of its outputs' channels of a detector, which may stand in another module (core/ir/box_channels
+    says what they are)."""
+    found: dict[str, Groups] = {}
+    for part in model.modules():
+        found |= getattr(part, "channel_groups", {})
+    return found
 
 
 for _prefix, _loader in list(CheckpointLoader._schemes.items()):

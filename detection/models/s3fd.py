@@ -16,11 +16,12 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.ir import box_channels
 from nni_mcunet.core.ir.arch import ArchSpec
 from nni_mcunet.core.ir.build import FACE, FaceHead, build_graph
 from nni_mcunet.core.ir.graph import Graph
 from nni_mcunet.core.nn.net import Net
-from nni_mcunet.core.types import PlainDict
+from nni_mcunet.core.types import Groups, PlainDict
 
 from .backbone import read_arch
 
@@ -133,3 +134,8 @@ class MCUNetS3FD(SingleStageDetector):
         self.spec, self.face, self.graph = spec, face, graph
         if self.backbone.graph.outputs != tuple(t.name for t in part.inputs):
             raise AssertionError("the backbone by itself is not the backbone within the detector: see core.ir.build")
+
+    @property
+    def channel_groups(self) -> dict[str, Groups]:
+        """Return output -> groups of its channels that int8 may hold in a finer step."""
+        return dict.fromkeys(self.graph.outputs[1::2], box_channels.BOX)

@@ -20,11 +20,12 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.ir import box_channels
 from nni_mcunet.core.ir.arch import ArchSpec
 from nni_mcunet.core.ir.build import BACKBONE, NECK, YOLO, YoloHead, build_graph
 from nni_mcunet.core.ir.graph import Graph
 from nni_mcunet.core.nn.net import Net
-from nni_mcunet.core.types import PlainDict
+from nni_mcunet.core.types import Groups, PlainDict
 
 from .backbone import read_arch
 
@@ -154,6 +155,11 @@ class MCUNetYOLO(YOLOV3):
         self.spec, self.yolo, self.graph = spec, yolo, graph
         if self.backbone.graph.ops != graph.part(BACKBONE).ops:
             raise AssertionError("the backbone by itself is not the backbone within the detector: see core.ir.build")
+
+    @property
+    def channel_groups(self) -> dict[str, Groups]:
+        """Return output -> groups of its channels that int8 may hold in a finer step."""
+        return {name: box_channels.yolo(self.yolo.anchors, self.graph.tensors[name].c) for name in self.graph.outputs}
 
     def _load_from_state_dict(self, state_dict: PlainDict, prefix: str, *args: Any) -> None:
         """Load weights of the graph as one net, too, a search's best.pth: `layers.{op}.*` go to the op's part."""

@@ -15,7 +15,7 @@ from nni_mcunet.core.nn.qat import OBSERVE, fake_quantize, freeze
 
 from ..data.datasets import config_classes
 from ..handover.export import check_deployable
-from ..models.checkpoint import load_strictly, parts
+from ..models.checkpoint import channel_groups, load_strictly, parts
 
 
 @HOOKS.register_module()
@@ -45,7 +45,7 @@ class QATHook(Hook):
             self._check(runner)
             if not runner._resume:  # mmengine, which loads it next, would take what fits
                 load_strictly(runner.model, runner._load_from, config_classes(runner.cfg))
-        fake_quantize(*nets, outputs=self.outputs)
+        fake_quantize(*nets, outputs=self.outputs, groups=channel_groups(runner.model))
 
     def _check(self, runner: Runner) -> None:
         epochs, batches = runner.max_epochs, len(runner.train_dataloader)

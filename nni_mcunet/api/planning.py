@@ -105,8 +105,7 @@ def board_for(network: Network, board: FilePath | Board, arena_kb: int | None) -
     Raises what board_of raises, UserError for a detector whose description is malformed."""
     place = board_of(board)
     if isinstance(network.model, QuantModel) and "detector" in network.model.meta:
-        from ..engine.codegen.header import detector_params
-        from ..engine.detect import with_room
+        from ..engine.detect import detector_params, with_room
 
         if post := detector_params(network.model):
             place = with_room(place, post.candidates)

@@ -19,3 +19,4 @@ Ints: TypeAlias = NDArray[np.int64]
 Picture: TypeAlias = NDArray[np.uint8]  # (h, w, 3) RGB, or (h, w, 1)
 FloatWeights: TypeAlias = tuple[Floats, Floats]  # of a convolution: weight (cout, cin/groups, kh, kw), bias (cout,)
 Range: TypeAlias = tuple[float, float]  # (low, high) of a tensor's real values
+Groups: TypeAlias = tuple[tuple[int, ...], ...]  # channels of a map, those of each group (core/ir/box_channels.py)

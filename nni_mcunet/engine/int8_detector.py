@@ -9,8 +9,8 @@ import numpy as np
 from ..core.errors import UserError
 from ..core.plan.plan import plan
 from ..core.types import FilePath
-from .codegen.header import detector_params
 from .codegen.sources import write_sources
+from .detect import detector_params
 from .frontend import load_model
 from .lower import reference
 from .lower.dead_channels import without_dead_channels

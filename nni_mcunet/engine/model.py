@@ -89,7 +89,8 @@ class QuantModel:
     """Hold an int8 network: scales[tensor] for every tensor of the graph, weights[conv]; residual_bits[conv]: the most
     fraction bits of its sum with the residual, where not as many as fit (set by dead_channels.py, kept in no file).
     tables[act], int8 (256,) of the values -128 .. 127 or (c, 256), one a channel, instead of its function, of a file
-    whose users count on another engine's integers. pixels: what the user says of bytes, see ops/pixels.py."""
+    whose users count on another engine's integers. pixels: what the user says of bytes, see ops/pixels.py.
+    gains[output], (c,): its maps hold so many times each channel's values, see core/ir/box_channels.py."""
 
     graph: Graph
     scales: dict[str, Scale]
@@ -98,6 +99,7 @@ class QuantModel:
     residual_bits: dict[str, int] = field(default_factory=dict)
     tables: dict[str, np.ndarray] = field(default_factory=dict)
     pixels: Pixels | None = None
+    gains: dict[str, list[float]] = field(default_factory=dict)
 
 
 def input_shape(model: Model | QuantModel) -> tuple[int, int, int]:

@@ -21,9 +21,10 @@ from torch.autograd.function import FunctionCtx
 
 from .. import int8
 from ..errors import UnsupportedOp
+from ..ir.box_channels import gain, of_channels
 from ..ir.graph import Graph, Op
 from ..ir.kinds import OWN_SCALE, SAME_SCALE
-from ..types import FloatWeights, Range
+from ..types import FloatWeights, Groups, Range
 from .net import Layer, Net, convolved, fold, folded, in_numpy
 
 OBSERVE = 16  # batches before int8 is simulated
@@ -38,19 +39,27 @@ class FakeQuant(nn.Module):
     frozen            see freeze()
     sources           tensors that other parts of the network write -> their FakeQuant; any other input is the image
     limits            tensor -> (low, high) beyond which its range is not widened
+    groups            output -> groups of its channels that are stored as so many times their values as its range holds
+    spans.{output}    (groups, 2) lowest and highest real value of each, float32
     """
 
     batches: Tensor
     frozen: Tensor
 
-    def __init__(self, graph: Graph, sources: dict[str, "FakeQuant"], limits: dict[str, Range]):
+    def __init__(
+        self, graph: Graph, sources: dict[str, "FakeQuant"], limits: dict[str, Range], groups: dict[str, Groups]
+    ) -> None:
         super().__init__()
         self.ops, self.sources, self.limits = {op.name: op for op in graph.ops}, sources, limits
+        self.groups = {name: own for name, own in groups.items() if name in graph.outputs}
         self.image = [t.name for t in graph.inputs if t.name not in sources]
         self.ranges = nn.Module()
         for op in graph.ops:
             if op.kind in OWN_SCALE:
                 self.ranges.register_buffer(op.name, torch.zeros(2))
+        self.spans = nn.Module()
+        for name, own in self.groups.items():
+            self.spans.register_buffer(name, torch.zeros(len(own), 2))
         self.register_buffer("batches", torch.zeros((), dtype=torch.long))
         self.register_buffer("frozen", torch.zeros((), dtype=torch.bool))
 
@@ -81,7 +90,26 @@ class FakeQuant(nn.Module):
             if op.name in self.limits:
                 seen = seen.clamp(*self.limits[op.name])
             known.lerp_(seen, max(1 / int(self.batches), MOMENTUM))
-        return self._rounded(op.name, y) if self.active else y
+        if self.observing and op.name in self.groups:
+            self._observe_groups(op.name, y.detach())
+        if not self.active:
+            return y
+        if op.name not in self.groups:
+            return self._rounded(op.name, y)
+        gains = self.gains(op.name)[:, None, None]
+        return self._rounded(op.name, y * gains) / gains
+
+    def _observe_groups(self, name: str, y: Tensor) -> None:
+        """Widen the spans of a map's groups. One that was never seen, of a training begun without groups, is set."""
+        known = self.spans.get_buffer(name)
+        seen = torch.stack([torch.stack(y[:, list(group)].aminmax()) for group in self.groups[name]])
+        known.lerp_(seen, max(1 / int(self.batches), MOMENTUM) if known.any() else 1.0)
+
+    def gains(self, name: str) -> Tensor:
+        """Return the gain of each channel (c,) of a map that has groups."""
+        whole, spans = (m.get_buffer(name).tolist() for m in (self.ranges, self.spans))
+        found = [gain(tuple(whole), tuple(span)) for span in spans]
+        return self.batches.new_tensor(of_channels(self.ops[name].cout, self.groups[name], found), dtype=torch.float32)
 
     def _rounded(self, name: str, x: Tensor) -> Tensor:
         """Round and clamp; the gradient is that of the clamp."""
@@ -145,9 +173,10 @@ def quantize_weights(weight: Tensor, bias: Tensor, step_in: Tensor) -> tuple[Ten
     return int8.weight_integers(weight, step), step, int8.bias_integers(bias, step_in, step.double())
 
 
-def fake_quantize(*parts: Net, outputs: Range | None = None) -> None:
+def fake_quantize(*parts: Net, outputs: Range | None = None, groups: dict[str, Groups] | None = None) -> None:
     """Make nets simulate int8, those of one network in the order in which data passes them. Their weights stay and none
-    are added. outputs: (low, high) that the ranges of the network's outputs are cut to. Raises UnsupportedOp."""
+    are added. outputs: (low, high) that the ranges of the network's outputs are cut to; groups: of the channels of
+    outputs, see core/ir/box_channels.py. Raises UnsupportedOp."""
     written: dict[str, FakeQuant] = {}
     for net in parts:
         for op in net.graph.ops:
@@ -156,8 +185,8 @@ def fake_quantize(*parts: Net, outputs: Range | None = None) -> None:
         sources = {t.name: written[t.name] for t in net.graph.inputs if t.name in written}
         answers = [net.graph.rounded_as(name) for name in net.graph.outputs]
         limits = dict.fromkeys(answers, outputs) if outputs and net is parts[-1] else {}
-        quant = FakeQuant(net.graph, sources, limits).to(next(net.parameters()).device).train(net.training)
-        net.quant = quant
+        quant = FakeQuant(net.graph, sources, limits, groups or {})
+        net.quant = quant.to(next(net.parameters()).device).train(net.training)
         written |= dict.fromkeys(quant.ops, quant)
 
 
@@ -169,6 +198,7 @@ def freeze(*parts: Net) -> None:
 
 NORM = ("weight", "bias", "running_mean", "running_var")  # of a batch normalisation in a state dict
 _RANGE = re.compile(r"(?:.+\.)?quant\.ranges\.([^.]+)")
+_SPANS = re.compile(r"(?:.+\.)?quant\.spans\.([^.]+)")
 _CONV = re.compile(r"((?:.+\.)?layers\.([^.]+)\.)conv\.weight")
 
 
@@ -176,6 +206,12 @@ def learnt_ranges(state: dict[str, Tensor]) -> dict[str, Range]:
     """Return tensor -> (low, high) of a state dict of one or several nets; empty for one without simulated int8."""
     found = {match[1]: value.tolist() for key, value in state.items() if (match := _RANGE.fullmatch(key))}
     return {name: (low, high) for name, (low, high) in found.items()}
+
+
+def learnt_spans(state: dict[str, Tensor]) -> dict[str, list[Range]]:
+    """Return output -> (low, high) of each group of its channels; empty for a state dict that knows of none."""
+    found = {match[1]: value.tolist() for key, value in state.items() if (match := _SPANS.fullmatch(key))}
+    return {name: [(low, high) for low, high in spans] for name, spans in found.items()}
 
 
 def learnt_weights(state: dict[str, Tensor]) -> dict[str, FloatWeights]:

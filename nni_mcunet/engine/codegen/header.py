@@ -1,7 +1,7 @@
 """Print the header of a generated model: what its user may call, and how large everything is."""
 
 from ...core.plan.plan import Plan
-from ..detect import Detector, detector
+from ..detect import detector_params
 from ..model import QuantModel, view_of
 from ..ops import pixels
 from .names import Names, commented
@@ -53,7 +53,8 @@ def header(plan: Plan, model: QuantModel, names: Names) -> str:
     ]
     for i, name in enumerate(plan.graph.outputs):
         t, s = plan.graph.tensors[name], model.scales[name]
-        lines.append(f"/*   {i}: {commented(name)} {t.h}x{t.w}x{t.c}, real = {s.scale:.9g} * (q - {s.zero_point}) */")
+        lines.append(f"/*   {i}: {commented(name)} {t.h}x{t.w}x{t.c}, real = {s.scale:.9g} * (q - {s.zero_point})"
+                     f"{_gains(model, name)} */")  # fmt: skip
     lines += [f"const int8_t *{p}_output(int i); /* null where there is no such output */"]
     lines += [f"int {p}_output_bytes(int i); /* 0 where there is none */"]
     if post:
@@ -63,6 +64,15 @@ def header(plan: Plan, model: QuantModel, names: Names) -> str:
         lines.append("/* Number of boxes written, best first; 0 where most <= 0. boxes: [most] */")
         lines.append(f"int {p}_detect(mcu_box *boxes, int most);")
     return "\n".join(lines) + f"\n\n{CLOSED}\n#endif\n"
+
+
+def _gains(model: QuantModel, name: str) -> str:
+    """Say by what the values of some of an output's channels are divided; generated.output_maps reads it back."""
+    gains, found = model.gains.get(name, []), ""
+    for gain in dict.fromkeys(gains):
+        channels = [str(i) for i, own in enumerate(gains) if own == gain]
+        found += "" if gain == 1 else f", / {gain:.9g} in channels {' '.join(channels)}"
+    return found
 
 
 def _pixel_macro(model: QuantModel, names: Names) -> str:
@@ -91,15 +101,3 @@ def _view(model: QuantModel) -> str:
         return f"/* view: {view} (all of the picture is resized to this, bilinear) */"
     part = f"the largest centred part of this shape, {view.keep:g} of its side"
     return f"/* view: {view} ({part}, is resized to this, every pixel averaged) */"
-
-
-def detector_params(model: QuantModel) -> Detector | None:
-    """Return the integers of the model's post-processing, with its numpy twin and its C, or None for a model that has
-    none."""
-    if "detector" not in model.meta:
-        return None
-    outputs = []
-    for name in model.graph.outputs:
-        t, s = model.graph.tensors[name], model.scales[name]
-        outputs.append({"h": t.h, "w": t.w, "c": t.c, "scale": s.scale, "zero_point": s.zero_point})
-    return detector(model.meta["detector"], outputs)

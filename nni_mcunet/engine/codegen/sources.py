@@ -8,11 +8,12 @@ from typing import NamedTuple
 from ...core.errors import Infeasible
 from ...core.file_sets import Files, Seal, write_set
 from ...core.plan.plan import Plan
+from ..detect import detector_params
 from ..lower.c_limits import BYTES
 from ..lower.program import Program, lower
 from ..model import QuantModel
 from .constants import weights
-from .header import detector_params, header, pixel_table, summary
+from .header import header, pixel_table, summary
 from .names import DEFAULT, Names, c_string, check_beside, check_prefix, commented
 from .picture_callbacks import pictures
 from .run_function import run_lines, tables

@@ -10,7 +10,9 @@ from typing import TypeAlias
 
 from ...core.boards import Board
 from ...core.errors import UserError
-from ...core.types import PlainDict
+from ...core.ir.graph import Graph
+from ...core.types import Groups, PlainDict
+from ..model import QuantModel
 from .boxes import BOX, LEAST_ROOM
 from .s3fd import Face
 from .yolo import Yolo
@@ -30,7 +32,7 @@ def detector(meta: PlainDict, outputs: list[PlainDict], candidates: int | None =
 
     meta     plain data beside the model: {"type", "classes": [names], "strides": [pixels per cell], "score_thr",
              "nms_iou", "max_per_img", optionally "nms_pre"} and what its type adds (Yolo.of, Yolox.of, Face.of)
-    outputs  the graph's, in order: {"scale", "zero_point", "h", "w", "c"} each
+    outputs  the graph's, in order: {"scale", "zero_point", "h", "w", "c"} each, and "gains" (c,) where it has some
 
     Raises UserError for an unknown type, wrong keys, and lengths or depths that do not fit the outputs.
     """
@@ -45,7 +47,27 @@ def detector(meta: PlainDict, outputs: list[PlainDict], candidates: int | None =
         raise UserError(f"detector: its description is malformed ({type(error).__name__}: {error})") from None
 
 
+def channel_groups(meta: PlainDict, graph: Graph) -> dict[str, Groups]:
+    """Return output -> groups of its channels that may have a gain (core/ir/box_channels.py). meta: which `detector`
+    has taken."""
+    channels = [graph.tensors[name].c for name in graph.outputs]
+    return dict(zip(graph.outputs, TYPES[type_of(meta)].groups(meta, channels), strict=True))
+
+
 def with_room(board: Board, candidates: int) -> Board:
     """Return the board that also keeps SRAM for a detector's list of boxes. Its reserve holds LEAST_ROOM already."""
     more = max(0, candidates - LEAST_ROOM) * BOX.itemsize
     return replace(board, reserved_sram=board.reserved_sram + more)
+
+
+def detector_params(model: QuantModel) -> Detector | None:
+    """Return the integers of the model's post-processing, with its numpy twin and its C, or None for a model that has
+    none."""
+    if "detector" not in model.meta:
+        return None
+    outputs = []
+    for name in model.graph.outputs:
+        t, s = model.graph.tensors[name], model.scales[name]
+        own = {"gains": model.gains[name]} if name in model.gains else {}
+        outputs.append({"h": t.h, "w": t.w, "c": t.c, "scale": s.scale, "zero_point": s.zero_point, **own})
+    return detector(model.meta["detector"], outputs)

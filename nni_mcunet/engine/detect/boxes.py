@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.errors import UserError
-from ...core.types import PlainDict
+from ...core.ir.box_channels import of_channels
+from ...core.types import Groups, PlainDict
 
 BOX = np.dtype([(name, np.int16) for name in ("x1", "y1", "x2", "y2", "score", "label")])  # C's mcu_box
 LEAST_ROOM, MOST_KEPT = 160, 2048
@@ -58,6 +59,16 @@ def iou_integer(meta: PlainDict) -> int:
 def reals(output: PlainDict) -> np.ndarray:
     """Return (256,) float64: what the int8 values -128..127 mean."""
     return output["scale"] * (CODES - output["zero_point"]).astype(np.float64)
+
+
+def gains_of(output: PlainDict, groups: Groups) -> list[float]:
+    """Return the gain of each group of a map's channels, 1 for one without. Raises UserError unless all channels of a
+    group have the same, and those outside 1."""
+    given = output.get("gains", [1.0] * output["c"])
+    found = [float(given[group[0]]) for group in groups] if len(given) == output["c"] else []
+    if list(given) != of_channels(output["c"], groups, found) or not all(0 < v < np.inf for v in found):
+        raise UserError("detector: the gains of its maps are not one for each group of channels that decoding scales")
+    return found
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...core.errors import UserError
-from ...core.types import PlainDict
+from ...core.ir.box_channels import BOX
+from ...core.types import Groups, PlainDict
 from .boxes import (
     Grid,
     best,
@@ -24,6 +25,7 @@ from .boxes import (
     check_lengths,
     check_meta,
     check_output,
+    gains_of,
     iou_integer,
     nms,
     reals,
@@ -75,6 +77,11 @@ class Face:
             tuple(_level(meta, *level) for level in levels),
         )
 
+    @staticmethod
+    def groups(meta: PlainDict, channels: list[int]) -> list[Groups]:
+        """Return the groups of each map's channels that may have a gain: class and box map of each level in turn."""
+        return [(), BOX] * (len(channels) // 2)
+
     def decode(self, maps: list[np.ndarray]) -> np.ndarray:
         """Decode boxes, an array of dtype BOX by falling score, from the class and box map of each level in turn, int8
         (any shape of their size); equal to C's mcu_face_boxes bit for bit."""
@@ -109,14 +116,15 @@ def _level(meta: PlainDict, stride: int, size: float, background: int, cls: Plai
     scores = sigmoid(cls["scale"] * np.arange(-255, 256))
     least = int(256 - (scores > meta["score_thr"]).sum())
     real, (centre, growth) = reals(box), meta["variances"]
-    sizes = size * np.exp(np.minimum(real * growth, 20))
+    offset_gain, size_gain = gains_of(box, BOX)
+    sizes = size * np.exp(np.minimum(real / size_gain * growth, 20))
     return FaceLevel(
         cls["h"],
         cls["w"],
         background,
         least,
         sigmoid_q15(cls["scale"] * np.arange(min(least, 255), 256)),
-        Grid.of(stride, 8 * stride, box, size * centre, sizes),
+        Grid.of(stride, 8 * stride, box, size * centre / offset_gain, sizes),
     )
 
 

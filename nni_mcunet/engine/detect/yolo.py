@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...core.errors import UserError
-from ...core.types import PlainDict
+from ...core.ir.box_channels import yolo
+from ...core.types import Groups, PlainDict
 from .boxes import (
     best,
     boxes_at,
@@ -21,6 +22,7 @@ from .boxes import (
     check_lengths,
     check_meta,
     check_output,
+    gains_of,
     iou_integer,
     nms,
     reals,
@@ -70,6 +72,11 @@ class Yolo:
             tuple(_map(meta, *level) for level in levels),
         )
 
+    @staticmethod
+    def groups(meta: PlainDict, channels: list[int]) -> list[Groups]:
+        """Return the groups of each map's channels that may have a gain. channels: of each map."""
+        return [yolo(len(anchors), c) for anchors, c in zip(meta["anchors"], channels, strict=True)]
+
     def decode(self, maps: list[np.ndarray]) -> np.ndarray:
         """Decode boxes, an array of dtype BOX by falling score, from int8 maps of (h, w, anchors * (5 + classes)) each
         (any shape of that size); equal to C's mcu_yolo_boxes bit for bit."""
@@ -100,7 +107,7 @@ def _map(meta: PlainDict, stride: int, anchors: list[list[float]], output: Plain
     sizes = np.round(np.asarray(anchors, np.float64).reshape(-1, 2) * 256)
     if not 0 < sizes.min() <= sizes.max() < 2048 * 256:
         raise UserError(f"detector: an anchor of stride {stride} is not between 0 and 2048 pixels, the range of boxes")
-    real = reals(output)
+    real, (gain,) = reals(output), gains_of(output, yolo(len(anchors), output["c"]))
     return YoloMap(
         output["h"],
         output["w"],
@@ -109,7 +116,7 @@ def _map(meta: PlainDict, stride: int, anchors: list[list[float]], output: Plain
         int(128 - (sigmoid(real) >= meta["conf_thr"]).sum()),
         int(128 - (sigmoid(real) > meta["score_thr"]).sum()),
         sigmoid_q15(real),
-        np.minimum(np.round(2.0**16 * np.exp(np.minimum(real, 20))), 2**32 - 1).astype(np.uint32),
+        np.minimum(np.round(2.0**16 * np.exp(np.minimum(real / gain, 20))), 2**32 - 1).astype(np.uint32),
         sizes.astype(np.int32),
     )
 

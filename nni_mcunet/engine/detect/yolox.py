@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...core.errors import UserError
-from ...core.types import PlainDict
+from ...core.ir.box_channels import BOX
+from ...core.types import Groups, PlainDict
 from .boxes import (
     Grid,
     best,
@@ -22,6 +23,7 @@ from .boxes import (
     check_lengths,
     check_meta,
     check_output,
+    gains_of,
     iou_integer,
     nms,
     reals,
@@ -72,6 +74,11 @@ class Yolox:
             iou_integer(meta),
             tuple(_level(meta, *level) for level in zip(meta["strides"], *maps, strict=True)),
         )
+
+    @staticmethod
+    def groups(meta: PlainDict, channels: list[int]) -> list[Groups]:
+        """Return the groups of each map's channels that may have a gain: class, box and object map of each level."""
+        return [(), BOX, ()] * (len(channels) // 3)
 
     def decode(self, maps: list[np.ndarray]) -> np.ndarray:
         """Decode boxes, an array of dtype BOX by falling score, from the class, box and object map of each level in
@@ -124,6 +131,7 @@ def _level(meta: PlainDict, stride: int, cls: PlainDict, box: PlainDict, objects
     sizes = {(o["h"], o["w"]) for o in (cls, box, objects)}
     if len(sizes) != 1:
         raise UserError(f"detector: the maps of stride {stride} are {sorted(sizes)}: expected equal sizes")
+    offset_gain, size_gain = gains_of(box, BOX)
     tables = {}
     for name, output in (("object", objects), ("cls", cls)):
         real = reals(output)
@@ -136,5 +144,5 @@ def _level(meta: PlainDict, stride: int, cls: PlainDict, box: PlainDict, objects
         tables["cls"][0],
         tables["object"][1],
         tables["cls"][1],
-        Grid.of(stride, 0, box, stride, stride * np.exp(np.minimum(reals(box), 20))),
+        Grid.of(stride, 0, box, stride / offset_gain, stride * np.exp(np.minimum(reals(box) / size_gain, 20))),
     )

@@ -14,6 +14,7 @@ from ..lower.integers import integers
 from ..model import Model, QuantModel, quantize
 from ..ops.requantise import ScaleError
 from .bias_correction import bias_corrected
+from .box_gains import gained, spans
 from .equalize import equalization, equalized
 from .ort_session import statistics
 from .range_methods import Method, mse
@@ -50,6 +51,7 @@ def calibrated(
     quantized = quantize(model, ends)
     if correct_bias:
         quantized = bias_corrected(quantized, model, found)
+    quantized = gained(quantized, ends, spans(quantized, found))
     try:
         integers(quantized)
     except ScaleError as error:
@@ -98,9 +100,15 @@ def _answers(model: Model, found: dict[str, Statistics]) -> dict[str, Range]:
     return ends
 
 
-def learnt(model: Model, weights: dict[str, FloatWeights], tensor_ranges: dict[str, Range]) -> QuantModel:
-    """Make the int8 model of a quantisation-aware training, which found these folded weights (as Model.weights) and
-    ranges of the tensors. Raises UserError where they are another network's, GraphError as `calibrated`."""
+def learnt(
+    model: Model,
+    weights: dict[str, FloatWeights],
+    tensor_ranges: dict[str, Range],
+    groups: dict[str, list[Range]] | None = None,
+) -> QuantModel:
+    """Make the int8 model of a quantisation-aware training, which found these folded weights (as Model.weights), ranges
+    of the tensors and, of a detector's outputs, of their groups of channels (box_gains.py). Raises UserError where they
+    are another network's, GraphError as `calibrated`."""
     for op in model.graph.ops:
         if op.kind == "conv" and (
             op.name not in weights or weights[op.name][0].shape != model.weights[op.name][0].shape
@@ -108,7 +116,7 @@ def learnt(model: Model, weights: dict[str, FloatWeights], tensor_ranges: dict[s
             raise UserError(f"the checkpoint has no '{op.name}' of this shape: it is of another network")
         if op.kind in OWN_SCALE and op.name not in tensor_ranges:
             raise UserError(f"the checkpoint has no range of '{op.name}': it is not of quantisation-aware training")
-    quantized = quantize(replace(model, weights=weights), tensor_ranges)
+    quantized = gained(quantize(replace(model, weights=weights), tensor_ranges), tensor_ranges, groups or {})
     try:
         integers(quantized)
     except ScaleError as error:

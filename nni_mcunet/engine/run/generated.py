@@ -74,12 +74,14 @@ def as_read(folder: str | Path, picture: Picture) -> Picture:
 
 @dataclass(frozen=True)
 class OutputMap:
-    """An output of a generated model: its shape (h, w, c), and real = scale * (q - zero_point) of an int8 q."""
+    """An output of a generated model: its shape (h, w, c), and real = scale * (q - zero_point) / gain of an int8 q.
+    gains: of each channel, (c,), or () for 1."""
 
     name: str
     shape: tuple[int, int, int]
     scale: float
     zero_point: int
+    gains: tuple[float, ...] = ()
 
     @property
     def is_vector(self) -> bool:
@@ -88,7 +90,8 @@ class OutputMap:
 
     def real(self, q: np.ndarray) -> np.ndarray:
         """Return the real values (h, w, c) of the bytes (h * w * c,)."""
-        return self.scale * (q.astype(float) - self.zero_point).reshape(self.shape)
+        real = self.scale * (q.astype(float) - self.zero_point).reshape(self.shape)
+        return real / self.gains if self.gains else real
 
 
 def output_maps(folder: str | Path) -> list[OutputMap]:
@@ -97,15 +100,33 @@ def output_maps(folder: str | Path) -> list[OutputMap]:
     prefix = prefix_of(folder)
     header = header_text(folder, prefix)
     said = re.search(rf"#define {prefix.upper()}_OUTPUTS (\d+)\n", header)
-    form = r'^/\*   \d+: (".*") (\d+)x(\d+)x(\d+), real = ([\d.e+-]+) \* \(q - (-?\d+)\) \*/$'
+    form = r'^/\*   \d+: (".*") (\d+)x(\d+)x(\d+), real = ([\d.e+-]+) \* \(q - (-?\d+)\)'
+    form += r"((?:, / [\d.e+-]+ in channels [\d ]+)*) \*/$"
     found = re.findall(form, header, re.MULTILINE)
     try:
-        maps = [OutputMap(json.loads(n), (int(h), int(w), int(c)), float(s), int(z)) for n, h, w, c, s, z in found]
-    except ValueError:
+        maps = [
+            OutputMap(json.loads(n), (int(h), int(w), int(c)), float(s), int(z), _gains(int(c), rest))
+            for n, h, w, c, s, z, rest in found
+        ]
+    except (ValueError, IndexError):
         maps = []
     if said is None or len(maps) != int(said[1]):
         raise UserError(f"{folder}: {prefix}_model.h does not say the outputs' scales: run mcunet generate again")
     return maps
+
+
+def _gains(count: int, said: str) -> tuple[float, ...]:
+    """Return the gains of an output's channels that its line in the header ends with. Raises ValueError or IndexError
+    for a line that is damaged."""
+    if not said:
+        return ()
+    gains = [1.0] * count
+    for value, channels in re.findall(r", / ([\d.e+-]+) in channels ([\d ]+)", said):
+        for channel in channels.split():
+            gains[int(channel)] = float(value)
+    if min(gains) <= 0 or max(gains) == 1:
+        raise ValueError(said)
+    return tuple(gains)
 
 
 def aliases(header: str, prefix: str) -> str:

@@ -25,6 +25,7 @@ from .constants import fold
 from .decoding import maps_before
 from .ends import ending_at, with_outputs
 from .file import Node, load, needed, parse
+from .gains import with_gains, without_gains
 from .inputs import Layout, first_tries, unfolded
 from .layout import MOVES
 from .module_names import named_by_modules
@@ -48,10 +49,9 @@ def load_onnx(
     FileNotFoundError, GraphError for a file that is no valid ONNX or whose numbers are none to compute with, UserError
     for outputs that it lacks, UnsupportedOp naming the node.
     """
-    proto, name = without_boxes(load(path)), str(path)
-    if outputs is not None:
-        return _ending_at(proto, name, size, outputs)
-    return _up_to_boxes(proto, name, size)
+    (proto, gains), name = without_gains(without_boxes(load(path))), str(path)
+    found = _up_to_boxes(proto, name, size) if outputs is None else _ending_at(proto, name, size, outputs)
+    return with_gains(found, gains)
 
 
 def _up_to_boxes(proto: onnx.ModelProto, path: str, size: tuple[int, int] | None) -> Model | QuantModel:

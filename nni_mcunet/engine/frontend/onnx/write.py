@@ -19,6 +19,7 @@ from ....core.ir.graph import Op, Tensor
 from ....core.types import FilePath
 from ...model import Model, QuantModel
 from .boxes import with_boxes
+from .gains import divided
 from .operators import STEPS
 from .writer import Step, Writer
 
@@ -85,7 +86,10 @@ def _add(writer: Writer, op: Op) -> None:
         name = f"{op.name}.f" if last and writer.quantized else op.name if last else own
         node = op.name if at == main else f"{op.name}.{kind}{again}"
         x = writer.node(kind, [x, *inputs], name, name=node, **attributes)
-    writer.float_name[op.name] = writer.qdq(op.name, x, op.name) if writer.quantized else x
+    if gains := writer.gains.get(op.name):
+        writer.float_name[op.name] = divided(writer, op.name, x, gains)
+    else:
+        writer.float_name[op.name] = writer.qdq(op.name, x, op.name) if writer.quantized else x
 
 
 def _steps(writer: Writer, op: Op) -> list[Step]:

@@ -22,7 +22,7 @@ class Writer:
 
     def __init__(self, model: Model | QuantModel) -> None:
         self.model, self.quantized = model, isinstance(model, QuantModel)
-        self.scales = model.scales if isinstance(model, QuantModel) else {}
+        self.scales, self.gains = (model.scales, model.gains) if isinstance(model, QuantModel) else ({}, {})
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.float_name: dict[str, str] = {}
