@@ -41,7 +41,7 @@ def float_faces(meta, outputs, maps):
     corners, scores = [], []
     v0, v1 = meta["variances"]
     for i, (stride, side) in enumerate(zip(meta["strides"], meta["sizes"], strict=True)):
-        cls, box = ((m.astype(np.float64) - o["zero_point"]) * o["scale"]
+        cls, box = ((m.astype(np.float64) - o["zero_point"]) * o["scale"] / o.get("gains", 1.0)
                     for m, o in zip(maps[2 * i : 2 * i + 2], outputs[2 * i : 2 * i + 2], strict=True))  # fmt: skip
         for y, x in np.ndindex(cls.shape[:2]):
             e = np.exp([cls[y, x, 0], cls[y, x, 1:].max()])

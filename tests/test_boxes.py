@@ -10,6 +10,7 @@ from faces import float_faces
 from kernels import I16, I32, SANITIZED, at, kernel_library, run_sanitized
 
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.ir.box_channels import of_channels
 from nni_mcunet.engine import detect
 from nni_mcunet.engine.detect.boxes import best, nms
 from nni_mcunet.engine.detect.yolox import Yolox
@@ -95,6 +96,15 @@ def random_faces(rng):
     return meta, outputs, maps
 
 
+def gained(rng, meta, outputs):
+    """The outputs with gains from 1 to 20 of every group of channels that may have one."""
+    groups = detect.TYPES[meta["type"]].groups(meta, [o["c"] for o in outputs])
+    return [
+        o | {"gains": of_channels(o["c"], own, rng.uniform(1, 20, len(own)).tolist())}
+        for o, own in zip(outputs, groups, strict=True)
+    ]
+
+
 class CMap(ctypes.Structure):
     _fields_ = [(n, I16) for n in ("h", "w", "stride", "anchors", "least_object", "least_class")]
     _fields_ += [(n, ctypes.c_void_p) for n in ("sigmoid", "exp", "sizes")]
@@ -168,6 +178,8 @@ def c_boxes(lib, params, maps, room=None):
 def test_c_equals_numpy(lib, random, seed):
     rng = np.random.default_rng(seed)
     meta, outputs, maps = random(rng)
+    if seed % 2:
+        outputs = gained(rng, meta, outputs)
     params = detect.detector(meta, outputs, int(rng.choice([7, 60, 1000])))
     want = params.decode(maps)
     assert len(want) > 0
@@ -198,7 +210,10 @@ def test_c_equals_numpy_at_the_limits(lib, random, kind, changes):
 @pytest.mark.parametrize("seed", range(8))
 def test_faces_are_the_float_ones(seed):
     """The same anchors pass; corners within 1/16 pixel (two roundings of 1/32, one of a step), scores of 1/32768."""
-    meta, outputs, maps = random_faces(np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    meta, outputs, maps = random_faces(rng)
+    if seed % 2:
+        outputs = gained(rng, meta, outputs)
     meta.update(nms_iou=1.0, max_per_img=2000)
     corners, scores = float_faces(meta, outputs, maps)
     got = detect.detector(meta, outputs, candidates=10**6).decode(maps)
@@ -243,6 +258,8 @@ def test_yolo_boxes_are_mmdets(seed, kind):
     rng = np.random.default_rng(seed)
     meta, outputs, maps = random_yolo(rng, 3) if kind == "yolov3" else random_yolox(rng)
     meta.update({"conf_thr": 0.2, "score_thr": 0.2} if kind == "yolov3" else {"score_thr": 0.2})
+    if seed % 2:
+        outputs = gained(rng, meta, outputs)
     want = mmdet_boxes(meta, outputs, maps)
     got = detect.detector(meta, outputs, candidates=1000).decode(maps)
     corners = np.stack([got[n] for n in ("x1", "y1", "x2", "y2")], 1) / 16
@@ -260,10 +277,8 @@ def mmdet_boxes(meta, outputs, maps):
     from mmdet.models.dense_heads import YOLOV3Head, YOLOXHead
     from mmengine.config import ConfigDict
 
-    preds = [
-        torch.from_numpy(((m.astype(np.float32) - o["zero_point"]) * np.float32(o["scale"])).transpose(2, 0, 1)[None])
-        for m, o in zip(maps, outputs, strict=True)
-    ]
+    real = [(m - float(o["zero_point"])) * o["scale"] / o.get("gains", 1.0) for m, o in zip(maps, outputs, strict=True)]
+    preds = [torch.from_numpy(r.astype(np.float32).transpose(2, 0, 1)[None]) for r in real]
     cfg = ConfigDict({k: meta[k] for k in ("score_thr", "conf_thr", "max_per_img") if k in meta})
     cfg.update(nms_pre=1000, nms=dict(type="nms", iou_threshold=meta["nms_iou"]))
     n, classes = len(meta["strides"]), len(meta["classes"])
@@ -277,6 +292,22 @@ def mmdet_boxes(meta, outputs, maps):
         )  # fmt: skip
         found = head.predict_by_feat(preds, [{}], cfg)[0]
     return [found[k].detach().numpy() for k in ("bboxes", "scores", "labels")]
+
+
+@pytest.mark.parametrize("random", [random_yolo, random_yolox, random_faces])
+def test_gains_are_one_for_each_group(random):
+    rng = np.random.default_rng(0)
+    meta, outputs, _ = random(rng)
+    outputs = gained(rng, meta, outputs)
+    at = next(i for i, o in enumerate(outputs) if max(o["gains"]) > 1)
+    sound = outputs[at]["gains"]
+    detect.detector(meta, outputs)
+    for damaged in (sound[:-1], [*sound, 1.0], [], sound[:3] + [sound[3] + 1] + sound[4:], [2.0] * len(sound),
+                    [-v if v > 1 else v for v in sound], [np.inf if v > 1 else v for v in sound]):  # fmt: skip
+        if damaged != [2.0] * 4:  # which a map of boxes only may have
+            wrong = [o | {"gains": damaged} if i == at else o for i, o in enumerate(outputs)]
+            with pytest.raises(UserError, match="gains of its maps are not one for each group"):
+                detect.detector(meta, wrong)
 
 
 @pytest.mark.skipif(SANITIZED in os.environ, reason="this is the sanitized run")

@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 
-from nni_mcunet.engine.detect.agreement import agreement, corner_errors, iou_matrix
+from nni_mcunet.engine.detect.agreement import agreement, box_errors, iou_matrix
+
+
+def corner_errors(expected, found):
+    return box_errors(expected, found)[:, 0]
 
 
 def boxes(*rows):
@@ -57,8 +61,18 @@ def test_greedy_against_plain_loops(seed):
     assert corner_errors(a, b).tolist() == [expected.get(i, np.inf) for i in range(12)]
 
 
+def test_centre_size_and_score_are_told_apart():
+    wanted, moved = boxes((10, 10, 30, 40, 0)), boxes((11, 12, 31, 42, 0))
+    assert box_errors(wanted, moved)[0].tolist() == [2, 1.5, 0, 0]
+    grown = boxes((8, 10, 32, 40, 0))[0], np.array([0.75]), np.array([0])
+    assert box_errors(wanted, grown)[0].tolist() == [2, 0, 2, 0.25]
+
+
 def test_agreement():
-    result = agreement(np.array([0.0, 1.0, 3.0, np.inf]), within=(1, 2))
+    errors = np.array([[0.0, 0, 0, 0], [1, 0.5, 0.25, 0.1], [3, 1, 2, 0.2], [np.inf] * 4])
+    result = agreement(errors, within=(1, 2))
     assert result == {"boxes": 4, "within": {"1": 0.5, "2": 0.5}, "unmatched": 0.25,
-                      "quantiles": {"0.5": 1.0, "0.9": pytest.approx(2.6), "0.99": pytest.approx(2.96)}}  # fmt: skip
-    assert agreement(np.array([]))["within"]["2"] is None
+                      "quantiles": {"0.5": 1.0, "0.9": pytest.approx(2.6), "0.99": pytest.approx(2.96)},
+                      "mean": {"centre": 0.5, "size": 0.75, "score": pytest.approx(0.1)}}  # fmt: skip
+    empty = agreement(np.zeros((0, 4)))
+    assert empty["within"]["2"] is None and empty["mean"] == {"centre": None, "size": None, "score": None}

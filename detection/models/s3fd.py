@@ -138,4 +138,4 @@ class MCUNetS3FD(SingleStageDetector):
     @property
     def channel_groups(self) -> dict[str, Groups]:
         """Return output -> groups of its channels that int8 may hold in a finer step."""
-        return dict.fromkeys(self.graph.outputs[1::2], box_channels.BOX)
+        return dict.fromkeys(self.graph.outputs[1::2], box_channels.BOX_MAP)

@@ -2,6 +2,10 @@
 
 mcunet compare-boxes configs/det/yolov3_digits.py CHECKPOINT.pth
 mcunet compare-boxes configs/det/yolov3_digits.py CHECKPOINT.pth --int8 model.int8.onnx --json agreement.json
+
+Of the float boxes of each least score: the share whose coordinates the int8 ones have within so many pixels of the
+network's input, those without a match, quantiles of the largest difference, and the means of the differences of centre
+and size, in pixels, and of the score.
 """
 
 import argparse
@@ -15,11 +19,11 @@ from .cfg_options import add_options
 
 def print_table(rows: dict[str, dict[str, Any]]) -> None:
     """Print the figures of each score: its rows of `agreement`."""
-    pixels, quantiles = (list(next(iter(rows.values()))[k]) for k in ("within", "quantiles"))
-    head = ["score >=", "boxes", *(f"<= {p} px" for p in pixels), "unmatched", *(f"q{q} px" for q in quantiles)]
+    pixels, quantiles, parts = (list(next(iter(rows.values()))[k]) for k in ("within", "quantiles", "mean"))
+    head = ["score >=", "boxes", *(f"<= {p} px" for p in pixels), "unmatched", *(f"q{q} px" for q in quantiles), *parts]
     print("".join(f"{h:>10}" for h in head))
     for score, row in rows.items():
-        cells = [*row["within"].values(), row["unmatched"], *row["quantiles"].values()]
+        cells = [*row["within"].values(), row["unmatched"], *row["quantiles"].values(), *row["mean"].values()]
         numbers = "".join(f"{'-' if c is None else f'{c:.4f}':>10}" for c in cells)
         print(f"{score:>10}{row['boxes']:>10}{numbers}")
 
@@ -45,7 +49,7 @@ def main(args: argparse.Namespace) -> None:
     from detection import check_classes, config_classes, float_boxes, input_pictures, load_config, load_detector
 
     from ..bridge import int8
-    from ..engine.detect.agreement import agreement, corner_errors
+    from ..engine.detect.agreement import agreement, box_errors
     from ..engine.int8_detector import compiled, load_int8_detector
 
     cfg, of = load_config(args.config, args.cfg_options), (args.config, args.checkpoint, args.cfg_options)
@@ -55,7 +59,7 @@ def main(args: argparse.Namespace) -> None:
     errors, scores = [], []
     for rgb in tqdm(input_pictures(cfg, args.images, "test_dataloader"), unit="picture", leave=False, disable=None):
         wanted = float_boxes(model, rgb)
-        errors.append(corner_errors(wanted, detect(rgb)))
+        errors.append(box_errors(wanted, detect(rgb)))
         scores.append(wanted[1])
     error, score = np.concatenate(errors), np.concatenate(scores)
     rows = {str(t): agreement(error[score >= t]) for t in args.score}

@@ -10,7 +10,7 @@ import math
 
 from ..types import Groups, Range
 
-BOX: Groups = ((0, 1), (2, 3))  # of the box maps of S3FD and YOLOX: offsets; logarithms of sizes
+BOX_MAP: Groups = ((0, 1), (2, 3))  # of the box maps of S3FD and YOLOX: offsets; logarithms of sizes
 # Beyond the range on the calibration pictures a size is cut off: a quarter more is for those of other pictures.
 HEADROOM = 1.25
 MOST = 64.0  # of a gain

@@ -17,29 +17,36 @@ def iou_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return both / np.maximum(area_a[:, None] + area_b[None] - both, 1e-12)
 
 
-def corner_errors(expected: Boxes, found: Boxes) -> np.ndarray:
-    """Return (n,) how far each expected box is from the found box matched to it: the largest difference of a
-    coordinate, in pixels, inf without a match. Boxes of one class are matched, the greatest overlap first, each
-    once."""
+PARTS = ("centre", "size", "score")  # behind the corners in box_errors
+
+
+def box_errors(expected: Boxes, found: Boxes) -> np.ndarray:
+    """Return (n, 4) how far each expected box is from the found box matched to it, inf without a match: the largest
+    difference of a coordinate; the mean of its centre's two and of its size's two, in pixels; that of the score. Boxes
+    of one class are matched, the greatest overlap first, each once."""
     overlap = iou_matrix(expected[0], found[0]) * (expected[2][:, None] == found[2][None])
-    errors = np.full(len(expected[0]), np.inf)
+    errors = np.full((len(expected[0]), 1 + len(PARTS)), np.inf)
     free = np.ones(len(found[0]), bool)
     for pair in np.argsort(-overlap, axis=None, kind="stable"):
         i, j = np.unravel_index(pair, overlap.shape)
         if overlap[i, j] <= 0:
             break
-        if np.isinf(errors[i]) and free[j]:
-            errors[i], free[j] = np.abs(expected[0][i] - found[0][j]).max(), False
+        if np.isinf(errors[i, 0]) and free[j]:
+            low, high = np.split(expected[0][i] - found[0][j], 2)
+            centre, size = np.abs(low + high).mean() / 2, np.abs(high - low).mean()
+            score = abs(float(expected[1][i]) - float(found[1][j]))
+            errors[i], free[j] = (max(np.abs(low).max(), np.abs(high).max()), centre, size, score), False
     return errors
 
 
 def agreement(errors: np.ndarray, within: Sequence[float] = (0.5, 1, 2, 4, 8)) -> PlainDict:
-    """Sum up corner_errors: how many boxes, the fraction within so many pixels, those without a match, and
-    quantiles."""
-    matched = errors[np.isfinite(errors)]
+    """Sum up box_errors: how many boxes, the fraction whose coordinates are within so many pixels, those without a
+    match; of those that have one the quantiles of the largest difference, and the means of PARTS."""
+    corners, matched = errors[:, 0], errors[np.isfinite(errors[:, 0])]
     return {
         "boxes": len(errors),
-        "within": {str(p): float((errors <= p).mean()) if len(errors) else None for p in within},
-        "unmatched": float(np.isinf(errors).mean()) if len(errors) else None,
-        "quantiles": {str(q): float(np.quantile(matched, q)) if len(matched) else None for q in (0.5, 0.9, 0.99)},
+        "within": {str(p): float((corners <= p).mean()) if len(errors) else None for p in within},
+        "unmatched": float(np.isinf(corners).mean()) if len(errors) else None,
+        "quantiles": {str(q): float(np.quantile(matched[:, 0], q)) if len(matched) else None for q in (0.5, 0.9, 0.99)},
+        "mean": {part: float(matched[:, 1 + i].mean()) if len(matched) else None for i, part in enumerate(PARTS)},
     }

@@ -65,10 +65,11 @@ def gains_of(output: PlainDict, groups: Groups) -> list[float]:
     """Return the gain of each group of a map's channels, 1 for one without. Raises UserError unless all channels of a
     group have the same, and those outside 1."""
     given = output.get("gains", [1.0] * output["c"])
-    found = [float(given[group[0]]) for group in groups] if len(given) == output["c"] else []
-    if list(given) != of_channels(output["c"], groups, found) or not all(0 < v < np.inf for v in found):
-        raise UserError("detector: the gains of its maps are not one for each group of channels that decoding scales")
-    return found
+    if len(given) == output["c"]:
+        found = [float(given[group[0]]) for group in groups]
+        if list(given) == of_channels(output["c"], groups, found) and all(0 < v < np.inf for v in found):
+            return found
+    raise UserError("detector: the gains of its maps are not one for each group of channels that decoding scales")
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:

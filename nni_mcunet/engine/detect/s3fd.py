@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...core.errors import UserError
-from ...core.ir.box_channels import BOX
+from ...core.ir.box_channels import BOX_MAP
 from ...core.types import Groups, PlainDict
 from .boxes import (
     Grid,
@@ -80,7 +80,7 @@ class Face:
     @staticmethod
     def groups(meta: PlainDict, channels: list[int]) -> list[Groups]:
         """Return the groups of each map's channels that may have a gain: class and box map of each level in turn."""
-        return [(), BOX] * (len(channels) // 2)
+        return [(), BOX_MAP] * (len(channels) // 2)
 
     def decode(self, maps: list[np.ndarray]) -> np.ndarray:
         """Decode boxes, an array of dtype BOX by falling score, from the class and box map of each level in turn, int8
@@ -116,7 +116,7 @@ def _level(meta: PlainDict, stride: int, size: float, background: int, cls: Plai
     scores = sigmoid(cls["scale"] * np.arange(-255, 256))
     least = int(256 - (scores > meta["score_thr"]).sum())
     real, (centre, growth) = reals(box), meta["variances"]
-    offset_gain, size_gain = gains_of(box, BOX)
+    offset_gain, size_gain = gains_of(box, BOX_MAP)
     sizes = size * np.exp(np.minimum(real / size_gain * growth, 20))
     return FaceLevel(
         cls["h"],

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...core.errors import UserError
-from ...core.ir.box_channels import BOX
+from ...core.ir.box_channels import BOX_MAP
 from ...core.types import Groups, PlainDict
 from .boxes import (
     Grid,
@@ -78,7 +78,7 @@ class Yolox:
     @staticmethod
     def groups(meta: PlainDict, channels: list[int]) -> list[Groups]:
         """Return the groups of each map's channels that may have a gain: class, box and object map of each level."""
-        return [(), BOX, ()] * (len(channels) // 3)
+        return [(), BOX_MAP, ()] * (len(channels) // 3)
 
     def decode(self, maps: list[np.ndarray]) -> np.ndarray:
         """Decode boxes, an array of dtype BOX by falling score, from the class, box and object map of each level in
@@ -131,7 +131,7 @@ def _level(meta: PlainDict, stride: int, cls: PlainDict, box: PlainDict, objects
     sizes = {(o["h"], o["w"]) for o in (cls, box, objects)}
     if len(sizes) != 1:
         raise UserError(f"detector: the maps of stride {stride} are {sorted(sizes)}: expected equal sizes")
-    offset_gain, size_gain = gains_of(box, BOX)
+    offset_gain, size_gain = gains_of(box, BOX_MAP)
     tables = {}
     for name, output in (("object", objects), ("cls", cls)):
         real = reals(output)
