@@ -63,7 +63,7 @@ from .models.yolo import MCUNetNeck, MCUNetYOLO, MCUNetYOLOHead  # noqa: E402
 from .training.deployed import DeployedDetector, float_boxes  # noqa: E402
 from .training.qat import QATHook  # noqa: E402
 from .training.recipe_report import RecipeReportHook  # noqa: E402
-from .training.testing import deploy, dump, load_weights, map50, with_pictures, with_tta  # noqa: E402
+from .training.testing import add_coco, deploy, dump, load_weights, map50, map50_95, with_pictures, with_tta  # noqa: E402
 from .training.work_dir import WorkDirRunner, check_work_dir  # noqa: E402
 
 __all__ = [
@@ -91,6 +91,7 @@ __all__ = [
     "WIDERFaceMetric",
     "WIDERFaceText",
     "WorkDirRunner",
+    "add_coco",
     "building",
     "busy_picture",
     "check_classes",
@@ -115,6 +116,7 @@ __all__ = [
     "load_from_local",
     "load_weights",
     "map50",
+    "map50_95",
     "prepare",
     "read_checkpoint",
     "trained_classes",

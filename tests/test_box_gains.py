@@ -240,7 +240,7 @@ def test_training_simulates_what_is_deployed():
 
 
 def test_checkpoints_without_groups_are_deployed_as_before():
-    """Of a training that knew none; and one that goes on with groups learns them at once."""
+    """They have no gains. A training that goes on from one of them with groups learns their spans at once."""
     net, model, x, _ = trained(None)
     state = net.state_dict()
     assert learnt_spans(state) == {}

@@ -13,6 +13,7 @@ import torch
 from conftest import ROOT
 
 from detection import float_boxes, input_pictures, load_config, load_detector, map50
+from detection.training.coco_ap import CocoAP
 from nni_mcunet.core.ir.arch import ArchSpec, Block
 from nni_mcunet.engine.quant.ort_session import to_input
 from nni_mcunet.engine.run.pictures import load_picture
@@ -86,6 +87,8 @@ def test_backends(run, work, tmp_path, capsys):
     pictures; every metric is printed."""
     floats = run("test", work / "weights.pth")
     assert floats["map50"] == floats["pascal_voc/mAP"] > 0.2
+    assert floats["coco/bbox_mAP_50"] == pytest.approx(floats["map50"], abs=0.05)  # VOC's area, COCO's 101 points
+    assert 0 < floats["map50_95"] == floats["coco/bbox_mAP"] < floats["map50"]
     assert f"{'pascal_voc/AP50':32} {floats['pascal_voc/AP50']:.4f}" in capsys.readouterr().out
     int8 = run("test", work / "weights.pth", "--backend", "int8", "--calib-images", 12)
     assert int8 == run("test", work / "weights.pth", "--backend", "reference", "--calib-images", 12)
@@ -144,8 +147,9 @@ def test_any_metric(kind, run, work, tmp_path, request):
     )
     (work / "coco.json").write_text(json.dumps(coco))
     metrics = run("test", work / "weights.pth", "--backend", "int8", config=config)
-    assert all(k == "map50" or k.startswith(f"{kind}/") for k in metrics) and len(metrics) >= 6
-    assert ("map50" in metrics) == (kind == "coco")
+    assert all(k in ("map50", "map50_95") or k.startswith((f"{kind}/", "coco/")) for k in metrics)
+    assert len([k for k in metrics if k.startswith(f"{kind}/")]) >= 3
+    assert metrics["map50"] == metrics["coco/bbox_mAP_50"] and metrics["map50_95"] == metrics["coco/bbox_mAP"]
 
 
 def test_a_concatenated_test_set(run, work, tmp_path, monkeypatch):
@@ -202,6 +206,57 @@ def test_names_that_differ_are_refused(run, work, tmp_path, monkeypatch, capsys)
     tool(monkeypatch, "quantize", tmp_path / "m.onnx", "--qat", tmp_path / "turned.pth", "-o", tmp_path / "q.onnx",
          expect=2)  # fmt: skip
     assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def sample(boxes, labels, scores=None):
+    """Boxes (n, 4) of corners with labels as mmdet hands them to a metric."""
+    found = {"bboxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), "labels": torch.tensor(labels)}
+    return found | ({} if scores is None else {"scores": torch.tensor(scores)})
+
+
+def test_coco_s_ap_is_pycocotools():
+    """On random boxes it equals mmdet's CocoMetric, which reads a file."""
+    from mmdet.evaluation import CocoMetric
+
+    rng, samples = np.random.default_rng(0), []
+    for i in range(12):
+        low = rng.uniform(0, 60, (6, 2))
+        truth, labels = np.hstack([low, low + rng.uniform(5, 40, (6, 2))]), rng.integers(0, 3, 6).tolist()
+        found = (truth + rng.normal(0, 2, truth.shape)).tolist() + [[0, 0, 9, 9]]
+        scores = rng.uniform(0, 1, 7).tolist()
+        instances = [{"bbox": b, "bbox_label": k} for b, k in zip(truth.tolist(), labels, strict=True)]
+        samples.append(
+            {
+                "img_id": i,
+                "ori_shape": (99, 99),
+                "instances": instances,
+                "gt_instances": sample(truth.tolist(), labels),
+                "pred_instances": sample(found, [*labels, 1], scores),
+            }
+        )
+    ours, theirs = CocoAP(), CocoMetric(metric="bbox", format_only=False)
+    theirs.dataset_meta = {"classes": ("a", "b", "c")}
+    for metric in (ours, theirs):
+        metric.process(None, samples)
+    ours, theirs = (metric.evaluate(len(samples)) for metric in (ours, theirs))
+    assert 0.2 < ours["coco/bbox_mAP"] < ours["coco/bbox_mAP_50"] < 1
+    assert all(round(ours[key], 3) == theirs[key] for key in ours)
+
+
+def test_coco_s_ap_leaves_out_what_is_ignored():
+    def ap(**samples):
+        metric = CocoAP()
+        metric.process(None, [{k: v for k, v in one.items() if v} for one in samples.values()])
+        return metric.evaluate(len(samples))
+
+    truth, other = sample([[0, 0, 10, 10]], [0]), sample([[20, 20, 40, 40]], [0])
+    found = sample([[20, 20, 40, 40], [0, 0, 10, 10]], [0, 0], [0.9, 0.8])
+    wrong = ap(one={"gt_instances": truth, "pred_instances": found})
+    spared = ap(one={"gt_instances": truth, "ignored_instances": other, "pred_instances": found})
+    assert wrong["coco/bbox_mAP"] == pytest.approx(0.5, abs=0.01) and spared["coco/bbox_mAP"] == pytest.approx(1)
+    assert ap(one={"gt_instances": truth, "pred_instances": sample([], [], [])})["coco/bbox_mAP"] == 0
+    assert ap(one={"gt_instances": sample([], []), "pred_instances": found}) == {}
+    assert ap(one={"pred_instances": found}) == {}
 
 
 def test_map50():

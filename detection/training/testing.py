@@ -3,7 +3,7 @@
 import pickle
 from copy import deepcopy
 
-from mmdet.evaluation import DumpDetResults
+from mmdet.evaluation import CocoMetric, DumpDetResults
 from mmengine.config import Config
 from mmengine.model import BaseTTAModel
 from mmengine.runner import Runner
@@ -14,6 +14,7 @@ from nni_mcunet.core.types import FilePath, PlainDict
 
 from ..data.datasets import config_classes, leaves
 from ..models.checkpoint import load_strictly
+from .coco_ap import CocoAP
 from .deployed import DeployedDetector
 
 
@@ -78,6 +79,19 @@ def deploy(runner: Runner, model: DeployedDetector) -> None:
     if tta is not None:
         tta.module = model
     runner.model = tta or model
+
+
+def add_coco(runner: Runner) -> None:
+    """Measure COCO's AP, too, where the config's own metric is not COCO's."""
+    metrics = runner.test_evaluator.metrics
+    if not any(isinstance(metric, CocoMetric) for metric in metrics):
+        metrics.append(CocoAP())
+
+
+def map50_95(metrics: PlainDict) -> float | None:
+    """Return COCO's AP50:95 out of an evaluator's metrics."""
+    value = metrics.get("coco/bbox_mAP")
+    return None if value is None else float(value)
 
 
 def map50(metrics: PlainDict) -> float | None:

@@ -19,6 +19,7 @@ MARKER = "deploy.json"  # says of what the folder holds the products
 KB = 1024
 PLANNED = ("arena_bytes", "arena_limit", "macs", "patch_overhead", "n")
 MEASURED = ("arena_bytes", "stack_bytes", "sram_bytes", "flash_bytes", "instructions")
+COMPARED = {"map50": "mAP50", "map50_95": "mAP50:95"}
 ROWS = (
     ("arena, kB", "arena_bytes", KB),
     ("stack high-water, kB", "stack_bytes", KB),
@@ -77,10 +78,15 @@ def table(facts: PlainDict) -> str:
     sure = [sum(box["score"] >= 0.3 for box in row["boxes"]) for row in boards.values()]
     lines.append(f"{'boxes of score >= 0.3':24}" + "".join(f"{n:14}" for n in sure))
     floats, int8 = facts["metrics"]["float"], facts["metrics"]["int8"]
-    for name in floats if "map50" not in floats else ["map50"]:
-        label = "mAP50" if name == "map50" else name
-        lines.append(f"{label} float {floats[name]:.3f}, int8 {int8[name]:.3f} (same test pictures)")
+    for name in shown(floats):
+        lines.append(f"{COMPARED.get(name, name)} float {floats[name]:.3f}, int8 {int8[name]:.3f} (same test pictures)")
     return "\n".join(lines)
+
+
+def shown(metrics: PlainDict) -> list[str]:
+    """Return the names of the metrics that are compared: those of all detectors, and those of faces."""
+    own = [name for name in metrics if not name.startswith(("pascal_voc/", "coco/"))]
+    return [*(name for name in COMPARED if name in own), *(name for name in own if name not in COMPARED)]
 
 
 @user_errors
@@ -104,7 +110,7 @@ def report(folder: FilePath, boards: Sequence[str]) -> Report:
 
     metrics = {kind: read(f"{kind}.json") for kind in ("float", "int8")}
     for kind, found in metrics.items():
-        check_numbers(found, ["map50"] if "map50" in metrics["float"] else metrics["float"], where / f"{kind}.json")
+        check_numbers(found, shown(metrics["float"]), where / f"{kind}.json")
     facts: PlainDict = {f"map50_{kind}": found["map50"] for kind, found in metrics.items() if "map50" in found}
     facts |= {"metrics": metrics, "box_agreement": read("boxes.json")}
     plans = {name: read(f"{name}/plan.json", PLANNED) for name in boards}
