@@ -520,9 +520,15 @@ DOORS = [
     ),
     Mutant(
         DETECTION + "models/yolo.py",
-        "[loss / count for loss in losses]",
-        "list(losses)",
+        "[loss / count for loss in parts]",
+        "list(parts)",
         "test_det_recipe::test_losses_are_the_mean_over_the_pictures",
+    ),
+    Mutant(
+        DETECTION + "models/yolo.py",
+        "torch.cat((found[:, :2].sigmoid(), found[:, 2:]), 1)",
+        "found",
+        "test_det_augment::test_the_loss_of_boxes_is_mmdets_of_what_is_decoded",
     ),
     Mutant(
         DETECTION + "training/recipe_report.py",

@@ -62,6 +62,8 @@ class MCUNetYOLOHead(YOLOV3Head):
     part     the graph's head part
     anchors  per level, fine to coarse: (w, h) as fractions of the picture, so that they hold at every resolution
     strides  of the levels, fine to coarse
+    loss_bbox  None: mmdet's two losses, of the centre within its cell and of the logarithm of the sides. A config, such
+               as dict(type="CIoULoss", loss_weight=5.0): one of the decoded boxes in their place
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class MCUNetYOLOHead(YOLOV3Head):
         anchors: Sequence[Sequence[tuple[int, int]]],
         strides: Sequence[int],
         resolution: Sequence[int],
+        loss_bbox: PlainDict | None = None,
         **kwargs: Any,
     ) -> None:
         h, w = resolution
@@ -85,6 +88,7 @@ class MCUNetYOLOHead(YOLOV3Head):
             **kwargs,
         )
         self.net = Net(part)
+        self.loss_bbox = MODELS.build({**loss_bbox, "reduction": "sum"}) if loss_bbox else None
 
     def _init_layers(self) -> None:
         """Build none of mmdet's own layers: `net` computes the maps."""
@@ -122,8 +126,21 @@ class MCUNetYOLOHead(YOLOV3Head):
             negative * ~torch.stack(level) for negative, level in zip(negatives, zip(*spared, strict=True), strict=True)
         ]
         parts = multi_apply(self.loss_by_feat_single, pred_maps, targets, negatives)
-        names = ("loss_cls", "loss_conf", "loss_xy", "loss_wh")
-        return {name: [loss / count for loss in losses] for name, losses in zip(names, parts, strict=True)}
+        losses = dict(zip(("loss_cls", "loss_conf", "loss_xy", "loss_wh"), parts, strict=True))
+        if self.loss_bbox is not None:
+            del losses["loss_xy"], losses["loss_wh"]
+            levels = zip(pred_maps, targets, anchors, self.featmap_strides, strict=True)
+            losses["loss_bbox"] = [self.loss_bbox(*self._decoded(*level)) for level in levels]
+        return {name: [loss / count for loss in parts] for name, parts in losses.items()}
+
+    def _decoded(self, pred_map: Tensor, targets: Tensor, anchors: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+        """Return the boxes (objects, 4), in pixels, of a level's predictions (N, anchors * (5 + classes), H, W) and
+        targets (N, H * W * anchors, 5 + classes), where there is an object."""
+        found = pred_map.permute(0, 2, 3, 1).reshape(targets.shape)
+        image, at = targets[..., 4].nonzero(as_tuple=True)
+        found, meant = found[image, at, :4], targets[image, at, :4]
+        found = torch.cat((found[:, :2].sigmoid(), found[:, 2:]), 1)
+        return tuple(self.bbox_coder.decode(anchors[at], deltas, stride) for deltas in (found, meant))
 
     def _spared(
         self, anchors: list[Tensor], sizes: Sequence[Sequence[int]], ignored: InstanceData | None

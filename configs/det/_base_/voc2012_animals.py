@@ -14,7 +14,7 @@ model = dict(
         norm_eval=True,
         init_cfg=dict(checkpoint="{{$MCUNET_SHARED:../shared}}/models/mcunet-in3/weights.pth"),
     ),
-    neck=dict(width=64),
+    neck=dict(width=128),
     bbox_head=dict(
         num_classes=6,
         # of the 2,871 boxes of the 1,697 pictures that are not difficult (mcunet anchors); mean IoU 0.74
@@ -42,10 +42,11 @@ train_dataloader = dict(dataset=dict(**pictures, ann_file="VOC2012/ImageSets/Mai
 val_dataloader = dict(dataset=dict(**pictures, ann_file="VOC2012/ImageSets/Main/val.txt"))
 test_dataloader = val_dataloader
 
-train_cfg = dict(max_epochs=40, val_interval=50)
+train_cfg = dict(max_epochs=60, val_interval=60)
 optim_wrapper = dict(
-    optimizer=dict(type="AdamW", lr=0.002, weight_decay=0.05),
+    optimizer=dict(type="AdamW", lr=0.001, weight_decay=0.05),
     clip_grad=dict(max_norm=35),
-    paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.3))),
+    paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.25))),
 )
-default_hooks = dict(checkpoint=dict(interval=2, save_best=None))
+custom_hooks = [dict(type="EMAHook", ema_type="ExpMomentumEMA", momentum=0.002, gamma=200, update_buffers=True)]
+default_hooks = dict(checkpoint=dict(interval=2))

@@ -1,0 +1,11 @@
+# The same for the STM32F412: pictures of 320x240.
+_base_ = "./s3fd_faces_h743.py"
+
+model = dict(
+    backbone=dict(arch=dict(resolution=[240, 320])),
+    bbox_head=dict(sizes=[[8, 16, 32], [64], [128], [192]]),
+)
+train_pipeline = _base_.train_pipeline
+train_pipeline[2].transforms[0][0].update(size=(320, 240))
+train_pipeline[2].transforms[1][0].update(size=(320, 240), anchors=(8, 16, 32, 64, 128, 192))
+train_dataloader = dict(batch_size=16, dataset=dict(pipeline=train_pipeline))

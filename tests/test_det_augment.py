@@ -1,0 +1,130 @@
+"""Pictures of several sizes, Mosaic and MixUp, a loss of boxes, and averaged weights in a training."""
+
+import detection  # before mmdet
+
+# isort: split
+import pytest
+import torch
+from conftest import ROOT
+from mmdet.structures.bbox import bbox_overlaps
+from mmengine.runner import Runner
+from mmengine.structures import InstanceData
+
+from detection import load_config, load_detector
+from nni_mcunet.cli.digits import write_all
+from nni_mcunet.core.ir.arch import ArchSpec, Block
+
+DIGITS = "configs/det/yolov3_digits.py"
+MIXED = """
+_base_ = "{base}"
+single = dict(
+    _base_.train_dataloader.dataset,
+    pipeline=[dict(type="LoadPicture"), dict(type="LoadAnnotations", with_bbox=True)],
+)
+train_dataloader = dict(
+    batch_size=8,
+    dataset=dict(
+        _delete_=True,
+        type="MultiImageMixDataset",
+        dataset=dict(type="RepeatDataset", times=1, dataset=single),
+        pipeline=[
+            dict(type="Mosaic", img_scale=(128, 96)),
+            dict(type="RandomAffine", scaling_ratio_range=(0.5, 1.5), border=(-64, -48)),
+            dict(type="MixUp", img_scale=(128, 96), ratio_range=(0.8, 1.6)),
+            dict(type="RandomFlip", prob=0.5),
+            dict(type="Resize", scale=(640, 640), keep_ratio=False),
+            dict(type="FilterAnnotations", min_gt_bbox_wh=(1, 1), keep_empty=False),
+            dict(type="PackDetInputs"),
+        ],
+    ),
+)
+"""
+
+
+def detection_objects(boxes) -> InstanceData:
+    return InstanceData(bboxes=boxes, labels=torch.arange(len(boxes)))
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory) -> dict:
+    """A small network that is wider than high, and 24 pictures."""
+    folder = tmp_path_factory.mktemp("digits")
+    write_all(folder / "VOC2007", 24, 8, 96, 0)
+    blocks = ((Block(0, 1, 0, 8),), (Block(3, 2, 24, 16),), (Block(3, 2, 48, 24),), (Block(3, 2, 72, 40),),
+              (Block(3, 1, 120, 48),))  # fmt: skip
+    arch = ArchSpec("small", (96, 128), 16, blocks).save(folder / "arch.json")
+    data = {f"{loader}_dataloader.dataset.data_root": str(folder) for loader in ("val", "test")}
+    return data | {"data_root": str(folder) + "/", "model.backbone.arch": str(arch)}
+
+
+@pytest.fixture
+def mixed(tmp_path, options):
+    (tmp_path / "mixed.py").write_text(MIXED.format(base=ROOT / DIGITS))
+    return load_config(tmp_path / "mixed.py", options, tmp_path / "work")
+
+
+def test_a_training_with_all_of_it(mixed):
+    """Mosaic that ends before the training does, pictures of several sizes, boxes' loss and averaged weights: what is
+    saved to be deployed are the averaged ones."""
+    mixed.model.data_preprocessor.batch_augments = [
+        dict(type="BatchSyncRandomResize", random_size_range=(64, 128), size_divisor=32, interval=1)
+    ]
+    mixed.model.bbox_head.loss_bbox = dict(type="CIoULoss", loss_weight=5.0)
+    mixed.custom_hooks = [
+        dict(type="YOLOXModeSwitchHook", num_last_epochs=1),
+        dict(type="EMAHook", ema_type="ExpMomentumEMA", momentum=0.1, update_buffers=True),
+    ]
+    mixed.train_cfg.update(max_epochs=3, val_interval=3)
+    mixed.train_dataloader.num_workers = mixed.val_dataloader.num_workers = 0
+    mixed.train_dataloader.persistent_workers = mixed.val_dataloader.persistent_workers = False
+    mixed.default_scope = "mmdet"
+    runner = Runner.from_cfg(mixed)
+    shapes, forward = set(), type(runner.model.backbone).forward
+
+    def noting(self, image):
+        shapes.add(tuple(image.shape[2:]))
+        return forward(self, image)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(runner.model.backbone), "forward", noting)
+        runner.train()
+    assert len(shapes) >= 3 and all(h % 32 == 0 and w % 32 == 0 for h, w in shapes)
+    assert runner.train_dataloader.dataset._skip_type_keys == ("Mosaic", "RandomAffine", "MixUp")
+    saved = detection.load_from_local(f"{mixed.work_dir}/epoch_3.pth")
+    trained, averaged = runner.model.state_dict(), saved["state_dict"]
+    name = "backbone.layers.stem.conv.weight"
+    assert not torch.equal(averaged[name], trained[name])
+    assert torch.equal(saved["ema_state_dict"][f"module.{name}"], trained[name])
+    assert {"loss_cls", "loss_conf", "loss_bbox"} == {
+        key.removeprefix("train/") for key in runner.message_hub.log_scalars if "loss_" in key
+    }
+
+
+def test_the_loss_of_boxes_is_mmdets_of_what_is_decoded(monkeypatch):
+    """At each object's cell: 1 - CIoU of the box that the board would find there. mmdet's other losses stay."""
+    monkeypatch.chdir(ROOT)
+    torch.manual_seed(0)
+    option = {"model.bbox_head.loss_bbox": dict(type="CIoULoss", loss_weight=2.0)}
+    plain, model = (load_detector(load_config(DIGITS, given)).train() for given in ({}, option))
+    model.load_state_dict(plain.state_dict())
+    boxes = torch.tensor([[20.0, 30.0, 50.0, 70.0], [80.0, 20.0, 100.0, 50.0]])
+    objects = detection_objects(boxes)
+    maps = [torch.randn(2, t.c, t.h, t.w) for t in (model.graph.tensors[n] for n in model.graph.outputs[::-1])]
+    metas = [{}] * 2
+    ours = model.bbox_head.loss_by_feat(maps, [objects] * 2, metas)
+    theirs = plain.bbox_head.loss_by_feat(maps, [objects] * 2, metas)
+    assert set(ours) == {"loss_cls", "loss_conf", "loss_bbox"}
+    assert all(torch.equal(torch.stack(ours[k]), torch.stack(theirs[k])) for k in ("loss_cls", "loss_conf"))
+    head, expected = model.bbox_head, 0.0
+    sizes = [m.shape[-2:] for m in maps]
+    anchors = head.prior_generator.grid_priors(sizes, device="cpu")
+    targets, _ = head.get_targets([anchors] * 2, [head.responsible_flags(sizes, boxes, "cpu")] * 2, [objects] * 2)
+    for m, level, target, stride in zip(maps, anchors, targets, head.featmap_strides, strict=True):
+        raw = m.permute(0, 2, 3, 1).reshape(2, -1, head.num_attrib)[..., :4].clone()
+        raw[..., :2].sigmoid_()
+        for image in range(2):
+            for at in target[image, :, 4].nonzero()[:, 0]:
+                found = head.bbox_coder.decode(level[at][None], raw[image, at][None], stride)
+                nearest = boxes[bbox_overlaps(level[at][None], boxes).argmax()][None]
+                expected += 2.0 * float(head.loss_bbox(found, nearest)) / 2.0
+    assert float(sum(ours["loss_bbox"])) == pytest.approx(expected / 2, rel=1e-4)
