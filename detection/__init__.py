@@ -29,9 +29,11 @@ install_names()
 from .config.config import load_config, prepare  # noqa: E402
 from .config.identity import identity  # noqa: E402
 from .config.loader_pictures import busy_picture, input_pictures  # noqa: E402
+from .config.picture_fit import check_view, picture_view  # noqa: E402
 from .data.building import building  # noqa: E402
 from .data.data_survey import DataReportHook  # noqa: E402
 from .data.datasets import check_classes, config_classes  # noqa: E402
+from .data.letterbox import LetterboxPad, LetterboxResize  # noqa: E402
 from .data.pictures import LoadPicture  # noqa: E402
 from .faces.s3fd_transforms import DataAnchorSampling, FaceCrop  # noqa: E402
 from .faces.s3fd_tta import FaceTTAModel, FaceViews  # noqa: E402
@@ -78,6 +80,8 @@ __all__ = [
     "FaceCrop",
     "FaceTTAModel",
     "FaceViews",
+    "LetterboxPad",
+    "LetterboxResize",
     "LoadPicture",
     "MCUNetBackbone",
     "MCUNetNeck",
@@ -97,6 +101,7 @@ __all__ = [
     "check_classes",
     "check_deployable",
     "check_resumable",
+    "check_view",
     "check_work_dir",
     "config_classes",
     "config_graph",
@@ -117,6 +122,7 @@ __all__ = [
     "load_weights",
     "map50",
     "map50_95",
+    "picture_view",
     "prepare",
     "read_checkpoint",
     "trained_classes",

@@ -13,6 +13,7 @@ from detection import (
     Detector,
     check_classes,
     check_deployable,
+    check_view,
     detector_graph,
     detector_meta,
     detector_ranges,
@@ -21,6 +22,7 @@ from detection import (
     input_pictures,
     load_config,
     load_detector,
+    picture_view,
     read_checkpoint,
     trained_classes,
 )
@@ -31,7 +33,8 @@ from .core.ir.build import build_graph
 from .core.nn import zoo_weights
 from .core.nn.net import Net
 from .core.nn.qat import fake_quantize, learnt_ranges, learnt_spans, learnt_weights
-from .engine.model import Model, QuantModel
+from .core.view import STRETCH
+from .engine.model import Model, QuantModel, view_of
 from .engine.quant.post_training import calibrated, learnt
 from .engine.run.pictures import with_view
 
@@ -48,7 +51,8 @@ def detector(config: str, checkpoint: str, options: Options = None) -> Model:
 def as_model(detector: Detector) -> Model:
     """Return the float model of mmdet's detector: batch normalisation folded, its post-processing as meta."""
     _, _, graph = detector_graph(detector)
-    return Model(graph.folded(), detector_weights(detector), {"detector": detector_meta(detector)})
+    meta = {"detector": detector_meta(detector), "view": str(getattr(detector, "view", STRETCH))}
+    return Model(graph.folded(), detector_weights(detector), meta)
 
 
 def of_detector(module: object) -> Model | QuantModel | None:
@@ -58,6 +62,7 @@ def of_detector(module: object) -> Model | QuantModel | None:
         return None
     if hasattr(module, "cfg"):  # where mmdet's own init_detector puts it; load_detector has checked it
         check_deployable(module.cfg)
+        module.view = picture_view(module.cfg)
     model, ranges = as_model(module), detector_ranges(module)
     return learnt(model, model.weights, ranges, detector_spans(module)) if ranges else model
 
@@ -72,9 +77,13 @@ def int8(config: str, checkpoint: str, options: Options, images: int) -> QuantMo
     return calibrated(model, training_pictures(config, options, images))
 
 
-def training_pictures(config: str, options: Options, images: int) -> Iterator[np.ndarray]:
-    """Yield at most `images` pictures of a config's training set, each uint8 (h, w, 3) of the network's size."""
-    return input_pictures(load_config(config, options), images)
+def training_pictures(config: str, options: Options, images: int, model: Model | None = None) -> Iterator[np.ndarray]:
+    """Return at most `images` pictures of a config's training set, each uint8 (h, w, 3) of the network's size. Raises
+    UserError where the model that they are for sees pictures in another way."""
+    cfg = load_config(config, options)
+    if model is not None:
+        check_view(view_of(model), cfg, model.graph.name)
+    return input_pictures(cfg, images)
 
 
 def classifier(arch: str | Path | ArchSpec, checkpoint: str, view: str | None = None) -> Model:

@@ -1,8 +1,8 @@
 """Read picture files as pixels, decoded, turned, cut and resized in one way for training, calibration and boards.
 
 Every picture becomes RGB of 8 bits: grey, palettes and CMYK are converted, alpha is dropped, 16 bits lose the lower 8,
-and EXIF's orientation is applied, as mmdet does. A view that stretches decodes with OpenCV, as mmdet does; one that
-crops with Pillow.
+and EXIF's orientation is applied, as mmdet does. A view of the whole picture decodes with OpenCV, as mmdet does; one
+that crops with Pillow.
 """
 
 import io
@@ -110,8 +110,13 @@ def seen(image: Image.Image, size: tuple[int, int], view: View) -> Picture:
     """Return what a network for pictures of `size` (h, w) sees of one: uint8 (h, w, 3) for RGB, (h, w, 1) for grey."""
     h, w = size
     if view.keep is None:
-        resized = cv2.resize(np.asarray(image), (w, h), interpolation=cv2.INTER_LINEAR)
-        return np.asarray(resized, np.uint8).reshape(h, w, -1)
+        high, wide = view.placed((image.height, image.width), size)
+        resized = cv2.resize(np.asarray(image), (wide, high), interpolation=cv2.INTER_LINEAR).reshape(high, wide, -1)
+        if view.pad is None:
+            return np.asarray(resized, np.uint8)
+        found = np.full((h, w, resized.shape[2]), view.pad, np.uint8)
+        found[:high, :wide] = resized
+        return found
     scale = view.keep * min(image.height / h, image.width / w)
     x, y = max(image.width - w * scale, 0) / 2, max(image.height - h * scale, 0) / 2  # 0: a rounding error is below
     box = x, y, min(x + w * scale, image.width), min(y + h * scale, image.height)

@@ -337,6 +337,30 @@ DOORS = [
     ),
     Mutant(
         "nni_mcunet/pictures.py",
+        "high, wide = view.placed((image.height, image.width), size)",
+        "high, wide = size",
+        "test_letterbox::test_training_sees_what_the_board_sees",
+    ),
+    Mutant(
+        "nni_mcunet/cli/detect.py",
+        "high, wide = view.placed((image.height, image.width), size)",
+        "high, wide = size",
+        "test_detect::test_boxes_are_in_the_pictures_own_pixels",
+    ),
+    Mutant(
+        "nni_mcunet/bridge.py",
+        'str(getattr(detector, "view", STRETCH))',
+        "str(STRETCH)",
+        "test_letterbox::test_the_files_say_it",
+    ),
+    Mutant(
+        "detection/config/picture_fit.py",
+        "    if given != own:",
+        "    if False:",
+        "test_letterbox::test_files_of_two_views_are_not_mixed",
+    ),
+    Mutant(
+        "nni_mcunet/pictures.py",
         "if image.width * image.height > MOST_PIXELS:",
         "if image.width > MOST_PIXELS:",
         "test_view::test_a_picture_of_too_many_pixels_is_refused_everywhere",

@@ -15,6 +15,7 @@ from nni_mcunet.cli.detect import finder
 from nni_mcunet.cli.main import run
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.ir.arch import ArchSpec, Block
+from nni_mcunet.core.view import STRETCH, View
 from nni_mcunet.engine.frontend.onnx.write import save_onnx
 from nni_mcunet.engine.int8_detector import compiled, load_int8_detector
 from nni_mcunet.engine.quant.post_training import calibrated
@@ -27,11 +28,13 @@ def test_boxes_are_in_the_pictures_own_pixels():
         assert rgb.shape == (32, 64, 3)
         return np.array([[0, 0, 8, 8], [16, 8, 64, 32]]), np.array([0.25, 0.5]), np.array([1, 0])
 
-    found = finder(detect, (32, 64), ("a", "b"))(Image.new("RGB", (128, 320)))
-    assert found == [
+    picture = Image.new("RGB", (128, 320))
+    assert finder(detect, (32, 64), ("a", "b"), STRETCH)(picture) == [
         {"name": "a", "score": 0.5, "box": [32, 80, 128, 320]},
         {"name": "b", "score": 0.25, "box": [0, 0, 16, 80]},
     ]
+    letterboxed = finder(detect, (32, 64), ("a", "b"), View(pad=0))(picture)  # 13x32, at the left
+    assert letterboxed[1]["box"] == pytest.approx([0, 0, 8 * 128 / 13, 80])
 
 
 @pytest.fixture(scope="module")

@@ -177,15 +177,19 @@ def test_a_whole_side_is_never_left(tmp_path):
 
 
 def test_a_view_is_spelled_in_one_way():
-    for view in (STRETCH, CROP, View(1.0), View(0.01), View(1 / 3)):
+    for view in (STRETCH, CROP, View(1.0), View(0.01), View(1 / 3), View(pad=0), View(pad=255)):
         assert View.parse(str(view)) == view
-    assert (str(STRETCH), str(CROP)) == ("stretch", "crop:0.875")
-    for wrong in ("", "crop", "crop:", "crop:0", "crop:1.1", "crop:nan", "crop:x", "Stretch", None, 1, {"keep": 1}):
-        with pytest.raises(UserError, match="expected 'stretch' or 'crop:SHARE'"):
+    assert (str(STRETCH), str(CROP), str(View(pad=114))) == ("stretch", "crop:0.875", "letterbox:114")
+    boxes = ("letterbox", "letterbox:", "letterbox:256", "letterbox:-1", "letterbox:1.0", "letterbox: 1")
+    for wrong in ("", "crop", "crop:", "crop:0", "crop:1.1", "crop:nan", "crop:x", "Stretch", None, 1, {}, *boxes):
+        with pytest.raises(UserError, match="expected 'stretch', 'letterbox:PAD'"):
             View.parse(wrong)
     for wrong in (0, 2, float("nan"), True, "1"):
         with pytest.raises(UserError, match="expected a share"):
             View(wrong)
+    for keep, pad in ((None, -1), (None, 256), (None, True), (None, 1.0), (0.5, 114)):
+        with pytest.raises(UserError, match="expected a byte, 0 to 255, and no share"):
+            View(keep, pad)
 
 
 def test_an_architecture_keeps_its_view_and_stays_the_same_network(tmp_path):
@@ -196,7 +200,7 @@ def test_an_architecture_keeps_its_view_and_stays_the_same_network(tmp_path):
     space = load_space("demo")
     spec = space.spec(space.smallest())
     assert space.candidate(replace(spec, view=CROP)) == space.candidate(spec)
-    with pytest.raises(UserError, match=r"b.json: the view is 'middle': expected 'stretch' or"):
+    with pytest.raises(UserError, match=r"b.json: the view is 'middle': expected 'stretch', "):
         (tmp_path / "b.json").write_text(json.dumps(bare.to_dict() | {"view": "middle"}))
         ArchSpec.load(tmp_path / "b.json")
 

@@ -17,6 +17,7 @@ from ..data.datasets import LOADERS, config_classes, some
 from ..models.backbone import read_arch
 from .config_shape import check_shape
 from .inherited_values import carried
+from .picture_fit import fit_pictures
 
 ONE_CLASS = ("MCUNetS3FDHead",)  # heads that find one class
 
@@ -25,7 +26,8 @@ def load_config(
     config: FilePath | Config, options: PlainDict | None = None, work_dir: FilePath | None = None
 ) -> Config:
     """Read a Config from a path (or take an already read Config) with `options` merged in. Every Resize is set to the
-    resolution of `model.backbone.arch`, unless that is the name of a published face detector. The work dir is the
+    resolution of `model.backbone.arch`, unless that is the name of a published face detector, and to `picture`
+    (picture_fit.py). The work dir is the
     argument, or the config's, or work_dirs/CONFIG, as in mmdet's tools. `data_root` and `metainfo` at the top, of
     the file or of the options, reach the loaders (inherited_values.py), and the number of classes is that of their
     names. Raises UserError, ArchError, FileNotFoundError with the name of the file."""
@@ -51,10 +53,9 @@ def load_config(
     config.work_dir = str(work_dir or config.get("work_dir") or Path("work_dirs") / Path(config.filename).stem)
     arch = config.model.backbone.arch
     if isinstance(arch, str) and arch in BASELINES:
-        return config  # they take pictures of any size
-    h, w = read_arch(arch).resolution
-    for loader in LOADERS:
-        _resize(config.get(loader), (w, h))
+        fit_pictures(config, None)  # they take pictures of any size
+    else:
+        fit_pictures(config, read_arch(arch).resolution[::-1])
     return config
 
 
@@ -114,15 +115,3 @@ def _read(path: FilePath) -> Config:
     except (Exception, SystemExit) as error:  # a config is a program: it can raise anything
         reason = one_line(f"{type(error).__name__}: {error}")
         raise UserError(f"{path}: not a config that mmengine reads: {reason}") from None
-
-
-def _resize(node: Plain, scale: tuple[int, int]) -> None:
-    """Set the scale of every Resize below a node of the config: data sets nest (RepeatDataset, ConcatDataset)."""
-    if isinstance(node, dict):
-        if node.get("type") == "Resize":
-            node["scale"] = scale
-        for child in node.values():
-            _resize(child, scale)
-    elif isinstance(node, (list, tuple)):
-        for child in node:
-            _resize(child, scale)

@@ -10,7 +10,8 @@ from ..data.datasets import LOADERS
 
 PARTS = {"data_root": str, "ann_file": str, "data_prefix": dict, "metainfo": dict, "pipeline": list, "filter_cfg": dict}
 TOP: dict[str, type | tuple[type, ...]] = {  # of a whole config
-    "data_root": str, "metainfo": dict, "custom_hooks": list, "default_hooks": dict, "optim_wrapper": dict,
+    "data_root": str, "metainfo": dict, "picture": dict, "custom_hooks": list,
+    "default_hooks": dict, "optim_wrapper": dict,
     "train_cfg": dict, "val_cfg": dict, "test_cfg": dict, "visualizer": dict, "log_processor": dict, "env_cfg": dict,
     "auto_scale_lr": dict, "param_scheduler": (dict, list), "val_evaluator": (dict, list),
     "test_evaluator": (dict, list), "default_scope": str, "log_level": str, "load_from": str, "randomness": dict,

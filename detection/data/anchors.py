@@ -1,9 +1,10 @@
 """Find anchors for YOLO: k-means of the boxes' sizes with the distance 1 - IoU (YOLOv2, section 2, "dimension
 clusters").
 
-Sizes are fractions of the picture, (w, h). Our pipelines stretch a picture to the network's input, each axis for
-itself, and the overlap of two centred boxes does not change when an axis is stretched: the anchors hold at every
-resolution.
+Sizes are fractions of the network's input, (w, h). Where a pipeline stretches a picture to it, each axis for itself,
+these are the fractions of the picture, and the overlap of two centred boxes does not change when an axis is stretched:
+the anchors hold at every resolution. A letterboxed picture leaves a part of the input empty, and the fractions are
+smaller there.
 """
 
 import lzma
@@ -19,6 +20,7 @@ import numpy as np
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.types import FilePath, PlainDict
 from nni_mcunet.core.validate import short
+from nni_mcunet.core.view import STRETCH, View
 
 from .data_files import open_pictures
 from .voc_xml import Annotation, read_annotation
@@ -99,14 +101,24 @@ def choose(sizes: np.ndarray, number: int, scales: int, seed: int = 0) -> Anchor
     )
 
 
-def dataset_sizes(dataset: PlainDict) -> np.ndarray:
+def dataset_sizes(dataset: PlainDict, view: View = STRETCH, size: tuple[int, int] = (1, 1)) -> np.ndarray:
     """Return the (n, 2) of the boxes that a data set of a config trains on (mmdet's: difficult and filtered ones are
-    not)."""
+    not), for an image of `size` (h, w) that sees the pictures by `view`."""
     data = open_pictures(dataset)
     infos = (data.get_data_info(i) for i in range(len(data)))
     boxes = ((info, item["bbox"]) for info in infos for item in info["instances"] if not item["ignore_flag"])
-    sizes = [((x2 - x1) / info["width"], (y2 - y1) / info["height"]) for info, (x1, y1, x2, y2) in boxes]
+    sizes = [
+        ((x2 - x1) / w, (y2 - y1) / h)
+        for info, (x1, y1, x2, y2) in boxes
+        for w, h in [spread_over((info["width"], info["height"]), view, size)]
+    ]
     return _whole(np.array(sizes, float).reshape(-1, 2))
+
+
+def spread_over(picture: tuple[int, int], view: View, size: tuple[int, int]) -> tuple[float, float]:
+    """Return the (w, h) that an image of `size` (h, w) covers, in the pixels of a `picture` (w, h) that it sees."""
+    (w, h), (high, wide) = picture, view.placed(picture[::-1], size)
+    return w * size[1] / wide, h * size[0] / high
 
 
 def voc_sizes(source: FilePath, split: str = "trainval") -> np.ndarray:

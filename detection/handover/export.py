@@ -14,6 +14,7 @@ from nni_mcunet.core.types import FilePath, PlainDict
 from nni_mcunet.paper.baselines import BASELINES, face_baseline
 
 from ..config.config import load_config
+from ..config.picture_fit import picture_view
 from ..data.building import building
 from ..data.datasets import config_classes
 from ..models.checkpoint import load_strictly, parts
@@ -39,6 +40,7 @@ def load_detector(
     if classes is None:
         raise UserError(f"{cfg.filename}: no data set of its loaders names its classes: set metainfo")
     model.dataset_meta = {"classes": classes}  # where mmdet's own init_detector puts it
+    model.view = picture_view(cfg)
     return model.eval()
 
 

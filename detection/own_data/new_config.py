@@ -13,9 +13,10 @@ from nni_mcunet.core.errors import Infeasible, UserError
 from nni_mcunet.core.plan.board_plan import plan_for_board
 from nni_mcunet.core.plan.plan import Plan
 from nni_mcunet.core.types import FilePath, PlainDict
+from nni_mcunet.core.view import STRETCH, View
 
 from ..config.config import load_config
-from ..data.anchors import choose
+from ..data.anchors import choose, spread_over
 from ..handover.export import config_graph
 from .labelled import Labelled
 
@@ -56,11 +57,13 @@ def training(pictures: int) -> Training:
     return Training(batch, epochs, max(1, epochs // 10), min(100, epochs * per_epoch // 20))
 
 
-def sizes(pictures: list[Labelled]) -> np.ndarray:
-    """Return the (n, 2) sides of the boxes that are trained on, as shares of their picture."""
+def sizes(pictures: list[Labelled], view: View = STRETCH, size: tuple[int, int] = (1, 1)) -> np.ndarray:
+    """Return the (n, 2) sides of the boxes that are trained on, as shares of an image of `size` (h, w) that sees the
+    pictures by `view`; of the whole picture where it stretches."""
     found = [
-        ((x2 - x1) / item.size[0], (y2 - y1) / item.size[1])
+        ((x2 - x1) / w, (y2 - y1) / h)
         for item in pictures
+        for w, h in [spread_over(item.size, view, size)]
         for _, (x1, y1, x2, y2), ignored in item.boxes
         if not ignored
     ]
@@ -146,10 +149,12 @@ def config_text(
     choice: Choice,
     weights: str | None,
     title: str,
+    view: View = STRETCH,
 ) -> str:
     """Return the text of the config, to be written as OUT/config.py. root: the folder of the pictures; weights: a
-    checkpoint to begin with. Paths are absolute, so that the commands run from any folder."""
-    boxes, scales = sizes(splits["train"]), len(choice.stages)
+    checkpoint to begin with; view: how the pictures are seen. Paths are absolute, so that the commands run from any
+    folder."""
+    boxes, scales = sizes(splits["train"], view, choice.size), len(choice.stages)
     found = choose(boxes, scales * min(3, len(np.unique(boxes, axis=0)) // scales), scales)
     length = training(len(splits["train"]))
     test = "test" if "test" in splits else "val"
@@ -168,6 +173,7 @@ def config_text(
         checkpoint=checkpoint,
         width=WIDTHS[choice.arch],
         anchors=found.scales,
+        fit="stretch" if view.pad is None else "letterbox",
         iou=found.mean_iou,
         test=test,
         **vars(length),
@@ -188,6 +194,7 @@ TEMPLATE = """
 data_root = {root!r}
 labels = {out!r}
 metainfo = dict(classes={classes!r})
+picture = dict(fit={fit!r})  # how pictures come to the input's size: "stretch" or "letterbox"; anchors are of this one
 
 model = dict(
     backbone=dict(
@@ -196,7 +203,7 @@ model = dict(
     ),
     neck=dict(width={width}),
     bbox_head=dict(
-        # k-means of the training boxes, as fractions of the picture (w, h), fine to coarse; mean IoU {iou:.2f}
+        # k-means of the training boxes, as fractions of the input (w, h), fine to coarse; mean IoU {iou:.2f}
         anchors={anchors!r},
     ),
 )

@@ -47,7 +47,7 @@ def accuracy(
     data     "KIND:ROOT" such as "imagenet:data/imagenet", or a mapping such as {"kind": "folder", "root": "photos"}
     split    "test", "held_out" or "train"
     backend  "onnxruntime", or "c": the compiled C of an int8 network
-    view     how it sees pictures, where its file does not say: "stretch" or "crop:0.875"
+    view     how it sees pictures, where its file does not say: "stretch", "letterbox:114" or "crop:0.875"
     mean, std  of an int8 file by others: it reads (byte - mean) / std; default what its input's range says
 
     Raises UserError for a network that gives no score for each class of the data, for an unknown data set or split, and

@@ -168,7 +168,8 @@ def load(
 
     weights  checkpoint (.pth) of an architecture or a config; without it these have none, which is enough to plan
     size     (h, w) of the image in pixels, for a model's file that leaves them open and for a module
-    view     how a classifier with `weights` sees pictures, where its files do not say: "stretch" or "crop:0.875"
+    view     how a classifier with `weights` sees pictures, where its files do not say: "stretch", "letterbox:114" or
+             "crop:0.875"
     options  what to merge into an mmdet config, by dotted key
     outputs  where a model's file ends: nodes or tensors by name, instead of its own outputs
 

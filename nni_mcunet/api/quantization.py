@@ -61,7 +61,8 @@ def quantize(
     images        use so many of the pictures at most; names: a text file that lists those of a folder to use
     mean, std     the network reads (pixel - mean) / std, a number or one a channel (default 0 and 255); bgr: in that
                   order. Floats are made pixels by the same numbers
-    view          how it sees a picture file, where its own file does not say: "stretch" or "crop:0.875"
+    view          how it sees a picture file, where its own file does not say: "stretch", "letterbox:114" or
+                  "crop:0.875"
     method        how ranges are clipped: "mse", "minmax", "moving-average", "percentile" (with percent) or "entropy"
 
     Raises UserError for a network without weights or of int8, and for pictures that are none, GraphError for a network
@@ -130,7 +131,7 @@ def read(
     if path.suffix == ".py":
         from ..bridge import training_pictures  # imports torch and mmdet
 
-        return training_pictures(str(path), options, images)
+        return training_pictures(str(path), options, images, model)
     return read_pictures(path, shape, view, None if names is None else str(path_of(names, "names")), images)
 
 

@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="test", help="test (default), held_out or train")
     parser.add_argument("--backend", choices=("onnxruntime", "c"), default="onnxruntime",
                         help="c: an int8 file's compiled C")  # fmt: skip
-    parser.add_argument("--view", help="how it sees pictures, where the file does not say: stretch (default) or "
-                        "crop:SHARE, the centre; crop:0.875 is ImageNet's")  # fmt: skip
+    parser.add_argument("--view", help="how it sees pictures, where the file does not say: stretch (default), "
+                        "letterbox:PAD, or crop:SHARE, the centre; crop:0.875 is ImageNet's")  # fmt: skip
     add_pixels(parser)
 
 

@@ -1,4 +1,4 @@
-"""Find anchors for YOLO from real boxes: k-means with 1 - IoU, as fractions of the picture, ready to paste.
+"""Find anchors for YOLO from real boxes: k-means with 1 - IoU, as fractions of the network's input, ready to paste.
 
     mcunet anchors configs/det/yolov3_bccd.py              the boxes that the config trains on
     mcunet anchors VOCdevkit/VOC2007 VOC2012.tar.xz --scales 3 --split trainval
@@ -26,15 +26,23 @@ def main(args: argparse.Namespace) -> None:
     check_outputs({"--json": (args.json, ".json")}, *args.sources)
     import numpy as np
 
-    from detection import load_config
+    from detection import load_config, picture_view
     from detection.config.config_shape import dataset_of
     from detection.data.anchors import choose, dataset_sizes, voc_sizes
+    from detection.models.backbone import read_arch
+
+    from ..core.view import STRETCH
 
     sizes, scales = [], 3
     for source in args.sources:
         if source.endswith(".py"):
             config = load_config(source)
-            sizes.append(dataset_sizes(dataset_of(config, "train_dataloader")))
+            view, size = picture_view(config), read_arch(config.model.backbone.arch).resolution
+            if view != STRETCH and len(args.sources) > 1:
+                raise UserError(
+                    f"{source} letterboxes its pictures, and its anchors hold for no other: give it in its own run"
+                )
+            sizes.append(dataset_sizes(dataset_of(config, "train_dataloader"), view, size))
             scales = len(config.model.backbone.out_indices)
         else:
             sizes.append(voc_sizes(source, args.split))

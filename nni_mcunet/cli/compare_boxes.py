@@ -46,15 +46,25 @@ def main(args: argparse.Namespace) -> None:
     import numpy as np
     from tqdm import tqdm
 
-    from detection import check_classes, config_classes, float_boxes, input_pictures, load_config, load_detector
+    from detection import (
+        check_classes,
+        check_view,
+        config_classes,
+        float_boxes,
+        input_pictures,
+        load_config,
+        load_detector,
+    )
 
     from ..bridge import int8
     from ..engine.detect.agreement import agreement, box_errors
     from ..engine.int8_detector import compiled, load_int8_detector
+    from ..engine.model import view_of
 
     cfg, of = load_config(args.config, args.cfg_options), (args.config, args.checkpoint, args.cfg_options)
     quantized = load_int8_detector(args.int8) if args.int8 else int8(*of, args.calib_images)
     check_classes(quantized.meta["detector"]["classes"], config_classes(cfg), args.int8)
+    check_view(view_of(quantized), cfg, args.int8)
     model, detect = load_detector(*of), compiled(quantized)
     errors, scores = [], []
     for rgb in tqdm(input_pictures(cfg, args.images, "test_dataloader"), unit="picture", leave=False, disable=None):

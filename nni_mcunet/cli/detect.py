@@ -22,6 +22,8 @@ from .cfg_options import add_options
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from ..core.view import View
+
 SEAL = Seal("boxes.json", "this run of mcunet detect was not written to its end\n")
 SIDE = 1280  # pixels of a drawn picture's longer side, at most
 Found = list[dict[str, Any]]  # name, score, box: x1, y1, x2, y2
@@ -64,10 +66,11 @@ def detector(network: str, files: Sequence[str], options: dict[str, Any] | None)
     """Return the function from a picture to its boxes, and those of `files` that are pictures. Raises UserError."""
     if network.endswith(".onnx"):
         from ..engine.int8_detector import compiled, load_int8_detector
+        from ..engine.model import view_of
 
         model = load_int8_detector(network)
         image, names, detect = model.graph.inputs[0], model.meta["detector"]["classes"], compiled(model)
-        return finder(detect, (image.h, image.w), names), list(files)
+        return finder(detect, (image.h, image.w), names, view_of(model)), list(files)
     if not network.endswith(".py"):
         raise UserError(f"{network}: expected a detector's config (.py), or its int8 file (.onnx)")
     checkpoint, *pictures = files
@@ -79,18 +82,18 @@ def detector(network: str, files: Sequence[str], options: dict[str, Any] | None)
 
     found = load_detector(network, checkpoint, options)
     size = detector_graph(found)[0].resolution
-    return finder(partial(float_boxes, found), size, found.dataset_meta["classes"]), pictures
+    return finder(partial(float_boxes, found), size, found.dataset_meta["classes"], found.view), pictures
 
 
-def finder(detect: Callable[[Picture], Any], size: tuple[int, int], names: Sequence[str]) -> Find:
+def finder(detect: Callable[[Picture], Any], size: tuple[int, int], names: Sequence[str], view: "View") -> Find:
     """Return the function from a picture of any size to its boxes, in its pixels, the best first. detect: of a picture
-    (h, w, 3) of the network's `size`, see int8_detector.Detect."""
-    from ..core.view import STRETCH
+    (h, w, 3) of the network's `size`, as `view` sees it, see int8_detector.Detect."""
     from ..pictures import seen
 
     def find(image: "Image") -> Found:
-        corners, scores, labels = detect(seen(image, size, STRETCH))
-        scale = (image.width / size[1], image.height / size[0]) * 2
+        corners, scores, labels = detect(seen(image, size, view))
+        high, wide = view.placed((image.height, image.width), size)
+        scale = (image.width / wide, image.height / high) * 2
         return [
             {
                 "name": names[int(label)],

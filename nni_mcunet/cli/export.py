@@ -16,8 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", help="its weights (.pth)")
     parser.add_argument("-o", "--out", required=True, help="ONNX file to write")
     parser.add_argument("--with-boxes", action="store_true", help="decoding and NMS too: boxes, scores, labels")
-    parser.add_argument("--view", help="how a classifier sees pictures, if its files do not say: stretch (default) or "
-                        "crop:SHARE, the centre; crop:0.875 is ImageNet's")  # fmt: skip
+    parser.add_argument("--view", help="how a classifier sees pictures, if its files do not say: stretch (default), "
+                        "letterbox:PAD, or crop:SHARE, the centre; crop:0.875 is ImageNet's")  # fmt: skip
     add_options(parser)
 
 

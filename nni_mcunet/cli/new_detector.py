@@ -45,12 +45,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", help="checkpoint to begin with, such as MCUNet's ImageNet weights")
     parser.add_argument("--size", type=positive, nargs=2, metavar=("H", "W"), help="of the network's input; default "
                         "the largest that fits")  # fmt: skip
+    parser.add_argument("--fit", choices=("stretch", "letterbox"), default="stretch", help="how a picture comes to the "
+                        "input's size: each axis for itself (default), or in its own shape with a margin")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of the draw for validation")
 
 
 def main(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
+    from detection.config.picture_fit import GREY
     from detection.own_data.coco_text import coco_text, kept_names
     from detection.own_data.new_config import choose_network, config_text, plan_title, shapes, sizes, training
     from detection.own_data.read_folder import read_folder
@@ -58,6 +61,7 @@ def main(args: argparse.Namespace) -> None:
 
     from ..core.boards import get_board
     from ..core.plan.plan import Plan
+    from ..core.view import STRETCH, View
     from ..engine.codegen.picture_callbacks import callback_bytes
 
     board, base = get_board(args.board), (CONFIGS / "det/_base_/yolov3_mcunet.py").resolve()
@@ -78,9 +82,10 @@ def main(args: argparse.Namespace) -> None:
     tried = [(args.size[0], args.size[1])] if args.size else shapes(train)
     with tqdm(desc="networks", unit=" tried", leave=False, disable=None) as bar:
         choice = choose_network(base, len(classes), sizes(train), tried, board, source, lambda _: bool(bar.update()))
+    view = View(pad=GREY) if args.fit == "letterbox" else STRETCH
     title = f"A detector of {len(classes)} classes on the pictures of {name}, for the {board.name}."
     texts = {f"{split}.json": coco_text(items, classes, args.folder) for split, items in splits.items()}
-    texts["config.py"] = config_text(base, out, args.folder, classes, splits, choice, args.weights, title)
+    texts["config.py"] = config_text(base, out, args.folder, classes, splits, choice, args.weights, title, view)
     write_set(out, {"detector": {**texts}}, SEAL)
     length = training(len(train))
     begin = f"from {args.weights}" if args.weights else "from random weights (--weights takes ImageNet's)"

@@ -35,8 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="the file reads (pixel - mean) / std: a number a channel (default 0)")  # fmt: skip
     parser.add_argument("--std", type=float, nargs="+", metavar="S", help="default 255")  # fmt: skip
     parser.add_argument("--bgr", action="store_true", help="the file reads BGR; mean and std are in its order")
-    parser.add_argument("--view", help="how it sees a picture, where the file does not say: stretch (default) or "
-                        "crop:SHARE, the centre; crop:0.875 is ImageNet's. The int8 file says it, too")  # fmt: skip
+    parser.add_argument("--view", help="how it sees a picture, where the file does not say: stretch (default), "
+                        "letterbox:PAD or crop:SHARE, the centre; crop:0.875 is ImageNet's; the "
+                        "int8 file says it, too")  # fmt: skip
     parser.add_argument("--method", choices=METHODS, default="mse", help="how ranges are clipped (default mse)")
     parser.add_argument("--percent", type=float, default=99.99, help="of --method percentile (default 99.99)")
     parser.add_argument("--no-equalize", action="store_true", help="leave the channels' ranges as they are")

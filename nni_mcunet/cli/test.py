@@ -19,21 +19,25 @@ from ..core.outputs import check_outputs
 from .cfg_options import add_options
 
 if TYPE_CHECKING:
+    from mmengine.config import Config
+
     from detection import DeployedDetector
 
 ENGINES = {"int8": "compiled", "reference": "interpreted"}  # functions of engine/int8_detector.py
 
 
-def int8_detector(args: argparse.Namespace, classes: tuple[str, ...] | None) -> "DeployedDetector":
+def int8_detector(args: argparse.Namespace, cfg: "Config") -> "DeployedDetector":
     """Return the int8 engine as mmdet's model: of an int8 file, or of a checkpoint quantised now. Raises UserError."""
-    from detection import DeployedDetector, check_classes
+    from detection import DeployedDetector, check_classes, check_view, config_classes
 
     from ..bridge import int8
     from ..engine import int8_detector as engine
+    from ..engine.model import view_of
 
     if args.checkpoint.endswith(".onnx"):
         model = engine.load_int8_detector(args.checkpoint)
-        check_classes(model.meta["detector"]["classes"], classes, args.checkpoint)
+        check_classes(model.meta["detector"]["classes"], config_classes(cfg), args.checkpoint)
+        check_view(view_of(model), cfg, args.checkpoint)
     else:
         model = int8(args.config, args.checkpoint, args.cfg_options, args.calib_images)
     return DeployedDetector(getattr(engine, ENGINES[args.backend])(model))
@@ -67,7 +71,6 @@ def main(args: argparse.Namespace) -> None:
         WorkDirRunner,
         add_coco,
         building,
-        config_classes,
         deploy,
         dump,
         load_weights,
@@ -80,7 +83,7 @@ def main(args: argparse.Namespace) -> None:
 
     cfg = prepare(args.config, args.cfg_options, args.work_dir)
     cfg.launcher, cfg.load_from, cfg.resume = args.launcher, None, False
-    model = int8_detector(args, config_classes(cfg)) if args.backend != "float" else None
+    model = int8_detector(args, cfg) if args.backend != "float" else None
     if args.show_dir:
         with_pictures(cfg, args.show_dir)
     if args.tta:

@@ -25,6 +25,9 @@ model = dict(
     test_cfg=dict(nms_pre=1000, score_thr=0.05, nms=dict(type="nms", iou_threshold=0.3), max_per_img=750),
 )
 
+picture = dict(
+    fit="stretch", pad=114
+)  # or "letterbox": the same in test, calibration and on the board; crops keep shape
 size = (640, 640)
 train_pipeline = [
     dict(type="LoadPicture"),

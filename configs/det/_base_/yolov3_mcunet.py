@@ -23,6 +23,7 @@ model = dict(
     ),
 )
 
+picture = dict(fit="stretch", pad=114)  # or "letterbox": the same in training, test, calibration and on the board
 resize = dict(type="Resize", scale=(128, 128), keep_ratio=False)
 train_pipeline = [
     dict(type="LoadPicture"),  # passes over a corrupt one

@@ -39,7 +39,7 @@ def header(plan: Plan, model: QuantModel, names: Names) -> str:
         f'#include "mcu_boxes.h"\n#define {macro}_DETECTOR 1' if post else "",
         f"\n{OPENED}",
         f"#define {macro}_INPUT_H {image.h}\n#define {macro}_INPUT_W {image.w}\n#define {macro}_INPUT_C {image.c}",
-        _view(model),
+        _view(model, macro),
         f"#define {macro}_OUTPUTS {len(plan.graph.outputs)}",
         f"#define {macro}_ARENA_BYTES {plan.arena}\n",
         rows_macro(plan, names.prefix),
@@ -94,9 +94,12 @@ def pixel_table(model: QuantModel, names: Names) -> str:
     return "" if pixels.is_plain(model) else f"{name} = {{\n{rows}}};\n\n"
 
 
-def _view(model: QuantModel) -> str:
+def _view(model: QuantModel, macro: str) -> str:
     """Say which part of a camera's frame the network reads; generated.input_view reads it back."""
     view = view_of(model)
+    if view.pad is not None:
+        part = "all of the picture in its own shape, at the top left; the rest is this byte"
+        return f"/* view: {view} ({part}) */\n#define {macro}_LETTERBOX {view.pad}"
     if view.keep is None:
         return f"/* view: {view} (all of the picture is resized to this, bilinear) */"
     part = f"the largest centred part of this shape, {view.keep:g} of its side"

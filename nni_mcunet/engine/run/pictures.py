@@ -83,8 +83,8 @@ def with_view(model: AnyModel, text: str | None) -> AnyModel:
     if text is None:
         return model
     view = View.parse(text)
-    if "detector" in model.meta and view != STRETCH:
-        raise UserError(f"--view {text}: this model is a detector, whose pictures are stretched; leave it out")
+    if "detector" in model.meta and view.keep is not None:
+        raise UserError(f"--view {text}: this model is a detector, which sees whole pictures; leave it out")
     if "view" in model.meta and view != view_of(model):
         raise UserError(f"--view {text}: this model was judged with {model.meta['view']}; leave it out")
     return replace(model, meta={**model.meta, "view": str(view)})
