@@ -1,11 +1,15 @@
 /* The ready callbacks on this machine. Commands: frame|grey|rgb565|lines|jpeg FILE: runs the model on the picture in
  * FILE and writes each tile that it asked for (y, x, h, w as int32, then its bytes), -1, its outputs and the error as
- * int32. fuzz FILE: many JPEGs, each behind its length; writes one error an int32. */
+ * int32. BOX_H and BOX_W in the environment: through mcu_read_letterbox, whose errors are 100 more. fuzz FILE: many JPEGs, each behind its length; writes one error an int32. */
 #include "mcu_model.h"
 #include "frame.h"
 #include "mcu_frames.h"
 #include "mcu_jpeg.h"
 #include "mcu_lines.h"
+#if defined(MCU_LETTERBOX)
+#include "mcu_letterbox.h"
+static mcu_letterbox box;
+#endif
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +41,12 @@ static void show(void *context, int y, int x, int h, int w, int8_t *dst) {
 }
 
 static void run(mcu_read_tile read, void *context) {
+#if defined(MCU_LETTERBOX)
+    if (getenv("BOX_H")) {
+        box = (mcu_letterbox){read, context, number("BOX_H", 0), number("BOX_W", 0), 0};
+        read = mcu_read_letterbox, context = &box;
+    }
+#endif
     source = read;
     mcu_run(show, context);
     write_int(-1);
@@ -81,6 +91,9 @@ static int run_lines(void) {
     camera_h = number("CAMERA_H", MCU_INPUT_H), camera_w = number("CAMERA_W", MCU_INPUT_W);
     lines.first_line = number("ROW", 0), lines.first_column = number("COLUMN", 0), lines.step = number("STEP", 1);
     lines.high_first = number("HIGH", 1), lines.frames = number("FRAMES", 1);
+#if defined(MCU_LETTERBOX)
+    lines.width = number("LINES_W", 0);
+#endif
     lines.wait = camera_wait, lines.user = &ahead;
     mcu_lines_start(&lines);
     run(mcu_read_lines, &lines);
@@ -159,6 +172,9 @@ int main(int count, char **words) {
         error = run_jpeg();
     else
         return fuzz();
+#if defined(MCU_LETTERBOX)
+    error += box.error ? 100 + box.error : 0;
+#endif
     write_int(error);
     free(file);
     return 0;

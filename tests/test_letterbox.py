@@ -3,6 +3,9 @@ the file's pixels. One key of a config says it, and what cannot follow it is ref
 
 import json
 import pickle
+import re
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,7 +13,10 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from nets import any_graph, random_graph, random_model
 from PIL import Image
+from test_engine import random_schedule
+from test_pictures import SIZE, compiled, jpeg, photo, planes, raw565, replicated, to_rgb
 
 from detection import input_pictures, load_config, load_detector
 from detection.config.picture_fit import check_view, fit_pictures, picture_view
@@ -20,11 +26,14 @@ from nni_mcunet import bridge
 from nni_mcunet.cli.main import run
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.ir.arch import ArchSpec, Block
+from nni_mcunet.core.plan.plan import plan
 from nni_mcunet.core.view import STRETCH, View
+from nni_mcunet.engine.codegen.picture_callbacks import callback_bytes
+from nni_mcunet.engine.codegen.sources import write_sources
 from nni_mcunet.engine.frontend import load_model
 from nni_mcunet.engine.frontend.onnx.write import save_onnx
 from nni_mcunet.engine.model import view_of
-from nni_mcunet.engine.run import generated
+from nni_mcunet.engine.run import generated, toolchain
 from nni_mcunet.engine.run.pictures import with_view
 from nni_mcunet.pictures import load, seen
 
@@ -193,8 +202,6 @@ def test_boxes_are_in_the_files_pixels(made, tmp_path):
         order = np.argsort(-found["scores"].numpy(), kind="stable")
         boxes = np.array([box["box"] for box in report["boxes"]])
         assert np.allclose(boxes, found["bboxes"].numpy()[order], atol=1e-3) and len(boxes)
-        if name == "last.pth":  # mmdet clips at the image, whose 64 pixels are 48 of the file
-            assert boxes[:, 2].max() < 49 and boxes[:, 3].max() <= 48
 
 
 def test_files_of_two_views_are_not_mixed(made, tmp_path):
@@ -222,3 +229,94 @@ def test_anchors_are_fractions_of_the_letterboxed_image(made, capsys):
     assert "anchors=[[(0.336, 0.5)]]" in capsys.readouterr().out
     with pytest.raises(UserError, match="letterboxes"):
         run("anchors", [str(made / "config.py"), str(made / "config.py")])
+
+
+# --- the C callbacks
+
+
+@pytest.fixture(scope="module", params=[0, 3])
+def case(request, tmp_path_factory):
+    """A network in patches that sees letterboxed pictures, compiled with the callbacks."""
+    rng = np.random.default_rng(request.param)
+    graph = any_graph(rng, 4, 3) if request.param else random_graph(rng, 4)
+    while True:
+        p = plan(graph, random_schedule(rng, graph), halo="cache" if request.param else "clip")
+        if p.segments[0].patched:
+            model = replace(random_model(rng, graph), meta={"view": "letterbox:90"})
+            return compiled(p, model, tmp_path_factory.mktemp("c") / "model")
+
+
+def boxed(case, picture):
+    """(the picture in its letterbox by numpy, the environment that says its size)."""
+    high, wide, _ = picture.shape
+    expected = seen(Image.fromarray(picture), case.shape[:2], View(pad=90))
+    assert np.array_equal(expected[:high, :wide], picture)  # as large as it fits: nothing was resized
+    return expected, {"BOX_H": high, "BOX_W": wide}
+
+
+def shapes(case):
+    h, w, _ = case.shape
+    return [(h, w // 2), (h // 2, w), (h, w), (h, 1), (1, w), (h, w - 1), (h - 1, w)]
+
+
+def test_the_boards_letterbox_is_numpys(case):
+    for high, wide in shapes(case):
+        picture = photo(high, wide)
+        expected, box = boxed(case, picture)
+        case.holds(expected, "frame", picture.tobytes(), STRIDE=wide, **box)
+        grey = np.repeat(picture[..., :1], 3, 2)
+        case.holds(boxed(case, grey)[0], "grey", picture[..., 0].tobytes(), STRIDE=wide, **box)
+        data, meaning = raw565(picture)
+        expected = boxed(case, meaning)[0]
+        case.holds(expected, "rgb565", data, STRIDE=2 * wide, **box)
+        case.holds(expected, "lines", data, CAMERA_H=high, CAMERA_W=wide, LINES_W=wide, **box)
+
+
+def test_a_jpeg_of_another_shape_is_letterboxed(case):
+    for high, wide in shapes(case):
+        data = jpeg(photo(high, wide))
+        expected, box = boxed(case, to_rgb(*np.moveaxis(planes(data), 2, 0)))
+        case.holds(expected, "jpeg", data, **box)
+        if not (high % 2 or wide % 2):
+            half = jpeg(photo(2 * high, 2 * wide), "420")
+            case.holds(boxed(case, replicated(half, 2))[0], "jpeg", half, REDUCE=2, **box)
+
+
+def test_a_picture_that_does_not_fit_its_letterbox_is_an_error(case):
+    h, w, _ = case.shape
+    picture = photo(h, w)
+    for high, wide in ((h + 1, w), (h, w + 1), (0, w), (h, -1)):
+        tiles, _, error = case.run("frame", picture.tobytes(), BOX_H=high, BOX_W=wide)
+        assert error == 101 and not any(tile.any() for _, _, tile in tiles)
+    assert case.run("jpeg", jpeg(photo(h, w // 2)))[2] == SIZE  # without mcu_read_letterbox
+    assert case.run("jpeg", jpeg(photo(h // 2, w)))[2] == SIZE
+    assert case.run("jpeg", jpeg(picture), ROW=h)[2] == SIZE
+    data = raw565(photo(h, w // 2))[0]
+    assert case.run("lines", data, CAMERA_H=h, CAMERA_W=w // 2, LINES_W=w // 2)[2] == 4  # MCU_LINES_SIZE
+
+
+def test_a_network_of_stretched_pictures_has_no_letterbox(case, tmp_path):
+    assert (case.folder / "pictures/mcu_letterbox.c").is_file()
+    folder = write_sources(case.plan, replace(case.model, meta={}), tmp_path / "x")
+    assert not list(folder.glob("pictures/*letterbox*"))
+
+
+def test_bytes_of_the_callbacks(case):
+    """callback_bytes says what the compiler of a 32-bit core reserves."""
+    sizes = callback_bytes(case.plan, View(pad=90))
+    headers = '#include "mcu_letterbox.h"\n#include "mcu_lines.h"\n'
+    checks = "".join(f'_Static_assert(sizeof(mcu_{n}) == {sizes[n]}, "{n}");\n' for n in ("letterbox", "lines"))
+    (case.folder / "check").mkdir()
+    (case.folder / "check/check.c").write_text(headers + checks)
+    flags = [*toolchain.core_flags("cortex-m4"), "-I.", "-Ipictures", "-c", "check/check.c", "-o", "check/check.o"]
+    subprocess.run(["arm-none-eabi-gcc", *toolchain.WARNINGS, *flags], cwd=case.folder, check=True)
+
+
+def test_the_example_of_the_documentation_compiles(case):
+    (example,) = [
+        e for e in re.findall(r"```c\n(.*?)```", (ROOT / "docs/c.md").read_text(), re.DOTALL) if "letterbox" in e
+    ]
+    (case.folder / "check").mkdir(exist_ok=True)
+    (case.folder / "check/example.c").write_text(example)
+    flags = [*toolchain.core_flags("cortex-m7"), "-I.", "-Ipictures", "-c", "check/example.c", "-o", "check/example.o"]
+    subprocess.run(["arm-none-eabi-gcc", *toolchain.WARNINGS, *flags], cwd=case.folder, check=True)

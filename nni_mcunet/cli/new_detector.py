@@ -76,13 +76,15 @@ def main(args: argparse.Namespace) -> None:
     train, classes = splits["train"], folder.classes
     print(f"{args.folder}: {folder.lines(splits)}")
 
+    view = View(pad=GREY) if args.fit == "letterbox" else STRETCH
+
     def source(plan: Plan) -> int:
-        return callback_bytes(plan)[args.source] + (CAMERA_LINES if args.source == "lines" else 0)
+        sizes = callback_bytes(plan, view)
+        return sizes[args.source] + sizes.get("letterbox", 0) + (CAMERA_LINES if args.source == "lines" else 0)
 
     tried = [(args.size[0], args.size[1])] if args.size else shapes(train)
     with tqdm(desc="networks", unit=" tried", leave=False, disable=None) as bar:
         choice = choose_network(base, len(classes), sizes(train), tried, board, source, lambda _: bool(bar.update()))
-    view = View(pad=GREY) if args.fit == "letterbox" else STRETCH
     title = f"A detector of {len(classes)} classes on the pictures of {name}, for the {board.name}."
     texts = {f"{split}.json": coco_text(items, classes, args.folder) for split, items in splits.items()}
     texts["config.py"] = config_text(base, out, args.folder, classes, splits, choice, args.weights, title, view)

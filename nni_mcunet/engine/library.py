@@ -10,7 +10,7 @@ from ..core.plan.plan import Plan
 from ..core.types import Picture, PlainDict
 from .codegen.names import DEFAULT, check_beside
 from .codegen.sources import SHARED, generated, seal, shared_files
-from .model import QuantModel
+from .model import QuantModel, view_of
 from .run.board_project import project_files
 from .timing.plan_file import plan_facts, plan_file
 
@@ -32,7 +32,7 @@ def write_library(
     if project and others:
         raise UserError(f"{folder} holds the model {', '.join(others)}, too; a project is of one: give another folder")
     library, sites = generated(plan, model, prefix)
-    facts = plan_facts(plan, board, sites)
+    facts = plan_facts(plan, board, sites, view_of(model))
     files: Files = {**library, plan_file(prefix): json.dumps(facts, indent=1) + "\n"}
     if project:
         image = plan.graph.inputs[0]

@@ -11,7 +11,7 @@ from ...core.plan.plan import Plan
 from ..detect import detector_params
 from ..lower.c_limits import BYTES
 from ..lower.program import Program, lower
-from ..model import QuantModel
+from ..model import QuantModel, view_of
 from .constants import weights
 from .header import header, pixel_table, summary
 from .names import DEFAULT, Names, c_string, check_beside, check_prefix, commented
@@ -75,7 +75,7 @@ def generated(plan: Plan, model: QuantModel, prefix: str = DEFAULT) -> Generated
     program = lower(plan, model)
     source, sites = _source(program, model, names)
     texts = header(plan, model, names), source, weights(program, names)
-    files = {**dict(zip(model_files(prefix), texts, strict=True)), **pictures(prefix)}
+    files = {**dict(zip(model_files(prefix), texts, strict=True)), **pictures(prefix, view_of(model))}
     files, first = stamped(files, f"{names.macro}_FILES"), model_files(prefix)[0]
     files[first] += stamp(first, "MCU_KERNELS", fingerprint(_kernels()))
     return Generated(files, sites)

@@ -80,7 +80,12 @@ static int8_t *colour_row(const mcu_jpeg *jpeg, int y, int x, int w, int8_t *dst
 void mcu_read_jpeg(void *context, int y, int x, int h, int w, int8_t *dst) {
     mcu_jpeg *jpeg = context;
     y += jpeg->first_row;
-    x += jpeg->first_column - jpeg->left * jpeg->mcu_w;
+    x += jpeg->first_column;
+#if defined(MCU_LETTERBOX)
+    if (y + h > jpeg->height / jpeg->reduce || x + w > jpeg->width / jpeg->reduce)
+        mcu_jpeg_fail(jpeg, MCU_JPEG_SIZE); /* beyond the JPEG: mcu_read_letterbox asks for what is in it */
+#endif
+    x -= jpeg->left * jpeg->mcu_w;
     while (!jpeg->error && jpeg->done * jpeg->mcu_h < y + h)
         decode_row(jpeg);
     if (y < jpeg->done * jpeg->mcu_h - jpeg->component[0].rows)

@@ -18,7 +18,8 @@ enum {
     MCU_JPEG_END,         /* the data ended, or reading it failed */
     MCU_JPEG_CORRUPT,     /* no JPEG, or not as the standard has it */
     MCU_JPEG_UNSUPPORTED, /* a JPEG of another kind, see above */
-    MCU_JPEG_SIZE,        /* the network's picture is not inside the reduced one, or `reduce` is none of its four */
+    MCU_JPEG_SIZE,        /* the network's picture is not inside the reduced one, or `reduce` is none of its four.
+                             With MCU_LETTERBOX the JPEG may be smaller: mcu_read_letterbox reads it */
     MCU_JPEG_BAND,        /* band_bytes are too few: band_needed says how many it takes */
     MCU_JPEG_ORDER,       /* rows were asked for that the band has let go */
 };

@@ -160,6 +160,16 @@ static void segments(mcu_jpeg *jpeg) {
     }
 }
 
+/* The first row or column behind the network's picture. A letterboxed one may end with the JPEG. */
+static int behind(int first, int side, int whole) {
+#if defined(MCU_LETTERBOX)
+    return first < whole && first + side > whole ? whole : first + side;
+#else
+    (void)whole;
+    return first + side;
+#endif
+}
+
 /* Divides the band among the components. */
 static void layout(mcu_jpeg *jpeg) {
     mcu_jpeg_component *luma = jpeg->component;
@@ -168,8 +178,9 @@ static void layout(mcu_jpeg *jpeg) {
     if (jpeg->error)
         return;
     const int mcu_h = jpeg->mcu_h = 8 * luma->v / reduce, mcu_w = jpeg->mcu_w = 8 * luma->h / reduce;
-    const int last_column = jpeg->first_column + MCU_INPUT_W, last_row = jpeg->first_row + MCU_INPUT_H;
-    const int inside = last_column <= jpeg->width / reduce && last_row <= jpeg->height / reduce;
+    const int wide = jpeg->width / reduce, high = jpeg->height / reduce;
+    const int last_column = behind(jpeg->first_column, MCU_INPUT_W, wide);
+    const int inside = last_column <= wide && behind(jpeg->first_row, MCU_INPUT_H, high) <= high;
     check(jpeg, inside && jpeg->first_row >= 0 && jpeg->first_column >= 0, MCU_JPEG_SIZE);
     jpeg->across = (jpeg->width + 8 * luma->h - 1) / (8 * luma->h);
     jpeg->left = jpeg->first_column / mcu_w;

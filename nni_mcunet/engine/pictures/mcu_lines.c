@@ -3,6 +3,11 @@
 #include <string.h>
 
 #define ROWS MCU_PICTURE_ROWS(1)
+#if defined(MCU_LETTERBOX)
+#define WIDTH(lines) ((lines)->width > 0 && (lines)->width < MCU_INPUT_W ? (lines)->width : MCU_INPUT_W)
+#else
+#define WIDTH(lines) MCU_INPUT_W
+#endif
 /* Orders the ring's bytes and its counters to the compiler; a single core needs no more. */
 #define BARRIER() __asm__ volatile("" : : : "memory")
 
@@ -49,7 +54,7 @@ void mcu_lines_put(mcu_lines *lines, const uint8_t *src) {
     }
     uint8_t *dst = lines->ring[row % ROWS][0];
     src += 2 * lines->first_column;
-    for (int x = 0; x < MCU_INPUT_W; x++, dst += 2, src += 2 * lines->step) {
+    for (int x = 0; x < WIDTH(lines); x++, dst += 2, src += 2 * lines->step) {
         dst[0] = src[0];
         dst[1] = src[1];
     }
@@ -72,6 +77,8 @@ void mcu_read_lines(void *context, int y, int x, int h, int w, int8_t *dst) {
     mcu_lines *lines = context;
     if (y < lines->kept || h > ROWS)
         lines->error = MCU_LINES_ORDER;
+    else if (x + w > WIDTH(lines))
+        lines->error = MCU_LINES_SIZE;
     else
         lines->kept = y;
     if (wait_for(lines, y + h)) {

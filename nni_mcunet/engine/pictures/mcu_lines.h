@@ -12,13 +12,17 @@
 extern "C" {
 #endif
 
-enum { MCU_LINES_OK, MCU_LINES_LOST, MCU_LINES_TIMEOUT, MCU_LINES_ORDER }; /* ORDER: rows that the ring has let go */
+/* ORDER: rows that the ring has let go; SIZE: columns that a letterboxed picture has not, see mcu_letterbox.h */
+enum { MCU_LINES_OK, MCU_LINES_LOST, MCU_LINES_TIMEOUT, MCU_LINES_ORDER, MCU_LINES_SIZE };
 
 typedef struct {
     int first_line, first_column; /* of the camera's frame: pixel (y, x) of the picture is its pixel */
     int step;                     /* (first_line + y * step, first_column + x * step); 0 is taken for 1 */
     int high_first;               /* the camera sends the high byte first (OV2640, OV5640, OV7670 by default) */
     int frames;                   /* most frames that one picture may come from; 1 (or 0): all of it from the first */
+#if defined(MCU_LETTERBOX)
+    int width; /* of the picture, as in the mcu_letterbox that reads it; 0: MCU_INPUT_W */
+#endif
     int (*wait)(void *user); /* called while a line is missing: sleeps, or fetches one; not 0 gives up. Null: spins */
     void *user;
     int error;                  /* one of the above, to be read after mcu_run */

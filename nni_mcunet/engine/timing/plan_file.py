@@ -11,6 +11,7 @@ from ...core.errors import UserError
 from ...core.plan.plan import Plan
 from ...core.types import PlainDict
 from ...core.validate import check_numbers, read_json, short
+from ...core.view import STRETCH, View
 from ..codegen.names import DEFAULT
 from ..codegen.picture_callbacks import callback_bytes
 from ..run.generated import prefix_of
@@ -18,12 +19,12 @@ from ..run.generated import prefix_of
 PLAN = "plan.json"
 
 
-def plan_facts(plan: Plan, board: Board, sites: dict[int, str]) -> PlainDict:
-    """Return what plan.json says of the C in its folder. sites: see codegen.sources.Generated."""
+def plan_facts(plan: Plan, board: Board, sites: dict[int, str], view: View = STRETCH) -> PlainDict:
+    """Return what plan.json says of the C in its folder. sites: see codegen.sources.Generated; view: the model's."""
     s = plan.schedule
     return {"board": board.name, "p": s.p, "n": s.n, "then": s.then, "halo": plan.halo, "arena_bytes": plan.arena,
             "arena_limit": board.arena_limit, "constant_bytes": plan.flash, "macs": plan.macs,
-            "patch_overhead": plan.overhead, "callback_bytes": callback_bytes(plan),
+            "patch_overhead": plan.overhead, "callback_bytes": callback_bytes(plan, view),
             "live_bytes": {op.name: plan.live_bytes(i) for i, op in enumerate(plan.graph.ops)},
             "sites": {str(line): row for line, row in sites.items()}}  # fmt: skip
 
