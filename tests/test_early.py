@@ -28,6 +28,8 @@ CASES = [
     (["finetune", "arch.json", "no.pth", "--data", "folder:no", "--device", "tpu"], "device is tpu"),
     (["finetune", "no.json", "no.pth", "--data", "folder:no"], "no.json"),
     (["finetune", "arch.json", "no.pth", "--data", "folder:no"], "no.pth"),
+    (["pretrain", "arch.json", "--data", "folder:no", "--device", "tpu"], "device is tpu"),
+    (["pretrain", "no.json", "--data", "folder:no"], "no.json"),
     (["train_supernet", "--space", "no", "--data", "folder:no"], "space"),
     (["train_supernet", "--data", "folder:no", "--device", "tpu"], "device is tpu"),
     (["deploy", "no.py", "no.pth", "--boards", "stm32f412", "--arena-kb", "0", "-o", "out"], "0 bytes for the network"),

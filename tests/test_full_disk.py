@@ -102,6 +102,7 @@ TOOLS = {  # name of a case -> (tool, its arguments: {n} the network's folder, {
                        "{d}/s"),
     "finetune": (["finetune", "{n}/arch.json", "{n}/weights.pth", "--steps", "1", "--batch", "2", "--out", "{d}/f.pth"],
                  "{d}/f"),
+    "pretrain": (["pretrain", "{n}/arch.json", "--steps", "1", "--batch", "2", "--out", "{d}/p.pth"], "{d}/p"),
 }  # fmt: skip
 
 

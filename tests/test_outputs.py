@@ -143,6 +143,7 @@ def test_each_command_looks_first(made, tmp_path, monkeypatch, capsys):
         ["run_board", made, *board, photo, "--layers", model],
         ["run_board", made, *board, photo, "--npz", made / "data.npz"],
         ["finetune", arch, pth, "--out", pth],
+        ["pretrain", arch, "--out", pth],
         ["train_supernet", "--out", arch],
         ["anchors", config, "--json", made / "coco.json"],
         ["check_data", config, "--png", photo],

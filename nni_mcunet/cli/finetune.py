@@ -57,10 +57,9 @@ def main(args: argparse.Namespace) -> None:
 
     from ..core.ir.arch import ArchSpec
     from ..search.data.classification import Classification
-    from ..search.progress import Progress
     from ..search.supernet import distributed as ranks
     from ..search.supernet.recipe_options import data_and_recipe, read_settings
-    from ..search.supernet.training import check_split, check_view, finetune, load_weights, to_device, weights_file
+    from ..search.supernet.training import check_split, check_view, load_weights, to_device
 
     name = f"{Path(args.weights).stem}_{'qat' if args.qat else 'tuned'}.pth"
     out = Path(args.out or Path(args.weights).with_name(name))
@@ -71,8 +70,7 @@ def main(args: argparse.Namespace) -> None:
     data, recipe = data_and_recipe(settings, args, DEFAULT)
     if args.lr is None and "lr" in (settings.get("recipe") or {}):
         recipe = replace(recipe, lr=recipe.lr / 10)
-    steps = args.steps or args.passes * data.epoch(recipe.batch)
-    recipe = replace(recipe, largest=steps, shared=0, subnets=1, sandwich=False)
+    recipe = of_one_network(recipe, args, data)
     check_view(spec, args.arch, data)
     if unknown := check_split(args.weights, data):
         print(f"warning: {unknown}", file=sys.stderr)
@@ -83,15 +81,36 @@ def main(args: argparse.Namespace) -> None:
         print(f"batches of {recipe.batch}, learning rate {recipe.lr:g} at its highest")
     if first and isinstance(data.task, Classification) and spec.classes == data.task.classes:
         print(f"before: {accuracies(net.eval(), data, spec)}")
-    with Progress(recipe.steps, "step", f"fine-tuning {spec.name}", first) as bar:
+    save_every = args.save_every or settings.get("save_every", 20)
+    train_on(spec, net, recipe, data, out, save_every, f"fine-tuning {spec.name}", args.device, args.qat)
+    ranks.leave()
+
+
+def of_one_network(recipe: Recipe, args: argparse.Namespace, data: "Data") -> Recipe:
+    """Return the recipe with one phase only, of --steps or --epochs."""
+    steps = args.steps or args.passes * data.epoch(recipe.batch)
+    return replace(recipe, largest=steps, shared=0, subnets=1, sandwich=False)
+
+
+def train_on(
+    spec: "ArchSpec", net: "Net", recipe: Recipe, data: "Data", out: Path, save_every: int, title: str, device: str,
+    qat: bool = False,
+) -> None:  # fmt: skip
+    """Train a classifier from OUT.ckpt on, where that is, with a bar; print its accuracy and write its weights to
+    `out`. Under torchrun all processes call this together, once they have joined."""
+    from ..search.progress import Progress
+    from ..search.supernet import distributed as ranks
+    from ..search.supernet.training import finetune, weights_file
+
+    first = ranks.place()[0] == 0
+    with Progress(recipe.steps, "step", title, first) as bar:
 
         def progress(step: int, loss: float) -> None:
             bar.to(step, f"loss={loss:.2f}")
 
-        checkpoint, save_every = out.with_name(out.name + ".ckpt"), args.save_every or settings.get("save_every", 20)
+        checkpoint = out.with_name(out.name + ".ckpt")
         with writing(out):
-            net = finetune(spec, net, recipe, data, checkpoint, save_every, progress, args.device, args.qat)
+            net = finetune(spec, net, recipe, data, checkpoint, save_every, progress, device, qat)
     if first:
         print(f"after:  {accuracies(net, data, spec)}")
         print(f"wrote {write_atomic(out, weights_file(net.state_dict(), data))}")
-    ranks.leave()

@@ -17,6 +17,7 @@ GROUPS = {  # whom a group is for -> command -> what it does
     "Search a network for a board, with NNI": {
         "search": "search a network: run, resume, export, report",
         "train-supernet": "train the super-network that candidates are cut from",
+        "pretrain": "train a backbone as a classifier, from nothing",
         "finetune": "train a classifier that a search found, or train it for int8",
         "accuracy": "measure a classifier as it is deployed",
         "nnictl": "NNI's own command, with its traps mended",
