@@ -1,6 +1,7 @@
 """A folder of labelled pictures becomes a detector's config, whatever program labelled it: mcunet new-detector."""
 
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from detection import load_config
 from detection.data.anchors import dataset_sizes
@@ -215,6 +217,11 @@ REFUSED = {
     "a class twice": ({"a.txt": "0 0.5 0.5 0.1 0.1", "classes.txt": "x\nx"}, "stands twice"),
     "nothing labelled": ({"a.txt": "", "classes.txt": "x"}, "no labelled object"),
     "two formats": ({"a.txt": "0 0.5 0.5 0.1 0.1", "classes.txt": "x", "a.xml": xml((8, 8), [])}, "--format voc"),
+    "key points": (
+        {"a.txt": "0 0.5 0.5 0.1 0.1 0.4 0.4 1", "data.yaml": "names: [x]\nkpt_shape: [1, 3]"},
+        "key points",
+    ),
+    "names with a gap": ({"a.txt": "0 0.5 0.5 0.1 0.1", "data.yaml": "names: {0: x, 2: y}"}, "0: NAME, 1: NAME"),
     "no annotation": ({"a.xml": "<annotation><object/></annotation>"}, "a.xml: no annotation"),
 }
 
@@ -228,6 +235,154 @@ def test_what_cannot_be_read_is_one_line(tmp_path, case):
     with pytest.raises(UserError, match=message) as error:
         read_folder(tmp_path)
     assert "\n" not in str(error.value)
+
+
+# --- folders as strangers have them: read as they are meant, or left out with a word
+
+
+def turned(root, form):
+    """Pictures that EXIF turns, labelled as they lie in the file."""
+    FORMS[form](root, many(6))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for path in [*root.rglob("*.jpg")][:5]:
+        Image.new("RGB", (80, 60)).save(path, exif=exif)
+
+
+def resized(root, form):
+    FORMS[form](root, many(6))
+    picture(root / "images" if form == "coco" else root / "JPEGImages", "p0", (160, 120))
+
+
+def cut_short(root, form):
+    FORMS[form](root, many(6))
+    path = next(root.rglob("p0.*g"))
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def without_labels(root, form):
+    FORMS[form](root, many(6))
+    picture(root / ("images" if form != "voc" else "JPEGImages"), "more", (80, 60))
+
+
+def lists_with_blanks(root, _):
+    voc_devkit(root, [(f"a b {i}", size, boxes) for i, (_, size, boxes) in enumerate(many(6))])
+    (root / "ImageSets/Main").mkdir(parents=True)
+    for split, numbers in {"train": range(4), "val": range(4, 6)}.items():
+        (root / f"ImageSets/Main/{split}.txt").write_text("".join(f"a b {i}\n" for i in numbers))
+
+
+def named_inside(root, _):
+    for i, (_, size, boxes) in enumerate(many(6)):
+        picture(root / "images", f"IMG {i}", size)
+        text = xml(size, boxes).replace("<size>", f"<filename>IMG {i}.jpg</filename><path>C:\\IMG {i}.jpg</path><size>")
+        (root / f"{i:04}.xml").write_text(text)
+
+
+def in_two_folders(root, _):
+    """COCO's layout, with the same names in both splits."""
+    (root / "annotations").mkdir()
+    for split in ("train", "val"):
+        for name, size, _ in many(6):
+            picture(root / split, name, size)
+        (root / f"annotations/instances_{split}2017.json").write_text(coco(many(6)))
+
+
+def in_any_order(root, _):
+    """COCO's ids fall, one object is a crowd, one picture and one object's image are not there."""
+    coco_one(root, many(6))
+    content = json.loads((root / "annotations.json").read_text())
+    for part, key in (("images", "id"), ("annotations", "image_id")):
+        for item in content[part]:
+            item[key] = 900 - 7 * item[key]
+    content["annotations"][0]["iscrowd"] = 1
+    content["images"].append({"id": 1, "file_name": "gone.jpg", "width": 8, "height": 8})
+    content["annotations"].append(content["annotations"][1] | {"id": 77, "image_id": 2})
+    (root / "annotations.json").write_text(json.dumps(content))
+
+
+def windows_paths(root, _):
+    coco_one(root, many(6))
+    path = root / "annotations.json"
+    path.write_text(path.read_text().replace('"p', '"D:\\\\x\\\\images\\\\p'))
+
+
+def upper_case(root, form):
+    FORMS[form](root, many(6))
+    for path in [*root.rglob("p*.jpg"), *root.rglob("p*.txt")]:
+        path.rename(path.with_suffix(path.suffix.upper()))
+
+
+def labels_elsewhere(root, _):
+    yolo_folders(root, many(6))
+    (root / "labels/p0.txt").rename(root / "p0.txt")
+
+
+def quoted_numbers(root, _):
+    yolo_folders(root, many(6))
+    (root / "data.yaml").write_text("names: {'0': bolt, '1': 'nut, M6'}")
+
+
+def linked(root, _):
+    yolo_folders(root.with_name("elsewhere"), many(6))
+    for name in ("images", "labels", "data.yaml"):
+        (root / name).symlink_to(root.with_name("elsewhere") / name)
+    (root / "images/back").symlink_to(root)
+
+
+def odd_pixels(root, _):
+    voc_flat(root, many(6))
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80))
+    Image.fromarray(pixels.astype(np.uint8)).save(root / "p0.png")
+    Image.fromarray((pixels * 257).astype(np.uint16)).save(root / "p1.png")
+    Image.fromarray(np.dstack([pixels] * 4).astype(np.uint8)).save(root / "p2.png")
+
+
+def spelled_differently(root, _):
+    voc_flat(root, many(6))
+    (root / "p1.xml").write_text((root / "p1.xml").read_text().replace("bolt", "Bolt "))
+
+
+STRANGE = {  # name -> (how it is made, of which format, pictures that are taken, a part of a note; "": none at all)
+    "turned, VOC": (turned, "voc", 1, "5 pictures left out.*turned by its EXIF, its labels are of 80x60"),
+    "turned, COCO": (turned, "coco", 1, "5 pictures left out.*turned by its EXIF, its labels are of 80x60"),
+    "turned, YOLO": (turned, "yolo", 6, ""),
+    "resized, VOC": (resized, "voc", 5, "1 picture left out.*160x120, its labels are of 80x60"),
+    "resized, COCO": (resized, "coco", 5, "1 picture left out.*160x120, its labels are of 80x60"),
+    "cut short, VOC": (cut_short, "voc flat", 5, "1 picture left out.*p0.png"),
+    "cut short, COCO": (cut_short, "coco", 5, "1 picture left out.*p0.jpg"),
+    "cut short, YOLO": (cut_short, "yolo", 5, "1 picture that nothing can read.*p0.jpg"),
+    "without labels, VOC": (without_labels, "voc", 6, "1 picture without an XML file, left out.*more.jpg"),
+    "without labels, COCO": (without_labels, "coco", 6, "1 picture that no JSON lists, left out.*more.jpg"),
+    "without labels, YOLO": (without_labels, "yolo", 7, "1 picture without a text file, taken as without.*more.jpg"),
+    "lists with blanks": (lists_with_blanks, "", 6, ""),
+    "named inside": (named_inside, "", 6, ""),
+    "in two folders": (in_two_folders, "", 12, ""),
+    "in any order": (in_any_order, "", 6, "1 object of a picture that the JSON does not list.*of image 2 in"),
+    "paths of Windows": (windows_paths, "", 6, ""),
+    "upper case": (upper_case, "yolo", 6, ""),
+    "labels elsewhere": (labels_elsewhere, "", 6, "1 text file of no picture.*p0.txt"),
+    "quoted numbers": (quoted_numbers, "", 6, ""),
+    "linked": (linked, "", 6, ""),
+    "odd pixels": (odd_pixels, "", 6, ""),
+    "spelled differently": (spelled_differently, "", 6, "the classes 'Bolt ' and 'bolt' are spelled differently"),
+}
+
+
+@pytest.mark.parametrize("case", STRANGE)
+def test_what_strangers_have(tmp_path, case):
+    make, form, taken, note = STRANGE[case]
+    (tmp_path / "photos").mkdir()
+    make(tmp_path / "photos", form)
+    folder = read_folder(tmp_path / "photos")
+    items = [item for items in folder.splits.values() for item in items]
+    assert len(items) == taken and len({item.path for item in items}) == taken
+    if make is not turned:
+        assert all(item.size == (80, 60) for item in items)
+        boxes = [box.corners for item in items for box in item.boxes]
+        assert boxes and all(box == pytest.approx((8, 6, 40, 30)) for box in boxes)
+    notes = [text for text in folder.notes if "categories without an object" not in text]
+    assert any(re.search(note, text) for text in notes) if note else not notes, notes
 
 
 def test_outlines_and_boxes_beyond_the_picture(tmp_path):

@@ -18,7 +18,7 @@ class Annotation(NamedTuple):
     """Hold an annotation file's content.
 
     size       (w, h) in pixels, or None where the file has none
-    folder     as the file says
+    folder, file  as the file says, "" where it does not
     names      class name of each object, difficult: whether it is marked so
     boxes      (n, 4): xmin, ymin, xmax, ymax, counted from 1
     """
@@ -28,6 +28,7 @@ class Annotation(NamedTuple):
     names: list[str]
     difficult: list[bool]
     boxes: np.ndarray
+    file: str = ""
 
 
 def read_annotation(text: bytes, where: FilePath) -> Annotation:
@@ -43,6 +44,7 @@ def read_annotation(text: bytes, where: FilePath) -> Annotation:
             [_name(item) for item in objects],
             [bool(int(item.findtext("difficult", "0"))) for item in objects],
             np.array([_corners(item.find("bndbox")) for item in objects], np.float64).reshape(-1, 4),
+            root.findtext("filename", "").strip(),
         )
     except DefusedXmlException:
         raise UserError(f"{where}: it declares entities, which no annotation needs and which are not read") from None

@@ -8,7 +8,7 @@ from nni_mcunet.core.types import Plain
 from nni_mcunet.core.validate import read_json, short
 
 from ..data.coco_json import read_coco
-from .labelled import Box, Folder, Labelled, Tree, some_paths, split_of
+from .labelled import UNFIT, Box, Folder, Labelled, Tree, some_paths, split_of, unfit
 
 PARTS = {"images", "annotations", "categories"}
 
@@ -38,13 +38,16 @@ def read_coco_folder(tree: Tree) -> Folder:
     splits: dict[str, list[Labelled]] = {}
     order: dict[str, None] = {}
     objects: set[str] = set()
-    without: list[str] = []
+    without, wrong, loose, taken = list[str](), list[str](), list[str](), list[Path]()
     for path in coco_files(tree):
         coco, content = read_coco(path), read_json(path)
         order |= dict.fromkeys(coco.names.values())
         objects |= coco.objects
         boxes: dict[Plain, list[Box]] = {}
+        known = {image["id"] for image in content["images"]}
         for note in content["annotations"]:
+            if note["image_id"] not in known:
+                loose.append(f"of image {short(note['image_id'])} in {path}")
             x, y, w, h = note["bbox"]
             name = coco.names[note["category_id"]]
             boxes.setdefault(note["image_id"], []).append(Box(name, (x, y, x + w, y + h), bool(note.get("iscrowd"))))
@@ -53,10 +56,16 @@ def read_coco_folder(tree: Tree) -> Folder:
             if picture is None:
                 without.append(f"{short(image['file_name'])} of {path}")
                 continue
+            taken.append(picture)
             size = int(image["width"]), int(image["height"])
+            if fault := unfit(picture, size):
+                wrong.append(f"{picture} ({fault})")
+                continue
             item = Labelled(picture, size, tuple(boxes.get(image["id"], ())))
             splits.setdefault(split_of(path, tree.root), []).append(item)
-    notes = some_paths(without, "pictures that are not there")
+    notes = some_paths(without, "picture", "that the folder does not have") + some_paths(wrong, *UNFIT)
+    notes += some_paths(loose, "object", "of a picture that the JSON does not list, left out")
+    notes += some_paths(tree.others(taken), "picture", "that no JSON lists, left out")
     if unused := [name for name in order if name not in objects]:
         notes.append(f"categories without an object: {', '.join(unused)}")
     return Folder("coco", tuple(name for name in order if name in objects), splits, notes)

@@ -4,15 +4,18 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.types import FilePath
 from nni_mcunet.core.validate import counted, short
 
+from ..data.pictures import inspect
+
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp")
 MOST_FILES = 1_000_000
+UNFIT = "picture", "left out: cannot be read, or not of the size that the labels say"
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
           "test": "test", "testing": "test"}  # fmt: skip
 
@@ -84,8 +87,13 @@ class Tree:
         if not self.root.is_dir():
             raise UserError(f"{root}: no such folder; expected one with pictures and their labels")
         self.files: list[Path] = []
-        for folder, inner, names in os.walk(self.root):
-            inner[:] = sorted(name for name in inner if not name.startswith("."))
+        seen: set[str] = set()  # a link may lead back to a folder above it
+        for folder, inner, names in os.walk(self.root, followlinks=True):
+            real = os.path.realpath(folder)
+            inner[:] = sorted(name for name in inner if not name.startswith(".")) if real not in seen else []
+            if real in seen:
+                continue
+            seen.add(real)
             self.files += [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
             if len(self.files) > MOST_FILES:
                 raise UserError(f"{root} has more than {MOST_FILES:,} files: give the folder of one data set")
@@ -98,13 +106,20 @@ class Tree:
         return (path for path in self.files if path.suffix.lower() in endings)
 
     def picture_of(self, label: Path, name: str | None = None) -> Path | None:
-        """Return the picture that a label file, or the `name` in it, means: the one of that name that lies nearest to
-        `label`. None where there is none. Raises UserError where two lie as near."""
-        found = self.pictures.get(Path(name).stem if name else label.stem, [])
-        ranked = sorted((_steps(label.parent, path.parent), path) for path in found)
-        if len(ranked) > 1 and ranked[0][0] == ranked[1][0]:
-            raise UserError(f"{label}: both {ranked[0][1]} and {ranked[1][1]} may be its picture: remove one of them")
-        return ranked[0][1] if ranked else None
+        """Return the picture that a label file, or the `name` in it, a path of any system, means: the one of that name
+        that lies nearest to `label`, in the same split where two lie as near. None where there is none. Raises
+        UserError where two remain."""
+        found = self.pictures.get(PureWindowsPath(name).stem if name else label.stem, [])
+        split = split_of(label, self.root)
+        ranked = sorted((_steps(label.parent, p.parent), split_of(p, self.root) != split, p) for p in found)
+        if len(ranked) > 1 and ranked[0][:2] == ranked[1][:2]:
+            raise UserError(f"{label}: both {ranked[0][2]} and {ranked[1][2]} may be its picture: remove one of them")
+        return ranked[0][2] if ranked else None
+
+    def others(self, taken: Iterable[Path]) -> list[str]:
+        """List the pictures that are none of `taken`."""
+        known = set(taken)
+        return [str(path) for paths in self.pictures.values() for path in paths if path not in known]
 
 
 def _steps(start: Path, end: Path) -> int:
@@ -130,6 +145,18 @@ def _words(name: str) -> Iterable[str]:
     return name.replace("-", "_").replace(".", "_").split("_")
 
 
-def some_paths(paths: list[str], what: str) -> list[str]:
+def unfit(path: Path, size: tuple[int, int] | None) -> str | None:
+    """Say why a picture cannot be trained on with the labels of one of `size` (w, h), None for any: it cannot be read,
+    or it has another size, so that the boxes lie elsewhere. None where it can."""
+    found = inspect(path)
+    if found.fault is not None or found.size is None:
+        return found.fault
+    if size in (None, found.size):
+        return None
+    turned = ", turned by its EXIF" if found.turned else ""
+    return f"{found.size[0]}x{found.size[1]}{turned}, its labels are of {size[0]}x{size[1]}"
+
+
+def some_paths(paths: list[str], noun: str, what: str) -> list[str]:
     """Return one note on files that were passed over, none for none."""
-    return [f"{len(paths)} {what}, the first is {paths[0]}"] if paths else []
+    return [f"{counted(len(paths), noun)} {what}, the first is {paths[0]}"] if paths else []

@@ -33,6 +33,7 @@ def read_folder(path: FilePath, format_: str | None = None) -> Folder:
         raise UserError(f"{path} has labels of {' and '.join(found)}: say which, with --format {found[0]}")
     folder = READERS[found[0]][1](tree)
     _clip(folder)
+    _name_alike(folder)
     if not any(item.boxes for pictures in folder.splits.values() for item in pictures):
         notes = "; ".join(folder.notes)
         raise UserError(f"{path}: no labelled object in it, read as {found[0].upper()}{f': {notes}' if notes else ''}")
@@ -46,6 +47,18 @@ def _others(tree: Tree) -> str:
         if b'"shapes"' in path.read_bytes()[:4096]:
             return f"{path.name} is LabelMe's, which is not read: export as VOC, COCO or YOLO"
     return "no labels that are known"
+
+
+def _name_alike(folder: Folder) -> None:
+    """Note classes whose names differ in case or blanks only: they are trained as two."""
+    spelled: dict[str, list[str]] = {}
+    for name in folder.classes:
+        spelled.setdefault(" ".join(name.casefold().split()), []).append(name)
+    folder.notes += [
+        f"the classes {' and '.join(map(repr, names))} are spelled differently and trained apart"
+        for names in spelled.values()
+        if len(names) > 1
+    ]
 
 
 def _clip(folder: Folder) -> None:

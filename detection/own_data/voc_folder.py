@@ -7,7 +7,7 @@ from nni_mcunet.core.validate import file_bytes, file_text
 
 from ..data.pictures import inspect
 from ..data.voc_xml import read_annotation
-from .labelled import Box, Folder, Labelled, Tree, some_paths, split_of
+from .labelled import UNFIT, Box, Folder, Labelled, Tree, some_paths, split_of, unfit
 
 XML_BYTES = 1 << 22
 
@@ -21,17 +21,18 @@ def is_voc(tree: Tree) -> bool:
 def read_voc(tree: Tree) -> Folder:
     """Read every XML file and its picture. Splits are those of ImageSets/Main, else those that the folders name.
     Classes stand in alphabetical order: VOC has no other. Raises UserError for a file that is no annotation."""
-    lists, without = _lists(tree), list[str]()
+    lists, without, wrong, taken = _lists(tree), list[str](), list[str](), list[Path]()
     splits: dict[str, list[Labelled]] = {}
     for xml in tree.with_ending(".xml"):
         note = read_annotation(file_bytes(xml, XML_BYTES), xml)
-        picture = tree.picture_of(xml)
+        picture = tree.picture_of(xml) or (tree.picture_of(xml, note.file) if note.file else None)
         if picture is None:
             without.append(str(xml))
             continue
+        taken.append(picture)
         size = note.size or inspect(picture).size
-        if size is None:
-            without.append(str(xml))
+        if (fault := unfit(picture, note.size)) or size is None:
+            wrong.append(f"{picture} ({fault})")
             continue
         # VOC counts pixels from 1 and both corners are in the box.
         boxes = tuple(
@@ -41,7 +42,8 @@ def read_voc(tree: Tree) -> Folder:
         split = lists.get(xml.stem, "") if lists else split_of(xml, tree.root)
         splits.setdefault(split, []).append(Labelled(picture, size, boxes))
     classes = sorted({box.name for pictures in splits.values() for item in pictures for box in item.boxes})
-    notes = some_paths(without, "XML files without a picture that can be read")
+    notes = some_paths(without, "XML file", "without a picture") + some_paths(wrong, *UNFIT)
+    notes += some_paths(tree.others(taken), "picture", "without an XML file, left out")
     if lists and splits.get(""):
         notes.append(f"{len(splits.pop(''))} pictures that no list of ImageSets/Main names")
     return Folder("voc", tuple(classes), splits, notes)
@@ -56,9 +58,6 @@ def _lists(tree: Tree) -> dict[str, str]:
     names: dict[str, str] = {}
     for split in ("test", "val", "train"):
         if split in found:
-            names |= dict.fromkeys(map(_first_word, file_text(found[split]).splitlines()), split)
+            lines = [line.strip() for line in file_text(found[split]).splitlines() if line.strip()]
+            names |= {Path(name).stem: split for line in lines for name in (line.split()[0], line)}
     return names
-
-
-def _first_word(line: str) -> str:
-    return Path(line.split()[0]).stem if line.strip() else ""

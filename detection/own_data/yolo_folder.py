@@ -26,6 +26,8 @@ def read_yolo(tree: Tree) -> Folder:
     """Read every picture with its text file. A picture without one shows nothing. Splits are data.yaml's, else those
     that the folders name. Raises UserError where no file has the names, and for a line that is no box."""
     settings = _settings(tree)
+    if settings and "kpt_shape" in settings[1]:
+        raise UserError(f"{settings[0]}: kpt_shape: these labels are of key points, not of boxes: export them as boxes")
     names = _names(tree, settings)
     listed = _listed(tree, *settings) if settings else {}
     labels: dict[str, list[Path]] = {}
@@ -33,18 +35,24 @@ def read_yolo(tree: Tree) -> Folder:
         if path.name not in OTHER_TEXTS:
             labels.setdefault(path.stem, []).append(path)
     splits: dict[str, list[Labelled]] = {}
-    broken: list[str] = []
+    broken, without, used = list[str](), list[str](), set[Path]()
     for pictures in tree.pictures.values():
         for picture in pictures:
-            found = inspect(picture)
-            if found.size is None:
+            found, label = inspect(picture), _label(picture, labels.get(picture.stem, ()))
+            if label is None:
+                without.append(str(picture))
+            else:
+                used.add(label)
+            if found.size is None or found.fault is not None:
                 broken.append(f"{picture} ({found.fault})")
                 continue
-            label = _label(picture, labels.get(picture.stem, ()))
             boxes = tuple(_boxes(label, names, found.size)) if label else ()
             split = listed.get(picture, "") if listed else split_of(picture, tree.root)
             splits.setdefault(split, []).append(Labelled(picture, found.size, boxes))
-    notes = some_paths(broken, "pictures that cannot be read")
+    loose = [str(p) for paths in labels.values() for p in paths if p not in used and _is_label(p)]
+    notes = some_paths(broken, "picture", "that nothing can read")
+    notes += some_paths(without, "picture", "without a text file, taken as without objects")
+    notes += some_paths(loose, "text file", "of no picture: expected next to it, or in labels/ beside images/")
     if listed and splits.get(""):
         notes.append(f"{len(splits.pop(''))} pictures that data.yaml does not name")
     return Folder("yolo", names, splits, notes)
@@ -66,8 +74,9 @@ def _names(tree: Tree, settings: tuple[Path, PlainDict] | None) -> tuple[str, ..
     if settings:
         path, content = settings
         found = content["names"]
-        if isinstance(found, dict) and sorted(found) == list(range(len(found))):
-            found = [found[i] for i in range(len(found))]
+        numbered = {str(key): name for key, name in found.items()} if isinstance(found, dict) else {}
+        if numbered and numbered.keys() == set(map(str, range(len(numbered)))):
+            found = [numbered[str(i)] for i in range(len(numbered))]
         if not isinstance(found, list) or not found:
             raise UserError(f"{path}: names is {short(found)}: expected a list of classes, or 0: NAME, 1: NAME, ...")
         return _distinct([str(name) for name in found], path)
@@ -119,11 +128,19 @@ def _pictures_at(tree: Tree, path: Path, root: Plain, place: Plain) -> list[Path
 def _label(picture: Path, candidates: list[Path] | tuple[Path, ...]) -> Path | None:
     """Return the text file of a picture: next to it, or in labels/ where it is in images/."""
     parts = picture.parts
-    wanted = {picture.with_suffix(".txt")}
+    wanted = {picture.with_suffix("")}
     for at in range(len(parts) - 1):
         if parts[at] == "images":
-            wanted.add(Path(*parts[:at], "labels", *parts[at + 1 :]).with_suffix(".txt"))
-    return next((path for path in candidates if path in wanted), None)
+            wanted.add(Path(*parts[:at], "labels", *parts[at + 1 :]).with_suffix(""))
+    return next((path for path in candidates if path.with_suffix("") in wanted), None)
+
+
+def _is_label(path: Path) -> bool:
+    """Tell whether a text file has a line of numbers first, as those of boxes have."""
+    try:
+        return len([float(word) for word in file_text(path).split("\n", 1)[0].split()]) >= 5
+    except ValueError:
+        return False
 
 
 def _boxes(path: Path, names: tuple[str, ...], size: tuple[int, int]) -> list[Box]:
