@@ -448,16 +448,3 @@ def test_a_board_that_is_too_small_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="tiny: no detector of ours fits its"):
         run("new-detector", ["photos", "--board", "tiny.yml", "-o", "out/x", "--size", "96", "96"])
     assert not Path("out/x").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("form", ["voc flat", "coco", "yolo"])
-def test_from_pictures_to_boxes_of_the_firmware(tmp_path, monkeypatch, form):
-    """The lines that the command prints, on 50 pictures, one epoch."""
-    monkeypatch.chdir(tmp_path)
-    FORMS[form](tmp_path / "photos", many(50))
-    run("new-detector", ["photos", "--board", "stm32f412", "-o", "out/mine", "--size", "96", "128"])
-    run("train", ["out/mine/config.py", "--work-dir", "work", "--cfg-options", "train_cfg.max_epochs=1"])
-    run("deploy", ["out/mine/config.py", "work/last.pth", "--boards", "stm32f412", "-o", "out/board"])
-    report = json.loads(Path("out/board/report.json").read_text())
-    assert report["boards"]["stm32f412"]["arena_bytes"] > 0
