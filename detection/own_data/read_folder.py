@@ -55,7 +55,7 @@ def _name_alike(folder: Folder) -> None:
     for name in folder.classes:
         spelled.setdefault(" ".join(name.casefold().split()), []).append(name)
     folder.notes += [
-        f"the classes {' and '.join(map(repr, names))} are spelled differently and trained apart"
+        f"the classes {' and '.join(map(repr, names))} are spelled differently: they are two classes"
         for names in spelled.values()
         if len(names) > 1
     ]
