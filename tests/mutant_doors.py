@@ -703,6 +703,36 @@ DOORS = [
         "test_library::test_a_project_of_another_prefix",
     ),
     Mutant(
+        ENGINE + "pictures/mcu_letterbox.c",
+        "columns ? inside(y, h, box->height) : 0",
+        "columns ? h : 0",
+        "test_letterbox::test_the_boards_letterbox_is_numpys",
+    ),
+    Mutant(
+        ENGINE + "pictures/mcu_lines.c",
+        "else if (x + w > WIDTH(lines))",
+        "else if (w < 0)",
+        "test_letterbox::test_a_picture_that_does_not_fit_its_letterbox_is_an_error",
+    ),
+    Mutant(
+        "detection/handover/export.py",
+        "        check_trained_view(checkpoint, cfg)\n",
+        "",
+        "test_letterbox::test_a_checkpoint_is_of_its_trainings_view",
+    ),
+    Mutant(
+        "detection/own_data/labelled.py",
+        "    if size in (None, found.size):",
+        "    if True:",
+        "test_own_data::test_what_strangers_have",
+    ),
+    Mutant(
+        "nni_mcunet/cli/pretrain.py",
+        "torch.manual_seed(recipe.seed)",
+        "recipe.seed",
+        "test_pretrain::test_it_learns_goes_on_after_a_kill_and_a_detector_takes_all_of_it",
+    ),
+    Mutant(
         ENGINE + "pictures/mcu_lines.c",
         "lines->step > 0 ? lines->step : 1",
         "lines->step",

@@ -220,6 +220,24 @@ def test_files_of_two_views_are_not_mixed(made, tmp_path):
     check_view(View(pad=90), load_config(config), int8)
 
 
+def test_a_checkpoint_is_of_its_trainings_view(made, tmp_path):
+    """mmengine keeps the config in it; one of others says nothing."""
+    config, path = str(made / "config.py"), tmp_path / "trained.pth"
+    state = torch.load(made / "last.pth", weights_only=True)["state_dict"]
+    torch.save({"meta": {"cfg": load_config(config).pretty_text}, "state_dict": state}, path)
+    assert load_detector(config, str(path)).view == View(pad=90)
+    stretched = {"picture.fit": "stretch"}
+    with pytest.raises(UserError, match=r"trained\.pth sees pictures by letterbox:90"):
+        load_detector(config, str(path), stretched)
+    with pytest.raises(UserError, match=r"trained\.pth sees pictures by letterbox:90"):
+        words = [config, str(path), "--work-dir", str(tmp_path / "w"), "--cfg-options", "picture.fit=stretch"]
+        run("test", words)
+    torch.save({"meta": {"cfg": "model = dict()"}, "state_dict": state}, path)  # before there was a choice
+    with pytest.raises(UserError, match=r"trained\.pth sees pictures by stretch"):
+        load_detector(config, str(path))
+    assert load_detector(config, str(made / "last.pth"), stretched).view == STRETCH
+
+
 def test_anchors_are_fractions_of_the_letterboxed_image(made, capsys):
     config = load_config(str(made / "config.py"))
     found = dataset_sizes(config.train_dataloader.dataset, View(pad=90), (64, 64))

@@ -12,6 +12,7 @@ import yaml
 from PIL import Image
 
 from detection import load_config
+from detection.config.picture_fit import picture_view
 from detection.data.anchors import dataset_sizes
 from detection.data.data_files import check_folders
 from detection.own_data.coco_text import coco_text, kept_names
@@ -20,6 +21,7 @@ from detection.own_data.read_folder import read_folder
 from detection.own_data.splits import divided
 from nni_mcunet.cli.main import run
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.view import STRETCH, View
 
 NAMES = ("bolt", "nut, M6")
 # name of a picture, its (w, h), its boxes: label, corners
@@ -437,6 +439,19 @@ def test_the_config_is_one_of_mmdets(config, capsys):
     with pytest.raises(SystemExit) as end:
         run("check-data", [str(config)])
     assert end.value.code == 0, capsys.readouterr().out
+
+
+def test_a_letterboxed_detector(tmp_path, monkeypatch):
+    """Its anchors are shares of the image, of which a picture of another shape leaves a part empty."""
+    monkeypatch.chdir(tmp_path)
+    yolo_folders(tmp_path / "parts", many(20))  # of 80x60 pixels, boxes of 32x24
+    words = ["parts", "--board", "stm32f412", "--size", "96", "96"]
+    run("new-detector", [*words, "-o", "out/mine", "--fit", "letterbox"])
+    run("new-detector", [*words, "-o", "out/other"])
+    mine, other = (load_config(f"out/{name}/config.py") for name in ("mine", "other"))
+    assert (picture_view(mine), picture_view(other)) == (View(pad=114), STRETCH)
+    assert other.model.bbox_head.anchors == [[(0.4, 0.4)]] and mine.model.bbox_head.anchors == [[(0.4, 0.3)]]
+    assert mine.train_dataloader.dataset.pipeline[4].type == "LetterboxResize"
 
 
 def test_a_board_that_is_too_small_is_one_line(tmp_path, monkeypatch):
