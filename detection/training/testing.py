@@ -12,7 +12,6 @@ from nni_mcunet.core.files import write_atomic
 from nni_mcunet.core.outputs import MARK
 from nni_mcunet.core.types import FilePath, PlainDict
 
-from ..config.picture_fit import check_trained_view
 from ..data.datasets import config_classes, leaves
 from ..models.checkpoint import load_strictly
 from .coco_ap import CocoAP
@@ -65,13 +64,12 @@ def dump(runner: Runner, path: str) -> None:
 
 
 def load_weights(runner: Runner, checkpoint: FilePath) -> None:
-    """Load a checkpoint into the network under the runner, whose classes and view of pictures are the config's. Raises
-    UserError, see load_strictly and check_trained_view."""
+    """Load a checkpoint into the network under the runner, whose classes are the config's. Raises UserError, see
+    load_strictly."""
     model = runner.model
     while hasattr(model, "module"):  # distributed, test-time augmentation
         model = model.module
     load_strictly(model, checkpoint, config_classes(runner.cfg))
-    check_trained_view(checkpoint, runner.cfg)
 
 
 def deploy(runner: Runner, model: DeployedDetector) -> None:

@@ -71,6 +71,7 @@ def main(args: argparse.Namespace) -> None:
         WorkDirRunner,
         add_coco,
         building,
+        check_trained_view,
         deploy,
         dump,
         load_weights,
@@ -91,6 +92,7 @@ def main(args: argparse.Namespace) -> None:
     with writing(cfg.work_dir), building(cfg, args.config):
         runner = WorkDirRunner.from_cfg(cfg)
     if model is None:
+        check_trained_view(args.checkpoint, cfg)
         load_weights(runner, args.checkpoint)
     else:
         deploy(runner, model)
