@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
 from detection import load_config, load_detector
+from detection.data.datasets import build_dataset
 from nni_mcunet.cli.digits import write_all
 from nni_mcunet.core.ir.arch import ArchSpec, Block
 
@@ -28,9 +29,9 @@ train_dataloader = dict(
         type="MultiImageMixDataset",
         dataset=dict(type="RepeatDataset", times=1, dataset=single),
         pipeline=[
-            dict(type="Mosaic", img_scale=(128, 96)),
-            dict(type="RandomAffine", scaling_ratio_range=(0.5, 1.5), border=(-64, -48)),
-            dict(type="MixUp", img_scale=(128, 96), ratio_range=(0.8, 1.6)),
+            dict(type="Mosaic", img_scale=(640, 640)),
+            dict(type="RandomAffine", scaling_ratio_range=(0.5, 1.5), border=(-320, -320)),
+            dict(type="MixUp", img_scale=(640, 640), ratio_range=(0.8, 1.6)),
             dict(type="RandomFlip", prob=0.5),
             dict(type="Resize", scale=(640, 640), keep_ratio=False),
             dict(type="FilterAnnotations", min_gt_bbox_wh=(1, 1), keep_empty=False),
@@ -61,6 +62,28 @@ def options(tmp_path_factory) -> dict:
 def mixed(tmp_path, options):
     (tmp_path / "mixed.py").write_text(MIXED.format(base=ROOT / DIGITS))
     return load_config(tmp_path / "mixed.py", options, tmp_path / "work")
+
+
+@pytest.mark.parametrize("fit", ["stretch", "letterbox"])
+def test_mosaic_and_mixup_have_the_networks_size(mixed, fit):
+    """Their sizes are set as Resize's is, and each step gives pictures of the network's size with boxes in them."""
+    mixed.picture = dict(fit=fit)
+    mixed = load_config(mixed)
+    steps = {step.type: step for step in mixed.train_dataloader.dataset.pipeline}
+    assert steps["Mosaic"].img_scale == steps["MixUp"].img_scale == (128, 96)
+    assert steps["RandomAffine"].border == (-64, -48)
+    data = build_dataset(mixed.train_dataloader.dataset)
+    seen = [data[i % len(data)] for i in range(40)]
+    assert {tuple(item["inputs"].shape) for item in seen} == {(3, 96, 128)}
+    boxes = torch.cat([item["data_samples"].gt_instances.bboxes.tensor for item in seen])
+    assert len(boxes) > 100 and boxes.min() >= 0 and boxes[:, 2].max() <= 128 and boxes[:, 3].max() <= 96
+
+
+def test_a_border_of_zero_stays(options, tmp_path):
+    """RandomAffine by itself turns one picture and cuts nothing."""
+    (tmp_path / "mixed.py").write_text(MIXED.format(base=ROOT / DIGITS).replace("border=(-320, -320)", "border=(0, 0)"))
+    config = load_config(tmp_path / "mixed.py", options)
+    assert config.train_dataloader.dataset.pipeline[1].border == (0, 0)
 
 
 def test_a_training_with_all_of_it(mixed):

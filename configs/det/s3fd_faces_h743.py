@@ -5,6 +5,7 @@ _base_ = "./_base_/s3fd_widerface.py"
 
 data_root = "{{$MCUNET_SHARED:../shared}}/data/widerface_part/"
 data_source = "set MCUNET_SHARED to the folder with data/widerface_part, or pass --cfg-options for another place"
+picture = dict(fit="letterbox", pad=0)  # black, as the crops of the training are beyond a picture
 
 model = dict(
     backbone=dict(

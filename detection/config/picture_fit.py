@@ -22,6 +22,7 @@ from ..models.checkpoint import read_checkpoint
 RESIZE, PAD = LetterboxResize.__name__, LetterboxPad.__name__
 FITS = ("stretch", "letterbox")
 GREY = 114  # of mmdet's and Ultralytics' letterboxes
+MIXERS = ("Mosaic", "MixUp", "CachedMosaic", "CachedMixUp")  # of several pictures, each brought to img_scale first
 OTHERS = ("RandomResize", "RandomChoiceResize", "FixScaleResize", "ResizeShortestEdge")  # they follow no view
 
 
@@ -44,8 +45,8 @@ def picture_view(config: Config) -> View:
 
 def fit_pictures(config: Config, size: tuple[int, int] | None) -> None:
     """Set every Resize of the loaders' pipelines to the network's `size` (w, h), None for its own, and to the view of
-    the config. A config that this has changed before may come again. Raises UserError for a pipeline that resizes in
-    another way."""
+    the config; so are Mosaic's steps, which name the size otherwise. A config that this has changed before may come
+    again. Raises UserError for a pipeline that resizes in another way."""
     view = picture_view(config)
     for part in LOADERS:
         _fit(config.get(part), size, view, f"{config.filename}: {part}")
@@ -86,6 +87,8 @@ def _fit(node: Plain, size: tuple[int, int] | None, view: View, where: str) -> N
 def _fit_steps(steps: list[Plain], size: tuple[int, int] | None, view: View, where: str) -> None:
     """Fit the steps of one pipeline, in place."""
     steps[:] = [step for step in steps if _type(step) != PAD]
+    if size is not None:
+        _fit_mixers(steps, size)
     resizes = [step for step in steps if _type(step) in ("Resize", RESIZE)]
     for step in resizes:
         if size is not None:
@@ -108,6 +111,15 @@ def _fit_steps(steps: list[Plain], size: tuple[int, int] | None, view: View, whe
         # Behind flips and colours, and before what packs or multiplies the views.
         end = next((i for i, step in enumerate(steps) if str(_type(step)).startswith(("Pack", "TestTime"))), len(steps))
         steps.insert(end, type(resizes[-1])(type=PAD, size=resizes[-1]["scale"], pad=view.pad))
+
+
+def _fit_mixers(steps: list[Plain], size: tuple[int, int]) -> None:
+    """Bring the steps that mix several pictures to the network's size, in place."""
+    for step in steps:
+        if _type(step) in MIXERS:
+            step["img_scale"] = size
+        elif _type(step) == "RandomAffine" and any(step.get("border") or ()):  # cuts a Mosaic, twice as wide and high
+            step["border"] = (-(size[0] // 2), -(size[1] // 2))
 
 
 def _type(step: Plain) -> Plain:
