@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..types import Ints
+from ..types import Count, Ints
 
 STEPS = 1000  # tries for a better order, where no simple one reaches the lower bound
 
@@ -20,11 +20,19 @@ Neighbours = list[list[tuple[int, int, int]]]  # buffer -> (other, own bytes, it
 
 
 class Life(NamedTuple):
-    """`size` bytes in use while ops start..end (inclusive) run."""
+    """`size` bytes in use while ops start..end (inclusive) run.
+
+    over   the index of the buffer whose bytes op `start` may overwrite, as it reads them for the last time; -1: none
+    lead   the bytes by which this buffer must then begin before that one, or
+    lag    behind it
+    """
 
     start: int
     end: int
     size: int
+    over: int = -1
+    lead: int = 0
+    lag: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,12 +59,22 @@ def profile(buffers: Sequence[Buffer]) -> list[int]:
     total = [0] * (1 + max((life.end for b in buffers for life in b.lives), default=0))
     for b in buffers:
         held: dict[int, int] = {}  # a tensor and what is written onto it meet in one op: the larger counts
-        for start, end, size in b.lives:
+        for start, end, size, *_ in b.lives:
             for time in range(start, end + 1):
                 held[time] = max(size, held[time]) if time in held else size
         for time, size in held.items():
             total[time] += size
+        for start, _, size, over, lead, lag in b.lives:
+            if over >= 0:
+                eaten = buffers[over].live_bytes(start)
+                total[start] -= eaten + size - int(union(eaten, size, lead, lag))
     return total
+
+
+def union(eaten: Count, size: Count, lead: Count, lag: Count) -> Count:
+    """Return the least bytes that an output of `size` and the `eaten` bytes of its input lie in, see Life."""
+    before, behind = np.maximum(size, eaten + lead), np.maximum(eaten, size + lag)
+    return np.minimum(np.minimum(before, behind), eaten + size)
 
 
 def lower_bound(buffers: Sequence[Buffer]) -> int:
@@ -101,21 +119,33 @@ def place(buffers: Sequence[Buffer]) -> tuple[tuple[Buffer, ...], int]:
 
 
 def _meetings(buffers: Sequence[Buffer]) -> tuple[Ints, NDArray[np.bool_]]:
-    """All lives as rows (owner, start, end, size), and the pairs of rows of different buffers that meet in time."""
-    lives = np.array([(i, *life) for i, b in enumerate(buffers) for life in b.lives]).reshape(-1, 4)
-    owner, start, end, _ = lives.T
+    """All lives as rows (owner, start, end, size, over, lead, lag), and the pairs of rows of different buffers that
+    meet in time."""
+    lives = np.array([(i, *life) for i, b in enumerate(buffers) for life in b.lives]).reshape(-1, 7)
+    owner, start, end, *_ = lives.T
     return lives, (start[:, None] <= end) & (start <= end[:, None]) & (owner[:, None] != owner)
 
 
 def _neighbours(buffers: Sequence[Buffer]) -> list[list[tuple[int, int, int]]]:
-    """For each buffer (other buffer, own size, other's size) for every two of their lives that meet."""
+    """For each buffer (other buffer, own bytes, other's bytes) for every two of their lives that meet: the bytes behind
+    the beginning of each in which the other must not begin."""
     near: list[list[tuple[int, int, int]]] = [[] for _ in buffers]
     lives, meets = _meetings(buffers)
     mine, theirs = np.nonzero(meets)
-    pairs = np.stack([lives[mine, 0], lives[theirs, 0], lives[mine, 3], lives[theirs, 3]], 1)
+    own, others = _extent(lives[mine], lives[theirs]), _extent(lives[theirs], lives[mine])
+    pairs = np.stack([lives[mine, 0], lives[theirs, 0], own, others], 1)
     for owner, other, own, others in pairs.tolist():
         near[owner].append((other, own, others))
     return near
+
+
+def _extent(lives: Ints, others: Ints) -> Ints:
+    """Return the bytes from the beginning of each life on in which the other, which meets it, must not begin: its size,
+    but where one of both is written over the other its lead or lag. The last axis is that of _meetings's rows."""
+    owner, size, over, lead, lag = 0, 3, 4, 5, 6
+    written = (lives[..., over] >= 0) & (lives[..., over] == others[..., owner])
+    eaten = (others[..., over] >= 0) & (others[..., over] == lives[..., owner])
+    return np.where(written, lives[..., lead], np.where(eaten, others[..., lag], lives[..., size]))
 
 
 def _climb(order: list[int], near: Neighbours, sizes: list[int], bound: int) -> tuple[list[int], int]:
@@ -154,16 +184,16 @@ def _first_fit(order: list[int], near: Neighbours) -> list[int]:
 
 
 def check(buffers: Sequence[Buffer], arena: int) -> None:
-    """Compare every pair of buffers: those alive at the same time share no byte, and all lie in the arena of so many
-    bytes. Raises AssertionError naming those that do not."""
+    """Compare every pair of buffers: those alive at the same time share no byte but as Life.over allows, and all lie in
+    the arena of so many bytes. Raises AssertionError naming those that do not."""
     lives, meets = _meetings(buffers)
     low = np.array([b.offset for b in buffers])[lives[:, 0]]
-    high = low + lives[:, 3]
-    outside = (low < 0) | (high > arena)
+    outside = (low < 0) | (low + lives[:, 3] > arena)
     if outside.any():
         name = buffers[lives[outside.argmax(), 0]].name
         raise AssertionError(f"buffer {name} lies outside the arena of {arena} bytes")
-    clash = meets & (low[:, None] < high) & (low < high[:, None])
+    high = low[:, None] + _extent(lives[:, None], lives[None])  # of the row's life, to the column's
+    clash = meets & (low[:, None] < high.T) & (low < high)
     if clash.any():
         a, b = (buffers[lives[row, 0]].name for row in np.argwhere(clash)[0])
         raise AssertionError(f"buffers {a} and {b} overlap")

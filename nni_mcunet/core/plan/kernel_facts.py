@@ -73,6 +73,26 @@ def in_place(graph: Graph) -> dict[int, str]:
     return targets
 
 
+# Kernels that go through the output position by position, and read what a position needs before they write that one or
+# a later one: their output may follow them into the bytes of the input that they are done with.
+IN_ORDER = ("conv_pw", "conv_dense", "conv_group", "maxpool", "avgpool", "upsample", "pad")
+
+
+def consumes(graph: Graph) -> dict[int, str]:
+    """Return index of op -> its input, where the op is the last that reads it and its kernel goes in order: the output
+    may lie over a part of it, see Kernels.apart."""
+    last, onto = graph.last_use(), in_place(graph)
+    return {
+        index: op.inputs[0]
+        for index, op in enumerate(graph.ops)
+        if not op.baseline
+        and index not in onto
+        and op.second is None
+        and last[op.inputs[0]] == index
+        and kernel_of(graph, op) in IN_ORDER
+    }
+
+
 def is_run(channels: tuple[int, ...]) -> bool:
     """Tell whether channels follow one another, so that the kernel needs no table of them."""
     return channels[0] >= 0 and channels == tuple(range(channels[0], channels[0] + len(channels)))
@@ -95,11 +115,15 @@ class Kernels:
     scratch  (op, input channels, output rows, output columns) -> bytes while the op runs. Rows and columns are integers
              or arrays; more of them never need less, so the largest patch's scratch serves all patches. Raises
              UnsupportedOp.
+    apart    (graph, op, output rows, output columns) -> the bytes by which the output must begin before the input that
+             the op consumes, or else behind it, so that nothing is overwritten that is still read; None: they share no
+             byte. Rows and columns are those of the map, or of a 1x1 convolution's tile, of which its input has as many
     """
 
     name: str
     align: int
     scratch: Callable[[Op, int, Count, Count], Count]
+    apart: Callable[[Graph, Op, Count, Count], tuple[Count, Count]] | None = None
 
     def aligned(self, size: Count) -> Count:
         """Return `size` bytes rounded up to the alignment."""
@@ -112,7 +136,7 @@ def _round_up(size: Count, step: int) -> Count:
 
 def _larger(a: Count, b: Count) -> Count:
     """Return the larger integer, or the larger of each pair where one is an array."""
-    return max(a, b) if isinstance(a, int) else np.maximum(a, b)
+    return max(a, b) if isinstance(a, int) and isinstance(b, int) else np.maximum(a, b)
 
 
 def _analytic_scratch(op: Op, cin: int, out_h: Count, out_w: Count) -> Count:
@@ -130,8 +154,28 @@ def _cortex_m_scratch(op: Op, cin: int, out_h: Count, out_w: Count) -> Count:
     return 0
 
 
+def _cortex_m_apart(graph: Graph, op: Op, out_h: Count, out_w: Count) -> tuple[Count, Count]:
+    x = graph.input_of(op)
+    if op.is_pointwise:  # forwards or backwards; a position is written while it is read
+        return _before(op.cout, x.c, out_h * out_w), _before(x.c, op.cout, out_h * out_w)
+    line, row = int(out_w) * op.cout, x.w * x.c  # forwards; a row is written while the first one of its windows is read
+    lead = max((i + 1) * line - max(0, _first_row(op, i)) * row for i in range(int(out_h)))
+    return lead, x.size
+
+
+def _before(c: int, d: int, n: Count) -> Count:
+    """Return by how many bytes n positions of c bytes must begin before n of d, so that none reaches into the same one
+    of those."""
+    return _larger(c, n * (c - d) + d)
+
+
+def _first_row(op: Op, i: int) -> int:
+    """Return the first input row that row i of the output needs; negative: padding."""
+    return i // op.s[0] if FACTS[op.kind].enlarges else i * op.s[0] - op.pad[0]
+
+
 ANALYTIC = Kernels("analytic", 1, _analytic_scratch)
-CORTEX_M = Kernels("cortex-m", 4, _cortex_m_scratch)
+CORTEX_M = Kernels("cortex-m", 4, _cortex_m_scratch, _cortex_m_apart)
 
 # Two output channels of a convolution have, besides weights, each a bias, a multiplier (int32) and two shifts (uint8).
 # A mean over fewer taps than a window has needs a multiplier and shifts, aligned.

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..ir.graph import Graph
-from .kernel_facts import in_place
+from .kernel_facts import consumes, in_place
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,13 @@ class Liveness:
     born  tensor -> the first op while which it is alive; -1 for an image, which is there before the first op
     dies  tensor -> the last op while which it is alive; the number of ops for an output of the graph
     onto  op -> the tensor that it overwrites, so that both share a buffer; "" where a change forbids it
+    eats  op -> the input that it reads for the last time and may write over as it goes; "" where a change forbids it
     """
 
     born: dict[str, int]
     dies: dict[str, int]
     onto: dict[str, str]
+    eats: dict[str, str]
 
     def handed_on(self, begin: int) -> set[str]:
         """Return the tensors that the ops before index `begin` hand on to those from there on."""
@@ -35,25 +37,30 @@ class Liveness:
         maps of former segments that they read, `former`, to the last. An op does not overwrite what later patches read
         again (the image, a former segment's map), and the last one writes into a map of its own.
         """
+
+        def forbidden(targets: dict[str, str]) -> dict[str, str]:
+            return {
+                name: ""
+                for name, target in targets.items()
+                if (name == out or self.born[target] < begin) and begin <= self.born[name] <= end
+            }
+
         dies = {name: max(self.dies[name], end) for name in former}
-        onto = {
-            name: ""
-            for name, target in self.onto.items()
-            if (name == out or self.born[target] < begin) and begin <= self.born[name] <= end
-        }
-        return Liveness({out: begin}, dies, onto)
+        return Liveness({out: begin}, dies, forbidden(self.onto), forbidden(self.eats))
 
     def changed(self, changes: "Liveness") -> "Liveness":
         """Return these lives with the `changes` of in_patches."""
         onto = {op: target for op, target in (self.onto | changes.onto).items() if target}
-        return Liveness(self.born | changes.born, self.dies | changes.dies, onto)
+        eats = {op: target for op, target in (self.eats | changes.eats).items() if target}
+        return Liveness(self.born | changes.born, self.dies | changes.dies, onto, eats)
 
 
 def layer_by_layer(graph: Graph) -> Liveness:
     """Return the lives where every op runs once, in order."""
     born = {image.name: -1 for image in graph.inputs} | {op.name: index for index, op in enumerate(graph.ops)}
     onto = {graph.ops[index].name: target for index, target in in_place(graph).items()}
-    return Liveness(born, graph.last_use(), onto)
+    eats = {graph.ops[index].name: source for index, source in consumes(graph).items()}
+    return Liveness(born, graph.last_use(), onto, eats)
 
 
 def former_maps(lives: Liveness, begin: int, tiled: Iterable[str]) -> set[str]:

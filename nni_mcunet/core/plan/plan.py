@@ -15,7 +15,7 @@ from ..boards import Board
 from ..errors import Infeasible, ScheduleError
 from ..ir.arch import Schedule
 from ..ir.graph import Graph
-from .arena import Buffer, lower_bound, place
+from .arena import Buffer, place, profile
 from .cut_points import Grid, schedules, split
 from .kernel_facts import CORTEX_M, Kernels, constant_bytes
 from .layout import buffers_of
@@ -75,9 +75,13 @@ class Plan:
         return self._placed[1]
 
     @cached_property
+    def _live(self) -> list[int]:
+        return profile(self.unplaced)
+
+    @property
     def peak(self) -> int:
         """Bytes alive at once at the worst op: no placement can do with less."""
-        return lower_bound(self.unplaced)
+        return max(self._live)
 
     @property
     def flash(self) -> int:
@@ -96,7 +100,7 @@ class Plan:
 
     def live_bytes(self, index: int) -> int:
         """Return the bytes alive while op `index` runs."""
-        return sum(b.live_bytes(index) for b in self.unplaced)
+        return self._live[index]
 
     def block_peaks(self) -> dict[int, int]:
         """Return block -> most bytes alive during any of its ops (the paper's Fig. 1)."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..ir.arch import Schedule
 from ..ir.graph import Graph
 from ..types import Ints
+from .arena import union
 from .cut_points import cuts
 from .halo_cache import cache_bytes, copied_bytes, stream_spans
 from .kernel_facts import Kernels
@@ -138,8 +139,9 @@ def _live(
     and what it overwrites take the larger of both. ends: the cut of each schedule; tiled: see former_maps."""
     inputs, number = len(graph.inputs), {cut: at for at, cut in enumerate(dict.fromkeys(ends))}
     which = np.array([number[cut] for cut in ends])
-    born, dies, whole, free = _at_cuts(graph, lives, number, tiled)
-    born, dies, whole, free = born[:, which], dies[:, which], whole[:, which], free[:, which]
+    *tables, free, eats = _at_cuts(graph, lives, number, tiled)
+    born, dies, whole = (table[:, which] for table in tables)
+    free, eats = free[:, which], eats[:, which]
     size = rows.held.most * cols.held.most * np.array([[graph.tensors[name].c] for name in lives.born])
     size = kernels.aligned(np.where(whole, whole, size))
     live = _alive(len(graph.ops), born, dies, size)
@@ -148,6 +150,8 @@ def _live(
         writer, target = (np.array([row[name] for name in names]) for names in (lives.onto, lives.onto.values()))
         free &= (rows.kept.most + cols.kept.most)[writer] == 0  # no tile that begins with cached positions
         live[writer - inputs] -= np.minimum(size[writer], size[target]) * free
+    if lives.eats and kernels.apart:
+        live -= _shared(graph, lives, kernels, rows, cols, size, eats)
     scratch = np.zeros_like(live)
     made = zip(graph.ops, rows.made.most[inputs:], cols.made.most[inputs:], strict=True)
     for index, (op, height, width) in enumerate(made):
@@ -155,15 +159,45 @@ def _live(
     return live + kernels.aligned(scratch)
 
 
+def _shared(
+    graph: Graph,
+    lives: Liveness,
+    kernels: Kernels,
+    rows: _Lengths,
+    cols: _Lengths,
+    size: Ints,
+    eats: NDArray[np.bool_],
+) -> Ints:
+    """Bytes [op, schedule] that the output of an op shares with the input that it consumes, see Segment.in_step.
+    size: aligned bytes of each tensor; eats: of _at_cuts."""
+    assert kernels.apart is not None
+    found, row = np.zeros((len(graph.ops), size.shape[1]), int), {name: at for at, name in enumerate(lives.born)}
+    for (name, source), allowed in zip(lives.eats.items(), eats, strict=True):
+        op, out, of = graph.op(name), row[name], row[source]
+        if op.is_pointwise:
+            for side in (rows, cols):
+                own = side.held.total[out]
+                allowed = allowed & (own == side.made.total[out]) & (own == side.held.total[of])
+            apart = kernels.apart(graph, op, rows.held.most[out], cols.held.most[out])
+        else:
+            apart = kernels.apart(graph, op, graph.tensors[name].h, graph.tensors[name].w)
+        least = union(size[of], size[out], *map(kernels.aligned, apart))
+        found[out - len(graph.inputs)] = (size[of] + size[out] - least) * allowed
+    return found
+
+
 def _at_cuts(
     graph: Graph, lives: Liveness, cuts: Collection[Cut], tiled: set[str]
-) -> tuple[Ints, Ints, Ints, NDArray[np.bool_]]:
+) -> tuple[Ints, Ints, Ints, NDArray[np.bool_], NDArray[np.bool_]]:
     """Return the lives where the ops before a cut run in patches: births and deaths [tensor, cut]; elements of the map
-    where it stands whole, else 0 [tensor, cut]; whether an op may write in place [op of lives.onto, cut]."""
+    where it stands whole, else 0 [tensor, cut]; whether an op may write in place [op of lives.onto, cut]; whether it
+    may write over the input that it consumes [op of lives.eats, cut]."""
     row, columns = {name: at for at, name in enumerate(lives.born)}, len(cuts)
     born, dies = (np.array([list(at.values())] * columns).T for at in (lives.born, lives.dies))
     whole, free = np.zeros_like(born), np.ones((len(lives.onto), columns), bool)
+    eats = np.ones((len(lives.eats), columns), bool)
     in_place, former = {op: at for at, op in enumerate(lives.onto)}, former_maps(lives, 0, tiled)
+    consumes = {op: at for at, op in enumerate(lives.eats)}
     for column, (length, out) in enumerate(cuts):
         if not length:
             continue
@@ -175,7 +209,12 @@ def _at_cuts(
             whole[row[name], column] = graph.tensors[name].size
         for op in changes.onto:
             free[in_place[op], column] = False
-    return born, dies, whole, free
+        for op in changes.eats:
+            eats[consumes[op], column] = False
+        for op, at in consumes.items():
+            if lives.born[op] < length and not graph.op(op).is_pointwise:
+                eats[at, column] = False
+    return born, dies, whole, free, eats
 
 
 def _alive(ops: int, born: Ints, dies: Ints, size: Ints) -> Ints:

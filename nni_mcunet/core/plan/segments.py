@@ -91,6 +91,13 @@ class Segment:
             held[name] == own[name] for held, own in zip(self.lengths, self.computed, strict=True)
         )
 
+    def in_step(self, op: Op, source: str) -> bool:
+        """Return whether an op that consumes `source` reads and writes whole tiles in every patch, so that
+        Kernels.apart holds: a 1x1 convolution those of the same positions, any other op the maps."""
+        if not op.is_pointwise:
+            return not self.patched
+        return self.computes_all(op.name) and all(side[source] == side[op.name] for side in self.lengths)
+
     def edges(self, name: str) -> tuple[list[Edge], list[Edge]]:
         """Return what the patch rows and the patch columns hand on of a tensor, see halo_cache.py."""
         rows, cols = self.spans

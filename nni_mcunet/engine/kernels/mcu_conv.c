@@ -67,10 +67,15 @@ static inline void finish(const mcu_conv *op, const mcu_pair *pair, int i, int32
 
 #if defined(MCU_DSP)
 /* Where the next four of n positions begin behind those at j: two or three that are left over go with some of these once
- * more, but not where a residual that the output overwrites is gone. */
-static int fours_next(int j, int n, const int8_t *res) {
+ * more, but not where the output has overwritten what that reads. */
+static int fours_next(int j, int n, int once) {
     const int left = n - j - 4;
-    return res || left < 2 || left > 3 ? j + 4 : n - 4;
+    return once || left < 2 || left > 3 ? j + 4 : n - 4;
+}
+
+/* Do n_in bytes of input and n_out bytes of output share any? */
+static int shared(const int8_t *in, int n_in, const int8_t *out, int n_out) {
+    return out < in + n_in && in < out + n_out;
 }
 #endif
 
@@ -97,24 +102,31 @@ static void one_position(const mcu_conv *op, const int8_t *x, int n, const int8_
 #endif
 }
 
-/* n positions in a row. in: [n][cin], res: [n][cout] or null, out: [n][cout]. */
+/* n positions in a row. in: [n][cin], res: [n][cout] or null, out: [n][cout]. Where `out` begins within `in` they go from
+ * the last to the first, as memmove does, see mcu_conv_pw. */
 static void positions(const mcu_conv *op, int n, const int8_t *in, const int8_t *res, int8_t *out, int8_t *scratch) {
-    int j = 0;
+    const int back = out > in && out < in + n * op->cin;
+    int done = 0;
 #if defined(MCU_DSP)
+    const int once = res || shared(in, n * op->cin, out, n * op->cout);
     mcu_four t = four_of(op, scratch, op->cin, res);
-    for (; in_fours(&t) && j + 4 <= n; j = fours_next(j, n, res)) {
+    for (; in_fours(&t) && done + 4 <= n; done = fours_next(done, n, once)) {
+        const int j = back ? n - 4 - done : done;
         expand_four(in + j * op->cin, op->cin, op->cin, scratch);
         four_positions(op, &t, res ? res + j * op->cout : 0, out + j * op->cout);
     }
-    mcu_clamp_all(out, j * op->cout, op->lo, op->hi);
+    mcu_clamp_all(back ? out + (n - done) * op->cout : out, done * op->cout, op->lo, op->hi);
 #endif
-    for (; j < n; j++)
+    for (; done < n; done++) {
+        const int j = back ? n - 1 - done : done;
         one_position(op, in + j * op->cin, op->cin, res ? res + j * op->cout : 0, out + j * op->cout, scratch);
+    }
 }
 
 /* in: [y.n_in][x.n_in][cin], res: [y.n_res][x.n_res][cout] or null, out: [y.n_dst][x.n_dst][cout]. Nothing is padded:
  * 0 <= first <= n_in - n_out. `out` may be `res` where no row is written behind the one it reads: n_dst <= n_res and
- * dst <= res on both axes. */
+ * dst <= res on both axes. Where there is none, `out` may lie over `in`, both whole and of n positions: the lower one
+ * begins at least max(c, n * (c - d) + d) bytes before the other, its positions being of c bytes, the other's of d. */
 void MCU_ROUNDED(mcu_conv_pw)(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in,
                               const int8_t *res, int8_t *out, int8_t *scratch) {
     const int whole = x->n_in == x->n_out && x->n_dst == x->n_out && (!res || x->n_res == x->n_out);
@@ -241,13 +253,14 @@ void MCU_ROUNDED(mcu_conv_dense)(const mcu_conv *op, const mcu_axis *y, const mc
     const int rows = whole ? 1 : y->n_out, n = whole ? y->n_out * x->n_out : x->n_out;
 #if defined(MCU_DSP)
     mcu_four t = four_of(op, scratch, taps, res);
+    const int once = res || shared(in, y->n_in * x->n_in * op->cin, out, y->n_dst * x->n_dst * op->cout);
 #endif
     for (int row = 0; row < rows; row++) {
         const int8_t *sum = res ? res + ((y->res + row) * x->n_res + x->res) * op->cout : 0;
         int8_t *dst = out + ((y->dst + row) * x->n_dst + x->dst) * op->cout;
         int m = 0;
 #if defined(MCU_DSP)
-        for (; in_fours(&t) && m + 4 <= n; m = fours_next(m, n, res)) {
+        for (; in_fours(&t) && m + 4 <= n; m = fours_next(m, n, once)) {
             expand_windows(op, y, x, row + m / x->n_out, m % x->n_out, in, scratch);
             four_positions(op, &t, sum ? sum + m * op->cout : 0, dst + m * op->cout);
         }
