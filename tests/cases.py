@@ -167,6 +167,10 @@ LEAST = {  # of a thousand cases
     "squeeze-excite on the segment's output": 20, "residual inside": 150, "residual across": 100,
     "twice: residual": 40, "twice: add": 20, "twice: mul": 20, "twice: concat": 20, "twice inside": 80,
     "twice across": 15,
+    "behind: over its input, before": 200, "behind: over its input, after": 120,
+    "inside: over its input, before": 25, "inside: over its input, after": 25,
+    **{f"over its input: {kernel}": 8 for kernel in ("conv_pw", "conv_dense", "conv_group", "avgpool", "upsample",
+                                                     "pad")},
     **{f"channels {c}": 60 for c in (1, 2, 4, 5)},
     **{f"p {axis} {p}": 30 for axis in "hw" for p in range(1, MOST + 1)},
     **{f"inside: {kernel} {k} stride {s}": 20 for kernel in ("conv_dw", "conv_dense") for k in (3, 5, 7)
@@ -197,7 +201,20 @@ def features(found: Case) -> list[str]:
         names |= {f"p {axis} {n}" for axis, n in zip("hw", segment.grid, strict=True)}
         if segment.grid[0] != segment.grid[1]:
             names.add("grid not square")
-    return sorted(names | set(_of_ops(p)))
+    return sorted(names | set(_of_ops(p)) | set(_over_inputs(p)))
+
+
+def _over_inputs(p: Plan) -> Iterator[str]:
+    """List how outputs lie over the inputs that they consume: before or behind their beginning."""
+    buffers, patched = p.buffers, {op.name for segment in p.segments if segment.patched for op in segment.ops}
+    for name, at in p.home.items():
+        for life in buffers[at].lives:
+            if life.over >= 0 and p.graph.ops[life.start].name == name:
+                low, other = buffers[at].offset, buffers[life.over]
+                if low < other.offset + other.live_bytes(life.start) and other.offset < low + life.size:
+                    where = "inside" if name in patched else "behind"
+                    yield f"{where}: over its input, {'before' if low < other.offset else 'after'}"
+                    yield f"over its input: {kernel_of(p.graph, p.graph.op(name))}"
 
 
 def _of_ops(p: Plan) -> Iterator[str]:

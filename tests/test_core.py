@@ -107,6 +107,20 @@ def test_shrunk_buffer_frees_its_tail():
     assert arena == 100
 
 
+def test_an_output_lies_over_its_input():
+    """At least `lead` before it or `lag` behind it, and nowhere between."""
+    image = Buffer("in", (Life(0, 1, 100),))
+    (eaten, out), arena = place((image, Buffer("out", (Life(1, 2, 60, 0, 8, 44),))))
+    assert arena == lower_bound((image, out)) == 104 and out.offset - eaten.offset == 44
+    check((eaten, replace(out, offset=44)), 104)
+    check((replace(eaten, offset=8), replace(out, offset=0)), 108)
+    for at in (1, 43):
+        with pytest.raises(AssertionError, match="overlap"):
+            check((eaten, replace(out, offset=at)), 200)
+    with pytest.raises(AssertionError, match="overlap"):
+        check((replace(eaten, offset=7), replace(out, offset=0)), 200)
+
+
 def test_best_schedule_is_the_cheapest_that_fits():
     graph, board = build_graph(mobilenet_v2(width=0.5)), get_board("H743")
     best = best_schedule(graph, board)

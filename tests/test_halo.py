@@ -139,7 +139,7 @@ def test_vww1_in_32_kb(shared, tmp_path):
     image = np.load(shared / "models/vww1/io.npz")["input_nhwc_int8"][0]
     board = replace(get_board("F412"), sram=32 * KB, reserved_sram=3 * KB)
     p = best_schedule(model.graph, board, halos=("clip", "cache"))
-    assert (p.schedule, p.halo, p.overhead) == (Schedule(4, 14, halo="cache"), "cache", 0)
+    assert (p.schedule, p.halo, p.overhead) == (Schedule(3, 6, halo="cache"), "cache", 0)
     elf = build_firmware(write_sources(p, model, tmp_path), board, (image.astype(int) + 128).astype(np.uint8))
     sizes, run = elf_report(elf), run_emulated(elf, board)
     assert sizes["arena_bytes"] == p.arena

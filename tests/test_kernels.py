@@ -12,8 +12,8 @@ import pytest
 from kernels import I8, I16, I32, KERNELS, SANITIZED, U8, at, kernel_library, run_sanitized
 from programs import MACHINES
 
-from nni_mcunet.core.ir.graph import Op
-from nni_mcunet.core.plan.kernel_facts import CORTEX_M
+from nni_mcunet.core.ir.graph import Graph, Op, Tensor
+from nni_mcunet.core.plan.kernel_facts import CORTEX_M, IN_ORDER
 from nni_mcunet.engine.ops.weight_packing import pack_channels, pack_weights
 from nni_mcunet.engine.run import emulator, toolchain
 from nni_mcunet.engine.run.toolchain import RUNTIME
@@ -203,6 +203,60 @@ def test_pointwise_onto_cropped_residual(lib, seed):
     assert (res.ravel()[: want.size] == want.ravel()).all()
 
 
+ORDERED = {"conv_pw", "conv_dense", "conv_group", "maxpool", "avgpool", "upsample", "pad"}
+
+
+@pytest.mark.parametrize("kernel", sorted(ORDERED))
+@pytest.mark.parametrize("seed", range(20))
+def test_output_over_the_input(lib, kernel, seed):
+    """As near before it as kernel_facts says, and behind it where a kernel goes backwards, too."""
+    assert set(IN_ORDER) == ORDERED
+    rng, kind = np.random.default_rng([seed, len(kernel)]), kernel.removeprefix("conv_")
+    conv, enlarges = kernel.startswith("conv_"), kernel == "upsample"
+    windowed = kind not in ("pw", "upsample", "pad")
+    k = tuple(rng.choice([1, 2, 3, 5], 2).tolist()) if windowed else (1, 1)
+    s = tuple(rng.integers(1, 4, 2).tolist()) if windowed or enlarges else (1, 1)
+    pads = [(int(a), int(b)) for a, b in (rng.integers(0, 3 if kind == "pad" else max(1, k[i]), 2) for i in (0, 1))]
+    pads = [(0, 0), (0, 0)] if kind in ("pw", "upsample") else pads
+    op = random_conv(rng, kind, k, s) if conv else Pool(int(rng.integers(1, 9)), *k, *s, 3, -2, (2**30, 0, 1))
+    if not conv:
+        op.border = (Factor * (k[0] * k[1]))(*[(2**30 + i, 0, 1) for i in range(k[0] * k[1])])
+    cin, cout = (op.cin, op.cout) if conv else (op.c, op.c)
+    high, wide = (int(rng.integers(k[i], 9 + k[i])) for i in (0, 1))
+    graph_op = Op(
+        "y", "conv" if conv else kernel, ("x",), cout, k, s, (pads[0][0], pads[1][0], pads[0][1], pads[1][1]),
+        groups=op.groups if conv else 1,
+    )  # fmt: skip
+    graph = Graph("over", (Tensor("x", high, wide, cin),), (graph_op,), ("y",))
+    y, x = (
+        Axis(n, -pad[0], m, m, 0)
+        for n, m, pad in zip((high, wide), (graph.tensors["y"].h, graph.tensors["y"].w), pads, strict=True)
+    )
+    lead, lag = CORTEX_M.apart(graph, graph_op, y.n_out, x.n_out)
+    data, size = int8(rng, high, wide, cin), y.n_out * x.n_out * cout
+
+    def run(begin, source):
+        """The output at byte `begin` of `source`, which has the input from byte `size` on."""
+        out = source[begin:]
+        if conv:
+            call(lib, kind, op, y, x, source[size:], None, out)
+        else:
+            getattr(lib, f"mcu_{kernel}")(*map(ctypes.byref, (op, y, x)), *map(at_byte, (source[size:], out)))
+        return out[:size].copy()
+
+    def memory():
+        return np.concatenate([np.zeros(size, np.int8), data.ravel(), np.zeros(2 * size + data.size, np.int8)])
+
+    want = run(size + data.size, memory())
+    assert (run(size - lead, memory()) == want).all()
+    if lag < data.size:
+        assert kind == "pw" and (run(size + lag, memory()) == want).all()
+
+
+def at_byte(array):
+    return ctypes.c_void_p(at(array))
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_pools(lib, seed):
     rng = np.random.default_rng(seed)
@@ -273,7 +327,7 @@ def test_moves(lib, seed):
 @pytest.mark.skipif(SANITIZED in os.environ, reason="this is the sanitized run")
 def test_under_sanitizers():
     """The tests above once more with address and undefined-behaviour sanitizers in the kernels."""
-    run_sanitized(__file__, "equals_numpy or in_place or residual or pools or moves")
+    run_sanitized(__file__, "equals_numpy or in_place or residual or over_the_input or pools or moves")
 
 
 def test_loops_fit_the_flash_accelerator(tmp_path):
