@@ -210,7 +210,7 @@ ORDERED = {"conv_pw", "conv_dense", "conv_group", "maxpool", "avgpool", "upsampl
 @pytest.mark.parametrize("seed", range(20))
 def test_output_over_the_input(lib, kernel, seed):
     """As near before it as kernel_facts says, and behind it where a kernel goes backwards, too."""
-    assert set(IN_ORDER) == ORDERED
+    assert set(IN_ORDER) == {name for name in ORDERED if not name.startswith("conv_")}
     rng, kind = np.random.default_rng([seed, len(kernel)]), kernel.removeprefix("conv_")
     conv, enlarges = kernel.startswith("conv_"), kernel == "upsample"
     windowed = kind not in ("pw", "upsample", "pad")

@@ -5,7 +5,7 @@ channel, the projection writes onto the shortcut. CORTEX_M is what the C kernels
 generated code repeats each figure as a static assertion. When something is alive is liveness.py's to say.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,22 +74,23 @@ def in_place(graph: Graph) -> dict[int, str]:
 
 
 # Kernels that go through the output position by position, and read what a position needs before they write that one or
-# a later one: their output may follow them into the bytes of the input that they are done with.
-IN_ORDER = ("conv_pw", "conv_dense", "conv_group", "maxpool", "avgpool", "upsample", "pad")
+# a later one: their output may follow them into the bytes of the input that they are done with. So do all convolutions
+# but the depth-wise.
+IN_ORDER = ("maxpool", "avgpool", "upsample", "pad")
 
 
-def consumes(graph: Graph) -> dict[int, str]:
+def consumes(graph: Graph, onto: Container[int]) -> dict[int, str]:
     """Return index of op -> its input, where the op is the last that reads it and its kernel goes in order: the output
-    may lie over a part of it, see Kernels.apart."""
-    last, onto = graph.last_use(), in_place(graph)
+    may lie over a part of it, see Kernels.apart. onto: the ops that overwrite a tensor at its place."""
+    last = graph.last_use()
     return {
         index: op.inputs[0]
         for index, op in enumerate(graph.ops)
-        if not op.baseline
+        if last[op.inputs[0]] == index
         and index not in onto
+        and (op.kind in IN_ORDER or (op.kind == "conv" and not op.is_depthwise(graph.input_of(op).c)))
         and op.second is None
-        and last[op.inputs[0]] == index
-        and kernel_of(graph, op) in IN_ORDER
+        and not op.baseline
     }
 
 
@@ -117,7 +118,7 @@ class Kernels:
              UnsupportedOp.
     apart    (graph, op, output rows, output columns) -> the bytes by which the output must begin before the input that
              the op consumes, or else behind it, so that nothing is overwritten that is still read; None: they share no
-             byte. Rows and columns are those of the map, or of a 1x1 convolution's tile, of which its input has as many
+             byte. Rows and columns are those of the map, or of a 1x1 convolution's tile, see pointwise_apart
     """
 
     name: str
@@ -157,21 +158,21 @@ def _cortex_m_scratch(op: Op, cin: int, out_h: Count, out_w: Count) -> Count:
 def _cortex_m_apart(graph: Graph, op: Op, out_h: Count, out_w: Count) -> tuple[Count, Count]:
     x = graph.input_of(op)
     if op.is_pointwise:  # forwards or backwards; a position is written while it is read
-        return _before(op.cout, x.c, out_h * out_w), _before(x.c, op.cout, out_h * out_w)
-    line, row = int(out_w) * op.cout, x.w * x.c  # forwards; a row is written while the first one of its windows is read
-    lead = max((i + 1) * line - max(0, _first_row(op, i)) * row for i in range(int(out_h)))
-    return lead, x.size
+        return pointwise_apart(x.c, op.cout, out_h * out_w)
+    rows, line = np.arange(int(out_h)), int(out_w) * op.cout  # forwards; a row is written while
+    first = rows // op.s[0] if FACTS[op.kind].enlarges else rows * op.s[0] - op.pad[0]  # this one is read
+    return int(((rows + 1) * line - np.maximum(first, 0) * (x.w * x.c)).max()), x.size
 
 
-def _before(c: int, d: int, n: Count) -> Count:
+def pointwise_apart(cin: Count, cout: Count, n: Count) -> tuple[Count, Count]:
+    """Return Kernels.apart of a 1x1 convolution of n positions."""
+    return _before(cout, cin, n), _before(cin, cout, n)
+
+
+def _before(c: Count, d: Count, n: Count) -> Count:
     """Return by how many bytes n positions of c bytes must begin before n of d, so that none reaches into the same one
     of those."""
     return _larger(c, n * (c - d) + d)
-
-
-def _first_row(op: Op, i: int) -> int:
-    """Return the first input row that row i of the output needs; negative: padding."""
-    return i // op.s[0] if FACTS[op.kind].enlarges else i * op.s[0] - op.pad[0]
 
 
 ANALYTIC = Kernels("analytic", 1, _analytic_scratch)

@@ -6,6 +6,8 @@ from .kernel_facts import Kernels
 from .liveness import Liveness, layer_by_layer
 from .segments import Segment, largest
 
+Over = tuple[int, ...]  # nothing, or the last three fields of Life
+
 
 def buffers_of(
     graph: Graph, segments: tuple[Segment, ...], kernels: Kernels
@@ -17,7 +19,7 @@ def buffers_of(
         end, held = begin + len(segment.ops) - 1, largest(segment.lengths)
         made = held if segment.computed is segment.lengths else largest(segment.computed)
         for name, size in segment.caches():
-            layout.cache[name] = layout.add(name, Life(begin, end, size))
+            layout.cache[name] = layout.add(name, size, begin, end)
         for image in graph.inputs:
             if image.name in held and image.name not in layout.home:
                 layout.hold(image, held[image.name], lives)
@@ -27,12 +29,12 @@ def buffers_of(
             # A tile that begins with cached positions would shift what is written past what is still read.
             at = layout.home[target] if target and segment.computes_all(op.name) else None
             taken = (tensor.h, tensor.w) if whole else held[op.name]
-            over: tuple[int, ...] = ()
+            over: Over = ()
             if kernels.apart and (eaten := lives.eats.get(op.name)) and segment.in_step(op, eaten):
-                over = layout.home[eaten], *kernels.apart(graph, op, *taken)
+                over = layout.home[eaten], *map(kernels.aligned, kernels.apart(graph, op, *taken))
             layout.hold(tensor, taken, lives, at, over)
             if scratch := kernels.scratch(op, graph.input_of(op).c, *made[op.name]):
-                layout.scratch[op.name] = layout.add(f"{op.name}:scratch", Life(index, index, scratch))
+                layout.scratch[op.name] = layout.add(f"{op.name}:scratch", scratch, index, index)
         begin = end + 1
     return layout.buffers(), layout.home, layout.scratch, layout.cache
 
@@ -58,27 +60,22 @@ class _Layout:
         self.cache: dict[str, int] = {}
         self._table: list[tuple[str, list[Life]]] = []
 
-    def add(self, name: str, life: Life, at: int | None = None) -> int:
-        """Add a life, its bytes aligned, to buffer `at`, or to a new one; return the buffer's index."""
+    def add(self, name: str, size: int, start: int, end: int, at: int | None = None, over: Over = ()) -> int:
+        """Add a life of `size` bytes to buffer `at`, or to a new one; return the buffer's index. over: the last three
+        of Life."""
         if at is None:
             self._table.append((name, []))
             at = len(self._table) - 1
-        size, lead, lag = map(self.kernels.aligned, (life.size, life.lead, life.lag))
-        self._table[at][1].append(life._replace(size=size, lead=lead, lag=lag))
+        self._table[at][1].append(Life(start, end, self.kernels.aligned(size), *over))
         return at
 
     def hold(
-        self,
-        tensor: Tensor,
-        size: tuple[int, int],
-        lives: Liveness,
-        at: int | None = None,
-        over: tuple[int, ...] = (),
+        self, tensor: Tensor, size: tuple[int, int], lives: Liveness, at: int | None = None, over: Over = ()
     ) -> None:
-        """Give `size` positions of a tensor their home for its life, in buffer `at` or in a new one. over: the last
-        three of Life."""
-        life = Life(max(lives.born[tensor.name], 0), lives.dies[tensor.name], size[0] * size[1] * tensor.c, *over)
-        self.home[tensor.name] = self.add(tensor.name, life, at)
+        """Give `size` positions of a tensor their home for its life, in buffer `at` or in a new one."""
+        bytes_ = size[0] * size[1] * tensor.c
+        born, dies = max(lives.born[tensor.name], 0), lives.dies[tensor.name]
+        self.home[tensor.name] = self.add(tensor.name, bytes_, born, dies, at, over)
 
     def buffers(self) -> tuple[Buffer, ...]:
         return tuple(Buffer(name, tuple(lives)) for name, lives in self._table)

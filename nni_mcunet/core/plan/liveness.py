@@ -58,8 +58,9 @@ class Liveness:
 def layer_by_layer(graph: Graph) -> Liveness:
     """Return the lives where every op runs once, in order."""
     born = {image.name: -1 for image in graph.inputs} | {op.name: index for index, op in enumerate(graph.ops)}
-    onto = {graph.ops[index].name: target for index, target in in_place(graph).items()}
-    eats = {graph.ops[index].name: source for index, source in consumes(graph).items()}
+    targets = in_place(graph)
+    onto = {graph.ops[index].name: target for index, target in targets.items()}
+    eats = {graph.ops[index].name: source for index, source in consumes(graph, targets).items()}
     return Liveness(born, graph.last_use(), onto, eats)
 
 

@@ -16,7 +16,7 @@ from ..types import Ints
 from .arena import union
 from .cut_points import cuts
 from .halo_cache import cache_bytes, copied_bytes, stream_spans
-from .kernel_facts import Kernels
+from .kernel_facts import Kernels, pointwise_apart
 from .liveness import Liveness, former_maps, layer_by_layer
 from .tiles import is_square, patch_bounds, patch_spans
 
@@ -171,18 +171,21 @@ def _shared(
     """Bytes [op, schedule] that the output of an op shares with the input that it consumes, see Segment.in_step.
     size: aligned bytes of each tensor; eats: of _at_cuts."""
     assert kernels.apart is not None
-    found, row = np.zeros((len(graph.ops), size.shape[1]), int), {name: at for at, name in enumerate(lives.born)}
-    for (name, source), allowed in zip(lives.eats.items(), eats, strict=True):
-        op, out, of = graph.op(name), row[name], row[source]
-        if op.is_pointwise:
-            for side in (rows, cols):
-                own = side.held.total[out]
-                allowed = allowed & (own == side.made.total[out]) & (own == side.held.total[of])
-            apart = kernels.apart(graph, op, rows.held.most[out], cols.held.most[out])
-        else:
-            apart = kernels.apart(graph, op, graph.tensors[name].h, graph.tensors[name].w)
-        least = union(size[of], size[out], *map(kernels.aligned, apart))
-        found[out - len(graph.inputs)] = (size[of] + size[out] - least) * allowed
+    row, ops = {name: at for at, name in enumerate(lives.born)}, [graph.op(name) for name in lives.eats]
+    out, of = (np.array([row[name] for name in names]) for names in (lives.eats, lives.eats.values()))
+    cin, cout = (np.array([[graph.tensors[name].c] for name in names]) for names in (lives.eats.values(), lives.eats))
+    lead, lag = pointwise_apart(cin, cout, rows.held.most[out] * cols.held.most[out])
+    in_step = np.ones_like(eats)
+    for side in (rows, cols):
+        own = side.held.total[out]
+        in_step &= (own == side.made.total[out]) & (own == side.held.total[of])
+    for at, op in enumerate(ops):
+        if not op.is_pointwise:  # `eats` allows it for whole maps only
+            lead[at], lag[at] = kernels.apart(graph, op, graph.tensors[op.name].h, graph.tensors[op.name].w)
+            in_step[at] = True
+    least = union(size[of], size[out], kernels.aligned(lead), kernels.aligned(lag))
+    found = np.zeros((len(graph.ops), size.shape[1]), int)
+    found[out - len(graph.inputs)] = (size[of] + size[out] - least) * (eats & in_step)
     return found
 
 
@@ -198,6 +201,7 @@ def _at_cuts(
     eats = np.ones((len(lives.eats), columns), bool)
     in_place, former = {op: at for at, op in enumerate(lives.onto)}, former_maps(lives, 0, tiled)
     consumes = {op: at for at, op in enumerate(lives.eats)}
+    windows = [(at, lives.born[op]) for op, at in consumes.items() if not graph.op(op).is_pointwise]
     for column, (length, out) in enumerate(cuts):
         if not length:
             continue
@@ -211,9 +215,8 @@ def _at_cuts(
             free[in_place[op], column] = False
         for op in changes.eats:
             eats[consumes[op], column] = False
-        for op, at in consumes.items():
-            if lives.born[op] < length and not graph.op(op).is_pointwise:
-                eats[at, column] = False
+        for at, index in windows:
+            eats[at, column] &= index >= length
     return born, dies, whole, free, eats
 
 
