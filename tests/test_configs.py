@@ -58,13 +58,12 @@ def test_the_searches_have_folders_of_their_own():
 
 
 def test_the_studys_winners_need_what_its_table_says():
-    """docs/results/search.json, of benchmarks/search_study.py: the planner of today gives the same figures."""
+    """docs/results/search.json, of benchmarks/search_study.py: the planner of today needs no more. The study was made
+    before outputs could lie over inputs."""
     study = json.loads((ROOT / "docs/results/search.json").read_text())
     space, board = load_space(str(ROOT / study["space"])), get_board(study["board"])
     assert f"{space.size:.3g}" == f"{study['space_size']:.3g}" and len(study["results"]) == 9
     for row in study["results"]:
         patches = (1,) if row["search"] == "per layer" else (1, 2, 3, 4)
         found = Limits(board, patches=patches).check(space.spec(row["candidate"]))
-        assert (list(found.schedule.p), found.schedule.n, found.arena, found.macs) == (
-            row["p"], row["n"], row["sram"], row["macs"],
-        )  # fmt: skip
+        assert found.arena <= row["sram"] and found.macs <= row["macs"]
