@@ -232,7 +232,7 @@ def test_output_over_the_input(lib, kernel, seed):
         Axis(n, -pad[0], m, m, 0)
         for n, m, pad in zip((high, wide), (graph.tensors["y"].h, graph.tensors["y"].w), pads, strict=True)
     )
-    lead, lag = CORTEX_M.apart(graph, graph_op, y.n_out, x.n_out)
+    lead, lag = CORTEX_M.shift(graph, graph_op, y.n_out, x.n_out)
     data, size = int8(rng, high, wide, cin), y.n_out * x.n_out * cout
 
     def run(begin, source):

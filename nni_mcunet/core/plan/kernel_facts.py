@@ -81,7 +81,7 @@ IN_ORDER = ("maxpool", "avgpool", "upsample", "pad")
 
 def consumes(graph: Graph, onto: Container[int]) -> dict[int, str]:
     """Return index of op -> its input, where the op is the last that reads it and its kernel goes in order: the output
-    may lie over a part of it, see Kernels.apart. onto: the ops that overwrite a tensor at its place."""
+    may lie over a part of it, see Kernels.shift. onto: the ops that overwrite a tensor at its place."""
     last = graph.last_use()
     return {
         index: op.inputs[0]
@@ -116,15 +116,15 @@ class Kernels:
     scratch  (op, input channels, output rows, output columns) -> bytes while the op runs. Rows and columns are integers
              or arrays; more of them never need less, so the largest patch's scratch serves all patches. Raises
              UnsupportedOp.
-    apart    (graph, op, output rows, output columns) -> the bytes by which the output must begin before the input that
+    shift    (graph, op, output rows, output columns) -> the bytes by which the output must begin before the input that
              the op consumes, or else behind it, so that nothing is overwritten that is still read; None: they share no
-             byte. Rows and columns are those of the map, or of a 1x1 convolution's tile, see pointwise_apart
+             byte. Rows and columns are those of the map, or of a 1x1 convolution's tile, see pointwise_shift
     """
 
     name: str
     align: int
     scratch: Callable[[Op, int, Count, Count], Count]
-    apart: Callable[[Graph, Op, Count, Count], tuple[Count, Count]] | None = None
+    shift: Callable[[Graph, Op, Count, Count], tuple[Count, Count]] | None = None
 
     def aligned(self, size: Count) -> Count:
         """Return `size` bytes rounded up to the alignment."""
@@ -155,17 +155,17 @@ def _cortex_m_scratch(op: Op, cin: int, out_h: Count, out_w: Count) -> Count:
     return 0
 
 
-def _cortex_m_apart(graph: Graph, op: Op, out_h: Count, out_w: Count) -> tuple[Count, Count]:
+def _cortex_m_shift(graph: Graph, op: Op, out_h: Count, out_w: Count) -> tuple[Count, Count]:
     x = graph.input_of(op)
     if op.is_pointwise:  # forwards or backwards; a position is written while it is read
-        return pointwise_apart(x.c, op.cout, out_h * out_w)
+        return pointwise_shift(x.c, op.cout, out_h * out_w)
     rows, line = np.arange(int(out_h)), int(out_w) * op.cout  # forwards; a row is written while
     first = rows // op.s[0] if FACTS[op.kind].enlarges else rows * op.s[0] - op.pad[0]  # this one is read
     return int(((rows + 1) * line - np.maximum(first, 0) * (x.w * x.c)).max()), x.size
 
 
-def pointwise_apart(cin: Count, cout: Count, n: Count) -> tuple[Count, Count]:
-    """Return Kernels.apart of a 1x1 convolution of n positions."""
+def pointwise_shift(cin: Count, cout: Count, n: Count) -> tuple[Count, Count]:
+    """Return Kernels.shift of a 1x1 convolution of n positions."""
     return _before(cout, cin, n), _before(cin, cout, n)
 
 
@@ -176,7 +176,7 @@ def _before(c: Count, d: Count, n: Count) -> Count:
 
 
 ANALYTIC = Kernels("analytic", 1, _analytic_scratch)
-CORTEX_M = Kernels("cortex-m", 4, _cortex_m_scratch, _cortex_m_apart)
+CORTEX_M = Kernels("cortex-m", 4, _cortex_m_scratch, _cortex_m_shift)
 
 # Two output channels of a convolution have, besides weights, each a bias, a multiplier (int32) and two shifts (uint8).
 # A mean over fewer taps than a window has needs a multiplier and shifts, aligned.

@@ -30,8 +30,8 @@ def buffers_of(
             at = layout.home[target] if target and segment.computes_all(op.name) else None
             taken = (tensor.h, tensor.w) if whole else held[op.name]
             over: Over = ()
-            if kernels.apart and (eaten := lives.eats.get(op.name)) and segment.in_step(op, eaten):
-                over = layout.home[eaten], *map(kernels.aligned, kernels.apart(graph, op, *taken))
+            if kernels.shift and (eaten := lives.eats.get(op.name)) and segment.in_step(op, eaten):
+                over = layout.home[eaten], *map(kernels.aligned, kernels.shift(graph, op, *taken))
             layout.hold(tensor, taken, lives, at, over)
             if scratch := kernels.scratch(op, graph.input_of(op).c, *made[op.name]):
                 layout.scratch[op.name] = layout.add(f"{op.name}:scratch", scratch, index, index)

@@ -16,7 +16,7 @@ from ..types import Ints
 from .arena import union
 from .cut_points import cuts
 from .halo_cache import cache_bytes, copied_bytes, stream_spans
-from .kernel_facts import Kernels, pointwise_apart
+from .kernel_facts import Kernels, pointwise_shift
 from .liveness import Liveness, former_maps, layer_by_layer
 from .tiles import is_square, patch_bounds, patch_spans
 
@@ -150,7 +150,7 @@ def _live(
         writer, target = (np.array([row[name] for name in names]) for names in (lives.onto, lives.onto.values()))
         free &= (rows.kept.most + cols.kept.most)[writer] == 0  # no tile that begins with cached positions
         live[writer - inputs] -= np.minimum(size[writer], size[target]) * free
-    if lives.eats and kernels.apart:
+    if lives.eats and kernels.shift:
         live -= _shared(graph, lives, kernels, rows, cols, size, eats)
     scratch = np.zeros_like(live)
     made = zip(graph.ops, rows.made.most[inputs:], cols.made.most[inputs:], strict=True)
@@ -170,18 +170,18 @@ def _shared(
 ) -> Ints:
     """Bytes [op, schedule] that the output of an op shares with the input that it consumes, see Segment.in_step.
     size: aligned bytes of each tensor; eats: of _at_cuts."""
-    assert kernels.apart is not None
+    assert kernels.shift is not None
     row, ops = {name: at for at, name in enumerate(lives.born)}, [graph.op(name) for name in lives.eats]
     out, of = (np.array([row[name] for name in names]) for names in (lives.eats, lives.eats.values()))
     cin, cout = (np.array([[graph.tensors[name].c] for name in names]) for names in (lives.eats.values(), lives.eats))
-    lead, lag = pointwise_apart(cin, cout, rows.held.most[out] * cols.held.most[out])
+    lead, lag = pointwise_shift(cin, cout, rows.held.most[out] * cols.held.most[out])
     in_step = np.ones_like(eats)
     for side in (rows, cols):
         own = side.held.total[out]
         in_step &= (own == side.made.total[out]) & (own == side.held.total[of])
     for at, op in enumerate(ops):
         if not op.is_pointwise:  # `eats` allows it for whole maps only
-            lead[at], lag[at] = kernels.apart(graph, op, graph.tensors[op.name].h, graph.tensors[op.name].w)
+            lead[at], lag[at] = kernels.shift(graph, op, graph.tensors[op.name].h, graph.tensors[op.name].w)
             in_step[at] = True
     least = union(size[of], size[out], kernels.aligned(lead), kernels.aligned(lag))
     found = np.zeros((len(graph.ops), size.shape[1]), int)

@@ -93,7 +93,7 @@ class Segment:
 
     def in_step(self, op: Op, source: str) -> bool:
         """Return whether an op that consumes `source` reads and writes whole tiles in every patch, so that
-        Kernels.apart holds: a 1x1 convolution those of the same positions, any other op the maps."""
+        Kernels.shift holds: a 1x1 convolution those of the same positions, any other op the maps."""
         if not op.is_pointwise:
             return not self.patched
         return self.computes_all(op.name) and all(side[source] == side[op.name] for side in self.lengths)
