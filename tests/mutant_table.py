@@ -85,7 +85,7 @@ MUTANTS = [
            "test_segments::test_host_c_equals_reference test_ops::test_host_c_equals_reference_in_place"),
     Mutant(PLAN + "liveness.py", "max(self.dies[name], end)", "self.dies[name]",
            "test_segments::test_host_c_equals_reference"),
-    Mutant(PLAN + "liveness.py", "return Liveness({out: begin}, dies, onto)", "return Liveness({}, dies, onto)",
+    Mutant(PLAN + "liveness.py", "return Liveness({out: begin}, dies, ", "return Liveness({}, dies, ",
            "test_segments::test_host_c_equals_reference"),
     Mutant(PLAN + "liveness.py", "lives.handed_on(begin).difference(tiled)", "set()",
            "test_segments::test_the_front_of_chains_is_that_of_every_schedule"),
