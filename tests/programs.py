@@ -22,7 +22,8 @@ from nni_mcunet.engine.run.toolchain import RUNTIME, WARNINGS, core_flags
 
 HOST = "host"
 MACHINES = {core: BOARDS[name].qemu for core, name in CORE_BOARDS.items()}
-SECONDS = 120  # of one run
+SECONDS, SERIES_SECONDS = 120, 900  # of one run, and of one for many pictures
+PICTURES = {"cortex-m4": 0x21000000, "cortex-m7": 0x60000000}  # the machines' PSRAM, 16 MB
 STACK = 4096  # bytes reserved on the boards
 BSS, MEMORY_END = 0x20200000, 0x20800000  # on both machines; what reads behind the end faults
 # All of a program but the kernels: the model, the report on it, the picture. The arena begins as garbage.
@@ -38,6 +39,27 @@ int main(void) {
     for (int i = 0; i < MCU_ARENA_BYTES; i++)
         mcu_arena[i] = 0x5a;
     return shipped();
+}
+"""
+
+
+# A model on many pictures, which lie one behind the other in a memory of their own: a line for each output of each.
+SERIES = """#include "mcu_model.c"
+#include "frame.c"
+#include "print.h"
+__asm__(".pushsection .pictures, \\"a\\"\\n.global pictures\\n"
+        "pictures:\\n.incbin \\"pictures.bin\\"\\n.popsection");
+extern const uint8_t pictures[];
+int main(void) {
+    for (int i = 0; i < COUNT; i++) {
+        mcu_frame frame = {pictures + i * MCU_INPUT_H * MCU_INPUT_W * MCU_INPUT_C, MCU_INPUT_W};
+        mcu_run(mcu_read_frame, &frame);
+        for (int j = 0; j < MCU_OUTPUTS; j++) {
+            mcu_print_hex(mcu_output(j), mcu_output_bytes(j));
+            mcu_put('\\n');
+        }
+    }
+    mcu_exit(0);
 }
 """
 
@@ -64,6 +86,19 @@ def run_board(core: str, folder: Path, picture: np.ndarray, kernels: Path = KERN
     return {**parse_run(run_qemu(elf, MACHINES[core], SECONDS)), **sizes}
 
 
+def run_series(core: str, folder: Path, pictures: np.ndarray) -> list[list[np.ndarray]]:
+    """The outputs, each (bytes,) int8, of the generated C in `folder` for each of pictures (n, h, w, c) uint8, on an
+    emulated core: one program and one start for all of them."""
+    (folder / "pictures.bin").write_bytes(pictures.tobytes())
+    place = [f"-Wl,--section-start=.pictures={PICTURES[core]:#x}", f"-DCOUNT={len(pictures)}"]
+    elf = _compiled(core, folder, [*_placed(folder), *place], SERIES, KERNELS)
+    done = run_qemu(elf, MACHINES[core], SERIES_SECONDS)
+    lines = [np.frombuffer(bytes.fromhex(line), np.int8) for line in done.stdout.splitlines()]
+    assert done.returncode == 0 and lines and len(lines) % len(pictures) == 0, done.stdout[-300:] + done.stderr[-300:]
+    each = len(lines) // len(pictures)
+    return [lines[i : i + each] for i in range(0, len(lines), each)]
+
+
 @cache
 def objects(core: str, kernels: Path = KERNELS) -> list[str]:
     """Compile once what all programs for a core share."""
@@ -83,8 +118,12 @@ def _compiler(core: str) -> list[str]:
 def _build(core: str, folder: Path, picture: np.ndarray, kernels: Path, guarded: bool = True) -> Path:
     (folder / "picture.rgb").write_bytes(picture.tobytes())
     text = '#include "guarded.h"\n' * guarded + PROGRAM + '#include "host.c"\n' * (core == HOST)
+    return _compiled(core, folder, [] if core == HOST else _placed(folder), text, kernels)
+
+
+def _compiled(core: str, folder: Path, link: list[str], text: str, kernels: Path) -> Path:
+    """The program of a C text."""
     include = [f"-I{path}" for path in (".", RUNTIME, Path(__file__).parent)]
-    link = [] if core == HOST else _placed(folder)
     command = [*_compiler(core), *include, *link, "-x", "c", "-", "-x", "none", *objects(core, kernels)]
     out = folder / f"{core}.elf"
     subprocess.run([*command, "-o", str(out.resolve())], cwd=folder, check=True, input=text, text=True)

@@ -96,6 +96,14 @@ NETS = {
                 nn.Conv2d(6, 6, (2, 1), groups=3, dilation=4, stride=2)),
     "slopes": (lambda x, a, b: b(a(x)), conv(3, 6), nn.PReLU(6)),
     "slopes of a vector": (lambda x, a, b, c: c(b(a(x).mean((2, 3)))), conv(3, 6), nn.Linear(6, 5), nn.PReLU(5)),
+    "rows and columns repeated": (lambda x, a, b: b(a(x).repeat_interleave(3, 2).repeat_interleave(2, 3)), conv(3, 5),
+                                  conv(5, 4)),
+    "repeated channels last": (lambda x, a: torch.sigmoid(a(x)).permute(0, 2, 3, 1)[:, :, :, None].repeat(1, 1, 1, 2, 1)
+                               .reshape(1, 20, 56, 6).permute(0, 3, 1, 2), conv(3, 6)),
+    "a position spread": (lambda x, a: (y := torch.sigmoid(a(x))) + y.mean((2, 3), keepdim=True).expand(1, 6, 20, 28),
+                          conv(3, 6)),
+    "a row spread": (lambda x, a: (y := torch.sigmoid(a(x))) + y[:, :, 3:4].expand(-1, -1, 20, -1), conv(3, 6)),
+    "channels spread": (lambda x, a: torch.sigmoid(x + a(x).expand(-1, 3, -1, -1)), conv(3, 1)),
     "channel pads": (lambda x, a: a(F.pad(x, (1, 0, 2, 1, 1, 2))), conv(6, 4)),
 }  # fmt: skip
 KINDS = {  # what is left of them
@@ -105,6 +113,7 @@ KINDS = {  # what is left of them
     "crop before a conv": ["conv", "act", "conv"], "focus": ["conv"], "focus behind": ["conv"] * 2,
     "space to depth": ["conv"], "channels last": ["conv", "act", "take"],
     "pixel shuffle, clamped": ["conv", "depth_to_space"], "channel pads": ["conv"],
+    "rows and columns repeated": ["conv", "upsample", "conv"], "repeated channels last": ["conv", "act", "upsample"],
 }  # fmt: skip
 
 
@@ -157,6 +166,10 @@ def one(kind, constants=(), **attributes):
         (one("Slice", [[0], [0], [1]]), "Slice at 'n': makes .*0"),
         (one("Slice", [[7], [0], [2], [-1]]), "Slice at 'n': gives .1, 3, 7, 8. of rows, columns and channels"),
         (one("Gather", [[0, 2, 1]], axis=2), "Gather at 'n': gives .1, 3, 3, 8. of rows"),
+        (one("Gather", [[0, 0, 1, 2]], axis=2), "Gather at 'n': gives .1, 3, 4, 8. of rows.* or enlargement"),
+        (one("Tile", [[1, 1, 2, 1]]), "Tile at 'n': gives .1, 3, 16, 8. of rows"),
+        (one("Tile", [[1, 1, 1 << 40, 1]]), "Tile at 'n': makes .* elements are followed|not a valid ONNX"),
+        (one("Expand", [[1, 3, 9, 8]]), "Expand at 'n': spreads .1, 3, 8, 8. to .1, 3, 9, 8.|not a valid ONNX"),
         (one("Gather", [[[0, 1], [1, 2]]], axis=1), "Gather at 'n': indices|not a valid ONNX"),
         (one("Split", [[1, 1]], axis=1), "Split at 'n': parts of|not a valid ONNX"),
         (one("DepthToSpace", blocksize=2), "DepthToSpace at 'n': blocks of 2 of 3 channels|not a valid ONNX"),

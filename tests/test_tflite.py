@@ -3,10 +3,10 @@ a board, whole and in patches; what is not known is refused by name, and damage 
 
 import numpy as np
 import pytest
+from programs import run_series
 from tflite_files import Layers, Reference
 from tflite_nets import NETS, classifier, floats, sequence
 
-from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import GraphError, UnsupportedOp
 from nni_mcunet.core.ir.arch import Schedule
 from nni_mcunet.core.plan.kernel_facts import constant_bytes
@@ -17,8 +17,6 @@ from nni_mcunet.engine.frontend.tflite import is_tflite, load_tflite
 from nni_mcunet.engine.lower import reference
 from nni_mcunet.engine.lower.dead_channels import without_dead_channels
 from nni_mcunet.engine.model import Model, QuantModel
-from nni_mcunet.engine.run.emulator import run_emulated
-from nni_mcunet.engine.run.firmware import build_firmware
 from nni_mcunet.engine.run.host import build_host
 
 
@@ -55,6 +53,14 @@ def assert_c_equal(run: Reference, model: QuantModel, folder, schedule: Schedule
     host = build_host(write_sources(plan(model.graph, schedule), model, folder))
     for picture in pictures(model, count):
         for got, want in zip(host.run(picture), expected(run, picture), strict=True):
+            assert np.array_equal(got, want), np.flatnonzero(got != want)[:9]
+
+
+def assert_board_equal(run: Reference, model: QuantModel, folder, schedule: Schedule, count: int) -> None:
+    given = pictures(model, count)
+    write_sources(plan(model.graph, schedule), model, folder)
+    for picture, outputs in zip(given, run_series("cortex-m4", folder, given), strict=True):
+        for got, want in zip(outputs, expected(run, picture), strict=True):
             assert np.array_equal(got, want), np.flatnonzero(got != want)[:9]
 
 
@@ -99,12 +105,7 @@ def test_a_sequence_equals_litert(tmp_path):
 def test_a_board_equals_litert(made, tmp_path, name, schedule):
     """The assembly of the M4."""
     path, run = made(name, 5)
-    model, board = load_tflite(path), get_board("stm32f412")
-    (picture,) = pictures(model, 1)
-    folder = write_sources(plan(model.graph, schedule), model, tmp_path / "model")
-    outputs = run_emulated(build_firmware(folder, board, picture), board)["outputs"]
-    for got, want in zip(outputs, expected(run, picture), strict=True):
-        assert np.array_equal(got, want), np.flatnonzero(got != want)[:9]
+    assert_board_equal(run, load_tflite(path), tmp_path / "model", schedule, 4)
 
 
 @pytest.mark.parametrize(
@@ -117,6 +118,14 @@ def test_published_files_equal_litert(shared, tmp_path, file, schedule):
     model, run = load_tflite(path), Reference(path.read_bytes())
     assert_numpy_equal(run, model, Schedule(), 1)
     assert_c_equal(run, model, tmp_path / "patched", schedule, 100)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file, n", [("tflite/kws_ref_model", 2), ("tflite/vww_96_int8", 5), ("mcunet-in3/int8", 5)])
+def test_a_board_equals_litert_on_100_inputs(shared, tmp_path, file, n):
+    path = shared / "models" / f"{file}.tflite"
+    for name, schedule in {"whole": Schedule(), "patched": Schedule((2, 2), n)}.items():
+        assert_board_equal(Reference(path.read_bytes()), load_tflite(path), tmp_path / name, schedule, 100)
 
 
 def test_dead_channels_take_their_tables_along(tmp_path):

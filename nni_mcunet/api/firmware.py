@@ -34,7 +34,7 @@ from ..engine.timing.plan_file import planned
 from .answer import Run, answer, class_names
 from .deployment import board_row
 from .inputs import board_of, each_channel, path_of, user_errors
-from .networks import Network, load, load_for
+from .networks import Network, load, load_for, of_signals
 from .planning import MAX_P, board_for, wishes
 from .quantization import quantize
 from .samples import gathered, is_photograph, picture_of
@@ -133,6 +133,7 @@ def compile(
     *,
     weights: FilePath | None = None,
     size: tuple[int, int] | None = None,
+    outputs: Sequence[str] | None = None,
     images: int = 128,
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
@@ -159,6 +160,7 @@ def compile(
     samples   what a float network is calibrated on: quantize()'s pictures. For a config with weights its training set,
               where none are given. An int8 network takes none: compile(network, board, out)
     weights   checkpoint (.pth) of an architecture or a config; one of quantisation-aware training brings its ranges
+    outputs   where a file or module ends, as load() takes them
     size, images, bgr, view, method   quantize()'s, for a float network
     mean, std   the network reads (byte - mean) / std, as for quantize(); of an int8 network by others default what its
               input's range says, see docs/tflite.md
@@ -178,7 +180,7 @@ def compile(
     given, board, out = _in_place(samples, board, out)
     folder, whole = free_folder(path_of(out, "out")), board_of(board)
     how = {"size": size, "images": images, "mean": mean, "std": std, "bgr": bgr, "view": view, "method": method}
-    found = _int8(network, given, None if weights is None else path_of(weights, "weights"), how)
+    found = _int8(network, given, None if weights is None else path_of(weights, "weights"), outputs, how)
     int8 = found.int8_model()
     if picture is not None and not project:
         raise UserError("picture is what a project has built in: give project=True, too")
@@ -217,21 +219,27 @@ def _names_board(value: object) -> bool:
     return True
 
 
-def _int8(source: "Source", samples: "Samples | None", weights: Path | None, how: dict[str, Any]) -> Network:
-    """Return the network of a call of compile() as int8 where it has weights: as it is, or quantised. how: arguments of
-    quantize(), of which an int8 network takes none. Raises what load() and quantize() raise, UserError for a float one
-    without samples."""
+def _int8(
+    source: "Source",
+    samples: "Samples | None",
+    weights: Path | None,
+    outputs: Sequence[str] | None,
+    how: dict[str, Any],
+) -> Network:
+    """Return the network of a call of compile() as int8 where it has weights: as it is, or quantised. outputs: where it
+    ends; how: arguments of quantize(), of which an int8 network takes none. Raises what load() and quantize() raise,
+    UserError for a float one without samples."""
     qat = None
     if weights is not None:
         from ..bridge import is_quantized  # imports torch and mmdet
 
-        found = load(source, weights, view=how["view"])
+        found = load(source, weights, view=how["view"], outputs=outputs)
         qat = weights if is_quantized(str(weights)) else None
         if samples is None and isinstance(source, (str, os.PathLike)) and Path(source).suffix == ".py":
             samples = source
     else:
-        taken = None if samples is None else gathered(samples, how["images"])
-        found, samples = load_for(source, taken, how["size"]), taken
+        taken = None if samples is None else gathered(samples, how["images"], of_signals(source))
+        found, samples = load_for(source, taken, how["size"], outputs), taken
     if found.kind == "int8":
         if how["bgr"]:
             raise UserError(f"{found.source} is int8 already, and its channels stay as they are: leave out bgr")

@@ -39,9 +39,12 @@ def name_of(module: "Module") -> str:
     return re.sub(r"\W", "_", type(module).__name__.removesuffix("Impl"))  # each GraphModule has a class of its own
 
 
-def exported(module: "Module", shape: tuple[int, ...]) -> tuple[Model | QuantModel, list[Output]]:
-    """Return the model of a module that reads (1, c, h, w), which is `shape`, float unless its own quantisation was
-    converted (pt2e), and its outputs in order, none where it was cut before boxes are decoded.
+def exported(
+    module: "Module", shape: tuple[int, ...], outputs: Sequence[str] | None = None
+) -> tuple[Model | QuantModel, list[Output]]:
+    """Return the model of a module that reads (1, c, h, w) or (1, c, positions), which is `shape`, float unless its own
+    quantisation was converted (pt2e), and its outputs in order, none where it ends before its forward() does: at the
+    layers `outputs`, or where boxes are decoded.
 
     Raises UserError for a module that torch cannot export or that reads or returns more than tensors, UnsupportedOp
     for an operator that torch.onnx or the engine does not know.
@@ -60,12 +63,12 @@ def exported(module: "Module", shape: tuple[int, ...]) -> tuple[Model | QuantMod
     if len(inputs) != 1:
         raise UserError(f"{name} reads {len(inputs)} inputs: expected one tensor, the picture")
     spec = program.call_spec.out_spec
-    outputs = [node for node in program.graph.output_node().args[0] if isinstance(node, torch.fx.Node)]
-    if spec is None or len(outputs) != len(program.graph.output_node().args[0]):
+    returned = [node for node in program.graph.output_node().args[0] if isinstance(node, torch.fx.Node)]
+    if spec is None or len(returned) != len(program.graph.output_node().args[0]):
         raise UserError(f"{name} returns more than tensors: return the tensors only")
-    keys = list(_keys(torch.utils._pytree.tree_unflatten(range(len(outputs)), spec)))
-    shapes = [tuple(int(n) for n in node.meta["val"].shape) for node in outputs]
-    model, whole = load_exported(_onnx(program, name), name)
+    keys = list(_keys(torch.utils._pytree.tree_unflatten(range(len(returned)), spec)))
+    shapes = [tuple(int(n) for n in node.meta["val"].shape) for node in returned]
+    model, whole = load_exported(_onnx(program, name), name, outputs)
     return model, list(zip(keys, shapes, strict=True)) if whole else []
 
 
@@ -90,8 +93,17 @@ def shape_read(module: "Module", sample: object, size: tuple[int, int] | None) -
     if size is None:
         raise UserError(f"which picture does {name} read? Give samples, or size=(h, w) in pixels")
     parts = module.modules() if isinstance(module, torch.nn.Module) else ()
-    channels = next((part.in_channels for part in parts if isinstance(part, torch.nn.Conv2d)), 3)
+    channels = next((part.in_channels for part in parts if isinstance(part, (torch.nn.Conv2d, torch.nn.Conv1d))), 3)
     return 1, channels, *size
+
+
+def reads_signals(module: "Module") -> bool:
+    """Tell whether a module's first convolution is one along a signal, (1, c, positions)."""
+    import torch
+
+    parts = module.modules() if isinstance(module, torch.nn.Module) else ()
+    kinds = (torch.nn.Conv1d, torch.nn.Conv2d)
+    return isinstance(next((part for part in parts if isinstance(part, kinds)), None), torch.nn.Conv1d)
 
 
 def _check_inputs(module: "torch.nn.Module", name: str) -> None:

@@ -171,15 +171,17 @@ def load(
     view     how a classifier with `weights` sees pictures, where its files do not say: "stretch", "letterbox:114" or
              "crop:0.875"
     options  what to merge into an mmdet config, by dotted key
-    outputs  where a model's file ends: nodes or tensors by name, instead of its own outputs
+    outputs  where a model's file or a module ends: nodes, tensors or layers by name, instead of its own outputs
 
     Raises UserError for an unknown name (with the nearest ones), a missing, broken or unsuitable file.
 
     >>> print(mcu.load("mobilenet_v2"))
     mobilenet_v2 (architecture): 224x224x3, 300.77M MACs, 3.487M parameters
     """
-    if outputs is not None and not _is_file_name(source):
-        raise UserError(f"outputs cuts a model's file (.onnx, .tflite), which {short(source)} is not: leave it out")
+    if outputs is not None and not (_is_file_name(source) or is_module(source)):
+        raise UserError(
+            f"outputs cuts a model's file (.onnx, .tflite) or a module, which {short(source)} is not: leave it out"
+        )
     if isinstance(source, Network):
         return source
     if isinstance(source, Graph):
@@ -187,7 +189,7 @@ def load(
     if isinstance(source, (Model, QuantModel)):
         return Network(source.graph, source, source.graph.name)
     if is_module(source):
-        return load_for(source, None, size)
+        return load_for(source, None, size, outputs)
     trained = None if weights is None else path_of(weights, "weights")
     if isinstance(source, ArchSpec):
         return _architecture(source, source.name, trained, view)
@@ -212,22 +214,37 @@ def _is_file_name(source: object) -> bool:
 
 
 def load_for(
-    source: "Source", samples: "FilePath | list[FilePath | np.ndarray] | None", size: "Size | None"
+    source: "Source",
+    samples: "FilePath | list[FilePath | np.ndarray] | None",
+    size: "Size | None",
+    outputs: Sequence[str] | None = None,
 ) -> Network:
     """Return load()'s network; of a module, which says its input's size nowhere, the one that reads these samples.
     Raises what load() raises, UserError for a module where neither samples nor size tell."""
     if not is_module(source):
-        return load(source, size=size)
-    from .modules import exported, name_of, shape_read  # imports onnx
+        return load(source, size=size, outputs=outputs)
+    from .modules import exported, name_of, reads_signals, shape_read  # imports onnx
 
-    if "detection" in sys.modules:  # where mmdet's detectors of ours come from
+    if "detection" in sys.modules and outputs is None:  # where mmdet's detectors of ours come from
         from ..bridge import of_detector
 
         if (detector := of_detector(source)) is not None:
             return Network(detector.graph, detector, name_of(source))
     first = samples[0] if isinstance(samples, list) and samples else None
-    model, outputs = exported(source, shape_read(source, first, size and _size(size)))
-    return Network(model.graph, model, name_of(source), outputs=tuple(outputs))
+    shape = shape_read(source, first, size and _size(size))
+    if reads_signals(source):
+        shape = shape[:2] + shape[3:]
+    model, returned = exported(source, shape, None if outputs is None else _names(outputs))
+    return Network(model.graph, model, name_of(source), outputs=tuple(returned))
+
+
+def of_signals(source: "Source") -> bool:
+    """Tell whether it is a module that reads signals (1, c, positions)."""
+    if not is_module(source):
+        return False
+    from .modules import reads_signals
+
+    return reads_signals(source)
 
 
 def _architecture(arch: Path | ArchSpec, source: str, weights: Path | None, view: str | None) -> Network:

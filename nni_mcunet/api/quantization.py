@@ -17,7 +17,7 @@ from ..engine.quant.range_methods import METHODS, percentile
 from ..engine.quant.sqnr import Row, lost, report
 from ..engine.run.pictures import read_pictures, with_view
 from .inputs import number, one_of, path_of, user_errors
-from .networks import Network, load, load_for
+from .networks import Network, load, load_for, of_signals
 from .preprocessing import Preprocessing
 from .samples import gathered, picture_of
 
@@ -38,6 +38,7 @@ def quantize(
     pictures: "Samples | None" = None,
     *,
     size: tuple[int, int] | None = None,
+    outputs: Sequence[str] | None = None,
     qat: FilePath | None = None,
     images: int = 128,
     names: FilePath | None = None,
@@ -55,8 +56,10 @@ def quantize(
 
     pictures      a folder of JPEG, PNG or .npy files, a .npy file, an mmdet config (its training set), or arrays: an
                   array, tensor, Dataset, DataLoader or other iterable, each uint8 (h, w, c) of the network's size, a
-                  file, or floats (c, h, w) as the network reads them, one by one or in batches
+                  file, or floats (c, h, w) as the network reads them, one by one or in batches; of a module with
+                  Conv1d floats (c, positions)
     size          (h, w) of the image in pixels, for a module and pictures that are files
+    outputs       where the network ends, as load() takes them
     qat           a checkpoint of quantisation-aware training, which has its own ranges; pictures then only measure
     images        use so many of the pictures at most; names: a text file that lists those of a folder to use
     mean, std     the network reads (pixel - mean) / std, a number or one a channel (default 0 and 255); bgr: in that
@@ -74,8 +77,8 @@ def quantize(
     if pictures is None and qat is None:
         load(network)  # whatever is wrong with it is said first
         raise UserError("no pictures and no qat: expected pictures to calibrate on, or a checkpoint with the ranges")
-    found = None if pictures is None else gathered(pictures, images)
-    source = load_for(network, found, size)
+    found = None if pictures is None else gathered(pictures, images, of_signals(network))
+    source = load_for(network, found, size, outputs)
     model = float_model(source, mean, std, bgr, view)
     preprocessing = Preprocessing.of(source.image[2], mean, std, bgr)
     calibration = [] if found is None else list(read(found, model, images, names, preprocessing=preprocessing))

@@ -26,30 +26,33 @@ if TYPE_CHECKING:
     Samples: TypeAlias = Sample | Iterable[Sample | Sequence[Any]] | torch.utils.data.Dataset[Any]
 
 
-def gathered(samples: "Samples", most: int) -> "FilePath | list[FilePath | np.ndarray]":
+def gathered(samples: "Samples", most: int, signals: bool = False) -> "FilePath | list[FilePath | np.ndarray]":
     """Return at most `most` samples, one by one: of a sequence, an array or a Dataset evenly spread, of an iterable
     (a DataLoader) the first. A file or folder is returned as it is. An array of four dimensions is a batch; of a tuple
-    (picture, label) the first counts. Raises UserError for anything else."""
+    (picture, label) the first counts. signals: they are (channels, positions) each, and become (channels, 1,
+    positions). Raises UserError for anything else."""
     integer(most, "images", 1)
     if isinstance(samples, (str, os.PathLike)):
         return path_of(samples, "samples")
     found = as_array(samples)
     if isinstance(found, np.ndarray):
-        return spread(list(_singles(found)), most)
+        return spread(list(_singles(found, signals)), most)
     if isinstance(samples, Sequence):
-        return spread([one for item in samples for one in _singles(item)], most)
+        return spread([one for item in samples for one in _singles(item, signals)], most)
     if isinstance(samples, Sized) and hasattr(samples, "__getitem__"):
         items = (samples[i] for i in spread(list(range(len(samples))), most))
-        return [one for item in items for one in _singles(item)][:most]
+        return [one for item in items for one in _singles(item, signals)][:most]
     if not isinstance(samples, Iterable):
         raise UserError(f"pictures is {short(samples)}: expected a folder, an array, a tensor or an iterable of them")
-    return list(islice((one for item in samples for one in _singles(item)), most))
+    return list(islice((one for item in samples for one in _singles(item, signals)), most))
 
 
-def _singles(item: object) -> "Iterator[FilePath | np.ndarray]":
+def _singles(item: object, signals: bool = False) -> "Iterator[FilePath | np.ndarray]":
     """Yield the samples of one item: those of a batch, or itself."""
     found = as_array(item[0] if isinstance(item, (tuple, list)) and item else item)
-    if isinstance(found, np.ndarray) and found.ndim == 4:
+    if signals and isinstance(found, np.ndarray) and found.ndim in (2, 3):
+        yield from found[..., None, :].reshape(-1, found.shape[-2], 1, found.shape[-1])
+    elif isinstance(found, np.ndarray) and found.ndim == 4:
         yield from found
     else:
         yield found
@@ -76,7 +79,8 @@ def picture_of(
     picture: "Sample", shape: tuple[int, int, int], view: View, reads: Preprocessing | None = None
 ) -> Picture:
     """Return one picture as uint8 of `shape` (h, w, c): a file as the view sees it, an array of uint8 as it is, one of
-    floats (c, h, w), which `reads` makes pixels. Raises UserError for another type, or an array of another shape."""
+    floats (c, h, w), of a signal also (c, positions), which `reads` makes pixels. Raises UserError for another type, or
+    an array of another shape."""
     if isinstance(picture, (str, os.PathLike)):
         return load_picture(path_of(picture, "picture"), shape[:2], view, shape[2])
     found = as_array(picture)
@@ -85,6 +89,8 @@ def picture_of(
     found = found[0] if found.ndim == 4 and len(found) == 1 else found
     if reads is None or not is_floats(found):
         return checked_picture(found, shape)
+    if shape[0] == 1 and found.shape in (shape[:0:-1], (1, *shape[:0:-1])):
+        found = found.reshape(shape[2], *shape[:2])
     if found.shape != (shape[2], *shape[:2]):
         raise UserError(
             f"a sample of {found.shape} {found.dtype}; the model reads {(shape[2], *shape[:2])} as floats, or "

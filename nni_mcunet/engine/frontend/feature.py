@@ -36,6 +36,18 @@ class Feature:
         return self.shape == (1, t.c, t.h, t.w) and self.order == kept("chw", t)
 
     @property
+    def is_signal(self) -> bool:
+        """Tell whether it is (1, c, positions), of one row or one column."""
+        t = self.tensor
+        return 1 in (t.h, t.w) and self.shape == (1, t.c, t.h * t.w) and self.order == kept("chw", t)
+
+    @property
+    def looks_like_a_map(self) -> bool:
+        """Tell whether it has the shape of a plain map or signal and is none."""
+        plain = replace(self, order=kept("chw", self.tensor))
+        return self.order != plain.order and (plain.is_map or plain.is_signal)
+
+    @property
     def is_channels_last(self) -> bool:
         """Tell whether it is (1, h, w, c) and no (1, c, h, w)."""
         t = self.tensor
@@ -43,8 +55,8 @@ class Feature:
 
     @property
     def is_ours(self) -> bool:
-        """Tell whether its elements are counted as the engine counts them, or it is a plain map."""
-        return self.is_map or self.order == kept("hwc", self.tensor)
+        """Tell whether its elements are counted as the engine counts them, or it is a plain map or signal."""
+        return self.is_map or self.is_signal or self.order == kept("hwc", self.tensor)
 
     def groups(self) -> list[str] | None:
         """Return for each dimension of `shape` the axes that it is made of; None where a dimension divides an axis."""

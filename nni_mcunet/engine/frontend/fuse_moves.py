@@ -34,7 +34,7 @@ def _replaced(net: Imported, new: dict[str, list[Op]], weights: dict[str, Weight
 
 def without_unread(net: Imported) -> Imported:
     """Take out moves that nothing reads, the last first."""
-    for name in reversed(net.ops("take", "space_to_depth", "depth_to_space")):
+    for name in reversed(net.ops("take", "space_to_depth", "depth_to_space", "upsample")):
         if name not in net.graph.outputs and not any(name in op.reads for op in net.graph.ops):
             net = _replaced(net, {name: []})
     return net
@@ -53,6 +53,17 @@ def join_takes(net: Imported) -> Imported:
             pad = 0, 0, spread.pad[2] + op.pad[2], spread.pad[3] + op.pad[3]
             if all(-p < s for p, s in zip(pad[2:], spread.s, strict=True)):
                 net = _replaced(net, {spread.name: [], name: [replace(spread, name=name, block=op.block, pad=pad)]})
+    return without_unread(net)
+
+
+def join_upsamples(net: Imported) -> Imported:
+    """Join an upsample of an upsample, as of rows and then of columns."""
+    for name in net.ops("upsample"):
+        op = net.graph.op(name)
+        inner = net.writer(op.inputs[0], "upsample")
+        s = (op.s[0] * inner.s[0], op.s[1] * inner.s[1]) if inner else op.s
+        if inner and max(s) <= MOST_SIDE:
+            net = _replaced(net, {name: [replace(op, inputs=inner.inputs, s=s)]})
     return without_unread(net)
 
 

@@ -6,7 +6,7 @@ divides the index into factors, each a run along one axis of the map.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple, NoReturn
 
@@ -16,6 +16,8 @@ from ...core.ir.graph import Tensor
 from ...core.types import Ints
 from .builder import Builder, Layer
 from .feature import Feature, kept
+from .imported import MOST_SIDE
+from .repeats import without_repeats
 
 MOST = 1 << 23  # elements of a map that is followed; each has an index of 8 bytes
 
@@ -67,6 +69,26 @@ def transposed(layer: Layer, x: Feature | Moved, perm: Sequence[int]) -> Feature
     return plain or moved(layer, x, lambda index: index.transpose(perm))
 
 
+def tiled(layer: Layer, x: Feature | Moved, times: Sequence[int]) -> Feature | Moved:
+    """Return the map repeated so many times along its last dimensions, or along all behind new ones of 1. Raises
+    GraphError for what is none, UnsupportedOp for too many elements."""
+    if min(times, default=1) < 1:
+        layer.wrong(f"repeats {list(x.shape)} {list(times)} times")
+    if float(np.prod([float(n) for n in times])) * float(np.prod(x.shape)) > MOST:
+        layer.refuse(f"makes {list(times)} times {list(x.shape)}, and up to {MOST:,} elements are followed")
+    return x if set(times) <= {1} and len(times) <= len(x.shape) else moved(layer, x, lambda i: np.tile(i, times))
+
+
+def spread(layer: Layer, x: Feature | Moved, shape: Sequence[int]) -> Feature | Moved:
+    """Return the map under the shape that it broadcasts to with this one. Raises what tiled raises, and GraphError
+    where it does not."""
+    ours = [1] * (len(shape) - len(x.shape)) + list(x.shape)
+    theirs = [1] * (len(x.shape) - len(shape)) + list(shape)
+    if not all(a == b or 1 in (a, b) for a, b in zip(ours, theirs, strict=True)):
+        layer.wrong(f"spreads {list(x.shape)} to {list(shape)}")
+    return tiled(layer, x, [b if a == 1 else 1 for a, b in zip(ours, theirs, strict=True)])
+
+
 class Factor(NamedTuple):
     """A run along `axis` of the map: `steps` (n,) from its first position. dim: the dimension of the file's shape that
     it is a part of."""
@@ -79,8 +101,8 @@ class Factor(NamedTuple):
 def refuse_order(x: Moved) -> NoReturn:
     """Raise UnsupportedOp for an order of elements that no ops give."""
     x.layer.refuse(
-        f"gives {list(x.shape)} of rows, columns and channels in the order of no slice, channel shuffle, SpaceToDepth "
-        f"or DepthToSpace; end the model before it, at '{x.tensor.name}'"
+        f"gives {list(x.shape)} of rows, columns and channels in the order of no slice, channel shuffle, SpaceToDepth, "
+        f"DepthToSpace or enlargement; end the model before it, at '{x.tensor.name}'"
     )
 
 
@@ -94,6 +116,17 @@ class Layout(NamedTuple):
 
 def settled(builder: Builder, x: Moved) -> Feature | None:
     """Append the ops that give what was moved, none where it is the map itself; None where no ops do."""
+    index, order, times = without_repeats(x.tensor, x.index)
+    if times == (1, 1):
+        return _settled(builder, x)
+    if max(times) > MOST_SIDE:
+        x.layer.refuse(f"repeats rows and columns {list(times)} times, and up to {MOST_SIDE} are known")
+    found = _settled(builder, replace(x, index=index))
+    return found and Feature.of(builder.add(x.layer, "upsample", (found.tensor,), found.tensor.c, s=times), order)
+
+
+def _settled(builder: Builder, x: Moved) -> Feature | None:
+    """Do the same for elements none of which repeat."""
     found = _layout(x)
     blocks = found and _blocks(found)
     if not found or not blocks:

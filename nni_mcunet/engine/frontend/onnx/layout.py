@@ -98,7 +98,7 @@ def transpose(reader: Values, node: Node) -> Feature | Moved:
 # Operators that take integers for real numbers as they are.
 MOVES = (
     "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Dropout", "Concat", "Pad", "Resize",
-    "MaxPool", "GlobalMaxPool", "Split", "Slice", "Gather", "DepthToSpace", "SpaceToDepth",
+    "MaxPool", "GlobalMaxPool", "Split", "Slice", "Gather", "Tile", "Expand", "DepthToSpace", "SpaceToDepth",
 )  # fmt: skip
 LAYOUT = {
     "Reshape": reshape,

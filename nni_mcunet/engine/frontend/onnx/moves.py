@@ -1,5 +1,5 @@
-"""Read and write the operators that copy values to other places: Split, Slice, Gather, SpaceToDepth, DepthToSpace.
-Handlers and entries of STEPS as in operators.py.
+"""Read and write the operators that copy values to other places: Split, Slice, Gather, Tile, Expand, SpaceToDepth,
+DepthToSpace. Handlers and entries of STEPS as in operators.py.
 """
 
 import numpy as np
@@ -7,7 +7,7 @@ import numpy as np
 from ....core.ir.graph import Op
 from ....core.plan.kernel_facts import is_run
 from ..feature import Feature
-from ..moved import Moved, moved
+from ..moved import Moved, moved, spread, tiled
 from .file import Node
 from .values import Values
 from .writer import Step, Steps, Writer
@@ -61,6 +61,19 @@ def gather(reader: Values, node: Node) -> Feature | Moved:
     return found if indices.ndim else moved(node, found, lambda index: index.squeeze(axis))
 
 
+def tile(reader: Values, node: Node) -> Feature | Moved:
+    """Read Tile, with constant repeats."""
+    x, times = reader.view(node, whole=True), _whole_numbers(reader, node, 1)
+    if len(times) != len(x.shape):
+        node.wrong(f"repeats {list(x.shape)} {times} times")
+    return tiled(node, x, times)
+
+
+def expand(reader: Values, node: Node) -> Feature | Moved:
+    """Read Expand to a constant shape."""
+    return spread(node, reader.view(node, whole=True), _whole_numbers(reader, node, 1))
+
+
 def _whole_numbers(reader: Values, node: Node, i: int) -> list[int]:
     value = reader.array(node, i)
     if value.dtype.kind != "i" or value.ndim != 1:
@@ -103,6 +116,8 @@ NODES = {
     "Split": split,
     "Slice": slice_,
     "Gather": gather,
+    "Tile": tile,
+    "Expand": expand,
     "DepthToSpace": depth_to_space,
     "SpaceToDepth": space_to_depth,
 }

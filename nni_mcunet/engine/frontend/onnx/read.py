@@ -31,6 +31,7 @@ from .layout import MOVES
 from .module_names import named_by_modules
 from .operators import NODES
 from .quantized import QUANTIZED
+from .signals import is_signal, on_a_signal
 from .unknown import unknown
 from .values import Values
 from .write import META_KEY
@@ -54,13 +55,16 @@ def load_onnx(
     return with_gains(found, gains)
 
 
-def _up_to_boxes(proto: onnx.ModelProto, path: str, size: tuple[int, int] | None) -> Model | QuantModel:
-    """Return the network up to the maps from which the file decodes boxes, the whole where it does not."""
+def _up_to_boxes(
+    proto: onnx.ModelProto, path: str, size: tuple[int, int] | None, by_shape: bool = False
+) -> Model | QuantModel:
+    """Return the network up to the maps from which the file decodes boxes, the whole where it does not. by_shape: as of
+    `_tried`."""
     first: UnsupportedOp | None = None
     refused: set[str] = set()
     cut = proto
     while True:
-        found, at = _tried(cut, path, size)
+        found, at = _tried(cut, path, size, by_shape)
         if not isinstance(found, UserError):
             if first:
                 warnings.warn(cut_text(path, found.graph.outputs, first, "decode boxes"), CutWarning, stacklevel=2)
@@ -91,28 +95,31 @@ def _ending_at(
     return replace(found, meta=meta)
 
 
-def load_exported(data: bytes, name: str) -> tuple[Model | QuantModel, bool]:
+def load_exported(data: bytes, name: str, outputs: Sequence[str] | None = None) -> tuple[Model | QuantModel, bool]:
     """Return what load_onnx does, for the bytes of a file that torch.onnx has exported, and whether it ends where the
     file does; layers have the names of their modules. name: of the module that it was made of, as the network and
     messages are called. Raises what load_onnx raises."""
     proto = named_by_modules(parse(data, name))
     proto.graph.name = name
-    found, _ = _tried(proto, name, None)
+    if outputs is not None:
+        return _ending_at(proto, name, None, outputs), False
+    found, _ = _tried(proto, name, None, by_shape=True)
     if isinstance(found, UserError):
-        return _up_to_boxes(proto, name, None), False
+        return _up_to_boxes(proto, name, None, by_shape=True), False
     return found, True
 
 
 def _tried(
-    proto: onnx.ModelProto, path: str, size: tuple[int, int] | None
+    proto: onnx.ModelProto, path: str, size: tuple[int, int] | None, by_shape: bool = False
 ) -> tuple[Model | QuantModel | UserError, str]:
     """Return what the file holds, under the first layout of its input that its nodes take; where there is none, the
-    error under the layout that takes the most of them, and the first output of the node that raised it."""
+    error under the layout that takes the most of them, and the first output of the node that raised it. by_shape: the
+    outputs' shapes have to say how they are counted."""
     nodes = needed(proto.graph)
     tries = first_tries(path, proto, nodes, size)
     furthest, stopped, at = -1, UserError(), ""
     for inputs in tries:  # which grows
-        reader = Reader(proto, path, nodes, inputs)
+        reader = Reader(proto, path, nodes, inputs, by_shape)
         try:
             return reader.read(), ""
         except UserError as error:
@@ -123,13 +130,19 @@ def _tried(
 
 
 class Reader(Values):
-    """Go through a file, node by node. nodes: those to read; inputs: the layout of each input; done: nodes read."""
+    """Go through a file, node by node. nodes: those to read; inputs: the layout of each input; done: nodes read;
+    by_shape: whether the outputs' shapes have to say how they are counted."""
 
     def __init__(
-        self, proto: onnx.ModelProto, path: str, nodes: list[onnx.NodeProto], inputs: tuple[Layout, ...]
+        self,
+        proto: onnx.ModelProto,
+        path: str,
+        nodes: list[onnx.NodeProto],
+        inputs: tuple[Layout, ...],
+        by_shape: bool,
     ) -> None:
         super().__init__(proto, path)
-        self.nodes, self.inputs, self.done = nodes, inputs, 0
+        self.nodes, self.inputs, self.by_shape, self.done = nodes, inputs, by_shape, 0
         self.at = ""  # first output of the node that is being read
 
     def others(self) -> list[Layout]:
@@ -184,7 +197,7 @@ class Reader(Values):
         moved = node.kind in MOVES and node.inputs[0] in self.rounded
         if node.kind in NODES and not moved and not self.rounded.isdisjoint(node.inputs):
             node.refuse("computes with 8-bit integers as if they were numbers; put a DequantizeLinear before it")
-        found = handler(self, node)
+        found = on_a_signal(self, node, handler) if is_signal(self, node) else handler(self, node)
         results = found if isinstance(found, Sequence) else [found]
         for name, result in zip(node.proto.output, results, strict=False):
             if result is not None:
@@ -197,6 +210,11 @@ class Reader(Values):
         found = self.given(value.name) if value.name in self.features else None
         name = self.output(value.name, found)
         shape = self.features[value.name].shape
+        if self.by_shape and found and found.looks_like_a_map:
+            raise GraphError(
+                f"{self.path}: output '{name}' of {list(shape)} counts its channels last, which its shape does not "
+                "tell: return the map as (1, channels, height, width), or one with other sides"
+            )
         declared = [] if self.shortened else [max(d.dim_value, 0) for d in value.type.tensor_type.shape.dim]
         fits = all(a in (0, b) for a, b in zip(declared, shape, strict=False))
         if declared and (len(declared) != len(shape) or not fits):

@@ -9,7 +9,7 @@ from ....core.ir.graph import Tensor
 from ...ops import tflm
 from ..feature import Feature, kept
 from ..layers import concatenate, padded
-from ..moved import Moved
+from ..moved import Moved, spread, tiled
 from .convolutions import MOST, activated, window
 from .file import Operator
 from .values import Values
@@ -55,58 +55,40 @@ def _pooled(reader: Values, op: Operator, x: Tensor, y: Feature) -> Feature:
 def mean(reader: Values, op: Operator) -> Feature:
     """Read MEAN over height and width. Raises UnsupportedOp for other axes."""
     x = reader.feature(op)
-    _check_spatial(reader, op, x)
+    shape = _one_position(reader, op, x)
     y = reader.put(op, "gap", (x.tensor,), x.tensor.c)
-    return Feature(y, kept("c", y), reader.file.tensors[op.outputs[0]].shape)
+    return Feature(y, kept("c", y), shape)
 
 
 def reduce_max(reader: Values, op: Operator) -> Feature:
     """Read REDUCE_MAX over height and width: a pool with a window of the whole map. Raises UnsupportedOp."""
     x = reader.feature(op)
-    _check_spatial(reader, op, x)
-    t = x.tensor
+    shape, t = _one_position(reader, op, x), x.tensor
     if max(t.h, t.w) > MOST:
         op.refuse(f"over {[t.h, t.w]}: windows go to {MOST}")
     y = reader.add(op, "maxpool", (t,), t.c, k=(t.h, t.w))
     if reader.quantized:
         reader.scales[y.name] = reader.scale_of(t.name)
-    return passed_on(reader, op, Feature(y, kept("c", y), reader.file.tensors[op.outputs[0]].shape))
+    return passed_on(reader, op, Feature(y, kept("c", y), shape))
 
 
-def _check_spatial(reader: Values, op: Operator, x: Feature) -> None:
-    """Raise UnsupportedOp where an operator goes over other axes than height and width."""
+def _one_position(reader: Values, op: Operator, x: Feature) -> tuple[int, ...]:
+    """Return the shape of a map whose height and width an operator reduces to one position. Raises UnsupportedOp where
+    it goes over other axes."""
     axes, groups = [a % len(x.shape) for a in reader.integers(op, 1)], x.groups()
     spatial = sorted(axis for axis in x.order if axis != "c")
     if groups is None or sorted("".join(groups[a] for a in set(axes))) != spatial:
         op.refuse(f"axes {axes} of {list(x.shape)}: height and width together are known")
+    keeps = len(reader.file.tensors[op.outputs[0]].shape) == len(x.shape)
+    return tuple(1 if i in axes else n for i, n in enumerate(x.shape) if keeps or i not in axes)
 
 
-def tile(reader: Values, op: Operator) -> Feature:
-    """Read TILE and BROADCAST_TO that repeat rows or columns in place, as Keras' UpSampling2D does behind a RESHAPE, or
-    that spread one position over a map. Raises UnsupportedOp for others."""
-    x, declared = reader.feature(op), reader.file.tensors[op.outputs[0]].shape
-    times, groups, t = reader.integers(op, 1), x.groups(), x.tensor
-    if op.kind == "BROADCAST_TO":
-        times = [n // m for n, m in zip(times, x.shape, strict=False)] if len(times) == len(x.shape) else []
-    several = [i for i, n in enumerate(times) if n != 1]
-    fits = len(times) == len(x.shape) and declared == tuple(n * m for n, m in zip(x.shape, times, strict=True))
-    if groups is None or not fits or min(times) < 1 or max(times) > MOST:
-        op.refuse(f"{times} times {list(x.shape)}: repeat rows or columns one after the other, {MOST} times at most")
-    factors = {"h": 1, "w": 1}
-    for i in several:
-        # Behind the rows stands the dimension that repeats each of them; a map of one row is repeated as a whole.
-        axis = groups[i - 1] if i and groups[i] == "" else ""
-        if x.shape == (1, t.h, t.w, t.c) and groups[i] == "":
-            axis = {1: "h", 2: "w"}.get(i, "")
-        if axis not in factors or factors[axis] != 1:
-            op.refuse(f"{times} times {list(x.shape)}: repeat rows or columns one after the other")
-        factors[axis] = times[i]
-    if not several:
-        return passed_on(reader, op, x)
-    y = reader.add(op, "upsample", (t,), t.c, s=(factors["h"], factors["w"]))
-    if reader.quantized:
-        reader.scales[y.name] = reader.scale_of(t.name)
-    return passed_on(reader, op, Feature(y, kept(_spread(x.order, factors), y), declared))
+def tile(reader: Values, op: Operator) -> Feature | Moved:
+    """Read TILE and BROADCAST_TO. Raises UnsupportedOp, GraphError."""
+    x, numbers = reader.view(op, whole=True), reader.integers(op, 1)
+    if op.kind == "TILE" and len(numbers) != len(x.shape):
+        op.wrong(f"repeats {list(x.shape)} {numbers} times")
+    return passed_on(reader, op, (tiled if op.kind == "TILE" else spread)(op, x, numbers))
 
 
 def _spread(order: str, factors: dict[str, int]) -> str:
