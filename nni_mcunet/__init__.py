@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .api.planning import best_schedule, boards, plan, profile
     from .api.quantization import QuantizationWarning, quantize
     from .core.boards import Board
-    from .core.errors import CutWarning, Infeasible, UserError
+    from .core.errors import CutWarning, Infeasible, PixelsWarning, UserError
     from .core.ir.arch import ArchSpec, Schedule
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "Infeasible",
     "Inspection",
     "Network",
+    "PixelsWarning",
     "QuantizationWarning",
     "Report",
     "Run",
@@ -67,7 +68,7 @@ _MODULES = {
     ".api.planning": ("best_schedule", "boards", "plan", "profile"),
     ".api.quantization": ("QuantizationWarning", "quantize"),
     ".core.boards": ("Board",),
-    ".core.errors": ("CutWarning", "Infeasible", "UserError"),
+    ".core.errors": ("CutWarning", "Infeasible", "PixelsWarning", "UserError"),
     ".core.ir.arch": ("ArchSpec", "Schedule"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

@@ -3,6 +3,7 @@ the byte stands for, by the range of the file's input or by --mean and --std."""
 
 import ctypes
 import subprocess
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -67,6 +68,17 @@ def test_the_range_of_the_input_says_what_a_byte_is(file, scale, channels, byte_
     reals = (np.arange(256) - np.array(way.mean)[:, None]) / np.array(way.std)[:, None]
     reals = np.clip(reals, *given.span)
     assert (np.abs(given.dequantize(table(model)) - reals) <= given.scale * 0.502).all()
+
+
+def test_compile_says_what_it_assumes(file, tmp_path):
+    with pytest.warns(
+        mcu.PixelsWarning, match=r"net.tflite: a byte of a picture is .byte - 127.5. / 127.5 to the netw"
+    ):
+        mcu.compile(file(MCUNET), "stm32f412", tmp_path / "fw")
+    for path, how in ((file(MCUNET), {"mean": 127.5, "std": 127.5}), (file(PIXELS), {}), (file(MCUNET, 2), {})):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", mcu.PixelsWarning)
+            mcu.compile(path, "stm32f412", tmp_path / "fw", **how)
 
 
 def test_a_byte_is_plain_where_that_is_as_near(file):

@@ -3,6 +3,7 @@ the host, under emulation or on a board at a serial port."""
 
 import ctypes
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core.boards import Board
-from ..core.errors import UserError
+from ..core.errors import PixelsWarning, UserError
 from ..core.file_sets import free_folder
 from ..core.ir.arch import Schedule
 from ..core.plan.board_plan import plan_for_board
@@ -172,7 +173,8 @@ def compile(
     Raises UserError for a float network without samples, a module that cannot be exported, samples that are no pixels
     or a folder that holds other files, UnsupportedOp for an operator that the engine does not know, Infeasible where
     nothing fits, with `what`, `needed` and `limit` in bytes. Warns as quantize() does, and of a module that is in
-    training mode.
+    training mode, and (PixelsWarning) of what is assumed of the
+    bytes of a picture where an int8 file of others does not say.
 
     >>> fw = mcu.compile(module, samples, board="stm32f412", out="out/fw")
     >>> fw.arena, fw.flash, fw.sqnr
@@ -182,6 +184,8 @@ def compile(
     how = {"size": size, "images": images, "mean": mean, "std": std, "bgr": bgr, "view": view, "method": method}
     found = _int8(network, given, None if weights is None else path_of(weights, "weights"), outputs, how)
     int8 = found.int8_model()
+    if pixel_values.is_assumed(int8):
+        warnings.warn(f"{found.source}: {pixel_values.described(int8)}", PixelsWarning, stacklevel=3)
     if picture is not None and not project:
         raise UserError("picture is what a project has built in: give project=True, too")
     if not isinstance(prefix, str):

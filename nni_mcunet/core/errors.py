@@ -42,6 +42,10 @@ class CutWarning(Note):
     """A file's network ends earlier than the file; the message says where and why."""
 
 
+class PixelsWarning(Note):
+    """Nobody said what the byte of a picture is to an int8 file of others; the message says what is assumed."""
+
+
 class PassedOver(Note):
     """Files of a folder that are not read; the message counts and names them."""
 

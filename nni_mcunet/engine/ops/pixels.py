@@ -13,7 +13,7 @@ import numpy as np
 from ...core.errors import UserError
 from ...core.int8 import LOWEST
 from ...core.types import Doubles, Int8Map, Picture
-from ..model import Pixels, QuantModel, Scale, input_shape
+from ..model import PIXELS, Pixels, QuantModel, Scale, input_shape
 
 BYTES = np.arange(256)
 USUAL = (Pixels((0,), (255,)), Pixels((127.5,), (127.5,)), Pixels((0,), (1,)), Pixels((128,), (1,)),
@@ -84,6 +84,12 @@ def with_pixels(model: QuantModel, mean: Sequence[float] | None, std: Sequence[f
             f"input holds {low:.4g} to {high:.4g}: give those that the network was trained with"
         )
     return replace(model, pixels=way)
+
+
+def is_assumed(model: QuantModel) -> bool:
+    """Tell whether only the range of its input says what a byte of a picture is to it."""
+    image = model.graph.inputs[0]
+    return model.pixels is None and image.c in PICTURES and model.scales[image.name] != PIXELS
 
 
 def described(model: QuantModel) -> str:
