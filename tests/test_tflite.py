@@ -108,26 +108,6 @@ def test_a_board_equals_litert(made, tmp_path, name, schedule):
     assert_board_equal(run, load_tflite(path), tmp_path / "model", schedule, 4)
 
 
-@pytest.mark.parametrize(
-    "file, schedule",
-    [("tflite/kws_ref_model", Schedule((2, 2), 2)), ("tflite/vww_96_int8", Schedule((3, 3), 5)),
-     pytest.param("mcunet-in3/int8", Schedule((3, 3), 5), marks=pytest.mark.slow)],
-)  # fmt: skip
-def test_published_files_equal_litert(shared, tmp_path, file, schedule):
-    path = shared / "models" / f"{file}.tflite"
-    model, run = load_tflite(path), Reference(path.read_bytes())
-    assert_numpy_equal(run, model, Schedule(), 1)
-    assert_c_equal(run, model, tmp_path / "patched", schedule, 100)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("file, n", [("tflite/kws_ref_model", 2), ("tflite/vww_96_int8", 5), ("mcunet-in3/int8", 5)])
-def test_a_board_equals_litert_on_100_inputs(shared, tmp_path, file, n):
-    path = shared / "models" / f"{file}.tflite"
-    for name, schedule in {"whole": Schedule(), "patched": Schedule((2, 2), n)}.items():
-        assert_board_equal(Reference(path.read_bytes()), load_tflite(path), tmp_path / name, schedule, 100)
-
-
 def test_dead_channels_take_their_tables_along(tmp_path):
     """A sum of one number a channel, of whose channels nobody reads the first four."""
     n = Layers(np.random.default_rng(0))

@@ -26,8 +26,8 @@ DEAD = 2.0**-20  # least scale of a channel whose weights are 0, for which the f
 
 
 def per_output(layer: Layer, value: np.ndarray | Integers, axis: int) -> np.ndarray:
-    """Return the values of a weight whose output channels lie along `axis`, integers less their zero point. Raises
-    UnsupportedOp for integers that exceed int8 without it, or with several scales along another axis."""
+    """Return the values of a weight whose output channels lie along `axis`, integers less their zero point: int8, or
+    int16 where they exceed that. Raises UnsupportedOp for several scales along another axis."""
     if isinstance(value, Integers) and value.scale.size > 1 and value.axis % value.values.ndim != axis:
         layer.refuse("its weights have scales along another axis than the outputs'; quantize them per output channel")
     if not isinstance(value, Integers) or not value.zero.any():
@@ -36,10 +36,8 @@ def per_output(layer: Layer, value: np.ndarray | Integers, axis: int) -> np.ndar
     if value.zero.size not in (1, value.values.shape[value.axis % value.values.ndim]):
         layer.wrong(f"{value.zero.size} zero points for weights of {list(value.values.shape)}")
     centred = value.values.astype(np.int64) - value.zero.reshape(sides if value.zero.size > 1 else ())
-    if centred.size and not (centred.min() >= -128 and centred.max() <= 127):
-        layer.refuse("its weights have a zero point, without which they exceed int8; quantize them symmetrically "
-                    "(onnxruntime: weight_type=QInt8)")  # fmt: skip
-    return centred.astype(np.int8)
+    fits = centred.min(initial=0) >= -128 and centred.max(initial=0) <= 127
+    return centred.astype(np.int8 if fits else np.int16) if value.values.dtype == np.int8 else centred
 
 
 def convolve(
@@ -54,10 +52,12 @@ def convolve(
     """Append a conv of weights (cout, cin / groups, kh, kw) and return what it writes. `given` says whether they came
     as Integers. bias: (cout,) float, Integers or None; fields: those of Op. Raises GraphError for shapes that do not
     fit, UnsupportedOp for integers that no kernel has."""
-    y = builder.add(layer, "conv", (x,), weight.shape[0], k=weight.shape[2:], **fields)
-    channels = weight.shape[0]
-    if weight.shape[1] * fields.get("groups", 1) != x.c:
+    channels, groups = weight.shape[0], fields.get("groups", 1)
+    if weight.shape[1] * groups != x.c:
         layer.wrong(f"weights of {list(weight.shape)} on {x.c} channels")
+    if weight.dtype == np.int16:
+        x, weight = _in_copies(builder, layer, x, weight, groups)
+    y = builder.add(layer, "conv", (x,), channels, k=weight.shape[2:], **fields)
     if bias is not None and (bias.values if isinstance(bias, Integers) else bias).size != channels:
         layer.wrong(f"not one bias for each of {channels} channels")
     if isinstance(given, Integers):
@@ -68,6 +68,20 @@ def convolve(
         bias = np.zeros(channels, np.float32) if bias is None else bias.reshape(channels)
         builder.weights[y.name] = np.ascontiguousarray(weight), bias
     return y
+
+
+def _in_copies(builder: Builder, layer: Layer, x: Tensor, weight: np.ndarray, groups: int) -> tuple[Tensor, Int8Map]:
+    """Return the map with copies of channels, and int8 weights (cout, ., kh, kw) of it which give the sums of int16
+    ones: what exceeds int8 of a weight is the weight of a copy of its channel."""
+    parts, left = [weight.clip(-128, 127)], weight - weight.clip(-128, 127)
+    while left.any():
+        parts.append(left.clip(-128, 127))
+        left = left - parts[-1]
+    found = [(part, j) for i, part in enumerate(parts) for j in range(weight.shape[1]) if i == 0 or part[:, j].any()]
+    numbers = tuple(group * weight.shape[1] + j for group in range(groups) for _, j in found)
+    y = builder.add(layer, "take", (x,), len(numbers), channels=numbers)
+    builder.scales[y.name] = builder.scale_of(x.name)
+    return y, np.stack([part[:, j] for part, j in found], 1).astype(np.int8)
 
 
 def _integers(

@@ -78,7 +78,7 @@ def _one_position(reader: Values, op: Operator, x: Feature) -> tuple[int, ...]:
     axes, groups = [a % len(x.shape) for a in reader.integers(op, 1)], x.groups()
     spatial = sorted(axis for axis in x.order if axis != "c")
     if groups is None or sorted("".join(groups[a] for a in set(axes))) != spatial:
-        op.refuse(f"axes {axes} of {list(x.shape)}: height and width together are known")
+        op.refuse(f"axes {axes} of {list(x.shape)}: height and width together are known; end the model before it")
     keeps = len(reader.file.tensors[op.outputs[0]].shape) == len(x.shape)
     return tuple(1 if i in axes else n for i, n in enumerate(x.shape) if keeps or i not in axes)
 

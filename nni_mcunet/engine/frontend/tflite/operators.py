@@ -96,7 +96,10 @@ def strided_slice(reader: Values, op: Operator) -> Feature | Moved:
     x = reader.view(op, whole=True)
     begin, end, step = (reader.integers(op, i) for i in (1, 2, 3))
     if not len(begin) == len(end) == len(step) == len(x.shape) or min(step) < 1:
-        op.refuse(f"from {begin} to {end} by {step} of {list(x.shape)}: positive steps, one an axis, are known")
+        op.refuse(
+            f"from {begin} to {end} by {step} of {list(x.shape)}: positive steps, one an axis, are known; end the "
+            "model before it"
+        )
     if op.option("EllipsisMask") or op.option("NewAxisMask"):
         op.refuse("has an ellipsis or a new axis; write the slice out")
     ranges = []

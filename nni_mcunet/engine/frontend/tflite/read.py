@@ -114,7 +114,7 @@ class Reader(Values):
                 "picture (1, height, width, channels); convert with a fixed batch of 1"
             )
         shape = self._unfolded(index) or shape
-        order = "hwc"[-(len(shape) - 1) :]
+        order = "chw" if self._is_turned(index) else "hwc"[-(len(shape) - 1) :]
         lengths = dict(zip(order, shape[1:], strict=True))
         tensor = self.add_image(given.name, *(lengths.get(axis, 1) for axis in "hwc"))
         self.features[index] = replace(Feature.of(tensor, order), shape=given.shape)
@@ -125,6 +125,16 @@ class Reader(Values):
                 f"{self.path}: input '{given.name}' holds {given.kind}, expected int8, uint8 or float32; convert the "
                 "model with int8 activations"
             )
+
+    def _is_turned(self, index: int) -> bool:
+        """Tell whether an input has its channels first: whether all that read it put them last."""
+        readers = [op for op in self.file.needed() if index in op.inputs]
+        if readers and all(op.kind == "QUANTIZE" for op in readers):
+            return all(self._is_turned(op.outputs[0]) for op in readers)
+        perms = [
+            self.file.tensors[op.inputs[1]].data if op.kind == "TRANSPOSE" and op.has(1) else None for op in readers
+        ]
+        return bool(perms) and all(p is not None and p.tolist() == [0, 2, 3, 1] for p in perms)
 
     def _unfolded(self, index: int) -> tuple[int, ...] | None:
         """Return the shape (1, h, w, c) that all readers of a flat input give it at once, as micro_speech's does."""
