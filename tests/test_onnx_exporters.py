@@ -44,6 +44,16 @@ ACCEPTED = {
     "min and max": (
         [node("Max", "x lo", "t"), node("Min", "hi t")], {"lo": np.float32(0.1), "hi": np.float32([6])}, {},
     ),
+    "sum of three": ([node("Sigmoid", "x", "t"), node("Tanh", "x", "u"), node("Sum", "x t u")], {}, {}),
+    "difference": ([node("Sigmoid", "x", "t"), node("Sub", "x t")], {}, {}),
+    "a position on a map": ([node("GlobalAveragePool", "x", "t"), node("Add", "t x")], {}, {}),
+    "a channel on a map": ([node("Conv", "x w", "t"), node("Mul", "x t")], {"w": normal(1, 4, 1, 1)}, {}),
+    "a row on a column": (
+        [node("ReduceMax", "x", "t", axes=[2]), node("ReduceMax", "x", "u", axes=[3]), node("Add", "t u")], {}, {},
+    ),
+    "slices of old": (
+        [node("Slice", "x", "t", starts=[1, -4], ends=[-1, 100], axes=[1, 3]), node("Sigmoid", "t")], {}, {"opset": 9},
+    ),
     "sum": ([node("Sigmoid", "x", "t"), node("Sum", "x t")], {}, {}),
     "global maximum": ([node("GlobalMaxPool", "x")], {}, {}),
     "pad two axes": (

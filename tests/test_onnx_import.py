@@ -244,7 +244,7 @@ REFUSED = [
       perm=[0, 3, 1, 2, 4]), helper.make_node("Reshape", ["u", "q"], ["v"]), helper.make_node("Relu", ["v"], ["y"])],
      [constant("s", [1, 3, 2, 4, 8]), constant("q", [1, 3, 8, 8])], "Reshape at .v.: gives .* in the order of no"),
     ([helper.make_node("Concat", ["x", "x"], ["y"], name="c", axis=2)], [], "Concat at 'c': joins maps along another"),
-    ([helper.make_node("Sub", ["x", "x"], ["y"], name="d")], [], "Sub at 'd': of .* sums and products"),
+    ([helper.make_node("Div", ["x", "x"], ["y"], name="d")], [], "Div at 'd': of .* sums and products"),
     ([helper.make_node("Resize", ["x", "", "s"], ["y"], name="r", mode="linear")],
      [constant("s", np.float32([1, 1, 2, 2]))], "Resize at 'r': mode 'linear': use nearest"),
     ([helper.make_node("Pad", ["x", "p"], ["y"], name="p", mode="reflect")],

@@ -162,7 +162,7 @@ def test_one_convolution_is_exact(values, tmp_path):
 
 @pytest.mark.parametrize("net", ["relu6", "grouped", "spatial"])
 def test_weights_of_uint8_with_zero_points(net, tmp_path):
-    """What exceeds int8 without its zero point is the weight of a copy of its channel."""
+    """A copy of its channel has as weight what exceeds int8 without the zero point."""
     module = NETS[net]()
     for weight in module.parameters():
         weight.data += 0.3 * weight.data.abs()  # more above zero than below

@@ -177,6 +177,8 @@ def flat(rng) -> bytes:
     x = n.same("TILE", x, (1, 10, 3, 3, 8), n.constant([1, 1, 1, 3, 1]))
     x = n.conv(n.same("RESHAPE", x, (1, 10, 9, 8), n.constant([1, 10, 9, 8])), 3, (3, 3))
     one = n.new("MEAN", x, n.constant([1, 2]), shape=(1, 1, 1, 3), keepDims=True)
+    x = n.new("ADD", one, x, shape=x.shape, fusedActivationFunction=0)
+    x = n.new("SUB", x, n.conv(x, 1), fusedActivationFunction=1)
     wide = n.same("TILE", one, x.shape, n.constant([1, 10, 9, 1]))
     return n.write([features.index], [n.new("ADD", x, wide, fusedActivationFunction=0).index])
 

@@ -12,12 +12,11 @@ It must be new or empty, or an earlier one of this command: mcunet_files.json in
 """
 
 import argparse
-import warnings
 from dataclasses import replace
 
 from ..api.networks import load
 from ..core.boards import get_board
-from ..core.errors import PixelsWarning, UserError
+from ..core.errors import UserError
 from ..core.file_sets import free_folder, owned
 from ..core.ir.arch import parse_schedule
 from ..core.plan.plan import EXECUTED, SEGMENTS, plan
@@ -99,25 +98,23 @@ def main(args: argparse.Namespace) -> None:
     network = replace(network, model=told(with_pixels(network.int8_model(), args.mean, args.std)))
     if not args.keep_dead_channels:
         network = replace(network, model=smaller(network.int8_model()))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PixelsWarning)  # `told` has printed it
-        fw = compile(
-            network,
-            board,
-            args.out,
-            arena_kb=args.arena_kb,
-            schedule=parse_schedule(args.patches, args.blocks),
-            halo=args.halo,
-            objective="instructions" if args.fastest else "sram" if args.least_sram else "macs",
-            max_p=args.max_p,
-            any_grid=args.any_grid,
-            max_overhead=args.max_overhead,
-            segments=args.segments,
-            keep_dead_channels=True,
-            project=args.project,
-            picture=args.picture,
-            prefix=args.prefix,
-        )
+    fw = compile(
+        network,
+        board,
+        args.out,
+        arena_kb=args.arena_kb,
+        schedule=parse_schedule(args.patches, args.blocks),
+        halo=args.halo,
+        objective="instructions" if args.fastest else "sram" if args.least_sram else "macs",
+        max_p=args.max_p,
+        any_grid=args.any_grid,
+        max_overhead=args.max_overhead,
+        segments=args.segments,
+        keep_dead_channels=True,
+        project=args.project,
+        picture=args.picture,
+        prefix=args.prefix,
+    )
     print(fw)
     if sizes := fw.facts["callback_bytes"]:
         print("SRAM of a ready callback:", ", ".join(f"{name} {size:,}" for name, size in sizes.items()))

@@ -1,9 +1,10 @@
 """Say on a command line what the byte of a picture is to an int8 network: --mean and --std."""
 
 import argparse
+import warnings
 from collections.abc import Sequence
 
-from ..core.errors import UserError
+from ..core.errors import PixelsWarning, UserError
 from ..engine.model import PIXELS, Model, QuantModel
 from ..engine.ops.pixels import described, with_pixels
 
@@ -32,4 +33,5 @@ def told(model: QuantModel) -> QuantModel:
     """Print what a byte of a picture is to the model, unless it is byte / 255, and return the model."""
     if model.pixels is not None or model.scales[model.graph.inputs[0].name] != PIXELS:
         print(described(model))
+        warnings.simplefilter("ignore", PixelsWarning)  # which would say it again
     return model

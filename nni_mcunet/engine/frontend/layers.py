@@ -17,7 +17,7 @@ from ..model import PROBABILITY, QuantWeights, Scale
 from .builder import Builder, Layer
 from .feature import Feature, Integers, kept, same_layout, with_channels
 from .imported import MOST_SIDE
-from .moved import MOST, Moved
+from .moved import MOST, Moved, moved, settled
 from .scales import NARROW
 
 MOST_WEIGHTS = 1 << 26  # of a dilated convolution
@@ -220,11 +220,14 @@ def _per_channel(value: np.ndarray | float, channels: int) -> Floats:
 
 
 def combined(builder: Builder, layer: Layer, kind: str | None, a: Feature, b: Feature) -> Feature:
-    """Append the sum ("add") or product ("mul") of two maps; one map of a product may be a factor a channel. Raises
-    UnsupportedOp for shapes that do not fit, and for None, a kind that is neither."""
+    """Append the sum ("add") or product ("mul") of two maps, each spread to the other's shape where that broadcasts;
+    one map of a product may be a factor a channel. Raises UnsupportedOp for shapes that do not fit, and for None, a
+    kind that is neither."""
     if kind == "mul" and (a.tensor.h, a.tensor.w) == (1, 1) != (b.tensor.h, b.tensor.w):
         a, b = b, a
     gate = kind == "mul" and _is_gate(a, b)
+    if kind and not gate and a.shape != b.shape:
+        a, b = _spread(builder, layer, a, b)
     alike = a.shape == b.shape and a.order == b.order and a.groups() == b.groups()
     same = (a.tensor.h, a.tensor.w, a.tensor.c) == (b.tensor.h, b.tensor.w, b.tensor.c)
     if kind is None or not (gate or (alike and same)):
@@ -233,6 +236,17 @@ def combined(builder: Builder, layer: Layer, kind: str | None, a: Feature, b: Fe
             "factor a channel, are known"
         )
     return same_layout(a, builder.add(layer, kind, (a.tensor, b.tensor), a.tensor.c))
+
+
+def _spread(builder: Builder, layer: Layer, a: Feature, b: Feature) -> tuple[Feature, Feature]:
+    """Return both maps in the shape to which they broadcast; as they are where they do not, or no op spreads them."""
+    try:
+        shape = np.broadcast_shapes(a.shape, b.shape)
+    except ValueError:
+        return a, b
+    found = [x if x.shape == shape else settled(builder, moved(layer, x, lambda i: np.broadcast_to(i, shape)))
+             for x in (a, b)]  # fmt: skip
+    return found[0] or a, found[1] or b
 
 
 def _is_gate(a: Feature, b: Feature) -> bool:

@@ -2,6 +2,7 @@
 like. Handlers as in operators.py."""
 
 from dataclasses import replace
+from functools import reduce
 from typing import TypedDict
 
 import numpy as np
@@ -189,16 +190,21 @@ def per_channel(reader: Values, node: Node, i: int, x: Feature) -> tuple[Floats,
 
 def binary(reader: Values, node: Node) -> Feature:
     """Read Add, Sum, Sub, Mul, Div."""
+    if node.kind == "Sum" and len(node.inputs) > 2 and all(name in reader.features for name in node.inputs):
+        maps = [reader.feature(node, i) for i in range(len(node.inputs))]
+        return reduce(lambda a, b: combined(reader, node, "add", a, b), maps)
     if len(node.inputs) != 2:
         node.refuse(f"of {len(node.inputs)}; add two at a time")
     return arithmetic(reader, node, node.kind.replace("Sum", "Add"), (0, 1))
 
 
 def arithmetic(reader: Values, node: Node, kind: str, at: tuple[int, int]) -> Feature:
-    """Read an Add, Sub, Mul or Div of the inputs `at`: of two maps (Add, Mul), or of a map and a constant."""
+    """Read an Add, Sub, Mul or Div of the inputs `at`: of two maps (not Div), or of a map and a constant."""
     maps = [node.inputs[i] in reader.features for i in at]
     if maps == [True, True]:
-        return combined(reader, node, {"Add": "add", "Mul": "mul"}.get(kind), *(reader.feature(node, i) for i in at))
+        a, b = (reader.feature(node, i) for i in at)
+        b = affine(reader, node, b, -1, 0) if kind == "Sub" else b
+        return combined(reader, node, {"Add": "add", "Sub": "add", "Mul": "mul"}.get(kind), a, b)
     if not any(maps):
         reader.feature(node)  # refuses
     value, x = per_channel(reader, node, at[maps.index(False)], reader.feature(node, at[maps.index(True)]))

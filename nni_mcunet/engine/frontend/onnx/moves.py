@@ -36,8 +36,12 @@ def split(reader: Values, node: Node) -> list[Feature | Moved]:
 def slice_(reader: Values, node: Node) -> Feature | Moved:
     """Read Slice, with constant starts, ends and steps."""
     x = reader.view(node, whole=True)
-    starts, ends = (_whole_numbers(reader, node, i) for i in (1, 2))
-    axes = _whole_numbers(reader, node, 3) if node.has(3) else list(range(len(starts)))
+    if reader.opset < 10:  # they are attributes
+        starts, ends = (list(node.attribute(name, ())) for name in ("starts", "ends"))
+        axes = list(node.attribute("axes", range(len(starts))))
+    else:
+        starts, ends = (_whole_numbers(reader, node, i) for i in (1, 2))
+        axes = _whole_numbers(reader, node, 3) if node.has(3) else list(range(len(starts)))
     steps = _whole_numbers(reader, node, 4) if node.has(4) else [1] * len(starts)
     if not len(starts) == len(ends) == len(axes) == len(steps) or not all(steps):
         node.wrong(f"starts {starts}, ends {ends}, axes {axes} and steps {steps}")
