@@ -51,9 +51,6 @@ ACCEPTED = {
     "a row on a column": (
         [node("ReduceMax", "x", "t", axes=[2]), node("ReduceMax", "x", "u", axes=[3]), node("Add", "t u")], {}, {},
     ),
-    "slices of old": (
-        [node("Slice", "x", "t", starts=[1, -4], ends=[-1, 100], axes=[1, 3]), node("Sigmoid", "t")], {}, {"opset": 9},
-    ),
     "sum": ([node("Sigmoid", "x", "t"), node("Sum", "x t")], {}, {}),
     "global maximum": ([node("GlobalMaxPool", "x")], {}, {}),
     "pad two axes": (

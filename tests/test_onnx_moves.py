@@ -138,6 +138,14 @@ def test_depth_to_space(mode, tmp_path):
     assert [op.kind for op in model.graph.ops][-1] == "depth_to_space"
 
 
+def test_slices_of_old(tmp_path):
+    """Before opset 10 their ends are attributes."""
+    nodes = [helper.make_node("Slice", ["x"], ["t"], starts=[1, -4], ends=[-1, 100], axes=[1, 3]),
+             helper.make_node("Sigmoid", ["t"], ["y"])]  # fmt: skip
+    onnx.save(small(nodes, shape=(1, 4, 8, 12), opset=9), tmp_path / "m.onnx")
+    assert [op.kind for op in assert_imported(tmp_path / "m.onnx").graph.ops] == ["take", "act"]
+
+
 def one(kind, constants=(), **attributes):
     names = [f"k{i}" for i in range(len(constants))]
     return [

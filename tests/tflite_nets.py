@@ -70,16 +70,18 @@ def fine(rng) -> bytes:
 
 
 def floats() -> bytes:
-    """A float network in half precision: weights behind a DEQUANTIZE, a factor a channel, functions."""
+    """A float network in half precision: weights behind a DEQUANTIZE, a factor and a slope a channel, functions."""
     rng = np.random.default_rng(0)
     n = Layers(rng)
-    x, y, z, end = (n.tensor(name, (1, 6, 6, c), "float32") for name, c in zip("xyze", (3, 8, 8, 8), strict=True))
+    widths = zip("xyzpe", (3, 8, 8, 8, 8), strict=True)
+    x, y, z, p, end = (n.tensor(name, (1, 6, 6, c), "float32") for name, c in widths)
     half = n.constant(rng.normal(size=(8, 3, 3, 3)), "float16")
     weight = n.tensor("weight", (8, 3, 3, 3), "float32")
     n.op("DEQUANTIZE", [half], [weight])
     n.op("CONV_2D", [x, weight, n.constant(rng.normal(size=8), "float32")], [y], padding=0, strideH=1, strideW=1,
          dilationHFactor=1, dilationWFactor=1, fusedActivationFunction=0)  # fmt: skip
-    n.op("MUL", [y, n.constant(rng.normal(size=8), "float32")], [z], fusedActivationFunction=3)
+    n.op("PRELU", [y, n.constant(rng.normal(size=(1, 1, 8)), "float32")], [p])
+    n.op("MUL", [p, n.constant(rng.normal(size=8), "float32")], [z], fusedActivationFunction=3)
     n.op("HARD_SWISH", [z], [end])
     return n.write([x], [end])
 

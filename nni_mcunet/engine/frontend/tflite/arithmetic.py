@@ -13,6 +13,7 @@ from ....core.types import Int8Map, Ints
 from ...model import QuantWeights, Scale
 from ...ops import tflm
 from ...ops.fixed_point import Multiplier
+from .. import layers
 from ..feature import Feature, same_layout
 from ..layers import DEAD, affine, clamp, combined
 from .convolutions import activated, limits
@@ -103,13 +104,13 @@ def _table(reader: Values, op: Operator, x: Scale, constant: Scale, value: int, 
 
 
 def prelu(reader: Values, op: Operator) -> Feature:
-    """Read PRELU of one slope; in an int8 file of a slope a channel, too. Raises UnsupportedOp, GraphError."""
+    """Read PRELU of one slope, or of one a channel. Raises UnsupportedOp, GraphError."""
     x, given_slopes = reader.feature(op), reader.constant(op, 1)
     if not reader.quantized:
-        if given_slopes.size != 1:
-            op.refuse(f"slopes of {list(given_slopes.shape)}: one, or one a channel of an int8 map, is known")
-        slope = float(reader.numbers(op, 1).reshape(()))
-        return same_layout(x, reader.add(op, "act", (x.tensor,), x.tensor.c, act="leaky", args=(slope,)))
+        numbers = per_channel(reader, op, x, 1, reader.numbers(op, 1))
+        if numbers.size > 1:
+            return layers.sloped(reader, op, x, numbers)
+        return same_layout(x, reader.add(op, "act", (x.tensor,), x.tensor.c, act="leaky", args=(float(numbers[0]),)))
     steps, given, before = reader.scale(op, op.inputs[1]), _given(reader, op), reader.scale_of(x.tensor.name)
     slopes = per_channel(reader, op, x, 1, given_slopes).astype(np.int64) - steps.zero_point
     if slopes.size > 1 and np.abs(slopes).max() <= 127:
