@@ -268,6 +268,8 @@ MUTANTS = [
            "test_moves::test_the_range_of_an_answer_behind_a_move"),
     Mutant(ENGINE + "model.py", '== ["depth_to_space"]', '== ["nothing"]',
            "test_onnx_transposed::test_calibrated_and_compiled"),
+    Mutant(FRONTEND + "tflite/file.py", "at + table.Pos)[0]) if at else 0", "at + table.Pos)[0]) if not at else 0",
+           "test_tflite_published::test_operators_that_only_new_files_number"),
     Mutant(FRONTEND + "repeats.py", "gcd(*(b - a for a, b in pairwise(ends)))", "ends[1]",
            "test_onnx_moves::test_refused_by_name"),
     Mutant(FRONTEND + "onnx/read.py", "found and found.looks_like_a_map", "not found",

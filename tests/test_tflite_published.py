@@ -32,6 +32,19 @@ def test_a_board_equals_litert_on_100_inputs(shared, tmp_path, file, n):
         assert_board_equal(Reference(path.read_bytes()), load_tflite(path), tmp_path / name, schedule, 100)
 
 
+def test_operators_that_only_new_files_number(tmp_path):
+    """ai-edge-quantizer leaves the number of old files at 0, which is ADD's."""
+    n = Layers(np.random.default_rng(0))
+    image = n.map((1, 6, 5, 3), 1 / 255, -128)
+    x = n.new("MUL", image, image, fusedActivationFunction=0)
+    n.model.operatorCodes[-1].deprecatedBuiltinCode = 0
+    path = tmp_path / "net.tflite"
+    path.write_bytes(n.write([image.index], [n.conv(x, 4).index]))
+    model = load_tflite(path)
+    assert [op.kind for op in model.graph.ops] == ["mul", "conv"]
+    assert_numpy_equal(Reference(path.read_bytes()), model, Schedule(), 2)
+
+
 def channels_first(rng) -> bytes:
     """A network that reads and writes NCHW, as ai-edge-torch makes it."""
     n = Layers(rng)

@@ -14,6 +14,7 @@ from ....core.types import FilePath
 from ....core.validate import file_bytes, short
 from ..builder import Layer
 
+BUILTIN_CODE = 10  # place of an operator code's own number in the table of its fields
 IDENTIFIER = b"TFL3"  # at byte 4
 MOST = 1 << 16  # tensors, operators, or elements of a shape or list of inputs
 TYPES = {code: name.lower() for name, code in vars(tflite.TensorType).items() if isinstance(code, int)}
@@ -188,7 +189,12 @@ def _indices(path: str, tensors: list[FileTensor], values: list[int]) -> tuple[i
 
 def _kind(code: tflite.OperatorCode) -> str:
     """Return the operator's name in the schema; of a custom one its own."""
-    number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())  # which of them counts depends on the file's age
+    # The greater of two counts: old files have one, some tools only the other. The package's BuiltinCode() gives the
+    # first in place of the second where that is below 127.
+    table = code._tab
+    at = table.Offset(BUILTIN_CODE)
+    own = int(np.frombuffer(table.Bytes, "<i4", 1, at + table.Pos)[0]) if at else 0
+    number = max(own, code.DeprecatedBuiltinCode())
     if number == tflite.BuiltinOperator.CUSTOM:
         return f"custom operator {short((code.CustomCode() or b'').decode(errors='replace'))}"
     return tflite.BUILTIN_OPCODE2NAME.get(number, f"operator {number}")
