@@ -33,8 +33,8 @@ def _replaced(net: Imported, new: dict[str, list[Op]], weights: dict[str, Weight
 
 
 def without_unread(net: Imported) -> Imported:
-    """Take out moves that nothing reads, the last first."""
-    for name in reversed(net.ops("take", "space_to_depth", "depth_to_space", "upsample")):
+    """Take out moves and functions that nothing reads, the last first."""
+    for name in reversed(net.ops("take", "space_to_depth", "depth_to_space", "upsample", "act")):
         if name not in net.graph.outputs and not any(name in op.reads for op in net.graph.ops):
             net = _replaced(net, {name: []})
     return net

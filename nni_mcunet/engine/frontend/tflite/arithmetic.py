@@ -18,6 +18,7 @@ from ..feature import Feature, same_layout
 from ..layers import DEAD, affine, clamp, combined
 from .convolutions import activated, limits
 from .file import Operator
+from .one_value import of_one_value
 from .values import Values
 
 OF_MAPS = {"ADD": "add", "SUB": "add", "MUL": "mul"}  # operators of two maps -> the kind of op that they are
@@ -30,6 +31,11 @@ def arithmetic(reader: Values, op: Operator) -> Feature:
     if not any(constants):
         if op.kind not in OF_MAPS:
             op.refuse("of two maps is not known; end the model before it, or write it with ADD, SUB and MUL")
+        a, b = reader.feature(op, 0), reader.feature(op, 1)
+        if found := of_one_value(reader, a, b):
+            x, *values = found
+            table = _rounded(reader, op, [reader.scale_of(m.tensor.name) for m in (a, b)], values)
+            return reader.put_table(op, x, table, _given(reader, op))
         return activated(reader, op, _of_two(reader, op))
     if all(constants):
         op.refuse("of two constants; convert again, with constants folded")
@@ -92,12 +98,17 @@ def _given(reader: Values, op: Operator) -> Scale:
 
 def _table(reader: Values, op: Operator, x: Scale, constant: Scale, value: int, at: int) -> Int8Map:
     """Tabulate an operator of int8 values (256,) of the scale x and a value, its input `at`."""
-    scales, values, given = [x, constant], [tflm.VALUES, np.full(256, value)], _given(reader, op)
+    scales, values = [x, constant], [tflm.VALUES, np.full(256, value)]
     if op.kind in ("MAXIMUM", "MINIMUM"):  # of the integers, whatever their scales
         return tflm.int8((np.maximum if op.kind == "MAXIMUM" else np.minimum)(*values))
     if at == 0:
         scales, values = scales[::-1], values[::-1]
-    (a, b), (lo, hi) = scales, limits(op)
+    return _rounded(reader, op, scales, values)
+
+
+def _rounded(reader: Values, op: Operator, scales: list[Scale], values: list[np.ndarray]) -> Int8Map:
+    """Return the sums, differences or products of int8 values of these two scales."""
+    (a, b), (lo, hi), given = scales, limits(op), _given(reader, op)
     if op.kind == "MUL":
         return tflm.Product.of(a, b, given, lo, hi)(*values)
     return tflm.Sum.of(a, b, given, lo, hi, sign=-1 if op.kind == "SUB" else 1)(*values)
