@@ -49,6 +49,12 @@ DOORS = [
         "test_bad_files::test_a_json_that_cannot_be_is_one_line",
     ),
     Mutant(
+        CORE + "model_zoo.py",
+        "if not path.is_file() or sha256(path) != expected:",
+        "if not path.is_file():",
+        "test_model_zoo::test_what_is_not_there_is_said",
+    ),
+    Mutant(
         CORE + "files.py",
         "_replace(Path(os.path.realpath(path)), data)",
         "_replace(path, data)",

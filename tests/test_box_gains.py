@@ -13,7 +13,7 @@ from faces import face_model
 from nni_mcunet.core.errors import GraphError, UserError
 from nni_mcunet.core.ir.arch import ArchSpec, Block
 from nni_mcunet.core.ir.box_channels import HEADROOM, MOST, gain, of_channels, yolo
-from nni_mcunet.core.ir.build import YoloHead, build_graph
+from nni_mcunet.core.ir.build import YoloHead, YoloxHead, build_graph
 from nni_mcunet.core.nn.net import Net
 from nni_mcunet.core.nn.qat import OBSERVE, fake_quantize, freeze, learnt_ranges, learnt_spans, learnt_weights
 from nni_mcunet.core.plan.plan import plan
@@ -23,7 +23,7 @@ from nni_mcunet.engine.frontend.onnx import load_onnx, save_onnx, to_onnx
 from nni_mcunet.engine.int8_detector import compiled
 from nni_mcunet.engine.lower import reference
 from nni_mcunet.engine.model import Model, Scale
-from nni_mcunet.engine.quant import post_training
+from nni_mcunet.engine.quant import box_gains, post_training
 from nni_mcunet.engine.quant.ort_session import session, to_input
 from nni_mcunet.engine.quant.post_training import calibrated, learnt
 from nni_mcunet.engine.quant.sqnr import report
@@ -47,6 +47,7 @@ def float_yolo():
             factor = size * 2 / y.std(dim=(0, 2, 3))
             conv.weight.mul_(factor[:, None, None, None])
             conv.bias.copy_((conv.bias - y.mean((0, 2, 3))) * factor)
+            conv.bias[[4, 11]] -= 4
     meta = {"type": "yolov3", "classes": ["a", "b"], "strides": [4, 8], "anchors": ANCHORS, "score_thr": 0.05,
             "conf_thr": 0.005, "nms_iou": 0.45, "max_per_img": 100}  # fmt: skip
     return Model(net.graph.folded(), net.folded_weights(), {"detector": meta}), pictures
@@ -57,10 +58,13 @@ def models():
     """(float model, int8 model with gains, the same without, pictures)"""
     model, pictures = float_yolo()
     monkey = pytest.MonkeyPatch()
-    monkey.setattr(post_training, "spans", lambda model, found: {})
+    monkey.setattr(post_training, "spans", lambda *given: {})
+    monkey.setattr(post_training, "centred", lambda quantized, *given: quantized)
     plain = calibrated(model, pictures)
+    monkey.setattr(post_training, "spans", box_gains.spans)
+    gained = calibrated(model, pictures)
     monkey.undo()
-    return model, calibrated(model, pictures), plain, pictures
+    return model, gained, plain, pictures
 
 
 def integers(model, picture):
@@ -175,7 +179,7 @@ def test_the_header_says_real_values(models, tmp_path):
 
 
 def test_faces_have_them(tmp_path):
-    int8, picture = face_model(64, 96, 2, 0.02)
+    int8, picture = face_model(64, 96, 2, 0.02, bias=-2.0)
     weights = {
         op.name: ((w := int8.weights[op.name]).weight * w.scale[:, None, None, None],
                   w.bias * (int8.scales[op.inputs[0]].scale * w.scale))
@@ -194,7 +198,72 @@ def test_faces_have_them(tmp_path):
     assert len(scores) > 3 and len(detector_params(gained).decode(maps)) == len(scores)
     path = save_onnx(gained, tmp_path / "m.onnx", boxes=True)
     boxes, *_ = onnxruntime.InferenceSession(str(path)).run(None, {"image": to_input(picture)})
-    assert len(boxes) == len(corners) and (nearest(boxes, corners) < 0.1).mean() > 0.9
+    assert (nearest(corners, boxes) < 0.1).mean() > 0.9
+
+
+def test_only_boxes_that_count_set_the_gains(models):
+    """Cells with an object of 5 % or more; the largest number of all cells is another."""
+    model, gained, _, pictures = models
+    run = session(model)
+    for i, name in enumerate(model.graph.outputs):
+        cells = np.concatenate([run.run(None, {"image": to_input(p)})[i][0].reshape(2, 7, -1) for p in pictures], 2)
+        sizes, sure = cells[:, 2:4], 1 / (1 + np.exp(-cells[:, 4])) >= 0.05
+        values = sizes.transpose(0, 2, 1)[sure]
+        assert np.abs(sizes).max() > 1.05 * np.abs(values).max() and 20 < sure.sum() < sure.size / 2
+        whole = gained.scales[name].span
+        assert max(gained.gains[name]) == pytest.approx(gain(whole, (values.min(), values.max())), rel=0.02)
+        assert post_training.spans(gained, model, pictures)[name][0] == pytest.approx(
+            (min(0, values.min()), max(0, values.max()))
+        )
+
+
+def test_boxes_that_count_keep_their_means(models):
+    """int8 shifts the numbers of boxes; the biases take that back, the weights and the logits' biases stay."""
+    model, gained, _, pictures = models
+    fair, run = calibrated(model, pictures), session(model)
+    for i, name in enumerate(model.graph.outputs):
+        shifts = []
+        for int8 in (gained, fair):
+            errors, other = [], session(int8)
+            for picture in pictures:
+                f, q = (r.run(None, {"image": to_input(picture)})[i][0].reshape(2, 7, -1) for r in (run, other))
+                errors.append(np.where((f[:, 4] >= np.log(0.05 / 0.95))[:, None], q - f, np.nan))
+            shifts.append(np.abs(np.nanmean(np.concatenate(errors, 2), 2)))
+        for numbers in (slice(0, 2), slice(2, 4)):  # offsets; sizes, which are stored larger
+            before, after = (shift[:, numbers] for shift in shifts)
+            assert after.max() < 0.4 * before.max() and after.mean() < 0.3 * before.mean()
+        ours, theirs = fair.weights[name], gained.weights[name]
+        assert np.array_equal(ours.weight, theirs.weight) and np.array_equal(ours.scale, theirs.scale)
+        changed = (ours.bias != theirs.bias).reshape(2, 7)
+        assert changed[:, :4].sum() >= 6 and not changed[:, 4:].any()
+
+
+def test_yolox_has_them():
+    spec, rng = ArchSpec("small", 64, 8, BLOCKS), np.random.default_rng(0)
+    torch.manual_seed(1)
+    net = Net(build_graph(spec, YoloxHead(2, (0, 1), 16, 8, 1))).eval()
+    pictures = [rng.integers(0, 256, (64, 64, 3)).astype(np.uint8) for _ in range(3)]
+    meta = {"type": "yolox", "classes": ["a", "b"], "strides": [4, 8], "score_thr": 0.05, "nms_iou": 0.45,
+            "max_per_img": 100}  # fmt: skip
+    x = torch.from_numpy(np.concatenate([to_input(p) for p in pictures]))
+    with torch.no_grad():
+        for name, y in zip(net.graph.outputs, net(x), strict=True):
+            conv, spread = net.layers[name].conv, 3.0 if name.endswith("obj") else 1.0
+            factor = spread / y.std(dim=(0, 2, 3))
+            conv.weight.mul_(factor[:, None, None, None])
+            conv.bias.copy_((conv.bias - y.mean((0, 2, 3))) * factor - (4.0 if name.endswith("obj") else 0.0))
+    model = Model(net.graph.folded(), net.folded_weights(), {"detector": meta})
+    gained = calibrated(model, pictures)
+    run, seen = session(model), post_training.spans(gained, model, pictures)
+    assert set(seen) == {"yolox0_box", "yolox1_box"}
+    for i, name in enumerate(("yolox0_box", "yolox1_box")):
+        values = []
+        for picture in pictures:
+            maps = run.run(None, {"image": to_input(picture)})
+            values.append(maps[3 * i + 1][0][:, maps[3 * i + 2][0, 0] >= np.log(0.05 / 0.95)])
+        values = np.concatenate(values, 1)
+        for (low, high), own in zip(seen[name], np.split(values, 2), strict=True):
+            assert (low, high) == pytest.approx((min(own.min(), 0), max(own.max(), 0)))
 
 
 def trained(groups):

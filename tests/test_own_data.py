@@ -20,6 +20,7 @@ from detection.own_data.new_config import shapes, sizes, training
 from detection.own_data.read_folder import read_folder
 from detection.own_data.splits import divided
 from nni_mcunet.cli.main import run
+from nni_mcunet.core import model_zoo
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.view import STRETCH, View
 
@@ -419,6 +420,23 @@ def config(tmp_path, monkeypatch):
     yolo_folders(root, many(20))
     run("new-detector", [str(root), "--board", "stm32f412", "-o", "out/mine", "--size", "96", "128"])
     return tmp_path / "out/mine/config.py"
+
+
+def test_a_training_begins_with_the_zoos_weights(tmp_path, monkeypatch, capsys):
+    """With those of the architecture, unless others or none are named."""
+    monkeypatch.chdir(tmp_path)
+    voc_devkit(tmp_path / "photos", many(20))
+    name = model_zoo.weights_for("mcunet_in3")
+    path = str(model_zoo.weights_file(name).resolve())
+    for weights, said, begun in (
+        ([], f"from {name}", path),
+        (["--weights", name], "from ", path),
+        (["--weights", "none"], "from random weights", None),
+    ):
+        run("new-detector", ["photos", "--board", "stm32f412", "--size", "96", "96", *weights])
+        assert said in capsys.readouterr().out
+        found = load_config(str(tmp_path / "out/photos_stm32f412/config.py")).model.backbone.get("init_cfg")
+        assert (found and found["checkpoint"]) == begun
 
 
 def test_the_printed_commands_can_be_typed(tmp_path, monkeypatch, capsys):

@@ -17,7 +17,7 @@ from nni_mcunet import __version__
 from nni_mcunet.cli.main import COMMANDS
 from nni_mcunet.engine.frontend.onnx import save_onnx
 
-PARTS = ("nni_mcunet", "detection", "configs", "tools", "pyproject.toml", "README.md", "LICENSE")
+PARTS = ("nni_mcunet", "detection", "configs", "tools", "zoo", "pyproject.toml", "README.md", "LICENSE")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_the_wheel_has_all_of_the_project_and_nothing_else(wheel):
         for path in (ROOT / folder).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts and ".mim" not in path.parts
     }
-    for folder in ("configs", "tools"):  # links in the tree, files in the wheel
+    for folder in ("configs", "tools", "zoo"):  # links in the tree, files in the wheel
         files = [p for p in (ROOT / folder).rglob("*") if p.is_file() and "__pycache__" not in p.parts]
         expected |= {f"nni_mcunet/.mim/{path.relative_to(ROOT)}" for path in files}
     assert packed == expected

@@ -28,6 +28,7 @@ ROWS = (
     ("MACs, M", "macs", 1e6),
     ("patch overhead, %", "patch_overhead", 0.01),
     ("instructions, M", "instructions", 1e6),
+    ("estimated ms", "milliseconds_estimated", 1),
 )
 
 
@@ -74,13 +75,18 @@ def table(facts: PlainDict) -> str:
     boards = facts["boards"]
     lines = [f"{'':24}" + "".join(f"{name:>14}" for name in boards)]
     for label, key, scale in ROWS:
-        lines.append(f"{label:24}" + "".join(f"{row[key] / scale:14.1f}" for row in boards.values()))
+        lines.append(f"{label:24}" + "".join(_cell(row.get(key), scale) for row in boards.values()))
     sure = [sum(box["score"] >= 0.3 for box in row["boxes"]) for row in boards.values()]
     lines.append(f"{'boxes of score >= 0.3':24}" + "".join(f"{n:14}" for n in sure))
     floats, int8 = facts["metrics"]["float"], facts["metrics"]["int8"]
     for name in shown(floats):
         lines.append(f"{COMPARED.get(name, name)} float {floats[name]:.3f}, int8 {int8[name]:.3f} (same test pictures)")
     return "\n".join(lines)
+
+
+def _cell(value: float | None, scale: float) -> str:
+    """Return a figure of the table, a dash where it is not known."""
+    return f"{'-':>14}" if value is None else f"{value / scale:14.1f}"
 
 
 def shown(metrics: PlainDict) -> list[str]:
@@ -135,4 +141,5 @@ def board_row(name: str, run: PlainDict, planned: PlainDict) -> PlainDict:
         "boxes": run.get("boxes", []),
         "macs": planned["macs"],
         "patch_overhead": round(planned["patch_overhead"], 4),
+        "milliseconds_estimated": planned.get("milliseconds_estimated"),
     }

@@ -5,7 +5,7 @@ import fnmatch
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -13,6 +13,7 @@ from ..core.errors import UserError
 from ..core.ir.arch import ArchSpec, Schedule
 from ..core.ir.build import build_graph
 from ..core.ir.graph import Graph
+from ..core.model_zoo import PREFIX, index, is_named, model_file
 from ..core.outputs import check_outputs
 from ..core.types import FilePath, Picture
 from ..core.validate import integer, short
@@ -143,14 +144,16 @@ class Network:
 
 def zoo(pattern: str = "*") -> list[str]:
     """Return the names of the networks that load() knows without a file: the architectures of configs/arch and the
-    published face detectors, all without weights. pattern: as a shell's, such as "mcunet_*".
+    published face detectors, all without weights, and the trained int8 detectors zoo:NAME that `mcunet zoo` lists.
+    pattern: as a shell's, such as "mcunet_*".
 
     >>> mcu.zoo("mobilenet_v2_rd*")
     ['mobilenet_v2_rd', 'mobilenet_v2_rd_r416']
     """
     if not isinstance(pattern, str):
         raise UserError(f"pattern is {short(pattern)}: expected text such as 'mcunet_*'")
-    return fnmatch.filter(sorted([*(path.stem for path in ARCHITECTURES.glob("*.json")), *BASELINES]), pattern)
+    names = [*(path.stem for path in ARCHITECTURES.glob("*.json")), *BASELINES, *(PREFIX + name for name in index())]
+    return fnmatch.filter(sorted(names), pattern)
 
 
 @user_errors
@@ -195,6 +198,8 @@ def load(
         return _architecture(source, source.name, trained, view)
     if options is not None and not isinstance(options, dict):
         raise UserError(f"options is {short(options)}: expected a mapping of dotted keys to values")
+    if isinstance(source, str) and is_named(source):
+        return replace(_file(model_file(source), trained, size, outputs), source=source)
     path = path_of(source, "network")
     if str(source) in BASELINES:
         return Network(face_baseline(str(source)).folded(), None, str(source))
@@ -209,7 +214,7 @@ def load(
 
 def _is_file_name(source: object) -> bool:
     """Tell whether it names a file that has outputs of its own: no architecture, config or name of the zoo."""
-    named = isinstance(source, (str, os.PathLike)) and str(source) not in zoo()
+    named = is_named(source) or (isinstance(source, (str, os.PathLike)) and str(source) not in zoo())
     return named and Path(str(source)).suffix not in (".json", ".py")
 
 

@@ -35,6 +35,7 @@ GROUPS = {  # whom a group is for -> command -> what it does
         "report": "gather what the steps of deploy measured",
     },
     "Bring a network to a board": {
+        "zoo": "list the trained networks that come with this",
         "profile": "show where a network's memory goes and what patches save",
         "export": "write a trained network as float ONNX",
         "quantize": "turn float ONNX into int8, calibrated on pictures",
@@ -79,7 +80,10 @@ def run(name: str, words: list[str]) -> None:
         module.main(words)
     else:
         parser = argparse.ArgumentParser(f"mcunet {name}")
-        module.main(fill(parser, name).parse_args(words))
+        from .zoo_files import with_files  # imports numpy
+
+        args = fill(parser, name).parse_args(words)
+        module.main(args if name == "zoo" else with_files(args))
 
 
 def module_of(name: str) -> ModuleType:

@@ -17,6 +17,7 @@ from pathlib import Path
 from ..core.boards import KB
 from ..core.errors import UserError
 from ..core.file_sets import Seal, free_folder, write_set
+from ..core.model_zoo import is_named, weights_file, weights_for
 from ..core.validate import counted
 from .argument_types import positive
 from .steps import CONFIGS
@@ -42,7 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", choices=SOURCES, default="lines",
                         help="of the board's picture, which takes SRAM, too: a frame that lies elsewhere, camera lines "
                         "(default), a JPEG of this sampling")  # fmt: skip
-    parser.add_argument("--weights", help="checkpoint to begin with, such as MCUNet's ImageNet weights")
+    parser.add_argument("--weights", help="checkpoint to begin with, such as MCUNet's ImageNet weights, or zoo:NAME; "
+                        "default those of the zoo that fit the network; none: random ones")  # fmt: skip
     parser.add_argument("--size", type=positive, nargs=2, metavar=("H", "W"), help="of the network's input; default "
                         "the largest that fits")  # fmt: skip
     parser.add_argument("--fit", choices=("stretch", "letterbox"), default="stretch", help="how a picture comes to the "
@@ -65,7 +67,7 @@ def main(args: argparse.Namespace) -> None:
     from ..engine.codegen.picture_callbacks import callback_bytes
 
     board, base = get_board(args.board), (CONFIGS / "det/_base_/yolov3_mcunet.py").resolve()
-    if args.weights and not Path(args.weights).is_file():
+    if args.weights not in (None, "none") and not Path(args.weights).is_file():
         raise UserError(f"--weights {args.weights}: no such file")
     name = Path(args.folder).resolve().name
     out = free_folder(args.out or f"out/{name}_{board.name}")
@@ -85,12 +87,14 @@ def main(args: argparse.Namespace) -> None:
     tried = [(args.size[0], args.size[1])] if args.size else shapes(train)
     with tqdm(desc="networks", unit=" tried", leave=False, disable=None) as bar:
         choice = choose_network(base, len(classes), sizes(train), tried, board, source, lambda _: bool(bar.update()))
+    weights = weights_for(choice.arch) if args.weights is None else args.weights
+    begun = None if weights == "none" else weights and str(weights_file(weights) if is_named(weights) else weights)
     title = f"A detector of {len(classes)} classes on the pictures of {name}, for the {board.name}."
     texts = {f"{split}.json": coco_text(items, classes, args.folder) for split, items in splits.items()}
-    texts["config.py"] = config_text(base, out, args.folder, classes, splits, choice, args.weights, title, view)
+    texts["config.py"] = config_text(base, out, args.folder, classes, splits, choice, begun, title, view)
     write_set(out, {"detector": {**texts}}, SEAL)
     length = training(len(train))
-    begin = f"from {args.weights}" if args.weights else "from random weights (--weights takes ImageNet's)"
+    begin = f"from {weights}" if begun else "from random weights (--weights takes ImageNet's)"
     print(f"network: {plan_title(choice)}")
     size = f"{counted(length.epochs, 'epoch')} of {counted(len(train), 'picture')}"
     print(f"training: {size} in batches of {length.batch}, {begin}")

@@ -8,6 +8,8 @@ Each type has one file in numpy (yolo.py, yolox.py, s3fd.py), one in C that give
 from dataclasses import replace
 from typing import TypeAlias
 
+import numpy as np
+
 from ...core.boards import Board
 from ...core.errors import UserError
 from ...core.ir.graph import Graph
@@ -52,6 +54,11 @@ def channel_groups(meta: PlainDict, graph: Graph) -> dict[str, Groups]:
     has taken."""
     channels = [graph.tensors[name].c for name in graph.outputs]
     return dict(zip(graph.outputs, TYPES[type_of(meta)].groups(meta, channels), strict=True))
+
+
+def likely(meta: PlainDict, maps: list[np.ndarray]) -> list[np.ndarray]:
+    """Return for each of a network's outputs, real (h, w, c), which boxes count, bool (h, w, boxes a cell)."""
+    return TYPES[type_of(meta)].likely(meta, maps)
 
 
 def with_room(board: Board, candidates: int) -> Board:

@@ -12,6 +12,7 @@ from ...core.types import Groups, PlainDict
 
 BOX = np.dtype([(name, np.int16) for name in ("x1", "y1", "x2", "y2", "score", "label")])  # C's mcu_box
 LEAST_ROOM, MOST_KEPT = 160, 2048
+LIKELY = float(np.log(0.05 / 0.95))  # an object's logit at 5 %
 CODES = np.arange(-128, 128)
 KEYS = {"classes", "strides", "score_thr", "nms_iou", "max_per_img"}
 Whole = NDArray[np.int64] | np.int64  # of many boxes, or of one
@@ -70,6 +71,11 @@ def gains_of(output: PlainDict, groups: Groups) -> list[float]:
         if list(given) == of_channels(output["c"], groups, found) and all(0 < v < np.inf for v in found):
             return found
     raise UserError("detector: the gains of its maps are not one for each group of channels that decoding scales")
+
+
+def likely(logits: np.ndarray) -> np.ndarray:
+    """Tell of which cells the box counts: bool, of an object's logits. Elsewhere no training bounds its numbers."""
+    return logits >= LIKELY
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:

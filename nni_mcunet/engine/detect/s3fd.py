@@ -27,6 +27,7 @@ from .boxes import (
     check_output,
     gains_of,
     iou_integer,
+    likely,
     nms,
     reals,
     sigmoid,
@@ -81,6 +82,12 @@ class Face:
     def groups(meta: PlainDict, channels: list[int]) -> list[Groups]:
         """Return the groups of each map's channels that may have a gain: class and box map of each level in turn."""
         return [(), BOX_MAP] * (len(channels) // 2)
+
+    @staticmethod
+    def likely(meta: PlainDict, maps: list[np.ndarray]) -> list[np.ndarray]:
+        """Return for each real map (h, w, c) which boxes count, bool (h, w, 1)."""
+        leads = [cls[..., :1] - cls[..., 1:].max(-1, keepdims=True) for cls in maps[::2]]
+        return [likely(leads[i // 2]) for i in range(len(maps))]
 
     def decode(self, maps: list[np.ndarray]) -> np.ndarray:
         """Decode boxes, an array of dtype BOX by falling score, from the class and box map of each level in turn, int8

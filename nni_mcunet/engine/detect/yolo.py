@@ -24,6 +24,7 @@ from .boxes import (
     check_output,
     gains_of,
     iou_integer,
+    likely,
     nms,
     reals,
     sigmoid,
@@ -76,6 +77,12 @@ class Yolo:
     def groups(meta: PlainDict, channels: list[int]) -> list[Groups]:
         """Return the groups of each map's channels that may have a gain. channels: of each map."""
         return [yolo(len(anchors), c) for anchors, c in zip(meta["anchors"], channels, strict=True)]
+
+    @staticmethod
+    def likely(meta: PlainDict, maps: list[np.ndarray]) -> list[np.ndarray]:
+        """Return for each real map (h, w, c) which boxes count, bool (h, w, anchors)."""
+        logits = [m.reshape(*m.shape[:2], len(a), -1)[..., 4] for m, a in zip(maps, meta["anchors"], strict=True)]
+        return [likely(logit) for logit in logits]
 
     def decode(self, maps: list[np.ndarray]) -> np.ndarray:
         """Decode boxes, an array of dtype BOX by falling score, from int8 maps of (h, w, anchors * (5 + classes)) each

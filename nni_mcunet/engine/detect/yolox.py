@@ -25,6 +25,7 @@ from .boxes import (
     check_output,
     gains_of,
     iou_integer,
+    likely,
     nms,
     reals,
     sigmoid,
@@ -79,6 +80,11 @@ class Yolox:
     def groups(meta: PlainDict, channels: list[int]) -> list[Groups]:
         """Return the groups of each map's channels that may have a gain: class, box and object map of each level."""
         return [(), BOX_MAP, ()] * (len(channels) // 3)
+
+    @staticmethod
+    def likely(meta: PlainDict, maps: list[np.ndarray]) -> list[np.ndarray]:
+        """Return for each real map (h, w, c) which boxes count, bool (h, w, 1)."""
+        return [likely(maps[i - i % 3 + 2]) for i in range(len(maps))]
 
     def decode(self, maps: list[np.ndarray]) -> np.ndarray:
         """Decode boxes, an array of dtype BOX by falling score, from the class, box and object map of each level in

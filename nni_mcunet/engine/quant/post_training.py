@@ -15,6 +15,7 @@ from ..model import Model, QuantModel, quantize
 from ..ops.requantise import ScaleError
 from .bias_correction import bias_corrected
 from .box_gains import gained, spans
+from .box_means import centred
 from .equalize import equalization, equalized
 from .ort_session import statistics
 from .range_methods import Method, mse
@@ -51,7 +52,9 @@ def calibrated(
     quantized = quantize(model, ends)
     if correct_bias:
         quantized = bias_corrected(quantized, model, found)
-    quantized = gained(quantized, ends, spans(quantized, found))
+    quantized = gained(quantized, ends, spans(quantized, model, pictures))
+    if correct_bias:
+        quantized = centred(quantized, model, pictures)
     try:
         integers(quantized)
     except ScaleError as error:

@@ -7,7 +7,8 @@ The C does without it. A report has live bytes and the callbacks' bytes from it,
 from pathlib import Path
 
 from ...core.boards import Board
-from ...core.errors import UserError
+from ...core.errors import BoardError, UserError
+from ...core.plan.latency import milliseconds
 from ...core.plan.plan import Plan
 from ...core.types import PlainDict
 from ...core.validate import check_numbers, read_json, short
@@ -25,8 +26,17 @@ def plan_facts(plan: Plan, board: Board, sites: dict[int, str], view: View = STR
     return {"board": board.name, "p": s.p, "n": s.n, "then": s.then, "halo": plan.halo, "arena_bytes": plan.arena,
             "arena_limit": board.arena_limit, "constant_bytes": plan.flash, "macs": plan.macs,
             "patch_overhead": plan.overhead, "callback_bytes": callback_bytes(plan, view),
+            "milliseconds_estimated": _estimate(plan, board),
             "live_bytes": {op.name: plan.live_bytes(i) for i, op in enumerate(plan.graph.ops)},
             "sites": {str(line): row for line, row in sites.items()}}  # fmt: skip
+
+
+def _estimate(plan: Plan, board: Board) -> float | None:
+    """Return the estimated milliseconds of an inference, None for a board of whose core nothing is known."""
+    try:
+        return round(milliseconds(plan, board), 3)
+    except BoardError:
+        return None
 
 
 def plan_file(prefix: str) -> str:
