@@ -58,10 +58,12 @@ from .models.checkpoint import (  # noqa: E402
     read_checkpoint,
     trained_classes,
 )
+from .models.detector import MCUNetNeck  # noqa: E402
 from .models.extd import EXTD, EXTDBackbone  # noqa: E402
 from .models.s3fd import MCUNetS3FD, MCUNetS3FDHead  # noqa: E402
 from .models.s3fd_match import ScaleCompensationAssigner  # noqa: E402
-from .models.yolo import MCUNetNeck, MCUNetYOLO, MCUNetYOLOHead  # noqa: E402
+from .models.yolo import MCUNetYOLO, MCUNetYOLOHead  # noqa: E402
+from .models.yolox import MCUNetYOLOX, MCUNetYOLOXHead  # noqa: E402
 from .training.deployed import DeployedDetector, float_boxes  # noqa: E402
 from .training.qat import QATHook  # noqa: E402
 from .training.recipe_report import RecipeReportHook  # noqa: E402
@@ -89,6 +91,8 @@ __all__ = [
     "MCUNetS3FDHead",
     "MCUNetYOLO",
     "MCUNetYOLOHead",
+    "MCUNetYOLOX",
+    "MCUNetYOLOXHead",
     "QATHook",
     "RecipeReportHook",
     "ScaleCompensationAssigner",

@@ -561,6 +561,30 @@ DOORS = [
         "test_det_augment::test_the_loss_of_boxes_is_mmdets_of_what_is_decoded",
     ),
     Mutant(
+        DETECTION + "models/yolox.py",
+        "            objects[_covered(priors, gt_instances_ignore.bboxes) & ~found] = UNTRAINED\n",
+        "            pass\n",
+        "test_yolox::test_an_ignored_object_is_not_background",
+    ),
+    Mutant(
+        DETECTION + "models/yolox.py",
+        "gt_instances_ignore.bboxes) & ~found]",
+        "gt_instances_ignore.bboxes)]",
+        "test_yolox::test_an_object_beside_an_ignored_one_is_trained",
+    ),
+    Mutant(
+        DETECTION + "models/yolox.py",
+        "(inside.all(-1) | holds.all(-1))",
+        "inside.all(-1)",
+        "test_yolox::test_which_cells_an_object_covers",
+    ),
+    Mutant(
+        DETECTION + "models/yolox.py",
+        "[: cfg.max_per_img]",
+        "",
+        "test_yolox::test_onnx_boxes_are_mmdets",
+    ),
+    Mutant(
         DETECTION + "training/recipe_report.py",
         "if end <= limit:",
         "if end:",

@@ -248,8 +248,8 @@ def test_a_yolox_is_mmdets_head():
     assert graph.op("yolox0_obj").inputs == graph.op("yolox0_box").inputs != graph.op("yolox0_cls").inputs
     ours = [(op.k[0], op.cout, op.groups) for op in graph.ops if op.name.startswith("yolox0_cls")]
     assert ours == [(3, 16, 16), (1, 12, 1), (3, 12, 12), (1, 12, 1), (1, 3, 1)]
-    with pytest.raises(ArchError, match=r"detector.channels is 0"):
-        YoloxHead(3, (2,), channels=0)
+    with pytest.raises(ArchError, match=r"detector.feat_channels is 0"):
+        YoloxHead(3, (2,), feat_channels=0)
 
 
 def test_block_without_depthwise_adds_no_receptive_field():

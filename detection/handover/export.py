@@ -7,7 +7,7 @@ from mmengine.registry import DefaultScope
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.ir.arch import ArchSpec
-from nni_mcunet.core.ir.build import FaceHead, YoloHead
+from nni_mcunet.core.ir.build import Head
 from nni_mcunet.core.ir.graph import Graph
 from nni_mcunet.core.nn.qat import learnt_ranges, learnt_spans
 from nni_mcunet.core.types import FilePath, PlainDict
@@ -18,10 +18,12 @@ from ..config.picture_fit import check_trained_view, picture_view
 from ..data.building import building
 from ..data.datasets import config_classes
 from ..models.checkpoint import load_strictly, parts
+from ..models.detector import GraphDetector
 from ..models.s3fd import VARIANCES, MCUNetS3FD, s3fd_graph
-from ..models.yolo import MCUNetYOLO, yolo_graph
+from ..models.yolo import MCUNetYOLO
+from ..models.yolox import MCUNetYOLOX
 
-Detector = MCUNetYOLO | MCUNetS3FD
+Detector = MCUNetYOLO | MCUNetYOLOX | MCUNetS3FD
 
 
 def load_detector(
@@ -65,16 +67,17 @@ def check_deployable(cfg: Config) -> None:
         )
 
 
-def detector_graph(model: MCUNetYOLO | MCUNetS3FD | Config) -> tuple[ArchSpec, YoloHead | FaceHead, Graph]:
+def detector_graph(model: Detector | Config) -> tuple[ArchSpec, Head, Graph]:
     """Return the definition behind a detector or its Config, from which everything else is a walk."""
-    if isinstance(model, MCUNetYOLO):
-        return model.spec, model.yolo, model.graph
+    if isinstance(model, GraphDetector):
+        return model.spec, model.head, model.graph
     if isinstance(model, MCUNetS3FD):
         return model.spec, model.face, model.graph
     config = model.model
     if config.get("type") == "MCUNetS3FD":
         return s3fd_graph(config.backbone, config.bbox_head)
-    return yolo_graph(config.backbone, config.neck, config.bbox_head)
+    kind = MCUNetYOLOX if config.get("type") == "MCUNetYOLOX" else MCUNetYOLO
+    return kind.define(config.backbone, config.neck, config.bbox_head)
 
 
 def config_graph(config: Config) -> Graph:
@@ -110,19 +113,29 @@ def detector_meta(model: Detector) -> PlainDict:
     """Return the numbers with which decoding and NMS reproduce mmdet's boxes, of a model from load_detector; the levels
     run fine to coarse, as the graph's outputs do.
 
-    type        "yolov3" or "s3fd", which adds the keys of _yolo_meta or _s3fd_meta
+    type        "yolov3", "yolox" or "s3fd", which adds the keys of _yolo_meta, _yolox_meta or _s3fd_meta
     classes     names in the order of the channels
-    score_thr   a class score > score_thr is kept, then the nms_pre best: of all levels (yolov3), of each (s3fd)
+    score_thr   a class score > score_thr is kept, then the nms_pre best: of all levels (yolov3), of each (s3fd); of
+                yolox a score >= score_thr, all
     nms_iou     a box of the same class that overlaps a better one by more than this is dropped
     """
     test = model.test_cfg
-    return (_yolo_meta if isinstance(model, MCUNetYOLO) else _s3fd_meta)(model) | {
+    if isinstance(model, MCUNetYOLOX):
+        own = _yolox_meta(model)
+    else:
+        own = (_yolo_meta if isinstance(model, MCUNetYOLO) else _s3fd_meta)(model) | {"nms_pre": int(test.nms_pre)}
+    return own | {
         "classes": list(model.dataset_meta["classes"]),
         "score_thr": float(test.score_thr),
-        "nms_pre": int(test.nms_pre),
         "nms_iou": float(test.nms.iou_threshold),
         "max_per_img": int(test.max_per_img),
     }
+
+
+def _yolox_meta(model: MCUNetYOLOX) -> PlainDict:
+    """Return YOLOX's own numbers: strides, pixels per cell. The score is the best class's times the object's; a box is
+    centred at offset + cell, and as large as the exponential of its logarithms, in strides."""
+    return {"type": "yolox", "strides": list(model.bbox_head.strides)}
 
 
 def _yolo_meta(model: MCUNetYOLO) -> PlainDict:

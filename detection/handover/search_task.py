@@ -11,7 +11,7 @@ import hashlib
 import logging
 import random
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -27,7 +27,7 @@ from torch import Tensor
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.ir.arch import ArchSpec
-from nni_mcunet.core.ir.build import YoloHead, build_graph
+from nni_mcunet.core.ir.build import FaceHead, YoloHead, build_graph, yolo_fields
 from nni_mcunet.core.ir.graph import Graph
 from nni_mcunet.core.nn.net import Net
 from nni_mcunet.core.types import Plain, PlainDict
@@ -63,10 +63,12 @@ class DetectorTask:
             raise UserError(f"{path}: expected one val_evaluator, VOCMetric at iou_thrs 0.5: the score is its mAP")
         self.classes = config_classes(self.config)
         self.spec, self.head, _ = detector_graph(self.config)
-        if not isinstance(self.head, YoloHead):
-            raise UserError(f"{path}: a search is for YOLOv3 detectors; this is {self.config.model.type}")
-        anchors = [[list(map(float, pair)) for pair in scale] for scale in self.config.model.bbox_head.anchors]
-        self.identity = {"detector": asdict(self.head), "anchors": anchors}
+        if isinstance(self.head, FaceHead):
+            raise UserError(f"{path}: a search is for YOLO detectors; this is {self.config.model.type}")
+        self.identity: PlainDict = {"detector": yolo_fields(self.head)}
+        if isinstance(self.head, YoloHead):
+            anchors = [[list(map(float, pair)) for pair in scale] for scale in self.config.model.bbox_head.anchors]
+            self.identity["anchors"] = anchors
         self.at = lru_cache(self._at)
 
     def graph(self, spec: ArchSpec) -> Graph:
@@ -90,8 +92,8 @@ class DetectorTask:
             net.layer(name).conv.load_state_dict(detector.bbox_head.net.layer(name).conv.state_dict())
 
     def loss(self, outputs: tuple[Tensor, ...], targets: list[PlainDict], smoothing: float) -> Tensor:
-        """Return mmdet's loss of prediction maps (N, anchors * (5 + classes), h, w), fine to coarse: the mean over the
-        batch's pictures. targets: see DetectorData.sample."""
+        """Return mmdet's loss of the graph's outputs (N, c, h, w), which does not depend on the size of the batch.
+        targets: see DetectorData.sample."""
         if smoothing:
             raise UserError("recipe: label_smoothing is of classifiers; a detector's is bbox_head.one_hot_smoother")
         maps = [output.float() for output in outputs]
@@ -100,8 +102,8 @@ class DetectorTask:
         objects, ignored = (
             [InstanceData(**_tensors(target[part], device)) for target in targets] for part in ("objects", "ignored")
         )
-        losses = detector.bbox_head.loss_by_feat(maps[::-1], objects, metas, ignored)
-        return sum(part for parts in losses.values() for part in parts)
+        losses = detector.bbox_head.loss_by_feat(*detector.bbox_head.arranged(maps), objects, metas, ignored)
+        return detector.parse_losses(losses)[0]
 
     @torch.no_grad()
     def score(self, net: Net, batches: Iterable[tuple[Tensor, list[PlainDict]]]) -> float:
@@ -112,7 +114,8 @@ class DetectorTask:
         for images, targets in batches:
             _, detector = self.at(tuple(images.shape[2:]))
             metas = [target["meta"] for target in targets]
-            found = detector.bbox_head.predict_by_feat(net(images)[::-1], metas, rescale=True)
+            head = detector.bbox_head
+            found = head.predict_by_feat(*head.arranged(net(images)), batch_img_metas=metas, rescale=True)
             metric.process({}, [_sample(target, boxes) for target, boxes in zip(targets, found, strict=True)])
             seen += len(targets)
         with _quiet():

@@ -1,8 +1,7 @@
-"""Run MCUNet's YOLOv3 in mmdet: backbone, neck and head are walks of three parts of one graph (core.ir.build).
+"""Run MCUNet's YOLOv3 in mmdet: its head is a walk of the graph (core.ir.build).
 
-mmdet's part is around the layers: losses, target assignment, decoding. Feature maps travel in mmdet's habits: fine to
-coarse out of the backbone, coarse to fine from the neck on. The graph's predictions run fine to coarse; the head turns
-them round, here and nowhere else.
+mmdet's part is around the layers: losses, target assignment, decoding. Its maps run coarse to fine, the graph's
+predictions fine to coarse; the head turns them round, here and nowhere else.
 """
 
 from collections.abc import Sequence
@@ -10,24 +9,22 @@ from typing import Any
 
 import torch
 from mmdet.models.dense_heads import YOLOV3Head
-from mmdet.models.detectors import YOLOV3
 from mmdet.models.utils import multi_apply
 from mmdet.registry import MODELS
-from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox_overlaps
-from mmengine.model import BaseModule
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.ir import box_channels
 from nni_mcunet.core.ir.arch import ArchSpec
-from nni_mcunet.core.ir.build import BACKBONE, NECK, YOLO, YoloHead, build_graph
+from nni_mcunet.core.ir.build import YOLO, YoloHead, build_graph
 from nni_mcunet.core.ir.graph import Graph
 from nni_mcunet.core.nn.net import Net
 from nni_mcunet.core.types import Groups, PlainDict
 
 from .backbone import read_arch
+from .detector import GraphDetector
 
 IGNORE_IOF = 0.5  # share of an anchor's area, as mmdet's MaxIoUAssigner and s3fd_match.py have it
 
@@ -44,15 +41,6 @@ def yolo_graph(backbone: PlainDict, neck: PlainDict, bbox_head: PlainDict) -> tu
         )
     yolo = YoloHead(bbox_head["num_classes"], tuple(backbone["out_indices"]), neck["width"], len(anchors[0]))
     return spec, yolo, build_graph(spec, yolo)
-
-
-@MODELS.register_module()
-class MCUNetNeck(Net, BaseModule):
-    """Run the graph's neck: backbone maps fine to coarse in, as many maps of one width out, coarse to fine."""
-
-    def forward(self, x: tuple[Tensor, ...]) -> tuple[Tensor, ...]:  # type: ignore[override]  # mmdet gives a tuple
-        """Turn maps fine to coarse into maps coarse to fine."""
-        return super().forward(*x[::-1])  # it begins at the coarsest map
 
 
 @MODELS.register_module()
@@ -99,10 +87,14 @@ class MCUNetYOLOHead(YOLOV3Head):
         prior."""
         return [self.net.layers[name].conv for name in self.net.graph.outputs[::-1]]
 
-    def forward(self, x: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...]]:
-        """Turn maps of the neck, coarse to fine, into predictions (N, anchors * (5 + classes), H, W), coarse to
-        fine."""
-        return (self.net(*x[::-1])[::-1],)
+    def arranged(self, maps: Sequence[Tensor]) -> tuple[list[Tensor]]:
+        """Return the graph's outputs as mmdet's losses and prediction take them: (N, anchors * (5 + classes), H, W)
+        coarse to fine."""
+        return (list(maps[::-1]),)
+
+    def forward(self, x: tuple[Tensor, ...]) -> tuple[list[Tensor]]:
+        """Turn maps of the neck, coarse to fine, into `arranged` predictions."""
+        return self.arranged(self.net(*x[::-1]))
 
     def loss_by_feat(
         self,
@@ -158,43 +150,19 @@ class MCUNetYOLOHead(YOLOV3Head):
 
 
 @MODELS.register_module()
-class MCUNetYOLO(YOLOV3):
+class MCUNetYOLO(GraphDetector):
     """Detect by YOLOv3 whose three parts are cut from one graph: `yolo_graph` of what their configs say."""
 
-    def __init__(self, backbone: PlainDict, neck: PlainDict, bbox_head: PlainDict, **kwargs: Any) -> None:
-        spec, yolo, graph = yolo_graph(backbone, neck, bbox_head)
-        super().__init__(
-            backbone,
-            dict(type=neck["type"], graph=graph.part(NECK)),
-            dict(bbox_head, part=graph.part(YOLO), strides=graph.strides(graph.outputs), resolution=spec.resolution),
-            **kwargs,
-        )
-        self.spec, self.yolo, self.graph = spec, yolo, graph
-        if self.backbone.graph.ops != graph.part(BACKBONE).ops:
-            raise AssertionError("the backbone by itself is not the backbone within the detector: see core.ir.build")
+    OPS = YOLO
+    head: YoloHead
+    define = staticmethod(yolo_graph)
+
+    @staticmethod
+    def head_config(bbox_head: PlainDict, spec: ArchSpec) -> PlainDict:
+        """Return mmdet's config of the head: anchors are fractions of the picture."""
+        return dict(bbox_head, resolution=spec.resolution)
 
     @property
     def channel_groups(self) -> dict[str, Groups]:
         """Return output -> groups of its channels that int8 may hold in a finer step."""
-        return {name: box_channels.yolo(self.yolo.anchors, self.graph.tensors[name].c) for name in self.graph.outputs}
-
-    def _load_from_state_dict(self, state_dict: PlainDict, prefix: str, *args: Any) -> None:
-        """Load weights of the graph as one net, too, a search's best.pth: `layers.{op}.*` go to the op's part."""
-        parts = ((BACKBONE, "backbone."), (NECK, "neck."), (YOLO, "bbox_head.net."))
-        for key in [key for key in state_dict if key.startswith(f"{prefix}layers.")]:
-            op = key.removeprefix(f"{prefix}layers.")
-            part = next((where for names, where in parts if op.startswith(names)), "")
-            state_dict[f"{prefix}{part}layers.{op}"] = state_dict.pop(key)
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
-    def predict(
-        self, batch_inputs: Tensor, batch_data_samples: Sequence[DetDataSample], rescale: bool = True
-    ) -> Sequence[DetDataSample]:
-        """Predict as mmdet does. Raises UserError for images of another size than the architecture's."""
-        h, w = batch_inputs.shape[-2:]
-        if (h, w) != self.spec.resolution:
-            raise UserError(
-                f"the pictures are {h}x{w} and '{self.spec.name}' is made for "
-                f"{self.spec.resolution[0]}x{self.spec.resolution[1]}: set the pipelines' Resize to it"
-            )
-        return super().predict(batch_inputs, batch_data_samples, rescale)
+        return {name: box_channels.yolo(self.head.anchors, self.graph.tensors[name].c) for name in self.graph.outputs}

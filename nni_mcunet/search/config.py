@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..core.boards import get_board
 from ..core.errors import UserError, reason_of
-from ..core.ir.build import YoloHead, build_graph
+from ..core.ir.build import YOLOS, Yolo, build_graph
 from ..core.plan.latency import cycle_table
 from ..core.plan.plan import EXECUTED
 from ..core.types import Plain, PlainDict
@@ -43,8 +43,9 @@ class SearchConfig:
                  estimate, see core/plan/latency.py
     patches      the p of the grids p x p that may be tried; [1]: per layer only
     halo         what patches share is computed again (clip) or kept (cache); best: what costs less and fits
-    detector     the YOLOv3 head that the network will carry, counted with it: classes, taps (stages it reads, fine to
-                 coarse), width (of its neck), anchors (a cell, 3)
+    detector     the head that the network will carry, counted with it: type (yolov3 unless it is yolox), classes, taps
+                 (stages it reads, fine to coarse), width (of its neck); of a yolov3 anchors (a cell, 3), of a yolox
+                 feat_channels and stacked_convs
     data         kind, root and options of the pictures to judge on, see data/__init__.py; for detectors kind
                  detection.DetectorData and the config of one, whose head must be the `detector`
     supernet     checkpoint of the trained super-network
@@ -141,11 +142,17 @@ class SearchConfig:
         macs = None if self.max_mmacs is None else int(self.max_mmacs * 1e6)
         return Limits(board, macs, self._yolo(), self.max_latency_ms, self.patches, HALOS[self.halo])
 
-    def _yolo(self) -> YoloHead | None:
+    def _yolo(self) -> Yolo | None:
         if self.detector is None:
             return None
-        check_fields(self.detector, YoloHead, "classArgs.detector", ConfigError)
-        return YoloHead(**self.detector)
+        kind, fields = "yolov3", self.detector
+        if isinstance(fields, dict):  # else check_fields says what it is
+            kind = fields.get("type", kind)
+            fields = {key: value for key, value in fields.items() if key != "type"}
+        if kind not in tuple(YOLOS):
+            raise ConfigError(f"classArgs.detector: type is {short(kind)}: expected one of {', '.join(YOLOS)}")
+        check_fields(fields, YOLOS[kind], "classArgs.detector", ConfigError)
+        return YOLOS[kind](**fields)
 
     def evolution(self, search_space: PlainDict | None = None) -> Evolution:
         """Build the search that these settings describe, in the part of the space that an NNI search space leaves."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..core.boards import Board
 from ..core.errors import Infeasible
 from ..core.ir.arch import ArchSpec
-from ..core.ir.build import YoloHead, build_graph
+from ..core.ir.build import Yolo, build_graph
 from ..core.plan.kernel_facts import constant_bytes
 from ..core.plan.latency import milliseconds
 from ..core.plan.plan import Plan, best_schedule
@@ -61,7 +61,7 @@ class Limits:
 
     board: Board
     max_macs: int | None = None
-    yolo: YoloHead | None = None
+    yolo: Yolo | None = None
     max_ms: float | None = None
     patches: tuple[int, ...] = (1, 2, 3, 4)
     halos: tuple[str, ...] = ("clip",)

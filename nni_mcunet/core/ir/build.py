@@ -5,10 +5,11 @@ se_pool, se_red, se_gate, se_act, se_mul), head, pool, fc, neck{i}_*, yolo{i}_*,
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import TypeAlias
 
 from ..errors import ArchError
-from ..types import Plain
+from ..types import Plain, PlainDict
 from ..validate import short
 from .arch import ArchSpec, Block, Pool, natural
 from .graph import Graph, Op, Tensor
@@ -41,24 +42,24 @@ class YoloHead:
 
 @dataclass(frozen=True)
 class YoloxHead:
-    """A YOLOX head (Ge et al. 2021) small enough for int8 and SRAM, on the last block of each stage in `taps` (fine to
-    coarse): no anchors, one prediction a cell.
+    """A YOLOX head (Ge et al. 2021) small enough for int8 and SRAM, on the last block of each stage in `taps` (fine
+    to coarse): no anchors, one prediction a cell.
 
-    Neck: YoloHead's. Head per level, decoupled: two branches of `convs` depth-wise separable 3x3 convolutions to
-    `channels` each. `yolox{i}_cls` has a logit a class and reads the first branch. `yolox{i}_box` of dx, dy, log width
-    and log height in cells, and `yolox{i}_obj`, the logit of an object, read the second. Three maps have three int8
+    Neck: YoloHead's. Head per level, decoupled: two branches of `stacked_convs` depth-wise separable 3x3 convolutions
+    to `feat_channels` each. `yolox{i}_cls`, a logit a class, reads the first branch; `yolox{i}_box` of dx, dy, log
+    width and log height in cells, and `yolox{i}_obj`, the logit of an object, the second. Three maps have three int8
     scales: sizes do not share one with logits.
     """
 
     classes: int
     taps: tuple[int, ...]
     width: int = 48
-    channels: int = 32
-    convs: int = 2
+    feat_channels: int = 32
+    stacked_convs: int = 2
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "taps", _stages(self.taps))
-        for name in ("classes", "width", "channels", "convs"):
+        for name in ("classes", "width", "feat_channels", "stacked_convs"):
             natural(getattr(self, name), f"detector.{name}")
 
 
@@ -88,7 +89,20 @@ class FaceHead:
         return (self.background,) + (1,) * (len(self.taps) - 1)
 
 
-Head = YoloHead | YoloxHead | FaceHead
+Yolo: TypeAlias = YoloHead | YoloxHead
+Head: TypeAlias = Yolo | FaceHead
+YOLOS: dict[str, type[Yolo]] = {"yolov3": YoloHead, "yolox": YoloxHead}
+
+
+def yolo_head(described: PlainDict) -> Yolo:
+    """Make the head of these fields; "type" names one of YOLOS, yolov3 unless it is said. Raises ArchError."""
+    fields = {key: value for key, value in described.items() if key != "type"}
+    return YOLOS[described.get("type", "yolov3")](**fields)
+
+
+def yolo_fields(head: Yolo) -> PlainDict:
+    """Return the fields of a head, as `yolo_head` takes them."""
+    return asdict(head) if isinstance(head, YoloHead) else {"type": "yolox"} | asdict(head)
 
 
 def _stages(taps: Plain) -> tuple[int, ...]:
@@ -267,8 +281,11 @@ def _yolox(b: _Builder, yolox: YoloxHead, laterals: list[str]) -> list[str]:
     for i, lateral in enumerate(laterals):
         for branch, maps in (("cls", {"cls": yolox.classes}), ("box", {"box": 4, "obj": 1})):
             last, width = lateral, yolox.width
-            for j in range(yolox.convs):
-                last, width = _separable(b, f"yolox{i}_{branch}{j}", width, yolox.channels, last), yolox.channels
+            for j in range(yolox.stacked_convs):
+                last, width = (
+                    _separable(b, f"yolox{i}_{branch}{j}", width, yolox.feat_channels, last),
+                    yolox.feat_channels,
+                )
             outputs += [b.conv(f"yolox{i}_{name}", c, norm=False, source=last) for name, c in maps.items()]
     return outputs
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ...core.errors import UserError
 from ...core.ir.arch import ArchSpec
-from ...core.ir.build import FaceHead, YoloHead, build_graph
+from ...core.ir.build import Head, build_graph
 from ...core.ir.graph import Graph
 from ...core.nn.net import Net
 from ...core.types import Plain, PlainDict
@@ -25,7 +25,7 @@ class Task(Protocol):
         """The name of its score."""
 
     @property
-    def head(self) -> YoloHead | FaceHead | None:
+    def head(self) -> Head | None:
         """The detection head of its networks; None: they have none."""
 
     @property

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ...core.errors import UserError
 from ...core.ir.arch import ArchSpec
-from ...core.ir.build import YoloHead, build_graph
+from ...core.ir.build import build_graph, yolo_head
 from ...core.ir.graph import Graph
 from ...core.nn.net import Net, Quantiser
 from ...core.nn.qat import OBSERVE, fake_quantize, freeze, learnt_ranges
@@ -110,7 +110,7 @@ def _definition(identity: PlainDict) -> Define:
     """Return how the task of a checkpoint builds its networks."""
     if "detector" not in identity:
         return Classification(identity["classes"]).graph
-    head = YoloHead(**identity["detector"])
+    head = yolo_head(identity["detector"])
     return lambda spec: build_graph(spec, head)
 
 
