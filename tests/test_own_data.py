@@ -11,7 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from detection import load_config
+from detection import config_graph, load_config
 from detection.config.picture_fit import picture_view
 from detection.data.anchors import dataset_sizes
 from detection.data.data_files import check_folders
@@ -470,6 +470,17 @@ def test_a_letterboxed_detector(tmp_path, monkeypatch):
     assert (picture_view(mine), picture_view(other)) == (View(pad=114), STRETCH)
     assert other.model.bbox_head.anchors == [[(0.4, 0.4)]] and mine.model.bbox_head.anchors == [[(0.4, 0.3)]]
     assert mine.train_dataloader.dataset.pipeline[4].type == "LetterboxResize"
+
+
+def test_a_yolox_of_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    yolo_folders(tmp_path / "photos", many(8))
+    run("new-detector", ["photos", "--board", "stm32f412", "-o", "out/x", "--size", "96", "96", "--head", "yolox"])
+    cfg = load_config("out/x/config.py")
+    assert cfg.model.type == "MCUNetYOLOX" and "anchors" not in cfg.model.bbox_head
+    assert "anchors" not in Path("out/x/config.py").read_text()
+    assert config_graph(cfg).outputs[:3] == ("yolox0_cls", "yolox0_box", "yolox0_obj")
+    check_folders(cfg)
 
 
 def test_a_board_that_is_too_small_is_one_line(tmp_path, monkeypatch):

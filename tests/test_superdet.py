@@ -15,7 +15,7 @@ from conftest import ROOT
 from detection import load_config, load_detector
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.ir.arch import ArchSpec
-from nni_mcunet.core.ir.build import BACKBONE, YoloHead, build_graph
+from nni_mcunet.core.ir.build import BACKBONE, YoloHead, YoloxHead, build_graph
 from nni_mcunet.core.nn.net import Net
 from nni_mcunet.search.config import SearchConfig
 from nni_mcunet.search.constraint import Limits
@@ -176,6 +176,56 @@ def test_the_score_is_mmdets_map(trained, data, config):
             found = detector.test_step({"inputs": [one["inputs"]], "data_samples": [one["data_samples"]]})
         metric.process({}, [sample.to_dict() for sample in found])
     assert score == pytest.approx(metric.evaluate(6)["pascal_voc/mAP"], abs=1e-6) and score > 0
+
+
+def test_a_super_network_of_yolox(config, options, tmp_path):
+    """Its head is part of a checkpoint's identity, its slices are mmdet's YOLOX, and its score is of mmdet's boxes."""
+    path = Path(config).with_name("yolox.py")
+    path.write_text(f"""
+_base_ = "{config}"
+model = dict(
+    type="MCUNetYOLOX",
+    bbox_head=dict(_delete_=True, type="MCUNetYOLOXHead", feat_channels=16, stacked_convs=1),
+    train_cfg=dict(assigner=dict(_delete_=True, type="SimOTAAssigner")),
+    test_cfg=dict(_delete_=True, score_thr=0.0, nms=dict(type="nms", iou_threshold=0.45), max_per_img=3000),
+)
+""")
+    data, fields = open_data(options | {"config": str(path)}), {"classes": 10, "taps": [2, 4], "feat_channels": 16}
+    described = {"type": "yolox"} | fields | {"stacked_convs": 1}
+    search = SearchConfig("demo", "f412", str(tmp_path / "x.pth"), str(tmp_path), detector=described)
+    head = search.limits().yolo
+    assert data.task.head == head == YoloxHead(10, (2, 4), 48, 16, 1)
+    train(SMALL, TINY, tmp_path / "x.pth", data)
+    space, net = load_supernet(tmp_path / "x.pth", data)
+    assert net.graph.outputs == build_graph(space.spec(candidate(0)), head).outputs
+    for name in net.graph.outputs:
+        torch.nn.init.zeros_(net.layers[name].conv.bias)  # boxes everywhere
+    assert evaluate(space, net, candidate(0), data) > 0
+    graph, (images, _) = build_graph(space.spec(candidate(0)), head), batch(data)
+    detector, _ = mmdets(str(path), space.spec(candidate(0)), slice_net(net, graph).state_dict())
+    with torch.no_grad():
+        found = detector.bbox_head.arranged(run_subnet(net, graph, images / 255))
+        wanted = detector(images / 255, None, mode="tensor")
+    assert all(
+        torch.allclose(a, b, atol=1e-5) for one, other in zip(found, wanted, strict=True)
+        for a, b in zip(one, other, strict=True)
+    )  # fmt: skip
+    with pytest.raises(UserError, match="was trained for detector"):
+        load_supernet(tmp_path / "x.pth", open_data(options))
+
+
+@pytest.mark.parametrize(
+    "detector, message",
+    [
+        ({"type": "ssd", "classes": 1, "taps": [2]}, r"detector: type is 'ssd': expected one of yolov3, yolox"),
+        ({"type": ["yolox"], "classes": 1, "taps": [2]}, "expected one of yolov3, yolox"),
+        ({"type": "yolox", "classes": 1, "taps": [2], "anchors": 3}, "unknown key 'anchors'"),
+        ({"classes": 1, "taps": [2], "stacked_convs": 3}, "unknown key 'stacked_convs'"),
+    ],
+)
+def test_a_head_that_is_none_is_refused(detector, message):
+    with pytest.raises(UserError, match=message):
+        SearchConfig("demo", "f412", "x.pth", "out", detector=detector)
 
 
 # --- pictures

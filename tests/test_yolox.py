@@ -90,7 +90,7 @@ def losses(model, samples, maps=None) -> dict[str, float]:
 
 
 def test_losses_are_mmdets(model):
-    """Those of mmdet's own head on the same maps; a batch of copies has the loss of one picture."""
+    """Equal those of mmdet's own head on the same maps; a batch of copies has the loss of one picture."""
     samples = [(objects(BOXES, [3, 7]), None)]
     found = losses(model, samples)
     assert set(found) == {"loss_cls", "loss_bbox", "loss_obj", "loss_l1"} and min(found.values()) > 0
@@ -136,7 +136,7 @@ def test_an_object_beside_an_ignored_one_is_trained(model):
     ([0.0, 0.0, 32.0, 7.0], {0, 1, 2, 3}), ([40.0, 40.0, 60.0, 60.0], set()),
 ])  # fmt: skip
 def test_which_cells_an_object_covers(box, cells):
-    """Those whose middle is in it, and the one that holds its middle."""
+    """Cells whose middle is in it, and the one that holds its middle."""
     y, x = np.indices((4, 4)).reshape(2, -1) * 8.0
     priors = torch.tensor(np.stack([x, y, x * 0 + 8, x * 0 + 8], 1), dtype=torch.float32)
     assert set(_covered(priors, torch.tensor([box])).nonzero()[:, 0].tolist()) == cells

@@ -120,17 +120,21 @@ def choose_network(
 def _config(base: FilePath, arch: str, size: tuple[int, int], stages: tuple[int, ...], classes: int) -> Config:
     """Return a config with the network only."""
     config = Config.fromfile(str(base))
-    anchors = [[(0.1, 0.1)] * 3] * len(stages)
     config.merge_from_dict(
         {
             "model.backbone.arch": _arch(base, arch, size),
             "model.backbone.out_indices": stages,
             "model.bbox_head.num_classes": classes,
-            "model.bbox_head.anchors": anchors,
             "model.neck.width": WIDTHS[arch],
         }
     )
+    if _has_anchors(config):
+        config.model.bbox_head.anchors = [[(0.1, 0.1)] * 3] * len(stages)
     return load_config(config)
+
+
+def _has_anchors(config: Config) -> bool:
+    return config.model.type == "MCUNetYOLO"
 
 
 WIDTHS = {"mcunet_in3": 64, "mcu_w50_r160": 48}  # of the neck
@@ -154,17 +158,18 @@ def config_text(
     """Return the text of the config, to be written as OUT/config.py. root: the folder of the pictures; weights: a
     checkpoint to begin with; view: how the pictures are seen. Paths are absolute, so that the commands run from any
     folder."""
-    boxes, scales = sizes(splits["train"], view, choice.size), len(choice.stages)
-    found = choose(boxes, scales * min(3, len(np.unique(boxes, axis=0)) // scales), scales)
+    head = ""
+    if _has_anchors(Config.fromfile(str(base))):
+        head = _anchors(sizes(splits["train"], view, choice.size), len(choice.stages))
     length = training(len(splits["train"]))
     test = "test" if "test" in splits else "val"
-    head = [
+    top = [
         f"# {title}",
         f"# {plan_title(choice)}",
         f"_base_ = {str(base)!r}",
     ]
     checkpoint = "" if weights is None else f"\n        init_cfg=dict(checkpoint={str(Path(weights).resolve())!r}),"
-    return "\n".join(head) + TEMPLATE.format(
+    return "\n".join(top) + TEMPLATE.format(
         root=str(Path(root).resolve()) + "/",
         out=str(Path(out).resolve()),
         classes=classes,
@@ -172,12 +177,17 @@ def config_text(
         stages=choice.stages,
         checkpoint=checkpoint,
         width=WIDTHS[choice.arch],
-        anchors=found.scales,
+        head=head,
         fit="stretch" if view.pad is None else "letterbox",
-        iou=found.mean_iou,
         test=test,
         **vars(length),
     )
+
+
+def _anchors(boxes: np.ndarray, scales: int) -> str:
+    """Return the config's lines of a head with anchors: clusters of these boxes."""
+    found = choose(boxes, scales * min(3, len(np.unique(boxes, axis=0)) // scales), scales)
+    return ANCHORS.format(iou=found.mean_iou, anchors=found.scales)
 
 
 def plan_title(choice: Choice) -> str:
@@ -189,6 +199,11 @@ def plan_title(choice: Choice) -> str:
     )
 
 
+ANCHORS = """
+    bbox_head=dict(
+        # k-means of the training boxes, as fractions of the input (w, h), fine to coarse; mean IoU {iou:.2f}
+        anchors={anchors!r},
+    ),"""
 TEMPLATE = """
 
 data_root = {root!r}
@@ -201,11 +216,7 @@ model = dict(
         arch={arch!r},
         out_indices={stages!r},{checkpoint}
     ),
-    neck=dict(width={width}),
-    bbox_head=dict(
-        # k-means of the training boxes, as fractions of the input (w, h), fine to coarse; mean IoU {iou:.2f}
-        anchors={anchors!r},
-    ),
+    neck=dict(width={width}),{head}
 )
 
 train_pipeline = [

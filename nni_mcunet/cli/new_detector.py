@@ -5,8 +5,8 @@ mcunet new-detector photos --board stm32f412 -o out/mine
 The folder may hold VOC's XML files (also next to the pictures), COCO's JSON or YOLO's text files with data.yaml or
 classes.txt; pictures are JPEG, PNG or BMP. Splits that it names are kept; else a fifth of the pictures is drawn for
 validation, and a second run into the same folder keeps that draw. The command writes train.json, val.json and
-config.py, with anchors of these boxes, a training as long as the set needs, and the largest network that fits the
-board together with the picture's source. It prints the commands that follow.
+config.py, with anchors of these boxes (YOLOv3) or none (--head yolox), a training as long as the set needs, and the
+largest network that fits the board together with the picture's source. It prints the commands that follow.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from ..core.validate import counted
 from .argument_types import positive
 from .steps import CONFIGS
 
+HEADS = ("yolov3", "yolox")
 SOURCES = ("frame", "lines", "jpeg_420", "jpeg_422", "jpeg_444")
 CAMERA_LINES = 2 * 2 * 320  # two lines of a camera of 320 pixels, RGB565, that the DMA fills in turn
 
@@ -40,6 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--classes", metavar="A,B,C",
                         help="classes to detect, in the order of their labels; objects of others are left out and "
                         "counted; a name with a comma stands in double quotes; default all")  # fmt: skip
+    parser.add_argument(
+        "--head",
+        choices=HEADS,
+        default=HEADS[0],
+        help="yolov3, with anchors clustered on these boxes (default); yolox, which has none",
+    )
     parser.add_argument("--source", choices=SOURCES, default="lines",
                         help="of the board's picture, which takes SRAM, too: a frame that lies elsewhere, camera lines "
                         "(default), a JPEG of this sampling")  # fmt: skip
@@ -66,7 +73,7 @@ def main(args: argparse.Namespace) -> None:
     from ..core.view import STRETCH, View
     from ..engine.codegen.picture_callbacks import callback_bytes
 
-    board, base = get_board(args.board), (CONFIGS / "det/_base_/yolov3_mcunet.py").resolve()
+    board, base = get_board(args.board), (CONFIGS / f"det/_base_/{args.head}_mcunet.py").resolve()
     if args.weights not in (None, "none") and not Path(args.weights).is_file():
         raise UserError(f"--weights {args.weights}: no such file")
     name = Path(args.folder).resolve().name
