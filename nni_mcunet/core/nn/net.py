@@ -245,8 +245,9 @@ class Net(nn.Module):
         """Apply convolution and batch normalisation, or bias, to an x that has its asymmetric padding."""
         if self.quant is not None and self.quant.active:
             return self.quant.convolve(op, layer, x)
-        bn = layer.bn if op.norm else None  # of a super-network's slice it is no module
-        if isinstance(bn, nn.BatchNorm2d) and not bn.training:  # a training step with norm_eval takes a seventh less
+        # A training step with norm_eval takes a seventh less; in evaluation a network and a super-network's slice, whose
+        # bn is a function, give the same bits.
+        if op.norm and self.training and isinstance(layer.bn, nn.BatchNorm2d) and not layer.bn.training:
             return convolved(layer, x, *folded(layer))
         x = layer.conv(x)
         return layer.bn(x) if op.norm else x
