@@ -14,10 +14,12 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
 from detection import detector_graph, detector_meta, detector_weights, load_config, load_detector
+from detection.models.checkpoint import channel_groups, parts
 from detection.models.yolox import _covered
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import ArchError, UserError
 from nni_mcunet.core.ir.arch import Schedule
+from nni_mcunet.core.nn.qat import fake_quantize, learnt_ranges, learnt_spans
 from nni_mcunet.core.plan.plan import plan
 from nni_mcunet.engine.codegen.header import detector_params
 from nni_mcunet.engine.codegen.sources import write_sources
@@ -242,6 +244,22 @@ def test_int8_boxes(trained, int8):
         for corner, label in zip(corners[:20], labels[:20], strict=True)
     ]
     assert np.mean([n.any() for n in near]) > 0.6  # of random weights the scores tie, and NMS takes others
+
+
+def test_sizes_have_a_step_of_their_own(config, trained):
+    """After training, and in a training that simulates int8: offsets and sizes of a box map are two groups."""
+    detector = trained[0]
+    boxes = set(detector.graph.outputs[1::3])
+    assert set(channel_groups(detector)) == boxes == {"yolox0_box", "yolox1_box"}
+    model = built(config).train()
+    model.bbox_head.init_weights()
+    fake_quantize(*parts(model), outputs=(-6, 6), groups=channel_groups(model))
+    data = batch(model, BOXES, [3, 7])
+    loss, _ = model.parse_losses(model(**model.data_preprocessor(data, training=True), mode="loss"))
+    loss.backward()
+    spans = learnt_spans(model.state_dict())
+    assert set(spans) == boxes and all(len(groups) == 2 for groups in spans.values())
+    assert set(learnt_ranges(model.state_dict())) >= set(model.graph.outputs)
 
 
 @pytest.mark.slow

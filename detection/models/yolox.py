@@ -14,11 +14,12 @@ from mmengine.model import bias_init_with_prob
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from nni_mcunet.core.ir import box_channels
 from nni_mcunet.core.ir.arch import ArchSpec
 from nni_mcunet.core.ir.build import YOLOX, YoloxHead, build_graph
 from nni_mcunet.core.ir.graph import Graph
 from nni_mcunet.core.nn.net import Net
-from nni_mcunet.core.types import PlainDict
+from nni_mcunet.core.types import Groups, PlainDict
 
 from .backbone import read_arch
 from .detector import GraphDetector
@@ -118,3 +119,8 @@ class MCUNetYOLOX(GraphDetector):
 
     OPS = YOLOX
     define = staticmethod(yolox_graph)
+
+    @property
+    def channel_groups(self) -> dict[str, Groups]:
+        """Return output -> groups of its channels that int8 may hold in a finer step: of the box maps."""
+        return dict.fromkeys(self.graph.outputs[1::3], box_channels.BOX_MAP)

@@ -245,8 +245,8 @@ class Net(nn.Module):
         """Apply convolution and batch normalisation, or bias, to an x that has its asymmetric padding."""
         if self.quant is not None and self.quant.active:
             return self.quant.convolve(op, layer, x)
-        # A training step with norm_eval takes a seventh less; in evaluation a network and a super-network's slice, whose
-        # bn is a function, give the same bits.
+        # A training step with norm_eval takes a seventh less. In evaluation a network gives its super-network's bits,
+        # whose slices have a function for bn.
         if op.norm and self.training and isinstance(layer.bn, nn.BatchNorm2d) and not layer.bn.training:
             return convolved(layer, x, *folded(layer))
         x = layer.conv(x)
