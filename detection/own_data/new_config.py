@@ -201,7 +201,7 @@ def plan_title(choice: Choice) -> str:
 
 ANCHORS = """
     bbox_head=dict(
-        # k-means of the training boxes, as fractions of the input (w, h), fine to coarse; mean IoU {iou:.2f}
+        # k-means of the training boxes in this fit, as shares of the input (w, h), fine to coarse; mean IoU {iou:.2f}
         anchors={anchors!r},
     ),"""
 TEMPLATE = """
@@ -209,7 +209,7 @@ TEMPLATE = """
 data_root = {root!r}
 labels = {out!r}
 metainfo = dict(classes={classes!r})
-picture = dict(fit={fit!r})  # how pictures come to the input's size: "stretch" or "letterbox"; anchors are of this one
+picture = dict(fit={fit!r})  # how pictures come to the input's size: "stretch" or "letterbox"
 
 model = dict(
     backbone=dict(
