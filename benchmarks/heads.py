@@ -26,6 +26,7 @@ STUDIES = {  # data -> what it is called, configs, seeds
     "animals": ("VOC 2012, six animals", ("yolov3_animals_f412", "yolox_animals_f412"), (0,)),
 }
 BOARD = "stm32f412"
+WITHIN = {"boxes_within_half_a_pixel": "0.5", "boxes_within_2_pixels": "2"}
 PAGE, BEGIN, END = "detectors.md", "<!-- heads, by benchmarks/heads.py -->\n", "<!-- end of heads -->\n"
 
 
@@ -45,7 +46,7 @@ def run(data: str, config: str, seed: int, out: Path, epochs: int | None) -> dic
         "data": data, "config": config, "seed": seed,
         **{kind: round(report["metrics"][kind]["map50"], 4) for kind in ("float", "int8")},
         "params": report["params"], **{key: board[key] for key in kept},
-        "boxes_within_half_a_pixel": round(boxes["0.5"], 4), "boxes_within_2_pixels": round(boxes["2"], 4),
+        **{name: boxes[pixels] and round(boxes[pixels], 4) for name, pixels in WITHIN.items()},
     }  # fmt: skip
 
 
@@ -68,8 +69,9 @@ def _cells(rows: list[dict]) -> Iterator[str]:
         found = [row[kind] for row in rows]
         spread = f" ({min(found):.3f} to {max(found):.3f})" if len(found) > 1 else ""
         yield f"{np.mean(found):.3f}{spread}"
-    for kind in ("boxes_within_half_a_pixel", "boxes_within_2_pixels"):
-        yield f"{np.mean([row[kind] for row in rows]):.1%}"
+    for name in WITHIN:
+        shares = [row[name] for row in rows if row[name] is not None]  # None: no box of score 0.3
+        yield f"{np.mean(shares):.1%}" if shares else "-"
     yield f"{rows[0]['macs'] / 1e6:.1f}"
     yield f"{rows[0]['params']:,}"
     for key, unit in (("sram_bytes", 1024), ("flash_bytes", 1024), ("instructions", 1e6)):
