@@ -9,10 +9,11 @@ import numpy as np
 from nets import MOVES, any_graph, block_graph, random_graph, random_model, twice_graph
 
 from nni_mcunet.core.errors import GraphError, ScheduleError
-from nni_mcunet.core.ir.arch import ArchSpec, Block, Schedule
+from nni_mcunet.core.ir.arch import HALO_WORDS, ArchSpec, Block, Schedule
 from nni_mcunet.core.ir.build import FaceHead, YoloHead, YoloxHead, build_graph
 from nni_mcunet.core.ir.graph import Graph, Op, Tensor
 from nni_mcunet.core.plan.cut_points import ends_patches, split
+from nni_mcunet.core.plan.head_slices import heads
 from nni_mcunet.core.plan.kernel_facts import kernel_of
 from nni_mcunet.core.plan.plan import Plan, plan
 from nni_mcunet.engine.lower.integers import integers
@@ -42,7 +43,9 @@ def case(number: int) -> Case:
             continue
         t = graph.inputs[0]
         picture = rng.integers(0, 256, (t.h, t.w, t.c)).astype(np.uint8)
-        return Case(plan(graph, schedule(rng, graph), halo=str(rng.choice(["clip", "cache"]))), model, picture)
+        patches = schedule(rng, graph)
+        slices = int(rng.integers(1, 6)) if heads(graph) else 1
+        return Case(plan(graph, replace(patches, halo=halo(rng, patches), slices=slices)), model, picture)
 
 
 def schedule(rng, graph: Graph) -> Schedule:
@@ -56,6 +59,14 @@ def schedule(rng, graph: Graph) -> Schedule:
         begin, out = ends[rng.integers(len(ends))]
         found.append((grid(rng, graph.tensors[out]) if patched else (1, 1), begin))
     return Schedule(*found[0], tuple(found[1:])) if found else Schedule()
+
+
+def halo(rng, patches: Schedule) -> str:
+    """One in three a word for all segments, else one for each, half of them with two words."""
+    words = rng.choice(HALO_WORDS, (max(1, sum(p != (1, 1) for p, _ in patches.segments)), 2)).tolist()
+    if rng.random() < 1 / 3:
+        return words[0][0]
+    return ",".join("/".join(pair) if rng.random() < 0.5 else pair[0] for pair in words)
 
 
 def _ends(graph: Graph, begin: int, patched: bool) -> list[tuple[int, str]]:
@@ -161,7 +172,9 @@ NETWORKS = (chain, anything, blocks, classifier, chain, detector, blocks, anythi
 # --- the features that a case exercises
 
 LEAST = {  # of a thousand cases
-    "per layer": 50, "halo clip": 300, "halo cache": 300, "grid not square": 300, "picture not square": 800,
+    "per layer": 50, **{f"{side} {word}": 200 for side in ("rows", "columns") for word in HALO_WORDS},
+    "halo of two words": 200, "halos differ": 100, "head in slices": 20, "grid not square": 300,
+    "picture not square": 800,
     "odd height": 300, "odd width": 300, "detector": 60, "several outputs": 100, "squeeze-excite behind": 60,
     "patched segments 2": 100, "patched segments 3": 10,
     "squeeze-excite on the segment's output": 20, "residual inside": 150, "residual across": 100,
@@ -196,7 +209,12 @@ def features(found: Case) -> list[str]:
         names.add("several outputs")
     patched = [segment for segment in p.segments if segment.patched]
     names.add(f"patched segments {len(patched)}")
-    names |= {f"halo {p.halo}"} if patched else {"per layer"}
+    halos = [words for words, (p, _) in zip(p.schedule.halos, p.schedule.segments, strict=True) if p != (1, 1)]
+    names |= {f"{side} {word}" for words in halos for side, word in zip(("rows", "columns"), words, strict=True)}
+    names |= {"halo of two words"} if any(rows != cols for rows, cols in halos) else set()
+    names |= {"halos differ"} if len(set(halos)) > 1 else set()
+    names |= set() if patched else {"per layer"}
+    names |= {"head in slices"} if p.schedule.slices > 1 else set()
     for segment in patched:
         names |= {f"p {axis} {n}" for axis, n in zip("hw", segment.grid, strict=True)}
         if segment.grid[0] != segment.grid[1]:

@@ -54,23 +54,24 @@ static inline void guard(const mcu_axis *y, const mcu_axis *x, const int8_t *in,
         allow(out + ((y->dst + i) * x->n_dst + x->dst) * cout, 1, x->n_out, cout);
 }
 
-#define COLS(op, x) (((x)->n_out - 1) * (op)->sw + (op)->kw)
-#define GUARDED_CONV(kernel, SCRATCH, op, y, x, in, res, out, scratch)                                                  \
+#define COLS(op, y, x) (((x)->n_out - 1) * (op)->sw + (op)->kw)
+#define POSITIONS(op, y, x) ((y)->n_out * (x)->n_out)
+#define GUARDED_CONV(kernel, SCRATCH, SIZE, op, y, x, in, res, out, scratch)                                            \
     do {                                                                                                                \
         guard(y, x, in, (op)->cin, res, out, (op)->cout);                                                               \
-        allow(scratch, 1, 1, SCRATCH((op)->cin / (op)->groups, (op)->kh, (op)->kw, COLS(op, x)));                       \
+        allow(scratch, 1, 1, SCRATCH((op)->cin / (op)->groups, (op)->kh, (op)->kw, SIZE(op, y, x)));                    \
         enter();                                                                                                        \
         kernel(op, y, x, in, res, out, scratch);                                                                        \
         leave();                                                                                                        \
     } while (0)
-#define mcu_conv_pw(...) GUARDED_CONV(mcu_conv_pw, MCU_CONV_PW_SCRATCH, __VA_ARGS__)
-#define mcu_conv_pw_twice(...) GUARDED_CONV(mcu_conv_pw_twice, MCU_CONV_PW_SCRATCH, __VA_ARGS__)
-#define mcu_conv_dense(...) GUARDED_CONV(mcu_conv_dense, MCU_CONV_DENSE_SCRATCH, __VA_ARGS__)
-#define mcu_conv_dense_twice(...) GUARDED_CONV(mcu_conv_dense_twice, MCU_CONV_DENSE_SCRATCH, __VA_ARGS__)
-#define mcu_conv_group(...) GUARDED_CONV(mcu_conv_group, MCU_CONV_GROUP_SCRATCH, __VA_ARGS__)
-#define mcu_conv_group_twice(...) GUARDED_CONV(mcu_conv_group_twice, MCU_CONV_GROUP_SCRATCH, __VA_ARGS__)
-#define mcu_conv_dw(...) GUARDED_CONV(mcu_conv_dw, MCU_CONV_DW_SCRATCH, __VA_ARGS__)
-#define mcu_conv_dw_twice(...) GUARDED_CONV(mcu_conv_dw_twice, MCU_CONV_DW_SCRATCH, __VA_ARGS__)
+#define mcu_conv_pw(...) GUARDED_CONV(mcu_conv_pw, MCU_CONV_PW_SCRATCH, POSITIONS, __VA_ARGS__)
+#define mcu_conv_pw_twice(...) GUARDED_CONV(mcu_conv_pw_twice, MCU_CONV_PW_SCRATCH, POSITIONS, __VA_ARGS__)
+#define mcu_conv_dense(...) GUARDED_CONV(mcu_conv_dense, MCU_CONV_DENSE_SCRATCH, COLS, __VA_ARGS__)
+#define mcu_conv_dense_twice(...) GUARDED_CONV(mcu_conv_dense_twice, MCU_CONV_DENSE_SCRATCH, COLS, __VA_ARGS__)
+#define mcu_conv_group(...) GUARDED_CONV(mcu_conv_group, MCU_CONV_GROUP_SCRATCH, COLS, __VA_ARGS__)
+#define mcu_conv_group_twice(...) GUARDED_CONV(mcu_conv_group_twice, MCU_CONV_GROUP_SCRATCH, COLS, __VA_ARGS__)
+#define mcu_conv_dw(...) GUARDED_CONV(mcu_conv_dw, MCU_CONV_DW_SCRATCH, COLS, __VA_ARGS__)
+#define mcu_conv_dw_twice(...) GUARDED_CONV(mcu_conv_dw_twice, MCU_CONV_DW_SCRATCH, COLS, __VA_ARGS__)
 
 #define GUARDED(kernel, op, y, x, in, res, out, cout, ...)                                                              \
     do {                                                                                                                \

@@ -77,7 +77,7 @@ def proved(number: int, boards: bool, kernels: Path, folder: Path) -> dict:
     found = case(number)
     picture = (found.picture.astype(np.int16) - 128).astype(np.int8)
     outputs = reference.run(found.plan, found.model, picture)
-    whole = reference.run(plan(found.plan.graph), found.model, picture, keep=True)
+    whole = reference.run(plan(found.model.graph), found.model, picture, keep=True)
     hold_whole(found, whole, outputs)
     hold_float(found.model, whole)
     post = detector_params(found.model)

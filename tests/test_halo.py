@@ -108,9 +108,15 @@ class Edge(ctypes.Structure):
     _fields_ = [(name, ctypes.c_int16) for name in ("n", "old", "keep", "at")]
 
 
+def new_of(tiles, kept):
+    """The part of each tile that its patch computes."""
+    before = [0, *(tile.hi for tile in tiles[:-1])]
+    return [Span(max(tile.lo, hi) if kept else tile.lo, tile.hi) for tile, hi in zip(tiles, before, strict=True)]
+
+
 def test_kernels_hand_tiles_on(tmp_path):
-    """A map cut into tiles that overlap any way along both axes: with its old positions blanked, each tile is whole
-    again once the two kernels have run, whatever the caches held at first."""
+    """A map cut into tiles that overlap any way along both axes, each kept or computed again: with its old positions
+    blanked, each tile is whole again once the two kernels have run, whatever the caches held at first."""
     lib, rng = kernel_library(tmp_path), np.random.default_rng(0)
     for _ in range(40):
         c, sides = int(rng.integers(1, 6)), []
@@ -118,7 +124,7 @@ def test_kernels_hand_tiles_on(tmp_path):
             hi = np.cumsum(rng.integers(0, 5, int(rng.integers(1, 5)))) + 3
             lo = np.minimum.accumulate((np.append(0, hi[:-1]) - rng.integers(0, 4, len(hi)))[::-1])[::-1]
             sides.append([Span(max(0, int(a)), int(b)) for a, b in zip(lo, hi, strict=True)])
-        rows, cols = map(edges, sides)
+        rows, cols = (edges(side, new_of(side, rng.random() < 0.75)) for side in sides)
         full = rng.integers(-128, 128, (sides[0][-1].hi, sides[1][-1].hi, c)).astype(np.int8)
         below = np.full(max(e.keep for e in rows) * across(cols) * c, 99, np.int8)
         beside = np.full(max(e.keep for e in cols) * max(e.n for e in rows) * c, 99, np.int8)

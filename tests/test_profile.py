@@ -19,7 +19,7 @@ from nni_mcunet.core.ir.arch import ArchSpec, Schedule
 from nni_mcunet.core.ir.build import build_graph
 from nni_mcunet.core.ir.graph import Graph
 from nni_mcunet.core.ir.published import mobilenet_v2
-from nni_mcunet.core.plan.board_plan import plan_for_board
+from nni_mcunet.core.plan.board_plan import front_for_board, plan_for_board
 from nni_mcunet.core.plan.cut_points import grids
 from nni_mcunet.core.plan.plan import plan
 from nni_mcunet.engine.frontend.onnx import save_onnx
@@ -239,12 +239,16 @@ def test_tables_are_regenerated(tmp_path):
 
 
 def test_pareto_front():
-    """Falling arena, rising MACs, per layer first; the cached halo needs no more MACs than the network."""
+    """Falling arena, rising MACs; the first kept halo needs no more MACs than the network."""
     graph = build_graph(ArchSpec.load(ROOT / "configs/arch/mcunet_in4.json"))
-    rows = [line.split() for line in front_table(graph, grids(4)).splitlines()[1:]]
-    clip = [(float(r[1]), float(r[2])) for r in rows if "clip" in r]
-    assert len(clip) > 4 and clip == sorted(clip, key=lambda r: (-r[0], r[1]))
-    assert all(r[3] == "+0.0%" for r in rows if "cache" in r) and len(rows) > len(clip)
+    plans = front_for_board(graph, p_choices=grids(4), segments=3)
+    rows = [line.split() for line in front_table(plans, get_board("stm32h743")).splitlines()[1:]]
+    front = [(int(r[0].replace(",", "")), float(r[1])) for r in rows]
+    assert len(front) > 8 and front == sorted(front, key=lambda r: (-r[0], r[1]))
+    assert rows[0][2] == "+0.0%" and rows[0][-1] == "cache" and any("narrow" in r[-1] for r in rows)
+    product = [arena * float(r[3]) for (arena, _), r in zip(front, rows, strict=True)]  # bytes times milliseconds
+    marked = [r[-1] == "knee" for r in rows]
+    assert sum(marked) == 1 and product[marked.index(True)] < 1.02 * min(product)
 
 
 @pytest.mark.parametrize("name", ["s1", "/features/features.0/features.0.0/Conv"])

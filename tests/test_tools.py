@@ -93,6 +93,17 @@ def test_generate_several_segments(classifier, tmp_path):
     assert (facts["asked"]["p"], facts["asked"]["n"], facts["asked"]["then"]) == ([2, 2], 3, [[[2, 1], 6]])
 
 
+def test_the_smallest_arena_is_taken_at_the_knee_of_the_front(classifier, tmp_path):
+    """Unless told otherwise: the front is printed with its times, and how wide it was looked for."""
+    more = ["--least-sram", "--max-p", 3, "--segments", 2]
+    done = tool("generate", classifier / "m.int8.onnx", "--board", "F412", *more, "-o", tmp_path / "c")
+    assert done.returncode == 0, done.stderr
+    assert "up to 2 segments in patches, grids up to 3x3 of square shape; the front:" in done.stdout
+    (row,) = (line.split() for line in done.stdout.splitlines() if line.endswith("<- knee"))
+    facts = json.loads((tmp_path / "c/plan.json").read_text())
+    assert f"{facts['arena_bytes']:,}" == row[0] and float(row[3]) > 0
+
+
 def test_generate_refuses(classifier, tmp_path):
     model, out = classifier / "m.int8.onnx", tmp_path / "c"
     refused(tool("generate", model, "--board", "stm32x", "-o", out), "unknown board 'stm32x'", "stm32h743")

@@ -124,7 +124,7 @@ def report(folder: FilePath, boards: Sequence[str]) -> Report:
     facts["boxes"] = facts["boards"][boards[0]]["boxes"]
     chosen, model = plans[boards[0]], load(where / "model.int8.onnx").int8_model()
     graph, facts["params"] = without_dead_channels(model).graph, model.graph.params
-    keys = {key: chosen[key] for key in ("p", "n", "then", "halo") if key in chosen}
+    keys = {key: chosen[key] for key in ("p", "n", "then", "halo", "slices") if key in chosen}
     patched = plan(graph, Schedule(**keys), halo=keys.get("halo", "clip"))
     return Report(where, facts, plan(graph), patched, chosen["arena_limit"])
 

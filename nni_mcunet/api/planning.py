@@ -4,13 +4,13 @@ from typing import Any
 
 from ..core.boards import BOARDS, Board
 from ..core.errors import UserError
-from ..core.ir.arch import Schedule
+from ..core.ir.arch import HALO_WORDS, Schedule
 from ..core.plan import plan as planner
-from ..core.plan.board_plan import ANY_HALO, INSTRUCTIONS, plan_for_board
+from ..core.plan.board_plan import ANY_HALO, INSTRUCTIONS, WIDE_P, front_for_board, plan_for_board
 from ..core.plan.cut_points import grids
-from ..core.plan.segments import HALOS
+from ..core.plan.segments import TABLES
 from ..core.types import FilePath
-from ..core.validate import integer
+from ..core.validate import integer, short
 from ..engine.model import QuantModel
 from ..profiling import profile as profiler
 from .inputs import board_of, number, one_of, schedule_of, user_errors
@@ -58,13 +58,14 @@ def plan(network: FilePath | Network, schedule: Schedule | None = None, *, halo:
     """Return a network's plan under one schedule (default: layer by layer): arena and flash in bytes, macs, overhead as
     a part of the network's own multiply-accumulates.
 
-    halo: "clip" computes again what patches share, "cache" keeps it; "full" and "none" are the paper's tables'.
+    halo: "clip" computes again what patches share, "cache" keeps it, "narrow" keeps it where it is narrow; see Schedule
+    for mixtures. "full" and "none" are the paper's tables'.
     Default: the schedule's. Raises ScheduleError for a schedule that the network does not allow.
 
     >>> mcu.plan("mobilenet_v2", mcu.Schedule(p=(4, 4), n=5)).arena
     """
-    if halo is not None:
-        one_of("halo", halo, HALOS)
+    if halo is not None and halo not in TABLES:
+        halo_of(halo)
     return planner.plan(load(network).graph, schedule_of(schedule), halo=halo)
 
 
@@ -85,7 +86,8 @@ def best_schedule(
     asks the same, once it has left out dead channels.
 
     arena_kb      kB of SRAM for the network; default all that the board has
-    halo          "clip", "cache" or the better of both, "best"
+    halo          "clip", "cache", "narrow", one for rows and one for columns such as "cache/clip", or the best of them
+                  for each segment and axis, "best"
     objective     what is least: "macs", "sram" or estimated "instructions"
     max_p         the finest grid that is tried; any_grid: not only square ones
     max_overhead  multiply-accumulates computed again at most; 0.05 is 5 %
@@ -100,6 +102,38 @@ def best_schedule(
     return plan_for_board(found.graph, board_for(found, board, arena_kb), **how)
 
 
+@user_errors
+def front(
+    network: FilePath | Network,
+    board: FilePath | Board | None = None,
+    *,
+    arena_kb: int | None = None,
+    halo: str = "best",
+    max_p: int | None = None,
+    any_grid: bool = True,
+    segments: int | None = None,
+) -> list[planner.Plan]:
+    """Return the plans that no other beats both in arena and in computation, those that fit the board where one is
+    given: MACs rising, arena falling.
+
+    max_p     the finest grid that is tried (default 8); any_grid: not only square ones
+    segments  the most patched segments (default 8)
+    The other arguments are best_schedule's. Takes seconds. Raises Infeasible where no plan fits.
+
+    >>> [(p.arena, p.macs) for p in mcu.front("mcunet_in3", "stm32f412")]
+    """
+    found = load(network)
+    if halo != ANY_HALO:
+        halo_of(halo)
+    return front_for_board(
+        found.graph,
+        None if board is None else board_for(found, board, arena_kb),
+        halo=halo,
+        p_choices=grids(WIDE_P if max_p is None else integer(max_p, "max_p"), square=not any_grid),
+        segments=None if segments is None else integer(segments, "segments"),
+    )
+
+
 def board_for(network: Network, board: FilePath | Board, arena_kb: int | None) -> Board:
     """Return the board with the SRAM that a network may take there: an int8 detector leaves room for its list of boxes.
     Raises what board_of raises, UserError for a detector whose description is malformed."""
@@ -110,6 +144,15 @@ def board_for(network: Network, board: FilePath | Board, arena_kb: int | None) -
         if post := detector_params(network.model):
             place = with_room(place, post.candidates)
     return board_of(place, arena_kb)
+
+
+def halo_of(halo: str) -> str:
+    """Return the argument `halo`. Raises UserError unless a schedule may have it."""
+    words = halo.split(",") if isinstance(halo, str) else []
+    if not words or any(word not in planner.EXECUTED for word in words):
+        known = f"{', '.join(HALO_WORDS)}, {ANY_HALO}"
+        raise UserError(f"halo is {short(halo)}: expected one of {known}, or a mixture such as cache/clip,narrow")
+    return halo
 
 
 def wishes(
@@ -123,7 +166,8 @@ def wishes(
 ) -> dict[str, Any]:
     """Return the arguments of plan_for_board for those of a user. Raises UserError for a value of another type or out
     of bounds, and for a grid to try beside a schedule that is given."""
-    one_of("halo", halo, (*planner.EXECUTED, ANY_HALO))
+    if halo != ANY_HALO:
+        halo_of(halo)
     one_of("objective", objective, (*planner.RANKS, INSTRUCTIONS))
     if schedule_of(schedule) is not None and (integer(max_p, "max_p"), any_grid) != (MAX_P, False):
         raise UserError("max_p and any_grid are of no use with a schedule: leave out one of them")

@@ -10,6 +10,8 @@ import argparse
 import shtab
 
 from ..core.boards import BOARDS
+from ..core.plan.board_plan import ANY_HALO
+from ..core.plan.plan import EXECUTED
 from .main import COMMANDS, TITLE, fill
 
 SHELLS = ("bash", "zsh", "fish", "tcsh")
@@ -26,13 +28,15 @@ def whole_parser() -> argparse.ArgumentParser:
 
 
 def complete(parser: argparse.ArgumentParser) -> None:
-    """Say what a shell offers for each word: a board's name for --board and --boards, a file for any other text."""
+    """Say what a shell offers for each word: a board for --board and --boards, a halo, a file for any other text."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for inner in action.choices.values():
                 complete(inner)
         elif "--board" in action.option_strings or "--boards" in action.option_strings:
             action.choices = sorted(BOARDS)
+        elif "--halo" in action.option_strings:
+            action.choices = [*EXECUTED, ANY_HALO]
         elif action.nargs != 0 and not action.choices and action.type is None:
             action.complete = shtab.FILE  # type: ignore[attr-defined]  # what shtab looks for
 

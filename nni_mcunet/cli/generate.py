@@ -18,8 +18,7 @@ from ..api.networks import load
 from ..core.boards import get_board
 from ..core.errors import UserError
 from ..core.file_sets import free_folder, owned
-from ..core.ir.arch import parse_schedule
-from ..core.plan.plan import EXECUTED, SEGMENTS, plan
+from ..core.plan.plan import plan
 from ..core.validate import check_is_file
 from ..engine.codegen.names import DEFAULT, check_prefix
 from ..engine.lower.dead_channels import channels, without_dead_channels
@@ -27,9 +26,7 @@ from ..engine.model import QuantModel
 from ..engine.ops.pixels import with_pixels
 from .outputs_argument import add_outputs
 from .pixels import add_pixels, told
-
-# The values of these options where they are not given.
-UNSAID = {"max_p": 4, "any_grid": False, "fastest": False, "least_sram": False, "max_overhead": None, "segments": None}
+from .schedule_arguments import add_schedule, asked, check_schedule
 
 
 def smaller(model: QuantModel) -> QuantModel:
@@ -52,13 +49,7 @@ def check_options(args: argparse.Namespace) -> None:
         check_is_file(args.picture)
     if args.picture and not args.project:
         raise UserError("--picture is what a project has built in: give --project, too")
-    if args.patches or args.blocks:
-        ruling, others = "--patches", tuple(UNSAID)
-    else:
-        ruling, others = "--fastest", ("max_overhead", "segments") if args.fastest else ()
-    for name in others:
-        if getattr(args, name) != UNSAID[name]:
-            raise UserError(f"--{name.replace('_', '-')} is of no use with {ruling}: leave out one of them")
+    check_schedule(args)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,21 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_outputs(parser)
     parser.add_argument("--board", required=True, help="stm32h743, stm32f746, stm32f412, stm32f410 or a board's .yml")
     parser.add_argument("--arena-kb", type=int, help="kB of SRAM for the network; default all that the board has")
-    parser.add_argument("--patches", help="grid such as 3x3, or 4x4,2x2 for two segments; default: the best that fits")
-    parser.add_argument("--blocks", help="with --patches: blocks run patch by patch, the stem counted; 5,9 for two")
-    parser.add_argument(
-        "--max-p", type=int, default=UNSAID["max_p"], help="finest grid tried without --patches (default 4: 4x4)"
-    )
-    parser.add_argument("--any-grid", action="store_true", help="try grids that are not square, too")
-    parser.add_argument("--halo", choices=(*EXECUTED, "best"), default="best",
-                        help="what patches share: computed again, kept, or (default) what is cheaper")  # fmt: skip
-    aim = parser.add_mutually_exclusive_group()
-    aim.add_argument("--fastest", action="store_true", help="the fewest estimated instructions, not the least MACs")
-    aim.add_argument("--least-sram", action="store_true", help="the smallest arena, not the least MACs")
-    parser.add_argument("--max-overhead", type=float, help="MACs recomputed at most; 0.05 is 5 %%")
-    parser.add_argument(
-        "--segments", "--stages", type=int, help=f"most patched segments tried (default {SEGMENTS}; --fastest: 1)"
-    )
+    add_schedule(parser)
     parser.add_argument("--keep-dead-channels", action="store_true", help="compute constant and unread channels, too")
     parser.add_argument("--project", action="store_true", help="also a complete firmware project for the board")
     parser.add_argument("--prefix", default=DEFAULT, help="what this model's files and names in C begin with (mcu)")
@@ -103,13 +80,7 @@ def main(args: argparse.Namespace) -> None:
         board,
         args.out,
         arena_kb=args.arena_kb,
-        schedule=parse_schedule(args.patches, args.blocks),
-        halo=args.halo,
-        objective="instructions" if args.fastest else "sram" if args.least_sram else "macs",
-        max_p=args.max_p,
-        any_grid=args.any_grid,
-        max_overhead=args.max_overhead,
-        segments=args.segments,
+        **asked(args, network, board),
         keep_dead_channels=True,
         project=args.project,
         picture=args.picture,

@@ -10,13 +10,12 @@ import argparse
 import json
 
 from ..api.networks import load
-from ..api.planning import profile
+from ..api.planning import MAX_P, front, profile
 from ..core.boards import get_board
 from ..core.errors import UserError
 from ..core.files import write_json
 from ..core.ir.arch import parse_schedule
 from ..core.outputs import check_outputs
-from ..core.plan.cut_points import grids
 from ..profiling.profile import front_table
 from .outputs_argument import add_outputs
 
@@ -29,9 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--board", help="stm32h743, stm32f746, stm32f412, stm32f410 or a board's .yml")
     parser.add_argument("--patches", help="grid such as 3x3; default: the board's best, or the least peak")
     parser.add_argument("--blocks", help="with --patches: blocks run patch by patch, the stem counted; 5,9 for two")
-    parser.add_argument("--max-p", type=int, default=4, help="finest grid tried without --patches (default 4: 4x4)")
+    parser.add_argument(
+        "--max-p", type=int, help="finest grid tried without --patches (default 4: 4x4; with --pareto 8, of any shape)"
+    )
     parser.add_argument("--any-grid", action="store_true", help="try grids that are not square, too")
     parser.add_argument("--pareto", action="store_true", help="print the front of SRAM against computation instead")
+    parser.add_argument("--segments", type=int, help="with --pareto: most patched segments tried (default 8)")
     parser.add_argument(
         "--json", nargs="?", const="-", metavar="FILE", help="write JSON to FILE; without FILE print nothing else"
     )
@@ -41,14 +43,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     to_file = None if args.json == "-" else args.json
     check_outputs({"--json": (to_file, ".json"), "--png": (args.png, ".png")}, args.network, args.board)
-    if args.pareto and any((args.board, args.patches, args.blocks, args.json, args.png)):
-        raise UserError("--pareto prints the whole front: leave out --board, --patches, --blocks, --json and --png")
+    if args.pareto and any((args.patches, args.blocks, args.json, args.png)):
+        raise UserError("--pareto prints the whole front: leave out --patches, --blocks, --json and --png")
+    if args.segments is not None and not args.pareto:
+        raise UserError("--segments is for --pareto: give both or none")
     schedule, board = parse_schedule(args.patches, args.blocks), args.board and get_board(args.board)
     network = load(args.network, outputs=args.outputs)
     if args.pareto:
-        print(front_table(network.graph, grids(args.max_p, square=not args.any_grid)))
+        wide = args.any_grid or args.max_p is None
+        print(front_table(front(network, board, max_p=args.max_p, any_grid=wide, segments=args.segments), board))
         return
-    found = profile(network, board, schedule=schedule, max_p=args.max_p, any_grid=args.any_grid)
+    found = profile(network, board, schedule=schedule, max_p=args.max_p or MAX_P, any_grid=args.any_grid)
     if args.json == "-":
         print(json.dumps(found.to_dict(), indent=1))
     else:

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..core.boards import Board
-from ..core.errors import Infeasible, UnsupportedOp, UserError
+from ..core.errors import BoardError, Infeasible, UnsupportedOp, UserError
 from ..core.ir.arch import Schedule
 from ..core.ir.graph import Graph
-from ..core.plan.board_plan import plan_for_board
+from ..core.plan.board_plan import knee, plan_for_board
 from ..core.plan.cut_points import Grid
-from ..core.plan.plan import EXECUTED, SEGMENTS, Plan, pareto, plan
+from ..core.plan.latency import milliseconds
+from ..core.plan.plan import Plan, plan
 from ..core.plan.segments import Spans
 from ..core.types import PlainDict
 from ..paper.memory_rules import FP32, INT8, least_peak, paper_plan, rnnpool, single_map
@@ -93,7 +94,7 @@ class Profile:
 def schedule_dict(run: Plan) -> PlainDict:
     """Return the schedule of a plan for JSON: grid, blocks, later segments, halo."""
     s = run.schedule
-    return {"p_h": s.p[0], "p_w": s.p[1], "n": s.n, "then": s.then, "halo": run.halo}
+    return {"p_h": s.p[0], "p_w": s.p[1], "n": s.n, "then": s.then, "halo": run.halo, "slices": s.slices}
 
 
 def _spans(run: Plan) -> Spans:
@@ -127,15 +128,25 @@ def profile(
     return Profile(graph, paper_plan(graph), shown, board, best, why)
 
 
-def front_table(graph: Graph, p_choices: Sequence[Grid] = GRIDS) -> str:
-    """Return the Pareto fronts of SRAM against computation, a line a plan: first halo "clip", then "cache". Raises
-    ScheduleError and UnsupportedOp, see pareto."""
-    lines = [f"{'halo':6}{'arena, kB':>10}{'MACs, M':>10}{'overhead':>10}  schedule"]
-    for found in (p for halo in EXECUTED for p in pareto(graph, p_choices, halos=(halo,), segments=SEGMENTS)):
-        lines.append(
-            f"{found.halo:6}{found.arena / KB:10.1f}{found.macs / 1e6:10.2f}{found.overhead:+10.1%}  {found.schedule}"
-        )
+def front_table(front: Sequence[Plan], board: Board | None = None) -> str:
+    """Return a front of SRAM against computation as text, a line a plan, with the estimated time on a board. The knee
+    is marked: see board_plan.knee."""
+    found = knee(front)
+    lines = [f"{'arena, bytes':>12}{'MACs, M':>10}{'overhead':>10}{'ms, est.' if board else '':>10}  schedule; halo"]
+    for p in front:
+        how = f"{p.schedule}; {p.halo}" if p.schedule.n else str(p.schedule)
+        time = _milliseconds(p, board) if board else ""
+        mark = " <- knee" if p is found else ""
+        lines.append(f"{p.arena:12,}{p.macs / 1e6:10.2f}{p.overhead:+10.1%}{time:>10}  {how}{mark}")
     return "\n".join(lines)
+
+
+def _milliseconds(p: Plan, board: Board) -> str:
+    """Return the estimated time, "-" for a core of which there is none."""
+    try:
+        return f"{milliseconds(p, board):.1f}"
+    except BoardError:
+        return "-"
 
 
 def table(p: Profile) -> str:

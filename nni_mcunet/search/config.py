@@ -11,7 +11,7 @@ from ..core.boards import get_board
 from ..core.errors import UserError, reason_of
 from ..core.ir.build import YOLOS, Yolo, build_graph
 from ..core.plan.latency import cycle_table
-from ..core.plan.plan import EXECUTED
+from ..core.plan.plan import ENDS
 from ..core.types import Plain, PlainDict
 from ..core.validate import check_fields, check_keys, read_json, read_yaml, short
 from .constraint import Limits
@@ -20,7 +20,7 @@ from .space import load_space
 
 LARGEST = 100_000  # networks of a generation, a thousand times the paper's: beyond it the number is a slip
 MOST = 1e12  # kB, million MACs or milliseconds: beyond it a limit is a slip of the keyboard
-HALOS = {"clip": ("clip",), "cache": ("cache",), "best": EXECUTED}
+HALOS = {"clip": ("clip",), "cache": ("cache",), "best": ENDS}
 
 
 class ConfigError(UserError):

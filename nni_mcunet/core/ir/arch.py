@@ -7,6 +7,7 @@ channels c, depth as the number of blocks in a stage, resolution r, and the sche
 import json
 import re
 from dataclasses import dataclass, field, fields, is_dataclass
+from itertools import repeat
 from pathlib import Path
 
 from ..errors import ArchError, UserError
@@ -35,21 +36,24 @@ def pair(value: Plain, what: str, low: int = 1, high: int = 1 << 16) -> tuple[in
 class Schedule:
     """Run the first n blocks (the first convolution counts as one) patch by patch on a grid p = (p_h, p_w); `then`:
     further segments ((p, n), ...), each from where the one before ended up to block n. A grid of (1, 1) runs its blocks
-    layer by layer, as all blocks behind the last segment are run. halo: what patches share is computed again ("clip")
-    or kept ("cache"), see plan()."""
+    layer by layer, as all blocks behind the last segment are run.
+
+    halo: what patches share is computed again ("clip"), kept ("cache"), or kept where that is narrow ("narrow"), see
+    plan(). "cache/clip" is one word for rows and one for columns, "cache,narrow/clip" one halo for each segment in
+    patches. slices: a convolution that only a global mean reads is computed in so many slices of channels.
+    """
 
     p: tuple[int, int] = (1, 1)
     n: int = 0
     then: tuple[tuple[tuple[int, int], int], ...] = ()
     halo: str = "clip"
+    slices: int = 1
 
     def __post_init__(self) -> None:
         if not isinstance(self.then, (list, tuple)) or not all(
             isinstance(segment, (list, tuple)) and len(segment) == 2 for segment in self.then
         ):
             raise ArchError(f"schedule.then is {short(self.then)}: expected a list of further segments [p, n]")
-        if self.halo not in ("clip", "cache"):
-            raise ArchError(f"schedule.halo is {short(self.halo)}: expected 'clip' or 'cache'")
         found: list[tuple[tuple[int, int], int]] = []
         for p, n in ((self.p, self.n), *self.then):
             p, n = pair(p, "schedule.p", high=64), natural(n, "schedule.n", low=0, high=1000)
@@ -63,7 +67,8 @@ class Schedule:
         if found[-1][0] == (1, 1) or found[-1][1] == 0:  # one spelling of "per layer"
             found.pop()
         p, n = found[0] if found else ((1, 1), 0)
-        halo = self.halo if found else "clip"
+        natural(self.slices, "schedule.slices", high=64)
+        halo = _spelled(self.halo, sum(p != (1, 1) for p, _ in found))
         for name, value in (("p", p), ("n", n), ("then", tuple(found[1:])), ("halo", halo)):
             object.__setattr__(self, name, value)
 
@@ -72,12 +77,47 @@ class Schedule:
         """(grid, block at which it ends) of each segment but the layer by layer rest."""
         return ((self.p, self.n), *self.then) if self.n else ()
 
+    @property
+    def halos(self) -> tuple[tuple[str, str], ...]:
+        """The halo of rows and of columns of each of `segments`; of one layer by layer "clip"."""
+        words = iter(self.halo.split(",")) if "," in self.halo else repeat(self.halo)
+        return tuple(("clip", "clip") if p == (1, 1) else axes_of(next(words)) for p, _ in self.segments)
+
     def __str__(self) -> str:
+        head = f", the head in {self.slices} slices" if self.slices > 1 else ""
         if not self.n:
-            return "layer by layer"
+            return f"layer by layer{head}"
         how = ["layer by layer" if p == (1, 1) else f"{p[0]}x{p[1]} patches" for p, _ in self.segments]
         first = f"{how[0]} over {self.n} block{'s' * (self.n > 1)}"
-        return ", then ".join([first, *(f"{h} up to block {n}" for h, (_, n) in zip(how[1:], self.then, strict=True))])
+        then = (f"{h} up to block {n}" for h, (_, n) in zip(how[1:], self.then, strict=True))
+        return ", then ".join([first, *then]) + head
+
+
+HALO_WORDS = ("clip", "cache", "narrow")
+
+
+def axes_of(halo: str) -> tuple[str, str]:
+    """Return the words of rows and columns of one segment's halo."""
+    rows, _, cols = halo.partition("/")
+    return rows, cols or rows
+
+
+def _spelled(halo: Plain, patched: int) -> str:
+    """Return the one spelling of a halo of so many segments in patches. Raises ArchError."""
+    found = []
+    for one in halo.split(",") if isinstance(halo, str) else [""]:
+        rows, cols = axes_of(one)
+        if rows not in HALO_WORDS or cols not in HALO_WORDS or one.endswith("/"):
+            raise ArchError(
+                f"schedule.halo is {short(halo)}: expected one of {', '.join(HALO_WORDS)}, two of them for rows and "
+                "columns, such as cache/clip, or one of these for each segment in patches, with commas between"
+            )
+        found.append(rows if rows == cols else f"{rows}/{cols}")
+    if patched and len(found) not in (1, patched):
+        raise ArchError(f"schedule.halo is {short(halo)}: {len(found)} halos for {patched} segments in patches")
+    if not patched:
+        return "clip"
+    return found[0] if len(set(found)) == 1 else ",".join(found)
 
 
 def parse_schedule(patches: str | None, blocks: str | None) -> Schedule | None:

@@ -7,15 +7,16 @@ module only turns wishes into their arguments.
 from collections.abc import Sequence
 
 from ..boards import Board
-from ..errors import ScheduleError
+from ..errors import Infeasible, ScheduleError
 from ..ir.arch import Schedule
 from ..ir.graph import Graph
-from .cut_points import Grid
+from .cut_points import Grid, grids
 from .kernel_facts import CORTEX_M
-from .latency import fastest
-from .plan import EXECUTED, RANKS, SEGMENTS, Plan, best_schedule, fitting_plan
+from .latency import fastest, instructions
+from .plan import ENDS, EXECUTED, RANKS, SEGMENTS, SLICES, Plan, best_schedule, fitting_plan, pareto
 
 ANY_HALO = "best"
+WIDE_SEGMENTS, WIDE_P = 8, 8  # what a front looks at: segments in patches, patches along an axis
 INSTRUCTIONS = "instructions"
 
 
@@ -33,7 +34,8 @@ def plan_for_board(
     """Return the plan of `schedule`, or of the best schedule, that fits `board`.
 
     schedule      the one to run; the wishes below then have nothing to choose and must keep their defaults
-    halo          "clip", "cache", or "best": the one that computes less
+    halo          "clip", "cache", "narrow", a mixture (see Schedule), or "best": for each segment and axis what
+                  computes less and fits; "instructions" looks at "clip" and "cache"
     p_choices     grids to try: p for p x p, or (p_h, p_w)
     objective     "macs": the least computation (the paper's section 3.3); "sram": the smallest arena; "instructions":
                   the fewest estimated instructions, see latency.fastest
@@ -43,7 +45,8 @@ def plan_for_board(
     Raises ScheduleError for wishes that contradict each other or the graph, Infeasible where nothing fits (see
     best_schedule), UnsupportedOp for an operator that the C kernels do not have.
     """
-    halos = EXECUTED if halo == ANY_HALO else (halo,)
+    wide = EXECUTED if objective != INSTRUCTIONS else ENDS  # every plan of the fewest instructions is placed
+    halos = wide if halo == ANY_HALO else (halo,)
     if objective not in (*RANKS, INSTRUCTIONS):
         raise ScheduleError(f"objective '{objective}': expected one of {', '.join((*RANKS, INSTRUCTIONS))}")
     if schedule is not None:
@@ -57,4 +60,32 @@ def plan_for_board(
             raise ScheduleError(f"objective '{INSTRUCTIONS}' heeds neither segments nor max_overhead: leave them out")
         return fastest(graph, board, p_choices, halos)
     most = SEGMENTS if segments is None else segments
-    return best_schedule(graph, board, objective, p_choices, None, CORTEX_M, halos, most, max_overhead)
+    return best_schedule(graph, board, objective, p_choices, None, CORTEX_M, halos, most, max_overhead, SLICES)
+
+
+def front_for_board(
+    graph: Graph,
+    board: Board | None = None,
+    *,
+    halo: str = ANY_HALO,
+    p_choices: Sequence[Grid] | None = None,
+    segments: int | None = None,
+) -> list[Plan]:
+    """Return the plans that no other beats both in arena and in computation, those that fit `board`: MACs rising, arena
+    falling. Default: grids of any shape up to 8x8, eight segments in patches. That takes seconds.
+
+    Raises Infeasible where none fits, and ScheduleError, see best_schedule.
+    """
+    choices = grids(WIDE_P, square=False) if p_choices is None else p_choices
+    most = WIDE_SEGMENTS if segments is None else segments
+    front = pareto(graph, choices, None, CORTEX_M, EXECUTED if halo == ANY_HALO else (halo,), most, SLICES)
+    fitting = [p for p in front if board is None or p.arena <= board.arena_limit]
+    if board is not None and not fitting:
+        raise Infeasible.over("sram", front[-1].arena, board.arena_limit, f"{graph.name} on {board.name}")
+    return fitting
+
+
+def knee(front: Sequence[Plan]) -> Plan:
+    """Return the plan of the least product of arena and estimated instructions: from there on, a step down the front
+    costs a larger share of the time than it saves of the memory."""
+    return min(front, key=lambda p: (p.arena * instructions(p), p.macs))

@@ -55,6 +55,14 @@ def grids(most: int, square: bool = True) -> list[tuple[int, int]]:
     return [(i, j) for i in range(1, most + 1) for j in range(1, most + 1) if i == j or not square]
 
 
+def worth(every: list[Schedule], halo: str, halos: Sequence[str]) -> list[Schedule]:
+    """Return the schedules that are worth a look with `halo`, one of `halos`. Along an axis of one patch its word says
+    nothing, so there one whose words are alike does as well."""
+    if "/" not in halo or len(halos) == 1:
+        return every
+    return [s for s in every if min(s.p) > 1 or not s.n]
+
+
 def schedules(graph: Graph, p_choices: Sequence[Grid] = (1, 2, 3, 4), n_max: int | None = None) -> list[Schedule]:
     """Return the schedule layer by layer, then every grid of `p_choices` at every cut of the graph up to block `n_max`.
 

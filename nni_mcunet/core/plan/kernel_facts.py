@@ -148,8 +148,10 @@ def _cortex_m_scratch(op: Op, cin: int, out_h: Count, out_w: Count) -> Count:
     kernel, taps = _kernel(op, cin), op.k[0] * op.k[1] * (cin // op.groups)
     if kernel == "conv_group":  # one window of a group, gathered, and its values as int16
         return 3 * _round_up(taps, 4)
-    if kernel in ("conv_pw", "conv_dense"):  # four positions as int16, and where taps do not go in fours their windows
-        return (12 if kernel == "conv_dense" and cin % 4 else 8) * _round_up(taps, 4)
+    if kernel == "conv_pw":  # four positions as int16, or one at a time where there are fewer
+        return (8 - 6 * (out_h * out_w < 4)) * _round_up(taps, 4)
+    if kernel == "conv_dense":  # four positions as int16, and where taps do not go in fours their windows
+        return (12 if cin % 4 else 8) * _round_up(taps, 4)
     if kernel == "conv_dw":  # rows of two channels as int16, kh + 2 of them or as many as fit in 768 bytes
         return _larger((op.k[0] + 2) * 4 * ((out_w - 1) * op.s[1] + op.k[1] + 3), 768)
     return 0

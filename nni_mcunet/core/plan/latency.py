@@ -15,7 +15,7 @@ from ..errors import BoardError
 from ..ir.graph import Graph, Op
 from .cut_points import Grid
 from .kernel_facts import is_run, kernel_of
-from .plan import EXECUTED, Plan, best_schedule, plan, schedules
+from .plan import ENDS, Plan, best_schedule, plan, schedules
 from .segments import Segment
 
 Table = dict[str, dict[str, float]]
@@ -132,7 +132,7 @@ def instructions(plan: Plan) -> int:
 
 
 def fastest(
-    graph: Graph, board: Board, p_choices: Sequence[Grid] = (1, 2, 3, 4), halos: tuple[str, ...] = EXECUTED
+    graph: Graph, board: Board, p_choices: Sequence[Grid] = (1, 2, 3, 4), halos: tuple[str, ...] = ENDS
 ) -> Plan:
     """Plan the schedule of the fewest estimated instructions that fits the board, ties to the smaller arena. Some
     recomputation may cost less than copies or many small patches. Every plan is placed, so it takes a second where

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ..ir.arch import Schedule
 from ..ir.graph import Graph
-from .cut_points import Grid, schedules
+from .cut_points import Grid, schedules, worth
 from .kernel_facts import Kernels
 from .schedule_costs import Costs, layer_costs, segment_costs
 
@@ -21,29 +21,39 @@ class _Way(NamedTuple):
 
     macs, copied, peak  its costs, see schedule_costs.Costs
     patched             how many of its segments run in patches
-    path                its segments: (grid, the block where it ends); grid (1, 1) is layer by layer
+    path                its segments: (grid, the block where it ends, halo); grid (1, 1) is layer by layer
     """
 
     macs: int
     copied: int
     peak: int
     patched: int
-    path: tuple[tuple[tuple[int, int], int], ...]
+    path: tuple["_Part", ...]
 
-    def then(self, p: tuple[int, int], n: int, macs: int, copied: int, peak: int) -> "_Way":
-        """Return this way with one segment more: grid p up to block n, and its costs."""
-        patched, path = self.patched + (p != (1, 1)), (*self.path, (p, n))
-        return _Way(self.macs + macs, self.copied + copied, max(self.peak, peak), patched, path)
+    def then(self, step: "_Way", least: int) -> "_Way":
+        """Return this way with another behind it. least: the bytes alive that no way behind both does without, so that
+        fewer are no advantage."""
+        return _Way(
+            self.macs + step.macs,
+            self.copied + step.copied,
+            max(self.peak, step.peak, least),
+            self.patched + step.patched,
+            self.path + step.path,
+        )
+
+
+_Part = tuple[tuple[int, int], int, str]
 
 
 def several_segments(
-    graph: Graph, p_choices: Sequence[Grid], n_max: int | None, kernels: Kernels, halo: str, segments: int
+    graph: Graph, p_choices: Sequence[Grid], n_max: int | None, kernels: Kernels, halos: Sequence[str], segments: int
 ) -> list[tuple[Costs, Schedule]]:
     """Return the schedules of up to `segments` patched segments that no other schedule beats, with their costs.
 
-    Compared are multiply-accumulates, bytes copied and bytes alive: to beat is to be as good in each and better in one.
+    Compared are multiply-accumulates, then bytes copied, against bytes alive: to beat is to be as good in both and
+    better in one.
     The schedules of one patched segment at the beginning are cut_points.schedules's and are left out. n_max: the last
-    block in patches. halo: "clip" or "cache".
+    block in patches. halos: those that a segment may have.
     """
     macs, live = layer_costs(graph, kernels)
     ends = {0: (0, "")}  # number of ops -> (block, the tensor that they hand on)
@@ -51,26 +61,31 @@ def several_segments(
         if len(handed) == 1 and size < len(macs) and handed[0] != graph.inputs[0].name:
             ends[size] = graph.ops[size - 1].block + 1, handed[0]
     sizes = {n: size for size, (n, _) in ends.items()} | {graph.ops[-1].block + 1: len(macs)}
-    ways: dict[int, list[_Way]] = {size: [] for size in (*ends, len(macs))}
-    ways[0] = [_Way(0, 0, 0, 0, ())]
-    for size, following in pairwise(ways):
-        best = ways[size] = _best(ways[size])
+    steps: dict[int, list[_Way]] = {}  # number of ops -> the segments that may follow them
+    for size, following in pairwise((*ends, len(macs))):
         n = graph.ops[following - 1].block + 1
-        layers = sum(macs[size:following]), 0, max(live[size:following])
-        ways[following] += [way.then((1, 1), n, *layers) for way in best]
+        layers = _Way(sum(macs[size:following]), 0, max(live[size:following]), 0, (((1, 1), n, "clip"),))
         rest = graph if not size else _rest(graph, size, ends[size][1])
         every = [s for s in schedules(rest, p_choices, n_max) if not s.n or s.n in sizes]
-        for end, p, cost in _segments(rest, every, kernels, halo, size > 0):
-            ways[sizes[end]] += [
-                way.then(p, end, cost.macs, cost.copied, cost.peak) for way in best if way.patched < segments
-            ]
-    found = []
+        steps[size] = [layers, *_segments(rest, every, kernels, halos, size > 0)]
+    least = {len(macs): 0}  # number of ops -> the fewest bytes alive at the worst op behind them
+    for size in reversed(steps):
+        least[size] = min(max(way.peak, least[sizes[way.path[0][1]]]) for way in steps[size])
+    ways: dict[int, list[_Way]] = {size: [] for size in (*ends, len(macs))}
+    ways[0] = [_Way(0, 0, 0, 0, ())]
+    for size, following_ways in steps.items():
+        best = _best(ways[size])
+        for step in following_ways:
+            end = sizes[step.path[0][1]]
+            ways[end] += [w.then(step, least[end]) for w in best if w.patched + step.patched <= segments]
+    several = []
     for way in _best(ways[len(macs)]):
-        (p, n), *then = way.path
-        schedule = Schedule(p, n, tuple(then))
+        (p, n), *then = [part[:2] for part in way.path]
+        halo = ",".join(part[2] for part in way.path if part[0] != (1, 1)) or "clip"
+        schedule = Schedule(p, n, tuple(then), halo)
         if schedule.then:
-            found.append((Costs(way.macs, way.peak, way.copied), schedule))
-    return found
+            several.append((Costs(way.macs, way.peak, way.copied), schedule))
+    return several
 
 
 def _rest(graph: Graph, size: int, source: str) -> Graph:
@@ -79,24 +94,28 @@ def _rest(graph: Graph, size: int, source: str) -> Graph:
 
 
 def _segments(
-    rest: Graph, every: list[Schedule], kernels: Kernels, halo: str, former: bool
-) -> Iterator[tuple[int, tuple[int, int], Costs]]:
-    """Yield (block where it ends, grid, costs) of every patched segment that `rest` may begin with. Among grids with
-    the same end only those come that no other beats. former: see segment_costs."""
+    rest: Graph, every: list[Schedule], kernels: Kernels, halos: Sequence[str], former: bool
+) -> Iterator[_Way]:
+    """Yield every patched segment that `rest` may begin with, as a way of its own. Among those with the same end only
+    those come that no other beats. former: see segment_costs."""
     by_end: dict[int, list[_Way]] = {}
-    for schedule, cost in zip(every, segment_costs(rest, every, kernels, halo, former), strict=True):
-        if schedule.n:
-            way = _Way(cost.macs, cost.copied, cost.peak, 0, (schedule.segments[0],))
-            by_end.setdefault(schedule.n, []).append(way)
-    for end, found in by_end.items():
-        for way in _best(found):
-            yield end, way.path[0][0], Costs(way.macs, way.peak, way.copied)
+    for halo in halos:
+        own = worth(every, halo, halos)
+        for schedule, cost in zip(own, segment_costs(rest, own, kernels, halo, former), strict=True):
+            if schedule.n:
+                way = _Way(cost.macs, cost.copied, cost.peak, 1, ((schedule.p, schedule.n, halo),))
+                by_end.setdefault(schedule.n, []).append(way)
+    for found in by_end.values():
+        yield from _best(found)
 
 
 def _best(ways: list[_Way]) -> list[_Way]:
-    """Return the ways that no other equals or beats in every cost."""
+    """Return the ways that no other equals or beats. A way that computes less is the better one, however much it
+    copies: so both are one cost, and sums of it keep their order."""
     kept: list[_Way] = []
+    least: dict[int, int] = {}  # segments in patches -> the fewest bytes alive with as many or fewer
     for way in sorted(ways):
-        if not any(k.copied <= way.copied and k.peak <= way.peak and k.patched <= way.patched for k in kept):
+        if way.peak < min((peak for patched, peak in least.items() if patched <= way.patched), default=way.peak + 1):
+            least[way.patched] = way.peak
             kept.append(way)
     return kept

@@ -12,16 +12,17 @@ from functools import cached_property
 from math import inf
 
 from ..boards import Board
-from ..errors import Infeasible, ScheduleError
-from ..ir.arch import Schedule
+from ..errors import ArchError, Infeasible, ScheduleError
+from ..ir.arch import HALO_WORDS, Schedule
 from ..ir.graph import Graph
 from .arena import Buffer, place, profile
-from .cut_points import Grid, schedules, split
+from .cut_points import Grid, schedules, split, worth
+from .head_slices import counts, sliced
 from .kernel_facts import CORTEX_M, Kernels, constant_bytes
 from .layout import buffers_of
 from .multi_segment import several_segments
 from .schedule_costs import Costs, costs
-from .segments import HALOS, Segment
+from .segments import TABLES, Segment
 from .segments import segments as segments_of
 
 __all__ = ["Plan", "best_schedule", "fitting_plan", "pareto", "plan", "schedules", "split"]
@@ -32,10 +33,11 @@ class Plan:
     """A graph with its schedule, buffers and costs. Placing them takes most of the time, so the first question after
     `buffers` or `arena` does it.
 
+    graph     the network's, its heads cut where the schedule has slices
     segments  the row of segments, in order
     unplaced  the buffers, without offsets; home[tensor], scratch[op] and cache[its buffer's name] index them
     macs      multiply-accumulates, the recomputed halo included
-    halo      "clip", "full", "cache" or "none", see plan()
+    halo      the schedule's, or "full" or "none", see plan()
     """
 
     graph: Graph
@@ -113,19 +115,24 @@ class Plan:
 def plan(graph: Graph, schedule: Schedule | None = None, kernels: Kernels = CORTEX_M, halo: str | None = None) -> Plan:
     """Return the plan of `graph` under `schedule` (default: layer by layer) with `halo` (default: the schedule's).
 
-    "clip"   patches compute their overlap again, clipped at the border of the map
-    "cache"  patches keep their overlap, see halo_cache.py; the engine runs both, and they give the same bytes
-    "full"   every patch costs as an interior one, the convention of the paper's Table 1
-    "none"   patches have no overlap: another network, which must be trained so (net.forward_apart, Table 5)
+    "clip"    patches compute their overlap again, clipped at the border of the map
+    "cache"   patches keep their overlap, see halo_cache.py
+    "narrow"  they keep it, but of a map that is wider than what it is made of they compute it again
+    "full"    every patch costs as an interior one, the convention of the paper's Table 1
+    "none"    patches have no overlap: another network, which must be trained so (net.forward_apart, Table 5)
 
-    Raises ScheduleError for a schedule that the graph does not allow.
+    The engine runs the first three, and any mixture of them over segments and axes (see Schedule). They give the same
+    bytes. Raises ScheduleError for a schedule that the graph does not allow.
     """
     schedule = schedule or Schedule()
     halo = schedule.halo if halo is None else halo
-    if halo not in HALOS:
-        raise ScheduleError(f"halo '{halo}': expected one of {', '.join(HALOS)}")
-    if halo in EXECUTED:
-        schedule = replace(schedule, halo=halo)
+    if halo not in TABLES:
+        try:
+            schedule = replace(schedule, halo=halo)
+        except ArchError as error:
+            raise ScheduleError(str(error)) from None
+        halo = schedule.halo
+    graph = graph if schedule.slices == 1 else sliced(graph, schedule.slices).graph
     parts = segments_of(graph, schedule, halo)
     macs = sum(segment.macs() for segment in parts)
     return Plan(graph, schedule, parts, *buffers_of(graph, parts, kernels), macs, halo if schedule.n else "clip")
@@ -141,6 +148,7 @@ def best_schedule(
     halos: tuple[str, ...] = ("clip",),
     segments: int = 1,
     max_overhead: float | None = None,
+    slices: int = 1,
 ) -> Plan:
     """Return the plan of the best schedule that fits the board. By default the schedules are the paper's: square grids,
     p up to 4, one patched segment.
@@ -149,9 +157,11 @@ def best_schedule(
                   smaller arena; "sram": the smallest arena, ties to less computation, then to fewer bytes copied;
                   further ties to the first of `halos`, then of `schedules`
     p_choices     grids to try, see schedules; n_max: the last block in patches
+    halos         those that a segment may have, such as "clip" or "cache/clip"; segments may differ in it
     segments      the most patched segments. Several are those that multi_segment.py finds: no other schedule has fewer
                   bytes alive, but one might be placed better
     max_overhead  the most recomputation, as a share of the network's own multiply-accumulates
+    slices        the most slices of a head, see head_slices.py; there are no more than are needed
 
     Raises ScheduleError for a wrong argument, and Infeasible with `what` ("sram" or "flash"), `needed` and `limit` in
     bytes. `needed` is exact: the constants, or the smallest arena of all schedules asked for.
@@ -163,7 +173,8 @@ def best_schedule(
     flash = sum(constant_bytes(graph, op) for op in graph.ops)
     if flash > board.model_limit:
         raise Infeasible.over("flash", flash, board.model_limit, f"{graph.name} on {board.name}")
-    candidates = _candidates(graph, p_choices, n_max, kernels, halos, segments)
+    tried = counts(graph, slices)
+    candidates = _candidates(graph, p_choices, n_max, kernels, halos, segments, tried[-1])
     if max_overhead is not None:
         candidates = [c for c in candidates if c[0].macs <= (1 + max_overhead) * graph.macs]
     best = _best_placed(graph, candidates, kernels, RANKS[objective], board.arena_limit)
@@ -171,7 +182,7 @@ def best_schedule(
         smallest = _best_placed(graph, candidates, kernels, RANKS["sram"])
         assert smallest is not None  # layer by layer is always a candidate
         raise Infeasible.over("sram", smallest.arena, board.arena_limit, f"{graph.name} on {board.name}")
-    return best
+    return _fewest_slices(graph, best, kernels, tried, best.arena if objective == "sram" else board.arena_limit)
 
 
 def fitting_plan(
@@ -199,11 +210,13 @@ def pareto(
     kernels: Kernels = CORTEX_M,
     halos: tuple[str, ...] = ("clip",),
     segments: int = 1,
+    slices: int = 1,
 ) -> list[Plan]:
     """Return the plans that no other beats both in arena and in computation: MACs rising, arena falling. Arguments and
     errors are best_schedule's."""
     front: list[Plan] = []
-    candidates = _candidates(graph, p_choices, n_max, kernels, halos, segments)
+    tried = counts(graph, slices)
+    candidates = _candidates(graph, p_choices, n_max, kernels, halos, segments, tried[-1])
     for cost, schedule, halo in sorted(candidates, key=lambda candidate: candidate[0]):
         if front and cost.peak >= front[-1].arena:
             continue  # no placement of it is smaller than what costs no more
@@ -213,16 +226,21 @@ def pareto(
         if front and found.macs == front[-1].macs:
             front.pop()
         front.append(found)
-    return front
+    fewest = [_fewest_slices(graph, found, kernels, tried, found.arena) for found in front]
+    return [p for i, p in enumerate(fewest) if all(p.arena < before.arena for before in fewest[:i])]
 
 
-EXECUTED = ("clip", "cache")  # the halos that the reference and the generated C run
+# The halos of one segment that the engine runs: those with one word for both axes, and their mixtures.
+MIXED = tuple(f"{rows}/{cols}" for rows in HALO_WORDS for cols in HALO_WORDS if rows != cols)
+EXECUTED = (*HALO_WORDS, *MIXED)
+ENDS = ("clip", "cache")  # the two tried where thousands of networks are planned
+SLICES = 16  # the most slices of a head tried there
 SEGMENTS = 3  # the most patched segments tried where a network is planned once; a search plans thousands
 
 
 def _check_executed(halo: str) -> None:
-    if halo not in EXECUTED:
-        known = " or ".join(f"'{name}'" for name in EXECUTED)
+    if halo in TABLES:
+        known = " or ".join(f"'{name}'" for name in HALO_WORDS)
         raise ScheduleError(f"the engine does not execute halo '{halo}': plan with halo {known}")
 
 
@@ -237,21 +255,32 @@ RANKS: dict[str, Rank] = {
 
 
 def _candidates(
-    graph: Graph, p_choices: Sequence[Grid], n_max: int | None, kernels: Kernels, halos: tuple[str, ...], most: int
+    graph: Graph,
+    p_choices: Sequence[Grid],
+    n_max: int | None,
+    kernels: Kernels,
+    halos: tuple[str, ...],
+    most: int,
+    slices: int,
 ) -> list[Candidate]:
-    """Every schedule of one patched segment, and those worth a look of up to `most`, with their exact costs. The one
-    layer by layer, which has no halo, comes once."""
+    """Every schedule of one patched segment, and those worth a look of up to `most`, with their exact costs, all with
+    so many slices. The one layer by layer, which has no halo, comes once."""
+    if any("," in halo for halo in halos):
+        raise ScheduleError(f"halo {', '.join(halos)}: one for each segment needs a schedule that says the segments")
     if most < 1:
         raise ScheduleError(f"at most {most} patched segments: expected 1 or more")
     found: list[Candidate] = []
+    graph = graph if slices == 1 else sliced(graph, slices).graph
     single = schedules(graph, p_choices, n_max)
     for halo in halos:
         _check_executed(halo)
-        table = costs(graph, single, kernels, halo)
-        found += [(c, s, halo) for c, s in zip(table, single, strict=True) if s.n or halo == halos[0]]
-        if most > 1:
-            found += [(c, s, halo) for c, s in several_segments(graph, p_choices, n_max, kernels, halo, most)]
-    return found
+        own = worth(single, halo, halos)
+        table = costs(graph, own, kernels, halo)
+        found += [(c, s, halo) for c, s in zip(table, own, strict=True) if s.n or halo == halos[0]]
+    if most > 1:
+        several = several_segments(graph, p_choices, n_max, kernels, halos, most)
+        found += [(c, s, s.halo) for c, s in several]
+    return [(c, replace(s, slices=slices), halo) for c, s, halo in found] if slices > 1 else found
 
 
 def _best_placed(
@@ -270,3 +299,13 @@ def _best_placed(
             if found.arena <= limit and (best is None or key < best[0]):
                 best = key, found
     return best and best[1]
+
+
+def _fewest_slices(graph: Graph, found: Plan, kernels: Kernels, tried: Sequence[int], limit: int) -> Plan:
+    """Return the plan of the same schedule with the fewest slices whose arena is within `limit`."""
+    for slices in tried:
+        if slices < found.schedule.slices:
+            fewer = plan(graph, replace(found.schedule, slices=slices), kernels)
+            if fewer.arena <= limit:
+                return fewer
+    return found

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..ir.arch import Schedule
+from ..ir.arch import Schedule, axes_of
 from ..ir.graph import Graph
 from ..types import Ints
 from .arena import union
@@ -49,7 +49,7 @@ class _Lengths(NamedTuple):
 
 def costs(graph: Graph, schedules: list[Schedule], kernels: Kernels, halo: str = "clip") -> list[Costs]:
     """Return the costs of each of `schedules`, the first of which must be layer by layer: Schedule(). All have at most
-    one patched segment. halo: "clip" or "cache"."""
+    one patched segment. halo: of that segment, see plan()."""
     macs, live, copied, in_segment = _table(graph, schedules, kernels, halo)
     # Up to the cut the ops run in patches, behind it as they do in the first column.
     total = np.where(in_segment, macs, macs[:, :1]).sum(0)
@@ -79,14 +79,15 @@ def _table(
     allowed = cuts(graph) | {0: (0, "")}
     lives = layer_by_layer(graph)
     row = {name: at for at, name in enumerate(lives.born)}
-    rows = _lengths(graph, row, allowed, [(s.n, s.p[0]) for s in schedules], 0, halo)
-    alike = is_square(graph) and all(s.p[0] == s.p[1] for s in schedules)
-    cols = rows if alike else _lengths(graph, row, allowed, [(s.n, s.p[1]) for s in schedules], 1, halo)
+    words = axes_of(halo)
+    rows = _lengths(graph, row, allowed, [(s.n, s.p[0]) for s in schedules], 0, words[0])
+    alike = is_square(graph) and all(s.p[0] == s.p[1] for s in schedules) and words[0] == words[1]
+    cols = rows if alike else _lengths(graph, row, allowed, [(s.n, s.p[1]) for s in schedules], 1, words[1])
     macs = _macs(graph, rows.made.total, cols.made.total)
     ends = [allowed[s.n] for s in schedules]
     tiled = set() if former else {image.name for image in graph.inputs}
     live = _live(graph, lives, kernels, rows, cols, ends, tiled)
-    caches, copied = _caches(graph, kernels, rows, cols) if halo == "cache" else (0, np.zeros(len(schedules), int))
+    caches, copied = (0, np.zeros(len(schedules), int)) if halo == "clip" else _caches(graph, kernels, rows, cols)
     in_segment = np.arange(len(graph.ops))[:, None] < [length for length, _ in ends]
     return macs, live + caches * in_segment, copied, in_segment
 
@@ -120,7 +121,7 @@ def _lengths(
     if halo == "clip" or not begin:
         all_, none = table({name: span.length for name, span in spans.items()}, whole), np.zeros((len(row), 1), int)
         return _Lengths(all_, all_, _Sizes(none, none))
-    new, spans = stream_spans(graph, graph.ops, spans, axis, begin)
+    new, spans = stream_spans(graph, graph.ops, spans, axis, halo == "narrow", begin)
     held, made = {n: span.length for n, span in spans.items()}, {n: span.length for n, span in new.items()}
     kept = {n: length - made[n] for n, length in held.items()}
     return _Lengths(table(held, whole), table(made, whole), table(kept, 0 * whole))

@@ -17,7 +17,8 @@ from .halo_cache import Edge, across, cache_bytes, copied_bytes, edges, stream_s
 from .liveness import former_maps, layer_by_layer
 from .tiles import Span, is_square, patch_bounds, patch_spans, window
 
-HALOS = ("clip", "full", "cache", "none")
+TABLES = ("full", "none")  # halos that no plan mixes with another: the paper's tables have them, and Table 5's networks
+KEPT = ("cache", "narrow")
 Patches = tuple[dict[str, Span], ...]  # [i][tensor]: the spans of patch i along one axis
 Spans = tuple[Patches, Patches]  # of rows, of columns
 Lengths = tuple[dict[str, list[int]], dict[str, list[int]]]  # of rows, of columns: tensor -> positions in each patch
@@ -100,8 +101,8 @@ class Segment:
 
     def edges(self, name: str) -> tuple[list[Edge], list[Edge]]:
         """Return what the patch rows and the patch columns hand on of a tensor, see halo_cache.py."""
-        rows, cols = self.spans
-        return edges([patch[name] for patch in rows]), edges([patch[name] for patch in cols])
+        held, own = ([[patch[name] for patch in side] for side in spans] for spans in (self.spans, self.new))
+        return edges(held[0], own[0]), edges(held[1], own[1])
 
     def caches(self) -> Iterator[tuple[str, int]]:
         """Yield buffer name and bytes of every cache that holds anything; without a cached halo nothing."""
@@ -166,17 +167,17 @@ def _lengths(spans: Spans) -> Lengths:
 
 def segments(graph: Graph, schedule: Schedule, halo: str) -> tuple[Segment, ...]:
     """Return the segments of a schedule, and the rest of the graph as one layer by layer. Raises ScheduleError, see
-    cut_points.split, and for more than one patched segment without a halo."""
+    cut_points.split, and for more than one patched segment without a halo. halo: "full", "none", or the schedule's."""
     if halo == "none" and schedule.then:
         raise ScheduleError("halo 'none': one patched segment only")
     found: list[Segment] = []
     begin, done = 0, 0
-    for p, n in schedule.segments:
+    for (p, n), axes in zip(schedule.segments, schedule.halos, strict=True):
         ops, out = split(graph, n, begin, p != (1, 1))
         if len(ops) == done:
             raise ScheduleError(f"n = {n}: {graph.name} has no block from {begin} to {n}")
-        own = ops[done:]
-        found.append(_layers(graph, own) if p == (1, 1) else _segment(graph, own, p, out, halo))
+        own, words = ops[done:], (halo, halo) if halo in TABLES else axes
+        found.append(_layers(graph, own) if p == (1, 1) else _segment(graph, own, p, out, words))
         begin, done = n, len(ops)
     if done < len(graph.ops):
         found.append(_layers(graph, graph.ops[done:]))
@@ -191,15 +192,15 @@ def _layers(graph: Graph, ops: tuple[Op, ...]) -> Segment:
     return Segment(graph, ops, (1, 1), "", spans, spans)
 
 
-def _segment(graph: Graph, ops: tuple[Op, ...], p: tuple[int, int], out: str, halo: str) -> Segment:
+def _segment(graph: Graph, ops: tuple[Op, ...], p: tuple[int, int], out: str, halo: tuple[str, str]) -> Segment:
     """Return the segment of p patches. Rows and columns that are alike are computed once."""
-    rows, new_rows = _patches(graph, ops, out, p[0], 0, halo)
-    if is_square(graph) and p[0] == p[1]:
+    rows, new_rows = _patches(graph, ops, out, p[0], 0, halo[0])
+    if is_square(graph) and p[0] == p[1] and halo[0] == halo[1]:
         cols, new_cols = rows, new_rows
     else:
-        cols, new_cols = _patches(graph, ops, out, p[1], 1, halo)
+        cols, new_cols = _patches(graph, ops, out, p[1], 1, halo[1])
     spans = rows, cols
-    return Segment(graph, ops, p, out, spans, (new_rows, new_cols) if halo == "cache" else spans)
+    return Segment(graph, ops, p, out, spans, spans if new_rows is rows and new_cols is cols else (new_rows, new_cols))
 
 
 def _patches(graph: Graph, ops: tuple[Op, ...], out: str, p: int, axis: int, halo: str) -> tuple[Patches, Patches]:
@@ -208,9 +209,9 @@ def _patches(graph: Graph, ops: tuple[Op, ...], out: str, p: int, axis: int, hal
         return (_each(_disjoint(graph, ops, p, axis), p),) * 2
     tensor = graph.tensors[out]
     held = patch_spans(graph, ops, {out: patch_bounds(tensor.w if axis else tensor.h, p)}, axis, halo != "full")
-    if halo != "cache":
+    if halo not in KEPT:
         return (_each(held, p),) * 2
-    new, held = stream_spans(graph, ops, held, axis)
+    new, held = stream_spans(graph, ops, held, axis, halo == "narrow")
     return _each(held, p), _each(new, p)
 
 

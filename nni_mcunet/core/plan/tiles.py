@@ -54,7 +54,7 @@ def readings(op: Op, out: Span, axis: int) -> list[tuple[str, Span]]:
     return found if op.residual is None else [*found, (op.residual, out)]
 
 
-def _inside(need: Span, length: int) -> Span:
+def into_map(need: Span, length: int) -> Span:
     """Return the part of `need` inside a map; where all of it is padding, the nearest position of the map."""
     return Span(np.minimum(np.maximum(need.lo, 0), length - 1), np.maximum(np.minimum(need.hi, length), 1))
 
@@ -89,7 +89,7 @@ def patch_spans(
             continue  # nothing in this patch needs it
         for name, need in readings(op, own, axis):
             if clip and need is not own:
-                need = _inside(need, graph.tensors[name].w if axis else graph.tensors[name].h)
+                need = into_map(need, graph.tensors[name].w if axis else graph.tensors[name].h)
             have = spans.get(name)
             if have is not None and have is not need:
                 need = Span(np.minimum(have.lo, need.lo), np.maximum(have.hi, need.hi))

@@ -84,9 +84,10 @@ def _scratch(program: Program, call: Call, names: Names) -> str:
     op = call.op
     if "scratch" not in OPERATORS[op.kind].arguments:
         return ""
-    cols = max((axis.n_out - 1) * op.s[1] + op.k[1] for axis in call.axes[1])
+    most = [max(axis.n_out for axis in side) for side in call.axes]
+    size = most[0] * most[1] if call.kernel == "conv_pw" else (most[1] - 1) * op.s[1] + op.k[1]
     cin = program.plan.graph.input_of(op).c // op.groups
-    macro = f"MCU_{call.kernel.upper()}_SCRATCH({cin}, {op.k[0]}, {op.k[1]}, {cols})"
+    macro = f"MCU_{call.kernel.upper()}_SCRATCH({cin}, {op.k[0]}, {op.k[1]}, {size})"
     planned = call.scratch.size if call.scratch else 0
     return f'_Static_assert({macro} <= {planned}, "scratch of {names.of(op.name)}");\n'
 

@@ -255,8 +255,9 @@ void mcu_cols(int c, const mcu_edge *y, const mcu_edge *x, int8_t *tile, int8_t 
 /* Bytes of scratch, stated once here and checked against the plan by static assertions in the generated code. cin: of a
  * group. */
 #define MCU_ROUND4(n) (((n) + 3) / 4 * 4)
-/* The DSP versions expand four positions to int16, from four windows where cin is no multiple of 4. */
-#define MCU_CONV_PW_SCRATCH(cin, kh, kw, cols) (8 * MCU_ROUND4(cin))
+/* The DSP versions expand four positions to int16, from four windows where cin is no multiple of 4; the point-wise one,
+ * where an input has fewer than four positions, one of them. positions: outputs of the largest patch. */
+#define MCU_CONV_PW_SCRATCH(cin, kh, kw, positions) (((positions) < 4 ? 2 : 8) * MCU_ROUND4(cin))
 #define MCU_CONV_DENSE_SCRATCH(cin, kh, kw, cols) (((cin) % 4 ? 12 : 8) * MCU_ROUND4((kh) * (kw) * (cin)))
 #define MCU_CONV_GROUP_SCRATCH(cin, kh, kw, cols) (3 * MCU_ROUND4((kh) * (kw) * (cin)))
 /* cols: input columns of one row's windows, (n_out-1)*sw + kw. The DSP version has rows of two channels as int16, for an

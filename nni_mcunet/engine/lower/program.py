@@ -18,6 +18,7 @@ from ...core.plan.segments import Axis, Segment, Spans
 from ...core.plan.tiles import Span
 from ..model import QuantModel
 from .integers import integers
+from .slices import with_slices
 
 IMAGE, SELF, DETECT, HALO = "image", "mcu_run", "mcu_detect", ":halo"  # rows of a report, whatever the prefix
 Of = TypeVar("Of")  # what each patch row and each patch column has one of
@@ -132,6 +133,7 @@ def lower(plan: Plan, model: QuantModel) -> Program:
     graph = plan.executable().graph
     if len(graph.inputs) != 1:
         raise UnsupportedOp(f"{graph.name}: {len(graph.inputs)} inputs; the C engine reads one")
+    model = with_slices(model, plan.schedule.slices)
     loops = tuple(_loop(plan, segment) for segment in plan.segments)
     outputs = tuple(Room(_home(plan, name), graph.tensors[name].size) for name in graph.outputs)
     return Program(plan, integers(model), loops, outputs)

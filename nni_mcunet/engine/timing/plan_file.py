@@ -28,7 +28,7 @@ def plan_facts(plan: Plan, board: Board, sites: dict[int, str], view: View = STR
             "patch_overhead": plan.overhead, "callback_bytes": callback_bytes(plan, view),
             "milliseconds_estimated": _estimate(plan, board),
             "live_bytes": {op.name: plan.live_bytes(i) for i, op in enumerate(plan.graph.ops)},
-            "sites": {str(line): row for line, row in sites.items()}}  # fmt: skip
+            "sites": {str(line): row for line, row in sites.items()}, "slices": s.slices}  # fmt: skip
 
 
 def _estimate(plan: Plan, board: Board) -> float | None:
