@@ -1,0 +1,5 @@
+# The same for the STM32H743, with a neck of 256 channels. Larger pictures cost more and find less (docs/detectors.md).
+_base_ = "./yolov3_animals_f412.py"
+
+model = dict(neck=dict(width=256))
+train_cfg = dict(max_epochs=44, val_interval=44)
