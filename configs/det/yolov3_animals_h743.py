@@ -1,4 +1,4 @@
-# The same for the STM32H743, with a neck of 256 channels. Larger pictures cost more and find less (docs/detectors.md).
+# The same for the STM32H743, with a neck of 256 channels (docs/detectors.md has what was tried).
 _base_ = "./yolov3_animals_f412.py"
 
 model = dict(neck=dict(width=256))
