@@ -71,7 +71,7 @@ def test_the_fastest_schedule(monkeypatch):
     assert fastest(graph, tight).arena <= tight.arena_limit < plan(graph).arena
     assert fastest(graph, board).schedule == Schedule()
     with pytest.raises(Infeasible, match="bytes of sram"):
-        fastest(graph, board.with_arena(13_000))
+        fastest(graph, board.with_arena(12_000))
     monkeypatch.setitem(latency.INSTRUCTIONS, "halo", {"copied": 100, "copies": 0})
     least, found = best_schedule(graph, tight, halos=("clip", "cache")), fastest(graph, tight)
     assert (least.halo, found.halo) == ("cache", "clip") and found.macs > least.macs == graph.macs
