@@ -120,7 +120,10 @@ def test_a_placement_may_need_more_than_its_lower_bound(monkeypatch):
     """It is then compared by what it needs: it may not fit, and a later one of the same computation may be better."""
     graph = Graph("one", (Tensor("image", 8, 8, 3),), (Op("a", "conv", ("image",), 4, (3, 3)),), ("a",)).verify()
     rows = [(10, 50, 60), (10, 55, 57), (20, 40, 41), (20, 40, 40), (30, 39, 45)]  # macs, peak, arena
-    placed = {Schedule(2, 1 + at): SimpleNamespace(macs=m, arena=a, copied=0) for at, (m, _, a) in enumerate(rows)}
+    placed = {
+        Schedule(2, 1 + at): SimpleNamespace(macs=m, arena=a, copied=0, schedule=Schedule())
+        for at, (m, _, a) in enumerate(rows)
+    }
     costs = [Costs(macs, peak, 0) for macs, peak, _ in rows]
     candidates = [(cost, schedule, "clip") for cost, schedule in zip(costs, placed, strict=True)]
     monkeypatch.setattr(planner, "_candidates", lambda *_: candidates)

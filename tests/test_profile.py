@@ -43,7 +43,7 @@ def test_json_of_mobilenet_v2():
     graph = build_graph(mobilenet_v2())
     assert (facts["macs"], facts["params"]) == (graph.macs, graph.params)
     assert facts["peak_bytes_per_layer"] == 1372 * 1024 and facts["peak_bytes_per_patch"] == 176_400
-    assert facts["best"] == {"p_h": 4, "p_w": 4, "n": 5, "then": [], "halo": "clip"}
+    assert facts["best"] == {"p_h": 4, "p_w": 4, "n": 5, "then": [], "halo": "clip", "slices": 1}
     rows, columns = facts["patches"]
     assert (
         [span["image"] for span in rows] == [[0, 62], [43, 118], [99, 174], [155, 224]] == [s["image"] for s in columns]
@@ -62,14 +62,10 @@ def test_board_and_schedule_are_the_planner_s():
     assert found.patched.schedule == chosen.schedule and chosen.schedule.n
     facts = profiled(SMALL, "--board", "F412", "--patches", "3x2", "--blocks", 5)
     assert facts["patched"]["p_h"] == 3 and facts["patched"]["p_w"] == 2 and facts["patched"]["n"] == 5
-    assert facts["best"] == {"p_h": 3, "p_w": 2, "n": 5, "then": [], "halo": "cache"}
+    assert facts["best"] == {"p_h": 3, "p_w": 2, "n": 5, "then": [], "halo": "cache", "slices": 1}
     assert facts["board"]["arena_bytes"] == plan(load(SMALL).graph, Schedule((3, 2), 5), halo="cache").arena
     facts = profiled(SMALL, "--board", "F412", "--patches", "3x2,2x2", "--blocks", "5,7")
     assert facts["best"]["then"] == [[[2, 2], 7]]
-
-
-def test_the_front_takes_no_board():
-    refused(tool("profile", SMALL, "--pareto", "--board", "F412"), "--pareto", "--board")
 
 
 def test_what_no_board_runs_is_profiled_all_the_same():

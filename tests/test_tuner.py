@@ -146,15 +146,27 @@ def test_killed_anywhere_it_goes_on(tmp_path, whole, kill_at):
 
 
 def test_a_search_of_an_older_state_of_the_project_goes_on(tmp_path):
-    """tests/old_search: what commit 4c01720 had left when half of its search was told. The digest is of its whole
-    history at that commit."""
+    """tests/old_search: what a commit had left when half of its search was told. The digest is of its whole history at
+    that commit, the first at which outputs lay over inputs."""
     files = contents(ROOT / "tests/old_search")
     files["search.json"] = files["search.json"].replace(b"FOLDER", str(tmp_path).encode())
     write_all(tmp_path / "out", files)
     whole = Manager(tmp_path, mode="resume").to_the_end()
     assert whole.startswith(files["history.jsonl"]) and whole.count(b"\n") == 8
-    digest = "396cc519b2503a89392ab6861a2ac622efa864c4019f3a7ca8b933a6bb7ffff6"
+    digest = "cda3e765de1f5a612f1d85b67eba809f2023303c15caaaa55664f3bd487991f3"
     assert hashlib.sha256(whole).hexdigest() == digest and (tmp_path / "out/done.json").exists()
+
+
+def test_a_search_of_another_planner_is_refused(tmp_path):
+    """Its networks needed other memory, so the draws that fitted were others."""
+    files = contents(ROOT / "tests/old_search")
+    files["search.json"] = files["search.json"].replace(b"FOLDER", str(tmp_path).encode())
+    first, rest = files["history.jsonl"].split(b"\n", 1)
+    proposal = json.loads(first)
+    files["history.jsonl"] = json.dumps(proposal | {"sram": proposal["sram"] + 4}).encode() + b"\n" + rest
+    write_all(tmp_path / "out", files)
+    with pytest.raises(UserError, match=r"candidate 0 needs [\d,]+ bytes of SRAM .* the version that began it"):
+        Manager(tmp_path, mode="resume").to_the_end()
 
 
 def test_another_search_is_not_gone_on_with(tmp_path, whole, monkeypatch):

@@ -136,6 +136,13 @@ class Evolution:
         bred, known = self._breed(last, before), self.proposals[len(before) :]
         for at, proposal in enumerate(known):
             if at >= len(bred) or astuple(proposal)[:-2] != astuple(bred[at])[:-2]:  # all but score, told
+                if at < len(bred) and proposal.candidate == bred[at].candidate:
+                    raise HistoryError(
+                        f"the history's candidate {proposal.index} needs {bred[at].sram:,} bytes of SRAM and "
+                        f"{bred[at].macs:,} MACs by these limits and this version's planner, not {proposal.sram:,} and "
+                        f"{proposal.macs:,}: restore the settings, finish the search with the version that began it, "
+                        "or begin one anew in another folder"
+                    )
                 raise HistoryError(
                     f"the history's candidate {proposal.index} is not what this seed, space and limits give: it is of "
                     "another search; give another folder for the results, or restore the settings"
