@@ -1,12 +1,9 @@
 """NNI's web page in a browser, Debian's chromium: it works, and other people's pages do not reach the manager."""
 
 import http.server
-import json
 import os
-import shutil
 import signal
 import sqlite3
-import subprocess
 import sys
 import threading
 import time
@@ -15,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from chromium import body, browser, opened
 from conftest import ROOT
 from tiny import finish, leftovers, make_experiment, search, until
 
@@ -82,24 +80,9 @@ def running(tmp_path_factory):
 
 @pytest.fixture
 def browse(tmp_path):
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        pytest.skip("no chromium on this machine: apt-get install chromium")
-
-    def opened(url: str) -> str:
-        """The page's document once its scripts have come to rest."""
-        flags = ("--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom", "--virtual-time-budget=20000")
-        names = "--host-resolver-rules=MAP evil.example 127.0.0.1"  # what a rebound name does
-        command = [program, *flags, names, f"--user-data-dir={tmp_path}/profile", url]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=200)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    return opened
-
-
-def answers(document: str) -> dict:
-    return json.loads(document.partition("<body>")[2].partition("</body>")[0])
+    names = "--host-resolver-rules=MAP evil.example 127.0.0.1"  # what a rebound name does
+    browser()
+    return lambda url: opened(url, tmp_path / "profile", names)
 
 
 def added(home: Path) -> int:
@@ -116,7 +99,7 @@ def test_the_web_page_works(running, browse):
         assert id in page and "tiny" in page and "RUNNING" in page
     page = PAGE.replace("PORT", str(port)).replace("FOREIGN", "false")
     (home / "nni" / id / "log/own.html").write_text(page)  # NNI serves this folder: a page of its own origin
-    found = answers(browse(f"http://127.0.0.1:{port}/logs/own.html"))
+    found = body(browse(f"http://127.0.0.1:{port}/logs/own.html"))
     assert found["read"] == found["change"] == 200 and added(home) == 1
 
 
@@ -130,7 +113,7 @@ def test_other_peoples_pages_do_not_reach_the_manager(running, browse, tmp_path)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as site:
         threading.Thread(target=site.serve_forever, daemon=True).start()
         for name in ("127.0.0.1", "localhost", "evil.example"):
-            found = answers(browse(f"http://{name}:{site.server_port}/index.html"))
+            found = body(browse(f"http://{name}:{site.server_port}/index.html"))
             assert found["read"] == found["change"] == found["socket"] == "refused", name
         site.shutdown()
     assert "NNI refuses this request: the Host header" in browse(f"http://evil.example:{port}/")

@@ -51,6 +51,7 @@ ARROWS = {
     "engine.timing": {CORE, IR, PLAN, MODEL, "engine.detect", "engine.lower", "engine.codegen", "engine.run"},
     "engine (doors)": {"*"},
     "engine": set(),
+    "pages": {CORE},
     "paper": {CORE, IR, PLAN},
     "profiling": {CORE, IR, PLAN, MODEL, "engine.frontend", "engine.frontend (doors)", "engine.frontend.onnx",
                   "engine.quant", "paper"},
@@ -84,6 +85,7 @@ ONLY = {
     "mmdet": {"detection"},
     "mmengine": {"detection", "cli"},
     "mmcv": {"detection"},
+    "vl_convert": {"pages"},
     "cv2": {PICTURES, "search.data", "detection", "cli"},
 }
 

@@ -9,9 +9,9 @@ from .errors import UserError
 from .files import json_text
 from .types import PlainDict
 
-# ONNX and PNG have MARK in their first bytes. Archives (`marked`) and pickles end in it: readers skip it there.
+# ONNX, PNG and HTML have MARK in their first bytes. Archives (`marked`) and pickles end in it: readers skip it there.
 MARK = b"nni-mcunet"
-HEADS, TAILS = (".onnx", ".png"), (".npz", ".pth", ".pkl")
+HEADS, TAILS = (".onnx", ".png", ".html"), (".npz", ".pth", ".pkl")
 # A JSON of ours is written as write_json does and has the keys of a report: of profile, run, compare-boxes, anchors,
 # mcunet report. So has a row of quantize's.
 REPORTS = (

@@ -1,4 +1,4 @@
-"""Write the library, plan.json and the project around it as one set of files, for mcunet generate."""
+"""Write the library, plan.json, plan_map.json and the project around it as one set of files, for mcunet generate."""
 
 import json
 from pathlib import Path
@@ -7,12 +7,13 @@ from ..core.boards import Board
 from ..core.errors import UserError
 from ..core.file_sets import Files, owned, write_set
 from ..core.plan.plan import Plan
+from ..core.plan.plan_map import plan_map
 from ..core.types import Picture, PlainDict
 from .codegen.names import DEFAULT, check_beside
 from .codegen.sources import SHARED, generated, seal, shared_files
 from .model import QuantModel, view_of
 from .run.board_project import project_files
-from .timing.plan_file import plan_facts, plan_file
+from .timing.plan_file import map_file, plan_facts, plan_file
 
 
 def write_library(
@@ -33,7 +34,8 @@ def write_library(
         raise UserError(f"{folder} holds the model {', '.join(others)}, too; a project is of one: give another folder")
     library, sites = generated(plan, model, prefix)
     facts = plan_facts(plan, board, sites, view_of(model))
-    files: Files = {**library, plan_file(prefix): json.dumps(facts, indent=1) + "\n"}
+    shown = json.dumps(plan_map(plan, model.graph, board), separators=(",", ":"))
+    files: Files = {**library, plan_file(prefix): json.dumps(facts, indent=1) + "\n", map_file(prefix): shown + "\n"}
     if project:
         image = plan.graph.inputs[0]
         shape = image.h, image.w, image.c

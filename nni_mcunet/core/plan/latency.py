@@ -118,11 +118,16 @@ def _estimate(table: Table, row: str, found: dict[str, int]) -> float:
     return sum(rate * found[name] for name, rate in table[row].items())
 
 
+def each(table: Table, plan: Plan) -> tuple[float, dict[str, float]]:
+    """Estimate the reading of the image and each op by name, summed over the patches, by INSTRUCTIONS or a table of
+    CYCLES."""
+    ops = {op.name: op_cost(table, plan, segment, op) for segment in plan.segments for op in segment.ops}
+    return _estimate(table, "image", {"inputs": image_bytes(plan)}), ops
+
+
 def _total(table: Table, plan: Plan) -> int:
-    total = _estimate(table, "image", {"inputs": image_bytes(plan)})
-    for segment in plan.segments:
-        total += sum(op_cost(table, plan, segment, op) for op in segment.ops)
-    return round(total)
+    image, ops = each(table, plan)
+    return round(image + sum(ops.values()))
 
 
 def instructions(plan: Plan) -> int:

@@ -1,5 +1,5 @@
 """Write and read plan.json, which mcunet generate leaves next to the C: what was planned, and which line of the C calls
-which layer.
+which layer. Read plan_map.json, too, which is for people to look at (see core/plan/plan_map.py).
 
 The C does without it. A report has live bytes and the callbacks' bytes from it, the cycle model its call sites.
 """
@@ -17,7 +17,8 @@ from ..codegen.names import DEFAULT
 from ..codegen.picture_callbacks import callback_bytes
 from ..run.generated import prefix_of
 
-PLAN = "plan.json"
+PLAN, MAP = "plan.json", "plan_map.json"
+KEYS = {"network", "board", "graph", "buffers", "segments", "layers", "image", "arena_bytes"}  # of a map, at least
 
 
 def plan_facts(plan: Plan, board: Board, sites: dict[int, str], view: View = STRETCH) -> PlainDict:
@@ -42,6 +43,24 @@ def _estimate(plan: Plan, board: Board) -> float | None:
 def plan_file(prefix: str) -> str:
     """Return the file's name for a model of this prefix."""
     return PLAN if prefix == DEFAULT else f"{prefix}_{PLAN}"
+
+
+def map_file(prefix: str) -> str:
+    """Return the name of the plan's map for a model of this prefix."""
+    return MAP if prefix == DEFAULT else f"{prefix}_{MAP}"
+
+
+def mapped(folder: Path) -> PlainDict:
+    """Return the plan_map.json of the one model in `folder`. Raises UserError where there is none, or none of this
+    plan."""
+    path = folder / map_file(prefix_of(folder))
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run mcunet generate again, which writes it")
+    found = read_json(path)
+    known = planned(folder).get("arena_bytes")
+    if not isinstance(found, dict) or not set(found) >= KEYS or found["arena_bytes"] != known:
+        raise UserError(f"{path} is not of the plan in {plan_file(prefix_of(folder))}: run mcunet generate again")
+    return found
 
 
 def planned(folder: Path) -> PlainDict:
