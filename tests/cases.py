@@ -8,6 +8,8 @@ from itertools import count
 import numpy as np
 from nets import MOVES, any_graph, block_graph, random_graph, random_model, twice_graph
 
+from nni_mcunet.core.boards import Board
+from nni_mcunet.core.boards.parts import Region
 from nni_mcunet.core.errors import GraphError, ScheduleError
 from nni_mcunet.core.ir.arch import HALO_WORDS, ArchSpec, Block, Schedule
 from nni_mcunet.core.ir.build import FaceHead, YoloHead, YoloxHead, build_graph
@@ -16,6 +18,7 @@ from nni_mcunet.core.plan.cut_points import ends_patches, split
 from nni_mcunet.core.plan.head_slices import heads
 from nni_mcunet.core.plan.kernel_facts import kernel_of
 from nni_mcunet.core.plan.plan import Plan, plan
+from nni_mcunet.core.plan.regions import spread
 from nni_mcunet.engine.lower.integers import integers
 from nni_mcunet.engine.model import QuantModel
 
@@ -45,7 +48,23 @@ def case(number: int) -> Case:
         picture = rng.integers(0, 256, (t.h, t.w, t.c)).astype(np.uint8)
         patches = schedule(rng, graph)
         slices = int(rng.integers(1, 6)) if heads(graph) else 1
-        return Case(plan(graph, replace(patches, halo=halo(rng, patches), slices=slices)), model, picture)
+        found = plan(graph, replace(patches, halo=halo(rng, patches), slices=slices))
+        return Case(in_regions(rng, found) if rng.random() < 0.25 else found, model, picture)
+
+
+def in_regions(rng, found: Plan) -> Plan:
+    """The plan in two to four memories of a board, most of which are too small for the whole; as it is where they do
+    not hold it."""
+    least, kb = max(b.size for b in found.unplaced), 1024
+    count = int(rng.integers(2, 5))
+    sizes = [int(rng.uniform(0.8, 1.8) * found.arena / count) for _ in range(count)]
+    sizes[int(rng.integers(count))] = least + int(rng.integers(1, 4 * kb))
+    regions, at = [], 0x20000000
+    for i, size in enumerate(sizes):
+        regions.append(Region(f"R{i}", at, -(-size // kb) * kb, int(rng.integers(0, 30))))
+        at += 1 << 24
+    board = Board("drawn", "cortex-m7", 1, max(r.bytes for r in regions), 1 << 30, 0, regions=tuple(regions))
+    return spread(found, board, fewest=bool(rng.random() < 0.7)) or found
 
 
 def schedule(rng, graph: Graph) -> Schedule:
@@ -176,6 +195,7 @@ LEAST = {  # of a thousand cases
     "halo of two words": 200, "halos differ": 80, "head in slices": 20, "grid not square": 300,
     "picture not square": 800,
     "odd height": 300, "odd width": 300, "detector": 60, "several outputs": 100, "squeeze-excite behind": 60,
+    "regions 2": 60, "regions 3": 5,
     "patched segments 2": 100, "patched segments 3": 10,
     "squeeze-excite on the segment's output": 20, "residual inside": 150, "residual across": 100,
     "twice: residual": 40, "twice: add": 20, "twice: mul": 20, "twice: concat": 20, "twice inside": 80,
@@ -215,6 +235,7 @@ def features(found: Case) -> list[str]:
     names |= {"halos differ"} if len(set(halos)) > 1 else set()
     names |= set() if patched else {"per layer"}
     names |= {"head in slices"} if p.schedule.slices > 1 else set()
+    names |= {f"regions {len(p.parts)}"} if p.parts else set()
     for segment in patched:
         names |= {f"p {axis} {n}" for axis, n in zip("hw", segment.grid, strict=True)}
         if segment.grid[0] != segment.grid[1]:

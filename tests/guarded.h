@@ -7,36 +7,59 @@
 #include "mcu_model.h"
 #include <string.h>
 
+#if !defined(EACH_ARENA) /* DO(array, bytes) for each array of the arena, one for each region */
+#define EACH_ARENA(DO) DO(mcu_arena, MCU_ARENA_BYTES)
+#endif
+
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 
-static inline void forbid_all(void) { __asan_poison_memory_region(mcu_arena, sizeof mcu_arena); }
+#define POISON(arena, bytes) __asan_poison_memory_region(arena, bytes);
+#define UNPOISON(arena, bytes) __asan_unpoison_memory_region(arena, bytes);
+static inline void forbid_all(void) { EACH_ARENA(POISON) }
 static inline void allow_bytes(const int8_t *from, int n) { __asan_unpoison_memory_region(from, (size_t)n); }
 static inline void enter(void) {}
-static inline void leave(void) { __asan_unpoison_memory_region(mcu_arena, sizeof mcu_arena); }
+static inline void leave(void) { EACH_ARENA(UNPOISON) }
 #else
 #include "port.h"
 
 static int8_t forbidden[MCU_ARENA_BYTES], kept[MCU_ARENA_BYTES];
 
 static inline void forbid_all(void) { memset(forbidden, 1, sizeof forbidden); }
-static inline void allow_bytes(const int8_t *from, int n) { memset(forbidden + (from - mcu_arena), 0, (size_t)n); }
 
-static inline void enter(void) {
-    memcpy(kept, mcu_arena, sizeof kept);
-    for (int i = 0; i < MCU_ARENA_BYTES; i++)
-        if (forbidden[i])
-            mcu_arena[i] = (int8_t)(91 * i + 7);
+/* forbidden and kept hold the arrays one behind the other, `before` being the bytes of those before. */
+#define ALLOW(arena, bytes)                                                                                             \
+    if (from >= arena && from < arena + (bytes))                                                                        \
+        memset(forbidden + before + (from - arena), 0, (size_t)n);                                                      \
+    before += bytes;
+static inline void allow_bytes(const int8_t *from, int n) {
+    int before = 0;
+    EACH_ARENA(ALLOW)
 }
 
+#define ENTER(arena, bytes)                                                                                             \
+    memcpy(kept + before, arena, bytes);                                                                                \
+    for (int i = 0; i < (bytes); i++)                                                                                   \
+        if (forbidden[before + i])                                                                                      \
+            arena[i] = (int8_t)(91 * i + 7);                                                                            \
+    before += bytes;
+static inline void enter(void) {
+    int before = 0;
+    EACH_ARENA(ENTER)
+}
+
+#define LEAVE(arena, bytes)                                                                                             \
+    for (int i = 0; i < (bytes); i++)                                                                                   \
+        if (forbidden[before + i] && arena[i] != (int8_t)(91 * i + 7)) {                                                \
+            for (const char *c = "{\"outside\": true}\n"; *c; c++)                                                     \
+                mcu_put(*c);                                                                                            \
+            mcu_exit(1);                                                                                                \
+        } else if (forbidden[before + i])                                                                               \
+            arena[i] = kept[before + i];                                                                                \
+    before += bytes;
 static inline void leave(void) {
-    for (int i = 0; i < MCU_ARENA_BYTES; i++)
-        if (forbidden[i] && mcu_arena[i] != (int8_t)(91 * i + 7)) {
-            for (const char *c = "{\"outside\": true}\n"; *c; c++)
-                mcu_put(*c);
-            mcu_exit(1);
-        } else if (forbidden[i])
-            mcu_arena[i] = kept[i];
+    int before = 0;
+    EACH_ARENA(LEAVE)
 }
 #endif
 

@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from nni_mcunet.core.boards import BOARDS, CORE_BOARDS
+from nni_mcunet.engine.codegen.arenas import sections_ld, suffix
 from nni_mcunet.engine.codegen.sources import KERNELS
 from nni_mcunet.engine.run.elf import elf_report
 from nni_mcunet.engine.run.emulator import run_qemu
+from nni_mcunet.engine.run.generated import arena_regions
 from nni_mcunet.engine.run.host import SANITIZERS
 from nni_mcunet.engine.run.run_report import parse_run
 from nni_mcunet.engine.run.stack_bound import stack_bound
@@ -35,9 +37,9 @@ PROGRAM = """#define main shipped
 #undef main
 __asm__(".pushsection .picture, \\"a\\"\\n.global mcu_picture\\n"
         "mcu_picture:\\n.incbin \\"picture.rgb\\"\\n.popsection");
+#define FILL(arena, bytes) for (int i = 0; i < (bytes); i++) arena[i] = 0x5a;
 int main(void) {
-    for (int i = 0; i < MCU_ARENA_BYTES; i++)
-        mcu_arena[i] = 0x5a;
+    EACH_ARENA(FILL)
     return shipped();
 }
 """
@@ -117,7 +119,7 @@ def _compiler(core: str) -> list[str]:
 
 def _build(core: str, folder: Path, picture: np.ndarray, kernels: Path, guarded: bool = True) -> Path:
     (folder / "picture.rgb").write_bytes(picture.tobytes())
-    text = '#include "guarded.h"\n' * guarded + PROGRAM + '#include "host.c"\n' * (core == HOST)
+    text = _arrays(folder) + '#include "guarded.h"\n' * guarded + PROGRAM + '#include "host.c"\n' * (core == HOST)
     return _compiled(core, folder, [] if core == HOST else _placed(folder), text, kernels)
 
 
@@ -130,13 +132,24 @@ def _compiled(core: str, folder: Path, link: list[str], text: str, kernels: Path
     return out
 
 
+def _arrays(folder: Path) -> str:
+    """Define EACH_ARENA of guarded.h."""
+    arrays = [(suffix(region), f"_{region}") for region in arena_regions(folder)] or [("", "")]
+    return f"#define EACH_ARENA(DO) {' '.join(f'DO(mcu_arena{low}, MCU_ARENA{up}_BYTES)' for low, up in arrays)}\n"
+
+
 def _placed(folder: Path) -> list[str]:
-    """Linker flags of a board."""
+    """Linker flags of a board. The arena ends where the memory does; so does the last array of one in regions, each
+    other one directly before the next."""
     arena = int(re.search(r"MCU_ARENA_BYTES (\d+)", (folder / "mcu_model.h").read_text())[1])
+    at, places = MEMORY_END - (arena + 7 & ~7), {".bss": BSS}
+    for region, size in (arena_regions(folder) or {"": arena}).items():
+        places[f".arena{suffix(region) if region else ''}"] = at
+        at += size
+    (folder / "arenas.ld").write_text(sections_ld(dict.fromkeys(arena_regions(folder), "SRAM")))
     sizes = {"FLASH_BYTES": 3 << 20, "SRAM_BYTES": 8 << 20, "STACK_BYTES": STACK}
-    places = {".bss": BSS, ".arena": MEMORY_END - (arena + 7 & ~7)}
     return [
         *(f"-Wl,--defsym={name}={value}" for name, value in sizes.items()),
         *(f"-Wl,--section-start={name}={address:#x}" for name, address in places.items()),
-        f"-L{RUNTIME}", "-T", str(RUNTIME / "mps2.ld"),
+        f"-L{folder}", f"-L{RUNTIME}", "-T", str(RUNTIME / "mps2.ld"),
     ]  # fmt: skip

@@ -14,7 +14,10 @@ from unicorn.arm_const import UC_ARM_REG_SP, UC_CPU_ARM_CORTEX_M4, UC_CPU_ARM_CO
 
 RAM = {"stm32f410": [(0x20000000, 32)], "stm32f411": [(0x20000000, 128)], "stm32f412": [(0x20000000, 256)],
        "stm32f746": [(0x20000000, 320)],
-       "stm32h743": [(0x20000000, 128), (0x24000000, 512)]}  # fmt: skip
+       "stm32h743": [(0x20000000, 128), (0x24000000, 512), (0x38000000, 64)]}  # fmt: skip
+# SRAM1, 2 and 3 of the H743's D2 in sequence: (address, kilobytes), the bits of RCC_AHB2ENR that clock them. Off
+# after a reset: an access is then an error.
+D2_RAM, D2_CLOCKS = (0x30000000, 288), 7 << 29
 PERIPHERALS = (0x40000000, 0x51008000, 0x52002000, 0x58000000, 0x5C001000, 0xE0000000)
 SIZES = (0x80000, 0x1000, 0x1000, 0x40000, 0x1000, 0x100000)
 AIRCR, CCR, CCSIDR, ICIALLU, DCISW, CYCCNT = 0xE000ED0C, 0xE000ED14, 0xE000ED80, 0xE000EF50, 0xE000EF60, 0xE0001004
@@ -38,6 +41,7 @@ class Stm32:
     came: int = 0
     core_hz: float = 16e6
     regulated: bool = False  # the program has seen PWR's VOSRDY
+    clocked: bool = False  # the memories of D2
     stopping: bool = False
     failure: BaseException | None = None
 
@@ -57,11 +61,14 @@ class Stm32:
         self.uc.ctl_set_cpu_model(UC_CPU_ARM_CORTEX_M4 if self.f4 else UC_CPU_ARM_CORTEX_M7)
         self.uc.mem_map(0x08000000, 2048 * 1024)
         self.uc.mem_write(0x08000000, self.image)
-        for base, kilobytes in RAM[self.name]:
-            self.uc.mem_map(base, kilobytes * 1024)
-            self.uc.mem_write(base, b"\x5c" * kilobytes * 1024)  # a board's memory is not zero at power-on
+        for place in RAM[self.name]:
+            self._map(*place)
         for base, size in zip(PERIPHERALS, SIZES, strict=True):
             self.uc.mmio_map(base, size, self._read, base, self._write, base)
+
+    def _map(self, base, kilobytes):
+        self.uc.mem_map(base, kilobytes * 1024)
+        self.uc.mem_write(base, b"\x5c" * kilobytes * 1024)  # a board's memory is not zero at power-on
 
     def run(self, seconds: float, until: bytes = b"\n\n") -> list[tuple[int, int]]:
         """From reset until it has sent `until`, waits for an interrupt or restarts, so many seconds at most; its
@@ -137,6 +144,9 @@ class Stm32:
                 self.core_hz = self.switched()
             elif address == 0x40007000 and value & 1 << 16:  # over-drive
                 assert self.regulated
+            elif self.h7 and address == self.rcc + 0xDC and value & D2_CLOCKS == D2_CLOCKS and not self.clocked:
+                self.clocked = True
+                self._map(*D2_RAM)
             elif address == AIRCR:
                 uc.emu_stop()
         except BaseException as error:  # a callback cannot raise through the emulator

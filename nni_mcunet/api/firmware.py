@@ -119,8 +119,10 @@ class Firmware:
         how = f"{p.schedule}, halo {p.halo} ({p.overhead:+.1%} MACs)" if p.schedule.n else str(p.schedule)
         sqnr = "".join(f", {name} {db:.1f} dB" for name, db in self.sqnr.items())
         reads = self.network.preprocessing  # stated where it was chosen here; a file's own is in its header
+        parts = ", ".join(f"{part.size:,} in {part.region}" for part in p.parts)
         return (
-            f"{self.folder}: {how}, arena {p.arena:,} of {self.facts['arena_limit']:,} bytes, "
+            f"{self.folder}: {how}, arena {p.arena:,} of {self.facts['arena_limit']:,} bytes"
+            f"{f' ({parts})' if parts else ''}, "
             f"constants {p.flash:,} bytes{sqnr}" + (f", reads {reads}" if reads else "")
         )
 
@@ -149,6 +151,7 @@ def compile(
     any_grid: bool = False,
     max_overhead: float | None = None,
     segments: int | None = None,
+    regions: str = "fewest",
     keep_dead_channels: bool = False,
     project: bool = False,
     picture: "Sample | None" = None,
@@ -195,7 +198,7 @@ def compile(
         project_of(whole)
     place = board_for(found, whole, arena_kb)
     model = int8 if keep_dead_channels else without_dead_channels(int8)
-    asked = wishes(schedule, halo, objective, max_p, any_grid, max_overhead, segments)
+    asked = wishes(schedule, halo, objective, max_p, any_grid, max_overhead, segments, regions)
     plan = plan_for_board(model.graph, place, **asked)
     image = None if picture is None else picture_of(picture, found.image, view_of(model), found.reads)
     if image is not None and picture is not None and is_photograph(picture):

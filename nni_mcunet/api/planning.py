@@ -6,7 +6,7 @@ from ..core.boards import BOARDS, Board
 from ..core.errors import UserError
 from ..core.ir.arch import HALO_WORDS, Schedule
 from ..core.plan import plan as planner
-from ..core.plan.board_plan import ANY_HALO, INSTRUCTIONS, WIDE_P, front_for_board, plan_for_board
+from ..core.plan.board_plan import ANY_HALO, INSTRUCTIONS, REGIONS, WIDE_P, front_for_board, plan_for_board
 from ..core.plan.cut_points import grids
 from ..core.plan.segments import TABLES
 from ..core.types import FilePath
@@ -81,6 +81,7 @@ def best_schedule(
     any_grid: bool = False,
     max_overhead: float | None = None,
     segments: int | None = None,
+    regions: str = "fewest",
 ) -> planner.Plan:
     """Return the plan of the best schedule that fits a board: its `schedule`, arena and flash in bytes, macs. compile()
     asks the same, once it has left out dead channels.
@@ -92,13 +93,15 @@ def best_schedule(
     max_p         the finest grid that is tried; any_grid: not only square ones
     max_overhead  multiply-accumulates computed again at most; 0.05 is 5 %
     segments      the most patched segments (default 3; for "instructions" 1)
+    regions       "fewest": one array where a schedule fits it, else the board's memories as far as they are needed;
+                  "all": its memories count from the start, and what is touched most lies in the fast ones
 
     Raises Infeasible where nothing fits, with `what` ("sram" or "flash"), `needed` and `limit` in bytes.
 
     >>> mcu.best_schedule("mcunet_in3", "stm32f412").schedule
     """
     found = load(network)
-    how = wishes(None, halo, objective, max_p, any_grid, max_overhead, segments)
+    how = wishes(None, halo, objective, max_p, any_grid, max_overhead, segments, regions)
     return plan_for_board(found.graph, board_for(found, board, arena_kb), **how)
 
 
@@ -163,12 +166,14 @@ def wishes(
     any_grid: bool,
     max_overhead: float | None,
     segments: int | None,
+    regions: str,
 ) -> dict[str, Any]:
     """Return the arguments of plan_for_board for those of a user. Raises UserError for a value of another type or out
     of bounds, and for a grid to try beside a schedule that is given."""
     if halo != ANY_HALO:
         halo_of(halo)
     one_of("objective", objective, (*planner.RANKS, INSTRUCTIONS))
+    one_of("regions", regions, REGIONS)
     if schedule_of(schedule) is not None and (integer(max_p, "max_p"), any_grid) != (MAX_P, False):
         raise UserError("max_p and any_grid are of no use with a schedule: leave out one of them")
     return {
@@ -178,4 +183,5 @@ def wishes(
         "objective": objective,
         "segments": None if segments is None else integer(segments, "segments"),
         "max_overhead": None if max_overhead is None else number("max_overhead", max_overhead),
+        "regions": regions,
     }

@@ -26,7 +26,7 @@ from ..engine.model import QuantModel
 from ..engine.ops.pixels import with_pixels
 from .outputs_argument import add_outputs
 from .pixels import add_pixels, told
-from .schedule_arguments import add_schedule, asked, check_schedule
+from .schedule_arguments import add_regions, add_schedule, asked, check_schedule
 
 
 def smaller(model: QuantModel) -> QuantModel:
@@ -58,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--board", required=True, help="stm32h743, stm32f746, stm32f412, stm32f410 or a board's .yml")
     parser.add_argument("--arena-kb", type=int, help="kB of SRAM for the network; default all that the board has")
     add_schedule(parser)
+    add_regions(parser)
     parser.add_argument("--keep-dead-channels", action="store_true", help="compute constant and unread channels, too")
     parser.add_argument("--project", action="store_true", help="also a complete firmware project for the board")
     parser.add_argument("--prefix", default=DEFAULT, help="what this model's files and names in C begin with (mcu)")
@@ -81,6 +82,7 @@ def main(args: argparse.Namespace) -> None:
         args.out,
         arena_kb=args.arena_kb,
         **asked(args, network, board),
+        regions=args.regions,
         keep_dead_channels=True,
         project=args.project,
         picture=args.picture,

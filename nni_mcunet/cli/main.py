@@ -36,6 +36,7 @@ GROUPS = {  # whom a group is for -> command -> what it does
     },
     "Bring a network to a board": {
         "zoo": "list the trained networks that come with this",
+        "boards": "list the boards and their memories, or check a board's file",
         "profile": "show where a network's memory goes and what patches save",
         "export": "write a trained network as float ONNX",
         "quantize": "turn float ONNX into int8, calibrated on pictures",

@@ -9,7 +9,7 @@ from ..api.planning import MAX_P, front
 from ..core.boards import Board
 from ..core.errors import UserError
 from ..core.ir.arch import Schedule, parse_schedule
-from ..core.plan.board_plan import WIDE_P, WIDE_SEGMENTS, knee
+from ..core.plan.board_plan import REGIONS, WIDE_P, WIDE_SEGMENTS, knee
 from ..core.plan.plan import SEGMENTS
 from ..profiling.profile import front_table
 
@@ -58,6 +58,17 @@ def add_schedule(parser: argparse.ArgumentParser) -> None:
         "--stages",
         type=int,
         help=f"most patched segments tried (default {SEGMENTS}; --fastest: 1, --least-sram: {WIDE_SEGMENTS})",
+    )
+
+
+def add_regions(parser: argparse.ArgumentParser) -> None:
+    """Add the option of the board's memories."""
+    parser.add_argument(
+        "--regions",
+        choices=REGIONS,
+        default=REGIONS[0],
+        help="the board's memories: one where a schedule fits it, else as few as hold it (fewest), or all of them from "
+        "the start, with what is touched most in the fast ones (all)",
     )
 
 

@@ -39,6 +39,7 @@ def write_library(
     if project:
         image = plan.graph.inputs[0]
         shape = image.h, image.w, image.c
-        files |= project_files({**shared_files(), **library}, board, plan.arena, shape, picture, prefix)
+        regions = {part.region: part.size for part in plan.parts}
+        files |= project_files({**shared_files(), **library}, board, plan.arena, shape, picture, prefix, regions)
     write_set(folder, {SHARED: {**shared_files()}, prefix: files}, seal(prefix))
     return facts

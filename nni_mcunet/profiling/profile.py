@@ -87,7 +87,8 @@ class Profile:
         if self.board:
             facts["board"] = {"name": self.board.name, "arena_limit": self.board.arena_limit, "why_not": self.why}
             if self.best:
-                facts["board"] |= {"arena_bytes": self.best.arena, "flash_bytes": self.best.flash}
+                regions = {part.region: part.size for part in self.best.parts}
+                facts["board"] |= {"arena_bytes": self.best.arena, "flash_bytes": self.best.flash, "regions": regions}
         return facts
 
 
@@ -180,6 +181,13 @@ def table(p: Profile) -> str:
     return "\n".join(lines)
 
 
+def _home(board: Board, best: Plan) -> str:
+    """Say where one array lies on a board of several memories."""
+    if len(board.runs) < 2:
+        return ""
+    return f" in {' and '.join(region.name for region in board.run_of(best.arena))}"
+
+
 def _verdict(p: Profile) -> str:
     """Return the line on the best schedule."""
     if p.best is None:
@@ -190,7 +198,10 @@ def _verdict(p: Profile) -> str:
         how += f", halo {p.best.halo}, MACs {p.best.overhead:+.1%}"
     if p.board is None:
         return f"least peak: {how}"
+    limit = p.board.usable if p.best.parts else p.board.arena_limit
+    parts = ", ".join(f"{part.size / KB:.1f} in {part.region}" for part in p.best.parts)
+    parts = f" ({parts})" if parts else _home(p.board, p.best)
     return (
-        f"best on {p.board.name}: {how}; arena {p.best.arena / KB:.1f} of {p.board.arena_limit / KB:.0f} kB, "
+        f"best on {p.board.name}: {how}; arena {p.best.arena / KB:.1f} of {limit / KB:.0f} kB{parts}, "
         f"constants {p.best.flash / KB:.0f} of {p.board.model_limit / KB:.0f} kB"
     )

@@ -134,9 +134,9 @@ class SearchConfig:
     def limits(self) -> Limits:
         """Return what a candidate must satisfy. Raises ConfigError or BoardError."""
         board = get_board(self.board)
-        sram = _allowed("max_sram_kb", self.max_sram_kb, board.arena_limit, board.name)
+        sram = _allowed("max_sram_kb", self.max_sram_kb, board.usable, board.name)
         flash = _allowed("max_flash_kb", self.max_flash_kb, board.model_limit, board.name)
-        board = replace(board, reserved_sram=board.sram - sram, reserved_flash=board.flash - flash)
+        board = replace(board.with_arena(sram), reserved_flash=board.flash - flash)
         if self.max_latency_ms is not None:
             cycle_table(board)  # so that an unknown core is an error now, not at the first candidate
         macs = None if self.max_mmacs is None else int(self.max_mmacs * 1e6)

@@ -9,9 +9,11 @@ from ..core.boards import Board
 from ..core.errors import Infeasible
 from ..core.ir.arch import ArchSpec
 from ..core.ir.build import Yolo, build_graph
+from ..core.ir.graph import Graph
 from ..core.plan.kernel_facts import constant_bytes
 from ..core.plan.latency import milliseconds
-from ..core.plan.plan import Plan, best_schedule
+from ..core.plan.plan import Plan, best_schedule, plans_by_rank
+from ..core.plan.regions import first_spread
 
 UNITS = {"sram": "bytes of sram", "flash": "bytes of flash", "macs": "MACs", "latency": "ms"}
 
@@ -80,14 +82,24 @@ class Limits:
         try:
             plan = best_schedule(graph, self.board, p_choices=self.patches, halos=self.halos)
         except Infeasible as error:
-            return Violation(error.what, error.needed, error.limit)
+            spread = self._spread(graph) if error.what == "sram" else None
+            if spread is None:
+                return Violation(error.what, error.needed, error.limit)
+            plan = spread
         return self.judge(plan) or plan
+
+    def _spread(self, graph: Graph) -> Plan | None:
+        """Return the feasible plan with the least computation that several regions of the board hold, or None."""
+        board = self.board
+        if board.usable <= board.arena_limit:
+            return None
+        return first_spread(plans_by_rank(graph, "macs", board.usable, self.patches, halos=self.halos), board)
 
     def judge(self, plan: Plan) -> Violation | None:
         """Return the first limit that one plan exceeds: memory, then macs, then latency. None where it keeps to all."""
         figures: list[tuple[str, float, float]] = [
             ("flash", plan.flash, self.board.model_limit),
-            ("sram", plan.arena, self.board.arena_limit),
+            ("sram", plan.arena, self.board.usable if plan.parts else self.board.arena_limit),
         ]
         if self.max_macs is not None:
             figures.append(("macs", plan.macs, self.max_macs))

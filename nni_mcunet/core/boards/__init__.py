@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import BoardError
 from ..validate import integer, read_plain, short
-from .parts import KB, MOST, WORD, WORDS, Memory, Project, check_text, parse
+from .parts import KB, MOST, WORD, WORDS, Memory, Project, Region, Room, check_regions, check_text, parse
 
 __all__ = ["BOARDS", "CORE_BOARDS", "KB", "Board", "get_board", "like_core"]
 
@@ -20,11 +20,14 @@ class Board:
     """Hold a microcontroller. sram, flash in bytes.
 
     core                    gcc's -mcpu name
+    sram                    for one array and the runtime: the largest region, or several that adjoin
     reserved_*              bytes kept for stack, .data/.bss and code besides the model
     cycles_per_instruction  where it was measured, in place of the core's table in latency.json
     qemu                    machine that emulates it; None: that of the board of ours with its core
     memory                  wait states and caches; None: likewise
     project                 what a firmware project for it needs; None: it has none
+    regions                 the memories that the SRAM is made of; the first holds stack, .data and .bss. (): one
+    network_sram            bytes of SRAM that a network may take at most; None: all but reserved_sram
     """
 
     name: str
@@ -38,6 +41,8 @@ class Board:
     qemu: str | None = None
     memory: Memory | None = None
     project: Project | None = None
+    regions: tuple[Region, ...] = ()
+    network_sram: int | None = None
 
     def __post_init__(self) -> None:
         where = f"board {short(self.name)}"
@@ -56,11 +61,49 @@ class Board:
             raise BoardError(f"{where}: what the runtime keeps (reserved_*) leaves nothing for a network")
         if self.qemu is not None:
             check_text(self, "qemu", *WORDS)
+        if self.network_sram is not None:
+            integer(self.network_sram, f"{where}: network_sram (bytes)", 1, MOST, BoardError)
+        check_regions(self.regions, "regions")
 
     @property
     def arena_limit(self) -> int:
-        """Return the bytes of SRAM that a network may take."""
-        return self.sram - self.reserved_sram
+        """Return the bytes of SRAM that a network may take in one array."""
+        return self._at_most(self.sram - self.reserved_sram)
+
+    @property
+    def rooms(self) -> tuple[Room, ...]:
+        """Return what a network may take of each region; () where stack and data leave nothing of the first."""
+        if not self.regions or self.reserved_sram > self.regions[0].bytes:
+            return ()
+        kept = [self.reserved_sram, *[0] * (len(self.regions) - 1)]
+        return tuple(Room(r.name, r.bytes - less, r.wait) for r, less in zip(self.regions, kept, strict=True))
+
+    @property
+    def usable(self) -> int:
+        """Return the bytes of SRAM that a network may take in all regions together."""
+        return self._at_most(max(self.sram - self.reserved_sram, sum(room.bytes for room in self.rooms)))
+
+    @property
+    def runs(self) -> tuple[tuple[Region, ...], ...]:
+        """Return the regions in groups whose addresses adjoin, each in the order of its addresses: one array may lie
+        across those of a group. The group of the first region, with stack and data, comes first."""
+        groups: list[list[Region]] = []
+        for region in sorted(self.regions, key=lambda region: region.at):
+            if groups and groups[-1][-1].at + groups[-1][-1].bytes == region.at:
+                groups[-1].append(region)
+            else:
+                groups.append([region])
+        return tuple(map(tuple, sorted(groups, key=lambda group: min(map(self.regions.index, group)))))
+
+    def run_of(self, arena: int) -> tuple[Region, ...]:
+        """Return the first of `runs` that holds one array of so many bytes, and where it is the first of all what the
+        runtime keeps, too; the largest where none does."""
+        held = [(run, sum(r.bytes for r in run) - (run == self.runs[0]) * self.reserved_sram) for run in self.runs]
+        fits = [run for run, size in held if arena <= size]
+        return fits[0] if fits else max(held, key=lambda one: one[1])[0]
+
+    def _at_most(self, size: int) -> int:
+        return size if self.network_sram is None else min(size, self.network_sram)
 
     @property
     def model_limit(self) -> int:
@@ -74,7 +117,7 @@ class Board:
             return self
         if arena_bytes < 1:
             raise BoardError(f"{arena_bytes:,} bytes for the network: expected more than 0")
-        return replace(self, sram=min(self.sram, arena_bytes + self.reserved_sram))
+        return replace(self, network_sram=self._at_most(arena_bytes))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the board as plain data."""
@@ -87,9 +130,31 @@ def read_board(path: str | Path) -> Board:
     try:
         board = parse(Board, data, "the board")
         check_text(board, "name", r"[^/\\\0-\x1f]{1,60}", "60 characters at most, no / or \\: files are named after it")
+        board = _with_regions(board)
         _check_project(board)
     except BoardError as error:
         raise BoardError(f"{path}: {error}") from None
+    return board
+
+
+def _with_regions(board: Board) -> Board:
+    """Return the board with the regions that its project has in their place. Raises BoardError where both have some,
+    and for regions that do not have the board's sram together."""
+    where, key, ram = f"board {short(board.name)}", "regions", () if board.project is None else board.project.ram
+    if ram:
+        if board.regions:
+            raise BoardError(f"{where}: both regions and project: ram: expected the memories once, as regions")
+        key = "project: ram"
+        assert board.project is not None  # ram is its
+        board = replace(board, regions=ram, project=replace(board.project, ram=()))
+    largest = max((sum(region.bytes for region in run) for run in board.runs), default=board.sram)
+    if largest < board.sram:
+        raise BoardError(f"{where}: {key}: the largest memory has {largest:,} bytes, the board's sram {board.sram:,}")
+    if board.regions and board.regions[0].bytes < board.reserved_sram and len(board.runs[0]) == 1:
+        raise BoardError(
+            f"{where}: {key}: {board.regions[0].name} holds stack and data: expected at least reserved_sram, "
+            f"{board.reserved_sram:,} bytes"
+        )
     return board
 
 
@@ -101,9 +166,8 @@ def _check_project(board: Board) -> None:
     check_text(board, "name", WORD, "a word of letters, digits, _ . -, as it stands in C")
     if clock.hsi_hz * clock.n != board.clock_hz * clock.m * clock.p:
         raise BoardError(f"{where}: clock: hsi_hz / m * n / p is not the board's clock_hz, {board.clock_hz:,}")
-    largest = max(region.bytes for region in board.project.ram)
-    if largest < board.sram:
-        raise BoardError(f"{where}: the largest region of ram has {largest:,} bytes, the board's sram {board.sram:,}")
+    if not board.regions:
+        raise BoardError(f"{where}: no memory for it: expected regions")
 
 
 BOARDS = {board.name: board for board in map(read_board, sorted(Path(__file__).parent.glob("*.yml")))}

@@ -5,7 +5,8 @@ They are data. How C starts such a board stands in engine/boards, chosen by the 
 
 import re
 from dataclasses import dataclass, is_dataclass
-from typing import TypeVar, get_args, get_origin, get_type_hints
+from itertools import pairwise
+from typing import NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from ..errors import BoardError
 from ..types import Plain
@@ -32,7 +33,7 @@ def parse(cls: type[T], data: Plain, name: str) -> T:
     for key, hint in get_type_hints(cls).items():
         kinds = (hint, *get_args(hint))
         part = next((kind for kind in kinds if isinstance(kind, type) and is_dataclass(kind)), None)
-        if part is None or (values.get(key) is None and type(None) in kinds):
+        if part is None or key not in values or (values[key] is None and type(None) in kinds):
             continue
         if get_origin(hint) is not tuple:
             values[key] = parse(part, values[key], f"{name}: {key}")
@@ -128,13 +129,27 @@ class Uart:
         check_text(self, "tx rx", PIN, "a pin such as D8")
 
 
+class Room(NamedTuple):
+    """Hold what a network may take of a region: `bytes`, the region's `wait` cycles."""
+
+    name: str
+    bytes: int
+    wait: int
+
+
 @dataclass(frozen=True)
 class Region:
-    """Hold a memory of the linker script. at: its address; bytes: whole kilobytes."""
+    """Hold one memory of a board.
+
+    at     its address
+    bytes  whole kilobytes
+    wait   cycles that the core waits for a line that its data cache lacks; 0: as fast as the core
+    """
 
     name: str
     at: int
     bytes: int
+    wait: int = 0
 
     def __post_init__(self) -> None:
         check_text(self, "name", "[A-Z][A-Z0-9_]{0,30}", "capitals and digits")
@@ -144,6 +159,18 @@ class Region:
         check_whole(self, "bytes", KB, ADDRESSES)
         if self.bytes % KB:
             raise BoardError(f"bytes is {self.bytes}: expected whole kilobytes ({KB} bytes)")
+        check_whole(self, "wait", 0, WAITS)
+
+
+def check_regions(regions: tuple[Region, ...], key: str) -> None:
+    """Raise BoardError, with the key of the file, for regions of one name or at one address."""
+    names = [region.name for region in regions]
+    if len({*names}) < len(names):
+        raise BoardError(f"{key} has the names {', '.join(names)}: expected each once")
+    ordered = sorted(regions, key=lambda region: region.at)
+    for low, high in pairwise(ordered):
+        if low.at + low.bytes > high.at:
+            raise BoardError(f"{key}: {low.name} and {high.name} overlap: expected each address in one region")
 
 
 @dataclass(frozen=True)
@@ -154,25 +181,23 @@ class Project:
     family      the start-up code, such as STM32F4
     fpu         gcc's -mfpu name
     interrupts  of the device, behind the core's 16
-    ram         memories; the first holds stack and data
     openocd     target script, without .cfg; pyocd: target name
+    ram         the board's regions, in a file that does not give them as `regions`
     """
 
     kit: str
     family: str
     fpu: str
     interrupts: int
-    ram: tuple[Region, ...]
     clock: Clock
     uart: Uart
     openocd: str
     pyocd: str
     discovery: str = ""
+    ram: tuple[Region, ...] = ()
 
     def __post_init__(self) -> None:
         check_text(self, "kit family fpu openocd pyocd", *WORDS)
         check_text(self, "discovery", *PROSE)
         check_whole(self, "interrupts", 1, 480)
-        names = [region.name for region in self.ram]
-        if len({*names}) < len(names):
-            raise BoardError(f"ram has the names {', '.join(names)}: expected each once")
+        check_regions(self.ram, "ram")

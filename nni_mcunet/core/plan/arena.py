@@ -54,6 +54,14 @@ class Buffer:
         return max((life.size for life in self.lives if life.start <= time <= life.end), default=0)
 
 
+class Part(NamedTuple):
+    """What an arena has of one region: the bytes at..at+size of its offsets. The parts follow one another."""
+
+    region: str
+    at: int
+    size: int
+
+
 def profile(buffers: Sequence[Buffer]) -> list[int]:
     """Return the bytes in use at each time, from 0 to the last."""
     total = [0] * (1 + max((life.end for b in buffers for life in b.lives), default=0))
@@ -197,3 +205,17 @@ def check(buffers: Sequence[Buffer], arena: int) -> None:
     if clash.any():
         a, b = (buffers[lives[row, 0]].name for row in np.argwhere(clash)[0])
         raise AssertionError(f"buffers {a} and {b} overlap")
+
+
+def check_parts(buffers: Sequence[Buffer], parts: Sequence[Part]) -> None:
+    """Check the same where the arena lies in several regions: the parts follow one another, each begins at a multiple
+    of 8, and each buffer lies in one of them. Raises AssertionError naming the one that does not."""
+    end = 0
+    for part in parts:
+        if part.at != end or part.at % 8:
+            raise AssertionError(f"the part in {part.region} begins at {part.at}, the one before ends at {end}")
+        end += part.size
+    check(buffers, end)
+    for b in buffers:
+        if not any(part.at <= b.offset and b.offset + b.size <= part.at + part.size for part in parts):
+            raise AssertionError(f"buffer {b.name} lies across two regions")

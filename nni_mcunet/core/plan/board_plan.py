@@ -4,7 +4,7 @@ Commands, the API and tests ask here, so equal wishes give equal plans. plan.py 
 module only turns wishes into their arguments.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from ..boards import Board
 from ..errors import Infeasible, ScheduleError
@@ -13,9 +13,24 @@ from ..ir.graph import Graph
 from .cut_points import Grid, grids
 from .kernel_facts import CORTEX_M
 from .latency import fastest, instructions
-from .plan import ENDS, EXECUTED, RANKS, SEGMENTS, SLICES, Plan, best_schedule, fitting_plan, pareto
+from .plan import (
+    ENDS,
+    EXECUTED,
+    RANKS,
+    SEGMENTS,
+    SLICES,
+    Plan,
+    best_schedule,
+    fitting_plan,
+    pareto,
+    plan,
+    plans_by_rank,
+    schedules,
+)
+from .regions import first_spread, spread
 
 ANY_HALO = "best"
+REGIONS = ("fewest", "all")
 WIDE_SEGMENTS, WIDE_P = 8, 8  # what a front looks at: segments in patches, patches along an axis
 INSTRUCTIONS = "instructions"
 
@@ -30,6 +45,7 @@ def plan_for_board(
     objective: str = "macs",
     segments: int | None = None,
     max_overhead: float | None = None,
+    regions: str = "fewest",
 ) -> Plan:
     """Return the plan of `schedule`, or of the best schedule, that fits `board`.
 
@@ -41,12 +57,16 @@ def plan_for_board(
                   the fewest estimated instructions, see latency.fastest
     segments      the most segments in patches, default 3; "instructions" looks at one
     max_overhead  the most recomputation, as a share of the network's multiply-accumulates; not for "instructions"
+    regions       "fewest": one array where a schedule fits that, else as few of the board's regions as hold the best
+                  schedule; "all": its regions count from the start, and what is touched most lies in the fast ones
 
     Raises ScheduleError for wishes that contradict each other or the graph, Infeasible where nothing fits (see
     best_schedule), UnsupportedOp for an operator that the C kernels do not have.
     """
     wide = EXECUTED if objective != INSTRUCTIONS else ENDS  # every plan of the fewest instructions is placed
     halos = wide if halo == ANY_HALO else (halo,)
+    if regions not in REGIONS:
+        raise ScheduleError(f"regions '{regions}': expected {' or '.join(REGIONS)}")
     if objective not in (*RANKS, INSTRUCTIONS):
         raise ScheduleError(f"objective '{objective}': expected one of {', '.join((*RANKS, INSTRUCTIONS))}")
     if schedule is not None:
@@ -54,13 +74,38 @@ def plan_for_board(
             raise ScheduleError(
                 f"a given schedule ({schedule}) leaves nothing to choose: leave out objective, segments, max_overhead"
             )
-        return fitting_plan(graph, board, schedule, halos=halos)
+        given = sorted((plan(graph, schedule, halo=halo) for halo in halos), key=lambda p: p.macs)
+        return _over_regions(given, board, regions, lambda: fitting_plan(graph, board, schedule, halos=halos))
     if objective == INSTRUCTIONS:
         if (segments, max_overhead) != (None, None):
             raise ScheduleError(f"objective '{INSTRUCTIONS}' heeds neither segments nor max_overhead: leave them out")
-        return fastest(graph, board, p_choices, halos)
+        every = (plan(graph, one, halo=halo) for halo in halos for one in schedules(graph, p_choices))
+        fewest = (p for p in sorted(every, key=instructions))
+        return _over_regions(fewest, board, regions, lambda: fastest(graph, board, p_choices, halos))
     most = SEGMENTS if segments is None else segments
-    return best_schedule(graph, board, objective, p_choices, None, CORTEX_M, halos, most, max_overhead, SLICES)
+    ranked = plans_by_rank(graph, objective, board.usable, p_choices, CORTEX_M, halos, most, max_overhead, SLICES)
+    how = p_choices, None, CORTEX_M, halos, most, max_overhead, SLICES
+    return _over_regions(ranked, board, regions, lambda: best_schedule(graph, board, objective, *how))
+
+
+def _over_regions(plans: Iterable[Plan], board: Board, regions: str, one_array: Callable[[], Plan]) -> Plan:
+    """Return the plan that `one_array` finds or, where no schedule fits one array, the first of `plans` that the
+    board's regions hold; with regions "all" the first of those anyway."""
+    if len(board.rooms) < 2:
+        return one_array()
+    if regions == "all":
+        if found := next((q for p in plans if (q := spread(p, board, fewest=False))), None):
+            return found
+        return one_array()
+    try:
+        return one_array()
+    except Infeasible as error:
+        found = first_spread(plans, board) if error.what == "sram" else None
+        if found is None and error.what == "sram" and error.needed > board.usable:
+            raise Infeasible.over("sram", int(error.needed), board.usable, f"the network on {board.name}") from None
+        if found is None:
+            raise
+        return found
 
 
 def front_for_board(

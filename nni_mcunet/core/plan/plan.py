@@ -6,7 +6,7 @@ segment it restarts for each patch, so a buffer of that segment is as large as i
 which tensor is alive when. This module writes no C and knows no board's kernels beyond kernel_facts.py.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf
@@ -15,7 +15,7 @@ from ..boards import Board
 from ..errors import ArchError, Infeasible, ScheduleError
 from ..ir.arch import HALO_WORDS, Schedule
 from ..ir.graph import Graph
-from .arena import Buffer, place, profile
+from .arena import Buffer, Part, place, profile
 from .cut_points import Grid, schedules, split, worth
 from .head_slices import counts, sliced
 from .kernel_facts import CORTEX_M, Kernels, constant_bytes
@@ -38,6 +38,8 @@ class Plan:
     unplaced  the buffers, without offsets; home[tensor], scratch[op] and cache[its buffer's name] index them
     macs      multiply-accumulates, the recomputed halo included
     halo      the schedule's, or "full" or "none", see plan()
+    parts     the arena by regions where it lies in several, see regions.py; (): it is one array
+    spread    the buffers with their offsets then
     """
 
     graph: Graph
@@ -49,6 +51,8 @@ class Plan:
     cache: dict[str, int]
     macs: int
     halo: str = "clip"
+    parts: tuple[Part, ...] = ()
+    spread: tuple[Buffer, ...] = ()
 
     def __str__(self) -> str:
         how = f"{self.schedule}, halo {self.halo}" if self.schedule.n else str(self.schedule)
@@ -64,7 +68,7 @@ class Plan:
 
     @cached_property
     def _placed(self) -> tuple[tuple[Buffer, ...], int]:
-        return place(self.unplaced)
+        return (self.spread, sum(part.size for part in self.parts)) if self.parts else place(self.unplaced)
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
@@ -73,7 +77,7 @@ class Plan:
 
     @property
     def arena(self) -> int:
-        """Bytes from the first to the last of all placed buffers."""
+        """Bytes from the first to the last of all placed buffers, those of all regions together."""
         return self._placed[1]
 
     @cached_property
@@ -183,6 +187,29 @@ def best_schedule(
         assert smallest is not None  # layer by layer is always a candidate
         raise Infeasible.over("sram", smallest.arena, board.arena_limit, f"{graph.name} on {board.name}")
     return _fewest_slices(graph, best, kernels, tried, best.arena if objective == "sram" else board.arena_limit)
+
+
+def plans_by_rank(
+    graph: Graph,
+    objective: str,
+    limit: int,
+    p_choices: Sequence[Grid],
+    kernels: Kernels = CORTEX_M,
+    halos: tuple[str, ...] = ("clip",),
+    segments: int = 1,
+    max_overhead: float | None = None,
+    slices: int = 1,
+) -> Iterator[Plan]:
+    """Yield the plans that best_schedule chooses from, with up to `limit` bytes alive at once, in the order of its
+    objective by that lower bound: of equal computation those with whole heads first."""
+    found: list[tuple[tuple[int, ...], Candidate]] = []
+    for count in {1, counts(graph, slices)[-1]}:
+        for at, one in enumerate(_candidates(graph, p_choices, None, kernels, halos, segments, count)):
+            first, *rest = RANKS[objective](*one[0], at)
+            found.append(((first, count, *rest), one))
+    for _, (cost, schedule, halo) in sorted(found, key=lambda one: one[0]):
+        if cost.peak <= limit and (max_overhead is None or cost.macs <= (1 + max_overhead) * graph.macs):
+            yield plan(graph, schedule, kernels, halo)
 
 
 def fitting_plan(

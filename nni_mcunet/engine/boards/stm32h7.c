@@ -13,6 +13,7 @@
 #define RCC_PLLCFGR MCU_REG(RCC + 0x2c)
 #define RCC_PLL1DIVR MCU_REG(RCC + 0x30)
 #define RCC_D2CCIP2R MCU_REG(RCC + 0x54)
+#define RCC_AHB2ENR MCU_REG(RCC + 0xdc)
 #define RCC_AHB4ENR MCU_REG(RCC + 0xe0)
 #define RCC_APB1LENR MCU_REG(RCC + 0xe8)
 #define RCC_APB2ENR MCU_REG(RCC + 0xf0)
@@ -31,6 +32,8 @@
 static uint32_t revision(void) { return DBGMCU_IDC >> 16; } /* 0x1003: Y, 0x2001: X, 0x2003: V */
 
 void mcu_core_start(void) {
+    RCC_AHB2ENR |= 7u << 29; /* SRAM1EN, SRAM2EN, SRAM3EN: off after a reset */
+    (void)RCC_AHB2ENR;
     if (revision() < 0x2000)
         AXI_TARG7_FN_MOD = 1; /* erratum of revision Y: reads of the AXI SRAM may be wrong */
     mcu_caches_start();

@@ -4,28 +4,22 @@ from ...core.plan.plan import Plan
 from ..detect import detector_params
 from ..model import QuantModel, view_of
 from ..ops import pixels
+from . import arenas
 from .names import Names, commented
 from .picture_callbacks import rows_macro
 
 OPENED = '#if defined(__cplusplus)\nextern "C" {\n#endif\n'
 CLOSED = "#if defined(__cplusplus)\n}\n#endif\n"
-# Several models may share one SRAM. An alignment that the header states holds for the array that its user defines, too.
-ARENA = """\
-#if !defined(MCU_SHARED_ARENA)
-extern int8_t {p}_arena[{P}_ARENA_BYTES];
-#else
-#define {p}_arena MCU_SHARED_ARENA
-extern int8_t MCU_SHARED_ARENA[] __attribute__((aligned(8))); /* yours, of {P}_ARENA_BYTES or more */
-#endif
-"""
 
 
 def summary(plan: Plan) -> str:
     """Return the comment that a generated file begins with: the network, how it runs, and what memory it takes."""
     graph, halo = plan.graph, f", halo '{plan.halo}'" if plan.schedule.n else ""
+    parts = ", ".join(f"{part.region} {part.size:,}" for part in plan.parts)
+    memory = f"arena {plan.arena:,} bytes{f' ({parts})' if parts else ''}, constants {plan.flash:,} bytes"
     return (
         f"/* {commented(graph.name)}: {graph.macs:,} MACs, run {plan.schedule}{halo} ({plan.overhead:+.1%} MACs).\n"
-        f" * arena {plan.arena:,} bytes, constants {plan.flash:,} bytes. Generated; do not edit. */\n"
+        f" * {memory}. Generated; do not edit. */\n"
     )
 
 
@@ -41,13 +35,13 @@ def header(plan: Plan, model: QuantModel, names: Names) -> str:
         f"#define {macro}_INPUT_H {image.h}\n#define {macro}_INPUT_W {image.w}\n#define {macro}_INPUT_C {image.c}",
         _view(model, macro),
         f"#define {macro}_OUTPUTS {len(plan.graph.outputs)}",
-        f"#define {macro}_ARENA_BYTES {plan.arena}\n",
+        "\n".join(arenas.sizes(plan, names)) + "\n",
         rows_macro(plan, names.prefix),
         f"/* Supplies rows y..y+h, columns x..x+w of the picture as int8 NHWC (q = {how}): no frame in SRAM.",
         f" * To the network it is real = {scale.scale:.9g} * (q - {scale.zero_point}). */",
         _pixel_macro(model, names),
         f"typedef void (*{p}_read_tile)(void *ctx, int y, int x, int h, int w, int8_t *dst);\n",
-        ARENA.format(p=p, P=macro),
+        arenas.declared(plan, names),
         f"void {p}_run({p}_read_tile read, void *ctx);",
         "/* Output maps, NHWC int8, valid until the next run in the same arena: */",
     ]

@@ -12,6 +12,7 @@ from ...core.plan.kernel_facts import function_of
 from ...core.plan.segments import Axis
 from ..lower.program import Call, Copy, Loop, Program, Read, Step, Tile, row
 from ..ops import OPERATORS
+from .arenas import pointer
 from .names import Names, commented
 
 Line = tuple[str, str | None]  # of C, and the row of a report in which its calls are counted (program.row)
@@ -110,25 +111,25 @@ def _loop(program: Program, loop: Loop, names: Names, axes: dict[tuple[str, str]
 
 def _step(program: Program, step: Step, index: str, names: Names, axes: dict[tuple[str, str], str]) -> Iterator[Line]:
     if isinstance(step, Read):
-        yield from _read(step, index)
+        yield from _read(program, step, index)
     elif isinstance(step, Call):
         yield _call(program, step, index, names, axes), row(step)
     else:
-        yield _copy(step, names), row(step)
+        yield _copy(program, step, names), row(step)
 
 
-def _read(step: Read, index: str) -> Iterator[Line]:
+def _read(program: Program, step: Read, index: str) -> Iterator[Line]:
     """Print the call of the callback, and in patches the tables of the tiles that it is asked for."""
-    tile = step.tile
+    tile, at = step.tile, pointer(program.plan, step.offset)
     if index == "00":
         h, w = tile.rows[0].length, tile.cols[0].length
-        yield f"read(ctx, 0, 0, {h}, {w}, a + {step.offset});", row(step)
+        yield f"read(ctx, 0, 0, {h}, {w}, {at});", row(step)
         return
     for letter, side in zip("yx", (tile.rows, tile.cols), strict=True):
         spans = ", ".join(f"{{{span.lo}, {span.length}}}" for span in side)
         yield f"static const int16_t tile_{letter}[][2] = {{{spans}}}; /* first, length */", None
     some = _unless_idle(tile, "tile_y[i][1]", "tile_x[j][1]")
-    call = f"read(ctx, tile_y[i][0], tile_x[j][0], tile_y[i][1], tile_x[j][1], a + {step.offset});"
+    call = f"read(ctx, tile_y[i][0], tile_x[j][0], tile_y[i][1], tile_x[j][1], {at});"
     yield some + call, row(step)
 
 
@@ -140,7 +141,7 @@ def _call(program: Program, call: Call, index: str, names: Names, axes: dict[tup
     at["scratch"] = call.scratch.offset if call.scratch else None
     pointers = [at[name] for name in OPERATORS[op.kind].arguments]
     arguments = [f"&{names.of(op.name)}{part}", *(f"&{side}" for side in sides)]
-    arguments += ["0" if offset is None else f"a + {offset}" for offset in pointers]
+    arguments += [pointer(program.plan, offset) for offset in pointers]
     some = _unless_idle(call.out, *(f"{side}.n_out" for side in sides))
     x, y = tensors[call.reads[0].tensor], tensors[op.name]
     what = f"{commented(op.name)} {x.h}x{x.w}x{x.c} -> {y.h}x{y.w}x{y.c}"
@@ -154,8 +155,8 @@ def _unless_idle(tile: Tile, *in_c: str) -> str:
     return f"if ({' && '.join(some)}) " if some else ""
 
 
-def _copy(copy: Copy, names: Names) -> str:
+def _copy(program: Program, copy: Copy, names: Names) -> str:
     own, wide = names.of(copy.op.name), f"{copy.across}, " if copy.kind == "rows" else ""
-    pointers = f"a + {copy.target}, a + {copy.cache}"
+    pointers = ", ".join(pointer(program.plan, offset) for offset in (copy.target, copy.cache))
     what = f"{commented(copy.op.name)} halo"
     return f"mcu_{copy.kind}({copy.op.cout}, {wide}&{own}_ey[i], &{own}_ex[j], {pointers}); /* {what} */"

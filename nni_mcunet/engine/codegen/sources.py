@@ -12,6 +12,7 @@ from ..detect import detector_params
 from ..lower.c_limits import BYTES
 from ..lower.program import Program, lower
 from ..model import QuantModel, view_of
+from . import arenas
 from .constants import weights
 from .header import header, pixel_table, summary
 from .names import DEFAULT, Names, c_string, check_beside, check_prefix, commented
@@ -84,15 +85,13 @@ def generated(plan: Plan, model: QuantModel, prefix: str = DEFAULT) -> Generated
 def _source(program: Program, model: QuantModel, names: Names) -> tuple[str, dict[int, str]]:
     """Return the C of the model, and its call sites."""
     p, (model_h, _, weights_h) = names.prefix, model_files(names.prefix)
-    section = f".bss.{DEFAULT}_arena" + f".{p}" * (p != DEFAULT)
     found = tables(program, names)
     head = "".join([
         summary(program.plan),
         f'#include "{model_h}"\n#include "mcu.h"\n#include "{weights_h}"\n\n',
-        "#if !defined(MCU_SHARED_ARENA)\n",
-        f'__attribute__((section("{section}"), aligned(8))) int8_t {p}_arena[{names.macro}_ARENA_BYTES];\n#endif\n\n',
+        arenas.defined(program.plan, names),
         found.text,
-        f"\nvoid {p}_run({p}_read_tile read, void *ctx) {{\n    int8_t *const a = {p}_arena;\n",
+        f"\nvoid {p}_run({p}_read_tile read, void *ctx) {{\n{arenas.bases(program.plan, names)}",
     ])  # fmt: skip
     lines = run_lines(program, names, found.axes)
     tail = "}\n\n" + _outputs(program, names) + pixel_table(model, names)
@@ -114,12 +113,12 @@ def _class_names(classes: list[str], names: Names) -> str:
 
 
 def _outputs(program: Program, names: Names) -> str:
-    offsets = ", ".join(str(room.offset) for room in program.outputs)
+    table, found = arenas.table(program.plan, names, [room.offset for room in program.outputs])
     sizes = ", ".join(str(room.size) for room in program.outputs)
     p, known = names.prefix, f"i >= 0 && i < {names.macro}_OUTPUTS"
     return (
-        f"const int8_t *{p}_output(int i) {{\n    static const int32_t offset[] = {{{offsets}}};\n"
-        f"    return {known} ? {p}_arena + offset[i] : 0;\n}}\n\n"
+        f"const int8_t *{p}_output(int i) {{\n    {table}\n"
+        f"    return {known} ? {found} : 0;\n}}\n\n"
         f"int {p}_output_bytes(int i) {{\n    static const int32_t bytes[] = {{{sizes}}};\n"
         f"    return {known} ? bytes[i] : 0;\n}}\n\n"
     )

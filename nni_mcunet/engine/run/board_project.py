@@ -14,9 +14,10 @@ from string import Template
 import numpy as np
 
 from ...core.boards import BOARDS, KB, Board
-from ...core.boards.parts import Clock, Project
+from ...core.boards.parts import Clock, Project, Region
 from ...core.errors import UserError
 from ...core.file_sets import Files, owned
+from ..codegen.arenas import sections_ld
 from ..codegen.names import DEFAULT
 from ..model import checked_picture
 from .generated import aliases
@@ -26,6 +27,7 @@ COMMON = ("crc.h", "frame.c", "frame.h", "picture.S", "port.h", "print.h", "repo
           "serve.c", "startup.c", "stm32.c", "stm32.h", "stm32.ld")  # fmt: skip
 USART = {1: 0x40011000, 2: 0x40004400, 3: 0x40004800}
 FLASH_AT = 0x08000000
+ONE_ARRAY = RUNTIME / "arenas.ld"
 PORT = 0x400  # bytes of a GPIO port's registers
 
 
@@ -120,8 +122,10 @@ def project_files(
     shape: tuple[int, int, int],
     picture: np.ndarray | None = None,
     prefix: str = DEFAULT,
+    regions: dict[str, int] | None = None,
 ) -> Files:
-    """Return the files of the project of `board` around a library, by name. arena: its bytes; shape: (h, w, c) of the
+    """Return the files of the project of `board` around a library, by name. arena: its bytes; regions: its bytes in
+    each region of the board, where it lies in several; shape: (h, w, c) of the
     pictures that the model reads; picture: (h, w, c) uint8, run after each reset. Raises UserError for a board without
     a project or a picture of another size."""
     project, library = project_of(board), {name: data for name, data in library.items() if _of_library(name)}
@@ -130,7 +134,8 @@ def project_files(
     if prefix != DEFAULT:
         header = library[f"{prefix}_model.h"]
         files["board/mcu_model.h"] = aliases(header if isinstance(header, str) else header.decode(), prefix)
-    values = _values(library, board, project, arena) | {"prefix": prefix}
+    values = _values(library, board, project, arena, regions or {}) | {"prefix": prefix}
+    files["board/arenas.ld"] = sections_ld({name: name for name in regions}) if regions else ONE_ARRAY.read_bytes()
     for path in sorted((RUNTIME / "project").iterdir()):
         name = f"board/{path.name}" if path.name in ("memory.ld", "config.h") else path.name
         files[name] = Template(path.read_text()).substitute(values)
@@ -142,16 +147,12 @@ def _own(project: Project) -> tuple[str, ...]:
     return (*COMMON, *FAMILIES[project.family].sources)
 
 
-def arena_region(board: Board, project: Project, arena: int) -> str:
-    """Return the first region that holds the arena. The one for stack and data holds what the runtime keeps, too."""
-    fits = [r.name for r in project.ram if arena + (r == project.ram[0]) * board.reserved_sram <= r.bytes]
-    return fits[0] if fits else project.ram[-1].name  # the linker says by how much it is too large
-
-
-def _values(library: Files, board: Board, project: Project, arena: int) -> dict[str, str]:
-    """Return what the templates of engine/boards/project ask for."""
+def _values(library: Files, board: Board, project: Project, arena: int, spread: dict[str, int]) -> dict[str, str]:
+    """Return what the templates of engine/boards/project ask for. spread: bytes of the arena by region, {} for one
+    array, which may lie across regions whose addresses adjoin."""
     clock, family = project.clock, FAMILIES[project.family]
-    first, where = project.ram[0].name, arena_region(board, project, arena)
+    memories: list[Run] = [(region,) for region in board.regions] if spread else [*board.runs]
+    first, where = memories[0], memories[0] if spread else board.run_of(arena)
     sources = sorted(name for name in library if name.endswith(".c"))
     own = sorted(f"board/{name}" for name in _own(project) if name.endswith((".c", ".S")))
     compile_flags = [f for f in core_flags(board.core) if f not in ("-nostartfiles", "-Wl,--gc-sections")]
@@ -159,27 +160,45 @@ def _values(library: Files, board: Board, project: Project, arena: int) -> dict[
         "nucleo": f"{project.kit} ({board.name})", "board": board.name, "family": project.family,
         "flags": " ".join([*compile_flags, f"-mfpu={project.fpu}", f"-DMCU_INTERRUPTS={project.interrupts}"]),
         "sources": " ".join([*sources, *own]), "openocd": project.openocd, "pyocd": project.pyocd,
-        "regions": _regions(board, project), "stack": str(board.reserved_sram // 2), "sram": first, "arena": where,
+        "regions": _regions(board, memories), "stack": str(board.reserved_sram // 2), "sram": _joined(first),
+        "arena": _joined(where),
         "model": _hash(library), "gpio": f"{family.gpio:#010x}",
         "clock_hz": str(board.clock_hz), "hsi": str(clock.hsi_hz), "pll_m": str(clock.m), "pll_n": str(clock.n),
         "pll_p": str(clock.p), "wait_states": str(clock.wait_states),
-        "clock_note": clock.note, "memory_note": _memory_note(arena, where, first),
+        "clock_note": clock.note, "memory_note": _memory_note(board, [*spread.items()] or [(where, arena)], first),
         "discovery": f" {project.discovery}".rstrip(),
         "uart_note": f"{project.discovery} Pins and UART: board/config.h.".strip(), **_pins(project, family),
     }  # fmt: skip
 
 
-def _regions(board: Board, project: Project) -> str:
+Run = tuple[Region, ...]  # of a board whose addresses adjoin
+
+
+def _joined(run: Run) -> str:
+    """Return the linker script's name of a memory."""
+    return "_".join(region.name for region in run)
+
+
+def _regions(board: Board, memories: list[Run]) -> str:
     """Return the regions of the linker script."""
-    places = [("FLASH", "rx", FLASH_AT, board.flash), *((r.name, "rwx", r.at, r.bytes) for r in project.ram)]
+    places = [("FLASH", "rx", FLASH_AT, board.flash)]
+    places += [(_joined(run), "rwx", run[0].at, sum(region.bytes for region in run)) for run in memories]
     return "\n".join(
         f"    {name} ({how}) : ORIGIN = {at:#010x}, LENGTH = {size // KB}K" for name, how, at, size in places
     )
 
 
-def _memory_note(arena: int, where: str, first: str) -> str:
-    note = f"arena {arena} bytes in {where}, stack and data in {first}."
-    return note if where == first else f"{note} The planner counts only {where}: {first} comes on top."
+def _memory_note(board: Board, arenas: list[tuple[str | Run, int]], first: Run) -> str:
+    """Say where everything lies, and which memories the project leaves to the application."""
+
+    def said(memory: str | Run) -> str:
+        return memory if isinstance(memory, str) else " and ".join(region.name for region in memory)
+
+    parts = ", ".join(f"{size} bytes in {said(memory)}" for memory, size in arenas)
+    used = " ".join(map(said, (*(memory for memory, _ in arenas), first))).split()
+    free = [f"{region.name} {region.bytes // KB} kB" for region in board.regions if region.name not in used]
+    note = f"arena {parts}; stack and data in {said(first)}."
+    return note + (f" Free for the application: {', '.join(free)}." if free else "")
 
 
 def _pins(project: Project, family: Family) -> dict[str, str]:

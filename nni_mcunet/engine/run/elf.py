@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from ...core.boards import Board
 from .toolchain import RUNTIME, output
 
 
@@ -72,21 +73,47 @@ def _code_part(path: str, line: int | None) -> str:
 
 
 def sram_parts(elf: str | Path) -> dict[str, int]:
-    """Return bytes of SRAM: arena, stack (reserved), data, bss. Their sum is elf_report's sram_bytes."""
+    """Return bytes of SRAM: arena, or the arena of each region (arena_dtcm), stack (reserved), data, bss. Their sum is
+    elf_report's sram_bytes."""
     where = sections(elf)
-    return {name: where.get(f".{name}", Range(0, 0)).size for name in ("arena", "stack", "data", "bss")}
+    arenas = _arenas(where) or {"arena": 0}
+    return arenas | {name: where.get(f".{name}", Range(0, 0)).size for name in ("stack", "data", "bss")}
+
+
+def _arenas(where: dict[str, Range]) -> dict[str, int]:
+    """Return the bytes of the sections that hold the arena: "arena", or "arena_" and the region in small letters."""
+    names = [name for name, place in where.items() if re.fullmatch(r"\.arena(_\w+)?", name) and place.size]
+    return {name[1:]: where[name].size for name in names}
+
+
+def region_bytes(elf: str | Path, board: Board) -> dict[str, int]:
+    """Return the bytes of SRAM by the regions of the board: of its stack and data in the first, of the arena where it
+    lies. Their sum is elf_report's sram_bytes. Regions whose addresses adjoin count as one, such as DTCM+SRAM12, where
+    one array may lie across them; a board without regions has "SRAM"."""
+    parts = sram_parts(elf)
+    spread = {name.removeprefix("arena_").upper(): size for name, size in parts.items() if name.startswith("arena_")}
+    rest = parts["stack"] + parts["data"] + parts["bss"]
+    if spread:
+        first = board.regions[0].name if board.regions else next(iter(spread))
+        return {first: 0} | spread | {first: spread.get(first, 0) + rest}
+    if not board.regions:
+        return {"SRAM": parts["arena"] + rest}
+    first, where = ("+".join(region.name for region in run) for run in (board.runs[0], board.run_of(parts["arena"])))
+    return {first: rest, where: parts["arena"] + rest * (first == where)}
 
 
 def elf_report(elf: str | Path) -> dict[str, int]:
-    """Return bytes from the ELF: arena_bytes (its section), stack_reserved_bytes, data_bytes (.data, .bss), sram_bytes
+    """Return bytes from the ELF: arena_bytes (its sections), stack_reserved_bytes, data_bytes (.data, .bss), sram_bytes
     (all of these), flash_bytes (code, constants, initial data) and picture_bytes (the test picture, not in flash)."""
-    size = {name: place.size for name, place in sections(elf).items()}
+    where = sections(elf)
+    size = {name: place.size for name, place in where.items()}
+    arena = sum(_arenas(where).values())
     data = size.get(".data", 0) + size.get(".bss", 0)
     return {
-        "arena_bytes": size.get(".arena", 0),
+        "arena_bytes": arena,
         "stack_reserved_bytes": size[".stack"],
         "data_bytes": data,
-        "sram_bytes": size.get(".arena", 0) + size[".stack"] + data,
+        "sram_bytes": arena + size[".stack"] + data,
         "flash_bytes": size[".text"] + size.get(".data", 0),
         "picture_bytes": max(0, size.get(".picture", 0) - 4),  # less its length
     }

@@ -9,8 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from ...core.boards import Board
-from .generated import build_folder, sources, write_picture
+from ...core.errors import UserError
+from ...core.files import write_atomic
+from ..codegen.arenas import sections_ld
+from .generated import arena_regions, build_folder, sources, write_picture
 from .toolchain import PROGRAM, RUNTIME, compile_c, core_flags
+
+MB = 1 << 20
+EMULATED_SRAM, EMULATED_BYTES = 0x20000000, 8 * MB  # of QEMU's MPS2 machines
 
 
 def build_firmware(folder: str | Path, board: Board, picture: np.ndarray, stack_bytes: int | None = None) -> Path:
@@ -24,10 +30,38 @@ def build_firmware(folder: str | Path, board: Board, picture: np.ndarray, stack_
     out = build_folder(folder) / f"{board.name}.elf"
     stack = stack_bytes or board.reserved_sram // 2
     sizes = {"FLASH_BYTES": board.flash, "SRAM_BYTES": board.sram, "STACK_BYTES": stack}
-    link = [f"-Wl,--defsym={name}={value}" for name, value in sizes.items()]
+    spread = arena_regions(folder)
+    link = [f"-Lbuild/{write_memories(folder, board, [*spread])}"] if spread else []
+    link += [f"-Wl,--defsym={name}={value}" for name, value in sizes.items()]
     c_files = [*sources(folder), *PROGRAM, RUNTIME / "startup.c", RUNTIME / "mps2.c"]
     write_picture(folder, picture)
     flags = [*core_flags(board.core), "-g1", *link, f"-L{RUNTIME}", "-T", str(RUNTIME / "mps2.ld")]
     # -g1: layer_cycles.py finds the layer of a call by the line of its source.
     compile_c("arm-none-eabi-gcc", flags, c_files, folder, out, board)
     return out
+
+
+def write_memories(folder: Path, board: Board, regions: list[str]) -> str:
+    """Write the linker scripts of an arena in several regions of the board, and return the name of their folder in
+    build/. Each region has its own length, so that what does not fit does not link. Its address is one that the
+    emulated machine has: the first, with stack and data, begins where the SRAM does, each other one some MB behind it.
+    Raises UserError for a region that the board lacks, and for more memory than the machine has."""
+    known = {region.name: region for region in board.regions}
+    if lacking := [name for name in regions if name not in known]:
+        raise UserError(
+            f"{folder} has a part of its arena in {', '.join(lacking)}, which {board.name} lacks: "
+            "generate it for that board"
+        )
+    first = board.regions[0].name
+    at, lines, place = EMULATED_SRAM, [], build_folder(folder) / f"{board.name}_regions"
+    for name in dict.fromkeys((first, *regions)):
+        lines.append(f"{'SRAM' if name == first else name} (rwx) : ORIGIN = {at:#010x}, LENGTH = {known[name].bytes}\n")
+        at += -(-known[name].bytes // MB) * MB
+    if at > EMULATED_SRAM + EMULATED_BYTES:
+        raise UserError(
+            f"{board.name}: {', '.join(regions)}: expected no more than {EMULATED_BYTES // MB} MB to emulate"
+        )
+    place.mkdir(exist_ok=True)
+    write_atomic(place / "mps2_sram.ld", "".join(lines))
+    write_atomic(place / "arenas.ld", sections_ld({name: "SRAM" if name == first else name for name in regions}))
+    return place.name

@@ -60,6 +60,14 @@ def input_view(folder: str | Path) -> View:
     return View.parse(found[1]) if found else STRETCH  # generated before there was a choice
 
 
+def arena_regions(folder: str | Path) -> dict[str, int]:
+    """Return the bytes of the model's arena in each region of a board; {} where it is one array. Raises UserError where
+    `folder` holds no model."""
+    prefix = prefix_of(folder)
+    found = re.findall(rf"#define {prefix.upper()}_ARENA_(\w+)_BYTES (\d+)$", header_text(folder, prefix), re.MULTILINE)
+    return {region: int(size) for region, size in found}
+
+
 def as_read(folder: str | Path, picture: Picture) -> Picture:
     """Return the bytes that `mcu_read_frame` copies, uint8 (h, w, c), of a photograph (h, w, c): the integers that
     MCU_PIXEL makes of it, plus 128. Raises UserError where `folder` holds no model."""

@@ -108,7 +108,7 @@ def _layers(
         cycles = sum(length[a] * count for a, (count, _) in executed.items() if a in length)
         cycles += taken_cycles * sum(jumped for _, jumped in executed.values())
         stalls = counts.jumps * memory.jump + counts.sequence * memory.sequence
-        stalls += counts.flash * memory.flash + counts.sram * memory.sram + counts.misaligned
+        stalls += counts.flash * memory.flash + counts.sram + counts.misaligned
         layers[name] = Layer(counts.executed, cycles + stalls, stalls, times.get(name, 1))
     return layers
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from ...core.boards import Board
 from ...core.boards.parts import Cache, Memory
 from ...core.types import PlainDict
-from ..run.elf import sections, symbols
+from ..codegen.arenas import suffix
+from ..run.elf import Range, sections, symbols
 from ..run.emulator import EMULATED, machine, run_qemu
-from ..run.generated import prefix_of
+from ..run.generated import arena_regions, prefix_of
 from ..run.run_report import parse_run
 from ..run.toolchain import WARNINGS, tool
 
@@ -25,7 +26,8 @@ CALLERS = "main", "mcu_report"  # and a model's run() and detect()
 @dataclass
 class Counts:
     """Hold what one call executed. instructions: address -> [times executed, times jumped to]; lines missed of code
-    behind a jump and in sequence, of constants in flash, of the arena; accesses that misaligned data adds."""
+    behind a jump and in sequence, of constants in flash; cycles that lines missed of the arena wait; accesses that
+    misaligned data adds."""
 
     instructions: dict[int, list[int]] = field(default_factory=dict)
     jumps: int = 0
@@ -57,19 +59,30 @@ def run_counted(
     few times slower. Raises UserError for a missing program, see run_emulated for the others."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "counts"
-        plugin = ",".join([str(_plugin()), f"out={out}", *_arguments(elf, memory)])
+        plugin = ",".join([str(_plugin()), f"out={out}", *_arguments(elf, board, memory)])
         run = parse_run(run_qemu(elf, machine(board), timeout, plugin))
-        return run, _read(out)
+        return run, _read(out, [wait for _, wait in _waits(elf, board, memory)])
 
 
-def _arguments(elf: str | Path, memory: Memory) -> list[str]:
+def _waits(elf: str | Path, board: Board, memory: Memory) -> list[tuple[Range, int]]:
+    """Return the range of each array of the arena that is behind the data cache, and the cycles for a line of it."""
+    found, folder = symbols(elf), Path(elf).parent.parent
+    prefix, spread = prefix_of(folder), arena_regions(folder)
+    if spread:
+        waits = {region.name: region.wait for region in board.regions}
+        arrays = [(found[f"{prefix}_arena{suffix(region)}"], waits.get(region, 0)) for region in spread]
+        return [(where, wait) for where, wait in arrays if wait]
+    arena = found[f"{prefix}_arena"]
+    return [(arena, memory.sram)] if memory.tcm is not None and arena.size > memory.tcm else []
+
+
+def _arguments(elf: str | Path, board: Board, memory: Memory) -> list[str]:
     found, where = symbols(elf), sections(elf)
     constants, prefix = where[".text"], prefix_of(Path(elf).parent.parent)
     callers = *CALLERS, f"{prefix}_run", f"{prefix}_detect"
     ranges: list[tuple[str, tuple[int, int]]] = [("caller", found[name]) for name in callers if name in found]
     ranges.append(("cached", (constants.address, constants.size)))
-    if memory.tcm is not None and found[f"{prefix}_arena"][1] > memory.tcm:
-        ranges.append(("cached", found[f"{prefix}_arena"]))
+    ranges += [("cached", where) for where, _ in _waits(elf, board, memory)]
     return [f"icache={_cache(memory.code)}", f"dcache={_cache(memory.data)}"] + [
         f"{name}={address:x}:{address + size:x}" for name, (address, size) in ranges
     ]
@@ -95,7 +108,8 @@ def _plugin() -> Path:
     return path
 
 
-def _read(path: Path) -> dict[int, Counts]:
+def _read(path: Path, waits: list[int]) -> dict[int, Counts]:
+    """Read the plugin's file. waits: cycles for a line of each cached range behind the flash."""
     found: dict[int, Counts] = {}
     for line in path.read_text().splitlines():
         kind, site, *numbers = line.split()
@@ -105,5 +119,5 @@ def _read(path: Path) -> dict[int, Counts]:
             own.instructions[address] = [executed, entered]
         else:
             own.jumps, own.sequence, own.misaligned, own.flash, *sram = map(int, numbers)
-            own.sram = sum(sram)
+            own.sram = sum(lines * wait for lines, wait in zip(sram, waits, strict=True))
     return found

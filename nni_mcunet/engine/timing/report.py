@@ -5,14 +5,16 @@ from pathlib import Path
 from ...core.boards import Board
 from ...core.types import PlainDict
 from ..lower.program import DETECT
-from ..run.elf import flash_parts, sram_parts
+from ..run.elf import flash_parts, region_bytes, sram_parts
 from .layer_cycles import Layer
 from .plan_file import planned
 
 
 def board_report(elf: str | Path, board: Board, layers: dict[str, Layer]) -> PlainDict:
-    """Return {"milliseconds_estimated", "cycles_estimated", "flash": bytes by part, "sram": bytes by part,
-    "callback_bytes", "layers": [{"name", "calls", "instructions", "cycles_estimated", "stall_cycles", "live_bytes"}]}.
+    """Return {"milliseconds_estimated", "cycles_estimated", "flash": bytes by part, "sram": bytes by part, "regions":
+    bytes of SRAM by region of the board, "callback_bytes", "layers": [{"name", "calls", "instructions",
+    "cycles_estimated", "stall_cycles", "live_bytes"}]}.
+
     The time of mcu_detect is only in its row. The plan.json of mcunet generate, where it lies next to the sources,
     gives callback_bytes (that each ready callback for the picture takes besides the arena) and live_bytes (that the
     arena holds during the layer). Raises UserError for a damaged one."""
@@ -29,6 +31,7 @@ def board_report(elf: str | Path, board: Board, layers: dict[str, Layer]) -> Pla
         "cycles_estimated": cycles,
         "flash": flash_parts(elf),
         "sram": sram_parts(elf),
+        "regions": region_bytes(elf, board),
         "callback_bytes": facts.get("callback_bytes", {}),
         "layers": rows,
     }
@@ -45,7 +48,12 @@ def report_table(report: PlainDict) -> str:
             f"{row['name']:>{wide}} {row['calls']:>5} {row['instructions']:>12,} {row['cycles_estimated']:>12,} "
             f"{row['stall_cycles']:>12,} {live:>10}"
         )
-    for key, part in (("flash", "flash"), ("sram", "sram"), ("callback_bytes", "and one callback of")):
+    for key, part in (
+        ("flash", "flash"),
+        ("sram", "sram"),
+        ("regions", "regions"),
+        ("callback_bytes", "and one callback of"),
+    ):
         parts = "  ".join(f"{name} {size:,}" for name, size in report[key].items())
         lines += [f"{part:>{wide}} {parts}"] if parts else []
     lines.append(
