@@ -673,15 +673,15 @@ DOORS = [
         "test_names::test_the_layers_report_has_the_layers_names",
     ),
     Mutant(
-        ENGINE + "codegen/header.py",
+        ENGINE + "codegen/arenas.py",
         "extern int8_t MCU_SHARED_ARENA[] __attribute__((aligned(8)));",
         "extern int8_t MCU_SHARED_ARENA[];",
         "test_library::test_two_models_in_one_program",
     ),
     Mutant(
         ENGINE + "codegen/sources.py",
-        "return {known} ? {p}_arena + offset[i] : 0;",
-        "return {p}_arena + offset[i];",
+        "return {known} ? {found} : 0;",
+        "return {found};",
         "test_library::test_two_models_in_one_program",
     ),
     Mutant(

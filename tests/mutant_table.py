@@ -26,6 +26,31 @@ OPS = ENGINE + "ops/"
 SEARCH, DETECTION = "nni_mcunet/search/", "detection/"
 
 MUTANTS = [
+    # Several memories.
+    Mutant(
+        PLAN + "arena.py",
+        "if not any(part.at <= b.offset and b.offset + b.size <= part.at + part.size for part in parts):",
+        "if b.offset < 0:",
+        "test_regions::test_the_check_refuses_a_buffer_across_two_regions",
+    ),
+    Mutant(PLAN + "arena.py", "if part.at != end or part.at % 8:", "if part.at != end:",
+           "test_regions::test_the_check_refuses_a_buffer_across_two_regions"),
+    Mutant(PLAN + "regions.py", "if sizes[-1] > room.bytes:", "if sizes[-1] > 2 * room.bytes:",
+           "test_regions::test_a_room_is_not_overfilled"),
+    Mutant(PLAN + "regions.py", "sizes.append(-(-size // STEP) * STEP)", "sizes.append(size)",
+           "test_regions::test_random_plans_lie_in_regions"),
+    Mutant(PLAN + "regions.py", "life._replace(over=there[life.over])", "life",
+           "test_regions::test_random_plans_lie_in_regions"),
+    Mutant(PLAN + "regions.py", "and sum(one.sizes) <= most:", "and one.sizes:",
+           "test_regions::test_a_limit_for_the_network_holds_for_all_regions"),
+    Mutant(CORE + "boards/__init__.py", "kept = [self.reserved_sram, ", "kept = [0, ",
+           "test_regions::test_boards_with_and_without_regions"),
+    Mutant(ENGINE + "codegen/arenas.py", "+ {offset - part.at}\"", "+ {offset}\"",
+           "test_regions::test_without_a_linker_script"),
+    Mutant(ENGINE + "codegen/arenas.py", "        before.append(size)\n", "        before[:] = [size]\n",
+           "test_regions::test_three_regions_in_one_array"),
+    Mutant(ENGINE + "boards/stm32h7.c", "RCC_AHB2ENR |= 7u << 29;", "RCC_AHB2ENR |= 3u << 29;",
+           "test_regions::test_the_project_of_two_regions_on_the_imitated_board"),
     # Attention.
     Mutant(
         ENGINE + "ops/attention.py",

@@ -135,7 +135,11 @@ def test_a_core_that_no_board_of_ours_has_is_told(tmp_path):
         ("name: RAM", "name: SRAM", "project: ram: name is SRAM, which the linker script uses"),
         ("bytes: 131072", "bytes: 131073", "project: ram: bytes is 131073: expected whole kilobytes"),
         ("    - {name: RAM, at: 0x20000000, bytes: 131072}\n", "", "project: ram is None: expected a list"),
-        ("bytes: 131072", "bytes: 65536", "the largest region of ram has 65,536 bytes, the board's sram 131,072"),
+        (
+            "bytes: 131072",
+            "bytes: 65536",
+            "project: ram: the largest memory has 65,536 bytes, the board's sram 131,072",
+        ),
         ("code: {sets: 1, ways: 64, line: 16}", "code:", "memory: code is None: expected a mapping"),
         ("tx: A2", "tx: PA2", "project: uart: tx is 'PA2': expected a pin such as D8"),
         ("number: 2", "number: 6", "project: uart: number is 6: expected an integer from 1 to 3"),

@@ -19,10 +19,13 @@ from nni_mcunet.core.boards import BOARDS, Board, get_board
 from nni_mcunet.core.boards.parts import Region
 from nni_mcunet.core.errors import BoardError, Infeasible, ScheduleError, UserError
 from nni_mcunet.core.ir.graph import Graph, Op, Tensor
-from nni_mcunet.core.plan.arena import Buffer, Life, Part, check_parts
+from nni_mcunet.core.plan import regions
+from nni_mcunet.core.plan.arena import Buffer, Life, Part, check_parts, place
 from nni_mcunet.core.plan.board_plan import plan_for_board
 from nni_mcunet.core.plan.plan import plan
 from nni_mcunet.core.plan.regions import spread, touches
+from nni_mcunet.engine.codegen.arenas import declared
+from nni_mcunet.engine.codegen.names import Names
 from nni_mcunet.engine.codegen.sources import write_sources
 from nni_mcunet.engine.library import write_library
 from nni_mcunet.engine.lower import reference
@@ -41,8 +44,8 @@ H743 = get_board("h743")
 
 def board_of(*sizes: int, waits=(0, 10, 20, 30)) -> Board:
     """A board of memories of so many kB, none beside another."""
-    regions = [Region(f"R{i}", 0x20000000 + (i << 24), kb * KB, waits[i]) for i, kb in enumerate(sizes)]
-    return Board("drawn", "cortex-m7", 10**8, max(sizes) * KB, 1 << 24, 0, regions=tuple(regions))
+    memories = [Region(f"R{i}", 0x20000000 + (i << 24), kb * KB, waits[i]) for i, kb in enumerate(sizes)]
+    return Board("drawn", "cortex-m7", 10**8, max(sizes) * KB, 1 << 24, 0, regions=tuple(memories))
 
 
 def gated(side: int, channels: int = 16) -> Graph:
@@ -128,6 +131,19 @@ def test_one_array_stays_as_it_is_and_two_regions_are_the_way_out():
         assert error.value.needed > 50_000 and error.value.limit < 50_000
     with pytest.raises(ScheduleError, match="regions 'some': expected fewest or all"):
         plan_for_board(graph, small, regions="some")
+
+
+def test_a_room_is_not_overfilled(monkeypatch):
+    """Where a placement has gaps, so that a region holds less than what is alive at once says."""
+    found, board = plan(gated(40)), board_of(30, 28)
+
+    def with_gaps(buffers):
+        placed, size = place(buffers)
+        return placed, size + 4 * KB
+
+    assert spread(found, board).parts
+    monkeypatch.setattr(regions, "place", with_gaps)
+    assert spread(found, board) is None
 
 
 def test_a_limit_for_the_network_holds_for_all_regions():
@@ -229,6 +245,7 @@ def large(tmp_path_factory):
     model, picture = random_model(rng, graph), rng.integers(0, 256, (130, 130, 3)).astype(np.uint8)
     found, folder = plan_for_board(graph, H743), tmp_path_factory.mktemp("large") / "fw"
     facts = write_library(folder, found, model, H743, True, picture)
+    assert [part.region for part in found.parts] == ["AXI", "SRAM123"]
     assert facts["regions"] == {part.region: part.size for part in found.parts} == arena_regions(folder)
     assert facts["arena_limit"] == H743.usable and facts["arena_bytes"] == found.arena > 512 * KB
     expected = reference.run(found, model, (picture.astype(np.int16) - 128).astype(np.int8))
@@ -328,6 +345,14 @@ int main(void) {{
         assert done.stdout == expected.tobytes(), flags
     names = run("readelf", "-SW", program)
     assert " mine " in names
+
+
+def test_three_regions_in_one_array():
+    parts = tuple(Part(f"R{i}", 16 * i, 16) for i in range(3))
+    text = declared(replace(plan(gated(40)), parts=parts), Names("mcu", gated(40)))
+    for i, sum_ in enumerate(("MCU_SHARED_ARENA", "(MCU_SHARED_ARENA + MCU_ARENA_R0_BYTES)",
+                              "(MCU_SHARED_ARENA + MCU_ARENA_R0_BYTES + MCU_ARENA_R1_BYTES)")):  # fmt: skip
+        assert f"#define mcu_arena_r{i} {sum_}\n" in text
 
 
 def test_emulated_in_a_board_of_the_users_own(tmp_path):
