@@ -26,7 +26,7 @@ from nni_mcunet.search.supernet.recipe_options import read_settings
         ({"data": "digits"}, "data is 'digits': expected a mapping with a kind"),
         ({"base": 3}, "base is 3"),
         ({"base": "missing.yml"}, "base: no such file: .*missing.yml"),
-        ({"max_sram_kb": 9999}, "504 kB"),
+        ({"max_sram_kb": 9999}, "984 kB"),
         ({"detector": {"classes": 10, "taps": [9]}}, "taps"),
         ({"detector": {"class": 10}}, "unknown key 'class'"),
         ({"detector": 3}, "detector is 3: expected a mapping"),

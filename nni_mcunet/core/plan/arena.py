@@ -55,7 +55,7 @@ class Buffer:
 
 
 class Part(NamedTuple):
-    """What an arena has of one region: the bytes at..at+size of its offsets. The parts follow one another."""
+    """The part of an arena in one region: the bytes at..at+size of its offsets. The parts follow one another."""
 
     region: str
     at: int

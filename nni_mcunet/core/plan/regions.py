@@ -42,13 +42,13 @@ def first_spread(plans: Iterable[Plan], board: Board) -> Plan | None:
 
 def spread(found: Plan, board: Board, fewest: bool = True) -> Plan | None:
     """Return the plan placed in the board's regions, or None where they do not hold it. fewest: in as few as can be,
-    two or more; else in those of the least cost, and one array where that costs no more. Of several equally good the
-    one of fewer bytes."""
+    two or more; else in those of the least cost, or in one array where that costs no more. Ties go to fewer bytes."""
     rooms, most = board.rooms, board.usable
     if not rooms or found.peak > most or max(b.size for b in found.unplaced) > max(room.bytes for room in rooms):
         return None
     work, best = _Work(found), None
-    for count in range(2 if fewest else 1, len(rooms) + 1):
+    one_array = not fewest and found.arena <= board.arena_limit
+    for count in range(1 if one_array else 2, len(rooms) + 1):
         for chosen in combinations(rooms, count):
             one = work.placed(chosen)
             if one is not None and sum(one.sizes) <= most:
