@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nni_mcunet.core.boards import BOARDS, CORE_BOARDS
+from nni_mcunet.core.boards import CORES
 from nni_mcunet.engine.codegen.arenas import sections_ld, suffix
 from nni_mcunet.engine.codegen.sources import KERNELS
 from nni_mcunet.engine.run.elf import elf_report
@@ -23,7 +23,7 @@ from nni_mcunet.engine.run.stack_bound import stack_bound
 from nni_mcunet.engine.run.toolchain import RUNTIME, WARNINGS, core_flags
 
 HOST = "host"
-MACHINES = {core: BOARDS[name].qemu for core, name in CORE_BOARDS.items()}
+MACHINES = {name: core.qemu for name, core in CORES.items()}
 SECONDS, SERIES_SECONDS = 120, 900  # of one run, and of one for many pictures
 PICTURES = {"cortex-m4": 0x21000000, "cortex-m7": 0x60000000}  # the machines' PSRAM, 16 MB
 STACK = 4096  # bytes reserved on the boards

@@ -12,10 +12,12 @@ import pytest
 from kernels import I8, I16, I32, KERNELS, SANITIZED, U8, at, kernel_library, run_sanitized
 from programs import MACHINES
 
+from nni_mcunet.core.boards import CORE_BOARDS
 from nni_mcunet.core.ir.graph import Graph, Op, Tensor
 from nni_mcunet.core.plan.kernel_facts import CORTEX_M, IN_ORDER
 from nni_mcunet.engine.ops.weight_packing import pack_channels, pack_weights
 from nni_mcunet.engine.run import emulator, toolchain
+from nni_mcunet.engine.run.host import SANITIZERS
 from nni_mcunet.engine.run.toolchain import RUNTIME
 
 
@@ -188,6 +190,59 @@ def test_depthwise_in_place(lib, seed):
     assert (buffer[: want.size] == want.ravel()).all()
 
 
+@pytest.mark.parametrize("k, s, width", [(3, 1, 58), (5, 1, 38), (3, 2, 29), (7, 3, 9), (1, 2, 41), (2, 3, 1)])
+def test_depthwise_in_place_in_strips(lib, k, s, width):
+    """More rows than the scratch holds, which may be full to its last bytes; beside a residual, and in place."""
+    rng = np.random.default_rng([k, s])
+    op = random_conv(rng, "dw", (k, k), (s, s))
+    high = 45
+    y, x = (Axis((n - 1) * s + k - 2, -1, n, n, 0, n, 0) for n in (high, width))
+    x.n_in, y.n_in = max(x.n_in, width), max(y.n_in, high)
+    data = int8(rng, y.n_in, x.n_in, op.cin)
+    buffer = data.copy()
+    want = expected(op, y, x, data, None, np.empty((high, width, op.cin), np.int8))
+    call(lib, "dw", op, y, x, buffer, None, buffer)
+    assert (buffer.ravel()[: want.size] == want.ravel()).all()
+    with_residual(op, rng)
+    res = int8(rng, high, width, op.cout)
+    want = expected(op, y, x, data, res, res)
+    call(lib, "dw", op, y, x, data, res, res)
+    assert (res == want).all()
+
+
+@pytest.mark.parametrize("kind", ["pw", "dense", "group"])
+@pytest.mark.parametrize("ends", [(-128, -128), (-128, 127), (127, 127)])
+def test_conv_equals_numpy_at_the_ends_of_int8(lib, kind, ends):
+    """Inputs and weights of nothing else, whose products are the largest that there are."""
+    rng = np.random.default_rng(0)
+    op = random_conv(rng, kind, (1, 1), (1, 1))
+    op.arrays["weights"][:] = rng.choice(ends, op.arrays["weights"].shape)
+    op.arrays["weights"][::2] = -128
+    packed(op)
+    y, x = Axis(3, 0, 3, 3), Axis(5, 0, 5, 5)
+    data, out = rng.choice(ends, (3, 5, op.cin)).astype(np.int8), np.empty((3, 5, op.cout), np.int8)
+    call(lib, kind, op, y, x, data, None, out)
+    assert (out == expected(op, y, x, data, None, out)).all()
+
+
+def test_upper_halves_without_a_long_product(tmp_path):
+    """As a Cortex-M0+ computes them, here under the sanitizers: of the largest and of random factors."""
+    rng, ends = np.random.default_rng(0), [-(2**31), 2**31 - 1, -1, 0, 1, -(2**16), 2**16 - 1, -(2**15), 2**30]
+    factors = [2**31 - 1, 2**30, 0, 1, 2**16 - 1, 2**16, *rng.integers(0, 2**31, 500).tolist()]
+    values = [*ends, *rng.integers(-(2**31), 2**31, 500).tolist()]
+    pairs = [(v, m) for v in ends for m in factors] + [(v, m) for v in values for m in factors[:6]]
+    (tmp_path / "upper.c").write_text(
+        "#include <stdint.h>\n#define __ARM_ARCH_ISA_THUMB 1\n"
+        '#include "mcu.h"\n#include <stdio.h>\nint main(void) {\n    int v, m;\n'
+        '    while (scanf("%d %d", &v, &m) == 2)\n        printf("%d\\n", (int)mcu_upper(v, m));\n    return 0;\n}\n'
+    )
+    command = ["gcc", *toolchain.WARNINGS, *SANITIZERS, f"-I{KERNELS}", "upper.c", "-o", "upper"]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    lines = "".join(f"{v} {m}\n" for v, m in pairs)
+    done = subprocess.run([tmp_path / "upper"], input=lines, capture_output=True, text=True, check=True)
+    assert not done.stderr and [*map(int, done.stdout.split())] == [v * m >> 32 for v, m in pairs]
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_pointwise_onto_cropped_residual(lib, seed):
     """The residual has a halo; the packed output overwrites the buffer that holds it."""
@@ -346,7 +401,7 @@ def test_loops_fit_the_flash_accelerator(tmp_path):
     assert max(loops.values()) <= 1024, loops
 
 
-@pytest.mark.parametrize("core", list(MACHINES))
+@pytest.mark.parametrize("core", list(CORE_BOARDS))
 def test_dsp_equals_plain(core, tmp_path):
     """600 random layers on each emulated core: the DSP versions write the same bytes as the plain ones."""
     compiler, elf = toolchain.tool("arm-none-eabi-gcc"), tmp_path / "kernels.elf"

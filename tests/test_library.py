@@ -12,7 +12,7 @@ from conftest import ROOT
 from nets import random_model
 from test_names import equals_reference, patched
 
-from nni_mcunet.core.boards import get_board
+from nni_mcunet.core.boards import CORES, get_board
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.ir.graph import Graph, Op, Tensor
 from nni_mcunet.core.plan.plan import plan
@@ -231,7 +231,13 @@ FLAGS = {
     "aligned": "-O2 -mno-unaligned-access", "debug": "-Og -fno-inline", "none": "-O0 -DMCU_UNOPTIMISED",
     "unrolled": "-O3 -funroll-all-loops -finline-limit=10000 -fno-omit-frame-pointer -ffixed-r9",
 }  # fmt: skip
-QUICK = [("cortex-m4", "all kept"), ("cortex-m7", "lto"), ("cortex-m4", "plain")]
+QUICK = [
+    ("cortex-m4", "all kept"),
+    ("cortex-m7", "lto"),
+    ("cortex-m4", "plain"),
+    ("cortex-m3", "debug"),
+    ("cortex-m0plus", "small"),
+]
 # The flags call these, in place of a C library's.
 GUARD = """#include <stdint.h>
 uintptr_t __stack_chk_guard = 7;
@@ -241,12 +247,14 @@ void __stack_chk_fail(void) {}
 
 
 def exact_under(core: str, flags: str, folder, monkeypatch) -> None:
-    found, board = every_convolution(), get_board("F412" if core == "cortex-m4" else "H743")
+    found, board = every_convolution(), replace(get_board("F412"), core=core, qemu=None)
+    floats = "hard" if CORES[core].fpu else "soft"
     write_sources(found.plan, found.model, folder)
     (folder / "guard.c").write_text(GUARD)
 
     def core_flags(name):
-        return [*flags.split(), f"-mcpu={name}", "-mthumb", "-mfloat-abi=hard", "-nostartfiles", "-Wl,--gc-sections"]
+        cpu = [f"-mcpu={name}", "-mthumb", f"-mfloat-abi={floats}"]
+        return [*flags.split(), *cpu, "-nostartfiles", "-Wl,--gc-sections"]
 
     monkeypatch.setattr(firmware, "core_flags", core_flags)
     elf = firmware.build_firmware(folder, replace(board, flash=1 << 20), found.picture)
@@ -259,7 +267,7 @@ def test_any_flags_give_the_same_bytes(core, flags, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("core", ["cortex-m4", "cortex-m7"])
+@pytest.mark.parametrize("core", list(CORES))
 @pytest.mark.parametrize("flags", FLAGS)
 def test_all_flags_give_the_same_bytes(core, flags, tmp_path, monkeypatch):
     exact_under(core, FLAGS[flags], tmp_path, monkeypatch)

@@ -10,9 +10,10 @@ from typing import Any
 
 from ..errors import BoardError
 from ..validate import integer, read_plain, short
+from .cores import CORES
 from .parts import KB, MOST, WORD, WORDS, Memory, Project, Region, Room, check_regions, check_text, parse
 
-__all__ = ["BOARDS", "CORE_BOARDS", "KB", "Board", "get_board", "like_core"]
+__all__ = ["BOARDS", "CORES", "CORE_BOARDS", "KB", "Board", "get_board", "like_core"]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-/* Vectors and reset of a Cortex-M4 or M7: FPU on, .data copied, .bss cleared, the free stack painted, main.
+/* Vectors and reset of a Cortex-M: FPU on, .data copied, .bss cleared, the free stack painted, main.
  * Every handler is weak: define a function of the same name to take an exception. */
 #include "print.h"
 
@@ -10,6 +10,7 @@ __attribute__((used)) void mcu_say_fault(uint32_t exception); /* called by assem
 
 typedef volatile uint32_t reg;
 #define SCB_VTOR (*(reg *)0xe000ed08)
+#define SCB_CCR (*(reg *)0xe000ed14)
 #define SCB_CFSR (*(reg *)0xe000ed28)
 #define SCB_CPACR (*(reg *)0xe000ed88)
 #define PAINT 0xa5a5a5a5u
@@ -19,7 +20,7 @@ typedef volatile uint32_t reg;
 
 /* The stack may be what overflowed (it ends where the SRAM begins), so start a new one. */
 __attribute__((naked)) void Default_Handler(void) {
-    __asm__ volatile("mrs r0, ipsr\n ldr r1, =mcu_stack_top\n mov sp, r1\n b mcu_say_fault\n .ltorg");
+    __asm__ volatile("mrs r0, ipsr\n ldr r1, =mcu_stack_top\n mov sp, r1\n bl mcu_say_fault\n .ltorg");
 }
 
 #define WEAK __attribute__((weak, alias("Default_Handler")))
@@ -55,7 +56,12 @@ __attribute__((section(".vectors"), used)) static void *const vectors[16 + MCU_I
 #pragma GCC diagnostic pop
 
 void mcu_reset(void) {
+#if defined(__ARM_FP)
     SCB_CPACR |= 0xfu << 20; /* coprocessors 10 and 11: the FPU */
+#endif
+#if __ARM_ARCH_ISA_THUMB == 1
+    SCB_CCR |= 1u << 3; /* words at odd addresses fault, as on this core, where a larger one stands for it */
+#endif
     SCB_VTOR = (uint32_t)vectors;
     __asm__ volatile("dsb\n isb");
     for (uint32_t *to = mcu_data, *from = mcu_data_load; to != mcu_data_end;)

@@ -110,10 +110,23 @@ typedef struct {
     int16_t c;
 } mcu_exp;
 
+/* The upper half of a product by a positive multiplier; of halves where no instruction gives it (Cortex-M0+ and M23). */
+static inline int32_t mcu_upper(int32_t v, int32_t mult) {
+#if defined(__ARM_ARCH_ISA_THUMB) && __ARM_ARCH_ISA_THUMB == 1
+    const uint32_t low = (uint32_t)v & 0xffff, mult_low = (uint32_t)mult & 0xffff;
+    const int32_t high = v >> 16, mult_high = mult >> 16;
+    const int32_t a = high * (int32_t)mult_low + (int32_t)(low * mult_low >> 16); /* each sum fits in 32 bits */
+    const int32_t b = (int32_t)low * mult_high + (a & 0xffff);
+    return high * mult_high + (a >> 16) + (b >> 16);
+#else
+    return (int32_t)(((int64_t)v * mult) >> 32);
+#endif
+}
+
 /* The one rounding rule: floor(acc * 2^left * mult / 2^(32 + right) + 1/2). The generator proves that acc << left fits
  * in 32 bits and that right >= 1; SMMLA and ASR on the DSP extension. */
 static inline int32_t mcu_requant(int32_t acc, int32_t mult, int left, int right) {
-    int32_t high = (int32_t)(((int64_t)(acc * (int32_t)(1u << left)) * mult) >> 32);
+    const int32_t high = mcu_upper(acc * (int32_t)(1u << left), mult);
     return ((high >> (right - 1)) + 1) >> 1;
 }
 

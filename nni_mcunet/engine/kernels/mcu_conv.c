@@ -33,11 +33,26 @@ static MCU_NAKED int64_t dot_pair(const int8_t *x MCU_UNUSED, const int8_t *w MC
 #else
 static inline int64_t dot_pair(const int8_t *x, const int8_t *w, int n, const mcu_pair *pair) {
     int32_t a = pair->bias[0], b = pair->bias[1];
+    for (; n >= 4; n -= 4, x += 4, w += 8) {
+        a += x[0] * w[0], b += x[0] * w[1];
+        a += x[2] * w[2], b += x[2] * w[3];
+        a += x[1] * w[4], b += x[1] * w[5];
+        a += x[3] * w[6], b += x[3] * w[7];
+    }
     for (int i = 0; i < n; i++) {
-        const int8_t *at = w + (i & ~3) * 2 + (i & 1) * 4 + (i & 2);
+        const int8_t *at = w + (i & 1) * 4 + (i & 2);
         a += x[i] * at[0], b += x[i] * at[1];
     }
     return (int64_t)b * ((int64_t)1 << 32) + (uint32_t)a;
+}
+#endif
+
+#if !defined(MCU_DSP)
+#include "mcu_twos.h"
+
+static inline mcu_scale scale_of(const mcu_pair *pair, int i) {
+    const mcu_scale s = {pair->mult[i], pair->left[i], pair->right[i] + MCU_LESS};
+    return s;
 }
 #endif
 
@@ -60,8 +75,7 @@ static inline void finish(const mcu_conv *op, const mcu_pair *pair, int i, int32
     *out = res ? mcu_ssat8_whole(op->zp_out + v) : mcu_ssat8(v);
 #endif
 #else
-    const mcu_scale s = {pair->mult[i], pair->left[i], pair->right[i] + MCU_LESS};
-    *out = mcu_result(op, s, acc, res);
+    *out = mcu_result(op, scale_of(pair, i), acc, res);
 #endif
 }
 
@@ -76,6 +90,34 @@ static int fours_next(int j, int n, int once) {
 /* Do n_in bytes of input and n_out bytes of output share any? */
 static int shared(const int8_t *in, int n_in, const int8_t *out, int n_out) {
     return out < in + n_in && in < out + n_out;
+}
+#endif
+
+#if !defined(MCU_DSP)
+/* Two positions. twos: of mcu_twos.h; res: [2][cout] or null, out: [2][cout]. */
+static void two_positions(const mcu_conv *op, const int32_t *twos, int n, const int8_t *res, int8_t *out) {
+    const mcu_conv o = *op; /* a copy: a store to `out` cannot change it */
+    const int quads = (n + 3) / 4;
+    const int8_t *w = o.weights;
+    const mcu_pair *pair = o.pairs;
+    for (int c = 0; c < o.cout; c += 2, pair++) {
+        uint32_t a = 0, b = 0, upper_a = 0, upper_b = 0;
+        const int32_t *x = twos;
+        for (const int32_t *end = x + 4 * quads; x != end; x += 4, w += 8) {
+            MCU_TWO_TAPS(a, upper_a, x[0], x[1], w[0], w[2]);
+            MCU_TWO_TAPS(b, upper_b, x[0], x[1], w[1], w[3]);
+            MCU_TWO_TAPS(a, upper_a, x[2], x[3], w[4], w[6]);
+            MCU_TWO_TAPS(b, upper_b, x[2], x[3], w[5], w[7]);
+        }
+        for (int i = 0; i < 2 && c + i < o.cout; i++, a = b, upper_a = upper_b) {
+            const mcu_sums sums = mcu_apart(a, upper_a, 2 * (uint32_t)quads, pair->bias[i]);
+            const mcu_scale s = scale_of(pair, i);
+            int8_t *to = out + c + i;
+            const int8_t *from = res ? res + c + i : 0;
+            *to = mcu_result(&o, s, sums.first, from);
+            to[o.cout] = mcu_result(&o, s, sums.second, res ? from + o.cout : 0);
+        }
+    }
 }
 #endif
 
@@ -116,6 +158,12 @@ static void positions(const mcu_conv *op, int n, const int8_t *in, const int8_t 
         four_positions(op, &t, res ? res + j * op->cout : 0, out + j * op->cout);
     }
     mcu_clamp_all(back ? out + (n - done) * op->cout : out, done * op->cout, op->lo, op->hi);
+#else
+    for (; n >= 4 && done + 2 <= n; done += 2) { /* fewer may have no room for words */
+        const int j = back ? n - 2 - done : done;
+        pack_twos(in + j * op->cin, op->cin, op->cin, (int32_t *)(void *)scratch);
+        two_positions(op, (int32_t *)(void *)scratch, op->cin, res ? res + j * op->cout : 0, out + j * op->cout);
+    }
 #endif
     for (; done < n; done++) {
         const int j = back ? n - 1 - done : done;
@@ -265,6 +313,14 @@ void MCU_ROUNDED(mcu_conv_dense)(const mcu_conv *op, const mcu_axis *y, const mc
             four_positions(op, &t, sum ? sum + m * op->cout : 0, dst + m * op->cout);
         }
         mcu_clamp_all(dst, m * op->cout, op->lo, op->hi);
+#else
+        for (int8_t *const windows = scratch + 4 * MCU_ROUND4(taps); m + 2 <= n; m += 2) {
+            for (int p = 0; p < 2; p++)
+                gather(op, y, x, y->first + (row + (m + p) / x->n_out) * op->sh, x->first + (m + p) % x->n_out * op->sw,
+                       in, windows + p * taps);
+            pack_twos(windows, taps, taps, (int32_t *)(void *)scratch);
+            two_positions(op, (int32_t *)(void *)scratch, taps, sum ? sum + m * op->cout : 0, dst + m * op->cout);
+        }
 #endif
         for (; m < n; m++) {
             gather(op, y, x, y->first + (row + m / x->n_out) * op->sh, x->first + m % x->n_out * op->sw, in, scratch);

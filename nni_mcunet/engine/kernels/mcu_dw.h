@@ -7,13 +7,14 @@
 extern "C" {
 #endif
 
-/* One call: its arguments, and the columns of a ring row: a total of cols, lo..hi-1 from the input, padding around them. */
+/* One call: its arguments, and the columns of a row: a total of cols, lo..hi-1 from the input, padding around them. */
 typedef struct {
     const mcu_conv *op;
     const mcu_axis *y, *x;
     const int8_t *in, *res;
-    int8_t *out, *ring; /* ring: [kh][cols], or of the fast version int16 [][] */
+    int8_t *out, *ring; /* ring: [rows][cols], or of the fast version int16 [][] */
     int cols, lo, hi;
+    int step; /* columns from one window to the next */
 } mcu_job;
 
 #if defined(MCU_DSP)

@@ -23,7 +23,7 @@ typedef struct {
     int n, rows;
 } mcu_area;
 
-static void widen_one(const mcu_area *m) {
+static __attribute__((noinline)) void widen_one(const mcu_area *m) {
     for (int r = 0; r < m->rows; r++)
         for (int i = 0; i < m->n; i++)
             store16(m->to + r * m->stride + 2 * i, m->from[r * m->wide + i * m->cin]);
@@ -63,7 +63,7 @@ static void widen_two(const mcu_area *m) {
                      : "cc", "memory");
 }
 
-static void fill(int8_t *line, int v, int n) { /* line: int16 [n] */
+static __attribute__((noinline)) void fill(int8_t *line, int v, int n) { /* line: int16 [n] */
     const uint32_t both = mcu_pair16(v, v);
     for (; n > 1; n -= 2, line += 4)
         memcpy(line, &both, 4);

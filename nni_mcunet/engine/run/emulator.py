@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from ...core.boards import CORE_BOARDS, Board, like_core
+from ...core.boards import CORES, Board
 from ...core.errors import FirmwareError, UserError
 from ...core.types import PlainDict
 from .run_report import parse_run
@@ -26,12 +26,12 @@ def run_emulated(elf: str | Path, board: Board, timeout: float = EMULATED) -> Pl
 
 
 def machine(board: Board) -> str:
-    """Return QEMU's machine for a board: the one that it names, or that of the board of ours with its core. Raises
-    UserError where there is none, or no C of ours for it."""
-    found = board.qemu or getattr(like_core(board), "qemu", None)
+    """Return QEMU's machine for a board: the one that it names, or that of its core. Raises UserError where there is
+    none, or no C of ours for it."""
+    found = board.qemu or getattr(CORES.get(board.core), "qemu", None)
     if found is None:
         raise UserError(
-            f"{board.name}: no emulated machine for {board.core}, only for {', '.join(CORE_BOARDS)}: "
+            f"{board.name}: no emulated machine for {board.core}, only for {', '.join(CORES)}: "
             "give the board's file 'qemu'"
         )
     if found not in MPS2:

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from ...core.boards import Board
+from ...core.boards import CORES, Board
 from ...core.errors import FirmwareError, Infeasible, UserError
 from ...core.files import write_atomic
 from ..codegen.names import DEFAULT
@@ -46,7 +46,8 @@ def output(*command: str) -> str:
 def core_flags(core: str) -> list[str]:
     """Return the compiler's and linker's flags of a bare-metal program for a core such as cortex-m4. -O3 gains nothing
     over -O2."""
-    flags = ["-O2", f"-mcpu={core}", "-mthumb", "-mfloat-abi=hard", "-ffunction-sections", "-fdata-sections"]
+    floats = "soft" if core in CORES and not CORES[core].fpu else "hard"
+    flags = ["-O2", f"-mcpu={core}", "-mthumb", f"-mfloat-abi={floats}", "-ffunction-sections", "-fdata-sections"]
     return [*flags, "-nostartfiles", "-Wl,--gc-sections"]
 
 
