@@ -96,7 +96,7 @@ def test_check_finds_an_overlap():
     a, b = Buffer("a", (Life(0, 2, 8),), 0), Buffer("b", (Life(2, 3, 8),), 4)
     with pytest.raises(AssertionError, match="overlap"):
         check((b, a), 16)
-    check((replace(a, lives=(Life(0, 1, 8),)), b), 16)
+    check((a._replace(lives=(Life(0, 1, 8),)), b), 16)
     with pytest.raises(AssertionError, match="outside"):
         check((a,), 4)
 
@@ -112,13 +112,13 @@ def test_an_output_lies_over_its_input():
     image = Buffer("in", (Life(0, 1, 100),))
     (eaten, out), arena = place((image, Buffer("out", (Life(1, 2, 60, 0, 8, 44),))))
     assert arena == lower_bound((image, out)) == 104 and out.offset - eaten.offset == 44
-    check((eaten, replace(out, offset=44)), 104)
-    check((replace(eaten, offset=8), replace(out, offset=0)), 108)
+    check((eaten, out._replace(offset=44)), 104)
+    check((eaten._replace(offset=8), out._replace(offset=0)), 108)
     for at in (1, 43):
         with pytest.raises(AssertionError, match="overlap"):
-            check((eaten, replace(out, offset=at)), 200)
+            check((eaten, out._replace(offset=at)), 200)
     with pytest.raises(AssertionError, match="overlap"):
-        check((replace(eaten, offset=7), replace(out, offset=0)), 200)
+        check((eaten._replace(offset=7), out._replace(offset=0)), 200)
 
 
 def test_best_schedule_is_the_cheapest_that_fits():

@@ -10,10 +10,10 @@ from ..core.errors import Infeasible
 from ..core.ir.arch import ArchSpec
 from ..core.ir.build import Yolo, build_graph
 from ..core.ir.graph import Graph
-from ..core.plan.kernel_facts import constant_bytes
 from ..core.plan.latency import milliseconds
 from ..core.plan.plan import Plan, best_schedule, plans_by_rank
 from ..core.plan.regions import first_spread
+from ..core.plan.spec_constants import spec_constants
 
 UNITS = {"sram": "bytes of sram", "flash": "bytes of flash", "macs": "MACs", "latency": "ms"}
 
@@ -72,8 +72,10 @@ class Limits:
         """Return the feasible plan with the least computation over all (p, n), section 3.3, or the limit in its way.
         Limits that need no plan come first: the one of macs and flash that is exceeded most. Then sram, then
         latency."""
+        known = [("flash", spec_constants(spec, self.yolo), self.board.model_limit)]
+        if self.max_macs is None and known[0][1] > self.board.model_limit:
+            return Violation(*known[0])  # the description says so: no graph is built
         graph = build_graph(spec, self.yolo)
-        known = [("flash", sum(constant_bytes(graph, op) for op in graph.ops), self.board.model_limit)]
         if self.max_macs is not None:
             known.append(("macs", graph.macs, self.max_macs))
         over = [Violation(*figures) for figures in known if figures[1] > figures[2]]

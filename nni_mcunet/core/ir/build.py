@@ -6,6 +6,7 @@ se_pool, se_red, se_gate, se_act, se_mul), head, pool, fc, neck{i}_*, yolo{i}_*,
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 from ..errors import ArchError
@@ -112,11 +113,11 @@ def _stages(taps: Plain) -> tuple[int, ...]:
 
 
 class _Builder:
-    def __init__(self, spec: ArchSpec):
-        self.spec = spec
-        self.image = Tensor("image", *spec.resolution, 3)
+    def __init__(self, name: str, act: str, gate: str, image: Tensor):
+        self.name, self.act, self.gate, self.image = name, act, gate, image
+        self.grouped = False
         self.ops: list[Op] = []
-        self.last, self.channels, self.block = "image", 3, 0
+        self.last, self.channels, self.block = image.name, image.c, 0
 
     def conv(
         self,
@@ -145,20 +146,10 @@ class _Builder:
 
     def mb_block(self, name: str, block: Block) -> None:
         self.block += 1
-        act, skip, cin = self.spec.act, self.last, self.channels
-        if block.k == 0:
-            self.conv(f"{name}_pw", block.c, act=act)
-            return
-        if block.mid != cin or block.expand:
-            self.conv(f"{name}_exp", block.mid, act=act, groups=block.groups)
-        self.conv(f"{name}_dw", block.mid, block.k, block.s, act, groups=block.mid)
-        if block.se:
-            self.squeeze_excite(name, block.se)
-        if block.plain:
-            self.conv(f"{name}_proj", block.c, act=act, groups=block.groups)
-            return
-        shortcut = skip if block.s == 1 and cin == block.c else None
-        self.conv(f"{name}_proj", block.c, groups=block.groups, residual=shortcut)
+        self.grouped |= block.groups > 1
+        ops = _mb_block(name, block, self.block, self.last, self.channels, self.act, self.gate)
+        self.ops += ops
+        self.last, self.channels = ops[-1].name, block.c
 
     def rnnpool(self, name: str, pool: Pool) -> None:
         """Recurrent pooling that divides the map by pool.s, its windows about the centres of the cells."""
@@ -175,12 +166,39 @@ class _Builder:
         self.add(f"{name}_se_pool", "gap")
         self.conv(f"{name}_se_red", reduced, act="relu", norm=False)
         self.conv(f"{name}_se_gate", channels, norm=False)
-        gate = self.add(f"{name}_se_act", "act", act=self.spec.gate)
+        gate = self.add(f"{name}_se_act", "act", act=self.gate)
         self.last = f"{name}_se_mul"
         self.ops.append(Op(self.last, "mul", (source, gate), channels, block=self.block))
 
     def graph(self, outputs: Iterable[str]) -> Graph:
-        return Graph(self.spec.name, (self.image,), tuple(self.ops), tuple(outputs)).verify()
+        """Return the graph. A spec's fields were looked at one by one: only groups may not divide their channels, and
+        nothing may be left of a map."""
+        found = Graph(self.name, (self.image,), tuple(self.ops), tuple(outputs))
+        if self.grouped:
+            return found.verify()
+        assert found.tensors
+        return found
+
+
+@lru_cache(maxsize=1 << 16)
+def _mb_block(name: str, block: Block, number: int, last: str, cin: int, act: str, gate: str) -> tuple[Op, ...]:
+    """Return the ops of a block behind `last` of `cin` channels. A search builds thousands of networks of the same few
+    blocks, so those that were built are kept."""
+    b = _Builder("", act, gate, Tensor("", 1, 1, cin))
+    b.block, b.last, b.channels = number, last, cin
+    if block.k == 0:
+        b.conv(f"{name}_pw", block.c, act=act)
+        return tuple(b.ops)
+    if block.mid != cin or block.expand:
+        b.conv(f"{name}_exp", block.mid, act=act, groups=block.groups)
+    b.conv(f"{name}_dw", block.mid, block.k, block.s, act, groups=block.mid)
+    if block.se:
+        b.squeeze_excite(name, block.se)
+    if block.plain:
+        b.conv(f"{name}_proj", block.c, act=act, groups=block.groups)
+    else:
+        b.conv(f"{name}_proj", block.c, groups=block.groups, residual=last if block.s == 1 and cin == block.c else None)
+    return tuple(b.ops)
 
 
 def build_graph(spec: ArchSpec, head: Head | None = None, taps: tuple[int, ...] | None = None) -> Graph:
@@ -192,7 +210,7 @@ def build_graph(spec: ArchSpec, head: Head | None = None, taps: tuple[int, ...] 
     wanted = head.taps if head else taps
     if wanted is not None:
         _check_taps(wanted, len(spec.stages), twice=isinstance(head, FaceHead))
-    b = _Builder(spec)
+    b = _Builder(spec.name, spec.act, spec.gate, Tensor("image", *spec.resolution, 3))
     b.conv("stem", spec.stem, 3, 2, spec.act)
     if spec.pool:
         b.rnnpool("stem_pool", spec.pool)
@@ -236,7 +254,7 @@ def _face(b: _Builder, head: FaceHead, stage: int) -> list[str]:
         if head.taps[i] == stage:
             b.block += 1
             b.channels = channels
-            last = b.conv(f"face{i}_dw", channels, 3, act=b.spec.act, groups=channels, source=feature)
+            last = b.conv(f"face{i}_dw", channels, 3, act=b.act, groups=channels, source=feature)
             outputs.append(b.conv(f"face{i}_cls", 1 + background, norm=False))
             outputs.append(b.conv(f"face{i}_box", 4, norm=False, source=last))
     b.last, b.channels = feature, channels
@@ -256,14 +274,14 @@ def _neck(b: _Builder, width: int, features: list[tuple[str, int]]) -> list[str]
             factor = _factor(b, coarser, name)
             up = b.add(f"neck{i}_up", "upsample", coarser, factor)
         b.channels = channels
-        coarser = laterals[i] = b.conv(f"neck{i}_lat", width, act=b.spec.act, residual=up, source=name)
+        coarser = laterals[i] = b.conv(f"neck{i}_lat", width, act=b.act, residual=up, source=name)
     return [laterals[i] for i in range(len(features))]
 
 
 def _separable(b: _Builder, name: str, width: int, channels: int, source: str) -> str:
     """Append a depth-wise 3x3 and a 1x1 convolution to `channels` behind `source`, of `width` channels."""
-    b.conv(f"{name}_dw", width, 3, act=b.spec.act, groups=width, source=source)
-    return b.conv(f"{name}_pw", channels, act=b.spec.act)
+    b.conv(f"{name}_dw", width, 3, act=b.act, groups=width, source=source)
+    return b.conv(f"{name}_pw", channels, act=b.act)
 
 
 def _yolo(b: _Builder, yolo: YoloHead, laterals: list[str]) -> list[str]:
@@ -292,11 +310,11 @@ def _yolox(b: _Builder, yolox: YoloxHead, laterals: list[str]) -> list[str]:
 
 def _factor(b: _Builder, coarse: str, fine: str) -> int:
     """Return the integer ratio of the sizes of two maps. Raises ArchError when the maps do not nest."""
-    tensors = Graph(b.spec.name, (b.image,), tuple(b.ops), ()).tensors
+    tensors = Graph(b.name, (b.image,), tuple(b.ops), ()).tensors
     c, f = tensors[coarse], tensors[fine]
     factor = f.h // c.h
     if (c.h * factor, c.w * factor) != (f.h, f.w):
-        r = b.spec.resolution
+        r = b.image.h, b.image.w
         raise ArchError(
             f"resolution {r[0]}x{r[1]}: the map of {f.h}x{f.w} is no multiple of the coarser {c.h}x{c.w}; "
             "use sizes divisible by the coarsest stride"

@@ -5,9 +5,10 @@ graph built from a spec and the graph imported from ONNX are the same list. An o
 name. Layout is NHWC with batch 1. This module says nothing of memory, order of patches or quantisation (see core/plan).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache, wraps
+from typing import TypeVar
 
 from ..errors import GraphError
 from .activations import CLAMPS, check_act
@@ -27,6 +28,9 @@ class Tensor:
     def size(self) -> int:
         """Elements."""
         return self.h * self.w * self.c
+
+
+_tensor = lru_cache(maxsize=1 << 16)(Tensor)  # a search asks for the same ones in thousands of networks
 
 
 @dataclass(frozen=True)
@@ -67,18 +71,23 @@ class Op:
     channels: tuple[int, ...] = ()
     twice: bool = False
 
-    @property
+    @cached_property
     def reads(self) -> tuple[str, ...]:
         """Names of the tensors it reads, the residual last."""
         return self.inputs if self.residual is None else (*self.inputs, self.residual)
 
-    @property
+    @cached_property
+    def link(self) -> tuple[str, tuple[str, ...], int]:
+        """The tensor it writes, those it reads, and its block."""
+        return self.name, self.reads, self.block
+
+    @cached_property
     def second(self) -> str | None:
         """The map that is read besides the first: the residual, or the second input of a sum, a product or
         attention."""
         return self.inputs[1] if FACTS[self.kind].adds_second else self.residual
 
-    @property
+    @cached_property
     def baseline(self) -> str | None:
         """The part that only the profiler and torch know (see `kind`); None where ONNX and the C engine go on."""
         if self.kind in BASELINE_KINDS:
@@ -87,9 +96,9 @@ class Op:
 
     def is_depthwise(self, cin: int) -> bool:
         """Tell whether it is a depth-wise convolution of `cin` channels."""
-        return self.kind == "conv" and self.groups == cin == self.cout and self.groups > 1
+        return self.kind == "conv" and self.groups > 1 and self.groups == cin == self.cout
 
-    @property
+    @cached_property
     def is_pointwise(self) -> bool:
         """Whether it is a dense 1x1 convolution that reads each position once."""
         return self.kind == "conv" and self.k == (1, 1) and self.s == (1, 1) and self.groups == 1 and not any(self.pad)
@@ -103,7 +112,10 @@ def out_length(length: int, k: int, s: int, lo: int, hi: int) -> int:
 def out_tensor(op: Op, x: Tensor, *others: Tensor) -> Tensor:
     """Return the tensor that `op` writes when it reads `x` first, then `others`. Raises GraphError when nothing is left
     of the map."""
-    if op.kind == "gap":
+    if op.kind == "conv":
+        (kh, kw), (sh, sw), (top, left, bottom, right) = op.k, op.s, op.pad
+        h, w = out_length(x.h, kh, sh, top, bottom), out_length(x.w, kw, sw, left, right)
+    elif op.kind == "gap":
         h = w = 1
     elif op.kind == "resize":
         if len(others) != 1:
@@ -120,7 +132,36 @@ def out_tensor(op: Op, x: Tensor, *others: Tensor) -> Tensor:
         w = out_length(x.w, op.k[1], op.s[1], op.pad[1], op.pad[3])
     if h < 1 or w < 1:
         raise GraphError(f"{op.name}: a {x.h}x{x.w} input leaves no output; raise the resolution or drop a stride")
-    return Tensor(op.name, h, w, op.cout)
+    return _tensor(op.name, h, w, op.cout)
+
+
+@dataclass(frozen=True, eq=False)
+class Links:
+    """The answers of Graph.last_use and Graph.block_ends, and the op that writes each tensor, -1 for an input. Nobody
+    writes to them."""
+
+    born: dict[str, int]
+    last: dict[str, int]
+    ends: list[tuple[int, tuple[str, ...]]]
+
+
+@lru_cache(maxsize=1 << 10)
+def _links(
+    inputs: tuple[str, ...], ops: tuple[tuple[str, tuple[str, ...], int], ...], outputs: tuple[str, ...]
+) -> Links:
+    last = dict.fromkeys(inputs, 0)
+    for index, (name, reads, _) in enumerate(ops):
+        last[name] = index
+        last.update(dict.fromkeys(reads, index))
+    last.update(dict.fromkeys(outputs, len(ops)))
+    seen, ends = set[str](), []
+    for size, (name, reads, block) in enumerate(ops, 1):
+        seen.update(reads)
+        seen.add(name)
+        if size == len(ops) or ops[size][2] != block:
+            seen = {name for name in seen if last[name] >= size}
+            ends.append((size, tuple(sorted(seen))))
+    return Links(dict.fromkeys(inputs, -1) | {name: at for at, (name, *_) in enumerate(ops)}, last, ends)
 
 
 @dataclass(frozen=True)
@@ -137,10 +178,11 @@ class Graph:
         """Every tensor by name, shapes derived by `out_tensor`."""
         tensors = {t.name: t for t in self.inputs}
         for op in self.ops:
-            for name in op.reads:
-                if name not in tensors:
-                    raise GraphError(f"{op.name} reads '{name}', which nothing before it writes")
-            tensors[op.name] = out_tensor(op, *(tensors[name] for name in op.inputs))
+            try:
+                reads = [tensors[name] for name in op.reads]
+            except KeyError as missing:
+                raise GraphError(f"{op.name} reads {missing}, which nothing before it writes") from None
+            tensors[op.name] = out_tensor(op, *reads) if op.residual is None else out_tensor(op, *reads[:-1])
         return tensors
 
     def op(self, name: str) -> Op:
@@ -261,6 +303,8 @@ class Graph:
     def op_macs(self, op: Op, positions: int | None = None) -> int:
         """Count the multiply-accumulates of a conv, attention or rnnpool (zero for the rest), for all or so many output
         positions."""
+        if op.kind == "conv" and positions is not None:
+            return positions * self.op_weights(op)
         y = self.tensors[op.name]
         positions = y.h * y.w if positions is None else positions
         if op.kind == "rnnpool":  # both sweeps of a window by the first RNN, their ends by the second, forth and back
@@ -286,6 +330,11 @@ class Graph:
             return h1 * (self.input_of(op).c + h1 + 2) + 2 + h2 * (h1 + h2 + 2) + 2
         own = {"conv": self.op_weights(op) + op.cout, "l2norm": op.cout}.get(op.kind, 0)
         return own + (op.act == "prelu")
+
+    @cached_property
+    def weights(self) -> list[int]:
+        """Multiply-accumulates of each op for one output position."""
+        return [self.op_macs(op, 1) for op in self.ops]
 
     @property
     def macs(self) -> int:
@@ -323,29 +372,18 @@ class Graph:
 
     def last_use(self) -> dict[str, int]:
         """Return tensor name -> index of the last op that reads it; graph outputs live to the end."""
-        return self._last_use
+        return self.links.last
 
-    @cached_property
-    def _last_use(self) -> dict[str, int]:
-        last = {t.name: 0 for t in self.inputs}
-        for index, op in enumerate(self.ops):
-            last[op.name] = index
-            last.update(dict.fromkeys(op.reads, index))
-        last.update(dict.fromkeys(self.outputs, len(self.ops)))
-        return last
-
-    @cached_property
+    @property
     def block_ends(self) -> list[tuple[int, tuple[str, ...]]]:
         """At the end of each block: the number of ops so far, and the tensors that they read or wrote and that later
         ops or the user read."""
-        last, seen, ends = self._last_use, set[str](), []
-        for size, op in enumerate(self.ops, 1):
-            seen.update(op.reads)
-            seen.add(op.name)
-            if size == len(self.ops) or self.ops[size].block != op.block:
-                seen = {name for name in seen if last[name] >= size}
-                ends.append((size, tuple(sorted(seen))))
-        return ends
+        return self.links.ends
+
+    @cached_property
+    def links(self) -> "Links":
+        """Whatever follows from the names that ops read and write; networks of one structure share it."""
+        return _links(tuple([t.name for t in self.inputs]), tuple([op.link for op in self.ops]), self.outputs)
 
     def part(self, prefixes: tuple[str, ...]) -> "Graph":
         """Cut out the ops whose names start with one of `prefixes`. A tensor that they read from outside becomes an
@@ -365,3 +403,23 @@ class Graph:
     def folded(self) -> "Graph":
         """Return the graph as exported: batch normalisation folded into weights and bias."""
         return replace(self, ops=tuple(replace(op, norm=False) for op in self.ops))
+
+
+Of = TypeVar("Of", Graph, Links)
+Fact = TypeVar("Fact")
+
+
+def once(fact: Callable[[Of], Fact]) -> Callable[[Of], Fact]:
+    """Decorate a function of a graph, or of links, whose answer is kept there: a cached_property of another module."""
+    key = f"{fact.__module__}.{fact.__qualname__}"
+
+    @wraps(fact)
+    def kept(of: Of) -> Fact:
+        found: Fact
+        try:
+            found = of.__dict__[key]
+        except KeyError:
+            found = of.__dict__[key] = fact(of)
+        return found
+
+    return kept

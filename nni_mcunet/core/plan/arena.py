@@ -4,12 +4,11 @@ plan.py's to say."""
 import random
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import accumulate
 from operator import add
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..types import Count, Ints
 
@@ -35,10 +34,9 @@ class Life(NamedTuple):
     lag: int = 0
 
 
-@dataclass(frozen=True)
-class Buffer:
-    """Bytes at one `offset` of the arena through one or more lives: a tensor, then the tensor written onto it. That one
-    may be smaller in a patch, so the rest of the buffer is free again."""
+class Buffer(NamedTuple):
+    """Bytes at one `offset` of the arena through one or more lives, in order: a tensor, then the tensor written onto
+    it. That one may be smaller in a patch, so the rest of the buffer is free again."""
 
     name: str
     lives: tuple[Life, ...]
@@ -47,7 +45,7 @@ class Buffer:
     @property
     def size(self) -> int:
         """Bytes of the largest life."""
-        return max(life.size for life in self.lives)
+        return self.lives[0].size if len(self.lives) == 1 else max([life.size for life in self.lives])
 
     def live_bytes(self, time: int) -> int:
         """Return the bytes in use while op `time` runs."""
@@ -64,23 +62,32 @@ class Part(NamedTuple):
 
 def profile(buffers: Sequence[Buffer]) -> list[int]:
     """Return the bytes in use at each time, from 0 to the last."""
-    total = [0] * (1 + max((life.end for b in buffers for life in b.lives), default=0))
+    last = max((life.end for b in buffers for life in b.lives), default=0)
+    more = [0] * (last + 2)  # than at the time before
     for b in buffers:
         held: dict[int, int] = {}  # a tensor and what is written onto it meet in one op: the larger counts
-        for start, end, size, *_ in b.lives:
-            for time in range(start, end + 1):
-                held[time] = max(size, held[time]) if time in held else size
-        for time, size in held.items():
-            total[time] += size
-        for start, _, size, over, lead, lag in b.lives:
+        for start, end, size, over, lead, lag in b.lives:
+            if len(b.lives) == 1:
+                more[start] += size
+                more[end + 1] -= size
+            else:
+                for time in range(start, end + 1):
+                    held[time] = max(size, held[time]) if time in held else size
             if over >= 0:
                 eaten = buffers[over].live_bytes(start)
-                total[start] -= eaten + size - int(union(eaten, size, lead, lag))
-    return total
+                shared = eaten + size - union(eaten, size, lead, lag)
+                more[start] -= shared
+                more[start + 1] += shared
+        for time, size in held.items():
+            more[time] += size
+            more[time + 1] -= size
+    return list(accumulate(more[:-1]))
 
 
 def union(eaten: Count, size: Count, lead: Count, lag: Count) -> Count:
     """Return the least bytes that an output of `size` and the `eaten` bytes of its input lie in, see Life."""
+    if isinstance(eaten, int):
+        return min(max(size, eaten + lead), max(eaten, size + lag), eaten + size)
     before, behind = np.maximum(size, eaten + lead), np.maximum(eaten, size + lag)
     return np.minimum(np.minimum(before, behind), eaten + size)
 
@@ -90,18 +97,19 @@ def lower_bound(buffers: Sequence[Buffer]) -> int:
     return max(profile(buffers))
 
 
-def place(buffers: Sequence[Buffer]) -> tuple[tuple[Buffer, ...], int]:
+def place(buffers: Sequence[Buffer], bound: int | None = None) -> tuple[tuple[Buffer, ...], int]:
     """Return the buffers with offsets, and the arena's bytes: first-fit in several orders, the smallest arena kept.
+    bound: what lower_bound says, where that is known.
 
     Largest first is near optimal layer by layer. The other orders close the gap where a small buffer that lives long
     splits the arena. Caches do so all along; there a search goes on from the best order. It stops as soon as the lower
-    bound is reached. Raises AssertionError for a placement that check refuses, a fault of this module.
+    bound is reached. Nothing is checked here: see `check`.
     """
-    bound, near = lower_bound(buffers), _neighbours(buffers)
+    bound, near = lower_bound(buffers) if bound is None else bound, _neighbours(buffers)
     best: tuple[list[int], int, list[int]] | None = None
-    starts = [min([life.start for life in b.lives]) for b in buffers]
-    ends = [max([life.end for life in b.lives]) for b in buffers]
-    sizes = [max([life.size for life in b.lives]) for b in buffers]
+    starts = [b.lives[0].start for b in buffers]
+    ends = [b.lives[-1].end for b in buffers]
+    sizes = [b.size for b in buffers]
     orders = (
         lambda i: (-sizes[i], starts[i]),
         lambda i: (starts[i] - ends[i], -sizes[i]),
@@ -121,39 +129,33 @@ def place(buffers: Sequence[Buffer]) -> tuple[tuple[Buffer, ...], int]:
     offsets, arena, order = best
     if arena > bound:
         offsets, arena = _climb(order, near, sizes, bound)
-    placed = tuple(Buffer(b.name, b.lives, offset) for b, offset in zip(buffers, offsets, strict=True))
-    check(placed, arena)
-    return placed, arena
+    return tuple([Buffer(b.name, b.lives, offset) for b, offset in zip(buffers, offsets, strict=True)]), arena
 
 
-def _meetings(buffers: Sequence[Buffer]) -> tuple[Ints, NDArray[np.bool_]]:
-    """All lives as rows (owner, start, end, size, over, lead, lag), and the pairs of rows of different buffers that
-    meet in time."""
-    lives = np.array([(i, *life) for i, b in enumerate(buffers) for life in b.lives]).reshape(-1, 7)
-    owner, start, end, *_ = lives.T
-    return lives, (start[:, None] <= end) & (start <= end[:, None]) & (owner[:, None] != owner)
-
-
-def _neighbours(buffers: Sequence[Buffer]) -> list[list[tuple[int, int, int]]]:
+def _neighbours(buffers: Sequence[Buffer]) -> Neighbours:
     """For each buffer (other buffer, own bytes, other's bytes) for every two of their lives that meet: the bytes behind
-    the beginning of each in which the other must not begin."""
-    near: list[list[tuple[int, int, int]]] = [[] for _ in buffers]
-    lives, meets = _meetings(buffers)
-    mine, theirs = np.nonzero(meets)
-    own, others = _extent(lives[mine], lives[theirs]), _extent(lives[theirs], lives[mine])
-    pairs = np.stack([lives[mine, 0], lives[theirs, 0], own, others], 1)
-    for owner, other, own, others in pairs.tolist():
-        near[owner].append((other, own, others))
+    the beginning of each in which the other must not begin. One sweep over time meets every pair."""
+    near: Neighbours = [[] for _ in buffers]
+    alive: list[tuple[int, Life]] = []
+    for owner, life in sorted(((i, life) for i, b in enumerate(buffers) for life in b.lives), key=_begin):
+        start, _, size, over, lead, lag = life
+        alive = [(i, other) for i, other in alive if other.end >= start]
+        for i, other in alive:
+            if i == over:
+                near[owner].append((i, lead, lag))
+                near[i].append((owner, lag, lead))
+            elif other.over == owner:
+                near[owner].append((i, other.lag, other.lead))
+                near[i].append((owner, other.lead, other.lag))
+            elif i != owner:
+                near[owner].append((i, size, other.size))
+                near[i].append((owner, other.size, size))
+        alive.append((owner, life))
     return near
 
 
-def _extent(lives: Ints, others: Ints) -> Ints:
-    """Return the bytes from the beginning of each life on in which the other, which meets it, must not begin: its size,
-    but where one of both is written over the other its lead or lag. The last axis is that of _meetings's rows."""
-    owner, size, over, lead, lag = 0, 3, 4, 5, 6
-    written = (lives[..., over] >= 0) & (lives[..., over] == others[..., owner])
-    eaten = (others[..., over] >= 0) & (others[..., over] == lives[..., owner])
-    return np.where(written, lives[..., lead], np.where(eaten, others[..., lag], lives[..., size]))
+def _begin(owned: tuple[int, Life]) -> int:
+    return owned[1].start
 
 
 def _climb(order: list[int], near: Neighbours, sizes: list[int], bound: int) -> tuple[list[int], int]:
@@ -168,7 +170,7 @@ def _climb(order: list[int], near: Neighbours, sizes: list[int], bound: int) -> 
         if arena <= best[1]:
             best, order = (offsets, arena), trial
             highest = ends.index(arena)
-            moved = [highest, *{other for other, *_ in near[highest]}]
+            moved = [highest, *sorted({other for other, *_ in near[highest]})]
         if arena == bound:
             break
         trial = order.copy()
@@ -182,11 +184,13 @@ def _first_fit(order: list[int], near: Neighbours) -> list[int]:
     """Each buffer, in `order`, at the lowest offset that no placed buffer alive at the same time forbids."""
     offsets = [-1] * len(near)
     for i in order:
-        forbidden = [(offsets[j] - mine, offsets[j] + theirs) for j, mine, theirs in near[i] if offsets[j] >= 0]
+        forbidden = [(at - mine, at + theirs) for j, mine, theirs in near[i] if (at := offsets[j]) >= 0]
         offset = 0
-        for low, high in sorted(forbidden):  # offsets strictly between overlap; sorted by low, one sweep is enough
-            if low < offset < high:
-                offset = high
+        if forbidden:
+            forbidden.sort()  # by low: one sweep is enough; offsets strictly between overlap
+            for low, high in forbidden:
+                if low < offset < high:
+                    offset = high
         offsets[i] = offset
     return offsets
 
@@ -194,7 +198,9 @@ def _first_fit(order: list[int], near: Neighbours) -> list[int]:
 def check(buffers: Sequence[Buffer], arena: int) -> None:
     """Compare every pair of buffers: those alive at the same time share no byte but as Life.over allows, and all lie in
     the arena of so many bytes. Raises AssertionError naming those that do not."""
-    lives, meets = _meetings(buffers)
+    lives = np.array([(i, *life) for i, b in enumerate(buffers) for life in b.lives]).reshape(-1, 7)
+    owner, start, end, *_ = lives.T
+    meets = (start[:, None] <= end) & (start <= end[:, None]) & (owner[:, None] != owner)
     low = np.array([b.offset for b in buffers])[lives[:, 0]]
     outside = (low < 0) | (low + lives[:, 3] > arena)
     if outside.any():
@@ -205,6 +211,15 @@ def check(buffers: Sequence[Buffer], arena: int) -> None:
     if clash.any():
         a, b = (buffers[lives[row, 0]].name for row in np.argwhere(clash)[0])
         raise AssertionError(f"buffers {a} and {b} overlap")
+
+
+def _extent(lives: Ints, others: Ints) -> Ints:
+    """Return the bytes from the beginning of each life on in which the other, which meets it, must not begin: its size,
+    but where one of both is written over the other its lead or lag. The last axis is that of check's rows."""
+    owner, size, over, lead, lag = 0, 3, 4, 5, 6
+    written = (lives[..., over] >= 0) & (lives[..., over] == others[..., owner])
+    eaten = (others[..., over] >= 0) & (others[..., over] == lives[..., owner])
+    return np.where(written, lives[..., lead], np.where(eaten, others[..., lag], lives[..., size]))
 
 
 def check_parts(buffers: Sequence[Buffer], parts: Sequence[Part]) -> None:

@@ -5,7 +5,7 @@ from functools import cache
 
 from ..errors import ScheduleError
 from ..ir.arch import Schedule
-from ..ir.graph import Graph, Op
+from ..ir.graph import Graph, Op, once
 from ..ir.kinds import FACTS
 
 Grid = int | tuple[int, int]  # p for p x p patches, or (p_h, p_w)
@@ -35,6 +35,7 @@ def split(graph: Graph, n: int, begin: int = 0, patched: bool = True) -> tuple[t
     return ops, handed[0]
 
 
+@once
 def cuts(graph: Graph) -> dict[int, tuple[int, str]]:
     """Return every n that `split` accepts for a first segment, rising -> (number of ops, the tensor they hand on)."""
     found = {}

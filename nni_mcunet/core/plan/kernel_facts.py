@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import UnsupportedOp
-from ..ir.graph import Graph, Op
+from ..ir.graph import Graph, Op, once
 from ..ir.kinds import FACTS
 from ..types import Count
 
@@ -55,11 +55,15 @@ def overwrites(graph: Graph, op: Op) -> tuple[str, ...]:
     read what they need of a position at or after the one they write."""
     if op.residual is not None:  # but not where it is the input, too, of which every channel is read for each
         return (op.residual,) if op.residual not in op.inputs else ()
-    if FACTS[op.kind].elementwise:
+    if op.kind != "conv":
+        if not FACTS[op.kind].elementwise:
+            return ()
         size = graph.tensors[op.name].size
         return tuple(name for name in op.inputs if graph.tensors[name].size == size)
+    if op.groups == 1 or not op.is_depthwise(graph.input_of(op).c):
+        return ()
     shrinks = op.pad[0] + op.pad[2] < op.k[0] and op.pad[1] + op.pad[3] < op.k[1]
-    return op.inputs if shrinks and op.is_depthwise(graph.input_of(op).c) else ()
+    return op.inputs if shrinks else ()
 
 
 def in_place(graph: Graph) -> dict[int, str]:
@@ -86,9 +90,9 @@ def consumes(graph: Graph, onto: Container[int]) -> dict[int, str]:
     return {
         index: op.inputs[0]
         for index, op in enumerate(graph.ops)
-        if last[op.inputs[0]] == index
-        and index not in onto
-        and (op.kind in IN_ORDER or (op.kind == "conv" and not op.is_depthwise(graph.input_of(op).c)))
+        if index not in onto
+        and last[op.inputs[0]] == index
+        and ((op.kind == "conv" and not op.is_depthwise(graph.input_of(op).c)) or op.kind in IN_ORDER)
         and op.second is None
         and not op.baseline
     }
@@ -145,13 +149,16 @@ def _analytic_scratch(op: Op, cin: int, out_h: Count, out_w: Count) -> Count:
 
 
 def _cortex_m_scratch(op: Op, cin: int, out_h: Count, out_w: Count) -> Count:
-    kernel, taps = _kernel(op, cin), op.k[0] * op.k[1] * (cin // op.groups)
+    kernel = _kernel(op, cin)
+    if op.kind != "conv":
+        return 0
+    if kernel == "conv_pw":  # four positions as int16, or one at a time where there are fewer
+        return (8 - 6 * (out_h * out_w < 4)) * _round_up(cin, 4)
+    taps = op.k[0] * op.k[1] * (cin // op.groups)
     if kernel == "conv_group":  # one window of a group, gathered, and its values as int16
         return 3 * _round_up(taps, 4)
-    if kernel == "conv_pw":  # four positions as int16, or one at a time where there are fewer
-        return (8 - 6 * (out_h * out_w < 4)) * _round_up(taps, 4)
     if kernel == "conv_dense":  # four positions as int16, and where taps do not go in fours their windows
-        return (12 if cin % 4 else 8) * _round_up(taps, 4)
+        return (8 + 4 * (cin % 4 > 0)) * _round_up(taps, 4)
     if kernel == "conv_dw":  # rows of two channels as int16, kh + 2 of them or as many as fit in 768 bytes
         return _larger((op.k[0] + 2) * 4 * ((out_w - 1) * op.s[1] + op.k[1] + 3), 768)
     return 0
@@ -201,3 +208,9 @@ def constant_bytes(graph: Graph, op: Op) -> int:
     if op.kind == "avgpool":
         return FACTOR_BYTES * padded_taps(graph, op)
     return FACTS[op.kind].table * (op.groups if has_tables(op) else calls(op))
+
+
+@once
+def graph_constants(graph: Graph) -> int:
+    """Return the bytes of flash for the constants of all ops."""
+    return sum([constant_bytes(graph, op) for op in graph.ops])

@@ -16,8 +16,12 @@ def buffers_of(
     ops, in order."""
     lives, layout, begin = _lives(graph, segments), _Layout(kernels), 0
     for segment in segments:
-        end, held = begin + len(segment.ops) - 1, largest(segment.lengths)
-        made = held if segment.computed is segment.lengths else largest(segment.computed)
+        end = begin + len(segment.ops) - 1
+        if segment.patched:
+            held = largest(segment.lengths)
+            made = held if segment.computed is segment.lengths else largest(segment.computed)
+        else:
+            held = made = {name: (graph.tensors[name].h, graph.tensors[name].w) for name in segment.spans[0][0]}
         for name, size in segment.caches():
             layout.cache[name] = layout.add(name, size, begin, end)
         for image in graph.inputs:

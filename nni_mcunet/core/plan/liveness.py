@@ -7,7 +7,8 @@ schedules at once, as arrays. Nothing here knows a size: time is the index of an
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..ir.graph import Graph
+from ..ir.graph import Graph, once
+from ..types import Count
 from .kernel_facts import consumes, in_place
 
 
@@ -42,7 +43,7 @@ class Liveness:
             return {
                 name: ""
                 for name, target in targets.items()
-                if (name == out or self.born[target] < begin) and begin <= self.born[name] <= end
+                if read_again(self.born[name], self.born[target], name == out, begin, end)
             }
 
         dies = {name: max(self.dies[name], end) for name in former}
@@ -55,13 +56,19 @@ class Liveness:
         return Liveness(self.born | changes.born, self.dies | changes.dies, onto, eats)
 
 
+def read_again(op: Count, target: Count, hands_on: Count, begin: Count, end: Count) -> Count:
+    """Tell whether patches read again what op number `op` would overwrite: see Liveness.in_patches. target: the op that
+    wrote it; hands_on: whether this op writes the map that the patches hand on. Numbers, or arrays of them."""
+    return (hands_on | (target < begin)) & (begin <= op) & (op <= end)
+
+
+@once
 def layer_by_layer(graph: Graph) -> Liveness:
     """Return the lives where every op runs once, in order."""
-    born = {image.name: -1 for image in graph.inputs} | {op.name: index for index, op in enumerate(graph.ops)}
-    targets = in_place(graph)
+    links, targets = graph.links, in_place(graph)
     onto = {graph.ops[index].name: target for index, target in targets.items()}
     eats = {graph.ops[index].name: source for index, source in consumes(graph, targets).items()}
-    return Liveness(born, graph.last_use(), onto, eats)
+    return Liveness(links.born, links.last, onto, eats)
 
 
 def former_maps(lives: Liveness, begin: int, tiled: Iterable[str]) -> set[str]:

@@ -15,10 +15,10 @@ from ..boards import Board
 from ..errors import ArchError, Infeasible, ScheduleError
 from ..ir.arch import HALO_WORDS, Schedule
 from ..ir.graph import Graph
-from .arena import Buffer, Part, place, profile
+from .arena import Buffer, Part, check, place, profile
 from .cut_points import Grid, schedules, split, worth
 from .head_slices import counts, sliced
-from .kernel_facts import CORTEX_M, Kernels, constant_bytes
+from .kernel_facts import CORTEX_M, Kernels, graph_constants
 from .layout import buffers_of
 from .multi_segment import several_segments
 from .schedule_costs import Costs, costs
@@ -62,13 +62,15 @@ class Plan:
         )
 
     def executable(self) -> "Plan":
-        """Return the plan itself, to run it or to print it as C. Raises ScheduleError for a halo of tables only."""
+        """Return the plan itself, to run it or to print it as C. Raises ScheduleError for a halo of tables only, and
+        AssertionError for buffers placed over each other, a fault of arena.place."""
         _check_executed(self.halo)
+        check(self.buffers, self.arena)
         return self
 
     @cached_property
     def _placed(self) -> tuple[tuple[Buffer, ...], int]:
-        return (self.spread, sum(part.size for part in self.parts)) if self.parts else place(self.unplaced)
+        return (self.spread, sum(part.size for part in self.parts)) if self.parts else place(self.unplaced, self.peak)
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
@@ -84,7 +86,7 @@ class Plan:
     def _live(self) -> list[int]:
         return profile(self.unplaced)
 
-    @property
+    @cached_property
     def peak(self) -> int:
         """Bytes alive at once at the worst op: no placement can do with less."""
         return max(self._live)
@@ -92,7 +94,7 @@ class Plan:
     @property
     def flash(self) -> int:
         """Bytes of constants: weights, requantisation, tables."""
-        return sum(constant_bytes(self.graph, op) for op in self.graph.ops)
+        return graph_constants(self.graph)
 
     @property
     def overhead(self) -> float:
@@ -174,14 +176,19 @@ def best_schedule(
         raise ScheduleError(f"objective '{objective}': expected one of {', '.join(RANKS)}")
     if max_overhead is not None and not max_overhead >= 0:  # a NaN, too
         raise ScheduleError(f"an overhead of at most {max_overhead:g}: expected 0 or more")
-    flash = sum(constant_bytes(graph, op) for op in graph.ops)
+    flash = graph_constants(graph)
     if flash > board.model_limit:
         raise Infeasible.over("flash", flash, board.model_limit, f"{graph.name} on {board.name}")
-    tried = counts(graph, slices)
-    candidates = _candidates(graph, p_choices, n_max, kernels, halos, segments, tried[-1])
-    if max_overhead is not None:
-        candidates = [c for c in candidates if c[0].macs <= (1 + max_overhead) * graph.macs]
-    best = _best_placed(graph, candidates, kernels, RANKS[objective], board.arena_limit)
+    tried, best = counts(graph, slices), None
+    # Where the least computation decides, the bytes of the few that compute least are mostly enough to know.
+    lazy = objective == "macs" and halos == ("clip",) and segments == 1
+    for few in (FEW, None) if lazy else (None,):
+        if best:
+            break
+        candidates = _candidates(graph, p_choices, n_max, kernels, halos, segments, tried[-1], few)
+        if max_overhead is not None:
+            candidates = [c for c in candidates if c[0].macs <= (1 + max_overhead) * graph.macs]
+        best = _best_placed(graph, candidates, kernels, RANKS[objective], board.arena_limit)
     if best is None:
         smallest = _best_placed(graph, candidates, kernels, RANKS["sram"])
         assert smallest is not None  # layer by layer is always a candidate
@@ -261,6 +268,7 @@ def pareto(
 MIXED = tuple(f"{rows}/{cols}" for rows in HALO_WORDS for cols in HALO_WORDS if rows != cols)
 EXECUTED = (*HALO_WORDS, *MIXED)
 ENDS = ("clip", "cache")  # the two tried where thousands of networks are planned
+FEW = 8  # schedules of the least computation whose bytes are looked at first
 SLICES = 16  # the most slices of a head tried there
 SEGMENTS = 3  # the most patched segments tried where a network is planned once; a search plans thousands
 
@@ -289,9 +297,10 @@ def _candidates(
     halos: tuple[str, ...],
     most: int,
     slices: int,
+    few: int | None = None,
 ) -> list[Candidate]:
     """Every schedule of one patched segment, and those worth a look of up to `most`, with their exact costs, all with
-    so many slices. The one layer by layer, which has no halo, comes once."""
+    so many slices. The one layer by layer, which has no halo, comes once. few: see schedule_costs.costs."""
     if any("," in halo for halo in halos):
         raise ScheduleError(f"halo {', '.join(halos)}: one for each segment needs a schedule that says the segments")
     if most < 1:
@@ -302,7 +311,7 @@ def _candidates(
     for halo in halos:
         _check_executed(halo)
         own = worth(single, halo, halos)
-        table = costs(graph, own, kernels, halo)
+        table = costs(graph, own, kernels, halo, few)
         found += [(c, s, halo) for c, s in zip(table, own, strict=True) if s.n or halo == halos[0]]
     if most > 1:
         several = several_segments(graph, p_choices, n_max, kernels, halos, most)
@@ -320,8 +329,11 @@ def _best_placed(
         if best is not None and key >= best[0]:
             break
         cost, schedule, halo = candidates[at]
+        if not cost.peak:
+            return None  # not looked for
         if cost.peak <= limit:
             found = plan(graph, schedule, kernels, halo)
+            found.__dict__["peak"] = cost.peak
             key = rank(cost.macs, found.arena, cost.copied, at)
             if found.arena <= limit and (best is None or key < best[0]):
                 best = key, found

@@ -4,23 +4,25 @@ In an array a row is a tensor or an op, a column a schedule. The figures are exa
 Nothing is placed here: plan.py does that for the few schedules that are worth it. liveness.py says what is alive when.
 """
 
-from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..ir.arch import Schedule, axes_of
-from ..ir.graph import Graph
-from ..types import Ints
+from ..ir.graph import Graph, Links, Op, once
+from ..types import Count, Doubles, Ints
 from .arena import union
+from .chain import chain
+from .chain import lengths as chain_lengths
 from .cut_points import cuts
 from .halo_cache import cache_bytes, copied_bytes, stream_spans
 from .kernel_facts import Kernels, pointwise_shift
-from .liveness import Liveness, former_maps, layer_by_layer
+from .liveness import former_maps, layer_by_layer, read_again
 from .tiles import is_square, patch_bounds, patch_spans
 
 Cut = tuple[int, str]  # number of ops in the patched segment, and the tensor that it hands on; (0, "") for none
+Bools = NDArray[np.bool_]
 
 
 class Costs(NamedTuple):
@@ -40,64 +42,206 @@ class _Sizes(NamedTuple):
 
 
 class _Lengths(NamedTuple):
-    """Positions along one axis that a patch holds of a tensor, computes of it, and takes from a cache."""
+    """Positions along one axis that a patch holds of a tensor, computes of it, and takes from a cache. Tensors of one
+    place share a row of these tables. Only those of the patched segment have figures with a meaning."""
 
+    place: Ints
     held: _Sizes
     made: _Sizes
-    kept: _Sizes
+    kept: _Sizes | None
+
+    def of(self, columns: Ints, inside: Bools, full: Ints) -> "_Lengths":
+        """Return so many of the schedules, with a row for each tensor: its length `full` where no op is in patches, 0
+        where it is not `inside` the patched segment, [tensor, column]."""
+        whole = np.where(inside.any(0), 0, full[:, None])
+
+        def table(sizes: _Sizes, behind: Count) -> _Sizes:
+            return _Sizes(*(np.where(inside, each[:, columns][self.place], behind) for each in sizes))
+
+        held = table(self.held, whole)
+        made = held if self.made is self.held else table(self.made, whole)
+        return _Lengths(np.arange(len(full)), held, made, self.kept and table(self.kept, 0))
 
 
-def costs(graph: Graph, schedules: list[Schedule], kernels: Kernels, halo: str = "clip") -> list[Costs]:
+class _Facts(NamedTuple):
+    """Hold whatever the costs of all schedules of a graph have in common. A tensor is its row, an op its output's.
+
+    row       tensor -> row
+    full      rows and columns of the tensors' maps, [tensor]
+    channels  [tensor, 1]
+    weights   multiply-accumulates a position, [op, 1]
+    born      first op while which a tensor is alive, dies: the last one, [tensor, 1]
+    alive     1 where a tensor is alive while an op runs, layer by layer, else 0, [op, tensor]
+    onto      (op, the tensor that it overwrites), eats: (op, the input that it may write over as it goes)
+    like      ops whose scratch is one expression: (any of them, their input's channels, which)
+    """
+
+    row: dict[str, int]
+    full: tuple[Ints, Ints]
+    channels: Ints
+    weights: Ints
+    born: Ints
+    dies: Ints
+    alive: Doubles
+    onto: tuple[Ints, Ints]
+    eats: tuple[Ints, Ints]
+    like: list[tuple[Op, Count, Ints]]
+
+
+class _Lives(NamedTuple):
+    """Hold the facts that the names of a graph's ops say, see _Facts."""
+
+    row: dict[str, int]
+    born: Ints
+    dies: Ints
+    alive: Doubles
+
+
+@once
+def _lives(links: Links) -> _Lives:
+    born, dies = (np.array([at[name] for name in links.born])[:, None] for at in (links.born, links.last))
+    now = np.arange(born.max() + 1)[:, None]
+    alive = ((now >= born.T) & (now <= dies.T)).astype(float)
+    return _Lives({name: at for at, name in enumerate(links.born)}, born, dies, alive)
+
+
+@once
+def _facts(graph: Graph) -> _Facts:
+    lives, tensors = layer_by_layer(graph), graph.tensors
+    row, born, dies, alive = _lives(graph.links)
+    maps = np.array([(t.h, t.w, t.c) for t in tensors.values()]).T
+    onto, eats = (
+        (np.array([row[op] for op in of], int), np.array([row[read] for read in of.values()], int))
+        for of in (lives.onto, lives.eats)
+    )
+    like: dict[tuple[object, ...], list[int]] = {}
+    for at, op in enumerate(graph.ops):
+        if op.kind != "conv" or op.baseline:
+            key: tuple[object, ...] = op.kind, op.baseline, op.name if op.baseline else ""
+        elif op.groups == 1:
+            key = op.k, op.s, op.pad
+        else:
+            cin = tensors[op.inputs[0]].c
+            key = op.k, op.s, op.is_depthwise(cin) or (cin, op.groups)
+        like.setdefault(key, []).append(at)
+    groups = []
+    for ops in like.values():
+        first = graph.ops[ops[0]]
+        cin = (
+            maps[2][[row[graph.ops[at].inputs[0]] for at in ops]][:, None]
+            if first.groups == 1
+            else graph.input_of(first).c
+        )
+        groups.append((first, cin, np.array(ops)))
+    weights = np.array(graph.weights)[:, None]
+    return _Facts(row, (maps[0], maps[1]), maps[2][:, None], weights, born, dies, alive, onto, eats, groups)
+
+
+def costs(
+    graph: Graph, schedules: list[Schedule], kernels: Kernels, halo: str = "clip", few: int | None = None
+) -> list[Costs]:
     """Return the costs of each of `schedules`, the first of which must be layer by layer: Schedule(). All have at most
-    one patched segment. halo: of that segment, see plan()."""
-    macs, live, copied, in_segment = _table(graph, schedules, kernels, halo)
+    one patched segment.
+
+    halo  of that segment, see plan()
+    few   look for the bytes alive of so many of the least computation, and those that tie with them; the others have a
+          peak of 0
+    """
+    table = _table(graph, schedules, kernels, halo)
+    total = table.macs + table.behind
+    columns = np.arange(len(schedules))
+    if few is not None and few < len(schedules):
+        columns = np.flatnonzero((total <= np.partition(total, few)[few]) | (columns == 0))
+    live, copied, in_segment = _bytes(table, columns)
+    peaks = np.zeros(len(schedules), int)
     # Up to the cut the ops run in patches, behind it as they do in the first column.
-    total = np.where(in_segment, macs, macs[:, :1]).sum(0)
-    peak = np.where(in_segment, live, live[:, :1]).max(0)
-    return list(map(Costs, total.tolist(), peak.tolist(), copied.tolist()))
+    peaks[columns] = np.where(in_segment, live, live[:, :1]).max(0)
+    moved = np.zeros(len(schedules), int)
+    moved[columns] = copied
+    return list(map(Costs, total.tolist(), peaks.tolist(), moved.tolist()))
 
 
 def segment_costs(graph: Graph, schedules: list[Schedule], kernels: Kernels, halo: str, former: bool) -> list[Costs]:
     """Return the costs of the patched segment, without what follows it. former: the graph is the rest of another, and
     its input is a former segment's map, which stands whole as long as the segment runs."""
-    macs, live, copied, in_segment = _table(graph, schedules, kernels, halo, former)
-    total, peak = (macs * in_segment).sum(0), (live * in_segment).max(0)
-    return list(map(Costs, total.tolist(), peak.tolist(), copied.tolist()))
+    table = _table(graph, schedules, kernels, halo, former)
+    live, copied, in_segment = _bytes(table, np.arange(len(schedules)))
+    return list(map(Costs, table.macs.tolist(), (live * in_segment).max(0).tolist(), copied.tolist()))
 
 
 def layer_costs(graph: Graph, kernels: Kernels) -> tuple[list[int], list[int]]:
     """Return the multiply-accumulates of each op layer by layer, and the bytes alive while it runs."""
-    macs, live, *_ = _table(graph, [Schedule()], kernels, "clip")
-    return macs[:, 0].tolist(), live[:, 0].tolist()
+    table = _table(graph, [Schedule()], kernels, "clip")
+    live, *_ = _bytes(table, np.arange(1))
+    return table.layers.tolist(), live[:, 0].tolist()
 
 
-def _table(
-    graph: Graph, schedules: list[Schedule], kernels: Kernels, halo: str, former: bool = False
-) -> tuple[Ints, Ints, Ints, NDArray[np.bool_]]:
-    """Multiply-accumulates and bytes alive [op, schedule], bytes copied [schedule], and whether the op is in the
-    patched segment [op, schedule]. former: see segment_costs."""
-    allowed = cuts(graph) | {0: (0, "")}
-    lives = layer_by_layer(graph)
-    row = {name: at for at, name in enumerate(lives.born)}
-    words = axes_of(halo)
-    rows = _lengths(graph, row, allowed, [(s.n, s.p[0]) for s in schedules], 0, words[0])
-    alike = is_square(graph) and all(s.p[0] == s.p[1] for s in schedules) and words[0] == words[1]
-    cols = rows if alike else _lengths(graph, row, allowed, [(s.n, s.p[1]) for s in schedules], 1, words[1])
-    macs = _macs(graph, rows.made.total, cols.made.total)
+class _Table(NamedTuple):
+    """Schedules in the making.
+
+    rows, cols  what patches hold and compute of every tensor
+    ends        the cut of each schedule, length: the ops before it
+    tiled       see former_maps
+    layers      multiply-accumulates [op], layer by layer
+    macs        those of the patched segment, behind: of what follows it, [schedule]
+    """
+
+    graph: Graph
+    kernels: Kernels
+    rows: _Lengths
+    cols: _Lengths
+    ends: list[Cut]
+    length: Ints
+    tiled: set[str]
+    layers: Ints
+    macs: Ints
+    behind: Ints
+
+
+def _table(graph: Graph, schedules: list[Schedule], kernels: Kernels, halo: str, former: bool = False) -> _Table:
+    """Compute what every schedule computes. former: see segment_costs."""
+    allowed, facts, words, inputs = {0: (0, ""), **cuts(graph)}, _facts(graph), axes_of(halo), len(graph.inputs)
+    rows = _lengths(graph, facts, allowed, [(s.n, s.p[0]) for s in schedules], 0, words[0])
+    alike = is_square(graph) and words[0] == words[1] and all(s.p[0] == s.p[1] for s in schedules)
+    cols = rows if alike else _lengths(graph, facts, allowed, [(s.n, s.p[1]) for s in schedules], 1, words[1])
     ends = [allowed[s.n] for s in schedules]
+    length = np.array([length for length, _ in ends])
+    deepest = int(length.max())
+    high = rows.made.total[rows.place[inputs : inputs + deepest]]
+    wide = high if cols is rows else cols.made.total[cols.place[inputs : inputs + deepest]]
+    macs = (high * wide * facts.weights[:deepest] * (np.arange(deepest)[:, None] < length)).sum(0)
+    layers = facts.weights[:, 0] * (facts.full[0] * facts.full[1])[inputs:]
+    behind = layers.sum() - np.append(0, layers.cumsum())[length]
     tiled = set() if former else {image.name for image in graph.inputs}
-    live = _live(graph, lives, kernels, rows, cols, ends, tiled)
-    caches, copied = (0, np.zeros(len(schedules), int)) if halo == "clip" else _caches(graph, kernels, rows, cols)
-    in_segment = np.arange(len(graph.ops))[:, None] < [length for length, _ in ends]
-    return macs, live + caches * in_segment, copied, in_segment
+    return _Table(graph, kernels, rows, cols, ends, length, tiled, layers, macs, behind)
+
+
+def _bytes(table: _Table, columns: Ints) -> tuple[Ints, Ints, Bools]:
+    """Bytes alive [op, column], bytes copied [column], and whether the op is in the patched segment [op, column], of
+    these columns of the table."""
+    facts, length = _facts(table.graph), table.length[columns]
+    inside = facts.born < length
+    inside[: len(table.graph.inputs)] &= length > 0
+    rows = table.rows.of(columns, inside, facts.full[0])
+    cols = rows if table.cols is table.rows else table.cols.of(columns, inside, facts.full[1])
+    live = _live(table, facts, rows, cols, [table.ends[at] for at in columns.tolist()])
+    in_segment = inside[len(table.graph.inputs) :]
+    if rows.kept is None and cols.kept is None:
+        return live, np.zeros(len(columns), int), in_segment
+    caches, copied = _caches(table, facts, rows, cols)
+    return live + caches * in_segment, copied, in_segment
 
 
 def _lengths(
-    graph: Graph, row: dict[str, int], allowed: dict[int, Cut], wanted: list[tuple[int, int]], axis: int, halo: str
+    graph: Graph, facts: _Facts, allowed: dict[int, Cut], wanted: list[tuple[int, int]], axis: int, halo: str
 ) -> _Lengths:
-    """Lengths for every (n, p) of `wanted`, p patches over n blocks; n = 0 is the whole map. A tensor outside the
-    patched segment has length 0."""
-    full = [tensor.w if axis else tensor.h for tensor in (graph.tensors[name] for name in row)]
+    """Lengths for every (n, p) of `wanted`, p patches over n blocks; n = 0 is the whole map."""
+    row, full, deepest = facts.row, facts.full[axis], max(n for n, _ in wanted)
+    found = chain(graph, allowed[deepest][0], axis) if halo == "clip" else None
+    if found:
+        image = graph.inputs[0].name
+        both = _Sizes(*chain_lengths(found, [(allowed[n][1] or image, p) for n, p in wanted]))
+        return _Lengths(np.array([*found.at.values(), *[0] * (len(row) - len(found.at))]), both, both, None)
     grids: dict[str, list[int]] = {}  # output of the segment -> every p, the deepest cut first
     columns, begin, end = {(0, p): 0 for n, p in wanted if not n}, [], 0
     for n, p in sorted(set(wanted), reverse=True):
@@ -116,127 +260,92 @@ def _lengths(
         most, total = (np.hstack([whole, *f])[:, [columns[key] for key in wanted]] for f in over)
         return _Sizes(most, total)
 
-    parts = {out: patch_bounds(full[row[out]], *p) for out, p in grids.items()}
-    spans, whole = patch_spans(graph, graph.ops, parts, axis), np.array(full)[:, None]
+    parts = {out: patch_bounds(int(full[row[out]]), *p) for out, p in grids.items()}
+    spans, whole, every = patch_spans(graph, graph.ops, parts, axis), full[:, None], np.arange(len(row))
     if halo == "clip" or not begin:
-        all_, none = table({name: span.length for name, span in spans.items()}, whole), np.zeros((len(row), 1), int)
-        return _Lengths(all_, all_, _Sizes(none, none))
+        all_ = table({name: span.length for name, span in spans.items()}, whole)
+        return _Lengths(every, all_, all_, None)
     new, spans = stream_spans(graph, graph.ops, spans, axis, halo == "narrow", begin)
     held, made = {n: span.length for n, span in spans.items()}, {n: span.length for n, span in new.items()}
     kept = {n: length - made[n] for n, length in held.items()}
-    return _Lengths(table(held, whole), table(made, whole), table(kept, 0 * whole))
+    return _Lengths(every, table(held, whole), table(made, whole), table(kept, 0 * whole))
 
 
-def _macs(graph: Graph, rows: Ints, cols: Ints) -> Ints:
-    """Multiply-accumulates [op, schedule] of all patches."""
-    inputs = len(graph.inputs)
-    return rows[inputs:] * cols[inputs:] * np.array([[graph.op_macs(op, 1)] for op in graph.ops])
-
-
-def _live(
-    graph: Graph, lives: Liveness, kernels: Kernels, rows: _Lengths, cols: _Lengths, ends: list[Cut], tiled: set[str]
-) -> Ints:
+def _live(table: _Table, facts: _Facts, rows: _Lengths, cols: _Lengths, ends: list[Cut]) -> Ints:
     """Bytes alive [op, schedule] while an op runs: tensors from birth to death, and the op's scratch. An op in place
-    and what it overwrites take the larger of both. ends: the cut of each schedule; tiled: see former_maps."""
-    inputs, number = len(graph.inputs), {cut: at for at, cut in enumerate(dict.fromkeys(ends))}
-    which = np.array([number[cut] for cut in ends])
-    *tables, free, eats = _at_cuts(graph, lives, number, tiled)
-    born, dies, whole = (table[:, which] for table in tables)
-    free, eats = free[:, which], eats[:, which]
-    size = rows.held.most * cols.held.most * np.array([[graph.tensors[name].c] for name in lives.born])
-    size = kernels.aligned(np.where(whole, whole, size))
-    live = _alive(len(graph.ops), born, dies, size)
-    if lives.onto:
-        row = {name: at for at, name in enumerate(lives.born)}
-        writer, target = (np.array([row[name] for name in names]) for names in (lives.onto, lives.onto.values()))
-        free &= (rows.kept.most + cols.kept.most)[writer] == 0  # no tile that begins with cached positions
-        live[writer - inputs] -= np.minimum(size[writer], size[target]) * free
-    if lives.eats and kernels.shift:
-        live -= _shared(graph, lives, kernels, rows, cols, size, eats)
-    scratch = np.zeros_like(live)
-    made = zip(graph.ops, rows.made.most[inputs:], cols.made.most[inputs:], strict=True)
-    for index, (op, height, width) in enumerate(made):
-        scratch[index] = kernels.scratch(op, graph.input_of(op).c, height, width)
-    return live + kernels.aligned(scratch)
+    and what it overwrites take the larger of both. ends: the cut of each schedule."""
+    graph, kernels = table.graph, table.kernels
+    inputs, now = len(graph.inputs), np.arange(len(graph.ops))[:, None]
+    area = rows.held.most * cols.held.most
+    length = np.array([length for length, _ in ends])
+    cut = np.flatnonzero(length)
+    out, whole = np.array([facts.row[out] for size, out in ends if size], int), facts.full[0] * facts.full[1]
+    area[out, cut] = whole[out]
+    former = [facts.row[name] for name in former_maps(layer_by_layer(graph), 0, table.tiled)]
+    for name in former:
+        area[name, cut] = whole[name]
+    size = kernels.aligned(area * facts.channels)
+    live = (facts.alive @ size).astype(int)
+    # The map that patches hand on is alive from the first of them on, and a former segment's to the last.
+    live[:, cut] += np.where(now < facts.born[out, 0], size[out, cut], 0)
+    for name in former:
+        live[:, cut] += np.where((now > facts.dies[name]) & (now < length[cut]), size[name, cut], 0)
+    handed_on = np.full(len(ends), -1)
+    handed_on[cut] = out
+
+    def free(writer: Ints, target: Ints) -> Bools:
+        born, of = facts.born[writer], facts.born[target]
+        return ~read_again(born, of, writer[:, None] == handed_on, 0, length - 1)
+
+    writer, target = facts.onto
+    if len(writer):
+        found = free(writer, target)
+        for kept in (rows.kept, cols.kept):
+            if kept:
+                found &= kept.most[writer] == 0  # no tile that begins with cached positions
+        live[writer - inputs] -= np.minimum(size[writer], size[target]) * found
+    writer, source = facts.eats
+    if kernels.shift and len(writer):
+        live[writer - inputs] -= _shared(table, facts, rows, cols, size, length) * free(writer, source)
+    high, wide = rows.made.most[inputs:], cols.made.most[inputs:]
+    for op, cin, which in facts.like:
+        scratch = kernels.scratch(op, cin, high[which], wide[which])
+        if not isinstance(scratch, int) or scratch:
+            live[which] += kernels.aligned(scratch)
+    return live
 
 
-def _shared(
-    graph: Graph,
-    lives: Liveness,
-    kernels: Kernels,
-    rows: _Lengths,
-    cols: _Lengths,
-    size: Ints,
-    eats: NDArray[np.bool_],
-) -> Ints:
-    """Bytes [op, schedule] that the output of an op shares with the input that it consumes, see Segment.in_step.
-    size: aligned bytes of each tensor; eats: of _at_cuts."""
+def _shared(table: _Table, facts: _Facts, rows: _Lengths, cols: _Lengths, size: Ints, length: Ints) -> Ints:
+    """Bytes [op of _Facts.eats, schedule] that the output of an op shares with the input that it consumes, see
+    Segment.in_step. size: aligned bytes of each tensor; length: ops in patches."""
+    graph, kernels = table.graph, table.kernels
     assert kernels.shift is not None
-    row, ops = {name: at for at, name in enumerate(lives.born)}, [graph.op(name) for name in lives.eats]
-    out, of = (np.array([row[name] for name in names]) for names in (lives.eats, lives.eats.values()))
-    cin, cout = (np.array([[graph.tensors[name].c] for name in names]) for names in (lives.eats.values(), lives.eats))
-    lead, lag = pointwise_shift(cin, cout, rows.held.most[out] * cols.held.most[out])
-    in_step = np.ones_like(eats)
-    for side in (rows, cols):
+    out, of = facts.eats
+    lead, lag = pointwise_shift(facts.channels[of], facts.channels[out], rows.held.most[out] * cols.held.most[out])
+    in_step = np.ones(lead.shape, bool)
+    for side in (rows,) if rows is cols else (rows, cols):
         own = side.held.total[out]
         in_step &= (own == side.made.total[out]) & (own == side.held.total[of])
-    for at, op in enumerate(ops):
-        if not op.is_pointwise:  # `eats` allows it for whole maps only
+    for at, index in enumerate((out - len(graph.inputs)).tolist()):
+        op = graph.ops[index]
+        if not op.is_pointwise:  # for whole maps only
             lead[at], lag[at] = kernels.shift(graph, op, graph.tensors[op.name].h, graph.tensors[op.name].w)
-            in_step[at] = True
+            in_step[at] = index >= length
     least = union(size[of], size[out], kernels.aligned(lead), kernels.aligned(lag))
-    found = np.zeros((len(graph.ops), size.shape[1]), int)
-    found[out - len(graph.inputs)] = (size[of] + size[out] - least) * (eats & in_step)
-    return found
+    return (size[of] + size[out] - least) * in_step
 
 
-def _at_cuts(
-    graph: Graph, lives: Liveness, cuts: Collection[Cut], tiled: set[str]
-) -> tuple[Ints, Ints, Ints, NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return the lives where the ops before a cut run in patches: births and deaths [tensor, cut]; elements of the map
-    where it stands whole, else 0 [tensor, cut]; whether an op may write in place [op of lives.onto, cut]; whether it
-    may write over the input that it consumes [op of lives.eats, cut]."""
-    row, columns = {name: at for at, name in enumerate(lives.born)}, len(cuts)
-    born, dies = (np.array([list(at.values())] * columns).T for at in (lives.born, lives.dies))
-    whole, free = np.zeros_like(born), np.ones((len(lives.onto), columns), bool)
-    eats = np.ones((len(lives.eats), columns), bool)
-    in_place, former = {op: at for at, op in enumerate(lives.onto)}, former_maps(lives, 0, tiled)
-    consumes = {op: at for at, op in enumerate(lives.eats)}
-    windows = [(at, lives.born[op]) for op, at in consumes.items() if not graph.op(op).is_pointwise]
-    for column, (length, out) in enumerate(cuts):
-        if not length:
-            continue
-        changes = lives.in_patches(0, length - 1, out, former)
-        for table, changed in ((born, changes.born), (dies, changes.dies)):
-            for name, time in changed.items():
-                table[row[name], column] = time
-        for name in (out, *former):
-            whole[row[name], column] = graph.tensors[name].size
-        for op in changes.onto:
-            free[in_place[op], column] = False
-        for op in changes.eats:
-            eats[consumes[op], column] = False
-        for at, index in windows:
-            eats[at, column] &= index >= length
-    return born, dies, whole, free, eats
-
-
-def _alive(ops: int, born: Ints, dies: Ints, size: Ints) -> Ints:
-    """Sum of `size` [tensor, schedule] over the tensors alive during each op, [op, schedule]."""
-    n = size.shape[1]
-    moments, column, bytes_ = (ops + 2) * n, np.arange(n), size.ravel().astype(float)  # which hold integers exactly
-    begins = np.bincount((np.maximum(born, 0) * n + column).ravel(), bytes_, moments)
-    ends = np.bincount((dies * n + (column + n)).ravel(), bytes_, moments)
-    return (begins - ends).reshape(-1, n)[:ops].cumsum(0).astype(int)
-
-
-def _caches(graph: Graph, kernels: Kernels, rows: _Lengths, cols: _Lengths) -> tuple[Ints, Ints]:
+def _caches(table: _Table, facts: _Facts, rows: _Lengths, cols: _Lengths) -> tuple[Ints, Ints]:
     """Bytes of all caches of the patched segment, and bytes copied into them and out of them, [schedule] each. The
     image is no computation and has no cache."""
-    inputs = len(graph.inputs)
-    channels = np.array([[op.cout] for op in graph.ops])
-    # each of the three is (largest rows, sum of rows, largest columns, sum of columns)
-    held, made, kept = (tuple(side[inputs:] for side in (*r, *c)) for r, c in zip(rows, cols, strict=True))
+    inputs, aligned = len(table.graph.inputs), table.kernels.aligned
+    channels, none = facts.channels[inputs:], _Sizes(*[np.zeros((len(facts.row), 1), int)] * 2)
+
+    def both(of_rows: _Sizes | None, of_cols: _Sizes | None) -> list[Ints]:
+        """Return (largest rows, sum of rows, largest columns, sum of columns) of each op."""
+        return [side[inputs:] for side in (*(of_rows or none), *(of_cols or none))]
+
+    held, made, kept = (both(*sides) for sides in zip(rows[1:], cols[1:], strict=True))
     rows_, cols_ = cache_bytes(kept[0], made[3], kept[2], held[0], channels)
     copied = copied_bytes(kept[1], made[3], kept[3], held[1], channels)
-    return (kernels.aligned(rows_) + kernels.aligned(cols_)).sum(0), copied.sum(0)
+    return (aligned(rows_) + aligned(cols_)).sum(0), copied.sum(0)

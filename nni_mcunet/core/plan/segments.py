@@ -6,7 +6,7 @@ they lie plan.py's.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
 
 from ..errors import ScheduleError
 from ..ir.arch import Schedule
@@ -95,8 +95,10 @@ class Segment:
     def in_step(self, op: Op, source: str) -> bool:
         """Return whether an op that consumes `source` reads and writes whole tiles in every patch, so that
         Kernels.shift holds: a 1x1 convolution those of the same positions, any other op the maps."""
+        if not self.patched:
+            return True
         if not op.is_pointwise:
-            return not self.patched
+            return False
         return self.computes_all(op.name) and all(side[source] == side[op.name] for side in self.lengths)
 
     def edges(self, name: str) -> tuple[list[Edge], list[Edge]]:
@@ -149,6 +151,8 @@ class Segment:
 
     def macs(self) -> int:
         """Return the multiply-accumulates of all patches, the recomputed halo included."""
+        if not self.patched:
+            return sum([self.graph.op_macs(op) for op in self.ops])
         rows, cols = self.computed
         return sum(self.graph.op_macs(op, sum(rows[op.name]) * sum(cols[op.name])) for op in self.ops)
 
@@ -184,11 +188,14 @@ def segments(graph: Graph, schedule: Schedule, halo: str) -> tuple[Segment, ...]
     return tuple(found)
 
 
+_whole = cache(partial(Span, 0))
+
+
 def _layers(graph: Graph, ops: tuple[Op, ...]) -> Segment:
     """Return the segment of one patch, which is every whole map."""
-    tensors = [graph.tensors[name] for op in ops for name in (*op.reads, op.name)]
-    rows = ({t.name: Span(0, t.h) for t in tensors},)
-    spans = rows, rows if is_square(graph) else ({t.name: Span(0, t.w) for t in tensors},)
+    tensors = [graph.tensors[name] for name in {name: None for op in ops for name in (*op.reads, op.name)}]
+    rows = ({t.name: _whole(t.h) for t in tensors},)
+    spans = rows, rows if is_square(graph) else ({t.name: _whole(t.w) for t in tensors},)
     return Segment(graph, ops, (1, 1), "", spans, spans)
 
 

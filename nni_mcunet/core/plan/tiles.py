@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import ScheduleError
-from ..ir.graph import Graph, Op
+from ..ir.graph import Graph, Op, once
 from ..ir.kinds import FACTS
 from ..types import Count
 
@@ -59,6 +59,7 @@ def into_map(need: Span, length: int) -> Span:
     return Span(np.minimum(np.maximum(need.lo, 0), length - 1), np.maximum(np.minimum(need.hi, length), 1))
 
 
+@once
 def is_square(graph: Graph) -> bool:
     """Return whether rows and columns are alike in every tensor and op, so that one axis has the spans of the other."""
     return all(t.h == t.w for t in graph.inputs) and all(
