@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.ir.arch import ArchSpec, Schedule
 from nni_mcunet.core.ir.build import YoloHead, build_graph
 from nni_mcunet.core.plan.cut_points import schedules
-from nni_mcunet.core.plan.plan import plan
+from nni_mcunet.core.plan.plan import Plan, plan
 from nni_mcunet.search.constraint import Limits
 from nni_mcunet.search.evolution import Evolution
 from nni_mcunet.search.nni.model_space import MCUNetSpace, StrategyError, from_sample, to_sample
@@ -32,7 +33,7 @@ import nni
 from nni.mutable import SampleValidationError
 from nni.nas.evaluator import Evaluator
 from nni.nas.experiment import NasExperiment, NasExperimentConfig
-from nni.nas.strategy import Random, RegularizedEvolution
+from nni.nas.strategy import TPE, GridSearch, Random, RegularizedEvolution
 
 DEMO = load_space("demo")
 PRESETS = sorted(path.stem for path in (ROOT / "nni_mcunet/search/spaces").glob("*.yml"))
@@ -51,14 +52,14 @@ def macs_of(sample):
 class Macs(Evaluator):
     """Millions of MACs as the score: quick, and every network its own. Keeps the samples it was given."""
 
-    def __init__(self, fail=()):
-        self.samples, self.fail = [], fail
+    def __init__(self, fail=(), score=macs_of):
+        self.samples, self.fail, self.score = [], fail, score
 
     def _execute(self, model):
         self.samples.append(model.sample)
         if len(self.samples) in self.fail:
             raise RuntimeError("no luck")
-        nni.report_final_result(macs_of(model.sample))
+        nni.report_final_result(self.score(model.sample))
 
 
 @pytest.fixture
@@ -163,20 +164,51 @@ def test_samples_with_a_choice_of_halo():
     assert "halo" not in MCUNetSpace(DEMO, limits()).fits.schedule
 
 
-@pytest.mark.parametrize("strategy", [Random(seed=0), RegularizedEvolution(population_size=6, sample_size=3, seed=0)])
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        Random(seed=0),
+        RegularizedEvolution(population_size=6, sample_size=3, seed=0),
+        GridSearch(seed=0),
+        GridSearch(shuffle=False),
+    ],
+    ids=lambda strategy: repr(strategy)[:22],
+)
 def test_nnis_own_strategies_search_the_space(experiment, strategy):
     evaluator = Macs()
     done = experiment(strategy, evaluator, most=20)
     assert len(evaluator.samples) == 20
-    assert {sample["p"] for sample in evaluator.samples} > {1}
+    if not isinstance(strategy, GridSearch):  # which begins with the smallest networks
+        assert {sample["p"] for sample in evaluator.samples} > {1}
     for sample in evaluator.samples:
         candidate, schedule = from_sample(sample)
         found = plan(build_graph(DEMO.spec(candidate)), schedule)
         assert found.arena <= 96 * 1024 and found.macs <= 12_000_000
-        if isinstance(strategy, Random):  # p and n are not drawn, but the scheduler's
+        if not isinstance(strategy, RegularizedEvolution):  # p and n are not drawn, but the scheduler's
             assert limits().check(DEMO.spec(candidate)).schedule == schedule
     (best,) = done.export_top_models(1, formatter="instance")
     assert best.graph.macs / 1e6 == max(map(macs_of, evaluator.samples))
+
+
+def test_the_grid_is_every_network_that_fits(experiment):
+    """With the scheduler's p and n, each network once."""
+    stages = [dict(stage, k=[3, 7], e=[3, 4], d=[1], w=[1.0]) for stage in DEMO.to_dict()["stages"][:3]]
+    space, evaluator = Space.from_dict(DEMO.to_dict() | {"name": "few", "stages": stages}), Macs(score=lambda _: 1)
+    experiment(GridSearch(), evaluator, MCUNetSpace(space, limits(kb=40)))
+    expected = []
+    for values in product(*space.genes.values()):
+        candidate = dict(zip(space.genes, values, strict=True))
+        if isinstance(best := limits(kb=40).check(space.spec(candidate)), Plan):
+            expected.append(to_sample(candidate, best.schedule))
+    assert 0 < len(expected) < len(list(product(*space.genes.values())))
+    assert len({sample["p"] for sample in expected}) > 1
+    assert sorted(evaluator.samples, key=repr) == sorted(expected, key=repr)
+
+
+def test_tpe_is_refused_by_name(experiment):
+    """It would draw p and n by themselves."""
+    with pytest.raises(StrategyError, match="TPE draws every knob.*GridSearch"):
+        experiment(TPE(), Macs(), most=3)
 
 
 # --- the strategy

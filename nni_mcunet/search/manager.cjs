@@ -1,4 +1,4 @@
-// Preloaded into NNI's manager (NODE_OPTIONS=--require). It mends three things, without touching NNI's files:
+// Preloaded into NNI's manager (NODE_OPTIONS=--require). It mends four things, without touching NNI's files:
 //
 // 1. The web server has no password and runs what it is sent. A listener that names no address listens only on
 //    127.0.0.1; MCUNET_NNI_LISTEN names one more address, for trials on other machines.
@@ -7,6 +7,8 @@
 //    a rebound name has, a foreign Origin, and what another site's page sends without one.
 // 3. Trials were handed parameters first come, first served, so with two at once the table, the export and the web page
 //    showed each other's (microsoft/nni#5726). Each is given those it was submitted with.
+// 4. The tuner had ten seconds to connect, less than a loaded machine needs to import NNI. It has two minutes, and as
+//    long as its process lives.
 const http = require('http');
 const net = require('net');
 const Module = require('module');
@@ -99,12 +101,45 @@ function ownParameters(V3asV1) {
   };
 }
 
+const PATIENCE = 120; // seconds
+let tuner; // its process
+
+function rememberTuner(utils) {
+  const start = utils.getTunerProc;
+  utils.getTunerProc = (...args) => (tuner = start(...args));
+}
+
+function waitForTuner(server) {
+  Object.getPrototypeOf(server).init = function () {
+    const fail = (why) => this.connect.settled || this.connect.reject(new Error(why));
+    const ended = () => fail('The tuner ended before it had connected: see log/dispatcher.log');
+    const late = () => fail(`The tuner did not connect in ${PATIENCE} seconds: see log/dispatcher.log`);
+    setTimeout(late, PATIENCE * 1000).unref();
+    if (tuner) {
+      tuner.once('exit', ended);
+      if (tuner.exitCode !== null) {
+        ended();
+      }
+    }
+    return this.connect.promise;
+  };
+}
+
+const mended = new WeakSet();
 const load = Module._load;
 Module._load = function (request, ...rest) {
   const loaded = load.call(this, request, ...rest);
-  if (loaded && loaded.V3asV1 && !loaded.V3asV1.mended) {
-    loaded.V3asV1.mended = true;
+  if (loaded && loaded.V3asV1 && !mended.has(loaded)) {
+    mended.add(loaded);
     ownParameters(loaded.V3asV1);
+  }
+  if (/(^|\/)common\/utils$/.test(request) && loaded.getTunerProc && !mended.has(loaded)) {
+    mended.add(loaded);
+    rememberTuner(loaded);
+  }
+  if (/(^|\/)tuner_command_channel$/.test(request) && !mended.has(loaded)) {
+    mended.add(loaded);
+    waitForTuner(loaded.getTunerServer());
   }
   return loaded;
 };

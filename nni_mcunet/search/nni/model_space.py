@@ -108,6 +108,28 @@ class Fits(Constraint):
         violation = self.limits.judge(found) if self.limits else None
         return ConstraintViolation(str(violation)) if violation else None
 
+    def grid(self, memo: PlainDict | None = None, granularity: int | None = None) -> Iterator[None]:
+        """Yield once for a network that fits, with the scheduler's p and n put into `memo`, and never for one that does
+        not. Without a network in `memo`, as NNI asks before it starts, yield once."""
+        memo = {} if memo is None else memo
+        if not set(self.genes) <= set(memo):
+            yield None
+            return
+        best = self.check(self.space.spec({gene: memo[gene] for gene in self.genes}))
+        if not isinstance(best, Violation):
+            chosen = self.sample({}, best.schedule)
+            memo.update(chosen)
+            yield None
+            for knob in chosen:
+                del memo[knob]
+
+    def as_legacy_dict(self) -> PlainDict:
+        """Refuse NNI's tuners of hyper-parameters as strategies (TPE). Raises StrategyError."""
+        raise StrategyError(
+            "NNI's TPE draws every knob by itself and knows no constraint: take EvolutionStrategy, or NNI's Random, "
+            "RegularizedEvolution or GridSearch"
+        )
+
     def random(self, memo: PlainDict | None = None, random_state: RandomState | None = None) -> None:
         """Draw a network at random and take the scheduler's p and n for it."""
         self._complete(memo, lambda mutable, memo: mutable.random(memo, random_state))

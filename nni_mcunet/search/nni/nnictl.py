@@ -1,8 +1,8 @@
 """Run nnictl with NNI's traps mended: `python -m nni_mcunet.search.nnictl create --config ...`, any command of nnictl.
 
 The manager's web server listens on 127.0.0.1 (and on MCUNET_NNI_LISTEN, one more address). Concurrent trials are shown
-with their own parameters. A loaded machine has a minute to bring the manager up. Trials' `python` is this one. A port
-in use is one line.
+with their own parameters. A loaded machine has a minute to bring the manager up and two for the tuner. A proxy of
+http_proxy is not asked for this machine. Trials' `python` is this one. A port in use is one line.
 
 Plain nnictl searches as well and finds the same networks; `export NODE_OPTIONS="--require .../manager.cjs"` gives it
 the first two. NNI is not imported here but run.
@@ -36,10 +36,16 @@ def command(*args: str, id: str | None = None) -> list[str]:
 
 
 def environment(listen: str | None = None) -> dict[str, str]:
-    """Return the environment for `command`: os.environ with the preload, and as `python` the interpreter that runs
-    here."""
+    """Return the environment for `command`: os.environ with the preload, the interpreter that runs here as `python`,
+    and no proxy between NNI's processes on this machine."""
     paths = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
-    env = os.environ | {"PATH": os.pathsep.join(paths), "NODE_OPTIONS": f"--require {MANAGER}", "NNI_FRAMEWORK": "none"}
+    preload, options = f'--require "{MANAGER}"', os.environ.get("NODE_OPTIONS", "")
+    node = options if preload in options else f"{options} {preload}".strip()
+    env = os.environ | {"PATH": os.pathsep.join(paths), "NODE_OPTIONS": node, "NNI_FRAMEWORK": "none"}
+    ours = ["127.0.0.1", "localhost", *([listen] if listen else [])]
+    for name in ("no_proxy", "NO_PROXY"):  # programs differ in which of them they read
+        given = [host.strip() for host in env.get(name, "").split(",") if host.strip()]
+        env[name] = ",".join([*given, *(host for host in ours if host not in given)])
     return env | ({"MCUNET_NNI_LISTEN": listen} if listen else {})
 
 
