@@ -4,6 +4,7 @@ import sys
 import time
 
 import pytest
+import yaml
 from conftest import ROOT
 from tiny import finish, history, leftovers, make_experiment, search
 
@@ -11,6 +12,25 @@ from nni_mcunet.search.nni.nnictl import MANAGER, environment
 
 SLOW = "import sys, time\nif sys.orig_argv[1:3] == ['-m', 'nni']:\n    time.sleep(20)\n"
 DEAD = "import os, sys\nif sys.orig_argv[1:3] == ['-m', 'nni']:\n    os._exit(3)\n"
+
+
+LOST = """
+import json, os, sys, time
+from pathlib import Path
+import nni
+sys.path.insert(0, {tests!r})
+from stub_trial import score
+entries = nni.get_next_parameter()["candidates"]
+found = {{}}
+for at, entry in enumerate(entries):
+    found[f"c{{at}}"] = score(entry["candidate"])
+    nni.report_intermediate_result({{"default": found[f"c{{at}}"], "index": entry["index"]}})
+    (Path({home!r}) / "ran" / f"{{entry['index']}}_{{os.environ['NNI_TRIAL_JOB_ID']}}").touch()
+    if os.environ["NNI_TRIAL_SEQ_ID"] == "0" and at == 1:
+        time.sleep(2)
+        sys.exit(1)
+nni.report_final_result({{"default": 0.0}} | found)
+"""
 
 
 @pytest.fixture
@@ -61,3 +81,22 @@ def test_the_users_own_environment_is_kept(monkeypatch):
     monkeypatch.setenv("no_proxy", env["no_proxy"])
     again = environment("10.1.2.3")  # of a command inside a command
     assert (again["NODE_OPTIONS"], again["no_proxy"]) == (env["NODE_OPTIONS"], env["no_proxy"])
+
+
+def test_two_slots_and_a_lost_trial(home):
+    """Eight networks go to both slots. The first trial dies after its second: only its other two are tried again."""
+    (home / "lost.py").write_text(LOST.format(tests=str(ROOT / "tests"), home=str(home)))
+    config = yaml.safe_load((home / "tiny.yml").read_text())
+    config |= {"trialCommand": f"{sys.executable} {home}/lost.py", "trialConcurrency": 2}
+    config["tuner"]["classArgs"] |= {"population": 8, "batch": 8, "iterations": 0}
+    (home / "tiny.yml").write_text(yaml.safe_dump(config))
+    result, _ = run(home, "")
+    assert result.returncode == 0, result.stdout + result.stderr
+    ran = [int(path.name.partition("_")[0]) for path in (home / "ran").iterdir()]
+    assert sorted(ran) == list(range(8))  # no network twice
+    by_trial = {}
+    for path in (home / "ran").iterdir():
+        index, _, trial = path.name.partition("_")
+        by_trial.setdefault(trial, []).append(int(index))
+    assert sorted(map(len, by_trial.values())) in ([2, 2, 4], [1, 1, 2, 4])
+    assert all(row["told"] for row in history(home / "out"))

@@ -411,10 +411,15 @@ def test_a_trial_scores_its_candidates_in_their_order(trained, monkeypatch):
     told = []
     monkeypatch.setattr(trial.nni, "report_intermediate_result", told.append)
     candidates = [SMALL.largest(), SMALL.smallest(), SMALL.largest() | {"r": 32}]
-    parameters = {"supernet": str(trained), "data": DIGITS, "candidates": [{"candidate": c} for c in candidates]}
+    parameters = {
+        "supernet": str(trained),
+        "data": DIGITS,
+        "candidates": [{"index": i, "candidate": c} for i, c in enumerate(candidates)],
+    }
     space, net = load_supernet(trained)
     wanted = [evaluate(space, net, candidate, open_data(DIGITS)) for candidate in candidates]
-    assert trial.scores(parameters) == wanted and sorted(told) == sorted(wanted)
+    assert trial.scores(parameters) == wanted
+    assert sorted((t["index"], t["default"]) for t in told) == list(enumerate(wanted))
     del parameters["data"]  # the embedded digits, of which other ones are held out
     with pytest.raises(UserError, match="judged on pictures that it was trained on"):
         trial.scores(parameters)

@@ -15,6 +15,8 @@ from tiny import DEMO, contents, finish, history, killed_at, settings, start, wr
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.ir.arch import ArchSpec
+from nni_mcunet.search.nni import tuner
+from nni_mcunet.search.nni.nnictl import MANAGER
 from nni_mcunet.search.nni.processes import Busy, hold
 from nni_mcunet.search.nni.tuner import EvolutionTuner
 from nni_mcunet.search.run.run_folder import StateError, read_settings
@@ -67,11 +69,13 @@ def whole(tmp_path):
 def test_the_tuner_keeps_generations_and_parameter_ids_apart(tmp_path, whole):
     manager = Manager(tmp_path, slots=3)
     first = dict(manager.running)
-    assert list(first) == [0, 1] and all(len(p["candidates"]) == 2 for p in first.values())
-    manager.report(1)
-    assert list(manager.running) == [0, 1]  # the third waits for the generation's scores
+    assert [len(p["candidates"]) for p in first.values()] == [2, 1, 1]
+    for id in (2, 1):
+        manager.report(id)
+        manager.end(id)
+    assert list(manager.running) == [0]  # the others wait for the generation's scores
     manager.report(0)
-    assert list(manager.running) == [0, 1, 2]
+    assert sorted(manager.running) == [0, 3, 4]
     rows = history(tmp_path / "out")[:4]
     assert [p["candidate"] for p in rows] == [e["candidate"] for p in first.values() for e in p["candidates"]]
     assert all(p["score"] == score(p["candidate"]) for p in rows)
@@ -89,6 +93,59 @@ def test_a_failed_trial_is_tried_again(tmp_path, whole, capsys):
     manager.end(1)
     assert manager.running[2] == lost and "2 candidates again" in capsys.readouterr().err
     assert manager.to_the_end() == whole
+
+
+def test_every_slot_gets_its_share(tmp_path):
+    """The paper's population on eight slots: no generation leaves one idle, and the search is the same."""
+    asked = dict(population=20, parents=5, batch=50)
+    manager = Manager(tmp_path, slots=8, **asked)
+    for _ in range(2):
+        assert [len(manager.running[id]["candidates"]) for id in sorted(manager.running)] == [3, 3, 3, 3, 2, 2, 2, 2]
+        for id in list(manager.running)[:7]:
+            manager.report(id)
+            manager.end(id)
+        (last,) = manager.running
+        manager.report(last)
+        if manager.running.keys() > {last}:  # the next generation: the last one's slot has its share, too
+            manager.end(last)
+    assert manager.to_the_end() == Manager(tmp_path, slots=1, out=str(tmp_path / "one"), **asked).to_the_end()
+
+
+@pytest.fixture
+def reported(monkeypatch):
+    """What trials have told NNI's manager before their end, as its /metric-data gives it."""
+    metrics = []
+    monkeypatch.setenv("NODE_OPTIONS", f'--require "{MANAGER}"')
+    monkeypatch.setattr(tuner, "request", lambda root, path, *_: metrics if path == "/metric-data" else [])
+    return metrics
+
+
+def test_a_lost_trial_costs_its_last_candidate_only(tmp_path, whole, reported, capsys):
+    """What it had reported counts; the rest goes to the slots that are free, at once."""
+    manager = Manager(tmp_path, slots=2, population=8, batch=8, out=str(tmp_path / "two"))
+    manager.tuner._manager = "http://127.0.0.1:1"
+    lost, other = manager.running[0]["candidates"], manager.running[1]["candidates"]
+    assert [len(lost), len(other)] == [4, 4]
+    for entry in lost[:2]:
+        value = json.dumps(json.dumps({"default": score(entry["candidate"]), "index": entry["index"]}))
+        reported.append({"type": "PERIODICAL", "parameterId": "7", "data": value})  # NNI's id may be another's
+    reported.append({"type": "FINAL", "parameterId": "0", "data": json.dumps(json.dumps({"default": 9.0, "index": 3}))})
+    manager.end(0, success=False)
+    assert "2 candidates again" in capsys.readouterr().err
+    assert manager.running[2]["candidates"] == lost[2:] and 1 in manager.running
+    got = manager.to_the_end()
+    assert got == Manager(tmp_path, slots=1, population=8, batch=8, out=str(tmp_path / "one")).to_the_end()
+
+
+def test_a_lost_trials_rest_is_spread(tmp_path, reported):
+    manager = Manager(tmp_path, slots=3, population=6, batch=6)
+    manager.tuner._manager = "http://127.0.0.1:1"
+    for id in (1, 2):
+        manager.report(id)
+        manager.end(id)
+    assert list(manager.running) == [0]
+    manager.end(0, success=False)
+    assert [len(p["candidates"]) for p in manager.running.values()] == [1, 1]
 
 
 def test_candidates_that_always_fail_are_given_up(tmp_path, capsys):

@@ -29,7 +29,10 @@ def run(args: argparse.Namespace) -> None:
     config, search, evolution = prepare(args.config, overrides)
     check_ports(args, config)
     check_supernet(search, here=config["trainingService"]["platform"] == "local")
-    print(f"space {search.space}: {evolution.space.size:.2g} networks; {search.board}, {search.trials} trials")
+    print(
+        f"space {search.space}: {evolution.space.size:.2g} networks; {search.board}, "
+        f"{search.population * (1 + search.iterations):,} candidates in {search.trials} trials or more"
+    )
     out = Path(search.out)
     take(out, aside=args.discard)
     with replacing(out) as fresh:

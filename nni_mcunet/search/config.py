@@ -50,7 +50,7 @@ class SearchConfig:
                  detection.DetectorData and the config of one, whose head must be the `detector`
     supernet     checkpoint of the trained super-network
     out          the folder of history.jsonl, best.json and, in the end, done.json
-    batch        candidates a trial evaluates: a trial costs seconds before its first
+    batch        candidates a trial evaluates at most: a generation is spread over all slots, see nni/tuner.py
     retries      how often a failed trial's candidates are evaluated again before they are given up
     the rest     of the evolution, as in the paper; parents: 0 is random search
 
@@ -163,8 +163,7 @@ class SearchConfig:
 
     @property
     def trials(self) -> int:
-        """Count the trials of a whole search: NNI's maxTrialNumber must be as many for the experiment to end as
-        DONE."""
+        """Count the trials that a whole search needs at least. NNI's maxTrialNumber must be as many."""
         return -(-self.population // self.batch) * (1 + self.iterations)
 
 
@@ -180,8 +179,8 @@ def check_trials(config: PlainDict, search: SearchConfig) -> None:
     most = config.get("maxTrialNumber")
     if most is not None and most < search.trials:
         raise ExperimentError(
-            f"maxTrialNumber is {most}: this search has {search.trials} trials, ceil(population / batch) * "
-            "(1 + iterations); leave the key out, the tuner ends the experiment"
+            f"maxTrialNumber is {most}: this search needs {search.trials} trials or more, ceil(population / batch) "
+            "* (1 + iterations); leave the key out, the tuner ends the experiment"
         )
 
 

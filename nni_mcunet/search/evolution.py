@@ -95,6 +95,11 @@ class Evolution:
                 raise self._infeasible()
         return self._queue.pop(0) if self._queue else None
 
+    @property
+    def queued(self) -> int:
+        """Count the generation's proposals that ask() has not returned yet."""
+        return len(self._queue)
+
     def tell(self, index: int, score: float | None) -> None:
         """Take the score (higher is better) of proposal `index`; None when its evaluation failed."""
         self.proposals[index].score, self.proposals[index].told = score, True

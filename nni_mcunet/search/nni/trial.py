@@ -25,12 +25,14 @@ def scores(parameters: PlainDict) -> list[float]:
     data = open_data(parameters.get("data", {"kind": "digits"}))
     space, supernet = load_supernet(parameters["supernet"], data)
     supernet = to_device(supernet)
-    candidates = [entry["candidate"] for entry in parameters["candidates"]]
+    entries = parameters["candidates"]
+    candidates = [entry["candidate"] for entry in entries]
     found: dict[int, float] = {}
     # one resolution after the other, so that its pictures are read once
     for at in sorted(range(len(candidates)), key=lambda i: space.spec(candidates[i]).resolution):
         found[at] = evaluate(space, supernet, candidates[at], data)
-        nni.report_intermediate_result(found[at])
+        # the index, so that the score counts if the trial is lost
+        nni.report_intermediate_result({"default": found[at], "index": entries[at]["index"]})
     return [found[at] for at in range(len(candidates))]
 
 

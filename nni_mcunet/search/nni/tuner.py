@@ -1,8 +1,12 @@
 """Offer the evolution as an NNI tuner: `className: nni_mcunet.search.tuner.EvolutionTuner` in an experiment's YAML, or
 `name: MCUNetEvolution` once register.yml is registered.
 
-One trial evaluates a batch of candidates. Everything is keyed on parameter_id, the one identity that NNI keeps right
-when trials run concurrently (microsoft/nni#5726).
+One trial evaluates a batch of candidates: a trial costs seconds before its first. A generation is cut into as many
+batches as trials may run at once, so that no slot waits while others have several candidates to go. Everything is keyed
+on parameter_id, the one identity that NNI keeps right when trials run concurrently (microsoft/nni#5726).
+
+The scores that a lost trial had reported count. Its other candidates are spread over the free slots: at once where
+manager.cjs is loaded, else, since NNI's word for the end may be about another trial, when none runs any more.
 
 Nothing is kept that a kill could lose. history.jsonl, written at every result, is the evolution's whole state, and a
 resumed experiment's tuner asks again for the candidates that have no score there. NNI brings back results of old trials
@@ -29,7 +33,7 @@ from ..config import SearchConfig, check_trials, search_config
 from ..evolution import Evolution, Proposal
 from ..run.history import History
 from ..run.run_folder import begin, restore
-from .nnictl import request
+from .nnictl import MANAGER, request
 from .processes import exit_with_parent, hold
 
 ENDED = ("SUCCEEDED", "FAILED", "USER_CANCELED", "SYS_CANCELED", "EARLY_STOPPED")
@@ -66,7 +70,8 @@ class EvolutionTuner(Tuner):
         self._again: list[Proposal] = []  # to be handed out once more
         self._tries: dict[int, int] = {}  # index -> evaluations that failed
         self._waiting: list[tuple[int, Callable[..., None]]] = []  # (parameter_id, callback) asked for in vain so far
-        self._requested = 0  # parameter_ids asked for
+        self._requested = self._ended = 0  # parameter_ids asked for; trials that have ended
+        self._paired = MANAGER.name in os.environ.get("NODE_OPTIONS", "")  # the id of an ended trial is its own
         self._slots: int | None = None  # how many of them by the first request
         self._failed, self._closed = False, False
 
@@ -116,8 +121,7 @@ class EvolutionTuner(Tuner):
         with _said_aloud(), self._lock:
             for at, proposal in enumerate(self._handed.get(parameter_id, [])):
                 if not proposal.told:
-                    self._search.tell(proposal.index, value[f"c{at}"])
-                    self._pending.pop(proposal.index, None)
+                    self._tell(proposal, value[f"c{at}"])
             self._history.write(self._search)
             self._serve()
 
@@ -127,7 +131,10 @@ class EvolutionTuner(Tuner):
         with _said_aloud(), self._lock:
             if parameter_id in self._running:
                 self._running.remove(parameter_id)
+                self._ended += 1
                 self._failed |= not success
+                if self._paired and not success:
+                    self._hand_again(self._handed[parameter_id])
                 self._settle()
                 self._serve()
 
@@ -142,20 +149,43 @@ class EvolutionTuner(Tuner):
         heard = self._failed or self._requested - (self._slots or 0) >= len(self._handed) - len(self._running)
         if self._running or not heard or not self._pending:
             return
-        for index, proposal in self._pending.items():
-            self._tries[index] = self._tries.get(index, 0) + 1
-            if self._tries[index] <= self.config.retries:
+        self._hand_again(list(self._pending.values()))
+        self._failed = False
+
+    def _hand_again(self, lost: list[Proposal]) -> None:
+        """Note the candidates of a trial that has gone: those it had scored before, those that are tried again and
+        those that have been tried often enough."""
+        self._hear()
+        lost = [proposal for proposal in lost if not proposal.told]
+        if not lost:
+            return
+        for proposal in lost:
+            del self._pending[proposal.index]
+            self._tries[proposal.index] = self._tries.get(proposal.index, 0) + 1
+            if self._tries[proposal.index] <= self.config.retries:
                 self._again.append(proposal)
             else:
-                self._search.tell(index, None)
+                self._search.tell(proposal.index, None)
         what = f"again, at most {self.config.retries} times" if self._again else "given up"
-        print(
-            f"a trial has ended without a result: {len(self._pending)} candidates {what}", file=sys.stderr, flush=True
-        )
-        self._pending, self._failed = {}, False
-        if not self._again and not self._search.ranked():
+        print(f"a trial has ended without a result: {len(lost)} candidates {what}", file=sys.stderr, flush=True)
+        if not self._pending and not self._again and not self._search.ranked():
             raise UserError("every trial has failed so far: see trial.stderr in the experiment's environments/ folder")
         self._history.write(self._search)
+
+    def _hear(self) -> None:
+        """Take the intermediate results of candidates without a score."""
+        if self._manager is None or not self._pending:
+            return
+        for metric in request(self._manager, "/metric-data") or []:
+            value = json.loads(metric["data"])
+            value = json.loads(value) if isinstance(value, str) else value
+            index = value.get("index") if isinstance(value, dict) and metric["type"] == "PERIODICAL" else None
+            if index in self._pending:
+                self._tell(self._pending[index], value["default"])
+
+    def _tell(self, proposal: Proposal, score: float) -> None:
+        self._search.tell(proposal.index, score)
+        self._pending.pop(proposal.index, None)
 
     def _serve(self) -> None:
         """Hand out what has become possible to those who wait."""
@@ -171,23 +201,33 @@ class EvolutionTuner(Tuner):
     def _next(self, parameter_id: int) -> PlainDict | None:
         """Return the next batch as a trial's parameters; None when there is none yet."""
         batch: list[Proposal] = []
-        while len(batch) < self.config.batch:
+        most = self.config.batch
+        while len(batch) < most:
             proposal = self._again.pop(0) if self._again else self._search.ask()
             if proposal is None:
                 break
             if not proposal.told:
                 batch.append(proposal)
+                if len(batch) == 1:
+                    most = min(most, self._share())
         if not batch:
             return None
         self._handed[parameter_id] = batch
         self._running.add(parameter_id)
         self._pending |= {proposal.index: proposal for proposal in batch}
-        shown = ("candidate", "p", "n", "halo", "sram", "macs")
+        shown = ("index", "candidate", "p", "n", "halo", "sram", "macs")
         return {
             "supernet": self._supernet,
             "data": self.config.data,
             "candidates": [{key: getattr(proposal, key) for key in shown} for proposal in batch],
         }
+
+    def _share(self) -> int:
+        """Return how many candidates the next trial takes, the first of them taken already: as many as each other slot
+        that has nothing to do will get."""
+        busy = sum(any(not proposal.told for proposal in self._handed[id]) for id in self._running)
+        free = max(1, self._requested - self._ended - busy)
+        return -(-(1 + len(self._again) + self._search.queued) // free)
 
     def _close(self) -> None:
         """Say that the search is over. NNI only counts trials: it is told now that these were all, and says DONE."""
