@@ -113,7 +113,7 @@ def test_every_slot_gets_its_share(tmp_path):
 
 @pytest.fixture
 def reported(monkeypatch):
-    """What trials have told NNI's manager before their end, as its /metric-data gives it."""
+    """The intermediate results of trials, as NNI's manager gives them at /metric-data."""
     metrics = []
     monkeypatch.setenv("NODE_OPTIONS", f'--require "{MANAGER}"')
     monkeypatch.setattr(tuner, "request", lambda root, path, *_: metrics if path == "/metric-data" else [])
@@ -121,7 +121,7 @@ def reported(monkeypatch):
 
 
 def test_a_lost_trial_costs_its_last_candidate_only(tmp_path, whole, reported, capsys):
-    """What it had reported counts; the rest goes to the slots that are free, at once."""
+    """Its intermediate results count; the rest goes to the slots that are free, at once."""
     manager = Manager(tmp_path, slots=2, population=8, batch=8, out=str(tmp_path / "two"))
     manager.tuner._manager = "http://127.0.0.1:1"
     lost, other = manager.running[0]["candidates"], manager.running[1]["candidates"]
