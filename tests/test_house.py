@@ -49,6 +49,7 @@ ARROWS = {
     "engine.codegen": {CORE, IR, PLAN, MODEL, "engine.detect", "engine.ops", "engine.lower"},
     "engine.run": {CORE, IR, PLAN, MODEL, PICTURES, "engine.detect", "engine.lower", "engine.codegen"},
     "engine.timing": {CORE, IR, PLAN, MODEL, "engine.detect", "engine.lower", "engine.codegen", "engine.run"},
+    "engine.packages": {CORE, "engine.run", "engine.timing"},
     "engine (doors)": {"*"},
     "engine": set(),
     "pages": {CORE},
