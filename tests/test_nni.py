@@ -78,7 +78,7 @@ REMOTE = {"platform": "remote", "machineList": [{"hst": "x"}]}
     [
         (lambda c: c.update(trialComand="x"), "unknown key 'trialComand'"),
         (lambda c: c.update(tuner=3), "tuner is 3"),
-        (lambda c: c.update(maxTrialNumber=1), "maxTrialNumber is 1: this search has 2 trials"),
+        (lambda c: c.update(maxTrialNumber=1), "maxTrialNumber is 1: this search needs 2 trials"),
         (lambda c: c["tuner"]["classArgs"].update(board="stm32x"), "unknown board 'stm32x'"),
         (lambda c: c["tuner"]["classArgs"].update(populatoin=3), "unknown key 'populatoin'"),
         (lambda c: c["tuner"]["classArgs"].update(max_mmacs=0.01), "limit of macs"),
