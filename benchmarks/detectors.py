@@ -25,6 +25,9 @@ RESULTS = ROOT / "docs/results"
 RUNS = {  # config -> (boards, the first of which its row shows; the data and how many; do their terms let us show them)
     "yolov3_bccd_f412": (["stm32f412", "stm32f746", "stm32h743"], "BCCD, 292 / 72 photographs", True),
     "yolov3_animals_f412": (["stm32f412"], "six animals of Pascal VOC 2012, 1,697 / 1,729 photographs", False),
+    "yolov3_animals_h743": (["stm32h743"], "six animals of Pascal VOC 2012, 1,697 / 1,729 photographs", False),
+    "s3fd_faces_f412": (["stm32f412"], "WIDER FACE, 480 / 150 photographs of it", False),
+    "s3fd_faces_h743": (["stm32h743"], "WIDER FACE, 480 / 150 photographs of it", False),
     "s3fd_widerface_mini_h743": (["stm32h743"], "WIDER FACE, 60 / 40 photographs of it", False),
     "yolov3_voc_mini": (["stm32f412"], "Pascal VOC 2012, 98 / 46 photographs of it", False),
 }
@@ -33,7 +36,7 @@ HEAD = """# Detectors trained here
 
 Pictures are for training / for the test. SRAM and flash are read from the board's ELF, MACs are those of the schedule
 with which it fits, ms are estimated. 0.5 px and 2 px: of the float network's boxes of score >= 0.3, how many the
-compiled int8 finds so near on all four sides, in pixels of the network's input. The pictures are six of each test set,
+compiled int8 finds so near on all four sides, in pixels of the network's input. The pictures are eight of each test set,
 evenly spread, with boxes of score >= 0.3; WIDER FACE's and VOC's terms keep theirs out of this folder.
 
 """
@@ -70,7 +73,7 @@ def run(name: str) -> dict:
     }  # fmt: skip
 
 
-def draw_sheet(cfg, model: Path, path: Path, pictures: int = 6, score: float = 0.3) -> None:
+def draw_sheet(cfg, model: Path, path: Path, pictures: int = 8, score: float = 0.3) -> None:
     """Test pictures, evenly spread over the set and not chosen, with the boxes that the compiled int8 finds on them."""
     int8 = load_int8_detector(model)
     names, detect, shown, found = int8.meta["detector"]["classes"], compiled(int8), [], []
@@ -78,7 +81,7 @@ def draw_sheet(cfg, model: Path, path: Path, pictures: int = 6, score: float = 0
         rows = zip(*detect(rgb), strict=True)
         shown.append(rgb)
         found.append([(*box, s, names[label]) for box, s, label in rows if s >= score])
-    sheet_figure(shown, found, names, path)
+    sheet_figure(shown, found, names, path, columns=4)
 
 
 def table(rows: list[dict]) -> str:
