@@ -36,8 +36,8 @@ HEAD = """# Detectors trained here
 
 Pictures are for training / for the test. SRAM and flash are read from the board's ELF, MACs are those of the schedule
 with which it fits, ms are estimated. 0.5 px and 2 px: of the float network's boxes of score >= 0.3, how many the
-compiled int8 finds so near on all four sides, in pixels of the network's input. The pictures are eight of each test set,
-evenly spread, with boxes of score >= 0.3; WIDER FACE's and VOC's terms keep theirs out of this folder.
+compiled int8 finds so near on all four sides, in pixels of the network's input. The pictures are eight of each test
+set, evenly spread, with boxes of score >= 0.3; WIDER FACE's and VOC's terms keep theirs out of this folder.
 
 """
 SHOWN = {
