@@ -31,7 +31,7 @@ LAYOUTS = {
         "samples/run/CMakeLists.txt": "zephyr/app.cmake",
         "samples/run/prj.conf": "zephyr/prj.conf",
         "samples/run/sample.yaml": "zephyr/sample.yaml",
-        "samples/run/src/main.c": "zephyr/main.c",
+        "samples/run/src/main.c": "zephyr/main.c.in",
     },
     "cmsis-pack": {"mcunet.$name.pdsc": "cmsis/pack.pdsc"},
 }
