@@ -16,8 +16,9 @@ from nni_mcunet.core.ir.build import build_graph
 from nni_mcunet.core.nn.net import Net
 from nni_mcunet.search.config import SearchConfig
 from nni_mcunet.search.constraint import Limits
+from nni_mcunet.search.data.classification import Classification
 from nni_mcunet.search.evolution import Evolution
-from nni_mcunet.search.run import export, run_folder
+from nni_mcunet.search.run import export, rescore, run_folder
 from nni_mcunet.search.run.history import best_of, pareto_front, read_history
 from nni_mcunet.search.run.report import network_bars, report
 from nni_mcunet.search.space import load_space
@@ -159,6 +160,43 @@ def test_the_front_is_exported_and_replaces_an_older_one(exported, history):
     assert specs == [ArchSpec.load(out / "pareto" / f"{name}.json") for name in names]
     assert json.loads((out / "pareto.json").read_text()) == front
     assert read_history(out) == history
+
+
+def test_the_best_are_scored_again(exported, history, monkeypatch):
+    """Each with so many draws; the cheaper of equals is taken, and it is written as an export is."""
+    config, out = exported
+    config = replace(config, data={"kind": "digits", "calibration": [1, 8]})
+    seen = []
+
+    def sliced(space, net, candidate, data, calibration, seed):
+        seen.append(seed)
+        return slice_net(net, build_graph(space.spec(candidate)))
+
+    monkeypatch.setattr(rescore, "specialise", sliced)
+    monkeypatch.setattr(Classification, "score", lambda self, net, batches: 0.5 + 0.01 * (seen[-1] % 2))
+    found = rescore.rescore(config, out, best=3, draws=4)
+    assert seen == [0, 1, 2, 3] * 3 and len(found.rows) == 3
+    assert found.chosen["macs"] == min(row["macs"] for row in found.rows)  # all are equal
+    line = next(line for line in history if line["index"] == found.chosen["index"])
+    assert is_complete(out, "chosen", line)
+    assert json.loads((out / "rescored.json").read_text())["chosen"] == line["index"]
+    assert "<- chosen" in rescore.table(found)
+    for best, draws in ((3, 1), (0, 2)):
+        with pytest.raises(UserError, match="expected 1 and 2 at least"):
+            rescore.rescore(config, out, best, draws)
+
+
+def test_what_counts_as_equal():
+    """Two standard errors of a difference, of the spread that all share."""
+
+    def row(index, macs, *scores):
+        return {"index": index, "macs": macs, "sram": 1, "scores": list(scores), "mean": sum(scores) / len(scores)}
+
+    rows = [row(0, 9, 0.80, 0.82), row(1, 5, 0.79, 0.81), row(2, 1, 0.70, 0.72)]
+    found = rescore.judged(rows)
+    assert found.error == pytest.approx(0.01)
+    assert [r["index"] for r in found.rows] == [0, 1, 2] and found.chosen["index"] == 1
+    assert rescore.judged([row(0, 9, 0.80, 0.80), row(1, 5, 0.79, 0.79)]).chosen["index"] == 0  # no noise at all
 
 
 def test_a_space_for_detection_exports_a_backbone(history, tmp_path, monkeypatch):

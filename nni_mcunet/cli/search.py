@@ -6,6 +6,8 @@
   resume  go on where a search was killed, cut short or has failed, whatever of it (NNI's manager, the tuner, this
           program), and end as `run` does; also for an experiment begun by hand with nnictl
   export  the best network once more, or the Pareto front, from the folder of a search's results
+  rescore score the best networks again with several draws of the re-calibration's pictures: rescored.json, and the
+          cheapest of those that are as good as the best, chosen.json and chosen.pth
   report  pictures: search.png (the curve), pareto.png (accuracy against SRAM and MACs), winner.png (block by block)
 
 Exit codes: 0 done, 1 the experiment broke down or was cut short, 2 something in the config is wrong, 128 and more a
@@ -20,7 +22,7 @@ from .argument_types import seconds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    commands = parser.add_subparsers(dest="verb", required=True, metavar="run|resume|export|report")
+    commands = parser.add_subparsers(dest="verb", required=True, metavar="run|resume|export|rescore|report")
     run_ = commands.add_parser("run", help="search from the beginning")
     resume_ = commands.add_parser("resume", help="go on with a search")
     run_.add_argument("--config", default="configs/nni/demo_h743.yml", help="NNI experiment's YAML (%(default)s)")
@@ -36,11 +38,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         command.add_argument("--port", type=int, help="of NNI's web server on 127.0.0.1 (default: any free one)")
         command.add_argument("--timeout", type=seconds, default=7 * 86400, help="seconds until it is given up")
         command.add_argument("--silence", type=seconds, default=900, help="seconds until a silent trial is named (900)")
-    for name, what in (("export", "write the best network, or the front"), ("report", "draw the pictures")):
+    for name, what in (
+        ("export", "write the best network, or the front"),
+        ("rescore", "score the best again, to see what is noise"),
+        ("report", "draw the pictures"),
+    ):
         command = commands.add_parser(name, help=what)
         command.add_argument("--out", type=Path, required=True, help="folder of a search's results")
         if name == "export":
             command.add_argument("--pareto", action="store_true", help="the front of accuracy against SRAM and MACs")
+        if name == "rescore":
+            command.add_argument("--best", type=int, default=10, help="so many networks (default 10)")
+            command.add_argument("--draws", type=int, default=5, help="so often each (default 5)")
 
 
 def main(args: argparse.Namespace) -> None:

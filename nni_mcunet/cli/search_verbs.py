@@ -1,4 +1,4 @@
-"""Do what `mcunet search` is told: run, resume, export, report. No command: search.py reads their words."""
+"""Do what `mcunet search` is told: run, resume, export, rescore, report. No command: search.py reads their words."""
 
 import argparse
 import contextlib
@@ -14,6 +14,8 @@ from ..search.nni.ports import check_port
 from ..search.run.export import check_supernet, export_best, export_pareto, finish
 from ..search.run.history import read_history
 from ..search.run.report import report as write_report
+from ..search.run.rescore import rescore as score_again
+from ..search.run.rescore import table
 from ..search.run.result_folder import replacing
 from ..search.run.run_folder import read_settings
 from ..search.space import load_space
@@ -77,6 +79,12 @@ def export(args: argparse.Namespace) -> None:
     else:
         export_best(search, args.out)
         print(f"wrote {args.out}/best.json, best.pth")
+
+
+def rescore(args: argparse.Namespace) -> None:
+    """Score the best networks again."""
+    found = score_again(read_settings(args.out), args.out, args.best, args.draws)
+    print(f"{table(found)}\nwrote {args.out}/rescored.json, chosen.json, chosen.pth")
 
 
 def report(args: argparse.Namespace) -> None:

@@ -45,7 +45,7 @@ def _best(config: SearchConfig, out: Path) -> ArchSpec:
 def export_best(config: SearchConfig, out: Path) -> ArchSpec:
     """Write out/best.json, an ArchSpec with its (p, n) and view, and out/best.pth: the state dict of core's Net of it,
     and on which pictures it was trained, see weights_file."""
-    return _Exporter(config, out).write(best_of(read_history(out)), Path(out) / "best")
+    return Exporter(config, out).write(best_of(read_history(out)), Path(out) / "best")
 
 
 def export_pareto(config: SearchConfig, out: Path) -> list[ArchSpec]:
@@ -54,7 +54,7 @@ def export_pareto(config: SearchConfig, out: Path) -> list[ArchSpec]:
     networks are. An earlier export is replaced once all is written; networks of another front, which may have been
     fine-tuned, move to out/pareto.1."""
     out = Path(out)
-    front, exporter, fresh = pareto_front(read_history(out)), _Exporter(config, out), out / ".pareto"
+    front, exporter, fresh = pareto_front(read_history(out)), Exporter(config, out), out / ".pareto"
     shutil.rmtree(fresh, ignore_errors=True)
     specs = [exporter.write(line, fresh / f"{at:02d}") for at, line in enumerate(front)]
     listed = out / "pareto.json"
@@ -69,7 +69,7 @@ def export_pareto(config: SearchConfig, out: Path) -> list[ArchSpec]:
     return specs
 
 
-class _Exporter:
+class Exporter:
     """Hold the super-network of a search and the pictures its slices are re-calibrated on, loaded once."""
 
     def __init__(self, config: SearchConfig, out: Path):
