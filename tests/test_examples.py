@@ -37,7 +37,7 @@ def test_plan(words):
 
 @pytest.fixture
 def photos(tmp_path):
-    """Two classes of pictures that a small network tells apart, in train/CLASS."""
+    """Two classes of pictures, dark and light, in train/CLASS."""
     rng = np.random.default_rng(0)
     for at in range(64):
         name = ("dark", "light")[at % 2]

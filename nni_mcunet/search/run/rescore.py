@@ -1,8 +1,8 @@
 """Score the best networks of a search again, each with several draws of the pictures that re-calibrate its slice.
 
-One draw moves a score by some tenths of a percent, as much as often lies between the best networks. So the winner of one
-draw is in part the luckiest. The means of several draws say which differences are there, and between equals the cheaper
-network wins.
+One draw moves a score by some tenths of a percent, often as much as lies between the best networks. So the winner of
+one draw is in part the luckiest. The means of several draws say which differences are there, and between equals the
+cheaper network wins.
 """
 
 from pathlib import Path
