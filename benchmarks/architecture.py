@@ -20,7 +20,7 @@ from matplotlib.transforms import Bbox
 ROOT = Path(__file__).parents[1]
 PLACES = {  # what imports nothing at the bottom
     "cli": (0, 5), "api": (0, 4), "profiling": (-0.3, 3), "bridge": (1.6, 3), "search": (-3.2, 2), "engine": (-0.6, 2),
-    "detection": (3.2, 2), "pictures": (-1.6, 1), "paper": (1.6, 1), "core": (0, 0),
+    "detection": (3.2, 2), "pages": (3.2, 3), "pictures": (-1.6, 1), "paper": (1.6, 1), "core": (0, 0),
 }  # fmt: skip
 COLOURS = {"core": "#f3d9b1", "pictures": "#f3d9b1", "search": "#c7dcf0", "engine": "#c9e4ca", "detection": "#ecc8d6"}
 
