@@ -19,8 +19,8 @@ from matplotlib.transforms import Bbox
 
 ROOT = Path(__file__).parents[1]
 PLACES = {  # what imports nothing at the bottom
-    "cli": (0, 5), "api": (0, 4), "profiling": (-0.3, 3), "bridge": (1.6, 3), "search": (-3.2, 2), "engine": (-0.6, 2),
-    "detection": (3.2, 2), "pages": (3.2, 3), "pictures": (-1.6, 1), "paper": (1.6, 1), "core": (0, 0),
+    "cli": (0, 5), "api": (0, 4), "profiling": (-0.7, 3), "bridge": (1.6, 3), "search": (-3.2, 2), "engine": (-1.2, 2),
+    "detection": (3.2, 2), "pages": (0.1, 2), "pictures": (-1.6, 1), "paper": (1.6, 1), "core": (0, 0),
 }  # fmt: skip
 COLOURS = {"core": "#f3d9b1", "pictures": "#f3d9b1", "search": "#c7dcf0", "engine": "#c9e4ca", "detection": "#ecc8d6"}
 
@@ -55,9 +55,8 @@ def draw(found: dict[str, list[str]], path: Path) -> None:
     figure.canvas.draw()  # gives the boxes their sizes, at which arrows end
     for a, b in graph.edges:
         box = texts[b].get_window_extent().padded(9).transformed(axes.transData.inverted())
-        axes.annotate(
-            "", _edge(PLACES[a], PLACES[b], box), PLACES[a], arrowprops=dict(arrowstyle="-|>", color="#777777")
-        )
+        arrow = dict(arrowstyle="-|>", color="#777777")
+        axes.annotate("", _edge(PLACES[a], PLACES[b], box), PLACES[a], arrowprops=arrow, zorder=1)
     axes.set_axis_off()
     figure.savefig(path, dpi=110, bbox_inches="tight", metadata={"Software": None})
     plt.close(figure)
