@@ -14,7 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 from damage import FLOATS, NUMBERS, loaded, pick
 from fuzz_onnx import run as run_onnx
 from tflite_files import Reference
-from tflite_nets import NETS, floats
+from tflite_nets import NETS, floats, opened
 
 from nni_mcunet.core.plan.plan import plan
 from nni_mcunet.engine.frontend.onnx import to_onnx
@@ -41,7 +41,8 @@ UNKNOWN = (
 @cache
 def files() -> list[bytes]:
     """Int8 and float networks that together have most kinds of operators."""
-    return [floats(), *(net(np.random.default_rng(seed)) for net in NETS.values() for seed in range(8))]
+    nets = [opened, *NETS.values()]
+    return [floats(), *(net(np.random.default_rng(seed)) for net in nets for seed in range(8))]
 
 
 def rewire(rng, graph, model):

@@ -6,7 +6,7 @@ import pytest
 from programs import run_series
 from test_onnx_import import run
 from tflite_files import Layers, Reference
-from tflite_nets import NETS, classifier, floats, sequence
+from tflite_nets import NETS, classifier, floats, opened, sequence
 
 from nni_mcunet.core.errors import GraphError, UnsupportedOp
 from nni_mcunet.core.ir.arch import Schedule
@@ -81,14 +81,15 @@ def test_c_equals_litert(made, tmp_path, name):
     assert_c_equal(run, load_tflite(path), tmp_path / "patched", Schedule((2, 3), 3), 20)
 
 
-def test_a_sequence_equals_litert(tmp_path):
+@pytest.mark.parametrize("net, n", [(sequence, 2), (opened, 1)])
+def test_a_sequence_equals_litert(tmp_path, net, n):
     """A map of one row, in patches along it."""
     path = tmp_path / "sequence.tflite"
-    path.write_bytes(sequence(np.random.default_rng(0)))
+    path.write_bytes(net(np.random.default_rng(0)))
     run, model = Reference(path.read_bytes()), load_tflite(path)
-    for schedule in (Schedule(), Schedule((1, 3), 2)):
+    for schedule in (Schedule(), Schedule((1, 3), n)):
         assert_numpy_equal(run, model, schedule, 5)
-    assert_c_equal(run, model, tmp_path / "c", Schedule((1, 3), 2), 5)
+    assert_c_equal(run, model, tmp_path / "c", Schedule((1, 3), n), 5)
 
 
 @pytest.mark.parametrize(
@@ -177,6 +178,19 @@ def in_float(kind: str, zero: int | None = None) -> bytes:
     return n.write([0], [b if zero is None else y])
 
 
+def float_product() -> bytes:
+    """A product, in float, of a map and what a convolution makes of it."""
+    n = Layers(np.random.default_rng(0))
+    x = n.map((1, 4, 4, 8))
+    y, floats = n.conv(x, 8), [n.tensor(name, x.shape, "float32") for name in "abp"]
+    n.op("DEQUANTIZE", [x.index], [floats[0]])
+    n.op("DEQUANTIZE", [y.index], [floats[1]])
+    n.op("MUL", floats[:2], [floats[2]], fusedActivationFunction=0)
+    end = n.map(x.shape)
+    n.op("QUANTIZE", [floats[2]], [end.index])
+    return n.write([x.index], [end.index])
+
+
 def with_weights(change) -> bytes:
     """A 1x1 convolution whose tensors a function changes: (weights', bias's TensorT, the writer)."""
     n = Layers(np.random.default_rng(0))
@@ -238,6 +252,7 @@ REFUSED = {
         UnsupportedOp,
         "SUM at 'f': computes in float and is no function",
     ),
+    "a float product of two maps": (float_product(), UnsupportedOp, "MUL at 'p': computes in float of two maps; quan"),
     "a float function that is not finite": (
         in_float("LOG", 5),
         UnsupportedOp,
@@ -294,6 +309,72 @@ def test_a_float_file_is_a_float_model(tmp_path):
     (want,) = Reference(floats())(x)
     (found,) = run(to_onnx(model), x.transpose(0, 3, 1, 2))
     np.testing.assert_allclose(found.transpose(0, 2, 3, 1), want, rtol=1e-4, atol=1e-5)
+
+
+def test_tables_of_one_value(tmp_path):
+    """A product of two functions of one map's values is a table. A function of each channel, or of other positions,
+    makes none."""
+    n = Layers(np.random.default_rng(0))
+    image = n.map((1, 4, 4, 3), 1 / 255, -128)
+    x = n.conv(image, 6, (3, 3))
+    y = n.new("LEAKY_RELU", n.new("TANH", x, scale=1 / 128, zero=0), alpha=0.3)
+    shifted = n.new("ADD", x, n.constant(np.arange(-60, 60, 20), "int8", x.scale), fusedActivationFunction=0)
+    ends = [n.new("MUL", y, x, fusedActivationFunction=0), n.new("MUL", shifted, x, fusedActivationFunction=0)]
+    path = tmp_path / "net.tflite"
+    path.write_bytes(n.write([image.index], [end.index for end in ends]))
+    model = load_tflite(path)
+    assert [op.kind for op in model.graph.ops].count("mul") == 1
+    assert_numpy_equal(Reference(path.read_bytes()), model, Schedule(), 3)
+    turned = n.same("TRANSPOSE", y, x.shape, n.constant([0, 2, 1, 3]))
+    path.write_bytes(n.write([image.index], [n.new("MUL", turned, x, fusedActivationFunction=0).index]))
+    with pytest.raises(UnsupportedOp, match="sums and products of maps of one shape"):
+        load_tflite(path)
+
+
+def by_batches(again=(2, 1), crops=((0, 0), (0, 0)), same=False, s=(1, 1), between=None) -> bytes:
+    """A convolution between SPACE_TO_BATCH_ND and BATCH_TO_SPACE_ND along the rows; `between` reads in their middle."""
+    n = Layers(np.random.default_rng(0))
+    image = n.map((1, 8, 6, 4), 0.1, 3)
+    x = n.same("SPACE_TO_BATCH_ND", image, (2, 5, 6, 4), n.constant([2, 1]), n.constant([[1, 1], [0, 0]]))
+    y = n.conv(n.leave_open(x, 0), 4, (3, 1), s, same)
+    z = n.same("BATCH_TO_SPACE_ND", n.leave_open(y, 0), (1, 6, 6, 4), n.constant(list(again)), n.constant(list(crops)))
+    more = [between(n, x, y).index] if between else []
+    return n.write([image.index], [n.leave_open(z, 0, 1).index, *more])
+
+
+def test_a_dilation_by_batches(tmp_path):
+    """A dilation of the rows is read; three operators that are not one dilated convolution are refused."""
+    path = tmp_path / "net.tflite"
+    path.write_bytes(by_batches())
+    model = load_tflite(path)
+    assert [op.k for op in model.graph.ops] == [(5, 1)]
+    assert_numpy_equal(Reference(path.read_bytes()), model, Schedule(), 3)
+    others = [
+        {"again": (1, 2)},
+        {"crops": ((2, 0), (0, 0))},
+        {"same": True},
+        {"s": (2, 1)},
+        {"between": lambda n, x, y: y},
+        {"between": lambda n, x, y: n.new("RELU", x)},
+    ]
+    for changes in others:
+        path.write_bytes(by_batches(**changes))
+        with pytest.raises(UnsupportedOp, match="operator 0, SPACE_TO_BATCH_ND at 't4' is not known"):
+            load_tflite(path)
+
+
+def test_an_open_size_is_given_or_asked_for(tmp_path):
+    """Height and width that are known only where the file runs."""
+    n = Layers(np.random.default_rng(0))
+    x = image = n.leave_open(n.map((1, 12, 10, 3), 1 / 255, -128), 0, 1, 2)
+    for _ in range(2):
+        x = n.leave_open(n.conv(x, 5, (3, 3), (2, 2)), 0, 1, 2)
+    path = tmp_path / "net.tflite"
+    path.write_bytes(n.write([image.index], [x.index]))
+    with pytest.raises(GraphError, match=r"leaves sides of \[-1, -1, -1, 3\] open; give the picture's size"):
+        load_tflite(path)
+    model, run = load_tflite(path, size=(12, 10)), Reference(path.read_bytes(), (1, 12, 10, 3))
+    assert_numpy_equal(run, model, Schedule(), 3)
 
 
 @pytest.mark.parametrize("name", NETS)

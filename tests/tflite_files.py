@@ -22,6 +22,7 @@ OPTIONS = {
     "PAD": "PadOptions", "QUANTIZE": "QuantizeOptions", "SUM": "ReducerOptions",
     "RESIZE_BILINEAR": "ResizeBilinearOptions", "REDUCE_MAX": "ReducerOptions", "GELU": "GeluOptions",
     "PACK": "PackOptions", "SHAPE": "ShapeOptions", "DIV": "DivOptions",
+    "SPACE_TO_BATCH_ND": "SpaceToBatchNDOptions", "BATCH_TO_SPACE_ND": "BatchToSpaceNDOptions",
 }  # fmt: skip
 
 # Operators with int8 in their first version.
@@ -77,14 +78,16 @@ class Writer:
 
 
 class Reference:
-    """TensorFlow Lite's reference kernels on a file."""
+    """TensorFlow Lite's reference kernels on a file. shape: of its input, where the file leaves it open."""
 
-    def __init__(self, data: bytes):
+    def __init__(self, data: bytes, shape: tuple[int, ...] | None = None):
         self.run = Interpreter(
             model_content=data,
             experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
             experimental_preserve_all_tensors=True,
         )
+        if shape:
+            self.run.resize_tensor_input(self.run.get_input_details()[0]["index"], shape)
         self.run.allocate_tensors()
 
     def __call__(self, *values: np.ndarray) -> list[np.ndarray]:
@@ -109,6 +112,13 @@ class Layers(Writer):
         scale = float(np.float32(2.0 ** self.rng.uniform(-6, -3) if scale is None else scale))
         zero, self.names = int(self.rng.integers(-128, 128)) if zero is None else zero, self.names + 1
         return Map(self.tensor(f"t{self.names}", shape, "int8", scale, zero), tuple(shape), scale, zero)
+
+    def leave_open(self, x: "Map", *dims: int) -> "Map":
+        """Let the file say of these dimensions that they are known only where it runs."""
+        tensor = self.graph.tensors[x.index]
+        tensor.shape = [1 if i in dims else n for i, n in enumerate(x.shape)]
+        tensor.shapeSignature = [-1 if i in dims else n for i, n in enumerate(x.shape)]
+        return x
 
     def constant(self, values, kind="int32", scale=None, zero=0, axis=0) -> int:
         self.names += 1

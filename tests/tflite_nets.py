@@ -202,6 +202,51 @@ def sequence(rng) -> bytes:
     return n.write([image.index], [n.connected(x, 4).index])
 
 
+def opened(rng) -> bytes:
+    """A sequence in a flat input, as Edge Impulse has it, of a Keras model whose batch is open: shapes are computed,
+    a dilated convolution is written by batches, a pool reads positions as rows."""
+    n = Layers(rng)
+    features = n.leave_open(n.map((1, 60), 0.1, -7), 0)
+    shape, batch, three = n.tensor("shape", (2,), "int32"), n.tensor("batch", (), "int32"), n.tensor("3", (3,), "int32")
+    n.op("SHAPE", [features.index], [shape], outType=2)
+    n.op("STRIDED_SLICE", [shape, *(n.constant([v]) for v in (0, 1, 1))], [batch], shrinkAxisMask=1)
+    n.op("PACK", [batch, *(n.constant(np.int32(v)) for v in (20, 3))], [three], axis=0, valuesCount=3)
+    x = n.same("RESHAPE", features, (1, 20, 3), three)
+    x = n.same("EXPAND_DIMS", n.leave_open(x, 0), (1, 1, 20, 3), n.constant(np.int32(1)))
+    x = n.conv(x, 4, (1, 3), act=1)
+    x = n.same("RESHAPE", n.leave_open(x, 0), (1, 20, 4), n.constant([-1, 20, 4]))
+    x = n.same("SPACE_TO_BATCH_ND", x, (1, 8, 4), n.constant([3]), n.constant([[2, 2]]))
+    x = n.same("EXPAND_DIMS", n.leave_open(x, 0), (1, 1, 8, 4), n.constant(np.int32(1)))
+    sides = []
+    for _ in range(2):
+        y = n.leave_open(n.conv(n.leave_open(x, 0), 6, (1, 2), same=False), 0)
+        y = n.leave_open(n.same("RESHAPE", y, (1, 7, 6), n.constant([-1, 7, 6])), 0)
+        y = n.same("BATCH_TO_SPACE_ND", y, (1, 19, 6), n.constant([3]), n.constant([[1, 1]]))
+        sides.append(n.leave_open(y, 0))
+    x = n.leave_open(n.new("MUL", *sides, fusedActivationFunction=0), 0)
+    x = n.leave_open(n.same("EXPAND_DIMS", x, (1, 19, 1, 6), n.constant(np.int32(2))), 0)
+    x = n.leave_open(n.pool("MAX_POOL_2D", x, (3, 1), (2, 1)), 0)
+    x = n.conv(x, 5, (4, 1), (2, 1), act=3)
+    left, right = (n.leave_open(n.map((1, 5, 1, c), x.scale, x.zero), 0, 1) for c in (2, 3))
+    n.op("SPLIT_V", [x.index, n.constant([2, -1]), n.constant([3])], [left.index, right.index], numSplits=2)
+    x = n.leave_open(n.same("RESHAPE", right, (1, 15), n.constant([-1, 15])), 0, 1)
+    return n.write([features.index], [left.index, n.leave_open(n.connected(x, 4), 0).index])
+
+
+def turned(rng) -> bytes:
+    """Convolutions and a pool of a map whose rows became columns; a dilation of both written by batches, cropped."""
+    n = Layers(rng)
+    image = n.map((1, 13, 10, 3), 1 / 255, -128)
+    x = n.same("TRANSPOSE", n.conv(image, 6, (3, 3)), (1, 10, 13, 6), n.constant([0, 2, 1, 3]))
+    x = n.conv(x, 6, (3, 2), (2, 1), depthwise=True, act=1)
+    x = n.conv(n.pool("AVERAGE_POOL_2D", x, (1, 3), (1, 1)), 5, (2, 4), same=False, dilation=(1, 2))
+    x = n.same("TRANSPOSE", x, (1, 7, 4, 5), n.constant([0, 2, 1, 3]))
+    y = n.same("SPACE_TO_BATCH_ND", x, (1, 6, 4, 5), n.constant([2, 3]), n.constant([[2, 3], [4, 4]]))
+    y = n.conv(n.leave_open(y, 0), 5, (3, 2), same=False, depthwise=True, act=3)
+    y = n.same("BATCH_TO_SPACE_ND", n.leave_open(y, 0), (1, 7, 5, 5), n.constant([2, 3]), n.constant([[1, 0], [2, 2]]))
+    return n.write([image.index], [n.conv(y, 3, (3, 3)).index])
+
+
 NETS = {
     "classifier": classifier,
     "detector": detector,
@@ -211,4 +256,5 @@ NETS = {
     "functions": functions,
     "flat": flat,
     "moves": moves,
+    "turned": turned,
 }

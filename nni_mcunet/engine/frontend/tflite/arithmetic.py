@@ -138,9 +138,10 @@ def per_channel(reader: Values, op: Operator, x: Feature, at: int, value: np.nda
     found = x.reshaped(shape)
     fits = value.size == max(value.shape, default=1) == x.tensor.c and found is not None and found.has_channels_at(axis)
     if value.size != 1 and not fits:
+        way = "share its slopes over height and width" if op.kind == "PRELU" else "end the model before it"
         op.refuse(
             f"'{reader.tensor(op, at).name}' of {list(value.shape)} on {list(x.shape)}: one number, or one a channel, "
-            "is known; end the model before it"
+            f"is known; {way}"
         )
     return value.reshape(-1)
 

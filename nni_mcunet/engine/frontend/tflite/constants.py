@@ -17,7 +17,8 @@ def folded(reader: Values, op: Operator) -> bool:
     """Compute the outputs of an operator that depends on constants only, as constants. Return False where it does not,
     or is not known here. Raises GraphError for numbers that do not fit together."""
     if op.kind == "SHAPE":
-        shape = reader.tensor(op, 0).shape
+        declared, index = reader.tensor(op, 0), op.inputs[0]
+        shape = reader.features[index].shape if index in reader.features else declared.shape
         reader.constants[op.outputs[0]] = np.array(shape, _type(reader, op))
         return True
     known = op.kind in FOLDS or op.kind == "UNPACK"

@@ -34,11 +34,16 @@ def limits(op: Operator) -> tuple[float, float]:
     return found or op.refuse("has tanh or another function for its activation; make it an operator of its own")
 
 
-def window(op: Operator, x: Tensor, k: tuple[int, int], dilation: tuple[int, int] = (1, 1)) -> dict[str, Any]:
-    """Return kernel, stride and pads on `x` as fields of an Op. Raises GraphError, UnsupportedOp for one too large."""
+def window(
+    op: Operator, x: Tensor, axes: str, k: tuple[int, int], dilation: tuple[int, int] = (1, 1)
+) -> dict[str, Any]:
+    """Return kernel, stride and pads on `x` as fields of an Op. axes: "whc" where the operator's height is the map's
+    width (Values.plane). Raises GraphError, UnsupportedOp for one too large."""
     s = op.option("StrideH"), op.option("StrideW")
     if min(*k, *s, *dilation) < 1 or op.option("Padding") not in (SAME, VALID):
         op.wrong(f"kernel {list(k)} with stride {list(s)}, dilation {list(dilation)}, padding {op.option('Padding')}")
+    if axes == "whc":
+        k, s, dilation = k[::-1], s[::-1], dilation[::-1]
     k = (k[0] - 1) * dilation[0] + 1, (k[1] - 1) * dilation[1] + 1
     if max(*k, *s) > MOST:
         op.refuse(f"a window of {list(k)} with stride {list(s)}: sides and strides go to {MOST}")
@@ -56,32 +61,34 @@ def _same(length: int, k: int, s: int) -> tuple[int, int]:
 
 def conv(reader: Values, op: Operator) -> Feature:
     """Read CONV_2D, its channels in groups or not. Raises UnsupportedOp, GraphError."""
-    x = reader.map(op)
+    x, axes = reader.plane(op)
     weight, scale = _weights(reader, op, 0)
     if weight.ndim != 4 or not weight.size or weight.shape[3] == 0 or x.c % weight.shape[3]:
         op.wrong(f"weights of {list(weight.shape)} on {x.c} channels")
     weight = weight.transpose(0, 3, 1, 2)
-    return _convolution(reader, op, x, weight, scale, x.c // weight.shape[1])
+    return _convolution(reader, op, x, axes, weight, scale, x.c // weight.shape[1])
 
 
 def depthwise(reader: Values, op: Operator) -> Feature:
     """Read DEPTHWISE_CONV_2D. Raises UnsupportedOp, GraphError."""
-    x = reader.map(op)
+    x, axes = reader.plane(op)
     weight, scale = _weights(reader, op, 3)
     if weight.ndim != 4 or not weight.size or weight.shape[0] != 1 or weight.shape[3] % x.c:
         op.wrong(f"weights of {list(weight.shape)} on {x.c} channels")
-    return _convolution(reader, op, x, weight.transpose(3, 0, 1, 2), scale, x.c)
+    return _convolution(reader, op, x, axes, weight.transpose(3, 0, 1, 2), scale, x.c)
 
 
 def _convolution(
-    reader: Values, op: Operator, x: Tensor, weight: np.ndarray, scale: np.ndarray | None, groups: int
+    reader: Values, op: Operator, x: Tensor, axes: str, weight: np.ndarray, scale: np.ndarray | None, groups: int
 ) -> Feature:
     """Append a convolution of weights (cout, cin / groups, kh, kw), as _weights returned them."""
     dilation = op.option("DilationHFactor"), op.option("DilationWFactor")
-    fields = window(op, x, (weight.shape[2], weight.shape[3]), dilation)
+    fields = window(op, x, axes, (weight.shape[2], weight.shape[3]), dilation)
+    if axes == "whc":
+        weight = weight.transpose(0, 1, 3, 2)
     weight, given, bias = parameters(reader, op, x, dilated(op, weight, fields.pop("k")), scale)
     y = convolve(reader, op, x, weight, given, bias, groups=groups, **fields)
-    return activated(reader, op, Feature.of(y, "hwc"))
+    return activated(reader, op, Feature.of(y, axes))
 
 
 def transpose_conv(reader: Values, op: Operator) -> Feature:
@@ -108,7 +115,7 @@ def fully_connected(reader: Values, op: Operator) -> Feature:
     """Read FULLY_CONNECTED. Raises UnsupportedOp, GraphError."""
     if op.option("WeightsFormat"):
         op.refuse("has shuffled weights; convert for the plain kernels")
-    x, outputs = reader.feature(op), reader.file.tensors[op.outputs[0]].shape
+    x = reader.feature(op)
     weight, scale = _weights(reader, op, 0)
     if weight.ndim != 2 or not weight.size or x.tensor.size % weight.shape[1]:
         op.wrong(f"weights of {list(weight.shape)} on {list(x.shape)}")
@@ -121,6 +128,7 @@ def fully_connected(reader: Values, op: Operator) -> Feature:
         exact = _half_away(reader.scale_of(x.tensor.name), q.scale, reader.scale(op, op.outputs[0]))
         reader.weights[y.tensor.name] = replace(q, scale=exact)
         reader.once.add(y.tensor.name)
+    outputs = reader.declared(op.outputs[0], y.shape)
     y = y.reshaped(outputs) or op.wrong(f"writes {list(outputs)}, its inputs give {list(y.shape)}")
     return activated(reader, op, y)
 

@@ -57,11 +57,13 @@ OPTIONS = {
 
 @dataclass(frozen=True)
 class FileTensor:
-    """A tensor of the file. kind: its type, "int8" for instance; data: its values where it is a constant; scale and
-    zero: one for the whole, or one for each step along `axis`; none for a tensor that is not quantised."""
+    """A tensor of the file. open: the dimensions of its shape that are known only where it runs, the batch for
+    instance, and count as 1 until then. kind: its type, "int8" for instance; data: its values where it is a constant;
+    scale and zero: one for the whole, or one for each step along `axis`; none for a tensor that is not quantised."""
 
     name: str
     shape: tuple[int, ...]
+    open: tuple[int, ...]
     kind: str
     data: np.ndarray | None
     scale: np.ndarray
@@ -217,7 +219,9 @@ def _tensor(path: str, model: tflite.Model, tensor: tflite.Tensor) -> FileTensor
             raise GraphError(f"{path}: constant '{name}' has {size} bytes for {list(shape)}; convert again")
         found = buffer.DataAsNumpy().view(ARRAYS[kind]).reshape(shape)  # no copy: many tensors may name one buffer
     scale, zero, axis = _quantization(path, name, tensor.Quantization())
-    return FileTensor(name, shape, kind, found, scale, zero, axis)
+    signature = _ints(tensor, "ShapeSignature")
+    unknown = tuple(i for i, n in enumerate(signature) if n == -1) if len(signature) == len(shape) else ()
+    return FileTensor(name, shape, unknown, kind, found, scale, zero, axis)
 
 
 def _quantization(

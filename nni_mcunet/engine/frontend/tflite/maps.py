@@ -31,19 +31,19 @@ def passed_on(reader: Values, op: Operator, y: AnyMap, output: int = 0) -> AnyMa
 
 def max_pool(reader: Values, op: Operator) -> Feature:
     """Read MAX_POOL_2D. Raises UnsupportedOp."""
-    x = reader.map(op)
-    fields = window(op, x, (op.option("FilterHeight"), op.option("FilterWidth")))
-    y = Feature.of(reader.add(op, "maxpool", (x,), x.c, **fields), "hwc")
+    x, axes = reader.plane(op)
+    fields = window(op, x, axes, (op.option("FilterHeight"), op.option("FilterWidth")))
+    y = Feature.of(reader.add(op, "maxpool", (x,), x.c, **fields), axes)
     return _pooled(reader, op, x, y)
 
 
 def average_pool(reader: Values, op: Operator) -> Feature:
     """Read AVERAGE_POOL_2D; over a whole float map it is the global mean. Raises UnsupportedOp."""
-    x = reader.map(op)
-    fields = window(op, x, (op.option("FilterHeight"), op.option("FilterWidth")))
+    x, axes = reader.plane(op)
+    fields = window(op, x, axes, (op.option("FilterHeight"), op.option("FilterWidth")))
     whole = fields["k"] == (x.h, x.w) and not any(fields["pad"]) and not reader.quantized
     y = reader.add(op, "gap", (x,), x.c) if whole else reader.add(op, "avgpool", (x,), x.c, **fields)
-    return _pooled(reader, op, x, Feature.of(y, "hwc"))
+    return _pooled(reader, op, x, Feature.of(y, axes))
 
 
 def _pooled(reader: Values, op: Operator, x: Tensor, y: Feature) -> Feature:
@@ -78,7 +78,10 @@ def _one_position(reader: Values, op: Operator, x: Feature) -> tuple[int, ...]:
     axes, groups = [a % len(x.shape) for a in reader.integers(op, 1)], x.groups()
     spatial = sorted(axis for axis in x.order if axis != "c")
     if groups is None or sorted("".join(groups[a] for a in set(axes))) != spatial:
-        op.refuse(f"axes {axes} of {list(x.shape)}: height and width together are known; end the model before it")
+        op.refuse(
+            f"axes {axes} of {list(x.shape)}: height and width together are known; end the model before it, or train "
+            "with BatchNormalization in place of one that normalises each picture"
+        )
     keeps = len(reader.file.tensors[op.outputs[0]].shape) == len(x.shape)
     return tuple(1 if i in axes else n for i, n in enumerate(x.shape) if keeps or i not in axes)
 

@@ -4,7 +4,7 @@ no kernel has.
 """
 
 from collections.abc import Callable
-from math import inf
+from math import inf, prod
 
 import numpy as np
 
@@ -30,9 +30,22 @@ SIGMOID, TANH = Scale(1 / 256, -128), Scale(1 / 128, 0)  # the only scales that 
 
 def reshape(reader: Values, op: Operator) -> Feature | Moved:
     """Read RESHAPE, SQUEEZE and EXPAND_DIMS: the map under another shape. Raises GraphError."""
-    x, declared = reader.view(op), reader.file.tensors[op.outputs[0]]
-    y = reshaped(op, x, declared.shape) or op.wrong(f"{list(x.shape)} has not the elements of {list(declared.shape)}")
+    x = reader.view(op)
+    shape = _target(reader, op, x.shape)
+    y = reshaped(op, x, shape) or op.wrong(f"{list(x.shape)} has not the elements of {list(shape)}")
     return passed_on(reader, op, y)
+
+
+def _target(reader: Values, op: Operator, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape that an operator gives one of this shape: what its constant says, else what is declared."""
+    numbers = reader.integers(op, 1) if op.kind != "SQUEEZE" and reader.is_constant(op, 1) else []
+    if op.kind == "EXPAND_DIMS" and len(numbers) == 1:
+        at = numbers[0] % (len(shape) + 1)
+        return *shape[:at], 1, *shape[at:]
+    if op.kind != "RESHAPE" or not numbers:
+        return reader.declared(op.outputs[0], shape)
+    rest = prod(n for n in numbers if n != -1)
+    return tuple(prod(shape) // rest if n == -1 and rest else n for n in numbers)
 
 
 def transpose(reader: Values, op: Operator) -> Feature | Moved:
@@ -71,8 +84,9 @@ def split(reader: Values, op: Operator) -> list[Feature | Moved]:
     at, last = (1, 0) if op.kind == "SPLIT" else (0, 2)
     x, axes = reader.view(op, at, whole=True), reader.integers(op, last)
     axis = axes[0] % len(x.shape) if len(axes) == 1 else op.wrong(f"axes {axes}")
-    sizes = [reader.file.tensors[i].shape[axis] if len(reader.file.tensors[i].shape) > axis else 0 for i in op.outputs]
-    if sum(sizes) != x.shape[axis] or min(sizes) < 1:
+    sizes = reader.integers(op, 1) if op.kind == "SPLIT_V" else [x.shape[axis] // len(op.outputs)] * len(op.outputs)
+    sizes = [x.shape[axis] - sum(sizes) - 1 if n == -1 else n for n in sizes]
+    if len(sizes) != len(op.outputs) or sum(sizes) != x.shape[axis] or min(sizes) < 1:
         op.wrong(f"parts of {sizes} of {list(x.shape)}")
     starts = np.cumsum([0, *sizes[:-1]]).tolist()
     whole = [(0, n, 1) for n in x.shape]

@@ -19,7 +19,8 @@ from ..moved import Moved, reshaped
 from ..outputs import chosen, cut_text
 from .constants import folded
 from .decoding import CHOICES, maps_before
-from .file import File, FileTensor, Operator, load
+from .dilation import dilated_at_once
+from .file import File, Operator, load
 from .islands import computed
 from .operators import OPERATORS
 from .values import INT16, Values
@@ -32,14 +33,16 @@ def load_tflite(
 ) -> Model | QuantModel:
     """Return the Model of a float file, the QuantModel of an int8 one.
 
-    size: (h, w) of the image, which these files fix; outputs: tensors at which the network ends.
+    size: (h, w) of the image, where the file leaves them open; outputs: tensors at which the network ends.
     Where none are given and the file decodes boxes or names a class, it ends at the maps before (CutWarning). Raises
-    FileNotFoundError, GraphError for another size and for a file that is no valid .tflite or whose numbers are none to
-    compute with, UserError for outputs that it lacks, UnsupportedOp naming the operator.
+    FileNotFoundError, GraphError for another size, for none where one is needed, and for a file that is no valid
+    .tflite or whose numbers are none to compute with, UserError for outputs that it lacks, UnsupportedOp naming the
+    operator.
     """
     file = load(path)
     if outputs is not None:
         file = replace(file, outputs=tuple(chosen(str(path), outputs, _written(file))))
+    file = dilated_at_once(_sized(file, str(path), size))
     found = Reader(file, str(path)).read() if outputs is not None else _up_to_boxes(file, str(path))
     image = found.graph.inputs[0]
     if size and size != (image.h, image.w):
@@ -47,6 +50,26 @@ def load_tflite(
             f"{path}: the input is fixed at {image.h}x{image.w}, expected {size[0]}x{size[1]}; convert again"
         )
     return found
+
+
+def _sized(file: File, path: str, size: tuple[int, int] | None) -> File:
+    """Return the file with this (h, w) where an input leaves them open. Raises GraphError where it leaves others open,
+    or there is none."""
+    tensors, read = list(file.tensors), {i for op in file.needed() for i in op.inputs}
+    for index in read.intersection(file.inputs) - {-1}:
+        given = tensors[index]
+        open_sides = set(given.open) - {0}
+        if open_sides and (size is None or len(given.shape) != 4 or open_sides - {1, 2}):
+            shape = [-1 if i in given.open else n for i, n in enumerate(given.shape)]
+            raise GraphError(
+                f"{path}: input '{given.name}' leaves sides of {shape} open; give the picture's size (mcunet quantize "
+                "--size H W, size= of mcu.load), or convert with a fixed one"
+            )
+        sides = dict(zip((1, 2), size or (), strict=False))
+        tensors[index] = replace(
+            given, shape=tuple(sides[i] if i in open_sides else n for i, n in enumerate(given.shape))
+        )
+    return replace(file, tensors=tensors)
 
 
 def _up_to_boxes(file: File, path: str) -> Model | QuantModel:
@@ -137,19 +160,21 @@ class Reader(Values):
         return bool(perms) and all(p is not None and p.tolist() == [0, 2, 3, 1] for p in perms)
 
     def _unfolded(self, index: int) -> tuple[int, ...] | None:
-        """Return the shape (1, h, w, c) that all readers of a flat input give it at once, as micro_speech's does."""
-        readers = [op for op in self.file.needed() if index in op.inputs]
-        if len(self.file.tensors[index].shape) != 2 or not readers:
+        """Return the shape (1, h, w, c) or (1, positions, c) that all readers of an input of fewer dimensions give it
+        at once, as micro_speech's and Edge Impulse's do."""
+        given = self.file.tensors[index].shape
+        readers = [op for op in self.file.needed() if index in op.inputs and op.kind != "SHAPE"]
+        if len(given) > 3 or not readers:
             return None
         if all(op.kind == "QUANTIZE" for op in readers):
             found = {self._unfolded(op.outputs[0]) for op in readers}
         else:
-            shapes = (self.file.tensors[op.outputs[0]].shape for op in readers)
-            known = all(op.kind == "RESHAPE" for op in readers)
-            found = {shape if known and len(shape) == 4 and shape[0] == 1 else None for shape in shapes}
+            found = {self.file.tensors[op.outputs[0]].shape if op.kind == "RESHAPE" else () for op in readers}
         shape = found.pop() if len(found) == 1 else None
-        size = np.prod(self.file.tensors[index].shape, dtype=object)
-        return shape if shape and min(shape) > 0 and np.prod(shape, dtype=object) == size else None
+        if not shape or not len(given) < len(shape) <= 4 or shape[0] != 1 or min(shape) < 1:
+            return None
+        size = np.prod(given, dtype=object)
+        return shape if shape[-1] != given[-1] and np.prod(shape, dtype=object) == size else None
 
     def _operator(self, op: Operator) -> None:
         if any(self.file.tensors[i].kind == "int16" for i in (*op.inputs, *op.outputs) if i >= 0):
@@ -168,15 +193,15 @@ class Reader(Values):
         results = found if isinstance(found, list) else [found]
         for index, feature in zip(op.outputs, results, strict=False):
             if feature is not None:
-                self.features[index] = self._as_declared(op, feature, self.file.tensors[index])
+                self.features[index] = self._as_declared(op, feature, self.declared(index, feature.shape))
 
-    def _as_declared(self, op: Operator, feature: Feature | Moved, declared: FileTensor) -> Feature | Moved:
+    def _as_declared(self, op: Operator, feature: Feature | Moved, shape: tuple[int, ...]) -> Feature | Moved:
         """Return the feature under the shape that the file declares, which must hold as many elements."""
-        if feature.shape == declared.shape:
+        if feature.shape == shape:
             return feature
-        squeezed = tuple(n for n in feature.shape if n > 1), tuple(n for n in declared.shape if n > 1)
-        found = reshaped(op, feature, declared.shape) if squeezed[0] == squeezed[1] else None
-        return found or op.wrong(f"writes {list(declared.shape)}, its inputs give {list(feature.shape)}")
+        squeezed = tuple(n for n in feature.shape if n > 1), tuple(n for n in shape if n > 1)
+        found = reshaped(op, feature, shape) if squeezed[0] == squeezed[1] else None
+        return found or op.wrong(f"writes {list(shape)}, its inputs give {list(feature.shape)}")
 
     def _output(self, index: int) -> str:
         name = self.file.tensors[index].name if index >= 0 else "?"

@@ -2,7 +2,8 @@
 of its operator, and appends ops that write in the file's scales.
 """
 
-from typing import Any
+from math import prod
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -53,11 +54,37 @@ class Values(Views[int]):
 
     def map(self, op: Operator, i: int = 0) -> Tensor:
         """Return input i, a map of (1, height, width, channels). Raises UnsupportedOp for another."""
-        x = self.feature(op, i)
-        t = x.tensor
-        if x.shape != (1, t.h, t.w, t.c) or x.order != kept("hwc", t):
-            op.refuse(f"reads '{self.tensor(op, i).name}' of {list(x.shape)}, expected (1, height, width, channels)")
+        t, axes = self.plane(op, i)
+        if axes != "hwc":
+            self._refuse_map(op, i)
         return t
+
+    def plane(self, op: Operator, i: int = 0) -> tuple[Tensor, str]:
+        """Return input i, and "hwc" where it is a map of (1, height, width, channels), "whc" where the file's height is
+        the map's width, as of Keras' MaxPooling1D. Raises UnsupportedOp for another."""
+        x = self.feature(op, i)
+        for axes in ("hwc", "whc"):
+            if (x.shape, x.order) == (Feature.of(x.tensor, axes).shape, kept(axes, x.tensor)):
+                return x.tensor, axes
+        self._refuse_map(op, i)
+
+    def _refuse_map(self, op: Operator, i: int) -> NoReturn:
+        op.refuse(
+            f"reads '{self.tensor(op, i).name}' of {list(self.feature(op, i).shape)}, expected (1, height, width, "
+            "channels); convert without the change of layout before it"
+        )
+
+    def declared(self, index: int, found: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape that the file declares of a tensor, where that is open as in `found`, the shape that was
+        computed: dimension by dimension, or by the number of elements."""
+        tensor = self.file.tensors[index]
+        if len(found) == len(tensor.shape):
+            return tuple(n if i in tensor.open else m for i, (m, n) in enumerate(zip(tensor.shape, found, strict=True)))
+        if len(tensor.open) != 1:
+            return tensor.shape
+        at, size = tensor.open[0], prod(found)
+        rest = prod(n for i, n in enumerate(tensor.shape) if i != at)
+        return tuple(size // rest if i == at and rest else n for i, n in enumerate(tensor.shape))
 
     def is_constant(self, op: Operator, i: int) -> bool:
         """Tell whether input i is a constant."""
