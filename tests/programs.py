@@ -14,6 +14,7 @@ import numpy as np
 from nni_mcunet.core.boards import CORES
 from nni_mcunet.engine.codegen.arenas import sections_ld, suffix
 from nni_mcunet.engine.codegen.sources import KERNELS
+from nni_mcunet.engine.run import machines
 from nni_mcunet.engine.run.elf import elf_report
 from nni_mcunet.engine.run.emulator import run_qemu
 from nni_mcunet.engine.run.generated import arena_regions
@@ -26,8 +27,9 @@ HOST = "host"
 MACHINES = {name: core.qemu for name, core in CORES.items()}
 SECONDS, SERIES_SECONDS = 120, 900  # of one run, and of one for many pictures
 PICTURES = {"cortex-m4": 0x21000000, "cortex-m7": 0x60000000}  # the machines' PSRAM, 16 MB
+EMULATED = {name: machines.MACHINES[core.qemu] for name, core in CORES.items()}
 STACK = 4096  # bytes reserved on the boards
-BSS, MEMORY_END = 0x20200000, 0x20800000  # on both machines; what reads behind the end faults
+BSS = 2 << 20  # bytes into the memory, behind whose end a read faults
 # All of a program but the kernels: the model, the report on it, the picture. The arena begins as garbage.
 PROGRAM = """#define main shipped
 #include "mcu_model.c"
@@ -93,7 +95,7 @@ def run_series(core: str, folder: Path, pictures: np.ndarray) -> list[list[np.nd
     emulated core: one program and one start for all of them."""
     (folder / "pictures.bin").write_bytes(pictures.tobytes())
     place = [f"-Wl,--section-start=.pictures={PICTURES[core]:#x}", f"-DCOUNT={len(pictures)}"]
-    elf = _compiled(core, folder, [*_placed(folder), *place], SERIES, KERNELS)
+    elf = _compiled(core, folder, [*_placed(core, folder), *place], SERIES, KERNELS)
     done = run_qemu(elf, MACHINES[core], SERIES_SECONDS)
     lines = [np.frombuffer(bytes.fromhex(line), np.int8) for line in done.stdout.splitlines()]
     assert done.returncode == 0 and lines and len(lines) % len(pictures) == 0, done.stdout[-300:] + done.stderr[-300:]
@@ -114,13 +116,13 @@ def objects(core: str, kernels: Path = KERNELS) -> list[str]:
 def _compiler(core: str) -> list[str]:
     if core == HOST:
         return ["gcc", "-O1", *SANITIZERS, *WARNINGS]
-    return ["arm-none-eabi-gcc", *core_flags(core), *WARNINGS]
+    return ["arm-none-eabi-gcc", *core_flags(core), *EMULATED[core].defines, *WARNINGS]
 
 
 def _build(core: str, folder: Path, picture: np.ndarray, kernels: Path, guarded: bool = True) -> Path:
     (folder / "picture.rgb").write_bytes(picture.tobytes())
     text = _arrays(folder) + '#include "guarded.h"\n' * guarded + PROGRAM + '#include "host.c"\n' * (core == HOST)
-    return _compiled(core, folder, [] if core == HOST else _placed(folder), text, kernels)
+    return _compiled(core, folder, [] if core == HOST else _placed(core, folder), text, kernels)
 
 
 def _compiled(core: str, folder: Path, link: list[str], text: str, kernels: Path) -> Path:
@@ -138,18 +140,19 @@ def _arrays(folder: Path) -> str:
     return f"#define EACH_ARENA(DO) {' '.join(f'DO(mcu_arena{low}, MCU_ARENA{up}_BYTES)' for low, up in arrays)}\n"
 
 
-def _placed(folder: Path) -> list[str]:
+def _placed(core: str, folder: Path) -> list[str]:
     """Linker flags of a board. The arena ends where the memory does; so does the last array of one in regions, each
     other one directly before the next."""
     arena = int(re.search(r"MCU_ARENA_BYTES (\d+)", (folder / "mcu_model.h").read_text())[1])
-    at, places = MEMORY_END - (arena + 7 & ~7), {".bss": BSS}
+    machine = EMULATED[core]
+    at, places = machine.sram + machine.sram_bytes - (arena + 7 & ~7), {".bss": machine.sram + BSS}
     for region, size in (arena_regions(folder) or {"": arena}).items():
         places[f".arena{suffix(region) if region else ''}"] = at
         at += size
     (folder / "arenas.ld").write_text(sections_ld(dict.fromkeys(arena_regions(folder), "SRAM")))
-    sizes = {"FLASH_BYTES": 3 << 20, "SRAM_BYTES": 8 << 20, "STACK_BYTES": STACK}
+    sizes = {"FLASH_BYTES": 3 << 20, "SRAM_BYTES": machine.sram_bytes, "STACK_BYTES": STACK}
     return [
         *(f"-Wl,--defsym={name}={value}" for name, value in sizes.items()),
         *(f"-Wl,--section-start={name}={address:#x}" for name, address in places.items()),
-        f"-L{folder}", f"-L{RUNTIME}", "-T", str(RUNTIME / "mps2.ld"),
+        f"-L{folder}", *machine.flags,
     ]  # fmt: skip

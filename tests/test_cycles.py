@@ -21,7 +21,7 @@ from nni_mcunet.engine.lower.program import SELF
 from nni_mcunet.engine.run import emulator, firmware, toolchain
 from nni_mcunet.engine.run.elf import elf_report
 from nni_mcunet.engine.timing import qemu_counts as counts
-from nni_mcunet.engine.timing.core_pipelines import cortex_m4, cortex_m7
+from nni_mcunet.engine.timing.core_pipelines import cortex_m0plus, cortex_m3, cortex_m4, cortex_m7
 from nni_mcunet.engine.timing.disassembly import Instruction
 from nni_mcunet.engine.timing.layer_cycles import run_profiled
 from nni_mcunet.engine.timing.plan_file import PLAN
@@ -149,11 +149,29 @@ def test_cortex_m7_pairs(text, m7):
     assert cortex_m7(code(text)) == m7
 
 
+@pytest.mark.parametrize(
+    "text, m3, m0plus",
+    [  # the manuals' tables
+        ("ldr r0, [r1]\nldr r1, [r2]", 3, 4),
+        ("mla r0, r1, r2, r3", 2, 1),
+        ("mul r0, r1, r2\nadds r0, r0, r1", 2, 2),
+        ("smull r0, r1, r2, r3", 5, 1),
+        ("umlal r0, r1, r2, r3", 7, 1),
+        ("push {r4, r5, lr}", 4, 4),
+        ("ldmia r0!, {r4, r5, r6}", 4, 4),
+        ("subs r0, r0, #1\nbl 0", 2, 3),
+        ("sdiv r0, r1, r2", 7, 1),
+    ],
+)
+def test_cortex_m3_and_m0plus_by_the_manuals(text, m3, m0plus):
+    assert (cortex_m3(code(text)), cortex_m0plus(code(text))) == (m3, m0plus)
+
+
 def test_boards_of_users_have_the_memory_of_their_core():
     mine = replace(get_board("f746"), name="mine", memory=None)
     assert memory_of(mine) == get_board("h743").memory != get_board("f746").memory
-    with pytest.raises(UserError, match="no model of a cortex-m33's memory"):
-        memory_of(replace(mine, core="cortex-m33"))
+    with pytest.raises(UserError, match="no model of a cortex-m23's memory"):
+        memory_of(replace(mine, core="cortex-m23"))
 
 
 def test_without_a_compiler_for_the_host(monkeypatch, tmp_path):

@@ -24,6 +24,7 @@ from nni_mcunet.engine.frontend.onnx import load_onnx
 from nni_mcunet.engine.lower import reference
 from nni_mcunet.engine.run import emulator, host, toolchain
 from nni_mcunet.engine.run.elf import elf_report
+from nni_mcunet.engine.run.machines import MACHINES
 
 OK, END, CORRUPT, UNSUPPORTED, SIZE, BAND, ORDER = range(7)  # of mcu_jpeg.h
 LOST, TIMEOUT, PASSED = 1, 2, 3  # of mcu_lines.h
@@ -399,9 +400,7 @@ def on_board(folder: Path, board, data: bytes, kind: str) -> tuple[dict, dict]:
     sizes = {"FLASH_BYTES": board.flash, "SRAM_BYTES": board.sram, "STACK_BYTES": 2048}
     flags = [*toolchain.core_flags(board.core), *(f"-Wl,--defsym={name}={value}" for name, value in sizes.items())]
     flags += [
-        "-T",
-        str(toolchain.RUNTIME / "mps2.ld"),
-        f"-L{toolchain.RUNTIME}",
+        *MACHINES[emulator.machine(board)].flags,
         "-I.",
         "-Ipictures",
         f"-I{toolchain.RUNTIME}",

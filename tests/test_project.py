@@ -28,7 +28,7 @@ from nni_mcunet.engine.run.host import build_host
 from nni_mcunet.engine.run.run_report import parse_report
 from nni_mcunet.engine.run.serial_link import SerialBoard, frame
 
-NAMES = tuple(BOARDS)
+NAMES = tuple(name for name, board in BOARDS.items() if board.project)
 DONE = b'"done": true}\n'
 HZ = {"stm32f410": 100, "stm32f412": 100, "stm32f746": 216, "stm32h743": 480}  # MHz
 SILENT = {  # status that never gets ready -> what the board then says

@@ -193,7 +193,7 @@ def test_boards_with_and_without_regions(tmp_path):
     f746 = get_board("f746")
     assert [r.name for r in f746.run_of(60_000)] == ["DTCM", "SRAM12"] and f746.usable == f746.arena_limit
     # The imitated boards' memories are those of the files; the memory of the H743's D2 comes later.
-    for name, board in BOARDS.items():
+    for name, board in ((name, board) for name, board in BOARDS.items() if board.project):
         places = [(run[0].at, sum(r.bytes for r in run) // KB) for run in board.runs if run[0].at >> 28 != 3]
         assert places == [place for place in RAM[name] if place[0] >> 28 != 3]
 

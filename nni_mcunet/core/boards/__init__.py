@@ -172,13 +172,14 @@ def _check_project(board: Board) -> None:
 
 
 BOARDS = {board.name: board for board in map(read_board, sorted(Path(__file__).parent.glob("*.yml")))}
-# Core -> the board whose emulator and memory stand for a board that names none, and whose cycles latency.json has.
+# Core -> the board on which latency.json was fitted.
 CORE_BOARDS = {"cortex-m4": "stm32f412", "cortex-m7": "stm32h743"}
 
 
 def like_core(board: Board) -> Board | None:
     """Return the board of ours that stands for the core of `board`, or None."""
-    return BOARDS[CORE_BOARDS[board.core]] if board.core in CORE_BOARDS else None
+    core = CORES.get(board.core)
+    return BOARDS[core.board] if core and core.board else None
 
 
 def get_board(name: str) -> Board:

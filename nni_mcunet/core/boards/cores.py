@@ -1,4 +1,4 @@
-"""The Cortex-M cores: what the compiler and the emulator need to know of each, whatever board carries it."""
+"""The Cortex-M cores: what the compiler, the emulator and the estimates need to know of each, on whatever board."""
 
 from dataclasses import dataclass
 
@@ -7,17 +7,26 @@ __all__ = ["CORES", "Core"]
 
 @dataclass(frozen=True)
 class Core:
-    """Hold a core by gcc's -mcpu name. fpu: whether every device of ours with it has one, so that floats are passed in
-    its registers; qemu: the machine that emulates it. A Cortex-M0+ runs on a Cortex-M3, which has all of its
-    instructions, and needs as many of them."""
+    """Hold a core by gcc's -mcpu name.
+
+    fpu     whether devices with it have one, so that floats are passed in its registers
+    qemu    the machine that emulates it. A Cortex-M0+ runs on a Cortex-M3, which has all of its instructions
+    board   the board of ours whose memory stands for one that states none; None: a memory that never waits
+    timing  the core of latency.json whose table stands for its own; None: there is none. An estimate: Arm states no
+            timings of the Cortex-M33 and M55, which need fewer cycles than a Cortex-M4 for the same code, if any differ
+    """
 
     fpu: bool
     qemu: str
+    board: str | None = None
+    timing: str | None = None
 
 
 CORES = {
     "cortex-m0plus": Core(False, "mps2-an385"),
     "cortex-m3": Core(False, "mps2-an385"),
-    "cortex-m4": Core(True, "mps2-an386"),
-    "cortex-m7": Core(True, "mps2-an500"),
+    "cortex-m4": Core(True, "mps2-an386", "stm32f412", "cortex-m4"),
+    "cortex-m7": Core(True, "mps2-an500", "stm32h743", "cortex-m7"),
+    "cortex-m33": Core(True, "mps2-an505", "stm32u575", "cortex-m4"),
+    "cortex-m55": Core(True, "mps3-an547", "stm32n657", "cortex-m4"),
 }

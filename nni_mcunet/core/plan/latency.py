@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..boards import Board
+from ..boards import CORES, Board
 from ..errors import BoardError
 from ..ir.graph import Graph, Op
 from .cut_points import Grid
@@ -148,17 +148,17 @@ def fastest(
 
 
 def cycle_table(board: Board) -> Table:
-    """Return the core's table of CYCLES or, where the board's cycles_per_instruction was measured, INSTRUCTIONS times
-    it. Raises BoardError for a core without either."""
-    if board.cycles_per_instruction:
-        factor = board.cycles_per_instruction
+    """Return the table of CYCLES of the board's core, or of the core that stands for it, or where the board's
+    cycles_per_instruction was measured, INSTRUCTIONS times it. Raises BoardError for a core without either, and for one
+    without the DSP extension, on which other kernels run."""
+    core, factor = CORES.get(board.core), board.cycles_per_instruction
+    if factor and (core is None or core.timing):
         return {row: {name: rate * factor for name, rate in rates.items()} for row, rates in INSTRUCTIONS.items()}
-    if board.core not in CYCLES:
-        raise BoardError(
-            f"board {board.name}: no estimate for {board.core}, only for {', '.join(CYCLES)}; "
-            "measure the board's cycles_per_instruction and give it"
-        )
-    return CYCLES[board.core]
+    if core is None or core.timing is None:
+        advice = "run the C on the emulator" if core else "measure the board's cycles_per_instruction and give it"
+        known = ", ".join(name for name, other in CORES.items() if other.timing)
+        raise BoardError(f"board {board.name}: no estimate for {board.core}, only for {known}; {advice}")
+    return CYCLES[core.timing]
 
 
 def cycles(plan: Plan, board: Board) -> int:

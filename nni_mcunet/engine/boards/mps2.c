@@ -1,10 +1,10 @@
-/* QEMU's mps2-an386 (Cortex-M4) and mps2-an500 (Cortex-M7): UART, timer and exit. */
+/* QEMU's boards of Arm's MPS2 and MPS3: UART, timer and exit, at the addresses of machines.py. */
 #include "port.h"
 
 typedef volatile uint32_t reg;
-#define UART ((reg *)0x40004000)  /* data, state, control, interrupt, divider */
-#define TIMER ((reg *)0x40000000) /* control, value (counts down), reload */
-#define STEP 40                   /* instructions a tick: 25 MHz, one instruction a ns under -icount shift=0 */
+#define UART ((reg *)MCU_UART)   /* data, state, control, interrupt, divider */
+#define TIMER ((reg *)MCU_TIMER) /* control, value (counts down), reload; or, beside a counter, its value */
+#define COUNTER ((reg *)MCU_COUNTER) /* control of the system counter, 0 where there is none */
 
 void mcu_put(char c) {
     if (!UART[2]) {
@@ -20,11 +20,18 @@ const char mcu_unit[] = "instructions";
 uint32_t mcu_clock_hz(void) { return 0; }
 
 uint64_t mcu_count(void) {
-    if (!TIMER[0]) {
-        TIMER[2] = TIMER[1] = 0xffffffffu;
-        TIMER[0] = 1;
+    uint32_t ticks;
+    if (MCU_COUNTER) {
+        COUNTER[0] = 1;
+        ticks = TIMER[0];
+    } else {
+        if (!TIMER[0]) {
+            TIMER[2] = TIMER[1] = 0xffffffffu;
+            TIMER[0] = 1;
+        }
+        ticks = 0xffffffffu - TIMER[1];
     }
-    return (uint64_t)(0xffffffffu - TIMER[1]) * STEP;
+    return (uint64_t)ticks * MCU_QUARTERS / 4; /* one instruction a ns under -icount shift=0 */
 }
 
 void mcu_exit(int code) {

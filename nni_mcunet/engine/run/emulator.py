@@ -6,12 +6,12 @@ from pathlib import Path
 from ...core.boards import CORES, Board
 from ...core.errors import FirmwareError, UserError
 from ...core.types import PlainDict
+from .machines import MACHINES
 from .run_report import parse_run
 from .toolchain import tool
 
 Ended = subprocess.CompletedProcess[str]
 EMULATED = 600.0  # seconds that a firmware may take under QEMU where nobody says otherwise
-MPS2 = ("mps2-an385", "mps2-an386", "mps2-an500", "mps2-an511")  # whose memory map, UART and timer boards/mps2.* know
 
 
 def run_emulated(elf: str | Path, board: Board, timeout: float = EMULATED) -> PlainDict:
@@ -34,8 +34,8 @@ def machine(board: Board) -> str:
             f"{board.name}: no emulated machine for {board.core}, only for {', '.join(CORES)}: "
             "give the board's file 'qemu'"
         )
-    if found not in MPS2:
-        raise UserError(f"{board.name}: qemu is '{found}': expected one of {', '.join(MPS2)}, whose UART we know")
+    if found not in MACHINES:
+        raise UserError(f"{board.name}: qemu is '{found}': expected one of {', '.join(MACHINES)}, whose UART we know")
     return found
 
 

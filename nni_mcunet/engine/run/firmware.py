@@ -12,11 +12,10 @@ from ...core.boards import Board
 from ...core.errors import UserError
 from ...core.files import write_atomic
 from ..codegen.arenas import sections_ld
+from .emulator import machine
 from .generated import arena_regions, build_folder, sources, write_picture
+from .machines import MACHINES, MB
 from .toolchain import PROGRAM, RUNTIME, compile_c, core_flags
-
-MB = 1 << 20
-EMULATED_SRAM, EMULATED_BYTES = 0x20000000, 8 * MB  # of QEMU's MPS2 machines
 
 
 def build_firmware(folder: str | Path, board: Board, picture: np.ndarray, stack_bytes: int | None = None) -> Path:
@@ -35,7 +34,7 @@ def build_firmware(folder: str | Path, board: Board, picture: np.ndarray, stack_
     link += [f"-Wl,--defsym={name}={value}" for name, value in sizes.items()]
     c_files = [*sources(folder), *PROGRAM, RUNTIME / "startup.c", RUNTIME / "mps2.c"]
     write_picture(folder, picture)
-    flags = [*core_flags(board.core), "-g1", *link, f"-L{RUNTIME}", "-T", str(RUNTIME / "mps2.ld")]
+    flags = [*core_flags(board.core), "-g1", *link, *MACHINES[machine(board)].flags]
     # -g1: layer_cycles.py finds the layer of a call by the line of its source.
     compile_c("arm-none-eabi-gcc", flags, c_files, folder, out, board)
     return out
@@ -53,13 +52,14 @@ def write_memories(folder: Path, board: Board, regions: list[str]) -> str:
             "generate it for that board"
         )
     first = board.regions[0].name
-    at, lines, place = EMULATED_SRAM, [], build_folder(folder) / f"{board.name}_regions"
+    emulated = MACHINES[machine(board)]
+    at, lines, place = emulated.sram, [], build_folder(folder) / f"{board.name}_regions"
     for name in dict.fromkeys((first, *regions)):
         lines.append(f"{'SRAM' if name == first else name} (rwx) : ORIGIN = {at:#010x}, LENGTH = {known[name].bytes}\n")
         at += -(-known[name].bytes // MB) * MB
-    if at > EMULATED_SRAM + EMULATED_BYTES:
+    if at > emulated.sram + emulated.sram_bytes:
         raise UserError(
-            f"{board.name}: {', '.join(regions)}: expected no more than {EMULATED_BYTES // MB} MB to emulate"
+            f"{board.name}: {', '.join(regions)}: expected no more than {emulated.sram_bytes // MB} MB to emulate"
         )
     place.mkdir(exist_ok=True)
     write_atomic(place / "mps2_sram.ld", "".join(lines))

@@ -9,6 +9,11 @@ GCC's description of the core (gcc/config/arm/cortex-m7.md: one multiply-accumul
 cycle, DSP operations in one of the two pipes) and those that others measured (two single loads may go together; DSP
 operations only as the first of a pair; a shifted operand is needed one cycle early). Branches count as predicted:
 mispredictions, which short loops of odd lengths have, are not in it, nor overlaps of blocks. Expect 25 % either way.
+
+Cortex-M3: the same pipeline as the M4's, with the slower multiplications of its manual (ARM DDI 0337, 18.2), a long
+one at its longest. Cortex-M0+: the table of its manual (ARM DDI 0484, 3.3), with the multiplier of one cycle.
+Cortex-M33 and M55: Arm publishes no timings. They are counted as a Cortex-M4, which is a guess: they issue some pairs
+of instructions in one cycle. Expect up to 30 % less.
 """
 
 from collections.abc import Callable, Sequence
@@ -43,6 +48,31 @@ def _m4_cost(insn: Instruction, before: Instruction | None) -> int:
     if before is not None and (insn.loads or insn.stores) and not (before.loads or before.stores):
         cost += bool(before.writes & insn.address_reads)  # no forwarding from the ALU to an address
     return cost
+
+
+def cortex_m3(block: Sequence[Instruction]) -> int:
+    """Return the cycles, as cortex_m4."""
+    return cortex_m4(block) + sum(_m3_multiply(insn) for insn in block if insn.kind == "multiply")
+
+
+def _m3_multiply(insn: Instruction) -> int:
+    """Return what a multiplication takes longer than the M4's one cycle: MLA and MLS 2, SMULL and UMULL up to 5, SMLAL
+    and UMLAL up to 7."""
+    long = {"smull": 4, "umull": 4, "smlal": 6, "umlal": 6}
+    return long.get(insn.mnemonic, int(insn.mnemonic in ("mla", "mls")))
+
+
+def cortex_m0plus(block: Sequence[Instruction]) -> int:
+    """Return the cycles, as cortex_m4."""
+    return sum(_m0_cost(insn) for insn in block)
+
+
+def _m0_cost(insn: Instruction) -> int:
+    if insn.kind.endswith("many"):
+        return 1 + insn.words
+    if insn.mnemonic in ("bl", "blx"):
+        return 2  # and one more as taken
+    return 2 if insn.loads or insn.stores else 1
 
 
 def cortex_m7(block: Sequence[Instruction]) -> int:
@@ -112,7 +142,14 @@ def _m7_latency(insn: Instruction) -> int:
 
 
 Pipeline = tuple[Callable[[Sequence[Instruction]], int], int]  # cycles of a block, what a taken branch adds
-CORES: dict[str, Pipeline] = {"cortex-m4": (cortex_m4, REFILL), "cortex-m7": (cortex_m7, 1)}
+CORES: dict[str, Pipeline] = {
+    "cortex-m0plus": (cortex_m0plus, 1),
+    "cortex-m3": (cortex_m3, REFILL),
+    "cortex-m4": (cortex_m4, REFILL),
+    "cortex-m7": (cortex_m7, 1),
+    "cortex-m33": (cortex_m4, REFILL),
+    "cortex-m55": (cortex_m4, REFILL),
+}
 
 
 def pipeline_of(board: Board) -> Pipeline:

@@ -9,7 +9,7 @@ line longest unused (the M7's choose at random). Not modelled: conflicts of code
 dirty lines, and other masters on the bus.
 """
 
-from ...core.boards import CORE_BOARDS, Board, like_core
+from ...core.boards import CORES, Board, like_core
 from ...core.boards.parts import Memory
 from ...core.errors import UserError
 
@@ -19,8 +19,9 @@ def memory_of(board: Board) -> Memory:
     UserError for another core."""
     found = board.memory or getattr(like_core(board), "memory", None)
     if found is None:
+        known = ", ".join(name for name, core in CORES.items() if core.board)
         raise UserError(
-            f"{board.name}: no model of a {board.core}'s memory, only for {', '.join(CORE_BOARDS)}: "
+            f"{board.name}: no model of a {board.core}'s memory, only for {known}: "
             "give the board's file a part 'memory'"
         )
     return found
