@@ -387,6 +387,7 @@ def test_under_sanitizers():
 def test_loops_fit_the_flash_accelerator(tmp_path):
     """The F412's holds 1 kB of code: no branch of a kernel goes farther back, in the code as compiled for the board."""
     flags = [*toolchain.WARNINGS, *toolchain.core_flags("cortex-m4"), f"-I{KERNELS}", "-c"]
+    assert "-DMCU_DUAL_ISSUE" in toolchain.core_flags("cortex-m7") and "-DMCU_DUAL_ISSUE" not in flags
     sources = [str(KERNELS / f"mcu_{name}.c") for name in ("conv", "dw", "dw_dsp", "eltwise")]
     subprocess.run([toolchain.tool("arm-none-eabi-gcc"), *flags, *sources], check=True, cwd=tmp_path)
     objects = sorted(map(str, tmp_path.glob("*.o")))

@@ -253,7 +253,12 @@ def exact_under(core: str, flags: str, folder, monkeypatch) -> None:
     (folder / "guard.c").write_text(GUARD)
 
     def core_flags(name):
-        cpu = [f"-mcpu={name}", "-mthumb", f"-mfloat-abi={floats}"]
+        cpu = [
+            f"-mcpu={name}",
+            "-mthumb",
+            f"-mfloat-abi={floats}",
+            *(["-DMCU_DUAL_ISSUE"] if CORES[core].pairs else []),
+        ]
         return [*flags.split(), *cpu, "-nostartfiles", "-Wl,--gc-sections"]
 
     monkeypatch.setattr(firmware, "core_flags", core_flags)
@@ -298,6 +303,7 @@ def test_kernels_of_clang(tmp_path):
     command = ["clang", "--target=arm-none-eabi", "-std=c11", "-O2", *ARM, *STRICT, "-isystem/usr/include/newlib"]
     for name in ("mcu_conv.c", "mcu_dw_dsp.c", "mcu_eltwise.c"):
         subprocess.run([*command, "-c", KERNELS / name, "-o", tmp_path / "x.o"], check=True)
+        subprocess.run([*command, "-DMCU_DUAL_ISSUE", "-c", KERNELS / name, "-o", tmp_path / "x.o"], check=True)
 
 
 def test_a_project_of_another_prefix(tmp_path):

@@ -88,14 +88,35 @@ typedef struct {
     WEIGHTS(x) DOT("r6", "r2", "r14", "r4") DOT("r7", "r3", "r14", "r4") DOT("r10", "r2", "r1", "r8")                   \
     DOT("r11", "r3", "r1", "r8") "ldrd r2, r3, [r0, #" x "]\n" DOT("r5", "r3", "r14", "r4")                             \
     DOT("r4", "r2", "r14", "r4") DOT("r9", "r3", "r1", "r8") DOT("r8", "r2", "r1", "r8")
+#if defined(MCU_DUAL_ISSUE)
+/* The same for a core that issues a load together with the multiplication before it (Cortex-M7): r14 has the second half
+ * of a quad's weights in time. a, b: what the sums of a channel begin with. */
+#define ITSELF(to) to
+#define BIAS_A(to) "r4"
+#define BIAS_B(to) "r8"
+#define PAIRED(x, next, a, b)                                                                                           \
+    "ldr.w r3, [r0, #" x "+12]\n sxtb16 r1, r14\n ldr.w r2, [r0, #" x "+8]\n sxtb16 r14, r14, ror #8\n"               \
+    DOT("r7", "r3", "r1", a("r7")) DOT("r11", "r3", "r14", b("r11")) "ldr.w r3, [r0, #" x "+4]\n"                        \
+    DOT("r6", "r2", "r1", a("r6")) DOT("r10", "r2", "r14", b("r10")) "ldr.w r2, [r0, #" x "]\n"                          \
+    DOT("r9", "r3", "r14", b("r9")) DOT("r8", "r2", "r14", b("r8")) next DOT("r5", "r3", "r1", a("r5"))                   \
+    DOT("r4", "r2", "r1", a("r4"))
+#define BOTH(x, a, b)                                                                                                   \
+    "ldr.w r14, [r12], #8\n" PAIRED(x, "ldr.w r14, [r12, #-4]\n", a, b) PAIRED(x "+16", "", ITSELF, ITSELF)
+#define FIRST_QUAD BOTH("0", BIAS_A, BIAS_B)
+#define QUAD(x) BOTH(x, ITSELF, ITSELF)
+#define QUADS QUAD("0") QUAD("32") QUAD("64") "adds r0, #96\n"
+enum { UNROLLED = 3, QUAD_BYTES = 120 };
+#else
+#define FIRST_QUAD FIRST_TAPS("0") TAPS("16")
 #define QUAD(x) TAPS(x) TAPS(x "+16")
+#define QUADS QUAD("0") QUAD("32") QUAD("64") QUAD("96") "adds r0, #128\n"
 enum { UNROLLED = 4, QUAD_BYTES = 112 };
+#endif
 /* From a pair of channels at r0 to its constants behind the biases there and the dot products. */
 #define DOTS                                                                                                            \
-    "2: ldrd r4, r8, [r0], #8\n str r0, [sp, #16]\n ldr r0, [sp]\n" FIRST_TAPS("0") TAPS("16")                          \
+    "2: ldrd r4, r8, [r0], #8\n str r0, [sp, #16]\n ldr r0, [sp]\n" FIRST_QUAD                                       \
     "ldrd r0, r2, [sp, #4]\n add pc, r2\n nop.n\n"                                                                     \
-    "1:\n" QUAD("0") QUAD("32") QUAD("64") QUAD("96")                                                                   \
-    "ldr r1, [sp, #12]\n adds r0, #128\n cmp r0, r1\n bne.w 1b\n ldr r0, [sp, #16]\n ldm r0!, {r1, r2, r3}\n"
+    "1:\n" QUADS "ldr r1, [sp, #12]\n cmp r0, r1\n bne.w 1b\n ldr r0, [sp, #16]\n ldm r0!, {r1, r2, r3}\n"
 #define FOUR_OF(op, a, b, c, d, rest) op(a, rest) op(b, rest) op(c, rest) op(d, rest)
 #define LSL(a, by) "lsl " a ", " by "\n"
 #define ASR(a, by) "asr " a ", " by "\n"

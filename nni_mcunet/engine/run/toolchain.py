@@ -46,9 +46,11 @@ def output(*command: str) -> str:
 def core_flags(core: str) -> list[str]:
     """Return the compiler's and linker's flags of a bare-metal program for a core such as cortex-m4. -O3 gains nothing
     over -O2."""
-    floats = "soft" if core in CORES and not CORES[core].fpu else "hard"
+    known = CORES.get(core)
+    floats = "soft" if known and not known.fpu else "hard"
+    order = ["-DMCU_DUAL_ISSUE"] if known and known.pairs else []
     flags = ["-O2", f"-mcpu={core}", "-mthumb", f"-mfloat-abi={floats}", "-ffunction-sections", "-fdata-sections"]
-    return [*flags, "-nostartfiles", "-Wl,--gc-sections"]
+    return [*flags, *order, "-nostartfiles", "-Wl,--gc-sections"]
 
 
 def compile_c(
