@@ -26,9 +26,9 @@ from nni_mcunet import bridge
 from nni_mcunet.cli.main import run
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.ir.arch import ArchSpec, Block
+from nni_mcunet.core.plan.picture_source import callback_bytes
 from nni_mcunet.core.plan.plan import plan
 from nni_mcunet.core.view import STRETCH, View
-from nni_mcunet.engine.codegen.picture_callbacks import callback_bytes
 from nni_mcunet.engine.codegen.sources import write_sources
 from nni_mcunet.engine.frontend import load_model
 from nni_mcunet.engine.frontend.onnx.write import save_onnx

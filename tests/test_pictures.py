@@ -17,8 +17,8 @@ from test_engine import random_schedule
 
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.ir.arch import Schedule
+from nni_mcunet.core.plan import picture_source as callbacks
 from nni_mcunet.core.plan.plan import plan
-from nni_mcunet.engine.codegen import picture_callbacks as callbacks
 from nni_mcunet.engine.codegen.sources import write_sources
 from nni_mcunet.engine.frontend.onnx import load_onnx
 from nni_mcunet.engine.lower import reference

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from nni_mcunet.core.boards import KB, Board
 from nni_mcunet.core.errors import Infeasible, UserError
 from nni_mcunet.core.plan.board_plan import plan_for_board
-from nni_mcunet.core.plan.plan import Plan
+from nni_mcunet.core.plan.plan import Beside, Plan
 from nni_mcunet.core.types import FilePath, PlainDict
 from nni_mcunet.core.view import STRETCH, View
 
@@ -88,11 +88,11 @@ def choose_network(
     boxes: np.ndarray,
     candidates: list[tuple[int, int]],
     board: Board,
-    source: Callable[[Plan], int],
+    source: Beside,
     progress: Callable[[str], object],
 ) -> Choice:
     """Return the first architecture of ARCHS that fits the board, with the largest input of `candidates`, [(h, w)],
-    that does. source: the bytes of SRAM that the picture's source takes besides a plan's arena. Raises UserError where
+    that does. source: tells the bytes of SRAM that the picture's source takes besides an arena. Raises UserError where
     none fits."""
     stages = (2, 4) if np.quantile(boxes.max(1), 0.95) < 0.45 else (2, 4, 6)
     kinds = len(np.unique(boxes, axis=0))  # each scale has an anchor of its own
@@ -101,19 +101,13 @@ def choose_network(
         for size in candidates:
             progress(f"{arch} at {size[1]}x{size[0]}")
             graph = config_graph(_config(base, arch, size, on, classes))
-            limit = board.arena_limit
             try:
-                plan = plan_for_board(graph, board, max_overhead=MOST_OVERHEAD)
-                room = board.arena_limit - source(plan)
-                if plan.arena > room:  # a plan of less SRAM may leave it
-                    plan = plan_for_board(graph, board.with_arena(room), max_overhead=MOST_OVERHEAD)
-                    room = board.arena_limit - source(plan)
+                plan = plan_for_board(graph, board, max_overhead=MOST_OVERHEAD, beside=source)
             except Infeasible:
                 continue
-            if plan.arena <= room:
-                limit = min(limit, room) // KB * KB
-                if plan.arena <= limit:
-                    return Choice(arch, size, on, plan, limit)
+            limit = (board.arena_limit - source(graph, plan.schedule, plan.halo)) // KB * KB
+            if plan.arena <= limit:
+                return Choice(arch, size, on, plan, limit)
     raise UserError(f"{board.name}: no detector of ours fits its {board.arena_limit:,} bytes of SRAM for the network")
 
 

@@ -36,7 +36,7 @@ from .answer import Run, answer, class_names
 from .deployment import board_row
 from .inputs import board_of, each_channel, path_of, user_errors
 from .networks import Network, load, load_for, of_signals
-from .planning import MAX_P, board_for, wishes
+from .planning import MAX_P, beside_of, board_for, wishes
 from .quantization import quantize
 from .samples import gathered, is_photograph, picture_of
 
@@ -152,6 +152,7 @@ def compile(
     max_overhead: float | None = None,
     segments: int | None = None,
     regions: str = "fewest",
+    source: str | None = None,
     keep_dead_channels: bool = False,
     project: bool = False,
     picture: "Sample | None" = None,
@@ -199,7 +200,7 @@ def compile(
     place = board_for(found, whole, arena_kb)
     model = int8 if keep_dead_channels else without_dead_channels(int8)
     asked = wishes(schedule, halo, objective, max_p, any_grid, max_overhead, segments, regions)
-    plan = plan_for_board(model.graph, place, **asked)
+    plan = plan_for_board(model.graph, place, beside=beside_of(found, source), **asked)
     image = None if picture is None else picture_of(picture, found.image, view_of(model), found.reads)
     if image is not None and picture is not None and is_photograph(picture):
         image = pixel_values.as_read(model, image)

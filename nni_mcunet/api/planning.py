@@ -8,10 +8,12 @@ from ..core.ir.arch import HALO_WORDS, Schedule
 from ..core.plan import plan as planner
 from ..core.plan.board_plan import ANY_HALO, INSTRUCTIONS, REGIONS, WIDE_P, front_for_board, plan_for_board
 from ..core.plan.cut_points import grids
+from ..core.plan.picture_source import source_bytes
 from ..core.plan.segments import TABLES
 from ..core.types import FilePath
 from ..core.validate import integer, short
-from ..engine.model import QuantModel
+from ..core.view import STRETCH
+from ..engine.model import QuantModel, view_of
 from ..profiling import profile as profiler
 from .inputs import board_of, number, one_of, schedule_of, user_errors
 from .networks import Network, load
@@ -82,6 +84,7 @@ def best_schedule(
     max_overhead: float | None = None,
     segments: int | None = None,
     regions: str = "fewest",
+    source: str | None = None,
 ) -> planner.Plan:
     """Return the plan of the best schedule that fits a board: its `schedule`, arena and flash in bytes, macs. compile()
     asks the same, once it has left out dead channels.
@@ -95,6 +98,8 @@ def best_schedule(
     segments      the most patched segments (default 3; for "instructions" 1)
     regions       "fewest": one array where a schedule fits it, else the board's memories as far as they are needed;
                   "all": its memories count from the start, and what is touched most lies in the fast ones
+    source        what the picture comes from, whose ready callback takes SRAM beside the arena: "frame", "rgb565" (they
+                  lie elsewhere), "lines" of a camera, "jpeg_420" or another sampling, see docs/c.md
 
     Raises Infeasible where nothing fits, with `what` ("sram" or "flash"), `needed` and `limit` in bytes.
 
@@ -102,7 +107,7 @@ def best_schedule(
     """
     found = load(network)
     how = wishes(None, halo, objective, max_p, any_grid, max_overhead, segments, regions)
-    return plan_for_board(found.graph, board_for(found, board, arena_kb), **how)
+    return plan_for_board(found.graph, board_for(found, board, arena_kb), beside=beside_of(found, source), **how)
 
 
 @user_errors
@@ -115,6 +120,7 @@ def front(
     max_p: int | None = None,
     any_grid: bool = True,
     segments: int | None = None,
+    source: str | None = None,
 ) -> list[planner.Plan]:
     """Return the plans that no other beats both in arena and in computation, those that fit the board where one is
     given: MACs rising, arena falling.
@@ -134,7 +140,16 @@ def front(
         halo=halo,
         p_choices=grids(WIDE_P if max_p is None else integer(max_p, "max_p"), square=not any_grid),
         segments=None if segments is None else integer(segments, "segments"),
+        beside=beside_of(found, source),
     )
+
+
+def beside_of(network: Network, source: str | None) -> planner.Beside | None:
+    """Return what tells the bytes of the picture's source beside a network's arena, None for no source. Raises
+    UserError for a source that is none."""
+    if source is None:
+        return None
+    return source_bytes(source, STRETCH if network.model is None else view_of(network.model))
 
 
 def board_for(network: Network, board: FilePath | Board, arena_kb: int | None) -> Board:

@@ -22,6 +22,7 @@ from ..core.files import sha256
 from ..core.types import Plain
 from ..core.validate import check_is_file
 from .cfg_options import Options, add_options
+from .picture_source import add_source
 from .steps import Steps, claim
 
 WAY_OUT = "give a new folder"
@@ -47,6 +48,7 @@ def begin(args: argparse.Namespace, boards: dict[str, Board], of: dict[str, dict
     """Mark the folder as that of this checkpoint, config, data and boards. Raises UserError where it has products of
     others."""
     common: dict[str, Plain] = {**of, "checkpoint": sha256(args.checkpoint), "arena_kb": args.arena_kb}
+    common |= {"source": args.source} if args.source else {}
     each: dict[str, Plain] = {f"board {name}": board.to_dict() for name, board in boards.items()}
     made = {f"board {name}": [args.out / f"{name}{end}" for end in ("", ".json", ".png")] for name in boards}
     whole = [*(args.out / name for name in PRODUCTS), *chain(*made.values())]
@@ -73,6 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", type=Path, help="of mcunet train (.pth)")
     parser.add_argument("--boards", nargs="+", required=True, help="stm32h743, stm32f746, stm32f412, ... or files")
     parser.add_argument("--arena-kb", type=int, help="kB of SRAM for the network; default all that the board has")
+    add_source(parser)
     parser.add_argument("-o", "--out", required=True, help="folder for everything")
     add_options(parser, Words)
     parser.set_defaults(words=[])
@@ -99,6 +102,7 @@ def main(args: argparse.Namespace) -> None:
     step("int8 boxes against float ones", out / "boxes.json", "compare-boxes", *network, "--int8", int8,
          "--json", out / "boxes.json", *options)  # fmt: skip
     arena = ["--arena-kb", args.arena_kb] if args.arena_kb is not None else []
+    arena += ["--source", args.source] if args.source else []
     for board, name in zip(args.boards, names, strict=True):
         folder, run = out / name, out / f"{name}.json"
         step(f"C for the {name}", folder / "plan.json", "generate", int8, "--board", board, *arena,

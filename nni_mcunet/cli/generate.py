@@ -25,6 +25,7 @@ from ..engine.lower.dead_channels import channels, without_dead_channels
 from ..engine.model import QuantModel
 from ..engine.ops.pixels import with_pixels
 from .outputs_argument import add_outputs
+from .picture_source import add_source, with_room
 from .pixels import add_pixels, told
 from .schedule_arguments import add_regions, add_schedule, asked, check_schedule
 
@@ -57,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_outputs(parser)
     parser.add_argument("--board", required=True, help="stm32h743, stm32f746, stm32f412, stm32f410 or a board's .yml")
     parser.add_argument("--arena-kb", type=int, help="kB of SRAM for the network; default all that the board has")
+    add_source(parser)
     add_schedule(parser)
     add_regions(parser)
     parser.add_argument("--keep-dead-channels", action="store_true", help="compute constant and unread channels, too")
@@ -76,13 +78,16 @@ def main(args: argparse.Namespace) -> None:
     network = replace(network, model=told(with_pixels(network.int8_model(), args.mean, args.std)))
     if not args.keep_dead_channels:
         network = replace(network, model=smaller(network.int8_model()))
+    how = asked(args, network, board)
+    said = args.source is not None or args.arena_kb is not None or how.get("schedule") is not None
     fw = compile(
         network,
         board,
         args.out,
         arena_kb=args.arena_kb,
-        **asked(args, network, board),
+        **how,
         regions=args.regions,
+        source=args.source if said else with_room(network, board, {**how, "regions": args.regions}),
         keep_dead_channels=True,
         project=args.project,
         picture=args.picture,

@@ -14,23 +14,21 @@ import csv
 import shlex
 from pathlib import Path
 
-from ..core.boards import KB
 from ..core.errors import UserError
 from ..core.file_sets import Seal, free_folder, write_set
 from ..core.model_zoo import is_named, weights_file, weights_for
+from ..core.plan.picture_source import SOURCES
 from ..core.validate import counted
 from .argument_types import positive
 from .steps import CONFIGS
 
 HEADS = ("yolov3", "yolox")
-SOURCES = ("frame", "lines", "jpeg_420", "jpeg_422", "jpeg_444")
-CAMERA_LINES = 2 * 2 * 320  # two lines of a camera of 320 pixels, RGB565, that the DMA fills in turn
 
 SEAL = Seal("config.py", "raise SystemExit('this config was not written to its end: run mcunet new-detector again')\n")
 NEXT = """wrote {out}. Next:
   mcunet check-data {config}
   mcunet train {config} --work-dir {work}
-  mcunet deploy {config} {last} --boards {board} --arena-kb {kb} -o {end}"""
+  mcunet deploy {config} {last} --boards {board} --source {source} -o {end}"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,9 +67,8 @@ def main(args: argparse.Namespace) -> None:
     from detection.own_data.splits import divided
 
     from ..core.boards import get_board
-    from ..core.plan.plan import Plan
+    from ..core.plan.picture_source import source_bytes
     from ..core.view import STRETCH, View
-    from ..engine.codegen.picture_callbacks import callback_bytes
 
     board, base = get_board(args.board), (CONFIGS / f"det/_base_/{args.head}_mcunet.py").resolve()
     if args.weights not in (None, "none") and not Path(args.weights).is_file():
@@ -86,11 +83,7 @@ def main(args: argparse.Namespace) -> None:
     print(f"{args.folder}: {folder.lines(splits)}")
 
     view = View(pad=GREY) if args.fit == "letterbox" else STRETCH
-
-    def source(plan: Plan) -> int:
-        sizes = callback_bytes(plan, view)
-        return sizes[args.source] + sizes.get("letterbox", 0) + (CAMERA_LINES if args.source == "lines" else 0)
-
+    source = source_bytes(args.source, view)
     tried = [(args.size[0], args.size[1])] if args.size else shapes(train)
     with tqdm(desc="networks", unit=" tried", leave=False, disable=None) as bar:
         choice = choose_network(base, len(classes), sizes(train), tried, board, source, lambda _: bool(bar.update()))
@@ -114,4 +107,4 @@ def main(args: argparse.Namespace) -> None:
         "end": out / "board",
     }
     typed = {key: shlex.quote(str(word)) for key, word in words.items()}
-    print(NEXT.format(out=out, kb=choice.limit // KB, **typed))
+    print(NEXT.format(out=out, source=args.source, **typed))

@@ -93,6 +93,7 @@ def asked(args: argparse.Namespace, network: Network, board: Board) -> dict[str,
     segments = WIDE_SEGMENTS if args.least_sram and args.segments is None else args.segments
     if args.least_sram and args.max_overhead is None:
         how = {"arena_kb": args.arena_kb, "halo": args.halo, "max_p": max_p, "any_grid": any_grid, "segments": segments}
+        how["source"] = args.source
         plans = front(network, board, **how)
         shape = "any shape" if any_grid else "square shape"
         print(f"up to {segments} segments in patches, grids up to {max_p}x{max_p} of {shape}; the front:")

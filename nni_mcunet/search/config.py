@@ -11,6 +11,7 @@ from ..core.boards import get_board
 from ..core.errors import UserError, reason_of
 from ..core.ir.build import YOLOS, Yolo, build_graph
 from ..core.plan.latency import cycle_table
+from ..core.plan.picture_source import SOURCES
 from ..core.plan.plan import ENDS
 from ..core.types import Plain, PlainDict
 from ..core.validate import check_fields, check_keys, read_json, read_yaml, short
@@ -43,6 +44,8 @@ class SearchConfig:
                  estimate, see core/plan/latency.py
     patches      the p of the grids p x p that may be tried; [1]: per layer only
     halo         what patches share is computed again (clip) or kept (cache); best: what costs less and fits
+    source       of the board's picture, whose callback takes SRAM besides the network: frame, rgb565, lines, jpeg_420,
+                 ..., see core/plan/picture_source.py; left out, the network may have all
     detector     the head that the network will carry, counted with it: type (yolov3 unless it is yolox), classes, taps
                  (stages it reads, fine to coarse), width (of its neck); of a yolov3 anchors (a cell, 3), of a yolox
                  feat_channels and stacked_convs
@@ -67,6 +70,7 @@ class SearchConfig:
     max_latency_ms: float | None = None
     patches: tuple[int, ...] = (1, 2, 3, 4)
     halo: str = "clip"
+    source: str | None = None
     detector: PlainDict | None = None
     data: PlainDict = field(default_factory=lambda: {"kind": "digits"})
     seed: int = 0
@@ -99,6 +103,7 @@ class SearchConfig:
                 lambda v: isinstance(v, (list, tuple)) and v and all(_is(p, int) and 1 <= p <= 64 for p in v),
             ),
             f"one of {', '.join(HALOS)}": (("halo",), lambda v: isinstance(v, str) and v in HALOS),
+            f"one of {', '.join(SOURCES)}": (("source",), lambda v: v is None or (isinstance(v, str) and v in SOURCES)),
             "a mapping with a kind": (("data",), lambda v: isinstance(v, dict) and isinstance(v.get("kind"), str)),
         }
         for what, (names, right) in expected.items():
@@ -140,7 +145,7 @@ class SearchConfig:
         if self.max_latency_ms is not None:
             cycle_table(board)  # so that an unknown core is an error now, not at the first candidate
         macs = None if self.max_mmacs is None else int(self.max_mmacs * 1e6)
-        return Limits(board, macs, self._yolo(), self.max_latency_ms, self.patches, HALOS[self.halo])
+        return Limits(board, macs, self._yolo(), self.max_latency_ms, self.patches, HALOS[self.halo], self.source)
 
     def _yolo(self) -> Yolo | None:
         if self.detector is None:

@@ -4,6 +4,7 @@ This is thin over core's planner, which is the only authority on memory.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from ..core.boards import Board
 from ..core.errors import Infeasible
@@ -11,7 +12,8 @@ from ..core.ir.arch import ArchSpec
 from ..core.ir.build import Yolo, build_graph
 from ..core.ir.graph import Graph
 from ..core.plan.latency import milliseconds
-from ..core.plan.plan import Plan, best_schedule, plans_by_rank
+from ..core.plan.picture_source import source_bytes
+from ..core.plan.plan import Beside, Plan, best_schedule, plans_by_rank
 from ..core.plan.regions import first_spread
 from ..core.plan.spec_constants import spec_constants
 
@@ -59,6 +61,8 @@ class Limits:
     max_ms    estimated milliseconds of one inference on the board, see core/plan/latency.py; None: no limit
     patches   the p of the grids p x p that may be tried; per layer is always tried, so (1,) allows nothing else
     halos     what patches may do with what they share, see core's plan(); ties go to the first
+    source    of the board's picture, one of picture_source.SOURCES, which takes SRAM beside the network's; None: the
+              board's SRAM is all the network's
     """
 
     board: Board
@@ -67,6 +71,11 @@ class Limits:
     max_ms: float | None = None
     patches: tuple[int, ...] = (1, 2, 3, 4)
     halos: tuple[str, ...] = ("clip",)
+    source: str | None = None
+
+    @cached_property
+    def _beside(self) -> Beside | None:
+        return None if self.source is None else source_bytes(self.source)
 
     def check(self, spec: ArchSpec) -> Plan | Violation:
         """Return the feasible plan with the least computation over all (p, n), section 3.3, or the limit in its way.
@@ -82,7 +91,7 @@ class Limits:
         if over:
             return max(over, key=lambda violation: violation.ratio)
         try:
-            plan = best_schedule(graph, self.board, p_choices=self.patches, halos=self.halos)
+            plan = best_schedule(graph, self.board, p_choices=self.patches, halos=self.halos, beside=self._beside)
         except Infeasible as error:
             spread = self._spread(graph) if error.what == "sram" else None
             if spread is None:
@@ -95,13 +104,15 @@ class Limits:
         board = self.board
         if board.usable <= board.arena_limit:
             return None
-        return first_spread(plans_by_rank(graph, "macs", board.usable, self.patches, halos=self.halos), board)
+        plans = plans_by_rank(graph, "macs", board.usable, self.patches, halos=self.halos)
+        return first_spread(plans, board, self._beside)
 
     def judge(self, plan: Plan) -> Violation | None:
         """Return the first limit that one plan exceeds: memory, then macs, then latency. None where it keeps to all."""
+        beside = self._beside(plan.graph, plan.schedule, plan.halo) if self._beside else 0
         figures: list[tuple[str, float, float]] = [
             ("flash", plan.flash, self.board.model_limit),
-            ("sram", plan.arena, self.board.usable if plan.parts else self.board.arena_limit),
+            ("sram", plan.arena + beside, self.board.usable if plan.parts else self.board.arena_limit),
         ]
         if self.max_macs is not None:
             figures.append(("macs", plan.macs, self.max_macs))

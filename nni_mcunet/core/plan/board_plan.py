@@ -19,6 +19,7 @@ from .plan import (
     RANKS,
     SEGMENTS,
     SLICES,
+    Beside,
     Plan,
     best_schedule,
     fitting_plan,
@@ -26,8 +27,9 @@ from .plan import (
     plan,
     plans_by_rank,
     schedules,
+    too_large,
 )
-from .regions import first_spread, spread
+from .regions import first_spread
 
 ANY_HALO = "best"
 REGIONS = ("fewest", "all")
@@ -46,6 +48,7 @@ def plan_for_board(
     segments: int | None = None,
     max_overhead: float | None = None,
     regions: str = "fewest",
+    beside: Beside | None = None,
 ) -> Plan:
     """Return the plan of `schedule`, or of the best schedule, that fits `board`.
 
@@ -59,6 +62,7 @@ def plan_for_board(
     max_overhead  the most recomputation, as a share of the network's multiply-accumulates; not for "instructions"
     regions       "fewest": one array where a schedule fits that, else as few of the board's regions as hold the best
                   schedule; "all": its regions count from the start, and what is touched most lies in the fast ones
+    beside        what the picture's source takes of the SRAM beside a schedule's arena, see picture_source.source_bytes
 
     Raises ScheduleError for wishes that contradict each other or the graph, Infeasible where nothing fits (see
     best_schedule), UnsupportedOp for an operator that the C kernels do not have.
@@ -75,32 +79,36 @@ def plan_for_board(
                 f"a given schedule ({schedule}) leaves nothing to choose: leave out objective, segments, max_overhead"
             )
         given = sorted((plan(graph, schedule, halo=halo) for halo in halos), key=lambda p: p.macs)
-        return _over_regions(given, board, regions, lambda: fitting_plan(graph, board, schedule, halos=halos))
+
+        def alone() -> Plan:
+            return fitting_plan(graph, board, schedule, halos=halos, beside=beside)
+
+        return _over_regions(given, board, regions, alone, beside)
     if objective == INSTRUCTIONS:
         if (segments, max_overhead) != (None, None):
             raise ScheduleError(f"objective '{INSTRUCTIONS}' heeds neither segments nor max_overhead: leave them out")
         every = (plan(graph, one, halo=halo) for halo in halos for one in schedules(graph, p_choices))
         fewest = (p for p in sorted(every, key=instructions))
-        return _over_regions(fewest, board, regions, lambda: fastest(graph, board, p_choices, halos))
+        return _over_regions(fewest, board, regions, lambda: fastest(graph, board, p_choices, halos, beside), beside)
     most = SEGMENTS if segments is None else segments
     ranked = plans_by_rank(graph, objective, board.usable, p_choices, CORTEX_M, halos, most, max_overhead, SLICES)
-    how = p_choices, None, CORTEX_M, halos, most, max_overhead, SLICES
-    return _over_regions(ranked, board, regions, lambda: best_schedule(graph, board, objective, *how))
+    how = p_choices, None, CORTEX_M, halos, most, max_overhead, SLICES, beside
+    return _over_regions(ranked, board, regions, lambda: best_schedule(graph, board, objective, *how), beside)
 
 
-def _over_regions(plans: Iterable[Plan], board: Board, regions: str, one_array: Callable[[], Plan]) -> Plan:
+def _over_regions(
+    plans: Iterable[Plan], board: Board, regions: str, one_array: Callable[[], Plan], beside: Beside | None
+) -> Plan:
     """Return the plan that `one_array` finds or, where no schedule fits one array, the first of `plans` that the
     board's regions hold; with regions "all" the first of those anyway."""
     if len(board.rooms) < 2:
         return one_array()
     if regions == "all":
-        if found := next((q for p in plans if (q := spread(p, board, fewest=False))), None):
-            return found
-        return one_array()
+        return first_spread(plans, board, beside, fewest=False) or one_array()
     try:
         return one_array()
     except Infeasible as error:
-        found = first_spread(plans, board) if error.what == "sram" else None
+        found = first_spread(plans, board, beside) if error.what == "sram" else None
         if found is None and error.what == "sram" and error.needed > board.usable:
             raise Infeasible.over("sram", int(error.needed), board.usable, f"the network on {board.name}") from None
         if found is None:
@@ -115,6 +123,7 @@ def front_for_board(
     halo: str = ANY_HALO,
     p_choices: Sequence[Grid] | None = None,
     segments: int | None = None,
+    beside: Beside | None = None,
 ) -> list[Plan]:
     """Return the plans that no other beats both in arena and in computation, those that fit `board`: MACs rising, arena
     falling. Default: grids of any shape up to 8x8, eight segments in patches. That takes seconds.
@@ -124,9 +133,12 @@ def front_for_board(
     choices = grids(WIDE_P, square=False) if p_choices is None else p_choices
     most = WIDE_SEGMENTS if segments is None else segments
     front = pareto(graph, choices, None, CORTEX_M, EXECUTED if halo == ANY_HALO else (halo,), most, SLICES)
-    fitting = [p for p in front if board is None or p.arena <= board.arena_limit]
-    if board is not None and not fitting:
-        raise Infeasible.over("sram", front[-1].arena, board.arena_limit, f"{graph.name} on {board.name}")
+    if board is None:
+        return front
+    needs = [p.arena + (beside(graph, p.schedule, p.halo) if beside else 0) for p in front]
+    fitting = [p for p, needed in zip(front, needs, strict=True) if needed <= board.arena_limit]
+    if not fitting:
+        raise too_large(front[needs.index(min(needs))], board, beside)
     return fitting
 
 

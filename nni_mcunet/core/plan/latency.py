@@ -15,7 +15,7 @@ from ..errors import BoardError
 from ..ir.graph import Graph, Op
 from .cut_points import Grid
 from .kernel_facts import is_run, kernel_of
-from .plan import ENDS, Plan, best_schedule, plan, schedules
+from .plan import ENDS, Beside, Plan, best_schedule, plan, schedules
 from .segments import Segment
 
 Table = dict[str, dict[str, float]]
@@ -137,14 +137,22 @@ def instructions(plan: Plan) -> int:
 
 
 def fastest(
-    graph: Graph, board: Board, p_choices: Sequence[Grid] = (1, 2, 3, 4), halos: tuple[str, ...] = ENDS
+    graph: Graph,
+    board: Board,
+    p_choices: Sequence[Grid] = (1, 2, 3, 4),
+    halos: tuple[str, ...] = ENDS,
+    beside: Beside | None = None,
 ) -> Plan:
     """Plan the schedule of the fewest estimated instructions that fits the board, ties to the smaller arena. Some
     recomputation may cost less than copies or many small patches. Every plan is placed, so it takes a second where
     best_schedule takes milliseconds. Raises Infeasible, see best_schedule."""
-    best_schedule(graph, board, "sram", p_choices, halos=halos)  # raises where nothing fits
+    best_schedule(graph, board, "sram", p_choices, halos=halos, beside=beside)  # raises where nothing fits
     plans = (plan(graph, schedule, halo=halo) for halo in halos for schedule in schedules(graph, p_choices))
-    return min((p for p in plans if p.arena <= board.arena_limit), key=lambda p: (instructions(p), p.arena))
+
+    def needed(p: Plan) -> int:
+        return p.arena + (beside(graph, p.schedule, p.halo) if beside else 0)
+
+    return min((p for p in plans if needed(p) <= board.arena_limit), key=lambda p: (instructions(p), p.arena))
 
 
 def cycle_table(board: Board) -> Table:

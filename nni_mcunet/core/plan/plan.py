@@ -25,7 +25,9 @@ from .schedule_costs import Costs, costs
 from .segments import TABLES, Segment
 from .segments import segments as segments_of
 
-__all__ = ["Plan", "best_schedule", "fitting_plan", "pareto", "plan", "schedules", "split"]
+Beside = Callable[[Graph, Schedule, str], int]  # (graph, schedule, halo) -> bytes of SRAM beside the arena
+
+__all__ = ["Beside", "Plan", "best_schedule", "fitting_plan", "pareto", "plan", "schedules", "split"]
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,7 @@ def best_schedule(
     segments: int = 1,
     max_overhead: float | None = None,
     slices: int = 1,
+    beside: Beside | None = None,
 ) -> Plan:
     """Return the plan of the best schedule that fits the board. By default the schedules are the paper's: square grids,
     p up to 4, one patched segment.
@@ -168,9 +171,11 @@ def best_schedule(
                   bytes alive, but one might be placed better
     max_overhead  the most recomputation, as a share of the network's own multiply-accumulates
     slices        the most slices of a head, see head_slices.py; there are no more than are needed
+    beside        bytes of SRAM that must be left beside a schedule's arena, see picture_source.source_bytes; they count
+                  as the arena's do
 
     Raises ScheduleError for a wrong argument, and Infeasible with `what` ("sram" or "flash"), `needed` and `limit` in
-    bytes. `needed` is exact: the constants, or the smallest arena of all schedules asked for.
+    bytes. `needed` is exact: the constants, or the smallest arena of all schedules asked for, with what is beside it.
     """
     if objective not in RANKS:
         raise ScheduleError(f"objective '{objective}': expected one of {', '.join(RANKS)}")
@@ -188,12 +193,22 @@ def best_schedule(
         candidates = _candidates(graph, p_choices, n_max, kernels, halos, segments, tried[-1], few)
         if max_overhead is not None:
             candidates = [c for c in candidates if c[0].macs <= (1 + max_overhead) * graph.macs]
-        best = _best_placed(graph, candidates, kernels, RANKS[objective], board.arena_limit)
+        best = _best_placed(graph, candidates, kernels, RANKS[objective], board.arena_limit, beside)
     if best is None:
-        smallest = _best_placed(graph, candidates, kernels, RANKS["sram"])
+        smallest = _best_placed(graph, candidates, kernels, RANKS["sram"], inf, beside)
         assert smallest is not None  # layer by layer is always a candidate
-        raise Infeasible.over("sram", smallest.arena, board.arena_limit, f"{graph.name} on {board.name}")
-    return _fewest_slices(graph, best, kernels, tried, best.arena if objective == "sram" else board.arena_limit)
+        raise too_large(smallest, board, beside)
+    room = board.arena_limit - (beside(graph, best.schedule, best.halo) if beside else 0)
+    return _fewest_slices(graph, best, kernels, tried, best.arena if objective == "sram" else room)
+
+
+def too_large(smallest: Plan, board: Board, beside: Beside | None) -> Infeasible:
+    """Make the error of a network of which no plan fits: the one that needs least does not."""
+    where, more = f"{smallest.graph.name} on {board.name}", 0
+    if beside:
+        more = beside(smallest.graph, smallest.schedule, smallest.halo)
+        where += f", with {more:,} bytes for the picture's source"
+    return Infeasible.over("sram", smallest.arena + more, board.arena_limit, where)
 
 
 def plans_by_rank(
@@ -225,15 +240,18 @@ def fitting_plan(
     schedule: Schedule,
     kernels: Kernels = CORTEX_M,
     halos: tuple[str, ...] = ("clip",),
+    beside: Beside | None = None,
 ) -> Plan:
     """Return the plan of one schedule with the halo that fits the board at the least computation. Raises Infeasible,
     see best_schedule, and ScheduleError."""
     plans = [plan(graph, schedule, kernels, halo) for halo in halos]
-    fitting = [p for p in plans if p.arena <= board.arena_limit]
-    found = min(fitting, key=lambda p: p.macs) if fitting else min(plans, key=lambda p: p.arena)
-    for what, needed, limit in (("sram", found.arena, board.arena_limit), ("flash", found.flash, board.model_limit)):
-        if needed > limit:
-            raise Infeasible.over(what, needed, limit, f"{graph.name} on {board.name}")
+    needs = [p.arena + (beside(graph, p.schedule, p.halo) if beside else 0) for p in plans]
+    fitting = [p for p, needed in zip(plans, needs, strict=True) if needed <= board.arena_limit]
+    if not fitting:
+        raise too_large(plans[needs.index(min(needs))], board, beside)
+    found = min(fitting, key=lambda p: p.macs)
+    if found.flash > board.model_limit:
+        raise Infeasible.over("flash", found.flash, board.model_limit, f"{graph.name} on {board.name}")
     return found
 
 
@@ -320,22 +338,41 @@ def _candidates(
 
 
 def _best_placed(
-    graph: Graph, candidates: list[Candidate], kernels: Kernels, rank: Rank, limit: float = inf
+    graph: Graph,
+    candidates: list[Candidate],
+    kernels: Kernels,
+    rank: Rank,
+    limit: float = inf,
+    beside: Beside | None = None,
 ) -> Plan | None:
-    """Return the plan of the best rank whose arena is within `limit`, None for none. Placing is slow, so candidates are
-    placed in the order of their lower bounds, until the next bound is no better than the best plan."""
+    """Return the plan of the best rank whose arena, with what is beside it, is within `limit`; None for none. Placing
+    is slow, so candidates are placed in the order of their lower bounds, until the next bound is no better than the
+    best plan."""
     best: tuple[tuple[int, ...], Plan] | None = None
+    known: dict[tuple[object, ...], int] = {}  # the rows of patches of the first segment -> what is beside them
+
+    def more(schedule: Schedule, halo: str) -> int:
+        if beside is None:
+            return 0
+        rows = schedule.n, schedule.p[0], halo.split(",")[0].split("/")[0]
+        if rows not in known:
+            known[rows] = beside(graph, schedule, halo)
+        return known[rows]
+
     for key, at in sorted((rank(*cost, at), at) for at, (cost, _, _) in enumerate(candidates)):
         if best is not None and key >= best[0]:
             break
         cost, schedule, halo = candidates[at]
         if not cost.peak:
             return None  # not looked for
-        if cost.peak <= limit:
+        extra = more(schedule, halo) if cost.peak <= limit else 0
+        if cost.peak + extra <= limit and (
+            best is None or rank(cost.macs, cost.peak + extra, cost.copied, at) < best[0]
+        ):
             found = plan(graph, schedule, kernels, halo)
             found.__dict__["peak"] = cost.peak
-            key = rank(cost.macs, found.arena, cost.copied, at)
-            if found.arena <= limit and (best is None or key < best[0]):
+            key = rank(cost.macs, found.arena + extra, cost.copied, at)
+            if found.arena + extra <= limit and (best is None or key < best[0]):
                 best = key, found
     return best and best[1]
 

@@ -17,7 +17,7 @@ from ..boards import Board
 from ..boards.parts import Room
 from ..types import Ints
 from .arena import Buffer, Part, check_parts, place, union
-from .plan import Plan
+from .plan import Beside, Plan
 
 STEP = 8  # bytes: a part is a multiple of it, as its array is aligned
 SCRATCH = 64  # touches of a byte of scratch in a patch: it is written anew for every few outputs
@@ -35,9 +35,16 @@ class Spread(NamedTuple):
     sizes: list[int]
 
 
-def first_spread(plans: Iterable[Plan], board: Board) -> Plan | None:
-    """Return the first of the plans that the board's regions hold, placed in as few of them as do, or None."""
-    return next((found for one in plans if (found := spread(one, board))), None)
+def first_spread(plans: Iterable[Plan], board: Board, beside: Beside | None = None, fewest: bool = True) -> Plan | None:
+    """Return the first of the plans that the board's regions hold, placed by `spread`, or None. The region with the
+    stack keeps free the bytes of `beside`, see plan.best_schedule."""
+    for one in plans:
+        more = beside(one.graph, one.schedule, one.halo) if beside else 0
+        if more < board.arena_limit:
+            left = replace(board, reserved_sram=board.reserved_sram + more) if more else board
+            if found := spread(one, left, fewest):
+                return found
+    return None
 
 
 def spread(found: Plan, board: Board, fewest: bool = True) -> Plan | None:

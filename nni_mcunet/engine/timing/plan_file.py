@@ -9,12 +9,12 @@ from pathlib import Path
 from ...core.boards import Board
 from ...core.errors import BoardError, UserError
 from ...core.plan.latency import milliseconds
+from ...core.plan.picture_source import callback_bytes
 from ...core.plan.plan import Plan
 from ...core.types import PlainDict
 from ...core.validate import check_numbers, read_json, short
 from ...core.view import STRETCH, View
 from ..codegen.names import DEFAULT
-from ..codegen.picture_callbacks import callback_bytes
 from ..run.generated import prefix_of
 
 PLAN, MAP = "plan.json", "plan_map.json"
