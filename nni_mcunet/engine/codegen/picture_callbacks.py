@@ -1,4 +1,4 @@
-"""Give the picture by callback: the ready ones of pictures/, and how many rows they keep. Their bytes are said in core's
+"""Give the picture by callback: the ready ones of pictures/, and how many rows they keep. Their bytes: see core, in
 plan/picture_source.py."""
 
 import re

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, groupby
 from typing import NamedTuple
 
+from ...core.ir.kinds import FACTS
 from ...core.plan.halo_cache import Edge
 from ...core.plan.kernel_facts import function_of
+from ...core.plan.plan import Plan
 from ...core.plan.segments import Axis
 from ..lower.program import Call, Copy, Loop, Program, Read, Step, Tile, row
 from ..ops import OPERATORS
@@ -26,12 +28,13 @@ class Tables(NamedTuple):
 
 
 def tables(program: Program, names: Names) -> Tables:
-    """Print the tables of axes, the first of those that are alike; behind them each op's edges and a static assertion
-    on its scratch."""
+    """Print the tables of axes, the first of those that are alike; behind them each op's edges and static assertions
+    on its scratch and on the bytes that it writes over its input."""
     axes: list[str] = []
     rest: list[str] = []
     first: dict[str, str] = {}
     found: dict[tuple[str, str], str] = {}
+    plan, times = program.plan, {op.name: time for time, op in enumerate(program.plan.graph.ops)}
     for calls, copies in _of_ops(program):
         op = calls[0].op
         for axis, letter in enumerate("yx"):
@@ -41,6 +44,8 @@ def tables(program: Program, names: Names) -> Tables:
             if first[body] == own:
                 axes.append(f"static const mcu_axis {own}{body}")
         rest += [*map(_edges(names), copies[:1]), _scratch(program, calls[0], names)]
+        if any(life.over >= 0 and life.start == times[op.name] for life in plan.unplaced[plan.home[op.name]].lives):
+            rest.append(_overlap(plan, calls[0], names))
     return Tables("".join([*axes, *rest]), found)
 
 
@@ -91,6 +96,24 @@ def _scratch(program: Program, call: Call, names: Names) -> str:
     macro = f"MCU_{call.kernel.upper()}_SCRATCH({cin}, {op.k[0]}, {op.k[1]}, {size})"
     planned = call.scratch.size if call.scratch else 0
     return f'_Static_assert({macro} <= {planned}, "scratch of {names.of(op.name)}");\n'
+
+
+def _overlap(plan: Plan, call: Call, names: Names) -> str:
+    """Print the static assertion on an output that may lie over the input: the kernel says in mcu.h how far before it,
+    or behind it, the output must begin. Elsewhere both lie apart."""
+    op, (y, x) = call.op, ([max(side, key=lambda axis: axis.n_out) for side in call.axes])
+    into, out = plan.graph.input_of(op).c, op.cout
+    bytes_in, bytes_out = y.n_in * x.n_in * into, y.n_dst * x.n_dst * out
+    before, behind = call.source - call.target, call.target - call.source
+    if op.is_pointwise:
+        n = y.n_out * x.n_out
+        needs = [f"MCU_BEFORE_PW({out}, {into}, {n}) <= {before}", f"MCU_BEFORE_PW({into}, {out}, {n}) <= {behind}"]
+    elif FACTS[op.kind].enlarges:
+        needs = [f"MCU_BEFORE_UPSAMPLE({y.n_out}, {x.n_in * into}, {x.n_out * out}, {op.s[0]}) <= {before}"]
+    else:
+        needs = [f"MCU_BEFORE({y.n_out}, {x.n_in * into}, {x.n_out * out}, {op.s[0]}, {op.pad[0]}) <= {before}"]
+    needs += [f"{bytes_out} <= {before}", f"{bytes_in} <= {behind}"]
+    return f'_Static_assert({" || ".join(needs)}, "overlap of {names.of(op.name)}");\n'
 
 
 def run_lines(program: Program, names: Names, axes: dict[tuple[str, str], str]) -> list[Line]:

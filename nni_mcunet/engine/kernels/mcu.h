@@ -280,6 +280,26 @@ void mcu_cols(int c, const mcu_edge *y, const mcu_edge *x, int8_t *tile, int8_t 
 #define MCU_CONV_DW_SCRATCH(cin, kh, kw, cols) \
     (((kh) + 2) * MCU_DW_LINE(cols) > 768 ? ((kh) + 2) * MCU_DW_LINE(cols) : 768) /* fewer cols may fill more of it */
 
+/* Bytes by which an output must begin before the input that its kernel is the last to read, so that no byte is written
+ * that is still to be read; checked in the same way. in, out: bytes of a position, or of a row, of either map. A 1x1
+ * convolution of n positions goes forwards or backwards, so its output may also begin behind the input by what the input
+ * would have to begin before it: BEFORE_PW(in, out, n) bytes. The others go forwards, by rows; s and pad are those of
+ * their rows. The first rows, and the last, are the ones that need most. */
+#define MCU_MAX(a, b) ((a) > (b) ? (a) : (b))
+#define MCU_MIN(a, b) ((a) < (b) ? (a) : (b))
+#define MCU_BEFORE_PW(out, in, n) MCU_MAX(out, (n) * ((out) - (in)) + (in))
+#define MCU_BEFORE_ROW(row, first, in, out) (((row) + 1) * (out)-MCU_MAX(first, 0) * (in))
+#define MCU_BEFORE_WINDOW(row, in, out, s, pad) MCU_BEFORE_ROW(row, (row) * (s) - (pad), in, out)
+#define MCU_BEFORE(rows, in, out, s, pad) \
+    MCU_MAX(MCU_MAX(MCU_BEFORE_WINDOW(MCU_MIN((rows)-1, MCU_MAX(pad, 0) / (s)), in, out, s, pad), \
+                    MCU_BEFORE_WINDOW(MCU_MIN((rows)-1, MCU_MAX(pad, 0) / (s) + 1), in, out, s, pad)), \
+            MCU_BEFORE_WINDOW((rows)-1, in, out, s, pad))
+/* An upsampling, s rows of whose output come from one of its input. */
+#define MCU_BEFORE_COPY(row, in, out, s) MCU_BEFORE_ROW(row, (row) / (s), in, out)
+#define MCU_BEFORE_UPSAMPLE(rows, in, out, s) \
+    MCU_MAX(MCU_MAX(MCU_BEFORE_COPY(MCU_MIN(s, rows) - 1, in, out, s), MCU_BEFORE_COPY((rows)-1, in, out, s)), \
+            MCU_BEFORE_COPY(MCU_MAX((rows) / (s) * (s)-1, 0), in, out, s))
+
 #if defined(__cplusplus)
 }
 #endif
