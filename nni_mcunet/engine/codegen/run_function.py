@@ -100,7 +100,7 @@ def _scratch(program: Program, call: Call, names: Names) -> str:
 
 def _overlap(plan: Plan, call: Call, names: Names) -> str:
     """Print the static assertion on an output that may lie over the input: the kernel says in mcu.h how far before it,
-    or behind it, the output must begin. Elsewhere both lie apart."""
+    or behind it, the output must begin. Elsewhere they share no byte."""
     op, (y, x) = call.op, ([max(side, key=lambda axis: axis.n_out) for side in call.axes])
     into, out = plan.graph.input_of(op).c, op.cout
     bytes_in, bytes_out = y.n_in * x.n_in * into, y.n_dst * x.n_dst * out
