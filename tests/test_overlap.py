@@ -15,7 +15,7 @@ from nni_mcunet.engine.codegen.sources import write_sources
 
 
 def refused(folder, text: str) -> str:
-    """What gcc says of a C file that it does not take; "" for one that it takes."""
+    """The words of gcc on a C file that it does not take; "" for one that it takes."""
     command = ["gcc", "-std=c11", "-fsyntax-only", "-I", str(KERNELS), "-I", str(folder), "-x", "c", "-"]
     run = subprocess.run(command, input=text, capture_output=True, text=True)
     return run.stderr if run.returncode else ""
