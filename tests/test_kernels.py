@@ -70,7 +70,7 @@ def int8(rng, *shape):
 
 def random_conv(rng, kind, k, s):
     """A conv struct and the arrays it points to (in .arrays)."""
-    cin = int(rng.integers(1, 24))
+    cin = int(rng.integers(2 if kind == "dw" else 1, 24))  # of one channel it is a dense one, with its scratch
     cout = cin if kind == "dw" else int(rng.integers(1, 24))
     groups = {"dw": cin, "group": int(rng.integers(1, 5))}.get(kind, 1)
     if kind == "group":
@@ -189,13 +189,24 @@ def test_depthwise_in_place(lib, seed):
     assert (buffer[: want.size] == want.ravel()).all()
 
 
-@pytest.mark.parametrize("k, s, width", [(3, 1, 58), (5, 1, 38), (3, 2, 29), (7, 3, 9), (1, 2, 41), (2, 3, 1)])
+@pytest.mark.parametrize(
+    "k, s, width",
+    [
+        (3, (1, 1), 58),
+        (5, (1, 1), 38),
+        (3, (2, 2), 29),
+        (7, (3, 3), 9),
+        (1, (2, 2), 41),
+        (2, (3, 3), 1),
+        (2, (1, 255), 1),
+    ],
+)
 def test_depthwise_in_place_in_strips(lib, k, s, width):
     """More rows than the scratch holds, which may be full to its last bytes; beside a residual, and in place."""
-    rng = np.random.default_rng([k, s])
-    op = random_conv(rng, "dw", (k, k), (s, s))
+    rng = np.random.default_rng([k, *s])
+    op = random_conv(rng, "dw", (k, k), s)
     high = 45
-    y, x = (Axis((n - 1) * s + k - 2, -1, n, n, 0, n, 0) for n in (high, width))
+    y, x = (Axis((n - 1) * step + k - 2, -1, n, n, 0, n, 0) for n, step in zip((high, width), s, strict=True))
     x.n_in, y.n_in = max(x.n_in, width), max(y.n_in, high)
     data = int8(rng, y.n_in, x.n_in, op.cin)
     buffer = data.copy()

@@ -31,7 +31,8 @@ uint64_t mcu_count(void) {
         }
         ticks = 0xffffffffu - TIMER[1];
     }
-    return (uint64_t)ticks * MCU_QUARTERS / 4; /* one instruction a ns under -icount shift=0 */
+    const uint64_t whole = (uint64_t)ticks * (MCU_QUARTERS / 4); /* one instruction a ns under -icount shift=0 */
+    return MCU_QUARTERS % 4 ? whole + (uint64_t)ticks * (MCU_QUARTERS % 4) / 4 : whole;
 }
 
 void mcu_exit(int code) {
