@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from .api.classification import Accuracy, accuracy
     from .api.deployment import Report, report
     from .api.firmware import Firmware, compile, run
+    from .api.fitting import Fit, fits
     from .api.inspection import Inspection, inspect
     from .api.networks import Network, load, zoo
+    from .api.pages import page
     from .api.planning import best_schedule, boards, plan, profile
     from .api.quantization import QuantizationWarning, quantize
     from .core.boards import Board
@@ -34,6 +36,7 @@ __all__ = [
     "Board",
     "CutWarning",
     "Firmware",
+    "Fit",
     "Infeasible",
     "Inspection",
     "Network",
@@ -47,9 +50,11 @@ __all__ = [
     "best_schedule",
     "boards",
     "compile",
+    "fits",
     "front",
     "inspect",
     "load",
+    "page",
     "plan",
     "profile",
     "quantize",
@@ -64,8 +69,10 @@ _MODULES = {
     ".api.classification": ("Accuracy", "accuracy"),
     ".api.deployment": ("Report", "report"),
     ".api.firmware": ("Firmware", "compile", "run"),
+    ".api.fitting": ("Fit", "fits"),
     ".api.inspection": ("Inspection", "inspect"),
     ".api.networks": ("Network", "load", "zoo"),
+    ".api.pages": ("page",),
     ".api.planning": ("best_schedule", "boards", "front", "plan", "profile"),
     ".api.quantization": ("QuantizationWarning", "quantize"),
     ".core.boards": ("Board",),

@@ -32,11 +32,11 @@ GROUPS = {  # whom a group is for -> command -> what it does
         "detect": "find objects in pictures, and draw them",
         "compare-boxes": "compare the int8 engine's boxes with the float ones",
         "deploy": "go from a trained detector to measured boards",
-        "report": "gather what the steps of deploy measured",
     },
     "Bring a network to a board": {
         "zoo": "list the trained networks that come with this",
         "boards": "list the boards and their memories, or check a board's file",
+        "fits": "tell by the exit code whether a network fits a board",
         "profile": "show where a network's memory goes and what patches save",
         "export": "write a trained network as float ONNX",
         "quantize": "turn float ONNX into int8, calibrated on pictures",
@@ -44,6 +44,7 @@ GROUPS = {  # whom a group is for -> command -> what it does
         "generate": "turn int8 ONNX into C for a board",
         "package": "lay that C out for Arduino, PlatformIO, Zephyr or as a CMSIS-Pack",
         "run": "run generated C on a board or its emulator",
+        "report": "write the page of a firmware, or gather what deploy measured",
     },
     "The project as a whole": {
         "demo": "go the whole way, from search to emulated boards",

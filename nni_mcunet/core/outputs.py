@@ -12,10 +12,11 @@ from .types import PlainDict
 # ONNX, PNG and HTML have MARK in their first bytes. Archives (`marked`) and pickles end in it: readers skip it there.
 MARK = b"nni-mcunet"
 HEADS, TAILS = (".onnx", ".png", ".html"), (".npz", ".pth", ".pkl")
-# A JSON of ours is written as write_json does and has the keys of a report: of profile, run, compare-boxes, anchors,
-# mcunet report. So has a row of quantize's.
+# A JSON of ours is written as write_json does and has the keys of a report: of profile, fits, run, compare-boxes,
+# anchors, mcunet report. So has a row of quantize's.
 REPORTS = (
     {"peak_bytes_per_layer", "peak_bytes_per_patch", "blocks"},
+    {"fits", "network", "board", "source"},
     {"board", "boxes", "crc32", "stack_bytes"},
     {"config", "images", "score"},
     {"scales", "mean_iou", "recall"},

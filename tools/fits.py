@@ -1,0 +1,3 @@
+from _command import run
+
+run(__name__, "fits")
