@@ -1,6 +1,7 @@
 """NNI's web page in a browser, Debian's chromium: it works, and other people's pages do not reach the manager."""
 
 import http.server
+import json
 import os
 import signal
 import sqlite3
@@ -12,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from chromium import body, browser, opened
+from chromium import browser, opened
 from conftest import ROOT
 from tiny import finish, leftovers, make_experiment, search, until
 
@@ -85,6 +86,10 @@ def browse(tmp_path):
     return lambda url: opened(url, tmp_path / "profile", names)
 
 
+def answers(document: str) -> dict:
+    return json.loads(document.partition("<body>")[2].partition("</body>")[0])
+
+
 def added(home: Path) -> int:
     """Trials that pages have asked for."""
     (path,) = home.glob("nni/[!_]*/db/nni.sqlite")
@@ -99,7 +104,7 @@ def test_the_web_page_works(running, browse):
         assert id in page and "tiny" in page and "RUNNING" in page
     page = PAGE.replace("PORT", str(port)).replace("FOREIGN", "false")
     (home / "nni" / id / "log/own.html").write_text(page)  # NNI serves this folder: a page of its own origin
-    found = body(browse(f"http://127.0.0.1:{port}/logs/own.html"))
+    found = answers(browse(f"http://127.0.0.1:{port}/logs/own.html"))
     assert found["read"] == found["change"] == 200 and added(home) == 1
 
 
@@ -113,7 +118,7 @@ def test_other_peoples_pages_do_not_reach_the_manager(running, browse, tmp_path)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as site:
         threading.Thread(target=site.serve_forever, daemon=True).start()
         for name in ("127.0.0.1", "localhost", "evil.example"):
-            found = body(browse(f"http://{name}:{site.server_port}/index.html"))
+            found = answers(browse(f"http://{name}:{site.server_port}/index.html"))
             assert found["read"] == found["change"] == found["socket"] == "refused", name
         site.shutdown()
     assert "NNI refuses this request: the Host header" in browse(f"http://evil.example:{port}/")

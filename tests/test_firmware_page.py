@@ -9,7 +9,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 from cases import case
-from chromium import asked, browser
+from chromium import visited
 from conftest import ROOT
 from inprocess import command, refused
 from nets import random_model
@@ -31,6 +31,10 @@ from nni_mcunet.pages.html import Section, embedded
 
 BOARD = get_board("stm32f412")
 MISSING = layout.Measured(*["not known"] * 5)
+TIP = """
+  await new Promise((done) => setTimeout(done, 500));
+  return document.getElementById('vg-tooltip-element')?.innerText || '';
+"""
 needs_library = pytest.mark.skipif(find_spec("vl_convert") is None, reason="pip install 'nni-mcunet[page]'")
 
 
@@ -136,41 +140,40 @@ def test_the_page_needs_nothing_else(written):
 @needs_library
 def test_the_page_in_a_browser(written, tmp_path):
     """Every chart is drawn; hovering shows what lies there, searching fades the rest, a slider chooses the patch."""
-    browser()
-    found = asked(
-        written,
-        """
-        const shown = (id) => [...document.querySelectorAll('#' + id + ' .mark-rect.role-mark path')];
-        const hover = async (node) => {
-          for (const kind of ['pointerover', 'pointermove', 'mousemove']) {
-            node.dispatchEvent(new PointerEvent(kind, { bubbles: true, clientX: 300, clientY: 300 }));
-          }
-          await views.arena.runAsync();
-          await new Promise((done) => setTimeout(done, 300));
-          return document.getElementById('vg-tooltip-element')?.innerText || '';
-        };
-        const lives = () => views.arena.data('lives').length;
-        const buffers = shown('arena').filter((path) => path.getAttribute('stroke') === '#fff');
-        const tip = await hover(buffers[0]);
-        const input = document.querySelector('#arena input[type=search]');
-        input.value = 'SCRATCH';
-        input.dispatchEvent(new Event('input', { bubbles: true }));
-        await new Promise((done) => setTimeout(done, 300));
-        const bright = buffers.filter((path) => Number(path.getAttribute('opacity')) > 0.5).length;
-        await views.arena.signal('patch_row', 1).signal('patch_col', 1).runAsync();
-        const sections = [...document.querySelectorAll('section')].map(
-          (part) => [part.id, part.querySelectorAll('svg').length, part.querySelector('.why')?.textContent || '']);
-        return { tip, bright, buffers: buffers.length, sections, facts: document.getElementById('facts').innerText,
-          patches: shown('patches').length, title: document.title };
-        """,
-        tmp_path,
-    )
+    with visited(written, tmp_path / "profile") as view:
+        found = view.ask(
+            """
+            const rects = (id) => [...document.querySelectorAll('#' + id + ' .mark-rect.role-mark path')];
+            const buffers = rects('arena').filter((path) => path.getAttribute('stroke') === '#fff');
+            const sections = [...document.querySelectorAll('section')].map(
+              (part) => [part.id, part.querySelectorAll('svg').length, part.querySelector('.why')?.textContent || '']);
+            const box = buffers[0].getBoundingClientRect();
+            return { place: [box.x + box.width / 2, box.y + box.height / 2], buffers: buffers.length, sections,
+              facts: document.getElementById('facts').innerText, patches: rects('patches').length,
+              title: document.title };
+            """
+        )
+        view.hover(*found["place"])
+        tip = view.ask(TIP)
+        bright = view.ask(
+            """
+            const input = document.querySelector('#arena input[type=search]');
+            input.value = 'SCRATCH';
+            input.dispatchEvent(new Event('input', { bubbles: true }));
+            await new Promise((done) => setTimeout(done, 500));
+            return [...document.querySelectorAll('#arena .mark-rect.role-mark path')].filter(
+              (path) => path.getAttribute('stroke') === '#fff' && Number(path.getAttribute('opacity')) > 0.5).length;
+            """
+        )
+        view.ask("await views.arena.signal('patch_row', 1).signal('patch_col', 1).runAsync()")
+        view.hover(found["place"][0] + 1, found["place"][1])
+        other = view.ask(TIP)
     drawn = {id: (charts, why) for id, charts, why in found["sections"]}
-    assert list(drawn) == ["arena", "layers", "patches", "memories", "front", "sqnr", "boxes"]
+    assert list(drawn) == ["run", "arena", "layers", "patches", "memories", "front", "sqnr", "boxes"]
     assert {id for id, (charts, _) in drawn.items() if charts} == {"arena", "layers", "patches", "memories", "front"}
     assert "takes the int8 model" in drawn["sqnr"][1] and "no detector" in drawn["boxes"][1]
-    assert "holds" in found["tip"] and "from byte" in found["tip"] and "in this patch" in found["tip"]
-    assert 0 < found["bright"] < found["buffers"] / 2
+    assert "holds" in tip and "from byte" in tip and "rows 0 to" in tip and "rows 0 to" not in other
+    assert 0 < bright < found["buffers"] / 2
     assert "counted in the emulator" in found["facts"] and "stm32f412" in found["title"] and found["patches"] == 8
 
 

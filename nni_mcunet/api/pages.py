@@ -1,5 +1,9 @@
 """Make the page of a firmware: one HTML file that needs no network. page() is `mcunet report FOLDER --html`."""
 
+import base64
+import math
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +20,14 @@ from ..core.plan.cut_points import grids
 from ..core.plan.latency import milliseconds
 from ..core.plan.plan import SEGMENTS, Plan
 from ..core.types import FilePath, Picture, PlainDict
-from ..engine.run.generated import input_shape, input_view
+from ..engine.run.generated import input_shape, input_view, is_detector, output_maps
+from ..engine.run.host import build_host
+from ..engine.run.wasm import build_wasm
 from ..engine.timing.plan_file import mapped
 from ..pages import firmware as layout
-from ..pages.html import check_library
+from ..pages.html import Section, check_library
 from ..pages.html import page as html_page
-from .answer import Run
+from .answer import Run, class_names
 from .firmware import run
 from .inputs import board_of, path_of, user_errors
 from .inspection import inspect
@@ -47,6 +53,7 @@ def page(
     source: FilePath | Network | None = None,
     pictures: "Samples | None" = None,
     images: int = 32,
+    classes: FilePath | Sequence[str] | None = None,
 ) -> Path:
     """Write the page of generated C, a folder of compile() or `mcunet generate`, and return its path.
 
@@ -55,6 +62,7 @@ def page(
     html      the file to write; default report.html in the folder
     emulate   build the firmware and count its instructions in the emulator
     int8, source, pictures, images  as inspect() takes them: with all of them the page has the SQNR of each layer
+    classes   a classifier's names, as run() takes them
 
     What cannot be known has a sentence why in its place. Raises UserError for a folder, picture or board that is none,
     and where the plotting library is not installed; FirmwareError where the emulator says other bytes than the host.
@@ -75,9 +83,50 @@ def page(
     known = layout.Measured(
         measured, _front(graph, plan, place), _sqnr(int8, source, pictures, images), _drawn(seen), _boxes(ran, seen)
     )
-    text = html_page(f"{plan['network']} on the {plan['board']['name']}", layout.facts(plan, measured),
-                     layout.sections(plan, known))  # fmt: skip
+    network, sections = _network(folder, classes), layout.sections(plan, known)
+    if isinstance(network, str):
+        sections = [Section("run", "Run it here", why=network), *sections]
+    title = f"{plan['network']} on the {plan['board']['name']}"
+    text = html_page(title, layout.facts(plan, measured), sections, None if isinstance(network, str) else network)
     return write_atomic(out, text)
+
+
+def _network(folder: Path, classes: FilePath | Sequence[str] | None) -> PlainDict | str:
+    """Return what the page's script runs: the C as WebAssembly, and how to feed and read it; or why there is none."""
+    shape, view, maps = input_shape(folder), input_view(folder), output_maps(folder)
+    names = class_names(classes, maps)
+    if shape[2] not in (1, 3):
+        return f"The network reads {shape[2]} channels, which are no picture."
+    try:
+        module = build_wasm(folder)
+    except FirmwareError:
+        raise
+    except UserError as error:
+        return f"Not built: {error}"
+    return {
+        "wasm": base64.b64encode(module).decode(),
+        "input": list(shape),
+        "view": {"keep": view.keep, "pad": view.pad},
+        "outputs": [{"shape": list(m.shape), "scale": m.scale, "zero_point": m.zero_point} for m in maps],
+        "classes": names,
+        "detector": is_detector(folder),
+        "expected": _expected(folder),
+    }
+
+
+def _expected(folder: Path) -> int | None:
+    """Return the CRC-32 of the outputs for the picture of static/run.js's check(), by the C on this machine; None
+    where it has no compiler."""
+    shape = input_shape(folder)
+    at = np.arange(math.prod(shape))
+    try:
+        host = build_host(folder)
+    except FirmwareError:
+        raise
+    except UserError:
+        return None
+    outputs = host.run((31 * at + (at >> 8)).astype(np.uint8).reshape(shape))
+    return zlib.crc32(b"".join(output.tobytes() for output in outputs))
 
 
 def _emulated(folder: Path, picture: "Sample | None", board: Board) -> Run | str:

@@ -4,7 +4,8 @@ mcunet report out/fw --html --picture photo.jpg                # of mcunet gener
 mcunet report out/demo --boards stm32h743 stm32f412            # of mcunet deploy: report.json and memory.png
 mcunet report out/demo --boards stm32f412 --html               # and out/demo/stm32f412.html
 
-The page needs no network: the arena over time, layer by layer, patches, flash and SRAM, schedules, int8, boxes.
+The page needs no internet, and runs the network itself where ziglang is installed. It shows the arena
+over time, each layer, patches, flash and SRAM, schedules, int8 and boxes.
 """
 
 import argparse
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--float", metavar="MODEL", help="the float model that it was made from")
     parser.add_argument("--calib", help="folder of pictures to compare them on")
     parser.add_argument("--images", type=int, default=32, help="with --calib: use so many at most (32)")
+    parser.add_argument("--classes", metavar="FILE", help="a classifier's names: a text file with one a line")
     parser.add_argument("--no-emulator", action="store_true", help="with --html: estimate instead of counting")
 
 
@@ -51,7 +53,8 @@ def main(args: argparse.Namespace) -> None:
 
 def check_page(args: argparse.Namespace) -> None:
     """Refuse options of the page without one, and models without pictures. Raises UserError."""
-    given = [name for name in ("board", "picture", "int8", "float", "calib") if getattr(args, name) is not None]
+    names = ("board", "picture", "int8", "float", "calib", "classes")
+    given = [name for name in names if getattr(args, name) is not None]
     if args.html is None and (given or args.no_emulator):
         raise UserError(f"--{given[0] if given else 'no-emulator'} is for the page: give --html, too")
     if args.boards is not None and (args.html or args.int8 or args.float):
@@ -81,5 +84,6 @@ def write_page(
         source=source,
         pictures=args.calib,
         images=args.images,
+        classes=args.classes,
     )
     print(f"{written}: {written.stat().st_size / 1e6:.1f} MB, open it in a browser")

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from string import Template
-from typing import Any
 
 from ..core.errors import UserError
 from ..core.types import Plain, PlainDict
@@ -65,7 +64,7 @@ def page(title: str, facts: list[tuple[str, str]], sections: list[Section], netw
     """Return the text of the HTML file. facts: lines of the table at its head; network: what static/run.js runs, None
     for no such part. Raises UserError where the plotting library is not installed."""
     data = {"facts": facts, "sections": [section.data() for section in sections], "network": network}
-    names = ("page.js", *(("letterbox.js", "run.js") if network else ()))
+    names = ("page.js", *(("resize.js", "run.js") if network else ()))
     scripts = "\n".join(_static(name) for name in names)
     return Template(_static("page.html")).substitute(
         title=html.escape(title), style=_static("page.css"), library=_library(), data=embedded(data), script=scripts
@@ -91,8 +90,7 @@ def _library() -> str:
     check_library()
     import vl_convert
 
-    bundle: Any = vl_convert.javascript_bundle  # whose stub asks for an argument that it does without
-    found: str = bundle()
+    found: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     return found.replace("</script", "<\\/script")
 
 

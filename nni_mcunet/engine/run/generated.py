@@ -68,6 +68,12 @@ def arena_regions(folder: str | Path) -> dict[str, int]:
     return {region: int(size) for region, size in found}
 
 
+def is_detector(folder: str | Path) -> bool:
+    """Tell whether the generated model finds boxes. Raises UserError where `folder` holds none."""
+    prefix = prefix_of(folder)
+    return f"#define {prefix.upper()}_DETECTOR 1\n" in header_text(folder, prefix)
+
+
 def as_read(folder: str | Path, picture: Picture) -> Picture:
     """Return the bytes that `mcu_read_frame` copies, uint8 (h, w, c), of a photograph (h, w, c): the integers that
     MCU_PIXEL makes of it, plus 128. Raises UserError where `folder` holds no model."""

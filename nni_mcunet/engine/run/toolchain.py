@@ -6,7 +6,9 @@ It knows no host library, no emulator and no real board: host.py, firmware.py an
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 
 from ...core.boards import CORES, Board
@@ -18,6 +20,7 @@ from .generated import aliases, header_text, prefix_of
 RUNTIME = Path(__file__).parents[1] / "boards"  # the C around a model: start-up, report, serial line
 PROGRAM = tuple(RUNTIME / name for name in ("main.c", "report.c", "frame.c", "picture.S"))
 WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Werror"]
+ZIG = "zig"  # its C compiler, clang, which the wheel ziglang carries
 PACKAGES = {
     "gcc": "gcc",
     "arm-none-eabi-gcc": "gcc-arm-none-eabi libnewlib-arm-none-eabi",
@@ -36,6 +39,15 @@ def tool(name: str) -> str:
     if path is None:
         raise UserError(f"{name} is not installed: apt-get install {PACKAGES[name]}")
     return path
+
+
+def compiler_words(compiler: str) -> list[str]:
+    """Return the words that call a compiler. Raises UserError where it is not installed, and how to install it."""
+    if compiler != ZIG:
+        return [tool(compiler)]
+    if find_spec("ziglang") is None:
+        raise UserError("ziglang, which compiles C to WebAssembly, is not installed: pip install 'nni-mcunet[wasm]'")
+    return [sys.executable, "-m", "ziglang", "cc"]
 
 
 def output(*command: str) -> str:
@@ -63,8 +75,8 @@ def compile_c(
         header = aliases(header_text(folder, prefix), prefix)
         write_atomic(folder / "build" / prefix / "mcu_model.h", header)
         include = [f"-Ibuild/{prefix}"]
-    command = [tool(compiler), *WARNINGS, *flags, *include, "-I.", "-Ibuild", f"-I{RUNTIME}", "-o", str(out.resolve())]
-    command += [str(source.resolve()) for source in sources]
+    command = [*compiler_words(compiler), *WARNINGS, *flags, *include, "-I.", "-Ibuild", f"-I{RUNTIME}"]
+    command += ["-o", str(out.resolve()), *(str(source.resolve()) for source in sources)]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode:
         raise _failure(compiler, done.stderr, folder, out, board)
