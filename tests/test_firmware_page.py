@@ -22,6 +22,7 @@ from nni_mcunet.core.ir.arch import ArchSpec, Schedule
 from nni_mcunet.core.ir.build import YoloHead, build_graph
 from nni_mcunet.core.ir.graph_data import graph_of
 from nni_mcunet.core.plan import latency
+from nni_mcunet.core.plan.board_plan import plan_for_board
 from nni_mcunet.core.plan.plan import plan
 from nni_mcunet.core.plan.plan_map import plan_map
 from nni_mcunet.engine.library import write_library
@@ -59,6 +60,20 @@ def test_the_map_says_where_everything_lies(number):
     rows = {s.id: s for s in layout.sections(data, MISSING)}
     assert all(row["end"] <= run.arena for row in rows["arena"].rows["lives"])
     embedded([section.data() for section in rows.values()])  # raises for what JSON does not have
+
+
+def test_regions_are_told_apart():
+    """An arena in two memories: each buffer says its own, and so does the table at the head."""
+    graph, board = build_graph(ArchSpec.load(ROOT / "configs/arch/mcunet_in3.json")), get_board("stm32h743")
+    run = plan_for_board(graph, board, regions="all")
+    assert len(run.parts) > 1
+    data = plan_map(run, graph, board)
+    rows = next(s for s in layout.sections(data, MISSING) if s.id == "arena").rows["lives"]
+    for row in rows:
+        (part,) = [p for p in run.parts if p.region == row["region"]]
+        assert part.at <= row["offset"] and row["end"] <= part.at + part.size
+    said = dict(layout.facts(data, "not known"))["arena"]
+    assert all(f"{part.size:,} in {part.region}" in said for part in run.parts) and f"{board.usable:,}" in said
 
 
 def test_what_is_unknown_has_a_reason():

@@ -32,7 +32,7 @@ ARROWS = {
     "search": {CORE, IR, PLAN},
     "search.data": {CORE, IR, NN, PICTURES},
     "search.supernet": {CORE, IR, NN, "search", "search.data"},
-    "search.run": {CORE, IR, NN, "search", "search.data", "search.supernet"},
+    "search.run": {CORE, IR, NN, PLAN, "pages", "search", "search.data", "search.supernet"},
     "search.nni": {CORE, IR, NN, PLAN, "search", "search.data", "search.supernet", "search.run"},
     "search (doors)": {CORE, "search.nni"},
     # The engine: a file becomes a model, integers, a program, C, and runs.

@@ -25,7 +25,7 @@ SOURCES = ("frame", "rgb565", "grey", "lines", "jpeg_420", "jpeg_422", "jpeg_440
 class Fit:
     """The answer for a network on a board; print it as one line.
 
-    board    with what the network may take there: arena_limit and model_limit, in bytes
+    board    with what the network may take there: arena_limit in one array, usable in all regions, model_limit of flash
     plan     of the schedule of the least computation that fits, None where none does
     taken    bytes of SRAM that the picture's source takes besides the arena
     lacking  why nothing fits: its `what` ("sram", "flash"), `needed` and `limit` in bytes; None where something does
@@ -55,7 +55,8 @@ class Fit:
             "halo": self.plan.halo,
             "arena_bytes": self.plan.arena,
             "source_bytes": self.taken,
-            "arena_limit": self.board.arena_limit,
+            "arena_limit": _limit(self.plan, self.board),
+            "regions": {part.region: part.size for part in self.plan.parts},
             "constant_bytes": self.plan.flash,
             "constant_limit": self.board.model_limit,
             "macs": self.plan.macs,
@@ -68,9 +69,10 @@ class Fit:
         beside = f" + {self.taken:,} for {self.source}" if self.source else ""
         time = _milliseconds(self.plan, self.board)
         said = "" if time is None else f", {time:,} ms estimated"
+        limit = _limit(self.plan, self.board)
         return (
             f"fits: {self.network} on {self.board.name}, {self.plan.schedule}: SRAM {self.plan.arena:,}{beside} of "
-            f"{self.board.arena_limit:,} bytes, flash {self.plan.flash:,} of {self.board.model_limit:,} bytes{said}"
+            f"{limit:,} bytes, flash {self.plan.flash:,} of {self.board.model_limit:,} bytes{said}"
         )
 
 
@@ -114,7 +116,7 @@ def fits(
 def _plan(graph: Graph, board: Board, source: str | None, view: View) -> Plan:
     """Return the plan. Raises Infeasible where there is none."""
     plan = plan_for_board(graph, board)
-    if plan.arena + _taken(plan, source, view) <= board.arena_limit:
+    if plan.arena + _taken(plan, source, view) <= _limit(plan, board):
         return plan
     tried = front_for_board(graph, p_choices=grids(MAX_P), segments=SEGMENTS)
     sizes = [p.arena + _taken(p, source, view) for p in tried]
@@ -123,6 +125,11 @@ def _plan(graph: Graph, board: Board, source: str | None, view: View) -> Plan:
         where = f"{graph.name} and {source} on {board.name}"
         raise Infeasible.over("sram", min(sizes), board.arena_limit, where)
     return fitting[0]
+
+
+def _limit(plan: Plan, board: Board) -> int:
+    """Return the bytes of SRAM that a plan and the picture's source may take: of one array, or of all regions."""
+    return board.usable if plan.parts else board.arena_limit
 
 
 def _taken(plan: Plan, source: str | None, view: View) -> int:

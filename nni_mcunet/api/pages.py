@@ -141,7 +141,8 @@ def _emulated(folder: Path, picture: "Sample | None", board: Board) -> Run | str
 
 
 def _report(ran: Run, board: Board) -> PlainDict:
-    return {**ran.to_dict(), "board_flash": board.flash, "board_sram": board.sram}
+    sram = max(board.sram, board.usable + board.reserved_sram)  # of all regions
+    return {**ran.to_dict(), "board_flash": board.flash, "board_sram": sram}
 
 
 def _front(graph: Graph, plan: PlainDict, board: Board) -> list[PlainDict]:

@@ -8,7 +8,8 @@
   export  the best network once more, or the Pareto front, from the folder of a search's results
   rescore score the best networks again with several draws of the re-calibration's pictures: rescored.json, and the
           cheapest of those that are as good as the best, chosen.json and chosen.pth
-  report  pictures: search.png (the curve), pareto.png (accuracy against SRAM and MACs), winner.png (block by block)
+  report  pictures: search.png (the curve), pareto.png (accuracy against SRAM and MACs), winner.png (block by block);
+          with --html also search.html, a page of all of it that needs no network
 
 Exit codes: 0 done, 1 the experiment broke down or was cut short, 2 something in the config is wrong, 128 and more a
 signal. NNI is stopped in each case.
@@ -45,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ):
         command = commands.add_parser(name, help=what)
         command.add_argument("--out", type=Path, required=True, help="folder of a search's results")
+        if name == "report":
+            command.add_argument("--html", action="store_true", help="write search.html, too")
         if name == "export":
             command.add_argument("--pareto", action="store_true", help="the front of accuracy against SRAM and MACs")
         if name == "rescore":

@@ -6,18 +6,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..core.types import PlainDict
-from ..core.validate import counted
+from ..core.validate import counted, read_yaml
 from ..search.config import SearchConfig, search_config
 from ..search.nni.experiment_file import prepare
 from ..search.nni.launch import Experiment, find, prolong, take, watch
 from ..search.nni.ports import check_port
+from ..search.nni.trouble import trial_times
 from ..search.run.export import check_supernet, export_best, export_pareto, finish
 from ..search.run.history import read_history
+from ..search.run.page import check_page, search_page
 from ..search.run.report import report as write_report
 from ..search.run.rescore import rescore as score_again
 from ..search.run.rescore import table
 from ..search.run.result_folder import replacing
-from ..search.run.run_folder import read_settings
+from ..search.run.run_folder import experiment_id, read_settings
 from ..search.space import load_space
 
 WRITTEN = "best.json, best.pth, history.jsonl, search.png, pareto.png, winner.png"
@@ -89,5 +91,21 @@ def rescore(args: argparse.Namespace) -> None:
 
 def report(args: argparse.Namespace) -> None:
     """Draw the pictures of a search."""
-    summary = write_report(load_space(read_settings(args.out).space), read_history(args.out), args.out)
+    settings, history = read_settings(args.out), read_history(args.out)
+    space = load_space(settings.space)
+    if args.html:
+        check_page(args.out)
+    summary = write_report(space, history, args.out)
     print(f"{summary}\nwrote {args.out}/search.png, pareto.png, winner.png")
+    if args.html:
+        print(f"wrote {search_page(settings, space, history, times(args.out), args.out)}")
+
+
+def times(out: Path) -> list[PlainDict] | str:
+    """Return when each trial of the search in `out` ran, or why that is not known."""
+    path = out / "experiment.yml"
+    if not path.is_file():
+        return "Not known: the search was not run by mcunet search, which leaves experiment.yml."
+    folder, id = read_yaml(path).get("experimentWorkingDirectory"), experiment_id(out / "search.json")
+    found = trial_times(folder, id) if isinstance(folder, str) else []
+    return found or f"Not known: NNI's record of the experiment {id} is not in {folder} any more."

@@ -51,11 +51,12 @@ def facts(plan: PlainDict, run: PlainDict | str) -> list[tuple[str, str]]:
     """Return the lines of the table at the head of the page. plan: of core/plan/plan_map.py."""
     board, image = plan["board"], plan["graph"]["inputs"][0]
     limit = f"of {board['arena_limit']:,} that a network may take"
+    parts = "".join(f", {part['size']:,} in {part['region']}" for part in plan["parts"])
     found = [
         ("network", f"{plan['network']}, reads {image[1]}x{image[2]}x{image[3]}"),
         ("board", f"{board['name']}, {board['core']} at {board['clock_hz'] / 1e6:.0f} MHz"),
         ("schedule", plan["schedule"] + (f", halo {plan['halo']}" if patched(plan) else "")),
-        ("arena", f"{plan['arena_bytes']:,} bytes {limit}"),
+        ("arena", f"{plan['arena_bytes']:,} bytes{parts} {limit}"),
         ("constants", f"{plan['flash_bytes']:,} bytes of {board['model_limit']:,} that a network may take"),
         ("MACs", f"{plan['macs']:,}, {plan['overhead']:.1%} of them computed again"),
     ]
@@ -121,7 +122,7 @@ def _arena(plan: PlainDict) -> Section:
                 "buffer": buffer["name"], "tensor": life["tensor"], "what": life["what"],
                 "offset": buffer["offset"], "end": buffer["offset"] + life["bytes"], "bytes": life["bytes"],
                 "from": life["first"], "to": last + 1, "writer": names[life["first"]], "reader": names[last],
-                "over": life["over"] or "",
+                "over": life["over"] or "", "region": _region(plan, buffer["offset"]),
             }  # fmt: skip
             if life["what"] not in ("scratch", "cache"):
                 shape = shapes[life["tensor"]]
@@ -129,11 +130,16 @@ def _arena(plan: PlainDict) -> Section:
                 row |= places.get(life["tensor"], {})
             row["words"] = " ".join([life["tensor"], life["what"], *names[life["first"] : last + 1]])
             rows.append(row)
-    data = {"lives": rows, "segments": _shaded(plan), "limits": _near(plan)}
+    data = {"lives": rows, "segments": _shaded(plan), "limits": _near(plan), "parts": plan["parts"]}
     text = TEXTS["arena"] + PATCHED * bool(patched(plan))
     grids = [segment["grid"] for segment in plan["segments"]]
     most = {f"patch_{name}": max(grid[axis] for grid in grids) - 1 for axis, name in enumerate(("row", "col"))}
     return Section("arena", "The arena over time", text, "arena", data, most=most)
+
+
+def _region(plan: PlainDict, offset: int) -> str:
+    """Return the board's region in which a byte of the arena lies, "" where it is one array."""
+    return next((part["region"] for part in plan["parts"] if 0 <= offset - part["at"] < part["size"]), "")
 
 
 def _near(plan: PlainDict) -> Rows:

@@ -6,15 +6,18 @@ section's rows. The browser draws it: hovering, searching and sliders are the sp
 
 import html
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from string import Template
+from typing import TypeAlias
 
 from ..core.errors import UserError
 from ..core.types import Plain, PlainDict
 
 HERE = Path(__file__).parent
+Rows: TypeAlias = list[PlainDict]
 INSTALL = "pip install 'nni-mcunet[page]'"
 
 
@@ -27,6 +30,7 @@ class Section:
     rows       data set of the chart -> its rows
     size       (width, height) of the chart in pixels, None for its own
     most       parameter of the chart with a slider -> the largest value; a slider of one value is left out
+    chosen     parameter of the chart with a selection -> what is selected at first
     why        why there is nothing to draw; "" where there is
     """
 
@@ -34,9 +38,10 @@ class Section:
     title: str
     text: str = ""
     chart: str = ""
-    rows: dict[str, list[PlainDict]] = field(default_factory=dict)
+    rows: dict[str, Rows] = field(default_factory=dict)
     size: tuple[int, int] | None = None
     most: dict[str, int] = field(default_factory=dict)
+    chosen: dict[str, Rows] = field(default_factory=dict)
     why: str = ""
 
     def data(self) -> PlainDict:
@@ -51,13 +56,23 @@ class Section:
             spec |= {"width": self.size[0], "height": self.size[1]}
         if "layer" in spec:
             spec["layer"] = [layer for layer in spec["layer"] if self.rows.get(layer["data"]["name"])]
-        for parameter in spec.get("params", []):
+        for parameter in _parameters(spec):
             if parameter["name"] in self.most:
                 parameter["bind"]["max"] = self.most[parameter["name"]]
                 if parameter["bind"]["max"] <= parameter["bind"]["min"]:
                     del parameter["bind"]
+        for parameter in _parameters(spec):
+            if parameter["name"] in self.chosen:
+                parameter["value"] = self.chosen[parameter["name"]]
         config = json.loads((HERE / "charts/config.json").read_text())
         return {**spec, "config": config, "datasets": self.rows}
+
+
+def _parameters(spec: PlainDict) -> Iterator[PlainDict]:
+    """Yield the parameters of a specification and of the drawings in it."""
+    for part in (*spec.get("vconcat", ()), *spec.get("layer", ())):
+        yield from _parameters(part)
+    yield from spec.get("params", ())
 
 
 def page(title: str, facts: list[tuple[str, str]], sections: list[Section], network: PlainDict | None = None) -> str:

@@ -7,16 +7,14 @@ from ..errors import GraphError
 from ..types import Plain, PlainDict
 from .graph import Graph, Op, Tensor
 
+NAMES = [field.name for field in fields(Op)]
 DEFAULTS = {field.name: field.default for field in fields(Op) if field.default is not MISSING}
 
 
 def graph_data(graph: Graph) -> PlainDict:
     """Return {"name", "inputs": [[name, h, w, c]], "outputs": [name], "ops": [the fields of an Op that are not their
     defaults]}."""
-    ops = [
-        {name: value for name, value in vars(op).items() if name not in DEFAULTS or value != DEFAULTS[name]}
-        for op in graph.ops
-    ]
+    ops = [{name: value for name in NAMES if (value := getattr(op, name)) != DEFAULTS.get(name)} for op in graph.ops]
     inputs = [[image.name, image.h, image.w, image.c] for image in graph.inputs]
     return {"name": graph.name, "inputs": inputs, "outputs": list(graph.outputs), "ops": ops}
 

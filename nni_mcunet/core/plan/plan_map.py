@@ -20,6 +20,7 @@ def plan_map(plan: Plan, graph: Graph, board: Board) -> PlainDict:
 
     {"network", "schedule": in words, "halo", "arena_bytes", "flash_bytes", "macs", "overhead",
      "board": {"name", "core", "clock_hz", "arena_limit", "model_limit"},
+     "parts": [{"region", "at", "size"}]: of the arena's bytes those in each region, [] for one array,
      "graph": see graph_data,
      "buffers": [{"name", "offset", "lives": [{"what": "image", "map", "output", "scratch" or "cache", "tensor",
                  "first", "last": numbers of ops, "bytes", "over": the buffer that it may be written over, or null}]}],
@@ -30,6 +31,7 @@ def plan_map(plan: Plan, graph: Graph, board: Board) -> PlainDict:
                 without what patches compute again; cycles null for a core of which nothing is known,
      "image": {"instructions", "cycles"} of reading the picture}
     """
+    kept = {name: getattr(board, name) for name in ("name", "core", "clock_hz", "model_limit")}
     return {
         "network": graph.name,
         "schedule": str(plan.schedule),
@@ -38,7 +40,8 @@ def plan_map(plan: Plan, graph: Graph, board: Board) -> PlainDict:
         "flash_bytes": plan.flash,
         "macs": plan.macs,
         "overhead": plan.overhead,
-        "board": {name: getattr(board, name) for name in ("name", "core", "clock_hz", "arena_limit", "model_limit")},
+        "board": kept | {"arena_limit": board.usable if plan.parts else board.arena_limit},
+        "parts": [part._asdict() for part in plan.parts],
         "graph": graph_data(graph),
         "buffers": _buffers(plan),
         "segments": _segments(plan),

@@ -18,7 +18,7 @@ from ..codegen.names import DEFAULT
 from ..run.generated import prefix_of
 
 PLAN, MAP = "plan.json", "plan_map.json"
-KEYS = {"network", "board", "graph", "buffers", "segments", "layers", "image", "arena_bytes"}  # of a map, at least
+KEYS = {"network", "board", "parts", "graph", "buffers", "segments", "layers", "image", "arena_bytes"}  # of a map
 
 
 def plan_facts(plan: Plan, board: Board, sites: dict[int, str], view: View = STRETCH) -> PlainDict:

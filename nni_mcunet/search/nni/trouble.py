@@ -39,6 +39,23 @@ def read_profile(directory: str | Path, id: str) -> Profile | None:
     return None
 
 
+def trial_times(directory: str | Path, id: str) -> list[PlainDict]:
+    """Return when each trial ran, {"trial", "state": how it ended, "from", "to", "seconds": since the search began}, in
+    order; empty where NNI has left no record. Raises DatabaseError."""
+    query = "select timestamp, trialJobId, event, sequenceId from TrialJobEvent order by timestamp"
+    begin = min((t for (t,) in _rows(directory, id, "select startTime from ExperimentProfile") if t), default=None)
+    running: dict[str, int] = {}
+    found: list[PlainDict] = []
+    for moment, trial, event, number in _rows(directory, id, query):
+        if event == "RUNNING":
+            running[trial] = moment
+        elif trial in running and begin is not None:
+            since = running.pop(trial)
+            found.append({"trial": number, "state": event.lower().replace("_", " "), "from": (since - begin) / 1e3,
+                          "to": (moment - begin) / 1e3, "seconds": (moment - since) / 1e3})  # fmt: skip
+    return found
+
+
 def _rows(directory: str | Path, id: str, query: str, values: tuple[Plain, ...] = ()) -> list[tuple[Plain, ...]]:
     path = Path(directory) / id / "db" / "nni.sqlite"
     if not path.exists():
