@@ -927,4 +927,23 @@ DOORS = [
         "row.name in outputs",
         "test_remedies::test_an_output_that_int8_loses_is_named",
     ),
+    # The page: what a browser computes is what the board computes.
+    Mutant(
+        ENGINE + "run/wasm.py",
+        'f"-DMCU_CONTENT={_content(folder)}"',
+        '"-DMCU_CONTENT=0"',
+        "test_page_network::test_each_network_has_a_module_of_its_own",
+    ),
+    Mutant(
+        "nni_mcunet/pages/static/resize.js",
+        "clampByte((upper + lower + 2) >> 2)",
+        "clampByte((upper + lower + 1) >> 2)",
+        "test_page_network::test_a_picture_is_resized_as_in_training",
+    ),
+    Mutant(
+        "nni_mcunet/pages/static/resize.js",
+        "averaged(averaged(pixels, rows, 1, h, w * channels), columns, high, w, channels)",
+        "averaged(averaged(pixels, columns, h, w, channels), rows, 1, h, wide * channels)",
+        "test_page_network::test_a_picture_is_resized_as_in_training",
+    ),
 ]

@@ -24,8 +24,8 @@ def build_wasm(folder: str | Path) -> bytes:
 
 
 def _content(folder: Path) -> str:
-    """Return a number of what the folder's C holds. The compiler takes an object out of its cache for equal words and
-    an equal source, even where a header that it includes is another: the weights of another model would stay."""
+    """Return a number of what the folder's C holds. The compiler's cache knows a header by the place where it found it
+    first: boards/page.c of another model, with the same words, would be the object of that header's sizes."""
     files = sorted(path for pattern in ("*.c", "*.h") for path in folder.glob(pattern))
     found = hashlib.sha256(b"".join(path.read_bytes() for path in files))
     return f"0x{found.hexdigest()[:16]}"
