@@ -42,7 +42,7 @@ GROUPS = {  # whom a group is for -> command -> what it does
         "quantize": "turn float ONNX into int8, calibrated on pictures",
         "inspect": "show ranges, scales and SQNR of an int8 model",
         "generate": "turn int8 ONNX into C for a board",
-        "package": "lay that C out for Arduino, PlatformIO, Zephyr or as a CMSIS-Pack",
+        "package": "lay that C out for Arduino, PlatformIO, Zephyr or CMSIS-Pack",
         "run": "run generated C on a board or its emulator",
         "report": "write the page of a firmware, or gather what deploy measured",
     },
