@@ -8,7 +8,7 @@ from inprocess import command, refused
 
 import nni_mcunet as mcu
 from nni_mcunet.core.errors import UserError
-from nni_mcunet.engine.codegen.picture_callbacks import callback_bytes
+from nni_mcunet.core.plan.picture_source import source_bytes
 
 IN0 = ROOT / "configs/arch/mcunet_in0.json"
 
@@ -32,18 +32,17 @@ def test_exit_codes_and_one_line(monkeypatch, capsys, tmp_path):
 
 def test_the_source_takes_room():
     """The schedule changes where the best one leaves none; where none does, the least that is needed is said."""
-    best = mcu.best_schedule(IN0, "stm32f412")
-    lines = callback_bytes(best)["lines"]
+    best, beside = mcu.best_schedule(IN0, "stm32f412"), source_bytes("lines")
     kb = -(-best.arena // 1024)
     assert mcu.fits(IN0, "stm32f412", arena_kb=kb).plan.schedule == best.schedule
     found = mcu.fits(IN0, "stm32f412", source="lines", arena_kb=kb)
-    assert lines > 1024 and found.fits and found.plan.schedule != best.schedule
-    assert found.taken == callback_bytes(found.plan)["lines"] and found.plan.arena + found.taken <= 1024 * kb
-    front = [p for p in mcu.front(IN0, max_p=4, any_grid=False, segments=3)]
-    sizes = [p.arena + callback_bytes(p)["lines"] for p in front]
-    assert found.plan.macs == min(p.macs for p, size in zip(front, sizes, strict=True) if size <= 1024 * kb)
-    lacking = mcu.fits(IN0, "stm32f412", source="lines", arena_kb=min(sizes) // 1024).lacking
-    assert (lacking.what, lacking.needed) == ("sram", min(sizes)) and "and lines on" in str(lacking)
+    assert found.fits and found.plan.schedule != best.schedule
+    assert found.taken == beside(found.plan.graph, found.plan.schedule, found.plan.halo) > 1024
+    assert found.plan.arena + found.taken <= 1024 * kb
+    assert found.plan.schedule == mcu.best_schedule(IN0, "stm32f412", source="lines", arena_kb=kb).schedule
+    lacking = mcu.fits(IN0, "stm32f412", source="lines", arena_kb=8).lacking
+    assert lacking.what == "sram" and lacking.needed > 8 * 1024
+    assert mcu.fits(IN0, "stm32f412", source="lines", arena_kb=-(-lacking.needed // 1024)).fits
 
 
 def test_bad_arguments():

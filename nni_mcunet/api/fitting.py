@@ -4,21 +4,15 @@ from dataclasses import dataclass
 
 from ..core.boards import Board
 from ..core.errors import BoardError, Infeasible
-from ..core.ir.graph import Graph
-from ..core.plan.board_plan import front_for_board, plan_for_board
-from ..core.plan.cut_points import grids
+from ..core.plan.board_plan import plan_for_board
 from ..core.plan.latency import milliseconds
-from ..core.plan.plan import SEGMENTS, Plan
+from ..core.plan.plan import Plan
 from ..core.types import FilePath, PlainDict
-from ..core.view import STRETCH, View
-from ..engine.codegen.picture_callbacks import callback_bytes
 from ..engine.lower.dead_channels import without_dead_channels
-from ..engine.model import QuantModel, view_of
-from .inputs import one_of, user_errors
+from ..engine.model import QuantModel
+from .inputs import user_errors
 from .networks import Network, load
-from .planning import MAX_P, board_for
-
-SOURCES = ("frame", "rgb565", "grey", "lines", "jpeg_420", "jpeg_422", "jpeg_440", "jpeg_444", "jpeg_grey")
+from .planning import beside_of, board_for
 
 
 @dataclass(frozen=True)
@@ -88,12 +82,11 @@ def _milliseconds(plan: Plan, board: Board) -> float | None:
 def fits(
     network: FilePath | Network, board: FilePath | Board, *, source: str | None = None, arena_kb: int | None = None
 ) -> Fit:
-    """Return whether a network fits a board, and by which schedule: the one that compile() takes or, where that leaves
-    no room for the picture's source, the one of the least computation that does. compile() takes grids up to 4x4 and
-    three segments in patches; finer ones may need less, see front().
+    """Return whether a network fits a board, and by which schedule: the one that compile() takes for that source of the
+    picture. It has grids up to 4x4 and three segments in patches at most; finer ones may need less, see front().
 
-    source    what the picture comes from, which takes SRAM, too: "frame" (that lies elsewhere), "rgb565", "grey",
-              "lines" of a camera, a JPEG such as "jpeg_420"; None counts nothing
+    source    what the picture comes from, which takes SRAM, too: "frame", "rgb565" (they lie elsewhere), "lines" of a
+              camera, a JPEG such as "jpeg_420"; None counts nothing
     arena_kb  kB of SRAM for both; default all that the board has
 
     Raises UserError for a network, board or source that is none.
@@ -101,41 +94,16 @@ def fits(
     >>> mcu.fits("mcunet_in3", "stm32f412", source="lines").fits
     """
     found = load(network)
-    place, view, graph = board_for(found, board, arena_kb), STRETCH, found.graph
-    if isinstance(found.model, QuantModel):
-        graph, view = without_dead_channels(found.model).graph, view_of(found.model)
-    if source is not None:
-        one_of("source", source, SOURCES)
+    place, beside = board_for(found, board, arena_kb), beside_of(found, source)
+    graph = without_dead_channels(found.model).graph if isinstance(found.model, QuantModel) else found.graph
     try:
-        plan = _plan(graph, place, source, view)
+        plan = plan_for_board(graph, place, beside=beside)
     except Infeasible as error:
         return Fit(graph.name, place, source, lacking=error)
-    return Fit(graph.name, place, source, plan, _taken(plan, source, view))
-
-
-def _plan(graph: Graph, board: Board, source: str | None, view: View) -> Plan:
-    """Return the plan. Raises Infeasible where there is none."""
-    plan = plan_for_board(graph, board)
-    if plan.arena + _taken(plan, source, view) <= _limit(plan, board):
-        return plan
-    tried = front_for_board(graph, p_choices=grids(MAX_P), segments=SEGMENTS)
-    sizes = [p.arena + _taken(p, source, view) for p in tried]
-    fitting = [p for p, size in zip(tried, sizes, strict=True) if size <= board.arena_limit]
-    if not fitting:
-        where = f"{graph.name} and {source} on {board.name}"
-        raise Infeasible.over("sram", min(sizes), board.arena_limit, where)
-    return fitting[0]
+    taken = beside(graph, plan.schedule, plan.halo) if beside else 0
+    return Fit(graph.name, place, source, plan, taken)
 
 
 def _limit(plan: Plan, board: Board) -> int:
     """Return the bytes of SRAM that a plan and the picture's source may take: of one array, or of all regions."""
     return board.usable if plan.parts else board.arena_limit
-
-
-def _taken(plan: Plan, source: str | None, view: View) -> int:
-    """Return the bytes of SRAM that the picture's source takes. Raises UserError for one that the network has not."""
-    if source is None:
-        return 0
-    sizes = callback_bytes(plan, view)
-    one_of("source", source, tuple(sizes))
-    return sizes[source] + sizes.get("letterbox", 0)

@@ -12,10 +12,11 @@ import argparse
 import json
 import sys
 
-from ..api.fitting import SOURCES, fits
+from ..api.fitting import fits
 from ..api.networks import load
 from ..core.files import write_json
 from ..core.outputs import check_outputs
+from ..core.plan.picture_source import SOURCES
 from .outputs_argument import add_outputs
 
 DOES_NOT_FIT = 3
