@@ -27,7 +27,6 @@ RUNS = {  # config -> (boards, the first of which its row shows; the data and ho
     "yolov3_animals_f412": (["stm32f412"], "six animals of Pascal VOC 2012, 1,697 / 1,729 photographs", False),
     "yolov3_animals_h743": (["stm32h743"], "six animals of Pascal VOC 2012, 1,697 / 1,729 photographs", False),
     "s3fd_faces_f412": (["stm32f412"], "WIDER FACE, 480 / 150 photographs of it", False),
-    "s3fd_faces_h743": (["stm32h743"], "WIDER FACE, 480 / 150 photographs of it", False),
     "s3fd_widerface_mini_h743": (["stm32h743"], "WIDER FACE, 60 / 40 photographs of it", False),
     "yolov3_voc_mini": (["stm32f412"], "Pascal VOC 2012, 98 / 46 photographs of it", False),
 }
