@@ -16,12 +16,14 @@ from nni_mcunet.core.errors import GraphError, UnsupportedOp
 from nni_mcunet.core.ir.graph import Graph, Op, Tensor
 from nni_mcunet.core.nn.net import Net
 from nni_mcunet.core.plan.plan import plan
+from nni_mcunet.engine.codegen.sources import write_sources
 from nni_mcunet.engine.frontend import load_model
 from nni_mcunet.engine.frontend.onnx import save_onnx
 from nni_mcunet.engine.lower import reference
 from nni_mcunet.engine.lower.dead_channels import without_dead_channels
 from nni_mcunet.engine.ops import OPERATORS
 from nni_mcunet.engine.quant.ort_session import session, to_input
+from nni_mcunet.engine.run.host import build_host
 
 HEADS, DEPTH, VALUES = 2, 3, 4
 IMAGE = Tensor("image", 4, 3, 3)
@@ -38,6 +40,22 @@ def attention() -> Graph:
         Op("out", "attention_sum", ("weights", "value"), HEADS * VALUES, groups=HEADS),
     )
     return Graph("attention", (IMAGE,), ops, ("out", "scores"))
+
+
+def test_of_a_square_picture(tmp_path):
+    """Positions of scores are no columns, though those of all other maps are alike."""
+    image = replace(IMAGE, h=4, w=4)
+    ops = [replace(op, cout=16) if op.name in ("scores", "weights") else op for op in attention().ops]
+    graph = Graph("square", (image,), tuple(ops), ("out", "scores")).verify()
+    found = plan(graph)
+    for axis, side in enumerate("hw"):
+        lengths = found.segments[0].lengths[axis]
+        assert all(lengths[name] == [getattr(graph.tensors[name], side)] for name in graph.tensors), lengths
+    model = random_model(np.random.default_rng(0), graph)
+    picture = np.random.default_rng(1).integers(0, 256, (4, 4, image.c)).astype(np.uint8)
+    wanted = reference.run(found, model, (picture.astype(np.int16) - 128).astype(np.int8))
+    for name, got in zip(graph.outputs, build_host(write_sources(found, model, tmp_path)).run(picture), strict=True):
+        assert np.array_equal(got, wanted[name].ravel())
 
 
 def test_in_floats_it_is_torchs():

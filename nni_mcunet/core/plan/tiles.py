@@ -62,7 +62,7 @@ def into_map(need: Span, length: int) -> Span:
 @once
 def is_square(graph: Graph) -> bool:
     """Return whether rows and columns are alike in every tensor and op, so that one axis has the spans of the other."""
-    return all(t.h == t.w for t in graph.inputs) and all(
+    return all(t.h == t.w for t in graph.tensors.values()) and all(
         op.k[0] == op.k[1] and op.s[0] == op.s[1] and op.pad[0] == op.pad[1] and op.pad[2] == op.pad[3]
         for op in graph.ops
     )
