@@ -23,6 +23,7 @@ from nni_mcunet.core.plan import regions
 from nni_mcunet.core.plan.arena import Buffer, Life, Part, check_parts, place
 from nni_mcunet.core.plan.board_plan import plan_for_board
 from nni_mcunet.core.plan.plan import plan
+from nni_mcunet.core.plan.plan_map import plan_map
 from nni_mcunet.core.plan.regions import spread, touches
 from nni_mcunet.engine.codegen.arenas import declared
 from nni_mcunet.engine.codegen.names import Names
@@ -37,6 +38,7 @@ from nni_mcunet.engine.run.host import SANITIZERS, build_host
 from nni_mcunet.engine.run.run_report import parse_report
 from nni_mcunet.engine.timing.layer_cycles import run_profiled
 from nni_mcunet.engine.timing.report import board_report, report_table
+from nni_mcunet.profiling.profile import profile
 
 KB = 1024
 H743 = get_board("h743")
@@ -144,6 +146,18 @@ def test_a_room_is_not_overfilled(monkeypatch):
     assert spread(found, board).parts
     monkeypatch.setattr(regions, "place", with_gaps)
     assert spread(found, board) is None
+
+
+def test_the_profile_and_the_map_name_the_regions():
+    graph, board = gated(40), board_of(30, 28)
+    found = profile(graph, board)
+    assert found.limit == board.usable == found.to_dict()["board"]["arena_limit"]
+    assert found.to_dict()["board"]["regions"] == {part.region: part.size for part in found.best.parts}
+    sizes = ", ".join(f"{part.size / KB:.1f} in {part.region}" for part in found.best.parts)
+    assert f"of 58 kB ({sizes})" in str(found)
+    assert "of 60 kB in R0, " in str(profile(graph, board_of(60, 28)))
+    seen = plan_map(found.best, graph, board)
+    assert seen["board"]["arena_limit"] == board.usable and [p["region"] for p in seen["parts"]] == ["R0", "R1"]
 
 
 def test_a_limit_for_the_network_holds_for_all_regions():
@@ -366,3 +380,21 @@ def test_emulated_in_a_board_of_the_users_own(tmp_path):
     ran = run_emulated(build_firmware(tmp_path / "fw", board, picture), board)
     expected = reference.run(plan(graph), model, (picture.astype(np.int16) - 128).astype(np.int8))
     assert all(np.array_equal(a, b.ravel()) for a, b in zip(ran["outputs"], expected.values(), strict=True))
+
+
+def test_the_adjoining_memories_of_the_f746_apart(tmp_path):
+    """One array may lie across both; with --regions all nothing does, and the report says each."""
+    board, graph, rng = get_board("f746"), gated(64), np.random.default_rng(5)
+    model, picture = random_model(rng, graph), rng.integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    assert not plan_for_board(graph, board).parts
+    found = plan_for_board(graph, board, regions="all")
+    assert [part.region for part in found.parts] == ["DTCM", "SRAM12"]
+    write_library(tmp_path / "fw", found, model, board, project=True)
+    elf = build_firmware(tmp_path / "fw", board, picture)
+    expected = reference.run(plan(graph), model, (picture.astype(np.int16) - 128).astype(np.int8))
+    ran = run_emulated(elf, board)["outputs"]
+    assert all(np.array_equal(a, b.ravel()) for a, b in zip(ran, expected.values(), strict=True))
+    assert set(region_bytes(elf, board)) == {"DTCM", "SRAM12"}
+    memory = (tmp_path / "fw/board/memory.ld").read_text()
+    assert "DTCM (rwx) : ORIGIN = 0x20000000, LENGTH = 64K" in memory
+    assert "SRAM12 (rwx) : ORIGIN = 0x20010000, LENGTH = 256K" in memory

@@ -63,5 +63,5 @@ def main(args: argparse.Namespace) -> None:
     if args.png:
         from ..profiling.pictures import memory_figure
 
-        limit = None if found.board is None else found.board.arena_limit
+        limit = found.limit
         memory_figure(found.whole, found.patched, limit, args.png, found.graph.name)

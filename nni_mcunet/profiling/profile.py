@@ -42,6 +42,13 @@ class Profile:
     def __str__(self) -> str:
         return table(self)
 
+    @property
+    def limit(self) -> int | None:
+        """Return the bytes of SRAM that the board has for the best plan, None without a board."""
+        if self.board is None:
+            return None
+        return self.board.arena_limit if self.best is None else self.best.limit(self.board)
+
     def rules(self) -> dict[str, int]:
         """Return the three ways in which papers count a network's memory, in bytes of int8 (fp32: four times)."""
         return {
@@ -85,7 +92,7 @@ class Profile:
             ],
         }
         if self.board:
-            facts["board"] = {"name": self.board.name, "arena_limit": self.board.arena_limit, "why_not": self.why}
+            facts["board"] = {"name": self.board.name, "arena_limit": self.limit, "why_not": self.why}
             if self.best:
                 regions = {part.region: part.size for part in self.best.parts}
                 facts["board"] |= {"arena_bytes": self.best.arena, "flash_bytes": self.best.flash, "regions": regions}
@@ -198,10 +205,9 @@ def _verdict(p: Profile) -> str:
         how += f", halo {p.best.halo}, MACs {p.best.overhead:+.1%}"
     if p.board is None:
         return f"least peak: {how}"
-    limit = p.board.usable if p.best.parts else p.board.arena_limit
     parts = ", ".join(f"{part.size / KB:.1f} in {part.region}" for part in p.best.parts)
     parts = f" ({parts})" if parts else _home(p.board, p.best)
     return (
-        f"best on {p.board.name}: {how}; arena {p.best.arena / KB:.1f} of {limit / KB:.0f} kB{parts}, "
+        f"best on {p.board.name}: {how}; arena {p.best.arena / KB:.1f} of {p.best.limit(p.board) / KB:.0f} kB{parts}, "
         f"constants {p.best.flash / KB:.0f} of {p.board.model_limit / KB:.0f} kB"
     )

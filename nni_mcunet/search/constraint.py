@@ -112,7 +112,7 @@ class Limits:
         beside = self._beside(plan.graph, plan.schedule, plan.halo) if self._beside else 0
         figures: list[tuple[str, float, float]] = [
             ("flash", plan.flash, self.board.model_limit),
-            ("sram", plan.arena + beside, self.board.usable if plan.parts else self.board.arena_limit),
+            ("sram", plan.arena + beside, plan.limit(self.board)),
         ]
         if self.max_macs is not None:
             figures.append(("macs", plan.macs, self.max_macs))

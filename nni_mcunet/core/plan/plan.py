@@ -108,6 +108,11 @@ class Plan:
         """Bytes moved into the caches of a cached halo and out of them."""
         return sum(segment.copied(op.name) for segment in self.segments for op in segment.ops)
 
+    def limit(self, board: Board) -> int:
+        """Return the bytes of SRAM that the board has for it: in one array, or in all regions where it lies in
+        several."""
+        return board.usable if self.parts else board.arena_limit
+
     def live_bytes(self, index: int) -> int:
         """Return the bytes alive while op `index` runs."""
         return self._live[index]

@@ -40,7 +40,7 @@ def plan_map(plan: Plan, graph: Graph, board: Board) -> PlainDict:
         "flash_bytes": plan.flash,
         "macs": plan.macs,
         "overhead": plan.overhead,
-        "board": kept | {"arena_limit": board.usable if plan.parts else board.arena_limit},
+        "board": kept | {"arena_limit": plan.limit(board)},
         "parts": [part._asdict() for part in plan.parts],
         "graph": graph_data(graph),
         "buffers": _buffers(plan),

@@ -25,7 +25,7 @@ def plan_facts(plan: Plan, board: Board, sites: dict[int, str], view: View = STR
     """Return what plan.json says of the C in its folder. sites: see codegen.sources.Generated; view: the model's."""
     s = plan.schedule
     return {"board": board.name, "p": s.p, "n": s.n, "then": s.then, "halo": plan.halo, "arena_bytes": plan.arena,
-            "arena_limit": board.usable if plan.parts else board.arena_limit,
+            "arena_limit": plan.limit(board),
             "regions": {part.region: part.size for part in plan.parts}, "constant_bytes": plan.flash, "macs": plan.macs,
             "patch_overhead": plan.overhead, "callback_bytes": callback_bytes(plan, view),
             "milliseconds_estimated": _estimate(plan, board),
