@@ -35,7 +35,7 @@ MUTANTS = [
     ),
     Mutant(PLAN + "arena.py", "if part.at != end or part.at % 8:", "if part.at != end:",
            "test_regions::test_the_check_refuses_a_buffer_across_two_regions"),
-    Mutant(PLAN + "regions.py", "if sizes[-1] > room.bytes:", "if sizes[-1] > 2 * room.bytes:",
+    Mutant(PLAN + "regions.py", "if sizes[-1] > room.bytes:", "if sizes[-1] < 0:",
            "test_regions::test_a_room_is_not_overfilled"),
     Mutant(PLAN + "regions.py", "sizes.append(-(-size // STEP) * STEP)", "sizes.append(size)",
            "test_regions::test_random_plans_lie_in_regions"),

@@ -141,7 +141,7 @@ def test_a_room_is_not_overfilled(monkeypatch):
 
     def with_gaps(buffers):
         placed, size = place(buffers)
-        return placed, size + 4 * KB
+        return placed, size + 3 * KB + 64  # a map and so many bytes are in R0 only
 
     assert spread(found, board).parts
     monkeypatch.setattr(regions, "place", with_gaps)
