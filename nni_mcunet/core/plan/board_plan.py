@@ -4,7 +4,7 @@ Commands, the API and tests ask here, so equal wishes give equal plans. plan.py 
 module only turns wishes into their arguments.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ..boards import Board
 from ..errors import Infeasible, ScheduleError
@@ -83,37 +83,51 @@ def plan_for_board(
         def alone() -> Plan:
             return fitting_plan(graph, board, schedule, halos=halos, beside=beside)
 
-        return _over_regions(given, board, regions, alone, beside)
+        return _over_regions(graph, given, board, regions, alone, beside)
     if objective == INSTRUCTIONS:
         if (segments, max_overhead) != (None, None):
             raise ScheduleError(f"objective '{INSTRUCTIONS}' heeds neither segments nor max_overhead: leave them out")
-        every = (plan(graph, one, halo=halo) for halo in halos for one in schedules(graph, p_choices))
-        fewest = (p for p in sorted(every, key=instructions))
-        return _over_regions(fewest, board, regions, lambda: fastest(graph, board, p_choices, halos, beside), beside)
+        ordered = _by_instructions(graph, p_choices, halos)
+        how = p_choices, halos, beside
+        return _over_regions(graph, ordered, board, regions, lambda: fastest(graph, board, *how), beside)
     most = SEGMENTS if segments is None else segments
     ranked = plans_by_rank(graph, objective, board.usable, p_choices, CORTEX_M, halos, most, max_overhead, SLICES)
-    how = p_choices, None, CORTEX_M, halos, most, max_overhead, SLICES, beside
-    return _over_regions(ranked, board, regions, lambda: best_schedule(graph, board, objective, *how), beside)
+    rest = p_choices, None, CORTEX_M, halos, most, max_overhead, SLICES, beside
+    return _over_regions(graph, ranked, board, regions, lambda: best_schedule(graph, board, objective, *rest), beside)
+
+
+def _by_instructions(graph: Graph, p_choices: Sequence[Grid], halos: tuple[str, ...]) -> Iterator[Plan]:
+    """Yield the plans that fastest chooses from, the fewest instructions first."""
+    every = [plan(graph, one, halo=halo) for halo in halos for one in schedules(graph, p_choices)]
+    yield from sorted(every, key=instructions)
 
 
 def _over_regions(
-    plans: Iterable[Plan], board: Board, regions: str, one_array: Callable[[], Plan], beside: Beside | None
+    graph: Graph,
+    plans: Iterable[Plan],
+    board: Board,
+    regions: str,
+    one_array: Callable[[], Plan],
+    beside: Beside | None,
 ) -> Plan:
     """Return the plan that `one_array` finds or, where no schedule fits one array, the first of `plans` that the
     board's regions hold; with regions "all" the first of those anyway."""
     if len(board.rooms) < 2:
         return one_array()
-    if regions == "all":
-        return first_spread(plans, board, beside, fewest=False) or one_array()
+    plans = (p for p in plans if p.flash <= board.model_limit)
+    if regions == "all" and (all_of := first_spread(plans, board, beside, fewest=False)):
+        return all_of
     try:
         return one_array()
     except Infeasible as error:
-        found = first_spread(plans, board, beside) if error.what == "sram" else None
-        if found is None and error.what == "sram" and error.needed > board.usable:
-            raise Infeasible.over("sram", int(error.needed), board.usable, f"the network on {board.name}") from None
-        if found is None:
+        if error.what != "sram":
             raise
-        return found
+        if regions == "fewest" and (found := first_spread(plans, board, beside)):
+            return found
+        if error.needed <= board.usable:  # one of its maps is larger than any region
+            raise
+        where = f"{graph.name} on {board.name}"
+        raise Infeasible.over("sram", int(error.needed), board.usable, where) from None
 
 
 def front_for_board(
