@@ -134,7 +134,7 @@ def test_one_array_stays_as_it_is_and_two_regions_are_the_way_out():
     with pytest.raises(Infeasible, match=r"gated on drawn: needs [\d,]+ bytes of sram, 23,552 are there"):
         plan_for_board(graph, board_of(13, 10), regions="all")
     for regions_, how in (("all", {}), ("fewest", {"schedule": found.schedule})):
-        with pytest.raises(Infeasible, match="bytes of (flash|sram)"):
+        with pytest.raises(Infeasible, match=r"bytes of (flash|sram)"):
             plan_for_board(graph, replace(small, flash=1000, reserved_flash=0), regions=regions_, **how)
     with pytest.raises(ScheduleError, match="regions 'some': expected fewest or all"):
         plan_for_board(graph, small, regions="some")
