@@ -47,7 +47,8 @@ def test_the_map_says_where_everything_lies(number):
     data = json.loads(json.dumps(plan_map(run, found.model.graph, BOARD)))
     assert graph_of(data["graph"]) == found.model.graph
     lives = [(b["offset"], life) for b in data["buffers"] for life in b["lives"]]
-    assert max(offset + life["bytes"] for offset, life in lives) == data["arena_bytes"] == run.arena
+    end = max(offset + life["bytes"] for offset, life in lives)  # a part in a region ends at a multiple of 8
+    assert data["arena_bytes"] == run.arena and 0 <= run.arena - end < (8 if run.parts else 1)
     assert {life["tensor"] for _, life in lives if life["what"] in ("image", "map", "output")} == {*run.home}
     for name, at in run.home.items():
         (offset,) = [offset for offset, life in lives if life["tensor"] == name and life["what"] not in ("scratch",)]
