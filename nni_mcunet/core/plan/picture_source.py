@@ -23,7 +23,7 @@ CONTEXT = {"lines": 52, "jpeg": 1400}  # bytes of the C structs of a 32-bit core
 HALVES = {"grey": 2, "444": 6, "422": 4, "440": 4, "420": 3}  # half samples a pixel, by a JPEG's sampling
 CAMERA_LINES = 2 * 2 * 320  # two lines of a camera of 320 pixels, RGB565, that the DMA fills in turn
 SOURCES = ("frame", "rgb565", "lines", *(f"jpeg_{sampling}" for sampling in HALVES))
-STREAMED = ("lines", "jpeg_420", "jpeg_422", "jpeg_444", "jpeg_grey")  # of a picture that is nowhere as a whole
+STREAMED = ("lines", "jpeg_420", "jpeg_422", "jpeg_444")  # of a picture that is nowhere as a whole
 
 
 def kept_rows(plan: Plan, group: int = 1) -> int:
