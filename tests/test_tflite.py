@@ -141,11 +141,11 @@ def one(operator: str, *shape, kind="int8", **options):
     return n.write([x.index], [y.index])
 
 
-def padded() -> bytes:
-    """A PAD that writes another scale."""
+def padded(zero: int, ends) -> bytes:
+    """A PAD whose output has a zero point of its own."""
     n = Layers(np.random.default_rng(0))
-    x, y = n.map((1, 4, 4, 8), 0.1, 3), n.tensor("y", (1, 6, 4, 8), "int8", 0.1, 4)
-    n.op("PAD", [x.index, n.constant([[0, 0], [1, 1], [0, 0], [0, 0]])], [y])
+    x, y = n.map((1, 4, 4, 8), 0.1, 3), n.tensor("y", (1, 6, 4, 8), "int8", 0.1, zero)
+    n.op("PAD", [x.index, n.constant(ends)], [y])
     return n.write([x.index], [y])
 
 
@@ -225,7 +225,7 @@ def with_numbers(kind: str, values, zero: int) -> bytes:
     return n.write([x.index], [y.index])
 
 
-EIGHT = np.arange(-4, 4)
+EIGHT, PADS = np.arange(-4, 4), [[0, 0], [1, 1], [0, 0], [0, 0]]
 REFUSED = {
     "summands of a map": (
         with_numbers("ADD", np.zeros((4, 4, 8)), 0),
@@ -259,7 +259,8 @@ REFUSED = {
         "QUANTIZE at 'y': its input is not f",
     ),
     "slopes that are missing": (one("PRELU"), GraphError, "operator 0, PRELU at 't2': has no input 1; export it again"),
-    "pads with another zero": (padded(), UnsupportedOp, "PAD at 'y': has another zero point than its input"),
+    "pads with a number too many": (padded(3, [0, 0, 1, 1, 0]), GraphError, r"PAD at 'y': 5 pads of \[1, 4, 4, 8\]"),
+    "pads with another zero": (padded(4, PADS), UnsupportedOp, "PAD at 'y': has another zero point than its input"),
     "a float difference of one": (in_float("SUB", 0), GraphError, "operator 2, SUB at 'f': has no input 1"),
     "int16 inside": (
         one("ABS", kind="int16"),

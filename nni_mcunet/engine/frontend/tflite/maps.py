@@ -102,13 +102,16 @@ def _spread(order: str, factors: dict[str, int]) -> str:
 def pad(reader: Values, op: Operator) -> Feature:
     """Read PAD and PADV2 with zeros around height, width and channels, of a sequence around its positions. Raises
     UnsupportedOp for others."""
-    x, ends = reader.feature(op), np.array(reader.integers(op, 1)).reshape(-1, 2)
+    x, numbers = reader.feature(op), reader.integers(op, 1)
+    if len(numbers) != 2 * len(x.shape):
+        op.wrong(f"{len(numbers)} pads of {list(x.shape)}")
+    ends = np.array(numbers).reshape(-1, 2)
     zeros = op.kind == "PAD" or _is_zero(reader, op)
     axes, t = x.groups(), x.tensor
     if axes is not None and x.shape == (1, t.h, t.w, t.c):
         axes = ["", "h", "w", "c"]
     longer = np.flatnonzero(ends.any(1)).tolist()
-    known = axes is not None and len(ends) == len(x.shape) and all(axes[i] in ("h", "w", "c") for i in longer)
+    known = axes is not None and all(axes[i] in ("h", "w", "c") for i in longer)
     if axes is None or not known or (ends < 0).any() or not zeros:
         op.refuse(f"pads {ends.tolist()}: pad height, width and channels, with zeros")
     padded_int8 = reader.quantized and op.kind == "PAD" and bool(longer)
