@@ -29,6 +29,7 @@ from nni_mcunet.engine.library import write_library
 from nni_mcunet.engine.model import PIXELS
 from nni_mcunet.pages import firmware as layout
 from nni_mcunet.pages.html import Section, embedded
+from nni_mcunet.pages.html import page as html_page
 
 BOARD = get_board("stm32f412")
 MISSING = layout.Measured(*["not known"] * 5)
@@ -191,6 +192,21 @@ def test_the_page_in_a_browser(written, tmp_path):
     assert "holds" in tip and "from byte" in tip and "rows 0 to" in tip and "rows 0 to" not in other
     assert 0 < bright < found["buffers"] / 2
     assert "counted in the emulator" in found["facts"] and "stm32f412" in found["title"] and found["patches"] == 8
+
+
+@needs_library
+def test_boxes_that_are_all_unlikely_leave_a_picture(tmp_path):
+    """The slider may hide every box: the drawing then has no class to name, and complains of nothing."""
+    data = plan_map(plan(graph := build_graph(small())), graph, BOARD)
+    picture = np.full((64, 96, 3), 99, np.uint8)
+    for score, count in ((0.1, 0), (0.9, 1)):
+        box = {"box": [1, 2, 30, 40], "score": score, "name": "face"}
+        known = MISSING._replace(picture=picture, boxes=[box])
+        found = [s for s in layout.sections(data, known) if s.id == "boxes"]
+        (tmp_path / "page.html").write_text(html_page("boxes", [], found))
+        with visited(tmp_path / "page.html", tmp_path / "profile") as view:
+            texts = "return [...document.querySelectorAll('#boxes .mark-text text')].map((text) => text.textContent)"
+            assert view.ask(texts) == ["face 0.90"] * count
 
 
 def test_refusals(tmp_path, monkeypatch, capsys):
