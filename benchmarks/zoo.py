@@ -105,7 +105,7 @@ def card(name: str, e: dict) -> str:
     lines.append(f"\n```\nmcunet generate zoo:{name} --board {board} -o out/fw\nmcunet detect zoo:{name} photos -o "
                  "out/boxes\n```")  # fmt: skip
     if e["shown"]:
-        lines.append(f"\n![boxes that the int8 network finds on six test pictures]({name}.jpg)")
+        lines.append(f"\n![boxes that the int8 network finds on eight test pictures]({name}.jpg)")
     return "\n".join(lines) + "\n"
 
 
