@@ -100,7 +100,7 @@ def test_deploy_takes_no_product_of_anything_else(tmp_path):
     config, data = {"model": "1", "test_cfg": "2"}, {"val.txt": "3"}
 
     def deploy(boards=(board,), of=None, **more):
-        given = {"checkpoint": checkpoint, "arena_kb": None, "out": out} | more
+        given = {"checkpoint": checkpoint, "arena_kb": None, "source": None, "out": out} | more
         begin(argparse.Namespace(**given), named_boards(list(map(str, boards))), of or {"config": config, "data": data})
 
     deploy()

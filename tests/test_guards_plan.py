@@ -121,7 +121,7 @@ def test_a_placement_may_need_more_than_its_lower_bound(monkeypatch):
     graph = Graph("one", (Tensor("image", 8, 8, 3),), (Op("a", "conv", ("image",), 4, (3, 3)),), ("a",)).verify()
     rows = [(10, 50, 60), (10, 55, 57), (20, 40, 41), (20, 40, 40), (30, 39, 45)]  # macs, peak, arena
     placed = {
-        Schedule(2, 1 + at): SimpleNamespace(macs=m, arena=a, copied=0, schedule=Schedule())
+        Schedule(2, 1 + at): SimpleNamespace(macs=m, arena=a, copied=0, schedule=Schedule(), graph=graph)
         for at, (m, _, a) in enumerate(rows)
     }
     costs = [Costs(macs, peak, 0) for macs, peak, _ in rows]

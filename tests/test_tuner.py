@@ -111,6 +111,18 @@ def test_every_slot_gets_its_share(tmp_path):
     assert manager.to_the_end() == Manager(tmp_path, slots=1, out=str(tmp_path / "one"), **asked).to_the_end()
 
 
+def test_a_successor_that_is_asked_for_early_is_no_other_slot(tmp_path):
+    """NNI asks and says that a trial has ended in two threads."""
+    manager = Manager(tmp_path, slots=1)
+    while manager.running:
+        (id,) = manager.running
+        assert len(manager.running[id]["candidates"]) == 2
+        manager.report(id)
+        manager.ask(1)
+        del manager.running[id]
+        manager.tuner.trial_end(id, True)
+
+
 @pytest.fixture
 def reported(monkeypatch):
     """The intermediate results of trials, as NNI's manager gives them at /metric-data."""

@@ -13,6 +13,7 @@ from xml.sax.saxutils import escape
 
 from ...core.errors import UserError
 from ...core.file_sets import Files, Seal, owned, write_set
+from ...core.validate import short
 from ..run.generated import header_text, prefix_of
 from ..timing.plan_file import planned
 
@@ -49,9 +50,9 @@ def package(library: str | Path, kind: str, out: str | Path, name: str | None = 
         raise UserError(f"{folder} is a firmware of its own: generate it again without --project")
     name = name or ("mcunet" if prefix == "mcu" else f"mcunet_{prefix}")
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,62}", name):
-        raise UserError(f"--name is {name!r}: expected letters, digits and _, such as mcunet_faces")
+        raise UserError(f"--name is {short(name)}: expected letters, digits and _, such as mcunet_faces")
     if not re.fullmatch(r"\d{1,4}\.\d{1,4}\.\d{1,4}", version):
-        raise UserError(f"--version is {version!r}: expected three numbers, such as 1.0.0")
+        raise UserError(f"--version is {short(version)}: expected three numbers, such as 1.0.0")
     paths = [*sorted(folder.glob("*.[ch]")), *sorted(folder.glob("pictures/*.[ch]"))]
     files: Files = {f"src/{path.name}": path.read_bytes() for path in paths}
     files |= _around(kind, _words(folder, prefix, name, version), [path.name for path in paths])

@@ -226,7 +226,9 @@ class EvolutionTuner(Tuner):
         """Return how many candidates the next trial takes, the first of them taken already: as many as each other slot
         that has nothing to do will get."""
         busy = sum(any(not proposal.told for proposal in self._handed[id]) for id in self._running)
-        free = max(1, self._requested - self._ended - busy)
+        # NNI may ask for a trial's successor before it says that the trial has ended
+        most = _experiment().get("trialConcurrency") or self._slots or 1
+        free = max(1, min(self._requested - self._ended, most) - busy)
         return -(-(1 + len(self._again) + self._search.queued) // free)
 
     def _close(self) -> None:
