@@ -16,7 +16,6 @@ from nni_mcunet.core.ir.build import build_graph
 from nni_mcunet.core.nn.net import Net
 from nni_mcunet.search.config import SearchConfig
 from nni_mcunet.search.constraint import Limits
-from nni_mcunet.search.data.classification import Classification
 from nni_mcunet.search.evolution import Evolution
 from nni_mcunet.search.run import export, rescore, run_folder
 from nni_mcunet.search.run.history import best_of, pareto_front, read_history
@@ -165,15 +164,13 @@ def test_the_front_is_exported_and_replaces_an_older_one(exported, history):
 def test_the_best_are_scored_again(exported, history, monkeypatch):
     """Each with so many draws; the cheaper of equals is taken, and it is written as an export is."""
     config, out = exported
-    config = replace(config, data={"kind": "digits", "calibration": [1, 8]})
     seen = []
 
-    def sliced(space, net, candidate, data, calibration, seed):
+    def drawn(space, net, candidate, data, seed):
         seen.append(seed)
-        return slice_net(net, build_graph(space.spec(candidate)))
+        return 0.5 + 0.01 * (seed % 2)
 
-    monkeypatch.setattr(rescore, "specialise", sliced)
-    monkeypatch.setattr(Classification, "score", lambda self, net, batches: 0.5 + 0.01 * (seen[-1] % 2))
+    monkeypatch.setattr(rescore, "evaluate", drawn)
     found = rescore.rescore(config, out, best=3, draws=4)
     assert seen == [0, 1, 2, 3] * 3 and len(found.rows) == 3
     assert found.chosen["macs"] == min(row["macs"] for row in found.rows)  # all are equal

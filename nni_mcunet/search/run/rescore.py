@@ -14,7 +14,7 @@ from ...core.files import write_json
 from ...core.types import PlainDict
 from ..config import SearchConfig
 from ..progress import Progress
-from ..supernet.training import specialise
+from ..supernet.training import evaluate
 from .export import Exporter
 from .history import read_history, scored
 
@@ -47,9 +47,7 @@ def rescore(config: SearchConfig, out: Path, best: int = 10, draws: int = 5) -> 
         for line in lines:
             scores = []
             for seed in range(draws):
-                net = specialise(exporter.space, exporter.supernet, line["candidate"], exporter.data, None, seed)
-                size, device = exporter.space.resolution(line["candidate"]), next(net.parameters()).device
-                scores.append(exporter.data.task.score(net, exporter.data.held_out(size, device)))
+                scores.append(evaluate(exporter.space, exporter.supernet, line["candidate"], exporter.data, seed=seed))
                 bar.to(bar.done + 1)
             rows.append({key: line[key] for key in KEPT if key in line} | {"scores": scores, "mean": fmean(scores)})
     found = judged(rows)

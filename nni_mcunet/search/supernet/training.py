@@ -135,10 +135,16 @@ def specialise(
 
 
 def evaluate(
-    space: Space, supernet: Net, candidate: Candidate, data: Data, calibration: tuple[int, int] | None = None
+    space: Space,
+    supernet: Net,
+    candidate: Candidate,
+    data: Data,
+    calibration: tuple[int, int] | None = None,
+    seed: int = 0,
 ) -> float:
-    """Score a candidate's slice on the held-out pictures at its resolution: accuracy, or what the task measures."""
-    net = specialise(space, supernet, candidate, data, calibration)
+    """Score a candidate's slice on the held-out pictures at its resolution: accuracy, or what the task measures. seed:
+    of the draw that re-calibrates it."""
+    net = specialise(space, supernet, candidate, data, calibration, seed)
     return data.task.score(net, data.held_out(space.resolution(candidate), _device(supernet)))
 
 
