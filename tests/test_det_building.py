@@ -31,6 +31,7 @@ def options(tmp_path_factory) -> dict:
 def train(options: dict, folder) -> None:
     config = prepare(ROOT / "configs/det/yolov3_digits.py", options, folder)
     config.log_level = options.get("log_level", "ERROR")
+    config.experiment_name = folder.name  # two within a second would share a logger, whose level is not read again
     with building(config, "c.py"):
         WorkDirRunner.from_cfg(config).train()
 
