@@ -1,5 +1,6 @@
 """Refuse a part of a config that mmengine cannot build in one line that names its key."""
 
+import re
 import sys
 
 # isort: split
@@ -48,12 +49,12 @@ WRONG = [  # option, its value, the message
     ("model.bbox_head.loss_cls.type", "NoSuch", r"model\.bbox_head\.loss_cls" + TYPE),
     ("model.backbone.nosuch", 1, r"model\.backbone cannot be built: TypeError: .*'nosuch'"),
     ("optim_wrapper.optimizer.type", "NoSuch", r"optim_wrapper\.optimizer" + TYPE),
-    ("optim_wrapper.optimizer.lr", "fast", r"optim_wrapper\.optimizer cannot be built: TypeError"),
+    ("optim_wrapper.optimizer.lr", [1], r"optim_wrapper\.optimizer cannot be built: TypeError"),
     ("param_scheduler.0.type", "NoSuch", r"param_scheduler\[0\]" + TYPE),
     ("default_hooks.checkpoint.type", "NoSuch", r"default_hooks\.checkpoint" + TYPE),
     ("custom_hooks", [{"type": "NoSuch"}], r"custom_hooks\[0\]" + TYPE),
     ("val_evaluator.metric", "NoSuch", "val_evaluator cannot be built: KeyError: metric should be one of"),
-    ("train_cfg.max_epochs", "x", "train_cfg cannot be built: ValueError"),
+    ("train_cfg.max_epochs", [1], "train_cfg cannot be built: TypeError"),
     ("log_level", "LOUD", "mmengine does not run it: KeyError: LOUD"),
     ("val_dataloader", None, "mmengine does not run it: ValueError: val_dataloader, val_cfg, and val_evaluator"),
 ]  # fmt: skip
@@ -79,6 +80,28 @@ def test_a_part_that_cannot_be_built(key, value, message, options, tmp_path):
 def test_a_part_of_another_kind(key, value, expected, options):
     with pytest.raises(UserError, match=rf"\.py: {key.split('.0')[0]} is .*: expected {expected}"):
         load_config(ROOT / "configs/det/yolov3_digits.py", options | {key: value})
+
+
+@pytest.mark.parametrize(
+    "key, expected",
+    [
+        ("default_hooks.checkpoint.interval", "a number"),
+        ("default_hooks.checkpoint.max_keep_ckpts", "a number"),
+        ("optim_wrapper.clip_grad.max_norm", "a number"),
+        ("optim_wrapper.optimizer.lr", "a number"),
+        ("param_scheduler.0.end", "a number"),
+        ("train_cfg.val_interval", "a number"),
+        ("model.test_cfg.score_thr", "a number"),
+        ("model.test_cfg.nms.iou_threshold", "a number"),
+        ("train_dataloader.sampler.shuffle", "True or False"),
+        ("model.test_cfg.nms.type", "one of nms, soft_nms, nms_match"),
+    ],
+)
+def test_a_value_of_another_kind(key, expected, options):
+    """mmengine counts with these after an epoch, or when the first box is found: too late, or never."""
+    place = re.escape(key.replace(".0", "[0]"))
+    with pytest.raises(UserError, match=rf"\.py: {place} is 'x': expected {expected}$"):
+        load_config(ROOT / "configs/det/yolov3_digits.py", options | {key: "x"})
 
 
 def test_a_module_named_by_an_option_is_imported(options, tmp_path, monkeypatch):

@@ -16,6 +16,14 @@ TOP: dict[str, type | tuple[type, ...]] = {  # of a whole config
     "auto_scale_lr": dict, "param_scheduler": (dict, list), "val_evaluator": (dict, list),
     "test_evaluator": (dict, list), "default_scope": str, "log_level": str, "load_from": str, "randomness": dict,
 }  # fmt: skip
+NUMBERS = {  # wherever they are: they are counted with long after a part is built, or only once a box is found
+    "base_batch_size", "batch_size", "begin", "end", "interval", "iou_thr", "iou_threshold", "lr",
+    "max_epochs", "max_iters", "max_keep_ckpts", "max_norm", "max_per_img", "min_bbox_size", "momentum",
+    "neg_iou_thr", "nms_pre", "num_workers", "pos_iou_thr", "save_begin", "score_thr", "val_begin", "val_interval",
+    "weight_decay",
+}  # fmt: skip
+SWITCHES = {"by_epoch", "persistent_workers", "pin_memory", "shuffle"}  # any text would be true
+NMS = ("nms", "soft_nms", "nms_match")  # mmcv evaluates the name once it has boxes
 WORDS: dict[type, str] = {str: "text", dict: "a dict", list: "a list"}
 
 
@@ -40,6 +48,25 @@ def check_shape(config: Config) -> None:
             _expect(config[loader], dict, f"{where}: {loader}")
             if "dataset" in config[loader]:
                 _check_dataset(config[loader]["dataset"], f"{where}: {loader}.dataset")
+    _check_leaves(config._cfg_dict, where)
+
+
+def _check_leaves(node: Plain, where: str, key: str = "") -> None:
+    """Raise UserError where a number or a switch below `node` is text, and where mmcv has no such suppression."""
+    if isinstance(node, dict):
+        for name, child in node.items():
+            _check_leaves(child, where, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, (list, tuple)):
+        for at, child in enumerate(node):
+            _check_leaves(child, where, f"{key}[{at}]")
+    elif isinstance(node, str):
+        name = key.split(".")[-1]
+        if name in NUMBERS:
+            raise UserError(f"{where}: {key} is {short(node)}: expected a number")
+        if name in SWITCHES:
+            raise UserError(f"{where}: {key} is {short(node)}: expected True or False")
+        if key.endswith("test_cfg.nms.type") and node not in NMS:
+            raise UserError(f"{where}: {key} is {short(node)}: expected one of {', '.join(NMS)}")
 
 
 def dataset_of(config: Config, loader: str) -> PlainDict:
