@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .api.answer import Run
-    from .api.classification import Accuracy, accuracy
+    from .api.classification import Accuracies, Accuracy, accuracies, accuracy
     from .api.deployment import Report, report
     from .api.firmware import Firmware, compile, run
     from .api.fitting import Fit, fits
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .core.ir.arch import ArchSpec, Schedule
 
 __all__ = [
+    "Accuracies",
     "Accuracy",
     "ArchSpec",
     "Board",
@@ -46,6 +47,7 @@ __all__ = [
     "Run",
     "Schedule",
     "UserError",
+    "accuracies",
     "accuracy",
     "best_schedule",
     "boards",
@@ -66,7 +68,7 @@ __all__ = [
 __version__ = "0.1.0"  # pyproject.toml reads it here
 _MODULES = {
     ".api.answer": ("Run",),
-    ".api.classification": ("Accuracy", "accuracy"),
+    ".api.classification": ("Accuracies", "Accuracy", "accuracies", "accuracy"),
     ".api.deployment": ("Report", "report"),
     ".api.firmware": ("Firmware", "compile", "run"),
     ".api.fitting": ("Fit", "fits"),

@@ -146,14 +146,14 @@ def test_nni_s_own_words_reach_it(monkeypatch):
 
 def test_choices_are_the_backends_of_the_engine():
     """They stand in the command lines as words, so that these need not import onnxruntime."""
-    from nni_mcunet.cli import test
+    from nni_mcunet.cli import detector_test
     from nni_mcunet.engine import int8_detector
     from nni_mcunet.engine.int8_classifier import BACKENDS
 
     parser = fill(argparse.ArgumentParser(), "accuracy")
     found = next(action for action in parser._actions if action.dest == "backend")
     assert list(found.choices) == list(BACKENDS)
-    assert all(callable(getattr(int8_detector, name)) for name in test.ENGINES.values())
+    assert all(callable(getattr(int8_detector, name)) for name in detector_test.ENGINES.values())
 
 
 def flags_of(parser: argparse.ArgumentParser) -> set[str]:

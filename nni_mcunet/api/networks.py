@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..engine.quant.sqnr import Row
+    from .data_sets import DataSet
     from .inputs import Module
     from .modules import Output
 
@@ -220,7 +221,7 @@ def _is_file_name(source: object) -> bool:
 
 def load_for(
     source: "Source",
-    samples: "FilePath | list[FilePath | np.ndarray] | None",
+    samples: "DataSet | FilePath | list[FilePath | np.ndarray] | None",
     size: "Size | None",
     outputs: Sequence[str] | None = None,
 ) -> Network:

@@ -16,6 +16,7 @@ from ..engine.quant.post_training import calibrated, unlike
 from ..engine.quant.range_methods import METHODS, percentile
 from ..engine.quant.sqnr import Row, lost, report
 from ..engine.run.pictures import read_pictures, with_view
+from .data_sets import DataSet, training_pictures
 from .inputs import number, one_of, path_of, user_errors
 from .networks import Network, load, load_for, of_signals
 from .preprocessing import Preprocessing
@@ -54,7 +55,8 @@ def quantize(
     """Return a float network as int8: weights per channel, activations per tensor, calibrated on pictures; then measure
     what int8 costs (`sqnr`, in dB for each output).
 
-    pictures      a folder of JPEG, PNG or .npy files, a .npy file, an mmdet config (its training set), or arrays: an
+    pictures      a folder of JPEG, PNG or .npy files or of folders by class, a .npy file, an mmdet config or a search's
+                  data such as "folder:photos" or a mapping (their training pictures), or arrays: an
                   array, tensor, Dataset, DataLoader or other iterable, each uint8 (h, w, c) of the network's size, a
                   file, or floats (c, h, w) as the network reads them, one by one or in batches; of a module with
                   Conv1d floats (c, positions)
@@ -128,13 +130,15 @@ def read(
     merge into an mmdet config; preprocessing: how floats come from pixels. Raises UserError for what is no picture or
     of another shape."""
     found, shape, view = gathered(pictures, images), input_shape(model), view_of(model)
+    if isinstance(found, DataSet):
+        return training_pictures(found.open(), model, images)
     if isinstance(found, list):
         return (picture_of(one, shape, view, preprocessing) for one in found)
     path = path_of(found, "pictures")
     if path.suffix == ".py":
-        from ..bridge import training_pictures  # imports torch and mmdet
+        from .. import bridge  # imports torch and mmdet
 
-        return training_pictures(str(path), options, images, model)
+        return bridge.training_pictures(str(path), options, images, model)
     return read_pictures(path, shape, view, None if names is None else str(path_of(names, "names")), images)
 
 

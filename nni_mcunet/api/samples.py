@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from ..core.errors import UserError
-from ..core.types import FilePath, Picture, Plain
+from ..core.types import FilePath, Picture, Plain, PlainDict
 from ..core.validate import integer, short
 from ..core.view import View
 from ..engine.model import checked_picture
 from ..engine.run.pictures import ARRAY, load_picture, spread
+from .data_sets import DataSet
 from .inputs import path_of
 from .preprocessing import Preprocessing
 
@@ -23,15 +24,19 @@ if TYPE_CHECKING:
     import torch
 
     Sample: TypeAlias = FilePath | np.ndarray | torch.Tensor
-    Samples: TypeAlias = Sample | Iterable[Sample | Sequence[Any]] | torch.utils.data.Dataset[Any]
+    Samples: TypeAlias = Sample | DataSet | PlainDict | Iterable[Sample | Sequence[Any]] | torch.utils.data.Dataset[Any]
 
 
-def gathered(samples: "Samples", most: int, signals: bool = False) -> "FilePath | list[FilePath | np.ndarray]":
+def gathered(
+    samples: "Samples", most: int, signals: bool = False
+) -> "DataSet | FilePath | list[FilePath | np.ndarray]":
     """Return at most `most` samples, one by one: of a sequence, an array or a Dataset evenly spread, of an iterable
-    (a DataLoader) the first. A file or folder is returned as it is. An array of four dimensions is a batch; of a tuple
-    (picture, label) the first counts. signals: they are (channels, positions) each, and become (channels, 1,
-    positions). Raises UserError for anything else."""
+    (a DataLoader) the first. A data set, a file or folder is returned as it is. An array of four dimensions is a
+    batch; of a tuple (picture, label) the first counts. signals: they are (channels, positions) each, and become
+    (channels, 1, positions). Raises UserError for anything else."""
     integer(most, "images", 1)
+    if (data := DataSet.of(samples)) is not None:
+        return data
     if isinstance(samples, (str, os.PathLike)):
         return path_of(samples, "samples")
     found = as_array(samples)

@@ -1,4 +1,5 @@
-"""Read the pictures of `mcunet quantize` and `mcunet inspect`: of a folder or of a detector's training set.
+"""Read the pictures of `mcunet quantize` and `mcunet inspect`: of a folder, of a search's data or of a detector's
+training set.
 
 No command: their shared flags and what these mean."""
 
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 
 def add_pictures(parser: argparse.ArgumentParser) -> None:
     """Add --calib, --list, --images and --cfg-options."""
-    parser.add_argument("--calib", help="folder of pictures, or of .npy files (uint8, h x w x c or n x h x w x c), one "
-                        "such file, or a config of configs/det")  # fmt: skip
+    parser.add_argument("--calib", help="folder of pictures, of folders by class, or of .npy files (uint8, h x w x c "
+                        "or n x h x w x c), one such file, a config of configs/det, or a search's --data (KIND:ROOT or "
+                        "{YAML}): its training pictures")  # fmt: skip
     parser.add_argument("--list", help="text file with the pictures to use, one stem a line; default all")
     parser.add_argument("--images", type=int, default=128, help="use so many of them at most (default 128)")
     add_options(parser)

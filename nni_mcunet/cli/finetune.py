@@ -78,7 +78,7 @@ def main(args: argparse.Namespace) -> None:
     ranks.join(device)
     first = ranks.place()[0] == 0
     if first:
-        print(f"batches of {recipe.batch}, learning rate {recipe.lr:g} at its highest")
+        print(recipe.described())
     if first and isinstance(data.task, Classification) and spec.classes == data.task.classes:
         print(f"before: {accuracies(net.eval(), data, spec)}")
     save_every = args.save_every or settings.get("save_every", 20)

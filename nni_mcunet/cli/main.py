@@ -28,7 +28,7 @@ GROUPS = {  # whom a group is for -> command -> what it does
         "check-data": "look at every picture and box of a config's data sets",
         "digits": "write a data set of handwritten digits",
         "train": "train a detector",
-        "test": "evaluate a detector: float, int8, or its compiled C",
+        "test": "evaluate a detector or classifier: float, int8, its C",
         "detect": "find objects in pictures, and draw them",
         "compare-boxes": "compare the int8 engine's boxes with the float ones",
         "deploy": "go from a trained detector to measured boards",

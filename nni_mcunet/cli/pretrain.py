@@ -71,7 +71,7 @@ def main(args: argparse.Namespace) -> None:
     net = to_device(Net(data.task.graph(spec)), args.device)
     ranks.join(device)
     if ranks.place()[0] == 0:
-        print(f"{data.task.classes} classes, batches of {recipe.batch}, learning rate {recipe.lr:g} at its highest")
+        print(f"{data.task.classes} classes, {recipe.described()}")
         with writing(beside):
             spec.save(beside)
     train_on(spec, net, recipe, data, out, args.save_every or settings.get("save_every", 20),

@@ -61,6 +61,8 @@ def main(args: argparse.Namespace) -> None:
     save_every = args.save_every or settings.get("save_every", 20)
     ranks.join(device)
     first = ranks.place()[0] == 0
+    if first:
+        print(f"{recipe.described()}; one resolution a step, for all its {recipe.subnets} networks")
     with Progress(recipe.steps, "step", f"super-network of {space.name}", first) as bar:
 
         def progress(step: int, loss: float) -> None:

@@ -92,13 +92,16 @@ def with_view(model: AnyModel, text: str | None) -> AnyModel:
 
 def list_pictures(folder: FilePath, names: str | None = None, most: int | None = None, channels: int = 3) -> list[Path]:
     """Return the pictures of a folder by name, or those that the text file `names` lists (one stem a line, as VOC's
-    ImageSets): `most` of them at most, evenly spread. Return its .npy files where there is no picture, or none that has
-    the network's channels. Warns (PassedOver) of what else is there, but hidden files. Raises UserError where nothing
-    is found."""
+    ImageSets): `most` of them at most, evenly spread. Where there is none, return those of the folders in it: a class
+    each. Return the .npy files where there is no picture, or none that has the network's channels. Warns (PassedOver)
+    of what else is there, but hidden files. Raises UserError where nothing is found."""
     kinds = [suffixes(), (ARRAY,)] if channels in (1, 3) else [(ARRAY,)]
     if Path(folder).is_file():
         raise UserError(f"{folder} is one file: give a folder of pictures or of .npy files, or one .npy file")
     entries = sorted(Path(folder).iterdir())
+    if names is None and not any(p.is_file() and p.suffix.lower() in kind for p in entries for kind in kinds):
+        classes = [p for p in entries if p.is_dir() and not p.name.startswith(".")]
+        entries = [p for one in classes for p in sorted(one.iterdir())] or entries
     found = next((some for kind in kinds if (some := [p for p in entries if p.suffix.lower() in kind])), [])
     known = ", ".join(suffix for kind in kinds for suffix in kind)
     if names is not None:

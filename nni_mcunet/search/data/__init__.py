@@ -184,12 +184,14 @@ class Data:
             raise DataError(f"data: there is no {split} set; there are {', '.join(self.source.sizes)}")
         return self.source.sizes[split]
 
-    def as_deployed(self, split: str, resolution: tuple[int, int], view: View) -> Iterator[tuple[np.ndarray, int]]:
-        """Yield a split's pictures as a deployed network with this view gets them, uint8 (h, w, 3), with their
-        labels."""
+    def as_deployed(
+        self, split: str, resolution: tuple[int, int], view: View, indices: Iterable[int] | None = None
+    ) -> Iterator[tuple[np.ndarray, int]]:
+        """Yield a split's pictures, all or those of `indices`, as a deployed network with this view gets them, uint8
+        (h, w, 3), with their labels."""
         source: Any = copy(self.source)  # a drawn one takes a view and ignores it
         source.view = view
-        for index in range(self.size(split)):
+        for index in range(self.size(split)) if indices is None else indices:
             image, label = source.sample(Key(split, index, resolution))
             yield image.permute(1, 2, 0).contiguous().numpy(), label
 

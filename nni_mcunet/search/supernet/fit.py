@@ -20,10 +20,8 @@ from ...core.validate import check_is_file, reason_of_load, short
 from ..data import Data, Targets, as_float
 from ..data.classification import Task
 from . import distributed as ranks
-from .recipe import Recipe
+from .recipe import CLIP, Recipe
 from .supernet import accumulate, sort_channels
-
-CLIP = 5.0  # largest norm of a step's gradients
 
 Backward = Callable[..., Tensor]
 

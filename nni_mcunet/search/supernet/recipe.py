@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ..data import Data
 
 WARM_UP = 5  # steps
+CLIP = 5.0  # largest norm of a step's gradients
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,15 @@ class Recipe:
     def steps(self) -> int:
         """Count the steps of both phases."""
         return self.largest + self.shared
+
+    def described(self) -> str:
+        """Say how it trains, what the paper leaves open included."""
+        optimizer = "AdamW" if self.adam else "SGD with Nesterov momentum 0.9"
+        return (
+            f"batches of {self.batch}, learning rate {self.lr:g} at its highest: {optimizer}, {self.steps:,} steps, "
+            f"{WARM_UP} to warm up, then a cosine; weight decay {self.weight_decay:g}, also of batch normalisation and "
+            f"biases; gradients clipped to a norm of {CLIP:g}"
+        )
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step, with a warm-up in each phase."""
