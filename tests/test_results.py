@@ -15,8 +15,8 @@ from nni_mcunet.search.run.result_folder import check_free, replacing, set_aside
 SEARCH = json.dumps({"experiment": "abc", "settings": {}, "space": {}})
 LINE = dict(index=0, generation=0, candidate={"r": 64}, p=[1, 1], n=0, sram=1, flash=1, macs=1, score=0.5, told=True)
 NAMES = (
-    "done.json", "best.json", "best.pth", "search.png", "pareto.png", "winner.png", "pareto.json", "experiment.yml",
-    "best_tuned.pth", "pareto/00.json", "pareto/00.pth", "pareto/11_tuned.pth",
+    "done.json", "best.json", "best.pth", "search.png", "pareto.png", "winner.png", "report.md", "pareto.json",
+    "experiment.yml", "best_tuned.pth", "pareto/00.json", "pareto/00.pth", "pareto/11_tuned.pth",
 )  # fmt: skip
 FOREIGN = {"notes.txt": b"mine", "data/a.jpg": b"mine", "pareto/00.onnx": b"mine", "board.yml": b"mine"}
 

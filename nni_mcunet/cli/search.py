@@ -9,6 +9,7 @@
   rescore score the best networks again with several draws of the re-calibration's pictures: rescored.json, and the
           cheapest of those that are as good as the best, chosen.json and chosen.pth
   report  pictures: search.png (the curve), pareto.png (accuracy against SRAM and MACs), winner.png (block by block);
+          report.md with what the best gained from patches: the same layer by layer, what fits without them, the MACs;
           with --html also search.html, a page of all of it that needs no network
 
 Exit codes: 0 done, 1 the experiment broke down or was cut short, 2 something in the config is wrong, 128 and more a
@@ -42,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, what in (
         ("export", "write the best network, or the front"),
         ("rescore", "score the best again, to see what is noise"),
-        ("report", "draw the pictures"),
+        ("report", "draw the pictures, say what patches gained"),
     ):
         command = commands.add_parser(name, help=what)
         command.add_argument("--out", type=Path, required=True, help="folder of a search's results")

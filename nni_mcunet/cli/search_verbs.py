@@ -16,13 +16,14 @@ from ..search.run.export import check_supernet, export_best, export_pareto, fini
 from ..search.run.history import read_history
 from ..search.run.page import check_page, search_page
 from ..search.run.report import report as write_report
+from ..search.run.report import write_markdown
 from ..search.run.rescore import rescore as score_again
 from ..search.run.rescore import table
 from ..search.run.result_folder import replacing
 from ..search.run.run_folder import experiment_id, read_settings
 from ..search.space import load_space
 
-WRITTEN = "best.json, best.pth, history.jsonl, search.png, pareto.png, winner.png"
+WRITTEN = "best.json, best.pth, history.jsonl, report.md, search.png, pareto.png, winner.png"
 
 
 def run(args: argparse.Namespace) -> None:
@@ -96,7 +97,8 @@ def report(args: argparse.Namespace) -> None:
     if args.html:
         check_page(args.out)
     summary = write_report(space, history, args.out)
-    print(f"{summary}\nwrote {args.out}/search.png, pareto.png, winner.png")
+    write_markdown(settings, space, history, args.out, summary)
+    print(f"{summary}\nwrote {args.out}/report.md, search.png, pareto.png, winner.png")
     if args.html:
         print(f"wrote {search_page(settings, space, history, times(args.out), args.out)}")
 

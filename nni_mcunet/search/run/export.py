@@ -17,7 +17,7 @@ from ..data import DataError, open_data, view_of
 from ..space import load_space
 from ..supernet.training import load_supernet, specialise, to_device, weights_file
 from .history import best_of, pareto_front, read_history, schedule_of
-from .report import report
+from .report import report, write_markdown
 from .result_folder import set_front_aside
 from .run_folder import check_weights
 
@@ -26,7 +26,9 @@ def finish(config: SearchConfig, out: Path) -> str:
     """Write best.pth and the report of a search that has ended. Returns a line or two about it. Weights are
     re-calibrated on the data; with trials on other machines the data may not be on this one, and then only the
     report is written."""
-    summary = report(load_space(config.space), read_history(out), out)
+    space, history = load_space(config.space), read_history(out)
+    summary = report(space, history, out)
+    write_markdown(config, space, history, out, summary)
     try:
         export_best(config, out)
     except DataError as error:

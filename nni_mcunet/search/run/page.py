@@ -13,6 +13,7 @@ from ...pages.html import Section, check_library, page
 from ..config import SearchConfig
 from ..space import Space
 from .history import best_of, pareto_front, schedule_of, scored
+from .patch_gain import patch_gain, rows, sentence
 from .report import network_bars
 
 TEXTS = {
@@ -48,7 +49,19 @@ def facts(config: SearchConfig, space: Space, history: Rows) -> list[tuple[str, 
         ("candidates", f"{told} of {len(history)} judged, in {history[-1]['generation'] + 1} generations"),
         ("best", f"candidate {best['index']}, score {best['score']:.4f}, {best['sram']:,} bytes of SRAM, "
                  f"{best['macs']:,} MACs"),
+        *_patches(config, space, history),
     ]  # fmt: skip
+
+
+def _patches(config: SearchConfig, space: Space, history: Rows) -> list[tuple[str, str]]:
+    """Return the lines of the head's table on what the best gained from patches."""
+    gain = patch_gain(space, config.limits(), history)
+    table = [] if gain is None else rows(space, gain)[1:]  # the best itself has a line already
+    said = [
+        (name, f"score {score}, image {image}, {sram} kB of SRAM, {macs} M MACs")
+        for name, score, image, sram, macs in table
+    ]
+    return [("patches", sentence(gain)), *said]
 
 
 def sections(space: Space, lines: Rows, history: Rows, times: Rows | str, head: Head | None) -> list[Section]:

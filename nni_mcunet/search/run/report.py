@@ -10,15 +10,18 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from ...core.files import write_figure
+from ...core.files import write_atomic, write_figure
 from ...core.ir.arch import ArchSpec
 from ...core.ir.build import build_graph
 from ...core.types import PlainDict
+from ..config import SearchConfig
 from ..space import Space
 from .history import best_of, pareto_front, schedule_of, scored
+from .patch_gain import HEAD, patch_gain, rows, sentence
 
 KERNEL = {0: "#c8ccd2", 3: "#7fb3e0", 5: "#f2a65a", 7: "#b2476b"}  # 0: a plain convolution
 OTHER_KERNEL, PATCHED, BEST = "#5b8c5a", "#2f6fb2", "#c0392b"
+PICTURES = {"the curve": "search.png", "the front": "pareto.png", "the winner": "winner.png"}
 SCORE = "score of the super-network's slice"
 
 
@@ -33,6 +36,18 @@ def report(space: Space, history: list[PlainDict], out: Path) -> str:
     plot_network(spec, out / "winner.png", f"{spec.name} at {'×'.join(map(str, spec.resolution))}: {title}")
     patches = "×".join(map(str, best["p"])) + f" patches over {best['n']} blocks" if best["n"] else "no patches"
     return f"best of {len(history)}: {title}, r {best['candidate']['r']}, {patches}"
+
+
+def write_markdown(config: SearchConfig, space: Space, history: list[PlainDict], out: Path, summary: str) -> Path:
+    """Write report.md into `out`, next to the pictures: the summary, and what patches gained. Returns its path."""
+    gain = patch_gain(space, config.limits(), history)
+    lines = [f"# Search in {space.name} for the {config.board}", "", f"{summary}.", "", "## What patches gained", ""]
+    lines += [sentence(gain), ""]
+    if gain is not None:
+        table = [HEAD, ("---",) * len(HEAD), *rows(space, gain)]
+        lines += [*(f"| {' | '.join(cells)} |" for cells in table), ""]
+    lines += [f"![{what}]({name})" for what, name in PICTURES.items()]
+    return write_atomic(Path(out) / "report.md", "\n".join(lines) + "\n")
 
 
 def plot_curve(history: list[PlainDict], path: Path) -> None:
