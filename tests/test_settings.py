@@ -11,7 +11,7 @@ from nni_mcunet.search.supernet.recipe_options import read_settings
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"boards": 1}, "unknown key 'boards'"),
+        ({"boardz": 1}, "unknown key 'boardz'"),
         ({"board": "stm32x"}, "unknown board 'stm32x'"),
         ({"population": 0}, "population is 0"),
         ({"parents": -1}, "parents is -1"),

@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if name == "report":
             command.add_argument("--html", action="store_true", help="write search.html, too")
         if name == "export":
-            command.add_argument("--pareto", action="store_true", help="the front of accuracy against SRAM and MACs")
+            command.add_argument("--pareto", action="store_true", help="the front: see objectives of the config")
         if name == "rescore":
             command.add_argument("--best", type=int, default=10, help="so many networks (default 10)")
             command.add_argument("--draws", type=int, default=5, help="so often each (default 5)")

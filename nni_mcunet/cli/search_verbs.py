@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
     check_ports(args, config)
     check_supernet(search, here=config["trainingService"]["platform"] == "local")
     print(
-        f"space {search.space}: {evolution.space.size:.2g} networks; {search.board}, "
+        f"space {search.space}: {evolution.space.size:.2g} networks; {', '.join((search.board, *search.boards))}, "
         f"{search.population * (1 + search.iterations):,} candidates in {search.trials} trials or more"
     )
     out = Path(search.out)

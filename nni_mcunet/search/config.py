@@ -17,6 +17,7 @@ from ..core.types import Plain, PlainDict
 from ..core.validate import check_fields, check_keys, read_json, read_yaml, short
 from .constraint import Limits
 from .evolution import Evolution
+from .objectives import COSTS, Boards, Objectives
 from .space import load_space
 
 LARGEST = 100_000  # networks of a generation, a thousand times the paper's: beyond it the number is a slip
@@ -49,6 +50,9 @@ class SearchConfig:
     detector     the head that the network will carry, counted with it: type (yolov3 unless it is yolox), classes, taps
                  (stages it reads, fine to coarse), width (of its neck); of a yolov3 anchors (a cell, 3), of a yolox
                  feat_channels and stacked_convs
+    objectives   what counts besides the score, in a search for a front by NSGA-II: some of sram, flash, macs, ms and
+                 board, see objectives.py; none: one best network by the paper's evolution
+    boards       further boards of one front: a candidate is judged once, by the plan for the smallest that it fits
     data         kind, root and options of the pictures to judge on, see data/__init__.py; for detectors kind
                  detection.DetectorData and the config of one, whose head must be the `detector`
     supernet     checkpoint of the trained super-network
@@ -72,6 +76,8 @@ class SearchConfig:
     halo: str = "clip"
     source: str | None = None
     detector: PlainDict | None = None
+    objectives: tuple[str, ...] = ()
+    boards: tuple[str, ...] = ()
     data: PlainDict = field(default_factory=lambda: {"kind": "digits"})
     seed: int = 0
     population: int = 100
@@ -104,13 +110,23 @@ class SearchConfig:
             ),
             f"one of {', '.join(HALOS)}": (("halo",), lambda v: isinstance(v, str) and v in HALOS),
             f"one of {', '.join(SOURCES)}": (("source",), lambda v: v is None or (isinstance(v, str) and v in SOURCES)),
+            f"a list of different words of {', '.join(COSTS)}": (
+                ("objectives",),
+                lambda v: isinstance(v, (list, tuple)) and set(v) <= set(COSTS) and len(set(v)) == len(v),
+            ),
+            "a list of boards": (
+                ("boards",),
+                lambda v: isinstance(v, (list, tuple)) and all(isinstance(name, str) and name for name in v),
+            ),
             "a mapping with a kind": (("data",), lambda v: isinstance(v, dict) and isinstance(v.get("kind"), str)),
         }
         for what, (names, right) in expected.items():
             for name in names:
                 if not right(getattr(self, name)):
                     raise ConfigError(f"{name} is {short(getattr(self, name))}: expected {what}")
-        object.__setattr__(self, "patches", tuple(self.patches))
+        for name in ("patches", "objectives", "boards"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        self._check_front()
         self._yolo()
 
     @classmethod
@@ -134,6 +150,7 @@ class SearchConfig:
             out=there(self.out),
             space=there(self.space, False),
             board=there(self.board, False),
+            boards=tuple(there(name, False) for name in self.boards),
         )
 
     def limits(self) -> Limits:
@@ -146,6 +163,24 @@ class SearchConfig:
             cycle_table(board)  # so that an unknown core is an error now, not at the first candidate
         macs = None if self.max_mmacs is None else int(self.max_mmacs * 1e6)
         return Limits(board, macs, self._yolo(), self.max_latency_ms, self.patches, HALOS[self.halo], self.source)
+
+    def _check_front(self) -> None:
+        """Raise ConfigError for boards and objectives that say nothing together."""
+        if bool(self.boards) > bool(self.objectives) or ("board" in self.objectives) > bool(self.boards):
+            raise ConfigError(
+                "objectives and boards: the objective board counts the boards of boards, and these need an objective, "
+                "such as [board]"
+            )
+        if self.boards and "ms" in self.objectives:
+            raise ConfigError("objectives: ms is of one board: leave boards out, or ms")
+        if self.boards and (self.max_sram_kb, self.max_flash_kb) != (None, None):
+            raise ConfigError("max_sram_kb and max_flash_kb are of one board: give boards whose files say less")
+
+    def every_limit(self) -> Boards:
+        """Return the limits of all boards, the smallest first. Raises ConfigError or BoardError."""
+        named = dict.fromkeys((self.board, *self.boards))
+        each = [replace(self, board=name, boards=(), objectives=()).limits() for name in named]
+        return Boards(tuple(sorted(each, key=lambda limits: (limits.board.usable, limits.board.model_limit))))
 
     def _yolo(self) -> Yolo | None:
         if self.detector is None:
@@ -164,7 +199,12 @@ class SearchConfig:
         space, limits = load_space(self.space), self.limits()
         space = space.narrowed(search_space) if search_space is not None else space
         build_graph(space.spec(space.largest()), limits.yolo)  # so that taps that are no stages are an ArchError now
-        return Evolution(space, limits.check, self.seed, self.population, self.parents, self.iterations, self.mutation)
+        boards = self.every_limit()
+        order = Objectives(self.objectives, space, boards).order if self.objectives else None
+        shares = [limits.check for limits in boards.each] if self.boards else ()
+        return Evolution(
+            space, boards.check, self.seed, self.population, self.parents, self.iterations, self.mutation, order, shares
+        )
 
     @property
     def trials(self) -> int:

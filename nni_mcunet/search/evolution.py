@@ -2,15 +2,16 @@
 NNI.
 
 The first generation is random. Each later one is bred from the best `parents` of all seen so far, half by crossover,
-half by mutation. Without parents every generation is random: the baseline of random search. Every proposal satisfies
-the constraint, and no network is proposed twice: two candidates are the same when their specs are (see space.py).
+half by mutation. The best are those of the highest score, or the first in the order of a search for a front. Without
+parents every generation is random: the baseline of random search. Every proposal satisfies the constraint, and no
+network is proposed twice: two candidates are the same when their specs are (see space.py).
 
 A generation's randomness depends only on the seed and its number. So the order in which scores arrive changes nothing,
 and a search restored from its proposals, or from the first so many of them, goes on as if never stopped.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass
 from functools import partial
 from operator import itemgetter
@@ -24,6 +25,7 @@ from ..core.types import PlainDict
 from .constraint import Violation
 from .space import Candidate, Space
 
+Check = Callable[[ArchSpec], Plan | Violation]
 TRIES = 1000  # candidates drawn for one proposal before the search gives up on it
 
 
@@ -62,6 +64,10 @@ class Evolution:
     """Propose networks and learn their scores.
 
     check        spec -> Plan or Violation
+    order        scored proposals, best score first -> the same, those first that are to breed, see objectives.py; None:
+                 by score, as in the paper
+    shares       of a search for several boards their checks: member i of a generation must also pass the one at
+                 i % len(shares), so that each board gets as many networks
     population   networks of a generation, parents: the best that breed it, iterations: generations after the first,
                  mutation: probability of a new gene; as in the paper 100, 20, 30, 0.1
 
@@ -72,15 +78,18 @@ class Evolution:
     def __init__(
         self,
         space: Space,
-        check: Callable[[ArchSpec], Plan | Violation],
+        check: Check,
         seed: int = 0,
         population: int = 100,
         parents: int = 20,
         iterations: int = 30,
         mutation: float = 0.1,
+        order: Callable[[list[Proposal]], list[Proposal]] | None = None,
+        shares: Sequence[Check] = (),
     ):
-        self.space, self.check, self.seed = space, check, seed
+        self.space, self.check, self.seed, self.order = space, check, seed, order
         self.population, self.parents, self.iterations, self.mutation = population, parents, iterations, mutation
+        self.shares = shares
         self.load_state_dict({"proposals": []})
 
     def ask(self) -> Proposal | None:
@@ -162,11 +171,15 @@ class Evolution:
     def _breed(self, generation: int, before: list[Proposal]) -> list[Proposal]:
         """Return the proposals of a generation that follows `before`, all of which are told."""
         rng = np.random.default_rng([self.seed, generation])
-        best, shared = [p.candidate for p in _ranked(before)[: self.parents]], self._random_tries(not before)
+        ranked = _ranked(before)
+        shared = [self._random_tries(not before) for _ in self.shares or (None,)]
+        fittest = self.order(ranked) if self.order and self.parents else ranked
+        best = [p.candidate for p in fittest[: self.parents]]
         found: list[Proposal] = []
         for at in range(self.population):
-            tries = range(TRIES) if best else shared
-            proposal = self._find(partial(self._draw, rng, best, at), tries, len(before) + len(found), generation)
+            tries, share = range(TRIES) if best else shared[at % len(shared)], at % len(shared)
+            draw, index = partial(self._draw, rng, best, at), len(before) + len(found)
+            proposal = self._find(draw, tries, index, generation, self.shares[share] if self.shares else None)
             if proposal is not None:
                 found.append(proposal)
         return found
@@ -175,7 +188,7 @@ class Evolution:
         """Yield the tries of a random generation. Random draws are all alike, so one proposal may take what others
         leave. But a search whose first TRIES are in vain ends where not even the smallest network of the space fits,
         and after ten times as many it ends anyway."""
-        for at in range(TRIES * self.population):
+        for at in range(TRIES * self.population // max(1, len(self.shares))):
             vain = first and not self._drawn["none"]
             if vain and (at == 10 * TRIES or (at == TRIES and isinstance(self._smallest(), Violation))):
                 return
@@ -192,13 +205,16 @@ class Evolution:
         return self.space.mutate(a, rng, self.mutation)
 
     def _find(
-        self, draw: Callable[[], Candidate], tries: Iterable[int], index: int, generation: int
+        self, draw: Callable[[], Candidate], tries: Iterable[int], index: int, generation: int, share: Check | None
     ) -> Proposal | None:
-        """Draw until a new network satisfies the constraint, or the tries are used up."""
+        """Draw until a new network satisfies the constraint, and that of its share, or the tries are used up."""
         for _ in tries:
             candidate = draw()
             spec = self.space.spec(candidate)
             if spec in self._seen:
+                continue
+            if share is not None and isinstance(refused := share(spec), Violation):
+                self._refuse(refused)  # not seen: it may be another share's
                 continue
             self._seen.add(spec)
             plan = self.check(spec)
@@ -206,9 +222,14 @@ class Evolution:
                 self._drawn["none"] += 1
                 p, n = list(plan.schedule.p), plan.schedule.n
                 return Proposal(index, generation, candidate, p, n, plan.arena, plan.flash, plan.macs, plan.halo)
-            self._drawn[plan.what] += 1
-            self._nearest[plan.what] = min(plan, self._nearest.get(plan.what, plan), key=lambda v: v.needed)
+            self._refuse(plan)
         return None
+
+    def _refuse(self, violation: Violation) -> None:
+        """Count a network that does not fit, for the message where none does."""
+        nearest = self._nearest.get(violation.what, violation)
+        self._drawn[violation.what] += 1
+        self._nearest[violation.what] = min(violation, nearest, key=lambda v: v.needed)
 
     def _smallest(self) -> Plan | Violation:
         return self.check(self.space.spec(self.space.smallest()))

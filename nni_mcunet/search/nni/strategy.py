@@ -7,7 +7,7 @@ decided here: see evolution.py.
 
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -16,8 +16,10 @@ from typing import cast
 import nni
 
 from ...core.types import FilePath, Plain, PlainDict
+from ...core.validate import short
 from ..data import Data
 from ..evolution import Evolution, Proposal
+from ..objectives import COSTS, Boards, Objectives
 from ..run.history import History
 from ..run.result_folder import check_folder, check_free, holds_search, set_aside
 from ..run.run_folder import claim, differs, finished
@@ -45,6 +47,7 @@ CUT = {
 class EvolutionStrategy(Strategy):
     """Run the paper's evolutionary search on an MCUNetSpace, see evolution.py. parents = 0: random search.
 
+    objectives  what counts besides the score, in a search for a front: some of sram, flash, macs, ms; see objectives.py
     out  a folder. history.jsonl, a line a candidate, is brought up to date after every score, and a search of the same
          settings goes on from it, whatever ended the last process. best.json is the best network so far. done.json is
          written at the end, and only then: NNI ends a search at its own limits, too. Another search that has come to
@@ -59,8 +62,10 @@ class EvolutionStrategy(Strategy):
         parents: int = 20,
         iterations: int = 30,
         mutation: float = 0.1,
+        objectives: Sequence[str] = (),
     ) -> None:
         super().__init__()
+        self.objectives = _checked(objectives)
         if out is not None:
             check_folder(Path(out).resolve())
         self.history = None if out is None else History(out)
@@ -79,7 +84,12 @@ class EvolutionStrategy(Strategy):
 
     def _initialize(self, model_space: ExecutableModelSpace, engine: ExecutionEngine) -> ExecutableModelSpace:
         fits = fits_of(model_space)
-        self.evolution = Evolution(fits.space, fits.check, **self.settings)
+        order = None
+        if self.objectives:
+            if "ms" in self.objectives and fits.limits is None:
+                raise StrategyError("objectives: ms is estimated for a board: give the MCUNetSpace its Limits")
+            order = Objectives(self.objectives, fits.space, Boards((fits.limits,) if fits.limits else ())).order
+        self.evolution = Evolution(fits.space, fits.check, **self.settings, order=order)
         if self.history is not None:
             self._open(fits, self.history)
         engine.register_model_event_callback(ModelEventType.TrainingEnd, self._on_end)
@@ -95,10 +105,10 @@ class EvolutionStrategy(Strategy):
         limits = None if fits.limits is None else asdict(fits.limits)
         if limits and fits.halos == ("clip",):  # as searches were described before there was a choice
             del limits["halos"]
-        described, out = (
-            {"settings": self.settings | {"limits": limits}, "space": fits.space.to_dict()},
-            history.out,
-        )
+        settings = self.settings | {"limits": limits}
+        if self.objectives:
+            settings["objectives"] = list(self.objectives)
+        described, out = {"settings": settings, "space": fits.space.to_dict()}, history.out
         check_free(out)
         if finished(out) and holds_search(out) and differs(out, described):
             set_aside(out)
@@ -168,6 +178,14 @@ class EvolutionStrategy(Strategy):
         scores = [sum(p["told"] for p in state["proposals"]) for state in (state_dict, self.state_dict())]
         if scores[0] > scores[1]:
             self._search.load_state_dict(state_dict)
+
+
+def _checked(objectives: Sequence[str]) -> tuple[str, ...]:
+    """Return the objectives of a search on one board. Raises StrategyError for any other word."""
+    known = [name for name in COSTS if name != "board"]
+    if isinstance(objectives, str) or any(name not in known for name in objectives):
+        raise StrategyError(f"objectives is {short(objectives)}: expected a list of {', '.join(known)}")
+    return tuple(dict.fromkeys(objectives))
 
 
 class SupernetEvaluator(Evaluator):

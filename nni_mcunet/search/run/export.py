@@ -16,7 +16,8 @@ from ..config import SearchConfig
 from ..data import DataError, open_data, view_of
 from ..space import load_space
 from ..supernet.training import load_supernet, specialise, to_device, weights_file
-from .history import best_of, pareto_front, read_history, schedule_of
+from .front import front_of
+from .history import best_of, read_history, schedule_of
 from .report import report, write_markdown
 from .result_folder import set_front_aside
 from .run_folder import check_weights
@@ -51,12 +52,13 @@ def export_best(config: SearchConfig, out: Path) -> ArchSpec:
 
 
 def export_pareto(config: SearchConfig, out: Path) -> list[ArchSpec]:
-    """Write out/pareto/NN.json and NN.pth for every network of the front of accuracy, SRAM and MACs, the least SRAM
-    first, and out/pareto.json, their lines of the history in that order. pareto.json is there only when all its
-    networks are. An earlier export is replaced once all is written; networks of another front, which may have been
-    fine-tuned, move to out/pareto.1."""
+    """Write out/pareto/NN.json and NN.pth for every network of the front, see front_of: of accuracy, SRAM and MACs, the
+    least SRAM first, of the search's objectives, or the best of each board. Write out/pareto.json, their lines of the
+    history in that order, which is there only when all its networks are. An earlier export is replaced once all is
+    written; networks of another front, which may have been fine-tuned, move to out/pareto.1."""
     out = Path(out)
-    front, exporter, fresh = pareto_front(read_history(out)), Exporter(config, out), out / ".pareto"
+    front = front_of(config, load_space(config.space), read_history(out))
+    exporter, fresh = Exporter(config, out), out / ".pareto"
     shutil.rmtree(fresh, ignore_errors=True)
     specs = [exporter.write(line, fresh / f"{at:02d}") for at, line in enumerate(front)]
     listed = out / "pareto.json"

@@ -12,6 +12,7 @@ from ...core.types import PlainDict
 from ...pages.html import Section, check_library, page
 from ..config import SearchConfig
 from ..space import Space
+from .front import best_limits
 from .history import best_of, pareto_front, schedule_of, scored
 from .patch_gain import patch_gain, rows, sentence
 from .report import network_bars
@@ -32,7 +33,7 @@ def search_page(config: SearchConfig, space: Space, history: Rows, times: Rows |
     library is not installed."""
     check_library()
     lines = scored(history)
-    title = f"Search in {space.name} for the {config.board}"
+    title = f"Search in {space.name} for the {' and '.join((config.board, *config.boards))}"
     return write_atomic(out / "search.html", page(title, facts(config, space, history), sections(
         space, lines, history, times, config.limits().yolo)))  # fmt: skip
 
@@ -45,7 +46,7 @@ def facts(config: SearchConfig, space: Space, history: Rows) -> list[tuple[str, 
     said = ", ".join(f"{value:g} {unit}" for unit, value in limits.items() if value is not None)
     return [
         ("space", f"{space.name}, {space.size:.2g} networks"),
-        ("board", config.board + (f" with at most {said}" if said else "")),
+        ("board", " and ".join((config.board, *config.boards)) + (f" with at most {said}" if said else "")),
         ("candidates", f"{told} of {len(history)} judged, in {history[-1]['generation'] + 1} generations"),
         ("best", f"candidate {best['index']}, score {best['score']:.4f}, {best['sram']:,} bytes of SRAM, "
                  f"{best['macs']:,} MACs"),
@@ -55,7 +56,7 @@ def facts(config: SearchConfig, space: Space, history: Rows) -> list[tuple[str, 
 
 def _patches(config: SearchConfig, space: Space, history: Rows) -> list[tuple[str, str]]:
     """Return the lines of the head's table on what the best gained from patches."""
-    gain = patch_gain(space, config.limits(), history)
+    gain = patch_gain(space, best_limits(config, space, history), history)
     table = [] if gain is None else rows(space, gain)[1:]  # the best itself has a line already
     said = [
         (name, f"score {score}, image {image}, {sram} kB of SRAM, {macs} M MACs")

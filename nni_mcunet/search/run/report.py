@@ -16,11 +16,12 @@ from ...core.ir.build import build_graph
 from ...core.types import PlainDict
 from ..config import SearchConfig
 from ..space import Space
+from .front import PATCHED, best_limits, front_of, plot_front, table
 from .history import best_of, pareto_front, schedule_of, scored
 from .patch_gain import HEAD, patch_gain, rows, sentence
 
 KERNEL = {0: "#c8ccd2", 3: "#7fb3e0", 5: "#f2a65a", 7: "#b2476b"}  # 0: a plain convolution
-OTHER_KERNEL, PATCHED, BEST = "#5b8c5a", "#2f6fb2", "#c0392b"
+OTHER_KERNEL, BEST = "#5b8c5a", "#c0392b"
 PICTURES = {"the curve": "search.png", "the front": "pareto.png", "the winner": "winner.png"}
 SCORE = "score of the super-network's slice"
 
@@ -39,14 +40,21 @@ def report(space: Space, history: list[PlainDict], out: Path) -> str:
 
 
 def write_markdown(config: SearchConfig, space: Space, history: list[PlainDict], out: Path, summary: str) -> Path:
-    """Write report.md into `out`, next to the pictures: the summary, and what patches gained. Returns its path."""
-    gain = patch_gain(space, config.limits(), history)
-    lines = [f"# Search in {space.name} for the {config.board}", "", f"{summary}.", "", "## What patches gained", ""]
-    lines += [sentence(gain), ""]
+    """Write report.md into `out`, next to the pictures: the summary, the front of a search for one, with its picture
+    front.png, and what patches gained. Returns its path."""
+    boards, pictures = " and ".join((config.board, *config.boards)), PICTURES
+    lines = [f"# Search in {space.name} for the {boards}", "", f"{summary}.", ""]
+    if config.objectives:
+        found = front_of(config, space, history)
+        plot_front(config, space, history, found, Path(out) / "front.png")
+        pictures = {"the front of the objectives": "front.png"} | pictures
+        lines += [f"## The front of {', '.join(config.objectives)}", "", *table(config, found), ""]
+    gain = patch_gain(space, best_limits(config, space, history), history)
+    lines += ["## What patches gained", "", sentence(gain), ""]
     if gain is not None:
-        table = [HEAD, ("---",) * len(HEAD), *rows(space, gain)]
-        lines += [*(f"| {' | '.join(cells)} |" for cells in table), ""]
-    lines += [f"![{what}]({name})" for what, name in PICTURES.items()]
+        cells = [HEAD, ("---",) * len(HEAD), *rows(space, gain)]
+        lines += [*(f"| {' | '.join(row)} |" for row in cells), ""]
+    lines += [f"![{what}]({name})" for what, name in pictures.items()]
     return write_atomic(Path(out) / "report.md", "\n".join(lines) + "\n")
 
 

@@ -20,7 +20,7 @@ from ...core.validate import read_json
 
 TUNED = ("best_tuned.pth", "best_tuned.pth.ckpt", "best_tuned.pth_log")  # mcunet finetune's, from best.pth
 WRITTEN = ("done.json", "best.json", "best.pth", "search.png", "pareto.png", "winner.png", "search.html", "pareto.json",
-           "report.md", "rescored.json", "chosen.json", "chosen.pth")  # fmt: skip
+           "report.md", "front.png", "rescored.json", "chosen.json", "chosen.pth")  # fmt: skip
 FILES = (*WRITTEN, *TUNED, "history.jsonl")
 STARTED = ("experiment.yml", "experiment.json")  # mcunet search's, from which it resumes
 FRONT = re.compile(r"\d{2,}(_tuned)?\.(json|pth(\.ckpt|_log)?)")  # in pareto/
