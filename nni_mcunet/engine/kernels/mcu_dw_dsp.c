@@ -1,6 +1,6 @@
 /* The depth-wise convolution with the DSP extension: rows of two channels as int16, so that SMLAD multiplies two
  * neighbouring columns, two outputs at once; the rows of a strip first, then its outputs, so that it runs in place. */
-#include "mcu_dw.h"
+#include "mcu_dw_few.h"
 #include "mcu_widen.h"
 #if defined(MCU_DSP)
 
@@ -248,7 +248,8 @@ int MCU_ROUNDED(mcu_dw_is_fast)(const mcu_conv *op) {
 #endif
 }
 
-void MCU_ROUNDED(mcu_dw_fast)(const mcu_job *job) {
+/* Channels from c on, and the clamp of all. */
+static __attribute__((noinline)) void strips(const mcu_job *job, int c) {
     const mcu_conv *op = job->op;
     const mcu_axis *y = job->y, *x = job->x;
     const int odd = x->n_out & 1, line = 2 * (((x->n_out + odd - 1) * op->sw + op->kw + 1) & ~1);
@@ -258,10 +259,14 @@ void MCU_ROUNDED(mcu_dw_fast)(const mcu_job *job) {
         t[a].odd = odd, t[a].span = (x->n_out - odd) * op->cout;
         t[a].stride = 2 * line, t[a].down = op->sh * t[a].stride;
     }
-    fill(job->ring, op->zp_in, MCU_DW_ROWS(op->kh, job->cols) * line);
-    for (int c = 0; c < op->cout; c += 2)
+    if (c < op->cout)
+        fill(job->ring, op->zp_in, MCU_DW_ROWS(op->kh, job->cols) * line);
+    for (; c < op->cout; c += 2)
         two_channels(job, c, t, &versions[op->kw / 2 - 1][op->sw - 1]);
     for (int i = 0; i < y->n_out; i++)
         mcu_clamp_all(job->out + ((y->dst + i) * x->n_dst + x->dst) * op->cout, x->n_out * op->cout, op->lo, op->hi);
 }
+
+/* The frame of few_channels is off the stack when strips begins. */
+void MCU_ROUNDED(mcu_dw_fast)(const mcu_job *job) { strips(job, few_channels(job)); }
 #endif
