@@ -74,7 +74,7 @@ def accuracy(
     network: FilePath | Network,
     data: str | PlainDict,
     *,
-    split: str = "test",
+    split: str | None = None,
     backend: str = "onnxruntime",
     view: str | None = None,
     mean: Sequence[float] | None = None,
@@ -83,7 +83,7 @@ def accuracy(
     """Return a classifier's accuracy on a data set as a search opens it.
 
     data     "KIND:ROOT" such as "imagenet:data/imagenet", or a mapping such as {"kind": "folder", "root": "photos"}
-    split    "test", "held_out" or "train"
+    split    "test", "held_out" or "train"; default test, or held_out where there is no test set
     backend  "onnxruntime", or "c": the compiled C of an int8 network
     view     how it sees pictures, where its file does not say: "stretch", "letterbox:114" or "crop:0.875"
     mean, std  of an int8 file by others: it reads (byte - mean) / std; default what its input's range says
@@ -103,14 +103,15 @@ def accuracy(
     return counted_right(with_view(model, view), DataSet(data).open(), split, backend)
 
 
-def counted_right(model: Model | QuantModel, data: "Data", split: str, backend: str) -> Accuracy:
-    """Count the pictures of a split that a model names right, run by a backend of engine/int8_classifier.py. Raises
-    what accuracy() raises."""
+def counted_right(model: Model | QuantModel, data: "Data", split: str | None, backend: str) -> Accuracy:
+    """Count the pictures of a split that a model names right, run by a backend of engine/int8_classifier.py. The split
+    is as for accuracy(). Raises what that raises."""
     from tqdm import tqdm
 
     from ..engine.int8_classifier import BACKENDS, check_classifier
 
     image, view = model.graph.inputs[0], view_of(model)
+    split = split or ("test" if "test" in data.source.sizes else "held_out")
     check_classifier(model, data.task.identity["classes"])
     classify, count = BACKENDS[backend](model), data.size(split)
     pictures = data.as_deployed(split, (image.h, image.w), view)
@@ -159,7 +160,6 @@ def accuracies(
     model = with_view(load(arch, tuned).float_model(), view)
     if "view" not in model.meta and opened.view is not None:
         model = with_view(model, str(opened.view))
-    of = split or ("test" if "test" in opened.source.sizes else "held_out")
     models: dict[str, Model | QuantModel] = {"float": model}
     calibration = []
     if is_quantized(str(tuned)):
@@ -174,7 +174,7 @@ def accuracies(
 
     def row(model: Model | QuantModel) -> tuple[Accuracy, Accuracy | None]:
         """Count with onnxruntime, and where there is C with that."""
-        c = counted_right(model, opened, of, "c") if isinstance(model, QuantModel) else None
-        return counted_right(model, opened, of, "onnxruntime"), c
+        c = counted_right(model, opened, split, "c") if isinstance(model, QuantModel) else None
+        return counted_right(model, opened, split, "onnxruntime"), c
 
     return Accuracies(spec.name, {step: row(model) for step, model in models.items()}, len(calibration))
