@@ -72,7 +72,7 @@ def test_from_finetune_to_the_c_on_the_pictures_that_judge(made, data, tmp_path,
         ("qat", mcu.quantize(float_model, qat=qat)),
     ):
         for backend, key in (("onnxruntime", name), ("c", f"{name}_c")):
-            assert mcu.accuracy(int8, data, split="held_out", backend=backend).share == found[key]
+            assert mcu.accuracy(int8, data, backend=backend).share == found[key]  # no test set: the held-out
 
 
 def test_of_weights_that_were_trained_for_int8_nothing_is_calibrated(made, data, tmp_path, monkeypatch, capsys):
