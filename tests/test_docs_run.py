@@ -134,7 +134,7 @@ def _signals(home) -> None:
 
 
 def _meant(home, page: str) -> dict[str, str]:
-    """What the page means by a name: `photos` are pictures by class, labelled pictures, or pictures."""
+    """Return what a page means by a name: `photos` are pictures by class, labelled pictures, or pictures."""
     files = home / "out/digits/VOC2007"
     if page == "int8.md":
         return {"model.onnx": "class.onnx", "model.int8.onnx": "class.int8.onnx"}
