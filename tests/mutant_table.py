@@ -423,6 +423,7 @@ MUTANTS = [
            "test_kernels::test_conv_equals_numpy"),
     Mutant(C + "mcu_pool.c", "mcu_max(left, 0)", "left", "test_kernels::test_pools"),
     Mutant(C + "mcu_pool.c", "op->border[padded - 1]", "op->mean", "test_kernels::test_pools"),
+    Mutant(C + "mcu_pool.c", "s2 += at[2]", "s2 += at[1]", "test_kernels::test_pools"),
     Mutant(C + "mcu_pool.c", "-positions * op->zp_in", "0", "test_kernels::test_pools"),
     Mutant(C + "mcu_eltwise.c", "x->n_res == 1 ? 0 : o.c", "o.c", "test_ops::test_boards_equal_reference"),
     Mutant(C + "mcu_eltwise.c", "out_row(y, x, i, o.cout, out) + o.at", "out_row(y, x, i, o.cout, out)",

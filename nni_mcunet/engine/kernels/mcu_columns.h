@@ -25,10 +25,20 @@ static void expand(const int8_t *x, int n, int8_t *columns) {
 }
 
 /* A quad of four positions: two rows of words at r0, two at r12, at a distance of r1. */
+#define EXPAND_LOADS "ldr r10, [r0, r1]\n ldr r8, [r0], #4\n ldr r14, [r12, r1]\n ldr r11, [r12], #4\n"
+#if defined(MCU_DUAL_ISSUE) /* a store beside each, see PAIRED */
 #define EXPAND                                                                                                          \
-    "ldr r10, [r0, r1]\n ldr r8, [r0], #4\n ldr r14, [r12, r1]\n ldr r11, [r12], #4\n sxtb16 r4, r8\n"                  \
-    "sxtb16 r5, r10\n sxtb16 r6, r11\n sxtb16 r7, r14\n stm r3!, {r4, r5, r6, r7}\n sxtb16 r4, r8, ror #8\n"           \
-    "sxtb16 r5, r10, ror #8\n sxtb16 r6, r11, ror #8\n sxtb16 r7, r14, ror #8\n stm r3!, {r4, r5, r6, r7}\n"
+    EXPAND_LOADS                                                                                                       \
+    "sxtb16 r4, r8\n sxtb16 r5, r10\n str r4, [r3], #32\n sxtb16 r6, r11\n str r5, [r3, #-28]\n sxtb16 r7, r14\n"        \
+    "str r6, [r3, #-24]\n sxtb16 r4, r8, ror #8\n str r7, [r3, #-20]\n sxtb16 r5, r10, ror #8\n str r4, [r3, #-16]\n"    \
+    "sxtb16 r6, r11, ror #8\n str r5, [r3, #-12]\n sxtb16 r7, r14, ror #8\n str r6, [r3, #-8]\n str r7, [r3, #-4]\n"
+#else
+#define EXPAND                                                                                                          \
+    EXPAND_LOADS                                                                                                       \
+    "sxtb16 r4, r8\n sxtb16 r5, r10\n sxtb16 r6, r11\n sxtb16 r7, r14\n stm r3!, {r4, r5, r6, r7}\n"                    \
+    "sxtb16 r4, r8, ror #8\n sxtb16 r5, r10, ror #8\n sxtb16 r6, r11, ror #8\n sxtb16 r7, r14, ror #8\n"               \
+    "stm r3!, {r4, r5, r6, r7}\n"
+#endif
 
 /* The whole quads of four positions, one every `step` bytes; the end of the columns. */
 static MCU_NAKED int8_t *expand_quads(const int8_t *x MCU_UNUSED, int step MCU_UNUSED, int n MCU_UNUSED,

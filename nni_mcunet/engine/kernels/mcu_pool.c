@@ -69,28 +69,41 @@ void mcu_avgpool(const mcu_pool *op, const mcu_axis *y, const mcu_axis *x, const
         }
 }
 
-/* The sum of channel c over the whole input, each value less zp_in. in: [positions][c] */
-static int32_t whole_sum(const mcu_pool *op, int positions, int c, const int8_t *in) {
-    int32_t sum = -positions * op->zp_in;
-    for (int i = 0; i < positions; i++)
-        sum += in[i * op->c + c];
-    return sum;
+/* Sums over the whole input, each value less zp_in: of four channels from c on, or of the one where there are fewer.
+ * Returns how many. in: [positions][c] */
+static int whole_sums(const mcu_pool *op, int positions, int c, const int8_t *in, int32_t *sums) {
+    const int step = op->c, n = c + 4 <= step ? 4 : 1;
+    const int8_t *at = in + c, *const end = at + positions * step;
+    int32_t s0 = -positions * op->zp_in, s1 = s0, s2 = s0, s3 = s0;
+    if (n == 4)
+        for (; at != end; at += step)
+            s0 += at[0], s1 += at[1], s2 += at[2], s3 += at[3];
+    for (; at != end; at += step)
+        s0 += *at;
+    sums[0] = s0, sums[1] = s1, sums[2] = s2, sums[3] = s3;
+    return n;
 }
 
 /* in: [y.n_in][x.n_in][c], all of it; out: [y.n_dst][x.n_dst][c], one position. */
 void mcu_gap(const mcu_pool *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out) {
+    int32_t sums[4];
     out += (y->dst * x->n_dst + x->dst) * op->c;
-    for (int c = 0; c < op->c; c++)
-        out[c] = mean(op, op->mean, whole_sum(op, y->n_in * x->n_in, c, in));
+    for (int c = 0, n; c < op->c; c += n) {
+        n = whole_sums(op, y->n_in * x->n_in, c, in, sums);
+        for (int i = 0; i < n; i++)
+            out[c + i] = mean(op, op->mean, sums[i]);
+    }
 }
 
 /* in: [y.n_in][x.n_in][c], all of it; out: [y.n_dst][x.n_dst][c], one position. */
 void mcu_gap_twice(const mcu_pool *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out) {
     const mcu_factor f = op->mean;
+    int32_t sums[4];
     out += (y->dst * x->n_dst + x->dst) * op->c;
-    for (int c = 0; c < op->c; c++) {
-        const int32_t sum = whole_sum(op, y->n_in * x->n_in, c, in);
-        out[c] = mcu_clamp(op->zp_out + mcu_requant_twice(sum, f.mult, f.left, f.right), -128, 127);
+    for (int c = 0, n; c < op->c; c += n) {
+        n = whole_sums(op, y->n_in * x->n_in, c, in, sums);
+        for (int i = 0; i < n; i++)
+            out[c + i] = mcu_clamp(op->zp_out + mcu_requant_twice(sums[i], f.mult, f.left, f.right), -128, 127);
     }
 }
 
