@@ -213,6 +213,15 @@ def around(module):
     return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Sequential(nn.ReLU(), module))
 
 
+class State(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.conv, self.state = nn.Conv1d(3, 4, 3), kind(4, 5, batch_first=True)
+
+    def forward(self, x):
+        return self.state(self.conv(x).transpose(1, 2))[0]
+
+
 class Historic(nn.Module):
     def __init__(self):
         super().__init__()
@@ -228,6 +237,8 @@ REFUSED = {
     "a branch": (around(Branch()), X, {}, r"at '1\.1' \(test_modules\.py, line \d+: return x if x\.sum.*take"),
     "no ONNX": (around(Bessel()), X, {}, r"bessel_j0 at '1\.1' has no counterpart in ONNX"),
     "no kernel": (around(Cumulative()), X, {}, r"CumSum at '1\.1\.cumsum'"),
+    "a GRU": (State(nn.GRU), torch.rand(4, 3, 9), {}, "State: GRU at 'state' keeps a state .* end the network before"),
+    "an LSTM first": (nn.LSTM(8, 4), X, {}, "LSTM keeps a state"),
     "two inputs": (Two(), X, {}, r"Two\.forward reads left, right: expected one tensor"),
     "text": (Text(), X, {}, "Text returns more than tensors"),
     "channels": (around(nn.Identity()), X[:, :1], {}, r"at '0'.*input of \(1, 1, 32, 24\): .*to have 3 channels"),
@@ -249,6 +260,30 @@ REFUSED = {
     "no board": (mobile, X, {"board": None}, "board is missing"),
     "no out": (mobile, X, {"out": None}, "out is missing"),
 }  # fmt: skip
+
+
+def test_a_module_of_vectors(tmp_path):
+    """Samples (n, features), or (features,) each; and the exported program of the same."""
+    torch.manual_seed(0)
+    module, given = nn.Sequential(nn.Linear(20, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), torch.rand(8, 20)
+    program = torch.export.export(module, (given[:1],))
+    for source, some in ((module, given), (module, list(given)), (program, given)):
+        fw = mcu.compile(source, some, board="stm32f412", out=tmp_path / "fw")
+        with torch.no_grad():
+            want = module(given[:1]).numpy()
+        for one in (given[0], given[:1]):
+            (got,) = fw.run(one).named.values()
+            assert got.shape == (1, 3) and np.abs(got - want).max() < 0.02
+    bytes_ = fw.run((given[0].numpy() * 255).round().astype(np.uint8))
+    assert np.array_equal(bytes_.outputs[0], fw.run(given[0]).outputs[0])
+    assert mcu.load(module, size=(1, 1)).image == (1, 1, 20)
+
+
+def test_a_state_behind_the_end_is_none(tmp_path):
+    fw = mcu.compile(
+        State(nn.GRU).eval(), torch.rand(4, 3, 9), board="stm32f412", out=tmp_path / "fw", outputs=["conv"]
+    )
+    assert fw.network.graph.outputs == ("conv",)
 
 
 @pytest.mark.parametrize("what", REFUSED)

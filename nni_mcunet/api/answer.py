@@ -122,9 +122,10 @@ def answer(
 
 def _shaped(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Return an output (h, w, c) in a module's shape, () for as it is: the engine counts channels last, and so does an
-    output of a module that is no (1, c, h, w) and no signal (1, c, positions), as the reader sees to."""
+    output of a module that is no (1, c, h, w) and no signal (1, c, positions), in one row or column, as the reader sees
+    to."""
     h, w, c = values.shape
-    if shape == (1, c, h, w) or (shape == (1, c, h * w) and 1 in (h, w)):
+    if shape == (1, c, h, w) or (shape in ((1, c, h * w), (1, c, w, h)) and 1 in (h, w)):
         values = values.transpose(2, 0, 1)
     return (values.reshape(shape) if shape else values).astype(np.float32)
 

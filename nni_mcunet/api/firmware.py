@@ -35,7 +35,7 @@ from ..engine.timing.plan_file import planned
 from .answer import Run, answer, class_names
 from .deployment import board_row
 from .inputs import board_of, each_channel, path_of, user_errors
-from .networks import Network, load, load_for, of_signals
+from .networks import Network, dims_of, load, load_for
 from .planning import MAX_P, beside_of, board_for, wishes
 from .quantization import quantize
 from .samples import gathered, is_photograph, picture_of
@@ -246,7 +246,7 @@ def _int8(
         if samples is None and isinstance(source, (str, os.PathLike)) and Path(source).suffix == ".py":
             samples = source
     else:
-        taken = None if samples is None else gathered(samples, how["images"], of_signals(source))
+        taken = None if samples is None else gathered(samples, how["images"], dims_of(source))
         found, samples = load_for(source, taken, how["size"], outputs), taken
     if found.kind == "int8":
         if how["bgr"]:

@@ -22,6 +22,7 @@ import numpy as np
 
 from ..core.errors import UnsupportedOp, UserError
 from ..engine.frontend.onnx import load_exported
+from ..engine.frontend.onnx.unknown import STATE
 from ..engine.model import Model, QuantModel
 from .samples import is_floats
 
@@ -42,9 +43,9 @@ def name_of(module: "Module") -> str:
 def exported(
     module: "Module", shape: tuple[int, ...], outputs: Sequence[str] | None = None
 ) -> tuple[Model | QuantModel, list[Output]]:
-    """Return the model of a module that reads (1, c, h, w) or (1, c, positions), which is `shape`, float unless its own
-    quantisation was converted (pt2e), and its outputs in order, none where it ends before its forward() does: at the
-    layers `outputs`, or where boxes are decoded.
+    """Return the model of a module that reads (1, c, h, w), (1, c, positions) or (1, features), which is `shape`, float
+    unless its own quantisation was converted (pt2e), and its outputs in order, none where it ends before its forward()
+    does: at the layers `outputs`, or where boxes are decoded.
 
     Raises UserError for a module that torch cannot export or that reads or returns more than tensors, UnsupportedOp
     for an operator that torch.onnx or the engine does not know.
@@ -56,6 +57,8 @@ def exported(
     name = name_of(module)
     if isinstance(module, torch.nn.Module):
         _check_inputs(module, name)
+        if outputs is None:
+            _check_states(module, name)
         program = _traced(_evaluated(module, name), torch.zeros(shape), name)
     else:
         program = module
@@ -73,37 +76,56 @@ def exported(
 
 
 def shape_read(module: "Module", sample: object, size: tuple[int, int] | None) -> tuple[int, ...]:
-    """Return (1, c, h, w) of what a module reads: of the sample, an array or tensor; as it was exported; or of `size`,
-    (h, w), with the channels of its first convolution. Raises UserError where none of these says it."""
-    import torch
-
-    name = name_of(module)
-    if isinstance(sample, np.ndarray) and sample.ndim == 3:
-        return (1, *sample.shape) if is_floats(sample) else (1, sample.shape[2], *sample.shape[:2])
-    if isinstance(sample, np.ndarray):
+    """Return what a module reads, (1, c, h, w), of signals (1, c, positions), of vectors (1, features): the shape of
+    the sample, an array (c, h, w) or bytes (h, w, c); as it was exported; or of `size`, (h, w), with the channels of
+    its first layer. Raises UserError where none of these says it."""
+    name, dims = name_of(module), sample_dims(module)
+    if isinstance(sample, np.ndarray) and sample.ndim != 3:
         raise UserError(
-            f"a sample of {sample.shape}: {name} is compiled for pictures, floats (c, h, w) or uint8 (h, w, c)"
+            f"a sample of {sample.shape}: {name} is compiled for pictures, floats (c, h, w) or uint8 (h, w, c), for "
+            "signals (c, positions) where a Conv1d comes first, for vectors (features,) where a Linear does"
         )
-    graph = getattr(module, "graph", None)
-    if isinstance(graph, torch.fx.Graph) and not size:
-        read = [node.meta["val"] for node in graph.find_nodes(op="placeholder") if "val" in node.meta]
-        pictures = [tuple(int(n) for n in value.shape) for value in read if getattr(value, "ndim", 0) == 4]
-        if pictures:
-            return pictures[-1]  # a program's parameters come before its inputs
-    if size is None:
+    if isinstance(sample, np.ndarray):
+        c, h, w = sample.shape if is_floats(sample) else (sample.shape[2], *sample.shape[:2])
+    elif found := None if size else _exported_shape(module):
+        return found
+    elif size is None:
         raise UserError(f"which picture does {name} read? Give samples, or size=(h, w) in pixels")
-    parts = module.modules() if isinstance(module, torch.nn.Module) else ()
-    channels = next((part.in_channels for part in parts if isinstance(part, (torch.nn.Conv2d, torch.nn.Conv1d))), 3)
-    return 1, channels, *size
+    else:
+        first = _first_layer(module)
+        c, (h, w) = getattr(first, "in_channels", getattr(first, "in_features", 3)), size
+    if dims == 1 and (h, w) == (1, 1):
+        return 1, c
+    return (1, c, w) if dims == 2 and h == 1 else (1, c, h, w)
 
 
-def reads_signals(module: "Module") -> bool:
-    """Tell whether a module's first convolution is one along a signal, (1, c, positions)."""
+def sample_dims(module: "Module") -> int:
+    """Return how many dimensions a sample of a module has: 2 for signals (channels, positions), which a Conv1d reads
+    first, 1 for vectors (features,), which a Linear does, else 3; of an exported module those that it was given."""
+    import torch
+
+    if (given := _exported_shape(module)) is not None:
+        return len(given) - 1
+    return {torch.nn.Conv1d: 2, torch.nn.Linear: 1}.get(type(_first_layer(module)), 3)
+
+
+def _exported_shape(module: "Module") -> tuple[int, ...] | None:
+    """Return the shape of what an exported program reads, None of a module or of one that reads no map."""
+    import torch
+
+    graph = getattr(module, "graph", None)
+    read = graph.find_nodes(op="placeholder") if isinstance(graph, torch.fx.Graph) else []
+    shapes = [tuple(int(n) for n in node.meta["val"].shape) for node in read if "val" in node.meta]
+    return shapes[-1] if shapes and len(shapes[-1]) in (2, 3, 4) else None  # its parameters come before
+
+
+def _first_layer(module: "Module") -> "torch.nn.Module | None":
+    """Return the first layer of a module that says how many channels or features it reads."""
     import torch
 
     parts = module.modules() if isinstance(module, torch.nn.Module) else ()
-    kinds = (torch.nn.Conv1d, torch.nn.Conv2d)
-    return isinstance(next((part for part in parts if isinstance(part, kinds)), None), torch.nn.Conv1d)
+    kinds = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Linear)
+    return next((part for part in parts if isinstance(part, kinds)), None)
 
 
 def _check_inputs(module: "torch.nn.Module", name: str) -> None:
@@ -119,6 +141,16 @@ def _check_inputs(module: "torch.nn.Module", name: str) -> None:
             f"{name}.forward reads {', '.join(needed)}: expected one tensor, the picture; wrap the module in one that "
             "fixes the others"
         )
+
+
+def _check_states(module: "torch.nn.Module", name: str) -> None:
+    """Raise UnsupportedOp for a module with a layer that keeps a state: it reads no picture, and so is not traced."""
+    import torch
+
+    for path, part in module.named_modules():
+        if isinstance(part, torch.nn.RNNBase):
+            where = f": {type(part).__name__} at '{path}'" if path else ""
+            raise UnsupportedOp(f"{name}{where} {STATE}")
 
 
 def _evaluated(module: "torch.nn.Module", name: str) -> "torch.nn.Module":

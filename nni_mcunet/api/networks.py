@@ -229,7 +229,7 @@ def load_for(
     Raises what load() raises, UserError for a module where neither samples nor size tell."""
     if not is_module(source):
         return load(source, size=size, outputs=outputs)
-    from .modules import exported, name_of, reads_signals, shape_read  # imports onnx
+    from .modules import exported, name_of, shape_read  # imports onnx
 
     if "detection" in sys.modules and outputs is None:  # where mmdet's detectors of ours come from
         from ..bridge import of_detector
@@ -238,19 +238,17 @@ def load_for(
             return Network(detector.graph, detector, name_of(source))
     first = samples[0] if isinstance(samples, list) and samples else None
     shape = shape_read(source, first, size and _size(size))
-    if reads_signals(source):
-        shape = shape[:2] + shape[3:]
     model, returned = exported(source, shape, None if outputs is None else _names(outputs))
     return Network(model.graph, model, name_of(source), outputs=tuple(returned))
 
 
-def of_signals(source: "Source") -> bool:
-    """Tell whether it is a module that reads signals (1, c, positions)."""
+def dims_of(source: "Source") -> int:
+    """Return how many dimensions a sample of the source has: of a module 2 for signals, 1 for vectors, else 3."""
     if not is_module(source):
-        return False
-    from .modules import reads_signals
+        return 3
+    from .modules import sample_dims
 
-    return reads_signals(source)
+    return sample_dims(source)
 
 
 def _architecture(arch: Path | ArchSpec, source: str, weights: Path | None, view: str | None) -> Network:

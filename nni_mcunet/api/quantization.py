@@ -18,7 +18,7 @@ from ..engine.quant.sqnr import Row, lost, report
 from ..engine.run.pictures import read_pictures, with_view
 from .data_sets import DataSet, training_pictures
 from .inputs import number, one_of, path_of, user_errors
-from .networks import Network, load, load_for, of_signals
+from .networks import Network, dims_of, load, load_for
 from .preprocessing import Preprocessing
 from .samples import gathered, picture_of
 
@@ -58,8 +58,8 @@ def quantize(
     pictures      a folder of JPEG, PNG or .npy files or of folders by class, a .npy file, an mmdet config or a search's
                   data such as "folder:photos" or a mapping (their training pictures), or arrays: an
                   array, tensor, Dataset, DataLoader or other iterable, each uint8 (h, w, c) of the network's size, a
-                  file, or floats (c, h, w) as the network reads them, one by one or in batches; of a module with
-                  Conv1d floats (c, positions)
+                  file, or floats (c, h, w) as the network reads them, one by one or in batches; of a module
+                  whose first layer is a Conv1d floats (c, positions), a Linear (features,)
     size          (h, w) of the image in pixels, for a module and pictures that are files
     outputs       where the network ends, as load() takes them
     qat           a checkpoint of quantisation-aware training, which has its own ranges; pictures then only measure
@@ -79,7 +79,7 @@ def quantize(
     if pictures is None and qat is None:
         load(network)  # whatever is wrong with it is said first
         raise UserError("no pictures and no qat: expected pictures to calibrate on, or a checkpoint with the ranges")
-    found = None if pictures is None else gathered(pictures, images, of_signals(network))
+    found = None if pictures is None else gathered(pictures, images, dims_of(network))
     source = load_for(network, found, size, outputs)
     model = float_model(source, mean, std, bgr, view)
     preprocessing = Preprocessing.of(source.image[2], mean, std, bgr)

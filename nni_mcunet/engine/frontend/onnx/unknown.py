@@ -8,7 +8,11 @@ GELU = "a part of GELU, whose error function no kernel has: use Relu, HardSwish 
 STATISTICS = "normalises by the statistics of each picture: use BatchNormalization, which is constant, and train again"
 ORDER = "chooses by values: end the network before it with --outputs, and leave it to your program"
 DYNAMIC = "computes its scales at run time: quantise with calibration data (onnxruntime: quantize_static)"
-STATE = "has a state or runs other nodes: export what is computed for one picture, without it"
+STATE = (
+    "keeps a state from step to step, which the C does not: use convolutions along the positions and train again, or "
+    "end the network before it (--outputs, outputs=) and compute it in your program"
+)
+NODES = "runs other nodes: export what is computed for one picture, without it, or end the network before (--outputs)"
 ATTENTION = "attention as one node: export it as MatMul and Softmax, or use a network of convolutions"
 TABLE = "an activation without a table: use Relu, HardSwish, Sigmoid or Tanh and train again"
 POWER = "a power, as in GELU and LayerNormalization written out: use HardSwish or BatchNormalization and train again"
@@ -25,7 +29,8 @@ INSTEAD = {
         ("DynamicQuantizeLinear", "DynamicQuantizeMatMul", "MatMulInteger", "ConvInteger", "MatMulIntegerToFloat"),
         DYNAMIC,
     ),
-    **dict.fromkeys(("LSTM", "GRU", "RNN", "If", "Loop", "Scan"), STATE),
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), STATE),
+    **dict.fromkeys(("If", "Loop", "Scan"), NODES),
     **dict.fromkeys(("Attention", "MultiHeadAttention", "QAttention", "Einsum"), ATTENTION),
     **dict.fromkeys(("Elu", "Selu", "Celu", "Mish", "Softplus", "Softsign", "ThresholdedRelu"), TABLE),
     "Pow": POWER,
