@@ -138,7 +138,23 @@ def with_another_output(net: Net):
     return [features, net.node("Concat", *rows, axis=2)], [features, one, shared]
 
 
-DETECTORS = [yolov8, yolov5, yolox, ssd, suppressed, anchors, behind_a_product, with_another_output]
+def greatest(net: Net):
+    """The greatest class of each position, as a segmenter names it."""
+    scores = net.node("Sigmoid", net.levels(4)[0])
+    return [net.node("Cast", net.node("ArgMax", scores, axis=1), to=TensorProto.FLOAT)], [scores]
+
+
+def best(net: Net):
+    """The five best classes and their numbers."""
+    scores = net.node("Softmax", net.node("Flatten", net.node("GlobalAveragePool", net.levels(9)[0])))
+    values, numbers = net.node("TopK", scores, [5], outputs=2)
+    return [values, net.node("Cast", numbers, to=TensorProto.FLOAT)], [scores]
+
+
+DETECTORS = [yolov8, yolov5, yolox, ssd, suppressed, anchors, behind_a_product, with_another_output, greatest, best]
+# What a file does behind its maps, where that is no decoding of boxes.
+DOES = {yolox: "arrange positions in rows", anchors: "arrange positions in rows", greatest: "choose classes",
+        with_another_output: "arrange positions in rows", best: "choose classes"}  # fmt: skip
 
 
 @pytest.mark.parametrize("made", DETECTORS)
@@ -147,7 +163,8 @@ def test_ends_at_its_maps(made, tmp_path):
     net = Net()
     outputs, maps = made(net)
     proto = net.save(tmp_path / "m.onnx", *outputs)
-    with pytest.warns(CutWarning, match="m.onnx ends at the maps .* decode boxes and have no weights") as told:
+    does = DOES.get(made, "decode boxes")
+    with pytest.warns(CutWarning, match=f"m.onnx ends at the maps .* what follows {does} and have no weights") as told:
         model = load_model(tmp_path / "m.onnx")
     assert len(told) == 1 and all(name in str(told[0].message) for name in model.graph.outputs)
     del proto.graph.output[:]

@@ -20,8 +20,8 @@ GREATEST = np.finfo(np.float32).max
 
 
 def node(kind, inputs, output="y", **attributes):
-    """A node from names divided by blanks."""
-    return helper.make_node(kind, inputs.split(" "), [output], name=output, **attributes)
+    """A node from names divided by blanks, called after what it writes."""
+    return helper.make_node(kind, inputs.split(" "), output.split(" "), name=output, **attributes)
 
 
 def normal(*shape):
@@ -88,6 +88,21 @@ ACCEPTED = {
         [node("Flatten", "x", "t"), node("MatMul", "t w", "u"), node("BatchNormalization", "u a a a b")],
         {"w": normal(144, 1), "a": normal(1), "b": np.float32([2])}, {"rank": 2},
     ),
+    "a signal as a column": (
+        [node("Transpose", "x", "a", perm=[0, 1, 3, 2]), node("Conv", "a w", "b", pads=[1, 0, 1, 0], strides=[2, 1]),
+         node("AveragePool", "b", "d", kernel_shape=[3, 1], strides=[2, 1]),
+         node("Resize", "d r s", "e", coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
+         node("Pad", "e p")],
+        {"w": normal(5, 4, 3, 1), "r": np.zeros(0, np.float32),
+         "s": np.float32([1, 1, 3, 1]), "p": np.array([0, 0, 2, 0, 0, 0, 1, 0])},
+        {"shape": (1, 4, 1, 12), "opset": 11},
+    ),
+    "every position twice": (
+        [node("Squeeze", "x a", "t"), node("Split", "t", "b c d e", axis=2),
+         node("Concat", "b b c c d d e e", "u", axis=2),
+         node("Unsqueeze", "u a")],
+        {"a": np.array([2])}, {"shape": (1, 6, 1, 4)},
+    ),
     "nobody reads it": ([node("Sin", "x", "t"), node("Relu", "x")], {}, {}),
     "scaled, channels last": (
         [node("Mul", "x k", "t"), node("Sub", "t m", "u"), node("Transpose", "u", "v", perm=NCHW),
@@ -103,6 +118,12 @@ def test_accepted(name, tmp_path):
     nodes, constants, other = ACCEPTED[name]
     model = assert_imported(saved(tmp_path / "m.onnx", nodes, constants, **other))
     assert load_onnx(save_onnx(model, tmp_path / "again.onnx")).graph == model.graph
+
+
+def test_a_transposed_convolution_of_a_column(tmp_path):
+    nodes = [node("Transpose", "x", "a", perm=[0, 1, 3, 2]), node("ConvTranspose", "a w", strides=[2, 1],
+             output_padding=[1, 0], pads=[1, 0, 0, 0])]  # fmt: skip
+    assert_imported(saved(tmp_path / "m.onnx", nodes, {"w": normal(4, 5, 3, 1)}, shape=(1, 4, 1, 12)))
 
 
 GATE = [node("GlobalAveragePool", "x", "p"), node("Flatten", "p", "t"), node("Mul", "x t")]

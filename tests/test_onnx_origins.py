@@ -123,6 +123,72 @@ def tf2onnx_padded(path):
     return f.save(path, TensorProto.INT8)
 
 
+def tf2onnx_sequence(path):
+    """Keras' Conv1D layers of a .tflite by tf2onnx: padded as a sequence, then a map of one row, of one column, and of
+    one row by turns; enlarged as UpSampling1D does."""
+    f = File([1, 12, 3], TensorProto.INT8)
+    x = f.dequantize(0.02, -5)
+    f.add("Pad", x, np.array([0, 2, 0, 0, 0, 0]))
+    f.quantize(0.02, -5)
+    f.add("Unsqueeze", f.at, np.array([-3]))
+    f.add("Transpose", f.at, perm=NCHW)
+    f.add("Conv", f.dequantize(0.02, -5), *f.weights(6, 3, 1, 3, input_step=0.02))
+    f.add("Relu", f.at)
+    f.quantize(0.015, -128)
+    f.add("Transpose", f.at, perm=[0, 2, 3, 1])
+    f.add("Reshape", f.at, np.array([-1, 12, 6]))
+    f.add("Unsqueeze", f.at, np.array([2]))
+    f.add("Transpose", f.at, perm=NCHW)
+    f.add("MaxPool", f.dequantize(0.015, -128), kernel_shape=[2, 1], strides=[2, 1])
+    f.add("Conv", f.rounded(0.015, -128), *f.weights(4, 6, 3, 1, input_step=0.015), pads=[1, 0, 1, 0])
+    f.quantize(0.03, 3)
+    f.add("Transpose", f.at, perm=[0, 2, 3, 1])
+    f.add("Reshape", f.at, np.array([-1, 6, 1, 4]))
+    f.add("Tile", f.at, np.array([1, 1, 2, 1]))
+    f.add("Reshape", f.at, np.array([1, 12, 4]))
+    f.add("Unsqueeze", f.at, np.array([1]))
+    f.add("Transpose", f.at, perm=NCHW)
+    f.add("Conv", f.dequantize(0.03, 3), *f.weights(5, 4, 1, 3, input_step=0.03), pads=[0, 1, 0, 1])
+    f.quantize(0.04, 3)
+    return f.save(path, TensorProto.INT8)
+
+
+def tf2onnx_phases(path):
+    """A dilated convolution of a Keras .tflite by tf2onnx: one of the map's phases, cropped behind, and its bias as a
+    sum in integers of its own."""
+    f = File([1, 9, 8, 3], TensorProto.INT8)
+    f.add("Pad", f.dequantize(0.02, -128), np.array([0, 2, 2, 0, 0, 3, 2, 0]))
+    f.add("Transpose", f.at, perm=[3, 0, 1, 2])
+    f.add("SpaceToDepth", f.at, blocksize=2)
+    f.quantize(0.02, -128)
+    f.add("Transpose", f.at, perm=[1, 0, 2, 3])
+    f.add("Conv", f.dequantize(0.02, -128), *f.weights(6, 3, 3, 3, input_step=0.02))
+    f.quantize(0.03, 3)
+    f.add("Transpose", f.at, perm=[1, 0, 2, 3])
+    f.add("DepthToSpace", f.at, blocksize=2)
+    x = f.add("Slice", f.at, np.array([0, 0]), np.array([-1, 2**31 - 1]), np.array([2, 3]))
+    bias = f.add("DequantizeLinear", f.integers(6, 1, 1, 1), *f.scale(0.005, -20))
+    f.at = x
+    f.add("Add", f.dequantize(0.03, 3), bias)
+    f.add("Relu", f.at)
+    f.quantize(0.02, -128)
+    f.add("Transpose", f.at, perm=[1, 0, 2, 3])
+    return f.save(path, TensorProto.INT8)
+
+
+def tf2onnx_cropped(path):
+    """A transposed convolution of a Keras .tflite by tf2onnx: cropped by a Slice, and clamped behind."""
+    f = File([1, 3, 9, 8])
+    x = f.rounded(0.004, -128)
+    (weight,) = f.weights(3, 5, 3, 3, axis=1)
+    f.add("ConvTranspose", x, weight, f.rng.normal(size=5).astype(np.float32), strides=[2, 2])
+    f.add("Slice", f.at, np.array([1, 0]), np.array([18, 16]), np.array([2, 3]))
+    f.add("Pad", f.at, np.array([0] * 8))
+    f.add("Relu", f.at)
+    f.rounded(0.01, -128)
+    return f.save(path)
+
+
 def pt2e(path):
     """torchao's pt2e by torch's exporter: a scale a channel, biases in floats, a mean with its axes as an input."""
     f = File([1, 3, 9, 8])
@@ -213,8 +279,8 @@ def hard_swish_unrounded(path):
     return f.save(path)
 
 
-FILES = [tf2onnx_keyword, tf2onnx_padded, pt2e, qat, torch_qat, norm_left, norm_first, norm_behind_integers,
-         hard_swish_unrounded]  # fmt: skip
+FILES = [tf2onnx_keyword, tf2onnx_padded, tf2onnx_sequence, tf2onnx_phases, tf2onnx_cropped, pt2e, qat, torch_qat,
+         norm_left, norm_first, norm_behind_integers, hard_swish_unrounded]  # fmt: skip
 
 
 def steps_apart(path):
@@ -247,6 +313,14 @@ def test_padding_and_bias_cost_no_op(tmp_path):
     assert [op.kind for op in model.graph.ops] == ["conv", "gap", "conv"]
     model = load_onnx(tf2onnx_keyword(tmp_path / "k.onnx"))
     assert [op.kind for op in model.graph.ops] == ["conv", "gap", "conv", "softmax"]
+
+
+def test_sequences_and_phases_cost_no_op(tmp_path):
+    model = load_onnx(tf2onnx_sequence(tmp_path / "s.onnx"))
+    assert [op.kind for op in model.graph.ops] == ["conv", "maxpool", "conv", "upsample", "conv"]
+    assert {t.h for t in model.graph.tensors.values()} == {1}
+    model = load_onnx(tf2onnx_phases(tmp_path / "p.onnx"))
+    assert [(op.kind, op.k) for op in model.graph.ops] == [("conv", (5, 5)), ("conv", (1, 1))]
 
 
 def test_the_scale_of_a_picture_that_is_normalised_in_floats(tmp_path):

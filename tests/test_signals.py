@@ -118,6 +118,25 @@ def test_channels_last_that_no_shape_tells(tmp_path):
         np.testing.assert_allclose(got, module(samples[:1]).numpy(), atol=0.02)
 
 
+class Column(nn.Module):
+    """A signal whose positions are rows: (1, c, positions, 1)."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.last = nn.Conv1d(6, 4, 3), nn.Conv2d(4, 3, (3, 1))
+
+    def forward(self, x):
+        return self.last(self.conv(x)[..., None])
+
+
+def test_a_column_comes_in_its_own_shape(tmp_path):
+    module, samples = Column().eval(), torch.rand(4, 6, 16)
+    fw = mcu.compile(module, samples, board="stm32f412", out=tmp_path / "fw")
+    (got,) = fw.run(samples[0]).named.values()
+    with torch.no_grad():
+        np.testing.assert_allclose(got, module(samples[:1]).numpy(), atol=0.03)
+
+
 def test_a_module_ends_at_a_layer(tmp_path):
     module, samples = Last(5).eval(), torch.rand(4, 3, 8, 8)
     fw = mcu.compile(module, samples, board="stm32f412", out=tmp_path / "fw", outputs=["first"])

@@ -42,10 +42,17 @@ class Feature:
         return 1 in (t.h, t.w) and self.shape == (1, t.c, t.h * t.w) and self.order == kept("chw", t)
 
     @property
+    def is_turned(self) -> bool:
+        """Tell whether it is (1, c, positions, 1) of a map of one row, or (1, c, 1, positions) of one of one column."""
+        t = self.tensor
+        turned = 1 in (t.h, t.w) and (self.shape, self.order) == ((1, t.c, t.w, t.h), kept("chw", t))
+        return turned and not self.is_map
+
+    @property
     def looks_like_a_map(self) -> bool:
         """Tell whether it has the shape of a plain map or signal and is none."""
         plain = replace(self, order=kept("chw", self.tensor))
-        return self.order != plain.order and (plain.is_map or plain.is_signal)
+        return self.order != plain.order and (plain.is_map or plain.is_signal or plain.is_turned)
 
     @property
     def is_channels_last(self) -> bool:
@@ -56,7 +63,7 @@ class Feature:
     @property
     def is_ours(self) -> bool:
         """Tell whether its elements are counted as the engine counts them, or it is a plain map or signal."""
-        return self.is_map or self.is_signal or self.order == kept("hwc", self.tensor)
+        return self.is_map or self.is_signal or self.is_turned or self.order == kept("hwc", self.tensor)
 
     def groups(self) -> list[str] | None:
         """Return for each dimension of `shape` the axes that it is made of; None where a dimension divides an axis."""

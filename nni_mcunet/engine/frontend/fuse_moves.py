@@ -115,7 +115,9 @@ def _blocked(net: Imported, join: Op, takes: list[Op]) -> Imported:
 
 def sink_moves(net: Imported) -> Imported:
     """Move what is done to each value, or by a factor a channel, from behind a depth_to_space before it: it may be part
-    of a convolution there."""
+    of a convolution there. A function also passes the crop of one."""
+    for name in net.ops("act"):
+        net = _before_crop(net, net.graph.op(name))
     for name in net.ops("act", "conv"):
         op = net.graph.op(name)
         spread = net.writer(op.inputs[0], "depth_to_space")
@@ -125,6 +127,25 @@ def sink_moves(net: Imported) -> Imported:
         if op.residual is None:
             net = _before(net, spread, op, own)
     return net
+
+
+def _before_crop(net: Imported, op: Op) -> Imported:
+    """Swap a function of each value and the crop of a depth_to_space that it reads."""
+    crop = net.writer(op.inputs[0], "take")
+    spread = net.writer(crop.inputs[0], "depth_to_space") if crop else None
+    if crop is None or spread is None or sole_reader(net, crop.name) is not op or op.groups > 1:
+        return net
+    if sole_reader(net, spread.name) is not crop or crop.name in net.scales or min(crop.channels) < 0:
+        return net
+    first = replace(op, name=crop.name, inputs=crop.inputs, cout=spread.cout)
+    last = replace(crop, name=op.name, inputs=(crop.name,), block=op.block)
+    found = _replaced(net, {crop.name: [first], op.name: [last]})
+    scales, tables = dict(found.scales), {n: t for n, t in net.tables.items() if n != op.name}
+    if op.name in scales:
+        scales[crop.name] = scales[op.name]
+    if op.name in net.tables:
+        tables[crop.name] = net.tables[op.name]
+    return replace(found, scales=scales, tables=tables)
 
 
 def _before(net: Imported, spread: Op, op: Op, own: FloatWeights | None) -> Imported:

@@ -79,6 +79,29 @@ def tiled(layer: Layer, x: Feature | Moved, times: Sequence[int]) -> Feature | M
     return x if set(times) <= {1} and len(times) <= len(x.shape) else moved(layer, x, lambda i: np.tile(i, times))
 
 
+def phases(layer: Layer, x: Feature, block: tuple[int, int]) -> Moved:
+    """Return a map (1, c, h, w) as its phases (down * right, c, h / down, w / right): every down-th row and right-th
+    column, from each of the first ones."""
+    (down, right), (_, c, h, w) = block, x.shape
+
+    def change(index: Ints) -> Ints:
+        parts = index.reshape(c, h // down, down, w // right, right)
+        return parts.transpose(2, 4, 0, 1, 3).reshape(-1, c, h // down, w // right)
+
+    return moved(layer, x, change)
+
+
+def block_of(layer: Layer, x: Feature | Moved) -> tuple[int, int] | None:
+    """Return the block whose phases are the batch of maps (n, c, h, w); None where it is none."""
+    if not isinstance(x, Moved) or len(x.shape) != 4 or x.shape[0] == 1:
+        return None
+    t, (n, c, h, w) = x.tensor, x.shape
+    block = t.h // h, t.w // w
+    if (c, h * block[0], w * block[1], block[0] * block[1]) != (t.c, t.h, t.w, n):
+        return None
+    return block if np.array_equal(phases(layer, Feature.of(t), block).index, x.index) else None
+
+
 def spread(layer: Layer, x: Feature | Moved, shape: Sequence[int]) -> Feature | Moved:
     """Return the map under the shape that it broadcasts to with this one. Raises what tiled raises, and GraphError
     where it does not."""
@@ -87,6 +110,20 @@ def spread(layer: Layer, x: Feature | Moved, shape: Sequence[int]) -> Feature | 
     if not all(a == b or 1 in (a, b) for a, b in zip(ours, theirs, strict=True)):
         layer.wrong(f"spreads {list(x.shape)} to {list(shape)}")
     return tiled(layer, x, [b if a == 1 else 1 for a, b in zip(ours, theirs, strict=True)])
+
+
+def joined(layer: Layer, parts: Sequence[Feature | Moved], axis: int) -> Moved | None:
+    """Return parts of one map joined along an axis, as Keras' UpSampling1D is written; None where they are no such
+    parts."""
+    whole = parts[0].tensor
+    if any(x.tensor != whole for x in parts) or not any(isinstance(x, Moved) for x in parts):
+        return None
+    indices = [moved(layer, x, lambda index: index).index for x in parts]
+    dims = len(parts[0].shape)
+    alike = {(*i.shape[: axis % dims], *i.shape[axis % dims + 1 :]) for i in indices if i.ndim == dims}
+    if len(alike) != 1 or any(i.ndim != dims for i in indices) or not -dims <= axis < dims:
+        return None
+    return Moved(whole, np.concatenate(indices, axis), layer)
 
 
 class Factor(NamedTuple):
@@ -116,13 +153,26 @@ class Layout(NamedTuple):
 
 def settled(builder: Builder, x: Moved) -> Feature | None:
     """Append the ops that give what was moved, none where it is the map itself; None where no ops do."""
-    index, order, times = without_repeats(x.tensor, x.index)
-    if times == (1, 1):
+    for way in _as_maps(x.index):
+        index, order, times = without_repeats(x.tensor, way)
+        if times != (1, 1):
+            break
+    else:
         return _settled(builder, x)
     if max(times) > MOST_SIDE:
         x.layer.refuse(f"repeats rows and columns {list(times)} times, and up to {MOST_SIDE} are known")
     found = _settled(builder, replace(x, index=index))
-    return found and Feature.of(builder.add(x.layer, "upsample", (found.tensor,), found.tensor.c, s=times), order)
+    if not found:
+        return None
+    y = Feature.of(builder.add(x.layer, "upsample", (found.tensor,), found.tensor.c, s=times), order)
+    return replace(y, shape=x.shape)
+
+
+def _as_maps(index: Ints) -> list[Ints]:
+    """Return an index as one of maps: of a sequence, with each dimension that a map has besides."""
+    if index.ndim == 3 and index.shape[0] == 1:
+        return [np.expand_dims(index, at) for at in (1, 2, 3)]
+    return [index]
 
 
 def _settled(builder: Builder, x: Moved) -> Feature | None:

@@ -105,11 +105,13 @@ def _steps(weight: Floats) -> Doubles | None:
 
 
 def _in_steps(weight: Floats, bias: Floats, input_scale: float) -> QuantWeights | None:
-    """Return the integers of float weights that are whole multiples of a step a channel; None for others, and where the
-    bias exceeds 32 bits."""
+    """Return the integers of float weights that are whole multiples of a step a channel, as large as int8 holds, for
+    the bias has steps of theirs; None for others, and where the bias exceeds 32 bits."""
     steps = _steps(weight)
     if steps is None:
         return None
+    most = np.round(np.abs(weight).max((1, 2, 3)) / steps)
+    steps = steps / np.where(most > 0, 127 // np.maximum(most, 1), 1)
     floor = np.abs(bias) / (input_scale * 2**30)  # a channel of zeros may have a large bias
     scale = np.where(np.abs(weight).max((1, 2, 3)) > 0, steps, np.maximum(floor, 1e-12)).astype(np.float32)
     integers = np.round(weight / scale[:, None, None, None]).astype(np.int8)

@@ -2,11 +2,12 @@
 one that are still moved. Ops move them only where another op has to read them.
 """
 
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
-from .builder import Builder
+from .builder import Builder, Layer
 from .feature import Feature
-from .moved import Moved, refuse_order, settled
+from .moved import Moved, joined, refuse_order, settled
 
 Key = TypeVar("Key", str, int)  # what a format calls a value by
 
@@ -26,9 +27,20 @@ class Views(Builder, Generic[Key]):
 
     def seen(self, key: Key, whole: bool) -> Feature | Moved:
         """Return the same, or elements that are moved on before an op has to give them. whole: not where an op can give
-        them already, as it is tried for a map of one picture."""
-        shape = self.features[key].shape
-        return self._settled(key) if whole or (len(shape), shape[0]) == (4, 1) else self.features[key]
+        them already, as it is tried for a map of one picture. What divides an axis of a map is moved on: it may be half
+        of a sequence's enlargement, or the phases of a map."""
+        found = self.features[key]
+        if isinstance(found, Moved) and (whole or (len(found.shape), found.shape[0]) == (4, 1)):
+            plain = settled(self, found)
+            if plain and plain.groups() is not None:
+                self.features[key] = plain
+        return self.features[key]
+
+    def joined(self, layer: Layer, keys: Sequence[Key], axis: int) -> Feature | None:
+        """Return parts of one map joined along an axis, where ops give that; None where they do not."""
+        parts = [self.features[key] for key in keys if key in self.features]
+        found = joined(layer, parts, axis) if len(parts) == len(keys) > 1 else None
+        return settled(self, found) if found else None
 
     def _settled(self, key: Key) -> Feature | Moved:
         found = self.features[key]

@@ -19,7 +19,7 @@ MOST = 1 << 24  # elements
 ELEMENTWISE = ("Add", "Sub", "Mul", "Div", "Min", "Max", "Equal", "Where")
 SAFE = (
     "Identity", "Cast", "Gather", "Unsqueeze", "Squeeze", "Concat", "Reshape", "Transpose", "Slice", "Neg", "Floor",
-    "Ceil", "Sqrt", "Reciprocal", "Flatten", "ReduceProd", "QuantizeLinear", *ELEMENTWISE,
+    "Ceil", "Sqrt", "Reciprocal", "Flatten", "ReduceProd", "QuantizeLinear", "Split", "Pad", *ELEMENTWISE,
 )  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def fold(reader: Values, node: Node) -> bool:
         _bound(node, sides.tolist())
         _run(reader, node, {given[0]: sides})
         return True
-    if node.kind not in SAFE or len(node.proto.output) != 1:
+    if node.kind not in SAFE or (len(node.proto.output) != 1 and node.kind != "Split"):
         return False
     values = {name: reader.constant(name) for name in given}
     if node.kind in ELEMENTWISE:
@@ -52,6 +52,10 @@ def fold(reader: Values, node: Node) -> bool:
             node.wrong(str(error))
     if node.kind == "Gather":
         _bound(node, [v.size for v in values.values()])
+    if node.kind == "Pad":
+        pads = reader.constant(given[1]) if len(given) > 1 else np.array(node.attribute("pads", ()))
+        grown = int(np.abs(pads.astype(object)).sum())
+        _bound(node, [n + grown for n in values[given[0]].shape])
     _run(reader, node, values)
     return True
 
@@ -91,12 +95,12 @@ def _run(reader: Values, node: Node, values: dict[str, np.ndarray]) -> None:
             helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
             for n, v in values.items()
         ],
-        [onnx.ValueInfoProto(name=node.proto.output[0], type=unknown)],
+        [onnx.ValueInfoProto(name=name, type=unknown) for name in node.proto.output],
     )
     model = helper.make_model(graph, opset_imports=reader.proto.opset_import)
     try:
         with np.errstate(all="ignore"):
-            (result,) = ReferenceEvaluator(model).run(None, values)
-        reader.constants[node.proto.output[0]] = np.asarray(result)
+            results = ReferenceEvaluator(model).run(None, values)
+        reader.constants |= {n: np.asarray(v) for n, v in zip(node.proto.output, results, strict=True)}
     except Exception as error:  # the reference implementation raises whatever numpy does
         node.wrong(f"its constant cannot be computed ({' '.join(str(error).split())[:200]})")

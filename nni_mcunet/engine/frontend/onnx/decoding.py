@@ -1,9 +1,9 @@
-"""Find where a detector's file stops being a network and begins to decode boxes: behind its last maps.
+"""Find where a file stops being a network and begins to decode boxes or to choose classes: behind its last maps.
 
 Exporters put decoding into the file: maps are reshaped to rows of positions, joined, split, scaled by strides and
 anchors, sorted, suppressed. The engine leaves that to the user's C. A file is only cut where all that is cut off has no
 weights and leads to the outputs, and where a node that the reader refuses puts positions into another order or all that
-follows joins or sorts them. Everything else stays refused.
+follows joins or sorts them or names the greatest. Everything else stays refused.
 """
 
 from collections.abc import Set
@@ -12,15 +12,16 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from ..tail import read_by
+from ..tail import CLASSES, Ends, purpose, read_by
 from .file import needed, shapes
 
 LAYOUT = ("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast")
-JOINS = ("Concat", "QLinearConcat", "NonMaxSuppression", "TopK")
+CHOICES = ("ArgMax", "ArgMin", "TopK")
+JOINS = ("Concat", "QLinearConcat", "NonMaxSuppression")
 # Kinds of nodes without weights that decode boxes.
 DECODING = {
-    *LAYOUT, *JOINS, "Split", "Slice", "Gather", "GatherElements", "GatherND", "ScatterND", "Expand", "Tile", "Shape",
-    "Range", "Where", "ConstantOfShape", "NonZero", "ArgMax", "ReduceMax", "ReduceMin", "ReduceSum", "Add", "Sum",
+    *LAYOUT, *JOINS, *CHOICES, "Split", "Slice", "Gather", "GatherElements", "GatherND", "ScatterND", "Expand", "Tile",
+    "Shape", "Range", "Where", "ConstantOfShape", "NonZero", "ReduceMax", "ReduceMin", "ReduceSum", "Add", "Sum",
     "Sub", "Mul", "Div", "Mod", "Pow", "Exp", "Sqrt", "Neg", "Floor", "Ceil", "Round", "Min", "Max", "Clip", "Sigmoid",
     "Tanh", "Softmax", "LogSoftmax", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "And", "Or", "Not",
     "QuantizeLinear", "DequantizeLinear", "QLinearAdd", "QLinearMul", "QLinearSigmoid", "QLinearSoftmax",
@@ -32,10 +33,10 @@ BEFORE = {*LAYOUT, "Concat", "QLinearConcat", "Split", "Slice", "Sigmoid", "Soft
           "DequantizeLinear", "QLinearSigmoid", "QLinearSoftmax"}  # fmt: skip
 
 
-def maps_before(graph: onnx.GraphProto, refused: Set[str]) -> list[str] | None:
-    """Return the values at which the network ends, in the order in which the decoding reads them; outputs that do not
+def maps_before(graph: onnx.GraphProto, refused: Set[str]) -> Ends[str] | None:
+    """Return the values at which the network ends, in the order in which what follows reads them; outputs that do not
     depend on it stay outputs. refused: first outputs of the nodes that the reader refuses. None where what they lead to
-    is no decoding."""
+    is neither decoding nor a choice."""
     nodes = needed(graph)
     live = _live(graph, nodes)
     tail = {i for i, node in enumerate(nodes) if node.output[0] in refused}
@@ -48,14 +49,13 @@ def maps_before(graph: onnx.GraphProto, refused: Set[str]) -> list[str] | None:
     if not all(_decodes(graph, nodes, nodes[i], live) for i in tail) or not _is_clear(graph, nodes, tail, stopped):
         return None
     outputs = [value.name for value in graph.output]
-    tail = _with_what_leads_there(nodes, tail, outputs, live)
-    ends = _ends([nodes[i] for i in tail], outputs, live)
-    return ends if {name for node in nodes for name in node.output}.issuperset(ends) else None
-
-
-def _ends(tail: list[onnx.NodeProto], outputs: list[str], live: set[str]) -> list[str]:
-    """Return the values that the tail is computed from, see tail.read_by."""
-    return read_by({name: list(node.input) for node in tail for name in node.output}, outputs, live)
+    kinds = {nodes[i].op_type for i in tail if not live.isdisjoint(nodes[i].output)}
+    does = purpose(kinds, CHOICES, BEFORE)
+    if does != CLASSES or not kinds.isdisjoint(JOINS):
+        tail = _with_what_leads_there(nodes, tail, outputs, live)
+    reads = {name: list(nodes[i].input) for i in tail for name in nodes[i].output}
+    ends = Ends(read_by(reads, outputs, live), does)
+    return ends if {name for node in nodes for name in node.output}.issuperset(ends.values) else None
 
 
 def _live(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> set[str]:
@@ -71,9 +71,9 @@ def _live(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> set[str]:
 def _is_clear(
     graph: onnx.GraphProto, nodes: list[onnx.NodeProto], tail: set[int], stopped: list[onnx.NodeProto]
 ) -> bool:
-    """Tell whether positions are joined or sorted, or channels become anchors for good: no map of four dimensions comes
-    out again, as it does of a channel shuffle."""
-    if any(nodes[i].op_type in JOINS for i in tail):
+    """Tell whether positions are joined or sorted, the greatest is named, or channels become anchors for good: no map
+    of four dimensions comes out again, as it does of a channel shuffle."""
+    if any(nodes[i].op_type in (*JOINS, *CHOICES) for i in tail):
         return True
     known = shapes(graph)
     four = any(len(known.get(name, ())) == 4 for i in tail if nodes[i].op_type == "Reshape" for name in nodes[i].input)

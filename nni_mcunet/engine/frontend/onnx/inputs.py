@@ -72,10 +72,11 @@ def _layouts(path: str, value: onnx.ValueInfoProto, size: tuple[int, int] | None
 def _likeliest_first(dims: list[int]) -> tuple[str, ...]:
     orders = ORDERS.get(len(dims) - 1, ())
     swapped = len(dims) == 4 and dims[3] in COLOURS and dims[1] not in COLOURS
-    return orders[::-1] if swapped else orders
+    one = len(dims) == 3 and dims[2] == 1 != dims[1]  # a signal of one channel, no picture of one column
+    return orders[::-1] if swapped or one else orders
 
 
 def unfolded(flat: Layout, shape: tuple[int, ...]) -> list[Layout]:
-    """Return the layouts of an input that the file itself gives the four dimensions `shape`, as it does with a picture
-    that it reads as a vector."""
+    """Return the layouts of an input that the file itself gives the dimensions `shape`, three or four, as it does with
+    a picture or a signal that it reads as a vector."""
     return [Layout.of(flat.name, order, shape[1:], flat.shape) for order in _likeliest_first(list(shape))]

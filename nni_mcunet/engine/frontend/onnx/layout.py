@@ -52,7 +52,7 @@ def reshape(reader: Values, node: Node) -> Feature | Moved:
     if wanted.count(-1) == 1:
         rest = int(np.prod([float(n) for n in wanted if n != -1]))
         wanted = [(int(np.prod(x.shape)) // rest if rest else 0) if n == -1 else n for n in wanted]
-    if len(wanted) == 4:
+    if len(wanted) in (3, 4):
         reader.unfolded = reader.unfolded or tuple(wanted)
     return _reshaped(node, x, wanted)
 

@@ -11,7 +11,7 @@ from ....core.ir.graph import Tensor, out_length
 from ....core.types import Floats
 from ..feature import Feature, Integers
 from ..layers import affine, combined, connect, convolve, dilated, per_output
-from ..moved import Moved
+from ..moved import Moved, block_of, phases
 from ..transposed import Side, convolve_transposed
 from .attention import product
 from .file import Node
@@ -64,18 +64,28 @@ def _same(length: int, k: int, s: int, auto: str) -> tuple[int, int]:
     return lo, total - lo
 
 
-def conv(reader: Values, node: Node) -> Feature:
-    """Read Conv."""
-    x = reader.map(node).tensor
+def conv(reader: Values, node: Node) -> Feature | Moved:
+    """Read Conv; of a batch that is the phases of a map, as tf2onnx writes SPACE_TO_BATCH_ND, a dilated one."""
+    view = reader.view(node)
+    block = block_of(node, view) if list(node.attribute("strides", (1, 1))) == [1, 1] and _is_valid(node) else None
+    x = view.tensor if block else reader.map(node).tensor
     given = reader.parameter(node, 1)
     weight = per_output(node, given, 0)
     if weight.ndim != 4 or weight.size == 0:
         node.refuse(f"weights of {list(weight.shape)}: expected those of a two-dimensional convolution")
     of = window(node, x, weight.shape[2:], spread=True)
+    if block:
+        of["k"] = (of["k"][0] - 1) * block[0] + 1, (of["k"][1] - 1) * block[1] + 1
     weight = dilated(node, weight, of["k"])
     bias = reader.parameter(node, 2) if node.has(2) else None
     groups = node.attribute("group", 1)
-    return Feature.of(convolve(reader, node, x, weight, given, bias, groups=groups, s=of["s"], pad=of["pad"]))
+    y = Feature.of(convolve(reader, node, x, weight, given, bias, groups=groups, s=of["s"], pad=of["pad"]))
+    return phases(node, y, block) if block else y
+
+
+def _is_valid(node: Node) -> bool:
+    """Tell whether a convolution pads nothing."""
+    return node.attribute("auto_pad", "NOTSET") in ("NOTSET", "VALID") and not any(node.attribute("pads", ()))
 
 
 def conv_transpose(reader: Values, node: Node) -> Feature:

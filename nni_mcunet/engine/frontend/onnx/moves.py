@@ -92,23 +92,47 @@ def _chosen(node: Node, x: Feature | Moved, axis: int, places: np.ndarray) -> Fe
     return moved(node, x, lambda index: index.take(places, axis))
 
 
-def depth_to_space(reader: Values, node: Node) -> Feature:
-    """Read DepthToSpace of either mode."""
-    x, b = reader.map(node).tensor, _block(node)
+def depth_to_space(reader: Values, node: Node) -> Feature | Moved:
+    """Read DepthToSpace of either mode, also of a batch."""
+    b, crd = _block(node), node.attribute("mode", "DCR") == "CRD"
+    if (batch := _batch(reader, node)) is not None:
+        if batch.shape[1] % (b * b):
+            node.wrong(f"blocks of {b} of {batch.shape[1]} channels")
+        n, c, h, w = batch.shape
+        divided, perm = ((c // b**2, b, b), (0, 1, 4, 2, 5, 3)) if crd else ((b, b, c // b**2), (0, 3, 4, 1, 5, 2))
+        shape = n, c // b**2, h * b, w * b
+        return moved(node, batch, lambda i: i.reshape(n, *divided, h, w).transpose(perm).reshape(shape))
+    x = reader.map(node).tensor
     if x.c % (b * b):
         node.wrong(f"blocks of {b} of {x.c} channels")
-    if node.attribute("mode", "DCR") == "CRD":
+    if crd:
         channels = np.arange(x.c).reshape(-1, b * b).T.ravel()
         x = reader.add(node, "take", (x,), x.c, channels=tuple(channels.tolist()))
     return Feature.of(reader.add(node, "depth_to_space", (x,), x.c // (b * b), s=(b, b)))
 
 
-def space_to_depth(reader: Values, node: Node) -> Feature:
-    """Read SpaceToDepth."""
-    x, b = reader.map(node).tensor, _block(node)
+def space_to_depth(reader: Values, node: Node) -> Feature | Moved:
+    """Read SpaceToDepth, also of a batch."""
+    b = _block(node)
+    if (batch := _batch(reader, node)) is not None:
+        n, c, h, w = batch.shape
+        if h % b or w % b:
+            node.wrong(f"blocks of {b} of {h}x{w}")
+        shape = n, b * b * c, h // b, w // b
+        return moved(
+            node, batch, lambda i: i.reshape(n, c, h // b, b, w // b, b).transpose(0, 3, 5, 1, 2, 4).reshape(shape)
+        )
+    x = reader.map(node).tensor
     if x.h % b or x.w % b:
         node.wrong(f"blocks of {b} of {x.h}x{x.w}")
     return Feature.of(reader.add(node, "space_to_depth", (x,), x.c * b * b, k=(b, b), s=(b, b)))
+
+
+def _batch(reader: Values, node: Node) -> Feature | Moved | None:
+    """Return what the node reads where it is several maps: the channels or the phases of one, as tf2onnx writes
+    SPACE_TO_BATCH_ND."""
+    x = reader.view(node)
+    return x if len(x.shape) == 4 and x.shape[0] > 1 else None
 
 
 def _block(node: Node) -> int:

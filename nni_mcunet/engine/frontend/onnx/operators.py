@@ -14,7 +14,7 @@ import numpy as np
 
 from ....core.ir.graph import Op, Tensor, out_length
 from ....core.types import PlainDict
-from ..feature import Feature, same_layout
+from ..feature import Feature, kept, same_layout
 from ..layers import clamp, concatenate, padded, sloped
 from ..moved import Moved
 from . import moves
@@ -127,7 +127,8 @@ def average_pool(reader: Values, node: Node, given: Feature | None = None) -> Fe
 def global_pool(reader: Values, node: Node) -> Feature:
     """Read GlobalMaxPool and GlobalAveragePool, of a map or a signal."""
     x = reader.feature(node)
-    if len(x.shape) != 3 or not x.has_channels_at(1):
+    groups = x.groups()
+    if groups is None or "c" in "".join(groups[2:]):
         x = reader.map(node)
     return _reduction(reader, node, x, list(range(2, len(x.shape))), keep=True)
 
@@ -190,23 +191,40 @@ def resize(reader: Values, node: Node) -> Feature:
 
 def pad(reader: Values, node: Node) -> Feature:
     """Read Pad: channels, height and width, with zeros."""
-    given = reader.feature(node)
-    order = "hwc" if given.is_channels_last else "chw"
-    x = given.tensor if order == "hwc" else reader.map(node).tensor
+    x = reader.feature(node)
+    dims = axes_of_map(x)
+    if dims is None:
+        x, dims = reader.map(node), ["", "c", "h", "w"]
     if node.attribute("mode", "constant") != "constant":
         node.refuse(f"mode '{node.attribute('mode', '')}': pad with zeros")
-    axes = axes_of(reader, node, 3, 4)
+    axes = axes_of(reader, node, 3, len(dims))
     # Before opset 11 they are an attribute.
     ends = list(node.attribute("pads", ())) if reader.opset < 11 else reader.array(node, 1).reshape(-1).tolist()
-    axes = list(range(4)) if axes is None else axes
+    axes = list(range(len(dims))) if axes is None else axes
     if len(ends) != 2 * len(axes) or len(set(axes)) != len(axes):
         node.wrong(f"pads {ends} of the axes {axes}")
-    pads = dict(zip([*axes, *(4 + a for a in axes)], ends, strict=True))
-    sides = {axis: (pads.pop(1 + i, 0), pads.pop(5 + i, 0)) for i, axis in enumerate(order)}
-    if any(pads.values()) or min(ends) < 0 or not _is_zero(reader, node):
+    sides = dict(zip(axes, zip(ends[: len(axes)], ends[len(axes) :], strict=True), strict=True))
+    by_name = {name: sides[i] for i, name in enumerate(dims) if name and i in sides}
+    others = [sides[i] for i, name in enumerate(dims) if i in sides and len(name) != 1]
+    if any(map(any, others)) or min(ends, default=0) < 0 or not _is_zero(reader, node):
         node.refuse(f"pads {ends} of the axes {axes}: pad channels, height and width, with zeros")
-    (top, bottom), (left, right) = sides["h"], sides["w"]
-    return Feature.of(padded(reader, node, x, (top, left, bottom, right), sides["c"]), order)
+    (top, bottom), (left, right) = by_name.get("h", (0, 0)), by_name.get("w", (0, 0))
+    y = padded(reader, node, x.tensor, (top, left, bottom, right), by_name.get("c", (0, 0)))
+    shape = tuple(n + sum(sides.get(i, (0, 0))) for i, n in enumerate(x.shape))
+    return Feature(y, kept("".join(dims), y), shape)
+
+
+def axes_of_map(x: Feature) -> list[str] | None:
+    """Return which axis of the map each dimension is, "" for one of 1; None where a dimension is several, or a part."""
+    t = x.tensor
+    if len(x.shape) == 4 and (x.is_map or x.is_channels_last):
+        return ["", *("chw" if x.is_map else "hwc")]
+    if x.is_turned:
+        return ["", "c", "w", "h"]
+    if x.is_signal:
+        return ["", "c", "h" if t.w == 1 else "w"]
+    groups = x.groups()
+    return groups if groups is not None and max(map(len, groups), default=0) < 2 else None
 
 
 def _is_zero(reader: Values, node: Node) -> bool:
@@ -220,6 +238,8 @@ def _is_zero(reader: Values, node: Node) -> bool:
 
 def concat(reader: Values, node: Node) -> Feature:
     """Read Concat along the channels."""
+    if (parts := reader.joined(node, node.inputs, node.attribute("axis", 1))) is not None:
+        return parts
     maps = [reader.feature(node, i) for i in range(len(node.inputs))]
     return concatenate(reader, node, maps, node.attribute("axis", 1))
 

@@ -31,7 +31,7 @@ from .layout import MOVES
 from .module_names import named_by_modules
 from .operators import NODES
 from .quantized import QUANTIZED
-from .signals import is_signal, on_a_signal
+from .signals import change_of, on_a_signal
 from .unknown import unknown
 from .values import Values
 from .write import META_KEY
@@ -46,7 +46,7 @@ def load_onnx(
     """Return the Model of a float file, the QuantModel of a quantised one.
 
     size: (h, w) of the image, for a file that leaves them open; outputs: nodes or values at which the network ends.
-    Where none are given and the file decodes boxes, it ends at the maps that they are decoded from (CutWarning). Raises
+    Where none are given and the file decodes boxes or names a class, it ends at the maps before (CutWarning). Raises
     FileNotFoundError, GraphError for a file that is no valid ONNX or whose numbers are none to compute with, UserError
     for outputs that it lacks, UnsupportedOp naming the node.
     """
@@ -58,16 +58,17 @@ def load_onnx(
 def _up_to_boxes(
     proto: onnx.ModelProto, path: str, size: tuple[int, int] | None, by_shape: bool = False
 ) -> Model | QuantModel:
-    """Return the network up to the maps from which the file decodes boxes, the whole where it does not. by_shape: as of
-    `_tried`."""
+    """Return the network up to the maps from which the file decodes boxes or names a class, the whole where it does
+    neither. by_shape: as of `_tried`."""
     first: UnsupportedOp | None = None
+    does = ""
     refused: set[str] = set()
     cut = proto
     while True:
         found, at = _tried(cut, path, size, by_shape)
         if not isinstance(found, UserError):
             if first:
-                warnings.warn(cut_text(path, found.graph.outputs, first, "decode boxes"), CutWarning, stacklevel=2)
+                warnings.warn(cut_text(path, found.graph.outputs, first, does), CutWarning, stacklevel=2)
             return found
         if not isinstance(found, UnsupportedOp):
             raise found
@@ -76,7 +77,7 @@ def _up_to_boxes(
         ends = maps_before(proto.graph, refused) if at else None
         if ends is None:
             raise first from None
-        cut = with_outputs(proto, ends)
+        cut, does = with_outputs(proto, ends.values), ends.does
 
 
 def _ending_at(
@@ -197,7 +198,8 @@ class Reader(Values):
         moved = node.kind in MOVES and node.inputs[0] in self.rounded
         if node.kind in NODES and not moved and not self.rounded.isdisjoint(node.inputs):
             node.refuse("computes with 8-bit integers as if they were numbers; put a DequantizeLinear before it")
-        found = on_a_signal(self, node, handler) if is_signal(self, node) else handler(self, node)
+        change = change_of(self, node)
+        found = on_a_signal(self, node, change, handler) if change else handler(self, node)
         results = found if isinstance(found, Sequence) else [found]
         for name, result in zip(node.proto.output, results, strict=False):
             if result is not None:

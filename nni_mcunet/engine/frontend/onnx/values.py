@@ -21,7 +21,7 @@ class Values(Views[str]):
         super().__init__(path)
         self.proto = proto
         self.shortened = False  # by a window that lies in the padding and which the shapes in the file count
-        self.unfolded: tuple[int, ...] | None = None  # what the first Reshape to four dimensions gives
+        self.unfolded: tuple[int, ...] | None = None  # what the first Reshape to three or four dimensions gives
         self.rounded: set[str] = set()  # features that are integers in the file, for real numbers
         self.integers: dict[str, Integers] = {}
         self.constants: dict[str, np.ndarray] = {}

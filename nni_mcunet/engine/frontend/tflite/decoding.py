@@ -6,7 +6,7 @@ weights, leads to the outputs, and joins positions, sorts them or names the grea
 
 from collections.abc import Set
 
-from ..tail import read_by
+from ..tail import CLASSES, Ends, purpose, read_by
 from .file import File, Operator
 
 LAYOUT = ("RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS", "CAST")
@@ -26,7 +26,7 @@ BEFORE = {*LAYOUT, "CONCATENATION", "SPLIT", "SPLIT_V", "SLICE", "STRIDED_SLICE"
           "DEQUANTIZE"}  # fmt: skip
 
 
-def maps_before(file: File, refused: Set[int]) -> tuple[int, ...] | None:
+def maps_before(file: File, refused: Set[int]) -> Ends[int] | None:
     """Return the tensors at which the network ends, in the order in which the decoding reads them; outputs that do not
     depend on it stay outputs. refused: outputs of operators that the reader refuses. None where what they lead to is no
     decoding."""
@@ -40,12 +40,13 @@ def maps_before(file: File, refused: Set[int]) -> tuple[int, ...] | None:
     kinds = {op.kind for op in tail}
     if not kinds <= DECODING or kinds.isdisjoint((*JOINS, *CHOICES)):
         return None
-    live = _live(file, operators)
-    if not kinds.isdisjoint(JOINS):
+    does, live = purpose(kinds, CHOICES, BEFORE), _live(file, operators)
+    if does != CLASSES or not kinds.isdisjoint(JOINS):
         tail = _with_what_leads_there(file, operators, tail, live)
     written = {index for op in operators for index in op.outputs}
-    found = _ends(file, tail, live)
-    return found if written.issuperset(found) else None
+    reads = {index: op.inputs for op in tail for index in op.outputs}
+    found = Ends(read_by(reads, file.outputs, live), does)
+    return found if written.issuperset(found.values) else None
 
 
 def _live(file: File, operators: list[Operator]) -> set[int]:
@@ -68,8 +69,3 @@ def _with_what_leads_there(
         if op not in found and op.kind in BEFORE and lone and not live.isdisjoint(op.inputs):
             found.append(op)
     return found
-
-
-def _ends(file: File, tail: list[Operator], live: Set[int]) -> tuple[int, ...]:
-    """Return the tensors that the tail is computed from, see tail.read_by."""
-    return tuple(read_by({index: op.inputs for op in tail for index in op.outputs}, file.outputs, live))

@@ -158,6 +158,8 @@ def resize_nearest(reader: Values, op: Operator) -> Feature:
 
 def concat(reader: Values, op: Operator) -> Feature:
     """Read CONCATENATION of channels. Raises UnsupportedOp for another axis and for several scales."""
+    if (parts := reader.joined(op, op.inputs, op.option("Axis"))) is not None:
+        return activated(reader, op, passed_on(reader, op, parts))
     maps = [reader.feature(op, i) for i in range(len(op.inputs))]
     if reader.quantized and {reader.scale_of(m.tensor.name) for m in maps} != {reader.scale(op, op.outputs[0])}:
         op.refuse("joins maps of several scales, which TFLite refuses, too; convert again")

@@ -18,7 +18,7 @@ from ..feature import Feature
 from ..moved import Moved, reshaped
 from ..outputs import chosen, cut_text
 from .constants import folded
-from .decoding import CHOICES, maps_before
+from .decoding import maps_before
 from .dilation import dilated_at_once
 from .file import File, Operator, load
 from .islands import computed
@@ -76,22 +76,21 @@ def _up_to_boxes(file: File, path: str) -> Model | QuantModel:
     """Return the network up to the maps from which the file decodes boxes or names a class, the whole where it does
     neither."""
     first: UnsupportedOp | None = None
-    refused: dict[int, str] = {}  # output of an operator -> its kind
-    cut = file
+    refused: set[int] = set()  # outputs of operators
+    cut, does = file, ""
     while True:
         reader = Reader(cut, path)
         try:
             found = reader.read()
         except UnsupportedOp as error:
             first, known = first or error, len(refused)
-            refused |= dict.fromkeys(reader.at.outputs, reader.at.kind) if reader.at else {}
-            ends = maps_before(file, refused.keys()) if len(refused) > known else None
+            refused.update(reader.at.outputs if reader.at else ())
+            ends = maps_before(file, refused) if len(refused) > known else None
             if ends is None:
                 raise first from None
-            cut = replace(file, outputs=ends)
+            cut, does = replace(file, outputs=tuple(ends.values)), ends.does
         else:
             if first:
-                does = "choose classes" if set(CHOICES) >= set(refused.values()) else "decode boxes"
                 warnings.warn(cut_text(path, found.graph.outputs, first, does), CutWarning, stacklevel=2)
             return found
 
