@@ -27,7 +27,7 @@ class Views(Builder, Generic[Key]):
 
     def seen(self, key: Key, whole: bool) -> Feature | Moved:
         """Return the same, or elements that are moved on before an op has to give them. whole: not where an op can give
-        them already, as it is tried for a map of one picture. What divides an axis of a map is moved on: it may be half
+        them already, as it is tried for a map of one picture. A shape that divides an axis is moved on: it may be half
         of a sequence's enlargement, or the phases of a map."""
         found = self.features[key]
         if isinstance(found, Moved) and (whole or (len(found.shape), found.shape[0]) == (4, 1)):

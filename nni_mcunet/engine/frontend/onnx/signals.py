@@ -29,13 +29,13 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class Change:
-    """What makes an operator on a signal one on a map of one row: of its map, of a constant, and of the entries of an
-    attribute, `rows` of one for each side."""
+    """Functions that make an operator on a signal one on a map of one row. view, back: of what it reads and gives;
+    values: of weights; entries: of an attribute with `rows` of one for each side."""
 
     view: Callable[[Node, Feature | Moved], Feature | Moved | None]
     back: Callable[[Node, Feature | Moved], Feature | Moved | None]
     values: Callable[[np.ndarray], np.ndarray]
-    entries: Callable[[np.ndarray, int], np.ndarray]  # (rows, sides) and the height's entry
+    entries: Callable[[np.ndarray, int], np.ndarray]  # (rows, sides), and the entry of the height
 
 
 def change_of(reader: Values, node: Node) -> Change | None:
