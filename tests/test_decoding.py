@@ -152,7 +152,7 @@ def best(net: Net):
 
 
 DETECTORS = [yolov8, yolov5, yolox, ssd, suppressed, anchors, behind_a_product, with_another_output, greatest, best]
-# What a file does behind its maps, where that is no decoding of boxes.
+# Files that do something else behind their maps than decode boxes.
 DOES = {yolox: "arrange positions in rows", anchors: "arrange positions in rows", greatest: "choose classes",
         with_another_output: "arrange positions in rows", best: "choose classes"}  # fmt: skip
 
