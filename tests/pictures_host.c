@@ -1,6 +1,7 @@
 /* The ready callbacks on this machine. Commands: frame|grey|rgb565|lines|jpeg FILE: runs the model on the picture in
  * FILE and writes each tile that it asked for (y, x, h, w as int32, then its bytes), -1, its outputs and the error as
  * int32. BOX_H and BOX_W in the environment: through mcu_read_letterbox, whose errors are 100 more. fuzz FILE: many JPEGs, each behind its length; writes one error an int32. */
+#define MCU_FRAME_HOLDS_Q
 #include "mcu_model.h"
 #include "frame.h"
 #include "mcu_frames.h"

@@ -18,11 +18,13 @@ from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.plan.plan import plan
 from nni_mcunet.core.view import View
 from nni_mcunet.engine.library import write_library
+from nni_mcunet.engine.model import PIXELS, Scale
 from nni_mcunet.engine.run.host import build_host
 from nni_mcunet.engine.run.wasm import build_wasm
 from nni_mcunet.pictures import seen
 
 STATIC = ROOT / "nni_mcunet/pages/static"
+IMAGENET = Scale((2.64 + 2.12) / 255, -14)  # of pixels normalised by ImageNet's mean and deviation
 needs_page = pytest.mark.skipif(
     find_spec("vl_convert") is None or find_spec("ziglang") is None, reason="pip install 'nni-mcunet[page,wasm]'"
 )
@@ -130,10 +132,11 @@ def pictures(home: Path, count: int) -> list[Path]:
     return files
 
 
-@pytest.fixture(scope="module")
-def detector(tmp_path_factory):
-    """A small detector, letterboxed, as C in a folder."""
+@pytest.fixture(scope="module", params=[PIXELS, IMAGENET], ids=["plain", "table"])
+def detector(request, tmp_path_factory):
+    """A small detector, letterboxed, as C in a folder; it reads a picture's bytes less 128, or by a table."""
     model, _ = face_model(64, 96, 3, 0.02)
+    model.scales[model.graph.inputs[0].name] = request.param
     model.meta["view"] = "letterbox:114"
     out = tmp_path_factory.mktemp("network") / "fw"
     write_library(out, plan(model.graph), model, get_board("stm32h743"))

@@ -103,6 +103,21 @@ def test_c_and_board_equal_litert(file, tmp_path, scale):
     assert np.array_equal(run_emulated(build_firmware(folder, board, seen), board)["outputs"][0], expected.ravel())
 
 
+@pytest.mark.parametrize("scale, flags, warned", [
+    (MCUNET, [], True),
+    (MCUNET, ["-DMCU_FRAME_HOLDS_Q"], False),
+    (PIXELS, [], False),
+])  # fmt: skip
+def test_who_gives_a_picture_where_integers_are_read_is_warned(file, tmp_path, scale, flags, warned):
+    """mcu_read_frame copies integers: a photograph's bytes would be wrong without a word."""
+    model = load_model(file(scale))
+    folder = write_sources(plan(model.graph), model, tmp_path / "c")
+    command = ["g++", "-xc++", "-fsyntax-only", "-I.", "-Ipictures", *flags, "-"]
+    text = '#include "mcu_model.h"\n#include "frame.h"\nmcu_frame frame;\n'
+    done = subprocess.run(command, input=text, cwd=folder, capture_output=True, text=True, check=True)
+    assert ("mcu_read_rgb" in done.stderr) == warned, done.stderr
+
+
 class Bytes(ctypes.Structure):
     """C's mcu_frame_bytes."""
 

@@ -20,7 +20,7 @@ from ..core.plan.cut_points import grids
 from ..core.plan.latency import milliseconds
 from ..core.plan.plan import SEGMENTS, Plan
 from ..core.types import FilePath, Picture, PlainDict
-from ..engine.run.generated import input_shape, input_view, is_detector, output_maps
+from ..engine.run.generated import as_read, input_shape, input_view, is_detector, output_maps
 from ..engine.run.host import build_host
 from ..engine.run.wasm import build_wasm
 from ..engine.timing.plan_file import mapped
@@ -125,7 +125,7 @@ def _expected(folder: Path) -> int | None:
         raise
     except UserError:
         return None
-    outputs = host.run((31 * at + (at >> 8)).astype(np.uint8).reshape(shape))
+    outputs = host.run(as_read(folder, (31 * at + (at >> 8)).astype(np.uint8).reshape(shape)))
     return zlib.crc32(b"".join(output.tobytes() for output in outputs))
 
 

@@ -1,5 +1,5 @@
+#define MCU_FRAME_HOLDS_Q
 #include "frame.h"
-#include "mcu_model.h"
 
 void mcu_read_frame(void *context, int y, int x, int h, int w, int8_t *dst) {
     const mcu_frame *frame = context;

@@ -1,4 +1,5 @@
 /* main.c on the host (built with sanitizers), and what Python asks of the library. */
+#define MCU_FRAME_HOLDS_Q
 #include "frame.h"
 #include "mcu_model.h"
 #include "port.h"

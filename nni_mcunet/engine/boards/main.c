@@ -1,4 +1,5 @@
 /* Runs the model once on the picture in .picture, reports and ends. */
+#define MCU_FRAME_HOLDS_Q
 #include "frame.h"
 #include "port.h"
 #include "report.h"

@@ -4,6 +4,7 @@
  * command: 'h' for the greeting, 'p' to run the model. While it runs, the board asks for each tile of the picture in a
  * line {"read": [y, x, h, w]} and gets it as a frame of [h][w][MCU_INPUT_C] bytes, so that it keeps no frame. It asks again,
  * at most TRIES times, for what came damaged or not at all. Everything the board sends is a line of JSON. */
+#define MCU_FRAME_HOLDS_Q
 #include "crc.h"
 #include "frame.h"
 #include "print.h"

@@ -76,6 +76,7 @@ def _pixel_macro(model: QuantModel, names: Names) -> str:
         return f"#define {macro}_PIXEL(channel, byte) ((int8_t)((byte) - 128))"
     return (
         f"/* {pixels.described(model)} */\nextern const int8_t {p}_pixels[{rows}][256];\n"
+        f"#define {macro}_PIXEL_IS_TABLE 1\n"
         f"#define {macro}_PIXEL(channel, byte) ({p}_pixels[{'channel' if rows > 1 else '0'}][byte])"
     )
 
