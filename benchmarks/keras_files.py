@@ -1,7 +1,8 @@
-"""Make int8 .tflite files of known networks: `PYTHON benchmarks/keras_files.py FOLDER`, run by litert.py.
+"""Make int8 .tflite files of known networks: `PYTHON benchmarks/keras_files.py FOLDER [--onnx]`, run by litert.py.
 
 PYTHON has TensorFlow, which is no dependency of the project. The weights are random; TensorFlow's converter quantises
-on random inputs, as it does for MLPerf Tiny's published files.
+on random inputs, as it does for MLPerf Tiny's published files. --onnx makes ONNX files by tf2onnx instead, run by
+keras_onnx.py: of the float network, of the .tflite file, and of one with an open batch.
 """
 
 import os
@@ -92,6 +93,31 @@ def conv1d():
     return Model(samples, layers.Dense(6, activation="softmax")(layers.GlobalAveragePooling1D()(x)))
 
 
+def ecg():
+    x = beat = layers.Input((187, 1))
+    for f, k, s in ((16, 7, 2), (32, 5, 1), (32, 5, 2)):
+        x = normalised(x, layers.Conv1D(f, k, s, padding="same"))
+        x = layers.MaxPooling1D(2, padding="same")(x)
+    x = layers.Dense(32, activation="relu")(layers.Flatten()(x))
+    return Model(beat, layers.Dense(5, activation="softmax")(x))
+
+
+def accelerometer():
+    x = samples = layers.Input((128, 3))
+    x = layers.ReLU()(layers.Conv1D(8, 3, padding="causal", dilation_rate=2)(x))
+    x = layers.DepthwiseConv1D(5, padding="same", activation="relu6")(layers.MaxPooling1D(2)(x))
+    x = layers.add([x, layers.Conv1D(8, 1)(x)])
+    return Model(samples, layers.Dense(4)(layers.GlobalMaxPooling1D()(x)))
+
+
+def edge_impulse():
+    features = layers.Input((637,))
+    x = layers.Reshape((49, 13))(features)
+    for f in (8, 16):
+        x = layers.MaxPooling1D(2, 2, padding="same")(layers.Conv1D(f, 3, padding="same", activation="relu")(x))
+    return Model(features, layers.Dense(3, activation="softmax")(layers.Flatten()(x)))
+
+
 def segmenter():
     fine = image = layers.Input((32, 32, 1))
     fine = layers.Conv2D(8, 3, padding="same", activation="relu")(fine)
@@ -101,8 +127,9 @@ def segmenter():
 
 
 NETS = (resnet8, autoencoder, ds_cnn, micro_speech, mobilenet_v1_025, mobilenet_v2_035, mobilenet_v3_small_075,
-        detector, conv1d, segmenter)  # fmt: skip
+        detector, conv1d, ecg, accelerometer, edge_impulse, segmenter)  # fmt: skip
 BYTES = (mobilenet_v3_small_075,)  # read 0 .. 255
+OPSET = 15  # the first with HardSwish is 14
 
 
 def with_random_weights(model, rng):
@@ -115,10 +142,19 @@ def with_random_weights(model, rng):
     return model
 
 
-def as_int8(model, most, rng) -> bytes:
+def function(model):
     shape = (1, *model.input_shape[1:])
-    function = tf.function(lambda x: model(x, training=False)).get_concrete_function(tf.TensorSpec(shape, tf.float32))
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen(function)])
+    return tf.function(lambda x: model(x, training=False)), [tf.TensorSpec(shape, tf.float32, name="x")]
+
+
+def as_int8(model, most, rng, open_batch=False) -> bytes:
+    shape = (1, *model.input_shape[1:])
+    computed, signature = function(model)
+    converter = (
+        tf.lite.TFLiteConverter.from_keras_model(model)
+        if open_batch
+        else tf.lite.TFLiteConverter.from_concrete_functions([frozen(computed.get_concrete_function(*signature))])
+    )
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([rng.uniform(0, most, shape).astype(np.float32)] for _ in range(8))
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
@@ -126,13 +162,28 @@ def as_int8(model, most, rng) -> bytes:
     return converter.convert()
 
 
+def by_tf2onnx(model, most, rng, folder: Path, name: str) -> None:
+    import tf2onnx
+
+    computed, signature = function(model)
+    tf2onnx.convert.from_function(computed, signature, opset=OPSET, output_path=folder / f"{name}_float.onnx")
+    for kind in ("fixed", "open"):
+        path = folder / f"{name}_{kind}.tflite"
+        path.write_bytes(as_int8(model, most, rng, kind == "open"))
+        tf2onnx.convert.from_tflite(str(path), opset=OPSET, output_path=path.with_suffix(".onnx"))
+        path.unlink()
+
+
 def main() -> None:
-    folder = Path(sys.argv[1])
+    folder, onnx = Path(sys.argv[1]), "--onnx" in sys.argv
     for make in NETS:
         tf.keras.utils.set_random_seed(0)
         rng = np.random.default_rng(0)
-        data = as_int8(with_random_weights(make(), rng), 255 if make in BYTES else 1, rng)
-        (folder / f"{make.__name__}.tflite").write_bytes(data)
+        model, most = with_random_weights(make(), rng), 255 if make in BYTES else 1
+        if onnx:
+            by_tf2onnx(model, most, rng, folder, make.__name__)
+        else:
+            (folder / f"{make.__name__}.tflite").write_bytes(as_int8(model, most, rng))
 
 
 if __name__ == "__main__":

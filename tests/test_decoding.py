@@ -151,10 +151,18 @@ def best(net: Net):
     return [values, net.node("Cast", numbers, to=TensorProto.FLOAT)], [scores]
 
 
-DETECTORS = [yolov8, yolov5, yolox, ssd, suppressed, anchors, behind_a_product, with_another_output, greatest, best]
+def logarithms(net: Net):
+    """The end of PyTorch's MNIST example."""
+    scores = net.node("Flatten", net.node("GlobalAveragePool", net.levels(9)[0]))
+    return [net.node("LogSoftmax", scores, axis=1)], [scores]
+
+
+DETECTORS = [yolov8, yolov5, yolox, ssd, suppressed, anchors, behind_a_product, with_another_output, greatest, best,
+             logarithms]  # fmt: skip
 # Files that do something else behind their maps than decode boxes.
-DOES = {yolox: "arrange positions in rows", anchors: "arrange positions in rows", greatest: "choose classes",
-        with_another_output: "arrange positions in rows", best: "choose classes"}  # fmt: skip
+DOES = {yolox: "arrange positions in rows", anchors: "arrange positions in rows", greatest: "score or choose classes",
+        with_another_output: "arrange positions in rows", best: "score or choose classes",
+        logarithms: "score or choose classes"}  # fmt: skip
 
 
 @pytest.mark.parametrize("made", DETECTORS)
@@ -225,7 +233,7 @@ def columns_for_rows(net: Net):
     "made, words",
     [(positions_into_a_layer, "Concat at 'concat"), (learnt_expectation, "Concat at 'concat"),
      (normalised, "Concat at 'concat"), (image_itself, "Concat at 'concat"), (alone, "Exp at 'exp"),
-     (columns_for_rows, "output 'reshape8_0' mixes rows and channels")],
+     (columns_for_rows, "output 'reshape8_0' has the rows, columns and channels of")],
 )  # fmt: skip
 def test_what_is_no_decoding_stays_refused(made, words, tmp_path):
     net = Net()

@@ -172,6 +172,7 @@ INSTEAD = {
     "statistics of positions": (
         [node("BatchNormalization", "x s s s s", spatial=0)], 7, "BatchNormalization at 'y': has statistics for each",
     ),
+    "a root": ([node("Sqrt", "x")], 13, "Sqrt at .y.: part of a normalisation by each picture.s own statistics"),
     "sines": ([node("Sin", "x")], 13, r"Sin at 'y': not known: rewrite the model without it, or end it before with"),
 }  # fmt: skip
 
@@ -184,6 +185,33 @@ def test_what_to_do_instead(name, tmp_path):
     with pytest.raises(UnsupportedOp, match=message) as caught:
         load_onnx(path)
     assert len(str(caught.value).removeprefix(str(path))) < 200
+
+
+HUGE = np.array([1 << 20] * 3)
+
+
+@pytest.mark.parametrize(
+    "made, rank", [(node("Expand", "one huge", "t0"), 3), (node("Pad", "row far", "t0"), 1),
+                   (node("ConstantOfShape", "huge", "t0"), 3)],
+)  # fmt: skip
+def test_a_constant_does_not_grow(made, rank, tmp_path):
+    """A file of a few bytes makes no constant of gigabytes, not for one number of it."""
+    constants = {"one": np.float32(1), "huge": HUGE, "row": np.zeros(3, np.float32), "far": np.array([0, 1 << 40]),
+                 "first": np.array(0)}  # fmt: skip
+    chosen = [node("Gather", f"t{i} first", f"t{i + 1}") for i in range(rank)]
+    path = saved(tmp_path / "m.onnx", [made, *chosen, node("Add", f"x t{rank}")], constants)
+    with pytest.raises(GraphError, match="makes a constant of"):
+        load_onnx(path)
+
+
+def test_int8_files_of_an_early_opset(tmp_path):
+    """tf2onnx leaves the scales of channels out before opset 13, which makes no ONNX file."""
+    scale = constant("s", np.float32(1)), constant("z", np.int8(0))
+    for opset, inputs in ((9, "x s z"), (10, "t")):
+        nodes = [node("QuantizeLinear", "x s z", "t"), node("DequantizeLinear", inputs)]
+        (tmp_path / "m.onnx").write_bytes(small(nodes, scale, opset=opset).SerializeToString())
+        with pytest.raises(GraphError, match=r"convert the model again with opset 13 or later \(tf2onnx: --opset 13\)"):
+            load_onnx(tmp_path / "m.onnx")
 
 
 def test_an_operator_that_came_later(tmp_path):

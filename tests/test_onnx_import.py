@@ -239,7 +239,7 @@ REFUSED = [
      "MaxPool at 'm': dilations .2, 1."),
     ([helper.make_node("Conv", ["x", "x"], ["y"], name="c")], [], "Conv at 'c': 'x' is not a constant"),
     ([helper.make_node("Transpose", ["x"], ["t"], name="t", perm=[0, 3, 2, 1]),
-      helper.make_node("Relu", ["t"], ["y"])], [], "output 'y' mixes rows and channels"),
+      helper.make_node("Relu", ["t"], ["y"])], [], "output 'y' has the rows, columns and channels of"),
     ([helper.make_node("Reshape", ["x", "s"], ["t"]), helper.make_node("Transpose", ["t"], ["u"], name="mixed",
       perm=[0, 3, 1, 2, 4]), helper.make_node("Reshape", ["u", "q"], ["v"]), helper.make_node("Relu", ["v"], ["y"])],
      [constant("s", [1, 3, 2, 4, 8]), constant("q", [1, 3, 8, 8])], "Reshape at .v.: gives .* in the order of no"),

@@ -68,7 +68,7 @@ def test_a_post_processing_of_boxes(heads, tmp_path):
         assert load_model(written(tmp_path, n, found)).graph.outputs == (name(n, first), name(n, second))
 
 
-@pytest.mark.parametrize("kind", ["ARG_MAX", "TOPK_V2"])
+@pytest.mark.parametrize("kind", ["ARG_MAX", "TOPK_V2", "LOG_SOFTMAX"])
 def test_the_name_of_a_class_is_left_to_the_program(tmp_path, kind):
     n = Layers(np.random.default_rng(0))
     x = n.connected(n.conv(n.map((1, 8, 8, 3), 1 / 255, -128), 4, (3, 3)), 5)
@@ -76,7 +76,7 @@ def test_the_name_of_a_class_is_left_to_the_program(tmp_path, kind):
     y = n.tensor("class", (1,), "int32")
     n.op(kind, [x.index, n.constant([1])], [y])
     path = written(tmp_path, n, y)
-    words = f"ends at the maps {name(n, x)}: operator 3, {kind} at 'class' and what follows choose classes"
+    words = f"ends at the maps {name(n, x)}: operator 3, {kind} at 'class' and what follows score or choose"
     with pytest.warns(CutWarning, match=words):
         assert load_model(path).graph.ops[-1].kind == "softmax"
 

@@ -118,8 +118,8 @@ class Builder:
             raise GraphError(f"{self.path}: output '{name}' is written by no layer; export it again")
         if not feature.is_ours:
             raise UnsupportedOp(
-                f"{self.path}: output '{name}' mixes rows and channels of '{feature.tensor.name}'; end the model at "
-                "the map itself: the engine gives it as height, width, channels"
+                f"{self.path}: output '{name}' has the rows, columns and channels of '{feature.tensor.name}' in "
+                "another order than the engine: end the model at the map itself, which comes as height, width, channels"
             )
         return feature.tensor.name
 

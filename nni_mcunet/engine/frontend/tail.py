@@ -5,7 +5,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 Value = TypeVar("Value", str, int)  # an ONNX file names its values, a .tflite file numbers its tensors
 
-ROWS, CLASSES, BOXES = "arrange positions in rows", "choose classes", "decode boxes"  # what a tail does
+ROWS, CLASSES, BOXES = "arrange positions in rows", "score or choose classes", "decode boxes"  # what a tail does
 
 
 class Ends(NamedTuple, Generic[Value]):

@@ -16,10 +16,10 @@ from .file import Node
 from .values import Values
 
 MOST = 1 << 24  # elements
-ELEMENTWISE = ("Add", "Sub", "Mul", "Div", "Min", "Max", "Equal", "Where")
+ELEMENTWISE = ("Add", "Sub", "Mul", "Div", "Mod", "Min", "Max", "Equal", "Where")
 SAFE = (
     "Identity", "Cast", "Gather", "Unsqueeze", "Squeeze", "Concat", "Reshape", "Transpose", "Slice", "Neg", "Floor",
-    "Ceil", "Sqrt", "Reciprocal", "Flatten", "ReduceProd", "QuantizeLinear", "Split", "Pad", *ELEMENTWISE,
+    "Ceil", "Sqrt", "Reciprocal", "Flatten", "ReduceProd", "QuantizeLinear", "Split", "Pad", "Expand", *ELEMENTWISE,
 )  # fmt: skip
 
 
@@ -52,6 +52,8 @@ def fold(reader: Values, node: Node) -> bool:
             node.wrong(str(error))
     if node.kind == "Gather":
         _bound(node, [v.size for v in values.values()])
+    if node.kind == "Expand":
+        _bound(node, [values[given[0]].size, *reader.constant(given[1]).reshape(-1).tolist()])
     if node.kind == "Pad":
         pads = reader.constant(given[1]) if len(given) > 1 else np.array(node.attribute("pads", ()))
         grown = int(np.abs(pads.astype(object)).sum())

@@ -16,14 +16,14 @@ from ..tail import CLASSES, Ends, purpose, read_by
 from .file import needed, shapes
 
 LAYOUT = ("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast")
-CHOICES = ("ArgMax", "ArgMin", "TopK")
+CHOICES = ("ArgMax", "ArgMin", "TopK", "LogSoftmax")
 JOINS = ("Concat", "QLinearConcat", "NonMaxSuppression")
 # Kinds of nodes without weights that decode boxes.
 DECODING = {
     *LAYOUT, *JOINS, *CHOICES, "Split", "Slice", "Gather", "GatherElements", "GatherND", "ScatterND", "Expand", "Tile",
     "Shape", "Range", "Where", "ConstantOfShape", "NonZero", "ReduceMax", "ReduceMin", "ReduceSum", "Add", "Sum",
     "Sub", "Mul", "Div", "Mod", "Pow", "Exp", "Sqrt", "Neg", "Floor", "Ceil", "Round", "Min", "Max", "Clip", "Sigmoid",
-    "Tanh", "Softmax", "LogSoftmax", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "And", "Or", "Not",
+    "Tanh", "Softmax", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "And", "Or", "Not",
     "QuantizeLinear", "DequantizeLinear", "QLinearAdd", "QLinearMul", "QLinearSigmoid", "QLinearSoftmax",
 }  # fmt: skip
 # Linear nodes decode where their weights are 0, 1, 2, ...: the expectation of a distance (DFL, Li et al. 2020).

@@ -16,6 +16,7 @@ from ....core.validate import check_names, file_bytes
 from ..builder import Layer
 
 CEIL_MENDED = 22  # the opset from which onnx infers the shape of a pool with ceil_mode as runtimes compute it
+A_SCALE_A_CHANNEL, ROUNDED = 13, ("QuantizeLinear", "DequantizeLinear")  # the opset from which these have one
 UNCHECKED = "nni_mcunet.unchecked"  # a domain of no operators
 
 
@@ -38,13 +39,16 @@ def parse(data: bytes, path: str) -> onnx.ModelProto:
     except Exception as error:  # protobuf and the checker raise types of their own
         reason = " ".join(str(error).split())[:500] or "empty file"  # one line; the node's name comes last
         if found := re.search(r"No Op registered for (\w+) with domain_version of (\d+)", reason):
-            later = _first_opset(found[1])
+            later = max(_first_opset(found[1]), A_SCALE_A_CHANNEL if found[1] in ROUNDED else 0)
             if later > int(found[2]):
                 raise GraphError(
                     f"{path}: {found[1]} came with opset {later} and the file says {found[2]}: convert the model again "
                     f"with opset {later} or later (tf2onnx: --opset {later})"
                 ) from None
-        raise GraphError(f"{path}: not a valid ONNX file ({reason}); export it again") from None
+        again = "export it again"
+        if "::DequantizeLinear:10) has input size 1" in reason:  # tf2onnx leaves the scales of channels out
+            again = f"convert the model again with opset {A_SCALE_A_CHANNEL} or later (tf2onnx: --opset 13)"
+        raise GraphError(f"{path}: not a valid ONNX file ({reason}); {again}") from None
     return proto
 
 

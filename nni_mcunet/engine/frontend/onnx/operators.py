@@ -207,7 +207,7 @@ def pad(reader: Values, node: Node) -> Feature:
     by_name = {name: sides[i] for i, name in enumerate(dims) if name and i in sides}
     others = [sides[i] for i, name in enumerate(dims) if i in sides and len(name) != 1]
     if any(map(any, others)) or min(ends, default=0) < 0 or not _is_zero(reader, node):
-        node.refuse(f"pads {ends} of the axes {axes}: pad channels, height and width, with zeros")
+        node.refuse(f"pads {ends} of the axes {axes}: pad channels, height and width, with zeros; Slice crops")
     (top, bottom), (left, right) = by_name.get("h", (0, 0)), by_name.get("w", (0, 0))
     y = padded(reader, node, x.tensor, (top, left, bottom, right), by_name.get("c", (0, 0)))
     shape = tuple(n + sum(sides.get(i, (0, 0))) for i, n in enumerate(x.shape))

@@ -16,6 +16,7 @@ NODES = "runs other nodes: export what is computed for one picture, without it, 
 ATTENTION = "attention as one node: export it as MatMul and Softmax, or use a network of convolutions"
 TABLE = "an activation without a table: use Relu, HardSwish, Sigmoid or Tanh and train again"
 POWER = "a power, as in GELU and LayerNormalization written out: use HardSwish or BatchNormalization and train again"
+ROOT = "part of a normalisation by each picture's own statistics: export in eval mode, with BatchNormalization"
 
 INSTEAD = {
     **dict.fromkeys(("Erf", "Gelu", "FastGelu", "BiasGelu", "QuickGelu"), GELU),
@@ -34,6 +35,7 @@ INSTEAD = {
     **dict.fromkeys(("Attention", "MultiHeadAttention", "QAttention", "Einsum"), ATTENTION),
     **dict.fromkeys(("Elu", "Selu", "Celu", "Mish", "Softplus", "Softsign", "ThresholdedRelu"), TABLE),
     "Pow": POWER,
+    **dict.fromkeys(("Sqrt", "Reciprocal"), ROOT),
 }  # fmt: skip
 
 

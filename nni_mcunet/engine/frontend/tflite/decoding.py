@@ -10,7 +10,7 @@ from ..tail import CLASSES, Ends, purpose, read_by
 from .file import File, Operator
 
 LAYOUT = ("RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS", "CAST")
-CHOICES = ("ARG_MAX", "ARG_MIN", "TOPK_V2")
+CHOICES = ("ARG_MAX", "ARG_MIN", "TOPK_V2", "LOG_SOFTMAX")
 JOINS = ("CONCATENATION", "NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5",
          "custom operator 'TFLite_Detection_PostProcess'")  # fmt: skip
 # Operators without weights that decode boxes.
@@ -18,7 +18,7 @@ DECODING = {
     *LAYOUT, *CHOICES, *JOINS, "SPLIT", "SPLIT_V", "SLICE", "STRIDED_SLICE", "GATHER", "GATHER_ND", "PACK", "UNPACK",
     "SHAPE", "RANGE", "FILL", "TILE", "BROADCAST_TO", "SELECT", "SELECT_V2", "WHERE", "REDUCE_MAX", "REDUCE_MIN", "SUM",
     "ADD", "SUB", "MUL", "DIV", "POW", "EXP", "SQRT", "SQUARE", "NEG", "FLOOR", "CEIL", "ROUND", "MINIMUM", "MAXIMUM",
-    "LOGISTIC", "TANH", "SOFTMAX", "LOG_SOFTMAX", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "EQUAL", "RELU",
+    "LOGISTIC", "TANH", "SOFTMAX", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "EQUAL", "RELU",
     "LOGICAL_AND", "LOGICAL_OR", "LOGICAL_NOT", "QUANTIZE", "DEQUANTIZE",
 }  # fmt: skip
 # Operators that the decoding takes with it where nothing else reads them: the network ends at its last convolutions.
