@@ -6,7 +6,7 @@ import pytest
 from programs import run_series
 from test_onnx_import import run
 from tflite_files import Layers, Reference
-from tflite_nets import NETS, classifier, floats, opened, sequence
+from tflite_nets import NETS, classifier, enlarged, floats, opened, sequence
 
 from nni_mcunet.core.errors import GraphError, UnsupportedOp
 from nni_mcunet.core.ir.arch import Schedule
@@ -81,7 +81,7 @@ def test_c_equals_litert(made, tmp_path, name):
     assert_c_equal(run, load_tflite(path), tmp_path / "patched", Schedule((2, 3), 3), 20)
 
 
-@pytest.mark.parametrize("net, n", [(sequence, 2), (opened, 1)])
+@pytest.mark.parametrize("net, n", [(sequence, 2), (opened, 1), (enlarged, 2)])
 def test_a_sequence_equals_litert(tmp_path, net, n):
     """A map of one row, in patches along it."""
     path = tmp_path / "sequence.tflite"
@@ -209,6 +209,10 @@ def along_inputs(weight, bias, n):
     weight.quantization.quantizedDimension = 1
 
 
+def of_uint8(weight, bias, n):
+    weight.type = 3
+
+
 def sixteen_bits(weight, bias, n):
     bias.type = 4  # int64, twice as long as its buffer
 
@@ -269,7 +273,8 @@ REFUSED = {
     ),
     "an unknown operator": (one("SIN"), UnsupportedOp, "SIN at 't2' is not known; end the model before it"),
     "int16": (of_type("int16"), GraphError, "holds int16, expected int8, uint8 or float32"),
-    "uint8": (of_type("uint8"), UnsupportedOp, "computes with uint8 activations; convert the model with int8 ones"),
+    "uint8": (of_type("uint8"), UnsupportedOp, "computes in uint8, .* that tf2onnx makes of this one"),
+    "weights of uint8": (with_weights(of_uint8), UnsupportedOp, "CONV_2D at 't2': computes in uint8, as TensorFlow's"),
     "zero points of weights": (with_weights(negative_zero_points), UnsupportedOp, "its weights have zero points"),
     "scales along the inputs": (with_weights(along_inputs), UnsupportedOp, "along another axis than the outputs'"),
     "a bias of int64": (with_weights(sixteen_bits), GraphError, "has 16 bytes for \\[4\\]; convert again"),

@@ -202,6 +202,25 @@ def sequence(rng) -> bytes:
     return n.write([image.index], [n.connected(x, 4).index])
 
 
+def enlarged(rng) -> bytes:
+    """A sequence that Keras' UpSampling1D enlarges, in both ways of its converters: tiled in a dimension between, and
+    split into its positions."""
+    n = Layers(rng)
+    image = n.map((1, 12, 3), 0.05, 5)
+    x = n.conv(n.same("EXPAND_DIMS", image, (1, 1, 12, 3), n.constant(np.int32(1))), 4, (1, 3), act=1)
+    x = n.same("RESHAPE", x, (1, 12, 1, 4), n.constant([1, 12, 1, 4]))
+    x = n.same("TILE", x, (1, 12, 2, 4), n.constant([1, 1, 2, 1]))
+    x = n.same("RESHAPE", x, (1, 24, 4), n.constant([1, 24, 4]))
+    x = n.conv(n.same("EXPAND_DIMS", x, (1, 1, 24, 4), n.constant(np.int32(1))), 5, (1, 3), act=1)
+    x = n.same("RESHAPE", x, (1, 24, 5), n.constant([1, 24, 5]))
+    parts = [n.map((1, 1, 5), x.scale, x.zero).index for _ in range(24)]
+    n.op("SPLIT", [n.constant(np.int32(1)), x.index], parts, numSplits=24)
+    x = n.map((1, 48, 5), x.scale, x.zero)
+    n.op("CONCATENATION", [part for part in parts for _ in range(2)], [x.index], axis=1, fusedActivationFunction=0)
+    x = n.conv(n.same("EXPAND_DIMS", x, (1, 1, 48, 5), n.constant(np.int32(1))), 2, (1, 3))
+    return n.write([image.index], [x.index])
+
+
 def opened(rng) -> bytes:
     """A sequence in a flat input, as Edge Impulse has it, of a Keras model whose batch is open: shapes are computed,
     a dilated convolution is written by batches, a pool reads positions as rows."""

@@ -21,7 +21,7 @@ from ..layers import DEAD, clamp, connect, convolve, dilated, leaves
 from ..scales import GREATEST
 from ..transposed import Side, convolve_transposed
 from .file import Operator
-from .values import Values
+from .values import UINT8, Values
 
 SAME, VALID = 0, 1
 MOST = 255  # side of a window, dilated, and stride
@@ -202,6 +202,8 @@ def _weights(reader: Values, op: Operator, axis: int) -> tuple[np.ndarray, np.nd
     if not reader.quantized:
         return reader.numbers(op, 1), None
     value, scale = reader.constant(op, 1), declared.scale
+    if value.dtype == np.uint8:
+        op.refuse(UINT8)
     if value.dtype != np.int8 or scale.size not in (1, value.shape[axis] if value.ndim > axis else 0):
         op.refuse(
             f"weights of {declared.kind} with {scale.size} scales, expected int8 with one scale, or one a channel; "

@@ -18,6 +18,10 @@ from ..views import Views
 from .file import File, FileTensor, Operator
 
 INT16 = "computes with int16 activations (16x8); convert the model with int8 ones (TFLITE_BUILTINS_INT8)"
+UINT8 = (
+    "computes in uint8, as TensorFlow's first converter wrote it: convert the model with int8, or give the ONNX file "
+    "that tf2onnx makes of this one (--opset 13)"
+)
 WHOLE = "quantize the whole model to int8 (the converter's TFLITE_BUILTINS_INT8), or give the float file"
 
 
@@ -124,7 +128,7 @@ class Values(Views[int]):
         """Return the scale of the int8 tensor of this index. Raises UnsupportedOp for a tensor of another type."""
         declared = self.file.tensors[index]
         if declared.kind == "uint8":
-            op.refuse("computes with uint8 activations; convert the model with int8 ones")
+            op.refuse(UINT8)
         if declared.kind == "int16":
             op.refuse(INT16)
         if declared.kind != "int8":
