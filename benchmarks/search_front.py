@@ -24,6 +24,7 @@ from nni_mcunet.core.files import write_atomic, write_json  # noqa: E402
 from nni_mcunet.core.ir.build import build_graph  # noqa: E402
 from nni_mcunet.search.config import SearchConfig  # noqa: E402
 from nni_mcunet.search.evolution import Evolution  # noqa: E402
+from nni_mcunet.search.predictor import is_there  # noqa: E402
 from nni_mcunet.search.run.front import front_of  # noqa: E402
 from nni_mcunet.search.space import Candidate, Space, load_space  # noqa: E402
 
@@ -48,12 +49,6 @@ def synthetic(space: Space, seed: int) -> Callable[[Candidate], float]:
         return 0.7 - 0.5 * math.exp(-(math.log(macs) - 13) / 3) + value
 
     return score
-
-
-def is_there(gene: str, candidate: Candidate) -> bool:
-    """Say whether a gene is of a block that the candidate has."""
-    stage, *rest = gene.split("_")
-    return len(rest) < 2 or int(rest[0][1:]) < candidate[f"{stage}_d"]
 
 
 def run(evolution: Evolution, score: Callable[[Candidate], float]) -> list[dict[str, object]]:
@@ -85,7 +80,7 @@ def measure(space_name: str, seed: int, population: int, iterations: int, parent
     ):
         found[name] = {}
         for board in BOARDS:
-            single = replace(four, board=board, boards=(), objectives=(), iterations=each, parents=20)
+            single = replace(four, board=board, boards=(), objectives=(), iterations=each)
             found[name][board] = max(p["score"] for p in run(single.evolution(), score))
     random = replace(four, parents=0)
     found["one search, random"] = best_scores(random, space, run(random.evolution(), score))
@@ -108,9 +103,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--space", default="configs/nni/spaces/boards.yml")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--population", type=int, default=100)
-    parser.add_argument("--iterations", type=int, default=15)
-    parser.add_argument("--parents", type=int, default=40, help="of the search for all boards (a single one: 20)")
+    parser.add_argument("--population", type=int, default=60)
+    parser.add_argument("--iterations", type=int, default=11)
+    parser.add_argument("--parents", type=int, default=12)
     parser.add_argument("--out", type=Path, default=ROOT / "docs/results/search_front.json")
     args = parser.parse_args()
     results, begin = {}, time.time()

@@ -480,7 +480,7 @@ MUTANTS = [
            "test_search::test_of_several_limits_the_one_exceeded_most_is_named"),
     Mutant(SEARCH + "evolution.py", "if spec in self._seen:", "if False:",
            "test_search::test_every_proposal_fits_by_plan_and_is_new"),
-    Mutant(SEARCH + "evolution.py", "[: self.parents]", "",
+    Mutant(SEARCH + "evolution.py", "(passing, self.parents)", "(passing, None)",
            "test_search::test_half_a_generation_are_children_of_two_of_the_best_and_half_mutants_of_one"),
     Mutant(SEARCH + "evolution.py", "scored = [(-p.score, p.index", "scored = [(p.score, p.index",
            "test_search::test_it_finds_better_networks"),

@@ -58,6 +58,8 @@ class SearchConfig:
     supernet     checkpoint of the trained super-network
     out          the folder of history.jsonl, best.json and, in the end, done.json
     batch        candidates a trial evaluates at most: a generation is spread over all slots, see nni/tuner.py
+    sieve        a generation is bred in so many rounds by scores that a predictor learns from those so far, and keeps
+                 the best, see predictor.py; its population may be a few dozen. 1: all are judged, as in the paper
     retries      how often a failed trial's candidates are evaluated again before they are given up
     the rest     of the evolution, as in the paper; parents: 0 is random search
 
@@ -85,6 +87,7 @@ class SearchConfig:
     iterations: int = 30
     mutation: float = 0.1
     batch: int = 50
+    sieve: int = 1
     retries: int = 2
 
     def __post_init__(self) -> None:
@@ -95,6 +98,7 @@ class SearchConfig:
                 ("population", "batch"),
                 lambda v: _is(v, int) and 0 < v <= LARGEST,
             ),
+            "an integer from 1 to 1,000": (("sieve",), lambda v: _is(v, int) and 1 <= v <= 1000),
             "an integer from 0": (
                 ("iterations", "seed", "parents", "retries"),
                 lambda v: _is(v, int) and v >= 0,
@@ -112,7 +116,7 @@ class SearchConfig:
             f"one of {', '.join(SOURCES)}": (("source",), lambda v: v is None or (isinstance(v, str) and v in SOURCES)),
             f"a list of different words of {', '.join(COSTS)}": (
                 ("objectives",),
-                lambda v: isinstance(v, (list, tuple)) and set(v) <= set(COSTS) and len(set(v)) == len(v),
+                lambda v: isinstance(v, (list, tuple)) and all(v.count(w) == 1 and w in COSTS for w in v),
             ),
             "a list of boards": (
                 ("boards",),
@@ -171,6 +175,8 @@ class SearchConfig:
                 "objectives and boards: the objective board counts the boards of boards, and these need an objective, "
                 "such as [board]"
             )
+        if self.objectives and self.sieve > 1:
+            raise ConfigError("sieve keeps what has the highest score only: leave it or objectives out")
         if self.boards and "ms" in self.objectives:
             raise ConfigError("objectives: ms is of one board: leave boards out, or ms")
         if self.boards and (self.max_sram_kb, self.max_flash_kb) != (None, None):
@@ -203,8 +209,9 @@ class SearchConfig:
         order = Objectives(self.objectives, space, boards).order if self.objectives else None
         shares = [limits.check for limits in boards.each] if self.boards else ()
         return Evolution(
-            space, boards.check, self.seed, self.population, self.parents, self.iterations, self.mutation, order, shares
-        )
+            space, boards.check, self.seed, self.population, self.parents, self.iterations, self.mutation,
+            order, shares, self.sieve,
+        )  # fmt: skip
 
     @property
     def trials(self) -> int:

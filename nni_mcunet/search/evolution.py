@@ -12,8 +12,9 @@ and a search restored from its proposals, or from the first so many of them, goe
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from functools import partial
+from itertools import islice
 from operator import itemgetter
 
 import numpy as np
@@ -23,9 +24,11 @@ from ..core.ir.arch import ArchSpec, Schedule
 from ..core.plan.plan import Plan
 from ..core.types import PlainDict
 from .constraint import Violation
+from .predictor import Predictor
 from .space import Candidate, Space
 
 Check = Callable[[ArchSpec], Plan | Violation]
+FEWEST = 20  # scores from which the others are predicted
 TRIES = 1000  # candidates drawn for one proposal before the search gives up on it
 
 
@@ -66,8 +69,10 @@ class Evolution:
     check        spec -> Plan or Violation
     order        scored proposals, best score first -> the same, those first that are to breed, see objectives.py; None:
                  by score, as in the paper
+    sieve        a generation is bred in so many rounds, each from the best by predicted scores, and keeps the best of
+                 all rounds, see predictor.py; 1: nothing is predicted, as in the paper
     shares       of a search for several boards their checks: member i of a generation must also pass the one at
-                 i % len(shares), so that each board gets as many networks
+                 i % len(shares), and so do its parents: each board gets as many networks
     population   networks of a generation, parents: the best that breed it, iterations: generations after the first,
                  mutation: probability of a new gene; as in the paper 100, 20, 30, 0.1
 
@@ -86,10 +91,11 @@ class Evolution:
         mutation: float = 0.1,
         order: Callable[[list[Proposal]], list[Proposal]] | None = None,
         shares: Sequence[Check] = (),
+        sieve: int = 1,
     ):
         self.space, self.check, self.seed, self.order = space, check, seed, order
         self.population, self.parents, self.iterations, self.mutation = population, parents, iterations, mutation
-        self.shares = shares
+        self.shares, self.sieve = shares, sieve
         self.load_state_dict({"proposals": []})
 
     def ask(self) -> Proposal | None:
@@ -133,6 +139,7 @@ class Evolution:
         HistoryError when the last generation is not what these settings give."""
         self.proposals = [Proposal(**p) for p in state["proposals"]]
         self._queue = [p for p in self.proposals if not p.told]
+        self._passed: dict[tuple[int, ArchSpec], bool] = {}  # share, network -> whether it passes the share's check
         self._seen: set[ArchSpec] = set()  # proposed or refused: neither is looked at again
         self._drawn: Counter[str] = Counter()  # new networks judged: which limit refused them, or "none"
         self._nearest: dict[str, Violation] = {}  # limit -> the refused network that came nearest to it
@@ -174,15 +181,60 @@ class Evolution:
         ranked = _ranked(before)
         shared = [self._random_tries(not before) for _ in self.shares or (None,)]
         fittest = self.order(ranked) if self.order and self.parents else ranked
-        best = [p.candidate for p in fittest[: self.parents]]
+        found = self._members(rng, fittest, len(before), generation, shared)
+        return self._sifted(rng, ranked, found, generation) if self.sieve > 1 and len(ranked) >= FEWEST else found
+
+    def _members(
+        self,
+        rng: np.random.Generator,
+        fittest: list[Proposal],
+        first: int,
+        generation: int,
+        random: list[Iterator[int]],
+    ) -> list[Proposal]:
+        """Return a generation's members, numbered from `first` and bred from the fittest; random: tries of the random
+        members of each share."""
+        best = [self._parents(fittest, at) for at in range(len(random))]
         found: list[Proposal] = []
         for at in range(self.population):
-            tries, share = range(TRIES) if best else shared[at % len(shared)], at % len(shared)
-            draw, index = partial(self._draw, rng, best, at), len(before) + len(found)
+            share = at % len(random)
+            tries = range(TRIES) if best[share] else random[share]
+            draw, index = partial(self._draw, rng, best[share], at), first + len(found)
             proposal = self._find(draw, tries, index, generation, self.shares[share] if self.shares else None)
             if proposal is not None:
                 found.append(proposal)
         return found
+
+    def _parents(self, fittest: list[Proposal], share: int) -> list[Candidate]:
+        """Return the candidates from which a share of the next generation is bred: the first that pass its check."""
+        passing = (p.candidate for p in fittest if not self.shares or self._passes(share, p))
+        return list(islice(passing, self.parents))
+
+    def _passes(self, share: int, proposal: Proposal) -> bool:
+        key = share, self.space.spec(proposal.candidate)
+        if key not in self._passed:
+            self._passed[key] = isinstance(self.shares[share](key[1]), Plan)
+        return self._passed[key]
+
+    def _sifted(
+        self, rng: np.random.Generator, scored: list[Proposal], found: list[Proposal], generation: int
+    ) -> list[Proposal]:
+        """Breed on from a generation's members `found` and what is known, in rounds by predicted scores, and return
+        those of the highest. The others may be drawn again: a search that goes on does not know them."""
+        known, first = sorted(scored, key=lambda p: p.index), found[0].index if found else 0
+        predictor = Predictor(self.space, [p.candidate for p in known], [p.score for p in known if p.score is not None])
+
+        def ordered(proposals: list[Proposal]) -> list[Proposal]:
+            expected = predictor.predict([p.candidate for p in proposals])
+            return [proposals[at] for at in np.argsort(-expected, kind="stable")]
+
+        for _ in range(self.sieve - 1):
+            fittest = ordered(known + found) if self.parents else []
+            found += self._members(rng, fittest, first + len(found), generation, [self._random_tries(False)])
+        best = ordered(found)
+        self._seen -= {self.space.spec(p.candidate) for p in best[self.population :]}
+        kept = sorted(best[: self.population], key=lambda p: p.index)
+        return [replace(proposal, index=first + at) for at, proposal in enumerate(kept)]
 
     def _random_tries(self, first: bool) -> Iterator[int]:
         """Yield the tries of a random generation. Random draws are all alike, so one proposal may take what others

@@ -16,7 +16,7 @@ from typing import cast
 import nni
 
 from ...core.types import FilePath, Plain, PlainDict
-from ...core.validate import short
+from ...core.validate import integer, short
 from ..data import Data
 from ..evolution import Evolution, Proposal
 from ..objectives import COSTS, Boards, Objectives
@@ -47,6 +47,7 @@ CUT = {
 class EvolutionStrategy(Strategy):
     """Run the paper's evolutionary search on an MCUNetSpace, see evolution.py. parents = 0: random search.
 
+    sieve       rounds in which a generation is bred by predicted scores, see predictor.py
     objectives  what counts besides the score, in a search for a front: some of sram, flash, macs, ms; see objectives.py
     out  a folder. history.jsonl, a line a candidate, is brought up to date after every score, and a search of the same
          settings goes on from it, whatever ended the last process. best.json is the best network so far. done.json is
@@ -63,9 +64,12 @@ class EvolutionStrategy(Strategy):
         iterations: int = 30,
         mutation: float = 0.1,
         objectives: Sequence[str] = (),
+        sieve: int = 1,
     ) -> None:
         super().__init__()
-        self.objectives = _checked(objectives)
+        self.objectives, self.sieve = _checked(objectives), integer(sieve, "sieve", 1, 1000, StrategyError)
+        if self.objectives and sieve > 1:
+            raise StrategyError("sieve keeps what has the highest score only: leave it or objectives out")
         if out is not None:
             check_folder(Path(out).resolve())
         self.history = None if out is None else History(out)
@@ -89,7 +93,7 @@ class EvolutionStrategy(Strategy):
             if "ms" in self.objectives and fits.limits is None:
                 raise StrategyError("objectives: ms is estimated for a board: give the MCUNetSpace its Limits")
             order = Objectives(self.objectives, fits.space, Boards((fits.limits,) if fits.limits else ())).order
-        self.evolution = Evolution(fits.space, fits.check, **self.settings, order=order)
+        self.evolution = Evolution(fits.space, fits.check, **self.settings, order=order, sieve=self.sieve)
         if self.history is not None:
             self._open(fits, self.history)
         engine.register_model_event_callback(ModelEventType.TrainingEnd, self._on_end)
@@ -108,6 +112,8 @@ class EvolutionStrategy(Strategy):
         settings = self.settings | {"limits": limits}
         if self.objectives:
             settings["objectives"] = list(self.objectives)
+        if self.sieve > 1:
+            settings["sieve"] = self.sieve
         described, out = {"settings": settings, "space": fits.space.to_dict()}, history.out
         check_free(out)
         if finished(out) and holds_search(out) and differs(out, described):

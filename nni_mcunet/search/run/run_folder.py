@@ -108,8 +108,8 @@ def _described(config: SearchConfig, evolution: Evolution) -> PlainDict:
     settings = asdict(config)
     if config.halo == "clip":  # as searches were described before there was a choice
         del settings["halo"]
-    for name in ("objectives", "boards"):
-        if not settings[name]:
+    for name, off in (("objectives", ()), ("boards", ()), ("sieve", 1)):
+        if settings[name] == off:
             del settings[name]
     weights = sha256(config.supernet)
     return {"experiment": experiment, "settings": settings, "space": evolution.space.to_dict(), "weights": weights}

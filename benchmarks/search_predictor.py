@@ -1,0 +1,95 @@
+"""Count the evaluations that the sieve saves: python benchmarks/search_predictor.py
+
+Plain evolution (the paper's 100 networks a generation) against one with a sieve, equal seeds, on the synthetic score of
+benchmarks/search_front.py with a noise of 0.3 points, as re-calibration has. Best is the best by the noisy score, as a
+search knows it; its score without noise is what counts. How many networks does each way judge until its best is as good
+as that of plain evolution at its end? Writes docs/results/search_predictor.json and .md.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+from search_front import synthetic  # noqa: E402
+
+from nni_mcunet.core.boards import get_board  # noqa: E402
+from nni_mcunet.core.files import write_atomic, write_json  # noqa: E402
+from nni_mcunet.search.constraint import Limits  # noqa: E402
+from nni_mcunet.search.evolution import Evolution  # noqa: E402
+from nni_mcunet.search.space import Space, load_space  # noqa: E402
+
+NOISE = 0.003
+SIEVED = {"sieve of 4, 40 a generation": (40, 4), "sieve of 8, 40 a generation": (40, 8)}
+PLAIN, SMALL = "plain, 100 a generation", "plain, 40 a generation"
+
+
+def curve(space: Space, limits: Limits, seed: int, population: int, sieve: int, most: int) -> list[float]:
+    """Return the noise-free score of the best so far behind each evaluation."""
+    truth, rng = synthetic(space, seed), np.random.default_rng([seed, 1])
+    evolution = Evolution(space, limits.check, seed, population, 20, most // population - 1, sieve=sieve)
+    best, found = (-1.0, -1.0), []
+    while not evolution.done:
+        while (proposal := evolution.ask()) is not None:
+            true = float(truth(proposal.candidate))
+            score = true + rng.normal(0, NOISE)
+            evolution.tell(proposal.index, score)
+            best = max(best, (score, true))
+            found.append(best[1])
+    return found
+
+
+def reached(found: list[float], wanted: float) -> int | None:
+    """Return the number of evaluations until the best is as good as wanted; None: it never is."""
+    return next((count for count, best in enumerate(found, 1) if best >= wanted), None)
+
+
+def table(results: dict[str, dict[str, dict[str, object]]], most: int) -> str:
+    """Return a row a way: evaluations to plain evolution's best, for each seed, and the best at the end."""
+    seeds = list(results)
+    head = " | ".join(f"seed {seed}: evaluations, best" for seed in seeds)
+    lines = [f"| way | {head} |", "|---|" + "---|" * len(seeds)]
+    for way in results[seeds[0]]:
+        cells = []
+        for seed in seeds:
+            found = results[seed][way]
+            count = found["evaluations"]
+            cells.append(f"{'never' if count is None else f'{count:,}'}, {found['best']:.4f}")
+        lines.append(f"| {way} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", f"Evaluations until the best is that of plain evolution after {most:,}."]) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--space", default="configs/nni/spaces/vww_small.yml")
+    parser.add_argument("--board", default="stm32f410")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--most", type=int, default=3100, help="evaluations of plain evolution (default the paper's)")
+    parser.add_argument("--sieved", type=int, default=620, help="evaluations of one with a sieve")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs/results/search_predictor.json")
+    args = parser.parse_args()
+    space, limits = load_space(args.space), Limits(get_board(args.board))
+    results: dict[str, dict[str, dict[str, object]]] = {}
+    begin = time.time()
+    for seed in range(args.seeds):
+        plain = {PLAIN: 100, SMALL: 40}
+        curves = {name: curve(space, limits, seed, count, 1, args.most) for name, count in plain.items()}
+        curves |= {name: curve(space, limits, seed, *how, args.sieved) for name, how in SIEVED.items()}
+        wanted = curves[PLAIN][-1]
+        results[str(seed)] = {
+            way: {"evaluations": reached(found, wanted), "best": found[-1], "curve": found[19::20]}
+            for way, found in curves.items()
+        }
+        print(f"seed {seed}, {time.time() - begin:.0f} s\n{table(results, args.most)}", flush=True)
+        write_json(args.out, {"settings": {key: str(value) for key, value in vars(args).items() if key != "out"},
+                              "noise": NOISE, "results": results})  # fmt: skip
+        write_atomic(args.out.with_suffix(".md"), table(results, args.most))
+
+
+if __name__ == "__main__":
+    main()
