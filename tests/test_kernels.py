@@ -440,4 +440,4 @@ def test_dsp_equals_plain(core, tmp_path):
     assert lines[0] == {"cases": 600, "wrong": 0}
     assert lines[-1] == {"done": True}
     counted = {line["shape"]: line["per_1000_macs"] for line in lines[1:-1]}
-    assert counted["dw 7x7 x240, 5x5"] < 1300 and counted["dw 3x3 x240, 3x3"] < 3700  # padding is no work: 1,750, 6,000
+    assert counted["dw 7x7 x240, 5x5"] < 1500 and counted["dw 3x3 x240, 3x3"] < 4500  # padding is no work: 1,750, 6,000

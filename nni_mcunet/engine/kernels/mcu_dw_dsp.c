@@ -55,6 +55,30 @@ static inline __attribute__((always_inline)) void pair_taps(const int8_t *w, int
         *taps++ = mcu_pair16(tap[q], tap[q + 1]);
 }
 
+#if defined(MCU_DUAL_ISSUE)
+/* Two outputs of a 3x3 window, a in r5 and b in r12, from one of its rows: words 0 and 1 in r3 and r4, u, v: its taps.
+ * next3, next4: loads of what these have next, each beside a multiplication; see PAIRED in mcu_columns.h. */
+#define ROW3_S1(u, v, b, next3, next4)                                                                                  \
+    "smlatb r12, r3, " u ", " b "\n smlad r5, r3, " u ", r5\n" next3 "smlabt r5, r4, " v ", r5\n"                       \
+    "smlad r12, r4, " v ", r12\n" next4
+/* At steps of 2 the third taps of two rows share r7, and r9 has the bias. */
+#define ROW3_S2(p, u, third, v, a, b, next3, next4)                                                                     \
+    "smlad r12, r4, " u ", " b "\n smlad r5, r3, " u ", " a "\n ldr.w r3, [" p ", #8]!\n"                                \
+    third " r5, r4, " v ", r5\n" next4 third " r12, r3, " v ", r12\n" next3
+#define LOAD(to, from) "ldr.w " to ", [" from "\n"
+#define ROWS3_S1                                                                                                        \
+    "ldr r5, [sp]\n" LOAD("r3", "r0]") LOAD("r4", "r0, #4]!")                                                           \
+    ROW3_S1("r6", "r7", "r5", LOAD("r3", "r1]"), LOAD("r4", "r1, #4]!"))                                                \
+    ROW3_S1("r8", "r9", "r12", LOAD("r3", "r2]"), LOAD("r4", "r2, #4]!"))                                               \
+    ROW3_S1("r10", "r11", "r12", LOAD("r3", "sp, #4]"), LOAD("r4", "sp, #8]"))
+#define ROWS3_S2                                                                                                        \
+    LOAD("r3", "r0]") LOAD("r4", "r0, #4]")                                                                            \
+    ROW3_S2("r0", "r6", "smlabb", "r7", "r9", "r9", LOAD("r3", "r1]"), LOAD("r4", "r1, #4]"))                            \
+    ROW3_S2("r1", "r8", "smlabt", "r7", "r5", "r12", LOAD("r3", "r2]"), LOAD("r4", "r2, #4]"))                           \
+    ROW3_S2("r2", "r10", "smlabb", "r11", "r5", "r12", LOAD("r3", "sp, #4]"), LOAD("r4", "sp, #8]"))
+#define LOAD3(offset, next) LOAD("r3", "sp, #" offset "]") LOAD("r4", "sp, #" next "]")
+#define SCALE3 "" /* r3 and r4 have it */
+#else
 /* Two outputs of a 3x3 window, a in r5 and b in r12, from one of its rows at p; u, v: its taps. */
 #define ROW3_S1(p, u, v)                                                                                                \
     "ldrd r3, r4, [" p "], #4\n smlad r5, r3, " u ", r5\n smlatb r12, r3, " u ", r12\n"                                 \
@@ -68,18 +92,24 @@ static inline __attribute__((always_inline)) void pair_taps(const int8_t *w, int
 #define ROWS3_S2                                                                                                        \
     ROW3_S2("r0", "r6", "smlabb", "r7", "r9", "r9") ROW3_S2("r1", "r8", "smlabt", "r7", "r5", "r12")                     \
     ROW3_S2("r2", "r10", "smlabb", "r11", "r5", "r12")
+#define LOAD3(offset, next) "ldrd r3, r4, [sp, #" offset "]\n"
+#define SCALE3 LOAD3("4", "8")
+#endif
 /* A sum times r3, with half a step r4. */
 #if defined(MCU_TWICE)
 #define HIGH3(a) \
     "smmulr " a ", " a ", r3\n add " a ", " a ", " a ", asr #31\n add " a ", r4, " a ", lsl #1\n"
-#define NONE(a, to) "cmp " a ", #0\n beq.w " to "\n" /* farther than CBZ reaches */
 #else
 #define HIGH3(a) "smmla " a ", " a ", r3, r4\n"
+#endif
+#if defined(MCU_TWICE) || defined(MCU_DUAL_ISSUE) /* farther than CBZ reaches */
+#define NONE(a, to) "cmp " a ", #0\n beq.w " to "\n"
+#else
 #define NONE(a, to) "cbz " a ", " to "\n"
 #endif
 /* Rows at r0..r2, taps in r6..r11, out in r14, the strip at sp. */
 #define TWO3(rows)                                                                                                      \
-    rows "ldrd r3, r4, [sp, #4]\n" HIGH3("r5") HIGH3("r12") "ldrd r3, r4, [sp, #12]\n"             \
+    rows SCALE3 HIGH3("r5") HIGH3("r12") LOAD3("12", "16")                                                              \
     "asr r5, r3\n asr r12, r3\n ssat r5, #8, r5, asr #1\n ssat r12, #8, r12, asr #1\n strb r5, [r14]\n"
 #define STRIP3(taps, rows)                                                                                              \
     __asm__("push {r4-r11, r14}\n sub sp, #56\n mov r1, sp\n ldm r0!, {r2-r8}\n stm r1!, {r2-r8}\n"                     \

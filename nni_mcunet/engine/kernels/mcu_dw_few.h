@@ -11,8 +11,8 @@ extern "C" {
 
 #if defined(MCU_DSP)
 
-/* Outputs of a row or column, at most; bytes of code for one tap, and from the last one to the end of their loop. */
-enum { FEW = 6, TAP_BYTES = 24, LOOP_BYTES = 14 };
+/* Outputs of a row or column, at most; bytes of code behind the last tap (TAP_BYTES each) to the end of their loop. */
+enum { FEW = 6, LOOP_BYTES = 14 };
 
 /* A row and a column of outputs, in bytes. The assembly knows the order of the fields, here and below. */
 typedef struct {
@@ -51,9 +51,15 @@ typedef struct {
 #endif
 #define LAST_FEW(a, right) "asr " a ", " right "\n ssat " a ", #8, " a ", asr #1\n"
 /* One tap of channels 0..3: int16 of channels 0, 2, 1, 3 at r0 and r1, sums in r4..r7. */
+#if defined(MCU_DUAL_ISSUE)
+#define LOADS_FEW "ldr r8, [r0], #4\n ldr r10, [r1], #4\n ldr r9, [r0], #4\n ldr r11, [r1], #4\n"
+enum { TAP_BYTES = 32 };
+#else
+#define LOADS_FEW "ldrd r8, r9, [r0], #8\n ldrd r10, r11, [r1], #8\n"
+enum { TAP_BYTES = 24 };
+#endif
 #define TAP_FEW                                                                                                         \
-    "ldrd r8, r9, [r0], #8\n ldrd r10, r11, [r1], #8\n smlabb r4, r8, r10, r4\n smlatt r6, r8, r10, r6\n"                  \
-    "smlabb r5, r9, r11, r5\n smlatt r7, r9, r11, r7\n"
+    LOADS_FEW "smlabb r4, r8, r10, r4\n smlatt r6, r8, r10, r6\n smlabb r5, r9, r11, r5\n smlatt r7, r9, r11, r7\n"
 
 /* clang-format off */
 static MCU_NAKED void few_outputs(const mcu_few *t MCU_UNUSED) {
