@@ -703,12 +703,6 @@ DOORS = [
         "test_library::test_any_flags_give_the_same_bytes",
     ),
     Mutant(
-        C + "mcu_dw_dsp.c",
-        '"ldmia.w %[x], {r4, r5, r6}\\n ldmia.w %[w]!, {r8, r10, r11, r12}\\n"',
-        '"ldmia.w %[x], {r4, r5, r6}\\n ldmia.w %[w]!, {r8, r10, r12, r14}\\n"',
-        "test_library::test_any_flags_give_the_same_bytes",
-    ),
-    Mutant(
         C + "mcu_columns.h",
         '"1: beq 3f\\n 2: " EXPAND EXPAND',
         '"1: 2: " EXPAND EXPAND',

@@ -1,44 +1,9 @@
 /* The depth-wise convolution with the DSP extension: rows of two channels as int16, so that SMLAD multiplies two
  * neighbouring columns, two outputs at once; the rows of a strip first, then its outputs, so that it runs in place. */
 #include "mcu_dw_few.h"
+#include "mcu_dw_wide.h"
 #include "mcu_widen.h"
 #if defined(MCU_DSP)
-
-/* Rows of windows of one channel: square ones of 3, 5 or 7, at steps of 1 or 2. All distances are in bytes. The assembly
- * knows the order of the fields, and keeps a copy of all up to `high`. */
-typedef struct {
-    int32_t bias, mult, half; /* as in mcu_dsp.h, with */
-    uint32_t right;           /* one less than right; the left shift is in the weights and the bias */
-    int step;                 /* to the next output */
-    int8_t *end;              /* of a row's pairs of outputs; used in the copy */
-    int span, odd;            /* bytes of those; whether there is one more output */
-    const int8_t *rows;       /* int16 [][], where the first window begins */
-    int stride, down;         /* to the next row, row of windows */
-    int8_t *out;
-    int line, high;    /* to the next row of outputs; rows of outputs */
-    uint32_t taps[42]; /* [k][k - 1] or, at steps of 2, [k][(k + 1) / 2] */
-} mcu_strip;
-
-/* What is shifted right and halved: see mcu_dsp.h and, of those that round twice, HIGH_TWICE in mcu_columns.h. */
-static inline int32_t high_of(int32_t acc, int32_t mult, int32_t half) {
-#if defined(MCU_TWICE)
-    const int32_t high = mcu_high_half(acc, mult);
-    return half + 2 * (high + (high >> 31));
-#else
-    return mcu_high(acc, mult, half);
-#endif
-}
-
-/* Two neighbouring outputs, of which the second may be one too many. */
-static inline __attribute__((always_inline)) void finish_two(const mcu_strip *t, int32_t a, int32_t b, int8_t *out,
-                                                             int both) {
-    const int32_t mult = t->mult, half = t->half;
-    const uint32_t right = t->right;
-    const int step = t->step;
-    out[0] = mcu_ssat8(mcu_sar(high_of(a, mult, half), right));
-    if (both)
-        out[step] = mcu_ssat8(mcu_sar(high_of(b, mult, half), right));
-}
 
 /* A row of taps times 2^left: at steps of 1 taps 0 and 1, 1 and 2, ...; at steps of 2 taps 0 and 1, 2 and 3, ... */
 static inline __attribute__((always_inline)) void pair_taps(const int8_t *w, int left, int k, int s, uint32_t *taps) {
@@ -127,61 +92,6 @@ static MCU_NAKED void strip3_s2(const mcu_strip *t MCU_UNUSED) {
     STRIP3("pkhbt r7, r7, r9, lsl #16\n ldr r9, [sp]\n", ROWS3_S2);
 }
 
-/* The same of larger windows, row by row: words x0.. of the row in r4.., taps in the registers up to r12, but for r7, which may be
- * the frame's, and r9, which may be the platform's. */
-#define MLA(kind, acc, x, w) kind " %[" acc "], " x ", " w ", %[" acc "]\n"
-#define ROW5_S1                                                                                                         \
-    "ldmia.w %[x], {r4, r5, r6}\n ldmia.w %[w]!, {r8, r10, r11, r12}\n"                                                  \
-    MLA("smlad", "a", "r4", "r8") MLA("smlatb", "b", "r4", "r8") MLA("smlad", "b", "r5", "r10")                         \
-    MLA("smlad", "a", "r5", "r11") MLA("smlad", "b", "r6", "r12") MLA("smlabt", "a", "r6", "r12")
-#define ROW5_S2                                                                                                         \
-    "ldmia.w %[x], {r4, r5, r6, r8}\n ldmia.w %[w]!, {r10, r11, r12}\n"                                                  \
-    MLA("smlad", "a", "r4", "r10") MLA("smlad", "b", "r5", "r10") MLA("smlad", "a", "r5", "r11")                         \
-    MLA("smlad", "b", "r6", "r11") MLA("smlabb", "a", "r6", "r12") MLA("smlabb", "b", "r8", "r12")
-#define ROW7_S1                                                                                                         \
-    "ldmia.w %[x], {r4, r5, r6, r8}\n ldmia.w %[w]!, {r10, r11, r12}\n"                                                  \
-    MLA("smlad", "a", "r4", "r10") MLA("smlatb", "b", "r4", "r10") MLA("smlad", "b", "r5", "r11")                        \
-    MLA("smlad", "a", "r5", "r12") "ldmia.w %[w]!, {r10, r11, r12}\n"                                                    \
-    MLA("smlad", "b", "r6", "r10") MLA("smlad", "a", "r6", "r11") MLA("smlad", "b", "r8", "r12")                         \
-    MLA("smlabt", "a", "r8", "r12")
-#define ROW7_S2                                                                                                         \
-    "ldmia.w %[x], {r4, r5, r6, r8, r10}\n ldmia.w %[w]!, {r11, r12}\n"                                                  \
-    MLA("smlad", "a", "r4", "r11") MLA("smlad", "b", "r5", "r11") MLA("smlad", "a", "r5", "r12")                          \
-    MLA("smlad", "b", "r6", "r12") "ldmia.w %[w]!, {r11, r12}\n"                                                         \
-    MLA("smlad", "a", "r6", "r11") MLA("smlad", "b", "r8", "r11") MLA("smlabb", "a", "r8", "r12")                         \
-    MLA("smlabb", "b", "r10", "r12")
-#define NEXT "add %[x], %[stride]\n"
-#define FIVE(row) row NEXT row NEXT row NEXT row NEXT row
-#define ROWS(rows)                                                                                                      \
-    __asm__ volatile(rows : [a] "+r"(a), [b] "+r"(b), [x] "+r"(x), [w] "+r"(w)                                          \
-                     : [stride] "r"(t->stride)                                                                          \
-                     : "r4", "r5", "r6", "r8", "r10", "r11", "r12", "memory")
-
-static inline __attribute__((always_inline)) void strip_of(const mcu_strip *t, int k, int s) {
-    const int8_t *top = t->rows;
-    int8_t *line = t->out;
-    const int columns = t->span / t->step + t->odd;
-    for (int i = t->high; i > 0; i--, top += t->down, line += t->line) {
-        const int8_t *left = top;
-        int8_t *out = line;
-        for (int n = columns; n > 0; n -= 2, left += 4 * s) {
-            int32_t a = t->bias, b = a;
-            const int8_t *x = left;
-            const uint32_t *w = t->taps;
-            if (k == 5 && s == 1)
-                ROWS(FIVE(ROW5_S1));
-            else if (k == 5)
-                ROWS(FIVE(ROW5_S2));
-            else if (s == 1)
-                ROWS(FIVE(ROW7_S1) NEXT ROW7_S1 NEXT ROW7_S1);
-            else
-                ROWS(FIVE(ROW7_S2) NEXT ROW7_S2 NEXT ROW7_S2);
-            finish_two(t, a, b, out, n > 1);
-            out += 2 * t->step;
-        }
-    }
-}
-
 /* What is compiled for one size of windows and step. */
 typedef struct {
     void (*taps)(const int8_t *weights, int left, uint32_t *taps); /* weights: [k][k] */
@@ -193,16 +103,12 @@ typedef struct {
         for (int r = 0; r < k; r++)                                                                                     \
             pair_taps(weights + k * r, left, k, s, taps + r * (s == 1 ? k - 1 : (k + 1) / 2));                          \
     }
-#define STRIP(k, s)                                                                                                     \
-    static void strip##k##_s##s(const mcu_strip *t) { strip_of(t, k, s); }
-
 /* clang-format off */
 TAPS(3, 1) TAPS(3, 2) TAPS(5, 1) TAPS(5, 2) TAPS(7, 1) TAPS(7, 2)
-STRIP(5, 1) STRIP(5, 2) STRIP(7, 1) STRIP(7, 2)
 
 static const mcu_version versions[3][2] = {{{taps3_s1, strip3_s1}, {taps3_s2, strip3_s2}},
-                                           {{taps5_s1, strip5_s1}, {taps5_s2, strip5_s2}},
-                                           {{taps7_s1, strip7_s1}, {taps7_s2, strip7_s2}}};
+                                           {{taps5_s1, strip_wide}, {taps5_s2, strip_wide}},
+                                           {{taps7_s1, strip_wide}, {taps7_s2, strip_wide}}};
 /* clang-format on */
 
 /* Window rows from..to-1 of channel c and the next one, row `from` at `line`. Padded columns hold zp_in from the start,
@@ -286,7 +192,8 @@ static __attribute__((noinline)) void strips(const mcu_job *job, int c) {
     mcu_strip t[2];
     for (int a = 0; a < 2; a++) {
         t[a].rows = job->ring + a * line, t[a].step = op->cout, t[a].line = x->n_dst * op->cout;
-        t[a].odd = odd, t[a].span = (x->n_out - odd) * op->cout;
+        t[a].form = op->kw == 3 ? odd : op->kw - 5 + op->sw - 1;
+        t[a].span = (x->n_out - odd) * op->cout, t[a].count = x->n_out;
         t[a].stride = 2 * line, t[a].down = op->sh * t[a].stride;
     }
     if (c < op->cout)
