@@ -14,27 +14,29 @@ import yaml
 from nni_mcunet.cli.main import run
 from nni_mcunet.search.space import load_space
 
-SPACE = "demo"  # mobilenetv2, proxyless, mcunet384: the paper's
+BASE = "demo"  # mobilenetv2, proxyless, mcunet384: the paper's
 
 
 def main(photos, folder="out/pictures", board="stm32f412", largest=200, shared=400, population=20, iterations=4):
     out = Path(folder).resolve()
     out.mkdir(parents=True, exist_ok=True)
     data = {"kind": "folder", "root": str(Path(photos).resolve())}
-    supernet = out / "supernet.pth"
+    classes = sum(folder.is_dir() for folder in Path(photos, "train").iterdir())
+    space, supernet = out / "space.yml", out / "supernet.pth"
+    space.write_text(yaml.safe_dump({"base": BASE, "name": "pictures", "classes": classes}))
     steps = ["--largest", str(largest), "--shared", str(shared)]  # thousands, for real
-    run("train-supernet", ["--space", SPACE, "--data", yaml.safe_dump(data), "--out", str(supernet), *steps])
+    run("train-supernet", ["--space", str(space), "--data", yaml.safe_dump(data), "--out", str(supernet), *steps])
     search = {
         "experimentName": "pictures",
         "experimentWorkingDirectory": str(out / "nni"),
-        "searchSpace": load_space(SPACE).to_nni(),
+        "searchSpace": load_space(str(space)).to_nni(),
         "trialCommand": "python -m nni_mcunet.search.trial",
         "trialCodeDirectory": str(out),
         "trialConcurrency": 1,  # as many as there are GPUs or free cores
         "tuner": {
             "className": "nni_mcunet.search.tuner.EvolutionTuner",
             "classArgs": {
-                "space": SPACE,
+                "space": str(space),
                 "board": board,
                 "max_sram_kb": 64,  # the application wants the rest
                 "data": data,

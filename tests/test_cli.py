@@ -245,3 +245,23 @@ def test_every_shell_gets_all_commands(shell, capsys):
 def test_modules_of_commands_can_be_imported_by_name():
     for name in COMMANDS:
         assert importlib.import_module(f"nni_mcunet.cli.{name.replace('-', '_')}").add_arguments
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (
+            ["generate", "x.onnx", "--board", "stm32f412", "-o", "y", "--arena-kb", "nan"],
+            "--arena-kb: invalid int value",
+        ),
+        (["run", "y", "--board", "stm32f412", "--picture", "p.jpg"], "one of the arguments"),
+        (["search", "report"], "--out"),
+        (["fits", "x.onnx"], "--board"),
+    ],
+)
+def test_an_argument_is_refused_in_one_line(words, why, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and said.startswith("error: ") and said.count("\n") == 1 and why in said
+    assert said.rstrip().endswith("--help")

@@ -17,6 +17,8 @@ import detection
 import nni_mcunet
 from nni_mcunet.cli.main import COMMANDS, fill
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.search.config import search_config, search_space
+from nni_mcunet.search.nni.experiment_file import load_config
 
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 BLOCK = re.compile(r"^```[a-z]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -79,3 +81,15 @@ def test_the_picture_of_the_parts_is_the_code():
     assert parts == json.loads((ROOT / "docs/results/architecture.json").read_text())
     table = re.findall(r"^\| (\w+) \|", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE)
     assert set(table) - {"part"} == set(parts)
+
+
+def test_the_search_of_own_pictures_is_one(tmp_path, monkeypatch):
+    """The two files that docs/search.md shows, as mcunet search run reads them."""
+    text = (ROOT / "docs/search.md").read_text()
+    space, experiment = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[:2]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "space.yml").write_text(space)
+    (tmp_path / "experiment.yml").write_text(experiment)
+    config = load_config("experiment.yml")
+    search = search_config(config).evolution(search_space(config))
+    assert search.space.name == "space" and search.space.classes == 2 and search.population == 20

@@ -13,6 +13,11 @@ from nni_mcunet.core.plan.picture_source import source_bytes
 IN0 = ROOT / "configs/arch/mcunet_in0.json"
 
 
+def test_a_model_is_called_as_its_file(shared, monkeypatch, capsys):
+    done = command(monkeypatch, capsys, "fits", shared / "models/tflite/kws_ref_model.tflite", "--board", "stm32f412")
+    assert done.code == 0 and done.out.startswith("fits: kws_ref_model.tflite on stm32f412, "), done
+
+
 def test_exit_codes_and_one_line(monkeypatch, capsys, tmp_path):
     run = lambda *words: command(monkeypatch, capsys, "fits", *words)  # noqa: E731
     done = run(IN0, "--board", "stm32f412")

@@ -273,3 +273,27 @@ def test_a_malformed_nni_search_space_is_refused(search_space, message):
 def test_an_unknown_space_names_the_known():
     with pytest.raises(SpaceError, match="demo, detect416, mcunet1280, mcunet384"):
         load_space("demoo")
+
+
+def test_a_space_says_only_how_it_differs_from_its_base(tmp_path):
+    (tmp_path / "mine.yml").write_text("{base: demo, classes: 3}")
+    (tmp_path / "wide.yml").write_text("{base: mine.yml, name: w, stem: 24}")
+    mine, wide = load_space(str(tmp_path / "mine.yml")), load_space(str(tmp_path / "wide.yml"))
+    assert mine == replace(DEMO, name="mine", classes=3) and wide == replace(mine, name="w", stem=24)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("{base: 3}", "base is 3: expected the name"),
+        ("{base: demoo}", "unknown space 'demoo': use one of demo"),
+        ("{base: x.yml}", "base is 'x.yml', which has this file as its base"),
+        ("{base: y.yml}", "y.yml: base is 'x.yml', which has this file"),
+        ("{base: demo, nosuch: 1}", "x.yml: the space has the unknown key 'nosuch'"),
+    ],
+)
+def test_a_base_that_is_none(tmp_path, text, message):
+    (tmp_path / "x.yml").write_text(text)
+    (tmp_path / "y.yml").write_text("{base: x.yml}")
+    with pytest.raises(SpaceError, match=message):
+        load_space(str(tmp_path / "x.yml"))

@@ -11,6 +11,8 @@ looks at without further options.
 import argparse
 import json
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 from ..api.fitting import fits
 from ..api.networks import load
@@ -41,6 +43,8 @@ def main(args: argparse.Namespace) -> None:
     check_outputs({"--json": (to_file, ".json")}, args.network, args.board)
     network = load(args.network, outputs=args.outputs)
     found = fits(network, args.board, source=args.source, arena_kb=args.arena_kb)
+    if Path(args.network).suffix in (".onnx", ".tflite"):  # whose graphs exporters call all alike
+        found = replace(found, network=Path(args.network).name)
     print(json.dumps(found.to_dict(), indent=1) if args.json == "-" else found)
     if to_file:
         write_json(to_file, found.to_dict())

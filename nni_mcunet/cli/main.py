@@ -12,6 +12,7 @@ import warnings
 from types import ModuleType
 
 from ..core.errors import UserError, exit_on_user_error
+from .parser import Parser
 
 GROUPS = {  # whom a group is for -> command -> what it does
     "Search a network for a board, with NNI": {
@@ -82,7 +83,7 @@ def run(name: str, words: list[str]) -> None:
     if name == "nnictl":  # its words are NNI's, --help too
         module.main(words)
     else:
-        parser = argparse.ArgumentParser(f"mcunet {name}")
+        parser = Parser(f"mcunet {name}")
         from .zoo_files import with_files  # imports numpy
 
         args = fill(parser, name).parse_args(words)

@@ -224,18 +224,41 @@ class Space:
 
 
 def load_space(source: str) -> Space:
-    """Read a preset (a file of search/spaces, by its name) or a YAML or JSON file. Raises SpaceError."""
-    presets = {path.stem: path for path in (Path(__file__).parent / "spaces").glob("*.yml")}
-    path = presets.get(str(source), Path(source))
-    if path not in presets.values() and path.suffix not in (".yml", ".yaml", ".json"):
-        raise SpaceError(
-            f"unknown space {short(str(source))}: use one of {', '.join(sorted(presets))} or a .yml or .json file"
-        )
-    data = read_plain(path, SpaceError)
+    """Read a preset (a file of search/spaces, by its name) or a YAML or JSON file. Its `base` is a preset or a file
+    beside it, with the keys that it does not say; its name is then the file's, unless it says one. Raises SpaceError,
+    FileNotFoundError."""
+    path = _space_file(source, Path())
+    data = _with_base(path, [])
     try:
         return Space.from_dict(data)
     except UserError as error:
         raise SpaceError(f"{path}: {error}") from None
+
+
+def _space_file(source: str, folder: Path) -> Path:
+    """Return the file of a space: a preset's, or a path from `folder`."""
+    presets = {path.stem: path for path in (Path(__file__).parent / "spaces").glob("*.yml")}
+    path = presets.get(str(source), folder / source)
+    if path not in presets.values() and path.suffix not in (".yml", ".yaml", ".json"):
+        raise SpaceError(
+            f"unknown space {short(str(source))}: use one of {', '.join(sorted(presets))} or a .yml or .json file"
+        )
+    return path
+
+
+def _with_base(path: Path, above: list[Path]) -> Plain:
+    """Read a space's file and lay it over that of its base, and so on. above: the files on the way here."""
+    data = read_plain(path, SpaceError)
+    if not isinstance(data, dict) or "base" not in data:
+        return data
+    own = {key: value for key, value in data.items() if key != "base"}
+    if not isinstance(data["base"], str):
+        raise SpaceError(f"{path}: base is {short(data['base'])}: expected the name of a space or of its file")
+    found = _space_file(data["base"], path.parent)
+    if found.resolve() in (file.resolve() for file in (*above, path)):
+        raise SpaceError(f"{path}: base is {short(data['base'])}, which has this file as its base")
+    base = _with_base(found, [*above, path])
+    return base | {"name": path.stem} | own if isinstance(base, dict) else base
 
 
 def _pick(rng: np.random.Generator, choices: Choices) -> Plain:
