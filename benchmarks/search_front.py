@@ -109,12 +109,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "docs/results/search_front.json")
     args = parser.parse_args()
     results, begin = {}, time.time()
+    settings = {key: getattr(args, key) for key in ("space", "population", "iterations", "parents")}
     for seed in range(args.seeds):
         results[str(seed)] = measure(args.space, seed, args.population, args.iterations, args.parents)
         print(f"seed {seed}, {time.time() - begin:.0f} s\n{table(results)}", flush=True)
-    settings = {key: getattr(args, key) for key in ("space", "population", "iterations", "parents")}
-    write_json(args.out, {"settings": settings, "results": results})
-    write_atomic(args.out.with_suffix(".md"), table(results))
+        write_json(args.out, {"settings": settings, "results": results})
+        write_atomic(args.out.with_suffix(".md"), table(results))
 
 
 if __name__ == "__main__":

@@ -67,10 +67,10 @@ def table(results: dict[str, dict[str, dict[str, object]]], most: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--space", default="configs/nni/spaces/vww_small.yml")
-    parser.add_argument("--board", default="stm32f410")
+    parser.add_argument("--board", default="stm32f412")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--most", type=int, default=3100, help="evaluations of plain evolution (default the paper's)")
-    parser.add_argument("--sieved", type=int, default=620, help="evaluations of one with a sieve")
+    parser.add_argument("--most", type=int, default=2000, help="evaluations of plain evolution")
+    parser.add_argument("--sieved", type=int, default=600, help="evaluations of one with a sieve")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/results/search_predictor.json")
     args = parser.parse_args()
     space, limits = load_space(args.space), Limits(get_board(args.board))
