@@ -129,6 +129,14 @@ def test_a_transposed_convolution_of_a_column(tmp_path):
 GATE = [node("GlobalAveragePool", "x", "p"), node("Flatten", "p", "t"), node("Mul", "x t")]
 REFUSED = {
     "a factor a column": (GATE, {}, {"shape": (1, 6, 6, 6)}, "Mul at 'y': of .* sums and products"),
+    "positions of two maps": (
+        [node("Conv", "x v", "s"), node("Squeeze", "s a", "t"), node("Sigmoid", "t", "u"),
+         node("Split", "t", "b c", axis=2),
+         node("Split", "u", "d e", axis=2), node("Concat", "b d", "f", axis=2), node("Unsqueeze", "f a", "g"),
+         node("Conv", "g w")],
+        {"a": np.array([2]), "v": normal(6, 6, 1, 1), "w": normal(3, 6, 1, 1)},
+        {"shape": (1, 6, 1, 4)}, "Concat at 'f': joins maps along",
+    ),
     "sizes kept in proportion": (
         [node("Resize", "x   s", keep_aspect_ratio_policy="not_larger")], {"s": np.array([1, 4, 12, 18])},
         {"opset": 18}, "Resize at 'y': keep_aspect_ratio_policy; use constant whole factors",

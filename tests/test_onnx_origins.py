@@ -8,7 +8,7 @@ from onnx import TensorProto, helper
 from test_onnx_exporters import NCHW
 from test_onnx_import import constant, run
 
-from nni_mcunet.core.errors import GraphError
+from nni_mcunet.core.errors import GraphError, UnsupportedOp
 from nni_mcunet.core.plan.plan import plan
 from nni_mcunet.engine.frontend.onnx import load_onnx
 from nni_mcunet.engine.lower import reference
@@ -153,16 +153,18 @@ def tf2onnx_sequence(path):
     return f.save(path, TensorProto.INT8)
 
 
-def tf2onnx_phases(path):
+def tf2onnx_phases(path, order=None, **attributes):
     """A dilated convolution of a Keras .tflite by tf2onnx: one of the map's phases, cropped behind, and its bias as a
-    sum in integers of its own."""
+    sum in integers of its own. order: another of the phases; attributes: others of the convolution."""
     f = File([1, 9, 8, 3], TensorProto.INT8)
     f.add("Pad", f.dequantize(0.02, -128), np.array([0, 2, 2, 0, 0, 3, 2, 0]))
     f.add("Transpose", f.at, perm=[3, 0, 1, 2])
     f.add("SpaceToDepth", f.at, blocksize=2)
     f.quantize(0.02, -128)
     f.add("Transpose", f.at, perm=[1, 0, 2, 3])
-    f.add("Conv", f.dequantize(0.02, -128), *f.weights(6, 3, 3, 3, input_step=0.02))
+    if order:
+        f.add("Gather", f.at, np.array(order))
+    f.add("Conv", f.dequantize(0.02, -128), *f.weights(6, 3, 3, 3, input_step=0.02), **attributes)
     f.quantize(0.03, 3)
     f.add("Transpose", f.at, perm=[1, 0, 2, 3])
     f.add("DepthToSpace", f.at, blocksize=2)
@@ -321,6 +323,15 @@ def test_sequences_and_phases_cost_no_op(tmp_path):
     assert {t.h for t in model.graph.tensors.values()} == {1}
     model = load_onnx(tf2onnx_phases(tmp_path / "p.onnx"))
     assert [(op.kind, op.k) for op in model.graph.ops] == [("conv", (5, 5)), ("conv", (1, 1))]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"order": [1, 0, 2, 3]}, {"strides": [2, 2]}, {"pads": [1, 1, 1, 1]}, {"auto_pad": "SAME_UPPER"}]
+)
+def test_a_batch_that_is_no_dilation_is_refused(changes, tmp_path):
+    """The phases in another order, or a convolution of them that is none of the map."""
+    with pytest.raises(UnsupportedOp, match=r"no NCHW map|in the order of no slice"):
+        load_onnx(tf2onnx_phases(tmp_path / "m.onnx", **changes))
 
 
 def test_the_scale_of_a_picture_that_is_normalised_in_floats(tmp_path):
