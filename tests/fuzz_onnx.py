@@ -20,7 +20,7 @@ SUFFIX, REFERENCE = ".onnx", "onnxruntime"
 @cache
 def files() -> list[bytes]:
     """Float, QDQ and QLinear networks that together have every kind of op."""
-    found = [qlinear(), *(transposed(groups) for groups in (1, 2))]
+    found = [qlinear(), *(transposed(groups) for groups in (1, 2)), sequence(), phases()]
     for seed in range(40):
         rng = np.random.default_rng(seed)
         channels = (3, 3, 1, 2, 4)[seed % 5]
@@ -57,6 +57,55 @@ def transposed(groups: int) -> onnx.ModelProto:
     sides = {"x": [1, 4, 6, 8], "y": [1, 1, 12, 14]}
     ends = [helper.make_tensor_value_info(name, 1, shape) for name, shape in sides.items()]
     graph = helper.make_graph(nodes, "transposed", ends[:1], ends[1:], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
+def sequence() -> onnx.ModelProto:
+    """A sequence as tf2onnx writes it: padded, a map of one row, of one column, enlarged, and one row again."""
+    rng = np.random.default_rng(0)
+    values = {"w": rng.normal(size=(4, 3, 1, 3)), "u": rng.normal(size=(5, 4, 3, 1)),
+              "pads": np.array([0, 2, 0, 0, 1, 0]), "one": np.array([1]), "two": np.array([1, 1, 1, 2]),
+              "turned": np.array([1, 4, 7, 1]), "long": np.array([1, 5, 1, 14])}  # fmt: skip
+    nodes = [
+        helper.make_node("Pad", ["x", "pads"], ["a"]),
+        helper.make_node("Unsqueeze", ["a", "one"], ["b"]),
+        helper.make_node("Transpose", ["b"], ["c"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["c", "w"], ["d"], strides=[1, 2]),
+        helper.make_node("Reshape", ["d", "turned"], ["e"]),
+        helper.make_node("Conv", ["e", "u"], ["f"], pads=[1, 0, 1, 0]),
+        helper.make_node("Tile", ["f", "two"], ["g"]),
+        helper.make_node("Reshape", ["g", "long"], ["h"]),
+        helper.make_node("Split", ["h"], ["i", "j"], axis=3),
+        helper.make_node("Add", ["i", "j"], ["y"]),
+    ]
+    return _model("sequence", nodes, values, {"x": [1, 12, 3], "y": [1, 5, 1, 7]})
+
+
+def phases() -> onnx.ModelProto:
+    """A dilated convolution as tf2onnx writes it: of the phases of a map."""
+    rng = np.random.default_rng(0)
+    values = {"w": rng.normal(size=(4, 3, 3, 3)), "pads": np.array([0, 0, 2, 1, 0, 0, 2, 3]),
+              "first": np.array([0, 1]), "last": np.array([7, 12]), "axes": np.array([2, 3])}  # fmt: skip
+    turn = {"perm": [1, 0, 2, 3]}
+    nodes = [
+        helper.make_node("Pad", ["x", "pads"], ["a"]),
+        helper.make_node("Transpose", ["a"], ["b"], **turn),
+        helper.make_node("SpaceToDepth", ["b"], ["c"], blocksize=2),
+        helper.make_node("Transpose", ["c"], ["d"], **turn),
+        helper.make_node("Conv", ["d", "w"], ["e"]),
+        helper.make_node("Transpose", ["e"], ["f"], **turn),
+        helper.make_node("DepthToSpace", ["f"], ["g"], blocksize=2),
+        helper.make_node("Slice", ["g", "first", "last", "axes"], ["h"]),
+        helper.make_node("Transpose", ["h"], ["y"], **turn),
+    ]
+    return _model("phases", nodes, values, {"x": [1, 3, 8, 10], "y": [1, 4, 7, 9]})
+
+
+def _model(name: str, nodes: list, values: dict, sides: dict) -> onnx.ModelProto:
+    ends = [helper.make_tensor_value_info(end, 1, shape) for end, shape in sides.items()]
+    values = {key: v.astype(np.float32) if v.dtype.kind == "f" else v for key, v in values.items()}
+    constants = [numpy_helper.from_array(value, constant) for constant, value in values.items()]
+    graph = helper.make_graph(nodes, name, ends[:1], ends[1:], constants)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
 
 
@@ -250,8 +299,9 @@ def compared(path: Path) -> str:
     tensor = model.graph.inputs[0]
     image = np.random.default_rng(0).random((1, tensor.c, tensor.h, tensor.w), np.float32)
     shape = [d.dim_value for d in proto.graph.input[0].type.tensor_type.shape.dim]
+    given = image if shape[1] == tensor.c else image.transpose(0, 2, 3, 1)
     try:
-        theirs = run(proto, image if shape[1] == tensor.c else image.transpose(0, 2, 3, 1))
+        theirs = run(proto, given.reshape(shape) if np.prod(shape) == given.size else given)
     except Exception:  # whatever onnxruntime has against it
         return "onnxruntime refuses it"
     steps = {n: model.scales[n].scale if isinstance(model, QuantModel) else None for n in model.graph.outputs}

@@ -132,7 +132,7 @@ REFUSED = {
     "positions of two maps": (
         [node("Conv", "x v", "s"), node("Squeeze", "s a", "t"), node("Sigmoid", "t", "u"),
          node("Split", "t", "b c", axis=2),
-         node("Split", "u", "d e", axis=2), node("Concat", "b d", "f", axis=2), node("Unsqueeze", "f a", "g"),
+         node("Split", "u", "d e", axis=2), node("Concat", "b e", "f", axis=2), node("Unsqueeze", "f a", "g"),
          node("Conv", "g w")],
         {"a": np.array([2]), "v": normal(6, 6, 1, 1), "w": normal(3, 6, 1, 1)},
         {"shape": (1, 6, 1, 4)}, "Concat at 'f': joins maps along",
