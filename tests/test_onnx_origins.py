@@ -340,6 +340,18 @@ def test_the_scale_of_a_picture_that_is_normalised_in_floats(tmp_path):
     assert low == 0 and 1 <= high < 1.01
 
 
+def test_a_bias_that_finer_steps_do_not_hold(tmp_path):
+    """Weights of -1, 0 and 1 steps become larger integers of finer steps, but not where the bias leaves 32 bits."""
+    f = File([1, 3, 9, 8])
+    x = f.rounded(0.004, -128)
+    weight = f.integers(6, 3, 3, 3, most=1).astype(np.float32) * np.float32(0.005)
+    f.add("Conv", x, weight, np.float32([-2e4, 2e4, 1e4, 5e3, -7e3, 0]))
+    f.rounded(200, 3)
+    model = load_onnx(f.save(tmp_path / "m.onnx"))
+    (found,) = reference.run(plan(model.graph), model, np.full((9, 8, 3), -128, np.int8)).values()
+    assert found[0, 0].tolist() == [-97, 103, 53, 28, -32, 3]
+
+
 def test_weights_of_no_step_are_refused(tmp_path):
     """Floats that are no multiples of anything were not trained for int8, and are not rounded in silence."""
     f = File([1, 3, 9, 8])

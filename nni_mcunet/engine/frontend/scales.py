@@ -111,7 +111,8 @@ def _in_steps(weight: Floats, bias: Floats, input_scale: float) -> QuantWeights 
     if steps is None:
         return None
     most = np.round(np.abs(weight).max((1, 2, 3)) / steps)
-    steps = steps / np.where(most > 0, 127 // np.maximum(most, 1), 1)
+    room = input_scale * steps * 2**30 / np.maximum(np.abs(bias), 1e-30)
+    steps = steps / np.where(most > 0, np.minimum(127 // np.maximum(most, 1), np.maximum(room // 1, 1)), 1)
     floor = np.abs(bias) / (input_scale * 2**30)  # a channel of zeros may have a large bias
     scale = np.where(np.abs(weight).max((1, 2, 3)) > 0, steps, np.maximum(floor, 1e-12)).astype(np.float32)
     integers = np.round(weight / scale[:, None, None, None]).astype(np.int8)
