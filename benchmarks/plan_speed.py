@@ -22,8 +22,8 @@ import numpy as np
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import Infeasible
 from nni_mcunet.core.ir.build import build_graph
-from nni_mcunet.core.plan.plan import Plan, best_schedule, schedules
-from nni_mcunet.search.constraint import Limits
+from nni_mcunet.core.plan.plan import best_schedule, schedules
+from nni_mcunet.search.constraint import Limits, Violation
 from nni_mcunet.search.space import load_space
 
 ROOT = Path(__file__).parents[1]
@@ -59,7 +59,7 @@ def judge(row: dict, specs: list) -> dict[str, int]:
                 end = f"over {error.what}"
         else:
             found = limits.check(spec)
-            end = "fits" if isinstance(found, Plan) else f"over {found.what}"
+            end = f"over {found.what}" if isinstance(found, Violation) else "fits"
         ends[end] = ends.get(end, 0) + 1
     return ends
 

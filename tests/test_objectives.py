@@ -21,10 +21,11 @@ from test_tuner import Manager, mode
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.ir.arch import ArchSpec
+from nni_mcunet.core.ir.build import build_graph
 from nni_mcunet.core.plan.latency import milliseconds
-from nni_mcunet.core.plan.plan import Plan
+from nni_mcunet.core.plan.plan import plan as planned
 from nni_mcunet.search.config import ConfigError, SearchConfig
-from nni_mcunet.search.constraint import Limits
+from nni_mcunet.search.constraint import Fit, Limits
 from nni_mcunet.search.evolution import Evolution, Proposal
 from nni_mcunet.search.nni.experiment_file import load_config
 from nni_mcunet.search.nni.model_space import MCUNetSpace, StrategyError
@@ -105,13 +106,14 @@ def test_what_a_network_costs():
     for seed in range(8):
         candidate = DEMO.random(np.random.default_rng(seed))
         found = [one.check(DEMO.spec(candidate)) for one in boards.each]
-        first = next(at for at, plan in enumerate(found) if isinstance(plan, Plan))
+        first = next(at for at, plan in enumerate(found) if isinstance(plan, Fit))
         plan = found[first]
         p = Proposal(seed, 0, candidate, list(plan.schedule.p), plan.schedule.n, plan.arena, plan.flash, plan.macs)
         for _ in range(2):
             assert objectives.cost(p, "board") == first and objectives.cost(p, "sram") == plan.arena
             assert objectives.cost(p, "flash") == plan.flash and objectives.cost(p, "macs") == plan.macs
-            assert objectives.cost(p, "ms") == milliseconds(plan, boards.each[first].board)
+            whole = planned(build_graph(DEMO.spec(candidate)), plan.schedule)
+            assert objectives.cost(p, "ms") == milliseconds(whole, boards.each[first].board)
 
 
 def config_boards(names):
@@ -127,7 +129,7 @@ def test_a_network_is_planned_for_the_smallest_board_that_it_fits():
         at, found = boards.first(spec)
         places.add(at)
         assert found == boards.check(spec) == boards.each[at].check(spec)
-        assert all(not isinstance(one.check(spec), Plan) for one in boards.each[:at])
+        assert all(not isinstance(one.check(spec), Fit) for one in boards.each[:at])
     assert places == {0, 1}
     nothing = Boards(tuple(Limits(get_board(name).with_arena(1024)) for name in ("f412", "h743")))
     at, found = nothing.first(DEMO.spec(DEMO.largest()))
@@ -160,13 +162,13 @@ def test_each_board_has_its_share_of_every_generation(parents, tmp_path):
     """Although one draw in six fits the small one."""
     small, large = Limits(get_board("f412").with_arena(20 * 1024)), Limits(get_board("h743"))
     boards, shares = Boards((small, large)), (small.check, large.check)
-    drawn = [isinstance(small.check(DEMO.spec(DEMO.random(np.random.default_rng(i)))), Plan) for i in range(60)]
+    drawn = [isinstance(small.check(DEMO.spec(DEMO.random(np.random.default_rng(i)))), Fit) for i in range(60)]
     assert 0 < sum(drawn) < 20
     evolution = Evolution(DEMO, boards.check, 0, 8, parents, 2, shares=shares)
     lines = run(evolution)
     assert len(lines) == 24
     for p in lines[::2]:
-        assert p["sram"] <= 20 * 1024 and isinstance(small.check(DEMO.spec(p["candidate"])), Plan)
+        assert p["sram"] <= 20 * 1024 and isinstance(small.check(DEMO.spec(p["candidate"])), Fit)
     assert any(p["sram"] > 20 * 1024 for p in lines[1::2])
     again = Evolution(DEMO, boards.check, 0, 8, parents, 2, shares=shares)
     again.load_state_dict({"proposals": lines[:11]})
@@ -221,7 +223,7 @@ def test_the_strategy_searches_for_a_front(experiment, tmp_path):
     experiment(EvolutionStrategy(tmp_path / "out", **how), Macs())
     order = Objectives(("sram", "ms"), DEMO, Boards((limits(),))).order
     evolution = Evolution(DEMO, limits().check, 0, **SMALL, order=order)
-    assert history_of(tmp_path / "out") == run(evolution, lambda c: limits().check(DEMO.spec(c)).graph.macs / 1e6)
+    assert history_of(tmp_path / "out") == run(evolution, lambda c: build_graph(DEMO.spec(c), limits().yolo).macs / 1e6)
     with pytest.raises(StrategyError, match="ms is estimated for a board"):
         experiment(EvolutionStrategy(**how), Macs(), MCUNetSpace(DEMO))
 
@@ -295,7 +297,7 @@ def test_the_front_of_boards_has_each_board_s_best(boards, history):
     assert list(found) == [name for name in FOUR if name in found] and set(FOUR[1:]) <= set(found)
     for limits_ in boards.every_limit().each:
         plans = {p["index"]: limits_.check(DEMO.spec(p["candidate"])) for p in history if p["score"] is not None}
-        fitting = [p for p in history if isinstance(plans.get(p["index"]), Plan)]
+        fitting = [p for p in history if isinstance(plans.get(p["index"]), Fit)]
         line = found.get(limits_.board.name)
         assert (line is not None) == bool(fitting)
         if line:
@@ -303,7 +305,7 @@ def test_the_front_of_boards_has_each_board_s_best(boards, history):
             plan = plans[line["index"]]
             assert (line["sram"], line["macs"], line["n"]) == (plan.arena, plan.macs, plan.schedule.n)
     best = max((p for p in history if p["score"] is not None), key=lambda p: p["score"])
-    assert isinstance(best_limits(boards, DEMO, history).check(DEMO.spec(best["candidate"])), Plan)
+    assert isinstance(best_limits(boards, DEMO, history).check(DEMO.spec(best["candidate"])), Fit)
 
 
 def test_the_report_of_boards_draws_them(boards, monkeypatch, capsys, tmp_path, history):

@@ -10,9 +10,9 @@ from test_search_page import results
 
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.ir.build import build_graph
-from nni_mcunet.core.plan.plan import Plan, plan
+from nni_mcunet.core.plan.plan import plan
 from nni_mcunet.search.config import SearchConfig
-from nni_mcunet.search.constraint import Limits
+from nni_mcunet.search.constraint import Fit, Limits
 from nni_mcunet.search.run.history import best_of
 from nni_mcunet.search.run.page import facts
 from nni_mcunet.search.run.patch_gain import patch_gain, rows, sentence
@@ -41,7 +41,7 @@ def test_the_gain_is_what_planning_each_network_says(history, kb):
     fitting = [p for p in history if p["score"] is not None and layer_by_layer(p["candidate"]).arena <= kb * KB]
     if fitting:
         first = max(fitting, key=lambda p: (p["score"], -p["index"]))
-        assert gain.judged.line is first and gain.judged.plan.arena == layer_by_layer(first["candidate"]).arena
+        assert gain.judged.line is first and gain.judged.fit.arena == layer_by_layer(first["candidate"]).arena
     else:
         assert gain.judged is None
     assert bool(fitting) == (kb == 80)
@@ -53,8 +53,8 @@ def test_the_gain_is_what_planning_each_network_says(history, kb):
             widths = {g: c[max(0, c.index(own[g]) - less)] for g, c in DEMO.genes.items() if g.endswith("_w")}
             made.append(layer_by_layer(own | widths | {"r": r}))
     most = max((found.macs for found in made if found.arena <= kb * KB), default=None)
-    assert (gain.scaled and gain.scaled.plan.macs) == most
-    assert gain.scaled is None or gain.scaled.plan.arena <= kb * KB
+    assert (gain.scaled and gain.scaled.fit.macs) == most
+    assert gain.scaled is None or gain.scaled.fit.arena <= kb * KB
 
 
 def test_the_table_and_the_sentence_have_the_numbers(history):
@@ -80,7 +80,7 @@ def test_the_other_limits_hold_without_patches_too(history):
     few = replace(limits(48), max_macs=min(p["macs"] for p in history) // 2)
     gain = patch_gain(DEMO, few, history)
     assert gain.judged is None and gain.obstacle.what == "macs"
-    assert gain.scaled is None or isinstance(few.check(DEMO.spec(gain.scaled.candidate)), Plan)
+    assert gain.scaled is None or isinstance(few.check(DEMO.spec(gain.scaled.candidate)), Fit)
 
 
 def test_the_report_and_the_page_say_it(results, monkeypatch, capsys, history):

@@ -176,14 +176,14 @@ def test_a_limit_for_the_network_holds_for_all_regions():
 
 def test_the_search_counts_all_regions():
     from nni_mcunet.core.ir.arch import ArchSpec, Block
-    from nni_mcunet.search.constraint import Limits, Violation
+    from nni_mcunet.search.constraint import Fit, Limits, Violation
 
     spec = ArchSpec("se", 64, 16, ((Block(3, 1, 16, 16, se=4),),), 8, 2)
     one, two = board_of(20), board_of(20, 20)
     needed = Limits(one, patches=(1,)).check(spec)
     assert isinstance(needed, Violation) and needed.what == "sram" and needed.needed > 32 * KB
     found = Limits(two, patches=(1,)).check(spec)
-    assert found.parts and found.arena <= two.usable and Limits(two, patches=(1,)).judge(found) is None
+    assert isinstance(found, Fit) and one.arena_limit < found.arena <= two.usable
     assert isinstance(Limits(two.with_arena(20 * KB), patches=(1,)).check(spec), Violation)
 
 

@@ -9,8 +9,8 @@ import pytest
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import Infeasible
 from nni_mcunet.core.ir.build import YoloHead, build_graph
-from nni_mcunet.core.plan.plan import Plan, plan
-from nni_mcunet.search.constraint import Limits, Violation
+from nni_mcunet.core.plan.plan import plan
+from nni_mcunet.search.constraint import Fit, Limits, Violation
 from nni_mcunet.search.evolution import Evolution, HistoryError
 from nni_mcunet.search.space import Space, load_space
 
@@ -79,7 +79,7 @@ def test_half_a_generation_are_children_of_two_of_the_best_and_half_mutants_of_o
 
     def check(spec):
         verdict = judge(spec)
-        if isinstance(verdict, Plan) and last:
+        if isinstance(verdict, Fit) and last:
             accepted.append(last[-1])
         return verdict
 
@@ -178,7 +178,7 @@ def test_rare_networks_fill_the_first_generation(monkeypatch):
     evolution = Evolution(DEMO, check, population=8)
     evolution.ask()
     assert len(evolution.proposals) == 8
-    fits = [at for at, verdict in enumerate(verdicts) if isinstance(verdict, Plan)]
+    fits = [at for at, verdict in enumerate(verdicts) if isinstance(verdict, Fit)]
     assert max(np.diff(fits)) > 20
 
 

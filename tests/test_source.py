@@ -88,7 +88,7 @@ def test_a_search_counts_it():
             assert found.what == "sram" and found.needed > limit
         else:
             others.add(found.schedule != bare.schedule)
-            assert found.arena + source_bytes("lines")(found.graph, found.schedule, found.halo) <= limit
+            assert found.arena + source_bytes("lines")(build_graph(spec), found.schedule, found.schedule.halo) <= limit
     assert others != {False}
 
 

@@ -20,8 +20,8 @@ from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.ir.arch import ArchSpec, Schedule
 from nni_mcunet.core.ir.build import YoloHead, build_graph
 from nni_mcunet.core.plan.cut_points import schedules
-from nni_mcunet.core.plan.plan import Plan, plan
-from nni_mcunet.search.constraint import Limits
+from nni_mcunet.core.plan.plan import plan
+from nni_mcunet.search.constraint import Fit, Limits
 from nni_mcunet.search.evolution import Evolution
 from nni_mcunet.search.nni.model_space import MCUNetSpace, StrategyError, from_sample, to_sample
 from nni_mcunet.search.nni.strategy import EvolutionStrategy, SupernetEvaluator
@@ -198,7 +198,7 @@ def test_the_grid_is_every_network_that_fits(experiment):
     expected = []
     for values in product(*space.genes.values()):
         candidate = dict(zip(space.genes, values, strict=True))
-        if isinstance(best := limits(kb=40).check(space.spec(candidate)), Plan):
+        if isinstance(best := limits(kb=40).check(space.spec(candidate)), Fit):
             expected.append(to_sample(candidate, best.schedule))
     assert 0 < len(expected) < len(list(product(*space.genes.values())))
     assert len({sample["p"] for sample in expected}) > 1

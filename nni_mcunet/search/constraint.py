@@ -1,21 +1,23 @@
-"""Judge whether a network fits: (spec, limits) -> the best Plan or a Violation.
+"""Judge whether a network fits: (spec, limits) -> how it fits best, or a Violation.
 
 This is thin over core's planner, which is the only authority on memory.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from ..core.boards import Board
 from ..core.errors import Infeasible
-from ..core.ir.arch import ArchSpec
+from ..core.ir.arch import ArchSpec, Schedule
 from ..core.ir.build import Yolo, build_graph
 from ..core.ir.graph import Graph
 from ..core.plan.latency import milliseconds
+from ..core.plan.parts import spec_constants
 from ..core.plan.picture_source import source_bytes
-from ..core.plan.plan import Beside, Plan, best_schedule, plans_by_rank
+from ..core.plan.plan import Beside, Plan, best_schedule, plan, plans_by_rank
 from ..core.plan.regions import first_spread
-from ..core.plan.spec_constants import spec_constants
+from ..core.plan.spec_plan import best_of_row, row_of
 
 UNITS = {"sram": "bytes of sram", "flash": "bytes of flash", "macs": "MACs", "latency": "ms"}
 
@@ -44,6 +46,21 @@ class Violation:
 
     def __str__(self) -> str:
         return f"{number(self.needed)} {self.unit} needed, {number(self.limit)} allowed ({self.ratio - 1:+.0%})"
+
+
+class Fit(NamedTuple):
+    """Say how a network keeps to all limits: its schedule of the least computation, the multiply-accumulates under it,
+    and bytes of its arena and constants."""
+
+    schedule: Schedule
+    macs: int
+    arena: int
+    flash: int
+
+    @classmethod
+    def of(cls, plan: Plan) -> "Fit":
+        """Return the same of a plan."""
+        return cls(plan.schedule, plan.macs, plan.arena, plan.flash)
 
 
 def number(value: float) -> str:
@@ -77,27 +94,48 @@ class Limits:
     def _beside(self) -> Beside | None:
         return None if self.source is None else source_bytes(self.source)
 
-    def check(self, spec: ArchSpec) -> Plan | Violation:
-        """Return the feasible plan with the least computation over all (p, n), section 3.3, or the limit in its way.
-        Limits that need no plan come first: the one of macs and flash that is exceeded most. Then sram, then
+    def check(self, spec: ArchSpec) -> Fit | Violation:
+        """Return the schedule with the least computation that fits, over all (p, n), section 3.3, or the limit in its
+        way. Limits that need no schedule come first: the one of macs and flash that is exceeded most. Then sram, then
         latency."""
-        known = [("flash", spec_constants(spec, self.yolo), self.board.model_limit)]
-        if self.max_macs is None and known[0][1] > self.board.model_limit:
-            return Violation(*known[0])  # the description says so: no graph is built
-        graph = build_graph(spec, self.yolo)
+        flash = spec_constants(spec, self.yolo)
+        if self.max_macs is None and flash > self.board.model_limit:
+            return Violation("flash", flash, self.board.model_limit)
+        row, limit = row_of(spec, self.yolo), self.board.arena_limit
+        known = [("flash", flash, self.board.model_limit)]
         if self.max_macs is not None:
-            known.append(("macs", graph.macs, self.max_macs))
+            known.append(("macs", row.macs if row else build_graph(spec, self.yolo).macs, self.max_macs))
         over = [Violation(*figures) for figures in known if figures[1] > figures[2]]
         if over:
             return max(over, key=lambda violation: violation.ratio)
+        simple = self.halos == ("clip",) and self.source is None
+        choice = best_of_row(row, limit, self.patches) if row and simple else None
+        if choice is None:
+            return self._planned(build_graph(spec, self.yolo))
+        if choice.arena > limit:
+            # No schedule has fewer bytes alive, so no placement in several regions needs less.
+            regions = choice.arena <= self.board.usable
+            spread = self._spread(build_graph(spec, self.yolo)) if regions else None
+            return self._judged(spread) if spread else Violation("sram", choice.arena, limit)
+        if self.max_ms is not None:
+            return self._judged(plan(build_graph(spec, self.yolo), choice.schedule))
+        if self.max_macs is not None and choice.macs > self.max_macs:
+            return Violation("macs", choice.macs, self.max_macs)
+        return Fit(choice.schedule, choice.macs, choice.arena, flash)
+
+    def _planned(self, graph: Graph) -> Fit | Violation:
+        """Return the same for a graph with every halo of the limits, and a source."""
         try:
-            plan = best_schedule(graph, self.board, p_choices=self.patches, halos=self.halos, beside=self._beside)
+            found = best_schedule(graph, self.board, p_choices=self.patches, halos=self.halos, beside=self._beside)
         except Infeasible as error:
             spread = self._spread(graph) if error.what == "sram" else None
             if spread is None:
                 return Violation(error.what, error.needed, error.limit)
-            plan = spread
-        return self.judge(plan) or plan
+            found = spread
+        return self._judged(found)
+
+    def _judged(self, found: Plan) -> Fit | Violation:
+        return self.judge(found) or Fit.of(found)
 
     def _spread(self, graph: Graph) -> Plan | None:
         """Return the feasible plan with the least computation that several regions of the board hold, or None."""

@@ -21,13 +21,12 @@ import numpy as np
 
 from ..core.errors import Infeasible, UserError
 from ..core.ir.arch import ArchSpec, Schedule
-from ..core.plan.plan import Plan
 from ..core.types import PlainDict
-from .constraint import Violation
+from .constraint import Fit, Violation
 from .predictor import Predictor
 from .space import Candidate, Space
 
-Check = Callable[[ArchSpec], Plan | Violation]
+Check = Callable[[ArchSpec], Fit | Violation]
 FEWEST = 20  # scores from which the others are predicted
 TRIES = 1000  # candidates drawn for one proposal before the search gives up on it
 
@@ -66,7 +65,7 @@ class Proposal:
 class Evolution:
     """Propose networks and learn their scores.
 
-    check        spec -> Plan or Violation
+    check        spec -> Fit or Violation
     order        scored proposals, best score first -> the same, those first that are to breed, see objectives.py; None:
                  by score, as in the paper
     sieve        a generation is bred in so many rounds, each from the best by predicted scores, and keeps the best of
@@ -213,7 +212,7 @@ class Evolution:
     def _passes(self, share: int, proposal: Proposal) -> bool:
         key = share, self.space.spec(proposal.candidate)
         if key not in self._passed:
-            self._passed[key] = isinstance(self.shares[share](key[1]), Plan)
+            self._passed[key] = isinstance(self.shares[share](key[1]), Fit)
         return self._passed[key]
 
     def _sifted(
@@ -269,12 +268,12 @@ class Evolution:
                 self._refuse(refused)  # not seen: it may be another share's
                 continue
             self._seen.add(spec)
-            plan = self.check(spec)
-            if isinstance(plan, Plan):
+            found = self.check(spec)
+            if isinstance(found, Fit):
                 self._drawn["none"] += 1
-                p, n = list(plan.schedule.p), plan.schedule.n
-                return Proposal(index, generation, candidate, p, n, plan.arena, plan.flash, plan.macs, plan.halo)
-            self._refuse(plan)
+                p, n, halo = list(found.schedule.p), found.schedule.n, found.schedule.halo
+                return Proposal(index, generation, candidate, p, n, found.arena, found.flash, found.macs, halo)
+            self._refuse(found)
         return None
 
     def _refuse(self, violation: Violation) -> None:
@@ -283,7 +282,7 @@ class Evolution:
         self._drawn[violation.what] += 1
         self._nearest[violation.what] = min(violation, nearest, key=lambda v: v.needed)
 
-    def _smallest(self) -> Plan | Violation:
+    def _smallest(self) -> Fit | Violation:
         return self.check(self.space.spec(self.space.smallest()))
 
     def _infeasible(self) -> Infeasible:

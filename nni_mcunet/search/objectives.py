@@ -8,9 +8,10 @@ import numpy as np
 
 from ..core.errors import UserError
 from ..core.ir.arch import ArchSpec
+from ..core.ir.build import build_graph
 from ..core.plan.latency import milliseconds
-from ..core.plan.plan import Plan
-from .constraint import Limits, Violation
+from ..core.plan.plan import plan
+from .constraint import Fit, Limits, Violation
 from .evolution import Proposal
 from .space import Space
 
@@ -23,16 +24,16 @@ class Boards:
 
     each: tuple[Limits, ...]
 
-    def check(self, spec: ArchSpec) -> Plan | Violation:
-        """Return the plan for the first board that the network fits, or what keeps it from the last."""
+    def check(self, spec: ArchSpec) -> Fit | Violation:
+        """Return how the network fits the first board that it fits, or what keeps it from the last."""
         return self.first(spec)[1]
 
-    def first(self, spec: ArchSpec) -> tuple[int, Plan | Violation]:
-        """Return the place of the first board that the network fits and its plan there; for none the last place and
+    def first(self, spec: ArchSpec) -> tuple[int, Fit | Violation]:
+        """Return the place of the first board that the network fits and how it does; for none the last place and
         what keeps it from that."""
         for at, limits in enumerate(self.each[:-1]):
             found = limits.check(spec)
-            if isinstance(found, Plan):
+            if isinstance(found, Fit):
                 return at, found
         return len(self.each) - 1, self.each[-1].check(spec)
 
@@ -65,8 +66,9 @@ class Objectives:
         if key not in self._known:
             at, found = self.boards.first(key[0])
             self._known[key] = at
-            if name == "ms" and isinstance(found, Plan):
-                self._known[key] = milliseconds(found, self.boards.each[at].board)
+            if name == "ms" and isinstance(found, Fit):
+                graph = build_graph(key[0], self.boards.each[at].yolo)
+                self._known[key] = milliseconds(plan(graph, found.schedule), self.boards.each[at].board)
         return self._known[key]
 
 

@@ -90,8 +90,25 @@ class FaceHead:
         return (self.background,) + (1,) * (len(self.taps) - 1)
 
 
+@dataclass(frozen=True)
+class Stem:
+    """The first convolution, 3x3 with a stride of 2, to `c` channels."""
+
+    c: int
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """The end of a classifier: a 1x1 convolution to `head` channels or none, then the mean and a layer of `classes`."""
+
+    head: int | None
+    classes: int | None
+
+
 Yolo: TypeAlias = YoloHead | YoloxHead
 Head: TypeAlias = Yolo | FaceHead
+Part: TypeAlias = Stem | Block | Classifier | Yolo  # networks of a search space are rows of these
+Size: TypeAlias = tuple[int, int, int]  # rows, columns and channels of a map
 YOLOS: dict[str, type[Yolo]] = {"yolov3": YoloHead, "yolox": YoloxHead}
 
 
@@ -113,11 +130,11 @@ def _stages(taps: Plain) -> tuple[int, ...]:
 
 
 class _Builder:
-    def __init__(self, name: str, act: str, gate: str, image: Tensor):
-        self.name, self.act, self.gate, self.image = name, act, gate, image
+    def __init__(self, name: str, act: str, gate: str, *inputs: Tensor):
+        self.name, self.act, self.gate, self.inputs = name, act, gate, inputs
         self.grouped = False
         self.ops: list[Op] = []
-        self.last, self.channels, self.block = image.name, image.c, 0
+        self.last, self.channels, self.block = inputs[0].name, inputs[0].c, 0
 
     def conv(
         self,
@@ -143,6 +160,17 @@ class _Builder:
         self.ops.append(Op(name, kind, (source or self.last,), self.channels, s=(s, s), act=act, block=self.block))
         self.last = name
         return name
+
+    def stem(self, stem: Stem) -> None:
+        self.conv("stem", stem.c, 3, 2, self.act)
+
+    def classifier(self, end: Classifier) -> None:
+        self.block += 1
+        if end.head:
+            self.conv("head", end.head, act=self.act)
+        if end.classes:
+            self.add("pool", "gap")
+            self.conv("fc", end.classes, norm=False)
 
     def mb_block(self, name: str, block: Block) -> None:
         self.block += 1
@@ -173,7 +201,7 @@ class _Builder:
     def graph(self, outputs: Iterable[str]) -> Graph:
         """Return the graph. A spec's fields were looked at one by one: only groups may not divide their channels, and
         nothing may be left of a map."""
-        found = Graph(self.name, (self.image,), tuple(self.ops), tuple(outputs))
+        found = Graph(self.name, self.inputs, tuple(self.ops), tuple(outputs))
         if self.grouped:
             return found.verify()
         assert found.tensors
@@ -211,7 +239,7 @@ def build_graph(spec: ArchSpec, head: Head | None = None, taps: tuple[int, ...] 
     if wanted is not None:
         _check_taps(wanted, len(spec.stages), twice=isinstance(head, FaceHead))
     b = _Builder(spec.name, spec.act, spec.gate, Tensor("image", *spec.resolution, 3))
-    b.conv("stem", spec.stem, 3, 2, spec.act)
+    b.stem(Stem(spec.stem))
     if spec.pool:
         b.rnnpool("stem_pool", spec.pool)
     ends: list[tuple[str, int]] = []
@@ -226,18 +254,44 @@ def build_graph(spec: ArchSpec, head: Head | None = None, taps: tuple[int, ...] 
         return b.graph(outputs)
     if wanted is not None:
         features = [ends[i] for i in wanted]
-        if isinstance(head, YoloHead):
-            return b.graph(_yolo(b, head, _neck(b, head.width, features)))
-        if isinstance(head, YoloxHead):
-            return b.graph(_yolox(b, head, _neck(b, head.width, features)))
+        if isinstance(head, (YoloHead, YoloxHead)):
+            return b.graph(_detector(b, head, features))
         return b.graph(name for name, _ in features)
-    b.block += 1
-    if spec.head:
-        b.conv("head", spec.head, act=spec.act)
-    if spec.classes:
-        b.add("pool", "gap")
-        b.conv("fc", spec.classes, norm=False)
+    b.classifier(Classifier(spec.head, spec.classes))
     return b.graph([b.last])
+
+
+def parts_of(spec: ArchSpec, head: Yolo | None = None) -> list[Part] | None:
+    """Return the parts of which build_graph makes a network, in order; None where recurrent pooling is one of them.
+    Raises ArchError for a tap that is no stage."""
+    if spec.pool:
+        return None
+    if head is not None:
+        _check_taps(head.taps, len(spec.stages), twice=False)
+    stages = spec.stages if head is None else spec.stages[: head.taps[-1] + 1]
+    blocks = [block for stage in stages for block in stage]
+    return [Stem(spec.stem), *blocks, head or Classifier(spec.head, spec.classes)]
+
+
+def part_graph(part: Part, *sizes: Size) -> Graph:
+    """Build the graph of a part that reads maps of these sizes, in0, in1 and so on. Its ops are those of build_graph
+    but for their names, blocks and activations. Raises ArchError for maps of a detector's head that do not nest."""
+    b = _Builder("part", "relu6", "sigmoid", *(Tensor(f"in{i}", *size) for i, size in enumerate(sizes)))
+    if isinstance(part, Stem):
+        b.stem(part)
+    elif isinstance(part, Block):
+        b.mb_block("b", part)
+    elif isinstance(part, Classifier):
+        b.classifier(part)
+    else:
+        return b.graph(_detector(b, part, [(x.name, x.c) for x in b.inputs]))
+    return b.graph([b.last])
+
+
+def _detector(b: _Builder, head: Yolo, features: list[tuple[str, int]]) -> list[str]:
+    """Append neck and head on the features (name, channels), fine to coarse; return the outputs."""
+    laterals = _neck(b, head.width, features)
+    return _yolo(b, head, laterals) if isinstance(head, YoloHead) else _yolox(b, head, laterals)
 
 
 def _check_taps(taps: tuple[int, ...], stages: int, twice: bool) -> None:
@@ -310,11 +364,11 @@ def _yolox(b: _Builder, yolox: YoloxHead, laterals: list[str]) -> list[str]:
 
 def _factor(b: _Builder, coarse: str, fine: str) -> int:
     """Return the integer ratio of the sizes of two maps. Raises ArchError when the maps do not nest."""
-    tensors = Graph(b.name, (b.image,), tuple(b.ops), ()).tensors
+    tensors = Graph(b.name, b.inputs, tuple(b.ops), ()).tensors
     c, f = tensors[coarse], tensors[fine]
     factor = f.h // c.h
     if (c.h * factor, c.w * factor) != (f.h, f.w):
-        r = b.image.h, b.image.w
+        r = b.inputs[0].h, b.inputs[0].w
         raise ArchError(
             f"resolution {r[0]}x{r[1]}: the map of {f.h}x{f.w} is no multiple of the coarser {c.h}x{c.w}; "
             "use sizes divisible by the coarsest stride"

@@ -3,9 +3,8 @@ plan.py's to say."""
 
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from itertools import accumulate
-from operator import add
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from ..types import Count, Ints
 
 STEPS = 1000  # tries for a better order, where no simple one reaches the lower bound
+WORD = 4  # bytes above it that are not worth a try
 
 
 Neighbours = list[list[tuple[int, int, int]]]  # buffer -> (other, own bytes, its bytes) for lives that meet
@@ -101,38 +101,104 @@ def place(buffers: Sequence[Buffer], bound: int | None = None) -> tuple[tuple[Bu
     """Return the buffers with offsets, and the arena's bytes: first-fit in several orders, the smallest arena kept.
     bound: what lower_bound says, where that is known.
 
-    Largest first is near optimal layer by layer. The other orders close the gap where a small buffer that lives long
-    splits the arena. Caches do so all along; there a search goes on from the best order. It stops as soon as the lower
-    bound is reached. Nothing is checked here: see `check`.
+    Buffers that find room wherever the others lie are placed last. The others come in the order of what is in use
+    beside them, the most first, then those that live long: that reaches the lower bound nearly always. Other orders are
+    for what is left, and where none of them does, a search goes on from the best. Nothing is checked here: see `check`.
     """
-    bound, near = lower_bound(buffers) if bound is None else bound, _neighbours(buffers)
-    best: tuple[list[int], int, list[int]] | None = None
-    starts = [b.lives[0].start for b in buffers]
-    ends = [b.lives[-1].end for b in buffers]
-    sizes = [b.size for b in buffers]
+    bound, near = lower_bound(buffers) if bound is None else bound, neighbours(buffers)
+    spans = [(b.lives[0].start, b.lives[-1].end) for b in buffers]
+    offsets, arena, rest = arranged(near, [b.size for b in buffers], spans, bound)
+    _first_fit(rest, near, offsets)
+    return tuple([Buffer(b.name, b.lives, offset) for b, offset in zip(buffers, offsets, strict=True)]), arena
+
+
+def arranged(
+    near: Neighbours, sizes: list[int], spans: list[tuple[int, int]], bound: int
+) -> tuple[list[int], int, list[int]]:
+    """Return the offsets of the buffers that can be in each other's way, -1 for the others; the arena; and those others
+    in an order in which they find room in it. spans: first and last op of each buffer's lives."""
+    core, rest = _apart(near, sizes, bound)
+    beside = _most_beside(core, spans, sizes)
     orders = (
-        lambda i: (-sizes[i], starts[i]),
-        lambda i: (starts[i] - ends[i], -sizes[i]),
-        lambda i: (starts[i], -sizes[i]),
-        lambda i: (-ends[i], -sizes[i]),
-        lambda i: (-sizes[i] * (ends[i] - starts[i] + 1), starts[i]),
+        lambda i: (-beside[i], spans[i][0] - spans[i][1], -sizes[i]),
+        lambda i: (-sizes[i], spans[i][0]),
+        lambda i: (spans[i][0] - spans[i][1], -sizes[i]),
+        lambda i: (spans[i][0], -sizes[i]),
+        lambda i: (-spans[i][1], -sizes[i]),
+        lambda i: (-sizes[i] * (spans[i][1] - spans[i][0] + 1), spans[i][0]),
     )
+    best: tuple[list[int], int, list[int]] | None = None
     for key in orders:
-        order = sorted(range(len(buffers)), key=key)
+        order = sorted(core, key=key)
         offsets = _first_fit(order, near)
-        arena = max(map(add, offsets, sizes), default=0)
+        arena = max([bound, *[offsets[i] + sizes[i] for i in core]])
         if best is None or arena < best[1]:
             best = offsets, arena, order
         if arena == bound:
             break
     assert best is not None  # there are orders
     offsets, arena, order = best
-    if arena > bound:
+    if arena > bound + WORD:
         offsets, arena = _climb(order, near, sizes, bound)
-    return tuple([Buffer(b.name, b.lives, offset) for b, offset in zip(buffers, offsets, strict=True)]), arena
+    return offsets, arena, rest
 
 
-def _neighbours(buffers: Sequence[Buffer]) -> Neighbours:
+def _most_beside(core: list[int], spans: list[tuple[int, int]], sizes: list[int]) -> dict[int, int]:
+    """Return for each buffer of the core the most bytes of it in use at once while this one is."""
+    more = [0] * (max([spans[i][1] for i in core], default=0) + 2)
+    for i in core:
+        start, end = spans[i]
+        more[start] += sizes[i]
+        more[end + 1] -= sizes[i]
+    live = list(accumulate(more))
+    return {i: max(live[spans[i][0] : spans[i][1] + 1]) for i in core}
+
+
+class Rooms(NamedTuple):
+    """The room that buffers ask of an arena.
+
+    room       bytes of one in which all but the fixed find room, wherever these lie: one after another, each the one
+               that asks for least, is put last
+    met, bare  how many offsets others forbid each buffer at most: all others, or the fixed ones. In an arena of so many
+               bytes and its own size it finds room wherever these lie.
+    """
+
+    room: int
+    met: tuple[int, ...]
+    bare: tuple[int, ...]
+
+
+def rooms(near: Neighbours, sizes: Sequence[int], fixed: Container[int]) -> Rooms:
+    """Return what the buffers ask for. fixed: the indices of some of them."""
+    met = [sum([mine + theirs for _, mine, theirs in one]) for one in near]
+    bare = [sum([mine + theirs for j, mine, theirs in one if j in fixed]) for one in near]
+    needs, room = [size + need for size, need in zip(sizes, met, strict=True)], 0
+    left = [i for i in range(len(sizes)) if i not in fixed]
+    while left:
+        least = min(left, key=needs.__getitem__)
+        left.remove(least)
+        room = max(room, needs[least])
+        for j, mine, theirs in near[least]:
+            needs[j] -= mine + theirs
+    return Rooms(room, tuple(met), tuple(bare))
+
+
+def _apart(near: Neighbours, sizes: list[int], bound: int) -> tuple[list[int], list[int]]:
+    """Return the buffers that can be in each other's way, rising, and the others in an order in which each finds room
+    below `bound` wherever those before it lie, see Rooms."""
+    needs = [size + sum([mine + theirs for _, mine, theirs in met]) for size, met in zip(sizes, near, strict=True)]
+    free = [i for i, need in enumerate(needs) if need <= bound]
+    for i in free:
+        needs[i] = 0
+        for j, mine, theirs in near[i]:
+            if needs[j] > bound:
+                needs[j] -= mine + theirs
+                if needs[j] <= bound:
+                    free.append(j)
+    return [i for i, need in enumerate(needs) if need > bound], free[::-1]
+
+
+def neighbours(buffers: Sequence[Buffer]) -> Neighbours:
     """For each buffer (other buffer, own bytes, other's bytes) for every two of their lives that meet: the bytes behind
     the beginning of each in which the other must not begin. One sweep over time meets every pair."""
     near: Neighbours = [[] for _ in buffers]
@@ -165,12 +231,11 @@ def _climb(order: list[int], near: Neighbours, sizes: list[int], bound: int) -> 
     best: tuple[list[int], int] = [], sys.maxsize
     for _ in range(STEPS):
         offsets = _first_fit(trial, near)
-        ends = list(map(add, offsets, sizes))
-        arena = max(ends)
+        arena = max([offsets[i] + sizes[i] for i in trial])
         if arena <= best[1]:
             best, order = (offsets, arena), trial
-            highest = ends.index(arena)
-            moved = [highest, *sorted({other for other, *_ in near[highest]})]
+            highest = min(i for i in trial if offsets[i] + sizes[i] == arena)
+            moved = [highest, *sorted({other for other, *_ in near[highest] if offsets[other] >= 0})]
         if arena == bound:
             break
         trial = order.copy()
@@ -180,9 +245,10 @@ def _climb(order: list[int], near: Neighbours, sizes: list[int], bound: int) -> 
     return best
 
 
-def _first_fit(order: list[int], near: Neighbours) -> list[int]:
-    """Each buffer, in `order`, at the lowest offset that no placed buffer alive at the same time forbids."""
-    offsets = [-1] * len(near)
+def _first_fit(order: list[int], near: Neighbours, offsets: list[int] | None = None) -> list[int]:
+    """Each buffer, in `order`, at the lowest offset that no placed buffer alive at the same time forbids. offsets:
+    those of buffers that are placed already, to be filled."""
+    offsets = [-1] * len(near) if offsets is None else offsets
     for i in order:
         forbidden = [(at - mine, at + theirs) for j, mine, theirs in near[i] if (at := offsets[j]) >= 0]
         offset = 0

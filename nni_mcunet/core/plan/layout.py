@@ -14,7 +14,7 @@ def buffers_of(
 ) -> tuple[tuple[Buffer, ...], dict[str, int], dict[str, int], dict[str, int]]:
     """Return the buffers, not placed, and the indices home, scratch and cache of Plan. segments: all of the graph's
     ops, in order."""
-    lives, layout, begin = _lives(graph, segments), _Layout(kernels), 0
+    lives, layout, begin = _lives(graph, segments), Layout(kernels), 0
     for segment in segments:
         end = begin + len(segment.ops) - 1
         if segment.patched:
@@ -28,17 +28,18 @@ def buffers_of(
             if image.name in held and image.name not in layout.home:
                 layout.hold(image, held[image.name], lives)
         for index, op in enumerate(segment.ops, begin):
-            tensor, target = graph.tensors[op.name], lives.onto.get(op.name)
+            tensor, source = graph.tensors[op.name], lives.eats.get(op.name)
             whole = op.name == segment.out and segment.patched
-            # A tile that begins with cached positions would shift what is written past what is still read.
-            at = layout.home[target] if target and segment.computes_all(op.name) else None
-            taken = (tensor.h, tensor.w) if whole else held[op.name]
-            over: Over = ()
-            if kernels.shift and (eaten := lives.eats.get(op.name)) and segment.in_step(op, eaten):
-                over = layout.home[eaten], *map(kernels.aligned, kernels.shift(graph, op, *taken))
-            layout.hold(tensor, taken, lives, at, over)
-            if scratch := kernels.scratch(op, graph.input_of(op).c, *made[op.name]):
-                layout.scratch[op.name] = layout.add(f"{op.name}:scratch", scratch, index, index)
+            layout.run(
+                graph,
+                index,
+                lives,
+                (tensor.h, tensor.w) if whole else held[op.name],
+                made[op.name],
+                # A tile that begins with cached positions would shift what is written past what is still read.
+                in_place=segment.computes_all(op.name),
+                eats=source is not None and segment.in_step(op, source),
+            )
         begin = end + 1
     return layout.buffers(), layout.home, layout.scratch, layout.cache
 
@@ -54,7 +55,7 @@ def _lives(graph: Graph, segments: tuple[Segment, ...]) -> Liveness:
     return lives
 
 
-class _Layout:
+class Layout:
     """Buffers in the making; tensors that share one by aliasing share an entry of `home`."""
 
     def __init__(self, kernels: Kernels):
@@ -81,5 +82,28 @@ class _Layout:
         born, dies = max(lives.born[tensor.name], 0), lives.dies[tensor.name]
         self.home[tensor.name] = self.add(tensor.name, bytes_, born, dies, at, over)
 
+    def run(
+        self,
+        graph: Graph,
+        index: int,
+        lives: Liveness,
+        held: tuple[int, int],
+        made: tuple[int, int],
+        in_place: bool,
+        eats: bool,
+    ) -> None:
+        """Give the output of op `index` and its scratch their homes. held: the positions of the output's buffer, made:
+        those that the op computes at once; in_place, eats: whether it may write as `lives` says."""
+        op = graph.ops[index]
+        target, source = lives.onto.get(op.name), lives.eats.get(op.name)
+        over: Over = ()
+        if self.kernels.shift and source and eats:
+            over = self.home[source], *map(self.kernels.aligned, self.kernels.shift(graph, op, *held))
+        at = self.home[target] if target and in_place else None
+        self.hold(graph.tensors[op.name], held, lives, at, over)
+        if scratch := self.kernels.scratch(op, graph.input_of(op).c, *made):
+            self.scratch[op.name] = self.add(f"{op.name}:scratch", scratch, index, index)
+
     def buffers(self) -> tuple[Buffer, ...]:
+        """Return the buffers, not placed."""
         return tuple(Buffer(name, tuple(lives)) for name, lives in self._table)

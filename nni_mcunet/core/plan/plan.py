@@ -189,16 +189,11 @@ def best_schedule(
     flash = graph_constants(graph)
     if flash > board.model_limit:
         raise Infeasible.over("flash", flash, board.model_limit, f"{graph.name} on {board.name}")
-    tried, best = counts(graph, slices), None
-    # Where the least computation decides, the bytes of the few that compute least are mostly enough to know.
-    lazy = objective == "macs" and halos == ("clip",) and segments == 1
-    for few in (FEW, None) if lazy else (None,):
-        if best:
-            break
-        candidates = _candidates(graph, p_choices, n_max, kernels, halos, segments, tried[-1], few)
-        if max_overhead is not None:
-            candidates = [c for c in candidates if c[0].macs <= (1 + max_overhead) * graph.macs]
-        best = _best_placed(graph, candidates, kernels, RANKS[objective], board.arena_limit, beside)
+    tried = counts(graph, slices)
+    candidates = _candidates(graph, p_choices, n_max, kernels, halos, segments, tried[-1])
+    if max_overhead is not None:
+        candidates = [c for c in candidates if c[0].macs <= (1 + max_overhead) * graph.macs]
+    best = _best_placed(graph, candidates, kernels, RANKS[objective], board.arena_limit, beside)
     if best is None:
         smallest = _best_placed(graph, candidates, kernels, RANKS["sram"], inf, beside)
         assert smallest is not None  # layer by layer is always a candidate
@@ -291,7 +286,6 @@ def pareto(
 MIXED = tuple(f"{rows}/{cols}" for rows in HALO_WORDS for cols in HALO_WORDS if rows != cols)
 EXECUTED = (*HALO_WORDS, *MIXED)
 ENDS = ("clip", "cache")  # the two tried where thousands of networks are planned
-FEW = 8  # schedules of the least computation whose bytes are looked at first
 SLICES = 16  # the most slices of a head tried there
 SEGMENTS = 3  # the most patched segments tried where a network is planned once; a search plans thousands
 
@@ -320,10 +314,9 @@ def _candidates(
     halos: tuple[str, ...],
     most: int,
     slices: int,
-    few: int | None = None,
 ) -> list[Candidate]:
     """Every schedule of one patched segment, and those worth a look of up to `most`, with their exact costs, all with
-    so many slices. The one layer by layer, which has no halo, comes once. few: see schedule_costs.costs."""
+    so many slices. The one layer by layer, which has no halo, comes once."""
     if any("," in halo for halo in halos):
         raise ScheduleError(f"halo {', '.join(halos)}: one for each segment needs a schedule that says the segments")
     if most < 1:
@@ -334,7 +327,7 @@ def _candidates(
     for halo in halos:
         _check_executed(halo)
         own = worth(single, halo, halos)
-        table = costs(graph, own, kernels, halo, few)
+        table = costs(graph, own, kernels, halo)
         found += [(c, s, halo) for c, s in zip(table, own, strict=True) if s.n or halo == halos[0]]
     if most > 1:
         several = several_segments(graph, p_choices, n_max, kernels, halos, most)
@@ -368,8 +361,6 @@ def _best_placed(
         if best is not None and key >= best[0]:
             break
         cost, schedule, halo = candidates[at]
-        if not cost.peak:
-            return None  # not looked for
         extra = more(schedule, halo) if cost.peak <= limit else 0
         if cost.peak + extra <= limit and (
             best is None or rank(cost.macs, cost.peak + extra, cost.copied, at) < best[0]

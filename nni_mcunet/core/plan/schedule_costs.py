@@ -13,8 +13,6 @@ from ..ir.arch import Schedule, axes_of
 from ..ir.graph import Graph, Links, Op, once
 from ..types import Count, Doubles, Ints
 from .arena import union
-from .chain import chain
-from .chain import lengths as chain_lengths
 from .cut_points import cuts
 from .halo_cache import cache_bytes, copied_bytes, stream_spans
 from .kernel_facts import Kernels, pointwise_shift
@@ -42,25 +40,12 @@ class _Sizes(NamedTuple):
 
 
 class _Lengths(NamedTuple):
-    """Positions along one axis that a patch holds of a tensor, computes of it, and takes from a cache. Tensors of one
-    place share a row of these tables. Only those of the patched segment have figures with a meaning."""
+    """Positions along one axis that a patch holds of a tensor, computes of it, and takes from a cache. A tensor outside
+    the patched segment has none."""
 
-    place: Ints
     held: _Sizes
     made: _Sizes
     kept: _Sizes | None
-
-    def of(self, columns: Ints, inside: Bools, full: Ints) -> "_Lengths":
-        """Return so many of the schedules, with a row for each tensor: its length `full` where no op is in patches, 0
-        where it is not `inside` the patched segment, [tensor, column]."""
-        whole = np.where(inside.any(0), 0, full[:, None])
-
-        def table(sizes: _Sizes, behind: Count) -> _Sizes:
-            return _Sizes(*(np.where(inside, each[:, columns][self.place], behind) for each in sizes))
-
-        held = table(self.held, whole)
-        made = held if self.made is self.held else table(self.made, whole)
-        return _Lengths(np.arange(len(full)), held, made, self.kept and table(self.kept, 0))
 
 
 class _Facts(NamedTuple):
@@ -137,42 +122,28 @@ def _facts(graph: Graph) -> _Facts:
     return _Facts(row, (maps[0], maps[1]), maps[2][:, None], weights, born, dies, alive, onto, eats, groups)
 
 
-def costs(
-    graph: Graph, schedules: list[Schedule], kernels: Kernels, halo: str = "clip", few: int | None = None
-) -> list[Costs]:
+def costs(graph: Graph, schedules: list[Schedule], kernels: Kernels, halo: str = "clip") -> list[Costs]:
     """Return the costs of each of `schedules`, the first of which must be layer by layer: Schedule(). All have at most
-    one patched segment.
-
-    halo  of that segment, see plan()
-    few   look for the bytes alive of so many of the least computation, and those that tie with them; the others have a
-          peak of 0
-    """
+    one patched segment. halo: of that segment, see plan()."""
     table = _table(graph, schedules, kernels, halo)
-    total = table.macs + table.behind
-    columns = np.arange(len(schedules))
-    if few is not None and few < len(schedules):
-        columns = np.flatnonzero((total <= np.partition(total, few)[few]) | (columns == 0))
-    live, copied, in_segment = _bytes(table, columns)
-    peaks = np.zeros(len(schedules), int)
+    live, copied, in_segment = _bytes(table)
     # Up to the cut the ops run in patches, behind it as they do in the first column.
-    peaks[columns] = np.where(in_segment, live, live[:, :1]).max(0)
-    moved = np.zeros(len(schedules), int)
-    moved[columns] = copied
-    return list(map(Costs, total.tolist(), peaks.tolist(), moved.tolist()))
+    peaks = np.where(in_segment, live, live[:, :1]).max(0)
+    return list(map(Costs, (table.macs + table.behind).tolist(), peaks.tolist(), copied.tolist()))
 
 
 def segment_costs(graph: Graph, schedules: list[Schedule], kernels: Kernels, halo: str, former: bool) -> list[Costs]:
     """Return the costs of the patched segment, without what follows it. former: the graph is the rest of another, and
     its input is a former segment's map, which stands whole as long as the segment runs."""
     table = _table(graph, schedules, kernels, halo, former)
-    live, copied, in_segment = _bytes(table, np.arange(len(schedules)))
+    live, copied, in_segment = _bytes(table)
     return list(map(Costs, table.macs.tolist(), (live * in_segment).max(0).tolist(), copied.tolist()))
 
 
 def layer_costs(graph: Graph, kernels: Kernels) -> tuple[list[int], list[int]]:
     """Return the multiply-accumulates of each op layer by layer, and the bytes alive while it runs."""
     table = _table(graph, [Schedule()], kernels, "clip")
-    live, *_ = _bytes(table, np.arange(1))
+    live, *_ = _bytes(table)
     return table.layers.tolist(), live[:, 0].tolist()
 
 
@@ -207,8 +178,8 @@ def _table(graph: Graph, schedules: list[Schedule], kernels: Kernels, halo: str,
     ends = [allowed[s.n] for s in schedules]
     length = np.array([length for length, _ in ends])
     deepest = int(length.max())
-    high = rows.made.total[rows.place[inputs : inputs + deepest]]
-    wide = high if cols is rows else cols.made.total[cols.place[inputs : inputs + deepest]]
+    high = rows.made.total[inputs : inputs + deepest]
+    wide = high if cols is rows else cols.made.total[inputs : inputs + deepest]
     macs = (high * wide * facts.weights[:deepest] * (np.arange(deepest)[:, None] < length)).sum(0)
     layers = facts.weights[:, 0] * (facts.full[0] * facts.full[1])[inputs:]
     behind = layers.sum() - np.append(0, layers.cumsum())[length]
@@ -216,19 +187,15 @@ def _table(graph: Graph, schedules: list[Schedule], kernels: Kernels, halo: str,
     return _Table(graph, kernels, rows, cols, ends, length, tiled, layers, macs, behind)
 
 
-def _bytes(table: _Table, columns: Ints) -> tuple[Ints, Ints, Bools]:
-    """Bytes alive [op, column], bytes copied [column], and whether the op is in the patched segment [op, column], of
-    these columns of the table."""
-    facts, length = _facts(table.graph), table.length[columns]
-    inside = facts.born < length
-    inside[: len(table.graph.inputs)] &= length > 0
-    rows = table.rows.of(columns, inside, facts.full[0])
-    cols = rows if table.cols is table.rows else table.cols.of(columns, inside, facts.full[1])
-    live = _live(table, facts, rows, cols, [table.ends[at] for at in columns.tolist()])
-    in_segment = inside[len(table.graph.inputs) :]
+def _bytes(table: _Table) -> tuple[Ints, Ints, Bools]:
+    """Bytes alive [op, schedule], bytes copied [schedule], and whether the op is in the patched segment [op,
+    schedule]."""
+    facts, rows, cols = _facts(table.graph), table.rows, table.cols
+    live = _live(table, facts)
+    in_segment = np.arange(len(table.graph.ops))[:, None] < table.length
     if rows.kept is None and cols.kept is None:
-        return live, np.zeros(len(columns), int), in_segment
-    caches, copied = _caches(table, facts, rows, cols)
+        return live, np.zeros(len(table.ends), int), in_segment
+    caches, copied = _caches(table, facts)
     return live + caches * in_segment, copied, in_segment
 
 
@@ -236,12 +203,7 @@ def _lengths(
     graph: Graph, facts: _Facts, allowed: dict[int, Cut], wanted: list[tuple[int, int]], axis: int, halo: str
 ) -> _Lengths:
     """Lengths for every (n, p) of `wanted`, p patches over n blocks; n = 0 is the whole map."""
-    row, full, deepest = facts.row, facts.full[axis], max(n for n, _ in wanted)
-    found = chain(graph, allowed[deepest][0], axis) if halo == "clip" else None
-    if found:
-        image = graph.inputs[0].name
-        both = _Sizes(*chain_lengths(found, [(allowed[n][1] or image, p) for n, p in wanted]))
-        return _Lengths(np.array([*found.at.values(), *[0] * (len(row) - len(found.at))]), both, both, None)
+    row, full = facts.row, facts.full[axis]
     grids: dict[str, list[int]] = {}  # output of the segment -> every p, the deepest cut first
     columns, begin, end = {(0, p): 0 for n, p in wanted if not n}, [], 0
     for n, p in sorted(set(wanted), reverse=True):
@@ -261,25 +223,24 @@ def _lengths(
         return _Sizes(most, total)
 
     parts = {out: patch_bounds(int(full[row[out]]), *p) for out, p in grids.items()}
-    spans, whole, every = patch_spans(graph, graph.ops, parts, axis), full[:, None], np.arange(len(row))
+    spans, whole = patch_spans(graph, graph.ops, parts, axis), full[:, None]
     if halo == "clip" or not begin:
         all_ = table({name: span.length for name, span in spans.items()}, whole)
-        return _Lengths(every, all_, all_, None)
+        return _Lengths(all_, all_, None)
     new, spans = stream_spans(graph, graph.ops, spans, axis, halo == "narrow", begin)
     held, made = {n: span.length for n, span in spans.items()}, {n: span.length for n, span in new.items()}
     kept = {n: length - made[n] for n, length in held.items()}
-    return _Lengths(every, table(held, whole), table(made, whole), table(kept, 0 * whole))
+    return _Lengths(table(held, whole), table(made, whole), table(kept, 0 * whole))
 
 
-def _live(table: _Table, facts: _Facts, rows: _Lengths, cols: _Lengths, ends: list[Cut]) -> Ints:
+def _live(table: _Table, facts: _Facts) -> Ints:
     """Bytes alive [op, schedule] while an op runs: tensors from birth to death, and the op's scratch. An op in place
-    and what it overwrites take the larger of both. ends: the cut of each schedule."""
-    graph, kernels = table.graph, table.kernels
+    and what it overwrites take the larger of both."""
+    graph, kernels, rows, cols, length = table.graph, table.kernels, table.rows, table.cols, table.length
     inputs, now = len(graph.inputs), np.arange(len(graph.ops))[:, None]
     area = rows.held.most * cols.held.most
-    length = np.array([length for length, _ in ends])
     cut = np.flatnonzero(length)
-    out, whole = np.array([facts.row[out] for size, out in ends if size], int), facts.full[0] * facts.full[1]
+    out, whole = np.array([facts.row[out] for size, out in table.ends if size], int), facts.full[0] * facts.full[1]
     area[out, cut] = whole[out]
     former = [facts.row[name] for name in former_maps(layer_by_layer(graph), 0, table.tiled)]
     for name in former:
@@ -290,7 +251,7 @@ def _live(table: _Table, facts: _Facts, rows: _Lengths, cols: _Lengths, ends: li
     live[:, cut] += np.where(now < facts.born[out, 0], size[out, cut], 0)
     for name in former:
         live[:, cut] += np.where((now > facts.dies[name]) & (now < length[cut]), size[name, cut], 0)
-    handed_on = np.full(len(ends), -1)
+    handed_on = np.full(len(length), -1)
     handed_on[cut] = out
 
     def free(writer: Ints, target: Ints) -> Bools:
@@ -306,7 +267,7 @@ def _live(table: _Table, facts: _Facts, rows: _Lengths, cols: _Lengths, ends: li
         live[writer - inputs] -= np.minimum(size[writer], size[target]) * found
     writer, source = facts.eats
     if kernels.shift and len(writer):
-        live[writer - inputs] -= _shared(table, facts, rows, cols, size, length) * free(writer, source)
+        live[writer - inputs] -= _shared(table, facts, size) * free(writer, source)
     high, wide = rows.made.most[inputs:], cols.made.most[inputs:]
     for op, cin, which in facts.like:
         scratch = kernels.scratch(op, cin, high[which], wide[which])
@@ -315,10 +276,10 @@ def _live(table: _Table, facts: _Facts, rows: _Lengths, cols: _Lengths, ends: li
     return live
 
 
-def _shared(table: _Table, facts: _Facts, rows: _Lengths, cols: _Lengths, size: Ints, length: Ints) -> Ints:
+def _shared(table: _Table, facts: _Facts, size: Ints) -> Ints:
     """Bytes [op of _Facts.eats, schedule] that the output of an op shares with the input that it consumes, see
-    Segment.in_step. size: aligned bytes of each tensor; length: ops in patches."""
-    graph, kernels = table.graph, table.kernels
+    Segment.in_step. size: aligned bytes of each tensor."""
+    graph, kernels, rows, cols = table.graph, table.kernels, table.rows, table.cols
     assert kernels.shift is not None
     out, of = facts.eats
     lead, lag = pointwise_shift(facts.channels[of], facts.channels[out], rows.held.most[out] * cols.held.most[out])
@@ -330,12 +291,12 @@ def _shared(table: _Table, facts: _Facts, rows: _Lengths, cols: _Lengths, size: 
         op = graph.ops[index]
         if not op.is_pointwise:  # for whole maps only
             lead[at], lag[at] = kernels.shift(graph, op, graph.tensors[op.name].h, graph.tensors[op.name].w)
-            in_step[at] = index >= length
+            in_step[at] = index >= table.length
     least = union(size[of], size[out], kernels.aligned(lead), kernels.aligned(lag))
     return (size[of] + size[out] - least) * in_step
 
 
-def _caches(table: _Table, facts: _Facts, rows: _Lengths, cols: _Lengths) -> tuple[Ints, Ints]:
+def _caches(table: _Table, facts: _Facts) -> tuple[Ints, Ints]:
     """Bytes of all caches of the patched segment, and bytes copied into them and out of them, [schedule] each. The
     image is no computation and has no cache."""
     inputs, aligned = len(table.graph.inputs), table.kernels.aligned
@@ -345,7 +306,7 @@ def _caches(table: _Table, facts: _Facts, rows: _Lengths, cols: _Lengths) -> tup
         """Return (largest rows, sum of rows, largest columns, sum of columns) of each op."""
         return [side[inputs:] for side in (*(of_rows or none), *(of_cols or none))]
 
-    held, made, kept = (both(*sides) for sides in zip(rows[1:], cols[1:], strict=True))
+    held, made, kept = (both(*sides) for sides in zip(table.rows, table.cols, strict=True))
     rows_, cols_ = cache_bytes(kept[0], made[3], kept[2], held[0], channels)
     copied = copied_bytes(kept[1], made[3], kept[3], held[1], channels)
     return (aligned(rows_) + aligned(cols_)).sum(0), copied.sum(0)

@@ -29,8 +29,8 @@ from ...core.ir.build import build_graph
 from ...core.ir.graph import Graph
 from ...core.nn.net import Net
 from ...core.plan.cut_points import cuts
-from ...core.plan.plan import Plan, plan
-from ..constraint import Limits, Violation
+from ...core.plan.plan import plan
+from ..constraint import Fit, Limits, Violation
 from ..space import Candidate, Space
 from ..space_file import resolution, spell
 
@@ -76,9 +76,9 @@ class Fits(Constraint):
     def _yolo(self) -> Plain:
         return self.limits.yolo if self.limits else None
 
-    def check(self, spec: ArchSpec) -> Plan | Violation:
-        """Return the best plan of a network. Without limits nothing is less computation than per layer."""
-        return self.limits.check(spec) if self.limits else plan(build_graph(spec), Schedule())
+    def check(self, spec: ArchSpec) -> Fit | Violation:
+        """Return how a network fits best. Without limits nothing is less computation than per layer."""
+        return self.limits.check(spec) if self.limits else Fit.of(plan(build_graph(spec), Schedule()))
 
     def leaf_mutables(self, is_leaf: Callable[[Mutable], bool]) -> Iterator[Mutable]:
         """Yield this annotation before p and n, so that `random` may set them."""

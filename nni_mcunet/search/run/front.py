@@ -10,10 +10,9 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from ...core.files import write_figure
-from ...core.plan.plan import Plan
 from ...core.types import PlainDict
 from ..config import SearchConfig
-from ..constraint import Limits
+from ..constraint import Fit, Limits
 from ..evolution import Proposal
 from ..objectives import Objectives
 from ..space import Space
@@ -28,8 +27,8 @@ Rows = list[PlainDict]
 
 def front_of(config: SearchConfig, space: Space, history: Rows) -> Rows:
     """Return the lines of the networks that a search leaves as its front. With boards one for each, the smallest first,
-    with "board" and the plan that it has there; one that none fits is left out. Raises UserError for a history without
-    a score."""
+    with "board" and the schedule that it has there; one that none fits is left out. Raises UserError for a history
+    without a score."""
     return _of_boards(config, space, history) if config.boards else pareto_front(
         with_costs(config, space, history), config.objectives or DEFAULT)  # fmt: skip
 
@@ -37,11 +36,11 @@ def front_of(config: SearchConfig, space: Space, history: Rows) -> Rows:
 def _of_boards(config: SearchConfig, space: Space, history: Rows) -> Rows:
     lines, found = sorted(scored(history), key=lambda p: (-p["score"], p["macs"], p["index"])), []
     for limits in config.every_limit().each:
-        plans = ((line, limits.check(space.spec(line["candidate"]))) for line in lines)
-        line, plan = next(((line, plan) for line, plan in plans if isinstance(plan, Plan)), (None, None))
-        if line is not None and plan is not None:
-            own = {"p": list(plan.schedule.p), "n": plan.schedule.n, "halo": plan.halo}
-            found.append(line | own | {"sram": plan.arena, "flash": plan.flash, "macs": plan.macs,
+        checked = ((line, limits.check(space.spec(line["candidate"]))) for line in lines)
+        line, fit = next(((line, fit) for line, fit in checked if isinstance(fit, Fit)), (None, None))
+        if line is not None and fit is not None:
+            own = {"p": list(fit.schedule.p), "n": fit.schedule.n, "halo": fit.schedule.halo}
+            found.append(line | own | {"sram": fit.arena, "flash": fit.flash, "macs": fit.macs,
                                        "board": limits.board.name})  # fmt: skip
     return found
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ...core.ir.build import build_graph
 from ...core.plan.plan import Plan, plan
 from ...core.types import PlainDict
-from ..constraint import Limits, Violation
+from ..constraint import Fit, Limits, Violation
 from ..space import Candidate, Space
 from .history import best_of, schedule_of, scored
 
@@ -19,7 +19,7 @@ class Without(NamedTuple):
     """Hold a network that fits without patches. line: its line of the history; None: it was not judged."""
 
     candidate: Candidate
-    plan: Plan
+    fit: Fit
     line: PlainDict | None
 
 
@@ -53,17 +53,15 @@ def patch_gain(space: Space, limits: Limits, history: list[PlainDict]) -> PatchG
         return None
     bare = replace(limits, patches=(1,))
 
-    def fits(candidate: Candidate) -> Plan | None:
+    def fits(candidate: Candidate) -> Fit | None:
         found = bare.check(space.spec(candidate))
-        return found if isinstance(found, Plan) else None
+        return found if isinstance(found, Fit) else None
 
     lines = sorted(scored(history), key=lambda line: (-line["score"], line["index"]))
     without = ((line, fits(line["candidate"])) for line in lines)
     judged = next((Without(line["candidate"], found, line) for line, found in without if found), None)
     smaller = [(candidate, fits(candidate)) for candidate in _smaller(space, best["candidate"])]
-    scaled = max(
-        (Without(c, found, None) for c, found in smaller if found), key=lambda one: one.plan.macs, default=None
-    )
+    scaled = max((Without(c, found, None) for c, found in smaller if found), key=lambda one: one.fit.macs, default=None)
     obstacle, whole = (
         bare.check(space.spec(best["candidate"])),
         plan(build_graph(space.spec(best["candidate"]), limits.yolo)),
@@ -95,11 +93,11 @@ def rows(space: Space, gain: PatchGain) -> list[tuple[str, ...]]:
     ]  # fmt: skip
     if gain.judged and gain.judged.line:
         line, name = gain.judged.line, "the best judged that fits without patches, candidate"
-        found.append(row(f"{name} {line['index']}", line["candidate"], line["score"], gain.judged.plan.arena,
-                         gain.judged.plan.macs))  # fmt: skip
+        found.append(row(f"{name} {line['index']}", line["candidate"], line["score"], gain.judged.fit.arena,
+                         gain.judged.fit.macs))  # fmt: skip
     if gain.scaled:
         name = "the best made smaller until it fits without patches"
-        found.append(row(name, gain.scaled.candidate, None, gain.scaled.plan.arena, gain.scaled.plan.macs))
+        found.append(row(name, gain.scaled.candidate, None, gain.scaled.fit.arena, gain.scaled.fit.macs))
     return found
 
 
