@@ -403,3 +403,36 @@ def test_the_adjoining_memories_of_the_f746_apart(tmp_path):
     memory = (tmp_path / "fw/board/memory.ld").read_text()
     assert "DTCM (rwx) : ORIGIN = 0x20000000, LENGTH = 64K" in memory
     assert "SRAM12 (rwx) : ORIGIN = 0x20010000, LENGTH = 256K" in memory
+
+
+# --- the picture's source
+
+
+def test_a_source_lies_where_dma_writes():
+    """Its bytes are kept free in AXI SRAM of an H743, whose DTCM no camera's DMA reaches, and in DTCM of an F746."""
+    for name, where in (("h743", "AXI"), ("f746", "DTCM")):
+        board = get_board(name)
+        bare = {room.name: room.bytes for room in board.rooms}
+        left = {room.name: room.bytes for room in regions.rooms_beside(board, 5000)}
+        assert {n: bare[n] - left[n] for n in bare} == {n: 5000 * (n == where) for n in bare}
+    kinds = ((64, False), (4, True), (8, True))
+    memories = [Region(f"R{i}", 0x20000000 + (i << 24), kb * KB, 0, dma) for i, (kb, dma) in enumerate(kinds)]
+    small = Board("small", "cortex-m7", 10**8, 64 * KB, 1 << 20, 0, regions=tuple(memories))
+    assert [room.bytes for room in regions.rooms_beside(small, 5000)] == [64 * KB, 4 * KB, 8 * KB - 5000]
+    assert regions.rooms_beside(small, 9000) == ()
+    with pytest.raises(BoardError, match="dma is 'no'"):
+        Region("R", 0, KB, 0, "no")
+
+
+def test_a_spread_network_leaves_room_for_its_source():
+    """The bytes of the source stay free, and a network that needs them is not placed."""
+    graph, board = gated(40), board_of(32, 32)
+    bare = plan_for_board(graph, board)
+    assert len(bare.parts) == 2
+    fits = []
+    for source in (0, 400, 2000, 8000):
+        found = spread(plan(graph, bare.schedule), board, source=source)
+        fits.append(found is not None)
+        if found:
+            assert {part.region: part.size for part in found.parts}["R0"] + source <= 32 * KB
+    assert fits == [True, True, True, False]

@@ -77,7 +77,7 @@ class Board:
         if not self.regions or self.reserved_sram > self.regions[0].bytes:
             return ()
         kept = [self.reserved_sram, *[0] * (len(self.regions) - 1)]
-        return tuple(Room(r.name, r.bytes - less, r.wait) for r, less in zip(self.regions, kept, strict=True))
+        return tuple(Room(r.name, r.bytes - less, r.wait, r.dma) for r, less in zip(self.regions, kept, strict=True))
 
     @property
     def usable(self) -> int:

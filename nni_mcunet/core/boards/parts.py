@@ -130,11 +130,12 @@ class Uart:
 
 
 class Room(NamedTuple):
-    """Hold what a network may take of a region: `bytes`, the region's `wait` cycles."""
+    """Hold what a network may take of a region: `bytes`; its `wait` cycles, and whether DMA writes it."""
 
     name: str
     bytes: int
     wait: int
+    dma: bool = True
 
 
 @dataclass(frozen=True)
@@ -144,12 +145,14 @@ class Region:
     at     its address
     bytes  whole kilobytes
     wait   cycles that the core waits for a line that its data cache lacks; 0: as fast as the core
+    dma    whether the DMA of a camera writes it
     """
 
     name: str
     at: int
     bytes: int
     wait: int = 0
+    dma: bool = True
 
     def __post_init__(self) -> None:
         check_text(self, "name", "[A-Z][A-Z0-9_]{0,30}", "capitals and digits")
@@ -160,6 +163,8 @@ class Region:
         if self.bytes % KB:
             raise BoardError(f"bytes is {self.bytes}: expected whole kilobytes ({KB} bytes)")
         check_whole(self, "wait", 0, WAITS)
+        if not isinstance(self.dma, bool):
+            raise BoardError(f"dma is {short(self.dma)}: expected true or false")
 
 
 def check_regions(regions: tuple[Region, ...], key: str) -> None:

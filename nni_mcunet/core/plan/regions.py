@@ -36,25 +36,35 @@ class Spread(NamedTuple):
 
 
 def first_spread(plans: Iterable[Plan], board: Board, beside: Beside | None = None, fewest: bool = True) -> Plan | None:
-    """Return the first of the plans that the board's regions hold, placed by `spread`, or None. The region with the
-    stack keeps free the bytes of `beside`, see plan.best_schedule."""
+    """Return the first of the plans that the board's regions hold, placed by `spread` beside the bytes of `beside`, see
+    plan.best_schedule; or None."""
     for one in plans:
         more = beside(one.graph, one.schedule, one.halo) if beside else 0
-        if more < board.arena_limit:
-            left = replace(board, reserved_sram=board.reserved_sram + more) if more else board
-            if found := spread(one, left, fewest):
-                return found
+        if found := spread(one, board, fewest, more):
+            return found
     return None
 
 
-def spread(found: Plan, board: Board, fewest: bool = True) -> Plan | None:
+def rooms_beside(board: Board, source: int) -> tuple[Room, ...]:
+    """Return the board's rooms with so many bytes of the picture's source kept free in the first that DMA writes and
+    that holds them; () where none does."""
+    rooms = list(board.rooms)
+    for at, room in enumerate(rooms):
+        if room.dma and room.bytes >= source:
+            rooms[at] = room._replace(bytes=room.bytes - source)
+            return tuple(rooms)
+    return ()
+
+
+def spread(found: Plan, board: Board, fewest: bool = True, source: int = 0) -> Plan | None:
     """Return the plan placed in the board's regions, or None where they do not hold it. fewest: in as few as can be,
-    two or more; else in those of the least cost, or in one array where that costs no more. Ties go to fewer bytes."""
-    rooms, most = board.rooms, board.usable
+    two or more; else in those of the least cost, or in one array where that costs no more. Ties go to fewer bytes.
+    source: bytes that the picture's source takes besides, see rooms_beside."""
+    rooms, most = rooms_beside(board, source), board.usable - source
     if not rooms or found.peak > most or max(b.size for b in found.unplaced) > max(room.bytes for room in rooms):
         return None
     work, best = _Work(found), None
-    one_array = not fewest and found.arena <= board.arena_limit
+    one_array = not fewest and found.arena + source <= board.arena_limit
     for count in range(1 if one_array else 2, len(rooms) + 1):
         for chosen in combinations(rooms, count):
             one = work.placed(chosen)
