@@ -8,6 +8,7 @@ typedef void kernel(const mcu_conv *, const mcu_axis *, const mcu_axis *, const 
                     int8_t *);
 kernel plain_conv_pw, plain_conv_dense, plain_conv_dw, plain_conv_group;
 void plain_add(const mcu_sum *, const mcu_axis *, const mcu_axis *, const int8_t *, const int8_t *, int8_t *);
+static kernel *const raw_fast[] = {mcu_conv_pw_raw, mcu_conv_dense_raw};
 static kernel *const fast[] = {mcu_conv_pw, mcu_conv_dense, mcu_conv_dw, mcu_conv_group};
 static kernel *const plain[] = {plain_conv_pw, plain_conv_dense, plain_conv_dw, plain_conv_group};
 
@@ -39,7 +40,7 @@ static mcu_axis axis(int n_out, int k, int s, int padded) {
 }
 
 /* Random weights as packed: zeros behind the last tap. */
-static const int8_t *pack(int pairs, int taps) {
+static int8_t *pack(int pairs, int taps) {
     static int8_t packed[SIZE];
     const int quads = (taps + 3) / 4;
     memcpy(packed, weights, SIZE);
@@ -48,6 +49,27 @@ static const int8_t *pack(int pairs, int taps) {
             for (int c = 0; c < 2; c++)
                 packed[8 * (p * quads + t / 4) + t % 2 * 4 + (t & 2) + c] = 0;
     return packed;
+}
+
+/* The same layer as mcu_conv_pw_raw takes it; changes what it cannot have. */
+static mcu_conv raw_of(const mcu_conv *op, int8_t *packed) {
+    static int8_t raw_weights[SIZE];
+    static mcu_pair raw_pairs[CHANNELS / 2];
+    mcu_conv raw = *op;
+    for (int i = 0; i < SIZE; i += 2) {
+        if (packed[i + 1] == -128)
+            packed[i + 1] = 127;
+        raw_weights[i] = packed[i], raw_weights[i + 1] = (int8_t)(packed[i + 1] - (packed[i] < 0));
+    }
+    for (int c = 0; c < CHANNELS / 2; c++) {
+        mcu_pair *pair = pairs + c;
+        pair->right[1] = (uint8_t)mcu_min(pair->right[1], 13);
+        raw_pairs[c] = *pair;
+        raw_pairs[c].bias[1] = 256 * pair->bias[1] + pair->bias[0];
+        raw_pairs[c].right[1] = (uint8_t)(pair->right[1] + 8 - pair->left[1]), raw_pairs[c].left[1] = 0;
+    }
+    raw.weights = raw_weights, raw.pairs = raw_pairs;
+    return raw;
 }
 
 /* Shifts of a case: often none to the left; a depth-wise one's may be too far for its fast version. */
@@ -74,6 +96,7 @@ static int over_differs(const mcu_conv *op, int rows, int cols) {
 
 static int differs(int kind, int groups, int cin, int cout, int k, int s, int rows, int cols) {
     const int lo = below(2) ? -128 : below(256) - 128, packed_pairs = groups * ((cout / groups + 1) / 2);
+    int8_t *const packed = kind == 2 ? weights : pack(packed_pairs, k * k * cin / groups);
     const mcu_conv op = {.cin = (int16_t)cin,
                          .cout = (int16_t)cout,
                          .groups = (int16_t)groups,
@@ -89,7 +112,7 @@ static int differs(int kind, int groups, int cin, int cout, int k, int s, int ro
                          .res_bits = 4,
                          .res_mult = below(40),
                          .pairs = pairs,
-                         .weights = kind == 2 ? weights : pack(packed_pairs, k * k * cin / groups)};
+                         .weights = packed};
     shifts(kind == 2 ? 10 : 2);
     if (kind == 0 && below(2))
         return over_differs(&op, rows, cols);
@@ -108,7 +131,11 @@ static int differs(int kind, int groups, int cin, int cout, int k, int s, int ro
     const int8_t *skip = below(2) ? res : 0;
     memcpy(out[1], out[0], SIZE);
     memset(scratch, 85, sizeof scratch);
-    fast[kind](&op, &y, &x, in[0], skip, out[0], scratch);
+    if (kind < 2 && below(2)) {
+        const mcu_conv raw = raw_of(&op, packed);
+        raw_fast[kind](&raw, &y, &x, in[0], skip, out[0], scratch);
+    } else
+        fast[kind](&op, &y, &x, in[0], skip, out[0], scratch);
     plain[kind](&op, &y, &x, in[0], skip, out[1], scratch);
     return memcmp(out[0], out[1], SIZE) != 0;
 }

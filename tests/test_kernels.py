@@ -5,6 +5,7 @@ import json
 import os
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from programs import EMULATED, MACHINES
 
 from nni_mcunet.core.ir.graph import Graph, Op, Tensor
 from nni_mcunet.core.plan.kernel_facts import CORTEX_M, IN_ORDER
+from nni_mcunet.engine.ops import conv, requantise
+from nni_mcunet.engine.ops.conv import ConvIntegers
 from nni_mcunet.engine.ops.weight_packing import pack_channels, pack_weights
 from nni_mcunet.engine.run import emulator, toolchain
 from nni_mcunet.engine.run.host import SANITIZERS
@@ -87,7 +90,7 @@ def random_conv(rng, kind, k, s):
     lo, hi = sorted(rng.integers(-128, 128, 2).tolist()) if rng.random() < 0.3 else (-128, 127)
     zp = int8(rng, 3).tolist()
     op = Conv(cin, cout, groups, *k, *s, zp[0], zp[1], lo, hi, zp[2], 0, 0)
-    op.arrays, op.depthwise = arrays, kind == "dw"
+    op.arrays, op.depthwise, op.raw = arrays, kind == "dw", False
     return packed(op)
 
 
@@ -95,8 +98,8 @@ def packed(op):
     """Points the struct to its arrays, packed."""
     weights, *channels = (op.arrays[name] for name in ("weights", "bias", "mult", "left", "right"))
     groups = 1 if op.depthwise else op.groups
-    op.packed = weights if op.depthwise else pack_weights(weights.transpose(0, 3, 1, 2), groups)
-    op.packed_pairs = pack_channels(*channels, groups)
+    op.packed = weights if op.depthwise else pack_weights(weights.transpose(0, 3, 1, 2), groups, op.raw)
+    op.packed_pairs = pack_channels(*channels, groups, op.raw)
     op.weights, op.pairs = at(op.packed), at(op.packed_pairs)
     return op
 
@@ -170,6 +173,70 @@ def test_conv_equals_numpy(lib, kind, seed):
     want = expected(op, y, x, data, res, out)
     call(lib, kind, op, y, x, data, res, out)
     assert (out == want).all()
+
+
+@pytest.mark.parametrize("kind", ["pw", "dense"])
+@pytest.mark.parametrize("seed", range(15))
+def test_raw_conv_equals_numpy(lib, kind, seed):
+    """Two channels from one product; with weights and inputs at the ends of int8, too."""
+    rng = np.random.default_rng([seed, len(kind)])
+    k = (1, 1) if kind == "pw" else tuple(rng.choice([1, 3, 5], 2).tolist())
+    op = random_conv(rng, kind, k, (1, 1))
+    if seed % 3 == 0:
+        op.arrays["weights"][:] = rng.choice([-128, 127, -127], op.arrays["weights"].shape)
+    op.arrays["weights"][1::2] = np.maximum(op.arrays["weights"][1::2], -127)
+    op.raw = True
+    packed(op)
+    y, x = (random_axis(rng, k[i], 1, kind != "pw") for i in range(2))
+    data, out, res = int8(rng, y.n_in, x.n_in, op.cin), int8(rng, y.n_dst, x.n_dst, op.cout), None
+    if seed % 3 == 0:
+        data[:] = rng.choice([-128, 127], data.shape)
+    if seed % 2:
+        with_residual(op, rng)
+        res = int8(rng, y.n_res, x.n_res, op.cout)
+    want = expected(op, y, x, data, res, out)
+    call(lib, f"{kind}_raw", op, y, x, data, res, out)
+    assert (out == want).all()
+
+
+@pytest.mark.parametrize("past", [False, True])
+def test_raw_conv_at_its_bound(lib, past):
+    """A sum of 2^23 - 1 the kernel has; a layer whose sums reach 2^23 is not given to it."""
+    cin, weight = 1024, np.full((2, 1024, 1, 1), -64, np.int8)
+    weight[1, -1] = -63
+    graph = Graph("g", (Tensor("x", 1, 1, cin),), (Op("y", "conv", ("x",), 2),), ("y",))
+    channels = dict(mult=np.full(2, 2**30), left=np.zeros(2, np.int64), right=np.full(2, 14))
+    p = ConvIntegers(weight, np.array([0, 127 + past], np.int32), **channels, zp_in=0, zp_out=0, lo=-128, hi=127)
+    assert conv.raw(graph, graph.ops[0], p).raw == (not past)
+    op = random_conv(np.random.default_rng(0), "pw", (1, 1), (1, 1))
+    op.cin, op.cout, op.zp_in, op.zp_out, op.lo, op.hi, op.raw = cin, 2, 0, 0, -128, 127, True
+    op.arrays = {"weights": weight.transpose(0, 2, 3, 1), "bias": p.bias, **channels}
+    data, out = np.full((1, 4, cin), -128, np.int8), np.empty((1, 4, 2), np.int8)
+    y, x = Axis(1, 0, 1, 1), Axis(4, 0, 4, 4)
+    call(lib, "pw_raw", packed(op), y, x, data, None, out)
+    assert (out == expected(op, y, x, data, None, out)).all() == (not past)
+
+
+def test_raw_channels_of_long_shifts():
+    """Another multiplier stands in for one whose shift is too long where it rounds each sum to the same value."""
+    graph = Graph("g", (Tensor("x", 1, 1, 9),), (Op("y", "conv", ("x",), 2),), ("y",))
+    rng = np.random.default_rng(0)
+    weight = int8(rng, 2, 9, 1, 1) // 2
+    reach = 128 * np.abs(weight[1].astype(int)).sum()
+    for right, bias in ((13, 0), (13, reach), (16, -reach), (17, 0)):
+        channels = dict(mult=rng.integers(2**30, 2**31, 2), left=np.zeros(2, np.int64), right=np.full(2, right))
+        p = ConvIntegers(weight, np.full(2, bias, np.int32), **channels, zp_in=0, zp_out=-128, lo=-128, hi=127)
+        found = conv.raw(graph, graph.ops[0], p)
+        assert found.raw and int(found.right[1]) == min(right, 15)
+        sums = bias + np.arange(-reach, reach + 1)
+        old, new = (requantise.requant(sums, int(q.mult[1]), 0, int(q.right[1])) for q in (p, found))
+        assert (old == new).all()
+        for part in (480, 512, 513):
+            mult, right_now = int(found.mult[1]) * part // 512, int(found.right[1])
+            same = (old == requantise.requant(sums, mult, 0, right_now)).all()
+            assert conv._is_same(p, 1, int(reach), mult, right_now) == same
+    tiny = replace(p, right=np.full(2, 17), zp_out=-128, weight=np.full_like(weight, -128))
+    assert not conv.raw(graph, graph.ops[0], tiny).raw
 
 
 @pytest.mark.parametrize("seed", range(25))
@@ -399,7 +466,7 @@ def test_loops_fit_the_flash_accelerator(tmp_path):
     """The F412's holds 1 kB of code: no branch of a kernel goes farther back, in the code as compiled for the board."""
     flags = [*toolchain.WARNINGS, *toolchain.core_flags("cortex-m4"), f"-I{KERNELS}", "-c"]
     assert "-DMCU_DUAL_ISSUE" in toolchain.core_flags("cortex-m7") and "-DMCU_DUAL_ISSUE" not in flags
-    sources = [str(KERNELS / f"mcu_{name}.c") for name in ("conv", "dw", "dw_dsp", "eltwise")]
+    sources = [str(KERNELS / f"mcu_{name}.c") for name in ("conv", "conv_raw", "dw", "dw_dsp", "eltwise")]
     subprocess.run([toolchain.tool("arm-none-eabi-gcc"), *flags, *sources], check=True, cwd=tmp_path)
     objects = sorted(map(str, tmp_path.glob("*.o")))
     command = [toolchain.tool("arm-none-eabi-objdump"), "-d", "--no-show-raw-insn", *objects]
@@ -422,8 +489,20 @@ def test_dsp_equals_plain(core, tmp_path):
     """600 random layers on each emulated core: the DSP versions write the same bytes as the plain ones."""
     compiler, elf = toolchain.tool("arm-none-eabi-gcc"), tmp_path / "kernels.elf"
     flags = [*toolchain.WARNINGS, *toolchain.core_flags(core), f"-I{KERNELS}", f"-I{RUNTIME}"]
-    sources = [KERNELS / f"mcu_{name}.c" for name in ("conv", "dw", "dw_dsp", "eltwise")]
-    names = ("conv_pw", "conv_dense", "conv_dw", "conv_group", "add", "mul", "act", "act_channels", "concat")
+    sources = [KERNELS / f"mcu_{name}.c" for name in ("conv", "conv_raw", "dw", "dw_dsp", "eltwise")]
+    names = (
+        "conv_pw",
+        "conv_dense",
+        "conv_pw_raw",
+        "conv_dense_raw",
+        "conv_dw",
+        "conv_group",
+        "add",
+        "mul",
+        "act",
+        "act_channels",
+        "concat",
+    )
     plain = ["-U__ARM_FEATURE_DSP", *(f"-Dmcu_{n}=plain_{n}" for n in names)]
     subprocess.run([compiler, *flags, *plain, "-c", *map(str, sources)], check=True, cwd=tmp_path)
     sizes = {"FLASH_BYTES": 2**20, "SRAM_BYTES": 2**20, "STACK_BYTES": 4096}

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from ..core.boards import Board
+from ..core.boards.cores import CORES
 from ..core.errors import UserError
 from ..core.file_sets import Files, owned, write_set
 from ..core.plan.plan import Plan
@@ -32,7 +33,8 @@ def write_library(
     others = sorted({*owned(folder)} - {SHARED, prefix})
     if project and others:
         raise UserError(f"{folder} holds the model {', '.join(others)}, too; a project is of one: give another folder")
-    library, sites = generated(plan, model, prefix)
+    core = CORES.get(board.core)
+    library, sites = generated(plan, model, prefix, core is not None and core.dsp)
     facts = plan_facts(plan, board, sites, view_of(model))
     shown = json.dumps(plan_map(plan, model.graph, board), separators=(",", ":"))
     files: Files = {**library, plan_file(prefix): json.dumps(facts, indent=1) + "\n", map_file(prefix): shown + "\n"}

@@ -10,7 +10,7 @@ from ...core.file_sets import Files, Seal, write_set
 from ...core.plan.plan import Plan
 from ..detect import detector_params
 from ..lower.c_limits import BYTES
-from ..lower.program import Program, lower
+from ..lower.program import Program, lower, with_raw
 from ..model import QuantModel, view_of
 from . import arenas
 from .constants import weights
@@ -65,15 +65,16 @@ def sources(plan: Plan, model: QuantModel, prefix: str = DEFAULT) -> dict[str, s
     return generated(plan, model, prefix).files
 
 
-def generated(plan: Plan, model: QuantModel, prefix: str = DEFAULT) -> Generated:
+def generated(plan: Plan, model: QuantModel, prefix: str = DEFAULT, dsp: bool = False) -> Generated:
     """Return the model's header, source, constants and pictures/, which has the ready callbacks. With shared_files()
     they make a self-contained C11 library. They end in a common mark, and the header in that of the kernels, too.
-    prefix: what all its names begin with, those of files as well. Raises UserError for a prefix that cannot be one,
-    Infeasible for an arena of more than 32 bits, and what `lower` raises."""
+    prefix: what all its names begin with, those of files as well; dsp: whether it is for a core with
+    that extension: plain C gives the same bytes, slower. Raises UserError for a prefix that cannot be one, Infeasible
+    for an arena of more than 32 bits, and what `lower` raises."""
     names = Names(check_prefix(prefix), plan.graph)
     if plan.arena > BYTES:
         raise Infeasible.over("sram", plan.arena, BYTES, f"{plan.graph.name} with offsets of 32 bits")
-    program = lower(plan, model)
+    program = with_raw(lower(plan, model)) if dsp else lower(plan, model)
     source, sites = _source(program, model, names)
     texts = header(plan, model, names), source, weights(program, names)
     files = {**dict(zip(model_files(prefix), texts, strict=True)), **pictures(prefix, view_of(model))}

@@ -142,10 +142,15 @@ static inline int32_t mcu_requant_twice(int32_t acc, int32_t mult, int left, int
     return mcu_halves((int32_t)((wide * mult + ((int64_t)1 << 31)) >> 32), right);
 }
 
-/* A file that is compiled once more with MCU_TWICE has the kernels that round twice. */
+/* A file that is compiled once more with MCU_TWICE has the kernels that round twice, with MCU_RAW those whose weights lie
+ * as mcu_conv_pw_raw says. */
 #if defined(MCU_TWICE)
 #define MCU_ROUNDED(name) name##_twice
 #define MCU_LESS 0 /* what a right shift is less by in mcu_pair */
+#elif defined(MCU_RAW)
+#define MCU_ROUNDED(name) name##_raw
+#define mcu_requant_raw mcu_requant
+#define MCU_LESS 1
 #else
 #define MCU_ROUNDED(name) name
 #define MCU_LESS 1
@@ -192,6 +197,13 @@ void mcu_conv_group(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, co
  * output then lies at or before the last input read, and only on its own channel. */
 void mcu_conv_dw(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
                  int8_t *out, int8_t *scratch);
+/* The same for the DSP extension, which multiplies by both weights of a pair as they lie: two channels a and b as the int16
+ * 256 * b + a, so that a product sum is 256 times that of b plus that of a. The bias of b is 256 * b + a, too, its right
+ * shift counts the 8 bits, and it has no left one. The generator proves that 256 times each sum of b fits in 32 bits. */
+void mcu_conv_pw_raw(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
+                     int8_t *out, int8_t *scratch);
+void mcu_conv_dense_raw(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
+                        int8_t *out, int8_t *scratch);
 /* The same, rounded twice, without residual. */
 void mcu_conv_pw_twice(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
                        int8_t *out, int8_t *scratch);

@@ -86,9 +86,18 @@ typedef struct {
 
 /* Two taps of four positions, of the columns at r0 + x, with two channels: dot products in r4..r7 and r8..r11, the next
  * weights at r12. Loads follow each other where that takes a cycle less. */
+#if defined(MCU_RAW) /* the second channel's weights are those of both, see mcu_conv_pw_raw */
+#define SECOND(w) ""
+#define APART "sub r8, r4\n sub r9, r5\n sub r10, r6\n sub r11, r7\n"
+enum { SECOND_BYTES = 8 }; /* less code a quad */
+#else
+#define SECOND(w) "sxtb16 " w ", " w ", ror #8\n"
+#define APART ""
+enum { SECOND_BYTES = 0 };
+#endif
 #define DOT(to, x, w, acc) "smlad " to ", " x ", " w ", " acc "\n"
 #define WEIGHTS(x)                                                                                                      \
-    "ldr.w r1, [r12], #4\n ldr.w r2, [r0, #" x "+8]\n ldr.w r3, [r0, #" x "+12]\n sxtb16 r14, r1\n sxtb16 r1, r1, ror #8\n"
+    "ldr.w r1, [r12], #4\n ldr.w r2, [r0, #" x "+8]\n ldr.w r3, [r0, #" x "+12]\n sxtb16 r14, r1\n" SECOND("r1")
 #define TAPS(x)                                                                                                         \
     WEIGHTS(x) DOT("r6", "r2", "r14", "r6") DOT("r7", "r3", "r14", "r7") DOT("r10", "r2", "r1", "r10")                  \
     DOT("r11", "r3", "r1", "r11") "ldrd r2, r3, [r0, #" x "]\n" DOT("r4", "r2", "r14", "r4")                            \
@@ -105,7 +114,7 @@ typedef struct {
 #define BIAS_A(to) "r4"
 #define BIAS_B(to) "r8"
 #define PAIRED(x, next, a, b)                                                                                           \
-    "ldr.w r3, [r0, #" x "+12]\n sxtb16 r1, r14\n ldr.w r2, [r0, #" x "+8]\n sxtb16 r14, r14, ror #8\n"               \
+    "ldr.w r3, [r0, #" x "+12]\n sxtb16 r1, r14\n ldr.w r2, [r0, #" x "+8]\n" SECOND("r14")               \
     DOT("r7", "r3", "r1", a("r7")) DOT("r11", "r3", "r14", b("r11")) "ldr.w r3, [r0, #" x "+4]\n"                        \
     DOT("r6", "r2", "r1", a("r6")) DOT("r10", "r2", "r14", b("r10")) "ldr.w r2, [r0, #" x "]\n"                          \
     DOT("r9", "r3", "r14", b("r9")) DOT("r8", "r2", "r14", b("r8")) next DOT("r5", "r3", "r1", a("r5"))                   \
@@ -115,12 +124,12 @@ typedef struct {
 #define FIRST_QUAD BOTH("0", BIAS_A, BIAS_B)
 #define QUAD(x) BOTH(x, ITSELF, ITSELF)
 #define QUADS QUAD("0") QUAD("32") QUAD("64") "adds r0, #96\n"
-enum { UNROLLED = 3, QUAD_BYTES = 120 };
+enum { UNROLLED = 3, QUAD_BYTES = 120 - SECOND_BYTES };
 #else
 #define FIRST_QUAD FIRST_TAPS("0") TAPS("16")
 #define QUAD(x) TAPS(x) TAPS(x "+16")
 #define QUADS QUAD("0") QUAD("32") QUAD("64") QUAD("96") "adds r0, #128\n"
-enum { UNROLLED = 4, QUAD_BYTES = 112 };
+enum { UNROLLED = 4, QUAD_BYTES = 112 - SECOND_BYTES };
 #endif
 /* From a pair of channels at r0 to its constants behind the biases there and the dot products. */
 #define DOTS                                                                                                            \
@@ -155,7 +164,7 @@ enum { UNROLLED = 4, QUAD_BYTES = 112 };
 /* clang-format off */
 static MCU_NAKED void four_plain(const mcu_four *t MCU_UNUSED) {
     __asm__(BEGIN DOTS); /* in two: no C compiler has to take more than 4,095 characters */
-    __asm__("ldr r14, [sp, #32]\n lsl r14, r14, r3\n" CHANNEL_A(HIGH_PLAIN, "r1") CHANNEL_A(ASR, "r3")
+    __asm__(APART "ldr r14, [sp, #32]\n lsl r14, r14, r3\n" CHANNEL_A(HIGH_PLAIN, "r1") CHANNEL_A(ASR, "r3")
             "lsr r3, #8\n ldr r14, [sp, #32]\n lsl r14, r14, r3\n" CHANNEL_B(HIGH_PLAIN, "r2") CHANNEL_B(ASR, "r3")
             CHANNEL_A(SSAT, ", asr #1") CHANNEL_B(SSAT, ", asr #1") STORE);
 }
@@ -171,7 +180,7 @@ static MCU_NAKED void four_plain(const mcu_four *t MCU_UNUSED) {
 /* clang-format off */
 static MCU_NAKED void four_any(const mcu_four *t MCU_UNUSED) {
     __asm__(BEGIN DOTS);
-    __asm__("str r0, [sp, #16]\n lsr r14, r3, #16\n" CHANNEL_A(LSL, "r14") "lsr r14, r3, #24\n"
+    __asm__(APART "str r0, [sp, #16]\n lsr r14, r3, #16\n" CHANNEL_A(LSL, "r14") "lsr r14, r3, #24\n"
             CHANNEL_B(LSL, "r14") "mov r14, #1\n lsl r14, r14, r3\n" CHANNEL_A(HIGH, "r1") CHANNEL_A(ASR, "r3")
             "lsr r3, #8\n mov r14, #1\n lsl r14, r14, r3\n" CHANNEL_B(HIGH, "r2") CHANNEL_B(ASR, "r3")
             "ldr r2, [sp, #48]\n" CHANNEL_A(HALF_BIAS, "r2") CHANNEL_B(HALF_BIAS, "r2")

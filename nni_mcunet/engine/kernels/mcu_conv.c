@@ -16,10 +16,18 @@ static void widen(const int8_t *x, int n, int8_t *wide) {
 }
 
 /* Two words of packed weights, taps x and y of both channels. */
+#if defined(MCU_RAW)
+#define DOT_QUAD(x, y)                                                                                                  \
+    "ldm r1!, {r8, r10}\n sxtb16 r11, r8\n smlad r3, " x ", r11, r3\n smlad r12, " x ", r8, r12\n"                      \
+    "sxtb16 r11, r10\n smlad r3, " y ", r11, r3\n smlad r12, " y ", r10, r12\n"
+#define SECOND_SUM "sub r1, r12, r3\n"
+#else
 #define DOT_QUAD(x, y)                                                                                                  \
     "ldm r1!, {r8, r10}\n sxtb16 r11, r8\n smlad r3, " x ", r11, r3\n sxtb16 r8, r8, ror #8\n"                         \
     "smlad r12, " x ", r8, r12\n sxtb16 r11, r10\n smlad r3, " y ", r11, r3\n sxtb16 r10, r10, ror #8\n"               \
     "smlad r12, " y ", r10, r12\n"
+#define SECOND_SUM "mov r1, r12\n"
+#endif
 
 /* A pair's biases and dot products with its packed weights, the second channel's in the upper half. x: as int16 */
 /* clang-format off */
@@ -27,9 +35,18 @@ static MCU_NAKED int64_t dot_pair(const int8_t *x MCU_UNUSED, const int8_t *w MC
                                   const mcu_pair *pair MCU_UNUSED) {
     __asm__("push {r4-r8, r10, r11, r14}\n ldrd r3, r12, [r3]\n lsrs r2, r2, #1\n bcc 1f\n ldm r0!, {r4, r5}\n"
             DOT_QUAD("r4", "r5") "1: beq 3f\n 2: ldm r0!, {r4, r5, r6, r7}\n" DOT_QUAD("r4", "r5") DOT_QUAD("r6", "r7")
-            "subs r2, #1\n bne 2b\n 3: mov r0, r3\n mov r1, r12\n pop {r4-r8, r10, r11, pc}");
+            "subs r2, #1\n bne 2b\n 3: mov r0, r3\n" SECOND_SUM "pop {r4-r8, r10, r11, pc}");
 }
 /* clang-format on */
+#elif defined(MCU_RAW)
+static inline int64_t dot_pair(const int8_t *x, const int8_t *w, int n, const mcu_pair *pair) {
+    uint32_t a = (uint32_t)pair->bias[0], both = (uint32_t)pair->bias[1];
+    for (int i = 0; i < n; i++) {
+        const int8_t *at = w + (i >> 2) * 8 + (i & 1) * 4 + (i & 2);
+        a += (uint32_t)(x[i] * at[0]), both += (uint32_t)(x[i] * ((uint8_t)at[0] + 256 * at[1]));
+    }
+    return (int64_t)(int32_t)(both - a) * ((int64_t)1 << 32) + a;
+}
 #else
 static inline int64_t dot_pair(const int8_t *x, const int8_t *w, int n, const mcu_pair *pair) {
     int32_t a = pair->bias[0], b = pair->bias[1];
@@ -48,8 +65,6 @@ static inline int64_t dot_pair(const int8_t *x, const int8_t *w, int n, const mc
 #endif
 
 #if !defined(MCU_DSP)
-#include "mcu_twos.h"
-
 static inline mcu_scale scale_of(const mcu_pair *pair, int i) {
     const mcu_scale s = {pair->mult[i], pair->left[i], pair->right[i] + MCU_LESS};
     return s;
@@ -93,7 +108,10 @@ static int shared(const int8_t *in, int n_in, const int8_t *out, int n_out) {
 }
 #endif
 
-#if !defined(MCU_DSP)
+#if !defined(MCU_DSP) && !defined(MCU_RAW)
+#define MCU_TWOS
+#include "mcu_twos.h"
+
 /* Two positions. twos: of mcu_twos.h; res: [2][cout] or null, out: [2][cout]. */
 static void two_positions(const mcu_conv *op, const int32_t *twos, int n, const int8_t *res, int8_t *out) {
     const mcu_conv o = *op; /* a copy: a store to `out` cannot change it */
@@ -158,7 +176,7 @@ static void positions(const mcu_conv *op, int n, const int8_t *in, const int8_t 
         four_positions(op, &t, res ? res + j * op->cout : 0, out + j * op->cout);
     }
     mcu_clamp_all(back ? out + (n - done) * op->cout : out, done * op->cout, op->lo, op->hi);
-#else
+#elif defined(MCU_TWOS)
     for (; n >= 4 && done + 2 <= n; done += 2) { /* fewer may have no room for words */
         const int j = back ? n - 2 - done : done;
         pack_twos(in + j * op->cin, op->cin, op->cin, (int32_t *)(void *)scratch);
@@ -313,7 +331,7 @@ void MCU_ROUNDED(mcu_conv_dense)(const mcu_conv *op, const mcu_axis *y, const mc
             four_positions(op, &t, sum ? sum + m * op->cout : 0, dst + m * op->cout);
         }
         mcu_clamp_all(dst, m * op->cout, op->lo, op->hi);
-#else
+#elif defined(MCU_TWOS)
         for (int8_t *const windows = scratch + 4 * MCU_ROUND4(taps); m + 2 <= n; m += 2) {
             for (int p = 0; p < 2; p++)
                 gather(op, y, x, y->first + (row + (m + p) / x->n_out) * op->sh, x->first + (m + p) % x->n_out * op->sw,
@@ -330,6 +348,7 @@ void MCU_ROUNDED(mcu_conv_dense)(const mcu_conv *op, const mcu_axis *y, const mc
     }
 }
 
+#if !defined(MCU_RAW)
 /* Copies channels c..c+n-1 of one window, padded taps as zp_in. in: [y.n_in][x.n_in][cin], window: [kh][kw][n]. */
 static void gather_channels(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, int top, int left, int c, int n,
                             const int8_t *in, int8_t *window) {
@@ -366,3 +385,4 @@ void MCU_ROUNDED(mcu_conv_group)(const mcu_conv *op, const mcu_axis *y, const mc
             }
         }
 }
+#endif

@@ -44,16 +44,16 @@ static inline __attribute__((always_inline)) void pair_taps(const int8_t *w, int
 #define LOAD3(offset, next) LOAD("r3", "sp, #" offset "]") LOAD("r4", "sp, #" next "]")
 #define SCALE3 "" /* r3 and r4 have it */
 #else
-/* Two outputs of a 3x3 window, a in r5 and b in r12, from one of its rows at p; u, v: its taps. */
-#define ROW3_S1(p, u, v)                                                                                                \
-    "ldrd r3, r4, [" p "], #4\n smlad r5, r3, " u ", r5\n smlatb r12, r3, " u ", r12\n"                                 \
+/* Two outputs of a 3x3 window, a in r5 and b in r12 (at first in r5, too), from one of its rows at p; u, v: its taps. */
+#define ROW3_S1(p, u, v, b)                                                                                                \
+    "ldrd r3, r4, [" p "], #4\n smlatb r12, r3, " u ", " b "\n smlad r5, r3, " u ", r5\n"                                 \
     "smlabt r5, r4, " v ", r5\n smlad r12, r4, " v ", r12\n"
 /* At steps of 2 the third taps of two rows share r7, and r9 has the bias. */
 #define ROW3_S2(p, u, third, v, a, b)                                                                                   \
     "ldrd r3, r4, [" p "], #8\n smlad r5, r3, " u ", " a "\n" third " r5, r4, " v ", r5\n"                              \
     "ldr r3, [" p "]\n smlad r12, r4, " u ", " b "\n" third " r12, r3, " v ", r12\n"
 #define ROWS3_S1                                                                                                        \
-    "ldr r5, [sp]\n mov r12, r5\n" ROW3_S1("r0", "r6", "r7") ROW3_S1("r1", "r8", "r9") ROW3_S1("r2", "r10", "r11")
+    "ldr r5, [sp]\n" ROW3_S1("r0", "r6", "r7", "r5") ROW3_S1("r1", "r8", "r9", "r12") ROW3_S1("r2", "r10", "r11", "r12")
 #define ROWS3_S2                                                                                                        \
     ROW3_S2("r0", "r6", "smlabb", "r7", "r9", "r9") ROW3_S2("r1", "r8", "smlabt", "r7", "r5", "r12")                     \
     ROW3_S2("r2", "r10", "smlabb", "r11", "r5", "r12")

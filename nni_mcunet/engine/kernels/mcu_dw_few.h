@@ -33,8 +33,8 @@ typedef struct {
 } mcu_few_scales;
 
 typedef struct {
-    mcu_few_row now; /* used in the copy, */
-    const mcu_few_scales *scales;
+    mcu_few_row now;                    /* used in the copy, */
+    const int32_t *mult;                /* of mcu_few_scales; the biases lie before it */
     const mcu_few_column *column, *end; /* as is the first of these */
     int8_t *out;
     int step; /* to the next output */
@@ -66,11 +66,11 @@ static MCU_NAKED void few_outputs(const mcu_few *t MCU_UNUSED) {
     __asm__("push {r4-r11, r14}\n ldm r0, {r1-r12}\n push {r1-r12}\n"
             "0: ldr r12, [sp, #32]\n ldm r12!, {r0-r2}\n str r12, [sp, #32]\n stm sp, {r0-r2}\n"
             "ldr r0, [sp, #40]\n str r0, [sp, #16]\n"
-            "1: ldm.w sp, {r8-r12}\n ldm r12!, {r0-r3, r14}\n str r12, [sp, #16]\n ldm r11, {r4-r7}\n add r0, r8\n"
+            "1: ldm.w sp, {r8-r12}\n ldm r12!, {r0-r3, r14}\n str r12, [sp, #16]\n ldmdb r11, {r4-r7}\n add r0, r8\n"
             "add r1, r9\n mov r12, r10\n b 2f\n" TAP_FEW TAP_FEW TAP_FEW TAP_FEW TAP_FEW TAP_FEW TAP_FEW
             "add r0, r2\n add r1, r3\n"
             "2: subs.w r12, #1\n bmi.n 3f\n add pc, r14\n"
-            "3: ldr r12, [sp, #12]\n adds.w r12, #16\n ldm r12!, {r0-r3}\n ldm r12!, {r8-r11}\n"
+            "3: ldr r12, [sp, #12]\n ldm r12!, {r0-r3}\n ldm r12!, {r8-r11}\n"
             HIGH_FEW("r4", "r0", "r8") HIGH_FEW("r5", "r1", "r9") HIGH_FEW("r6", "r2", "r10") HIGH_FEW("r7", "r3", "r11")
             "ldm.w r12, {r0-r3}\n ldrd r8, r9, [sp, #24]\n" LAST_FEW("r4", "r0") LAST_FEW("r5", "r1")
             LAST_FEW("r6", "r2") LAST_FEW("r7", "r3")
@@ -152,8 +152,11 @@ static __attribute__((noinline)) int few_channels(const mcu_job *job) {
     mcu_few_row row[FEW];
     mcu_few_column column[FEW];
     mcu_few_scales *const scales = (mcu_few_scales *)(void *)job->ring;
-    mcu_few t = {
-        {0, 0, 0}, scales, 0, column + wide, 0, op->cout, row, row + y->n_out, column, (x->n_dst - wide) * op->cout};
+    mcu_few t = {{0, 0, 0}, scales->mult,
+                 0,         column + wide,
+                 0,         op->cout,
+                 row,       row + y->n_out,
+                 column,    (x->n_dst - wide) * op->cout};
     for (int i = 0; i < y->n_out; i++) {
         const mcu_few_taps in = few_taps(y, k, op->sh, i);
         const mcu_few_row r = {inputs + 8 * (in.at - top) * cols, weights + 8 * in.tap * k, in.n};

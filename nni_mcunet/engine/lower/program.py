@@ -6,7 +6,7 @@ kernels and say nothing of the lowering. Tests that hold patched plans equal to 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
 from ...core.errors import UnsupportedOp
@@ -17,6 +17,7 @@ from ...core.plan.plan import Plan
 from ...core.plan.segments import Axis, Segment, Spans
 from ...core.plan.tiles import Span
 from ..model import QuantModel
+from ..ops import conv
 from .integers import integers
 from .slices import with_slices
 
@@ -118,12 +119,24 @@ class Loop:
 
 @dataclass(frozen=True)
 class Program:
-    """Hold what the engine runs. integers: op name -> see lower.integers; outputs: where in the arena each stands."""
+    """Hold what the engine runs. integers: op name -> see lower.integers; outputs: where in the arena each stands; raw:
+    the convolutions that run as mcu_conv_*_raw."""
 
     plan: Plan
     integers: dict[str, Any]
     loops: tuple[Loop, ...]
     outputs: tuple[Room, ...]
+    raw: frozenset[str] = frozenset()
+
+
+def with_raw(program: Program) -> Program:
+    """Return the program for a core with the DSP extension: the same results, by mcu_conv_*_raw where it has them."""
+    graph, found = program.plan.graph, dict(program.integers)
+    for op in graph.ops:
+        if op.kind == "conv":
+            found[op.name] = conv.raw(graph, op, found[op.name])
+    names = frozenset(op.name for op in graph.ops if op.kind == "conv" and found[op.name].raw)
+    return replace(program, integers=found, raw=names)
 
 
 def lower(plan: Plan, model: QuantModel) -> Program:

@@ -19,11 +19,12 @@ from . import c_text
 from .fixed_point import Multiplier
 from .operator import Interval, Operator
 from .requantise import INT32, ScaleError, clamp, coarser, grow, multiplier, requant, requant_twice, twice
-from .weight_packing import pack_channels, pack_weights
+from .weight_packing import RAW, pack_channels, pack_weights
 from .windows import second, windows
 
 MAX_RESIDUAL_BITS = 16
 CONSTANT_BITS = 8  # fraction bits of the sum of a channel that is one value
+RAW_KERNELS = ("conv_pw", "conv_dense")
 MAX_PLAIN = 21  # right shift of the assembly that rounds twice, see mcu_dsp.h
 
 
@@ -31,7 +32,7 @@ MAX_PLAIN = 21  # right shift of the assembly that rounds twice, see mcu_dsp.h
 class ConvIntegers:
     """Hold the fields of mcu_conv: bias with -zp_in * sum(weight) folded in, multipliers and shifts per channel, the
     clamp, and the residual's part (res_bits = 0: none). twice: which rule the multipliers are for, see
-    requantise.py."""
+    requantise.py; raw: whether its kernel is to be mcu_conv_*_raw."""
 
     weight: np.ndarray
     bias: np.ndarray
@@ -46,6 +47,7 @@ class ConvIntegers:
     res_bits: int = 0
     res_mult: int = 0
     twice: bool = False
+    raw: bool = False
 
 
 def integers(model: QuantModel, op: Op) -> ConvIntegers:
@@ -98,6 +100,36 @@ def _of_constants(p: ConvIntegers) -> ConvIntegers:
     mult, left = np.where(at, 2**30, p.mult), np.where(at, 1, p.left)
     right = np.where(at, CONSTANT_BITS - 1, p.right)
     return replace(p, weight=weight, bias=bias, mult=mult, left=left, right=right)
+
+
+def raw(graph: Graph, op: Op, p: ConvIntegers) -> ConvIntegers:
+    """Return `p` for mcu_conv_*_raw where that kernel gives the same result for every input, as it is elsewhere: see
+    mcu.h."""
+    if kernel_of(graph, op) not in RAW_KERNELS or p.twice:
+        return p
+    weight, mult, right = p.weight.astype(np.int64), p.mult.copy(), p.right.copy()
+    reach = np.abs(weight).sum(axis=(1, 2, 3)) * 128
+    for c in range(1, op.cout, 2):
+        if weight[c].min() < -127 or reach[c] + abs(int(p.bias[c])) >= 2 ** (31 - RAW) or p.left[c] > RAW:
+            return p
+        most = int(p.left[c]) - RAW + 31 - abs(2 * p.zp_out + 1).bit_length()  # half a step stays below 2^30
+        if right[c] > most:
+            mult[c], right[c] = mult[c] + (1 << right[c] - most - 1) >> right[c] - most, most
+            if not _is_same(p, c, int(reach[c]), int(mult[c]), most):
+                return p
+    return replace(p, mult=mult, right=right, raw=True)
+
+
+def _is_same(p: ConvIntegers, c: int, reach: int, mult: int, right: int) -> bool:
+    """Say whether another multiplier rounds every sum of channel c to the same value: at both ends, and on both sides
+    of each step between them."""
+    old, left, lo, hi = int(p.mult[c]), int(p.left[c]), int(p.bias[c]) - reach, int(p.bias[c]) + reach
+    ends = requant(np.array([lo, hi]), old, left, int(p.right[c])).tolist()
+    if not mult:
+        return ends == [0, 0]
+    steps = [-((1 - 2 * v << 31 + int(p.right[c]) - left) // old) for v in range(ends[0] + 1, ends[1] + 1)]
+    at = np.array([lo, hi, *steps, *(step - 1 for step in steps)], np.int64)
+    return bool((requant(at, old, left, int(p.right[c])) == requant(at, mult, left, right)).all())
 
 
 def _multipliers(op: Op, real: np.ndarray, bound: np.ndarray, y: Scale) -> tuple[np.ndarray, ...]:
@@ -166,8 +198,8 @@ def _inside(graph: Graph, op: Op, axis: int) -> list[slice]:
 def constants(graph: Graph, op: Op, p: ConvIntegers, name: str) -> str:
     """Define an mcu_conv with its weights and pairs of channels."""
     depthwise = kernel_of(graph, op) == "conv_dw"
-    weights = p.weight if depthwise else pack_weights(p.weight, op.groups)
-    pairs = pack_channels(p.bias, p.mult, p.left, p.right + p.twice, 1 if depthwise else op.groups)
+    weights = p.weight if depthwise else pack_weights(p.weight, op.groups, p.raw)
+    pairs = pack_channels(p.bias, p.mult, p.left, p.right + p.twice, 1 if depthwise else op.groups, p.raw)
     return c_text.array("int8_t", f"{name}_w", weights) + (
         f"static const mcu_pair {name}_p[{len(pairs)}] = {{\n    {pair_rows(pairs)}}};\n"
         f"static const mcu_conv {name} = {{\n"
