@@ -38,29 +38,31 @@ static MCU_NAKED int64_t dot_pair(const int8_t *x MCU_UNUSED, const int8_t *w MC
             "subs r2, #1\n bne 2b\n 3: mov r0, r3\n" SECOND_SUM "pop {r4-r8, r10, r11, pc}");
 }
 /* clang-format on */
-#elif defined(MCU_RAW)
-static inline int64_t dot_pair(const int8_t *x, const int8_t *w, int n, const mcu_pair *pair) {
-    uint32_t a = (uint32_t)pair->bias[0], both = (uint32_t)pair->bias[1];
-    for (int i = 0; i < n; i++) {
-        const int8_t *at = w + (i >> 2) * 8 + (i & 1) * 4 + (i & 2);
-        a += (uint32_t)(x[i] * at[0]), both += (uint32_t)(x[i] * ((uint8_t)at[0] + 256 * at[1]));
-    }
-    return (int64_t)(int32_t)(both - a) * ((int64_t)1 << 32) + a;
-}
 #else
+/* The second channel's weight out of both as they lie, its bias, and its sum as its multiplier takes it. */
+#if defined(MCU_RAW)
+#define SECOND_OF(a, b) ((b) - ((a) >> 7))
+#define SECOND_BIAS(pair) ((int32_t)((uint32_t)(pair)->bias[1] - (uint32_t)(pair)->bias[0]) >> 8)
+#define SECOND_SCALED(sum) ((sum) * 256)
+#else
+#define SECOND_OF(a, b) (b)
+#define SECOND_BIAS(pair) ((pair)->bias[1])
+#define SECOND_SCALED(sum) (sum)
+#endif
+
 static inline int64_t dot_pair(const int8_t *x, const int8_t *w, int n, const mcu_pair *pair) {
-    int32_t a = pair->bias[0], b = pair->bias[1];
+    int32_t a = pair->bias[0], b = SECOND_BIAS(pair);
     for (; n >= 4; n -= 4, x += 4, w += 8) {
-        a += x[0] * w[0], b += x[0] * w[1];
-        a += x[2] * w[2], b += x[2] * w[3];
-        a += x[1] * w[4], b += x[1] * w[5];
-        a += x[3] * w[6], b += x[3] * w[7];
+        a += x[0] * w[0], b += x[0] * SECOND_OF(w[0], w[1]);
+        a += x[2] * w[2], b += x[2] * SECOND_OF(w[2], w[3]);
+        a += x[1] * w[4], b += x[1] * SECOND_OF(w[4], w[5]);
+        a += x[3] * w[6], b += x[3] * SECOND_OF(w[6], w[7]);
     }
     for (int i = 0; i < n; i++) {
         const int8_t *at = w + (i & 1) * 4 + (i & 2);
-        a += x[i] * at[0], b += x[i] * at[1];
+        a += x[i] * at[0], b += x[i] * SECOND_OF(at[0], at[1]);
     }
-    return (int64_t)b * ((int64_t)1 << 32) + (uint32_t)a;
+    return (int64_t)SECOND_SCALED(b) * ((int64_t)1 << 32) + (uint32_t)a;
 }
 #endif
 
@@ -108,8 +110,7 @@ static int shared(const int8_t *in, int n_in, const int8_t *out, int n_out) {
 }
 #endif
 
-#if !defined(MCU_DSP) && !defined(MCU_RAW)
-#define MCU_TWOS
+#if !defined(MCU_DSP)
 #include "mcu_twos.h"
 
 /* Two positions. twos: of mcu_twos.h; res: [2][cout] or null, out: [2][cout]. */
@@ -123,12 +124,14 @@ static void two_positions(const mcu_conv *op, const int32_t *twos, int n, const 
         const int32_t *x = twos;
         for (const int32_t *end = x + 4 * quads; x != end; x += 4, w += 8) {
             MCU_TWO_TAPS(a, upper_a, x[0], x[1], w[0], w[2]);
-            MCU_TWO_TAPS(b, upper_b, x[0], x[1], w[1], w[3]);
+            MCU_TWO_TAPS(b, upper_b, x[0], x[1], SECOND_OF(w[0], w[1]), SECOND_OF(w[2], w[3]));
             MCU_TWO_TAPS(a, upper_a, x[2], x[3], w[4], w[6]);
-            MCU_TWO_TAPS(b, upper_b, x[2], x[3], w[5], w[7]);
+            MCU_TWO_TAPS(b, upper_b, x[2], x[3], SECOND_OF(w[4], w[5]), SECOND_OF(w[6], w[7]));
         }
         for (int i = 0; i < 2 && c + i < o.cout; i++, a = b, upper_a = upper_b) {
-            const mcu_sums sums = mcu_apart(a, upper_a, 2 * (uint32_t)quads, pair->bias[i]);
+            mcu_sums sums = mcu_apart(a, upper_a, 2 * (uint32_t)quads, i ? SECOND_BIAS(pair) : pair->bias[0]);
+            if (i)
+                sums.first = SECOND_SCALED(sums.first), sums.second = SECOND_SCALED(sums.second);
             const mcu_scale s = scale_of(pair, i);
             int8_t *to = out + c + i;
             const int8_t *from = res ? res + c + i : 0;
@@ -176,7 +179,7 @@ static void positions(const mcu_conv *op, int n, const int8_t *in, const int8_t 
         four_positions(op, &t, res ? res + j * op->cout : 0, out + j * op->cout);
     }
     mcu_clamp_all(back ? out + (n - done) * op->cout : out, done * op->cout, op->lo, op->hi);
-#elif defined(MCU_TWOS)
+#else
     for (; n >= 4 && done + 2 <= n; done += 2) { /* fewer may have no room for words */
         const int j = back ? n - 2 - done : done;
         pack_twos(in + j * op->cin, op->cin, op->cin, (int32_t *)(void *)scratch);
@@ -331,7 +334,7 @@ void MCU_ROUNDED(mcu_conv_dense)(const mcu_conv *op, const mcu_axis *y, const mc
             four_positions(op, &t, sum ? sum + m * op->cout : 0, dst + m * op->cout);
         }
         mcu_clamp_all(dst, m * op->cout, op->lo, op->hi);
-#elif defined(MCU_TWOS)
+#else
         for (int8_t *const windows = scratch + 4 * MCU_ROUND4(taps); m + 2 <= n; m += 2) {
             for (int p = 0; p < 2; p++)
                 gather(op, y, x, y->first + (row + (m + p) / x->n_out) * op->sh, x->first + (m + p) % x->n_out * op->sw,
