@@ -27,12 +27,12 @@ class Views(Builder, Generic[Key]):
 
     def seen(self, key: Key, whole: bool) -> Feature | Moved:
         """Return the same, or elements that are moved on before an op has to give them. whole: not where an op can give
-        them already, as it is tried for a map of one picture. A shape that divides an axis is moved on: it may be half
-        of a sequence's enlargement, or the phases of a map."""
+        them already, as it is tried for a map of one picture. Positions that are divided or repeated are moved on: they
+        may be the phases of a map, or half of a sequence's enlargement."""
         found = self.features[key]
         if isinstance(found, Moved) and (whole or (len(found.shape), found.shape[0]) == (4, 1)):
             plain = settled(self, found)
-            if plain and plain.groups() is not None:
+            if plain and (plain.groups() is not None or _keeps_positions(found, plain)):
                 self.features[key] = plain
         return self.features[key]
 
@@ -47,3 +47,9 @@ class Views(Builder, Generic[Key]):
         if isinstance(found, Moved):
             found = self.features[key] = settled(self, found) or found
         return found
+
+
+def _keeps_positions(x: Moved, y: Feature) -> bool:
+    """Tell whether only channels are chosen or divided, as the heads of an attention are."""
+    before, after = x.tensor, y.tensor
+    return x.shape[0] == 1 and x.index.size <= before.size and (before.h, before.w) == (after.h, after.w)
