@@ -25,7 +25,7 @@ def main(photos, folder="out/pictures", board="stm32f412", largest=200, shared=4
     space, supernet = out / "space.yml", out / "supernet.pth"
     space.write_text(yaml.safe_dump({"base": BASE, "name": "pictures", "classes": classes}))
     steps = ["--largest", str(largest), "--shared", str(shared)]  # thousands, for real
-    run("train-supernet", ["--space", str(space), "--data", yaml.safe_dump(data), "--out", str(supernet), *steps])
+    run("train-supernet", ["--space", str(space), "--data", f"folder:{data['root']}", "--out", str(supernet), *steps])
     search = {
         "experimentName": "pictures",
         "experimentWorkingDirectory": str(out / "nni"),
