@@ -65,7 +65,7 @@ __all__ = [
     "zoo",
 ]
 
-__version__ = "0.1.0"  # pyproject.toml reads it here
+__version__ = "0.2.0"  # pyproject.toml reads it here
 _MODULES = {
     ".api.answer": ("Run",),
     ".api.classification": ("Accuracies", "Accuracy", "accuracies", "accuracy"),
