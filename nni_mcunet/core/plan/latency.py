@@ -131,8 +131,8 @@ def _total(table: Table, plan: Plan) -> int:
 
 
 def instructions(plan: Plan) -> int:
-    """Estimated instructions of one inference under the plan's schedule, recomputed tiles, copies of a cached halo and
-    the reading of the image included, the post-processing of a detector's boxes not."""
+    """Estimated instructions of one inference on a Cortex-M4 under the plan's schedule, recomputed tiles, copies of a
+    cached halo and the reading of the image included, the post-processing of a detector's boxes not."""
     return _total(INSTRUCTIONS, plan)
 
 
