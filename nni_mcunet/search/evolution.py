@@ -28,6 +28,7 @@ from .space import Candidate, Space
 
 Check = Callable[[ArchSpec], Fit | Violation]
 FEWEST = 20  # scores from which the others are predicted
+FEW = 10  # tries of a member that is bred by predicted scores
 TRIES = 1000  # candidates drawn for one proposal before the search gives up on it
 
 
@@ -68,8 +69,9 @@ class Evolution:
     check        spec -> Fit or Violation
     order        scored proposals, best score first -> the same, those first that are to breed, see objectives.py; None:
                  by score, as in the paper
-    sieve        a generation is bred in so many rounds, each from the best by predicted scores, and keeps the best of
-                 all rounds, see predictor.py; 1: nothing is predicted, as in the paper
+    sieve        a generation is bred in so many rounds, the first from the best scores, the others from the best
+                 predicted ones, and half of it is the best predicted of all rounds, see predictor.py; 1: nothing is
+                 predicted, as in the paper
     shares       of a search for several boards their checks: member i of a generation must also pass the one at
                  i % len(shares), and so do its parents: each board gets as many networks
     population   networks of a generation, parents: the best that breed it, iterations: generations after the first,
@@ -190,16 +192,17 @@ class Evolution:
         first: int,
         generation: int,
         random: list[Iterator[int]],
+        tries: int = TRIES,
     ) -> list[Proposal]:
-        """Return a generation's members, numbered from `first` and bred from the fittest; random: tries of the random
-        members of each share."""
+        """Return a generation's members, numbered from `first` and bred from the fittest; random: each share's tries
+        where it has no parents, tries: of a member that has."""
         best = [self._parents(fittest, at) for at in range(len(random))]
         found: list[Proposal] = []
         for at in range(self.population):
             share = at % len(random)
-            tries = range(TRIES) if best[share] else random[share]
+            draws = range(tries) if best[share] else random[share]
             draw, index = partial(self._draw, rng, best[share], at), first + len(found)
-            proposal = self._find(draw, tries, index, generation, self.shares[share] if self.shares else None)
+            proposal = self._find(draw, draws, index, generation, self.shares[share] if self.shares else None)
             if proposal is not None:
                 found.append(proposal)
         return found
@@ -218,8 +221,10 @@ class Evolution:
     def _sifted(
         self, rng: np.random.Generator, scored: list[Proposal], found: list[Proposal], generation: int
     ) -> list[Proposal]:
-        """Breed on from a generation's members `found` and what is known, in rounds by predicted scores, and return
-        those of the highest. The others may be drawn again: a search that goes on does not know them."""
+        """Breed on from a generation's members `found` and what is known, in rounds by predicted scores. Return the
+        first half of `found` and of all others those of the highest prediction: it errs where it has led itself. The
+        rest may be drawn again: a search that goes on does not know them."""
+        half = self.population // 2
         known, first = sorted(scored, key=lambda p: p.index), found[0].index if found else 0
         predictor = Predictor(self.space, [p.candidate for p in known], [p.score for p in known if p.score is not None])
 
@@ -229,8 +234,8 @@ class Evolution:
 
         for _ in range(self.sieve - 1):
             fittest = ordered(known + found) if self.parents else []
-            found += self._members(rng, fittest, first + len(found), generation, [self._random_tries(False)])
-        best = ordered(found)
+            found += self._members(rng, fittest, first + len(found), generation, [self._random_tries(False)], FEW)
+        best = found[:half] + ordered(found[half:])
         self._seen -= {self.space.spec(p.candidate) for p in best[self.population :]}
         kept = sorted(best[: self.population], key=lambda p: p.index)
         return [replace(proposal, index=first + at) for at, proposal in enumerate(kept)]
