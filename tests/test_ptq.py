@@ -250,7 +250,7 @@ def test_inspect_shows_ranges_and_draws_a_layer(files, tmp_path):
 
 
 @pytest.mark.parametrize("name, flags, words", [
-    ("quantize", ["{f}/m.onnx", "--calib", "{f}", "-o", "x.onnx"], "no picture"),
+    ("quantize", ["{f}/m.onnx", "--calib", ".ci", "-o", "x.onnx"], "no picture"),
     ("quantize", ["{f}/m.int8.onnx", "--calib", "{f}/pictures", "-o", "x.onnx"], "int8 already"),
     ("quantize", ["{f}/m.onnx", "--calib", "{f}/pictures", "--percent", "7", "-o", "x.onnx"], "50 to 100"),
     ("inspect", ["{f}/m.onnx"], "is float"),

@@ -206,5 +206,5 @@ def test_the_command_line(folder, tmp_path):
     np.save(tmp_path / "p.npy", np.zeros((32, 48, 3), np.uint8))
     picture = "--picture", tmp_path / "p.npy"
     done = run_board(folder, *picture, "--emulate", "--timeout", "nan")
-    assert done.returncode == 2 and done.stderr.endswith("error: argument --timeout: 'nan': expected seconds above 0\n")
+    one_line(done, "argument --timeout: 'nan': expected seconds above 0")
     one_line(run_board(folder, *picture, "--emulate", "--timeout", "0.01"), "no end after 0.01 s", "--timeout")

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from conftest import ROOT
 
 from detection import float_boxes, input_pictures, load_config, load_detector, map50
@@ -78,7 +79,9 @@ def run(work, tmp_path, monkeypatch):
         tool(monkeypatch, name, config, *arguments, *more, *options, expect=expect)
         return json.loads((tmp_path / "m.json").read_text()) if name == "test" and not expect else None
 
-    run.config = lambda: load_config(CONFIG, dict(o.split("=") for o in options[1:]))
+    run.config = lambda: load_config(
+        CONFIG, {key: yaml.safe_load(value) for key, value in (o.split("=") for o in options[1:])}
+    )
     return run
 
 

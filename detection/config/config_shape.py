@@ -54,7 +54,7 @@ def check_shape(config: Config) -> None:
 def _check_leaves(node: Plain, where: str, key: str = "") -> None:
     """Raise UserError where a number or a switch below `node` is text, and where mmcv has no such suppression."""
     if isinstance(node, dict):
-        for name, child in node.items():
+        for name, child in dict.items(node):  # a ConfigDict would import what the file names
             _check_leaves(child, where, f"{key}.{name}" if key else str(name))
     elif isinstance(node, (list, tuple)):
         for at, child in enumerate(node):
