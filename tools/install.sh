@@ -42,4 +42,5 @@ if [ -n "$missing" ]; then
         exit 2
     fi
 fi
+echo "installed; source .venv/bin/activate puts mcunet on the path"
 touch .venv/installed
