@@ -12,7 +12,6 @@ Goes on where it was stopped: every score is kept in --out/ranking.json, every t
 
 import argparse
 import json
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -21,16 +20,13 @@ import torch
 from scipy.stats import kendalltau
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from nni_mcunet.core.errors import UserError, exit_on_user_error  # noqa: E402
-from nni_mcunet.core.files import sha256, write_json  # noqa: E402
-from nni_mcunet.core.nn.net import Net  # noqa: E402
-from nni_mcunet.search.data import Data, open_data, parse_data  # noqa: E402
-from nni_mcunet.search.space import Candidate, Space  # noqa: E402
-from nni_mcunet.search.supernet.recipe import Recipe  # noqa: E402
-from nni_mcunet.search.supernet.training import evaluate, finetune, load_supernet  # noqa: E402
+from nni_mcunet.core.errors import UserError, exit_on_user_error
+from nni_mcunet.core.files import sha256, write_json
+from nni_mcunet.core.nn.net import Net
+from nni_mcunet.search.data import Data, open_data, parse_data
+from nni_mcunet.search.space import Candidate, Space
+from nni_mcunet.search.supernet.recipe import Recipe
+from nni_mcunet.search.supernet.training import evaluate, finetune, load_supernet
 
 DRAWS = 1000  # of the bootstrap
 

@@ -8,7 +8,6 @@ together), and a quarter of them (as many together). Writes docs/results/search_
 
 import argparse
 import math
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,17 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
+from nni_mcunet.core.files import write_atomic, write_json
+from nni_mcunet.core.ir.build import build_graph
+from nni_mcunet.search.config import SearchConfig
+from nni_mcunet.search.evolution import Evolution
+from nni_mcunet.search.predictor import is_there
+from nni_mcunet.search.run.front import front_of
+from nni_mcunet.search.space import Candidate, Space, load_space
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from nni_mcunet.core.files import write_atomic, write_json  # noqa: E402
-from nni_mcunet.core.ir.build import build_graph  # noqa: E402
-from nni_mcunet.search.config import SearchConfig  # noqa: E402
-from nni_mcunet.search.evolution import Evolution  # noqa: E402
-from nni_mcunet.search.predictor import is_there  # noqa: E402
-from nni_mcunet.search.run.front import front_of  # noqa: E402
-from nni_mcunet.search.space import Candidate, Space, load_space  # noqa: E402
-
 BOARDS = ("stm32f410", "stm32f412", "stm32f746", "stm32h743")  # the smallest first
 WAYS = {"board": ("board",), "sram, flash": ("sram", "flash")}
 

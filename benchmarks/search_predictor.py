@@ -8,23 +8,19 @@ table, search_predictor.md.
 """
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
+from search_front import synthetic
+
+from nni_mcunet.core.files import write_atomic, write_json
+from nni_mcunet.core.ir.build import build_graph
+from nni_mcunet.core.plan.plan import plan
+from nni_mcunet.search.evolution import Evolution
+from nni_mcunet.search.space import Space, load_space
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-from search_front import synthetic  # noqa: E402
-
-from nni_mcunet.core.files import write_atomic, write_json  # noqa: E402
-from nni_mcunet.core.ir.build import build_graph  # noqa: E402
-from nni_mcunet.core.plan.plan import plan  # noqa: E402
-from nni_mcunet.search.evolution import Evolution  # noqa: E402
-from nni_mcunet.search.space import Space, load_space  # noqa: E402
-
 NOISE = 0.003
 SIEVED = {"sieve of 4, 40 a generation": (40, 4), "sieve of 8, 40 a generation": (40, 8)}
 PLAIN, SMALL = "plain, 100 a generation", "plain, 40 a generation"
