@@ -11,8 +11,9 @@ import numpy as np
 
 from ..types import Count, Ints
 
-STEPS = 1000  # tries for a better order, where no simple one reaches the lower bound
-WORD = 4  # bytes above it that are not worth a try
+STEPS = 400  # tries for a better order from each simple one, where none of them reaches the lower bound
+WORSE = 0.1  # the share of worse orders that a climb goes on from at its beginning; it falls to none
+WORD = 4  # bytes above the lower bound that are not worth a try
 
 
 Neighbours = list[list[tuple[int, int, int]]]  # buffer -> (other, own bytes, its bytes) for lives that meet
@@ -119,7 +120,7 @@ def arranged(
     in an order in which they find room in it. spans: first and last op of each buffer's lives."""
     core, rest = _apart(near, sizes, bound)
     beside = _most_beside(core, spans, sizes)
-    orders = (
+    keys = (
         lambda i: (-beside[i], spans[i][0] - spans[i][1], -sizes[i]),
         lambda i: (-sizes[i], spans[i][0]),
         lambda i: (spans[i][0] - spans[i][1], -sizes[i]),
@@ -127,20 +128,19 @@ def arranged(
         lambda i: (-spans[i][1], -sizes[i]),
         lambda i: (-sizes[i] * (spans[i][1] - spans[i][0] + 1), spans[i][0]),
     )
-    best: tuple[list[int], int, list[int]] | None = None
-    for key in orders:
-        order = sorted(core, key=key)
-        offsets = _first_fit(order, near)
+    orders: list[list[int]] = []
+    for key in keys:
+        orders.append(sorted(core, key=key))
+        offsets = _first_fit(orders[-1], near)
         arena = max([bound, *[offsets[i] + sizes[i] for i in core]])
-        if best is None or arena < best[1]:
-            best = offsets, arena, order
-        if arena == bound:
+        if arena <= bound + WORD:
+            return offsets, arena, rest
+    best: tuple[list[int], int] = [], sys.maxsize
+    for seed, order in enumerate(orders):
+        best = min(best, _climb(order, near, sizes, bound, seed), key=lambda found: found[1])
+        if best[1] <= bound + WORD:
             break
-    assert best is not None  # there are orders
-    offsets, arena, order = best
-    if arena > bound + WORD:
-        offsets, arena = _climb(order, near, sizes, bound)
-    return offsets, arena, rest
+    return *best, rest
 
 
 def _most_beside(core: list[int], spans: list[tuple[int, int]], sizes: list[int]) -> dict[int, int]:
@@ -224,20 +224,22 @@ def _begin(owned: tuple[int, Life]) -> int:
     return owned[1].start
 
 
-def _climb(order: list[int], near: Neighbours, sizes: list[int], bound: int) -> tuple[list[int], int]:
+def _climb(order: list[int], near: Neighbours, sizes: list[int], bound: int, seed: int) -> tuple[list[int], int]:
     """Offsets and arena of the best order found from `order` on. Each step moves a buffer that reaches the arena's end,
-    or one that meets it in time, to another place in the order. Steps that change nothing are taken, too."""
-    rng, trial = random.Random(0), order
+    or one that meets it in time, to another place in the order. Steps that change nothing are taken, worse ones
+    seldom."""
+    rng, trial, arena = random.Random(seed), order, sys.maxsize
     best: tuple[list[int], int] = [], sys.maxsize
-    for _ in range(STEPS):
-        offsets = _first_fit(trial, near)
-        arena = max([offsets[i] + sizes[i] for i in trial])
-        if arena <= best[1]:
-            best, order = (offsets, arena), trial
+    for step in range(STEPS):
+        limit = sys.maxsize if rng.random() < WORSE * (1 - step / STEPS) else arena
+        offsets = _first_fit(trial, near, sizes=sizes, limit=limit)
+        if offsets:
+            order, arena = trial, max([offsets[i] + sizes[i] for i in trial])
+            best = min(best, (offsets, arena), key=lambda found: found[1])
+            if arena <= bound + WORD:
+                break
             highest = min(i for i in trial if offsets[i] + sizes[i] == arena)
             moved = [highest, *sorted({other for other, *_ in near[highest] if offsets[other] >= 0})]
-        if arena == bound:
-            break
         trial = order.copy()
         for buffer in {highest if rng.random() < 0.5 else rng.choice(moved), rng.choice(moved)}:
             trial.remove(buffer)
@@ -245,9 +247,15 @@ def _climb(order: list[int], near: Neighbours, sizes: list[int], bound: int) -> 
     return best
 
 
-def _first_fit(order: list[int], near: Neighbours, offsets: list[int] | None = None) -> list[int]:
+def _first_fit(
+    order: list[int],
+    near: Neighbours,
+    offsets: list[int] | None = None,
+    sizes: Sequence[int] = (),
+    limit: int = sys.maxsize,
+) -> list[int]:
     """Each buffer, in `order`, at the lowest offset that no placed buffer alive at the same time forbids. offsets:
-    those of buffers that are placed already, to be filled."""
+    those of buffers that are placed already, to be filled. Where one would end above `limit`: none."""
     offsets = [-1] * len(near) if offsets is None else offsets
     for i in order:
         forbidden = [(at - mine, at + theirs) for j, mine, theirs in near[i] if (at := offsets[j]) >= 0]
@@ -257,6 +265,8 @@ def _first_fit(order: list[int], near: Neighbours, offsets: list[int] | None = N
             for low, high in forbidden:
                 if low < offset < high:
                     offset = high
+        if sizes and offset + sizes[i] > limit:
+            return []
         offsets[i] = offset
     return offsets
 
