@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .api.planning import best_schedule, boards, plan, profile
     from .api.quantization import QuantizationWarning, quantize
     from .core.boards import Board
-    from .core.errors import CutWarning, Infeasible, PixelsWarning, UserError
+    from .core.errors import CutWarning, Infeasible, PixelsWarning, RoomWarning, UserError
     from .core.ir.arch import ArchSpec, Schedule
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "PixelsWarning",
     "QuantizationWarning",
     "Report",
+    "RoomWarning",
     "Run",
     "Schedule",
     "UserError",
@@ -78,7 +79,7 @@ _MODULES = {
     ".api.planning": ("best_schedule", "boards", "front", "plan", "profile"),
     ".api.quantization": ("QuantizationWarning", "quantize"),
     ".core.boards": ("Board",),
-    ".core.errors": ("CutWarning", "Infeasible", "PixelsWarning", "UserError"),
+    ".core.errors": ("CutWarning", "Infeasible", "PixelsWarning", "RoomWarning", "UserError"),
     ".core.ir.arch": ("ArchSpec", "Schedule"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

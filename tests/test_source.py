@@ -1,14 +1,15 @@
 """The picture's source is part of the constraint: what its callback keeps counts beside the arena."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import nni_mcunet as mcu
-from nni_mcunet.cli.picture_source import with_room
+from nni_mcunet.api.planning import plan_with_room
 from nni_mcunet.core.boards import get_board
-from nni_mcunet.core.errors import Infeasible, UserError
+from nni_mcunet.core.errors import Infeasible, RoomWarning, UserError
 from nni_mcunet.core.ir.build import build_graph
 from nni_mcunet.core.ir.graph import Graph, Op, Tensor
 from nni_mcunet.core.plan.board_plan import front_for_board, plan_for_board
@@ -103,18 +104,31 @@ def test_what_is_no_source_is_refused():
         SearchConfig(space="demo", board="stm32f412", supernet="x.pth", out="out", source="film")
 
 
-def test_the_default_leaves_room_for_some_picture(capsys):
+def test_the_default_leaves_room_for_some_picture(recwarn):
     """Where the schedule of the least computation leaves room for none, another is taken, and said."""
     network = mcu.load("mcunet_in0")
     bare = mcu.best_schedule(network, BOARD)
-    assert with_room(network, BOARD, {}) is None and not capsys.readouterr().out
+    assert plan_with_room(network, network.graph, BOARD, {}).schedule == bare.schedule and not recwarn
     tight = with_limit(bare.arena + 1000)
-    source = with_room(network, tight, {})
-    said = capsys.readouterr().out
-    assert source is not None and f"leaves 1,000 of {tight.arena_limit:,} bytes" in said
-    assert f"room for {source}" in said
-    found = mcu.best_schedule(network, tight, source=source)
+    with pytest.warns(RoomWarning, match=f"leaves 1,000 of {tight.arena_limit:,} bytes.*room for jpeg_420"):
+        found = plan_with_room(network, network.graph, tight, {})
+    assert found.schedule == mcu.best_schedule(network, tight, source="jpeg_420").schedule
     assert found.schedule != bare.schedule and found.macs >= bare.macs
-    least = mcu.best_schedule(network, BOARD, objective="sram").arena
-    assert with_room(network, with_limit(least), {}) is None
-    assert "no schedule leaves it" in capsys.readouterr().out
+    least = with_limit(mcu.best_schedule(network, BOARD, objective="sram").arena)
+    with pytest.warns(RoomWarning, match="no schedule leaves it"):
+        full = plan_with_room(network, network.graph, least, {})
+    assert full.schedule == mcu.best_schedule(network, least).schedule
+
+
+def test_compile_leaves_room(tmp_path, shared):
+    """Unless it is told what the picture comes from, or how many bytes there are."""
+    model = mcu.load(shared / "models/vww1/vww1_int8_qlinear.onnx")
+    first = mcu.compile(model, BOARD, tmp_path / "first")
+    tight = with_limit(first.plan.arena + 500)
+    with pytest.warns(RoomWarning, match="taking the schedule that leaves room"):
+        found = mcu.compile(model, tight, tmp_path / "tight")
+    assert found.plan.arena < first.plan.arena
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RoomWarning)
+        for i, how in enumerate(({"source": "frame"}, {"arena_kb": tight.arena_limit // 1024})):
+            assert mcu.compile(model, tight, tmp_path / str(i), **how).plan.arena > found.plan.arena

@@ -36,7 +36,7 @@ from .answer import Run, answer, class_names
 from .deployment import board_row
 from .inputs import board_of, each_channel, path_of, user_errors
 from .networks import Network, dims_of, load, load_for
-from .planning import MAX_P, beside_of, board_for, wishes
+from .planning import MAX_P, beside_of, board_for, plan_with_room, wishes
 from .quantization import quantize
 from .samples import gathered, is_photograph, picture_of
 
@@ -171,14 +171,16 @@ def compile(
               input's range says, see docs/tflite.md
     project   also a firmware project for the board's Nucleo; picture: what it runs after each reset
     prefix    what the model's files and names in C begin with, for several models in one program
+    source    what the picture comes from, as best_schedule() takes it; default, unless schedule or arena_kb is given:
+              any that needs no frame, if one fits beside some schedule
     keep_dead_channels  compute constant and unread channels, too
     The other arguments are best_schedule's.
 
     Raises UserError for a float network without samples, a module that cannot be exported, samples that are no pixels
     or a folder that holds other files, UnsupportedOp for an operator that the engine does not know, Infeasible where
     nothing fits, with `what`, `needed` and `limit` in bytes. Warns as quantize() does, and of a module that is in
-    training mode, and (PixelsWarning) of what is assumed of the
-    bytes of a picture where an int8 file of others does not say.
+    training mode, (RoomWarning) of a schedule that leaves no room for a picture's source, and
+    (PixelsWarning) of what is assumed of the bytes of a picture where an int8 file of others does not say.
 
     >>> fw = mcu.compile(module, samples, board="stm32f412", out="out/fw")
     >>> fw.arena, fw.flash, fw.sqnr
@@ -200,7 +202,10 @@ def compile(
     place = board_for(found, whole, arena_kb)
     model = int8 if keep_dead_channels else without_dead_channels(int8)
     asked = wishes(schedule, halo, objective, max_p, any_grid, max_overhead, segments, regions)
-    plan = plan_for_board(model.graph, place, beside=beside_of(found, source), **asked)
+    if source is None and schedule is None and arena_kb is None:
+        plan = plan_with_room(found, model.graph, place, asked)
+    else:
+        plan = plan_for_board(model.graph, place, beside=beside_of(found, source), **asked)
     image = None if picture is None else picture_of(picture, found.image, view_of(model), found.reads)
     if image is not None and picture is not None and is_photograph(picture):
         image = pixel_values.as_read(model, image)

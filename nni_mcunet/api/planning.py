@@ -1,14 +1,16 @@
 """Does it fit? The boards, a network's profile, and plans: of one schedule, or the best for a board."""
 
+import warnings
 from typing import Any
 
 from ..core.boards import BOARDS, Board
-from ..core.errors import UserError
+from ..core.errors import Infeasible, RoomWarning, UserError
 from ..core.ir.arch import HALO_WORDS, Schedule
+from ..core.ir.graph import Graph
 from ..core.plan import plan as planner
 from ..core.plan.board_plan import ANY_HALO, INSTRUCTIONS, REGIONS, WIDE_P, front_for_board, plan_for_board
 from ..core.plan.cut_points import grids
-from ..core.plan.picture_source import source_bytes
+from ..core.plan.picture_source import STREAMED, source_bytes
 from ..core.plan.segments import TABLES
 from ..core.types import FilePath
 from ..core.validate import integer, short
@@ -162,6 +164,36 @@ def board_for(network: Network, board: FilePath | Board, arena_kb: int | None) -
         if post := detector_params(network.model):
             place = with_room(place, post.candidates)
     return board_of(place, arena_kb)
+
+
+def plan_with_room(network: Network, graph: Graph, board: Board, asked: dict[str, Any]) -> planner.Plan:
+    """Return the best plan of `graph`, the network's; where that leaves room for no picture's source that needs no
+    frame, the best plan that leaves it for one. Warns (RoomWarning) where the best leaves none. asked: arguments of
+    plan_for_board beside the graph and the board. Raises what plan_for_board raises."""
+    default = plan_for_board(graph, board, **asked)
+    if network.image[2] not in (1, 3):
+        return default
+    sources = [(name, beside) for name in STREAMED if (beside := beside_of(network, name))]
+    sizes = {name: beside(graph, default.schedule, default.halo) for name, beside in sources}
+    left, least = board.arena_limit - default.arena, min(sizes.values())
+    if least <= left:
+        return default
+    said = (
+        f"{default.schedule} leaves {left:,} of {board.arena_limit:,} bytes, "
+        f"a picture's source takes {least:,} at least"
+    )
+    for name, beside in sorted(sources, key=lambda one: sizes[one[0]]):
+        try:
+            roomy = plan_for_board(graph, board, beside=beside, **asked)
+        except Infeasible:
+            continue
+        how = f"taking the schedule that leaves room for {name} (source frame: the first one)"
+        warnings.warn(f"{said}: {how}", RoomWarning, stacklevel=4)
+        return roomy
+    warnings.warn(
+        f"{said}, and no schedule leaves it: the picture must lie elsewhere, as a frame", RoomWarning, stacklevel=4
+    )
+    return default
 
 
 def halo_of(halo: str) -> str:

@@ -25,7 +25,7 @@ from ..engine.lower.dead_channels import channels, without_dead_channels
 from ..engine.model import QuantModel
 from ..engine.ops.pixels import with_pixels
 from .outputs_argument import add_outputs
-from .picture_source import add_source, with_room
+from .picture_source import add_source
 from .pixels import add_pixels, told
 from .schedule_arguments import add_regions, add_schedule, asked, check_schedule
 
@@ -78,16 +78,14 @@ def main(args: argparse.Namespace) -> None:
     network = replace(network, model=told(with_pixels(network.int8_model(), args.mean, args.std)))
     if not args.keep_dead_channels:
         network = replace(network, model=smaller(network.int8_model()))
-    how = asked(args, network, board)
-    said = args.source is not None or args.arena_kb is not None or how.get("schedule") is not None
     fw = compile(
         network,
         board,
         args.out,
         arena_kb=args.arena_kb,
-        **how,
+        **asked(args, network, board),
         regions=args.regions,
-        source=args.source if said else with_room(network, board, {**how, "regions": args.regions}),
+        source=args.source,
         keep_dead_channels=True,
         project=args.project,
         picture=args.picture,

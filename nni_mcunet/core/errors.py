@@ -46,6 +46,10 @@ class PixelsWarning(Note):
     """Nobody said what the byte of a picture is to an int8 file of others; the message says what is assumed."""
 
 
+class RoomWarning(Note):
+    """The schedule of the least computation leaves no room for a picture's source; the message says what is taken."""
+
+
 class PassedOver(Note):
     """Files of a folder that are not read; the message counts and names them."""
 
