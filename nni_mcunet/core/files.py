@@ -13,6 +13,11 @@ from .errors import DISK, UserError, reason_of
 from .types import FilePath, Plain
 
 
+def user_cache() -> Path:
+    """Return this package's folder in the user's cache, $XDG_CACHE_HOME or ~/.cache; it may not exist yet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nni-mcunet"
+
+
 def write_atomic(path: FilePath, data: bytes | str) -> Path:
     """Write text or bytes to `path` so that a kill at any moment leaves the old file or the new one, never half. A pipe
     or a device is written to as it is. Raises UserError naming `path`, whatever was being written when it failed."""

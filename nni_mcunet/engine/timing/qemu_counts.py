@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ...core.boards import Board
 from ...core.boards.parts import Cache, Memory
+from ...core.files import user_cache
 from ...core.types import PlainDict
 from ..codegen.arenas import suffix
 from ..run.elf import Range, sections, symbols
@@ -96,7 +97,7 @@ def _cache(cache: Cache) -> str:
 @cache
 def _plugin() -> Path:
     """Return the plugin compiled for this host, kept in the user's cache under a name by its source."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nni-mcunet"
+    home = user_cache()
     path = home / f"counts-{hashlib.sha256(PLUGIN.read_bytes()).hexdigest()[:16]}.so"
     if not path.exists():
         home.mkdir(parents=True, exist_ok=True)

@@ -3,8 +3,8 @@
 The modules beside this one say which kinds and options there are: digits (the embedded default), folders (folder,
 imagenet), cifar (cifar10), vww. A kind with a dot is a class of another package, `detection.DetectorData`: a source
 (see source.py) that is made from the mapping's options; OPTIONS are those it knows. Common options: calibration
-[batches, pictures a batch] for the batch normalisation of a sub-network; workers, processes that read pictures (no
-result depends on it).
+[batches, pictures a batch] for the batch normalisation of a sub-network; workers, processes that read pictures; of
+files also disk_gb, room for decoded ones in the user's cache, see picture_cache.py. No result depends on the last two.
 
 Images are uint8 until they are on the device, then float32 RGB in [0, 1], (N, 3, h, w): the engine's scale, 1/255.
 """
@@ -25,20 +25,24 @@ from ...core.types import PlainDict
 from ...core.validate import check_keys, parse_yaml, short
 from ...core.view import View
 from . import cifar, digits, folders, vww
+from .picture_cache import cached
+from .pictures import Pictures
 from .source import DataError, Key, Source, natural, share
 
 __all__ = ["Data", "DataError", "open_data", "parse_data", "view_of"]
 
 PAPER = {"calibration": [20, 64], "workers": 4}
+FILES = PAPER | {"disk_gb": 16}
 Opener = Callable[[Path, PlainDict], Source]
 KINDS: dict[str, tuple[Opener, PlainDict]] = {  # kind -> (what opens it, its options with their defaults)
     "digits": (lambda root, options: digits.Digits(options), digits.OPTIONS | {"calibration": [4, 64], "workers": 0}),
-    "folder": (folders.open_folder, folders.FOLDER | PAPER),
-    "imagenet": (folders.open_imagenet, folders.IMAGENET | PAPER),
+    "folder": (folders.open_folder, folders.FOLDER | FILES),
+    "imagenet": (folders.open_imagenet, folders.IMAGENET | FILES),
     "cifar10": (cifar.open_cifar10, cifar.OPTIONS | PAPER | {"workers": 0}),
-    "vww": (vww.open_vww, vww.OPTIONS | PAPER),
+    "vww": (vww.open_vww, vww.OPTIONS | FILES),
 }
 CACHE_BYTES = 4 << 30  # room for pictures that are used again and again: held-out ones and the calibration's
+NO_IDENTITY = ("workers", "disk_gb", "calibration", "config")  # options on which no picture depends
 CHUNK = 64  # pictures a batch of an evaluation
 
 Targets = Tensor | list[Any]  # labels (N,), or what another task has for each picture
@@ -114,7 +118,8 @@ class Data:
             raise DataError(f"data: calibration is {short(size)}: expected [batches, pictures a batch]")
         self.calibration_size = natural(size[0], "calibration", 1), natural(size[1], "calibration", 1)
         self.workers, self.view = natural(options["workers"], "workers"), view_of(options | {"kind": kind})
-        fixed = {key: value for key, value in options.items() if key not in ("workers", "calibration", "config")}
+        self.disk = natural(options.get("disk_gb", 0), "disk_gb") << 30
+        fixed = {key: value for key, value in options.items() if key not in NO_IDENTITY}
         self.identity = {"kind": kind, "sizes": dict(source.sizes)} | fixed | getattr(source, "identity", {})
         self._kept: OrderedDict[tuple[object, ...], list[Batch]] = OrderedDict()  # the oldest first
 
@@ -201,20 +206,42 @@ class Data:
     def _again(
         self, split: str, resolution: tuple[int, int], indices: np.ndarray, batch: int, device: Device
     ) -> Iterator[Batch]:
-        """Yield the same pictures as often as asked for; they are kept in memory as long as there is room."""
+        """Yield the same pictures as often as asked for: files are kept on disk, others in memory, while there is
+        room."""
         key = split, tuple(resolution), indices.tobytes(), batch
         batches: Iterable[Batch] | None = self._kept.get(key)
         if batches is None:
             keys = [Key(split, int(i), (resolution[0], resolution[1])) for i in indices]
-            batches = self._load(keys[i : i + batch] for i in range(0, len(keys), batch))
+            chunks = [keys[i : i + batch] for i in range(0, len(keys), batch)]
+            batches = self._mapped(chunks)
+            if batches is None:
+                # copies: a worker's batch is two open files and takes room in /dev/shm, of which containers have little
+                batches = ((images.clone(), targets) for images, targets in self._load(chunks))
             size = 3 * len(keys) * resolution[0] * resolution[1]
             if size <= CACHE_BYTES:
                 while sum(map(_bytes, self._kept.values())) > CACHE_BYTES - size:
                     self._kept.popitem(last=False)
-                # copies: a worker's batch is two open files and takes room in /dev/shm, of which containers have little
-                batches = self._kept[key] = [(images.clone(), targets) for images, targets in batches]
+                batches = self._kept[key] = list(batches)
         for images, targets in batches:
             yield as_float(images, device), targets
+
+    def _mapped(self, chunks: list[list[Key]]) -> list[Batch] | None:
+        """Return batches of pictures that are files, from the disk; None for others, and where there is no room."""
+        if not self.disk or not isinstance(self.source, Pictures):
+            return None
+        items = [self.source.splits[key.split][key.index] for chunk in chunks for key in chunk]
+        images = cached(
+            [str(path) for path, _ in items],
+            self.source.view,
+            chunks[0][0].resolution,
+            self.disk,
+            lambda: (images for images, _ in self._load(chunks)),
+        )
+        if images is None:
+            return None
+        size = len(chunks[0])
+        labels = torch.tensor([label for _, label in items])
+        return list(zip(torch.split(images, size), torch.split(labels, size), strict=True))
 
     def _load(self, keys: Iterable[list[Key]]) -> Iterator[Batch]:
         loader = DataLoader(_Samples(self.source), batch_sampler=keys, num_workers=self.workers, collate_fn=_stack)
