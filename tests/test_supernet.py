@@ -345,7 +345,7 @@ def test_two_processes_agree_and_resume(tmp_path):
     script.write_text(f"""
 import sys, torch
 torch.set_num_threads(1)
-from nni_mcunet.search import ranks
+from nni_mcunet.search.supernet import distributed as ranks
 from nni_mcunet.search.data import open_data
 from nni_mcunet.search.supernet.fit import Recipe
 from nni_mcunet.search.space import Space

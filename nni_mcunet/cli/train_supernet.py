@@ -1,7 +1,8 @@
 """Train a super-network: mcunet train-supernet [--space demo] [--out out/supernet/demo.pth]
 
 With --config configs/cls/supernet_imagenet.yml --data imagenet:/data/imagenet it is the paper's recipe; on several GPUs
-with torchrun --nproc-per-node 8. With --config configs/det/supernet_bccd.yml it is one of detectors, trained by mmdet's
+with torchrun --nproc-per-node 8. --start mcunet_in3.json in3.pth begins with the weights of a trained network, which
+the space's largest must contain. With --config configs/det/supernet_bccd.yml it is one of detectors, trained by mmdet's
 loss. It goes on where an earlier run with the same settings stopped, and does nothing when that one was finished.
 `tensorboard --logdir` shows the folder beside the checkpoint.
 """
@@ -40,24 +41,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--space", help="preset or file of the search space (default demo)")
     parser.add_argument("--out", help="checkpoint (default out/supernet/SPACE.pth)")
     parser.add_argument("--epochs", type=int, nargs=2, metavar=("LARGEST", "SHARED"), help="instead of steps")
+    parser.add_argument("--start", nargs=2, metavar=("ARCH", "WEIGHTS"), help="architecture (.json) and weights (.pth, "
+                        "ours or as MCUNet's authors published them) of a network to begin with")  # fmt: skip
     add_recipe(parser, Recipe())
 
 
 def main(args: argparse.Namespace) -> None:
     import torch
 
+    from ..core.ir.arch import ArchSpec
     from ..search.progress import Progress
     from ..search.space import load_space
     from ..search.supernet import distributed as ranks
     from ..search.supernet.recipe_options import data_and_recipe, read_settings
-    from ..search.supernet.training import train
+    from ..search.supernet.training import load_weights, train
 
     torch.set_num_threads(args.threads)
     settings, device = read_settings(args.config), ranks.pick_device(args.device)
     space = load_space(args.space or settings.get("space", "demo"))
     out = args.out or settings.get("out", f"out/supernet/{space.name}.pth")
-    check_outputs({"--out": (out, ".pth")}, args.config, args.space, goes_on=True)
+    check_outputs({"--out": (out, ".pth")}, args.config, args.space, *(args.start or ()), goes_on=True)
     data, recipe = data_and_recipe(settings, args, Recipe())
+    start = None
+    if args.start:
+        spec = ArchSpec.load(args.start[0])
+        start = spec, load_weights(spec, args.start[1])
     save_every = args.save_every or settings.get("save_every", 20)
     ranks.join(device)
     first = ranks.place()[0] == 0
@@ -69,7 +77,7 @@ def main(args: argparse.Namespace) -> None:
             bar.to(step, f"loss={loss:.2f}")
 
         with writing(out):
-            train(space, recipe, out, data, save_every, progress, args.device)
+            train(space, recipe, out, data, save_every, progress, args.device, start)
     if first:
         report(out, data, args.device)
         print(f"wrote {out}")

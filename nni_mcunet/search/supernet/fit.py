@@ -158,7 +158,7 @@ class _Run:
         state = load_checkpoint(path)
         now = self._as_then(state["identity"])
         if state["identity"] != now:
-            different = [k for k in now if state["identity"].get(k) != now[k]]
+            different = [k for k in state["identity"] | now if state["identity"].get(k) != now.get(k)]
             raise UserError(
                 f"{path} was trained with another {' and '.join(different) or 'kind of network'} "
                 "(other settings): delete it, or give another --out"

@@ -64,6 +64,20 @@ def _slices(supernet: Net, graph: Graph) -> Iterator[tuple[str, Tensor, tuple[sl
             yield f"{prefix}.bn.{name}", getattr(layer.bn, name), (first,)
 
 
+@torch.no_grad()
+def begin_with(supernet: Net, graph: Graph, state: dict[str, Tensor]) -> None:
+    """Give the super-network the weights of one of its networks, trained by itself, where that network's slice lies.
+    The others stay, and so does a classifier of other classes.
+
+    graph  the network with the super-network's outputs; state: of its Net, whose outputs may be others
+
+    Raises UserError for a network that is not the super-network's.
+    """
+    for key, tensor, index in _slices(supernet, graph):
+        if state[key].shape == tensor[index].shape:
+            tensor[index] = state[key]
+
+
 class _Walk(Net):
     """Run core's Net of a graph on tensors that are there already (state-dict key -> tensor): nothing is made for it,
     so it can be thrown away each step."""

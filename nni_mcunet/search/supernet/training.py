@@ -9,6 +9,7 @@ import io
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from shlex import quote
@@ -22,6 +23,7 @@ from ...core.errors import UserError
 from ...core.ir.arch import ArchSpec
 from ...core.ir.build import build_graph, yolo_head
 from ...core.ir.graph import Graph
+from ...core.nn import zoo_weights
 from ...core.nn.net import Net, Quantiser
 from ...core.nn.qat import OBSERVE, fake_quantize, freeze, learnt_ranges
 from ...core.outputs import marked
@@ -34,7 +36,7 @@ from ..space import Candidate, Space
 from . import distributed as ranks
 from .fit import fit, load_checkpoint
 from .recipe import Recipe
-from .supernet import Autocast, Criterion, build_supernet, recalibrate, slice_net
+from .supernet import Autocast, Criterion, begin_with, build_supernet, recalibrate, slice_net
 
 __all__ = ["Recipe", "evaluate", "finetune", "load_supernet", "load_weights", "specialise", "train"]
 
@@ -64,14 +66,23 @@ def train(
     save_every: int = 20,
     progress: Progress | None = None,
     device: str = "auto",
+    start: tuple[ArchSpec, Net] | None = None,
 ) -> Net:
     """Train the super-network of `space` on `data` (default: the embedded digits), from the checkpoint at `path` if
-    there is one; see fit.fit. Under torchrun all processes call this together."""
+    there is one; see fit.fit. Under torchrun all processes call this together.
+
+    start  a network that the largest one contains, and its trained weights, which it begins with; its resolution,
+           classes and schedule do not matter. Raises UserError for a network that is larger anywhere
+    """
     data = data or open_data({})
     torch.manual_seed(recipe.seed)
     net = build_supernet(space, data.task.graph)
     data.task.prepare(net)
     identity = {"space": space.to_dict()} | data.task.identity
+    if start is not None:
+        spec, trained = start
+        begin_with(net, data.task.graph(replace(spec, classes=None)), trained.state_dict())
+        identity["start"] = _digest(trained.state_dict())
     networks = partial(networks_of_step, space, recipe, define=data.task.graph)
     return fit(net, networks, recipe, data, path, identity, save_every, progress, device)
 
@@ -200,10 +211,12 @@ def _load(path: str | Path) -> PlainDict:
 
 
 def load_weights(spec: ArchSpec, path: str | Path) -> Net:
-    """Load the network of `spec` with the weights at `path` (export's best.pth, or a bare state dict); it simulates
-    int8 where they have the ranges. Raises UserError."""
+    """Load the network of `spec` with the weights at `path` (export's best.pth, a bare state dict, or what MCUNet's
+    authors published); it simulates int8 where they have the ranges. Raises UserError."""
     net, state = Net(build_graph(spec)), _load(path)
     state = state.get("state_dict", state)
+    if zoo_weights.MARK in state:
+        state = zoo_weights.rename(spec, state)
     try:
         if learnt_ranges(state):
             fake_quantize(net)
