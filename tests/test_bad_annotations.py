@@ -157,7 +157,7 @@ def test_boxes_that_coco_s_reader_leaves_out_are_counted(coco, monkeypatch):
     near = dict(content["annotations"][0], id=6, bbox=[w - 1, h - 1, 9, 9])
     write(content | {"annotations": [*content["annotations"], *flat, *away, near]})
     said = []
-    monkeypatch.setattr("detection.data.data_files.print_log", lambda text, *args: said.append((text, *args)))
+    monkeypatch.setattr("detection.data.data_files.tell", lambda text, *args: said.append((text, *args)))
     check_dataset(data)
     assert [level for *_, level in said] == [logging.WARNING] * 2
     assert "2 boxes without area left out, the first is in " in said[0][0]

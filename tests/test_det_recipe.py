@@ -203,9 +203,7 @@ def epoch(hook, runner, norms) -> None:
 @pytest.fixture
 def log(monkeypatch):
     lines = []
-    monkeypatch.setattr(
-        "detection.training.recipe_report.print_log", lambda text, logger, level: lines.append((level, text))
-    )
+    monkeypatch.setattr("detection.training.recipe_report.tell", lambda text, level: lines.append((level, text)))
     return lines
 
 

@@ -10,7 +10,7 @@ from detection import MCUNetBackbone
 from nni_mcunet.cli.main import run
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.ir.arch import ArchSpec, Block
-from nni_mcunet.search.progress import Progress
+from nni_mcunet.core.progress import Progress
 from nni_mcunet.search.supernet.training import load_weights
 
 BLOCKS = ((Block(0, 1, 0, 8),), (Block(3, 2, 24, 16),), (Block(3, 2, 48, 24),))

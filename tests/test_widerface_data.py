@@ -92,7 +92,7 @@ def test_the_official_text(official, tmp_path):
 
 def test_what_is_left_out_is_counted(official, monkeypatch):
     lines = []
-    monkeypatch.setattr("detection.faces.widerface_data.print_log", lambda text, logger: lines.append(text))
+    monkeypatch.setattr("detection.faces.widerface_data.tell", lines.append)
     built(official | dict(filter_cfg=dict(filter_empty_gt=True)))
     counted, dropped = lines
     assert (

@@ -11,7 +11,6 @@ from typing import Any
 
 from mmdet.datasets import CocoDataset, WIDERFaceDataset, XMLDataset
 from mmengine.dataset import BaseDataset
-from mmengine.logging import print_log
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.files import listing
@@ -22,6 +21,7 @@ from .building import building
 from .coco_json import read_coco
 from .coco_names import ids_by_name
 from .datasets import build_pictures, class_names, dataset_type, leaves, loader_leaves, some
+from .said import tell
 from .voc_xml import read_annotation
 
 
@@ -185,7 +185,7 @@ def _check_coco(data: PlainDict, classes: Sequence[str] | None) -> None:
     for lines, what in ((coco.flat, "without area"), (coco.outside, "wholly outside the picture")):
         if lines:
             said = f"{listed}: {counted(len(lines), 'box')} {what} left out, the first is in {lines[0]}"
-            print_log(said, "current", logging.WARNING)
+            tell(said, logging.WARNING)
     try:
         ids_by_name([{"id": key, "name": name} for key, name in coco.names.items()], classes or ())
     except UserError as error:

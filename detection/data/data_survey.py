@@ -18,7 +18,6 @@ from mmdet.registry import HOOKS
 from mmengine.dataset import BaseDataset
 from mmengine.fileio import load
 from mmengine.hooks import Hook
-from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from nni_mcunet.core.errors import UserError
@@ -29,6 +28,7 @@ from nni_mcunet.core.validate import SHOWN, counted, short
 from .coco_json import read_coco
 from .datasets import leaves
 from .pictures import inspect
+from .said import tell
 from .voc_xml import read_annotation
 
 Offenders = list[str]  # "path: what is wrong with it"
@@ -166,7 +166,7 @@ class DataReportHook(Hook):
     def _report(self, name: str, dataset: BaseDataset, whole: bool = False) -> None:
         for part in leaves(dataset):
             found = survey(part)
-            print_log(f"{name} data {part.ann_file}: {found.line()}", "current", _level(found))
+            tell(f"{name} data {part.ann_file}: {found.line()}", _level(found))
             if whole and found.corrupt:
                 raise UserError(
                     f"{name} data: {len(found.corrupt)} of {found.pictures} pictures are corrupt, the first is "

@@ -15,11 +15,12 @@ import cv2
 import mmcv
 from mmcv.transforms import LoadImageFromFile
 from mmdet.registry import TRANSFORMS
-from mmengine.logging import print_log
 from PIL import UnidentifiedImageError
 
 from nni_mcunet.core.types import FilePath, PlainDict
 from nni_mcunet.pictures import PictureError, open_picture
+
+from .said import tell
 
 END = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}  # what a whole file ends with
 TAIL = 4096  # bytes of the end looked at: programs append to a JPEG
@@ -111,5 +112,5 @@ class LoadPicture(LoadImageFromFile):
             fault = "cannot be decoded"
         if path not in self.named:
             self.named.add(path)
-            print_log(f"{path} {fault}: another picture is taken in its place", "current", logging.WARNING)
+            tell(f"{path} {fault}: another picture is taken in its place", logging.WARNING)
         return None

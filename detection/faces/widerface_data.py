@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from mmdet.datasets.base_det_dataset import BaseDetDataset
 from mmdet.registry import DATASETS
-from mmengine.logging import print_log
 from PIL import Image, UnidentifiedImageError
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.types import FilePath, PlainDict
 from nni_mcunet.core.validate import check_names, file_text, short
+
+from ..data.said import tell
 
 INVALID = 7  # column of the flag
 
@@ -79,10 +80,9 @@ class WIDERFaceText(BaseDetDataset):
             w, h = _size(root / name)
             data.append(dict(img_id=name, img_path=str(root / name), width=w, height=h, instances=_instances(whole)))
         kept = sum(len(image["instances"]) for image in data)
-        print_log(
+        tell(
             f"{self.ann_file}: {len(data)} pictures, {kept} faces, {invalid} of them marked invalid and ignored; "
-            f"{flat} rows without width or height left out",
-            logger="current",
+            f"{flat} rows without width or height left out"
         )
         return data
 
@@ -92,9 +92,7 @@ class WIDERFaceText(BaseDetDataset):
         if self.test_mode or not (self.filter_cfg or {}).get("filter_empty_gt", False):
             return self.data_list
         kept = [d for d in self.data_list if any(not face["ignore_flag"] for face in d["instances"])]
-        print_log(
-            f"{self.ann_file}: {len(self.data_list) - len(kept)} pictures without a face left out", logger="current"
-        )
+        tell(f"{self.ann_file}: {len(self.data_list) - len(kept)} pictures without a face left out")
         return kept
 
 

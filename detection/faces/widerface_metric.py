@@ -11,7 +11,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from mmdet.registry import METRICS
 from mmengine.evaluator import BaseMetric
-from mmengine.logging import print_log
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.file_sets import named_folder
@@ -19,6 +18,7 @@ from nni_mcunet.core.files import write_atomic, write_figure, write_json
 from nni_mcunet.core.outputs import check_own_report
 from nni_mcunet.core.types import FilePath, Plain, PlainDict
 
+from ..data.said import tell
 from .widerface import FEW, SETTINGS, Key, Matches, curve, event_report, few_faces, match, read_truth, write_results
 from .widerface import summary as ap_summary
 
@@ -76,7 +76,7 @@ class WIDERFaceMetric(BaseMetric):
                 raise UserError(f"{'/'.join(key)}: a box or score of the detector is not finite")
         matches = match(self.truth, found)
         text = f"{len(found)} of {len(self.truth)} pictures of WIDER FACE's validation set\n{report(matches)}"
-        print_log(text, logger="current")
+        tell(text)
         if self.out_dir is not None:
             write_report(self.out_dir, matches)  # its table first: the folder is known to be ours from then on
             write_results(self.out_dir / "results", found)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import torch
 from mmdet.registry import MODELS
-from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from typing_extensions import Self
@@ -18,6 +17,7 @@ from nni_mcunet.core.nn.net import Net, forward_apart
 from nni_mcunet.core.types import FilePath, PlainDict
 from nni_mcunet.core.validate import short
 
+from ..data.said import tell
 from .checkpoint import read_checkpoint
 
 HALOS = ("exchange", "none")
@@ -118,4 +118,4 @@ class MCUNetBackbone(Net, BaseModule):
                 )
         self.load_state_dict({k: v for k, v in weights.items() if k in self.state_dict()}, strict=False)
         if there and there[-1] + 1 < len(self.spec.stages):
-            print_log(f"{path} ends with stage {there[-1]}: the stages behind it are not pre-trained", "current")
+            tell(f"{path} ends with stage {there[-1]}: the stages behind it are not pre-trained")

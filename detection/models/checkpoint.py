@@ -163,7 +163,7 @@ def load_strictly(model: nn.Module, path: FilePath, classes: tuple[str, ...] | N
     if learnt_ranges(state):
         fake_quantize(*parts(model), groups=channel_groups(model) if learnt_spans(state) else None)
     try:
-        load_checkpoint(model, str(path), map_location="cpu", strict=True)
+        load_checkpoint(model, str(path), map_location="cpu", strict=True, logger="silent")
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{path} does not hold the weights of this config's network: {reason}") from None

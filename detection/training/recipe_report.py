@@ -6,7 +6,6 @@ from itertools import chain
 from statistics import median
 
 from mmengine.hooks import Hook
-from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper, _ParamScheduler
 from mmengine.optim.scheduler.param_scheduler import (
     ConstantParamScheduler,
@@ -19,6 +18,8 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from nni_mcunet.core.types import Plain
+
+from ..data.said import tell
 
 ALWAYS = 0.95  # from this share of an epoch's steps on, a gradient is always clipped
 
@@ -58,7 +59,7 @@ class RecipeReportHook(Hook):
         for scheduler in chain(*found.values()) if isinstance(found, dict) else found:
             said = too_long(scheduler, runner.max_epochs if scheduler.by_epoch else runner.max_iters)
             if said:
-                print_log(f"param_scheduler: {said}", "current", logging.WARNING)
+                tell(f"param_scheduler: {said}", logging.WARNING)
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Begin a new list of norms."""
@@ -75,11 +76,10 @@ class RecipeReportHook(Hook):
         clipped = sum(norm > most for norm in self.norms) if most is not None else 0
         always = bool(self.norms) and clipped >= ALWAYS * len(self.norms)
         if always and not self.said:
-            print_log(
+            tell(
                 f"optim_wrapper.clip_grad: the gradient was clipped in {clipped} of {len(self.norms)} steps of epoch "
                 f"{runner.epoch + 1}: max_norm is {most:g} and its norm {median(self.norms):.4g} (median). Only its "
                 "direction counts then: where that is not meant, raise max_norm and lower SGD's learning rate as much",
-                "current",
                 logging.WARNING,
             )
         self.said = always

@@ -5,13 +5,18 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.dist import master_only
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger
 from mmengine.runner import Runner
+from torch import nn
 
-from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.errors import UserError, verbose
 from nni_mcunet.core.file_sets import named_folder
 from nni_mcunet.core.files import write_atomic
 from nni_mcunet.core.outputs import check_outputs
+from nni_mcunet.core.types import Plain
+
+from ..data.said import only_ours, tell, without_prints
+from .progress_hook import ProgressHook
 
 HEAD = "# The whole config of the last run in this folder, which the next one replaces.\n"
 RUN = re.compile(r"\d{8}_\d{6}")  # a folder with the log of one run
@@ -19,7 +24,30 @@ CHECKPOINT = re.compile(r"(epoch|iter)_\d+\.pth|last_checkpoint")
 
 
 class WorkDirRunner(Runner):
-    """Run as mmengine does, but leave a file that has the config's name and is not an earlier run's."""
+    """Run as mmengine does, but leave a file that has the config's name and is not an earlier run's, and say little:
+    how far it is and each metric, unless --verbose was given."""
+
+    def build_logger(self, *args: Plain, **options: Plain) -> MMLogger:
+        """Return mmengine's logger, of which a terminal sees our lines."""
+        logger = super().build_logger(*args, **options)
+        only_ours(logger)
+        return logger
+
+    def register_hooks(self, *args: Plain, **options: Plain) -> None:
+        """Register the config's hooks, and the one that says how far it is."""
+        super().register_hooks(*args, **options)
+        if not verbose():
+            self.register_hook(ProgressHook())
+
+    def train(self) -> nn.Module:
+        """Train, without what others print."""
+        with without_prints():
+            return super().train()
+
+    def test(self) -> dict[str, float]:
+        """Return the metrics, without what others print."""
+        with without_prints():
+            return super().test()
 
     @master_only
     def dump_config(self) -> None:
@@ -27,7 +55,7 @@ class WorkDirRunner(Runner):
         path = Path(self.work_dir) / Path(self.cfg.filename).name
         if path.exists() and (path.samefile(self.cfg.filename) or not _is_dump(path)):
             kept, path = path, Path(self.log_dir) / path.name
-            print_log(f"{kept} stays as it is: the config of this run is {path}", "current")
+            tell(f"{kept} stays as it is: the config of this run is {path}")
         write_atomic(path, HEAD + self.cfg.pretty_text)
 
 

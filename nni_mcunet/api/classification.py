@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..core.errors import Note, UserError
+from ..core.progress import each
 from ..core.types import FilePath, PlainDict
 from ..core.validate import counted
 from ..engine.model import Model, QuantModel, view_of
@@ -106,8 +107,6 @@ def accuracy(
 def counted_right(model: Model | QuantModel, data: "Data", split: str | None, backend: str) -> Accuracy:
     """Count the pictures of a split that a model names right, run by a backend of engine/int8_classifier.py. The split
     is as for accuracy(). Raises what that raises."""
-    from tqdm import tqdm
-
     from ..engine.int8_classifier import BACKENDS, check_classifier
 
     image, view = model.graph.inputs[0], view_of(model)
@@ -115,8 +114,8 @@ def counted_right(model: Model | QuantModel, data: "Data", split: str | None, ba
     check_classifier(model, data.task.identity["classes"])
     classify, count = BACKENDS[backend](model), data.size(split)
     pictures = data.as_deployed(split, (image.h, image.w), view)
-    bar = tqdm(pictures, total=count, unit="picture", leave=False, disable=None)
-    right = sum(int(classify(picture).argmax() == label) for picture, label in bar)
+    shown = each(pictures, "picture", f"{backend}, {split}", count)
+    right = sum(int(classify(picture).argmax() == label) for picture, label in shown)
     return Accuracy(right, count, split, str(view))
 
 

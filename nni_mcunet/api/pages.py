@@ -19,6 +19,7 @@ from ..core.plan.board_plan import front_for_board, knee
 from ..core.plan.cut_points import grids
 from ..core.plan.latency import milliseconds
 from ..core.plan.plan import SEGMENTS, Plan
+from ..core.progress import Stages
 from ..core.types import FilePath, Picture, PlainDict
 from ..engine.run.generated import as_read, input_shape, input_view, is_detector, output_maps
 from ..engine.run.host import build_host
@@ -78,12 +79,17 @@ def page(
     graph, seen = graph_of(plan["graph"]), None
     if picture is not None:
         seen = picture_of(picture, input_shape(folder), input_view(folder))
-    ran = _emulated(folder, picture, place) if emulate else "Not measured: the emulator was left out."
+    with Stages(f"page of {folder}", 4) as begin:
+        begin("the firmware in the emulator")
+        ran = _emulated(folder, picture, place) if emulate else "Not measured: the emulator was left out."
+        begin("other schedules")
+        front = _front(graph, plan, place)
+        begin("int8 layer by layer")
+        sqnr = _sqnr(int8, source, pictures, images)
+        begin("the C as WebAssembly")
+        network = _network(folder, classes)
     measured = ran if isinstance(ran, str) else _report(ran, place)
-    known = layout.Measured(
-        measured, _front(graph, plan, place), _sqnr(int8, source, pictures, images), _drawn(seen), _boxes(ran, seen)
-    )
-    network, sections = _network(folder, classes), layout.sections(plan, known)
+    sections = layout.sections(plan, layout.Measured(measured, front, sqnr, _drawn(seen), _boxes(ran, seen)))
     if isinstance(network, str):
         sections = [Section("run", "Run it here", why=network), *sections]
     title = f"{plan['network']} on the {plan['board']['name']}"

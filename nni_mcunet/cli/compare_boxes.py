@@ -44,7 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     check_outputs({"--json": (args.json, ".json")}, args.config, args.checkpoint, args.int8)
     import numpy as np
-    from tqdm import tqdm
 
     from detection import (
         check_classes,
@@ -57,6 +56,7 @@ def main(args: argparse.Namespace) -> None:
     )
 
     from ..bridge import int8
+    from ..core.progress import each
     from ..engine.detect.agreement import agreement, box_errors
     from ..engine.int8_detector import compiled, load_int8_detector
     from ..engine.model import view_of
@@ -67,7 +67,7 @@ def main(args: argparse.Namespace) -> None:
     check_view(view_of(quantized), cfg, args.int8)
     model, detect = load_detector(*of), compiled(quantized)
     errors, scores = [], []
-    for rgb in tqdm(input_pictures(cfg, args.images, "test_dataloader"), unit="picture", leave=False, disable=None):
+    for rgb in each(input_pictures(cfg, args.images, "test_dataloader"), "picture", "comparing boxes"):
         wanted = float_boxes(model, rgb)
         errors.append(box_errors(wanted, detect(rgb)))
         scores.append(wanted[1])

@@ -39,8 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
+    from ..core.progress import each
     from ..core.view import STRETCH
     from ..engine.run.pictures import list_pictures
     from ..pictures import load
@@ -52,7 +51,7 @@ def main(args: argparse.Namespace) -> None:
         raise UserError(f"two pictures are called {twice[0]}: give them in two runs, into two folders")
     files: Files = {}
     report = []
-    for path in tqdm(pictures, unit="picture", leave=False, disable=None):
+    for path in each(pictures, "picture", "detecting"):
         image = load(path, STRETCH)
         boxes = [box for box in find(image) if box["score"] >= args.score]
         report.append({"picture": str(path), "size": list(image.size), "boxes": boxes})

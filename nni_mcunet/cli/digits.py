@@ -56,13 +56,13 @@ def write_scene(root: Path, name: str, seed: tuple[int, ...], size: int, split: 
 
 def write_all(root: Path, train: int, val: int, size: int, seed: int) -> None:
     """Write the whole data set, into a folder that is not there yet."""
-    from tqdm import tqdm
+    from ..core.progress import each
 
     for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (root / folder).mkdir(parents=True)
     sets = {s: [f"{s}_{i:06d}" for i in range(n)] for s, n in (("train", train), ("val", val))}
     for s, (split, names) in enumerate(sets.items()):
-        for i, name in enumerate(tqdm(names, desc=f"{split} scenes", disable=None)):
+        for i, name in enumerate(each(names, "scene", f"{split} scenes")):
             write_scene(root, name, (seed, s, i), size, split)
     sets |= {"trainval": sets["train"] + sets["val"], "test": sets["val"]}
     for name, names in sets.items():

@@ -98,7 +98,7 @@ def train_on(
 ) -> None:  # fmt: skip
     """Train a classifier from OUT.ckpt on, where that is, with a bar; print its accuracy and write its weights to
     `out`. Under torchrun all processes call this together, once they have joined."""
-    from ..search.progress import Progress
+    from ..core.progress import Progress
     from ..search.supernet import distributed as ranks
     from ..search.supernet.training import finetune, weights_file
 

@@ -12,7 +12,7 @@ import warnings
 from types import ModuleType
 
 from ..core.errors import UserError, exit_on_user_error
-from .parser import Parser
+from .parser import Parser, add_verbose, without_verbose
 
 GROUPS = {  # whom a group is for -> command -> what it does
     "Search a network for a board, with NNI": {
@@ -86,7 +86,7 @@ def run(name: str, words: list[str]) -> None:
         parser = Parser(f"mcunet {name}")
         from .zoo_files import with_files  # imports numpy
 
-        args = fill(parser, name).parse_args(words)
+        args = fill(parser, name).parse_args(without_verbose(words))
         module.main(args if name == "zoo" else with_files(args))
 
 
@@ -100,6 +100,7 @@ def fill(parser: argparse.ArgumentParser, name: str) -> argparse.ArgumentParser:
     module = module_of(name)
     parser.description, parser.formatter_class = module.__doc__, argparse.RawDescriptionHelpFormatter
     module.add_arguments(parser)
+    add_verbose(parser)
     return parser
 
 

@@ -58,8 +58,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
     from detection.config.picture_fit import GREY
     from detection.own_data.coco_text import coco_text, kept_names
     from detection.own_data.new_config import choose_network, config_text, plan_title, shapes, sizes, training
@@ -68,6 +66,7 @@ def main(args: argparse.Namespace) -> None:
 
     from ..core.boards import get_board
     from ..core.plan.picture_source import source_bytes
+    from ..core.progress import Progress
     from ..core.view import STRETCH, View
 
     board, base = get_board(args.board), (CONFIGS / f"det/_base_/{args.head}_mcunet.py").resolve()
@@ -85,8 +84,12 @@ def main(args: argparse.Namespace) -> None:
     view = View(pad=GREY) if args.fit == "letterbox" else STRETCH
     source = source_bytes(args.source, view)
     tried = [(args.size[0], args.size[1])] if args.size else shapes(train)
-    with tqdm(desc="networks", unit=" tried", leave=False, disable=None) as bar:
-        choice = choose_network(base, len(classes), sizes(train), tried, board, source, lambda _: bool(bar.update()))
+    with Progress(None, "network", "looking for the largest network that fits") as bar:
+
+        def trying(which: str) -> None:
+            bar.to(bar.done + 1, which)
+
+        choice = choose_network(base, len(classes), sizes(train), tried, board, source, trying)
     weights = weights_for(choice.arch) if args.weights is None else args.weights
     begun = None if weights == "none" else weights and str(weights_file(weights) if is_named(weights) else weights)
     title = f"A detector of {len(classes)} classes on the pictures of {name}, for the {board.name}."

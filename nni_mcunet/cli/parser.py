@@ -1,9 +1,26 @@
-"""Refuse arguments in one line. No command: argparse's parser with the errors of every other refusal."""
+"""Read a command's words. No command: argparse's parser with the errors of every other refusal, and --verbose, which
+every command takes."""
 
 import argparse
+import os
 from typing import NoReturn
 
+from ..core import errors
 from ..core.errors import one_line
+
+VERBOSE = "--verbose"
+
+
+def add_verbose(parser: argparse.ArgumentParser) -> None:
+    """Name --verbose in a command's help."""
+    parser.add_argument(VERBOSE, action="store_true", help="show the lines of mmengine, mmdet, NNI and torch, too")
+
+
+def without_verbose(words: list[str]) -> list[str]:
+    """Return a command's words without --verbose, which may stand anywhere; note it for all that the command starts."""
+    if VERBOSE in words:
+        os.environ[errors.VERBOSE] = "1"
+    return [word for word in words if word != VERBOSE]
 
 
 class Parser(argparse.ArgumentParser):

@@ -50,7 +50,7 @@ def main(args: argparse.Namespace) -> None:
     import torch
 
     from ..core.ir.arch import ArchSpec
-    from ..search.progress import Progress
+    from ..core.progress import Progress
     from ..search.space import load_space
     from ..search.supernet import distributed as ranks
     from ..search.supernet.recipe_options import data_and_recipe, read_settings

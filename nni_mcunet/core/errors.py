@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:  # it imports numpy, which `mcunet --help` does not wait for
     from .types import FilePath
 
+VERBOSE = "MCUNET_VERBOSE"  # in the environment, so that the programs that a command starts have it, too
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
 
 
@@ -127,11 +128,17 @@ def writing(path: "FilePath") -> Iterator[None]:
         raise UserError(f"cannot write {path}: {reason_of(error)}; make room or name another place") from None
 
 
+def verbose() -> bool:
+    """Say whether the lines of others (mmengine, mmdet, torch, NNI) are asked for, with --verbose."""
+    return bool(os.environ.get(VERBOSE))
+
+
 def _shown(others: Callable[..., None], message: Warning | str, category: type[Warning], *where: Any) -> None:
-    """Print a Note as one line, and warnings of others by the function that showed them before."""
+    """Print a Note as one line, and where they are asked for, warnings of others by the function that showed them
+    before."""
     if issubclass(category, Note):
         print(f"note: {one_line(message)}", file=sys.stderr)
-    else:
+    elif verbose():
         others(message, category, *where)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from ...core.errors import UserError
 from ...core.ir.box_channels import gain, of_channels
+from ...core.progress import each
 from ...core.types import Groups, Picture, Range
 from ..detect import channel_groups, detector_params, likely
 from ..model import Model, QuantModel
@@ -22,7 +23,7 @@ def spans(quantized: QuantModel, model: Model, pictures: Iterable[Picture]) -> d
     if not seen:
         return seen
     meta, run, source = model.meta["detector"], session(model), graph.inputs[0].name
-    for picture in pictures:
+    for picture in each(pictures, "picture", "ranges of boxes"):
         maps = [y[0].transpose(1, 2, 0) for y in run.run(list(graph.outputs), {source: to_input(picture)})]
         for name, values, mask in zip(graph.outputs, maps, likely(meta, maps), strict=True):
             boxes = values.reshape(*mask.shape, -1)[mask]  # (n, channels of a box)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ...core.progress import each
 from ...core.types import Picture
 from ..detect import channel_groups, detector_params, likely
 from ..model import Model, QuantModel
@@ -24,7 +25,7 @@ def centred(quantized: QuantModel, model: Model, pictures: Iterable[Picture]) ->
     numbered = [name for name, own in channel_groups(meta, model.graph).items() if own]
     sums = {name: np.zeros((2, model.graph.tensors[name].c)) for name in numbered}  # of errors, of boxes
     runs = session(model), session(quantized)
-    for picture in pictures:
+    for picture in each(pictures, "picture", "means of boxes"):
         floats, int8 = ([y[0].transpose(1, 2, 0) for y in run.run(names, {image: to_input(picture)})] for run in runs)
         for name, f, q, mask in zip(names, floats, int8, likely(meta, floats), strict=True):
             if name in sums:

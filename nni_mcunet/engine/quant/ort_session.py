@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 import numpy as np
 import onnxruntime
-from tqdm import tqdm
 
 from ...core.errors import UserError
+from ...core.progress import each
 from ...core.types import Floats, Picture, Range
 from ..frontend.onnx import to_onnx
 from ..model import Model, QuantModel, checked_picture, input_shape
@@ -41,7 +41,7 @@ def statistics(model: Model, images: Iterable[Picture]) -> dict[str, Statistics]
     shape = input_shape(model)
     names = [v.name for v in run.get_outputs()]
     found: dict[str, Statistics] = {}
-    for image in tqdm(images, desc="calibrate", unit="image", leave=False, disable=None):
+    for image in each(images, "picture", "calibrating"):
         x = to_input(checked_picture(image, shape))
         for name, values in zip([source, *names], [x, *run.run(names, {source: x})], strict=True):
             one = Statistics.of(name, values)

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import onnxruntime
-from tqdm import tqdm
 
 from ...core.errors import UserError
+from ...core.progress import each
 from ...core.types import Picture, PlainDict
 from ..model import Model, QuantModel, checked_picture, input_shape
 from .equalize import equalized_like
@@ -51,7 +51,7 @@ def report(model: Model, quantized: QuantModel, images: Iterable[Picture]) -> li
     whole, alone = session(quantized, every_tensor=True), session(single(quantized), every_tensor=True)
     floats, names = session(model, every_tensor=True), [op.name for op in ops]
     signal, total, own = (np.zeros(len(names)) for _ in range(3))
-    for image in tqdm(images, desc="SQNR", unit="image", leave=False, disable=None):
+    for image in each(images, "picture", "int8 against float, layer by layer"):
         x = {source: to_input(checked_picture(image, shape))}
         f = dict(zip(names, floats.run(names, x), strict=True))
         signal += [_power(v) for v in f.values()]

@@ -22,10 +22,10 @@ import yaml
 from tqdm import tqdm
 
 from ...core.files import write_atomic, write_json
+from ...core.progress import Progress
 from ...core.types import Plain, PlainDict
 from ...core.validate import read_json
 from ..config import ExperimentError, SearchConfig, search_config
-from ..progress import Progress
 from ..run.history import count_told, read_history
 from ..run.result_folder import check_free, discard, settle
 from ..run.run_folder import experiment_id, finished

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from ...core.errors import UserError
 from ...core.files import write_json
+from ...core.progress import Progress
 from ...core.types import PlainDict
 from ..config import SearchConfig
-from ..progress import Progress
 from ..supernet.training import evaluate
 from .export import Exporter
 from .history import read_history, scored
