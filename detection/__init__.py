@@ -6,6 +6,7 @@ and search_task.py as plain data: its graph, folded weights and decoding; its pi
 
 Its rooms, each of which imports only those above it:
 
+said      what a user sees of a training or a test
 data      data sets, their files and pictures, what is wrong with them, anchors; parts that mmengine cannot build
 models    networks and heads as walks of core's graphs, ops and names that mmdet lacks, checkpoints
 config    a config as our commands read it; whether it and its data are those of before

@@ -17,8 +17,9 @@ FILES = HOUSE["read_tree"]()
 GRAPH = HOUSE["import_graph"](FILES)
 
 CORE, IR, PLAN, NN = "core", "core.ir", "core.plan", "core.nn"
-PICTURES, MODEL = "pictures", "engine.model"
-DETECTION = [f"detection.{name}" for name in ("data", "models", "config", "faces", "handover", "training", "own_data")]
+PICTURES, MODEL, SAID = "pictures", "engine.model", "detection.said"
+DETECTION = [f"detection.{name}" for name in ("said", "data", "models", "config", "faces", "handover", "training",
+                                                  "own_data")]  # fmt: skip
 # Room, or a file that is one -> the rooms that its files may import. A deeper name goes before the folder it lies in.
 # "*": all rooms but those of OUTER. "" is nni_mcunet/__init__.py.
 ARROWS = {
@@ -57,12 +58,13 @@ ARROWS = {
     "profiling": {CORE, IR, PLAN, MODEL, "engine.frontend", "engine.frontend (doors)", "engine.frontend.onnx",
                   "engine.quant", "paper"},
     # The mmdet plug-in.
-    "detection.data": {CORE, IR, NN, PLAN, PICTURES},
-    "detection.models": {CORE, IR, NN, PLAN, "paper", "detection.data"},
+    SAID: {CORE},
+    "detection.data": {CORE, IR, NN, PLAN, PICTURES, SAID},
+    "detection.models": {CORE, IR, NN, PLAN, "paper", SAID, "detection.data"},
     "detection.config": {CORE, IR, "paper", "detection.data", "detection.models"},
-    "detection.faces": {CORE, PICTURES},
+    "detection.faces": {CORE, PICTURES, SAID},
     "detection.handover": {CORE, IR, NN, "paper", "detection.data", "detection.models", "detection.config"},
-    "detection.training": {CORE, NN, "detection.data", "detection.models", "detection.handover"},
+    "detection.training": {CORE, NN, SAID, "detection.data", "detection.models", "detection.handover"},
     "detection.own_data": {CORE, IR, PLAN, PICTURES, "detection.data", "detection.config", "detection.handover"},
     "detection": {CORE, *DETECTION},
     # These join the parts: detection and engine, the front door, the commands, and the names that open them.

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from mmengine.logging import MMLogger, print_log
 
-from detection.data.said import EMPTY, only_ours, tell, without_prints
+from detection.said import EMPTY, only_ours, tell, without_prints
 from detection.training import progress_hook
 from detection.training.progress_hook import ProgressHook
 from nni_mcunet.cli.parser import Parser, add_verbose, without_verbose
@@ -67,9 +67,9 @@ def test_verbose_may_stand_anywhere(monkeypatch):
 def test_warnings_of_others_are_for_verbose(monkeypatch, capsys):
     for asked in ("", "1"):
         monkeypatch.setenv("MCUNET_VERBOSE", asked)
-        others = []
+        others: list[str] = []
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *where: others.append(str(message))
+            warnings.showwarning = lambda message, *where, said=others: said.append(str(message))
             with exit_on_user_error():
                 warnings.simplefilter("always")
                 warnings.warn("a tensor is a scalar", UserWarning, stacklevel=1)

@@ -17,11 +17,11 @@ from nni_mcunet.core.files import listing
 from nni_mcunet.core.types import FilePath, PlainDict
 from nni_mcunet.core.validate import check_names, counted, file_bytes, file_text, read_json, short
 
+from ..said import tell
 from .building import building
 from .coco_json import read_coco
 from .coco_names import ids_by_name
 from .datasets import build_pictures, class_names, dataset_type, leaves, loader_leaves, some
-from .said import tell
 from .voc_xml import read_annotation
 
 

@@ -25,10 +25,10 @@ from nni_mcunet.core.files import write_figure
 from nni_mcunet.core.types import FilePath, PlainDict
 from nni_mcunet.core.validate import SHOWN, counted, short
 
+from ..said import tell
 from .coco_json import read_coco
 from .datasets import leaves
 from .pictures import inspect
-from .said import tell
 from .voc_xml import read_annotation
 
 Offenders = list[str]  # "path: what is wrong with it"

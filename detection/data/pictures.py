@@ -20,7 +20,7 @@ from PIL import UnidentifiedImageError
 from nni_mcunet.core.types import FilePath, PlainDict
 from nni_mcunet.pictures import PictureError, open_picture
 
-from .said import tell
+from ..said import tell
 
 END = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}  # what a whole file ends with
 TAIL = 4096  # bytes of the end looked at: programs append to a JPEG

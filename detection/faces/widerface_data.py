@@ -18,7 +18,7 @@ from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.types import FilePath, PlainDict
 from nni_mcunet.core.validate import check_names, file_text, short
 
-from ..data.said import tell
+from ..said import tell
 
 INVALID = 7  # column of the flag
 

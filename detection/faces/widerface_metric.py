@@ -18,7 +18,7 @@ from nni_mcunet.core.files import write_atomic, write_figure, write_json
 from nni_mcunet.core.outputs import check_own_report
 from nni_mcunet.core.types import FilePath, Plain, PlainDict
 
-from ..data.said import tell
+from ..said import tell
 from .widerface import FEW, SETTINGS, Key, Matches, curve, event_report, few_faces, match, read_truth, write_results
 from .widerface import summary as ap_summary
 

@@ -17,7 +17,7 @@ from nni_mcunet.core.nn.net import Net, forward_apart
 from nni_mcunet.core.types import FilePath, PlainDict
 from nni_mcunet.core.validate import short
 
-from ..data.said import tell
+from ..said import tell
 from .checkpoint import read_checkpoint
 
 HALOS = ("exchange", "none")

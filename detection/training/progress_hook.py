@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 from nni_mcunet.core.progress import Progress
 from nni_mcunet.core.types import Plain
 
-from ..data.said import tell
+from ..said import tell
 
 METRICS = 2  # of a validation that its line names
 

@@ -19,7 +19,7 @@ from mmengine.runner import Runner
 
 from nni_mcunet.core.types import Plain
 
-from ..data.said import tell
+from ..said import tell
 
 ALWAYS = 0.95  # from this share of an epoch's steps on, a gradient is always clipped
 

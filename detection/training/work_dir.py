@@ -15,7 +15,7 @@ from nni_mcunet.core.files import write_atomic
 from nni_mcunet.core.outputs import check_outputs
 from nni_mcunet.core.types import Plain
 
-from ..data.said import only_ours, tell, without_prints
+from ..said import only_ours, tell, without_prints
 from .progress_hook import ProgressHook
 
 HEAD = "# The whole config of the last run in this folder, which the next one replaces.\n"
