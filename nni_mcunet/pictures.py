@@ -61,6 +61,16 @@ def open_picture(file: FilePath | IO[bytes]) -> Image.Image:
     return image
 
 
+def size_of(path: FilePath) -> tuple[int, int]:
+    """Return the (w, h) in pixels of a picture's file, turned as its EXIF says; nothing is decoded. Raises what `load`
+    raises for a file without a whole head."""
+    try:
+        with open_picture(io.BytesIO(file_bytes(path, kind=PictureError))) as image:
+            return image.size[::-1] if _orientation(image) >= 5 else image.size
+    except UnidentifiedImageError:
+        raise PictureError(f"{path} is no readable picture: give a whole JPEG or PNG in its place") from None
+
+
 def load(path: FilePath, view: View, channels: int = 3) -> Image.Image:
     """Return the picture of a file as RGB of 8 bits, or of one channel as grey, in its own size. Grey is the luma of
     ITU-R BT.601, the one that the C callbacks compute. Raises FileNotFoundError or PictureError."""
@@ -90,14 +100,19 @@ def _whole(path: FilePath, data: bytes) -> Image.Image:
 
 
 def _turned(image: Image.Image) -> Image.Image:
-    """Turn a picture as its EXIF says, if that can be read."""
+    turn = TURNS.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return EXIF's 1 (upright) to 8, 1 where it cannot be read. From 5 on width and height change places."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
+            found = image.getexif().get(ORIENTATION, 1)
     except Exception:  # the EXIF is broken, the picture whole
-        return image
-    return image if turn is None else image.transpose(turn)
+        return 1
+    return found if found in TURNS else 1
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -10,10 +10,32 @@ import numpy as np
 from ..core.errors import UserError
 from ..core.types import FilePath, PlainDict
 from ..core.validate import file_text, short
+from ..core.view import View
 from ..engine.run.generated import OutputMap
 from .inputs import path_of
 
 MOST_LIKELY = 5  # classes of a classifier that are named
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a network saw: its `image` (w, h) in pixels, by which view, and the picture (w, h) that it was made of, None
+    for an array."""
+
+    image: tuple[int, int]
+    view: View
+    picture: tuple[int, int] | None
+
+    def own(self, box: Sequence[float]) -> list[float] | None:
+        """Return a box of the image in the picture's pixels."""
+        if self.picture is None or self.view.keep is not None:  # of a part: no detector sees one
+            return None
+        scale = self.view.scale(self.picture[::-1], self.image[::-1]) * 2
+        return [round(value * each, 2) for value, each in zip(box, scale, strict=True)]
+
+    def __str__(self) -> str:
+        what, (w, h) = ("the network's image", self.image) if self.picture is None else ("the picture", self.picture)
+        return f"{what}, {w}x{h}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,13 +44,15 @@ class Run:
 
     outputs  int8 arrays (bytes,), in the order of the model's header
     maps     of each output: name, shape (h, w, c), scale and zero point
-    boxes    a detector's: {"box": [x1, y1, x2, y2] in pixels of the image, "score": 0 to 1, "label", "name"}
+    boxes    a detector's: {"box": [x1, y1, x2, y2] in pixels of the network's image, "score": 0 to 1, "label", "name"};
+             of a picture's file also "in_picture": the same in the picture's own pixels
     top      a classifier's likeliest classes: {"class", "score", "value"}, the score as int8, the value as the network
              gives it; "name" where the names are known
     facts    figures of the board: bytes of stack, instructions under emulation, microseconds on a real one, ...;
              "board" it ran on, "made_for" the one that the C was generated for
     detector  whether the C finds boxes: there may be none on this picture
     shapes   of a Firmware's run: each output's name, with the shape that a module's forward() returns, () for others
+    seen     the network's image and the picture that it was made of
     layers   of each layer, where they were asked for: instructions, estimated cycles, bytes
     """
 
@@ -39,6 +63,7 @@ class Run:
     facts: PlainDict = field(default_factory=dict)
     detector: bool = False
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    seen: "Seen | None" = None
 
     @property
     def layers(self) -> list[PlainDict]:
@@ -64,7 +89,8 @@ class Run:
              "least": float(v.min()), "most": float(v.max())}
             for m, v in zip(self.maps, self.values, strict=True)
         ]  # fmt: skip
-        return {**self.facts, "outputs": rows, "boxes": self.boxes} | ({"top": self.top} if self.top else {})
+        own = {"picture": list(self.seen.picture)} if self.seen and self.seen.picture else {}
+        return {**self.facts, **own, "outputs": rows, "boxes": self.boxes} | ({"top": self.top} if self.top else {})
 
     def __str__(self) -> str:
         lines, made_for, board = [], self.facts.get("made_for"), self.facts.get("board")
@@ -76,7 +102,9 @@ class Run:
         elif not self.detector:
             lines += [_line(i, q, m) for i, (q, m) in enumerate(zip(self.outputs, self.maps, strict=True))]
         lines += [f"{name:>22} {value:>12,}" for name, value in self.facts.items() if isinstance(value, int)]
-        lines += ["{name:>22}  score {score:.3f}  at {box}".format(**box) for box in self.boxes]
+        if self.boxes and self.seen:
+            lines.append(f"boxes x1, y1, x2, y2 in pixels of {self.seen}:")
+        lines += [_box_line(box) for box in self.boxes]
         return "\n".join(lines)
 
 
@@ -107,17 +135,20 @@ def answer(
     maps: list[OutputMap],
     names: list[str] | None = None,
     shapes: dict[str, tuple[int, ...]] | None = None,
+    seen: Seen | None = None,
 ) -> Run:
     """Return the run of a report: its arrays as Run has them, the figures as `facts`. said: what parse_report gives;
-    names: of a classifier's classes; shapes: as Run has them, none for a folder. Raises UserError for outputs of other
+    names: of a classifier's classes; shapes, seen: as Run has them. Raises UserError for outputs of other
     sizes than the maps'."""
     said = dict(said)
     detector, outputs = "boxes" in said, said.pop("outputs")
     if [q.size for q in outputs] != [math.prod(m.shape) for m in maps]:
         raise UserError("the header's outputs are not those that the C gives: run mcunet generate again")
     boxes = [box_dict(b, name) for b, name in zip(said.pop("boxes", ()), said.pop("names", ()), strict=True)]
+    if seen is not None:
+        boxes = [box | {"in_picture": own} if (own := seen.own(box["box"])) else box for box in boxes]
     top = _top(outputs[0], maps[0], names) if not detector and _is_classifier(maps) else []
-    return Run(outputs, maps, boxes, top, {**facts, **said}, detector, shapes or {})
+    return Run(outputs, maps, boxes, top, {**facts, **said}, detector, shapes or {}, seen)
 
 
 def _shaped(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -155,6 +186,11 @@ def _line(number: int, q: np.ndarray, m: OutputMap) -> str:
     if real.size == 1:
         return f"{head}  {real.item():.4g} (int8 {int(q[0])})"
     return f"{head}  {real.min():.4g} to {real.max():.4g} (int8 {q.min()} to {q.max()})"
+
+
+def _box_line(box: PlainDict) -> str:
+    at = ", ".join(f"{v:.1f}" for v in box.get("in_picture") or box["box"])
+    return f"{box['name']:>22}  score {box['score']:.3f}  at {at}"
 
 
 def box_dict(box: np.void, name: str) -> PlainDict:

@@ -6,7 +6,6 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +28,11 @@ from ..engine.ops import pixels as pixel_values
 from ..engine.run.board_project import model_hash, project_of
 from ..engine.run.emulator import EMULATED
 from ..engine.run.generated import as_read, input_shape, input_view, output_maps, prefix_of
-from ..engine.run.host import HostModel, build_host
+from ..engine.run.host import HostModel, host_of
 from ..engine.run.serial_link import patience
 from ..engine.timing.plan_file import planned
-from .answer import Run, answer, class_names
+from ..pictures import size_of
+from .answer import Run, Seen, answer, class_names
 from .deployment import board_row
 from .inputs import board_of, each_channel, path_of, user_errors
 from .networks import Network, dims_of, load, load_for
@@ -109,10 +109,10 @@ class Firmware:
             "boards": {self.board.name: board_row(self.board.name, ran, self.facts)},
         }
 
-    @cached_property
+    @property
     def host(self) -> HostModel:
         """Return the C as a library of this machine, compiled when it is first asked for."""
-        return build_host(self.folder)
+        return host_of(self.folder)
 
     def __str__(self) -> str:
         p = self.plan
@@ -307,8 +307,9 @@ def run(
     if is_photograph(picture):
         pixels = as_read(folder, pixels)
     outputs = network.output_shapes if network else {}
+    seen = Seen((shape[1], shape[0]), input_view(folder), _own_size(picture))
     if on == "host":
-        return answer({}, _on_host(firmware, folder, pixels), maps, names, outputs)
+        return answer({}, _on_host(folder, pixels), maps, names, outputs, seen)
     place = _board(firmware, board)
     seconds = _seconds(timeout, EMULATED if port is None else patience(pixels))
     if port is None:
@@ -317,7 +318,12 @@ def run(
         facts, said = on_board(folder, place, pixels, port, seconds)
     check_against_host(folder, pixels, said)
     made_for = planned(folder).get("board", place.name)
-    return answer({"board": place.name, "made_for": made_for, **facts}, said, maps, names, outputs)
+    return answer({"board": place.name, "made_for": made_for, **facts}, said, maps, names, outputs, seen)
+
+
+def _own_size(picture: "Sample") -> tuple[int, int] | None:
+    """Return the (w, h) in pixels of a photograph's file, None for an array."""
+    return size_of(path_of(picture, "picture")) if is_photograph(picture) else None
 
 
 def _port(on: str) -> str | None:
@@ -345,9 +351,9 @@ def _seconds(timeout: float | None, default: float) -> float:
     return timeout
 
 
-def _on_host(firmware: FilePath | Firmware, folder: Path, pixels: np.ndarray) -> dict[str, Any]:
+def _on_host(folder: Path, pixels: np.ndarray) -> dict[str, Any]:
     """Return what parse_report gives of a board."""
-    host = firmware.host if isinstance(firmware, Firmware) else build_host(folder)
+    host = host_of(folder)
     said: dict[str, Any] = {"outputs": host.run(pixels)}
     if host.is_detector:
         said["boxes"] = found = host.detect()

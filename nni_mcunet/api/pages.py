@@ -22,7 +22,7 @@ from ..core.plan.plan import SEGMENTS, Plan
 from ..core.progress import Stages
 from ..core.types import FilePath, Picture, PlainDict
 from ..engine.run.generated import as_read, input_shape, input_view, is_detector, output_maps
-from ..engine.run.host import build_host
+from ..engine.run.host import host_of
 from ..engine.run.wasm import build_wasm
 from ..engine.timing.plan_file import mapped
 from ..pages import firmware as layout
@@ -126,7 +126,7 @@ def _expected(folder: Path) -> int | None:
     shape = input_shape(folder)
     at = np.arange(math.prod(shape))
     try:
-        host = build_host(folder)
+        host = host_of(folder)
     except FirmwareError:
         raise
     except UserError:

@@ -91,8 +91,7 @@ def finder(detect: Callable[[Picture], Any], size: tuple[int, int], names: Seque
 
     def find(image: "Image") -> Found:
         corners, scores, labels = detect(seen(image, size, view))
-        high, wide = view.placed((image.height, image.width), size)
-        scale = (image.width / wide, image.height / high) * 2
+        scale = view.scale((image.height, image.width), size) * 2
         return [
             {
                 "name": names[int(label)],

@@ -52,6 +52,12 @@ class View:
             return max(1, (2 * h * wide + w) // (2 * w)), wide
         return high, max(1, (2 * w * high + h) // (2 * h))
 
+    def scale(self, picture: tuple[int, int], size: tuple[int, int]) -> tuple[float, float]:
+        """Return how many pixels (x, y) of a whole picture (h, w) one pixel of a network's image of `size` (h, w)
+        is."""
+        high, wide = self.placed(picture, size)
+        return picture[1] / wide, picture[0] / high
+
     @classmethod
     def parse(cls, text: Plain) -> "View":
         """Invert str(). Raises UserError."""

@@ -11,7 +11,7 @@ from .run.board_project import model_hash
 from .run.elf import elf_report
 from .run.emulator import run_emulated
 from .run.firmware import build_firmware
-from .run.host import build_host
+from .run.host import host_of
 from .run.serial_link import SerialBoard
 from .run.stack_bound import stack_bound
 from .timing.layer_cycles import run_profiled
@@ -42,7 +42,7 @@ def emulated(folder: str | Path, board: Board, picture: np.ndarray, seconds: flo
 def check_against_host(folder: str | Path, picture: np.ndarray, run: PlainDict) -> None:
     """Compare a run with the same C on this machine, which must give the same bytes. Raises FirmwareError where it does
     not: a compiler, the C or the device that answered is at fault."""
-    host = build_host(folder)
+    host = host_of(folder)
     expected, found = host.run(picture), run["outputs"]
     same = len(expected) == len(found) and all(map(np.array_equal, expected, found))
     same = same and host.is_detector == ("boxes" in run)

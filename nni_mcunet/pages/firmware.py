@@ -24,7 +24,7 @@ TEXTS = {
     "front": "Schedules of this network that no other beats both in arena and in computation: square grids up to 4x4, "
     "three segments in patches at most.",
     "sqnr": "How far each layer's int8 output is from the float network's, in dB: more is nearer.",
-    "boxes": "Found by the very C on this picture.",
+    "boxes": "Found by the very C on this picture, as the network sees it: numbers are pixels of its image.",
 }
 PATCHED = " A buffer of ops that run patch by patch is used anew in each patch: the sliders choose one."
 Rows = list[PlainDict]

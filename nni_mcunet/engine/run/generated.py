@@ -4,6 +4,7 @@ It compiles nothing. A folder holds mcu_model.h and mcu_model.c, or those of ano
 and programs go to its `build/`.
 """
 
+import hashlib
 import json
 import math
 import re
@@ -165,6 +166,15 @@ def sources(folder: Path) -> list[Path]:
     """Return the C files of the model in `folder`. Raises UserError where it holds none."""
     prefix_of(folder)
     return sorted(folder.glob("*.c"))
+
+
+def content_of(folder: Path) -> str:
+    """Return 16 hex digits that change with what the C files and headers in `folder` hold."""
+    files = sorted(path for pattern in ("*.c", "*.h") for path in folder.glob(pattern))
+    found = hashlib.sha256()
+    for path in files:
+        found.update(path.name.encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()[:16]
 
 
 def build_folder(folder: Path) -> Path:

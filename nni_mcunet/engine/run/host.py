@@ -3,7 +3,7 @@
 import ctypes
 import subprocess
 import tempfile
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from ...core.types import PlainDict
 from ..codegen.names import DEFAULT
 from ..detect.boxes import BOX
 from ..model import checked_picture
-from .generated import build_folder, prefix_of, sources, write_picture
+from .generated import build_folder, content_of, prefix_of, sources, write_picture
 from .run_report import parse_run
 from .toolchain import PROGRAM, RUNTIME, compile_c
 
@@ -64,6 +64,17 @@ def build_host(folder: str | Path) -> HostModel:
         out = Path(fresh) / "model.so"
         compile_c("gcc", ["-O2", "-shared", "-fPIC"], c_files, folder, out)
         return HostModel(out, prefix_of(folder))
+
+
+def host_of(folder: str | Path) -> HostModel:
+    """Return the model in `folder` as build_host does, compiled once in this process for what the folder holds by now:
+    a call may find the outputs of another call in it until it runs. Raises what build_host raises."""
+    return _built(Path(folder).resolve(), content_of(Path(folder)))
+
+
+@lru_cache(maxsize=8)
+def _built(folder: Path, content: str) -> HostModel:
+    return build_host(folder)
 
 
 def run_sanitized(folder: str | Path, picture: np.ndarray) -> PlainDict:

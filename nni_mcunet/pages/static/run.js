@@ -100,20 +100,20 @@ function show({ picture, image, outputs, boxes, milliseconds }) {
   const zoom = Math.min(1, 640 / Math.max(...picture.size)), context = canvas.getContext('2d');
   [canvas.height, canvas.width] = picture.size.map((side) => Math.max(1, Math.round(side * zoom)));
   context.drawImage(picture.bitmap, 0, 0, canvas.width, canvas.height);
+  const own = (box) => box.map((v, at) => (at % 2 ? v * image.down + image.top : v * image.across + image.left));
   context.font = '13px system-ui, sans-serif';
   for (const { box, label, name, score } of shown) {
-    const [x1, y1, x2, y2] = box.map((v, at) => {
-      return zoom * (at % 2 ? v * image.down + image.top : v * image.across + image.left);
-    });
+    const [x1, y1, x2, y2] = own(box).map((v) => zoom * v);
     context.strokeStyle = context.fillStyle = COLOURS[label % COLOURS.length];
     context.lineWidth = 2;
     context.strokeRect(x1, y1, x2 - x1, y2 - y1);
     context.fillText(`${name} ${score.toFixed(2)}`, Math.max(x1, 0) + 3, Math.max(y1, 0) + 13);
   }
   const lines = NETWORK.detector
-    ? shown.map(({ box, name, score }) => `${name}  ${score.toFixed(3)}  at ${box.map((v) => v.toFixed(1)).join(', ')}`)
+    ? shown.map(({ box, name, score }) => `${name}  ${score.toFixed(3)}  at ${own(box).map((v) => v.toFixed(1)).join(', ')}`)
     : likeliest(outputs);
-  document.getElementById('found').textContent = `${milliseconds.toFixed(0)} ms in this browser\n${lines.join('\n')}`;
+  const of = lines.length && NETWORK.detector ? `; boxes in pixels of the picture, ${picture.size[1]}x${picture.size[0]}` : '';
+  document.getElementById('found').textContent = `${milliseconds.toFixed(0)} ms in this browser${of}\n${lines.join('\n')}`;
 }
 
 let last = null, camera = null;
