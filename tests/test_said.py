@@ -85,6 +85,7 @@ def test_the_hook_counts_steps_and_says_metrics(monkeypatch, capsys):
     runner = SimpleNamespace(iter=10, max_iters=20, epoch=1, max_epochs=2, rank=0, test_dataloader=[0] * 3)
     hook = ProgressHook()
     hook.before_train(runner)  # resumed behind its tenth step
+    assert lines.pop() == "goes on behind epoch 1 of 2"
     for runner.iter in range(10, 20):
         clock.now += 60
         hook.after_train_iter(runner, 0, None, {"loss": SimpleNamespace(item=lambda: 2.5)})

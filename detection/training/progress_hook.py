@@ -26,6 +26,8 @@ class ProgressHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Begin to count, from where a resumed training goes on."""
         self.from_step = runner.iter
+        if runner.iter:
+            tell(f"goes on behind epoch {runner.epoch} of {runner.max_epochs}")
         self.bar = Progress(runner.max_iters - runner.iter, "step", "training", runner.rank == 0)
 
     def after_train_iter(
