@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from .core.errors import UserError
+from .core.errors import PictureNote, UserError
 from .core.types import FilePath, Picture
 from .core.validate import file_bytes
 from .core.view import View
@@ -23,6 +23,11 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF
 MOST_PIXELS = 1 << 27  # more than any camera's; decoded they are 400 MB
 TOO_LARGE = f"more than the {MOST_PIXELS:,} pixels that are read: make it smaller"
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow's modes of 16 bits
+BITS = "pictures of 16 bits a channel are read as 8: the upper 8 count"
+GREY = (
+    "pictures in colour become grey: this network reads one channel. Where that is sound or another signal, give .npy "
+    "files, uint8 of the network's shape"
+)
 ORIENTATION = 0x0112  # EXIF's tag; the turns below undo its values 2, 3, ...
 _NAMES = ["FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"]
 TURNS = {value: Image.Transpose[name] for value, name in enumerate(_NAMES, 2)}
@@ -75,7 +80,16 @@ def load(path: FilePath, view: View, channels: int = 3) -> Image.Image:
     """Return the picture of a file as RGB of 8 bits, or of one channel as grey, in its own size. Grey is the luma of
     ITU-R BT.601, the one that the C callbacks compute. Raises FileNotFoundError or PictureError."""
     colour = _colour(path, view)
-    return colour.convert("L") if channels == 1 else colour
+    if channels != 1:
+        return colour
+    if _has_colours(colour):
+        warnings.warn(GREY, PictureNote, stacklevel=2)
+    return colour.convert("L")
+
+
+def _has_colours(image: Image.Image) -> bool:
+    red, green, blue = (band.tobytes() for band in image.split())
+    return not red == green == blue
 
 
 def _colour(path: FilePath, view: View) -> Image.Image:
@@ -85,11 +99,19 @@ def _colour(path: FilePath, view: View) -> Image.Image:
     return image if decoded is None else Image.fromarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))
 
 
+def _is_deep(image: Image.Image, data: bytes) -> bool:
+    """Tell whether pixels have more than 8 bits a channel. Pillow gives 8 of a PNG in colours; its head says how many
+    there are."""
+    return image.mode in DEEP or (image.format == "PNG" and data[24:25] == b"\x10")
+
+
 def _whole(path: FilePath, data: bytes) -> Image.Image:
     """Decode a whole picture with Pillow, which unlike OpenCV says where a file is cut short."""
     try:
         with open_picture(io.BytesIO(data)) as image:
             image.load()
+            if _is_deep(image, data):
+                warnings.warn(BITS, PictureNote, stacklevel=2)
             return _eight_bits(_turned(image)).convert("RGB")
     except PictureError as error:
         raise PictureError(f"{path} has {error}") from None

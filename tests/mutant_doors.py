@@ -348,10 +348,10 @@ DOORS = [
         "test_letterbox::test_training_sees_what_the_board_sees",
     ),
     Mutant(
-        "nni_mcunet/cli/detect.py",
-        "high, wide = view.placed((image.height, image.width), size)",
+        CORE + "view.py",
+        "high, wide = self.placed(picture, size)",
         "high, wide = size",
-        "test_detect::test_boxes_are_in_the_pictures_own_pixels",
+        "test_detect::test_boxes_are_in_the_pictures_own_pixels test_own_pixels::test_a_letterbox_scales_both_axes_alike",
     ),
     Mutant(
         "nni_mcunet/bridge.py",
@@ -899,7 +899,7 @@ DOORS = [
     ),
     Mutant(
         "nni_mcunet/pictures.py",
-        'return colour.convert("L") if channels == 1 else colour',
+        'return colour.convert("L")',
         "return colour",
         "test_channels::test_any_picture_as_grey_or_colour",
     ),
@@ -923,8 +923,14 @@ DOORS = [
     ),
     # The page: what a browser computes is what the board computes.
     Mutant(
+        ENGINE + "run/host.py",
+        "_built(Path(folder).resolve(), content_of(Path(folder)))",
+        '_built(Path(folder).resolve(), "")',
+        "test_own_pixels::test_a_folder_is_compiled_once",
+    ),
+    Mutant(
         ENGINE + "run/wasm.py",
-        'f"-DMCU_CONTENT={_content(folder)}"',
+        'f"-DMCU_CONTENT=0x{content_of(folder)}"',
         '"-DMCU_CONTENT=0"',
         "test_page_network::test_each_network_has_a_module_of_its_own",
     ),

@@ -207,6 +207,26 @@ def test_a_folder_is_named(words, monkeypatch, capsys, tmp_path):
     assert list(files(tmp_path)) == ["file"]
 
 
+@pytest.mark.parametrize(
+    "words", [["generate", "m.onnx", "--board", "stm32f412", "-o", "{}/fw"], ["demo", "--out", "{}/demo"],
+              ["new-detector", "photos", "--board", "stm32f412", "-o", "{}/d"],
+              ["quantize", "m.onnx", "--calib", "photos", "-o", "{}/q.onnx"],
+              ["profile", "mcunet_in1", "--json", "{}/p.json"]],
+    ids=lambda words: words[0],
+)  # fmt: skip
+def test_a_place_without_files_is_refused_before_the_work(words, monkeypatch, capsys, tmp_path):
+    """Before the network is read, too, which is not there."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    for place, said in (("/proc", "/proc takes no files"), ("/sys", ""), ("file", "is a file, not a folder")):
+        with pytest.raises(SystemExit) as end:
+            main([word.format(place) for word in words])
+        errors = capsys.readouterr().err
+        assert end.value.code == 2 and errors.count("\n") == 1
+        assert errors.startswith(f"error: cannot write {place}/") and said in errors and "name another place" in errors
+    assert list(files(tmp_path)) == ["file"]
+
+
 def test_tables_refuse_a_folder_of_others(tmp_path):
     (tmp_path / "fig1.png").write_bytes(b"mine")
     refused(tool("tables", "-o", tmp_path), "and no tables.md of this command", "give another folder")

@@ -186,6 +186,32 @@ def test_splits_that_a_folder_names(tmp_path, ways):
     assert names == (expected | {"train": ["a", "b"]} if ways == "imagesets" else expected)
 
 
+@pytest.mark.parametrize("form", ["voc", "coco", "yolo"])
+def test_pictures_of_two_splits_are_of_the_first(tmp_path, form):
+    """A data.yaml whose val is its train, as Ultralytics' smallest data sets have it, is said to be so."""
+    items = [(f"p{i}", (80, 60), [(i % 2, (8, 6, 40, 30))]) for i in range(8)]
+    if form == "voc":
+        voc_devkit(tmp_path, items)
+        (tmp_path / "ImageSets/Main").mkdir(parents=True)
+        for split in ("train", "val"):
+            (tmp_path / f"ImageSets/Main/{split}.txt").write_text("".join(f"p{i}\n" for i in range(8)))
+    elif form == "coco":
+        for name, size, _ in items:
+            picture(tmp_path / "images", name, size)
+        for split in ("train", "val"):
+            (tmp_path / f"instances_{split}.json").write_text(coco(items))
+    else:
+        yolo_folders(tmp_path, items)
+        content = {"names": list(NAMES), "train": "images", "val": "images"}
+        (tmp_path / "data.yaml").write_text(json.dumps(content))
+    folder = read_folder(tmp_path)
+    assert [note for note in folder.notes if "names 8 pictures for train and for val: taken for train" in note]
+    found = divided(folder, str(tmp_path), {})
+    stems = {split: {item.path.stem for item in pictures} for split, pictures in found.items()}
+    assert len(stems["train"]) == 6 and len(stems["val"]) == 2 and not stems["train"] & stems["val"]
+    assert "no picture for validation: a fifth of those for train is drawn" in folder.lines(found)
+
+
 def many(number):
     return [(f"p{i}", (80, 60), [(int(i == 3 or i == 7), (8, 6, 40, 30))]) for i in range(number)]
 

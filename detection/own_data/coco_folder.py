@@ -1,6 +1,7 @@
 """Read a folder with COCO's JSON, of one file or one for each split, as COCO, CVAT, Label Studio and Roboflow write
 it."""
 
+from itertools import combinations
 from pathlib import Path
 
 from nni_mcunet.core.errors import UserError
@@ -8,7 +9,7 @@ from nni_mcunet.core.types import Plain
 from nni_mcunet.core.validate import read_json, short
 
 from ..data.coco_json import read_coco
-from .labelled import UNFIT, Box, Folder, Labelled, Tree, some_paths, split_of, unfit
+from .labelled import UNFIT, Box, Folder, Labelled, Tree, shared, some_paths, split_of, unfit
 
 PARTS = {"images", "annotations", "categories"}
 
@@ -66,6 +67,12 @@ def read_coco_folder(tree: Tree) -> Folder:
     notes = some_paths(without, "picture", "that the folder does not have") + some_paths(wrong, *UNFIT)
     notes += some_paths(loose, "object", "of a picture that the JSON does not list, left out")
     notes += some_paths(tree.others(taken), "picture", "that no JSON lists, left out")
+    paths: dict[str, list[Path]] = {
+        split: [item.path for item in splits[split]] for split in ("train", "val", "test") if split in splits
+    }
+    notes += shared("the JSON", paths)
+    for first, second in combinations(paths, 2):
+        splits[second] = [item for item in splits[second] if item.path not in set(paths[first])]
     if unused := [name for name in order if name not in objects]:
         notes.append(f"categories without an object: {', '.join(unused)}")
     return Folder("coco", tuple(name for name in order if name in objects), splits, notes)

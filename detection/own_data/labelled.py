@@ -2,8 +2,9 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
@@ -155,6 +156,17 @@ def unfit(path: Path, size: tuple[int, int] | None) -> str | None:
         return None
     turned = ", turned by its EXIF" if found.turned else ""
     return f"{found.size[0]}x{found.size[1]}{turned}, its labels are of {size[0]}x{size[1]}"
+
+
+def shared(where: str, named: Mapping[str, Iterable[Hashable]]) -> list[str]:
+    """Return a note for each two splits that name the same pictures, which the first of them gets: a network must not
+    be judged on what it has learnt. named: split -> pictures, in the order in which they go first."""
+    notes = []
+    for first, second in combinations(named, 2):
+        if same := set(named[first]) & set(named[second]):
+            many = counted(len(same), "picture")
+            notes.append(f"{where} names {many} for {first} and for {second}: taken for {first}")
+    return notes
 
 
 def some_paths(paths: list[str], noun: str, what: str) -> list[str]:

@@ -19,6 +19,7 @@ def divided(folder: Folder, root: str, kept: dict[str, set[str]], seed: int = 0)
     UserError for a folder without pictures for one of the two."""
     splits = {name: list(pictures) for name, pictures in folder.splits.items() if pictures}
     loose = splits.pop("", [])
+    named = bool(splits)
     if splits and loose:
         folder.notes.append(f"{len(loose)} pictures in no split: taken for training")
     splits.setdefault("train", []).extend(loose)
@@ -26,6 +27,8 @@ def divided(folder: Folder, root: str, kept: dict[str, set[str]], seed: int = 0)
         splits["val"] = splits.pop("test")
         folder.notes.append("no split for validation: the test pictures serve")
     if "val" not in splits:
+        if named:
+            folder.notes.append("no picture for validation: a fifth of those for train is drawn")
         splits["train"], splits["val"] = _drawn(splits["train"], root, kept, seed)
     for name in ("train", "val"):
         if not any(item.boxes for item in splits[name]):

@@ -7,7 +7,7 @@ from nni_mcunet.core.validate import file_bytes, file_text
 
 from ..data.pictures import inspect
 from ..data.voc_xml import read_annotation
-from .labelled import UNFIT, Box, Folder, Labelled, Tree, some_paths, split_of, unfit
+from .labelled import UNFIT, Box, Folder, Labelled, Tree, shared, some_paths, split_of, unfit
 
 XML_BYTES = 1 << 22
 
@@ -21,7 +21,9 @@ def is_voc(tree: Tree) -> bool:
 def read_voc(tree: Tree) -> Folder:
     """Read every XML file and its picture. Splits are those of ImageSets/Main, else those that the folders name.
     Classes stand in alphabetical order: VOC has no other. Raises UserError for a file that is no annotation."""
-    lists, without, wrong, taken = _lists(tree), list[str](), list[str](), list[Path]()
+    parts = _lists(tree)
+    lists = {name: split for split in reversed(parts) for name in parts[split]}  # the first of them stays
+    without, wrong, taken = list[str](), list[str](), list[Path]()
     splits: dict[str, list[Labelled]] = {}
     for xml in tree.with_ending(".xml"):
         note = read_annotation(file_bytes(xml, XML_BYTES), xml)
@@ -44,20 +46,22 @@ def read_voc(tree: Tree) -> Folder:
     classes = sorted({box.name for pictures in splits.values() for item in pictures for box in item.boxes})
     notes = some_paths(without, "XML file", "without a picture") + some_paths(wrong, *UNFIT)
     notes += some_paths(tree.others(taken), "picture", "without an XML file, left out")
+    stems = {path.stem for path in taken}
+    notes += shared("ImageSets/Main", {split: names & stems for split, names in parts.items()})
     if lists and splits.get(""):
         notes.append(f"{len(splits.pop(''))} pictures that no list of ImageSets/Main names")
     return Folder("voc", tuple(classes), splits, notes)
 
 
-def _lists(tree: Tree) -> dict[str, str]:
-    """Return name -> split, of ImageSets/Main/{train,val,test}.txt. Where there is only trainval.txt, it is for
+def _lists(tree: Tree) -> dict[str, set[str]]:
+    """Return split -> names, of ImageSets/Main/{train,val,test}.txt. Where there is only trainval.txt, it is for
     training. The lists of single classes (cat_train.txt) are others."""
     found = {path.stem: path for path in tree.with_ending(".txt") if path.match("ImageSets/Main/*.txt")}
     if "train" not in found and "trainval" in found:
         found["train"] = found["trainval"]
-    names: dict[str, str] = {}
-    for split in ("test", "val", "train"):
+    parts: dict[str, set[str]] = {}
+    for split in ("train", "val", "test"):
         if split in found:
             lines = [line.strip() for line in file_text(found[split]).splitlines() if line.strip()]
-            names |= {Path(name).stem: split for line in lines for name in (line.split()[0], line)}
-    return names
+            parts[split] = {Path(name).stem for line in lines for name in (line.split()[0], line)}
+    return parts

@@ -9,7 +9,7 @@ from nni_mcunet.core.types import Plain, PlainDict
 from nni_mcunet.core.validate import file_text, read_yaml, short
 
 from ..data.pictures import inspect
-from .labelled import SPLITS, Box, Folder, Labelled, Tree, some_paths, split_of
+from .labelled import SPLITS, Box, Folder, Labelled, Tree, shared, some_paths, split_of
 
 NAMES = ("classes.txt", "obj.names", "labels.txt", "_darknet.labels")
 OTHER_TEXTS = {*NAMES, "train.txt", "val.txt", "valid.txt", "test.txt"}
@@ -29,7 +29,8 @@ def read_yolo(tree: Tree) -> Folder:
     if settings and "kpt_shape" in settings[1]:
         raise UserError(f"{settings[0]}: kpt_shape: these labels are of key points, not of boxes: export them as boxes")
     names = _names(tree, settings)
-    listed = _listed(tree, *settings) if settings else {}
+    parts = _listed(tree, *settings) if settings else {}
+    listed = {picture: split for split in reversed(parts) for picture in parts[split]}  # the first of them stays
     labels: dict[str, list[Path]] = {}
     for path in tree.with_ending(".txt"):
         if path.name not in OTHER_TEXTS:
@@ -53,6 +54,7 @@ def read_yolo(tree: Tree) -> Folder:
     notes = some_paths(broken, "picture", "that nothing can read")
     notes += some_paths(without, "picture", "without a text file, taken as without objects")
     notes += some_paths(loose, "text file", "of no picture: expected next to it, or in labels/ beside images/")
+    notes += shared(settings[0].name, parts) if settings else []
     if listed and splits.get(""):
         notes.append(f"{len(splits.pop(''))} pictures that data.yaml does not name")
     return Folder("yolo", names, splits, notes)
@@ -96,16 +98,15 @@ def _distinct(names: list[str], path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _listed(tree: Tree, path: Path, content: PlainDict) -> dict[Path, str]:
-    """Return picture -> split, of the keys train, val and test of data.yaml: a folder, a text file of pictures, or a
+def _listed(tree: Tree, path: Path, content: PlainDict) -> dict[str, list[Path]]:
+    """Return split -> pictures, of the keys train, val and test of data.yaml: a folder, a text file of pictures, or a
     list of these. {} where none of them is there: Roboflow writes ../train/images for train/images, and others the path
     of the machine that trained."""
-    found: dict[Path, str] = {}
+    found: dict[str, list[Path]] = {}
     for key, split in SPLITS.items():
         places = content.get(key)
         for place in places if isinstance(places, list) else [places] * bool(places):
-            for picture in _pictures_at(tree, path, content.get("path"), place):
-                found.setdefault(picture, split)
+            found.setdefault(split, []).extend(_pictures_at(tree, path, content.get("path"), place))
     return found
 
 

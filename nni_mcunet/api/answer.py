@@ -19,8 +19,8 @@ MOST_LIKELY = 5  # classes of a classifier that are named
 
 @dataclass(frozen=True)
 class Seen:
-    """What a network saw: its `image` (w, h) in pixels, by which view, and the picture (w, h) that it was made of, None
-    for an array."""
+    """The picture as a network saw it: its `image` (w, h) in pixels, by which view, and the (w, h) of the picture's
+    file, None for an array."""
 
     image: tuple[int, int]
     view: View

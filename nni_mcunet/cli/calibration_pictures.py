@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 def add_pictures(parser: argparse.ArgumentParser) -> None:
     """Add --calib, --list, --images and --cfg-options."""
-    parser.add_argument("--calib", help="folder of pictures, of folders by class, or of .npy files (uint8, h x w x c "
-                        "or n x h x w x c), one such file, a config of configs/det, or a search's --data (KIND:ROOT or "
-                        "{YAML}): its training pictures")  # fmt: skip
+    parser.add_argument("--calib", help="folder of pictures (JPEG, PNG, BMP, WEBP, GIF, TIFF, PPM, JPEG2000, AVIF), of "
+                        "folders by class, or of .npy files (uint8, h x w x c or n x h x w x c), one such file, a "
+                        "config of configs/det, or a search's --data (KIND:ROOT or {YAML}): its training "
+                        "pictures")  # fmt: skip
     parser.add_argument("--list", help="text file with the pictures to use, one stem a line; default all")
     parser.add_argument("--images", type=int, default=128, help="use so many of them at most (default 128)")
     add_options(parser)

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--picture", help="with --html: JPEG, PNG or .npy to run on and to draw patches and boxes on")
     parser.add_argument("--int8", metavar="MODEL", help="with --float and --calib: SQNR by layer, of this int8 model")
     parser.add_argument("--float", metavar="MODEL", help="the float model that it was made from")
-    parser.add_argument("--calib", help="folder of pictures to compare them on")
+    parser.add_argument("--calib", help="folder of pictures to compare them on, as for mcunet quantize")
     parser.add_argument("--images", type=int, default=32, help="with --calib: use so many at most (32)")
     parser.add_argument("--classes", metavar="FILE", help="a classifier's names: a text file with one a line")
     parser.add_argument("--no-emulator", action="store_true", help="with --html: estimate instead of counting")

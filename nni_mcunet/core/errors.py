@@ -51,6 +51,10 @@ class RoomWarning(Note):
     """The schedule of the least computation leaves no room for a picture's source; the message says what is taken."""
 
 
+class PictureNote(Note):
+    """A picture has more than the network reads of it: deeper pixels, or colours."""
+
+
 class PassedOver(Note):
     """Files of a folder that are not read; the message counts and names them."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from .errors import UserError
-from .files import listing
+from .files import check_place, listing
 
 MANIFEST = "mcunet_files.json"
 STAGED = ".mcunet_new"  # holds what a command has not put in place yet; what a killed one leaves is taken away
@@ -87,13 +87,15 @@ def locked(folder: Path) -> Iterator[None]:
 
 def named_folder(name: str | Path) -> Path:
     """Return the folder that a user names for output. Raises UserError for an empty name, which would be the working
-    folder, for a file and for a link to nothing."""
+    folder, for a file, a link to nothing and a place where nothing can be
+    written."""
     if not str(name).strip():
         raise UserError("the name of the folder to write is empty: give one, such as out/new")
     path = Path(name)
     if os.path.lexists(path) and not path.is_dir():
         what = "a link to nothing" if path.is_symlink() and not path.exists() else "a file"
         raise UserError(f"{path} is {what}: give a folder to write")
+    check_place(path)
     return path
 
 

@@ -34,6 +34,22 @@ def write_atomic(path: FilePath, data: bytes | str) -> Path:
     return path
 
 
+def check_place(path: FilePath) -> None:
+    """Look whether a file or folder can be written at `path`, before the work begins whose result it is: a file without
+    a name is made in the nearest folder that is there. Raises UserError."""
+    real = Path(os.path.realpath(path))
+    there = next(place for place in (real, *real.parents) if os.path.lexists(place))
+    above = real.parent if there == real and not real.is_dir() else there
+    if not above.is_dir():
+        raise UserError(f"cannot write {path}: {above} is a file, not a folder; name another place")
+    try:
+        with tempfile.TemporaryFile(dir=above):
+            pass
+    except OSError as error:
+        reason = f"{above} takes no files" if isinstance(error, FileNotFoundError) else reason_of(error)
+        raise UserError(f"cannot write {path}: {reason}; {_room(error)}name another place") from None
+
+
 def _replace(path: Path, data: bytes) -> None:
     fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
     try:
@@ -57,7 +73,11 @@ def _why(path: Path, error: OSError) -> str:
             return f"{parent} is a file, not a folder; name another place"
     if isinstance(error, FileNotFoundError):
         return f"{path.parent} cannot be made; name another place"
-    return f"{reason_of(error)}; {'make room or ' * (error.errno in DISK)}name another place"
+    return f"{reason_of(error)}; {_room(error)}name another place"
+
+
+def _room(error: OSError) -> str:
+    return "make room or " * (error.errno in DISK)
 
 
 class Figure(Protocol):

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .errors import UserError
-from .files import json_text
+from .files import check_place, json_text
 from .types import PlainDict
 
 # ONNX, PNG and HTML have MARK in their first bytes. Archives (`marked`) and pickles end in it: readers skip it there.
@@ -39,7 +39,7 @@ def check_outputs(
 
     Raises UserError for an empty name, a folder, another ending, the name of an input or of another output, and for a
     file of the right ending that is no product of these commands: an ONNX file of others, a photograph, an
-    architecture, a checkpoint, a drawing."""
+    architecture, a checkpoint, a drawing; and for a place where nothing can be written."""
     taken: dict[str, str] = {}
     for flag, (name, ending) in outputs.items():
         if name is None:
@@ -57,6 +57,7 @@ def check_outputs(
             raise UserError(f"{flag} and {taken[real]} both name {name}: give two names")
         if path.is_file() and not goes_on and not _is_product(path, ending):
             raise UserError(f"{flag} {name} is there and no product of this command: give another name, or delete it")
+        check_place(path)
         taken[real] = flag
 
 
