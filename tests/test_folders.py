@@ -4,6 +4,7 @@ import argparse
 import io
 import json
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -188,6 +189,29 @@ def test_a_step_that_says_itself_whether_it_is_done(tmp_path, capsys, monkeypatc
         step("a step", product, "profile", done=done)
         assert product.read_text() == text
     assert "is there: not run again" in capsys.readouterr().out
+
+
+def test_deploy_ends_with_the_command_of_the_page(tmp_path, monkeypatch, capsys):
+    """In words that `mcunet report` takes."""
+    from nni_mcunet.cli import deploy, report
+    from nni_mcunet.cli.main import fill
+    from nni_mcunet.cli.parser import Parser
+
+    steps: list[str] = []
+    monkeypatch.setattr(deploy, "Steps", lambda: lambda title, *words, **options: steps.append(title))
+    monkeypatch.setattr("detection.identity", lambda config: {})
+    monkeypatch.setattr("detection.load_config", lambda *words: None)
+    monkeypatch.setattr("detection.busy_picture", lambda config: tmp_path / "a cell.jpg")
+    (tmp_path / "c.pth").write_bytes(b"weights")
+    out = tmp_path / "on boards"
+    main(["deploy", "c.py", str(tmp_path / "c.pth"), "--boards", "stm32h743", "stm32f412", "-o", str(out)])
+    assert steps[-1] == "report"
+    _, last = capsys.readouterr().out.rstrip().rsplit("\n", 1)
+    program, name, *words = shlex.split(last)
+    args = fill(Parser("x"), name).parse_args(words)
+    report.check_page(args)
+    assert (program, name, args.out, args.boards) == ("mcunet", "report", out, ["stm32h743", "stm32f412"])
+    assert args.html == "" and args.picture == str(tmp_path / "a cell.jpg")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ new folder.
 """
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -110,3 +111,5 @@ def main(args: argparse.Namespace) -> None:
         step(f"its firmware, emulated {name}", run, "run", folder, "--board", board, "--emulate",
              "--picture", picture, "--json", run, "--png", out / f"{name}.png")  # fmt: skip
     step("report", out / "report.json", "report", out, "--boards", *names, done=False)
+    page = ["report", out, "--boards", *names, "--html", "--picture", picture]
+    print(f"a page of each board, which runs the network in a browser:\n  mcunet {shlex.join(map(str, page))}")
