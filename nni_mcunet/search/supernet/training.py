@@ -78,7 +78,7 @@ def train(
     torch.manual_seed(recipe.seed)
     net = build_supernet(space, data.task.graph)
     data.task.prepare(net)
-    identity = {"space": space.to_dict()} | data.task.identity
+    identity: PlainDict = {"space": space.to_dict()} | data.task.identity
     if start is not None:
         spec, trained = start
         begin_with(net, data.task.graph(replace(spec, classes=None)), trained.state_dict())
