@@ -80,7 +80,7 @@ def main() -> None:
         for seed in SEEDS
     }
     with Scores(args.out / "scores.jsonl", supernet, data, args.jobs) as scores:
-        run(searches, scores)
+        run(list(searches.values()), scores)
         winners = {key: evolution.ranked()[0] for key, evolution in searches.items()}
         tested = scores("test", [p.candidate for p in winners.values()])
     rows = [row(*key, searches[key], winner, test) for (key, winner), test in zip(winners.items(), tested, strict=True)]
@@ -135,7 +135,7 @@ class Scores:
     """scores(split, candidates) -> accuracies, computed once each by warm processes and kept in a file."""
 
     def __init__(self, path: Path, supernet: Path, data: dict, jobs: int):
-        self.path, self.space = path, load_space(SPACE)
+        self.path, (self.space, _) = path, load_supernet(supernet)
         lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
         self.known = {(split, key): score for split, key, score in lines}
         self.pool = multiprocessing.get_context("spawn").Pool(jobs, warm_up, (str(supernet), data))
@@ -180,12 +180,12 @@ def score_one(job: tuple[str, str, dict]) -> tuple[str, float]:
     return key, accuracy(net, pictures(space.resolution(candidate)))
 
 
-def run(searches: dict[tuple[str, int], Evolution], scores: Scores) -> None:
+def run(searches: list[Evolution], scores: Scores) -> None:
     """All searches to their ends, a generation of all of them at a time."""
-    with tqdm(total=1 + BUDGET["iterations"], desc="generation", disable=None) as bar:
-        while any(not evolution.done for evolution in searches.values()):
+    with tqdm(desc="generation", disable=None) as bar:
+        while any(not evolution.done for evolution in searches):
             asked: list[tuple[Evolution, Proposal]] = []
-            for evolution in searches.values():
+            for evolution in searches:
                 while (proposal := evolution.ask()) is not None:
                     asked.append((evolution, proposal))
             found = scores("val", [proposal.candidate for _, proposal in asked])
