@@ -9,6 +9,7 @@ typedef void kernel(const mcu_conv *, const mcu_axis *, const mcu_axis *, const 
 kernel plain_conv_pw, plain_conv_dense, plain_conv_dw, plain_conv_group;
 void plain_add(const mcu_sum *, const mcu_axis *, const mcu_axis *, const int8_t *, const int8_t *, int8_t *);
 static kernel *const raw_fast[] = {mcu_conv_pw_raw, mcu_conv_dense_raw};
+static kernel *const rows_fast[] = {mcu_conv_pw_rows, mcu_conv_dense_rows};
 static kernel *const fast[] = {mcu_conv_pw, mcu_conv_dense, mcu_conv_dw, mcu_conv_group};
 static kernel *const plain[] = {plain_conv_pw, plain_conv_dense, plain_conv_dw, plain_conv_group};
 
@@ -72,6 +73,24 @@ static mcu_conv raw_of(const mcu_conv *op, int8_t *packed) {
     return raw;
 }
 
+/* The same layer as mcu_conv_pw_rows takes it. */
+static mcu_conv rows_of(const mcu_conv *op, const int8_t *packed, int taps) {
+    static int8_t rows[SIZE];
+    const int step = MCU_ROUND4(taps), first = (taps - 1) % 16 + 1, width = MCU_ROUND4(first),
+              all = (op->cout + 1) & ~1;
+    mcu_conv same = *op;
+    memset(rows, 0, sizeof rows);
+    for (int c = 0; c < op->cout; c++)
+        for (int t = 0; t < taps; t++) {
+            const int at = c & 3, some = mcu_min(all - (c - at), 4), u = t - first;
+            const int block = some * width + u / 16 * 16 * some + at * 16 + u % 16;
+            rows[(c - at) * step + (u < 0 ? at * width + t : block)] =
+                packed[8 * ((c >> 1) * step / 4 + t / 4) + t % 2 * 4 + (t & 2) + (c & 1)];
+        }
+    same.weights = rows;
+    return same;
+}
+
 /* Shifts of a case: often none to the left; a depth-wise one's may be too far for its fast version. */
 static void shifts(int most) {
     const int some = below(2);
@@ -82,7 +101,7 @@ static void shifts(int most) {
 }
 
 /* A 1x1 convolution's whole output over its input, the nearest before or behind it that mcu_conv_pw allows. */
-static int over_differs(const mcu_conv *op, int rows, int cols) {
+static int over_differs(const mcu_conv *op, int in_rows, int rows, int cols) {
     const mcu_axis y = {.n_in = (int16_t)rows, .n_out = (int16_t)rows, .n_dst = (int16_t)rows};
     const mcu_axis x = {.n_in = (int16_t)cols, .n_out = (int16_t)cols, .n_dst = (int16_t)cols};
     const int n = rows * cols, c = op->cout, d = op->cin;
@@ -90,7 +109,11 @@ static int over_differs(const mcu_conv *op, int rows, int cols) {
     int8_t *const from = in[1] + SIZE / 2, *const to = from + (below(2) ? behind : -before);
     memcpy(from, in[0], (size_t)(n * d));
     plain_conv_pw(op, &y, &x, in[0], 0, out[1], scratch);
-    mcu_conv_pw(op, &y, &x, from, 0, to, scratch);
+    if (in_rows) {
+        const mcu_conv same = rows_of(op, op->weights, d);
+        mcu_conv_pw_rows(&same, &y, &x, from, 0, to, scratch);
+    } else
+        mcu_conv_pw(op, &y, &x, from, 0, to, scratch);
     return memcmp(to, out[1], (size_t)(n * c)) != 0;
 }
 
@@ -115,7 +138,7 @@ static int differs(int kind, int groups, int cin, int cout, int k, int s, int ro
                          .weights = packed};
     shifts(kind == 2 ? 10 : 2);
     if (kind == 0 && below(2))
-        return over_differs(&op, rows, cols);
+        return over_differs(&op, below(2), rows, cols);
     mcu_axis y = axis(rows, k, s, kind), x = axis(cols, k, s, kind);
     if (below(2)) /* packed rows, which kernels take for one */
         x.dst = x.res = 0, x.n_dst = x.n_res = x.n_out;
@@ -131,7 +154,11 @@ static int differs(int kind, int groups, int cin, int cout, int k, int s, int ro
     const int8_t *skip = below(2) ? res : 0;
     memcpy(out[1], out[0], SIZE);
     memset(scratch, 85, sizeof scratch);
-    if (kind < 2 && below(2)) {
+    const int form = kind < 2 ? below(3) : 0;
+    if (form == 2) {
+        const mcu_conv same = rows_of(&op, packed, k * k * cin);
+        rows_fast[kind](&same, &y, &x, in[0], skip, out[0], scratch);
+    } else if (form == 1) {
         const mcu_conv raw = raw_of(&op, packed);
         raw_fast[kind](&raw, &y, &x, in[0], skip, out[0], scratch);
     } else
@@ -189,10 +216,10 @@ int main(void) {
         mcu_pair *pair = pairs + c / 2;
         pair->bias[c & 1] = below(20000) - 10000, pair->mult[c & 1] = (1 << 30) + below(1 << 30);
     }
-    for (; cases < 600; cases++) {
+    for (; cases < 800; cases++) {
         const int kind = below(4), rgb = kind == 1 && below(3) == 0, s = kind ? 1 + below(2) : 1;
         const int k = rgb ? 3 : kind ? 1 + 2 * below(4) : 1;
-        const int groups = kind == 3 ? 1 + below(4) : 1, most = kind == 3 ? 9 : 19;
+        const int groups = kind == 3 ? 1 + below(4) : 1, most = kind == 3 ? 9 : kind == 0 ? 70 : 19;
         const int cin = rgb ? 3 : groups * (1 + below(most)), cout = kind == 2 ? cin : groups * (1 + below(most));
         wrong += differs(kind, groups, cin, cout, k, s, 1 + below(8), 1 + below(13));
         wrong += add_differs(1 + below(19), 1 + below(7), 1 + below(7));

@@ -2,14 +2,16 @@
 
 python tests/prove.py --cases 1000          a summary and every failure; exit code 1 for one
 python tests/prove.py --only 1234 --keep out one case again, its C and programs kept there
+python tests/prove.py --cores cortex-m55      of the boards only this one
 
 Each case (cases.py) is drawn by its number. The reference follows the plan, as C does, so it is held first
 against itself layer by layer, byte by byte. It is held against onnxruntime, too, which
 knows of no plan and of no integers of ours: it computes in float between the roundings. Then the case's C runs on this
 machine under the address and undefined-behaviour sanitizers, each kernel shut in what its arguments name (guarded.h).
-Every third one also runs on the emulated Cortex-M4 and M7, whose DSP versions no sanitizer sees: every other of these
-with the kernels shut in, too, the others as they are shipped. There the arena ends where the memory does, its symbol
-has the planned size, and the painted stack stays within the bound that the ELF's own code gives (engine/stack.py).
+Every third one also runs on the emulated cores, with its weights in the order of each, since no sanitizer sees their
+DSP and vector versions. Every other of these has the kernels shut in, too, the others are as they are shipped. There
+the arena ends where the memory does, its symbol has the planned size, and the painted stack stays within the bound that
+the ELF's own code gives (engine/run/stack_bound.py).
 """
 
 import argparse
@@ -19,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -30,6 +32,7 @@ from cases import LEAST, Case, case, features
 from programs import HOST, MACHINES, STACK, objects, run_board, run_host
 from tqdm import tqdm
 
+from nni_mcunet.core.boards import CORES
 from nni_mcunet.core.files import write_json
 from nni_mcunet.core.plan.plan import plan
 from nni_mcunet.engine.codegen.sources import KERNELS, detector_params, write_sources
@@ -72,7 +75,7 @@ def hold_float(model: QuantModel, whole: dict[str, np.ndarray]) -> None:
         assert not ratio < LEAST_DB, f"{name} is {ratio:.1f} dB from onnxruntime's"  # nan where both are zero
 
 
-def proved(number: int, boards: bool, kernels: Path, folder: Path) -> dict:
+def proved(number: int, cores: Iterable[str], kernels: Path, folder: Path) -> dict:
     """The runs of one case; raises AssertionError where one differs, RuntimeError where one ends early."""
     found = case(number)
     picture = (found.picture.astype(np.int16) - 128).astype(np.int8)
@@ -85,7 +88,8 @@ def proved(number: int, boards: bool, kernels: Path, folder: Path) -> dict:
     write_sources(found.plan, found.model, folder)
     compare(HOST, run_host(folder, found.picture, kernels), outputs, boxes)
     say = {"features": features(found), "boards": {}}
-    for core in MACHINES if boards else ():
+    for core in cores:
+        write_sources(found.plan, found.model, folder, weights_lie=CORES[core].weights)
         report = run_board(core, folder, found.picture, kernels, guarded=number % 2 == 1)
         compare(core, report, outputs, boxes)
         assert report["arena_bytes"] == found.plan.arena, f"{core}: the arena's symbol is not of the planned size"
@@ -95,13 +99,20 @@ def proved(number: int, boards: bool, kernels: Path, folder: Path) -> dict:
     return say
 
 
-def outcome(number: int, boards: bool | None = None, kernels: Path = KERNELS, keep: Path | None = None) -> dict:
-    """{"case", "outcome": "equal" or "failed", ...} of one case; boards: whether on the boards, by its number unless
-    given."""
+def outcome(
+    number: int,
+    boards: bool | None = None,
+    kernels: Path = KERNELS,
+    keep: Path | None = None,
+    cores: Iterable[str] = tuple(MACHINES),
+) -> dict:
+    """{"case", "outcome": "equal" or "failed", ...} of one case; boards: whether on those of `cores`, by its number
+    unless given."""
     say, began = {"case": number, "outcome": "equal"}, time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         try:
-            say |= proved(number, number % EVERY == 0 if boards is None else boards, kernels, Path(folder))
+            on_boards = number % EVERY == 0 if boards is None else boards
+            say |= proved(number, cores if on_boards else (), kernels, Path(folder))
         except Exception as error:
             say |= {"outcome": "failed", "error": f"{type(error).__name__}: {str(error)[-1500:]}"}
         if keep:
@@ -109,12 +120,18 @@ def outcome(number: int, boards: bool | None = None, kernels: Path = KERNELS, ke
     return {**say, "seconds": round(time.perf_counter() - began, 2)}
 
 
-def prove(numbers, boards: bool | None = None, kernels: Path = KERNELS, workers: int = 2) -> Iterator[dict]:
+def prove(
+    numbers,
+    boards: bool | None = None,
+    kernels: Path = KERNELS,
+    workers: int = 2,
+    cores: Iterable[str] = tuple(MACHINES),
+) -> Iterator[dict]:
     """The outcome of each case in turn."""
-    for core in (HOST,) if boards is False else (HOST, *MACHINES):
+    for core in (HOST,) if boards is False else (HOST, *cores):
         objects(core, kernels)  # before the workers, who find them compiled
     with ProcessPoolExecutor(workers, get_context("fork")) as pool:
-        yield from pool.map(partial(outcome, boards=boards, kernels=kernels), numbers)
+        yield from pool.map(partial(outcome, boards=boards, kernels=kernels, cores=cores), numbers)
 
 
 def summary(found: list[dict]) -> dict:
@@ -127,7 +144,7 @@ def summary(found: list[dict]) -> dict:
             "most stack_bytes": max(c["boards"][core]["stack_bytes"] for c in on_boards),
             "most stack_bound": max(c["boards"][core]["stack_bound"] for c in on_boards),
         }
-        for core in (MACHINES if on_boards else ())
+        for core in (on_boards[0]["boards"] if on_boards else ())
     }
     return {
         "cases": len(found), "equal": len(equal), "failed": [c["case"] for c in found if c["outcome"] == "failed"],
@@ -156,14 +173,16 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--only", type=int, help="one case, on the boards, too")
     parser.add_argument("--keep", type=Path, help="with --only: folder for its C and programs")
+    parser.add_argument("--cores", nargs="+", choices=MACHINES, default=[*MACHINES], help="which boards")
     parser.add_argument("--json", help="file for the summary")
     args = parser.parse_args()
     if args.only is not None:
-        said = outcome(args.only, True, keep=args.keep)
+        said = outcome(args.only, True, keep=args.keep, cores=args.cores)
         print(json.dumps(said, indent=1))
         sys.exit(said["outcome"] == "failed")
     found = []
-    for said in tqdm(prove(range(args.first, args.first + args.cases)), "prove", args.cases, unit="case", disable=None):
+    numbers = range(args.first, args.first + args.cases)
+    for said in tqdm(prove(numbers, cores=args.cores), "prove", args.cases, unit="case", disable=None):
         found.append(said)
         if said["outcome"] == "failed":
             tqdm.write(json.dumps(said))

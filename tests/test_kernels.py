@@ -90,7 +90,7 @@ def random_conv(rng, kind, k, s):
     lo, hi = sorted(rng.integers(-128, 128, 2).tolist()) if rng.random() < 0.3 else (-128, 127)
     zp = int8(rng, 3).tolist()
     op = Conv(cin, cout, groups, *k, *s, zp[0], zp[1], lo, hi, zp[2], 0, 0)
-    op.arrays, op.depthwise, op.raw = arrays, kind == "dw", False
+    op.arrays, op.depthwise, op.lie = arrays, kind == "dw", ""
     return packed(op)
 
 
@@ -98,8 +98,8 @@ def packed(op):
     """Points the struct to its arrays, packed."""
     weights, *channels = (op.arrays[name] for name in ("weights", "bias", "mult", "left", "right"))
     groups = 1 if op.depthwise else op.groups
-    op.packed = weights if op.depthwise else pack_weights(weights.transpose(0, 3, 1, 2), groups, op.raw)
-    op.packed_pairs = pack_channels(*channels, groups, op.raw)
+    op.packed = weights if op.depthwise else pack_weights(weights.transpose(0, 3, 1, 2), groups, op.lie)
+    op.packed_pairs = pack_channels(*channels, groups, op.lie == "raw")
     op.weights, op.pairs = at(op.packed), at(op.packed_pairs)
     return op
 
@@ -185,7 +185,7 @@ def test_raw_conv_equals_numpy(lib, kind, seed):
     if seed % 3 == 0:
         op.arrays["weights"][:] = rng.choice([-128, 127, -127], op.arrays["weights"].shape)
     op.arrays["weights"][1::2] = np.maximum(op.arrays["weights"][1::2], -127)
-    op.raw = True
+    op.lie = "raw"
     packed(op)
     y, x = (random_axis(rng, k[i], 1, kind != "pw") for i in range(2))
     data, out, res = int8(rng, y.n_in, x.n_in, op.cin), int8(rng, y.n_dst, x.n_dst, op.cout), None
@@ -199,6 +199,29 @@ def test_raw_conv_equals_numpy(lib, kind, seed):
     assert (out == want).all()
 
 
+@pytest.mark.parametrize("kind", ["pw", "dense"])
+@pytest.mark.parametrize("seed", range(25))
+def test_conv_of_rows_equals_numpy(lib, kind, seed):
+    """Fewer taps than a block of 16, blocks, and some before them; channels in fours, and the last ones."""
+    rng = np.random.default_rng([seed, len(kind)])
+    k, s = ((1, 1), (1, 1)) if kind == "pw" else (tuple(rng.choice([1, 3, 5], 2).tolist()), (2, 1))
+    op = random_conv(rng, kind, k, s)
+    if kind == "pw":
+        op.cin = int(rng.choice([1, 7, 8, 15, 16, 17, 24, 32, 41, 48]))
+        op.arrays["weights"] = int8(rng, op.cout, 1, 1, op.cin)
+    op.lie = "rows"
+    packed(op)
+    assert len(op.packed) == -(-op.cout // 2) * 2 * -(-op.kh * op.kw * op.cin // 4) * 4
+    y, x = (random_axis(rng, k[i], s[i], kind != "pw") for i in range(2))
+    data, out, res = int8(rng, y.n_in, x.n_in, op.cin), int8(rng, y.n_dst, x.n_dst, op.cout), None
+    if seed % 2:
+        with_residual(op, rng)
+        res = int8(rng, y.n_res, x.n_res, op.cout)
+    want = expected(op, y, x, data, res, out)
+    call(lib, f"{kind}_rows", op, y, x, data, res, out)
+    assert (out == want).all()
+
+
 @pytest.mark.parametrize("past", [False, True])
 def test_raw_conv_at_its_bound(lib, past):
     """A sum of 2^23 - 1 the kernel has; a layer whose sums reach 2^23 is not given to it."""
@@ -207,9 +230,9 @@ def test_raw_conv_at_its_bound(lib, past):
     graph = Graph("g", (Tensor("x", 1, 1, cin),), (Op("y", "conv", ("x",), 2),), ("y",))
     channels = dict(mult=np.full(2, 2**30), left=np.zeros(2, np.int64), right=np.full(2, 14))
     p = ConvIntegers(weight, np.array([0, 127 + past], np.int32), **channels, zp_in=0, zp_out=0, lo=-128, hi=127)
-    assert conv.raw(graph, graph.ops[0], p).raw == (not past)
+    assert (conv.raw(graph, graph.ops[0], p).lie == "raw") == (not past)
     op = random_conv(np.random.default_rng(0), "pw", (1, 1), (1, 1))
-    op.cin, op.cout, op.zp_in, op.zp_out, op.lo, op.hi, op.raw = cin, 2, 0, 0, -128, 127, True
+    op.cin, op.cout, op.zp_in, op.zp_out, op.lo, op.hi, op.lie = cin, 2, 0, 0, -128, 127, "raw"
     op.arrays = {"weights": weight.transpose(0, 2, 3, 1), "bias": p.bias, **channels}
     data, out = np.full((1, 4, cin), -128, np.int8), np.empty((1, 4, 2), np.int8)
     y, x = Axis(1, 0, 1, 1), Axis(4, 0, 4, 4)
@@ -227,7 +250,7 @@ def test_raw_channels_of_long_shifts():
         channels = dict(mult=rng.integers(2**30, 2**31, 2), left=np.zeros(2, np.int64), right=np.full(2, right))
         p = ConvIntegers(weight, np.full(2, bias, np.int32), **channels, zp_in=0, zp_out=-128, lo=-128, hi=127)
         found = conv.raw(graph, graph.ops[0], p)
-        assert found.raw and int(found.right[1]) == min(right, 15)
+        assert found.lie == "raw" and int(found.right[1]) == min(right, 15)
         sums = bias + np.arange(-reach, reach + 1)
         old, new = (requantise.requant(sums, int(q.mult[1]), 0, int(q.right[1])) for q in (p, found))
         assert (old == new).all()
@@ -236,7 +259,7 @@ def test_raw_channels_of_long_shifts():
             same = (old == requantise.requant(sums, mult, 0, right_now)).all()
             assert conv._is_same(p, 1, int(reach), mult, right_now) == same
     tiny = replace(p, right=np.full(2, 17), zp_out=-128, weight=np.full_like(weight, -128))
-    assert not conv.raw(graph, graph.ops[0], tiny).raw
+    assert not conv.raw(graph, graph.ops[0], tiny).lie
 
 
 @pytest.mark.parametrize("seed", range(25))
@@ -335,7 +358,17 @@ def test_pointwise_onto_cropped_residual(lib, seed):
     assert (res.ravel()[: want.size] == want.ravel()).all()
 
 
-ORDERED = {"conv_pw", "conv_dense", "conv_group", "maxpool", "avgpool", "upsample", "pad"}
+ORDERED = {
+    "conv_pw",
+    "conv_dense",
+    "conv_pw_rows",
+    "conv_dense_rows",
+    "conv_group",
+    "maxpool",
+    "avgpool",
+    "upsample",
+    "pad",
+}
 
 
 @pytest.mark.parametrize("kernel", sorted(ORDERED))
@@ -343,7 +376,8 @@ ORDERED = {"conv_pw", "conv_dense", "conv_group", "maxpool", "avgpool", "upsampl
 def test_output_over_the_input(lib, kernel, seed):
     """As near before it as kernel_facts says, and behind it where a kernel goes backwards, too."""
     assert set(IN_ORDER) == {name for name in ORDERED if not name.startswith("conv_")}
-    rng, kind = np.random.default_rng([seed, len(kernel)]), kernel.removeprefix("conv_")
+    rng, name = np.random.default_rng([seed, len(kernel)]), kernel.removeprefix("conv_")
+    kind, _, lie = name.partition("_")
     conv, enlarges = kernel.startswith("conv_"), kernel == "upsample"
     windowed = kind not in ("pw", "upsample", "pad")
     k = tuple(rng.choice([1, 2, 3, 5], 2).tolist()) if windowed else (1, 1)
@@ -351,7 +385,10 @@ def test_output_over_the_input(lib, kernel, seed):
     pads = [(int(a), int(b)) for a, b in (rng.integers(0, 3 if kind == "pad" else max(1, k[i]), 2) for i in (0, 1))]
     pads = [(0, 0), (0, 0)] if kind in ("pw", "upsample") else pads
     op = random_conv(rng, kind, k, s) if conv else Pool(int(rng.integers(1, 9)), *k, *s, 3, -2, (2**30, 0, 1))
-    if not conv:
+    if conv:
+        op.lie = lie
+        packed(op)
+    else:
         op.border = (Factor * (k[0] * k[1]))(*[(2**30 + i, 0, 1) for i in range(k[0] * k[1])])
     cin, cout = (op.cin, op.cout) if conv else (op.c, op.c)
     high, wide = (int(rng.integers(k[i], 9 + k[i])) for i in (0, 1))
@@ -371,7 +408,7 @@ def test_output_over_the_input(lib, kernel, seed):
         """The output at byte `begin` of `source`, which has the input from byte `size` on."""
         out = source[begin:]
         if conv:
-            call(lib, kind, op, y, x, source[size:], None, out)
+            call(lib, name, op, y, x, source[size:], None, out)
         else:
             getattr(lib, f"mcu_{kernel}")(*map(ctypes.byref, (op, y, x)), *map(at_byte, (source[size:], out)))
         return out[:size].copy()
@@ -486,15 +523,17 @@ def test_each_core_has_a_machine_of_its_own():
 
 @pytest.mark.parametrize("core", [core for core in MACHINES if core not in ("cortex-m0plus", "cortex-m3")])
 def test_dsp_equals_plain(core, tmp_path):
-    """600 random layers on each emulated core: the DSP versions write the same bytes as the plain ones."""
+    """800 random layers on each emulated core: the DSP versions write the same bytes as the plain ones."""
     compiler, elf = toolchain.tool("arm-none-eabi-gcc"), tmp_path / "kernels.elf"
     flags = [*toolchain.WARNINGS, *toolchain.core_flags(core), f"-I{KERNELS}", f"-I{RUNTIME}"]
-    sources = [KERNELS / f"mcu_{name}.c" for name in ("conv", "conv_raw", "dw", "dw_dsp", "eltwise")]
+    sources = [KERNELS / f"mcu_{name}.c" for name in ("conv", "conv_raw", "conv_rows", "dw", "dw_dsp", "eltwise")]
     names = (
         "conv_pw",
         "conv_dense",
         "conv_pw_raw",
         "conv_dense_raw",
+        "conv_pw_rows",
+        "conv_dense_rows",
         "conv_dw",
         "conv_group",
         "add",
@@ -516,7 +555,7 @@ def test_dsp_equals_plain(core, tmp_path):
     subprocess.run([compiler, *flags, *map(str, sources + objects), "-o", str(elf)], check=True)
     done = emulator.run_qemu(elf, MACHINES[core], timeout=60)
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    assert lines[0] == {"cases": 600, "wrong": 0}
+    assert lines[0] == {"cases": 800, "wrong": 0}
     assert lines[-1] == {"done": True}
     counted = {line["shape"]: line["per_1000_macs"] for line in lines[1:-1]}
     assert counted["dw 7x7 x240, 5x5"] < 1500 and counted["dw 3x3 x240, 3x3"] < 4500  # padding is no work: 1,750, 6,000

@@ -34,7 +34,7 @@ def write_library(
     if project and others:
         raise UserError(f"{folder} holds the model {', '.join(others)}, too; a project is of one: give another folder")
     core = CORES.get(board.core)
-    library, sites = generated(plan, model, prefix, core is not None and core.dsp)
+    library, sites = generated(plan, model, prefix, "" if core is None else core.weights)
     facts = plan_facts(plan, board, sites, view_of(model))
     shown = json.dumps(plan_map(plan, model.graph, board), separators=(",", ":"))
     files: Files = {**library, plan_file(prefix): json.dumps(facts, indent=1) + "\n", map_file(prefix): shown + "\n"}

@@ -10,7 +10,8 @@ class Core:
     """Hold a core by gcc's -mcpu name.
 
     fpu     whether devices with it have one, so that floats are passed in its registers
-    dsp     whether it has the DSP extension, as the kernels use it
+    weights how convolutions' weights lie best for it: "raw" for the DSP extension, "rows" for vectors (Helium), ""
+            for neither, see mcu.h
     pairs   whether it issues a load together with the multiplication before it, for which the kernels have an order
     qemu    the machine that emulates it. A Cortex-M0+ runs on a Cortex-M3, which has all of its instructions
     board   the board of ours whose memory stands for one that states none; None: a memory that never waits
@@ -19,7 +20,7 @@ class Core:
     """
 
     fpu: bool
-    dsp: bool
+    weights: str
     pairs: bool
     qemu: str
     board: str | None = None
@@ -27,10 +28,10 @@ class Core:
 
 
 CORES = {
-    "cortex-m0plus": Core(False, False, False, "mps2-an385"),
-    "cortex-m3": Core(False, False, False, "mps2-an385"),
-    "cortex-m4": Core(True, True, False, "mps2-an386", "stm32f412", "cortex-m4"),
-    "cortex-m7": Core(True, True, True, "mps2-an500", "stm32h743", "cortex-m7"),
-    "cortex-m33": Core(True, True, False, "mps2-an505", "stm32u575", "cortex-m4"),
-    "cortex-m55": Core(True, True, False, "mps3-an547", "stm32n657", "cortex-m4"),
+    "cortex-m0plus": Core(False, "", False, "mps2-an385"),
+    "cortex-m3": Core(False, "", False, "mps2-an385"),
+    "cortex-m4": Core(True, "raw", False, "mps2-an386", "stm32f412", "cortex-m4"),
+    "cortex-m7": Core(True, "raw", True, "mps2-an500", "stm32h743", "cortex-m7"),
+    "cortex-m33": Core(True, "raw", False, "mps2-an505", "stm32u575", "cortex-m4"),
+    "cortex-m55": Core(True, "rows", False, "mps3-an547", "stm32n657", "cortex-m4"),
 }

@@ -168,7 +168,7 @@ def _call(program: Program, call: Call, index: str, names: Names, axes: dict[tup
     some = _unless_idle(call.out, *(f"{side}.n_out" for side in sides))
     x, y = tensors[call.reads[0].tensor], tensors[op.name]
     what = f"{commented(op.name)} {x.h}x{x.w}x{x.c} -> {y.h}x{y.w}x{y.c}"
-    function = function_of(program.plan.graph, op) + "_raw" * (op.name in program.raw)
+    function = function_of(program.plan.graph, op) + program.suffix(op)
     return f"{some}{function}({', '.join(arguments)}); /* {what} */"
 
 

@@ -10,7 +10,7 @@ from ...core.file_sets import Files, Seal, write_set
 from ...core.plan.plan import Plan
 from ..detect import detector_params
 from ..lower.c_limits import BYTES
-from ..lower.program import Program, lower, with_raw
+from ..lower.program import Program, laid_out, lower
 from ..model import QuantModel, view_of
 from . import arenas
 from .constants import weights
@@ -24,10 +24,12 @@ KERNELS = Path(__file__).parents[1] / "kernels"
 SHARED = "kernels"  # the set of files that every model of a folder calls; a model's own set has its prefix for a name
 
 
-def write_sources(plan: Plan, model: QuantModel, folder: str | Path, prefix: str = DEFAULT) -> Path:
-    """Write the library into `folder`, without plan.json: see `sources` and core.file_sets.write_set."""
+def write_sources(
+    plan: Plan, model: QuantModel, folder: str | Path, prefix: str = DEFAULT, weights_lie: str = ""
+) -> Path:
+    """Write the library into `folder`, without plan.json: see `generated` and core.file_sets.write_set."""
     check_beside(Path(folder), prefix)
-    sets: dict[str, Files] = {SHARED: {**shared_files()}, prefix: {**sources(plan, model, prefix)}}
+    sets: dict[str, Files] = {SHARED: {**shared_files()}, prefix: {**generated(plan, model, prefix, weights_lie).files}}
     return write_set(folder, sets, seal(prefix))
 
 
@@ -65,16 +67,16 @@ def sources(plan: Plan, model: QuantModel, prefix: str = DEFAULT) -> dict[str, s
     return generated(plan, model, prefix).files
 
 
-def generated(plan: Plan, model: QuantModel, prefix: str = DEFAULT, dsp: bool = False) -> Generated:
+def generated(plan: Plan, model: QuantModel, prefix: str = DEFAULT, weights_lie: str = "") -> Generated:
     """Return the model's header, source, constants and pictures/, which has the ready callbacks. With shared_files()
     they make a self-contained C11 library. They end in a common mark, and the header in that of the kernels, too.
-    prefix: what all its names begin with, those of files as well; dsp: whether it is for a core with
-    that extension: plain C gives the same bytes, slower. Raises UserError for a prefix that cannot be one, Infeasible
+    prefix: what all its names begin with, those of files as well; weights_lie: see Core.weights; plain C gives the
+    same bytes, slower. Raises UserError for a prefix that cannot be one, Infeasible
     for an arena of more than 32 bits, and what `lower` raises."""
     names = Names(check_prefix(prefix), plan.graph)
     if plan.arena > BYTES:
         raise Infeasible.over("sram", plan.arena, BYTES, f"{plan.graph.name} with offsets of 32 bits")
-    program = with_raw(lower(plan, model)) if dsp else lower(plan, model)
+    program = laid_out(lower(plan, model), weights_lie)
     source, sites = _source(program, model, names)
     texts = header(plan, model, names), source, weights(program, names)
     files = {**dict(zip(model_files(prefix), texts, strict=True)), **pictures(prefix, view_of(model))}

@@ -204,6 +204,13 @@ void mcu_conv_pw_raw(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, c
                      int8_t *out, int8_t *scratch);
 void mcu_conv_dense_raw(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
                         int8_t *out, int8_t *scratch);
+/* The same for cores with vectors, of weights in rows: of four channels together, the last one or two of all beside each
+ * other, in number as pairs have them. First come the first (taps - 1) % 16 + 1 taps of each, with zeros to a multiple of 4,
+ * then the others: 16 of each channel, the next 16 of each, and so on. */
+void mcu_conv_pw_rows(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
+                      int8_t *out, int8_t *scratch);
+void mcu_conv_dense_rows(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
+                         int8_t *out, int8_t *scratch);
 /* The same, rounded twice, without residual. */
 void mcu_conv_pw_twice(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
                        int8_t *out, int8_t *scratch);

@@ -119,24 +119,27 @@ class Loop:
 
 @dataclass(frozen=True)
 class Program:
-    """Hold what the engine runs. integers: op name -> see lower.integers; outputs: where in the arena each stands; raw:
-    the convolutions that run as mcu_conv_*_raw."""
+    """Hold what the engine runs. integers: op name -> see lower.integers; outputs: where in the arena each stands."""
 
     plan: Plan
     integers: dict[str, Any]
     loops: tuple[Loop, ...]
     outputs: tuple[Room, ...]
-    raw: frozenset[str] = frozenset()
+
+    def suffix(self, op: Op) -> str:
+        """Return what the name of the op's C function ends with for the order of its weights."""
+        lie = self.integers[op.name].lie if op.kind == "conv" else ""
+        return f"_{lie}" * bool(lie)
 
 
-def with_raw(program: Program) -> Program:
-    """Return the program for a core with the DSP extension: the same results, by mcu_conv_*_raw where it has them."""
+def laid_out(program: Program, lie: str) -> Program:
+    """Return the program for a core whose convolutions want weights in another order, see Core.weights: the same
+    results, by mcu_conv_*_raw or mcu_conv_*_rows where there is one."""
     graph, found = program.plan.graph, dict(program.integers)
-    for op in graph.ops:
-        if op.kind == "conv":
-            found[op.name] = conv.raw(graph, op, found[op.name])
-    names = frozenset(op.name for op in graph.ops if op.kind == "conv" and found[op.name].raw)
-    return replace(program, integers=found, raw=names)
+    if lie:
+        laid = {"raw": conv.raw, "rows": conv.rows}[lie]
+        found |= {op.name: laid(graph, op, found[op.name]) for op in graph.ops if op.kind == "conv"}
+    return replace(program, integers=found)
 
 
 def lower(plan: Plan, model: QuantModel) -> Program:

@@ -24,7 +24,7 @@ from .windows import second, windows
 
 MAX_RESIDUAL_BITS = 16
 CONSTANT_BITS = 8  # fraction bits of the sum of a channel that is one value
-RAW_KERNELS = ("conv_pw", "conv_dense")
+LAID_OUT = ("conv_pw", "conv_dense")  # kernels that there are of weights in other orders
 MAX_PLAIN = 21  # right shift of the assembly that rounds twice, see mcu_dsp.h
 
 
@@ -32,7 +32,7 @@ MAX_PLAIN = 21  # right shift of the assembly that rounds twice, see mcu_dsp.h
 class ConvIntegers:
     """Hold the fields of mcu_conv: bias with -zp_in * sum(weight) folded in, multipliers and shifts per channel, the
     clamp, and the residual's part (res_bits = 0: none). twice: which rule the multipliers are for, see
-    requantise.py; raw: whether its kernel is to be mcu_conv_*_raw."""
+    requantise.py; lie: "raw" or "rows" where its kernel is to be mcu_conv_*_raw or mcu_conv_*_rows."""
 
     weight: np.ndarray
     bias: np.ndarray
@@ -47,7 +47,7 @@ class ConvIntegers:
     res_bits: int = 0
     res_mult: int = 0
     twice: bool = False
-    raw: bool = False
+    lie: str = ""
 
 
 def integers(model: QuantModel, op: Op) -> ConvIntegers:
@@ -105,7 +105,7 @@ def _of_constants(p: ConvIntegers) -> ConvIntegers:
 def raw(graph: Graph, op: Op, p: ConvIntegers) -> ConvIntegers:
     """Return `p` for mcu_conv_*_raw where that kernel gives the same result for every input, as it is elsewhere: see
     mcu.h."""
-    if kernel_of(graph, op) not in RAW_KERNELS or p.twice:
+    if kernel_of(graph, op) not in LAID_OUT or p.twice:
         return p
     weight, mult, right = p.weight.astype(np.int64), p.mult.copy(), p.right.copy()
     reach = np.abs(weight).sum(axis=(1, 2, 3)) * 128
@@ -117,7 +117,12 @@ def raw(graph: Graph, op: Op, p: ConvIntegers) -> ConvIntegers:
             mult[c], right[c] = mult[c] + (1 << right[c] - most - 1) >> right[c] - most, most
             if not _is_same(p, c, int(reach[c]), int(mult[c]), most):
                 return p
-    return replace(p, mult=mult, right=right, raw=True)
+    return replace(p, mult=mult, right=right, lie="raw")
+
+
+def rows(graph: Graph, op: Op, p: ConvIntegers) -> ConvIntegers:
+    """Return `p` for mcu_conv_*_rows where there is that kernel."""
+    return p if kernel_of(graph, op) not in LAID_OUT or p.twice else replace(p, lie="rows")
 
 
 def _is_same(p: ConvIntegers, c: int, reach: int, mult: int, right: int) -> bool:
@@ -198,8 +203,8 @@ def _inside(graph: Graph, op: Op, axis: int) -> list[slice]:
 def constants(graph: Graph, op: Op, p: ConvIntegers, name: str) -> str:
     """Define an mcu_conv with its weights and pairs of channels."""
     depthwise = kernel_of(graph, op) == "conv_dw"
-    weights = p.weight if depthwise else pack_weights(p.weight, op.groups, p.raw)
-    pairs = pack_channels(p.bias, p.mult, p.left, p.right + p.twice, 1 if depthwise else op.groups, p.raw)
+    weights = p.weight if depthwise else pack_weights(p.weight, op.groups, p.lie)
+    pairs = pack_channels(p.bias, p.mult, p.left, p.right + p.twice, 1 if depthwise else op.groups, p.lie == "raw")
     return c_text.array("int8_t", f"{name}_w", weights) + (
         f"static const mcu_pair {name}_p[{len(pairs)}] = {{\n    {pair_rows(pairs)}}};\n"
         f"static const mcu_conv {name} = {{\n"

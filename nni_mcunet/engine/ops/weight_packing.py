@@ -11,18 +11,30 @@ PAIR = np.dtype([("bias", "<i4", 2), ("mult", "<i4", 2), ("right", "u1", 2), ("l
 RAW = 8  # bits by which the second channel of a pair is above the first, see mcu_conv_pw_raw in mcu.h
 
 
-def pack_weights(weight: np.ndarray, groups: int, raw: bool = False) -> np.ndarray:
+def pack_weights(weight: np.ndarray, groups: int, lie: str = "") -> np.ndarray:
     """Pack (cout, cin/groups, kh, kw) int8 as flat int8: [groups][pairs][taps / 4][2][2][2], where taps are
     (kh, kw, cin/groups), padded with zeros to a multiple of 4. Four taps 0..3 of the channels a and b become
-    a0 b0 a2 b2, a1 b1 a3 b3, which SXTB16 splits into two taps of one channel. raw: each two bytes are the
-    int16 256 * b + a."""
+    a0 b0 a2 b2, a1 b1 a3 b3, which SXTB16 splits into two taps of one channel. lie: "raw": each two bytes are the
+    int16 256 * b + a; "rows", of one group: see `_pack_rows`."""
     rows = weight.transpose(0, 2, 3, 1).reshape(groups, len(weight) // groups, -1)
-    rows = np.pad(rows, [(0, 0), (0, -rows.shape[1] % 2), (0, -rows.shape[2] % 4)])
+    rows = np.pad(rows, [(0, 0), (0, -rows.shape[1] % 2), (0, 0)])
+    if lie == "rows":
+        return np.concatenate([_pack_rows(rows[0, at : at + 4]) for at in range(0, rows.shape[1], 4)])
+    rows = np.pad(rows, [(0, 0), (0, 0), (0, -rows.shape[2] % 4)])
     # group, pair, channel of it, quad, upper half, odd -> group, pair, quad, odd, upper half, channel
     parts = rows.reshape(groups, rows.shape[1] // 2, 2, rows.shape[2] // 4, 2, 2)
-    if raw:
+    if lie == "raw":
         parts[:, :, 1] -= parts[:, :, 0] < 0
     return parts.transpose(0, 1, 3, 5, 4, 2).ravel()
+
+
+def _pack_rows(rows: np.ndarray) -> np.ndarray:
+    """Pack four channels or two, (channels, taps), as mcu_conv_pw_rows reads them: the first of their taps, padded with
+    zeros to a multiple of 4, then the others 16 of each channel in turn."""
+    count, taps = rows.shape
+    first = (taps - 1) % 16 + 1
+    blocks = rows[:, first:].reshape(count, -1, 16).transpose(1, 0, 2)
+    return np.concatenate([np.pad(rows[:, :first], [(0, 0), (0, -first % 4)]).ravel(), blocks.ravel()])
 
 
 def pack_channels(

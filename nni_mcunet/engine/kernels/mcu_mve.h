@@ -1,0 +1,42 @@
+/* Sixteen int8 values at once: the M-profile vector extension (Helium) of the Cortex-M55 and M85. */
+#ifndef MCU_MVE_H
+#define MCU_MVE_H
+#include "mcu_dsp.h"
+#if defined(MCU_DSP) && defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 1)
+#define MCU_MVE 1
+#include <arm_mve.h>
+
+#if defined(__cplusplus)
+extern "C" {
+#endif
+
+/* A memcpy of n >= 0 bytes. */
+static inline void mcu_copy(int8_t *to, const int8_t *from, int n) {
+    __asm__ volatile(
+        "wlstp.8 lr, %[n], 2f\n 1: vldrb.u8 q0, [%[from]], #16\n vstrb.8 q0, [%[to]], #16\n letp lr, 1b\n 2:"
+        : [to] "+r"(to), [from] "+r"(from)
+        : [n] "r"(n)
+        : "lr", "q0", "memory");
+}
+
+/* Requantisation of four channels, a lane each: of mcu_pair, the right shifts as VRSHL takes them. */
+typedef struct {
+    int32x4_t bias, mult, right, left;
+} mcu_lanes;
+
+static inline mcu_lanes mcu_lanes_of(const mcu_pair *pairs) {
+    const uint32x4_t words = {0, 4, sizeof(mcu_pair), sizeof(mcu_pair) + 4};
+    const uint32x4_t bytes = {0, 1, sizeof(mcu_pair), sizeof(mcu_pair) + 1};
+    const int32x4_t right = (int32x4_t)vldrbq_gather_offset_u32(pairs->right, bytes);
+    const mcu_lanes lanes = {vldrwq_gather_offset_s32(pairs->bias, words), vldrwq_gather_offset_s32(pairs->mult, words),
+                             vsubq_s32(vdupq_n_s32(-MCU_LESS), right),
+                             (int32x4_t)vldrbq_gather_offset_u32(pairs->left, bytes)};
+    return lanes;
+}
+
+#if defined(__cplusplus)
+}
+#endif
+
+#endif
+#endif
