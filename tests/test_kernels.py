@@ -526,7 +526,9 @@ def test_dsp_equals_plain(core, tmp_path):
     """800 random layers on each emulated core: the DSP versions write the same bytes as the plain ones."""
     compiler, elf = toolchain.tool("arm-none-eabi-gcc"), tmp_path / "kernels.elf"
     flags = [*toolchain.WARNINGS, *toolchain.core_flags(core), f"-I{KERNELS}", f"-I{RUNTIME}"]
-    sources = [KERNELS / f"mcu_{name}.c" for name in ("conv", "conv_raw", "conv_rows", "dw", "dw_dsp", "eltwise")]
+    sources = [
+        KERNELS / f"mcu_{name}.c" for name in ("conv", "conv_raw", "conv_rows", "dw", "dw_dsp", "dw_mve", "eltwise")
+    ]
     names = (
         "conv_pw",
         "conv_dense",

@@ -1,7 +1,7 @@
 /* Inside of the depth-wise convolution: mcu_dw.c and, with the DSP extension, mcu_dw_dsp.c. */
 #ifndef MCU_DW_H
 #define MCU_DW_H
-#include "mcu_dsp.h"
+#include "mcu_mve.h"
 
 #if defined(__cplusplus)
 extern "C" {
@@ -20,6 +20,10 @@ typedef struct {
 #if defined(MCU_DSP)
 int MCU_ROUNDED(mcu_dw_is_fast)(const mcu_conv *op);
 void MCU_ROUNDED(mcu_dw_fast)(const mcu_job *job); /* without residual */
+#endif
+#if defined(MCU_MVE)
+int mcu_dw_has_vectors(const mcu_job *job);
+void mcu_dw_vectors(const mcu_job *job);
 #endif
 
 #if defined(__cplusplus)

@@ -24,14 +24,29 @@ typedef struct {
     int32x4_t bias, mult, right, left;
 } mcu_lanes;
 
+/* words, bytes: where the int32 and the bytes of each lane's channel lie behind those of channel i of the first pair;
+ * some: the lanes that have one. */
+static inline mcu_lanes mcu_lanes_at(const mcu_pair *pairs, int i, uint32x4_t words, uint32x4_t bytes,
+                                     mve_pred16_t some) {
+    const int32x4_t right = (int32x4_t)vldrbq_gather_offset_z_u32(pairs->right + i, bytes, some);
+    const mcu_lanes lanes = {vldrwq_gather_offset_z_s32(pairs->bias + i, words, some),
+                             vldrwq_gather_offset_z_s32(pairs->mult + i, words, some),
+                             vsubq_s32(vdupq_n_s32(-MCU_LESS), right),
+                             (int32x4_t)vldrbq_gather_offset_z_u32(pairs->left + i, bytes, some)};
+    return lanes;
+}
+
+/* Of both channels of two pairs. */
 static inline mcu_lanes mcu_lanes_of(const mcu_pair *pairs) {
     const uint32x4_t words = {0, 4, sizeof(mcu_pair), sizeof(mcu_pair) + 4};
     const uint32x4_t bytes = {0, 1, sizeof(mcu_pair), sizeof(mcu_pair) + 1};
-    const int32x4_t right = (int32x4_t)vldrbq_gather_offset_u32(pairs->right, bytes);
-    const mcu_lanes lanes = {vldrwq_gather_offset_s32(pairs->bias, words), vldrwq_gather_offset_s32(pairs->mult, words),
-                             vsubq_s32(vdupq_n_s32(-MCU_LESS), right),
-                             (int32x4_t)vldrbq_gather_offset_u32(pairs->left, bytes)};
-    return lanes;
+    return mcu_lanes_at(pairs, 0, words, bytes, vctp32q(4));
+}
+
+/* Of channel i of each of four pairs, or of the first `count`. */
+static inline mcu_lanes mcu_lanes_every(const mcu_pair *pairs, int i, uint32_t count) {
+    const uint32x4_t at = {0, sizeof(mcu_pair), 2 * sizeof(mcu_pair), 3 * sizeof(mcu_pair)};
+    return mcu_lanes_at(pairs, i, at, at, vctp32q(count));
 }
 
 #if defined(__cplusplus)
