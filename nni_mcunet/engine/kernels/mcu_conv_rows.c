@@ -103,20 +103,23 @@ void mcu_conv_pw_rows(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, 
                   out + ((y->dst + i) * x->n_dst + x->dst) * op->cout, scratch);
 }
 
-/* in: [y.n_in][x.n_in][cin], res: [y.n_res][x.n_res][cout] or null, out: [y.n_dst][x.n_dst][cout], scratch: eight
- * windows, [kh][kw][cin]. */
+/* in: [y.n_in][x.n_in][cin], res: [y.n_res][x.n_res][cout] or null, out: [y.n_dst][x.n_dst][cout], scratch: windows,
+ * [kh][kw][cin]. */
 void mcu_conv_dense_rows(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
                          int8_t *out, int8_t *scratch) {
     const int taps = op->kh * op->kw * op->cin, whole = x->n_dst == x->n_out && (!res || x->n_res == x->n_out);
     const int rows = whole ? 1 : y->n_out, n = whole ? y->n_out * x->n_out : x->n_out;
+    const int room = MCU_CONV_DENSE_SCRATCH(op->cin, op->kh, op->kw, 0) / taps & ~1;
     for (int row = 0; row < rows; row++) {
         const int8_t *sum = res ? res + ((y->res + row) * x->n_res + x->res) * op->cout : 0;
         int8_t *dst = out + ((y->dst + row) * x->n_dst + x->dst) * op->cout;
-        for (int m = 0, some; m < n; m += some) {
-            some = mcu_min(8, n - m);
-            for (int p = 0; p < some; p++)
-                gather(op, y, x, y->first + (row + (m + p) / x->n_out) * op->sh, x->first + (m + p) % x->n_out * op->sw,
-                       in, scratch + p * taps);
+        for (int m = 0, some, i = row, j = 0; m < n; m += some) {
+            some = mcu_min(room, n - m);
+            for (int p = 0; p < some; p++) {
+                gather(op, y, x, y->first + i * op->sh, x->first + j * op->sw, in, scratch + p * taps);
+                if (++j == x->n_out)
+                    i++, j = 0;
+            }
             all_rows(op, taps, taps, some, scratch, sum ? sum + m * op->cout : 0, dst + m * op->cout);
         }
     }

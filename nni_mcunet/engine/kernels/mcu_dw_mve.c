@@ -77,8 +77,9 @@ static mcu_shape shape_of(const mcu_job *job) {
     mcu_shape shape;
     shape.rows = mcu_min((VECTOR - op->kw) / job->cols + 1, op->kh);
     shape.vectors = (op->kh + shape.rows - 1) / shape.rows;
+    /* a vector at the end of the last line reaches behind it */
     shape.weights = job->ring, shape.lines = job->ring + VECTOR * shape.vectors;
-    const int bytes = MCU_CONV_DW_SCRATCH(op->cin, op->kh, op->kw, job->cols) - VECTOR * (shape.vectors + 1);
+    const int bytes = MCU_CONV_DW_SCRATCH(op->cin, op->kh, op->kw, job->cols) - VECTOR * (shape.vectors + 2);
     shape.held = bytes / job->cols, shape.most = (shape.held - op->kh) / op->sh + 1;
     for (int r = 0, t = 0; r < op->kh; r++)
         for (int q = 0; q < op->kw; q++)

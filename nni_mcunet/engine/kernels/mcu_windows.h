@@ -1,7 +1,7 @@
 /* Windows of a convolution, gathered: what lies outside the input is its zero point. */
 #ifndef MCU_WINDOWS_H
 #define MCU_WINDOWS_H
-#include "mcu.h"
+#include "mcu_mve.h"
 #include <string.h>
 
 #if defined(__cplusplus)
@@ -21,10 +21,14 @@ static mcu_inside inside(const mcu_conv *op, const mcu_axis *x, int left) {
 
 /* A memcpy of a few bytes. */
 static inline void copy(int8_t *to, const int8_t *from, int n) {
+#if defined(MCU_MVE)
+    mcu_copy(to, from, n);
+#else
     for (const int8_t *end = from + (n & ~3); from != end; from += 4, to += 4)
         memcpy(to, from, 4);
     for (const int8_t *end = from + (n & 3); from != end;)
         *to++ = *from++;
+#endif
 }
 
 /* Copies one window, padded taps as zp_in. in: [y.n_in][x.n_in][cin], window: [kh][kw][cin]. */
