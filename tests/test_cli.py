@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 
 import pytest
 from conftest import ROOT
@@ -34,6 +35,25 @@ def test_the_help_is_one_screen_with_every_command(capsys):
         at = lines.index(f"{group}:")
         assert [line.split()[0] for line in lines[at + 1 : at + 1 + len(commands)]] == list(commands)
     assert sum(line.startswith("  ") for line in lines) == len(COMMANDS)
+
+
+def test_a_pipe_gets_each_line_at_once(tmp_path):
+    """A long command that shows its first line at its end looks as if it hung."""
+    (tmp_path / "late.py").write_text(
+        "import sys\nfrom nni_mcunet.cli import main, boards\n"
+        "boards.main = lambda args: (print('begun'), sys.stdin.read())\nmain.main(['boards'])\n"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    env.pop("PYTHONUNBUFFERED", None)
+    with subprocess.Popen([sys.executable, tmp_path / "late.py"], env=env, **pipes) as process:
+        late = threading.Timer(60, process.kill)
+        late.start()
+        try:
+            assert process.stdout.readline() == "begun\n"  # it waits for its end of input now
+        finally:
+            late.cancel()
+            process.communicate("")
 
 
 def test_a_call_without_a_command_is_the_help_and_exit_code_2(capsys):

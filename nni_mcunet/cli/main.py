@@ -8,11 +8,10 @@ import argparse
 import difflib
 import importlib
 import sys
-import warnings
 from types import ModuleType
 
 from ..core.errors import UserError, exit_on_user_error
-from .parser import Parser, add_verbose, without_verbose
+from .parser import Parser, add_verbose, by_the_line, without_verbose
 
 GROUPS = {  # whom a group is for -> command -> what it does
     "Search a network for a board, with NNI": {
@@ -62,7 +61,7 @@ TITLE = "MCUNetV2 for microcontrollers: networks searched, trained, compiled to 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command that `arguments` (default: the program's own) name; exits with its code."""
     words = sys.argv[1:] if arguments is None else arguments
-    warnings.filterwarnings("ignore", "pkg_resources is deprecated")  # mmengine imports it: nothing a user can act on
+    by_the_line()
     with exit_on_user_error():
         if not words or words[0] in ("-h", "--help"):
             print(overview())

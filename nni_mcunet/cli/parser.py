@@ -2,7 +2,9 @@
 every command takes."""
 
 import argparse
+import io
 import os
+import sys
 from typing import NoReturn
 
 from ..core import errors
@@ -21,6 +23,12 @@ def without_verbose(words: list[str]) -> list[str]:
     if VERBOSE in words:
         os.environ[errors.VERBOSE] = "1"
     return [word for word in words if word != VERBOSE]
+
+
+def by_the_line() -> None:
+    """Let a pipe have each line when it is printed: Python keeps lines back until there are 8 kB of them."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
 
 
 class Parser(argparse.ArgumentParser):
