@@ -12,6 +12,7 @@ import sys
 
 import pytest
 from conftest import ROOT
+from nni.experiment.config import ExperimentConfig
 
 import detection
 import nni_mcunet
@@ -90,6 +91,7 @@ def test_the_search_of_own_pictures_is_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "space.yml").write_text(space)
     (tmp_path / "experiment.yml").write_text(experiment)
+    ExperimentConfig.load("experiment.yml").canonical_copy()  # nnictl takes it, too
     config = load_config("experiment.yml")
     search = search_config(config).evolution(search_space(config))
     assert search.space.name == "space" and search.space.classes == 2 and search.population == 20

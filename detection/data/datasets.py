@@ -15,6 +15,8 @@ from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.types import FilePath, Plain, PlainDict
 from nni_mcunet.core.validate import short
 
+from ..said import without_prints
+
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
 
@@ -37,7 +39,7 @@ def loader_leaves(config: PlainDict, loaders: Iterable[str] = LOADERS) -> Iterat
 
 def build_dataset(data: PlainDict) -> BaseDataset:
     """Build mmdet's data set of a config."""
-    with DefaultScope.overwrite_default_scope("mmdet"):
+    with DefaultScope.overwrite_default_scope("mmdet"), without_prints():
         return DATASETS.build(data)
 
 

@@ -16,6 +16,7 @@ from mmengine.optim.scheduler.param_scheduler import (
 )
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from torch.optim import SGD
 
 from nni_mcunet.core.types import Plain
 
@@ -47,7 +48,7 @@ def too_long(scheduler: _ParamScheduler, limit: int) -> str | None:
 @HOOKS.register_module()
 class RecipeReportHook(Hook):
     """Write warnings into the log: before training each scheduler that the training is too short for; behind the first
-    of epochs in which (almost) every step's gradient was clipped, how large the gradients were."""
+    of epochs in which (almost) every step's gradient of SGD was clipped, how large the gradients were."""
 
     def __init__(self) -> None:
         self.norms: list[float] = []
@@ -86,6 +87,8 @@ class RecipeReportHook(Hook):
 
 
 def _max_norm(runner: Runner) -> float | None:
-    """Return the norm to which gradients are clipped; None where they are not."""
+    """Return the norm to which SGD's gradients are clipped; None where they are not, and for other optimizers: Adam
+    divides by the gradients' size, so what is left of it does not matter."""
     wrapper = runner.optim_wrapper
-    return (wrapper.clip_grad_kwargs or {}).get("max_norm") if isinstance(wrapper, OptimWrapper) else None
+    clips = isinstance(wrapper, OptimWrapper) and isinstance(wrapper.optimizer, SGD)
+    return (wrapper.clip_grad_kwargs or {}).get("max_norm") if clips else None

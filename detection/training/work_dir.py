@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.dist import master_only
+from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from torch import nn
@@ -32,6 +33,11 @@ class WorkDirRunner(Runner):
         logger = super().build_logger(*args, **options)
         only_ours(logger)
         return logger
+
+    def build_evaluator(self, *args: Plain, **options: Plain) -> Evaluator:
+        """Return the config's metrics, without what others print."""
+        with without_prints():
+            return super().build_evaluator(*args, **options)
 
     def register_hooks(self, *args: Plain, **options: Plain) -> None:
         """Register the config's hooks, and the one that says how far it is."""

@@ -79,6 +79,8 @@ def test_detector(args: argparse.Namespace) -> None:
     comparable = {"map50": map50(metrics), "map50_95": map50_95(metrics)}
     metrics = {name: value for name, value in comparable.items() if value is not None} | metrics
     if is_main_process():
+        if not metrics:
+            print("no box is found on the test pictures, so there is no metric: train longer")
         for name, value in metrics.items():
             print(f"{name:32} {value:.4f}")
         if args.out_json:
