@@ -22,6 +22,7 @@ from mmengine.runner import Runner
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.files import write_figure
+from nni_mcunet.core.progress import each
 from nni_mcunet.core.types import FilePath, PlainDict
 from nni_mcunet.core.validate import SHOWN, counted, short
 
@@ -96,7 +97,7 @@ class Survey:
 def survey(dataset: BaseDataset, decode: bool = False) -> Survey:
     """Count a data set that has no others in it. Its annotations are read again: what was filtered away counts, too."""
     found = Survey(list(dataset.metainfo["classes"]), drops_flat=_drops_flat(dataset))
-    for info in dataset.load_data_list():
+    for info in each(dataset.load_data_list(), "picture", f"looking at {dataset.ann_file}"):
         _add(found, info, decode)
         if "xml_path" in info:
             found.unlisted.update(read_annotation(Path(info["xml_path"]).read_bytes(), info["xml_path"]).names)

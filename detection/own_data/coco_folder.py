@@ -5,6 +5,7 @@ from itertools import combinations
 from pathlib import Path
 
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.progress import each
 from nni_mcunet.core.types import Plain
 from nni_mcunet.core.validate import read_json, short
 
@@ -52,7 +53,7 @@ def read_coco_folder(tree: Tree) -> Folder:
             x, y, w, h = note["bbox"]
             name = coco.names[note["category_id"]]
             boxes.setdefault(note["image_id"], []).append(Box(name, (x, y, x + w, y + h), bool(note.get("iscrowd"))))
-        for image in content["images"]:
+        for image in each(content["images"], "picture", f"reading {path}"):
             picture = _picture(tree, path, image["file_name"])
             if picture is None:
                 without.append(f"{short(image['file_name'])} of {path}")

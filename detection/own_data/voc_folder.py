@@ -3,6 +3,7 @@ Roboflow write them."""
 
 from pathlib import Path
 
+from nni_mcunet.core.progress import each
 from nni_mcunet.core.validate import file_bytes, file_text
 
 from ..data.pictures import inspect
@@ -25,7 +26,7 @@ def read_voc(tree: Tree) -> Folder:
     lists = {name: split for split in reversed(parts) for name in parts[split]}  # the first of them stays
     without, wrong, taken = list[str](), list[str](), list[Path]()
     splits: dict[str, list[Labelled]] = {}
-    for xml in tree.with_ending(".xml"):
+    for xml in each(list(tree.with_ending(".xml")), "file", f"reading {tree.root}"):
         note = read_annotation(file_bytes(xml, XML_BYTES), xml)
         picture = tree.picture_of(xml) or (tree.picture_of(xml, note.file) if note.file else None)
         if picture is None:

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.progress import each
 from nni_mcunet.core.types import Plain, PlainDict
 from nni_mcunet.core.validate import file_text, read_yaml, short
 
@@ -37,7 +38,7 @@ def read_yolo(tree: Tree) -> Folder:
             labels.setdefault(path.stem, []).append(path)
     splits: dict[str, list[Labelled]] = {}
     broken, without, used = list[str](), list[str](), set[Path]()
-    for pictures in tree.pictures.values():
+    for pictures in each(tree.pictures.values(), "picture", f"reading {tree.root}"):
         for picture in pictures:
             found, label = inspect(picture), _label(picture, labels.get(picture.stem, ()))
             if label is None:
