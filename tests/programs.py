@@ -26,7 +26,7 @@ from nni_mcunet.engine.run.toolchain import RUNTIME, WARNINGS, core_flags
 HOST = "host"
 MACHINES = {name: core.qemu for name, core in CORES.items()}
 SECONDS, SERIES_SECONDS = 120, 900  # of one run, and of one for many pictures
-PICTURES = {"cortex-m4": 0x21000000, "cortex-m7": 0x60000000}  # the machines' PSRAM, 16 MB
+PICTURES = {"cortex-m4": 0x21000000, "cortex-m7": 0x60000000, "cortex-m55": 0x7F000000}  # the machines' memory, 16 MB
 EMULATED = {name: machines.MACHINES[core.qemu] for name, core in CORES.items()}
 STACK = 4096  # bytes reserved on the boards
 BSS = 2 << 20  # bytes into the memory, behind whose end a read faults

@@ -240,6 +240,18 @@ def test_raw_conv_at_its_bound(lib, past):
     assert (out == expected(op, y, x, data, None, out)).all() == (not past)
 
 
+def test_rows_need_a_second_rounding():
+    """Vectors take a value's sign into account as they round it once more, which a shift of none may not."""
+    graph = Graph("g", (Tensor("x", 1, 1, 9),), (Op("y", "conv", ("x",), 2),), ("y",))
+    for right in (0, 1):
+        channels = dict(mult=np.full(2, 2**30), left=np.ones(2, np.int64), right=np.array([3, right]))
+        p = ConvIntegers(
+            np.ones((2, 9, 1, 1), np.int8), np.zeros(2, np.int32), **channels, zp_in=0, zp_out=0, lo=-128, hi=127,
+            twice=True,
+        )  # fmt: skip
+        assert conv.rows(graph, graph.ops[0], p).lie == "rows" * right
+
+
 def test_raw_channels_of_long_shifts():
     """Another multiplier stands in for one whose shift is too long where it rounds each sum to the same value."""
     graph = Graph("g", (Tensor("x", 1, 1, 9),), (Op("y", "conv", ("x",), 2),), ("y",))
@@ -527,7 +539,21 @@ def test_dsp_equals_plain(core, tmp_path):
     compiler, elf = toolchain.tool("arm-none-eabi-gcc"), tmp_path / "kernels.elf"
     flags = [*toolchain.WARNINGS, *toolchain.core_flags(core), f"-I{KERNELS}", f"-I{RUNTIME}"]
     sources = [
-        KERNELS / f"mcu_{name}.c" for name in ("conv", "conv_raw", "conv_rows", "dw", "dw_dsp", "dw_mve", "eltwise")
+        KERNELS / f"mcu_{name}.c"
+        for name in (
+            "conv",
+            "conv_raw",
+            "conv_rows",
+            "conv_twice",
+            "conv_twice_rows",
+            "dw",
+            "dw_dsp",
+            "dw_mve",
+            "dw_twice",
+            "dw_dsp_twice",
+            "dw_mve_twice",
+            "eltwise",
+        )
     ]
     names = (
         "conv_pw",
@@ -536,6 +562,12 @@ def test_dsp_equals_plain(core, tmp_path):
         "conv_dense_raw",
         "conv_pw_rows",
         "conv_dense_rows",
+        "conv_pw_twice",
+        "conv_dense_twice",
+        "conv_group_twice",
+        "conv_dw_twice",
+        "conv_pw_twice_rows",
+        "conv_dense_twice_rows",
         "conv_dw",
         "conv_group",
         "add",

@@ -8,6 +8,7 @@ from test_onnx_import import run
 from tflite_files import Layers, Reference
 from tflite_nets import NETS, classifier, enlarged, floats, opened, sequence
 
+from nni_mcunet.core.boards import CORES
 from nni_mcunet.core.errors import GraphError, UnsupportedOp
 from nni_mcunet.core.ir.arch import Schedule
 from nni_mcunet.core.plan.kernel_facts import constant_bytes
@@ -58,10 +59,12 @@ def assert_c_equal(run: Reference, model: QuantModel, folder, schedule: Schedule
             assert np.array_equal(got, want), np.flatnonzero(got != want)[:9]
 
 
-def assert_board_equal(run: Reference, model: QuantModel, folder, schedule: Schedule, count: int) -> None:
+def assert_board_equal(
+    run: Reference, model: QuantModel, folder, schedule: Schedule, count: int, core: str = "cortex-m4"
+) -> None:
     given = pictures(model, count)
-    write_sources(plan(model.graph, schedule), model, folder)
-    for picture, outputs in zip(given, run_series("cortex-m4", folder, given), strict=True):
+    write_sources(plan(model.graph, schedule), model, folder, weights_lie=CORES[core].weights)
+    for picture, outputs in zip(given, run_series(core, folder, given), strict=True):
         for got, want in zip(outputs, expected(run, picture), strict=True):
             assert np.array_equal(got, want), np.flatnonzero(got != want)[:9]
 
@@ -109,6 +112,13 @@ def test_a_board_equals_litert(made, tmp_path, name, schedule):
     """The assembly of the M4."""
     path, run = made(name, 5)
     assert_board_equal(run, load_tflite(path), tmp_path / "model", schedule, 4)
+
+
+@pytest.mark.parametrize("name, schedule", [("classifier", Schedule((2, 2), 2)), ("by_channel", Schedule())])
+def test_vectors_equal_litert(made, tmp_path, name, schedule):
+    """The vectors of the M55 round twice as LiteRT does."""
+    path, run = made(name, 5)
+    assert_board_equal(run, load_tflite(path), tmp_path / "model", schedule, 4, "cortex-m55")
 
 
 def test_dead_channels_take_their_tables_along(tmp_path):

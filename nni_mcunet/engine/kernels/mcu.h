@@ -216,6 +216,11 @@ void mcu_conv_pw_twice(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x,
                        int8_t *out, int8_t *scratch);
 void mcu_conv_dense_twice(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
                           int8_t *out, int8_t *scratch);
+/* Of weights in rows, and right shifts of 1 and more. */
+void mcu_conv_pw_twice_rows(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in,
+                            const int8_t *res, int8_t *out, int8_t *scratch);
+void mcu_conv_dense_twice_rows(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in,
+                               const int8_t *res, int8_t *out, int8_t *scratch);
 void mcu_conv_group_twice(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
                           int8_t *out, int8_t *scratch);
 void mcu_conv_dw_twice(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,

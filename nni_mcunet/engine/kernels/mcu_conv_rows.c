@@ -2,6 +2,12 @@
 #include "mcu_rows.h"
 #include "mcu_windows.h"
 
+#if defined(MCU_TWICE)
+#define ROWS_OF(name) name##_twice_rows
+#else
+#define ROWS_OF(name) name##_rows
+#endif
+
 /* How many channels from c on lie together: four, or two at the end. */
 static int together(const mcu_conv *op, int c) { return op->cout - c > 2 ? 4 : 2; }
 
@@ -36,11 +42,14 @@ static void all_rows(const mcu_conv *op, int taps, int step, int n, const int8_t
     for (int c = 0; c < whole; c += 4) {
         job.lanes = mcu_lanes_of(op->pairs + c / 2), job.weights = op->weights + c * MCU_ROUND4(taps);
         job.out = out + c;
+#if !defined(MCU_TWICE)
         if (res) {
             job.res = res + c;
             rows_residual(&job);
-        } else
-            plain(&job);
+            continue;
+        }
+#endif
+        plain(&job);
     }
     for (int c = whole; c < op->cout; c++)
         last_rows(op, c, taps, step, n, x, res, out);
@@ -93,8 +102,8 @@ static void positions(const mcu_conv *op, int n, const int8_t *in, const int8_t 
 }
 
 /* in: [y.n_in][x.n_in][cin], res: [y.n_res][x.n_res][cout] or null, out: [y.n_dst][x.n_dst][cout]; see mcu_conv_pw. */
-void mcu_conv_pw_rows(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
-                      int8_t *out, int8_t *scratch) {
+void ROWS_OF(mcu_conv_pw)(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
+                          int8_t *out, int8_t *scratch) {
     const int whole = x->n_in == x->n_out && x->n_dst == x->n_out && (!res || x->n_res == x->n_out);
     const int rows = whole ? 1 : y->n_out, n = whole ? y->n_out * x->n_out : x->n_out;
     for (int i = 0; i < rows; i++)
@@ -105,8 +114,8 @@ void mcu_conv_pw_rows(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, 
 
 /* in: [y.n_in][x.n_in][cin], res: [y.n_res][x.n_res][cout] or null, out: [y.n_dst][x.n_dst][cout], scratch: windows,
  * [kh][kw][cin]. */
-void mcu_conv_dense_rows(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
-                         int8_t *out, int8_t *scratch) {
+void ROWS_OF(mcu_conv_dense)(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in,
+                             const int8_t *res, int8_t *out, int8_t *scratch) {
     const int taps = op->kh * op->kw * op->cin, whole = x->n_dst == x->n_out && (!res || x->n_res == x->n_out);
     const int rows = whole ? 1 : y->n_out, n = whole ? y->n_out * x->n_out : x->n_out;
     const int room = MCU_CONV_DENSE_SCRATCH(op->cin, op->kh, op->kw, 0) / taps & ~1;

@@ -140,9 +140,9 @@ void MCU_ROUNDED(mcu_conv_dw)(const mcu_conv *op, const mcu_axis *y, const mcu_a
     const int cols = (x->n_out - 1) * op->sw + op->kw, lo = mcu_min(mcu_max(-x->first, 0), cols);
     const int hi = mcu_max(lo, mcu_min(cols, x->n_in - x->first)), step = x->n_out > 1 ? op->sw : 1;
     const mcu_job job = {op, y, x, in, res, out, scratch, cols, lo, hi, step};
-#if defined(MCU_MVE) && !defined(MCU_TWICE)
-    if (mcu_dw_has_vectors(&job)) {
-        mcu_dw_vectors(&job);
+#if defined(MCU_MVE)
+    if (MCU_ROUNDED(mcu_dw_has_vectors)(&job)) {
+        MCU_ROUNDED(mcu_dw_vectors)(&job);
         return;
     }
 #endif

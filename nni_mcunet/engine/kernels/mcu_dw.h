@@ -22,8 +22,8 @@ int MCU_ROUNDED(mcu_dw_is_fast)(const mcu_conv *op);
 void MCU_ROUNDED(mcu_dw_fast)(const mcu_job *job); /* without residual */
 #endif
 #if defined(MCU_MVE)
-int mcu_dw_has_vectors(const mcu_job *job);
-void mcu_dw_vectors(const mcu_job *job);
+int MCU_ROUNDED(mcu_dw_has_vectors)(const mcu_job *job);
+void MCU_ROUNDED(mcu_dw_vectors)(const mcu_job *job);
 #endif
 
 #if defined(__cplusplus)

@@ -2,7 +2,7 @@
  * window's corner on have as many of its rows as fit; the rows of a strip first, then its outputs, so that it runs in
  * place. */
 #include "mcu_dw.h"
-#include "mcu_mve.h"
+#include "mcu_dw_trio.h"
 #if defined(MCU_MVE)
 
 enum { MOST = 7, VECTOR = 16, SMALL = 64 }; /* rows and columns of a window; bytes; outputs of a map */
@@ -50,7 +50,7 @@ typedef struct {
             "4: vmov q0[2], q0[0], r0, r4\n vmov q0[3], q0[1], r2, r6\n vmov q1[2], q1[0], r8, r12\n"                   \
             "vmov q1[3], q1[1], r10, r14\n ldrd r0, r2, [sp, #8]\n ldrd r4, r6, [sp, #16]\n"                            \
             "vadd.i32 q0, q0, r0\n vadd.i32 q1, q1, r0\n vshl.s32 q0, r2\n vshl.s32 q1, r2\n"                           \
-            "vmulh.s32 q0, q0, q4\n vmulh.s32 q1, q1, q4\n vrshl.s32 q0, r4\n vrshl.s32 q1, r4\n"                       \
+             MCU_SCALE("q0", "q4", "q2") MCU_SCALE("q1", "q4", "q3") "vrshl.s32 q0, r4\n vrshl.s32 q1, r4\n"                       \
             "vqmovnb.s32 q0, q0\n vqmovnt.s32 q0, q1\n vqadd.s16 q0, q0, r6\n vqmovnb.s16 q0, q0\n"                     \
             "ldrd r0, r2, [sp, #32]\n ldr r4, [sp, #72]\n vshr.u32 q1, q0, #16\n add r1, r0\n add r3, r0\n"             \
             "vpstt\n vstrbt.32 q1, [r7, q6]\n vstrbt.32 q0, [r7, q5]\n add r7, r2\n subs r4, #1\n str r4, [sp, #72]\n"  \
@@ -99,21 +99,39 @@ static void place_weights(const mcu_shape *shape, const int8_t *weights, int tap
 /* Window rows from..to-1 of channel c, row `from` at `line`. Padded columns hold zp_in from the start. */
 static void load_lines(const mcu_job *job, int c, int from, int to, int8_t *line) {
     const mcu_axis *y = job->y, *x = job->x;
-    const int cin = job->op->cin, cols = job->cols, n = job->hi - job->lo;
+    const int cin = job->op->cin, cols = job->cols, n = job->hi - job->lo, first = y->first + from, end = y->first + to;
+    const int top = mcu_min(mcu_max(first, 0), end), bottom = mcu_max(mcu_min(end, y->n_in), top);
     const uint16x8_t at = vmulq_n_u16(vidupq_n_u16(0, 1), (uint16_t)cin);
-    const int8_t *row = job->in + ((y->first + from) * x->n_in + x->first + job->lo) * cin + c;
-    for (int r = y->first + from; r < y->first + to; r++, line += cols, row += x->n_in * cin) {
-        int8_t *place = line + job->lo;
-        const int8_t *value = row;
-        if (r < 0 || r >= y->n_in || n <= 0)
-            memset(line, job->op->zp_in, (size_t)cols);
-        else
-            __asm__ volatile("dlstp.16 lr, %[n]\n 1: vldrb.u16 q0, [%[value], %q[at]]\n vstrb.16 q0, [%[place]], #8\n"
-                             "add %[value], %[value], %[wide]\n letp lr, 1b"
-                             : [value] "+r"(value), [place] "+l"(place)
-                             : [n] "r"(n), [at] "w"(at), [wide] "r"(8 * cin)
-                             : "lr", "q0", "memory");
+    const int turns = (n + 7) / 8, wide = x->n_in * cin - turns * 8 * cin, down = cols - turns * 8;
+    const int8_t *value = job->in + (top * x->n_in + x->first + job->lo) * cin + c;
+    int8_t *place = line + (top - first) * cols + job->lo;
+    int rows = bottom - top;
+    memset(line, job->op->zp_in, (size_t)((top - first) * cols));
+    memset(line + (bottom - first) * cols, job->op->zp_in, (size_t)((end - bottom) * cols));
+    if (n > 0 && rows > 0)
+        __asm__ volatile("2: dlstp.16 lr, %[n]\n"
+                         "1: vldrb.u16 q0, [%[value], %q[at]]\n vstrb.16 q0, [%[place]], #8\n add %[value], %[eight]\n"
+                         "letp lr, 1b\n add %[value], %[wide]\n add %[place], %[down]\n subs %[rows], #1\n bne 2b"
+                         : [rows] "+r"(rows), [value] "+r"(value), [place] "+l"(place)
+                         : [n] "r"(n), [at] "w"(at), [eight] "r"(8 * cin), [wide] "r"(wide), [down] "r"(down)
+                         : "lr", "q0", "cc", "memory");
+}
+
+/* A strip whose windows are 3x3 at steps of 1. weights: [3][3] of the channel */
+static void run_trio(const mcu_job *job, const mcu_lines *t, const int8_t *weights) {
+    mcu_trio trio_of;
+    for (int p = 0; p < 4; p++) {
+        trio_of.bias[p] = t->bias * (int32_t)(1u << t->left), trio_of.mult[p] = t->mult[p], trio_of.right[p] = t->right;
+        trio_of.upper[p] = t->upper[p], trio_of.lower[p] = t->lower[p];
     }
+    for (int i = 0; i < 8; i++)
+        trio_of.weights[i] = weights[i] * (1 << t->left), trio_of.zp[i] = (int16_t)t->zp;
+    trio_of.last = weights[8] * (1 << t->left), trio_of.next_out = t->next_out;
+    trio_of.again = t->again, trio_of.again_out = t->again_out, trio_of.fours = t->fours;
+    trio_of.window = t->window, trio_of.out = t->out, trio_of.rows = t->rows;
+    trio_of.down = t->down, trio_of.down_out = t->down_out, trio_of.row = t->row, trio_of.row_out = t->row_out;
+    trio_of.line = job->cols, trio_of.below = t->below, trio_of.some = t->some;
+    trio(&trio_of);
 }
 
 /* Channel c. A strip is as many rows of outputs as the buffer has the input of: what the next one needs of that moves
@@ -123,8 +141,11 @@ static void one_channel(const mcu_job *job, const mcu_shape *shape, int c, mcu_l
     const mcu_pair *pair = op->pairs + (c >> 1);
     const int kh = op->kh, sh = op->sh, taps = kh * op->kw, n = job->y->n_out, cols = job->cols,
               kept = mcu_max(kh - sh, 0);
-    place_weights(shape, op->weights + c * taps, taps);
-    t->bias = pair->bias[c & 1], t->left = pair->left[c & 1], t->right = -pair->right[c & 1] - MCU_LESS;
+    const int8_t *const weights = op->weights + c * taps;
+    const int trio_fits = op->kh == 3 && op->kw == 3 && sh == 1 && job->step == 1;
+    if (!trio_fits)
+        place_weights(shape, weights, taps);
+    t->bias = pair->bias[c & 1], t->left = pair->left[c & 1] - !MCU_LESS, t->right = -pair->right[c & 1] - MCU_LESS;
     t->mult[0] = t->mult[1] = t->mult[2] = t->mult[3] = pair->mult[c & 1];
     t->out = job->out + (job->y->dst * job->x->n_dst + job->x->dst) * op->cout + c;
     for (int i = 0, held = 0; i < n; i += shape->most, held = kept) { /* held: rows of the strip that the buffer has */
@@ -133,7 +154,9 @@ static void one_channel(const mcu_job *job, const mcu_shape *shape, int c, mcu_l
         t->rows = high, t->below = many * sh * cols;
         for (int p = 0; p < 4; p++)
             t->lower[p] = t->upper[p] + (uint32_t)(many * t->row_out);
-        if (job->step == 1)
+        if (trio_fits)
+            run_trio(job, t, weights);
+        else if (job->step == 1)
             lines_s1(t);
         else
             lines_s2(t);
@@ -179,7 +202,12 @@ static inline void add_taps(const mcu_eight *k, const int8_t *x, int wide, const
 }
 
 static inline int32x4_t scaled(int32x4_t acc, const mcu_lanes *lanes) {
+#if defined(MCU_TWICE)
+    const int32x4_t high = vqrdmulhq_s32(vshlq_s32(acc, lanes->left), lanes->mult);
+    return vrshlq_s32(vaddq_s32(high, vshrq_n_s32(high, 31)), lanes->right);
+#else
     return vrshlq_s32(vmulhq_s32(vshlq_s32(acc, lanes->left), lanes->mult), lanes->right);
+#endif
 }
 
 /* Every output of eight channels. */
@@ -232,12 +260,16 @@ static void few_channels(const mcu_job *job) {
     }
 }
 
-int mcu_dw_has_vectors(const mcu_job *job) {
+int MCU_ROUNDED(mcu_dw_has_vectors)(const mcu_job *job) {
     const mcu_conv *op = job->op;
+#if defined(MCU_TWICE)
+    if (!mcu_is_plain_twice(op, 31))
+        return 0;
+#endif
     return !job->res && op->kh <= MOST && op->kw <= MOST && ((job->step <= 2 && op->cin < 1 << 13) || is_small(job));
 }
 
-void mcu_dw_vectors(const mcu_job *job) {
+void MCU_ROUNDED(mcu_dw_vectors)(const mcu_job *job) {
     const mcu_conv *op = job->op;
     if (is_small(job)) {
         few_channels(job);

@@ -19,6 +19,15 @@ static inline void mcu_copy(int8_t *to, const int8_t *from, int n) {
         : "lr", "q0", "memory");
 }
 
+/* Sums in q times the multipliers, all but the shifts; of a convolution that rounds twice with right ones of 1 and more,
+ * and left ones less the one that VQRDMULH has. */
+#if defined(MCU_TWICE)
+#define MCU_SCALE(q, mult, other)                                                                                       \
+    "vqrdmulh.s32 " q ", " q ", " mult "\n vshr.s32 " other ", " q ", #31\n vadd.i32 " q ", " q ", " other "\n"
+#else
+#define MCU_SCALE(q, mult, other) "vmulh.s32 " q ", " q ", " mult "\n"
+#endif
+
 /* Requantisation of four channels, a lane each: of mcu_pair, the right shifts as VRSHL takes them. */
 typedef struct {
     int32x4_t bias, mult, right, left;
@@ -29,10 +38,11 @@ typedef struct {
 static inline mcu_lanes mcu_lanes_at(const mcu_pair *pairs, int i, uint32x4_t words, uint32x4_t bytes,
                                      mve_pred16_t some) {
     const int32x4_t right = (int32x4_t)vldrbq_gather_offset_z_u32(pairs->right + i, bytes, some);
+    const int32x4_t left = (int32x4_t)vldrbq_gather_offset_z_u32(pairs->left + i, bytes, some);
     const mcu_lanes lanes = {vldrwq_gather_offset_z_s32(pairs->bias + i, words, some),
                              vldrwq_gather_offset_z_s32(pairs->mult + i, words, some),
                              vsubq_s32(vdupq_n_s32(-MCU_LESS), right),
-                             (int32x4_t)vldrbq_gather_offset_z_u32(pairs->left + i, bytes, some)};
+                             MCU_LESS ? left : vmaxq_s32(vsubq_n_s32(left, 1), vdupq_n_s32(0))};
     return lanes;
 }
 

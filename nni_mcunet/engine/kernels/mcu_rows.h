@@ -45,7 +45,7 @@ typedef struct {
 /* The end of both positions in q0 and q1. */
 #define BOTH_ROWS(text) text("q0") text("q1")
 #define ADD_BIAS(q) "vadd.i32 " q ", " q ", q4\n"
-#define SCALE(q) "vshl.s32 " q ", " q ", q7\n vmulh.s32 " q ", " q ", q5\n vrshl.s32 " q ", " q ", q6\n"
+#define SCALE(q) "vshl.s32 " q ", " q ", q7\n" MCU_SCALE(q, "q5", "q2") "vrshl.s32 " q ", " q ", q6\n"
 #define ROWS_RESIDUAL                                                                                                   \
     "ldrd r0, r2, [sp, #28]\n ldrd r4, r6, [sp, #36]\n ldr r8, [sp, #16]\n vldrb.s32 q2, [r0]\n add r0, r8\n"           \
     "vldrb.s32 q3, [r0]\n add r0, r8\n str r0, [sp, #28]\n vmla.s32 q0, q2, r2\n vmla.s32 q1, q3, r2\n"                 \
@@ -71,7 +71,9 @@ typedef struct {
 static MCU_NAKED void rows_16(const mcu_row_job *t MCU_UNUSED) { ROWS(FIRST_16, ""); }
 static MCU_NAKED void rows_8(const mcu_row_job *t MCU_UNUSED) { ROWS(FIRST_8, ""); }
 static MCU_NAKED void rows_any(const mcu_row_job *t MCU_UNUSED) { ROWS(FIRST_ANY, ""); }
+#if !defined(MCU_TWICE)
 static MCU_NAKED void rows_residual(const mcu_row_job *t MCU_UNUSED) { ROWS(FIRST_ANY, ROWS_RESIDUAL); }
+#endif
 
 #endif
 

@@ -122,7 +122,8 @@ def raw(graph: Graph, op: Op, p: ConvIntegers) -> ConvIntegers:
 
 def rows(graph: Graph, op: Op, p: ConvIntegers) -> ConvIntegers:
     """Return `p` for mcu_conv_*_rows where there is that kernel."""
-    return p if kernel_of(graph, op) not in LAID_OUT or p.twice else replace(p, lie="rows")
+    once = p.twice and (p.right < 1).any()  # a channel whose second rounding has nothing to round
+    return p if kernel_of(graph, op) not in LAID_OUT or once else replace(p, lie="rows")
 
 
 def _is_same(p: ConvIntegers, c: int, reach: int, mult: int, right: int) -> bool:
