@@ -105,6 +105,7 @@ def test_a_sequence_equals_litert(tmp_path, net, n):
         ("constants", Schedule((2, 1), 2)),
         ("functions", Schedule((1, 2), 2)),
         ("flat", Schedule()),
+        ("indexed", Schedule((2, 2), 1)),
         ("moves", Schedule((2, 2), 2)),
     ],
 )
@@ -157,6 +158,29 @@ def padded(zero: int, ends) -> bytes:
     x, y = n.map((1, 4, 4, 8), 0.1, 3), n.tensor("y", (1, 6, 4, 8), "int8", 0.1, zero)
     n.op("PAD", [x.index, n.constant(ends)], [y])
     return n.write([x.index], [y])
+
+
+def padded_before_a_pool(value: int, end: int) -> bytes:
+    """A PADV2 of rows with a value in front of a maximum pool of 2x2."""
+    n = Layers(np.random.default_rng(0))
+    x = n.map((1, 4, 4, 8), 0.1, 3)
+    ends = n.constant([[0, 0], [0, end], [0, 0], [0, 0]])
+    y = n.same("PADV2", x, (1, 4 + end, 4, 8), ends, n.constant([value], "int8", 0.1, 3))
+    return n.write([x.index], [n.pool("MAX_POOL_2D", y, (2, 2), (1, 1), same=False).index])
+
+
+def resized(height: int) -> bytes:
+    n = Layers(np.random.default_rng(0))
+    x = n.map((1, 4, 4, 8))
+    y = n.same("RESIZE_NEAREST_NEIGHBOR", x, (1, height, 4, 8), n.constant([height, 4]))
+    return n.write([x.index], [y.index])
+
+
+def one_row(number: int) -> bytes:
+    n = Layers(np.random.default_rng(0))
+    x, at = n.map((1, 4, 4, 8)), ([0, number], [1, number + 1], [1, 1])
+    y = n.same("STRIDED_SLICE", x, (1, 4, 8), *map(n.constant, at), beginMask=1, endMask=1, shrinkAxisMask=2)
+    return n.write([x.index], [y.index])
 
 
 def written_twice(what: int) -> bytes:
@@ -275,6 +299,18 @@ REFUSED = {
     "slopes that are missing": (one("PRELU"), GraphError, "operator 0, PRELU at 't2': has no input 1; export it again"),
     "pads with a number too many": (padded(3, [0, 0, 1, 1, 0]), GraphError, r"PAD at 'y': 5 pads of \[1, 4, 4, 8\]"),
     "pads with another zero": (padded(4, PADS), UnsupportedOp, "PAD at 'y': has another zero point than its input"),
+    "pads with a value that may win": (
+        padded_before_a_pool(-127, 1),
+        UnsupportedOp,
+        "PADV2 at 't4': pads .* with zeros",
+    ),
+    "windows of padding": (padded_before_a_pool(-128, 2), UnsupportedOp, "PADV2 at 't4': pads .* with zeros"),
+    "an enlargement by one and a half": (
+        resized(6),
+        UnsupportedOp,
+        r"to \[6, 4\] from \[4, 4\]: each row and column equally often, or every n-th, is known; use a whole factor",
+    ),
+    "a row that is not there": (one_row(4), GraphError, "STRIDED_SLICE at 't5': index 4 is out of bounds"),
     "a float difference of one": (in_float("SUB", 0), GraphError, "operator 2, SUB at 'f': has no input 1"),
     "int16 inside": (
         one("ABS", kind="int16"),

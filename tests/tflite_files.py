@@ -21,7 +21,7 @@ OPTIONS = {
     "HARD_SWISH": "HardSwishOptions", "TRANSPOSE": "TransposeOptions",
     "PAD": "PadOptions", "QUANTIZE": "QuantizeOptions", "SUM": "ReducerOptions",
     "RESIZE_BILINEAR": "ResizeBilinearOptions", "REDUCE_MAX": "ReducerOptions", "GELU": "GeluOptions",
-    "PACK": "PackOptions", "SHAPE": "ShapeOptions", "DIV": "DivOptions",
+    "PACK": "PackOptions", "UNPACK": "UnpackOptions", "SHAPE": "ShapeOptions", "DIV": "DivOptions",
     "SPACE_TO_BATCH_ND": "SpaceToBatchNDOptions", "BATCH_TO_SPACE_ND": "BatchToSpaceNDOptions",
 }  # fmt: skip
 

@@ -266,6 +266,34 @@ def turned(rng) -> bytes:
     return n.write([image.index], [n.conv(y, 3, (3, 3)).index])
 
 
+def indexed(rng) -> bytes:
+    """Positions as numpy names them: parts by a short list, an ellipsis and a new axis, lengths in place of ends, each
+    row, every n-th of an enlargement; padding in front of maximum pools, as files from ONNX have it."""
+    n = Layers(rng)
+    image = n.map((1, 18, 14, 3), 1 / 255, -128)
+    x = n.conv(image, 6, (3, 3))
+    pads = n.constant([[0, 0], [1, 2], [0, 1], [0, 0]])
+    y = n.same("PADV2", x, (1, 21, 15, 6), pads, n.constant([-128], "int8", x.scale, x.zero))
+    y = n.pool("MAX_POOL_2D", y, (3, 3), (2, 2), same=False, act=int(rng.integers(4)))
+    relu = n.new("RELU", y, scale=y.scale, zero=-128)
+    y = n.same("PAD", relu, (1, 11, 9, 6), n.constant([[0, 0], [0, 1], [1, 1], [0, 0]]))
+    y = n.pool("MAX_POOL_2D", y, (2, 2), (1, 1), same=False)
+    y = n.same("RESIZE_NEAREST_NEIGHBOR", y, (1, 20, 24, 6), n.constant([20, 24]), halfPixelCenters=True)
+    half = {"halfPixelCenters": bool(rng.integers(2))}
+    y = n.same("RESIZE_NEAREST_NEIGHBOR", n.conv(y, 6), (1, 5, 8, 6), n.constant([5, 8]), **half)
+    at = ([0, 1, 0, 0], [1, 3, 8, 6], [1, 1, 1, 1])
+    part = n.same("STRIDED_SLICE", y, (1, 3, 8, 6), *map(n.constant, at), beginMask=0, endMask=0, offset=True)
+    few = n.same("STRIDED_SLICE", y, (1, 5, 8, 3), *(n.constant(v) for v in ([0, -4], [0, -1], [1, 1])), beginMask=0,
+                 endMask=0, ellipsisMask=1)  # fmt: skip
+    more = n.same("STRIDED_SLICE", y, (1, 1, 5, 8, 6), *(n.constant(v) for v in ([0, 0], [1, 0], [1, 1])), beginMask=3,
+                  endMask=3, newAxisMask=2)  # fmt: skip
+    row = n.same("STRIDED_SLICE", y, (1, 8, 6), *(n.constant(v) for v in ([0, -2], [1, 0], [1, 1])), beginMask=1,
+                 endMask=1, shrinkAxisMask=2)  # fmt: skip
+    rows = [n.map((1, 8, 3), part.scale, part.zero) for _ in range(5)]
+    n.op("UNPACK", [few.index], [one.index for one in rows], num=5, axis=1)
+    return n.write([image.index], [n.conv(part, 3, (3, 3)).index, more.index, row.index, rows[1].index, rows[4].index])
+
+
 NETS = {
     "classifier": classifier,
     "detector": detector,
@@ -274,6 +302,7 @@ NETS = {
     "constants": constants,
     "functions": functions,
     "flat": flat,
+    "indexed": indexed,
     "moves": moves,
     "turned": turned,
 }

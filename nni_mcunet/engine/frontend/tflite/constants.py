@@ -59,15 +59,34 @@ def _cast(reader: Values, op: Operator, values: list[np.ndarray]) -> np.ndarray:
 
 def _sliced(reader: Values, op: Operator, values: list[np.ndarray]) -> np.ndarray:
     """Compute STRIDED_SLICE of (value, begin, end, step)."""
-    if op.option("EllipsisMask") or op.option("NewAxisMask"):
-        op.refuse("has an ellipsis or a new axis; write the slice out")
-    value, begin, end, step = values
-    places: list[int | slice] = []
-    for i, (first, last, by) in enumerate(zip(begin.tolist(), end.tolist(), step.tolist(), strict=True)):
-        low = None if op.option("BeginMask") >> i & 1 else first
-        high = None if op.option("EndMask") >> i & 1 else last
-        places.append(first if op.option("ShrinkAxisMask") >> i & 1 else slice(low, high, by))
-    return np.asarray(value[tuple(places)])
+    value, *numbers = values
+    return np.asarray(value[places(op, value.ndim, *(n.reshape(-1).tolist() for n in numbers))])
+
+
+def places(
+    op: Operator, dims: int, begin: list[int], end: list[int], step: list[int]
+) -> tuple[int | slice | None, ...]:
+    """Return the places that STRIDED_SLICE takes of an array of so many dimensions, as numpy names them. Raises
+    GraphError for numbers that fit none."""
+    masks = ("Ellipsis", "NewAxis", "ShrinkAxis", "Begin", "End")
+    rest, added, single, no_begin, no_end = (op.option(f"{name}Mask") for name in masks)
+    axes = range(len(begin))
+    named = [i for i in axes if not (rest >> i & 1 or (added >> i & 1))]
+    whole = dims - len(named)  # dimensions that an ellipsis stands for, or the end of the list
+    if not len(begin) == len(end) == len(step) or whole < 0 or rest & (rest - 1) or 0 in step:
+        op.wrong(f"from {begin} to {end} by {step} of {dims} dimensions")
+    found: list[int | slice | None] = []
+    for i in axes:
+        if rest >> i & 1:
+            found += [slice(None)] * whole
+        elif added >> i & 1:
+            found.append(None)
+        elif single >> i & 1:
+            found.append(begin[i])
+        else:
+            last = end[i] + (begin[i] if op.option("Offset") else 0)
+            found.append(slice(None if no_begin >> i & 1 else begin[i], None if no_end >> i & 1 else last, step[i]))
+    return tuple(found)
 
 
 def _filled(reader: Values, op: Operator, values: list[np.ndarray]) -> np.ndarray:

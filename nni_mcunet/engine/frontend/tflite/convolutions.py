@@ -24,6 +24,7 @@ from .file import Operator
 from .values import UINT8, Values
 
 SAME, VALID = 0, 1
+PADS = 2  # not in the schema: the operator has its own, see pool_pads.py
 MOST = 255  # side of a window, dilated, and stride
 ACTS = {0: (-inf, inf), 1: (0.0, inf), 2: (-1.0, 1.0), 3: (0.0, 6.0)}  # of FusedActivationFunction
 
@@ -40,7 +41,7 @@ def window(
     """Return kernel, stride and pads on `x` as fields of an Op. axes: "whc" where the operator's height is the map's
     width (Values.plane). Raises GraphError, UnsupportedOp for one too large."""
     s = op.option("StrideH"), op.option("StrideW")
-    if min(*k, *s, *dilation) < 1 or op.option("Padding") not in (SAME, VALID):
+    if min(*k, *s, *dilation) < 1 or op.option("Padding") not in (SAME, VALID, PADS):
         op.wrong(f"kernel {list(k)} with stride {list(s)}, dilation {list(dilation)}, padding {op.option('Padding')}")
     if axes == "whc":
         k, s, dilation = k[::-1], s[::-1], dilation[::-1]
@@ -48,7 +49,9 @@ def window(
     if max(*k, *s) > MOST:
         op.refuse(f"a window of {list(k)} with stride {list(s)}: sides and strides go to {MOST}")
     ends = [(0, 0), (0, 0)]
-    if op.option("Padding") == SAME:
+    if op.option("Padding") == PADS:
+        ends = op.option("Pads")[:: 1 if axes == "hwc" else -1]
+    elif op.option("Padding") == SAME:
         ends = [_same(n, side, step) for n, side, step in zip((x.h, x.w), k, s, strict=True)]
     return {"k": k, "s": s, "pad": (ends[0][0], ends[1][0], ends[0][1], ends[1][1])}
 

@@ -84,10 +84,16 @@ def softmax(reader: Values, op: Operator) -> Feature:
     """Read SOFTMAX over the channels of each position. Raises UnsupportedOp for another axis."""
     x, beta = reader.feature(op), float(op.option("Beta"))
     if not x.has_channels_at(len(x.shape) - 1):
-        op.refuse(f"over the last of {list(x.shape)}: softmax over the channels of each position is known")
+        op.refuse(
+            f"over the last of {list(x.shape)}: softmax over the channels of each position is known; end the model "
+            "before it"
+        )
     if not reader.quantized:
         if beta != 1:
             x = affine(reader, op, x, beta, 0)
     elif beta != 1 or reader.scale(op, op.outputs[0]) != PROBABILITY:
-        op.refuse(f"beta {beta:g} and the scale {reader.scale(op, op.outputs[0]).scale:g}, expected 1 and 1/256")
+        op.refuse(
+            f"beta {beta:g} and the scale {reader.scale(op, op.outputs[0]).scale:g}, expected 1 and 1/256; end the "
+            "model before it"
+        )
     return same_layout(x, reader.put(op, "softmax", (x.tensor,), x.tensor.c))

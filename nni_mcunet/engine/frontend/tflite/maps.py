@@ -6,10 +6,12 @@ from typing import TypeVar
 import numpy as np
 
 from ....core.ir.graph import Tensor
+from ....core.types import Ints
+from ...lower.c_limits import SIDE
 from ...ops import tflm
 from ..feature import Feature, kept
 from ..layers import concatenate, padded
-from ..moved import Moved, spread, tiled
+from ..moved import Moved, moved, settled, spread, tiled
 from .convolutions import MOST, activated, window
 from .file import Operator
 from .values import Values
@@ -138,22 +140,29 @@ def _is_zero(reader: Values, op: Operator) -> bool:
 
 
 def resize_nearest(reader: Values, op: Operator) -> Feature:
-    """Read RESIZE_NEAREST_NEIGHBOR by whole factors. Raises UnsupportedOp for others."""
+    """Read RESIZE_NEAREST_NEIGHBOR: an enlargement by whole factors, or every n-th row and column. Raises UnsupportedOp
+    for others."""
     x, size = reader.map(op), reader.integers(op, 1)
-    whole = len(size) == 2 and all(n % m == 0 and 1 <= n // m <= MOST for n, m in zip(size, (x.h, x.w), strict=True))
-    if not whole or op.option("AlignCorners"):
-        op.refuse(f"to {size} from {[x.h, x.w]}: use a whole factor, without align_corners")
-    factors = size[0] // x.h, size[1] // x.w
-    middle = np.float32(0.5 if op.option("HalfPixelCenters") else 0)
-    for length, factor in zip((x.h, x.w), factors, strict=True):
-        at = np.arange(length * factor, dtype=np.float32) + middle
-        taken = np.floor(at * (np.float32(length) / np.float32(length * factor)))
-        if (np.minimum(taken, length - 1) != np.arange(length * factor) // factor).any():
-            op.refuse(f"by {factors}: float32 misses a pixel here; use half_pixel_centers")
-    y = reader.add(op, "upsample", (x,), x.c, s=factors)
-    if reader.quantized:
-        reader.scales[y.name] = reader.scale_of(x.name)
-    return passed_on(reader, op, Feature.of(y, "hwc"))
+    if len(size) != 2 or not 1 <= min(size) <= max(size) <= SIDE:
+        op.wrong(f"to {size} from {[x.h, x.w]}")
+    rows, cols = (_nearest(op, n, m) for n, m in zip((x.h, x.w), size, strict=True))
+    taken = moved(op, reader.feature(op), lambda index: index[:, rows][:, :, cols])
+    y = settled(reader, taken)
+    if y is None:
+        op.refuse(
+            f"to {size} from {[x.h, x.w]}: each row and column equally often, or every n-th, is known; use a whole "
+            "factor, or half_pixel_centers where float32 misses a pixel"
+        )
+    return passed_on(reader, op, y)
+
+
+def _nearest(op: Operator, length: int, wanted: int) -> Ints:
+    """Return which of `length` positions each of the wanted ones is, in TFLite's float32."""
+    corners = op.option("AlignCorners") and wanted > 1
+    scale = np.float32(length - 1) / np.float32(wanted - 1) if corners else np.float32(length) / np.float32(wanted)
+    at = (np.arange(wanted, dtype=np.float32) + np.float32(0.5 if op.option("HalfPixelCenters") else 0)) * scale
+    steps = tflm.fp_round(at) if op.option("AlignCorners") else np.floor(at)
+    return np.clip(steps.astype(np.int64), 0, length - 1)
 
 
 def concat(reader: Values, op: Operator) -> Feature:

@@ -4,6 +4,7 @@ no kernel has.
 """
 
 from collections.abc import Callable
+from functools import partial
 from math import inf, prod
 
 import numpy as np
@@ -13,6 +14,7 @@ from ...ops import tflm
 from ..feature import Feature
 from ..moved import Moved, moved, reshaped, transposed
 from .arithmetic import arithmetic, prelu
+from .constants import places
 from .convolutions import conv, depthwise, fully_connected, transpose_conv
 from .file import Operator
 from .functions import function, gelu, hard_swish, int8_function, rectifier, softmax
@@ -106,25 +108,15 @@ def slice_(reader: Values, op: Operator) -> Feature | Moved:
 
 
 def strided_slice(reader: Values, op: Operator) -> Feature | Moved:
-    """Read STRIDED_SLICE with positive steps. Raises GraphError, UnsupportedOp."""
+    """Read STRIDED_SLICE. Raises GraphError, UnsupportedOp."""
     x = reader.view(op, whole=True)
     begin, end, step = (reader.integers(op, i) for i in (1, 2, 3))
-    if not len(begin) == len(end) == len(step) == len(x.shape) or min(step) < 1:
-        op.refuse(
-            f"from {begin} to {end} by {step} of {list(x.shape)}: positive steps, one an axis, are known; end the "
-            "model before it"
-        )
-    if op.option("EllipsisMask") or op.option("NewAxisMask"):
-        op.refuse("has an ellipsis or a new axis; write the slice out")
-    ranges = []
-    for i, n in enumerate(x.shape):
-        first = None if op.option("BeginMask") >> i & 1 else begin[i]
-        last = None if op.option("EndMask") >> i & 1 else end[i]
-        if op.option("ShrinkAxisMask") >> i & 1:
-            last = begin[i] % n + 1
-        first, last, _ = slice(first, last, step[i]).indices(n)
-        ranges.append((first, max(0, -(-(last - first) // step[i])), step[i]))
-    return part(reader, op, x, ranges)
+    at = places(op, len(x.shape), begin, end, step)
+    try:
+        y = moved(op, x, lambda index: index[at])
+    except IndexError as error:
+        op.wrong(str(error))
+    return passed_on(reader, op, y)
 
 
 def part(
@@ -137,6 +129,16 @@ def part(
         at = tuple(slice(first, first + count * step, step) for first, count, step in ranges)
         x = moved(op, x, lambda index: index[at])
     return passed_on(reader, op, x, output)
+
+
+def unpack(reader: Values, op: Operator) -> list[Feature | Moved]:
+    """Read UNPACK: each step along an axis as a map without it. Raises GraphError, UnsupportedOp."""
+    x = reader.view(op, whole=True)
+    axis = op.option("Axis") % max(len(x.shape), 1)
+    if len(x.shape) < 2 or x.shape[axis] != len(op.outputs):
+        op.wrong(f"{len(op.outputs)} parts of {list(x.shape)}")
+    steps = [moved(op, x, partial(np.take, indices=i, axis=axis)) for i in range(len(op.outputs))]
+    return [passed_on(reader, op, step, i) for i, step in enumerate(steps)]
 
 
 def gather(reader: Values, op: Operator) -> Feature | Moved:
@@ -197,6 +199,7 @@ OPERATORS: dict[str, Handler] = {
     "SPLIT_V": split,
     "SLICE": slice_,
     "STRIDED_SLICE": strided_slice,
+    "UNPACK": unpack,
     "GATHER": gather,
     "SPACE_TO_DEPTH": space_to_depth,
     "DEPTH_TO_SPACE": depth_to_space,

@@ -23,6 +23,7 @@ from .dilation import dilated_at_once
 from .file import File, Operator, load
 from .islands import computed
 from .operators import OPERATORS
+from .pool_pads import pools_with_pads
 from .values import INT16, Values
 
 ROUNDING = ("conv", "avgpool", "gap", "add", "mul", "softmax")  # kinds whose kernels round
@@ -42,7 +43,7 @@ def load_tflite(
     file = load(path)
     if outputs is not None:
         file = replace(file, outputs=tuple(chosen(str(path), outputs, _written(file))))
-    file = dilated_at_once(_sized(file, str(path), size))
+    file = pools_with_pads(dilated_at_once(_sized(file, str(path), size)))
     found = Reader(file, str(path)).read() if outputs is not None else _up_to_boxes(file, str(path))
     image = found.graph.inputs[0]
     if size and size != (image.h, image.w):
