@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import helper
+from onnx import helper, numpy_helper
 from onnxruntime.quantization import QuantFormat, QuantType
 from test_onnx_import import assert_imported, constant, counted_our_way, export, run, small
 from test_onnx_quantized import ours
@@ -104,6 +104,13 @@ NETS = {
                           conv(3, 6)),
     "a row spread": (lambda x, a: (y := torch.sigmoid(a(x))) + y[:, :, 3:4].expand(-1, -1, 20, -1), conv(3, 6)),
     "channels spread": (lambda x, a: torch.sigmoid(x + a(x).expand(-1, 3, -1, -1)), conv(3, 1)),
+    "spread gate": (lambda x, a, b: (y := a(x)) * torch.sigmoid(b(y.mean((2, 3)))).view(1, 6, 1, 1).expand_as(y),
+                    conv(3, 6), nn.Linear(6, 6)),
+    "pairs": (lambda x, a: F.softmax(a(x).permute(0, 2, 3, 1).reshape(1, -1, 2), -1), conv(3, 8)),
+    "a vector as a map": (lambda x, a, b, c: c(torch.relu(b(a(x).mean((2, 3)))).view(1, 5, 4, 6)), conv(3, 8),
+                          nn.Linear(8, 120), nn.ConvTranspose2d(5, 3, 4, 2, 1)),
+    "a vector as rows": (lambda x, a, b, c: c(b(a(x).mean((2, 3))).view(1, 5, 12))[:, :, None], conv(3, 8),
+                         nn.Linear(8, 60), nn.Conv1d(5, 3, 3)),
     "channel pads": (lambda x, a: a(F.pad(x, (1, 0, 2, 1, 1, 2))), conv(6, 4)),
 }  # fmt: skip
 KINDS = {  # what is left of them
@@ -113,6 +120,8 @@ KINDS = {  # what is left of them
     "crop before a conv": ["conv", "act", "conv"], "focus": ["conv"], "focus behind": ["conv"] * 2,
     "space to depth": ["conv"], "channels last": ["conv", "act", "take"],
     "pixel shuffle, clamped": ["conv", "depth_to_space"], "channel pads": ["conv"],
+    "spread gate": ["conv", "gap", "conv", "act", "mul"], "pairs": ["conv", "depth_to_space", "softmax"],
+    "a vector as rows": ["conv", "gap", "conv", "depth_to_space", "conv"],
     "rows and columns repeated": ["conv", "upsample", "conv"], "repeated channels last": ["conv", "act", "upsample"],
 }  # fmt: skip
 
@@ -244,7 +253,7 @@ FORMS = {
 }
 QUANTISED = ("split", "csp", "csp, clamped", "shuffle", "shuffle, dense", "megvii", "every third", "crop before a conv",
              "option A", "focus behind", "space to depth", "pixel shuffle", "uneven blocks", "dilated",
-             "slopes", "channel pads")  # fmt: skip
+             "slopes", "channel pads", "focus", "focus only", "spread gate", "pairs")  # fmt: skip
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -266,11 +275,18 @@ def test_what_onnxruntime_quantises(name, form, tmp_path):
 
 
 def test_parts_of_unlike_scales_of_what_has_none(tmp_path):
-    """onnxruntime's quantiser gives the four parts of a picture a scale each, and the picture none."""
+    """onnxruntime's quantiser gives the four parts of a picture a scale each, and the picture none: scales of one range
+    are read (QUANTISED), others not."""
     function, *layers = NETS["focus"]
-    path = export(Of(function, *layers), tmp_path / "m.onnx")
+    path = quantized(export(Of(function, *layers), tmp_path / "m.onnx"), *FORMS["QDQ int8, per channel"])
+    proto = onnx.load(path)
+    sliced = [node.output[0] for node in proto.graph.node if node.op_type == "Slice"]
+    last = [node for node in proto.graph.node if node.op_type == "QuantizeLinear" and node.input[0] in sliced][-1]
+    scale = next(value for value in proto.graph.initializer if value.name == last.input[1])
+    scale.CopyFrom(constant(scale.name, 2 * numpy_helper.to_array(scale)))
+    onnx.save(proto, path)
     with pytest.raises(UnsupportedOp, match="'x' has no scale of its own, only its maxima or some of its channels"):
-        load_onnx(quantized(path, *FORMS["QDQ int8, per channel"]))
+        load_onnx(path)
 
 
 def test_blocks_that_begin_late(tmp_path):

@@ -106,6 +106,7 @@ def test_a_sequence_equals_litert(tmp_path, net, n):
         ("functions", Schedule((1, 2), 2)),
         ("flat", Schedule()),
         ("indexed", Schedule((2, 2), 1)),
+        ("latent", Schedule()),
         ("moves", Schedule((2, 2), 2)),
     ],
 )

@@ -294,6 +294,16 @@ def indexed(rng) -> bytes:
     return n.write([image.index], [n.conv(part, 3, (3, 3)).index, more.index, row.index, rows[1].index, rows[4].index])
 
 
+def latent(rng) -> bytes:
+    """A vector that becomes a map, as in a decoder, and a softmax over pairs of channels."""
+    n = Layers(rng)
+    image = n.map((1, 6, 5, 3), 1 / 255, -128)
+    x = n.connected(n.conv(image, 4, (3, 3), (2, 2)), 60, act=1)
+    x = n.transposed(n.same("RESHAPE", x, (1, 3, 4, 5), n.constant([1, 3, 4, 5])), 6, (4, 4), (2, 2))
+    x = n.same("RESHAPE", x, (1, 144, 2), n.constant([1, -1, 2]))
+    return n.write([image.index], [n.new("SOFTMAX", x, scale=1 / 256, zero=-128, beta=1.0).index])
+
+
 NETS = {
     "classifier": classifier,
     "detector": detector,
@@ -303,6 +313,7 @@ NETS = {
     "functions": functions,
     "flat": flat,
     "indexed": indexed,
+    "latent": latent,
     "moves": moves,
     "turned": turned,
 }

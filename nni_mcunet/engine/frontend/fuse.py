@@ -15,7 +15,15 @@ from ...core.ir.graph import Op, Tensor
 from ...core.types import Doubles, FloatWeights
 from ..model import Model, QuantWeights
 from .functions import name_functions
-from .fuse_moves import find_blocks, join_takes, join_upsamples, moves_into_convs, sink_moves, takes_of_convs
+from .fuse_moves import (
+    find_blocks,
+    join_takes,
+    join_upsamples,
+    moves_into_convs,
+    sink_moves,
+    spread_by_products,
+    takes_of_convs,
+)
 from .imported import Imported, factors, reading, renamed
 
 
@@ -25,7 +33,7 @@ def fused(net: Imported) -> Imported:
     # a convolution, so it is fused before it. Between a factor and its convolution there may be padding.
     # Moves are joined before, and what is behind them sinks to the convolutions that may take it in. Their own part a
     # convolution does before pads are folded into it, and again behind its clamp.
-    passes = [without_rescales, name_functions, join_means, join_upsamples]
+    passes = [without_rescales, name_functions, join_means, join_upsamples, spread_by_products]
     passes += [join_takes, find_blocks, join_takes, sink_moves]
     passes += [fold_behind, fold_before]
     passes += [moves_into_convs, takes_of_convs, fold_pads, moves_into_convs, fold_before]

@@ -67,6 +67,21 @@ def join_upsamples(net: Imported) -> Imported:
     return without_unread(net)
 
 
+def spread_by_products(net: Imported) -> Imported:
+    """Take out: a factor a channel spread over a map, as of torch's expand_as -> the product spreads it itself."""
+    for name in net.ops("mul"):
+        op = net.graph.op(name)
+        for at in (0, 1):
+            spread = net.writer(op.inputs[at], "upsample")
+            gate = net.graph.input_of(spread) if spread else None
+            if not spread or not gate or not gate.h == gate.w == 1 or op.inputs[1 - at] == spread.name:
+                continue
+            if net.scales.get(spread.name) == net.scales.get(gate.name):
+                net = _replaced(net, {name: [replace(op, inputs=(op.inputs[1 - at], gate.name))]})
+                break
+    return without_unread(net)
+
+
 def _joined(graph: Graph, inner: Op, op: Op) -> Op:
     """Return one take for two."""
     x, y = graph.input_of(inner), graph.tensors[op.name]

@@ -316,11 +316,20 @@ def leaves(builder: Builder, layer: Layer, feature: View, given: Scale) -> View:
     _settle(builder, name, given)
     if builder.scales[name] == given:
         return feature
-    if _source(builder, name) in builder.narrowed:
-        layer.refuse(f"'{_source(builder, name)}' {NARROW}, and they differ; quantize it whole")
+    source = _source(builder, name)
+    if source in builder.narrowed and not (source not in builder.ops and _alike(builder.scales[source], given)):
+        layer.refuse(
+            f"'{source}' {NARROW}, and they differ; quantize it whole, or give the float file to mcunet quantize"
+        )
     y = builder.add(layer, "act", (feature.tensor,), feature.tensor.c)
     builder.scales[y.name] = given
     return replace(feature, tensor=y)
+
+
+def _alike(a: Scale, b: Scale) -> bool:
+    """Tell whether two scales hold the same range to within a step, as those of the parts of a picture do, which
+    YOLOX's Focus takes apart."""
+    return max(abs(one - other) for one, other in zip(a.span, b.span, strict=True)) <= max(a.scale, b.scale)
 
 
 def _source(builder: Builder, name: str) -> str:

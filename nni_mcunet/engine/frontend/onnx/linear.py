@@ -95,7 +95,7 @@ def conv_transpose(reader: Values, node: Node) -> Feature:
     if weight.ndim != 4 or weight.size == 0:
         node.refuse(f"weights of {list(weight.shape)}: expected those of a two-dimensional convolution")
     check_kernel(node, weight.shape[2:])
-    if x.name in reader.scales and not isinstance(given, Integers):
+    if reader.scales and not isinstance(given, Integers):
         node.refuse("is left in float between quantised layers; quantize it, too (onnxruntime: quant_format=QDQ)")
     rows, cols = (_transposed_side(node, axis, (x.h, x.w)[axis], weight.shape[2 + axis]) for axis in (0, 1))
     bias = reader.parameter(node, 2) if node.has(2) else None

@@ -14,6 +14,7 @@ import numpy as np
 
 from ....core.ir.graph import Op, Tensor, out_length
 from ....core.types import PlainDict
+from ..divided import parts_as_channels
 from ..feature import Feature, kept, same_layout
 from ..layers import clamp, concatenate, padded, sloped
 from ..moved import Moved
@@ -252,8 +253,14 @@ def softmax(reader: Values, node: Node) -> Feature:
     if not -len(x.shape) <= axis < len(x.shape):
         node.wrong(f"axis {axis} of {len(x.shape)}")
     axis %= len(x.shape)
-    if not x.has_channels_at(axis) or (not later and np.prod(x.shape[axis:]) != x.tensor.c):
-        node.refuse(f"over axis {axis} of {list(x.shape)}: softmax over the channels of each position is known")
+    last = axis == len(x.shape) - 1
+    if not x.has_channels_at(axis) and last:
+        x = parts_as_channels(reader, node, x) or x
+    if not x.has_channels_at(axis) or (not later and not last and np.prod(x.shape[axis:]) != x.tensor.c):
+        node.refuse(
+            f"over axis {axis} of {list(x.shape)}: softmax over the channels of each position, or over equal parts of "
+            "them, is known; end the model before it (--outputs)"
+        )
     return same_layout(x, reader.add(node, "softmax", (x.tensor,), x.tensor.c))
 
 

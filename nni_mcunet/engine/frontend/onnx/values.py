@@ -8,6 +8,7 @@ from onnx import numpy_helper
 
 from ....core.errors import GraphError
 from ....core.types import Floats
+from ..divided import vector_as_map
 from ..feature import Feature, Integers
 from ..moved import Moved, moved, settled
 from ..views import Views
@@ -47,6 +48,8 @@ class Values(Views[str]):
     def map(self, node: Node, i: int = 0) -> Feature:
         """Return the input i of a node that only takes an NCHW map. Raises UnsupportedOp, GraphError."""
         found = self.feature(node, i)
+        if not found.is_map:
+            found = vector_as_map(self, node, found, "chw") or found
         if not found.is_map:
             found = settled(self, moved(node, found, lambda index: index)) or found
         if not found.is_map:

@@ -10,6 +10,7 @@ import numpy as np
 from ....core.types import Int8Map
 from ...model import PROBABILITY, Scale
 from ...ops import tflm
+from ..divided import parts_as_channels
 from ..feature import Feature, same_layout
 from ..layers import affine, clamp
 from .convolutions import ends
@@ -81,12 +82,12 @@ def hard_swish(reader: Values, op: Operator) -> Feature:
 
 
 def softmax(reader: Values, op: Operator) -> Feature:
-    """Read SOFTMAX over the channels of each position. Raises UnsupportedOp for another axis."""
+    """Read SOFTMAX over the channels of each position or over equal parts of them. Raises UnsupportedOp for others."""
     x, beta = reader.feature(op), float(op.option("Beta"))
     if not x.has_channels_at(len(x.shape) - 1):
-        op.refuse(
-            f"over the last of {list(x.shape)}: softmax over the channels of each position is known; end the model "
-            "before it"
+        x = parts_as_channels(reader, op, x) or op.refuse(
+            f"over the last of {list(x.shape)}: softmax over the channels of each position, or over equal parts of "
+            "them, is known; end the model before it (--outputs)"
         )
     if not reader.quantized:
         if beta != 1:

@@ -1,16 +1,17 @@
 """Read TensorFlow Lite's pools, padding, resizing, repeating and joining of maps. Handlers as in operators.py."""
 
 from dataclasses import replace
+from math import prod
 from typing import TypeVar
 
 import numpy as np
 
 from ....core.ir.graph import Tensor
 from ....core.types import Ints
-from ...lower.c_limits import SIDE
 from ...ops import tflm
 from ..feature import Feature, kept
 from ..layers import concatenate, padded
+from ..moved import MOST as FOLLOWED
 from ..moved import Moved, moved, settled, spread, tiled
 from .convolutions import MOST, activated, window
 from .file import Operator
@@ -143,7 +144,7 @@ def resize_nearest(reader: Values, op: Operator) -> Feature:
     """Read RESIZE_NEAREST_NEIGHBOR: an enlargement by whole factors, or every n-th row and column. Raises UnsupportedOp
     for others."""
     x, size = reader.map(op), reader.integers(op, 1)
-    if len(size) != 2 or not 1 <= min(size) <= max(size) <= SIDE:
+    if len(size) != 2 or min(size) < 1 or prod(size) * x.c > FOLLOWED:
         op.wrong(f"to {size} from {[x.h, x.w]}")
     rows, cols = (_nearest(op, n, m) for n, m in zip((x.h, x.w), size, strict=True))
     taken = moved(op, reader.feature(op), lambda index: index[:, rows][:, :, cols])

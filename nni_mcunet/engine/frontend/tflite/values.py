@@ -11,6 +11,7 @@ from ....core.errors import GraphError
 from ....core.ir.graph import Tensor
 from ....core.types import Floats
 from ...model import Scale
+from ..divided import vector_as_map
 from ..feature import Feature, kept
 from ..moved import Moved
 from ..scales import GREATEST, LEAST
@@ -67,6 +68,8 @@ class Values(Views[int]):
         """Return input i, and "hwc" where it is a map of (1, height, width, channels), "whc" where the file's height is
         the map's width, as of Keras' MaxPooling1D. Raises UnsupportedOp for another."""
         x = self.feature(op, i)
+        if x.groups() is None and (spread := vector_as_map(self, op, x, "hwc")):
+            x = self.features[op.inputs[i]] = spread
         for axes in ("hwc", "whc"):
             if (x.shape, x.order) == (Feature.of(x.tensor, axes).shape, kept(axes, x.tensor)):
                 return x.tensor, axes
