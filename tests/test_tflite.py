@@ -177,6 +177,13 @@ def resized(height: int) -> bytes:
     return n.write([x.index], [y.index])
 
 
+def reduced(kind: str, axis: int) -> bytes:
+    n = Layers(np.random.default_rng(0))
+    x = n.map((1, 4, 4, 8))
+    shape = [1 if i == axis else side for i, side in enumerate(x.shape)]
+    return n.write([x.index], [n.same(kind, x, shape, n.constant([axis]), keepDims=True).index])
+
+
 def one_row(number: int) -> bytes:
     n = Layers(np.random.default_rng(0))
     x, at = n.map((1, 4, 4, 8)), ([0, number], [1, number + 1], [1, 1])
@@ -312,6 +319,12 @@ REFUSED = {
         r"to \[6, 4\] from \[4, 4\]: each row and column equally often, or every n-th, is known; use a whole factor",
     ),
     "a row that is not there": (one_row(4), GraphError, "STRIDED_SLICE at 't5': index 4 is out of bounds"),
+    "the greatest channel": (
+        reduced("REDUCE_MAX", 3),
+        UnsupportedOp,
+        r"axes \[3\] of \[1, 4, 4, 8\]: height, width or",
+    ),
+    "the mean of rows": (reduced("MEAN", 1), UnsupportedOp, r"axes \[1\] of \[1, 4, 4, 8\]: height and width together"),
     "a float difference of one": (in_float("SUB", 0), GraphError, "operator 2, SUB at 'f': has no input 1"),
     "int16 inside": (
         one("ABS", kind="int16"),
@@ -343,6 +356,12 @@ def test_what_is_not_known_is_refused_by_name(tmp_path, what):
     with pytest.raises(error, match=message) as caught:
         load_tflite(path)
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+
+
+def test_an_empty_file(tmp_path):
+    (tmp_path / "net.tflite").touch()
+    with pytest.raises(GraphError, match=r"net\.tflite is empty: copy it or convert"):
+        load_model(tmp_path / "net.tflite")
 
 
 def test_the_format_is_known_by_content(tmp_path):

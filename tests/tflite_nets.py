@@ -295,13 +295,16 @@ def indexed(rng) -> bytes:
 
 
 def latent(rng) -> bytes:
-    """A vector that becomes a map, as in a decoder, and a softmax over pairs of channels."""
+    """A vector that becomes a map, as in a decoder; a softmax over pairs of channels; the greatest of rows."""
     n = Layers(rng)
     image = n.map((1, 6, 5, 3), 1 / 255, -128)
     x = n.connected(n.conv(image, 4, (3, 3), (2, 2)), 60, act=1)
     x = n.transposed(n.same("RESHAPE", x, (1, 3, 4, 5), n.constant([1, 3, 4, 5])), 6, (4, 4), (2, 2))
+    rows = n.same("REDUCE_MAX", x, (1, 8, 6), n.constant([1]), keepDims=False)
+    columns = n.same("REDUCE_MAX", n.conv(x, 6), (1, 6, 1, 6), n.constant([-2]), keepDims=True)
     x = n.same("RESHAPE", x, (1, 144, 2), n.constant([1, -1, 2]))
-    return n.write([image.index], [n.new("SOFTMAX", x, scale=1 / 256, zero=-128, beta=1.0).index])
+    y = n.new("SOFTMAX", x, scale=1 / 256, zero=-128, beta=1.0)
+    return n.write([image.index], [y.index, rows.index, n.conv(columns, 3, (3, 1)).index])
 
 
 NETS = {

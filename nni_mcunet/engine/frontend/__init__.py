@@ -44,4 +44,6 @@ def load_model(
     check_is_file(path, GraphError)
     with open(path, "rb") as file:
         head = file.read(HEAD)
+    if not head:
+        raise GraphError(f"{path} is empty: copy it or convert the model again")
     return next(f for f in FORMATS.values() if f.known(head)).reader(path, size, outputs)

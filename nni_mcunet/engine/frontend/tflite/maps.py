@@ -58,35 +58,42 @@ def _pooled(reader: Values, op: Operator, x: Tensor, y: Feature) -> Feature:
 def mean(reader: Values, op: Operator) -> Feature:
     """Read MEAN over height and width. Raises UnsupportedOp for other axes."""
     x = reader.feature(op)
-    shape = _one_position(reader, op, x)
+    axes, shape = _reduced(reader, op, x)
+    if sorted(axes) != sorted(axis for axis in x.order if axis != "c"):
+        op.refuse(
+            f"axes {reader.integers(op, 1)} of {list(x.shape)}: height and width together are known; end the model "
+            "before it, or train with BatchNormalization in place of one that normalises each picture"
+        )
     y = reader.put(op, "gap", (x.tensor,), x.tensor.c)
     return Feature(y, kept("c", y), shape)
 
 
 def reduce_max(reader: Values, op: Operator) -> Feature:
-    """Read REDUCE_MAX over height and width: a pool with a window of the whole map. Raises UnsupportedOp."""
+    """Read REDUCE_MAX over height, width or both: a pool with a window as high or wide as the map. Raises UnsupportedOp
+    for other axes."""
     x = reader.feature(op)
-    shape, t = _one_position(reader, op, x), x.tensor
-    if max(t.h, t.w) > MOST:
-        op.refuse(f"over {[t.h, t.w]}: windows go to {MOST}")
-    y = reader.add(op, "maxpool", (t,), t.c, k=(t.h, t.w))
+    axes, shape = _reduced(reader, op, x)
+    t = x.tensor
+    if "c" in axes:
+        op.refuse(
+            f"axes {reader.integers(op, 1)} of {list(x.shape)}: height, width or both are known; end the model before "
+            "it"
+        )
+    k = t.h if "h" in axes else 1, t.w if "w" in axes else 1
+    if max(k) > MOST:
+        op.refuse(f"over {list(k)}: windows go to {MOST}")
+    y = reader.add(op, "maxpool", (t,), t.c, k=k)
     if reader.quantized:
         reader.scales[y.name] = reader.scale_of(t.name)
-    return passed_on(reader, op, Feature(y, kept("c", y), shape))
+    return passed_on(reader, op, Feature(y, kept(x.order, y), shape))
 
 
-def _one_position(reader: Values, op: Operator, x: Feature) -> tuple[int, ...]:
-    """Return the shape of a map whose height and width an operator reduces to one position. Raises UnsupportedOp where
-    it goes over other axes."""
-    axes, groups = [a % len(x.shape) for a in reader.integers(op, 1)], x.groups()
-    spatial = sorted(axis for axis in x.order if axis != "c")
-    if groups is None or sorted("".join(groups[a] for a in set(axes))) != spatial:
-        op.refuse(
-            f"axes {axes} of {list(x.shape)}: height and width together are known; end the model before it, or train "
-            "with BatchNormalization in place of one that normalises each picture"
-        )
+def _reduced(reader: Values, op: Operator, x: Feature) -> tuple[str, tuple[int, ...]]:
+    """Return the axes that an operator reduces, "c" among them where it divides one, and the shape that is left."""
+    axes, groups = {a % len(x.shape) for a in reader.integers(op, 1)}, x.groups()
     keeps = len(reader.file.tensors[op.outputs[0]].shape) == len(x.shape)
-    return tuple(1 if i in axes else n for i, n in enumerate(x.shape) if keeps or i not in axes)
+    shape = tuple(1 if i in axes else n for i, n in enumerate(x.shape) if keeps or i not in axes)
+    return "".join(groups[a] for a in axes) if groups is not None else "c", shape
 
 
 def tile(reader: Values, op: Operator) -> Feature | Moved:
