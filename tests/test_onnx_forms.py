@@ -86,6 +86,10 @@ FORMS = {
     "hard swish of a hard sigmoid": (
         [node("HardSigmoid", "x", "a", alpha=1 / 6, beta=0.5), node("Mul", "x a")], {}, {}, "act",
     ),
+    "functions of EEGNet and others": (
+        [node("Elu", "x", "a"), node("Elu", "a", "b", alpha=0.5), node("Selu", "b", "c"), node("Softplus", "c")],
+        {}, {}, "act act act act",
+    ),
     "swish by hand": ([node("Sigmoid", "x", "a"), node("Mul", "a x")], {}, {}, "act"),
     "nearly hard swish": (
         [node("Add", "x s", "a"), node("Clip", "a z k", "b"), node("Mul", "x b", "c"), node("Div", "c k")],

@@ -162,7 +162,9 @@ def test_softmax_against_floats_and_itself(scale, channels):
 
 @pytest.mark.parametrize("act", [None, *ACTS])
 def test_tables_against_torch(act):
-    args = {"clip": (-0.7, 2.0), "leaky": (0.1,), "hsigmoid": (0.2, 0.5)}.get(act, ())
+    args = {"clip": (-0.7, 2.0), "leaky": (0.1,), "elu": (0.7,), "selu": (1.7, 1.05), "hsigmoid": (0.2, 0.5)}.get(
+        act, ()
+    )
     for x, y in (
         (Scale(0.05, 10), Scale(0.04, -20)),
         (Scale(1.0, -128), Scale(1 / 256, -128)),

@@ -136,8 +136,8 @@ def test_config_of_a_detector():
 
 
 def test_bad_models(tmp_path):
-    known = onnx_file(tmp_path / "elu.onnx", [helper.make_node("Elu", ["x"], ["y"], name="act3")])
-    refused(tool("profile", known), "Elu at 'act3': an activation without a table: use Relu")
+    known = onnx_file(tmp_path / "elu.onnx", [helper.make_node("Celu", ["x"], ["y"], name="act3")])
+    refused(tool("profile", known), "Celu at 'act3': an activation without a table: use Relu")
     unknown = onnx_file(tmp_path / "foo.onnx", [helper.make_node("Foo", ["x"], ["y"], name="foo1")])
     refused(tool("profile", unknown), "not a valid ONNX file", "Name: foo1", "export it again")
     pool = helper.make_node("GlobalAveragePool", ["x"], ["y"], name="pool")

@@ -18,13 +18,22 @@ ACTS: dict[str, Callable[..., np.ndarray]] = {
     "relu6": lambda x: np.clip(x, 0, 6),
     "clip": lambda x, lo, hi: np.clip(x, lo, hi),
     "leaky": lambda x, slope: np.where(x < 0, slope * x, x),
+    "elu": lambda x, alpha=1.0: np.where(x < 0, alpha * np.expm1(np.minimum(x, 0)), x),
+    "selu": lambda x, alpha, gamma: gamma * np.where(x < 0, alpha * np.expm1(np.minimum(x, 0)), x),
+    "softplus": lambda x: np.logaddexp(0, x),
     "sigmoid": lambda x: 0.5 * (1 + np.tanh(0.5 * x)),  # overflows nowhere
     "tanh": np.tanh,
     "hsigmoid": lambda x, slope=1 / 6, offset=0.5: np.clip(slope * x + offset, 0, 1),
     "hswish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
     "silu": lambda x: x * (0.5 * (1 + np.tanh(0.5 * x))),
 }
-ARGS = {"clip": (2,), "leaky": (1,), "hsigmoid": (0, 2)}  # how many `args` a function has; all others none
+ARGS = {
+    "clip": (2,),
+    "leaky": (1,),
+    "elu": (0, 1),
+    "selu": (2,),
+    "hsigmoid": (0, 2),
+}  # how many `args` a function has; all others none
 CLAMPS = ("relu", "relu6", "clip")
 
 

@@ -14,7 +14,7 @@ STATE = (
 )
 NODES = "runs other nodes: export what is computed for one picture, without it, or end the network before (--outputs)"
 ATTENTION = "attention as one node: export it as MatMul and Softmax, or use a network of convolutions"
-TABLE = "an activation without a table: use Relu, HardSwish, Sigmoid or Tanh and train again"
+TABLE = "an activation without a table: use Relu, Elu, HardSwish, Sigmoid or Tanh and train again"
 POWER = "a power, as in GELU and LayerNormalization written out: use HardSwish or BatchNormalization and train again"
 ROOT = "part of a normalisation by each picture's own statistics: export in eval mode, with BatchNormalization"
 
@@ -33,7 +33,7 @@ INSTEAD = {
     **dict.fromkeys(("LSTM", "GRU", "RNN"), STATE),
     **dict.fromkeys(("If", "Loop", "Scan"), NODES),
     **dict.fromkeys(("Attention", "MultiHeadAttention", "QAttention", "Einsum"), ATTENTION),
-    **dict.fromkeys(("Elu", "Selu", "Celu", "Mish", "Softplus", "Softsign", "ThresholdedRelu"), TABLE),
+    **dict.fromkeys(("Celu", "Mish", "Softsign", "ThresholdedRelu"), TABLE),
     "Pow": POWER,
     **dict.fromkeys(("Sqrt", "Reciprocal"), ROOT),
 }  # fmt: skip

@@ -24,7 +24,16 @@ from .operators import STEPS
 from .writer import Step, Writer
 
 META_KEY = "mcunet"
-ACTIVATIONS = {"relu": "Relu", "leaky": "LeakyRelu", "sigmoid": "Sigmoid", "tanh": "Tanh", "hswish": "HardSwish"}
+ACTIVATIONS = {
+    "relu": "Relu",
+    "leaky": "LeakyRelu",
+    "sigmoid": "Sigmoid",
+    "tanh": "Tanh",
+    "hswish": "HardSwish",
+    "elu": "Elu",
+    "selu": "Selu",
+    "softplus": "Softplus",
+}
 
 
 def save_onnx(model: Model | QuantModel, path: FilePath, boxes: bool = False) -> Path:
@@ -115,4 +124,4 @@ def _activation(writer: Writer, op: Op, act: str) -> list[Step]:
         return [("HardSigmoid", [], {"alpha": slope, "beta": offset})]
     if act == "silu":
         return [("Sigmoid", [], {}), ("Mul", [writer.float_name[op.inputs[0]]], {})]
-    return [(ACTIVATIONS[act], [], {"alpha": op.args[0]} if act == "leaky" else {})]
+    return [(ACTIVATIONS[act], [], dict(zip(("alpha", "gamma"), op.args, strict=False)))]

@@ -216,7 +216,7 @@ OPERATORS: dict[str, Handler] = {
     "ABS": int8_function(tflm.absolute),
     "EXP": int8_function(tflm.exponential),
     "LOG": int8_function(tflm.logarithm),
-    "ELU": int8_function(tflm.elu),
+    "ELU": function("elu", tflm.elu),
     "GELU": gelu,
     "QUANTIZE": quantize,
     "DEQUANTIZE": dequantize,
