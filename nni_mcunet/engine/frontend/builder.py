@@ -115,7 +115,9 @@ class Builder:
         """Return our graph's name of the output that the file calls `name`. Raises GraphError where no op writes it,
         UnsupportedOp where its elements are counted in an order that the engine does not have."""
         if feature is None or feature.tensor.name not in self.ops:
-            raise GraphError(f"{self.path}: output '{name}' is written by no layer; export it again")
+            raise GraphError(
+                f"{self.path}: output '{name}' is written by no layer; give --outputs without it, or export it again"
+            )
         if not feature.is_ours:
             raise UnsupportedOp(
                 f"{self.path}: output '{name}' has the rows, columns and channels of '{feature.tensor.name}' in "
