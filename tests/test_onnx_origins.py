@@ -281,8 +281,22 @@ def hard_swish_unrounded(path):
     return f.save(path)
 
 
-FILES = [tf2onnx_keyword, tf2onnx_padded, tf2onnx_sequence, tf2onnx_phases, tf2onnx_cropped, pt2e, qat, torch_qat,
-         norm_left, norm_first, norm_behind_integers, hard_swish_unrounded]  # fmt: skip
+def tf2onnx_halves(path):
+    """Two parts of an int8 picture's channels of .tflite by tf2onnx, each dequantised behind its Slice."""
+    f, sides = File([1, 9, 8, 6], TensorProto.INT8), []
+    weights = f.weights(5, 3, 3, 3, input_step=0.02)
+    for first in (0, 3):
+        f.add("Slice", "x", np.array([first]), np.array([first + 3]), np.array([3]))
+        f.add("Transpose", f.at, perm=NCHW)
+        f.add("Conv", f.dequantize(0.02, -9), *weights, pads=[1, 1, 1, 1])
+        sides.append(f.rounded(0.05, 4))
+    f.add("Sub", *sides)
+    f.quantize(0.07, -3)
+    return f.save(path, TensorProto.INT8)
+
+
+FILES = [tf2onnx_keyword, tf2onnx_padded, tf2onnx_sequence, tf2onnx_phases, tf2onnx_cropped, tf2onnx_halves, pt2e, qat,
+         torch_qat, norm_left, norm_first, norm_behind_integers, hard_swish_unrounded]  # fmt: skip
 
 
 def steps_apart(path):

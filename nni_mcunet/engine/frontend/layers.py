@@ -304,8 +304,9 @@ def _outside(x: Feature, axis: int) -> Hashable:
 def arrives(builder: Builder, layer: Layer, feature: Feature | Moved, given: Scale) -> None:
     """Take in a map with this scale. It must be the one it left with; an input of the model has none yet."""
     name = feature.tensor.name
-    if name not in builder.scales and name not in builder.ops:
-        builder.scales[name] = given
+    source = _source(builder, name)  # of a part of an image that has no scale yet the image
+    if source not in builder.scales and source not in builder.ops:
+        builder.scales[source] = given
     elif builder.scale_of(name) != given:
         layer.refuse(f"reads '{name}' in another scale than it was written with; quantize the model once")
 
