@@ -87,8 +87,9 @@ FORMS = {
         [node("HardSigmoid", "x", "a", alpha=1 / 6, beta=0.5), node("Mul", "x a")], {}, {}, "act",
     ),
     "functions of EEGNet and others": (
-        [node("Elu", "x", "a"), node("Elu", "a", "b", alpha=0.5), node("Selu", "b", "c"), node("Softplus", "c")],
-        {}, {}, "act act act act",
+        [node("Elu", "x", "a"), node("Elu", "a", "b", alpha=0.5), node("Selu", "b", "c"), node("Abs", "c", "d"),
+         node("Softplus", "d")],
+        {}, {}, "act act act act act",
     ),
     "swish by hand": ([node("Sigmoid", "x", "a"), node("Mul", "a x")], {}, {}, "act"),
     "nearly hard swish": (

@@ -18,6 +18,7 @@ ACTS: dict[str, Callable[..., np.ndarray]] = {
     "relu6": lambda x: np.clip(x, 0, 6),
     "clip": lambda x, lo, hi: np.clip(x, lo, hi),
     "leaky": lambda x, slope: np.where(x < 0, slope * x, x),
+    "abs": np.abs,
     "elu": lambda x, alpha=1.0: np.where(x < 0, alpha * np.expm1(np.minimum(x, 0)), x),
     "selu": lambda x, alpha, gamma: gamma * np.where(x < 0, alpha * np.expm1(np.minimum(x, 0)), x),
     "softplus": lambda x: np.logaddexp(0, x),

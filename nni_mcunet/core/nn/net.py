@@ -23,6 +23,7 @@ ACTIVATIONS: dict[str | None, Callable[..., Tensor]] = {
     "relu6": F.relu6,
     "clip": torch.clamp,
     "leaky": F.leaky_relu,
+    "abs": torch.abs,
     "elu": F.elu,
     "selu": lambda x, alpha, gamma: gamma * F.elu(x, alpha),
     "softplus": F.softplus,

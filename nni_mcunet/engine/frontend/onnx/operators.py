@@ -268,6 +268,7 @@ NODES: dict[str, Handler] = {
     **LINEAR,
     "Relu": activation("relu"),
     "LeakyRelu": activation("leaky", "alpha", alpha=0.01),
+    "Abs": activation("abs"),
     "Elu": activation("elu", "alpha", alpha=1.0),
     "Selu": activation("selu", "alpha", "gamma", alpha=1.67326319217681884765625, gamma=1.05070102214813232421875),
     "Softplus": activation("softplus"),

@@ -30,6 +30,7 @@ ACTIVATIONS = {
     "sigmoid": "Sigmoid",
     "tanh": "Tanh",
     "hswish": "HardSwish",
+    "abs": "Abs",
     "elu": "Elu",
     "selu": "Selu",
     "softplus": "Softplus",

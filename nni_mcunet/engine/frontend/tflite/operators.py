@@ -213,7 +213,7 @@ OPERATORS: dict[str, Handler] = {
     "RELU6": rectifier(0, 6),
     "RELU_N1_TO_1": rectifier(-1, 1),
     "RELU_0_TO_1": rectifier(0, 1),
-    "ABS": int8_function(tflm.absolute),
+    "ABS": function("abs", tflm.absolute),
     "EXP": int8_function(tflm.exponential),
     "LOG": int8_function(tflm.logarithm),
     "ELU": function("elu", tflm.elu),
