@@ -328,8 +328,7 @@ def leaves(builder: Builder, layer: Layer, feature: View, given: Scale) -> View:
 
 
 def _alike(a: Scale, b: Scale) -> bool:
-    """Tell whether two scales hold the same range to within a step, as those of the parts of a picture do, which
-    YOLOX's Focus takes apart."""
+    """Tell whether two scales hold the same range to within a step, as those of the four parts of YOLOX's Focus do."""
     return max(abs(one - other) for one, other in zip(a.span, b.span, strict=True)) <= max(a.scale, b.scale)
 
 
