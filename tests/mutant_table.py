@@ -333,7 +333,7 @@ MUTANTS = [
     Mutant(FRONTEND + "divided.py", "if numbers != tuple(range(t.c)):", "if False:",
            "test_onnx_moves::test_torch_export"),
     Mutant(FRONTEND + "divided.py", "x.order != kept(\"hwc\", x.tensor) or rest or ", "rest or ",
-           "test_onnx_moves::test_torch_export"),
+           "test_onnx_moves::test_a_softmax_over_pairs_of_columns_is_refused"),
     Mutant(FRONTEND + "fuse_moves.py", "gate.h == gate.w == 1 or", "True or", "test_onnx_moves::test_torch_export"),
     Mutant(FRONTEND + "layers.py", " and _alike(builder.scales[source], given)", "",
            "test_onnx_moves::test_parts_of_unlike_scales_of_what_has_none"),

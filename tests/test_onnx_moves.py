@@ -289,6 +289,13 @@ def test_parts_of_unlike_scales_of_what_has_none(tmp_path):
         load_onnx(path)
 
 
+def test_a_softmax_over_pairs_of_columns_is_refused(tmp_path):
+    """They are no part of a position's channels."""
+    path = export(Of(lambda x, a: F.softmax(a(x).reshape(1, -1, 2), -1), conv(3, 8)), tmp_path / "m.onnx")
+    with pytest.raises(UnsupportedOp, match=r"or over equal parts of them, is known; end the model before it \(--out"):
+        load_onnx(path)
+
+
 def test_blocks_that_begin_late(tmp_path):
     """Blocks of a cropped map are those of the crop, wherever it begins."""
     for first in (1, 2):
