@@ -106,6 +106,8 @@ NETS = {
     "channels spread": (lambda x, a: torch.sigmoid(x + a(x).expand(-1, 3, -1, -1)), conv(3, 1)),
     "spread gate": (lambda x, a, b: (y := a(x)) * torch.sigmoid(b(y.mean((2, 3)))).view(1, 6, 1, 1).expand_as(y),
                     conv(3, 6), nn.Linear(6, 6)),
+    "enlarged factors": (lambda x, a: (y := torch.sigmoid(a(x))) * F.interpolate(F.max_pool2d(y, 2), scale_factor=2.0),
+                         conv(3, 6)),
     "pairs": (lambda x, a: F.softmax(a(x).permute(0, 2, 3, 1).reshape(1, -1, 2), -1), conv(3, 8)),
     "a vector as a map": (lambda x, a, b, c: c(torch.relu(b(a(x).mean((2, 3)))).view(1, 5, 4, 6)), conv(3, 8),
                           nn.Linear(8, 120), nn.ConvTranspose2d(5, 3, 4, 2, 1)),
