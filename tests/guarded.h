@@ -92,6 +92,7 @@ static inline void guard(const mcu_axis *y, const mcu_axis *x, const int8_t *in,
 #define mcu_conv_pw_twice_rows(...) GUARDED_CONV(mcu_conv_pw_twice_rows, MCU_CONV_PW_SCRATCH, POSITIONS, __VA_ARGS__)
 #define mcu_conv_pw_raw(...) GUARDED_CONV(mcu_conv_pw_raw, MCU_CONV_PW_SCRATCH, POSITIONS, __VA_ARGS__)
 #define mcu_conv_pw_rows(...) GUARDED_CONV(mcu_conv_pw_rows, MCU_CONV_PW_SCRATCH, POSITIONS, __VA_ARGS__)
+#define mcu_conv_pw_one(...) GUARDED_CONV(mcu_conv_pw_one, MCU_CONV_PW_SCRATCH, POSITIONS, __VA_ARGS__)
 #define mcu_conv_dense(...) GUARDED_CONV(mcu_conv_dense, MCU_CONV_DENSE_SCRATCH, COLS, __VA_ARGS__)
 #define mcu_conv_dense_twice(...) GUARDED_CONV(mcu_conv_dense_twice, MCU_CONV_DENSE_SCRATCH, COLS, __VA_ARGS__)
 #define mcu_conv_dense_twice_rows(...) GUARDED_CONV(mcu_conv_dense_twice_rows, MCU_CONV_DENSE_SCRATCH, COLS, __VA_ARGS__)
@@ -101,6 +102,8 @@ static inline void guard(const mcu_axis *y, const mcu_axis *x, const int8_t *in,
 #define mcu_conv_group_twice(...) GUARDED_CONV(mcu_conv_group_twice, MCU_CONV_GROUP_SCRATCH, COLS, __VA_ARGS__)
 #define mcu_conv_dw(...) GUARDED_CONV(mcu_conv_dw, MCU_CONV_DW_SCRATCH, COLS, __VA_ARGS__)
 #define mcu_conv_dw_twice(...) GUARDED_CONV(mcu_conv_dw_twice, MCU_CONV_DW_SCRATCH, COLS, __VA_ARGS__)
+#define mcu_conv_dw_fast(...) GUARDED_CONV(mcu_conv_dw_fast, MCU_CONV_DW_SCRATCH, COLS, __VA_ARGS__)
+#define mcu_conv_dw_fast_twice(...) GUARDED_CONV(mcu_conv_dw_fast_twice, MCU_CONV_DW_SCRATCH, COLS, __VA_ARGS__)
 
 #define GUARDED(kernel, op, y, x, in, res, out, cout, ...)                                                              \
     do {                                                                                                                \

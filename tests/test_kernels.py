@@ -175,6 +175,22 @@ def test_conv_equals_numpy(lib, kind, seed):
     assert (out == want).all()
 
 
+@pytest.mark.parametrize("kind, k", [("pw_one", 1), ("dw_fast", 3), ("dw_fast", 7)])
+@pytest.mark.parametrize("rest", [0, 1])
+def test_forms_equal_numpy(lib, kind, k, rest):
+    """The functions that a linker takes without the rest of the general one."""
+    rng = np.random.default_rng([k, rest])
+    op = random_conv(rng, kind[:2], (k, k), (1, 1))
+    y, x = (Axis(size + k, rest, size, size + 1, 1, size + 1, 1) for size in ((1, 1) if k == 1 else (4, 6)))
+    data, out, res = int8(rng, y.n_in, x.n_in, op.cin), int8(rng, y.n_dst, x.n_dst, op.cout), None
+    if k == 1 and rest:
+        with_residual(op, rng)
+        res = int8(rng, y.n_res, x.n_res, op.cout)
+    want = expected(op, y, x, data, res, out)
+    call(lib, kind, op, y, x, data, res, out)
+    assert (out == want).all()
+
+
 @pytest.mark.parametrize("kind", ["pw", "dense"])
 @pytest.mark.parametrize("seed", range(15))
 def test_raw_conv_equals_numpy(lib, kind, seed):
@@ -559,6 +575,7 @@ def test_dsp_equals_plain(core, tmp_path):
         "conv_pw",
         "conv_dense",
         "conv_pw_raw",
+        "conv_pw_one",
         "conv_dense_raw",
         "conv_pw_rows",
         "conv_dense_rows",
@@ -569,6 +586,7 @@ def test_dsp_equals_plain(core, tmp_path):
         "conv_pw_twice_rows",
         "conv_dense_twice_rows",
         "conv_dw",
+        "conv_dw_fast",
         "conv_group",
         "add",
         "mul",

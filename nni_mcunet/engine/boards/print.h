@@ -7,7 +7,10 @@
 extern "C" {
 #endif
 
-static inline void mcu_print(const char *text) {
+/* Called from many places, or from none. */
+#define MCU_CALLED __attribute__((noinline, unused))
+
+static MCU_CALLED void mcu_print(const char *text) {
     while (*text)
         mcu_put(*text++);
 }
@@ -23,7 +26,7 @@ static inline void mcu_print_json(const char *text) {
             mcu_put(*text);
 }
 
-static inline void mcu_print_int(int64_t v) {
+static MCU_CALLED void mcu_print_int(int64_t v) {
     char digits[20];
     int n = 0;
     if (v < 0)
@@ -35,7 +38,7 @@ static inline void mcu_print_int(int64_t v) {
         mcu_put(digits[--n]);
 }
 
-static inline void mcu_print_pair(const char *name, int64_t value) {
+static MCU_CALLED void mcu_print_pair(const char *name, int64_t value) {
     mcu_print(name);
     mcu_print_int(value);
 }

@@ -90,7 +90,7 @@ def _scratch(program: Program, call: Call, names: Names) -> str:
     op = call.op
     if "scratch" not in OPERATORS[op.kind].arguments:
         return ""
-    most = [max(axis.n_out for axis in side) for side in call.axes]
+    most = call.most
     size = most[0] * most[1] if call.kernel == "conv_pw" else (most[1] - 1) * op.s[1] + op.k[1]
     cin = program.plan.graph.input_of(op).c // op.groups
     macro = f"MCU_{call.kernel.upper()}_SCRATCH({cin}, {op.k[0]}, {op.k[1]}, {size})"
@@ -168,7 +168,7 @@ def _call(program: Program, call: Call, index: str, names: Names, axes: dict[tup
     some = _unless_idle(call.out, *(f"{side}.n_out" for side in sides))
     x, y = tensors[call.reads[0].tensor], tensors[op.name]
     what = f"{commented(op.name)} {x.h}x{x.w}x{x.c} -> {y.h}x{y.w}x{y.c}"
-    function = function_of(program.plan.graph, op) + program.suffix(op)
+    function = function_of(program.plan.graph, op, program.forms.get(op.name, ""))
     return f"{some}{function}({', '.join(arguments)}); /* {what} */"
 
 

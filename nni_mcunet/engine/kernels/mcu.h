@@ -211,6 +211,12 @@ void mcu_conv_pw_rows(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, 
                       int8_t *out, int8_t *scratch);
 void mcu_conv_dense_rows(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
                          int8_t *out, int8_t *scratch);
+/* Each computes what the one of the shorter name does, and lets a linker leave the rest of that out: of one position; and
+ * without residual, for square windows of 3, 5 or 7 at steps of 1 or 2 and shifts to the left of at most 8. */
+void mcu_conv_pw_one(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
+                     int8_t *out, int8_t *scratch);
+void mcu_conv_dw_fast(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
+                      int8_t *out, int8_t *scratch);
 /* The same, rounded twice, without residual. */
 void mcu_conv_pw_twice(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
                        int8_t *out, int8_t *scratch);
@@ -225,6 +231,9 @@ void mcu_conv_group_twice(const mcu_conv *op, const mcu_axis *y, const mcu_axis 
                           int8_t *out, int8_t *scratch);
 void mcu_conv_dw_twice(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
                        int8_t *out, int8_t *scratch);
+/* Of shifts to the left of 1 to 8, to the right of 1 to 21. */
+void mcu_conv_dw_fast_twice(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in,
+                            const int8_t *res, int8_t *out, int8_t *scratch);
 /* The maximum of the taps inside the input; in and out have one scale, as they have for padding and upsampling. */
 void mcu_maxpool(const mcu_pool *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);
 /* Mean of the taps inside the input, of which there is one at least: zp_out + requant(sum of (in - zp_in)), clamped. */

@@ -7,7 +7,7 @@
 
 #if defined(MCU_DSP)
 /* Values as int16: [quads][2][2], of a quad first 0 and 2, then 1 and 3; zeros behind the last. x: [n]. */
-static void widen(const int8_t *x, int n, int8_t *wide) {
+static inline void widen(const int8_t *x, int n, int8_t *wide) {
     for (; n > 0; n -= 4, x += 4, wide += 8) {
         const mcu_quad v = n < 4 ? mcu_load_rest(x, n) : mcu_load4(x);
         memcpy(wide, &v.even, 4);
@@ -142,8 +142,36 @@ static void two_positions(const mcu_conv *op, const int32_t *twos, int n, const 
 }
 #endif
 
-/* One position from a contiguous window. x: [n], res: [cout] or null, out: [cout], scratch: int16 [n], n in fours. */
-static void one_position(const mcu_conv *op, const int8_t *x, int n, const int8_t *res, int8_t *out, int8_t *scratch) {
+/* With the DSP extension both sorts of weights share it. */
+#if defined(MCU_DSP) && !defined(MCU_TWICE)
+void mcu_position(const mcu_conv *op, const int8_t *x, int n, const int8_t *res, int8_t *out, int8_t *scratch,
+                  int64_t (*dot)(const int8_t *, const int8_t *, int, const mcu_pair *));
+#define POSITION
+#else
+#define POSITION static inline
+#endif
+#if defined(MCU_DSP) && !defined(MCU_TWICE) && !defined(MCU_RAW)
+void mcu_clamp_values(int8_t *out, int n, int8_t lo, int8_t hi) {
+    const int8x4_t least = (int8x4_t)((uint8_t)lo * 0x01010101u), most = (int8x4_t)((uint8_t)hi * 0x01010101u);
+    for (; n >= 4; n -= 4, out += 4) {
+        int8x4_t v;
+        memcpy(&v, out, 4);
+        __ssub8(v, least); /* sets the flags that SEL reads, where v >= least */
+        v = (int8x4_t)__sel((uint8x4_t)v, (uint8x4_t)least);
+        __ssub8(most, v);
+        v = (int8x4_t)__sel((uint8x4_t)v, (uint8x4_t)most);
+        memcpy(out, &v, 4);
+    }
+    for (; n > 0; n--, out++)
+        *out = mcu_clamp(*out, lo, hi);
+}
+#endif
+
+#if !defined(MCU_DSP) || !defined(MCU_RAW)
+/* One position from a contiguous window. x: [n], res: [cout] or null, out: [cout], scratch: int16 [n], n in fours; dot:
+ * dot_pair of the weights. */
+POSITION void mcu_position(const mcu_conv *op, const int8_t *x, int n, const int8_t *res, int8_t *out, int8_t *scratch,
+                           int64_t (*dot)(const int8_t *, const int8_t *, int, const mcu_pair *)) {
     const mcu_conv o = *op; /* a copy: a store to `out` cannot change it */
     const int step = 2 * MCU_ROUND4(n);
     const int8_t *w = o.weights;
@@ -155,14 +183,20 @@ static void one_position(const mcu_conv *op, const int8_t *x, int n, const int8_
     (void)scratch;
 #endif
     for (int c = 0; c < o.cout; c += 2, w += step, pair++) {
-        const int64_t both = dot_pair(x, w, n, pair);
-        finish(&o, pair, 0, (int32_t)both, res ? res + c : 0, out + c);
-        if (c + 1 < o.cout)
-            finish(&o, pair, 1, (int32_t)(both >> 32), res ? res + c + 1 : 0, out + c + 1);
+        const int64_t both = dot(x, w, n, pair);
+        const int32_t sums[2] = {(int32_t)both, (int32_t)(both >> 32)};
+        for (int i = 0; i < 2 && c + i < o.cout; i++)
+            finish(&o, pair, i, sums[i], res ? res + c + i : 0, out + c + i);
     }
 #if defined(MCU_DSP)
     mcu_clamp_all(out, o.cout, o.lo, o.hi);
 #endif
+}
+#endif
+
+static inline void one_position(const mcu_conv *op, const int8_t *x, int n, const int8_t *res, int8_t *out,
+                                int8_t *scratch) {
+    mcu_position(op, x, n, res, out, scratch, dot_pair);
 }
 
 /* n positions in a row. in: [n][cin], res: [n][cout] or null, out: [n][cout]. Where `out` begins within `in` they go from
@@ -205,6 +239,16 @@ void MCU_ROUNDED(mcu_conv_pw)(const mcu_conv *op, const mcu_axis *y, const mcu_a
                   res ? res + ((y->res + i) * x->n_res + x->res) * op->cout : 0,
                   out + ((y->dst + i) * x->n_dst + x->dst) * op->cout, scratch);
 }
+
+#if !defined(MCU_RAW) && !defined(MCU_TWICE)
+/* The one position of mcu_conv_pw, without the code for four. */
+void mcu_conv_pw_one(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
+                     int8_t *out, int8_t *scratch) {
+    one_position(op, in + (y->first * x->n_in + x->first) * op->cin, op->cin,
+                 res ? res + (y->res * x->n_res + x->res) * op->cout : 0, out + (y->dst * x->n_dst + x->dst) * op->cout,
+                 scratch);
+}
+#endif
 
 #if defined(MCU_DSP)
 /* One position's columns, cin a multiple of 4. */

@@ -105,22 +105,12 @@ static inline int mcu_is_plain_twice(const mcu_conv *op, int most) {
     return 1;
 }
 
-/* Clamps n results that saturated at the ends of int8 to lo..hi. */
+/* Clamps n results that saturated at the ends of int8 to lo..hi. In mcu_conv.c, once for all kernels. */
+void mcu_clamp_values(int8_t *out, int n, int8_t lo, int8_t hi);
+
 static inline void mcu_clamp_all(int8_t *out, int n, int8_t lo, int8_t hi) {
-    const int8x4_t least = (int8x4_t)((uint8_t)lo * 0x01010101u), most = (int8x4_t)((uint8_t)hi * 0x01010101u);
-    if (lo == -128 && hi == 127)
-        return;
-    for (; n >= 4; n -= 4, out += 4) {
-        int8x4_t v;
-        memcpy(&v, out, 4);
-        __ssub8(v, least); /* sets the flags that SEL reads, where v >= least */
-        v = (int8x4_t)__sel((uint8x4_t)v, (uint8x4_t)least);
-        __ssub8(most, v);
-        v = (int8x4_t)__sel((uint8x4_t)v, (uint8x4_t)most);
-        memcpy(out, &v, 4);
-    }
-    for (; n > 0; n--, out++)
-        *out = mcu_clamp(*out, lo, hi);
+    if (lo != -128 || hi != 127)
+        mcu_clamp_values(out, n, lo, hi);
 }
 
 #if defined(__cplusplus)

@@ -134,12 +134,18 @@ static MCU_RARE void channels(const mcu_job *job) {
         }
 }
 
-/* in: [y.n_in][x.n_in][cin], res: [y.n_res][x.n_res][cin] or null, out: [y.n_dst][x.n_dst][cin], scratch: the strip. */
-void MCU_ROUNDED(mcu_conv_dw)(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in,
-                              const int8_t *res, int8_t *out, int8_t *scratch) {
+static mcu_job job_of(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
+                      int8_t *out, int8_t *scratch) {
     const int cols = (x->n_out - 1) * op->sw + op->kw, lo = mcu_min(mcu_max(-x->first, 0), cols);
     const int hi = mcu_max(lo, mcu_min(cols, x->n_in - x->first)), step = x->n_out > 1 ? op->sw : 1;
     const mcu_job job = {op, y, x, in, res, out, scratch, cols, lo, hi, step};
+    return job;
+}
+
+/* in: [y.n_in][x.n_in][cin], res: [y.n_res][x.n_res][cin] or null, out: [y.n_dst][x.n_dst][cin], scratch: the strip. */
+void MCU_ROUNDED(mcu_conv_dw)(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in,
+                              const int8_t *res, int8_t *out, int8_t *scratch) {
+    const mcu_job job = job_of(op, y, x, in, res, out, scratch);
 #if defined(MCU_MVE)
     if (MCU_ROUNDED(mcu_dw_has_vectors)(&job)) {
         MCU_ROUNDED(mcu_dw_vectors)(&job);
@@ -153,4 +159,15 @@ void MCU_ROUNDED(mcu_conv_dw)(const mcu_conv *op, const mcu_axis *y, const mcu_a
     }
 #endif
     channels(&job);
+}
+
+/* A function of its own, so that a linker leaves out what such a convolution never needs. */
+void MCU_ROUNDED(mcu_conv_dw_fast)(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in,
+                                   const int8_t *res, int8_t *out, int8_t *scratch) {
+    const mcu_job job = job_of(op, y, x, in, res, out, scratch);
+#if defined(MCU_DSP)
+    MCU_ROUNDED(mcu_dw_fast)(&job);
+#else
+    channels(&job);
+#endif
 }

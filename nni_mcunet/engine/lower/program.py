@@ -6,7 +6,8 @@ kernels and say nothing of the lowering. Tests that hold patched plans equal to 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 from ...core.errors import UnsupportedOp
@@ -84,6 +85,12 @@ class Call:
     target: int
     scratch: Room | None
 
+    @property
+    def most(self) -> tuple[int, int]:
+        """Return the rows and the columns that the largest patch computes."""
+        rows, cols = (max(axis.n_out for axis in side) for side in self.axes)
+        return rows, cols
+
 
 @dataclass(frozen=True)
 class Copy:
@@ -119,27 +126,26 @@ class Loop:
 
 @dataclass(frozen=True)
 class Program:
-    """Hold what the engine runs. integers: op name -> see lower.integers; outputs: where in the arena each stands."""
+    """Hold what the engine runs. integers: op name -> see lower.integers; outputs: where in the arena each stands;
+    forms: convolution -> what its function's name has behind its kernel's, see conv.form."""
 
     plan: Plan
     integers: dict[str, Any]
     loops: tuple[Loop, ...]
     outputs: tuple[Room, ...]
-
-    def suffix(self, op: Op) -> str:
-        """Return what the name of the op's C function ends with for the order of its weights."""
-        lie = self.integers[op.name].lie if op.kind == "conv" else ""
-        return f"_{lie}" * bool(lie)
+    forms: dict[str, str] = field(default_factory=dict)
 
 
 def laid_out(program: Program, lie: str) -> Program:
     """Return the program for a core whose convolutions want weights in another order, see Core.weights: the same
-    results, by mcu_conv_*_raw or mcu_conv_*_rows where there is one."""
-    graph, found = program.plan.graph, dict(program.integers)
-    if lie:
-        laid = {"raw": conv.raw, "rows": conv.rows}[lie]
-        found |= {op.name: laid(graph, op, found[op.name]) for op in graph.ops if op.kind == "conv"}
-    return replace(program, integers=found)
+    results, by functions of fewer instructions or less code where there are some."""
+    graph, found, forms = program.plan.graph, dict(program.integers), {}
+    for step in chain.from_iterable(loop.steps for loop in program.loops):
+        if lie and isinstance(step, Call) and step.op.kind == "conv":
+            op = step.op
+            found[op.name] = {"raw": conv.raw, "rows": conv.rows}[lie](graph, op, found[op.name])
+            forms[op.name] = conv.form(graph, op, found[op.name], lie, step.most)
+    return replace(program, integers=found, forms=forms)
 
 
 def lower(plan: Plan, model: QuantModel) -> Program:

@@ -25,6 +25,7 @@ from .windows import second, windows
 MAX_RESIDUAL_BITS = 16
 CONSTANT_BITS = 8  # fraction bits of the sum of a channel that is one value
 LAID_OUT = ("conv_pw", "conv_dense")  # kernels that there are of weights in other orders
+MOST_LEFT = 8  # left shift of a depth-wise weight, which has 16 bits then
 MAX_PLAIN = 21  # right shift of the assembly that rounds twice, see mcu_dsp.h
 
 
@@ -124,6 +125,27 @@ def rows(graph: Graph, op: Op, p: ConvIntegers) -> ConvIntegers:
     """Return `p` for mcu_conv_*_rows where there is that kernel."""
     once = p.twice and (p.right < 1).any()  # a channel whose second rounding has nothing to round
     return p if kernel_of(graph, op) not in LAID_OUT or once else replace(p, lie="rows")
+
+
+def form(graph: Graph, op: Op, p: ConvIntegers, lie: str, most: tuple[int, int]) -> str:
+    """Return what the name of the function for `op` has behind its kernel's: the order of its weights, or "_one" and
+    "_fast" for a core with the DSP extension, which need less code than the function that can do all; see mcu.h. lie:
+    the order that the core wants; most: rows and columns of the largest patch."""
+    kernel = kernel_of(graph, op)
+    if p.lie:
+        return f"_{p.lie}"
+    if lie != "raw":
+        return ""
+    if kernel == "conv_pw" and most == (1, 1) and not p.twice:
+        return "_one"
+    return "_fast" * (kernel == "conv_dw" and _is_fast(op, p))
+
+
+def _is_fast(op: Op, p: ConvIntegers) -> bool:
+    """Say what mcu_dw_is_fast in mcu_dw_dsp.c says, and that there is no residual."""
+    shifts = p.left.min() >= p.twice and p.left.max() <= MOST_LEFT and (not p.twice or p.right.max() <= MAX_PLAIN)
+    square = op.k[0] == op.k[1] and op.k[0] in (3, 5, 7) and max(op.s) <= 2
+    return bool(square and shifts and (not p.twice or p.right.min() >= 1) and op.residual is None)
 
 
 def _is_same(p: ConvIntegers, c: int, reach: int, mult: int, right: int) -> bool:
