@@ -474,6 +474,8 @@ MUTANTS = [
     Mutant(C + "mcu_dw_wide.h", "it eq\\n strbeq r5", "it al\\n strbal r5", "test_kernels::test_dsp_equals_plain"),
     Mutant(C + "mcu_dw_wide.h", "it pl\\n strbpl r7", "it al\\n strbal r7", "test_kernels::test_dsp_equals_plain"),
     Mutant(C + "mcu_dw_wide.h", "subs r3, #2", "subs r3, #4", "test_kernels::test_dsp_equals_plain"),
+    Mutant(C + "mcu_dw_dsp.c", "it pl\\n strbpl r12", "it al\\n strbal r12", "test_kernels::test_dsp_equals_plain"),
+    Mutant(C + "mcu_dw_dsp.c", "== 3 ? x->n_out & 3 :", "== 3 ? x->n_out & 1 :", "test_kernels::test_dsp_equals_plain"),
     Mutant(C + "mcu_dw_dsp.c", "t->half = (2 * op->zp_out + 1)", "t->half = (2 * op->zp_out)",
            "test_kernels::test_dsp_equals_plain"),
     Mutant(PLAN + "latency.py", "if factor and (core is None or core.timing)", "if factor",

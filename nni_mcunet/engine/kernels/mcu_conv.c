@@ -184,9 +184,9 @@ POSITION void mcu_position(const mcu_conv *op, const int8_t *x, int n, const int
 #endif
     for (int c = 0; c < o.cout; c += 2, w += step, pair++) {
         const int64_t both = dot(x, w, n, pair);
-        const int32_t sums[2] = {(int32_t)both, (int32_t)(both >> 32)};
-        for (int i = 0; i < 2 && c + i < o.cout; i++)
-            finish(&o, pair, i, sums[i], res ? res + c + i : 0, out + c + i);
+        finish(&o, pair, 0, (int32_t)both, res ? res + c : 0, out + c);
+        if (c + 1 < o.cout)
+            finish(&o, pair, 1, (int32_t)(both >> 32), res ? res + c + 1 : 0, out + c + 1);
     }
 #if defined(MCU_DSP)
     mcu_clamp_all(out, o.cout, o.lo, o.hi);

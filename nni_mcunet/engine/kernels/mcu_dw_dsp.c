@@ -1,5 +1,5 @@
 /* The depth-wise convolution with the DSP extension: rows of two channels as int16, so that SMLAD multiplies two
- * neighbouring columns, two outputs at once; the rows of a strip first, then its outputs, so that it runs in place. */
+ * neighbouring columns, two to four outputs at once; the rows of a strip first, then its outputs, so that it runs in place. */
 #include "mcu_dw_few.h"
 #include "mcu_dw_wide.h"
 #include "mcu_widen.h"
@@ -20,76 +20,105 @@ static inline __attribute__((always_inline)) void pair_taps(const int8_t *w, int
         *taps++ = mcu_pair16(tap[q], tap[q + 1]);
 }
 
+/* One row of four outputs of a 3x3 window, sums in r2, r5, r12 and r14, which has the bias at first: words at r0, which
+ * `move` takes to the next row, u, v: its taps; a, b, c: what the other sums begin with. At steps of 2 the third taps of
+ * two rows share r7. from, more, at: how they are loaded. TWO3_*: the same of two outputs with sums in r5, at first the
+ * bias, and r12. */
 #if defined(MCU_DUAL_ISSUE)
-/* Two outputs of a 3x3 window, a in r5 and b in r12, from one of its rows: words 0 and 1 in r3 and r4, u, v: its taps.
- * next3, next4: loads of what these have next, each beside a multiplication; see PAIRED in mcu_columns.h. */
-#define ROW3_S1(u, v, b, next3, next4)                                                                                  \
-    "smlatb r12, r3, " u ", " b "\n smlad r5, r3, " u ", r5\n" next3 "smlabt r5, r4, " v ", r5\n"                       \
-    "smlad r12, r4, " v ", r12\n" next4
-/* At steps of 2 the third taps of two rows share r7, and r9 has the bias. */
-#define ROW3_S2(p, u, third, v, a, b, next3, next4)                                                                     \
-    "smlad r12, r4, " u ", " b "\n smlad r5, r3, " u ", " a "\n ldr.w r3, [" p ", #8]!\n"                                \
-    third " r5, r4, " v ", r5\n" next4 third " r12, r3, " v ", r12\n" next3
+/* The words lie in r3, r4 and, at steps of 2, r9. next3, next4, next9: loads of what these have next, each beside a
+ * multiplication; see PAIRED in mcu_columns.h. */
 #define LOAD(to, from) "ldr.w " to ", [" from "\n"
-#define ROWS3_S1                                                                                                        \
-    "ldr r5, [sp]\n" LOAD("r3", "r0]") LOAD("r4", "r0, #4]!")                                                           \
-    ROW3_S1("r6", "r7", "r5", LOAD("r3", "r1]"), LOAD("r4", "r1, #4]!"))                                                \
-    ROW3_S1("r8", "r9", "r12", LOAD("r3", "r2]"), LOAD("r4", "r2, #4]!"))                                               \
-    ROW3_S1("r10", "r11", "r12", LOAD("r3", "sp, #4]"), LOAD("r4", "sp, #8]"))
-#define ROWS3_S2                                                                                                        \
-    LOAD("r3", "r0]") LOAD("r4", "r0, #4]")                                                                            \
-    ROW3_S2("r0", "r6", "smlabb", "r7", "r9", "r9", LOAD("r3", "r1]"), LOAD("r4", "r1, #4]"))                            \
-    ROW3_S2("r1", "r8", "smlabt", "r7", "r5", "r12", LOAD("r3", "r2]"), LOAD("r4", "r2, #4]"))                           \
-    ROW3_S2("r2", "r10", "smlabb", "r11", "r5", "r12", LOAD("r3", "sp, #4]"), LOAD("r4", "sp, #8]"))
+#define FOUR3_S1(u, v, a, b, c, at, move, next3, next4)                                                                 \
+    "smlatb r5, r3, " u ", " b "\n smlad r2, r3, " u ", " a "\n" LOAD("r3", at) "smlad r12, r4, " u ", " c "\n"          \
+    "smlatb r14, r4, " u ", r14\n" move "smlabt r12, r3, " v ", r12\n smlad r14, r3, " v ", r14\n" next3                \
+    "smlabt r2, r4, " v ", r2\n smlad r5, r4, " v ", r5\n" next4
+#define FOUR3_S2(u, third, v, a, b, c, from, more, at, move, next3, next4, next9)                                                       \
+    "smlad r2, r3, " u ", " a "\n" LOAD("r3", "r0, #12]") "smlad r5, r4, " u ", " b "\n" third " r2, r4, " v ", r2\n"      \
+    LOAD("r4", at) "smlad r12, r9, " u ", " c "\n" move third " r5, r9, " v ", r5\n" next9                       \
+    "smlad r14, r3, " u ", r14\n" third " r12, r3, " v ", r12\n" next3 third " r14, r4, " v ", r14\n" next4
+#define TWO3_S1(u, v, b, move, next3, next4)                                                                            \
+    "smlatb r12, r3, " u ", " b "\n" move "smlad r5, r3, " u ", r5\n" next3 "smlabt r5, r4, " v ", r5\n"                 \
+    "smlad r12, r4, " v ", r12\n" next4
+#define TWO3_S2(u, third, v, b, move, next3, next4, next9)                                                              \
+    "smlad r12, r4, " u ", " b "\n" move "smlad r5, r3, " u ", r5\n" next3 third " r5, r4, " v ", r5\n" next4           \
+    third " r12, r9, " v ", r12\n" next9
+#define BEGIN3 LOAD("r3", "r0]") LOAD("r4", "r0, #4]")
+#define BEGIN3_S2 BEGIN3 LOAD("r9", "r0, #8]")
 #define LOAD3(offset, next) LOAD("r3", "sp, #" offset "]") LOAD("r4", "sp, #" next "]")
 #define SCALE3 "" /* r3 and r4 have it */
 #else
-/* Two outputs of a 3x3 window, a in r5 and b in r12 (at first in r5, too), from one of its rows at p; u, v: its taps. */
-#define ROW3_S1(p, u, v, b)                                                                                                \
-    "ldrd r3, r4, [" p "], #4\n smlatb r12, r3, " u ", " b "\n smlad r5, r3, " u ", r5\n"                                 \
-    "smlabt r5, r4, " v ", r5\n smlad r12, r4, " v ", r12\n"
-/* At steps of 2 the third taps of two rows share r7, and r9 has the bias. */
-#define ROW3_S2(p, u, third, v, a, b)                                                                                   \
-    "ldrd r3, r4, [" p "], #8\n smlad r5, r3, " u ", " a "\n" third " r5, r4, " v ", r5\n"                              \
-    "ldr r3, [" p "]\n smlad r12, r4, " u ", " b "\n" third " r12, r3, " v ", r12\n"
-#define ROWS3_S1                                                                                                        \
-    "ldr r5, [sp]\n" ROW3_S1("r0", "r6", "r7", "r5") ROW3_S1("r1", "r8", "r9", "r12") ROW3_S1("r2", "r10", "r11", "r12")
-#define ROWS3_S2                                                                                                        \
-    ROW3_S2("r0", "r6", "smlabb", "r7", "r9", "r9") ROW3_S2("r1", "r8", "smlabt", "r7", "r5", "r12")                     \
-    ROW3_S2("r2", "r10", "smlabb", "r11", "r5", "r12")
+#define LOAD(to, from) ""
+#define FOUR3_S1(u, v, a, b, c, at, move, next3, next4)                                                                 \
+    "ldrd r3, r4, [r0]\n smlatb r5, r3, " u ", " b "\n smlad r2, r3, " u ", " a "\n ldr r3, [" at "\n"                   \
+    "smlad r12, r4, " u ", " c "\n smlatb r14, r4, " u ", r14\n smlabt r12, r3, " v ", r12\n"                           \
+    "smlad r14, r3, " v ", r14\n smlabt r2, r4, " v ", r2\n smlad r5, r4, " v ", r5\n" move
+#define FOUR3_S2(u, third, v, a, b, c, from, more, at, move, next3, next4, next9)                                                       \
+    "ldm " from ", {r3, r4, r9}\n smlad r2, r3, " u ", " a "\n smlad r5, r4, " u ", " b "\n smlad r12, r9, " u ", " c "\n"      \
+    third " r2, r4, " v ", r2\n ldrd r3, r4, [r0" more "\n" third " r5, r9, " v ", r5\n"                                  \
+    "smlad r14, r3, " u ", r14\n" third " r12, r3, " v ", r12\n" third " r14, r4, " v ", r14\n" move
+#define TWO3_S1(u, v, b, move, next3, next4)                                                                            \
+    "ldrd r3, r4, [r0]\n smlatb r12, r3, " u ", " b "\n smlad r5, r3, " u ", r5\n smlabt r5, r4, " v ", r5\n"            \
+    "smlad r12, r4, " v ", r12\n" move
+#define TWO3_S2(u, third, v, b, move, next3, next4, next9)                                                              \
+    "ldm r0, {r3, r4, r9}\n smlad r12, r4, " u ", " b "\n smlad r5, r3, " u ", r5\n" third " r5, r4, " v ", r5\n"        \
+    third " r12, r9, " v ", r12\n" move
+#define BEGIN3 ""
+#define BEGIN3_S2 ""
 #define LOAD3(offset, next) "ldrd r3, r4, [sp, #" offset "]\n"
 #define SCALE3 LOAD3("4", "8")
 #endif
-/* A sum times r3, with half a step r4. */
+#define DOWN3 "add r0, r1\n"
+#define UP3 "sub r0, r0, r1, lsl #1\n" /* two rows */
+#define FOURS3_S1                                                                                                       \
+    "ldr r14, [sp]\n" BEGIN3 FOUR3_S1("r6", "r7", "r14", "r14", "r14", "r0, #8]", DOWN3, LOAD("r3", "r0]"), LOAD("r4", "r0, #4]")) \
+    FOUR3_S1("r8", "r9", "r2", "r5", "r12", "r0, #8]", DOWN3, LOAD("r3", "r0]"), LOAD("r4", "r0, #4]"))                    \
+    FOUR3_S1("r10", "r11", "r2", "r5", "r12", "r0, #8]!", UP3, LOAD("r3", "sp, #4]"), LOAD("r4", "sp, #8]"))
+#define FOURS3_S2                                                                                                       \
+    "ldr r14, [sp]\n" BEGIN3_S2                                                                                        \
+    FOUR3_S2("r6", "smlabb", "r7", "r14", "r14", "r14", "r0", ", #12]", "r0, #16]", DOWN3, LOAD("r3", "r0]"), LOAD("r4", "r0, #4]"), LOAD("r9", "r0, #8]")) \
+    FOUR3_S2("r8", "smlabt", "r7", "r2", "r5", "r12", "r0", ", #12]", "r0, #16]", DOWN3, LOAD("r3", "r0]"), LOAD("r4", "r0, #4]"), LOAD("r9", "r0, #8]")) \
+    FOUR3_S2("r10", "smlabb", "r11", "r2", "r5", "r12", "r0!", "], #4", "r0, #16]!", UP3, LOAD("r3", "sp, #4]"), LOAD("r4", "sp, #8]"), "")
+#define TWOS3_S1                                                                                                        \
+    "ldr r5, [sp]\n" BEGIN3 TWO3_S1("r6", "r7", "r5", DOWN3, LOAD("r3", "r0]"), LOAD("r4", "r0, #4]"))                    \
+    TWO3_S1("r8", "r9", "r12", DOWN3, LOAD("r3", "r0]"), LOAD("r4", "r0, #4]"))                                           \
+    TWO3_S1("r10", "r11", "r12", UP3 "adds r0, #4\n", LOAD("r3", "sp, #4]"), LOAD("r4", "sp, #8]"))
+#define TWOS3_S2                                                                                                        \
+    "ldr r5, [sp]\n" BEGIN3_S2                                                                                         \
+    TWO3_S2("r6", "smlabb", "r7", "r5", DOWN3, LOAD("r3", "r0]"), LOAD("r4", "r0, #4]"), LOAD("r9", "r0, #8]"))            \
+    TWO3_S2("r8", "smlabt", "r7", "r12", DOWN3, LOAD("r3", "r0]"), LOAD("r4", "r0, #4]"), LOAD("r9", "r0, #8]"))           \
+    TWO3_S2("r10", "smlabb", "r11", "r12", UP3 "adds r0, #8\n", LOAD("r3", "sp, #4]"), LOAD("r4", "sp, #8]"), "")
+/* A sum times r3, with half a step r4; a result of it by the shift r3. */
 #if defined(MCU_TWICE)
 #define HIGH3(a) \
     "smmulr " a ", " a ", r3\n add " a ", " a ", " a ", asr #31\n add " a ", r4, " a ", lsl #1\n"
 #else
 #define HIGH3(a) "smmla " a ", " a ", r3, r4\n"
 #endif
-#if defined(MCU_TWICE) || defined(MCU_DUAL_ISSUE) /* farther than CBZ reaches */
-#define NONE(a, to) "cmp " a ", #0\n beq.w " to "\n"
-#else
-#define NONE(a, to) "cbz " a ", " to "\n"
-#endif
-/* Rows at r0..r2, taps in r6..r11, out in r14, the strip at sp. */
-#define TWO3(rows)                                                                                                      \
-    rows SCALE3 HIGH3("r5") HIGH3("r12") LOAD3("12", "16")                                                              \
-    "asr r5, r3\n asr r12, r3\n ssat r5, #8, r5, asr #1\n ssat r12, #8, r12, asr #1\n strb r5, [r14]\n"
-#define STRIP3(taps, rows)                                                                                              \
-    __asm__("push {r4-r11, r14}\n sub sp, #56\n mov r1, sp\n ldm r0!, {r2-r8}\n stm r1!, {r2-r8}\n"                     \
+#define SHIFT3(a) "asr " a ", r3\n"
+#define LAST3(a) "ssat " a ", #8, " a ", asr #1\n"
+/* Taps in r6..r11, the strip at sp: fours of a row first, up to the end at sp + 20, then twos of the rest; sp + 56: the
+ * output at hand. */
+#define STRIP3(taps, fours, twos)                                                                                       \
+    __asm__("push {r4-r11, r14}\n sub sp, #60\n mov r1, sp\n ldm r0!, {r2-r8}\n stm r1!, {r2-r8}\n"                     \
             "ldm r0!, {r2-r8}\n stm r1!, {r2-r8}\n ldm r0, {r6-r11}\n" taps                                            \
-            "1: ldrd r0, r3, [sp, #32]\n ldrd r4, r14, [sp, #40]\n add r1, r0, r3\n add r2, r1, r3\n add r4, r0\n"      \
-            "ldr r3, [sp, #48]\n str r4, [sp, #32]\n add r3, r14\n str r3, [sp, #44]\n"                                 \
-            "ldr r3, [sp, #24]\n adds r4, r3, r14\n str r4, [sp, #20]\n" NONE("r3", "3f")                                   \
-            "2: " TWO3(rows) "ldr r3, [sp, #20]\n strb r12, [r14, r4]\n add r14, r14, r4, lsl #1\n cmp r14, r3\n bne 2b\n" \
-            "3: ldr r3, [sp, #28]\n" NONE("r3", "4f") TWO3(rows)                                                            \
-            "4: ldr r3, [sp, #52]\n subs r3, #1\n str r3, [sp, #52]\n bne 1b\n add sp, #56\n pop {r4-r11, pc}")
+            "1: ldrd r0, r1, [sp, #32]\n ldrd r4, r3, [sp, #40]\n add r4, r0\n str r4, [sp, #32]\n ldr r4, [sp, #48]\n"  \
+            "add r4, r3\n str r4, [sp, #44]\n ldr r4, [sp, #24]\n add r4, r3\n str r4, [sp, #20]\n str r3, [sp, #56]\n"  \
+            "cmp r3, r4\n beq.w 3f\n"                                                                                  \
+            "2: " fours SCALE3 HIGH3("r2") HIGH3("r5") HIGH3("r12") HIGH3("r14") LOAD3("12", "16")                      \
+            SHIFT3("r2") SHIFT3("r5") SHIFT3("r12") SHIFT3("r14") LAST3("r2") LAST3("r5") LAST3("r12") LAST3("r14")     \
+            "ldr r3, [sp, #56]\n strb r2, [r3]\n strb r5, [r3, r4]\n add r3, r3, r4, lsl #1\n strb r12, [r3]\n"          \
+            "strb r14, [r3, r4]\n add r3, r3, r4, lsl #1\n str r3, [sp, #56]\n ldr r4, [sp, #20]\n cmp r3, r4\n"         \
+            "bne.w 2b\n");                                                                                             \
+    __asm__("3: ldr r2, [sp, #28]\n cmp r2, #0\n beq.w 4f\n mov r14, r3\n"                                              \
+            "5: " twos SCALE3 HIGH3("r5") HIGH3("r12") LOAD3("12", "16") SHIFT3("r5") SHIFT3("r12") LAST3("r5")         \
+            LAST3("r12") "strb r5, [r14]\n subs r2, #2\n it pl\n strbpl r12, [r14, r4]\n add r14, r14, r4, lsl #1\n"      \
+            "bgt.w 5b\n"                                                                                               \
+            "4: ldr r3, [sp, #52]\n subs r3, #1\n str r3, [sp, #52]\n bne.w 1b\n add sp, #60\n pop {r4-r11, pc}")
 
-static MCU_NAKED void strip3_s1(const mcu_strip *t MCU_UNUSED) { STRIP3("", ROWS3_S1); }
+static MCU_NAKED void strip3_s1(const mcu_strip *t MCU_UNUSED) { STRIP3("", FOURS3_S1, TWOS3_S1); }
 
 static MCU_NAKED void strip3_s2(const mcu_strip *t MCU_UNUSED) {
-    STRIP3("pkhbt r7, r7, r9, lsl #16\n ldr r9, [sp]\n", ROWS3_S2);
+    STRIP3("pkhbt r7, r7, r9, lsl #16\n", FOURS3_S2, TWOS3_S2);
 }
 
 /* What is compiled for one size of windows and step. */
@@ -192,8 +221,8 @@ static __attribute__((noinline)) void strips(const mcu_job *job, int c) {
     mcu_strip t[2];
     for (int a = 0; a < 2; a++) {
         t[a].rows = job->ring + a * line, t[a].step = op->cout, t[a].line = x->n_dst * op->cout;
-        t[a].form = op->kw == 3 ? odd : op->kw - 5 + op->sw - 1;
-        t[a].span = (x->n_out - odd) * op->cout, t[a].count = x->n_out;
+        t[a].form = op->kw == 3 ? x->n_out & 3 : op->kw - 5 + op->sw - 1;
+        t[a].span = (x->n_out & ~3) * op->cout, t[a].count = x->n_out;
         t[a].stride = 2 * line, t[a].down = op->sh * t[a].stride;
     }
     if (c < op->cout)

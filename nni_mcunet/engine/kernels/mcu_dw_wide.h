@@ -16,8 +16,8 @@ typedef struct {
     int32_t bias, mult, half; /* as in mcu_dsp.h, with */
     uint32_t right;           /* one less than right; the left shift is in the weights and the bias */
     int step;                 /* to the next output */
-    int count;                /* outputs of a row; in the copy the end of its pairs of outputs */
-    int span, form;           /* bytes of those, and whether there is one more output; or see strip_wide */
+    int count;                /* outputs of a row; in the copy the end of its fours of outputs */
+    int span, form;           /* bytes of those, and how many outputs are left; or see strip_wide */
     const int8_t *rows;       /* int16 [][], where the first window begins */
     int stride, down;         /* to the next row, row of windows */
     int8_t *out;
