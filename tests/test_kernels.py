@@ -176,14 +176,14 @@ def test_conv_equals_numpy(lib, kind, seed):
 
 
 @pytest.mark.parametrize("kind, k", [("pw_one", 1), ("dw_fast", 3), ("dw_fast", 7)])
-@pytest.mark.parametrize("rest", [0, 1])
-def test_forms_equal_numpy(lib, kind, k, rest):
+@pytest.mark.parametrize("first, has_residual", [(0, False), (1, False), (1, True)])
+def test_forms_equal_numpy(lib, kind, k, first, has_residual):
     """The functions that a linker takes without the rest of the general one."""
-    rng = np.random.default_rng([k, rest])
+    rng = np.random.default_rng([k, first])
     op = random_conv(rng, kind[:2], (k, k), (1, 1))
-    y, x = (Axis(size + k, rest, size, size + 1, 1, size + 1, 1) for size in ((1, 1) if k == 1 else (4, 6)))
+    y, x = (Axis(size + k, first, size, size + 1, 1, size + 1, 1) for size in ((1, 1) if k == 1 else (4, 6)))
     data, out, res = int8(rng, y.n_in, x.n_in, op.cin), int8(rng, y.n_dst, x.n_dst, op.cout), None
-    if k == 1 and rest:
+    if k == 1 and has_residual:
         with_residual(op, rng)
         res = int8(rng, y.n_res, x.n_res, op.cout)
     want = expected(op, y, x, data, res, out)
