@@ -103,7 +103,7 @@ static inline void guard(const mcu_axis *y, const mcu_axis *x, const int8_t *in,
 #define mcu_conv_dw(...) GUARDED_CONV(mcu_conv_dw, MCU_CONV_DW_SCRATCH, COLS, __VA_ARGS__)
 #define mcu_conv_dw_twice(...) GUARDED_CONV(mcu_conv_dw_twice, MCU_CONV_DW_SCRATCH, COLS, __VA_ARGS__)
 #define mcu_conv_dw_fast(...) GUARDED_CONV(mcu_conv_dw_fast, MCU_CONV_DW_SCRATCH, COLS, __VA_ARGS__)
-#define mcu_conv_dw_fast_twice(...) GUARDED_CONV(mcu_conv_dw_fast_twice, MCU_CONV_DW_SCRATCH, COLS, __VA_ARGS__)
+#define mcu_conv_dw_twice_fast(...) GUARDED_CONV(mcu_conv_dw_twice_fast, MCU_CONV_DW_SCRATCH, COLS, __VA_ARGS__)
 
 #define GUARDED(kernel, op, y, x, in, res, out, cout, ...)                                                              \
     do {                                                                                                                \

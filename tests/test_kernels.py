@@ -587,6 +587,7 @@ def test_dsp_equals_plain(core, tmp_path):
         "conv_dense_twice_rows",
         "conv_dw",
         "conv_dw_fast",
+        "conv_dw_twice_fast",
         "conv_group",
         "add",
         "mul",

@@ -23,8 +23,8 @@ def kernel_of(graph: Graph, op: Op) -> str:
 
 def function_of(graph: Graph, op: Op, form: str = "") -> str:
     """Return the name of the C function that runs `op`: its kernel's, or of the two the one that rounds twice, or that
-    has a table a channel. form: what the kernel's name has behind it, such as "_raw". Raises UnsupportedOp."""
-    return f"mcu_{kernel_of(graph, op)}{form}{'_twice' * op.twice}{'_channels' * has_tables(op)}"
+    has a table a channel. form: what the name has behind that, such as "_raw". Raises UnsupportedOp."""
+    return f"mcu_{kernel_of(graph, op)}{'_twice' * op.twice}{'_channels' * has_tables(op)}{form}"
 
 
 def has_tables(op: Op) -> bool:

@@ -232,7 +232,7 @@ void mcu_conv_group_twice(const mcu_conv *op, const mcu_axis *y, const mcu_axis 
 void mcu_conv_dw_twice(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
                        int8_t *out, int8_t *scratch);
 /* Of shifts to the left of 1 to 8, to the right of 1 to 21. */
-void mcu_conv_dw_fast_twice(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in,
+void mcu_conv_dw_twice_fast(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in,
                             const int8_t *res, int8_t *out, int8_t *scratch);
 /* The maximum of the taps inside the input; in and out have one scale, as they have for padding and upsampling. */
 void mcu_maxpool(const mcu_pool *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, int8_t *out);

@@ -161,9 +161,14 @@ void MCU_ROUNDED(mcu_conv_dw)(const mcu_conv *op, const mcu_axis *y, const mcu_a
     channels(&job);
 }
 
+#if defined(MCU_TWICE)
+#define MCU_FAST mcu_conv_dw_twice_fast
+#else
+#define MCU_FAST mcu_conv_dw_fast
+#endif
 /* A function of its own, so that a linker leaves out what such a convolution never needs. */
-void MCU_ROUNDED(mcu_conv_dw_fast)(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in,
-                                   const int8_t *res, int8_t *out, int8_t *scratch) {
+void MCU_FAST(const mcu_conv *op, const mcu_axis *y, const mcu_axis *x, const int8_t *in, const int8_t *res,
+              int8_t *out, int8_t *scratch) {
     const mcu_job job = job_of(op, y, x, in, res, out, scratch);
 #if defined(MCU_DSP)
     MCU_ROUNDED(mcu_dw_fast)(&job);

@@ -127,7 +127,7 @@ class Loop:
 @dataclass(frozen=True)
 class Program:
     """Hold what the engine runs. integers: op name -> see lower.integers; outputs: where in the arena each stands;
-    forms: convolution -> what its function's name has behind its kernel's, see conv.form."""
+    forms: convolution -> what its function's name ends with, see conv.form."""
 
     plan: Plan
     integers: dict[str, Any]

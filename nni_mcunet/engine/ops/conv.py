@@ -128,7 +128,7 @@ def rows(graph: Graph, op: Op, p: ConvIntegers) -> ConvIntegers:
 
 
 def form(graph: Graph, op: Op, p: ConvIntegers, lie: str, most: tuple[int, int]) -> str:
-    """Return what the name of the function for `op` has behind its kernel's: the order of its weights, or "_one" and
+    """Return what the name of the function for `op` ends with: the order of its weights, or "_one" and
     "_fast" for a core with the DSP extension, which need less code than the function that can do all; see mcu.h. lie:
     the order that the core wants; most: rows and columns of the largest patch."""
     kernel = kernel_of(graph, op)
