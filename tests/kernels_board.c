@@ -171,7 +171,9 @@ static int differs(int kind, int groups, int cin, int cout, int k, int s, int ro
     memcpy(out[1], out[0], SIZE);
     memset(scratch, 85, sizeof scratch);
     const int form = kind < 2 ? below(5) : kind == 2 ? 3 * below(2) : 0;
-    if (form > 2) { /* without residual */
+    if (form > 2) {                                     /* without residual */
+        for (int c = 0; c < CHANNELS && kind == 2; c++) /* as the fast versions take them */
+            pairs[c / 2].left[c & 1] = (uint8_t)mcu_max(pairs[c / 2].left[c & 1], 1);
         const mcu_conv same = form == 3 ? op : rows_of(&op, packed, k * k * cin);
         (form == 3 ? twice_fast : twice_rows_fast)[kind](&same, &y, &x, in[0], 0, out[0], scratch);
         plain_twice[kind](&op, &y, &x, in[0], 0, out[1], scratch);
