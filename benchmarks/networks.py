@@ -1,7 +1,9 @@
 """The networks that the engine is measured on, by name.
 
 mcunet-vww1 is the trained one of $MCUNET_SHARED (default ../shared) with all its channels, mcunet-vww1-live what
-mcunet generate makes of it, without the dead ones; the others are the zoo's and MLPerf Tiny's with random integers.
+mcunet generate makes of it, without the dead ones; the others of NAMES are the zoo's and a ResNet8 with random
+integers. MLPERF holds MLPerf Tiny's four: two published .tflite files, without their dead channels, and two with random
+integers.
 """
 
 import os
@@ -34,6 +36,8 @@ ZOO = {
 }
 TEN = ("MobileNetV2-224", "MbV2-RD-224")  # classes: with a thousand their weights are 3.5 MB, more than a board has
 NAMES = ("mcunet-vww1", "mcunet-vww1-live", *ZOO, "ResNet8")
+FILES = {"MobileNetV1-0.25 VWW": "vww_96_int8", "DS-CNN KWS": "kws_ref_model"}  # of MLCommons, trained
+MLPERF = ("ResNet8", *FILES, "FC auto-encoder")
 # SRAM on an STM32H743, of the README of mit-han-lab/tinyengine (2022).
 TINYENGINE_KB = {"mcunet-vww1": 92, "mcunet-vww1-live": 92, "mcunet-in0": 49, "mcunet-in1": 96, "mcunet-in2": 215,
                  "mcunet-in3": 260, "mcunet-in4": 416, "proxyless-w0.3-r176": 259}  # fmt: skip
@@ -43,9 +47,11 @@ def network(name: str) -> QuantModel:
     if name.startswith("mcunet-vww1"):
         model = load_model(SHARED / "models/vww1/vww1_int8_qlinear.onnx")
         return without_dead_channels(model) if name.endswith("live") else model
+    if name in FILES:
+        return without_dead_channels(load_model(SHARED / f"models/tflite/{FILES[name]}.tflite"))
     rng = np.random.default_rng(0)
-    if name == "ResNet8":
-        return random_integers(resnet8(), rng)
+    if name in (made := {"ResNet8": resnet8, "FC auto-encoder": auto_encoder}):
+        return random_integers(made[name](), rng)
     spec = ArchSpec.load(ROOT / f"configs/arch/{ZOO[name]}.json")
     return random_integers(build_graph(replace(spec, classes=10) if name in TEN else spec).folded(), rng)
 
@@ -67,3 +73,12 @@ def resnet8() -> Graph:
     ops.append(Op("fc", "conv", ("pool",), 10, block=4))
     ops.append(Op("softmax", "softmax", ("fc",), 10, block=4))
     return Graph("resnet8", (image,), tuple(ops), ("softmax",)).verify()
+
+
+def auto_encoder() -> Graph:
+    """MLPerf Tiny's anomaly detection (Banbury et al. 2021): 640 values, ten fully connected layers, 0.26M MACs."""
+    widths, image = (128, 128, 128, 128, 8, 128, 128, 128, 128), Tensor("image", 1, 1, 640)
+    names = ("image", *(f"fc{i}" for i in range(len(widths))))
+    hidden = [Op(names[i + 1], "conv", (names[i],), cout, act="relu", block=i) for i, cout in enumerate(widths)]
+    last = Op("out", "conv", (names[-1],), 640, block=len(widths))
+    return Graph("auto_encoder", (image,), (*hidden, last), ("out",)).verify()
