@@ -155,7 +155,7 @@ def test_places_that_are_no_folder(tmp_path, monkeypatch):
     for place, words in places.items():
         with pytest.raises(UserError, match=words):
             write(place)
-    with pytest.raises(OSError):
+    with pytest.raises(UserError, match="file is a file, not a folder"):
         write(tmp_path / "file/below")
     (tmp_path / "there").mkdir()
     (tmp_path / "link").unlink()

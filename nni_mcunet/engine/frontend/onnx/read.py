@@ -9,7 +9,6 @@ file that arrives quantised keeps its integers.
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from math import prod
 
 import onnx
 
@@ -26,7 +25,7 @@ from .decoding import maps_before
 from .ends import ending_at, with_outputs
 from .file import Node, load, needed, parse
 from .gains import with_gains, without_gains
-from .inputs import Layout, first_tries, unfolded
+from .inputs import Layout, first_tries
 from .layout import MOVES
 from .module_names import named_by_modules
 from .operators import NODES
@@ -142,15 +141,9 @@ class Reader(Values):
         inputs: tuple[Layout, ...],
         by_shape: bool,
     ) -> None:
-        super().__init__(proto, path)
-        self.nodes, self.inputs, self.by_shape, self.done = nodes, inputs, by_shape, 0
+        super().__init__(proto, path, inputs)
+        self.nodes, self.by_shape, self.done = nodes, by_shape, 0
         self.at = ""  # first output of the node that is being read
-
-    def others(self) -> list[Layout]:
-        """Return the layouts of the input that the nodes gave it, where it was none of four dimensions."""
-        flat = self.inputs[0] if len(self.inputs) == 1 else None
-        shape = self.unfolded
-        return unfolded(flat, shape) if flat and shape and prod(shape) == flat.h * flat.w * flat.c else []
 
     def read(self) -> Model | QuantModel:
         """Return what the file holds. Raises GraphError or UnsupportedOp."""

@@ -2,6 +2,8 @@
 it for the inputs of its node. It goes through no file, which is read.py's part.
 """
 
+from math import prod
+
 import numpy as np
 import onnx
 from onnx import numpy_helper
@@ -13,14 +15,16 @@ from ..feature import Feature, Integers
 from ..moved import Moved, moved, settled
 from ..views import Views
 from .file import Node
+from .inputs import Layout, unfolded
 
 
 class Values(Views[str]):
-    """Hold what the handlers build, and what each ONNX value is: a feature, a constant or integers with a scale."""
+    """Hold what the handlers build, and what each ONNX value is: a feature, a constant or integers with a scale.
+    inputs: the layout of each input."""
 
-    def __init__(self, proto: onnx.ModelProto, path: str) -> None:
+    def __init__(self, proto: onnx.ModelProto, path: str, inputs: tuple[Layout, ...]) -> None:
         super().__init__(path)
-        self.proto = proto
+        self.proto, self.inputs = proto, inputs
         self.shortened = False  # by a window that lies in the padding and which the shapes in the file count
         self.unfolded: tuple[int, ...] | None = None  # what the first Reshape to three or four dimensions gives
         self.rounded: set[str] = set()  # features that are integers in the file, for real numbers
@@ -45,10 +49,16 @@ class Values(Views[str]):
             node.refuse(f"reads the constant '{name}' where a feature map is expected; export it without")
         node.wrong(f"reads '{name}', which no node before it writes")
 
+    def others(self) -> list[Layout]:
+        """Return the layouts of the input that the nodes gave it, where it was none of four dimensions."""
+        flat = self.inputs[0] if len(self.inputs) == 1 else None
+        shape = self.unfolded
+        return unfolded(flat, shape) if flat and shape and prod(shape) == flat.h * flat.w * flat.c else []
+
     def map(self, node: Node, i: int = 0) -> Feature:
         """Return the input i of a node that only takes an NCHW map. Raises UnsupportedOp, GraphError."""
         found = self.feature(node, i)
-        if not found.is_map:
+        if not found.is_map and not self.others():  # which are tried first
             found = vector_as_map(self, node, found, "chw") or found
         if not found.is_map:
             found = settled(self, moved(node, found, lambda index: index)) or found
