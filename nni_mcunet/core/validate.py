@@ -50,7 +50,7 @@ def short(value: object) -> str:
 
 def counted(count: int, noun: str) -> str:
     """Return a count with its noun: "1 box", "2 boxes", "3 pictures"."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}{'es' if noun.endswith(('s', 'x', 'ch')) else 's'}"
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}{'es' if noun.endswith(('s', 'x', 'tch')) else 's'}"
 
 
 def reason_of_load(error: Exception) -> str:
