@@ -73,7 +73,8 @@ def read_coco_folder(tree: Tree) -> Folder:
     }
     notes += shared("the JSON", paths)
     for first, second in combinations(paths, 2):
-        splits[second] = [item for item in splits[second] if item.path not in set(paths[first])]
+        taken_first = set(paths[first])
+        splits[second] = [item for item in splits[second] if item.path not in taken_first]
     if unused := [name for name in order if name not in objects]:
         notes.append(f"categories without an object: {', '.join(unused)}")
     return Folder("coco", tuple(name for name in order if name in objects), splits, notes)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core.errors import UserError
+from ..core.errors import Note, UserError
 from ..core.types import FilePath
 from ..engine.frontend.fuse import of_pixels
 from ..engine.model import Model, QuantModel, input_shape, view_of
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 MEASURED = 32  # calibration pictures at most on which the SQNR is measured
 
 
-class QuantizationWarning(UserWarning):
+class QuantizationWarning(Note):
     """Int8 leaves next to nothing of an output: the message says why and what helps."""
 
 

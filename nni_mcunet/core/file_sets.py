@@ -87,8 +87,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 def named_folder(name: str | Path) -> Path:
     """Return the folder that a user names for output. Raises UserError for an empty name, which would be the working
-    folder, for a file, a link to nothing and a place where nothing can be
-    written."""
+    folder, for a file, a link to nothing and a place where nothing can be written."""
     if not str(name).strip():
         raise UserError("the name of the folder to write is empty: give one, such as out/new")
     path = Path(name)
