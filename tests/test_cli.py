@@ -56,6 +56,18 @@ def test_a_pipe_gets_each_line_at_once(tmp_path):
             process.communicate("")
 
 
+@pytest.mark.parametrize(("said", "threads"), [(None, "1"), ("2", "2")])
+def test_a_command_computes_with_one_thread_unless_told_otherwise(said, threads):
+    """Two threads on two cores that others use too wait for each other: a float network of the demo took six times as
+    long."""
+    program = "from nni_mcunet.cli import boards, main\ndef shown(args):\n    import torch\n"
+    program += "    print(torch.get_num_threads())\nboards.main = shown\nmain.main(['boards'])\n"
+    env = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"} | {"PYTHONPATH": str(ROOT)}
+    env |= {} if said is None else {"OMP_NUM_THREADS": said}
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [threads]
+
+
 def test_a_call_without_a_command_is_the_help_and_exit_code_2(capsys):
     assert exit_code() == 2 and capsys.readouterr().out.strip() == overview()
 

@@ -25,12 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    import torch
-
     from ..api.classification import accuracy
     from ..api.networks import load
 
-    torch.set_num_threads(1)
     found = load(args.model)
     told = replace(found, model=told_pixels(found.any_model(), args.mean, args.std))
     print(accuracy(told, args.data, split=args.split, backend=args.backend, view=args.view))

@@ -23,12 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     check_outputs({"-o": (args.out, ".onnx")}, args.config, args.checkpoint)
-    import torch
-
     from ..api.networks import load
     from ..engine.model import view_of
 
-    torch.set_num_threads(1)
     found = load(args.config, args.checkpoint, view=args.view, options=args.cfg_options)
     found.save(args.out, boxes=args.with_boxes)
     model, (h, w, _) = found.float_model(), found.image

@@ -11,7 +11,7 @@ import sys
 from types import ModuleType
 
 from ..core.errors import UserError, exit_on_user_error
-from .parser import Parser, add_verbose, by_the_line, without_verbose
+from .parser import Parser, add_verbose, by_the_line, one_thread, without_verbose
 
 GROUPS = {  # whom a group is for -> command -> what it does
     "Search a network for a board, with NNI": {
@@ -62,6 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command that `arguments` (default: the program's own) name; exits with its code."""
     words = sys.argv[1:] if arguments is None else arguments
     by_the_line()
+    one_thread()
     with exit_on_user_error():
         if not words or words[0] in ("-h", "--help"):
             print(overview())

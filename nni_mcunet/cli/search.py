@@ -57,11 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    import torch
-
     from ..search.nni.launch import exit_on_failure
     from . import search_verbs
 
-    torch.set_num_threads(1)  # only the winner's slice is computed here
     with exit_on_failure():
         getattr(search_verbs, args.verb)(args)

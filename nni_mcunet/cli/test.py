@@ -61,11 +61,9 @@ def test_classifier(args: argparse.Namespace) -> None:
     check_outputs({"--out-json": (args.out_json, ".json")}, args.config, args.checkpoint, args.qat)
     if args.data is None:
         raise UserError("--data says on which pictures a classifier is tested: give it as for the search")
-    import torch
 
     from ..api.classification import accuracies
 
-    torch.set_num_threads(1)
     how = {"qat": args.qat, "split": args.split, "images": args.calib_images}
     found = accuracies(args.config, args.checkpoint, args.data, **how)
     print(found)
