@@ -160,6 +160,35 @@ def test_a_dropped_picture_is_answered(detector, tmp_path):
 
 
 @needs_page
+def test_a_page_opens_with_its_picture(detector, tmp_path):
+    """The photograph that it was made with, its file as it is: the boxes are those of the C on this machine."""
+    (file,) = pictures(tmp_path, 1)
+    boxes = mcu.run(detector, file).boxes
+    with visited(mcu.page(detector, file, emulate=False), tmp_path / "profile") as view:
+        size, said = view.ask("""for (let i = 0; i < 100 && last === null; i++) {
+          await new Promise((done) => setTimeout(done, 100));
+        }
+        const canvas = document.getElementById('shown');
+        document.getElementById('least').value = 0;
+        show(last);
+        return [[canvas.width, canvas.height], document.getElementById('found').textContent];""")
+    assert tuple(size) == Image.open(file).size
+    assert boxes and [line.split()[:2] for line in said.splitlines()[1:]] == [
+        [box["name"], f"{box['score']:.3f}"] for box in boxes
+    ]
+
+
+def test_a_page_carries_no_picture_that_a_browser_does_not_read(tmp_path):
+    from nni_mcunet.api import pages
+
+    for name, size in (("a.npy", 9), ("a.tif", 9), ("a.jpg", pages.HEAVY + 1)):
+        (tmp_path / name).write_bytes(bytes(size))
+        assert pages._shown(tmp_path / name) is None
+    (tmp_path / "a.PNG").write_bytes(b"png")
+    assert pages._shown(tmp_path / "a.PNG") == base64.b64encode(b"png").decode()
+
+
+@needs_page
 def test_each_network_has_a_module_of_its_own(tmp_path):
     """One behind the other, pictures of other sizes: the compiler's cache would give the first one's object of page.c,
     whose header is another file now. In node, which needs no browser."""

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from .samples import Sample, Samples
 
 HTML = "report.html"
+SHOWN = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".avif")  # pictures that browsers read
+HEAVY = 4 << 20  # bytes of a picture that a page does not carry
 
 
 @user_errors
@@ -87,7 +89,7 @@ def page(
         begin("int8 layer by layer")
         sqnr = _sqnr(int8, source, pictures, images)
         begin("the C as WebAssembly")
-        network = _network(folder, classes)
+        network = _network(folder, classes, given)
     measured = ran if isinstance(ran, str) else _report(ran, place)
     sections = layout.sections(plan, layout.Measured(measured, front, sqnr, _drawn(seen), _boxes(ran, seen)))
     if isinstance(network, str):
@@ -97,8 +99,11 @@ def page(
     return write_atomic(out, text)
 
 
-def _network(folder: Path, classes: FilePath | Sequence[str] | None) -> PlainDict | str:
-    """Return what the page's script runs: the C as WebAssembly, and how to feed and read it; or why there is none."""
+def _network(
+    folder: Path, classes: FilePath | Sequence[str] | None, picture: FilePath | None = None
+) -> PlainDict | str:
+    """Return what the page's script runs: the C as WebAssembly, how to feed and read it, and the picture that it opens
+    with; or why there is none."""
     shape, view, maps = input_shape(folder), input_view(folder), output_maps(folder)
     names = class_names(classes, maps)
     if shape[2] not in (1, 3):
@@ -117,7 +122,15 @@ def _network(folder: Path, classes: FilePath | Sequence[str] | None) -> PlainDic
         "classes": names,
         "detector": is_detector(folder),
         "expected": _expected(folder),
+        "picture": None if picture is None else _shown(Path(picture)),
     }
+
+
+def _shown(picture: Path) -> str | None:
+    """Return a picture's file in base64; None for one that browsers do not read, or that would weigh the page down."""
+    if picture.suffix.lower() not in SHOWN or picture.stat().st_size > HEAVY:
+        return None
+    return base64.b64encode(picture.read_bytes()).decode()
 
 
 def _expected(folder: Path) -> int | None:

@@ -4,9 +4,10 @@
 const NETWORK = DATA.network;
 const COLOURS = ['#2f6fb2', '#e08a2e', '#5b8c5a', '#b2476b', '#7a6bb0', '#b8a13c', '#6d7b88', '#c0392b'];
 
+const bytesOf = (base64) => Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+
 async function loadModule() {
-  const bytes = Uint8Array.from(atob(NETWORK.wasm), (letter) => letter.charCodeAt(0));
-  const { instance } = await WebAssembly.instantiate(bytes, {});
+  const { instance } = await WebAssembly.instantiate(bytesOf(NETWORK.wasm), {});
   instance.exports._initialize();
   return instance.exports;
 }
@@ -179,3 +180,4 @@ drawNetwork();
 check().catch((error) => `Wrong: ${error.message}`).then((words) => {
   document.getElementById('checked').textContent = words;
 });
+if (NETWORK.picture) take(new Blob([bytesOf(NETWORK.picture)]));
