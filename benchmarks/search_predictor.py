@@ -17,6 +17,7 @@ from search_front import synthetic
 from nni_mcunet.core.files import write_atomic, write_json
 from nni_mcunet.core.ir.build import build_graph
 from nni_mcunet.core.plan.plan import plan
+from nni_mcunet.search.constraint import Fit
 from nni_mcunet.search.evolution import Evolution
 from nni_mcunet.search.space import Space, load_space
 
@@ -29,8 +30,8 @@ PLAIN, SMALL = "plain, 100 a generation", "plain, 40 a generation"
 def curve(space: Space, seed: int, population: int, sieve: int, most: int) -> list[float]:
     """Return the noise-free score of the best so far behind each evaluation."""
     truth, rng = synthetic(space, seed), np.random.default_rng([seed, 1])
-    any_plan = plan(build_graph(space.spec(space.smallest())))  # no limit is in the way: it is not what is measured
-    evolution = Evolution(space, lambda spec: any_plan, seed, population, 20, most // population - 1, sieve=sieve)
+    fit = Fit.of(plan(build_graph(space.spec(space.smallest()))))  # no limit is in the way: it is not what is measured
+    evolution = Evolution(space, lambda spec: fit, seed, population, 20, most // population - 1, sieve=sieve)
     best, found = (-1.0, -1.0), []
     while not evolution.done:
         while (proposal := evolution.ask()) is not None:

@@ -1,9 +1,11 @@
 """The sieve of a search: what the predictor reads, what it keeps, and that a search with it goes on after a kill."""
 
 import json
+import runpy
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from stub_trial import score
 from test_objectives import config, run
 from test_strategy import SMALL, Macs, experiment, limits
@@ -163,3 +165,20 @@ def test_wrong_words_are_one_line(tmp_path):
     made = config(tmp_path)
     begin(made, made.evolution())
     assert "sieve" not in json.loads((tmp_path / "out/search.json").read_text())["settings"]
+
+
+@pytest.mark.parametrize(
+    "name, sizes, way",
+    [
+        ("search_predictor", ("--most", 200, "--sieved", 60), "sieve of 8, 40 a generation"),
+        ("search_front", ("--population", 8, "--iterations", 1, "--parents", 4), "one search, random"),
+    ],
+)
+def test_what_the_pages_say_of_it_can_be_counted_again(name, sizes, way, tmp_path, monkeypatch):
+    """The two programs of docs/results on the synthetic score, at a small size."""
+    out, program = tmp_path / "found.json", str(ROOT / f"benchmarks/{name}.py")
+    monkeypatch.setattr("sys.argv", [program, "--seeds", "1", *map(str, sizes), "--out", str(out)])
+    monkeypatch.chdir(ROOT)
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    runpy.run_path(program, run_name="__main__")
+    assert way in json.loads(out.read_text())["results"]["0"] and f"| {way} |" in out.with_suffix(".md").read_text()
