@@ -297,3 +297,38 @@ def test_an_argument_is_refused_in_one_line(words, why, capsys):
     said = capsys.readouterr().err
     assert end.value.code == 2 and said.startswith("error: ") and said.count("\n") == 1 and why in said
     assert said.rstrip().endswith("--help")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "new-detector none --board stm32f412",
+        "check-data none.py",
+        "train none.py",
+        "test none.py a.pth",
+        "deploy none.py a.pth --boards stm32f412 -o out",
+        "compare-boxes none.py a.pth",
+        "export none.py a.pth -o a.onnx",
+        "detect none.onnx a.jpg -o out",
+        "detect {there}.py none.pth a.jpg -o out",
+        "profile none.onnx",
+        "finetune {there}.json none.pth",
+        "pretrain none.json",
+        "run none --board stm32f412 --emulate --picture none.jpg",
+    ],
+)
+def test_a_file_that_is_not_there_is_said_at_once(words, tmp_path, monkeypatch, capsys):
+    """Before torch and mmdet are imported: on a machine that works they take half a minute."""
+    for ending in (".py", ".json"):
+        (tmp_path / f"there{ending}").write_text("{}")
+    monkeypatch.setattr("nni_mcunet.cli.main.module_of", only_arguments)
+    monkeypatch.chdir(tmp_path)
+    assert exit_code(*words.format(there="there").split()) == 2
+    assert capsys.readouterr().err.startswith("error: no such file: none")
+
+
+def only_arguments(name):
+    """A command that must not begin."""
+    module = module_of(name)
+    begun = lambda args: pytest.fail("it begins")  # noqa: E731
+    return argparse.Namespace(__doc__=module.__doc__, add_arguments=module.add_arguments, main=begun)

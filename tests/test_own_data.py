@@ -251,6 +251,10 @@ REFUSED = {
         "key points",
     ),
     "names with a gap": ({"a.txt": "0 0.5 0.5 0.1 0.1", "data.yaml": "names: {0: x, 2: y}"}, "0: NAME, 1: NAME"),
+    "another number of classes": (
+        {"a.txt": "0 0.5 0.5 0.1 0.1", "data.yaml": "names: [x, y]\nnc: 3"},
+        "data.yaml: nc is 3, and names has 2",
+    ),
     "no annotation": ({"a.xml": "<annotation><object/></annotation>"}, "a.xml: no annotation"),
 }
 
@@ -423,12 +427,32 @@ def test_outlines_and_boxes_beyond_the_picture(tmp_path):
     assert folder.notes == [f"1 box less than a pixel wide or high in their picture, the first in {tmp_path}/a.jpg"]
 
 
+def test_places_of_data_yaml_that_hold_no_picture_are_named(tmp_path):
+    """A path of another machine, a folder that is not there, and one without pictures: the split is not silently
+    another."""
+    for name in ("a", "b"):
+        picture(tmp_path / "images", name, (80, 60))
+        (tmp_path / "images" / f"{name}.txt").write_text("0 0.5 0.5 0.2 0.2")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "data.yaml").write_text("names: [x]\nnc: 1\ntrain: images\nval: [../valid/images, empty]\n")
+    folder = read_folder(tmp_path)
+    assert {split: len(items) for split, items in folder.splits.items()} == {"train": 2}
+    assert folder.notes == [
+        "data.yaml says val: ../valid/images, where no picture is",
+        "data.yaml says val: empty, where no picture is",
+    ]
+    (tmp_path / "data.yaml").write_text("names: [x]\ntrain: /home/me/set/images\n")
+    assert read_folder(tmp_path).notes == ["data.yaml says train: /home/me/set/images, where no picture is"]
+
+
 def test_length_of_a_training():
     for pictures in (1, 10, 40, 292, 1697, 100_000):
         length = training(pictures)
         steps = length.epochs * -(-pictures // length.batch)
         assert 24 <= length.epochs <= 200 and 1 <= length.warm_up <= steps / 20 + 1 and length.interval <= length.epochs
     assert training(292).epochs * 37 >= 1850
+    assert vars(training(40, 20)) == {"batch": 8, "epochs": 20, "interval": 2, "warm_up": 5}
+    assert training(8, 1).warm_up == 1
 
 
 def test_the_shape_of_the_pictures(tmp_path):
@@ -468,8 +492,11 @@ def test_a_training_begins_with_the_zoos_weights(tmp_path, monkeypatch, capsys):
 def test_the_printed_commands_can_be_typed(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     voc_devkit(tmp_path / "my photos", many(20))
-    run("new-detector", ["my photos", "--board", "stm32f412", "--size", "96", "96"])
-    lines = [shlex.split(line) for line in capsys.readouterr().out.splitlines() if line.startswith("  mcunet ")]
+    run("new-detector", ["my photos", "--board", "stm32f412", "--size", "96", "96", "--epochs", "7"])
+    said = capsys.readouterr().out
+    assert "ms a picture (estimated)" in said and "training: 7 epochs of 15 pictures" in said
+    lines = [shlex.split(line) for line in said.splitlines() if line.startswith("  mcunet ")]
+    assert load_config(lines[0][2]).train_cfg.max_epochs == 7
     assert [words[1] for words in lines] == ["check-data", "train", "deploy"]
     assert {words[2] for words in lines} == {"out/my photos_stm32f412/config.py"} and Path(lines[0][2]).is_file()
 

@@ -9,8 +9,9 @@ import numpy as np
 from mmengine.config import Config
 
 from nni_mcunet.core.boards import KB, Board
-from nni_mcunet.core.errors import Infeasible, UserError
+from nni_mcunet.core.errors import BoardError, Infeasible, UserError
 from nni_mcunet.core.plan.board_plan import plan_for_board
+from nni_mcunet.core.plan.latency import milliseconds
 from nni_mcunet.core.plan.plan import Beside, Plan
 from nni_mcunet.core.types import FilePath, PlainDict
 from nni_mcunet.core.view import STRETCH, View
@@ -49,12 +50,14 @@ class Training:
     warm_up: int
 
 
-def training(pictures: int) -> Training:
-    """Return the training for so many pictures: STEPS steps for few, 24 epochs at least for many."""
+def training(pictures: int, epochs: int | None = None) -> Training:
+    """Return the training for so many pictures. epochs: default as many as STEPS steps take, at most 200, and 24 at
+    least."""
     batch = 8 if pictures < 1000 else 16
     per_epoch = max(1, math.ceil(pictures / batch))
-    epochs = min(200, max(24, math.ceil(STEPS / per_epoch)))
-    return Training(batch, epochs, max(1, epochs // 10), min(100, epochs * per_epoch // 20))
+    if epochs is None:
+        epochs = min(200, max(24, math.ceil(STEPS / per_epoch)))
+    return Training(batch, epochs, max(1, epochs // 10), min(100, max(1, epochs * per_epoch // 20)))
 
 
 def sizes(pictures: list[Labelled], view: View = STRETCH, size: tuple[int, int] = (1, 1)) -> np.ndarray:
@@ -147,6 +150,8 @@ def config_text(
     choice: Choice,
     weights: str | None,
     title: str,
+    length: Training,
+    board: Board,
     view: View = STRETCH,
 ) -> str:
     """Return the text of the config, to be written as OUT/config.py. root: the folder of the pictures; weights: a
@@ -155,11 +160,10 @@ def config_text(
     head = ""
     if _has_anchors(Config.fromfile(str(base))):
         head = _anchors(sizes(splits["train"], view, choice.size), len(choice.stages))
-    length = training(len(splits["train"]))
     test = "test" if "test" in splits else "val"
     top = [
         f"# {title}",
-        f"# {plan_title(choice)}",
+        f"# {plan_title(choice, board)}",
         f"_base_ = {str(base)!r}",
     ]
     checkpoint = "" if weights is None else f"\n        init_cfg=dict(checkpoint={str(Path(weights).resolve())!r}),"
@@ -184,12 +188,16 @@ def _anchors(boxes: np.ndarray, scales: int) -> str:
     return ANCHORS.format(iou=found.mean_iou, anchors=found.scales)
 
 
-def plan_title(choice: Choice) -> str:
-    """Say what network it is and what it needs, in one line."""
+def plan_title(choice: Choice, board: Board) -> str:
+    """Say what network it is and what it needs, in one line: time, too, where the board's core is known."""
     plan, (h, w) = choice.plan, choice.size
+    try:
+        time = f", about {milliseconds(plan, board):,.0f} ms a picture (estimated)"
+    except BoardError:
+        time = ""
     return (
         f"{choice.arch} at {w}x{h}, {plan.macs / 1e6:.0f}M MACs, {plan.arena / KB:.1f} kB of SRAM, "
-        f"{plan.flash / KB:.0f} kB of flash ({plan.schedule})"
+        f"{plan.flash / KB:.0f} kB of flash ({plan.schedule}){time}"
     )
 
 

@@ -30,7 +30,7 @@ def read_yolo(tree: Tree) -> Folder:
     if settings and "kpt_shape" in settings[1]:
         raise UserError(f"{settings[0]}: kpt_shape: these labels are of key points, not of boxes: export them as boxes")
     names = _names(tree, settings)
-    parts = _listed(tree, *settings) if settings else {}
+    parts, missing = _listed(tree, *settings) if settings else ({}, [])
     listed = {picture: split for split in reversed(parts) for picture in parts[split]}  # the first of them stays
     labels: dict[str, list[Path]] = {}
     for path in tree.with_ending(".txt"):
@@ -55,7 +55,7 @@ def read_yolo(tree: Tree) -> Folder:
     notes = some_paths(broken, "picture", "that nothing can read")
     notes += some_paths(without, "picture", "without a text file, taken as without objects")
     notes += some_paths(loose, "text file", "of no picture: expected next to it, or in labels/ beside images/")
-    notes += shared(settings[0].name, parts) if settings else []
+    notes += missing + (shared(settings[0].name, parts) if settings else [])
     if listed and splits.get(""):
         notes.append(f"{len(splits.pop(''))} pictures that data.yaml does not name")
     return Folder("yolo", names, splits, notes)
@@ -82,6 +82,8 @@ def _names(tree: Tree, settings: tuple[Path, PlainDict] | None) -> tuple[str, ..
             found = [numbered[str(i)] for i in range(len(numbered))]
         if not isinstance(found, list) or not found:
             raise UserError(f"{path}: names is {short(found)}: expected a list of classes, or 0: NAME, 1: NAME, ...")
+        if content.get("nc", len(found)) != len(found):
+            raise UserError(f"{path}: nc is {short(content['nc'])}, and names has {len(found)}: correct one of them")
         return _distinct([str(name) for name in found], path)
     for path in tree.files:
         if path.name in NAMES:
@@ -99,16 +101,21 @@ def _distinct(names: list[str], path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _listed(tree: Tree, path: Path, content: PlainDict) -> dict[str, list[Path]]:
+def _listed(tree: Tree, path: Path, content: PlainDict) -> tuple[dict[str, list[Path]], list[str]]:
     """Return split -> pictures, of the keys train, val and test of data.yaml: a folder, a text file of pictures, or a
-    list of these. {} where none of them is there: Roboflow writes ../train/images for train/images, and others the path
-    of the machine that trained."""
+    list of these; and a note for each that leads to no picture of this folder. Roboflow writes ../train/images for
+    train/images, and others the path of the machine that trained."""
     found: dict[str, list[Path]] = {}
+    notes = []
     for key, split in SPLITS.items():
         places = content.get(key)
         for place in places if isinstance(places, list) else [places] * bool(places):
-            found.setdefault(split, []).extend(_pictures_at(tree, path, content.get("path"), place))
-    return found
+            pictures = _pictures_at(tree, path, content.get("path"), place)
+            if pictures:
+                found.setdefault(split, []).extend(pictures)
+            else:
+                notes.append(f"{path.name} says {key}: {place}, where no picture is")
+    return found, notes
 
 
 def _pictures_at(tree: Tree, path: Path, root: Plain, place: Plain) -> list[Path]:

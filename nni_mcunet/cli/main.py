@@ -84,7 +84,7 @@ def run(name: str, words: list[str]) -> None:
         module.main(words)
     else:
         parser = Parser(f"mcunet {name}")
-        from .zoo_files import with_files  # imports numpy
+        from .given_files import with_files  # imports numpy
 
         args = fill(parser, name).parse_args(without_verbose(words))
         module.main(args if name == "zoo" else with_files(args))

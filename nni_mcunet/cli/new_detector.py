@@ -54,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "the largest that fits")  # fmt: skip
     parser.add_argument("--fit", choices=("stretch", "letterbox"), default="stretch", help="how a picture comes to the "
                         "input's size: each axis for itself (default), or in its own shape with a margin")  # fmt: skip
+    parser.add_argument("--epochs", type=positive, help="of the training; default as many as the set needs, 24 to 200")
     parser.add_argument("--seed", type=int, default=0, help="of the draw for validation")
 
 
@@ -94,11 +95,11 @@ def main(args: argparse.Namespace) -> None:
     begun = None if weights == "none" else weights and str(weights_file(weights) if is_named(weights) else weights)
     title = f"A detector of {len(classes)} classes on the pictures of {name}, for the {board.name}."
     texts = {f"{split}.json": coco_text(items, classes, args.folder) for split, items in splits.items()}
-    texts["config.py"] = config_text(base, out, args.folder, classes, splits, choice, begun, title, view)
+    length = training(len(train), args.epochs)
+    texts["config.py"] = config_text(base, out, args.folder, classes, splits, choice, begun, title, length, board, view)
     write_set(out, {"detector": {**texts}}, SEAL)
-    length = training(len(train))
     begin = f"from {weights}" if begun else "from random weights (--weights takes ImageNet's)"
-    print(f"network: {plan_title(choice)}")
+    print(f"network: {plan_title(choice, board)}")
     size = f"{counted(length.epochs, 'epoch')} of {counted(len(train), 'picture')}"
     print(f"training: {size} in batches of {length.batch}, {begin}")
     work = Path("work_dirs", out.name)

@@ -1,0 +1,33 @@
+"""Look at the files that a command was given, before it imports what takes seconds: zoo:NAME stands for one, and each
+has to be there. No command."""
+
+import argparse
+from pathlib import Path
+
+from ..core.errors import UserError
+from ..core.model_zoo import is_named, model_file, weights_file
+
+ENDINGS = (".py", ".json", ".yml", ".pth", ".onnx", ".tflite")
+NAMED = ("config", "checkpoint", "arch", "weights", "network")  # a file where it ends so, else a name that is known
+PATHS = ("folder", "files")
+
+
+def with_files(args: argparse.Namespace) -> argparse.Namespace:
+    """Return the arguments with the files that zoo:NAME stands for: float weights for --weights, an int8 model for
+    all others. Raises UserError for an unknown name, and for a file or a folder that is not there."""
+    for key, value in vars(args).items():
+        find = weights_file if key == "weights" else model_file
+        if is_named(value):
+            setattr(args, key, str(find(value)))
+        elif isinstance(value, list):
+            setattr(args, key, [str(find(one)) if is_named(one) else one for one in value])
+    wanted = [path for path in _given(args, NAMED) if path.suffix in ENDINGS]
+    for path in [*wanted, *_given(args, PATHS)]:
+        if not path.exists():
+            raise UserError(f"no such file: {path}")
+    return args
+
+
+def _given(args: argparse.Namespace, keys: tuple[str, ...]) -> list[Path]:
+    values = [getattr(args, key, None) or [] for key in keys]
+    return [Path(path) for value in values for path in (value if isinstance(value, list) else [value])]
