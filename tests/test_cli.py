@@ -92,6 +92,8 @@ def test_the_help_of_a_command(name, capsys):
     flags = set(re.findall(r'add_argument\(\s*"(--?[\w-]+)"', source))
     if name not in ("search", "completion"):  # whose flags are those of its verbs, of the other commands
         assert all(flag in text for flag in flags)
+    if name not in ("search", "new-detector") and (flags & {"--board", "--boards"}):  # "such as", not some of the names
+        assert "mcunet boards" in " ".join(text.split())
 
 
 @pytest.mark.parametrize("verb", ["run", "resume", "export", "report"])

@@ -354,7 +354,7 @@ def test_tools(zoo, tmp_path):
     options = [f"{name}_dataloader.dataset.{key}={value}" for name in loaders for key, value in values.items()]
     text = tool("check_data", DIGITS, "--png", tmp_path / "sizes.png", "--cfg-options", *options, expect=1)
     assert text.count("12 pictures, 14 boxes") == 1  # the three loaders have one data set
-    assert re.search(r"cut\.jpg: cannot be decoded", text) and re.search(r"one +14\n", text)
+    assert re.search(r"cut\.jpg: cannot be decoded", text) and re.search(r"one +14\n", text) and "  width, px " in text
     assert Image.open(tmp_path / "sizes.png").size[0] > 300
     text = tool("anchors", tmp_path, "--split", "train", "--scales", 1, "--number", 1, "--json", tmp_path / "a.json")
     w, h = dataset_sizes(zoo).mean(0).round(3)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import runpy
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from conftest import ROOT
 
 from detection import config_graph, load_config
 from detection.training.learning_curve import draw_curve, scalars
+from nni_mcunet.api.deployment import board_row
 from nni_mcunet.api.deployment import table as report_table
 from nni_mcunet.cli import detector_table
 from nni_mcunet.core.errors import UserError
@@ -54,6 +56,23 @@ def test_the_report_of_faces_has_no_map50():
     metrics = {"float": {"widerface/easy": 0.5}, "int8": {"widerface/easy": 0.4}}
     said = report_table({"boards": {"b": {**row, "patch_overhead": 0, "boxes": []}}, "metrics": metrics})
     assert "widerface/easy float 0.500, int8 0.400" in said
+
+
+def test_the_report_counts_the_source_of_the_picture():
+    """Its bytes are in no ELF: they are the plan's, in rows that a report without one has not."""
+    ran = dict.fromkeys(("arena_bytes", "stack_bytes", "sram_bytes", "flash_bytes", "instructions"), 4096)
+    plan = {"arena_bytes": 4096, "arena_limit": 6144, "macs": 1, "patch_overhead": 0.0, "n": 0}
+    said = {}
+    for name, source in (("bare", {}), ("roomy", {"source": "lines", "source_bytes": 2048}),
+                         ("full", {"source": "lines", "source_bytes": 2049})):  # fmt: skip
+        row = board_row("b", ran, {**plan, **source})
+        said[name] = report_table({"boards": {"b": row}, "metrics": {"float": {}, "int8": {}}})
+    assert "source" not in said["bare"] and "SRAM with it" not in said["bare"]
+    assert re.search(r"the source's, kB +2\.0\nSRAM with it, kB +6\.0\n", said["roomy"]), said["roomy"]
+    assert "b: arena and 'lines' take 6,144 of 6,144 bytes: fits" in said["roomy"]
+    assert "6,145 of 6,144 bytes: does not fit" in said["full"]
+    with pytest.raises(UserError, match="source_bytes"):
+        board_row("b", ran, {**plan, "source": "lines"})
 
 
 def run(folder, name: str, rows: list[dict]) -> None:

@@ -209,6 +209,15 @@ def test_boxes_that_are_all_unlikely_leave_a_picture(tmp_path):
             assert view.ask(texts) == ["face 0.90"] * count
 
 
+@needs_library
+def test_every_part_of_the_work_is_named(tmp_path, capsys):
+    """The charts, too, which take longest: the last part that is named is the last that is counted."""
+    page(firmware(tmp_path / "fw", detector=False), emulate=False)
+    said = [line.rpartition(" (") for line in capsys.readouterr().err.splitlines() if line.startswith("page of ")]
+    assert [count for _, _, count in said] == [f"{i} of {len(said)})" for i in range(1, len(said) + 1)]
+    assert said[-1][0].endswith(": the charts")
+
+
 def test_refusals(tmp_path, monkeypatch, capsys):
     out = firmware(tmp_path / "fw", detector=False)
     run = lambda *words: command(monkeypatch, capsys, "report", *words)  # noqa: E731

@@ -1,6 +1,7 @@
 """mcunet fits: the exit code that a CI job acts on, one line, and the same as data."""
 
 import json
+import re
 
 import pytest
 from conftest import ROOT
@@ -23,6 +24,7 @@ def test_exit_codes_and_one_line(monkeypatch, capsys, tmp_path):
     done = run(IN0, "--board", "stm32f412")
     assert done.code == 0 and done.out.count("\n") == 1 and done.err == ""
     assert done.out.startswith("fits: mcunet_in0 on stm32f412, layer by layer: SRAM ") and "ms estimated" in done.out
+    assert re.search(r" bytes, constants [\d,]+ of ", done.out) and "flash" not in done.out  # code comes on top
     done = run("mobilenet_v2", "--board", "stm32f410", "--json", tmp_path / "fits.json")
     assert done.code == 3 and done.out.startswith("does not fit: mobilenet_v2 on stm32f410: needs 3,650,352 bytes of")
     assert json.loads((tmp_path / "fits.json").read_text())["lacks"] == "flash"

@@ -1,19 +1,27 @@
 """See what a long command says: our lines, how far it is and each metric; those of mmengine, mmdet and pycocotools with
 --verbose only. The log file has all of them."""
 
+import json
 import logging
 import sys
 import warnings
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from conftest import ROOT
 from mmengine.logging import MMLogger, print_log
+from PIL import Image
 
+from detection.data.data_survey import survey
+from detection.data.datasets import build_dataset
 from detection.said import EMPTY, only_ours, tell, without_prints
 from detection.training import progress_hook
 from detection.training.progress_hook import ProgressHook
+from nni_mcunet.cli.compare_boxes import print_table
 from nni_mcunet.cli.parser import Parser, add_verbose, without_verbose
 from nni_mcunet.core.errors import Note, exit_on_user_error, verbose
+from nni_mcunet.engine.detect.agreement import agreement
 
 
 @pytest.fixture
@@ -103,3 +111,31 @@ def test_the_hook_counts_steps_and_says_metrics(monkeypatch, capsys):
     hook.after_test_iter(runner, 0)
     hook.after_test_epoch(runner, {})
     assert capsys.readouterr().err == "testing: 1 of 3 batches in 60 s, about 120 s to go\n"
+
+
+def test_a_survey_of_coco_json_says_nothing_of_pycocotools(tmp_path, capsys, monkeypatch):
+    """Nor does the mark of what a deploy is of: both read annotations again."""
+    monkeypatch.delenv("MCUNET_VERBOSE", raising=False)
+    Image.new("RGB", (32, 24)).save(tmp_path / "a.jpg")
+    note = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [2, 2, 9, 9], "area": 81, "iscrowd": 0}
+    picture = {"id": 1, "file_name": "a.jpg", "width": 32, "height": 24}
+    content = {"images": [picture], "annotations": [note], "categories": [{"id": 1, "name": "cat"}]}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    data = {"type": "CocoDataset", "ann_file": str(tmp_path / "a.json"), "data_prefix": {"img": str(tmp_path)},
+            "metainfo": {"classes": ("cat",)}, "pipeline": []}  # fmt: skip
+    found = survey(build_dataset(data), decode=True)
+    assert found.pictures == 1 and capsys.readouterr().out == ""
+
+
+def test_annotations_are_read_in_one_place():
+    """datasets.annotations keeps pycocotools quiet."""
+    for path in sorted((ROOT / "detection").rglob("*.py")):
+        assert path.name == "datasets.py" or ".load_data_list()" not in path.read_text(), path
+
+
+def test_the_columns_of_compared_boxes_are_said(capsys):
+    print_table({"0.3": agreement(np.array([[0.4, 0.1, 0.2, 0.01], [np.inf] * 4]))})
+    said = capsys.readouterr().out
+    head = next(line for line in said.splitlines() if line.lstrip().startswith("score >="))
+    legend = said.partition(head)[0]
+    assert "q0.9 px" in head and all(word in legend for word in ("pixels", "qN px", "centre", "size", "score"))

@@ -14,7 +14,7 @@ from nni_mcunet.paper.baselines import BASELINES
 
 from ..data.building import building
 from ..data.data_files import check_folders
-from ..data.datasets import build_dataset, config_classes, loader_leaves
+from ..data.datasets import annotations, build_dataset, config_classes, loader_leaves
 from ..models.backbone import read_arch
 
 Hashes = dict[str, str]
@@ -40,7 +40,7 @@ def _data(config: Config) -> Hashes:
     for loader, leaf in loader_leaves(config, ("train_dataloader", "test_dataloader")):
         with building({"dataset": leaf}, "the config"):
             dataset = build_dataset(deepcopy(leaf) | {"lazy_init": True})
-            infos = dataset.load_data_list()
+            infos = annotations(dataset)
         of = sha256 if loader == "test_dataloader" else os.path.getsize
         read = [(info, of(info["img_path"])) for info in infos if os.path.isfile(info.get("img_path", ""))]
         found.setdefault(str(dataset.ann_file), []).append(read or infos)

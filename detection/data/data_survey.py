@@ -28,7 +28,7 @@ from nni_mcunet.core.validate import SHOWN, counted, short
 
 from ..said import tell
 from .coco_json import read_coco
-from .datasets import leaves
+from .datasets import annotations, leaves
 from .pictures import inspect
 from .voc_xml import read_annotation
 
@@ -97,7 +97,7 @@ class Survey:
 def survey(dataset: BaseDataset, decode: bool = False) -> Survey:
     """Count a data set that has no others in it. Its annotations are read again: what was filtered away counts, too."""
     found = Survey(list(dataset.metainfo["classes"]), drops_flat=_drops_flat(dataset))
-    for info in each(dataset.load_data_list(), "picture", f"looking at {dataset.ann_file}"):
+    for info in each(annotations(dataset), "picture", f"looking at {dataset.ann_file}"):
         _add(found, info, decode)
         if "xml_path" in info:
             found.unlisted.update(read_annotation(Path(info["xml_path"]).read_bytes(), info["xml_path"]).names)
@@ -188,7 +188,7 @@ def box_report(found: Survey) -> str:
         sides = np.sort(np.array(found.sizes), axis=0)
         marks = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
         lines.append("  " + " " * 10 + "".join(f"{f'{m:.0%}':>8}" for m in marks))
-        for name, side in zip(("width", "height"), np.quantile(sides, marks, axis=0).T, strict=True):
+        for name, side in zip(("width, px", "height, px"), np.quantile(sides, marks, axis=0).T, strict=True):
             lines.append(f"  {name:<10}" + "".join(f"{v:>8.0f}" for v in side))
     return "\n".join(lines)
 

@@ -43,6 +43,13 @@ def build_dataset(data: PlainDict) -> BaseDataset:
         return DATASETS.build(data)
 
 
+def annotations(dataset: BaseDataset) -> list[PlainDict]:
+    """Read again what a data set's files say of each picture, before its filter."""
+    with without_prints():
+        found: list[PlainDict] = dataset.load_data_list()
+    return found
+
+
 def build_pictures(data: PlainDict, **changes: Any) -> BaseDataset:
     """Build one data set of all that read files below a wrapper, each picture once, in their order. `changes` go into
     the config of each. Raises UserError where they do not agree on the classes."""

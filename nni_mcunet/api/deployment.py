@@ -19,11 +19,14 @@ MARKER = "deploy.json"  # says of what the folder holds the products
 KB = 1024
 PLANNED = ("arena_bytes", "arena_limit", "macs", "patch_overhead", "n")
 MEASURED = ("arena_bytes", "stack_bytes", "sram_bytes", "flash_bytes", "instructions")
+OF_SOURCE = ("source_bytes", "sram_with_source")
 COMPARED = {"map50": "mAP50", "map50_95": "mAP50:95"}
 ROWS = (
     ("arena, kB", "arena_bytes", KB),
     ("stack high-water, kB", "stack_bytes", KB),
     ("total SRAM, kB", "sram_bytes", KB),
+    ("the source's, kB", "source_bytes", KB),
+    ("SRAM with it, kB", "sram_with_source", KB),
     ("flash, kB", "flash_bytes", KB),
     ("MACs, M", "macs", 1e6),
     ("patch overhead, %", "patch_overhead", 0.01),
@@ -75,8 +78,11 @@ def table(facts: PlainDict) -> str:
     boards = facts["boards"]
     lines = [f"{'':24}" + "".join(f"{name:>14}" for name in boards)]
     for label, key, scale in ROWS:
-        lines.append(f"{label:24}" + "".join(_cell(row.get(key), scale) for row in boards.values()))
+        cells = [row.get(key) for row in boards.values()]
+        if key not in OF_SOURCE or any(cell is not None for cell in cells):
+            lines.append(f"{label:24}" + "".join(_cell(cell, scale) for cell in cells))
     sure = [sum(box["score"] >= 0.3 for box in row["boxes"]) for row in boards.values()]
+    lines += [f"{name}: {row['source']}" for name, row in boards.items() if "source" in row]
     lines.append(f"{'boxes of score >= 0.3':24}" + "".join(f"{n:14}" for n in sure))
     floats, int8 = facts["metrics"]["float"], facts["metrics"]["int8"]
     for name in shown(floats):
@@ -142,4 +148,17 @@ def board_row(name: str, run: PlainDict, planned: PlainDict) -> PlainDict:
         "macs": planned["macs"],
         "patch_overhead": round(planned["patch_overhead"], 4),
         "milliseconds_estimated": planned.get("milliseconds_estimated"),
+        **_source(run, planned),
     }
+
+
+def _source(run: PlainDict, planned: PlainDict) -> PlainDict:
+    """Return what the source of the picture takes that the C was planned for, which no measured size has; {} where no
+    source was named."""
+    if "source" not in planned:
+        return {}
+    check_numbers(planned, ("source_bytes",), "plan.json")
+    size, limit = planned["source_bytes"], planned["arena_limit"]
+    both, name = run["arena_bytes"] + size, short(planned["source"])
+    said = f"arena and {name} take {both:,} of {limit:,} bytes: {'fits' if both <= limit else 'does not fit'}"
+    return {"source_bytes": size, "sram_with_source": run["sram_bytes"] + size, "source": said}

@@ -73,12 +73,14 @@ class Firmware:
 
     @property
     def arena(self) -> int:
-        """Return the bytes of SRAM that the network's tensors take."""
+        """Return the bytes of SRAM that the network's tensors take; stack, the source of the picture and the list of a
+        detector's boxes come on top. report() has the whole firmware's, "sram_bytes"."""
         return self.plan.arena
 
     @property
     def flash(self) -> int:
-        """Return the bytes of flash that the network's constants take; code comes on top."""
+        """Return the bytes of flash that the network's constants take, weights and tables; code comes on top. report()
+        has the whole firmware's, "flash_bytes"."""
         return self.plan.flash
 
     def run(self, picture: "Sample", on: str = "host", **options: Any) -> "Run":
@@ -201,15 +203,17 @@ def compile(
         project_of(whole)
     place = board_for(found, whole, arena_kb)
     model = int8 if keep_dead_channels else without_dead_channels(int8)
+    beside = beside_of(found, source)
     asked = wishes(schedule, halo, objective, max_p, any_grid, max_overhead, segments, regions)
     if source is None and schedule is None and arena_kb is None:
         plan = plan_with_room(found, model.graph, place, asked)
     else:
-        plan = plan_for_board(model.graph, place, beside=beside_of(found, source), **asked)
+        plan = plan_for_board(model.graph, place, beside=beside, **asked)
     image = None if picture is None else picture_of(picture, found.image, view_of(model), found.reads)
     if image is not None and picture is not None and is_photograph(picture):
         image = pixel_values.as_read(model, image)
-    facts = write_library(folder, plan, model, place, project, image, prefix)
+    taken = None if beside is None else (str(source), beside(model.graph, plan.schedule, plan.halo))
+    facts = write_library(folder, plan, model, place, project, image, prefix, taken)
     return Firmware(folder, whole, plan, facts, found, model_hash(folder))
 
 

@@ -20,7 +20,8 @@ class Fit:
     """The answer for a network on a board; print it as one line.
 
     board    with what the network may take there: arena_limit in one array, usable in all regions, model_limit of flash
-    plan     of the schedule of the least computation that fits, None where none does
+    plan     of the schedule of the least computation that fits, None where none does. Its flash are the constants,
+             weights and tables; code comes on top
     taken    bytes of SRAM that the picture's source takes besides the arena
     lacking  why nothing fits: its `what` ("sram", "flash"), `needed` and `limit` in bytes; None where something does
     """
@@ -66,7 +67,7 @@ class Fit:
         limit = _limit(self.plan, self.board)
         return (
             f"fits: {self.network} on {self.board.name}, {self.plan.schedule}: SRAM {self.plan.arena:,}{beside} of "
-            f"{limit:,} bytes, flash {self.plan.flash:,} of {self.board.model_limit:,} bytes{said}"
+            f"{limit:,} bytes, constants {self.plan.flash:,} of {self.board.model_limit:,} bytes{said}"
         )
 
 

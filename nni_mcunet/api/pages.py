@@ -81,7 +81,7 @@ def page(
     graph, seen = graph_of(plan["graph"]), None
     if picture is not None:
         seen = picture_of(picture, input_shape(folder), input_view(folder))
-    with Stages(f"page of {folder}", 4) as begin:
+    with Stages(f"page of {folder}", 5) as begin:
         begin("the firmware in the emulator")
         ran = _emulated(folder, picture, place) if emulate else "Not measured: the emulator was left out."
         begin("other schedules")
@@ -90,12 +90,13 @@ def page(
         sqnr = _sqnr(int8, source, pictures, images)
         begin("the C as WebAssembly")
         network = _network(folder, classes, given)
-    measured = ran if isinstance(ran, str) else _report(ran, place)
-    sections = layout.sections(plan, layout.Measured(measured, front, sqnr, _drawn(seen), _boxes(ran, seen)))
-    if isinstance(network, str):
-        sections = [Section("run", "Run it here", why=network), *sections]
-    title = f"{plan['network']} on the {plan['board']['name']}"
-    text = html_page(title, layout.facts(plan, measured), sections, None if isinstance(network, str) else network)
+        begin("the charts")
+        measured = ran if isinstance(ran, str) else _report(ran, place)
+        sections = layout.sections(plan, layout.Measured(measured, front, sqnr, _drawn(seen), _boxes(ran, seen)))
+        if isinstance(network, str):
+            sections = [Section("run", "Run it here", why=network), *sections]
+        title = f"{plan['network']} on the {plan['board']['name']}"
+        text = html_page(title, layout.facts(plan, measured), sections, None if isinstance(network, str) else network)
     return write_atomic(out, text)
 
 

@@ -6,6 +6,8 @@ import math
 
 from ..core.validate import short
 
+BOARD = "a name that mcunet boards lists, such as stm32f412, or a board's .yml"  # help of --board
+
 
 def positive(text: str) -> int:
     """Return an integer of at least 1."""

@@ -16,12 +16,15 @@ from ..core.outputs import check_outputs
 from .argument_types import fraction
 from .cfg_options import add_options
 
+LEGEND = """of the float boxes of each least score: the share whose int8 box is within so many pixels, and that without
+one; qN px: a share N of the matched differs by no more; centre, size: mean differences in pixels, score: in score"""
+
 
 def print_table(rows: dict[str, dict[str, Any]]) -> None:
     """Print the figures of each score: its rows of `agreement`."""
     pixels, quantiles, parts = (list(next(iter(rows.values()))[k]) for k in ("within", "quantiles", "mean"))
     head = ["score >=", "boxes", *(f"<= {p} px" for p in pixels), "unmatched", *(f"q{q} px" for q in quantiles), *parts]
-    print("".join(f"{h:>10}" for h in head))
+    print(LEGEND + "\n" + "".join(f"{h:>10}" for h in head))
     for score, row in rows.items():
         cells = [*row["within"].values(), row["unmatched"], *row["quantiles"].values(), *row["mean"].values()]
         numbers = "".join(f"{'-' if c is None else f'{c:.4f}':>10}" for c in cells)

@@ -22,6 +22,7 @@ from ..core.file_sets import is_whole, named_folder
 from ..core.files import sha256
 from ..core.types import Plain
 from ..core.validate import check_is_file
+from .argument_types import BOARD
 from .cfg_options import Options, add_options
 from .picture_source import add_source
 from .steps import Steps, claim
@@ -74,7 +75,7 @@ def named_boards(names: list[str], arena_kb: int | None = None) -> dict[str, Boa
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", help="configs/det/*.py")
     parser.add_argument("checkpoint", type=Path, help="of mcunet train (.pth)")
-    parser.add_argument("--boards", nargs="+", required=True, help="stm32h743, stm32f746, stm32f412, ... or files")
+    parser.add_argument("--boards", nargs="+", required=True, help=BOARD)
     parser.add_argument("--arena-kb", type=int, help="kB of SRAM for the network; default all that the board has")
     add_source(parser)
     parser.add_argument("-o", "--out", required=True, help="folder for everything")

@@ -19,6 +19,7 @@ from ..api.networks import load
 from ..core.files import write_json
 from ..core.outputs import check_outputs
 from ..core.plan.picture_source import SOURCES
+from .argument_types import BOARD
 from .outputs_argument import add_outputs
 
 DOES_NOT_FIT = 3
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "network", help="int8 or float model (.onnx, .tflite), architecture (.json), config (.py), name"
     )
     add_outputs(parser)
-    parser.add_argument("--board", required=True, help="stm32h743, stm32f746, stm32f412, stm32f410 or a board's .yml")
+    parser.add_argument("--board", required=True, help=BOARD)
     parser.add_argument("--arena-kb", type=int, help="kB of SRAM for network and source; default all that there is")
     parser.add_argument("--source", choices=SOURCES, help="count what the picture's source takes, too: a frame that "
                         "lies elsewhere, camera lines, a JPEG of this sampling")  # fmt: skip

@@ -24,6 +24,7 @@ from ..engine.codegen.names import DEFAULT, check_prefix
 from ..engine.lower.dead_channels import channels, without_dead_channels
 from ..engine.model import QuantModel
 from ..engine.ops.pixels import with_pixels
+from .argument_types import BOARD
 from .outputs_argument import add_outputs
 from .picture_source import add_source
 from .pixels import add_pixels, told
@@ -56,7 +57,7 @@ def check_options(args: argparse.Namespace) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="int8 ONNX of mcunet quantize, or int8 .tflite")
     add_outputs(parser)
-    parser.add_argument("--board", required=True, help="stm32h743, stm32f746, stm32f412, stm32f410 or a board's .yml")
+    parser.add_argument("--board", required=True, help=BOARD)
     parser.add_argument("--arena-kb", type=int, help="kB of SRAM for the network; default all that the board has")
     add_source(parser)
     add_schedule(parser)

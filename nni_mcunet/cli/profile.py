@@ -17,6 +17,7 @@ from ..core.files import write_json
 from ..core.ir.arch import parse_schedule
 from ..core.outputs import check_outputs
 from ..profiling.profile import front_table
+from .argument_types import BOARD
 from .outputs_argument import add_outputs
 
 
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "network", help="name of the zoo, architecture (.json), float or int8 model (.onnx, .tflite) or config (.py)"
     )
     add_outputs(parser)
-    parser.add_argument("--board", help="stm32h743, stm32f746, stm32f412, stm32f410 or a board's .yml")
+    parser.add_argument("--board", help=BOARD)
     parser.add_argument("--patches", help="grid such as 3x3; default: the board's best, or the least peak")
     parser.add_argument("--blocks", help="with --patches: blocks run patch by patch, the stem counted; 5,9 for two")
     parser.add_argument(

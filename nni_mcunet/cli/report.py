@@ -17,7 +17,8 @@ from ..core.errors import UserError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", type=Path, help="folder of mcunet generate or mcunet deploy")
     parser.add_argument("--boards", nargs="+", help="names of the boards, as in the files of mcunet deploy")
-    parser.add_argument("--board", help="with --html, of mcunet generate: another board than the plan's, or its file")
+    parser.add_argument("--board", help="with --html, of mcunet generate: another board than the plan's, a name of "
+                        "mcunet boards or a file")  # fmt: skip
     parser.add_argument(
         "--html", nargs="?", const="", metavar="FILE", help="write the page; default report.html in the folder"
     )

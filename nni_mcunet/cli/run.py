@@ -19,7 +19,7 @@ from ..core.view import View
 from ..engine.run.generated import input_shape, input_view
 from ..engine.run.pictures import ARRAY, load_picture
 from ..engine.timing.report import report_table
-from .argument_types import fraction, seconds
+from .argument_types import BOARD, fraction, seconds
 
 ZOOM = 4
 
@@ -35,7 +35,7 @@ def shown_picture(path: str, shape: tuple[int, int, int], view: View) -> tuple[n
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", help="what mcunet generate has written")
-    parser.add_argument("--board", required=True, help="stm32h743, stm32f746, stm32f412, stm32f410 or a board's .yml")
+    parser.add_argument("--board", required=True, help=BOARD)
     parser.add_argument(
         "--picture", required=True, help="JPEG or PNG, seen as in training; or .npy with uint8 h x w x c"
     )

@@ -25,10 +25,12 @@ def write_library(
     project: bool = False,
     picture: Picture | None = None,
     prefix: str = DEFAULT,
+    source: tuple[str, int] | None = None,
 ) -> PlainDict:
     """Write the library of `model` into `folder` and return what its plan.json says; with `project` the firmware of
-    `board` around it, and in that the picture, (h, w, c) uint8. Models of other prefixes stay as they are. Raises what
-    codegen.sources.generated, project_files and write_set raise."""
+    `board` around it, and in that the picture, (h, w, c) uint8. source: that the plan leaves room for, and its bytes of
+    SRAM. Models of other prefixes stay as they are. Raises what codegen.sources.generated,
+    project_files and write_set raise."""
     check_beside(Path(folder), prefix)
     others = sorted({*owned(folder)} - {SHARED, prefix})
     if project and others:
@@ -36,6 +38,7 @@ def write_library(
     core = CORES.get(board.core)
     library, sites = generated(plan, model, prefix, "" if core is None else core.weights)
     facts = plan_facts(plan, board, sites, view_of(model))
+    facts |= {"source": source[0], "source_bytes": source[1]} if source else {}
     shown = json.dumps(plan_map(plan, model.graph, board), separators=(",", ":"))
     files: Files = {**library, plan_file(prefix): json.dumps(facts, indent=1) + "\n", map_file(prefix): shown + "\n"}
     if project:
