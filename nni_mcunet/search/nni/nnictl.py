@@ -2,7 +2,8 @@
 
 The manager's web server listens on 127.0.0.1 (and on MCUNET_NNI_LISTEN, one more address). Concurrent trials are shown
 with their own parameters. A loaded machine has a minute to bring the manager up and two for the tuner. A proxy of
-http_proxy is not asked for this machine. Trials' `python` is this one. A port in use is one line.
+http_proxy is not asked for this machine. Trials' `python` is this one. A port in use is one line. A pipe gets no
+colours, see said.py.
 
 Plain nnictl searches as well and finds the same networks; `export NODE_OPTIONS="--require .../manager.cjs"` gives it
 the first two. NNI is not imported here but run.
@@ -15,11 +16,13 @@ import sys
 import urllib.request
 from pathlib import Path
 
+from ...core.errors import VERBOSE
 from ...core.types import Plain
 
 MANAGER = Path(__file__).parents[1] / "manager.cjs"
 _LISTENS = "lambda: {name: [a for a in found if a.address == '127.0.0.1'] for name, found in addresses().items()}; "
 _CODE = (
+    "import sys; from nni_mcunet.search.nni.said import plain; plain(sys.stdout); "
     f"import psutil; addresses = psutil.net_if_addrs; psutil.net_if_addrs = {_LISTENS}"  # the URLs that it prints
     "import nni.experiment.launcher as launcher; launcher._check_rest_server.__defaults__ = (60, None); "
     "from nni_mcunet.search.nni.ports import exit_if_busy; launcher._ensure_port_idle = exit_if_busy; "
@@ -63,6 +66,9 @@ def request(root: str, path: str, method: str = "GET", body: Plain = None, timeo
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Become nnictl with these words (default: the program's own): replace this process by it."""
-    line = command(*(sys.argv[1:] if arguments is None else arguments))
-    os.execve(line[0], line, environment())  # signals reach nnictl itself
+    """Become nnictl with these words (default: the program's own): replace this process by it. --verbose shows NNI's
+    lines as they are."""
+    words = sys.argv[1:] if arguments is None else arguments
+    line = command(*(word for word in words if word != "--verbose"))
+    shown = {VERBOSE: "1"} if "--verbose" in words else {}
+    os.execve(line[0], line, environment() | shown)  # signals reach nnictl itself
