@@ -311,7 +311,7 @@ def test_other_settings_and_broken_files_are_refused(trained, tmp_path):
     (tmp_path / "x.pth").write_bytes(trained.read_bytes()[:1000])
     with pytest.raises(UserError, match=r"x\.pth is no checkpoint"):
         load_supernet(tmp_path / "x.pth")
-    with pytest.raises(UserError, match=r"mcunet train-supernet --out .*y\.pth"):
+    with pytest.raises(UserError, match=r"mcunet train-supernet --space .* --out .*y\.pth"):
         load_supernet(tmp_path / "y.pth")
     longer = replace(TINY, shared=9)
 

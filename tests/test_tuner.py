@@ -299,7 +299,7 @@ def test_a_tuner_with_wrong_settings_exits_with_two(tmp_path, capsys):
     with pytest.raises(SystemExit) as error:
         EvolutionTuner(**settings(tmp_path, supernet="nowhere.pth"))
     assert error.value.code == 2
-    assert "mcunet train-supernet --out nowhere.pth" in capsys.readouterr().err
+    assert "`mcunet train-supernet --space demo --data digits --out nowhere.pth`" in capsys.readouterr().err
 
 
 def test_the_tuner_takes_relative_paths_from_the_trials_folder(tmp_path, monkeypatch):

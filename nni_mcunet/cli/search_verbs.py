@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..core.types import PlainDict
 from ..core.validate import counted, read_yaml
+from ..search.commands import to_board
 from ..search.config import SearchConfig, search_config
 from ..search.nni.experiment_file import prepare
 from ..search.nni.launch import Experiment, find, prolong, take, watch
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
     with replacing(out) as fresh:
         config["tuner"]["classArgs"] |= {"supernet": search.supernet, "out": str(fresh)}
         summary = go(args, Experiment(config, fresh, args.port), replace(search, out=str(fresh)))
-    print(f"{summary}\nwrote {out}/{WRITTEN}")
+    print(f"{summary}\nwrote {out}/{WRITTEN}\n{following(search, out)}")
 
 
 def resume(args: argparse.Namespace) -> None:
@@ -58,7 +59,7 @@ def resume(args: argparse.Namespace) -> None:
     with replacing(out, resume=True) if out != folder else contextlib.nullcontext():
         print(f"going on after {sum(p['told'] for p in read_history(folder))} candidates")
         summary = go(args, Experiment(config, folder, args.port, id), replace(search, out=str(folder)))
-    print(f"{summary}\nwrote {out}/{WRITTEN}")
+    print(f"{summary}\nwrote {out}/{WRITTEN}\n{following(search, out)}")
 
 
 def check_ports(args: argparse.Namespace, config: PlainDict) -> None:
@@ -81,7 +82,7 @@ def export(args: argparse.Namespace) -> None:
         print(f"wrote {counted(len(front), 'network')} to {args.out}/pareto, and pareto.json")
     else:
         export_best(search, args.out)
-        print(f"wrote {args.out}/best.json, best.pth")
+        print(f"wrote {args.out}/best.json, best.pth\n{following(search, args.out)}")
 
 
 def rescore(args: argparse.Namespace) -> None:
@@ -101,6 +102,12 @@ def report(args: argparse.Namespace) -> None:
     print(f"{summary}\nwrote {args.out}/report.md, search.png, pareto.png, winner.png")
     if args.html:
         print(f"wrote {search_page(settings, space, history, times(args.out), args.out)}")
+    print(following(settings, args.out))
+
+
+def following(search: SearchConfig, out: Path) -> str:
+    """Return the lines on how the winner goes on to its board."""
+    return "\n".join(["from the winner to the board:", *(f"  {line}" for line in to_board(search, out))])
 
 
 def times(out: Path) -> list[PlainDict] | str:

@@ -8,6 +8,7 @@ loss. It goes on where an earlier run with the same settings stopped, and does n
 """
 
 import argparse
+import sys
 from typing import TYPE_CHECKING
 
 from ..core.errors import writing
@@ -20,20 +21,29 @@ if TYPE_CHECKING:
 
 
 def report(path: str, data: "Data", device: str, candidates: int = 4) -> None:
-    """Print the held-out accuracy, or a detector's mAP50, of the largest, the smallest and a few random networks."""
+    """Print the held-out accuracy, or a detector's mAP50, of the largest, the smallest and a few random networks.
+    Warn where none is better than guessing."""
     import numpy as np
 
+    from ..search.data.classification import Classification, is_chance
     from ..search.supernet.training import evaluate, load_supernet, to_device
 
     space, net = load_supernet(path)
     net, rng = to_device(net, device), np.random.default_rng(0)
     rows = [("largest", space.largest()), ("smallest", space.smallest())]
     rows += [("random", space.random(rng)) for _ in range(candidates)]
+    best = 0.0
     for name, candidate in rows:
         spec = space.spec(candidate)
         r = "x".join(map(str, dict.fromkeys(spec.resolution)))
         score, macs = evaluate(space, net, candidate, data), data.task.graph(spec).macs
         print(f"{name:9} r {r:>7}  {macs / 1e6:7.2f} million MACs  {data.task.measure} {score:.3f}")
+        best = max(best, score)
+    task, pictures = data.task, data.source.sizes["held_out"]
+    if isinstance(task, Classification) and is_chance(best, task.classes, pictures):
+        print(f"warning: none of these is better than guessing, {1 / task.classes:.3f} for {task.classes} classes on "
+              f"{pictures:,} pictures: train longer, with more steps in --largest and --shared, into another --out",
+              file=sys.stderr)  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -82,6 +82,12 @@ class Classification:
         return accuracy(net, batches)
 
 
+def is_chance(score: float, classes: int, pictures: int) -> bool:
+    """Tell whether an accuracy on so many pictures is what guessing gives: within three standard deviations of it."""
+    share = 1 / classes
+    return score <= share + 3 * (share * (1 - share) / pictures) ** 0.5
+
+
 @torch.no_grad()
 def accuracy(net: Net, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
     """Return the fraction of the pictures in `batches` of (images (N, 3, H, W), labels (N,)) whose highest output is

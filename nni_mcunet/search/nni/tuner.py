@@ -21,7 +21,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from shlex import quote
 from typing import Any, cast
 
 from nni import ClassArgsValidator
@@ -29,6 +28,7 @@ from nni.tuner import Tuner
 
 from ...core.errors import UserError, exit_on_user_error
 from ...core.types import Plain, PlainDict
+from ..commands import check_trained
 from ..config import SearchConfig, check_trials, search_config
 from ..evolution import Evolution, Proposal
 from ..run.history import History
@@ -50,11 +50,7 @@ class EvolutionTuner(Tuner):
             if os.environ.get("NNI_MODE") != "resume":
                 check_trials(_experiment(), self.config)
             self.config.evolution()  # so that wrong values are said now
-            if not Path(self.config.supernet).exists():
-                raise UserError(
-                    f"no super-network at {self.config.supernet}: train it first with "
-                    f"`mcunet train-supernet --out {quote(str(self.config.supernet))}`"
-                )
+            check_trained(self.config)
             if self._manager:
                 exit_with_parent()
                 hold(Path(self.config.out) / ".tuner.lock", "search", patience=5)

@@ -12,6 +12,7 @@ from ...core.ir.build import build_graph
 from ...core.nn.net import Net
 from ...core.types import PlainDict
 from ...core.validate import read_json
+from ..commands import check_trained
 from ..config import SearchConfig
 from ..data import DataError, open_data, view_of
 from ..space import load_space
@@ -97,6 +98,7 @@ def check_supernet(config: SearchConfig, here: bool) -> None:
     """Raise UserError unless the super-network was trained for the search's space, on its data's training pictures and
     classes, and the detector that the data judge is the one that is counted. here: the data are on this machine, not
     only on those of the trials."""
+    check_trained(config)
     space, data = load_space(config.space), open_data(config.data) if here else None
     trained, _ = load_supernet(config.supernet, data)
     if trained != space:

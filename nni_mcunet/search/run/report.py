@@ -14,6 +14,7 @@ from ...core.files import write_atomic, write_figure
 from ...core.ir.arch import ArchSpec
 from ...core.ir.build import build_graph
 from ...core.types import PlainDict
+from ..commands import to_board
 from ..config import SearchConfig
 from ..space import Space
 from .front import PATCHED, best_limits, front_of, plot_front, table
@@ -23,6 +24,7 @@ from .patch_gain import HEAD, patch_gain, rows, sentence
 KERNEL = {0: "#c8ccd2", 3: "#7fb3e0", 5: "#f2a65a", 7: "#b2476b"}  # 0: a plain convolution
 OTHER_KERNEL, BEST = "#5b8c5a", "#c0392b"
 PICTURES = {"the curve": "search.png", "the front": "pareto.png", "the winner": "winner.png"}
+RUNNING = "running"  # folder of the results until all are there
 SCORE = "score of the super-network's slice"
 
 
@@ -41,7 +43,7 @@ def report(space: Space, history: list[PlainDict], out: Path) -> str:
 
 def write_markdown(config: SearchConfig, space: Space, history: list[PlainDict], out: Path, summary: str) -> Path:
     """Write report.md into `out`, next to the pictures: the summary, the front of a search for one, with its picture
-    front.png, and what patches gained. Returns its path."""
+    front.png, what patches gained, and the commands that follow. Returns its path."""
     boards, pictures = " and ".join((config.board, *config.boards)), PICTURES
     lines = [f"# Search in {space.name} for the {boards}", "", f"{summary}.", ""]
     if config.objectives:
@@ -55,6 +57,8 @@ def write_markdown(config: SearchConfig, space: Space, history: list[PlainDict],
         cells = [HEAD, ("---",) * len(HEAD), *rows(space, gain)]
         lines += [*(f"| {' | '.join(row)} |" for row in cells), ""]
     lines += [f"![{what}]({name})" for what, name in pictures.items()]
+    home = Path(out).parent if Path(out).name == RUNNING else Path(out)
+    lines += ["", "## From the winner to the board", "", "```", *to_board(config, home), "```"]
     return write_atomic(Path(out) / "report.md", "\n".join(lines) + "\n")
 
 

@@ -95,7 +95,8 @@ def load_supernet(path: str | Path, data: Data | None = None) -> tuple[Space, Ne
     path = Path(path)
     if not path.exists():
         raise UserError(
-            f"no super-network at {path}: train it first with `mcunet train-supernet --out {quote(str(path))}`"
+            f"no super-network at {path}: train it first with `mcunet train-supernet --space SPACE --data DATA "
+            f"--out {quote(str(path))}`, the space and the data of the search"
         )
     state = load_checkpoint(path)
     identity, step = state["identity"], state["step"]
