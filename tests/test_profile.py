@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 from test_tools import refused, tool
 
 from nni_mcunet.api.networks import load
+from nni_mcunet.api.quantization import quantize
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.ir.arch import ArchSpec, Schedule
@@ -258,3 +259,22 @@ def test_a_table_s_columns_stand_under_their_heads(name, monkeypatch):
         rows = [line.split(" <-")[0] for line in lines[: len(blocks)]]
         assert head.endswith("kB " + " ".join(f"{p}x{p} n={n}" for (p, _), n in schedule.segments))
         assert "kB per layer " in head and {len(row) for row in rows} == {len(head)}, "\n".join([head, *rows])
+
+
+def test_a_file_of_torch_s_exporter_has_the_names_that_quantize_prints(tmp_path):
+    """Each node is a block, and `node_Conv_54` and `node_Conv_57` are two; `main_graph` is what it calls them all."""
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 3, 8, 8]) for n in ("input", "out")]
+    weights = [helper.make_tensor(f"w{i}", TensorProto.FLOAT, [3, 3, 1, 1], [0.5] * 9) for i in (54, 57)]
+    nodes = [helper.make_node("Conv", ["input", "w54"], ["conv"], "node_Conv_54"),
+             helper.make_node("Relu", ["conv"], ["relu"], "node_relu"),
+             helper.make_node("Conv", ["relu", "w57"], ["out"], "node_Conv_57")]  # fmt: skip
+    for called, name in (("main_graph", "mine"), ("my_net", "my_net")):
+        graph = helper.make_graph(nodes, called, ends[:1], ends[1:], weights)
+        opsets = [helper.make_opsetid("", 18)]
+        onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), tmp_path / "mine.onnx")
+        source = load(tmp_path / "mine.onnx")
+        int8 = quantize(source, [np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)])
+        for each in (source, int8):
+            blocks = profile(each.graph).blocks()
+            assert [row["name"] for row in blocks] == [row.name for row in int8.layers]
+            assert [row["name"] for row in blocks] == ["node_Conv_54", "node_Conv_57"] and each.graph.name == name

@@ -362,8 +362,10 @@ class Graph:
 
     @property
     def block_names(self) -> dict[int, str]:
-        """Block -> what its first op's name has before the last underscore (s2_b1 of s2_b1_exp)."""
-        return {op.block: op.name.rsplit("_", 1)[0] for op in reversed(self.ops)}
+        """Block -> what its first op's name has before the last underscore (s2_b1 of s2_b1_exp); its whole name where
+        each op is a block, as in a file of others: node_Conv_295."""
+        whole = len({op.block for op in self.ops}) == len(self.ops)
+        return {op.block: op.name if whole else op.name.rsplit("_", 1)[0] for op in reversed(self.ops)}
 
     def rounded_as(self, name: str) -> str:
         """Return the tensor whose scale this one has: through the ops that only move values."""

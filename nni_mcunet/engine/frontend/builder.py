@@ -4,6 +4,7 @@ a QuantModel. It knows no format: a reader derives from Builder, its layers from
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NoReturn
 
 from ...core.errors import GraphError, UnsupportedOp
@@ -15,6 +16,9 @@ from .feature import Feature
 from .fuse import fused
 from .imported import Imported
 from .scales import check_narrowed, implied_scale, whole
+
+# Names that torch's exporters, tf2onnx and TensorFlow Lite's converter give to every network.
+NAMELESS = ("", "main_graph", "torch_jit", "torch-jit-export", "tf2onnx", "main")
 
 
 def plain_name(wanted: str) -> str:
@@ -129,8 +133,9 @@ class Builder:
         self, wanted: str, outputs: tuple[str, ...], meta: PlainDict, blocks: object = None
     ) -> Model | QuantModel:
         """Return what was built, fused: a QuantModel where there are scales. wanted: the network's name; blocks:
-        {op: block}, see `_numbered`. Raises GraphError."""
-        name = re.sub(r"[^\w.+-]", "_", wanted) or "network"
+        {op: block}, see `_numbered`. A name that an exporter gives to all is the file's. Raises GraphError."""
+        called = Path(self.path).stem if wanted in NAMELESS else wanted
+        name = re.sub(r"[^\w.+-]", "_", called) or "network"
         unfused = Graph(name, self.images(), tuple(self.ops.values()), outputs).verify()
         scales = {**self.finest, **self.scales} if self.scales else {}
         found = fused(Imported(unfused, self.weights, scales, self.tables))

@@ -162,7 +162,7 @@ class Reader(Values):
             self.done += 1
         self.images()
         outputs = tuple(self._output(value) for value in self.proto.graph.output)
-        return self.model(self.proto.graph.name or "onnx", outputs, meta, blocks)
+        return self.model(self.proto.graph.name, outputs, meta, blocks)
 
     def _metadata(self) -> PlainDict:
         for entry in self.proto.metadata_props:

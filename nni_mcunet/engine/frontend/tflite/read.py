@@ -126,7 +126,7 @@ class Reader(Values):
         if self.scales:
             twice = {n: o.kind in ROUNDING and n not in self.once for n, o in self.ops.items()}
             self.ops = {name: replace(found, twice=twice[name]) for name, found in self.ops.items()}
-        return self.model(self.file.name or "tflite", outputs, {})
+        return self.model(self.file.name, outputs, {})
 
     def _input(self, index: int) -> None:
         given = self.file.tensors[index] if index >= 0 else None
