@@ -110,7 +110,9 @@ def classifier(arch: str | Path | ArchSpec, checkpoint: str, view: str | None = 
     except RuntimeError as error:
         first = " ".join(str(error).splitlines()[1].split())[:MOST]
         raise UserError(f"{checkpoint} does not hold the weights of {where}: {first}") from None
-    return with_view(Model(graph.folded(), net.folded_weights(), {"view": judged} if judged else {}), view)
+    meta = {"view": judged, "classes": getattr(state, "meta", {}).get("classes")}
+    said = {key: value for key, value in meta.items() if value}
+    return with_view(Model(graph.folded(), net.folded_weights(), said), view)
 
 
 def of_checkpoint(model: Model, path: str) -> QuantModel:

@@ -24,7 +24,9 @@ def test_a_classifier_s_classes_have_values_and_names():
     found = answer({}, {"outputs": [Q]}, [LOGITS], NAMES)
     assert found.top[:2] == [{"class": 3, "score": 127, "value": 65.0, "name": "dog"},
                              {"class": 0, "score": 5, "value": 4.0, "name": "ant"}]  # fmt: skip
-    assert str(found).startswith("class 3 dog: 65 (int8 127)  class 0 ant: 4 (int8 5)  class 2 cat: 4 (int8 5)")
+    assert str(found).startswith("class 3 dog: logit 65 (int8 127)  class 0 ant: logit 4 (int8 5)  class 2")
+    shares = replace(LOGITS, scale=1 / 256, zero_point=-128)
+    assert str(answer({}, {"outputs": [Q]}, [shares], NAMES)).startswith("class 3 dog: 0.9961 (int8 127)")
     assert "name" not in answer({}, {"outputs": [Q]}, [LOGITS]).top[0]
     row = {"name": "logits", "shape": [1, 1, 6], "scale": 0.5, "zero_point": -3, "least": -62.5, "most": 65.0}
     assert found.to_dict()["outputs"] == [row] and found.to_dict()["top"] == found.top

@@ -2,6 +2,7 @@
 search. Pictures here are PNG of three classes by colour, which a tiny network learns in a few steps."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from nni_mcunet.core.ir.build import build_graph
 from nni_mcunet.core.nn.net import Net
 from nni_mcunet.core.nn.qat import OBSERVE
 from nni_mcunet.core.view import View
+from nni_mcunet.engine.model import class_names
 from nni_mcunet.engine.run.pictures import list_pictures, load_picture
 from nni_mcunet.search.data import open_data
 
@@ -73,6 +75,28 @@ def test_from_finetune_to_the_c_on_the_pictures_that_judge(made, data, tmp_path,
     ):
         for backend, key in (("onnxruntime", name), ("c", f"{name}_c")):
             assert mcu.accuracy(int8, data, backend=backend).share == found[key]  # no test set: the held-out
+
+
+def test_the_folders_names_reach_the_c(made, data, tmp_path, monkeypatch, capsys):
+    """finetune -> export -> quantize -> generate -> run: the classes are called what the folders are."""
+    run = lambda *words: command(monkeypatch, capsys, *words)  # noqa: E731
+    photos, tuned = ("--data", json.dumps(data)), tmp_path / "tuned.pth"
+    steps = ("--steps", 2, "--batch", 8, "--out", tuned)
+    assert run("finetune", made / "best.json", made / "best.pth", *photos, *steps).code == 0
+    assert run("export", made / "best.json", tuned, "-o", tmp_path / "m.onnx").code == 0
+    words = ("--calib", photos[1], "--images", 8, "-o", tmp_path / "m.int8.onnx")
+    assert run("quantize", tmp_path / "m.onnx", *words).code == 0
+    mcu.compile(tmp_path / "m.int8.onnx", "stm32f412", tmp_path / "fw")
+    source = (tmp_path / "fw/mcu_model.c").read_text()
+    assert 'mcu_class_names[MCU_CLASSES] = {\n    "b",\n    "g",\n    "r",\n};' in source
+    assert "#define MCU_CLASSES 3\n" in (tmp_path / "fw/mcu_model.h").read_text()
+    found = mcu.run(tmp_path / "fw", np.zeros((*SIZE, 3), np.uint8))
+    assert {row["class"]: row["name"] for row in found.top} == {0: "b", 1: "g", 2: "r"} and not found.detector
+    assert str(found).startswith(f"class {found.top[0]['class']} {found.top[0]['name']}: logit ")
+    assert mcu.run(tmp_path / "fw", np.zeros((*SIZE, 3), np.uint8), classes=["x", "y", "z"]).top[0]["name"] in "xyz"
+    model = mcu.load(tmp_path / "m.int8.onnx").int8_model()
+    for odd in (["b", "g"], "bgr", [1, 2, 3], None):  # no names of these classes: none at all
+        assert class_names(replace(model, meta={**model.meta, "classes": odd})) == []
 
 
 def test_of_weights_that_were_trained_for_int8_nothing_is_calibrated(made, data, tmp_path, monkeypatch, capsys):

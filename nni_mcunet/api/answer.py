@@ -98,7 +98,8 @@ class Run:
             lines.append(f"generated for {made_for}, run on {board}: the answer is the same, the patches and the arena "
                          f"are those for the {made_for}")  # fmt: skip
         if self.top:
-            lines.append("  ".join(map(_likely, self.top)))
+            kind = "" if self.maps[0].holds_shares else "logit "
+            lines.append("  ".join(_likely(row, kind) for row in self.top))
         elif not self.detector:
             lines += [_line(i, q, m) for i, (q, m) in enumerate(zip(self.outputs, self.maps, strict=True))]
         lines += [f"{name:>22} {value:>12,}" for name, value in self.facts.items() if isinstance(value, int)]
@@ -172,9 +173,9 @@ def _top(q: np.ndarray, m: OutputMap, names: list[str] | None = None) -> list[Pl
     return [row | {"name": names[row["class"]]} for row in rows] if names else rows
 
 
-def _likely(row: PlainDict) -> str:
+def _likely(row: PlainDict, kind: str = "") -> str:
     name = f" {row['name']}" if "name" in row else ""
-    return f"class {row['class']}{name}: {row['value']:.4g} (int8 {row['score']})"
+    return f"class {row['class']}{name}: {kind}{row['value']:.4g} (int8 {row['score']})"
 
 
 def _line(number: int, q: np.ndarray, m: OutputMap) -> str:

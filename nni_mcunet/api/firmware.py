@@ -289,7 +289,8 @@ def run(
     on       "host": this machine. "emulator": QEMU. "serial:/dev/ttyACM0": a board flashed with a project. Both must
              say the same bytes as the host
     timeout  seconds for the whole call; layers: also instructions and estimated cycles of each layer, in the emulator
-    classes  a classifier's names, in the order of its output: a list, or a text file with one a line
+    classes  a classifier's names, in the order of its output: a list, or a text file with one a line;
+             default those that the model's file has, of a search's or a fine-tuning's folders
 
     Raises UserError for a picture, board or port that is none and for a Firmware whose folder holds other C,
     FirmwareError for C that does not compile or says other bytes than on the host.
@@ -307,7 +308,7 @@ def run(
     network = firmware.network if isinstance(firmware, Firmware) else None
     pixels = picture_of(picture, shape, input_view(folder), network.reads if network else None)
     maps = output_maps(folder)
-    names = class_names(classes, maps)
+    names = class_names(planned(folder).get("classes") if classes is None else classes, maps)
     if is_photograph(picture):
         pixels = as_read(folder, pixels)
     outputs = network.output_shapes if network else {}

@@ -24,7 +24,7 @@ from ..core.types import FilePath, Picture, PlainDict
 from ..engine.run.generated import as_read, input_shape, input_view, is_detector, output_maps
 from ..engine.run.host import host_of
 from ..engine.run.wasm import build_wasm
-from ..engine.timing.plan_file import mapped
+from ..engine.timing.plan_file import mapped, planned
 from ..pages import firmware as layout
 from ..pages.html import Section, check_library
 from ..pages.html import page as html_page
@@ -106,7 +106,7 @@ def _network(
     """Return what the page's script runs: the C as WebAssembly, how to feed and read it, and the picture that it opens
     with; or why there is none."""
     shape, view, maps = input_shape(folder), input_view(folder), output_maps(folder)
-    names = class_names(classes, maps)
+    names = class_names(planned(folder).get("classes") if classes is None else classes, maps)
     if shape[2] not in (1, 3):
         return f"The network reads {shape[2]} channels, which are no picture."
     try:

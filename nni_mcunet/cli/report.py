@@ -27,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--float", metavar="MODEL", help="the float model that it was made from")
     parser.add_argument("--calib", help="folder of pictures to compare them on, as for mcunet quantize")
     parser.add_argument("--images", type=int, default=32, help="with --calib: use so many at most (32)")
-    parser.add_argument("--classes", metavar="FILE", help="a classifier's names: a text file with one a line")
+    parser.add_argument("--classes", metavar="FILE", help="a classifier's names: a text file with one a line; default "
+                        "those of its file")  # fmt: skip
     parser.add_argument("--no-emulator", action="store_true", help="with --html: estimate instead of counting")
 
 

@@ -46,7 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--timeout", type=seconds, metavar="SECONDS", help="for the whole run; default 600 with "
                         "--emulate, with --port 60 and ten times what the picture takes on the line")  # fmt: skip
-    parser.add_argument("--classes", metavar="FILE", help="a classifier's names: a text file with one a line")
+    parser.add_argument("--classes", metavar="FILE", help="a classifier's names: a text file with one a line; default "
+                        "those of its file")  # fmt: skip
     parser.add_argument("--json", help="file for the report, with all boxes")
     parser.add_argument("--npz", help="file for the outputs as numpy arrays, flat, in the order of mcu_model.h")
     parser.add_argument("--png", help="file for the picture with the board's boxes")

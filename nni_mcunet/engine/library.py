@@ -12,7 +12,7 @@ from ..core.plan.plan_map import plan_map
 from ..core.types import Picture, PlainDict
 from .codegen.names import DEFAULT, check_beside
 from .codegen.sources import SHARED, generated, seal, shared_files
-from .model import QuantModel, view_of
+from .model import QuantModel, class_names, view_of
 from .run.board_project import project_files
 from .timing.plan_file import map_file, plan_facts, plan_file
 
@@ -39,6 +39,8 @@ def write_library(
     library, sites = generated(plan, model, prefix, "" if core is None else core.weights)
     facts = plan_facts(plan, board, sites, view_of(model))
     facts |= {"source": source[0], "source_bytes": source[1]} if source else {}
+    if "detector" not in model.meta and (classes := class_names(model)):
+        facts["classes"] = classes
     shown = json.dumps(plan_map(plan, model.graph, board), separators=(",", ":"))
     files: Files = {**library, plan_file(prefix): json.dumps(facts, indent=1) + "\n", map_file(prefix): shown + "\n"}
     if project:

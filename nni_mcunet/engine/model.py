@@ -18,7 +18,8 @@ from ..core.view import STRETCH, View
 @dataclass(frozen=True)
 class Model:
     """Hold a float network: weights[conv] = (weight (cout, cin/groups, kh, kw), bias (cout,)) float32; meta: plain data
-    that travels with it ("detector": its post-processing, "view": how its pictures are seen)."""
+    that travels with it ("detector": its post-processing, "view": how its pictures are seen, "classes": a
+    classifier's names)."""
 
     graph: Graph
     weights: dict[str, FloatWeights]
@@ -118,6 +119,19 @@ def checked_picture(picture: np.ndarray, shape: tuple[int, int, int]) -> np.ndar
 def view_of(model: Model | QuantModel) -> View:
     """Return the view in the metadata of a model's file, mmdet's stretch where it has none. Raises UserError."""
     return View.parse(model.meta.get("view", str(STRETCH)))
+
+
+def class_names(model: Model | QuantModel) -> list[str]:
+    """Return the names of the classes in a model's metadata: of a detector, or of a classifier, a name for each value
+    of its one output. [] where it has none."""
+    if "detector" in model.meta:
+        found: list[str] = model.meta["detector"]["classes"]
+        return found
+    ends = [model.graph.tensors[name] for name in model.graph.outputs]
+    names = model.meta.get("classes")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return []
+    return names if [(t.h, t.w, t.c) for t in ends] == [(1, 1, len(names))] else []
 
 
 def quantize(model: Model, ranges: dict[str, Range]) -> QuantModel:

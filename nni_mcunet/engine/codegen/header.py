@@ -2,7 +2,7 @@
 
 from ...core.plan.plan import Plan
 from ..detect import detector_params
-from ..model import QuantModel, view_of
+from ..model import QuantModel, class_names, view_of
 from ..ops import pixels
 from . import arenas
 from .names import Names, commented
@@ -51,9 +51,9 @@ def header(plan: Plan, model: QuantModel, names: Names) -> str:
                      f"{_gains(model, name)} */")  # fmt: skip
     lines += [f"const int8_t *{p}_output(int i); /* null where there is no such output */"]
     lines += [f"int {p}_output_bytes(int i); /* 0 where there is none */"]
-    if post:
-        classes = len(model.meta["detector"]["classes"])
+    if classes := len(class_names(model)):
         lines.append(f"#define {macro}_CLASSES {classes}\nextern const char *const {p}_class_names[{macro}_CLASSES];")
+    if post:
         lines.append(f"#define {macro}_MOST_BOXES {post.candidates} /* room for the candidates of {p}_detect */")
         lines.append("/* Number of boxes written, best first; 0 where most <= 0. boxes: [most] */")
         lines.append(f"int {p}_detect(mcu_box *boxes, int most);")

@@ -11,7 +11,7 @@ from ...core.plan.plan import Plan
 from ..detect import detector_params
 from ..lower.c_limits import BYTES
 from ..lower.program import Program, laid_out, lower
-from ..model import QuantModel, view_of
+from ..model import QuantModel, class_names, view_of
 from . import arenas
 from .constants import weights
 from .header import header, pixel_table, summary
@@ -99,7 +99,9 @@ def _source(program: Program, model: QuantModel, names: Names) -> tuple[str, dic
     lines = run_lines(program, names, found.axes)
     tail = "}\n\n" + _outputs(program, names) + pixel_table(model, names)
     if post := detector_params(model):
-        tail += post.to_c(p) + _class_names(model.meta["detector"]["classes"], names)
+        tail += post.to_c(p)
+    if classes := class_names(model):
+        tail += _class_names(classes, names)
     first = head.count("\n") + 1
     sites = {first + at: row for at, (_, row) in enumerate(lines) if row is not None}
     return head + "".join(f"{text}\n" for text, _ in lines) + tail, sites

@@ -103,6 +103,12 @@ class OutputMap:
         """Tell whether it holds one value for each of several classes."""
         return self.shape[:2] == (1, 1) and self.shape[2] > 1
 
+    @property
+    def holds_shares(self) -> bool:
+        """Tell whether its values are all from 0 to 1, as those of a softmax are."""
+        least, most = (self.scale * (q - self.zero_point) for q in (-128, 127))
+        return least >= 0 and most <= 1
+
     def real(self, q: np.ndarray) -> np.ndarray:
         """Return the real values (h, w, c) of the bytes (h * w * c,)."""
         real = self.scale * (q.astype(float) - self.zero_point).reshape(self.shape)

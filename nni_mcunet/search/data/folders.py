@@ -37,7 +37,7 @@ def open_folder(root: Path, options: PlainDict) -> Pictures:
         splits = _split(items, options)
         if others:
             splits["test"] = next(iter(others.values()))
-    return Pictures(splits, read_picture, len(classes), options)
+    return Pictures(splits, read_picture, len(classes), options, classes)
 
 
 def open_imagenet(root: Path, options: PlainDict) -> Pictures:

@@ -31,6 +31,7 @@ class Pictures:
 
     splits  split -> sequence of (item, label)
     read    (item, view) -> the picture of an item as RGB
+    names   of the classes, in the order of their labels, where they are for people to read
 
     Options:
 
@@ -45,7 +46,9 @@ class Pictures:
         read: Callable[[Any, View], Image.Image],
         classes: int,
         options: PlainDict,
+        names: Sequence[str] = (),
     ):
+        self.names = list(names)
         self.splits, self.read, self.task = splits, read, Classification(classes)
         self.crop, self.view = interval(options["crop"], "crop"), View(share(options["keep"], "keep"))
         self.jitter = share(options["jitter"], "jitter", low=0)

@@ -166,9 +166,12 @@ def _device(net: Net) -> torch.device:
 
 def weights_file(state: dict[str, Tensor], data: Data) -> bytes:
     """Return the bytes of a .pth of one network: its state dict, an OrderedDict with the attribute `meta`, which
-    torch.load gives back: {"data": Data.identity of what it was trained and judged on, "view": how it saw that}."""
+    torch.load gives back: {"data": Data.identity of what it was trained and judged on, "view": how it saw that,
+    "classes": their names, where the data have some}."""
     file, found = io.BytesIO(), OrderedDict((key, tensor.cpu()) for key, tensor in state.items())
     vars(found)["meta"] = {"data": data.identity, "view": data.view and str(data.view)}
+    if names := getattr(data.source, "names", ()):
+        vars(found)["meta"]["classes"] = list(names)
     torch.save(found, file)
     return marked(file.getvalue())
 
