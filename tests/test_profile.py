@@ -153,6 +153,7 @@ def test_bad_models(tmp_path):
 def test_bad_arguments(tmp_path):
     refused(tool("profile", ARCH, "--board", "stm32x"), "unknown board 'stm32x'", "stm32h743")
     refused(tool("profile", tmp_path / "no.json"), "no such file", "no.json")
+    (tmp_path / "m.pth").touch()  # whether a file is there is asked first
     refused(tool("profile", tmp_path / "m.pth"), "m.pth holds weights and no network: expected an architecture (.json)")
     refused(tool("profile", ARCH, "--patches", "4"), "--patches '4'", "2x2")
     refused(tool("profile", ARCH, "--patches", "4x4", "--blocks", 40), "n = 40: mobilenet_v2 has 19 blocks")

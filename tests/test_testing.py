@@ -288,7 +288,7 @@ def test_calibration_pictures(run, work):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["model.onnx", "--backend", "float"], "--backend float is mmdet's network: give its .pth"),
+        (["{work}/float.onnx", "--backend", "float"], "--backend float is mmdet's network: give its .pth"),
         (["{work}/weights.pth", "--out", "p.txt"], ".pkl"),
         (["{work}/other.pth"], "does not hold the weights of this config's network"),
         (["{work}/float.onnx"], "is no int8 detector"),
