@@ -142,7 +142,7 @@ def _meant(home, page: str) -> dict[str, str]:
         return {}
     folder = home / f"photos_of_{page}"
     shutil.copytree(files / "JPEGImages", folder)
-    if page == "detectors.md":
+    if page in ("detectors.md", "README.md"):
         shutil.copytree(files / "Annotations", folder, dirs_exist_ok=True)
     return {"photos": folder.name, "5,9": "2,4"}  # blocks of this network in two segments
 
