@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs/results"
 RUNS = {  # config -> (boards, the first of which its row shows; the data and how many; do their terms let us show them)
     "yolov3_bccd_f412": (["stm32f412", "stm32f746", "stm32h743"], "BCCD, 292 / 72 photographs", True),
+    "yolox_bccd_f412": (["stm32f412", "stm32f746", "stm32h743"], "BCCD, 292 / 72 photographs", True),
     "yolov3_animals_f412": (["stm32f412"], "six animals of Pascal VOC 2012, 1,697 / 1,729 photographs", False),
     "yolov3_animals_h743": (["stm32h743"], "six animals of Pascal VOC 2012, 1,697 / 1,729 photographs", False),
     "s3fd_faces_f412": (["stm32f412"], "WIDER FACE, 480 / 150 photographs of it", False),

@@ -3,6 +3,7 @@ int8 file, its card, its picture where the terms of its data allow one, and floa
 
     python benchmarks/detectors.py --only yolov3_bccd_f412
     python benchmarks/zoo.py blood-cells-f412 yolov3_bccd_f412 --data bccd --weights
+    python benchmarks/zoo.py --recipes      those of docs/results/detection.json whose weights stay here
     python benchmarks/zoo.py --check        what is in zoo/ agrees with its list
 
 Figures are those of docs/results/detection.json, files those of out/detection/CONFIG. --first makes the weights those
@@ -135,10 +136,22 @@ def add(args: argparse.Namespace) -> None:
         write_atomic(ZOO / f"{name}.md", card(name, e))
 
 
+def recipes() -> list[dict]:
+    """The detectors of docs/results/detection.json that are not in the zoo, without the small trials."""
+    ours = {e["config"] for e in json.loads((ZOO / "index.json").read_text()).values()}
+    kept = ("config", "data", "float", "int8", "board", "sram_bytes", "flash_bytes")
+    rows = json.loads((RESULTS / "detection.json").read_text())
+    return [
+        {key: row[key] for key in kept} for row in rows if row["config"] not in ours and "mini" not in row["config"]
+    ]
+
+
 def check() -> None:
     """Raise UserError where a file in zoo/ is not what the list says."""
     known = json.loads((ZOO / "index.json").read_text())
-    expected = {Path("index.json")}
+    if json.loads((ZOO / "recipes.json").read_text()) != recipes():
+        raise UserError("zoo/recipes.json is not of docs/results/detection.json: run benchmarks/zoo.py --recipes")
+    expected = {Path("index.json"), Path("recipes.json")}
     for name, e in known.items():
         hashes = {Path(f"{name}.onnx"): e["sha256"]}
         if "weights" in e:
@@ -161,14 +174,18 @@ def main() -> None:
     parser.add_argument("--data", choices=DATA, help="what it was trained on")
     parser.add_argument("--weights", action="store_true", help="also the float weights of its backbone")
     parser.add_argument("--first", action="store_true", help="with --weights: those to begin with by default")
+    parser.add_argument("--recipes", action="store_true", help="write zoo/recipes.json again, and nothing else")
     parser.add_argument("--check", action="store_true", help="write nothing; look whether all agrees")
     args = parser.parse_args()
     if args.check:
         check()
+    elif args.recipes:
+        write_json(ZOO / "recipes.json", recipes())
     elif not (args.name and args.config and args.data) or (args.first and not args.weights):
         raise UserError("expected a name, a config and --data, and --first only with --weights; or --check")
     else:
         add(args)
+        write_json(ZOO / "recipes.json", recipes())
         check()
 
 

@@ -1,6 +1,7 @@
 """The trained networks of zoo/: their list, files and cards agree, and zoo:NAME stands for a model's file."""
 
 import json
+import re
 import runpy
 import shutil
 import subprocess
@@ -64,8 +65,11 @@ def test_a_name_is_a_file_in_every_command(tmp_path):
 
 
 def test_the_command_lists_and_shows():
-    listed = mcunet("zoo")
+    listed, _, more = mcunet("zoo").partition("\n\n")
     assert [line.split()[0] for line in listed.splitlines()[1:]] == [f"zoo:{name}" for name in NAMES]
+    configs = re.findall(r"^  (configs/\S+)", more, re.MULTILINE)
+    assert configs == [row["config"] for row in model_zoo.recipes()] and all((ROOT / path).exists() for path in configs)
+    assert len(configs) > 2 and "mcunet export mcunet_in3 WEIGHTS.pth" in more
     card = (ROOT / f"zoo/{NAMES[0]}.md").read_text()
     assert mcunet("zoo", "show", NAMES[0]) == mcunet("zoo", "show", f"zoo:{NAMES[0]}") == card
     for words in (["show"], ["list", NAMES[0]]):

@@ -1,6 +1,6 @@
 """List the trained networks that come with this project, and show their cards.
 
-mcunet zoo                                   a table: name, data, metric, memory, estimated time
+mcunet zoo                                   a table: name, data, metric, memory, estimated time; then recipes
 mcunet zoo show blood-cells-f412             the card: data and their licence, figures, boards, commands
 mcunet generate zoo:blood-cells-f412 --board stm32f412 -o out/fw
 
@@ -10,12 +10,20 @@ zoo:NAME stands for a model's file in every command that takes one.
 import argparse
 
 from ..core.errors import UserError
-from ..core.model_zoo import PREFIX, card, index
+from ..core.model_zoo import PREFIX, card, index, recipes
 from ..core.types import PlainDict
 
 COLUMNS = (("name", 24), ("input", 9), ("head", 8), ("float", 7), ("int8", 7), ("SRAM, kB", 10), ("flash, kB", 11),
            ("ms, est.", 10), ("on", 12), ("finds", 0))  # fmt: skip
 LEFT = ("name", "on", "finds")
+RECIPES = """
+By recipe, for the terms of their pictures keep the weights from being handed on. Float and int8 are measured here:
+  mcunet train CONFIG; mcunet deploy CONFIG work_dirs/NAME/last.pth --boards BOARD -o out/NAME
+"""
+PUBLISHED = """
+MCUNet's ImageNet networks, with the weights that their authors publish (github.com/mit-han-lab/mcunet):
+  mcunet export mcunet_in3 WEIGHTS.pth --view crop:0.875 -o in3.onnx
+  mcunet quantize in3.onnx --calib photos -o in3.int8.onnx"""
 
 
 def line(name: str, entry: PlainDict) -> list[str]:
@@ -27,6 +35,13 @@ def line(name: str, entry: PlainDict) -> list[str]:
         PREFIX + name, entry["input"], entry["head"], f"{floats:.3f}", f"{int8:.3f}", *kb,
         "-" if time is None else f"{time:.0f}", board, ", ".join(entry["classes"]),
     ]  # fmt: skip
+
+
+def recipe(row: PlainDict) -> str:
+    """Return a recipe's line."""
+    shown = [name for name in row["float"] if name in ("easy", "medium", "hard")] or ["mAP50"]
+    scores = ", ".join(f"{name} {row['float'][name]:.3f} / {row['int8'][name]:.3f}" for name in shown)
+    return f"  {row['config']:36}{row['board']:11}{scores}; {row['data']}"
 
 
 def laid_out(cells: list[str]) -> str:
@@ -50,3 +65,4 @@ def main(args: argparse.Namespace) -> None:
     print(laid_out([name for name, _ in COLUMNS]))
     for name, entry in index().items():
         print(laid_out(line(name, entry)))
+    print(RECIPES + "\n".join(map(recipe, recipes())) + "\n" + PUBLISHED)

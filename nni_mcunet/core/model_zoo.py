@@ -1,7 +1,8 @@
 """Know the trained networks that come with this project: `zoo:NAME` is one, wherever a model's file is expected.
 
 The folder zoo/ holds for each an int8 ONNX file, a card in Markdown and perhaps float weights to begin a training with;
-zoo/index.json lists them. benchmarks/zoo.py writes all of it. A file is used only with the bytes that the list names.
+zoo/index.json lists them. zoo/recipes.json has the detectors whose weights stay here. benchmarks/zoo.py writes all of
+it. A file is used only with the bytes that the list names.
 """
 
 import difflib
@@ -28,6 +29,11 @@ def index() -> dict[str, PlainDict]:
     if not isinstance(found, dict) or not all(isinstance(e, dict) and "sha256" in e for e in found.values()):
         raise UserError(f"{path} is no list of networks: install the package again")
     return found
+
+
+def recipes() -> list[PlainDict]:
+    """Return the detectors whose weights may not be handed on, each with its config, data, figures and board."""
+    return list(read_json(FOLDER / "recipes.json"))
 
 
 def entry(name: str) -> PlainDict:
