@@ -67,8 +67,8 @@ def test_the_report_counts_the_source_of_the_picture():
                          ("full", {"source": "lines", "source_bytes": 2049})):  # fmt: skip
         row = board_row("b", ran, {**plan, **source})
         said[name] = report_table({"boards": {"b": row}, "metrics": {"float": {}, "int8": {}}})
-    assert "source" not in said["bare"] and "SRAM with it" not in said["bare"]
-    assert re.search(r"the source's, kB +2\.0\nSRAM with it, kB +6\.0\n", said["roomy"]), said["roomy"]
+    assert "source" not in said["bare"] and "SRAM with that" not in said["bare"]
+    assert re.search(r"picture's source, kB +2\.0\nSRAM with that, kB +6\.0\n", said["roomy"]), said["roomy"]
     assert "b: arena and 'lines' take 6,144 of 6,144 bytes: fits" in said["roomy"]
     assert "6,145 of 6,144 bytes: does not fit" in said["full"]
     with pytest.raises(UserError, match="source_bytes"):
