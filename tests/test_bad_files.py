@@ -337,6 +337,7 @@ def test_a_damaged_plan_is_one_line(tmp_path):
 )
 def test_a_command_ends_in_one_line(tool, arguments, name, text, tmp_path, monkeypatch, capsys):
     (tmp_path / name).write_text(text)
+    (tmp_path / "x.pth").touch()
     monkeypatch.chdir(tmp_path)
     given = [str(a).format(tmp_path / name) for a in arguments]
     if tool == "report":

@@ -132,7 +132,7 @@ def test_commands(file, tmp_path, monkeypatch, capsys):
         return found.out
 
     ends = ("--outputs", "/left/Conv", "d")
-    assert " left " in run("profile", file, *ends)
+    assert "left_Conv " in run("profile", file, *ends)
     run("quantize", file, *ends, "--calib", tmp_path / "photos.npy", "-o", tmp_path / "q.onnx")
     assert "right_Conv" not in run("inspect", tmp_path / "q.onnx", "--outputs", "/left/Conv")
     told = run(

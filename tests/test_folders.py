@@ -150,8 +150,10 @@ def test_deploy_takes_no_product_of_anything_else(tmp_path):
                      ("H743 H743", "two have the same name"), ("stm32f412 riscv.json", "no emulated machine")]
 )  # fmt: skip
 def test_deploy_looks_at_its_boards_first(boards, said, tmp_path, monkeypatch, capsys):
-    """A name that is wrong costs no minutes: neither the config nor the checkpoint are there."""
+    """A name that is wrong costs no minutes: the config and the checkpoint are empty."""
     monkeypatch.chdir(tmp_path)
+    for name in ("c.py", "c.pth"):
+        Path(name).touch()
     monkeypatch.setattr("sys.argv", [])
     Path("riscv.json").write_text(json.dumps(BOARD | {"core": "rv32"}))
     with pytest.raises(SystemExit) as end:
@@ -203,8 +205,20 @@ def test_deploy_ends_with_the_command_of_the_page(tmp_path, monkeypatch, capsys)
     monkeypatch.setattr("detection.load_config", lambda *words: None)
     monkeypatch.setattr("detection.busy_picture", lambda config: tmp_path / "a cell.jpg")
     (tmp_path / "c.pth").write_bytes(b"weights")
+    (tmp_path / "c.py").touch()
     out = tmp_path / "on boards"
-    main(["deploy", "c.py", str(tmp_path / "c.pth"), "--boards", "stm32h743", "stm32f412", "-o", str(out)])
+    main(
+        [
+            "deploy",
+            str(tmp_path / "c.py"),
+            str(tmp_path / "c.pth"),
+            "--boards",
+            "stm32h743",
+            "stm32f412",
+            "-o",
+            str(out),
+        ]
+    )
     assert steps[-1] == "report"
     _, last = capsys.readouterr().out.rstrip().rsplit("\n", 1)
     program, name, *words = shlex.split(last)
@@ -222,13 +236,15 @@ def test_a_folder_is_named(words, monkeypatch, capsys, tmp_path):
     """An empty name would be the working folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", [])
-    (tmp_path / "file").touch()
+    given = ["c.pth", "c.py", "file"]
+    for name in given:
+        (tmp_path / name).touch()
     for name, said in (("", "is empty: give one"), ("file", "file is a file: give a folder")):
         with pytest.raises(SystemExit) as end:
             main([*words, name])
         errors = capsys.readouterr().err
         assert end.value.code == 2 and said in errors and errors.count("\n") == 1
-    assert list(files(tmp_path)) == ["file"]
+    assert sorted(files(tmp_path)) == given
 
 
 @pytest.mark.parametrize(
@@ -242,6 +258,7 @@ def test_a_place_without_files_is_refused_before_the_work(words, monkeypatch, ca
     """Before the network is read, too, which is not there."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
+    (tmp_path / "photos").mkdir()
     for place, said in (("/proc", "/proc takes no files"), ("/sys", ""), ("file", "is a file, not a folder")):
         with pytest.raises(SystemExit) as end:
             main([word.format(place) for word in words])
