@@ -441,7 +441,7 @@ def test_places_of_data_yaml_that_hold_no_picture_are_named(tmp_path):
         "data.yaml says val: ../valid/images, where no picture is",
         "data.yaml says val: empty, where no picture is",
     ]
-    (tmp_path / "data.yaml").write_text("names: [x]\ntrain: /home/me/set/images\n")
+    (tmp_path / "data.yaml").write_text("names: [x]\nnc:\ntrain: /home/me/set/images\n")
     assert read_folder(tmp_path).notes == ["data.yaml says train: /home/me/set/images, where no picture is"]
 
 

@@ -82,7 +82,7 @@ def _names(tree: Tree, settings: tuple[Path, PlainDict] | None) -> tuple[str, ..
             found = [numbered[str(i)] for i in range(len(numbered))]
         if not isinstance(found, list) or not found:
             raise UserError(f"{path}: names is {short(found)}: expected a list of classes, or 0: NAME, 1: NAME, ...")
-        if content.get("nc", len(found)) != len(found):
+        if content.get("nc") not in (None, len(found)):
             raise UserError(f"{path}: nc is {short(content['nc'])}, and names has {len(found)}: correct one of them")
         return _distinct([str(name) for name in found], path)
     for path in tree.files:

@@ -17,7 +17,7 @@ COLUMNS = (("name", 28), ("input", 9), ("head", 8), ("float", 7), ("int8", 7), (
            ("ms, est.", 10), ("on", 12), ("finds", 0))  # fmt: skip
 LEFT = ("name", "on", "finds")
 RECIPES = """
-By recipe, for the terms of their pictures keep the weights from being handed on. Float and int8 are measured here:
+Recipes: the terms of these pictures do not let us hand on the weights. Scores are float / int8, measured here:
   mcunet train CONFIG; mcunet deploy CONFIG work_dirs/NAME/last.pth --boards BOARD -o out/NAME
 """
 PUBLISHED = """
