@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 
 from nni_mcunet.core.errors import UserError, one_line
+from nni_mcunet.core.nn.freed_memory import keep_freed_memory
 from nni_mcunet.core.types import FilePath, Plain, PlainDict
 from nni_mcunet.paper.baselines import BASELINES
 
@@ -67,6 +68,7 @@ def prepare(path: FilePath, options: PlainDict | None = None, work_dir: FilePath
     check_folders(config)
     if "LOCAL_RANK" in os.environ and not torch.cuda.is_available():
         _join_on_cpu(config)
+    keep_freed_memory()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
     return config
 

@@ -9,6 +9,7 @@ import nni
 import torch
 
 from ...core.errors import UserError
+from ...core.nn.freed_memory import keep_freed_memory
 from ...core.types import PlainDict
 from ...core.validate import short
 from ..data import open_data
@@ -38,6 +39,7 @@ def scores(parameters: PlainDict) -> list[float]:
 
 def main() -> None:
     """Evaluate what NNI has for this trial and report the scores."""
+    keep_freed_memory()
     torch.set_num_threads(1)  # two threads on two cores that others use, too, wait for each other: 20 times slower
     parameters = nni.get_next_parameter()
     found = scores(parameters)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ...core.errors import UserError
 from ...core.files import write_atomic
 from ...core.ir.graph import Graph
+from ...core.nn.freed_memory import keep_freed_memory
 from ...core.nn.net import Net
 from ...core.types import PlainDict
 from ...core.validate import check_is_file, reason_of_load, short
@@ -50,6 +51,7 @@ def fit(
     """
     path, place = Path(path), ranks.pick_device(device)
     ranks.join(place)
+    keep_freed_memory()
     networks = lru_cache(maxsize=64)(networks)  # asked for twice: by who loads the pictures, ahead, and by the step
     identity = identity | {"recipe": asdict(recipe), "data": data.identity}
     run = _Run(net.to(place).train(), recipe, data.task, identity, backward)

@@ -18,6 +18,7 @@ from ...core.errors import UserError
 from ...core.ir.arch import ArchSpec
 from ...core.ir.build import build_graph
 from ...core.ir.graph import Graph, Op
+from ...core.nn.convolution import conv2d
 from ...core.nn.net import Layer, Net, symmetric
 from ..space import Space
 
@@ -84,16 +85,17 @@ class _Walk(Net):
 
     def __init__(self, graph: Graph, tensors: dict[str, Tensor], training: bool):
         nn.Module.__init__(self)
+        self.training = training
         self.graph, self._last_use, self.quant = graph, graph.last_use(), None
         layers: dict[str, SimpleNamespace] = {}
         for op in graph.ops:
             if op.kind != "conv":
                 continue
             of = f"layers.{op.name}"
-            padding = op.pad[:2] if symmetric(op) else 0
+            padding = op.pad[:2] if symmetric(op) else (0, 0)
             weight, bias = tensors[f"{of}.conv.weight"], tensors.get(f"{of}.conv.bias")
             layer = SimpleNamespace(
-                conv=partial(F.conv2d, weight=weight, bias=bias, stride=op.s, padding=padding, groups=op.groups)
+                conv=partial(conv2d, weight=weight, bias=bias, stride=op.s, padding=padding, groups=op.groups)
             )
             if op.norm:
                 mean, variance, gain, shift = (tensors[f"{of}.bn.{name}"] for name in STATISTICS)
