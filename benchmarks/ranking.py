@@ -29,6 +29,7 @@ from nni_mcunet.search.supernet.recipe import Recipe
 from nni_mcunet.search.supernet.training import evaluate, finetune, load_supernet
 
 DRAWS = 1000  # of the bootstrap
+RESULTS = Path(__file__).parents[1] / "docs/results/ranking.json"
 
 
 def networks(space: Space, count: int, seed: int) -> list[Candidate]:
@@ -72,6 +73,8 @@ def main() -> None:
     parser.add_argument("--repeat", action="store_true", help="train each a second time, with another seed")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("out/ranking"))
+    parser.add_argument("--result", metavar="NAME", help="keep the taus in --results by this name")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
     with exit_on_user_error():
         if args.networks < 3:
@@ -80,7 +83,14 @@ def main() -> None:
         data = open_data(parse_data(args.data))
         steps = args.steps or args.epochs * data.epoch(args.batch)
         recipe = Recipe(largest=steps, shared=0, batch=args.batch, lr=args.lr)
-        print(table(measure(args, recipe, data)))
+        known = measure(args, recipe, data)
+        print(table(known))
+        if args.result:
+            found = json.loads(args.results.read_text()) if args.results.exists() else {}
+            settings = known["settings"] | {"data": data.identity["kind"]}
+            write_json(
+                args.results, found | {args.result: {"settings": settings, "tau": taus(known), "rows": known["rows"]}}
+            )
 
 
 def measure(args: argparse.Namespace, recipe: Recipe, data: Data) -> dict:
@@ -108,15 +118,20 @@ def measure(args: argparse.Namespace, recipe: Recipe, data: Data) -> dict:
     return known | {"rows": rows[: args.networks]}
 
 
+def taus(known: dict) -> dict[str, tuple[float, float, float]]:
+    """Return for each other way to score than "trained" its tau with it, and the interval."""
+    rows = known["rows"]
+    ways = [way for way in ("slice", "again", "macs") if all(way in row for row in rows)]
+    return {way: tau(*([row[key] for row in rows] for key in (way, "trained"))) for way in ways}
+
+
 def table(known: dict) -> str:
     """Return the taus as lines."""
-    rows, lines = known["rows"], []
-    pairs = [("slice", "trained"), ("again", "trained"), ("macs", "trained")]
-    for first, second in pairs:
-        if all(first in row for row in rows):
-            value, low, high = tau(*([row[way] for row in rows] for way in (first, second)))
-            lines.append(f"{first} against {second}: tau {value:.2f} ({low:.2f} to {high:.2f}), {len(rows)} networks")
-    return "\n".join(lines)
+    count = len(known["rows"])
+    return "\n".join(
+        f"{way} against trained: tau {value:.2f} ({low:.2f} to {high:.2f}), {count} networks"
+        for way, (value, low, high) in taus(known).items()
+    )
 
 
 if __name__ == "__main__":

@@ -36,7 +36,11 @@ def test_it_goes_on_after_a_kill_and_says_tau(supernet, tmp_path, monkeypatch, c
     def rows(folder: Path):
         return json.loads((tmp_path / folder / "ranking.json").read_text())["rows"]
 
-    said = run(monkeypatch, capsys, *words, "--out", tmp_path / "whole")
+    kept = ("--result", "digits", "--results", tmp_path / "results.json")
+    said = run(monkeypatch, capsys, *words, "--out", tmp_path / "whole", *kept)
+    tau = json.loads((tmp_path / "results.json").read_text())["digits"]["tau"]
+    assert all(f"{way} against trained: tau {value:.2f} ({low:.2f} to {high:.2f})" in said
+               for way, (value, low, high) in tau.items()) and tau.keys() == {"slice", "macs"}  # fmt: skip
     assert "slice against trained: tau " in said and "macs against trained: tau " in said and "4 networks" in said
     found = rows("whole")
     assert len({json.dumps(row["candidate"]) for row in found}) == 4
