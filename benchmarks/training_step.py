@@ -16,10 +16,10 @@ from statistics import median
 import torch
 from torch import nn
 
+from nni_mcunet.core.freed_memory import keep_freed_memory
 from nni_mcunet.core.ir.arch import ArchSpec
 from nni_mcunet.core.ir.build import build_graph
 from nni_mcunet.core.nn import net
-from nni_mcunet.core.nn.freed_memory import keep_freed_memory
 
 ARCH = Path(__file__).parents[1] / "configs/arch"
 NETWORKS = ("mcu_w50_r128", "bccd_f412", "mcunet_in1", "mcunet_in3")

@@ -16,7 +16,7 @@ WIDE = "_WideDepthwiseBackward"
 
 
 def gradients(convolve, x, weight, stride, padding, like):
-    """Of the input and the weight, for an output whose gradient is `like`, drawn anew."""
+    """Return the output and the gradients of input and weight, for a gradient of the output drawn in the type `like`."""
     x, weight = x.clone().requires_grad_(), weight.clone().requires_grad_()
     y = convolve(x, weight, None, stride, padding, groups=len(weight))
     torch.manual_seed(1)
@@ -79,7 +79,7 @@ def test_freed_memory_is_kept():
     """The pages of a freed tensor of 16 MB are there for the next one."""
     program = """
 import resource, torch
-from nni_mcunet.core.nn.freed_memory import keep_freed_memory
+from nni_mcunet.core.freed_memory import keep_freed_memory
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(10):

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 
 from nni_mcunet.core.errors import UserError, one_line
-from nni_mcunet.core.nn.freed_memory import keep_freed_memory
+from nni_mcunet.core.freed_memory import keep_freed_memory
 from nni_mcunet.core.types import FilePath, Plain, PlainDict
 from nni_mcunet.paper.baselines import BASELINES
 

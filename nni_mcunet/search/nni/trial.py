@@ -9,7 +9,7 @@ import nni
 import torch
 
 from ...core.errors import UserError
-from ...core.nn.freed_memory import keep_freed_memory
+from ...core.freed_memory import keep_freed_memory
 from ...core.types import PlainDict
 from ...core.validate import short
 from ..data import open_data

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ...core.errors import UserError
 from ...core.files import write_atomic
+from ...core.freed_memory import keep_freed_memory
 from ...core.ir.graph import Graph
-from ...core.nn.freed_memory import keep_freed_memory
 from ...core.nn.net import Net
 from ...core.types import PlainDict
 from ...core.validate import check_is_file, reason_of_load, short
