@@ -16,11 +16,11 @@ WIDE = "_WideDepthwiseBackward"
 
 
 def gradients(convolve, x, weight, stride, padding, like):
-    """Return the output and the gradients of input and weight, for a gradient of the output drawn in the type `like`."""
-    x, weight = x.clone().requires_grad_(), weight.clone().requires_grad_()
-    y = convolve(x, weight, None, stride, padding, groups=len(weight))
+    """Return the output and the gradients of input, weight and bias, drawn in the type `like`."""
+    leaves = [t.clone().requires_grad_() for t in (x, weight, torch.arange(len(weight)).to(like))]
+    y = convolve(*leaves, stride, padding, groups=len(weight))
     torch.manual_seed(1)
-    return y, torch.autograd.grad(y, (x, weight), torch.randn(y.shape).to(like))
+    return y, torch.autograd.grad(y, leaves, torch.randn(y.shape).to(like))
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -49,7 +49,7 @@ def test_only_what_has_a_slow_gradient_takes_the_other_way():
     assert conv2d(x, wide, None, (1, 1), (2, 2), 8).grad_fn.name() == WIDE
     assert conv2d(x, narrow, None, (1, 1), (1, 1), 8).grad_fn.name() != WIDE
     assert conv2d(x, dense, None, (1, 1), (2, 2), 1).grad_fn.name() != WIDE
-    assert conv2d(x, wide, bias, (1, 1), (2, 2), 8).grad_fn.name() != WIDE
+    assert conv2d(x, wide, bias, (1, 1), (2, 2), 8).grad_fn.name() == WIDE
     with torch.no_grad():
         assert conv2d(x, wide, None, (1, 1), (2, 2), 8).grad_fn is None
     with torch.autocast("cpu", torch.bfloat16):

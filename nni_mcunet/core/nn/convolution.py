@@ -28,22 +28,23 @@ class _Context(FunctionCtx):
 
 
 class _WideDepthwise(torch.autograd.Function):
-    """Convolve (N, C, H, W) by (C, 1, kh, kw), kw over COLUMNS."""
+    """Convolve (N, C, H, W) by (C, 1, kh, kw), kw over COLUMNS, with a bias (C,) or None."""
 
     @staticmethod
-    def forward(ctx: _Context, x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
+    def forward(ctx: _Context, x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.stride, ctx.padding = stride, padding
-        return F.conv2d(x, weight, None, stride, padding, 1, len(weight))
+        return F.conv2d(x, weight, bias, stride, padding, groups=len(weight))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        of_x, of_weight = ctx.needs_input_grad[:2]
+        of_x, of_weight, of_bias = ctx.needs_input_grad[:3]
         return (
             _gradients(gradient, x, weight, ctx.stride, ctx.padding, (True, False))[0] if of_x else None,
             _weight_gradient(gradient, x, weight, ctx.stride, ctx.padding) if of_weight else None,
+            gradient.sum((0, 2, 3)) if of_bias else None,
             None,
             None,
         )
@@ -73,12 +74,12 @@ def _weight_gradient(gradient: Tensor, x: Tensor, weight: Tensor, stride: Pair, 
 
 def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair, groups: int) -> Tensor:
     """Return torch.nn.functional.conv2d of the same arguments: (N, cin, H, W) by (cout, cin / groups, kh, kw)."""
-    wide = groups == len(weight) == x.shape[1] and weight.shape[3] > COLUMNS and bias is None
+    wide = groups == len(weight) == x.shape[1] and weight.shape[3] > COLUMNS
     trained = weight.requires_grad and torch.is_grad_enabled()
     on_cpu = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     if wide and trained and on_cpu:
-        return cast(Tensor, _WideDepthwise.apply(x, weight, stride, padding))  # type: ignore[no-untyped-call]
-    return F.conv2d(x, weight, bias, stride, padding, 1, groups)
+        return cast(Tensor, _WideDepthwise.apply(x, weight, bias, stride, padding))  # type: ignore[no-untyped-call]
+    return F.conv2d(x, weight, bias, stride=stride, padding=padding, groups=groups)
 
 
 class Conv2d(nn.Conv2d):
