@@ -21,10 +21,12 @@ def with_files(args: argparse.Namespace) -> argparse.Namespace:
             setattr(args, key, str(find(value)))
         elif isinstance(value, list):
             setattr(args, key, [str(find(one)) if is_named(one) else one for one in value])
-    wanted = [path for path in _given(args, NAMED) if path.suffix in ENDINGS]
-    for path in [*wanted, *_given(args, PATHS)]:
-        if not path.exists():
+    for path in _given(args, NAMED):
+        if path.suffix in ENDINGS and not path.exists():
             raise UserError(f"no such file: {path}")
+    for path in _given(args, PATHS):
+        if not path.exists():
+            raise UserError(f"no such file or folder: {path}")
     return args
 
 
