@@ -26,11 +26,6 @@ OPS = ENGINE + "ops/"
 SEARCH, DETECTION = "nni_mcunet/search/", "detection/"
 
 MUTANTS = [
-    # The gradient of a wide depth-wise convolution.
-    Mutant(CORE + "nn/convolution.py", "left = padding[1] - first", "left = padding[1]", "test_convolution"),
-    Mutant(CORE + "nn/convolution.py", "top, bottom = padding[0], rows", "top, bottom = 0, rows", "test_convolution"),
-    Mutant(CORE + "nn/convolution.py", "(*range(0, kw - COLUMNS, COLUMNS), kw - COLUMNS)",
-           "range(0, kw - COLUMNS + 1, COLUMNS)", "test_convolution"),
     # Several memories.
     Mutant(
         PLAN + "arena.py",

@@ -1,4 +1,4 @@
-"""Load-bearing lines broken one at a time (mutant_table.py, mutant_doors.py): the tests concerned must fail.
+"""Load-bearing lines broken one at a time (mutant_*.py): the tests concerned must fail.
 
 python tests/mutants.py                     all of them; exit code 1 for a survivor or an error
 python tests/mutants.py --only dead_channels.py      those whose file's path has this in it
@@ -24,6 +24,7 @@ from queue import SimpleQueue
 
 from conftest import ROOT
 from mutant_doors import DOORS
+from mutant_search import SEARCHES
 from mutant_table import MUTANTS, Mutant
 from tqdm import tqdm
 
@@ -110,7 +111,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of the files' paths")
     parser.add_argument("--json", help="file for the summary")
     args = parser.parse_args()
-    chosen, found = [mutant for mutant in MUTANTS + DOORS if args.only in mutant.file], []
+    chosen, found = [mutant for mutant in MUTANTS + DOORS + SEARCHES if args.only in mutant.file], []
     for said in tqdm(run(chosen), "mutants", len(chosen), unit="mutant", disable=None):
         found.append(said)
         if said["outcome"] not in ("killed", "equivalent"):

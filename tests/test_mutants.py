@@ -6,11 +6,14 @@ from collections import Counter
 import pytest
 from conftest import ROOT
 from mutant_doors import DOORS
+from mutant_search import SEARCHES
 from mutant_table import MUTANTS, Mutant
 from mutants import broken, outcome
 
 
-@pytest.mark.parametrize("mutant", MUTANTS + DOORS, ids=lambda m: f"{m.file.rpartition('/')[2]}: {m.old[:30]}")
+@pytest.mark.parametrize(
+    "mutant", MUTANTS + DOORS + SEARCHES, ids=lambda m: f"{m.file.rpartition('/')[2]}: {m.old[:30]}"
+)
 def test_every_line_stands_there_once(mutant):
     assert broken((ROOT / mutant.file).read_text(), mutant) != (ROOT / mutant.file).read_text()
     for path in mutant.paths:
@@ -25,7 +28,7 @@ def test_every_part_is_in_the_table():
         if not m.reason
     )
     assert parts.total() >= 60 and all(parts[name] >= 8 for name in ("core", "engine", "C", "search", "detection"))
-    assert len(set(MUTANTS + DOORS)) == len(MUTANTS + DOORS)
+    assert len(set(MUTANTS + DOORS + SEARCHES)) == len(MUTANTS + DOORS + SEARCHES)
 
 
 def test_outcomes(tmp_path):

@@ -100,13 +100,14 @@ def test_between_equals_the_earlier_is_first():
 
 
 def test_what_a_network_costs():
-    boards = config_boards(("f412", "h743"))
+    boards, places = Boards((Limits(get_board("f412").with_arena(40 * 1024)), Limits(get_board("h743")))), set()
     objectives = Objectives.__new__(Objectives)  # what it costs needs no pymoo
     objectives.space, objectives.boards, objectives._known = DEMO, boards, {}
     for seed in range(8):
         candidate = DEMO.random(np.random.default_rng(seed))
         found = [one.check(DEMO.spec(candidate)) for one in boards.each]
         first = next(at for at, plan in enumerate(found) if isinstance(plan, Fit))
+        places.add(first)
         plan = found[first]
         p = Proposal(seed, 0, candidate, list(plan.schedule.p), plan.schedule.n, plan.arena, plan.flash, plan.macs)
         for _ in range(2):
@@ -114,10 +115,7 @@ def test_what_a_network_costs():
             assert objectives.cost(p, "flash") == plan.flash and objectives.cost(p, "macs") == plan.macs
             whole = planned(build_graph(DEMO.spec(candidate)), plan.schedule)
             assert objectives.cost(p, "ms") == milliseconds(whole, boards.each[first].board)
-
-
-def config_boards(names):
-    return Boards(tuple(Limits(get_board(name)) for name in names))
+    assert places == {0, 1}
 
 
 def test_a_network_is_planned_for_the_smallest_board_that_it_fits():
@@ -165,8 +163,11 @@ def test_each_board_has_its_share_of_every_generation(parents, tmp_path):
     drawn = [isinstance(small.check(DEMO.spec(DEMO.random(np.random.default_rng(i)))), Fit) for i in range(60)]
     assert 0 < sum(drawn) < 20
     evolution = Evolution(DEMO, boards.check, 0, 8, parents, 2, shares=shares)
+    parents_of, bred = evolution._parents, []
+    evolution._parents = lambda fittest, share: bred.append((share, parents_of(fittest, share))) or bred[-1][1]
     lines = run(evolution)
     assert len(lines) == 24
+    assert all(isinstance(shares[share](DEMO.spec(one)), Fit) for share, best in bred for one in best)
     for p in lines[::2]:
         assert p["sram"] <= 20 * 1024 and isinstance(small.check(DEMO.spec(p["candidate"])), Fit)
     assert any(p["sram"] > 20 * 1024 for p in lines[1::2])
