@@ -21,7 +21,7 @@ SEARCHES = [
         "gradient.mean((0, 2, 3)) if of_bias",
         "test_convolution",
     ),
-    # What is predicted before it is evaluated.
+    # The sieve: scores predicted before they are evaluated.
     Mutant(
         SEARCH + "predictor.py",
         "int(rest[0][1:]) < candidate",
