@@ -30,7 +30,8 @@ install_names()
 from .config.config import load_config, prepare  # noqa: E402
 from .config.identity import identity  # noqa: E402
 from .config.loader_pictures import busy_picture, input_pictures  # noqa: E402
-from .config.picture_fit import check_trained_view, check_view, picture_view  # noqa: E402
+from .config.picture_fit import check_view, picture_view  # noqa: E402
+from .config.trained import check_trained  # noqa: E402
 from .data.building import building  # noqa: E402
 from .data.data_survey import DataReportHook  # noqa: E402
 from .data.datasets import check_classes, config_classes  # noqa: E402
@@ -106,7 +107,7 @@ __all__ = [
     "check_classes",
     "check_deployable",
     "check_resumable",
-    "check_trained_view",
+    "check_trained",
     "check_view",
     "check_work_dir",
     "config_classes",

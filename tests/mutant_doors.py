@@ -740,9 +740,21 @@ DOORS = [
     ),
     Mutant(
         "detection/handover/export.py",
-        "        check_trained_view(checkpoint, cfg)\n",
+        "        check_trained(checkpoint, cfg)\n",
         "",
         "test_letterbox::test_a_checkpoint_is_of_its_trainings_view",
+    ),
+    Mutant(
+        "detection/config/trained.py",
+        "before is not None and before != now",
+        "False",
+        "test_det_names::test_boxes_are_decoded_as_in_the_training",
+    ),
+    Mutant(
+        "detection/own_data/splits.py",
+        "sorted(splits[name], key=_path)",
+        "splits[name]",
+        "test_own_data::test_anchors_depend_on_the_boxes_not_on_the_run",
     ),
     Mutant(
         "detection/own_data/labelled.py",

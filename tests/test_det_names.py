@@ -22,6 +22,7 @@ from detection.data.data_files import check_dataset, check_folders
 from detection.data.data_survey import survey
 from detection.data.datasets import build_dataset, build_pictures, leaves, loader_leaves
 from detection.training.testing import with_tta
+from nni_mcunet.cli.main import run
 from nni_mcunet.core.errors import UserError
 
 BCCD, VOC, FACES = (ROOT / f"configs/det/{name}.py" for name in ("yolov3_bccd", "yolov3_voc_h743", "s3fd_widerface_s"))
@@ -269,6 +270,72 @@ def test_names_come_from_what_was_trained(derived, tmp_path):
         load_detector(config, other)
     config.metainfo = dict(classes=("x", "y", "z"))  # a plain variable: nothing was trained on it
     assert detection.detector_meta(load_detector(config, same))["classes"] == list(CELLS)
+
+
+def changed(network, part, key, value):
+    config = load_config(f"configs/det/{network}.py")
+    config.model[part][key] = value
+    return config
+
+
+@pytest.mark.parametrize(
+    ("network", "part", "key", "value"),
+    [
+        ("yolov3_bccd", "bbox_head", "anchors", [[(0.061, 0.079), (0.145, 0.183), (0.173, 0.198)],
+                                                 [(0.156, 0.223), (0.188, 0.238), (0.34, 0.412)]]),
+        ("yolox_bccd_f412", "backbone", "out_indices", (3, 5)),
+        ("s3fd_widerface_mini", "bbox_head", "sizes", [[8, 16, 32], [64], [128], [192]]),
+        ("s3fd_widerface_mini", "bbox_head", "background", 1),
+    ],
+)  # fmt: skip
+def test_boxes_are_decoded_as_in_the_training(network, part, key, value, tmp_path):
+    """Anchors have no weights: a checkpoint of others would load, and find its boxes elsewhere."""
+    config, path = load_config(f"configs/det/{network}.py"), tmp_path / "x.pth"
+    torch.save({"meta": {"cfg": config.pretty_text}, "state_dict": {}}, path)
+    detection.check_trained(path, config)
+    other = changed(network, part, key, value)
+    with pytest.raises(
+        UserError, match=rf"x\.pth was trained with {part}\.{key}=.*{network}\.py has .*: give the config"
+    ):
+        detection.check_trained(path, other)
+    other.model = dict(type="DetTTAModel", module=other.model)
+    with pytest.raises(UserError, match=f"was trained with {part}"):
+        detection.check_trained(path, other)
+
+
+def test_a_checkpoints_config_may_say_less(tmp_path):
+    """One of an older training has not every key; the text of others is not run, nor has it to be one of ours."""
+    config, path = load_config("configs/det/s3fd_widerface_mini.py"), tmp_path / "x.pth"
+    mark = tmp_path / "ran"
+    for text in (
+        "model = dict(bbox_head=dict(sizes=[(8, 16, 32), (64, ), [128], [256]], loss=inf))",
+        f"model = dict(type=open({str(mark)!r}, 'w'), bbox_head=dict({{'a b': 1}}))",
+        "model = dict(" * 300, "model = ", "\0", "x.y = 1\nmodel = None\npicture = dict()",
+    ):  # fmt: skip
+        torch.save({"meta": {"cfg": text}, "state_dict": {}}, path)
+        detection.check_trained(path, config)
+    assert not mark.exists()
+    text = "model = dict(loss=inf, bbox_head=dict(type=X, sizes=[(8, 16), (64, )]))"
+    torch.save({"meta": {"cfg": text}, "state_dict": {}}, path)
+    with pytest.raises(UserError, match=r"bbox_head\.sizes=\[\[8, 16\], \[64\]\]"):
+        detection.check_trained(path, config)
+
+
+def test_no_command_takes_a_checkpoint_of_other_anchors(derived, tmp_path):
+    config = derived(BCCD)
+    path = trained(tmp_path / "x.pth", load_detector(config), cfg=config.pretty_text)
+    load_detector(config, path)
+    config.model.bbox_head.anchors[1][2] = (0.3, 0.4)
+    with pytest.raises(UserError, match=r"x\.pth was trained with bbox_head\.anchors"):
+        load_detector(config, path)
+    (tmp_path / "other.py").write_text(config.pretty_text)
+    words = [str(tmp_path / "other.py"), str(path)]
+    for command in (
+        ["export", *words, "-o", str(tmp_path / "x.onnx")],
+        ["compare-boxes", *words],
+    ):
+        with pytest.raises(UserError, match=r"was trained with bbox_head\.anchors"):
+            run(command[0], command[1:])
 
 
 @pytest.fixture

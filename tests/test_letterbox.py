@@ -232,6 +232,9 @@ def test_a_checkpoint_is_of_its_trainings_view(made, tmp_path):
     with pytest.raises(UserError, match=r"trained\.pth sees pictures by letterbox:90"):
         words = [config, str(path), "--work-dir", str(tmp_path / "w"), "--cfg-options", "picture.fit=stretch"]
         run("test", words)
+    with pytest.raises(UserError, match=r"trained\.pth was trained with bbox_head\.anchors"):
+        words = [config, str(path), "--work-dir", str(tmp_path / "w"), "--cfg-options"]
+        run("test", [*words, "model.bbox_head.anchors=[[(0.1,0.2)],[(0.3,0.5)]]"])
     torch.save({"meta": {"cfg": "model = dict()"}, "state_dict": state}, path)  # before there was a choice
     with pytest.raises(UserError, match=r"trained\.pth sees pictures by stretch"):
         load_detector(config, str(path))

@@ -234,6 +234,21 @@ def test_a_draw_is_kept_and_has_every_class(tmp_path):
     assert sum(map(len, second.values())) == 30
 
 
+def test_anchors_depend_on_the_boxes_not_on_the_run(tmp_path, monkeypatch):
+    """A second run into the folder keeps the draw, and with another length of training the anchors, too: a checkpoint
+    of the first one would be decoded by others."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    corners = [(*rng.integers(0, 20, 2), *rng.integers(30, 60, 2)) for _ in range(40)]
+    voc_devkit(tmp_path / "parts", [(f"p{i}", (80, 60), [(i % 2, box)]) for i, box in enumerate(corners)])
+    words = ["parts", "--board", "stm32f412", "--size", "96", "96", "-o", "out/mine", "--epochs"]
+    anchors = []
+    for epochs in ("10", "3"):
+        run("new-detector", [*words, epochs])
+        anchors.append(load_config("out/mine/config.py").model.bbox_head.anchors)
+    assert anchors[0] == anchors[1] and len(anchors[0][0]) == 3
+
+
 REFUSED = {
     "LabelMe": ({"a.json": '{"shapes": [], "imagePath": "a.jpg"}'}, "LabelMe"),
     "a table": ({"labels.csv": "a.jpg,1,2,3,4"}, "is a table"),

@@ -6,18 +6,15 @@
 The exported file says it, so that calibration, `mcunet detect` and the board see what the training saw.
 """
 
-import re
-
 from mmengine.config import Config
 
 from nni_mcunet.core.errors import UserError
-from nni_mcunet.core.types import FilePath, Plain
+from nni_mcunet.core.types import Plain
 from nni_mcunet.core.validate import short
 from nni_mcunet.core.view import STRETCH, View
 
 from ..data.datasets import LOADERS
 from ..data.letterbox import LetterboxPad, LetterboxResize
-from ..models.checkpoint import read_checkpoint
 
 RESIZE, PAD = LetterboxResize.__name__, LetterboxPad.__name__
 FITS = ("stretch", "letterbox")
@@ -60,16 +57,6 @@ def check_view(given: View, config: Config, path: str | None) -> None:
             f"{path} sees pictures by {given}, those of {config.filename} are seen by {own}: give files of one "
             "training, or change the config's picture.fit"
         )
-
-
-def check_trained_view(path: FilePath, config: Config) -> None:
-    """Compare the view that a checkpoint was trained with, by the config that mmengine keeps in it, with the view of
-    `config`. A checkpoint of others does not say it, and passes. Raises UserError where they differ."""
-    text = (read_checkpoint(path).get("meta") or {}).get("cfg")
-    if not isinstance(text, str):
-        return
-    found = re.search(r"^picture = dict\(fit='letterbox'(?:, pad=(\d+))?\)", text, re.MULTILINE)
-    check_view(View(pad=int(found[1] or GREY)) if found else STRETCH, config, str(path))
 
 
 def _fit(node: Plain, size: tuple[int, int] | None, view: View, where: str) -> None:

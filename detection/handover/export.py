@@ -14,7 +14,8 @@ from nni_mcunet.core.types import FilePath, PlainDict
 from nni_mcunet.paper.baselines import BASELINES, face_baseline
 
 from ..config.config import load_config
-from ..config.picture_fit import check_trained_view, picture_view
+from ..config.picture_fit import picture_view
+from ..config.trained import check_trained
 from ..data.building import building
 from ..data.datasets import config_classes
 from ..models.checkpoint import load_strictly, parts
@@ -31,7 +32,8 @@ def load_detector(
 ) -> Detector:
     """Load the detector of a config file (or Config), in eval mode, with the weights of an mmdet checkpoint when given.
     Its classes are those that the checkpoint was trained on, where it says so, else those of the config's data sets.
-    Raises UserError where the two differ, or the checkpoint was trained on pictures that were seen in another way."""
+    Raises UserError where the two differ, or the checkpoint was trained on pictures that were seen in another way, or
+    for boxes that are decoded in another."""
     cfg = load_config(config, options)
     with DefaultScope.overwrite_default_scope("mmdet"), building(cfg, str(cfg.filename)):
         model = MODELS.build(cfg.model)
@@ -39,7 +41,7 @@ def load_detector(
     classes = config_classes(cfg)
     if checkpoint is not None:
         classes = load_strictly(model, checkpoint, classes)
-        check_trained_view(checkpoint, cfg)
+        check_trained(checkpoint, cfg)
     if classes is None:
         raise UserError(f"{cfg.filename}: no data set of its loaders names its classes: set metainfo")
     model.dataset_meta = {"classes": classes}  # where mmdet's own init_detector puts it

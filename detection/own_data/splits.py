@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
+from pathlib import Path
 
 from nni_mcunet.core.errors import UserError
 
@@ -11,7 +12,8 @@ SHARE = 0.2  # of the pictures, for validation
 
 
 def divided(folder: Folder, root: str, kept: dict[str, set[str]], seed: int = 0) -> dict[str, list[Labelled]]:
-    """Return "train", "val" and, where the folder has it, "test".
+    """Return "train", "val" and, where the folder has it, "test", the pictures of each in the order of their
+    paths.
 
     A division that the folder names stays as it is. Where it names none for validation, the test pictures serve; where
     it names neither, a fifth of the pictures is drawn by `seed`. kept: "train" and "val" -> names of pictures of an
@@ -33,7 +35,7 @@ def divided(folder: Folder, root: str, kept: dict[str, set[str]], seed: int = 0)
     for name in ("train", "val"):
         if not any(item.boxes for item in splits[name]):
             raise UserError(f"{root}: no object in the {len(splits[name])} pictures for {name}: label more pictures")
-    return {name: splits[name] for name in ("train", "val", "test") if name in splits}
+    return {name: sorted(splits[name], key=_path) for name in ("train", "val", "test") if name in splits}
 
 
 def _drawn(
@@ -55,6 +57,10 @@ def _drawn(
                 full.remove(free[0])
                 short_of.append(free[0])
     return train, held
+
+
+def _path(item: Labelled) -> Path:
+    return item.path
 
 
 def _rank(name: str, seed: int) -> str:

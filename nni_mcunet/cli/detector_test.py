@@ -46,7 +46,7 @@ def test_detector(args: argparse.Namespace) -> None:
         WorkDirRunner,
         add_coco,
         building,
-        check_trained_view,
+        check_trained,
         deploy,
         dump,
         load_weights,
@@ -67,8 +67,8 @@ def test_detector(args: argparse.Namespace) -> None:
     with writing(cfg.work_dir), building(cfg, args.config):
         runner = WorkDirRunner.from_cfg(cfg)
     if model is None:
-        check_trained_view(args.checkpoint, cfg)
         load_weights(runner, args.checkpoint)
+        check_trained(args.checkpoint, cfg)
     else:
         deploy(runner, model)
     add_coco(runner)

@@ -23,7 +23,7 @@ def apply(args: argparse.Namespace, cfg: "Config") -> None:
     import torch
     from mmengine.dist import is_main_process
 
-    from detection import check_resumable, config_classes, latest_checkpoint
+    from detection import check_resumable, check_trained, config_classes, latest_checkpoint
 
     cfg.launcher = args.launcher
     if args.amp:
@@ -42,6 +42,7 @@ def apply(args: argparse.Namespace, cfg: "Config") -> None:
             print(f"warning: {cfg.work_dir} holds no checkpoint to resume: a new training begins", file=sys.stderr)
         if found is not None:
             check_resumable(found, config_classes(cfg))
+            check_trained(found, cfg)
             cfg.load_from = str(found)
 
 
