@@ -70,7 +70,7 @@ from .training.deployed import DeployedDetector, float_boxes  # noqa: E402
 from .training.qat import QATHook  # noqa: E402
 from .training.recipe_report import RecipeReportHook  # noqa: E402
 from .training.testing import add_coco, deploy, dump, load_weights, map50, map50_95, with_pictures, with_tta  # noqa: E402
-from .training.work_dir import WorkDirRunner, check_work_dir  # noqa: E402
+from .training.work_dir import WorkDirRunner, check_work_dir, unfinished, write_last  # noqa: E402
 
 __all__ = [
     "EXTD",
@@ -133,6 +133,8 @@ __all__ = [
     "prepare",
     "read_checkpoint",
     "trained_classes",
+    "unfinished",
     "with_pictures",
     "with_tta",
+    "write_last",
 ]

@@ -757,6 +757,18 @@ DOORS = [
         "test_own_data::test_anchors_depend_on_the_boxes_not_on_the_run",
     ),
     Mutant(
+        "detection/training/work_dir.py",
+        "        last.rename(kept)\n",
+        "",
+        "test_det_checkpoints::test_an_earlier_training_is_not_lost",
+    ),
+    Mutant(
+        "detection/training/work_dir.py",
+        "_moment(whole) == _moment(found)",
+        "True",
+        "test_det_checkpoints::test_a_training_that_ctrl_c_stops_says_how_it_goes_on",
+    ),
+    Mutant(
         "detection/own_data/labelled.py",
         "    if size in (None, found.size):",
         "    if True:",

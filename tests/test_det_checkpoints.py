@@ -2,8 +2,10 @@
 
 import os
 import pickle
+import re
 import shutil
 import sys
+import time
 import types
 import urllib.error
 from argparse import Namespace
@@ -22,6 +24,7 @@ from mmengine.model import BaseModule
 from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
 
 from detection import check_resumable, latest_checkpoint, load_config, load_detector, load_from_local, read_checkpoint
+from nni_mcunet.cli.main import main
 from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.ir.published import mobilenet_v2
 from nni_mcunet.search.supernet import fit
@@ -157,7 +160,7 @@ def test_a_backbone_begins_with_weights_from_anywhere(world, monkeypatch):
     assert all(torch.equal(model.backbone.state_dict()[k], v) for k, v in donor.state_dict().items())
 
 
-def saved(path: Path, epoch: int, date: int, **meta) -> Path:
+def saved(path: Path, epoch: int, date: float, **meta) -> Path:
     torch.save({"meta": dict(epoch=epoch, iter=10 * epoch, **meta), "message_hub": {}, "state_dict": {}}, path)
     os.utime(path, (date, date))
     return path
@@ -213,6 +216,76 @@ def test_what_train_resumes(how, tmp_path, monkeypatch, capsys):
     assert cfg.load_from == str(tmp_path / "epoch_8.pth")
     with pytest.raises(SystemExit), exit_on_user_error():
         apply(Namespace(**flags | {"resume": str(tmp_path / "none.pth")}), cfg)
+
+
+class Training:
+    """Stand in for mmdet's: epochs that are each a checkpoint, and Ctrl-C behind the last of them, or the end."""
+
+    def __init__(self, folder, epochs=2, stopped=False, day="01"):
+        self.work_dir, self.epochs, self.stopped, self.day = str(folder), epochs, stopped, day
+        self.iter = 10 * epochs
+
+    def from_cfg(self, cfg):
+        return self
+
+    def train(self):
+        (Path(self.work_dir) / "20260101_000000").mkdir(exist_ok=True)
+        for epoch in range(1, self.epochs + 1):
+            path = Path(self.work_dir) / f"epoch_{epoch}.pth"
+            saved(path, epoch, time.time(), time=f"202601{self.day}_00000{epoch}")
+        if self.stopped:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch, capsys):
+    """train(*flags, **of a Training) -> what `mcunet train` says on stderr, in one work dir."""
+    monkeypatch.chdir(ROOT)
+    folder = tmp_path / "w"
+    monkeypatch.setattr(detection, "prepare", lambda *words: load_config(DIGITS, None, folder))
+
+    def train(*flags, **training):
+        folder.mkdir(exist_ok=True)
+        monkeypatch.setattr(detection, "WorkDirRunner", Training(folder, **training))
+        main(["train", DIGITS, *flags])
+        return capsys.readouterr().err.replace(f"{folder}/", "")
+
+    def stopped(*flags, **training):
+        with pytest.raises(SystemExit) as end:
+            train(*flags, **training, stopped=True)
+        assert end.value.code == 130
+        return capsys.readouterr().err.replace(f"{folder}/", "")
+
+    train.stopped, train.folder = stopped, folder
+    return train
+
+
+def test_an_earlier_training_is_not_lost(train):
+    """last.pth of each: the first training's, then the second's; one that goes on to its end anew is the same file."""
+    assert train() == ""
+    first = (train.folder / "last.pth").read_bytes()
+    assert train("--resume") == "" and len(list(train.folder.glob("last*.pth"))) == 1
+    assert train(epochs=3, day="02") == "note: last.pth of the training before is kept as last.previous.pth\n"
+    second = (train.folder / "last.pth").read_bytes()
+    assert train(day="03") == "note: last.pth of the training before is kept as last.previous2.pth\n"
+    kept = [(train.folder / f"last.previous{number}.pth").read_bytes() for number in ("", "2")]
+    assert kept == [first, second] and (train.folder / "last.pth").read_bytes() not in kept
+
+
+def test_a_training_that_ctrl_c_stops_says_how_it_goes_on(train):
+    assert train.stopped(epochs=0) == "stopped before its first checkpoint: it begins anew\n"
+    assert train.stopped() == "stopped: the same command with --resume goes on from epoch_2.pth\n"
+    said = train.stopped(epochs=0)  # begins anew, and has written none of what is there
+    assert re.fullmatch(
+        r"warning: \S+/w holds an unfinished training and this one begins anew: --resume goes on from epoch_2\.pth\n"
+        r"stopped before its first checkpoint: it begins anew\n",
+        said,
+    )
+    assert train.stopped("--resume", epochs=0) == "stopped: the same command with --resume goes on from epoch_2.pth\n"
+    assert "holds an unfinished training" in train(epochs=4, day="02")
+    assert train(epochs=4, day="02") == ""  # that one was finished
+    (train.folder / "last.pth").write_bytes(b"")
+    assert "holds an unfinished training" in train(epochs=5, day="03")
 
 
 def test_detection_loads_nothing_else():

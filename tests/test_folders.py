@@ -193,6 +193,16 @@ def test_a_step_that_says_itself_whether_it_is_done(tmp_path, capsys, monkeypatc
     assert "is there: not run again" in capsys.readouterr().out
 
 
+def test_a_step_that_ctrl_c_stops_says_how_it_goes_on(tmp_path, capsys, monkeypatch):
+    def run(command):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nni_mcunet.cli.steps.subprocess.run", run)
+    with pytest.raises(KeyboardInterrupt):
+        Steps()("a step", tmp_path / "product", "profile")
+    assert capsys.readouterr().err == "stopped: the same command begins this step again, after those that are done\n"
+
+
 def test_deploy_ends_with_the_command_of_the_page(tmp_path, monkeypatch, capsys):
     """In words that `mcunet report` takes."""
     from nni_mcunet.cli import deploy, report

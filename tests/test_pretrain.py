@@ -68,6 +68,8 @@ def test_it_learns_goes_on_after_a_kill_and_a_detector_takes_all_of_it(words, tm
         patched.setattr(Progress, "to", killed)
         run("pretrain", part)
     assert not (tmp_path / "part.pth").exists()
+    said = capsys.readouterr().err
+    assert said.endswith(f"stopped: the same command goes on from {tmp_path / 'part.pth.ckpt'}\n"), said
     run("pretrain", part)
     found = weights(tmp_path / "part.pth")
     assert same(found, weights(tmp_path / "whole.pth"))

@@ -18,9 +18,11 @@ from conftest import ROOT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn import functional as F
 
+from nni_mcunet.cli.main import main
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.ir.build import build_graph
 from nni_mcunet.core.ir.published import make_divisible
+from nni_mcunet.core.progress import Progress
 from nni_mcunet.search.data import open_data
 from nni_mcunet.search.data.classification import Classification
 from nni_mcunet.search.space import Space, load_space
@@ -522,6 +524,26 @@ def test_a_super_network_is_trained_and_a_slice_fine_tuned(tool, exported, tmp_p
     load_weights(exported[0], tmp_path / "tuned.pth")
     recipe = load_checkpoint(tmp_path / "tuned.pth.ckpt")["identity"]["recipe"]
     assert (recipe["lr"], recipe["largest"], recipe["shared"]) == (0.04, 2, 0)  # a tenth of the super-network's
+
+
+def test_ctrl_c_says_how_a_super_network_goes_on(tmp_path, monkeypatch, capsys):
+    space, out = tmp_path / "small.json", tmp_path / "x.pth"
+    space.write_text(json.dumps(SMALL.to_dict()))
+    words = ["--space", space, "--data", DATA, "--out", out, "--largest", 2, "--shared", 1, "--batch", 4]
+
+    def stopped_at(step):
+        def to(self, done, figures=""):
+            if done == step:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(Progress, "to", to)
+        with pytest.raises(SystemExit) as end:
+            main(["train-supernet", *map(str, words), "--save-every", "1"])
+        assert end.value.code == 130
+        return capsys.readouterr().err
+
+    assert stopped_at(1) == "stopped before its first checkpoint: it begins anew\n"
+    assert stopped_at(2) == f"stopped: the same command goes on from {out}\n"
 
 
 @pytest.mark.parametrize(

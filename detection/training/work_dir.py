@@ -1,6 +1,9 @@
 """Keep a user's files in a work dir, where mmengine writes the config and checkpoints over whatever has their names."""
 
+import os
 import re
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 from mmengine.config import Config
@@ -13,14 +16,16 @@ from torch import nn
 from nni_mcunet.core.errors import UserError, verbose
 from nni_mcunet.core.file_sets import named_folder
 from nni_mcunet.core.files import write_atomic
-from nni_mcunet.core.outputs import check_outputs
-from nni_mcunet.core.types import Plain
+from nni_mcunet.core.outputs import check_outputs, marked
+from nni_mcunet.core.types import FilePath, Plain
 
+from ..models.checkpoint import latest_checkpoint, read_checkpoint
 from ..said import only_ours, tell, without_prints
 from .progress_hook import ProgressHook
 
 HEAD = "# The whole config of the last run in this folder, which the next one replaces.\n"
 RUN = re.compile(r"\d{8}_\d{6}")  # a folder with the log of one run
+LAST = "last.pth"  # of a finished training
 CHECKPOINT = re.compile(r"(epoch|iter)_\d+\.pth|last_checkpoint")
 
 
@@ -46,9 +51,14 @@ class WorkDirRunner(Runner):
             self.register_hook(ProgressHook())
 
     def train(self) -> nn.Module:
-        """Train, without what others print."""
-        with without_prints():
-            return super().train()
+        """Train, without what others print. The bar ends with Ctrl-C, too."""
+        try:
+            with without_prints():
+                return super().train()
+        finally:
+            for hook in self.hooks:
+                if isinstance(hook, ProgressHook):
+                    hook.after_train(self)
 
     def test(self) -> dict[str, float]:
         """Return the metrics, without what others print."""
@@ -75,7 +85,7 @@ def check_work_dir(config: Config) -> None:
     those of others, or over the one that it begins with."""
     folder = named_folder(config.work_dir)
     begins = None if config.get("resume") else config.get("load_from")
-    check_outputs({"the work dir's": (folder / "last.pth", ".pth")}, begins)
+    check_outputs({"the work dir's": (folder / LAST, ".pth")}, begins)
     found = sorted(folder.iterdir()) if folder.is_dir() else []
     taken = [path.name for path in found if CHECKPOINT.fullmatch(path.name)]
     if taken and not config.get("resume") and not any(RUN.fullmatch(path.name) for path in found):
@@ -83,3 +93,31 @@ def check_work_dir(config: Config) -> None:
             f"{folder} holds {taken[0]} and no log of a run, so a training would write over another's: give another "
             "--work-dir, or --resume"
         )
+
+
+def unfinished(folder: FilePath) -> Path | None:
+    """Find the checkpoint from which an unfinished training in a work dir can go on: the one that was written last,
+    unless last.pth, which a finished one leaves, is its copy."""
+    found, whole = latest_checkpoint(folder), Path(folder, LAST)
+    if found is not None and whole.is_file():
+        with suppress(UserError):
+            if _moment(whole) == _moment(found):
+                return None
+    return found
+
+
+def _moment(path: Path) -> tuple[Plain, ...]:
+    meta = read_checkpoint(path).get("meta") or {}
+    return tuple(meta.get(key) for key in ("time", "epoch", "iter"))
+
+
+def write_last(folder: FilePath, checkpoint: FilePath) -> Path | None:
+    """Write the checkpoint of a finished training as last.pth. One of another training that is there is not lost:
+    returns the path that it gets, last.previous.pth or the first free last.previousN.pth."""
+    last, data, kept = Path(folder, LAST), marked(Path(checkpoint).read_bytes()), None
+    if last.is_file() and last.read_bytes() != data:
+        paths = (last.with_name(f"last.previous{number if number > 1 else ''}.pth") for number in count(1))
+        kept = next(path for path in paths if not os.path.lexists(path))
+        last.rename(kept)
+    write_atomic(last, data)
+    return kept

@@ -22,6 +22,7 @@ from ..core.outputs import check_outputs
 from ..core.validate import check_is_file
 from ..search.supernet.recipe import Recipe
 from .argument_types import positive
+from .going_on import if_there, saying_how_to_go_on
 from .recipe_arguments import add_recipe
 
 if TYPE_CHECKING:
@@ -102,13 +103,13 @@ def train_on(
     from ..search.supernet import distributed as ranks
     from ..search.supernet.training import finetune, weights_file
 
-    first = ranks.place()[0] == 0
-    with Progress(recipe.steps, "step", title, first) as bar:
+    first, checkpoint = ranks.place()[0] == 0, out.with_name(out.name + ".ckpt")
+    going_on = saying_how_to_go_on(lambda: if_there(checkpoint), show=first)
+    with going_on, Progress(recipe.steps, "step", title, first) as bar:
 
         def progress(step: int, loss: float) -> None:
             bar.to(step, f"loss={loss:.2f}")
 
-        checkpoint = out.with_name(out.name + ".ckpt")
         with writing(out):
             net = finetune(spec, net, recipe, data, checkpoint, save_every, progress, device, qat)
     if first:

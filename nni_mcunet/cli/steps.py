@@ -63,13 +63,17 @@ class Steps:
 
     def __call__(self, title: str, product: Path, *command: object, done: bool | None = None) -> None:
         """Run `mcunet COMMAND` unless it was done: unless `product` is there, where that says it. Exits with its code,
-        or with 1 where it wrote no product."""
+        or with 1 where it wrote no product. Ctrl-C says on stderr that the way goes on from here."""
         print(f"\n[{self.minutes:4.1f} min] {title}", flush=True)
         if product.exists() if done is None else done:
             print(f"  {product} is there: not run again")
             return
         words = [str(c) for c in command]
         print("  mcunet " + " ".join(words), flush=True)
-        code = subprocess.run([sys.executable, "-m", "nni_mcunet", *words]).returncode
+        try:
+            code = subprocess.run([sys.executable, "-m", "nni_mcunet", *words]).returncode
+        except KeyboardInterrupt:
+            print("stopped: the same command begins this step again, after those that are done", file=sys.stderr)
+            raise
         if code or not product.exists():
             sys.exit(code or f"error: the step ended without writing {product}")

@@ -1,4 +1,5 @@
-r"""Train a detector: mmdet's own tool behind the plug-in, with the same flags. WORK_DIR/last.pth is the finished one.
+r"""Train a detector: mmdet's own tool behind the plug-in, with the same flags. WORK_DIR/last.pth is the finished one;
+one of an earlier training there is kept as last.previous.pth.
 
 mcunet train configs/det/yolov3_digits.py \
     --work-dir out/demo/det --cfg-options model.backbone.arch=out/demo/arch.json
@@ -6,13 +7,13 @@ mcunet train configs/det/yolov3_digits.py \
 
 import argparse
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.errors import UserError, writing
-from ..core.files import write_atomic
-from ..core.outputs import marked
 from .cfg_options import add_options
+from .going_on import saying_how_to_go_on
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -60,16 +61,35 @@ def main(args: argparse.Namespace) -> None:
     from mmengine.dist import is_main_process
     from mmengine.runner import find_latest_checkpoint
 
-    from detection import WorkDirRunner, building, check_work_dir, latest_checkpoint, prepare
+    from detection import (
+        WorkDirRunner,
+        building,
+        check_work_dir,
+        latest_checkpoint,
+        prepare,
+        unfinished,
+        write_last,
+    )
 
     cfg = prepare(args.config, args.cfg_options, args.work_dir)
     apply(args, cfg)
     check_work_dir(cfg)
-    with writing(cfg.work_dir), building(cfg, args.config):
+    first, begin = is_main_process(), time.time()
+    if first and not cfg.get("resume") and (left := unfinished(cfg.work_dir)):
+        print(f"warning: {cfg.work_dir} holds an unfinished training and this one begins anew: --resume goes on from "
+              f"{left}", file=sys.stderr)  # fmt: skip
+
+    def written() -> Path | None:
+        found = latest_checkpoint(cfg.work_dir)
+        return found if found and (cfg.get("resume") or found.stat().st_mtime >= begin) else None
+
+    going_on = saying_how_to_go_on(written, " with --resume", first)
+    with going_on, writing(cfg.work_dir), building(cfg, args.config):
         runner = WorkDirRunner.from_cfg(cfg)
         runner.train()
-    if is_main_process():
+    if first:
         last = latest_checkpoint(runner.work_dir, runner.iter) or find_latest_checkpoint(runner.work_dir)
         if last is None:
             raise UserError(f"{runner.work_dir}: the training wrote no checkpoint: see default_hooks.checkpoint")
-        write_atomic(Path(runner.work_dir) / "last.pth", marked(Path(last).read_bytes()))
+        if kept := write_last(runner.work_dir, last):
+            print(f"note: last.pth of the training before is kept as {kept}", file=sys.stderr)

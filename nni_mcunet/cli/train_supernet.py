@@ -9,11 +9,13 @@ loss. It goes on where an earlier run with the same settings stopped, and does n
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.errors import writing
 from ..core.outputs import check_outputs
 from ..search.supernet.recipe import Recipe
+from .going_on import if_there, saying_how_to_go_on
 from .recipe_arguments import add_recipe
 
 if TYPE_CHECKING:
@@ -81,7 +83,8 @@ def main(args: argparse.Namespace) -> None:
     first = ranks.place()[0] == 0
     if first:
         print(f"{recipe.described()}; one resolution a step, for all its {recipe.subnets} networks")
-    with Progress(recipe.steps, "step", f"super-network of {space.name}", first) as bar:
+    going_on = saying_how_to_go_on(lambda: if_there(Path(out)), show=first)
+    with going_on, Progress(recipe.steps, "step", f"super-network of {space.name}", first) as bar:
 
         def progress(step: int, loss: float) -> None:
             bar.to(step, f"loss={loss:.2f}")
