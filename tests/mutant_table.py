@@ -509,7 +509,7 @@ MUTANTS = [
     Mutant(C + "mcu_softmax.c", "+ sum) / (2 * sum)", ") / (2 * sum)", "test_ops::test_boards_equal_reference"),
     Mutant(C + "mcu_halo.c", ", cache += x->at * c;", ";", "test_halo::test_kernels_hand_tiles_on"),
     Mutant(C + "mcu_boxes.c", "list[j].label != list[i].label || ", "", "test_boxes::test_c_equals_numpy"),
-    Mutant(C + "mcu_boxes.c", "list[i - 1].score < box.score", "list[i - 1].score <= box.score",
+    Mutant(C + "mcu_boxes.c", "list->box[i - 1].score < box.score", "list->box[i - 1].score <= box.score",
            "test_boxes::test_c_equals_numpy"),
     Mutant(C + "mcu_yolo.c", "map[4] < m->least_object", "map[4] <= m->least_object",
            "test_guards_integers::test_a_box_at_both_thresholds"),

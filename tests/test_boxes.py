@@ -12,7 +12,7 @@ from kernels import I16, I32, SANITIZED, at, kernel_library, run_sanitized
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.ir.box_channels import of_channels
 from nni_mcunet.engine import detect
-from nni_mcunet.engine.detect.boxes import best, nms
+from nni_mcunet.engine.detect.boxes import best, boxes_at, nms
 from nni_mcunet.engine.detect.yolox import Yolox
 
 EXTREMES = {"lowest": -128, "highest": 127, "equal": 0}
@@ -207,6 +207,19 @@ def test_c_equals_numpy_at_the_limits(lib, random, kind, changes):
         assert len(got) == 0 or changes.get("score_thr") != 1.0
 
 
+def test_many_boxes_on_few_objects_leave_room_for_a_rare_one():
+    """Twenty boxes of falling score on each of thirty objects, and one of another class that is worse than all."""
+    rng = np.random.default_rng(0)
+    at = np.repeat(np.arange(30) * 400, 20) + rng.integers(-8, 8, 600)
+    common = boxes_at(at, at, np.full(600, 100), np.full(600, 100), rng.integers(9000, 20000, 600), 1)
+    rare = boxes_at(np.array([50]), np.array([900]), np.array([60]), np.array([60]), np.array([5000]), 0)
+    for place in (0, 300, 600):
+        found = np.concatenate((common[:place], rare, common[place:]))
+        got = nms(best(found, 160, 15000), 100, 15000)
+        assert len(got) == 31 and got[-1] == rare[0]
+        assert (got == nms(best(found, 601, 15000), 100, 15000)).all()
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_faces_are_the_float_ones(seed):
     """The same anchors pass; corners within 1/16 pixel (two roundings of 1/32, one of a step), scores of 1/32768."""
@@ -247,7 +260,7 @@ def test_nms_is_the_greedy_one(seed):
     for box in sorted(boxes, key=lambda b: -int(b["score"])):
         if len(kept) < most and not any(k["label"] == box["label"] and overlap(k, box) for k in kept):
             kept.append(box)
-    assert (nms(best(boxes, 60), most, iou) == np.array(kept, detect.BOX)).all()
+    assert (nms(best(boxes, 60, iou), most, iou) == np.array(kept, detect.BOX)).all()
 
 
 @pytest.mark.parametrize("kind", ["yolov3", "yolox"])

@@ -77,7 +77,9 @@ static mcu_box boxes[A_MOST_BOXES + B_MOST_BOXES + 2];
             return 2;                                                                             \\
         if (p##_detect(boxes + 1, 1) != 1 || boxes[0].score || boxes[1].score < 1 || boxes[2].score) \\
             return 3;                                                                             \\
-        if (mcu_boxes_insert(boxes + 1, 0, 0, boxes[1]) || mcu_boxes_nms(boxes + 1, 1, 0, 0) || boxes[0].score) \\
+        mcu_boxes none = {boxes + 1, 0, 0, 0, 0};                                                 \\
+        mcu_boxes_add(&none, boxes[1]);                                                           \\
+        if (none.n || mcu_boxes_nms(boxes + 1, 1, 0, 0) || boxes[0].score)                        \\
             return 4;                                                                             \\
         boxes[1].score = 0;                                                                       \\
     } while (0)

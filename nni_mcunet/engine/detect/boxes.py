@@ -20,8 +20,8 @@ _OPTIONAL = {"type", "nms_pre"}
 
 
 def candidates_of(meta: PlainDict) -> int:
-    """Say how many of the best boxes NMS looks at: 1.6 for each that is kept, 160 at least, nms_pre at most. A program
-    needs room for so many (C's MCU_MOST_BOXES, 12 bytes each)."""
+    """Say how many of the best boxes are kept for NMS: 1.6 for each that is kept in the end, 160 at least, nms_pre at
+    most. A program needs room for so many (C's MCU_MOST_BOXES, 12 bytes each)."""
     room = max(LEAST_ROOM, meta["max_per_img"] * 8 // 5)
     return min(room, meta.get("nms_pre", room))
 
@@ -131,9 +131,23 @@ class Grid:
         return c_array(f"uint16_t {table}", self.half), text
 
 
-def best(boxes: np.ndarray, candidates: int) -> np.ndarray:
-    """Return the best by falling score, equals in their order: mcu_boxes_insert of each."""
-    return boxes[np.argsort(-boxes["score"].astype(np.int32), kind="stable")][:candidates]
+def best(boxes: np.ndarray, candidates: int, iou: int) -> np.ndarray:
+    """Return the best by falling score, equals in their order: mcu_boxes_add of each. From the first that finds no room
+    on no two overlap: many boxes on one object leave room for others."""
+    first = boxes[:candidates]
+    kept = first[np.argsort(-first["score"].astype(np.int32), kind="stable")]
+    for box in boxes[candidates:]:
+        if len(first):
+            kept, first = nms(kept, candidates, iou), first[:0]
+        better, covers = kept["score"] >= box["score"], (kept["label"] == box["label"]) & _overlaps(kept, box, iou)
+        if (better & covers).any():
+            continue
+        kept = kept[~covers]
+        if len(kept) == candidates and kept["score"][-1] >= box["score"]:
+            continue
+        kept = kept[: candidates - 1]
+        kept = np.insert(kept, int((kept["score"] >= box["score"]).sum()), box)
+    return kept
 
 
 def nms(boxes: np.ndarray, most: int, iou: int) -> np.ndarray:

@@ -94,7 +94,7 @@ class Face:
         (any shape of their size); equal to C's mcu_face_boxes bit for bit."""
         levels = zip(self.levels, maps[::2], maps[1::2], strict=True)
         found = np.concatenate([_candidates(*level) for level in levels])
-        return nms(best(found, self.candidates), self.most, self.iou)
+        return nms(best(found, self.candidates, self.iou), self.most, self.iou)
 
     def to_c(self, prefix: str = "mcu") -> str:
         """Print the C: the tables, the mcu_face struct and detect(), for a file that includes the model's header."""

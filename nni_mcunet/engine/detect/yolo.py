@@ -2,8 +2,8 @@
 
 It reproduces mmdet's YOLOV3Head.predict_by_feat (objectness and class thresholds, decoding, class-wise NMS) directly on
 the int8 prediction maps. Thresholds are comparisons of int8 values, so they are exact; coordinates are 1/16 pixel,
-scores 1/32768. Where mmdet lets the `nms_pre` best by class score into NMS, this lets in the `candidates` best by final
-score: a microcontroller has room for few, and those are the ones that can end up on top.
+scores 1/32768. Where mmdet lets the `nms_pre` best by class score into NMS, this keeps the `candidates` best by final
+score: a microcontroller has room for few. Where more come, those that NMS would drop go first (boxes.best).
 """
 
 from dataclasses import dataclass
@@ -88,7 +88,7 @@ class Yolo:
         """Decode boxes, an array of dtype BOX by falling score, from int8 maps of (h, w, anchors * (5 + classes)) each
         (any shape of that size); equal to C's mcu_yolo_boxes bit for bit."""
         found = np.concatenate([_candidates(m, p, self.classes) for m, p in zip(maps, self.maps, strict=True)])
-        return nms(best(found, self.candidates), self.most, self.iou)
+        return nms(best(found, self.candidates, self.iou), self.most, self.iou)
 
     def to_c(self, prefix: str = "mcu") -> str:
         """Print the C: the tables, the mcu_yolo struct and detect(), for a file that includes the model's header."""

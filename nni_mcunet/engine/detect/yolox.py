@@ -91,7 +91,7 @@ class Yolox:
         turn, int8 (any shape of their size); equal to C's mcu_yolox_boxes bit for bit."""
         levels = zip(self.levels, maps[::3], maps[1::3], maps[2::3], strict=True)
         found = np.concatenate([self._candidates(*level) for level in levels])
-        return nms(best(found, self.candidates), self.most, self.iou)
+        return nms(best(found, self.candidates, self.iou), self.most, self.iou)
 
     def _candidates(self, level: YoloxLevel, cls: np.ndarray, box: np.ndarray, objects: np.ndarray) -> np.ndarray:
         """Return every box of one level that passes the threshold, in the map's order."""

@@ -19,16 +19,6 @@ mcu_box mcu_box_of_cell(const mcu_grid *grid, const int8_t *v, int y, int x, int
     return mcu_box_at(cx, cy, grid->half[v[2] + 128], grid->half[v[3] + 128], score, label);
 }
 
-int mcu_boxes_insert(mcu_box *list, int n, int room, mcu_box box) {
-    int i = n;
-    if (room <= 0 || (n == room && list[--i].score >= box.score))
-        return n;
-    for (; i > 0 && list[i - 1].score < box.score; i--)
-        list[i] = list[i - 1];
-    list[i] = box;
-    return n < room ? n + 1 : n;
-}
-
 static int64_t area(int32_t w, int32_t h) { return w > 0 && h > 0 ? (int64_t)w * h : 0; }
 
 static int overlap(const mcu_box *a, const mcu_box *b, int32_t iou) {
@@ -39,6 +29,39 @@ static int overlap(const mcu_box *a, const mcu_box *b, int32_t iou) {
     const int64_t both = (int64_t)w * h;
     const int64_t either = area(a->x2 - a->x1, a->y2 - a->y1) + area(b->x2 - b->x1, b->y2 - b->y1) - both;
     return both << 15 > either * iou;
+}
+
+/* Drops what the box covers from a list of which no two overlap. Returns 0 where a better one covers the box. */
+static int makes_way(mcu_boxes *list, const mcu_box *box) {
+    int kept = 0;
+    for (int i = 0; i < list->n; i++) {
+        const mcu_box *const other = &list->box[i];
+        const int covers = other->label == box->label && overlap(other, box, list->iou);
+        if (covers && other->score >= box->score)
+            return 0;
+        if (!covers)
+            list->box[kept++] = *other;
+    }
+    list->n = kept;
+    return 1;
+}
+
+void mcu_boxes_add(mcu_boxes *list, mcu_box box) {
+    if (list->room <= 0)
+        return;
+    if (list->n == list->room && !list->crowded) {
+        list->n = mcu_boxes_nms(list->box, list->n, list->n, list->iou);
+        list->crowded = 1;
+    }
+    if (list->crowded && !makes_way(list, &box))
+        return;
+    int i = list->n;
+    if (i == list->room && list->box[--i].score >= box.score)
+        return;
+    list->n = i + 1;
+    for (; i > 0 && list->box[i - 1].score < box.score; i--)
+        list->box[i] = list->box[i - 1];
+    list->box[i] = box;
 }
 
 int mcu_boxes_nms(mcu_box *list, int n, int most, int32_t iou) {

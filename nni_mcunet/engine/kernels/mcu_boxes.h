@@ -29,9 +29,17 @@ typedef struct {
 /* The box of the cell (y, x). v: [4] */
 mcu_box mcu_box_of_cell(const mcu_grid *grid, const int8_t *v, int y, int x, int score, int label);
 
-/* Puts a box where its score belongs, behind its equals; the least one falls out of a full list. list: [room], n of
- * them used, 0 <= n <= room; with no room nothing is touched. Returns the new n. */
-int mcu_boxes_insert(mcu_box *list, int n, int room, mcu_box box);
+/* The best boxes so far, which fall by score. */
+typedef struct {
+    mcu_box *box; /* [room] */
+    int n, room;  /* used; room <= 0: nothing is touched */
+    int32_t iou;  /* see mcu_boxes_nms */
+    int crowded;  /* 1 once a box has found no room: from then on no two overlap */
+} mcu_boxes;
+
+/* Puts a box where its score belongs, behind its equals. A full list is suppressed first, so that many boxes on one
+ * object leave room for others; if that frees no place, the least one falls out. */
+void mcu_boxes_add(mcu_boxes *list, mcu_box box);
 
 /* Greedy suppression of n boxes that fall by score: one that overlaps a better one of its label by more than iou (in
  * 1/32768) is dropped. Moves the first `most` that stay to the front and returns their number. */

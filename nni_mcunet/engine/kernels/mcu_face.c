@@ -9,8 +9,8 @@ static int lead(const int8_t *v, int background) {
     return v[0] - best;
 }
 
-/* Adds the candidates of one level to n boxes. cls: [h][w][1 + background], box: [h][w][4], boxes: [room]. */
-static int scan(const mcu_face_level *level, const int8_t *cls, const int8_t *box, mcu_box *boxes, int n, int room) {
+/* Adds the candidates of one level. cls: [h][w][1 + background], box: [h][w][4]. */
+static void scan(const mcu_face_level *level, const int8_t *cls, const int8_t *box, mcu_boxes *boxes) {
     const int w = level->w, channels = 1 + level->background, least = level->least;
     const int8_t *const end = cls + level->h * w * channels;
     for (const int8_t *v = cls; v != end; v += channels) {
@@ -20,16 +20,13 @@ static int scan(const mcu_face_level *level, const int8_t *cls, const int8_t *bo
         if (d < least)
             continue;
         const int score = level->score[d - least];
-        n = mcu_boxes_insert(boxes, n, room, mcu_box_of_cell(&level->grid, box + 4 * i, i / w, i % w, score, 0));
+        mcu_boxes_add(boxes, mcu_box_of_cell(&level->grid, box + 4 * i, i / w, i % w, score, 0));
     }
-    return n;
 }
 
 int mcu_face_boxes(const mcu_face *op, const int8_t *const *maps, mcu_box *boxes, int room) {
-    int n = 0;
-    if (!boxes)
-        return 0;
+    mcu_boxes list = {boxes, 0, boxes ? mcu_min(op->candidates, room) : 0, op->iou, 0};
     for (int i = 0; i < op->levels; i++)
-        n = scan(&op->level[i], maps[2 * i], maps[2 * i + 1], boxes, n, mcu_min(op->candidates, room));
-    return mcu_boxes_nms(boxes, n, op->most, op->iou);
+        scan(&op->level[i], maps[2 * i], maps[2 * i + 1], &list);
+    return mcu_boxes_nms(boxes, list.n, op->most, op->iou);
 }

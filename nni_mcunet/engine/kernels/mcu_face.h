@@ -17,7 +17,7 @@ typedef struct {
 } mcu_face_level;
 
 typedef struct {
-    int16_t levels, most, candidates; /* most: boxes kept; candidates: best ones that NMS looks at */
+    int16_t levels, most, candidates; /* most: boxes kept; candidates: room of the list */
     int32_t iou;                      /* above it the lesser of two boxes is dropped; 1/32768 */
     const mcu_face_level *level;      /* [levels] */
 } mcu_face;

@@ -22,8 +22,8 @@ static mcu_box box_of(const mcu_yolo_map *m, const int8_t *v, int y, int x, int 
     return mcu_box_at(cx, cy, w, h, score, c);
 }
 
-/* Adds the candidates of one map to n boxes. map: [h][w][anchors][5 + classes], boxes: [room]. */
-static int scan(const mcu_yolo *op, const mcu_yolo_map *m, const int8_t *map, mcu_box *boxes, int n, int room) {
+/* Adds the candidates of one map. map: [h][w][anchors][5 + classes]. */
+static void scan(const mcu_yolo *op, const mcu_yolo_map *m, const int8_t *map, mcu_boxes *boxes) {
     for (int y = 0; y < m->h; y++)
         for (int x = 0; x < m->w; x++)
             for (int a = 0; a < m->anchors; a++, map += 5 + op->classes) {
@@ -31,16 +31,13 @@ static int scan(const mcu_yolo *op, const mcu_yolo_map *m, const int8_t *map, mc
                     continue;
                 for (int c = 0; c < op->classes; c++)
                     if (map[5 + c] >= m->least_class)
-                        n = mcu_boxes_insert(boxes, n, room, box_of(m, map, y, x, a, c));
+                        mcu_boxes_add(boxes, box_of(m, map, y, x, a, c));
             }
-    return n;
 }
 
 int mcu_yolo_boxes(const mcu_yolo *op, const int8_t *const *maps, mcu_box *boxes, int room) {
-    int n = 0;
-    if (!boxes)
-        return 0;
+    mcu_boxes list = {boxes, 0, boxes ? mcu_min(op->candidates, room) : 0, op->iou, 0};
     for (int i = 0; i < op->maps; i++)
-        n = scan(op, &op->map[i], maps[i], boxes, n, mcu_min(op->candidates, room));
-    return mcu_boxes_nms(boxes, n, op->most, op->iou);
+        scan(op, &op->map[i], maps[i], &list);
+    return mcu_boxes_nms(boxes, list.n, op->most, op->iou);
 }

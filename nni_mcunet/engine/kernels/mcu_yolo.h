@@ -17,7 +17,7 @@ typedef struct {
 } mcu_yolo_map;
 
 typedef struct {
-    int16_t maps, classes, most, candidates; /* most: boxes kept; candidates: best ones that NMS looks at */
+    int16_t maps, classes, most, candidates; /* most: boxes kept; candidates: room of the list */
     int32_t iou;                             /* of two boxes of one class: above it the lesser is dropped; 1/32768 */
     const mcu_yolo_map *map;                 /* [maps] */
 } mcu_yolo;

@@ -10,9 +10,8 @@ static int best_class(const int8_t *v, int classes) {
     return best;
 }
 
-/* Adds the candidates of one level to n boxes. cls: [h][w][classes], box: [h][w][4], object: [h][w], boxes: [room]. */
-static int scan(const mcu_yolox *op, const mcu_yolox_level *level, const int8_t *const *maps, mcu_box *boxes, int n,
-                int room) {
+/* Adds the candidates of one level. cls: [h][w][classes], box: [h][w][4], object: [h][w]. */
+static void scan(const mcu_yolox *op, const mcu_yolox_level *level, const int8_t *const *maps, mcu_boxes *boxes) {
     const int8_t *const cls = maps[0], *const box = maps[1], *const object = maps[2];
     for (int i = 0; i < level->h * level->w; i++) {
         if (object[i] < level->least_object) /* nearly every cell ends here */
@@ -24,17 +23,13 @@ static int scan(const mcu_yolox *op, const mcu_yolox_level *level, const int8_t 
         const int32_t sure = level->object[object[i] - level->least_object] * level->cls[v[label] - level->least_class];
         const int32_t score = (sure + (1 << 14)) >> 15;
         if (score >= op->least)
-            n = mcu_boxes_insert(boxes, n, room,
-                                 mcu_box_of_cell(&level->grid, box + 4 * i, i / level->w, i % level->w, score, label));
+            mcu_boxes_add(boxes, mcu_box_of_cell(&level->grid, box + 4 * i, i / level->w, i % level->w, score, label));
     }
-    return n;
 }
 
 int mcu_yolox_boxes(const mcu_yolox *op, const int8_t *const *maps, mcu_box *boxes, int room) {
-    int n = 0;
-    if (!boxes)
-        return 0;
+    mcu_boxes list = {boxes, 0, boxes ? mcu_min(op->candidates, room) : 0, op->iou, 0};
     for (int i = 0; i < op->levels; i++)
-        n = scan(op, &op->level[i], maps + 3 * i, boxes, n, mcu_min(op->candidates, room));
-    return mcu_boxes_nms(boxes, n, op->most, op->iou);
+        scan(op, &op->level[i], maps + 3 * i, &list);
+    return mcu_boxes_nms(boxes, list.n, op->most, op->iou);
 }

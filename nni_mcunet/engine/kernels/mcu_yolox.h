@@ -18,7 +18,7 @@ typedef struct {
 } mcu_yolox_level;
 
 typedef struct {
-    int16_t levels, classes, most, candidates; /* most: boxes kept; candidates: best ones that NMS looks at */
+    int16_t levels, classes, most, candidates; /* most: boxes kept; candidates: room of the list */
     int32_t least;                             /* score that passes the threshold; 1/32768 */
     int32_t iou;                               /* of two boxes of one class: above it the lesser is dropped; 1/32768 */
     const mcu_yolox_level *level;              /* [levels] */
