@@ -136,5 +136,6 @@ def test_each_runs_on_its_boards(name, board, tmp_path):
     assert arena == entry["arena_bytes"] and found.facts["sram_bytes"] <= get_board(board).sram
     assert found.facts["flash_bytes"] == pytest.approx(entry["flash_bytes"], rel=0.02)
     corners, scores, _ = interpreted(network.int8_model())(picture)
-    assert [box["box"] for box in found.boxes] == pytest.approx(corners.round(4).tolist())
+    boxes = np.array([box["box"] for box in found.boxes]).reshape(-1, 4)
+    assert boxes.shape == corners.shape and np.abs(boxes - corners).max(initial=0) < 1e-4
     assert [box["score"] for box in found.boxes] == pytest.approx(scores.tolist())
