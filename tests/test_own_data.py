@@ -270,6 +270,10 @@ REFUSED = {
         {"a.txt": "0 0.5 0.5 0.1 0.1", "data.yaml": "names: [x, y]\nnc: 3"},
         "data.yaml: nc is 3, and names has 2",
     ),
+    "no XML": ({"a.xml": "<ann"}, "a.xml: not XML.*; expected VOC's XML files"),
+    "XML of others": ({"a.xml": "<project/>"}, "a.xml: no annotation.*; expected VOC's XML files"),
+    "a broken JSON": ({"a.json": '{"images": ['}, "a.json.*; expected VOC's XML files"),
+    "a broken one first": ({"a.xml": "broken", "b.xml": xml((8, 8), [])}, "a.xml: not XML"),
     "no annotation": ({"a.xml": "<annotation><object/></annotation>"}, "a.xml: no annotation"),
 }
 
@@ -557,6 +561,11 @@ def test_a_board_that_is_too_small_is_one_line(tmp_path, monkeypatch):
     (tmp_path / "tiny.yml").write_text(
         "name: tiny\ncore: cortex-m4\nclock_hz: 1000000\nsram: 12000\nflash: 900000\nreserved_sram: 4096\n"
     )
-    with pytest.raises(UserError, match="tiny: no detector of ours fits its"):
+    message = (
+        r"tiny: no detector of ours fits its 7,904 bytes of SRAM for the network: the smallest tried, mcu_w50_r160 at "
+        r"96x96, needs [\d,]{6,} bytes of sram; give a smaller picture \(--size H W\), or "
+        r"another board \(mcunet boards lists them\)"
+    )
+    with pytest.raises(UserError, match=message):
         run("new-detector", ["photos", "--board", "tiny.yml", "-o", "out/x", "--size", "96", "96"])
     assert not Path("out/x").exists()

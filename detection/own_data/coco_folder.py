@@ -1,7 +1,7 @@
 """Read a folder with COCO's JSON, of one file or one for each split, as COCO, CVAT, Label Studio and Roboflow write
 it."""
 
-from itertools import combinations
+from itertools import combinations, islice
 from pathlib import Path
 
 from nni_mcunet.core.errors import UserError
@@ -10,7 +10,7 @@ from nni_mcunet.core.types import Plain
 from nni_mcunet.core.validate import read_json, short
 
 from ..data.coco_json import read_coco
-from .labelled import UNFIT, Box, Folder, Labelled, Tree, shared, some_paths, split_of, unfit
+from .labelled import LOOKED_AT, UNFIT, Box, Folder, Labelled, Tree, shared, some_paths, split_of, unfit
 
 PARTS = {"images", "annotations", "categories"}
 
@@ -19,7 +19,7 @@ def coco_files(tree: Tree) -> list[Path]:
     """Return the JSON files that have images, annotations and categories. A folder of one JSON file a picture, as
     LabelMe writes it, has none: the first few decide."""
     found = []
-    for path in list(tree.with_ending(".json"))[:20]:
+    for path in islice(tree.with_ending(".json"), LOOKED_AT):
         content = _parts(path)
         if content >= PARTS:
             found.append(path)

@@ -16,6 +16,7 @@ from ..data.pictures import inspect
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp")
 MOST_FILES = 1_000_000
+LOOKED_AT = 20  # files of a kind that tell the format of a folder
 UNFIT = "picture", "left out: cannot be read, or not of the size that the labels say"
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
           "test": "test", "testing": "test"}  # fmt: skip

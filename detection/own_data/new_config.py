@@ -106,12 +106,19 @@ def choose_network(
             graph = config_graph(_config(base, arch, size, on, classes))
             try:
                 plan = plan_for_board(graph, board, max_overhead=MOST_OVERHEAD, beside=source)
-            except Infeasible:
+            except Infeasible as error:
+                lacking = error
                 continue
             limit = (board.arena_limit - source(graph, plan.schedule, plan.halo)) // KB * KB
             if plan.arena <= limit:
                 return Choice(arch, size, on, plan, limit)
-    raise UserError(f"{board.name}: no detector of ours fits its {board.arena_limit:,} bytes of SRAM for the network")
+            needed = plan.arena + board.arena_limit - limit
+            lacking = Infeasible.over("sram", needed, board.arena_limit, board.name)
+    raise UserError(
+        f"{board.name}: no detector of ours fits its {board.arena_limit:,} bytes of SRAM for the network: the smallest "
+        f"tried, {arch} at {size[1]}x{size[0]}, needs {lacking.needed:,} bytes of {lacking.what}; give a "
+        "smaller picture (--size H W), or another board (mcunet boards lists them)"
+    )
 
 
 def _config(base: FilePath, arch: str, size: tuple[int, int], stages: tuple[int, ...], classes: int) -> Config:

@@ -5,8 +5,9 @@ from pathlib import Path
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.files import listing
 from nni_mcunet.core.types import FilePath
-from nni_mcunet.core.validate import counted
+from nni_mcunet.core.validate import counted, file_bytes, read_json
 
+from ..data.voc_xml import read_annotation
 from .coco_folder import coco_files, read_coco_folder
 from .labelled import Box, Folder, Labelled, Tree
 from .voc_folder import is_voc, read_voc
@@ -41,11 +42,16 @@ def read_folder(path: FilePath, format_: str | None = None) -> Folder:
 
 
 def _others(tree: Tree) -> str:
-    for path in tree.with_ending(".json", ".csv"):
+    """Say why the folder's files are no labels: what is wrong with the first that might have been one."""
+    for path in tree.with_ending(".json", ".csv", ".xml"):
         if path.suffix.lower() == ".csv":
             return f"{path.name} is a table, which is not read: export as VOC, COCO or YOLO"
         if b'"shapes"' in path.read_bytes()[:4096]:
             return f"{path.name} is LabelMe's, which is not read: export as VOC, COCO or YOLO"
+        try:
+            read_annotation(file_bytes(path), path) if path.suffix.lower() == ".xml" else read_json(path)
+        except UserError as error:
+            return str(error)
     return "no labels that are known"
 
 

@@ -1,6 +1,7 @@
 """Read a folder of VOC's XML files: VOCdevkit's layout, or XML files next to their pictures as labelling programs and
 Roboflow write them."""
 
+from itertools import islice
 from pathlib import Path
 
 from nni_mcunet.core.progress import each
@@ -8,15 +9,14 @@ from nni_mcunet.core.validate import file_bytes, file_text
 
 from ..data.pictures import inspect
 from ..data.voc_xml import read_annotation
-from .labelled import UNFIT, Box, Folder, Labelled, Tree, shared, some_paths, split_of, unfit
+from .labelled import LOOKED_AT, UNFIT, Box, Folder, Labelled, Tree, shared, some_paths, split_of, unfit
 
 XML_BYTES = 1 << 22
 
 
 def is_voc(tree: Tree) -> bool:
-    """Tell whether there are XML files, the first of which is an annotation."""
-    first = next(tree.with_ending(".xml"), None)
-    return first is not None and b"<annotation" in first.read_bytes()[:4096]
+    """Tell whether one of the first XML files is an annotation: the very first may be broken."""
+    return any(b"<annotation" in path.read_bytes()[:4096] for path in islice(tree.with_ending(".xml"), LOOKED_AT))
 
 
 def read_voc(tree: Tree) -> Folder:
