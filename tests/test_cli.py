@@ -329,6 +329,27 @@ def test_a_file_that_is_not_there_is_said_at_once(words, tmp_path, monkeypatch, 
     assert capsys.readouterr().err.startswith(("error: no such file: none", "error: no such file or folder: none"))
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("train {}", "a config file (.py)"),
+        ("check-data {}", "a config file (.py)"),
+        ("deploy {} a.pth --boards stm32f412 -o out", "a config file (.py)"),
+        ("test {there}.py {}", "a checkpoint (.pth)"),
+        ("export {there}.py {} -o a.onnx", "a checkpoint (.pth)"),
+        ("train-supernet --config {}", "a config file (.yml)"),
+        ("search run --config {}", "a config file (.yml)"),
+    ],
+)
+def test_a_folder_where_a_file_is_expected_is_said_to_be_one(words, expected, tmp_path, monkeypatch, capsys):
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "there.py").write_text("{}")
+    monkeypatch.setattr("nni_mcunet.cli.main.module_of", only_arguments)
+    monkeypatch.chdir(tmp_path)
+    assert exit_code(*words.format("cells", there="there").split()) == 2
+    assert capsys.readouterr().err == f"error: cells is a folder: expected {expected}\n"
+
+
 def only_arguments(name):
     """A command that must not begin."""
     module = module_of(name)

@@ -151,6 +151,14 @@ def test_a_cut_file_is_not_said_to_want_trust(tmp_path):
     assert "TORCH_FORCE" not in str(error.value)
 
 
+def test_a_folder_is_no_missing_file(tmp_path):
+    with pytest.raises(IsADirectoryError) as error:
+        read_checkpoint(tmp_path)
+    assert error.value.filename == str(tmp_path)
+    with pytest.raises(UserError, match=r"is a folder: expected a config file \(\.py\)"):
+        load_config(tmp_path)
+
+
 def test_a_backbone_begins_with_weights_from_anywhere(world, monkeypatch):
     monkeypatch.chdir(ROOT)
     donor = load_detector(DIGITS).backbone

@@ -108,6 +108,8 @@ def _join_on_cpu(config: Config) -> None:
 
 
 def _read(path: FilePath) -> Config:
+    if Path(path).is_dir():
+        raise UserError(f"{path} is a folder: expected a config file (.py)")
     if not Path(path).is_file():
         raise FileNotFoundError(2, "No such file or directory", str(path))
     try:

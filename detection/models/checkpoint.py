@@ -97,9 +97,11 @@ def _reason(error: Exception) -> str:
 
 @_safely
 def load_from_local(path: FilePath, map_location: Plain = None) -> PlainDict:
-    """Load a local file by torch.load. Raises FileNotFoundError, or UserError for a file that is no (safe)
-    checkpoint."""
+    """Load a local file by torch.load. Raises FileNotFoundError, IsADirectoryError, or UserError for a file that is
+    no (safe) checkpoint."""
     path = os.path.expanduser(path)
+    if os.path.isdir(path):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not os.path.isfile(path):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     return torch.load(path, map_location=map_location)

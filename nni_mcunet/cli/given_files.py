@@ -10,17 +10,24 @@ from ..core.model_zoo import is_named, model_file, weights_file
 ENDINGS = (".py", ".json", ".yml", ".pth", ".onnx", ".tflite")
 NAMED = ("config", "checkpoint", "arch", "weights", "network")  # a file where it ends so, else a name that is known
 PATHS = ("folder", "files")
+FILES = {"config": "a config file", "checkpoint": "a checkpoint (.pth)"}  # never a name that is known
 
 
 def with_files(args: argparse.Namespace) -> argparse.Namespace:
     """Return the arguments with the files that zoo:NAME stands for: float weights for --weights, an int8 model for
-    all others. Raises UserError for an unknown name, and for a file or a folder that is not there."""
+    all others. Raises UserError for an unknown name, for a file or a folder that is not there, and for a folder in a
+    file's place."""
     for key, value in vars(args).items():
         find = weights_file if key == "weights" else model_file
         if is_named(value):
             setattr(args, key, str(find(value)))
         elif isinstance(value, list):
             setattr(args, key, [str(find(one)) if is_named(one) else one for one in value])
+    for key, expected in FILES.items():
+        for path in _given(args, (key,)):
+            if path.is_dir():
+                ending = "" if key != "config" else " (.py)" if "cfg_options" in vars(args) else " (.yml)"
+                raise UserError(f"{path} is a folder: expected {expected}{ending}")
     for path in _given(args, NAMED):
         if path.suffix in ENDINGS and not path.exists():
             raise UserError(f"no such file: {path}")
