@@ -12,11 +12,12 @@ largest network that fits the board together with the picture's source. It print
 import argparse
 import csv
 import shlex
+import sys
 from pathlib import Path
 
 from ..core.errors import UserError
 from ..core.file_sets import Seal, free_folder, write_set
-from ..core.model_zoo import is_named, weights_file, weights_for
+from ..core.model_zoo import entry, is_named, weights_file, weights_for
 from ..core.plan.picture_source import SOURCES
 from ..core.validate import counted
 from .argument_types import positive
@@ -102,6 +103,9 @@ def main(args: argparse.Namespace) -> None:
     print(f"network: {plan_title(choice, board)}")
     size = f"{counted(length.epochs, 'epoch')} of {counted(len(train), 'picture')}"
     print(f"training: {size} in batches of {length.batch}, {begin}")
+    if weights and is_named(weights):
+        print(f"note: {weights} was trained on {entry(weights)['data']}: a metric of pictures that are among them is "
+              "too good; --weights none begins without it", file=sys.stderr)  # fmt: skip
     work = Path("work_dirs", out.name)
     words = {
         "config": out / "config.py",
