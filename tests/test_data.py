@@ -8,6 +8,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from PIL import Image
 
 from nni_mcunet.search.data import KINDS, DataError, open_data, parse_data
@@ -337,6 +338,7 @@ def test_a_flat_validation_folder_of_imagenet(tmp_path):
     [
         ({"kind": "imagnet"}, "kind is 'imagnet': expected one of digits"),
         ({"kind": ["folder"]}, "kind is "),
+        ({"kind": str(ROOT / "tests")}, f"for a folder of pictures by class say folder:{ROOT / 'tests'}"),
         ({"rot": 1}, "data of the kind folder has the unknown key 'rot'"),
         ({"root": None}, "root is None: expected the data set's folder"),
         ({"root": "/nowhere/at/all"}, "no folder /nowhere/at/all; expected there: train/CLASS"),

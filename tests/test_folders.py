@@ -92,6 +92,42 @@ def test_digits_on_a_full_disk(small_disk):
 BOARD = {"name": "b", "core": "cortex-m4", "clock_hz": 1000000, "sram": 200000, "flash": 200000}
 
 
+def test_deploy_fits_the_boards_before_what_takes_minutes(tmp_path, monkeypatch):
+    from nni_mcunet.cli import deploy, main
+
+    (tmp_path / "last.pth").touch()
+    done = []
+
+    class Recorded:
+        def __call__(self, title, product, command, *words, **more):
+            done.append(command)
+
+    monkeypatch.setattr(deploy, "Steps", Recorded)
+    for name in ("load_config", "identity", "busy_picture"):
+        monkeypatch.setattr(f"detection.{name}", lambda *_: {})
+    words = [
+        "deploy",
+        str(ROOT / "configs/det/yolov3_digits.py"),
+        str(tmp_path / "last.pth"),
+        "--boards",
+        "f412",
+        "h743",
+    ]
+    main.main([*words, "-o", str(tmp_path / "out")])
+    assert done == [
+        "export",
+        "quantize",
+        "generate",
+        "generate",
+        "test",
+        "test",
+        "compare-boxes",
+        "run",
+        "run",
+        "report",
+    ]
+
+
 def test_deploy_takes_no_product_of_anything_else(tmp_path):
     from nni_mcunet.cli.deploy import begin, named_boards
 

@@ -109,7 +109,7 @@ def test_a_super_network_that_only_guesses_says_so(score, monkeypatch, capsys):
     train_supernet.report("x.pth", data, "cpu")
     said = capsys.readouterr()
     assert said.out.count("accuracy") == 6
-    guesses = "better than guessing, 0.100 for 10 classes" in said.err and "--shared" in said.err
+    guesses = "clearly better than guessing, 0.100 for 10 classes" in said.err and "--shared" in said.err
     assert guesses == (score < 0.1), said.err
 
 

@@ -149,6 +149,12 @@ def test_wrong_command_lines(patches, blocks):
         parse_schedule(patches, blocks)
 
 
+@pytest.mark.parametrize(("given", "missing"), [(("3x3", None), "--blocks 4"), ((None, "5"), "--patches 2x2")])
+def test_half_a_schedule_names_the_other_half(given, missing):
+    with pytest.raises(ArchError, match=f"give the other part too, such as {missing}"):
+        parse_schedule(*given)
+
+
 @pytest.mark.parametrize("then", [3, [[2, 2], 9], [[[2, 2], 5]], [[[2, 2]]]])
 def test_wrong_files(then):
     data = mobilenet_v2(96, 0.35).to_dict() | {"schedule": {"p": [4, 4], "n": 5, "then": then}}

@@ -96,20 +96,22 @@ def main(args: argparse.Namespace) -> None:
     network, work = [args.config, args.checkpoint], ["--work-dir", out / "test"]
     floats, int8 = out / "model.onnx", out / "model.int8.onnx"
 
-    step("float metric", out / "float.json", "test", *network, "--out-json", out / "float.json", *work, *options)
     step("ONNX", floats, "export", *network, "-o", floats, *options)
     step("int8", int8, "quantize", floats, "--calib", args.config, "-o", int8, *options)
+    arena = ["--arena-kb", args.arena_kb] if args.arena_kb is not None else []
+    arena += ["--source", args.source] if args.source else []
+    for board, name in zip(args.boards, names, strict=True):  # before what takes minutes: it may not fit
+        folder = out / name
+        step(f"C for the {name}", folder / "plan.json", "generate", int8, "--board", board, *arena,
+             "-o", folder, done=is_whole(folder))  # fmt: skip
+    step("float metric", out / "float.json", "test", *network, "--out-json", out / "float.json", *work, *options)
     step("int8 metric, on the compiled C", out / "int8.json", "test", args.config, int8,
          "--out-json", out / "int8.json", *work, *options)  # fmt: skip
     step("int8 boxes against float ones", out / "boxes.json", "compare-boxes", *network, "--int8", int8,
          "--json", out / "boxes.json", *options)  # fmt: skip
-    arena = ["--arena-kb", args.arena_kb] if args.arena_kb is not None else []
-    arena += ["--source", args.source] if args.source else []
     for board, name in zip(args.boards, names, strict=True):
         folder, run = out / name, out / f"{name}.json"
-        step(f"C for the {name}", folder / "plan.json", "generate", int8, "--board", board, *arena,
-             "-o", folder, done=is_whole(folder))  # fmt: skip
-        step(f"its firmware, emulated {name}", run, "run", folder, "--board", board, "--emulate",
+        step(f"firmware of the {name}, emulated", run, "run", folder, "--board", board, "--emulate",
              "--picture", picture, "--json", run, "--png", out / f"{name}.png")  # fmt: skip
     step("report", out / "report.json", "report", out, "--boards", *names, done=False)
     page = ["report", out, "--boards", *names, "--html", "--picture", picture]

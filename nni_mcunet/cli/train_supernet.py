@@ -43,9 +43,9 @@ def report(path: str, data: "Data", device: str, candidates: int = 4) -> None:
         best = max(best, score)
     task, pictures = data.task, data.source.sizes["held_out"]
     if isinstance(task, Classification) and is_chance(best, task.classes, pictures):
-        print(f"warning: none of these is better than guessing, {1 / task.classes:.3f} for {task.classes} classes on "
-              f"{pictures:,} pictures: train longer, with more steps in --largest and --shared, into another --out",
-              file=sys.stderr)  # fmt: skip
+        print(f"warning: none of these is clearly better than guessing, {1 / task.classes:.3f} for {task.classes} "
+              f"classes on {pictures:,} pictures: train longer, with more steps in --largest and --shared, into "
+              "another --out", file=sys.stderr)  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

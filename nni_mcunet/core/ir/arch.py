@@ -125,7 +125,12 @@ def parse_schedule(patches: str | None, blocks: str | None) -> Schedule | None:
     ArchError."""
     if patches is None and blocks is None:
         return None
-    grids, ends = (patches or "").split(","), (blocks or "").split(",")
+    if patches is None or blocks is None:
+        given, missing = (
+            (f"--patches {patches}", "--blocks 4") if blocks is None else (f"--blocks {blocks}", "--patches 2x2")
+        )
+        raise ArchError(f"{given}: give the other part too, such as {missing}: the grid, and how many blocks run in it")
+    grids, ends = patches.split(","), blocks.split(",")
     found = [re.fullmatch(r"(\d{1,9})x(\d{1,9})", grid) for grid in grids]
     if not all(found) or not all(re.fullmatch(r"[1-9]\d{0,8}", end) for end in ends) or len(grids) != len(ends):
         raise ArchError(

@@ -56,7 +56,8 @@ def open_data(config: PlainDict) -> "Data":
         raise DataError(f"data is {short(config)}: expected a mapping such as {{kind: digits}}")
     kind = config.get("kind", "digits")
     if not isinstance(kind, str) or (kind not in KINDS and "." not in kind):
-        raise DataError(f"data: kind is {short(kind)}: expected one of {', '.join(KINDS)} or PACKAGE.CLASS")
+        hint = f"; for a folder of pictures by class say folder:{kind}" if Path(str(kind)).is_dir() else ""
+        raise DataError(f"data: kind is {short(kind)}: expected one of {', '.join(KINDS)} or PACKAGE.CLASS{hint}")
     opener, defaults = KINDS[kind] if kind in KINDS else _plug_in(kind)
     rootless = kind == "digits" or "." in kind
     known = set(defaults) | {"kind"} | (set() if rootless else {"root"})

@@ -261,7 +261,10 @@ def finetune(
     if recipe.amp:
         raise UserError("amp and quantisation-aware training: half precision does not hold the 256 steps of a range")
     if freeze_at <= OBSERVE:
-        raise UserError(f"{recipe.steps} steps are too few: the ranges are observed in the first {OBSERVE}")
+        raise UserError(
+            f"{recipe.steps} steps are too few: ranges are observed in the first {OBSERVE}, and int8 is simulated from "
+            f"there to {FREEZE:.0%} of them; give --steps {round(2 * OBSERVE / FREEZE)} or more"
+        )
     fake_quantize(net)
     backward = partial(_simulated, freeze_at=freeze_at)
     return fit(net, *how, identity | {"qat": True}, save_every, progress, device, backward).eval()
