@@ -558,17 +558,21 @@ def test_a_yolox_of_a_folder(tmp_path, monkeypatch):
     check_folders(cfg)
 
 
-def test_a_board_that_is_too_small_is_one_line(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("sram", "flash", "message"),
+    [
+        (12_000, 900_000, r"needs [\d,]{6,} bytes of sram, 7,904 are there; give a smaller picture \(--size H W\), or "
+                          r"another board \(mcunet boards lists them\)$"),
+        (900_000, 90_000, r"needs [\d,]{6,} bytes of flash, [\d,]{6,} are there; give another board \(mcunet boards"),
+    ],
+)  # fmt: skip
+def test_a_board_that_is_too_small_is_one_line(sram, flash, message, tmp_path, monkeypatch):
+    """A smaller picture needs less SRAM, and as much flash."""
     monkeypatch.chdir(tmp_path)
     voc_devkit(tmp_path / "photos", many(8))
-    (tmp_path / "tiny.yml").write_text(
-        "name: tiny\ncore: cortex-m4\nclock_hz: 1000000\nsram: 12000\nflash: 900000\nreserved_sram: 4096\n"
-    )
-    message = (
-        r"tiny: no detector of ours fits its 7,904 bytes of SRAM for the network: the smallest tried, mcu_w50_r160 at "
-        r"96x96, needs [\d,]{6,} bytes of sram; give a smaller picture \(--size H W\), or "
-        r"another board \(mcunet boards lists them\)"
-    )
+    text = f"name: tiny\ncore: cortex-m4\nclock_hz: 1000000\nsram: {sram}\nflash: {flash}\nreserved_sram: 4096\n"
+    (tmp_path / "tiny.yml").write_text(text)
+    message = rf"tiny: no detector of ours fits: the smallest tried, mcu_w50_r160 at 96x96, {message}"
     with pytest.raises(UserError, match=message):
         run("new-detector", ["photos", "--board", "tiny.yml", "-o", "out/x", "--size", "96", "96"])
     assert not Path("out/x").exists()

@@ -114,10 +114,11 @@ def choose_network(
                 return Choice(arch, size, on, plan, limit)
             needed = plan.arena + board.arena_limit - limit
             lacking = Infeasible.over("sram", needed, board.arena_limit, board.name)
+    smaller = "a smaller picture (--size H W), or " if lacking.what == "sram" else ""
     raise UserError(
-        f"{board.name}: no detector of ours fits its {board.arena_limit:,} bytes of SRAM for the network: the smallest "
-        f"tried, {arch} at {size[1]}x{size[0]}, needs {lacking.needed:,} bytes of {lacking.what}; give a "
-        "smaller picture (--size H W), or another board (mcunet boards lists them)"
+        f"{board.name}: no detector of ours fits: the smallest tried, {arch} at {size[1]}x{size[0]}, needs "
+        f"{lacking.needed:,} bytes of {lacking.what}, {lacking.limit:,} are there; give {smaller}another board (mcunet "
+        "boards lists them)"
     )
 
 
