@@ -61,7 +61,7 @@ ARMS = {  # what differs from the joint search: genes, the p of patches, parents
     "random": ({}, (1, 2, 3, 4), 0),
 }
 POPULATION, ITERATIONS = 16, 5
-SUPERNET = Recipe(largest=150, shared=350, batch=32, lr=0.02)
+SUPERNET = Recipe(largest=200, shared=800, batch=32, lr=0.02)
 WINNER = Recipe(largest=200, shared=0, batch=32, lr=0.01)
 DRAWS = 2000  # of the bootstrap
 

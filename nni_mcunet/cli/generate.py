@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from ..api.networks import load
 from ..core.boards import get_board
-from ..core.errors import UserError
+from ..core.errors import Infeasible, UserError
 from ..core.file_sets import free_folder, owned
 from ..core.plan.plan import plan
 from ..core.validate import check_is_file
@@ -79,19 +79,22 @@ def main(args: argparse.Namespace) -> None:
     network = replace(network, model=told(with_pixels(network.int8_model(), args.mean, args.std)))
     if not args.keep_dead_channels:
         network = replace(network, model=smaller(network.int8_model()))
-    fw = compile(
-        network,
-        board,
-        args.out,
-        arena_kb=args.arena_kb,
-        **asked(args, network, board),
-        regions=args.regions,
-        source=args.source,
-        keep_dead_channels=True,
-        project=args.project,
-        picture=args.picture,
-        prefix=args.prefix,
-    )
+    try:
+        fw = compile(
+            network,
+            board,
+            args.out,
+            arena_kb=args.arena_kb,
+            **asked(args, network, board),
+            regions=args.regions,
+            source=args.source,
+            keep_dead_channels=True,
+            project=args.project,
+            picture=args.picture,
+            prefix=args.prefix,
+        )
+    except Infeasible as error:  # it names the network, which exporters call as they like
+        raise UserError(f"{args.model}: {error}") from None
     print(fw)
     if sizes := fw.facts["callback_bytes"]:
         print("SRAM of a ready callback:", ", ".join(f"{name} {size:,}" for name, size in sizes.items()))

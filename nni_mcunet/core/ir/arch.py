@@ -126,10 +126,8 @@ def parse_schedule(patches: str | None, blocks: str | None) -> Schedule | None:
     if patches is None and blocks is None:
         return None
     if patches is None or blocks is None:
-        given, missing = (
-            (f"--patches {patches}", "--blocks 4") if blocks is None else (f"--blocks {blocks}", "--patches 2x2")
-        )
-        raise ArchError(f"{given}: give the other part too, such as {missing}: the grid, and how many blocks run in it")
+        given = f"--patches {short(patches)}" if blocks is None else f"--blocks {short(blocks)}"
+        raise ArchError(f"{given}: give both, a grid such as --patches 2x2 and how many blocks run in it, --blocks 4")
     grids, ends = patches.split(","), blocks.split(",")
     found = [re.fullmatch(r"(\d{1,9})x(\d{1,9})", grid) for grid in grids]
     if not all(found) or not all(re.fullmatch(r"[1-9]\d{0,8}", end) for end in ends) or len(grids) != len(ends):
