@@ -151,7 +151,7 @@ def test_wrong_command_lines(patches, blocks):
 
 @pytest.mark.parametrize("given", [("3x3", None), (None, "5")])
 def test_half_a_schedule_names_both(given):
-    with pytest.raises(ArchError, match="give both, a grid such as --patches 2x2 and .* --blocks 4"):
+    with pytest.raises(ArchError, match=r"give both, a grid such as --patches 2x2 and .* --blocks 4"):
         parse_schedule(*given)
 
 
