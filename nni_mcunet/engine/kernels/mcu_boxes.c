@@ -21,10 +21,12 @@ mcu_box mcu_box_of_cell(const mcu_grid *grid, const int8_t *v, int y, int x, int
 
 static int64_t area(int32_t w, int32_t h) { return w > 0 && h > 0 ? (int64_t)w * h : 0; }
 
-static int overlap(const mcu_box *a, const mcu_box *b, int32_t iou) {
+static inline int overlap(const mcu_box *a, const mcu_box *b, int32_t iou) {
+    if (a->x2 <= b->x1 || b->x2 <= a->x1 || a->y2 <= b->y1 || b->y2 <= a->y1) /* most pairs end here */
+        return 0;
     const int32_t w = mcu_min(a->x2, b->x2) - mcu_max(a->x1, b->x1);
     const int32_t h = mcu_min(a->y2, b->y2) - mcu_max(a->y1, b->y1);
-    if (w <= 0 || h <= 0) /* most pairs end here */
+    if (w <= 0 || h <= 0) /* a box without area */
         return 0;
     const int64_t both = (int64_t)w * h;
     const int64_t either = area(a->x2 - a->x1, a->y2 - a->y1) + area(b->x2 - b->x1, b->y2 - b->y1) - both;
@@ -39,8 +41,11 @@ static int makes_way(mcu_boxes *list, const mcu_box *box) {
         const int covers = other->label == box->label && overlap(other, box, list->iou);
         if (covers && other->score >= box->score)
             return 0;
-        if (!covers)
-            list->box[kept++] = *other;
+        if (covers)
+            continue;
+        if (kept < i) /* one before it has gone */
+            list->box[kept] = *other;
+        kept++;
     }
     list->n = kept;
     return 1;
@@ -53,11 +58,11 @@ void mcu_boxes_add(mcu_boxes *list, mcu_box box) {
         list->n = mcu_boxes_nms(list->box, list->n, list->n, list->iou);
         list->crowded = 1;
     }
+    if (list->n == list->room && list->box[list->n - 1].score >= box.score) /* most end here */
+        return;
     if (list->crowded && !makes_way(list, &box))
         return;
-    int i = list->n;
-    if (i == list->room && list->box[--i].score >= box.score)
-        return;
+    int i = mcu_min(list->n, list->room - 1); /* the least one of a full list is worse */
     list->n = i + 1;
     for (; i > 0 && list->box[i - 1].score < box.score; i--)
         list->box[i] = list->box[i - 1];
