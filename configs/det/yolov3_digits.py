@@ -3,7 +3,7 @@ _base_ = "./_base_/yolov3_mcunet.py"
 
 data_root = "out/digits/"
 data_source = "mcunet digits --out out/digits"
-expected = dict(map50=0.90, tolerance=0.05)
+expected = dict(map50=0.88, tolerance=0.05)  # about 190 s of one core, data loading included
 metainfo = dict(classes=("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"))
 
 model = dict(
