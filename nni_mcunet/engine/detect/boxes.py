@@ -133,7 +133,7 @@ class Grid:
 
 def best(boxes: np.ndarray, candidates: int, iou: int) -> np.ndarray:
     """Return the best by falling score, equals in their order: mcu_boxes_add of each. From the first that finds no room
-    on no two overlap: many boxes on one object leave room for others."""
+    on, no two of a label overlap by more than `iou`: many boxes on one object leave room for others."""
     first = boxes[:candidates]
     kept = first[np.argsort(-first["score"].astype(np.int32), kind="stable")]
     for box in boxes[candidates:]:

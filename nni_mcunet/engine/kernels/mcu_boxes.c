@@ -33,7 +33,7 @@ static inline int overlap(const mcu_box *a, const mcu_box *b, int32_t iou) {
     return both << 15 > either * iou;
 }
 
-/* Drops what the box covers from a list of which no two overlap. Returns 0 where a better one covers the box. */
+/* Drops what the box covers from a crowded list. Returns 0 where a better one covers the box. */
 static int makes_way(mcu_boxes *list, const mcu_box *box) {
     int kept = 0;
     for (int i = 0; i < list->n; i++) {

@@ -34,7 +34,7 @@ typedef struct {
     mcu_box *box; /* [room] */
     int n, room;  /* used; room <= 0: nothing is touched */
     int32_t iou;  /* see mcu_boxes_nms */
-    int crowded;  /* 1 once a box has found no room: from then on no two overlap */
+    int crowded;  /* 1 once a box has found no room: from then on no two of a label overlap by more */
 } mcu_boxes;
 
 /* Puts a box where its score belongs, behind its equals. A full list is suppressed first, so that many boxes on one
