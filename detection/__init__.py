@@ -18,8 +18,11 @@ own_data  a config of pictures of one's own
 mmdet_tools.py runs mmdet's own programs on our configs.
 """
 
+from nni_mcunet.core.yapf_import import import_yapf
+
 from .models.mmcv_ops import install_ops
 
+import_yapf()  # before anything imports mmengine
 install_ops()  # before anything imports mmdet
 
 from .data.coco_names import install_names  # noqa: E402

@@ -21,6 +21,7 @@ if ! .venv/bin/python -c 'import torch' 2>/dev/null; then
     fi
 fi
 $pip install --editable '.[test]'
+.venv/bin/python -c 'import yapf'  # writes its cache, which two processes must not begin at once (core/yapf_import.py)
 
 missing=""
 for pair in gcc:gcc arm-none-eabi-gcc:gcc-arm-none-eabi qemu-system-arm:qemu-system-arm \

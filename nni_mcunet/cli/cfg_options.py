@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+from ..core.yapf_import import import_yapf
+
 HELP = "key=value pairs merged into the config"
 
 
@@ -20,6 +22,7 @@ class Options(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         """Put the pairs of one option into the namespace."""
+        import_yapf()
         from mmengine.config import DictAction
 
         try:

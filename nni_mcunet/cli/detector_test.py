@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from ..core.errors import UserError, writing
 from ..core.files import write_json
 from ..core.outputs import check_outputs
+from ..core.yapf_import import import_yapf
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -40,6 +41,7 @@ def test_detector(args: argparse.Namespace) -> None:
     args.backend = args.backend or ("int8" if onnx else "float")
     if onnx and args.backend == "float":
         raise UserError(f"--backend float is mmdet's network: give its .pth instead of {args.checkpoint}")
+    import_yapf()
     from mmengine.dist import is_main_process
 
     from detection import (

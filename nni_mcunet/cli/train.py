@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.errors import UserError, writing
+from ..core.yapf_import import import_yapf
 from .cfg_options import add_options
 from .going_on import saying_how_to_go_on
 
@@ -58,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
+    import_yapf()
     from mmengine.dist import is_main_process
     from mmengine.runner import find_latest_checkpoint
 
