@@ -2,8 +2,9 @@
 
     python benchmarks/ranking.py --supernet out/supernet/demo.pth --networks 20 --epochs 20
 
-Networks are drawn from the super-network's space. Each is scored as a search scores it, as a slice on the held-out
-pictures, and then trained by itself, from nothing, and judged on the same pictures. Tau is 1 where both rank alike, 0
+Networks are drawn from the super-network's space, of one resolution or of all. Each is scored as a search scores it, as
+a slice on the held-out pictures, and then trained by itself, from nothing or, as mcunet finetune does, from its slice
+(--from-slice), and judged on the same pictures. Tau is 1 where both rank alike, 0
 where one says nothing about the other; its 95 % interval is of a bootstrap over the networks. --repeat trains each a
 second time, with another seed: no slice can rank better than two trainings agree.
 
@@ -26,29 +27,37 @@ from nni_mcunet.core.nn.net import Net
 from nni_mcunet.search.data import Data, open_data, parse_data
 from nni_mcunet.search.space import Candidate, Space
 from nni_mcunet.search.supernet.recipe import Recipe
+from nni_mcunet.search.supernet.supernet import slice_net
 from nni_mcunet.search.supernet.training import evaluate, finetune, load_supernet
 
 DRAWS = 1000  # of the bootstrap
 RESULTS = Path(__file__).parents[1] / "docs/results/ranking.json"
 
 
-def networks(space: Space, count: int, seed: int) -> list[Candidate]:
-    """Draw so many different networks of one resolution, the space's middle one: otherwise pixels rank them."""
-    rng, found, r = np.random.default_rng(seed), {}, space.genes["r"][(len(space.genes["r"]) - 1) // 2]
+def networks(space: Space, count: int, seed: int, resolutions: str = "one") -> list[Candidate]:
+    """Draw so many different networks: of the space's middle resolution, so that pixels do not rank them, or of all."""
+    middle = {"r": space.genes["r"][(len(space.genes["r"]) - 1) // 2]}
+    rng, found, fixed = np.random.default_rng(seed), {}, middle if resolutions == "one" else {}
     for _ in range(1000 * count):
         if len(found) == count:
             return list(found.values())
-        candidate = space.random(rng) | {"r": r}
+        candidate = space.random(rng) | fixed
         found.setdefault(space.spec(candidate), candidate)
-    raise UserError(f"space {space.name} has not {count} networks at r = {r}: give fewer --networks")
+    raise UserError(f"space {space.name} has fewer than {count} networks of {resolutions} resolution: fewer --networks")
 
 
-def trained(space: Space, candidate: Candidate, recipe: Recipe, data: Data, checkpoint: Path) -> float:
-    """Train a candidate from nothing, from its checkpoint on where there is one. Returns its held-out score."""
+def trained(
+    space: Space, candidate: Candidate, recipe: Recipe, data: Data, checkpoint: Path, supernet: Net | None
+) -> float:
+    """Train a candidate from nothing or from its slice of a super-network, from its checkpoint on where there is one.
+    Returns its held-out score."""
     spec = space.spec(candidate)
     torch.manual_seed(recipe.seed)
-    net = Net(data.task.graph(spec))
-    data.task.prepare(net)
+    if supernet is None:
+        net = Net(data.task.graph(spec))
+        data.task.prepare(net)
+    else:
+        net = slice_net(supernet, data.task.graph(spec))
     net = finetune(replace(spec, classes=data.task.identity["classes"]), net, recipe, data, checkpoint)
     return data.task.score(net.eval(), data.held_out(spec.resolution))
 
@@ -66,6 +75,8 @@ def main() -> None:
     parser.add_argument("--supernet", required=True, help="checkpoint of mcunet train-supernet, of a classifier")
     parser.add_argument("--data", default="digits", help="as for its training")
     parser.add_argument("--networks", type=int, default=20)
+    parser.add_argument("--resolutions", choices=("one", "any"), default="one", help="of the networks drawn")
+    parser.add_argument("--from-slice", action="store_true", help="each begins its training with its slice's weights")
     parser.add_argument("--epochs", type=int, default=5, help="of each network by itself")
     parser.add_argument("--steps", type=int, help="instead of epochs")
     parser.add_argument("--batch", type=int, default=32)
@@ -97,13 +108,15 @@ def measure(args: argparse.Namespace, recipe: Recipe, data: Data) -> dict:
     """Score every network in each way, and keep it. Returns what ranking.json says."""
     space, supernet = load_supernet(args.supernet, data)
     settings = {"supernet": sha256(args.supernet), "data": data.identity, "recipe": asdict(recipe), "seed": args.seed}
+    settings |= {"resolutions": args.resolutions, "from_slice": args.from_slice}
     settings = json.loads(json.dumps(settings))
     path, ways = args.out / "ranking.json", ["slice", "trained", *(["again"] if args.repeat else [])]
     known = json.loads(path.read_text()) if path.exists() else {"settings": settings, "rows": []}
     if known["settings"] != settings:
         raise UserError(f"{path} is of another super-network, data, recipe or seed: give another --out")
     rows = known["rows"]
-    for at, candidate in enumerate(tqdm(networks(space, args.networks, args.seed), unit="network", disable=None)):
+    drawn = networks(space, args.networks, args.seed, args.resolutions)
+    for at, candidate in enumerate(tqdm(drawn, unit="network", disable=None)):
         if at == len(rows):
             rows.append({"candidate": candidate, "macs": data.task.graph(space.spec(candidate)).macs})
         for way in ways:
@@ -113,7 +126,8 @@ def measure(args: argparse.Namespace, recipe: Recipe, data: Data) -> dict:
                 rows[at][way] = evaluate(space, supernet, candidate, data)
             else:
                 own = replace(recipe, seed=args.seed + 1000 * (way == "again"))
-                rows[at][way] = trained(space, candidate, own, data, args.out / f"{at:03d}_{way}.ckpt")
+                start = supernet if args.from_slice else None
+                rows[at][way] = trained(space, candidate, own, data, args.out / f"{at:03d}_{way}.ckpt", start)
             write_json(path, known)
     return known | {"rows": rows[: args.networks]}
 

@@ -5,6 +5,7 @@ import runpy
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT
 
 from nni_mcunet.core.errors import UserError
@@ -55,6 +56,19 @@ def test_it_goes_on_after_a_kill_and_says_tau(supernet, tmp_path, monkeypatch, c
     assert "is of another super-network, data, recipe or seed" in capsys.readouterr().err
 
 
+def test_each_begins_with_its_slice(supernet, tmp_path, monkeypatch, capsys):
+    """After one step at no learning rate the weights are the slice's."""
+    words = ("--supernet", supernet, "--data", json.dumps(DIGITS), "--networks", 3, "--steps", 1, "--lr", 1e-9)
+    run(monkeypatch, capsys, *words, "--resolutions", "any", "--from-slice", "--out", tmp_path / "slice")
+    known = json.loads((tmp_path / "slice/ranking.json").read_text())
+    assert known["settings"]["from_slice"] and known["settings"]["resolutions"] == "any"
+    key, checkpoints = "layers.stem.conv.weight", sorted((tmp_path / "slice").glob("*_trained.ckpt"))
+    stem = torch.load(supernet, weights_only=True)["net"][key]
+    assert len(checkpoints) == 3
+    for path in checkpoints:
+        assert torch.allclose(torch.load(path, weights_only=True)["net"][key], stem, atol=1e-6)
+
+
 def test_tau_is_kendalls():
     tau = runpy.run_path(PROGRAM)["tau"]
     assert tau([1, 2, 3, 4], [10, 20, 30, 40])[0] == 1 and tau([1, 2, 3, 4], [4, 3, 2, 1])[0] == -1
@@ -66,7 +80,8 @@ def test_networks_are_different_and_of_one_resolution():
     networks, space = runpy.run_path(PROGRAM)["networks"], load_space("demo")
     found = networks(space, 30, 1)
     assert len({space.spec(c) for c in found}) == 30 and len({c["r"] for c in found}) == 1
+    assert {c["r"] for c in networks(space, 30, 1, "any")} == set(space.genes["r"])
     few = Space.from_dict(dict(name="few", r=[32], stem=8, first=8, k=[3], e=[3], d=[1, 2], w=[1.0],
                                stages=[{"c": 8, "s": 2}]))  # fmt: skip
-    with pytest.raises(UserError, match="has not 3 networks"):
+    with pytest.raises(UserError, match="has fewer than 3 networks of one resolution"):
         networks(few, 3, 0)
