@@ -30,7 +30,6 @@ from nni_mcunet.core.errors import UserError, exit_on_user_error
 from nni_mcunet.core.files import write_atomic, write_json
 from nni_mcunet.search.config import SearchConfig
 from nni_mcunet.search.data import open_data
-from nni_mcunet.search.data.classification import accuracy
 from nni_mcunet.search.evolution import Evolution, Proposal
 from nni_mcunet.search.space import load_space
 from nni_mcunet.search.supernet.training import Recipe, load_supernet, specialise, train
@@ -132,7 +131,7 @@ def label_of(platelets: list[tuple[float, ...]], x: int, y: int, s: int) -> str 
 
 
 class Scores:
-    """scores(split, candidates) -> accuracies, computed once each by warm processes and kept in a file."""
+    """scores(split, candidates) -> what the task measures, once each, by warm processes; kept in a file."""
 
     def __init__(self, path: Path, supernet: Path, data: dict, jobs: int):
         self.path, (self.space, _) = path, load_supernet(supernet)
@@ -177,7 +176,7 @@ def score_one(job: tuple[str, str, dict]) -> tuple[str, float]:
     space, data = WARM["space"], WARM["data"]
     net = specialise(space, WARM["supernet"], candidate, data)
     pictures = data.held_out if split == "val" else data.test
-    return key, accuracy(net, pictures(space.resolution(candidate)))
+    return key, data.task.score(net, pictures(space.resolution(candidate)))
 
 
 def run(searches: list[Evolution], scores: Scores) -> None:

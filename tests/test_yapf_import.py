@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-STARTS = {
-    "the package": ["-c", "import detection"],
-    "an option": ["-m", "nni_mcunet", "test", "missing.py", "x.pth", "--cfg-options", "a=1"],
-    "a training": ["-m", "nni_mcunet", "train", "configs/det/yolov3_digits.py", "--resume", "missing.pth"],
+STARTS = {  # and how many bytes of the cache are left
+    "the package": (["-c", "import detection"], 100),
+    "an option": (["-m", "nni_mcunet", "test", "missing.py", "x.pth", "--cfg-options", "a=1"], 0),
+    "a training": (["-m", "nni_mcunet", "train", "configs/det/yolov3_digits.py", "--resume", "missing.pth"], 0),
 }
 
 
@@ -20,8 +20,7 @@ def start(words: list[str], cache: Path) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, *words], cwd=ROOT, env=env, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("kept", [0, 100])
-@pytest.mark.parametrize("words", STARTS.values(), ids=STARTS)
+@pytest.mark.parametrize(("words", "kept"), STARTS.values(), ids=STARTS)
 def test_a_broken_cache_is_written_anew(words, kept, tmp_path):
     assert start(["-c", "import yapf"], tmp_path).returncode == 0
     whole = {path: path.stat().st_size for path in tmp_path.rglob("*.pickle")}
