@@ -14,6 +14,7 @@ from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.ir.arch import ArchSpec
 from nni_mcunet.core.ir.build import YoloHead, build_graph
 from nni_mcunet.core.plan.plan import plan
+from nni_mcunet.search.config import search_config
 from nni_mcunet.search.nni.experiment_file import prepare
 from nni_mcunet.search.nni.launch import Experiment, find
 from nni_mcunet.search.nni.ports import check_port
@@ -58,6 +59,31 @@ def test_an_experiment_from_nnictl_create_to_its_end(experiment):
     assert result.returncode == 0 and (out / "best.pth").exists(), result.stderr
     result = finish(search(experiment, "resume", "--out", out))
     assert result.returncode == 2 and "finished search" in result.stderr
+
+
+WAYS = {
+    "sieve": {"population": 20, "batch": 20, "iterations": 1, "sieve": 3},
+    "front of two boards": {"population": 6, "batch": 6, "objectives": ["board", "sram"], "boards": ["stm32h743"]},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", WAYS.values(), ids=WAYS)
+def test_nni_searches_as_one_process_does(changes, tmp_path):
+    """The same proposals in the same order, when the same scores come back."""
+    make_experiment(tmp_path, "python -m nni_mcunet.search.trial", **changes)
+    result = run(tmp_path, tmp_path / "tiny.yml")
+    assert result.returncode == 0, result.stdout + result.stderr
+    config, rows = yaml.safe_load((tmp_path / "tiny.yml").read_text()), history(tmp_path / "out")
+    evolution, scores = search_config(config).evolution(), {row["index"]: row["score"] for row in rows}
+    while not evolution.done:
+        asked = []
+        while (proposal := evolution.ask()) is not None:
+            asked.append(proposal.index)
+        for index in asked:
+            evolution.tell(index, scores[index])
+    assert [p.candidate for p in evolution.proposals] == [row["candidate"] for row in rows]
+    assert len(rows) == changes["population"] * (1 + search_config(config).iterations)
 
 
 def test_commands_without_a_search_say_so(tmp_path):
