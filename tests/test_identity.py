@@ -49,6 +49,7 @@ def test_what_changes_nothing(place):
     edit(place / "base.py", "data_root", "# a comment\ndata_root")
     shutil.copy("mine.py", "other.py")
     assert identity(load_config("other.py")) == before == found(work_dir="elsewhere")
+    assert found(expected=dict(map50=0.5)) == before
 
 
 def test_every_change_shows(place):
