@@ -25,7 +25,7 @@ from nni_mcunet.engine.frontend.onnx import load_onnx, save_onnx
 from nni_mcunet.engine.model import Model, view_of
 from nni_mcunet.engine.quant.ort_session import session, to_input
 from nni_mcunet.engine.run import generated
-from nni_mcunet.engine.run.pictures import load_picture, with_view
+from nni_mcunet.engine.run.pictures import load_picture, read_pictures, with_view
 from nni_mcunet.search.config import SearchConfig
 from nni_mcunet.search.data import DataError, open_data
 from nni_mcunet.search.data.source import Key
@@ -370,6 +370,19 @@ def test_a_damaged_picture_is_one_line(tmp_path, view):
         with pytest.raises(UserError, match=rf"b.jpg is no readable picture \(.*{reason}.*\): give a whole") as error:
             load_picture(path, SIZE, view)
         assert "\n" not in str(error.value) and "BytesIO" not in str(error.value)
+
+
+def test_all_broken_pictures_are_named_at_once(tmp_path):
+    for i in range(9):
+        Image.new("RGB", (64, 64), (i, 0, 0)).save(tmp_path / f"{i}.png")
+    for i in (2, 3, 5):
+        (tmp_path / f"{i}.png").write_bytes((tmp_path / f"{i}.png").read_bytes()[:-20])
+    with pytest.raises(UserError, match=r"2\.png is no readable picture .*; 2 more cannot be read: 3\.png, 5\.png$"):
+        list(read_pictures(tmp_path, (32, 32, 3)))
+    (tmp_path / "5.png").unlink()
+    (tmp_path / "3.png").unlink()
+    with pytest.raises(UserError, match=r"2\.png is no readable picture .* in its place$"):
+        list(read_pictures(tmp_path, (32, 32, 3)))
 
 
 # --- the split goes with the weights

@@ -13,7 +13,7 @@ from ...core.errors import PassedOver, UserError
 from ...core.types import FilePath, Picture
 from ...core.validate import file_text, short
 from ...core.view import STRETCH, View
-from ...pictures import load, seen, suffixes
+from ...pictures import PictureError, load, seen, suffixes
 from ..model import Model, QuantModel, view_of
 
 ARRAY = ".npy"
@@ -69,12 +69,29 @@ def read_pictures(
     most: int | None = None,
 ) -> Iterator[Picture]:
     """Yield (h, w, c) uint8 for a network that reads `shape`, from a .npy file or a folder, see `list_pictures`: `most`
-    of them at most, evenly spread. Raises what load_picture and list_pictures raise."""
+    of them at most, evenly spread. Raises what load_picture and list_pictures raise; the error of the first broken
+    picture also names the others."""
     files = [Path(source)] if Path(source).suffix.lower() == ARRAY else list_pictures(source, names, None, shape[2])
     arrays = {path: load_arrays(path, shape) for path in files if path.suffix.lower() == ARRAY}
     places = [(path, i) for path in files for i in range(len(arrays[path]) if path in arrays else 1)]
-    for path, i in spread(places, most):
-        yield np.array(arrays[path][i]) if path in arrays else load_picture(path, shape[:2], view, shape[2])
+    chosen = spread(places, most)
+    for at, (path, i) in enumerate(chosen):
+        try:
+            yield np.array(arrays[path][i]) if path in arrays else load_picture(path, shape[:2], view, shape[2])
+        except PictureError as error:
+            raise PictureError(f"{error}{_also_broken([path for path, _ in chosen[at + 1 :]], view)}") from None
+
+
+def _also_broken(paths: list[Path], view: View) -> str:
+    """Name the other pictures that cannot be read, so that nobody finds them one at a time."""
+    found = []
+    with warnings.catch_warnings(action="ignore"):
+        for path in paths:
+            try:
+                load(path, view)
+            except PictureError:
+                found.append(path.name)
+    return f"; {len(found)} more cannot be read: {_first(found)}" if found else ""
 
 
 def with_view(model: AnyModel, text: str | None) -> AnyModel:
@@ -115,11 +132,15 @@ def list_pictures(folder: FilePath, names: str | None = None, most: int | None =
         raise UserError(f"{folder}: no picture or array for a network of {channels} channels: expected {known}")
     over = [p for p in entries if p not in set(found) and not p.name.startswith(".")] if names is None else []
     if over:
-        first = ", ".join(p.name + "/" * p.is_dir() for p in over[:MOST_NAMED]) + ", ..." * (len(over) > MOST_NAMED)
+        first = _first([p.name + "/" * p.is_dir() for p in over])
         kind = "arrays" if found[0].suffix.lower() == ARRAY else "pictures"
         said = f"passed over {len(over)} of {len(over) + len(found)}, which are no {kind} by their names"
         warnings.warn(f"{folder}: {said}: {first}", PassedOver, stacklevel=2)
     return spread(found, most)
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:MOST_NAMED]) + ", ..." * (len(names) > MOST_NAMED)
 
 
 def spread(things: list[Thing], most: int | None) -> list[Thing]:
