@@ -15,8 +15,9 @@ and search.png to docs/results.
 import argparse
 import io
 import json
-import multiprocessing
 import os
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context, set_start_method
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -137,21 +138,22 @@ class Scores:
         self.path, (self.space, _) = path, load_supernet(supernet)
         lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
         self.known = {(split, key): score for split, key, score in lines}
-        self.pool = multiprocessing.get_context("spawn").Pool(jobs, warm_up, (str(supernet), data))
+        # mmdet's metric starts processes of its own, which those of multiprocessing.Pool may not.
+        self.pool = ProcessPoolExecutor(jobs, get_context("spawn"), warm_up, (str(supernet), data))
 
     def __enter__(self) -> "Scores":
         return self
 
     def __exit__(self, *_) -> None:
-        self.pool.terminate()
+        self.pool.shutdown(cancel_futures=True)
 
     def __call__(self, split: str, candidates: list[dict]) -> list[float]:
         keys = [self._key(candidate) for candidate in candidates]
         new = {key: c for key, c in zip(keys, candidates, strict=True) if (split, key) not in self.known}
         work = sorted(((split, key, c) for key, c in new.items()), key=lambda job: job[2]["r"])
-        for key, score in tqdm(
-            self.pool.imap_unordered(score_one, work), total=len(work), unit="net", leave=False, disable=None
-        ):
+        jobs = [self.pool.submit(score_one, job) for job in work]
+        for job in tqdm(as_completed(jobs), total=len(work), unit="net", leave=False, disable=None):
+            key, score = job.result()
             self.known[split, key] = score
             with self.path.open("a") as file:
                 file.write(json.dumps([split, key, score]) + "\n")
@@ -167,6 +169,9 @@ WARM: dict = {}
 
 def warm_up(supernet: str, data: dict) -> None:
     torch.set_num_threads(1)
+    set_start_method(
+        "fork", force=True
+    )  # of mmdet's metric, whose processes are to know what detection has put in place
     WARM["space"], WARM["supernet"] = load_supernet(supernet)
     WARM["data"] = open_data(data)
 

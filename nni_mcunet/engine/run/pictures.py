@@ -85,7 +85,8 @@ def read_pictures(
 def _also_broken(paths: list[Path], view: View) -> str:
     """Name the other pictures that cannot be read, so that nobody finds them one at a time."""
     found = []
-    with warnings.catch_warnings(action="ignore"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         for path in paths:
             try:
                 load(path, view)
