@@ -28,7 +28,7 @@ import torch
 from tqdm import tqdm
 
 from nni_mcunet.core.errors import UserError, exit_on_user_error
-from nni_mcunet.core.files import write_atomic, write_json
+from nni_mcunet.core.files import sha256, write_atomic, write_json
 from nni_mcunet.search.config import SearchConfig
 from nni_mcunet.search.data import open_data
 from nni_mcunet.search.evolution import Evolution, Proposal
@@ -136,8 +136,7 @@ class Scores:
 
     def __init__(self, path: Path, supernet: Path, data: dict, jobs: int):
         self.path, (self.space, _) = path, load_supernet(supernet)
-        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        self.known = {(split, key): score for split, key, score in lines}
+        self.known = {(split, key): score for split, key, score in known_lines(path, supernet)}
         # mmdet's metric starts processes of its own, which those of multiprocessing.Pool may not.
         self.pool = ProcessPoolExecutor(jobs, get_context("spawn"), warm_up, (str(supernet), data))
 
@@ -162,6 +161,20 @@ class Scores:
     def _key(self, candidate: dict) -> str:
         """The same for two candidates that are the same network."""
         return json.dumps(self.space.spec(candidate).to_dict())
+
+
+def known_lines(path: Path, supernet: Path) -> list:
+    """The lines of a file of results; a last one that a kill has cut is removed from it. UserError where they are of
+    another training of the super-network: path.sha256 says of which."""
+    of, digest = path.with_suffix(".sha256"), sha256(supernet)
+    if path.exists() and of.exists() and of.read_text() != digest:
+        raise UserError(f"{path} holds results of another training of {supernet}: delete it")
+    write_atomic(of, digest)
+    text = path.read_text() if path.exists() else ""
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        write_atomic(path, whole)
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 WARM: dict = {}
