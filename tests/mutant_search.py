@@ -128,13 +128,13 @@ SEARCHES = [
     ),
     # The best scored again.
     Mutant(
-        SEARCH + "run/rescore.py",
+        SEARCH + "run/rescored.py",
         'key=lambda row: (row["macs"], row["sram"]',
         'key=lambda row: (-row["macs"], row["sram"]',
         "test_report::test_what_counts_as_equal",
     ),
     Mutant(
-        SEARCH + "run/rescore.py",
+        SEARCH + "run/rescored.py",
         "<= CONFIDENCE * 2**0.5 * error]",
         "<= 0]",
         "test_report::test_what_counts_as_equal",

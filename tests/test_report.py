@@ -10,16 +10,16 @@ from PIL import Image
 
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import UserError
-from nni_mcunet.core.files import write_atomic
+from nni_mcunet.core.files import write_atomic, write_json
 from nni_mcunet.core.ir.arch import ArchSpec, Schedule
 from nni_mcunet.core.ir.build import build_graph
 from nni_mcunet.core.nn.net import Net
 from nni_mcunet.search.config import SearchConfig
 from nni_mcunet.search.constraint import Limits
 from nni_mcunet.search.evolution import Evolution
-from nni_mcunet.search.run import export, rescore, run_folder
+from nni_mcunet.search.run import export, rescore, rescored, run_folder
 from nni_mcunet.search.run.history import best_of, pareto_front, read_history
-from nni_mcunet.search.run.report import network_bars, report
+from nni_mcunet.search.run.report import network_bars, report, write_markdown
 from nni_mcunet.search.space import load_space
 from nni_mcunet.search.supernet.supernet import build_supernet, slice_net
 
@@ -172,12 +172,12 @@ def test_the_best_are_scored_again(exported, history, monkeypatch):
 
     monkeypatch.setattr(rescore, "evaluate", drawn)
     found = rescore.rescore(config, out, best=3, draws=4)
-    assert seen == [0, 1, 2, 3] * 3 and len(found.rows) == 3
+    assert seen == [1, 2, 3, 4] * 3 and len(found.rows) == 3  # the search's own draw, 0, has chosen them
     assert found.chosen["macs"] == min(row["macs"] for row in found.rows)  # all are equal
     line = next(line for line in history if line["index"] == found.chosen["index"])
     assert is_complete(out, "chosen", line)
     assert json.loads((out / "rescored.json").read_text())["chosen"] == line["index"]
-    assert "<- chosen" in rescore.table(found)
+    assert "<- chosen" in rescored.table(found) and rescored.read_rescored(out) == found
     for best, draws in ((3, 1), (0, 2)):
         with pytest.raises(UserError, match="expected 1 and 2 at least"):
             rescore.rescore(config, out, best, draws)
@@ -190,10 +190,35 @@ def test_what_counts_as_equal():
         return {"index": index, "macs": macs, "sram": 1, "scores": list(scores), "mean": sum(scores) / len(scores)}
 
     rows = [row(0, 9, 0.80, 0.82), row(1, 5, 0.79, 0.81), row(2, 1, 0.70, 0.72)]
-    found = rescore.judged(rows)
+    found = rescored.judged(rows)
     assert found.error == pytest.approx(0.01)
     assert [r["index"] for r in found.rows] == [0, 1, 2] and found.chosen["index"] == 1
-    assert rescore.judged([row(0, 9, 0.80, 0.80), row(1, 5, 0.79, 0.79)]).chosen["index"] == 0  # no noise at all
+    assert rescored.judged([row(0, 9, 0.80, 0.80), row(1, 5, 0.79, 0.79)]).chosen["index"] == 0  # no noise at all
+
+
+def test_the_report_tells_what_is_noise(exported, history):
+    """The search's own score, the mean of other draws with its 95 %, and which network to take."""
+    config, out = exported
+
+    def told():
+        return write_markdown(config, DEMO, history, out, "found").read_text()
+
+    assert "`mcunet search rescore` says how much" in told()
+    kept = {"macs": 2_000_000, "sram": 2048, "candidate": {}, "p": [1, 1], "n": 0}
+    rows = [kept | {"index": 3, "score": 0.9, "scores": [0.80, 0.82], "mean": 0.81}]
+    rows += [kept | {"index": 1, "score": 0.8, "scores": [0.70, 0.72], "mean": 0.71, "macs": 1}]
+    found = rescored.judged(rows)
+    write_json(out / "rescored.json", found.to_dict())
+    assert "| 3 | 90.00% | 81.00% ± 2.00% | 80.00% to 82.00% | 2.0 | 2.00 |" in told()
+    assert "own scores are +9.00% off these means" in told() and "Candidate 3 is chosen: the best," in told()
+    for row in rows:
+        del row["score"]  # of a version whose means had the search's draw in them
+    write_json(out / "rescored.json", found.to_dict())
+    assert "`mcunet search rescore` says how much" in told()
+    for damaged in ("[]", '{"rows": [{"index": 1, "score": 1}], "error": 0, "chosen": 7}'):
+        (out / "rescored.json").write_text(damaged)
+        with pytest.raises(UserError, match=r"rescored\.json is damaged"):
+            told()
 
 
 def test_a_space_for_detection_exports_a_backbone(history, tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ from ..search.run.page import check_page, search_page
 from ..search.run.report import report as write_report
 from ..search.run.report import write_markdown
 from ..search.run.rescore import rescore as score_again
-from ..search.run.rescore import table
+from ..search.run.rescored import table
 from ..search.run.result_folder import replacing
 from ..search.run.run_folder import experiment_id, read_settings
 from ..search.space import load_space
@@ -88,7 +88,7 @@ def export(args: argparse.Namespace) -> None:
 def rescore(args: argparse.Namespace) -> None:
     """Score the best networks again."""
     found = score_again(read_settings(args.out), args.out, args.best, args.draws)
-    print(f"{table(found)}\nwrote {args.out}/rescored.json, chosen.json, chosen.pth")
+    print(f"{table(found)}\nwrote {args.out}/rescored.json, chosen.json, chosen.pth; `report` tells it, too")
 
 
 def report(args: argparse.Namespace) -> None:

@@ -20,6 +20,7 @@ from ..space import Space
 from .front import PATCHED, best_limits, front_of, plot_front, table
 from .history import best_of, pareto_front, schedule_of, scored
 from .patch_gain import HEAD, patch_gain, rows, sentence
+from .rescored import markdown, read_rescored
 
 KERNEL = {0: "#c8ccd2", 3: "#7fb3e0", 5: "#f2a65a", 7: "#b2476b"}  # 0: a plain convolution
 OTHER_KERNEL, BEST = "#5b8c5a", "#c0392b"
@@ -43,7 +44,7 @@ def report(space: Space, history: list[PlainDict], out: Path) -> str:
 
 def write_markdown(config: SearchConfig, space: Space, history: list[PlainDict], out: Path, summary: str) -> Path:
     """Write report.md into `out`, next to the pictures: the summary, the front of a search for one, with its picture
-    front.png, what patches gained, and the commands that follow. Returns its path."""
+    front.png, what patches gained, what is noise, and the commands that follow. Returns its path."""
     boards, pictures = " and ".join((config.board, *config.boards)), PICTURES
     lines = [f"# Search in {space.name} for the {boards}", "", f"{summary}.", ""]
     if config.objectives:
@@ -56,6 +57,7 @@ def write_markdown(config: SearchConfig, space: Space, history: list[PlainDict],
     if gain is not None:
         cells = [HEAD, ("---",) * len(HEAD), *rows(space, gain)]
         lines += [*(f"| {' | '.join(row)} |" for row in cells), ""]
+    lines += markdown(read_rescored(out))
     lines += [f"![{what}]({name})" for what, name in pictures.items()]
     home = Path(out).parent if Path(out).name == RUNNING else Path(out)
     lines += ["", "## From the winner to the board", "", "```", *to_board(config, home), "```"]
