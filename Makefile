@@ -5,7 +5,7 @@
 # make fuzz          5,000 damaged ONNX files and as many .tflite files against the whole way to C
 # make prove         1,000 random networks and schedules: C under sanitizers and on two boards equals the reference
 # make kills         50 kills of mcunet generate while it writes one library over another
-# make mutants       load-bearing lines broken one at a time: the tests concerned must fail (20 minutes)
+# make mutants       load-bearing lines broken one at a time: the tests concerned must fail (nearly two hours)
 # make trust         prove, mutants, fuzz and kills in turn; their counts into docs/results/trust.json
 # make test          all quick tests;  make test-slow: the long ones
 PYTHON ?= python3

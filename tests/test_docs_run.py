@@ -144,7 +144,11 @@ def _meant(home, page: str) -> dict[str, str]:
     shutil.copytree(files / "JPEGImages", folder)
     if page in ("detectors.md", "README.md"):
         shutil.copytree(files / "Annotations", folder, dirs_exist_ok=True)
-    return {"photos": folder.name, "5,9": "2,4"}  # blocks of this network in two segments
+    found = {"photos": folder.name, "5,9": "2,4"}  # blocks of this network in two segments
+    if page == "README.md":  # the demo's winner and its digits: the classifier here
+        found |= {f"$W/{name}": name for name in ("best.json", "best.pth", "best_tuned.pth")}
+        found["digits"] = "folder:photos"
+    return found
 
 
 def test_a_reason_not_to_run_a_command_is_of_one():
