@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import asdict
 
 import pytest
 from tiny import DEMO, history, write_all
@@ -12,7 +13,7 @@ from nni_mcunet.core.ir.arch import ArchSpec
 from nni_mcunet.search.constraint import Limits
 from nni_mcunet.search.evolution import Evolution, HistoryError
 from nni_mcunet.search.nni.launch import find
-from nni_mcunet.search.run.history import History, count_told, read_history
+from nni_mcunet.search.run.history import History, best_of, count_told, read_history
 from nni_mcunet.search.run.run_folder import finished, read_settings
 
 
@@ -42,6 +43,29 @@ def test_best_json_follows_the_best(tmp_path):
         search.tell(search.ask().index, score)
     writer.write(search)
     assert os.stat(tmp_path / "best.json").st_ino == before
+
+
+def test_of_equals_the_cheaper_wins(tmp_path):
+    """In best.json and done.json, while it is searched and afterwards; parents are the earlier of equals."""
+    writer, search = History(tmp_path), evolution(told=0)
+    while (proposal := search.ask()) is not None:
+        search.tell(proposal.index, 0.5)
+    cheapest = min(search.proposals, key=lambda p: (p.macs, p.sram, p.index))
+    assert cheapest.index != 0 and [p.index for p in search.ranked()] == sorted(p.index for p in search.proposals)
+    writer.close(search)
+    assert ArchSpec.load(tmp_path / "best.json") == DEMO.spec(cheapest.candidate, cheapest.schedule)
+    assert json.loads((tmp_path / "done.json").read_text())["best"] == [asdict(cheapest)]
+    assert best_of(read_history(tmp_path))["index"] == cheapest.index
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), -float("inf")])
+def test_a_score_that_is_no_number_is_a_failure(tmp_path, score):
+    """It would sort anywhere, and JSON has no word for it."""
+    search = evolution(told=1)
+    search.tell(search.ask().index, score)
+    History(tmp_path).write(search)
+    assert [line["score"] for line in read_history(tmp_path)[:2]] == [search.proposals[0].score, None]
+    assert read_history(tmp_path)[1]["told"] and [p.index for p in search.ranked()] == [0]
 
 
 @pytest.mark.parametrize("kept", [1, 30, 200, -1])

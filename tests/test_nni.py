@@ -19,6 +19,7 @@ from nni_mcunet.search.nni.experiment_file import prepare
 from nni_mcunet.search.nni.launch import Experiment, find
 from nni_mcunet.search.nni.ports import check_port
 from nni_mcunet.search.nni.processes import processes_of
+from nni_mcunet.search.run.history import best_of
 
 SEARCH = ROOT / "tools/search.py"
 
@@ -44,7 +45,7 @@ def test_an_experiment_from_nnictl_create_to_its_end(experiment):
     assert result.returncode == 0, result.stdout + result.stderr
     rows = history(out)
     assert len(rows) == 6 and all(p["told"] and 0 <= p["score"] <= 1 for p in rows)
-    best = max(rows, key=lambda p: (p["score"], -p["index"]))
+    best = best_of(rows)
     spec = ArchSpec.load(out / "best.json")
     assert plan(build_graph(spec, YoloHead(10, (4, 5))), spec.schedule).arena == best["sram"]
     import torch

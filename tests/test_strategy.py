@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from importlib.util import find_spec
 from itertools import product
 
 import numpy as np
@@ -31,6 +32,7 @@ from nni_mcunet.search.space import Space, load_space
 # ruff: isort: split
 import nni
 from nni.mutable import SampleValidationError
+from nni.nas import strategy as strategies
 from nni.nas.evaluator import Evaluator
 from nni.nas.experiment import NasExperiment, NasExperimentConfig
 from nni.nas.strategy import TPE, GridSearch, Random, RegularizedEvolution
@@ -184,7 +186,7 @@ def test_nnis_own_strategies_search_the_space(experiment, strategy):
         candidate, schedule = from_sample(sample)
         found = plan(build_graph(DEMO.spec(candidate)), schedule)
         assert found.arena <= 96 * 1024 and found.macs <= 12_000_000
-        if not isinstance(strategy, RegularizedEvolution):  # p and n are not drawn, but the scheduler's
+        if isinstance(strategy, (Random, GridSearch)):  # p and n are not drawn, but the scheduler's
             assert limits().check(DEMO.spec(candidate)).schedule == schedule
     (best,) = done.export_top_models(1, formatter="instance")
     assert best.graph.macs / 1e6 == max(map(macs_of, evaluator.samples))
@@ -209,6 +211,17 @@ def test_tpe_is_refused_by_name(experiment):
     """It would draw p and n by themselves."""
     with pytest.raises(StrategyError, match="TPE draws every knob by itself"):
         experiment(TPE(), Macs(), most=3)
+
+
+def test_every_strategy_of_nni_is_known():
+    """Three run, TPE is refused, and the others name the library that they need."""
+    run = {"Random", "RegularizedEvolution", "GridSearch"}
+    need = {"PolicyBasedRL": "tianshou"}
+    need |= dict.fromkeys(("DARTS", "ENAS", "GumbelDARTS", "Proxyless", "RandomOneShot"), "pytorch_lightning")
+    assert {"Strategy", "TPE", "TPEStrategy", *run, *need} == {name for name in vars(strategies) if name[0].isupper()}
+    for name in (name for name, library in need.items() if not find_spec(library)):
+        with pytest.raises(ImportError, match=need[name]):
+            getattr(strategies, name)().run()
 
 
 # --- the strategy
@@ -241,6 +254,13 @@ def test_the_evolution_as_a_strategy(experiment, tmp_path):
     top = done.export_top_models(3)
     assert [model.metric for model in top] == sorted((p["score"] for p in history(out)), reverse=True)[:3]
     assert top[0].executable_model().spec == spec
+
+
+def test_of_equal_networks_the_cheapest_is_the_first_model(experiment, tmp_path):
+    done = experiment(EvolutionStrategy(tmp_path, population=6, iterations=0), Macs(score=lambda _: 0.5))
+    best = min(history(tmp_path), key=lambda p: p["macs"])
+    (top,) = done.export_top_models(1)
+    assert best["index"] and from_sample(top.sample)[0] == best["candidate"]
 
 
 def test_random_search_is_the_evolution_without_parents(experiment, tmp_path):

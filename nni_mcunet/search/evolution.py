@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 from functools import partial
 from itertools import islice
+from math import isfinite
 from operator import itemgetter
 
 import numpy as np
@@ -117,8 +118,10 @@ class Evolution:
         return len(self._queue)
 
     def tell(self, index: int, score: float | None) -> None:
-        """Take the score (higher is better) of proposal `index`; None when its evaluation failed."""
-        self.proposals[index].score, self.proposals[index].told = score, True
+        """Take the score (higher is better) of proposal `index`; None when its evaluation failed. So does one whose
+        score is no finite number: nothing can be ranked by it."""
+        real = score is not None and isfinite(score)
+        self.proposals[index].score, self.proposals[index].told = score if real else None, True
 
     @property
     def done(self) -> bool:
@@ -130,6 +133,11 @@ class Evolution:
     def ranked(self) -> list[Proposal]:
         """Return the proposals with a score, best first; between equals the earlier is first."""
         return _ranked(self.proposals)
+
+    def winners(self) -> list[Proposal]:
+        """Return the proposals with a score, the winner first; between equals the cheaper is first."""
+        scored = [(first_of_equals(p.score, p.macs, p.sram, p.index), p) for p in self.ranked() if p.score is not None]
+        return [p for _, p in sorted(scored, key=itemgetter(0))]
 
     def state_dict(self) -> PlainDict:
         """Return the whole state as plain values."""
@@ -306,6 +314,12 @@ class Evolution:
         error = Infeasible(f"none of {tried} meets the limit of {worst.what} ({over}): {reason}; {advice}")
         error.what, error.needed, error.limit = worst.what, worst.needed, worst.limit
         return error
+
+
+def first_of_equals(score: float, macs: int, sram: int, index: int) -> tuple[float, int, int, int]:
+    """Return what sorts networks, the winner first: the highest score, then the fewest MACs, the least SRAM, the
+    earliest. A score of some hundred pictures is often another's as well."""
+    return -score, macs, sram, index
 
 
 def _all_told(proposals: list[Proposal]) -> bool:

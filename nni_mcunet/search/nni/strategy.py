@@ -169,8 +169,8 @@ class EvolutionStrategy(Strategy):
 
     def list_models(self, sort: bool = True, limit: int | None = None) -> Iterator[ExecutableModelSpace]:
         """Yield models of the scored candidates, also of those before a restart; sorted: the best first."""
-        ranked = self._search.ranked()
-        for proposal in (ranked if sort else sorted(ranked, key=lambda p: p.index))[:limit]:
+        found = self._search.winners()
+        for proposal in (found if sort else sorted(found, key=lambda p: p.index))[:limit]:
             model = self._model(proposal)
             model.metrics.final, model.status = proposal.score, ModelStatus.Trained
             yield model

@@ -16,7 +16,7 @@ from ..constraint import Fit, Limits
 from ..evolution import Proposal
 from ..objectives import Objectives
 from ..space import Space
-from .history import best_of, pareto_front, schedule_of, scored
+from .history import best_of, pareto_front, schedule_of, scored, winners
 
 AXES = {"sram": ("SRAM of the network, kB", 1024), "flash": ("flash, kB", 1024), "macs": ("million MACs", 1e6),
         "ms": ("estimated ms", 1)}  # fmt: skip
@@ -34,7 +34,7 @@ def front_of(config: SearchConfig, space: Space, history: Rows) -> Rows:
 
 
 def _of_boards(config: SearchConfig, space: Space, history: Rows) -> Rows:
-    lines, found = sorted(scored(history), key=lambda p: (-p["score"], p["macs"], p["index"])), []
+    lines, found = winners(history), []
     for limits in config.every_limit().each:
         checked = ((line, limits.check(space.spec(line["candidate"]))) for line in lines)
         line, fit = next(((line, fit) for line, fit in checked if isinstance(fit, Fit)), (None, None))

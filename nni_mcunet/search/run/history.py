@@ -14,7 +14,7 @@ from ...core.files import write_atomic, write_json
 from ...core.ir.arch import Schedule
 from ...core.types import FilePath, Plain, PlainDict
 from ...core.validate import file_bytes, parse_json, short
-from ..evolution import Evolution, HistoryError, Proposal
+from ..evolution import Evolution, HistoryError, Proposal, first_of_equals
 
 LARGEST = 1 << 62  # bytes or MACs: beyond it a line is damaged
 EXPECTED = {
@@ -41,7 +41,7 @@ class History:
     def write(self, evolution: Evolution) -> None:
         """Bring history.jsonl up to date, and best.json, the best ArchSpec with its schedule, where it changed."""
         write_atomic(self.out / "history.jsonl", "".join(map(self._line, evolution.proposals)))
-        best = next(iter(evolution.ranked()), None)
+        best = next(iter(evolution.winners()), None)
         if best is not None and best is not self._best:
             evolution.space.spec(best.candidate, best.schedule).save(self.out / "best.json")
             self._best = best
@@ -49,7 +49,7 @@ class History:
     def close(self, evolution: Evolution) -> None:
         """Say in done.json that the search is over: only that file does."""
         self.write(evolution)
-        best = [asdict(p) for p in evolution.ranked()[:1]]
+        best = [asdict(p) for p in evolution.winners()[:1]]
         write_json(self.out / "done.json", {"candidates": len(evolution.proposals), "best": best})
 
     def _line(self, proposal: Proposal) -> str:
@@ -172,8 +172,13 @@ def scored(history: list[PlainDict]) -> list[PlainDict]:
 
 
 def best_of(history: list[PlainDict]) -> PlainDict:
-    """Return the proposal with the highest score, the earlier of equals. Raises UserError when there is none."""
-    return min(scored(history), key=lambda p: (-p["score"], p["index"]))
+    """Return the proposal with the highest score, the cheaper of equals. Raises UserError when there is none."""
+    return winners(history)[0]
+
+
+def winners(history: list[PlainDict]) -> list[PlainDict]:
+    """Return the lines with a score, the winner first, see first_of_equals. Raises UserError when there is none."""
+    return sorted(scored(history), key=lambda p: first_of_equals(p["score"], p["macs"], p["sram"], p["index"]))
 
 
 def pareto_front(history: list[PlainDict], costs: tuple[str, ...] = ("sram", "macs")) -> list[PlainDict]:

@@ -10,7 +10,7 @@ from ...core.plan.plan import Plan, plan
 from ...core.types import PlainDict
 from ..constraint import Fit, Limits, Violation
 from ..space import Candidate, Space
-from .history import best_of, schedule_of, scored
+from .history import best_of, schedule_of, winners
 
 HEAD = ("network", "score", "image", "SRAM, kB", "MACs, M")
 
@@ -57,8 +57,7 @@ def patch_gain(space: Space, limits: Limits, history: list[PlainDict]) -> PatchG
         found = bare.check(space.spec(candidate))
         return found if isinstance(found, Fit) else None
 
-    lines = sorted(scored(history), key=lambda line: (-line["score"], line["index"]))
-    without = ((line, fits(line["candidate"])) for line in lines)
+    without = ((line, fits(line["candidate"])) for line in winners(history))
     judged = next((Without(line["candidate"], found, line) for line, found in without if found), None)
     smaller = [(candidate, fits(candidate)) for candidate in _smaller(space, best["candidate"])]
     scaled = max((Without(c, found, None) for c, found in smaller if found), key=lambda one: one.fit.macs, default=None)

@@ -14,7 +14,7 @@ from ...core.progress import Progress
 from ..config import SearchConfig
 from ..supernet.training import evaluate
 from .export import Exporter
-from .history import read_history, scored
+from .history import read_history, winners
 from .rescored import FILE, Rescored, judged
 
 KEPT = ("index", "candidate", "p", "n", "halo", "sram", "macs", "score")
@@ -26,7 +26,7 @@ def rescore(config: SearchConfig, out: Path, best: int = 10, draws: int = 5) -> 
     one network, StateError for another super-network than the search's."""
     if draws < 2 or best < 1:
         raise UserError(f"{best} networks with {draws} draws: expected 1 and 2 at least")
-    lines = sorted(scored(read_history(out)), key=lambda line: (-line["score"], line["index"]))[:best]
+    lines = winners(read_history(out))[:best]
     exporter, rows = Exporter(config, out), []
     with Progress(len(lines) * draws, "draw", "scored") as bar:
         for line in lines:
