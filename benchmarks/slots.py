@@ -25,7 +25,8 @@ ROOT = Path(__file__).parents[1]
 
 
 class Simulation:
-    """NNI with `slots` trials at once: a trial that ends is followed by a request for the next."""
+    """NNI with `slots` trials at once: a trial that ends is followed by a request for the next. A slot works while its
+    trial starts, too."""
 
     def __init__(self, folder: str, args: argparse.Namespace, lose: int | None):
         (Path(folder) / "x.pth").touch()

@@ -65,6 +65,11 @@ POPULATION, ITERATIONS = 16, 5
 SUPERNET = Recipe(largest=200, shared=800, batch=32, lr=0.02)
 WINNER = Recipe(largest=200, shared=0, batch=32, lr=0.01)
 DRAWS = 2000  # of the bootstrap
+INTERVALS = (
+    "In brackets: 95 %, by a bootstrap over super-networks and photographs. A few super-networks say little about "
+    "another, so the intervals are rather too narrow. The seeds of the searches are the same on each super-network and "
+    "are not drawn again. A winner is trained once."
+)
 
 
 def main() -> None:
@@ -78,12 +83,14 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="processes, one core each")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    out, began = args.out / args.task, time.monotonic()
+    out = args.out / args.task
+    hours = Hours(out / "hours.json")
     config = {"kind": "folder", "root": str(photographs(args.task, out)), "crop": [0.5, 1.0], "workers": 0}
     config |= {"calibration": [2, 64]}
     with pool(args.jobs) as workers:
         jobs = [(seed, out / f"supernet_{seed}.pth", config) for seed in args.supernets]
-        list(workers.imap(make_supernet, jobs))
+        for _ in workers.imap(make_supernet, jobs):
+            hours.spent()
     keys = [(limit, arm, seed) for limit in args.limits for arm in ARMS for seed in args.searches]
     rows = []
     for number in args.supernets:
@@ -91,13 +98,27 @@ def main() -> None:
         searches = [evolution(*key) for key in keys]
         with Scores(out / f"scores_{number}.jsonl", supernet, config, args.jobs) as scores:
             run(searches, scores)
+        hours.spent()
         winners = [one.ranked()[0] for one in searches]
         hits = judged(out, supernet, config, winners, args.jobs)
         rows += [
             row(args.task, number, *key, len(one.proposals), winner, right)
             for key, one, winner, right in zip(keys, searches, winners, hits, strict=True)
         ]
-        write_results(args, rows, (time.monotonic() - began) / 3600)
+        write_results(args, rows, hours.spent())
+
+
+class Hours:
+    """The hours of a study over all its runs, kept in a file. A part that a kill cuts short is lost."""
+
+    def __init__(self, path: Path):
+        self.path, self.began = path, time.monotonic()
+        self.before = json.loads(path.read_text())["hours"] if path.exists() else 0.0
+
+    def spent(self) -> float:
+        found = self.before + (time.monotonic() - self.began) / 3600
+        write_json(self.path, {"hours": found})
+        return found
 
 
 def pool(jobs: int):
@@ -265,7 +286,7 @@ def write_results(args: argparse.Namespace, rows: list[dict], hours: float) -> N
     known[args.task] = {
         "question": TASKS[args.task], "command": f"python benchmarks/study.py --task {args.task}",
         "space": "configs/nni/spaces/photos.yml", "networks_a_search": POPULATION * (1 + ITERATIONS),
-        "hours_of_this_run": round(hours, 2), "supernet": SUPERNET.__dict__, "winner": WINNER.__dict__,
+        "hours": round(hours, 2), "supernet": SUPERNET.__dict__, "winner": WINNER.__dict__,
         "summary": summary(rows), "rows": plain,
     }  # fmt: skip
     write_json(path, known)
@@ -292,7 +313,7 @@ def table(known: dict) -> str:
                 f"{one['sram'] / KB:.1f}", f"{one['macs'] / 1e6:.1f}",
             )  # fmt: skip
             lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", INTERVALS]) + "\n"
 
 
 def spread(value: float, ends: list[float]) -> str:

@@ -128,6 +128,24 @@ SEARCHES = [
     ),
     # The best scored again.
     Mutant(
+        SEARCH + "run/rescore.py",
+        "range(1, draws + 1)",
+        "range(draws)",
+        "test_report::test_the_best_are_scored_again",
+    ),
+    Mutant(
+        SEARCH + "evolution.py",
+        "return -score, macs, sram, index",
+        "return -score, -macs, sram, index",
+        "test_history::test_of_equals_the_cheaper_wins",
+    ),
+    Mutant(
+        SEARCH + "evolution.py",
+        "score is not None and isfinite(score)",
+        "score is not None",
+        "test_history::test_a_score_that_is_no_number_is_a_failure",
+    ),
+    Mutant(
         SEARCH + "run/rescored.py",
         'key=lambda row: (row["macs"], row["sram"]',
         'key=lambda row: (-row["macs"], row["sram"]',

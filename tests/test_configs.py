@@ -24,6 +24,14 @@ def settings(name):
     return config, SearchConfig.from_dict(config["tuner"]["classArgs"], config["trialCodeDirectory"])
 
 
+def test_what_deviates_from_the_paper_is_said_where_it_is_used():
+    flash = get_board("stm32f412").model_limit // 1024
+    assert f"{flash} kB of the flash are the network's" in (ROOT / "configs/nni/imagenet_f412.yml").read_text()
+    for name in ("mcunet384", "mcunet1280"):
+        assert load_space(name).width == "stage"
+    assert "in the paper for each" in (ROOT / "nni_mcunet/search/spaces/mcunet384.yml").read_text()
+
+
 @pytest.mark.parametrize("name", PAPER)
 def test_a_paper_experiment_is_ready_to_run(name):
     config, search = settings(name)

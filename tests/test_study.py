@@ -96,6 +96,13 @@ def test_searches_of_one_super_network_are_no_further_super_networks():
     assert found.tolist() == [[1, 0.5], [0, 0.5]]
 
 
+def test_hours_are_those_of_all_runs(tmp_path, monkeypatch):
+    clock = iter([0.0, 3600.0, 5000.0, 6800.0])
+    monkeypatch.setattr(study.time, "monotonic", lambda: next(clock))
+    assert study.Hours(tmp_path / "hours.json").spent() == 1
+    assert study.Hours(tmp_path / "hours.json").spent() == 1.5
+
+
 def test_results_of_another_training_are_not_gone_on_with(tmp_path):
     scores, supernet = tmp_path / "scores_0.jsonl", tmp_path / "supernet_0.pth"
     supernet.write_bytes(b"short")
