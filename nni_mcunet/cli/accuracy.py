@@ -15,7 +15,9 @@ from .pixels import add_pixels, told_pixels
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="file of a classifier (.onnx, .tflite)")
-    parser.add_argument("--data", required=True, help="KIND:ROOT with imagenet, vww, cifar10 or folder, or {YAML}")
+    parser.add_argument(
+        "--data", required=True, help="digits, KIND:ROOT with imagenet, vww, cifar10 or folder, or {YAML}"
+    )
     parser.add_argument("--split", help="test, held_out or train; default test, or held_out where there is none")
     parser.add_argument("--backend", choices=("onnxruntime", "c"), default="onnxruntime",
                         help="c: an int8 file's compiled C")  # fmt: skip

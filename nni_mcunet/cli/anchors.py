@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scales", type=int, help="default: as many as the config has, else 3")
     parser.add_argument("--number", type=int, help="anchors of all scales together; default 3 for each scale")
     parser.add_argument("--split", default="trainval", help="VOC: list of ImageSets/Main (default trainval)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of k-means (default 0)")
     parser.add_argument("--json", help="also write the result to this file")
 
 

@@ -3,9 +3,9 @@
 mcunet compare-boxes configs/det/yolov3_digits.py CHECKPOINT.pth
 mcunet compare-boxes configs/det/yolov3_digits.py CHECKPOINT.pth --int8 model.int8.onnx --json agreement.json
 
-Of the float boxes of each least score: the share whose coordinates the int8 ones have within so many pixels of the
-network's input, those without a match, quantiles of the largest difference, and the means of the differences of centre
-and size, in pixels, and of the score.
+It prints a row for the float boxes of each least score: the share whose coordinates the int8 ones have within so many
+pixels of the network's input, those without a match, quantiles of the largest difference, and the means of the
+differences of centre and size, in pixels, and of the score.
 """
 
 import argparse
@@ -35,10 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", help="configs/det/*.py")
     parser.add_argument("checkpoint", help="of mcunet train (.pth)")
     parser.add_argument("--int8", help="its int8 file; default: quantised now")
-    parser.add_argument("--calib-images", type=int, default=128, metavar="N", help="for that, of the training set")
+    parser.add_argument(
+        "--calib-images", type=int, default=128, metavar="N", help="training pictures that calibrate it (default 128)"
+    )
     parser.add_argument("--images", type=int, default=200, help="test pictures at most (default 200)")
     parser.add_argument(
-        "--score", type=fraction, nargs="+", default=[0.05, 0.3, 0.5], help="float boxes of at least this"
+        "--score", type=fraction, nargs="+", default=[0.05, 0.3, 0.5], help="least scores (default 0.05 0.3 0.5)"
     )
     parser.add_argument("--json", help="file for the figures")
     add_options(parser)

@@ -40,7 +40,12 @@ def check_made(product: Path, of: dict[str, str]) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", choices=("digits", "bccd"), default="digits")
+    parser.add_argument(
+        "--data",
+        choices=("digits", "bccd"),
+        default="digits",
+        help="digits (default), which it draws, or photographs of blood cells",
+    )
     parser.add_argument("--out", help="default out/demo, or out/demo_bccd")
 
 

@@ -32,7 +32,7 @@ Find = Callable[["Image"], Found]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("network", help="config of the detector (.py), or its int8 file (.onnx)")
-    parser.add_argument("files", nargs="+", help="of a config its checkpoint (.pth); then pictures or folders")
+    parser.add_argument("files", nargs="+", help="the checkpoint (.pth) of a config; then pictures or folders")
     parser.add_argument("-o", "--out", required=True, help="folder to write")
     parser.add_argument("--score", type=fraction, default=0.3, help="of the boxes to draw and to list (default 0.3)")
     add_options(parser)

@@ -86,10 +86,12 @@ def is_made(root: Path, wanted: dict[str, int]) -> bool:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="out/digits", help="folder for VOC2007 (default out/digits)")
-    parser.add_argument("--train", type=int, default=3000, help="training scenes")
-    parser.add_argument("--val", type=int, default=300, help="validation scenes, of digits never seen in training")
-    parser.add_argument("--size", type=int, default=128, help="pixels of a side")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--train", type=int, default=3000, help="training scenes (default 3000)")
+    parser.add_argument(
+        "--val", type=int, default=300, help="validation scenes, of digits never seen in training (default 300)"
+    )
+    parser.add_argument("--size", type=int, default=128, help="pixels of a side (default 128)")
+    parser.add_argument("--seed", type=int, default=0, help="of the scenes (default 0)")
 
 
 def main(args: argparse.Namespace) -> None:

@@ -34,7 +34,7 @@ GROUPS = {  # whom a group is for -> command -> what it does
         "deploy": "go from a trained detector to measured boards",
     },
     "Bring a network to a board": {
-        "zoo": "list the trained networks that come with this",
+        "zoo": "list the trained networks that come with mcunet",
         "boards": "list the boards and their memories, or check a board's file",
         "fits": "tell by the exit code whether a network fits a board",
         "profile": "show where a network's memory goes and what patches save",

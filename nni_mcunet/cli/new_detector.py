@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", help="pictures with their labels")
     parser.add_argument("--board", required=True, help="stm32f412, stm32f746, stm32h743, ... or a YAML file")
     parser.add_argument("-o", "--out", help="folder to write; default out/NAME_BOARD")
-    parser.add_argument("--format", choices=("voc", "coco", "yolo"), help="of the labels; default what is there")
+    parser.add_argument("--format", choices=("voc", "coco", "yolo"), help="of the labels (default: recognised)")
     parser.add_argument("--classes", metavar="A,B,C",
                         help="classes to detect, in the order of their labels; objects of others are left out and "
                         "counted; a name with a comma stands in double quotes; default all")  # fmt: skip
@@ -47,8 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="yolov3, with anchors clustered on these boxes (default); yolox, which has none",
     )
     parser.add_argument("--source", choices=SOURCES, default="lines",
-                        help="of the board's picture, which takes SRAM, too: a frame that lies elsewhere, camera lines "
-                        "(default), a JPEG of this sampling")  # fmt: skip
+                        help="where the board's picture comes from, which takes SRAM, too: a frame that lies "
+                        "elsewhere, camera lines (default), a JPEG of this sampling")  # fmt: skip
     parser.add_argument("--weights", help="checkpoint to begin with, such as MCUNet's ImageNet weights, or zoo:NAME; "
                         "default those of the zoo that fit the network; none: random ones")  # fmt: skip
     parser.add_argument("--size", type=positive, nargs=2, metavar=("H", "W"), help="of the network's input; default "

@@ -10,6 +10,6 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--source",
         choices=SOURCES,
-        help="of the picture, whose ready callback takes SRAM besides the arena: a frame that lies elsewhere, the "
-        "lines of a camera, a JPEG of this sampling; default: any that fits, if one does",
+        help="where the picture comes from; its ready callback takes SRAM besides the arena: a frame that lies "
+        "elsewhere, the lines of a camera, a JPEG of this sampling; default: any that fits, if one does",
     )

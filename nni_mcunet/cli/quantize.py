@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_pictures(parser)
     parser.add_argument("--qat", metavar="CKPT.pth", help="of quantisation-aware training: its weights and ranges; "
                         "--calib then only measures")  # fmt: skip
-    parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="of the picture, where the file has none")
+    parser.add_argument(
+        "--size", type=int, nargs=2, metavar=("H", "W"), help="of the picture, where the file leaves it open"
+    )
     parser.add_argument("--mean", type=float, nargs="+", metavar="M",
                         help="the file reads (pixel - mean) / std: a number a channel (default 0)")  # fmt: skip
     parser.add_argument("--std", type=float, nargs="+", metavar="S", help="default 255")  # fmt: skip
@@ -41,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", choices=METHODS, default="mse", help="how ranges are clipped (default mse)")
     parser.add_argument("--percent", type=float, default=99.99, help="of --method percentile (default 99.99)")
     parser.add_argument("--no-equalize", action="store_true", help="leave the channels' ranges as they are")
-    parser.add_argument("--no-bias-correction", action="store_true", help="round the biases and no more")
+    parser.add_argument(
+        "--no-bias-correction", action="store_true", help="do not correct the biases for the error of int8"
+    )
     parser.add_argument("--worst", type=int, default=5, metavar="N", help="layers to name (default 5)")
     parser.add_argument("--report", metavar="FILE.json", help="write every layer's SQNR")
     parser.add_argument("-o", "--out", required=True, help="ONNX file to write")

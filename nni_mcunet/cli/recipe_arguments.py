@@ -10,7 +10,7 @@ from .argument_types import positive
 HELP = {
     "largest": "steps that train only the largest network",
     "shared": "steps of random sub-networks",
-    "subnets": "sub-networks a step",
+    "subnets": "sub-networks trained in one step",
     "sandwich": "the largest and the smallest among them",
     "batch": "pictures a step",
     "lr": "highest learning rate",
@@ -19,7 +19,7 @@ HELP = {
     "label_smoothing": "of the cross-entropy",
     "ema": "decay of averaged weights for evaluation",
     "amp": "half precision",
-    "seed": "of everything random",
+    "seed": "of every random draw",
 }
 
 
@@ -36,4 +36,6 @@ def add_recipe(parser: argparse.ArgumentParser, default: Recipe, skip: tuple[str
             parser.add_argument(flag, type=field.type, help=f"{HELP[field.name]} (default {value})")
     parser.add_argument("--save-every", type=positive, help="steps between two checkpoints (default 20)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--threads", type=positive, default=1, help="more help only on cores that nothing else uses")
+    parser.add_argument(
+        "--threads", type=positive, default=1, help="of the CPU (default 1); more are faster only on idle cores"
+    )

@@ -28,8 +28,12 @@ DETECTOR = ("backend", "work_dir", "out", "show_dir", "tta", "cfg_options")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", help="configs/det/*.py, or a classifier's architecture (.json)")
     parser.add_argument("checkpoint", help="of mcunet train or finetune (.pth), or int8 of mcunet quantize (.onnx)")
-    parser.add_argument("--data", help="of a classifier: KIND:ROOT with imagenet, vww, cifar10 or folder, or {YAML}")
-    parser.add_argument("--qat", metavar="QAT.pth", help="weights of mcunet finetune --qat, beside the float ones")
+    parser.add_argument(
+        "--data", help="of a classifier: digits, KIND:ROOT with imagenet, vww, cifar10 or folder, or {YAML}"
+    )
+    parser.add_argument(
+        "--qat", metavar="QAT.pth", help="weights of mcunet finetune --qat, tested next to the float ones"
+    )
     parser.add_argument("--split", help="test, held_out or train; default test, or held_out where there is none")
     parser.add_argument("--backend", choices=("float", *ENGINES), help="default float for .pth, int8 for .onnx")
     parser.add_argument("--calib-images", type=int, default=128, metavar="N",
@@ -40,7 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--show-dir", help="draw the boxes into this folder below WORK_DIR/TIME")
     parser.add_argument("--tta", action="store_true", help="test-time augmentation: the config's, else a flip")
     add_options(parser)
-    parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
+    parser.add_argument(
+        "--launcher",
+        choices=("none", "pytorch", "slurm", "mpi"),
+        default="none",
+        help="what has started the processes, for several GPUs (default none)",
+    )
 
 
 def main(args: argparse.Namespace) -> None:

@@ -55,7 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--auto-scale-lr", action="store_true", help="learning rate by batch size and processes")
     parser.add_argument("--resume", nargs="?", const="auto", help="a checkpoint, or the work dir's last one")
     add_options(parser)
-    parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
+    parser.add_argument(
+        "--launcher",
+        choices=("none", "pytorch", "slurm", "mpi"),
+        default="none",
+        help="what has started the processes, for several GPUs (default none)",
+    )
 
 
 def main(args: argparse.Namespace) -> None:

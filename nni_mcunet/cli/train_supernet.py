@@ -52,7 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", help="YAML with space, data, out, recipe, save_every; flags go before it")
     parser.add_argument("--space", help="preset or file of the search space (default demo)")
     parser.add_argument("--out", help="checkpoint (default out/supernet/SPACE.pth)")
-    parser.add_argument("--epochs", type=int, nargs=2, metavar=("LARGEST", "SHARED"), help="instead of steps")
+    parser.add_argument(
+        "--epochs",
+        type=int,
+        nargs=2,
+        metavar=("LARGEST", "SHARED"),
+        help="passes over the data, instead of the steps of --largest and --shared",
+    )
     parser.add_argument("--start", nargs=2, metavar=("ARCH", "WEIGHTS"), help="architecture (.json) and weights (.pth, "
                         "ours or as MCUNet's authors published them) of a network to begin with")  # fmt: skip
     add_recipe(parser, Recipe())
