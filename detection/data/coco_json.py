@@ -9,8 +9,8 @@ from nni_mcunet.core.types import Plain, PlainDict
 from nni_mcunet.core.validate import check_names, read_json, short
 
 LAYOUT = (
-    "expected categories with id and name, images with id, file_name, width and height, annotations with id, "
-    "image_id, category_id, bbox (4 numbers) and area"
+    "expected categories with id and name, images with id, file_name, width and height, annotations with image_id, "
+    "category_id and bbox (4 numbers)"
 )
 
 SAID = {"flat": "a box without area", "outside": "a box wholly outside the picture"}
@@ -39,13 +39,15 @@ def read_coco(path: Path) -> Coco:
     content = read_json(path)
     try:
         names = {_checked(c["id"], int, "a category's id"): c["name"] for c in content["categories"]}
+        _check_ids(content["categories"], "categories")
         files = [_image(image) for image in _checked(content["images"], list, "images")]
+        _check_ids(content["images"], "images")
         images = {image["id"]: image for image in content["images"]}
         found: set[int] = set()
         left_out: dict[str, list[str]] = {"flat": [], "outside": []}
         for note in content.get("annotations", ()):
             found.add(note["category_id"])
-            hash((note["id"], note["image_id"]))  # an id that cannot be one is a TypeError
+            hash(note["image_id"])  # an id that cannot be one is a TypeError
             image = images.get(note["image_id"])
             if fault := _fault(note, image):
                 name = "no image of the file" if image is None else image["file_name"]
@@ -70,6 +72,15 @@ def _checked(value: Plain, kind: type, what: str) -> Plain:
     return value
 
 
+def _check_ids(items: list[PlainDict], what: str) -> None:
+    """Raise UserError for an id that stands twice, as in files that were joined: an object would be of either."""
+    known = set()
+    for item in items:
+        if item["id"] in known:
+            raise UserError(f"two {what} have the id {short(item['id'])}: number them anew, and their objects, too")
+        known.add(item["id"])
+
+
 def _image(image: PlainDict) -> str:
     hash(image["id"])
     sides = image["width"], image["height"]
@@ -80,7 +91,8 @@ def _image(image: PlainDict) -> str:
 
 def _fault(note: PlainDict, image: PlainDict | None) -> str:
     """Name the field of Coco for a box that mmdet leaves out; empty for one that it takes."""
-    box, area = note["bbox"], note["area"]
+    box = note["bbox"]
+    area = note.get("area", 1)  # coco_names.py adds what is left out
     numbers: list[Any] = [*box, area] if isinstance(box, list) and len(box) == 4 else [None]
     if not all(type(v) in (int, float) and math.isfinite(v) and abs(v) < 1e9 for v in numbers):
         raise UserError(

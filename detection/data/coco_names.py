@@ -32,8 +32,19 @@ def ids_by_name(categories: list[PlainDict], names: Iterable[str]) -> list[int]:
 
 
 def install_names() -> None:
-    """Put the names' order into mmdet's reader of COCO's JSON and into its metric."""
-    plain_ids, plain_json = COCO.get_cat_ids, CocoMetric.results2json
+    """Put the names' order into mmdet's reader of COCO's JSON and into its metric. An object's id, which nothing else
+    names, is its place in the file: pycocotools counts a box on an object of the id 0 as a false one, and one of two
+    objects of one id as the other. Area and iscrowd, which many writers leave out and its metric needs, are added."""
+    plain_ids, plain_json, plain_index = COCO.get_cat_ids, CocoMetric.results2json, COCO.createIndex
+
+    @wraps(plain_index)
+    def create_index(self: COCO) -> None:
+        for at, note in enumerate(self.dataset.get("annotations", ()), 1):
+            note["id"] = at
+            if "bbox" in note:
+                note.setdefault("area", note["bbox"][2] * note["bbox"][3])
+            note.setdefault("iscrowd", 0)
+        plain_index(self)
 
     @wraps(plain_ids)
     def get_cat_ids(
@@ -53,4 +64,4 @@ def install_names() -> None:
         self.cat_ids = sorted(self.cat_ids)  # COCOeval's order, by which mmdet names the classes' own AP
         return files
 
-    COCO.get_cat_ids, CocoMetric.results2json = get_cat_ids, results2json
+    COCO.get_cat_ids, COCO.createIndex, CocoMetric.results2json = get_cat_ids, create_index, results2json
