@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import zlib
 from pathlib import Path
 
 import cv2
@@ -38,7 +39,8 @@ ITEMS = [
 
 def picture(folder, name, size, ending=".jpg"):
     folder.mkdir(parents=True, exist_ok=True)
-    image = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), np.uint8)
+    seed = zlib.crc32(str(folder / name).encode())  # a copy is told by its bytes
+    image = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), np.uint8)
     (folder / f"{name}{ending}").write_bytes(cv2.imencode(ending, image)[1].tobytes())
 
 
@@ -417,7 +419,7 @@ STRANGE = {  # name -> (how it is made, of which format, pictures that are taken
     "quoted numbers": (quoted_numbers, "", 6, ""),
     "linked": (linked, "", 6, ""),
     "odd pixels": (odd_pixels, "", 6, ""),
-    "spelled differently": (spelled_differently, "", 6, "the classes 'Bolt ' and 'bolt' are spelled differently"),
+    "spelled differently": (spelled_differently, "", 6, "the classes 'Bolt' and 'bolt' are spelled differently"),
 }
 
 

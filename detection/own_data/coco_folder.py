@@ -15,46 +15,47 @@ from .labelled import LOOKED_AT, UNFIT, Box, Folder, Labelled, Tree, shared, som
 PARTS = {"images", "annotations", "categories"}
 
 
-def coco_files(tree: Tree) -> list[Path]:
-    """Return the JSON files that have images, annotations and categories. A folder of one JSON file a picture, as
-    LabelMe writes it, has none: the first few decide."""
-    found = []
-    for path in islice(tree.with_ending(".json"), LOOKED_AT):
-        content = _parts(path)
-        if content >= PARTS:
-            found.append(path)
-    return found
+def is_coco(tree: Tree) -> bool:
+    """Tell whether one of the first JSON files has images, annotations and categories. A folder of one JSON file a
+    picture, as LabelMe writes it, has none."""
+    return any(_parts(path, []) >= PARTS for path in islice(tree.with_ending(".json"), LOOKED_AT))
 
 
-def _parts(path: Path) -> set[str]:
+def _parts(path: Path, broken: list[str]) -> set[str]:
+    """Return the keys of a JSON file; of one that cannot be read none, and its name goes into `broken`."""
     try:
         content = read_json(path)
     except (UserError, OSError):
+        broken.append(str(path))
         return set()
     return set(content) if isinstance(content, dict) else set()
 
 
 def read_coco_folder(tree: Tree) -> Folder:
     """Read every such file. Classes are the categories that have an object in any of them, in their order. Raises
-    UserError for a file that mmdet could not read, and where two files give one name different places."""
+    UserError for a file that mmdet could not read."""
+    broken = list[str]()
+    files = [path for path in tree.with_ending(".json") if _parts(path, broken) >= PARTS]
+    read = {path: read_coco(path) for path in files}
+    pictures = _pictures(tree, {path: coco.files for path, coco in read.items()})
     splits: dict[str, list[Labelled]] = {}
     order: dict[str, None] = {}
     objects: set[str] = set()
     without, wrong, loose, taken = list[str](), list[str](), list[str](), list[Path]()
-    for path in coco_files(tree):
-        coco, content = read_coco(path), read_json(path)
-        order |= dict.fromkeys(coco.names.values())
-        objects |= coco.objects
+    for path, coco in read.items():
+        content = read_json(path)
+        order |= dict.fromkeys(name.strip() for name in coco.names.values())
+        objects |= {name.strip() for name in coco.objects}
         boxes: dict[Plain, list[Box]] = {}
         known = {image["id"] for image in content["images"]}
         for note in content["annotations"]:
             if note["image_id"] not in known:
                 loose.append(f"of image {short(note['image_id'])} in {path}")
             x, y, w, h = note["bbox"]
-            name = coco.names[note["category_id"]]
+            name = coco.names[note["category_id"]].strip()
             boxes.setdefault(note["image_id"], []).append(Box(name, (x, y, x + w, y + h), bool(note.get("iscrowd"))))
         for image in each(content["images"], "picture", f"reading {path}"):
-            picture = _picture(tree, path, image["file_name"])
+            picture = pictures.get((path, image["file_name"]))
             if picture is None:
                 without.append(f"{short(image['file_name'])} of {path}")
                 continue
@@ -64,8 +65,9 @@ def read_coco_folder(tree: Tree) -> Folder:
                 wrong.append(f"{picture} ({fault})")
                 continue
             item = Labelled(picture, size, tuple(boxes.get(image["id"], ())))
-            splits.setdefault(split_of(path, tree.root), []).append(item)
+            splits.setdefault(split_of(path, tree.root) or split_of(picture, tree.root), []).append(item)
     notes = some_paths(without, "picture", "that the folder does not have") + some_paths(wrong, *UNFIT)
+    notes += some_paths(broken, "JSON file", "that cannot be read, left out")
     notes += some_paths(loose, "object", "of a picture that the JSON does not list, left out")
     notes += some_paths(tree.others(taken), "picture", "that no JSON lists, left out")
     paths: dict[str, list[Path]] = {
@@ -80,9 +82,20 @@ def read_coco_folder(tree: Tree) -> Folder:
     return Folder("coco", tuple(name for name in order if name in objects), splits, notes)
 
 
-def _picture(tree: Tree, path: Path, name: str) -> Path | None:
-    """Return the file of a picture: next to the JSON, below the folder, or the one of that name."""
-    for folder in (path.parent, tree.root, path.parent / "images"):
-        if (folder / name).is_file():
-            return folder / name
-    return tree.picture_of(path, name)
+def _pictures(tree: Tree, names: dict[Path, list[str]]) -> dict[tuple[Path, str], Path]:
+    """Return the file of each picture, by its JSON and its name there: the one of that path from the JSON or the folder
+    on, else the one that the name means. Two names that would mean the same file mean none: the labels of one of them
+    would be another picture's."""
+    found, meant = dict[tuple[Path, str], Path](), dict[Path, set[tuple[Path, str]]]()
+    for path, listed in names.items():
+        for name in listed:
+            folders = (path.parent, tree.root, path.parent / "images", tree.root / "images")
+            if there := next((folder / name for folder in folders if (folder / name).is_file()), None):
+                found[path, name] = there
+            elif there := tree.picture_of(path, name):
+                meant.setdefault(there, set()).add((path, name))
+    taken = set(found.values())
+    for picture, keys in meant.items():
+        if picture not in taken and len({name for _, name in keys}) == 1:
+            found |= dict.fromkeys(keys, picture)
+    return found

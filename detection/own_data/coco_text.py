@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.types import FilePath, PlainDict
 from nni_mcunet.core.validate import read_json
 
@@ -29,4 +30,7 @@ def kept_names(out: FilePath) -> dict[str, set[str]]:
     """Return "train" and "val" -> names of the pictures in the JSON files of an earlier run into `out`. Raises
     UserError for a damaged one."""
     files = {split: Path(out, f"{split}.json") for split in ("train", "val")}
-    return {s: {i["file_name"] for i in read_json(path)["images"]} for s, path in files.items() if path.exists()}
+    try:
+        return {s: {i["file_name"] for i in read_json(path)["images"]} for s, path in files.items() if path.exists()}
+    except (KeyError, TypeError):
+        raise UserError(f"{out}: train.json or val.json is not of mcunet new-detector: give a new folder") from None

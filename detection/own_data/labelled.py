@@ -4,8 +4,8 @@ import os
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import combinations
-from pathlib import Path, PureWindowsPath
+from itertools import combinations, takewhile
+from pathlib import Path, PurePath, PureWindowsPath
 from typing import NamedTuple
 
 from nni_mcunet.core.errors import UserError
@@ -38,6 +38,11 @@ class Labelled(NamedTuple):
     size: tuple[int, int]
     boxes: tuple[Box, ...]
 
+    @property
+    def learnt(self) -> list[Box]:
+        """Return the objects that a training learns and a metric counts."""
+        return [box for box in self.boxes if not box.ignored]
+
 
 @dataclass
 class Folder:
@@ -53,6 +58,19 @@ class Folder:
     classes: tuple[str, ...]
     splits: dict[str, list[Labelled]]
     notes: list[str] = field(default_factory=list)
+
+    def unite(self) -> None:
+        """Make one of a split's pictures that are listed twice, with the objects of both, each once, and note it."""
+        twice: list[str] = []
+        for split, pictures in self.splits.items():
+            by_path: dict[Path, Labelled] = {}
+            for item in pictures:
+                if first := by_path.get(item.path):
+                    twice.append(str(item.path))
+                    item = item._replace(boxes=tuple(dict.fromkeys((*first.boxes, *item.boxes))))
+                by_path[item.path] = item
+            self.splits[split] = list(by_path.values())
+        self.notes += some_paths(twice, "picture", "listed twice, with the objects of both")
 
     def keep(self, classes: tuple[str, ...]) -> None:
         """Leave the objects of other classes out, and note how many. The labels are in the order of `classes`. Raises
@@ -107,16 +125,18 @@ class Tree:
         """Yield the files with one of these endings, in any case."""
         return (path for path in self.files if path.suffix.lower() in endings)
 
-    def picture_of(self, label: Path, name: str | None = None) -> Path | None:
-        """Return the picture that a label file, or the `name` in it, a path of any system, means: the one of that name
-        that lies nearest to `label`, in the same split where two lie as near. None where there is none. Raises
-        UserError where two remain."""
-        found = self.pictures.get(PureWindowsPath(name).stem if name else label.stem, [])
-        split = split_of(label, self.root)
-        ranked = sorted((_steps(label.parent, p.parent), split_of(p, self.root) != split, p) for p in found)
-        if len(ranked) > 1 and ranked[0][:2] == ranked[1][:2]:
-            raise UserError(f"{label}: both {ranked[0][2]} and {ranked[1][2]} may be its picture: remove one of them")
-        return ranked[0][2] if ranked else None
+    def picture_of(self, label: Path, name: str) -> Path | None:
+        """Return the picture that the `name` in a label file, a path of any system, means: of those with its stem the
+        one that shares most folders with the name, has its ending, and lies nearest to `label`. None where there is
+        none: one of another split is another picture. Raises UserError where two remain."""
+        said, split = PureWindowsPath(name), split_of(label, self.root)
+        found = [
+            path for path in self.pictures.get(said.stem, []) if not split or split_of(path, self.root) in ("", split)
+        ]
+        ranked = sorted((-_alike(said, p), p.suffix != said.suffix, steps(label, p), p) for p in found)
+        if len(ranked) > 1 and ranked[0][:3] == ranked[1][:3]:
+            raise in_doubt(label, ranked[0][3], ranked[1][3], "picture")
+        return ranked[0][3] if ranked else None
 
     def others(self, taken: Iterable[Path]) -> list[str]:
         """List the pictures that are none of `taken`."""
@@ -124,12 +144,23 @@ class Tree:
         return [str(path) for paths in self.pictures.values() for path in paths if path not in known]
 
 
-def _steps(start: Path, end: Path) -> int:
-    """Return how many folders lie between two folders. images/train is nearest to labels/train: of equal ways, those
-    of the same last name go first."""
+def in_doubt(of: Path, first: Path, second: Path, what: str) -> UserError:
+    """Return the error that two files may be the one that belongs to another."""
+    return UserError(f"{of}: both {first} and {second} may be its {what}: remove one of them")
+
+
+def _alike(name: PurePath, path: Path) -> int:
+    """Return how many folders a name and a path share, from the picture on."""
+    pairs = zip(reversed(name.parts[:-1]), reversed(path.parts[:-1]), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def steps(label: Path, picture: Path) -> int:
+    """Return how many folders lie between those of two files. images/train is nearest to labels/train: of equal ways,
+    those of the same last name go first."""
+    start, end = label.parent, picture.parent
     shared = len(os.path.commonpath([start, end]).split(os.sep))
-    steps = len(start.parts) + len(end.parts) - 2 * shared
-    return 2 * steps + (start.name != end.name)
+    return 2 * (len(start.parts) + len(end.parts) - 2 * shared) + (start.name != end.name)
 
 
 def split_of(path: Path, root: Path) -> str:

@@ -8,12 +8,12 @@ from nni_mcunet.core.types import FilePath
 from nni_mcunet.core.validate import counted, file_bytes, read_json
 
 from ..data.voc_xml import read_annotation
-from .coco_folder import coco_files, read_coco_folder
-from .labelled import Box, Folder, Labelled, Tree
+from .coco_folder import is_coco, read_coco_folder
+from .labelled import Box, Folder, Labelled, Tree, some_paths
 from .voc_folder import is_voc, read_voc
 from .yolo_folder import is_yolo, read_yolo
 
-READERS = {"voc": (is_voc, read_voc), "coco": (coco_files, read_coco_folder), "yolo": (is_yolo, read_yolo)}
+READERS = {"voc": (is_voc, read_voc), "coco": (is_coco, read_coco_folder), "yolo": (is_yolo, read_yolo)}
 EXPECTED = (
     "expected VOC's XML files, COCO's JSON with images, annotations and categories, or YOLO's text files with "
     "data.yaml or classes.txt"
@@ -33,11 +33,15 @@ def read_folder(path: FilePath, format_: str | None = None) -> Folder:
     if len(found) > 1:
         raise UserError(f"{path} has labels of {' and '.join(found)}: say which, with --format {found[0]}")
     folder = READERS[found[0]][1](tree)
+    folder.unite()
     _clip(folder)
     _name_alike(folder)
-    if not any(item.boxes for pictures in folder.splits.values() for item in pictures):
+    if not any(item.learnt for pictures in folder.splits.values() for item in pictures):
         notes = "; ".join(folder.notes)
-        raise UserError(f"{path}: no labelled object in it, read as {found[0].upper()}{f': {notes}' if notes else ''}")
+        only = " but difficult ones" if any(item.boxes for items in folder.splits.values() for item in items) else ""
+        raise UserError(
+            f"{path}: no labelled object{only} in it, read as {found[0].upper()}{f': {notes}' if notes else ''}"
+        )
     return folder
 
 
@@ -68,18 +72,23 @@ def _name_alike(folder: Folder) -> None:
 
 
 def _clip(folder: Folder) -> None:
-    """Clip boxes to their pictures."""
-    flat: list[str] = []
+    """Clip boxes to their pictures. Corners that are exchanged are set right."""
+    flat, exchanged = list[str](), list[str]()
     for pictures in folder.splits.values():
         for at, item in enumerate(pictures):
             kept = []
             for box in item.boxes:
+                x1, y1, x2, y2 = box.corners
+                if x1 > x2 or y1 > y2:
+                    exchanged.append(str(item.path))
+                    box = box._replace(corners=(min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)))
                 clipped = _inside(box, item.size)
                 if clipped is None:
                     flat.append(str(item.path))
                 else:
                     kept.append(clipped)
             pictures[at] = Labelled(item.path, item.size, tuple(kept))
+    folder.notes += some_paths(exchanged, "box", "with exchanged corners, set right")
     if flat:
         folder.notes.append(
             f"{counted(len(flat), 'box')} less than a pixel wide or high in their picture, the first in {flat[0]}"

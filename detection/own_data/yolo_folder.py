@@ -2,7 +2,7 @@
 Darknet, CVAT, Label Studio and Roboflow write them."""
 
 import math
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.progress import each
@@ -10,15 +10,16 @@ from nni_mcunet.core.types import Plain, PlainDict
 from nni_mcunet.core.validate import file_text, read_yaml, short
 
 from ..data.pictures import inspect
-from .labelled import SPLITS, Box, Folder, Labelled, Tree, shared, some_paths, split_of
+from .labelled import SPLITS, Box, Folder, Labelled, Tree, in_doubt, shared, some_paths, split_of
 
 NAMES = ("classes.txt", "obj.names", "labels.txt", "_darknet.labels")
-OTHER_TEXTS = {*NAMES, "train.txt", "val.txt", "valid.txt", "test.txt"}
+LISTS = ("train.txt", "val.txt", "valid.txt", "test.txt")
+OTHER_TEXTS = {*NAMES, *LISTS}
 
 
 def is_yolo(tree: Tree) -> bool:
     """Tell whether there is a data.yaml with names, or a text file for one of the pictures."""
-    if _settings(tree) is not None:
+    if _yamls(tree):
         return True
     return any(path.stem in tree.pictures and path.name not in OTHER_TEXTS for path in tree.with_ending(".txt"))
 
@@ -29,22 +30,26 @@ def read_yolo(tree: Tree) -> Folder:
     settings = _settings(tree)
     if settings and "kpt_shape" in settings[1]:
         raise UserError(f"{settings[0]}: kpt_shape: these labels are of key points, not of boxes: export them as boxes")
-    names = _names(tree, settings)
-    parts, missing = _listed(tree, *settings) if settings else ({}, [])
+    said = list[str]()
+    names = _names(tree, settings, said)
+    where, places = _places(tree, settings)
+    parts, missing = _listed(tree, where, places)
     listed = {picture: split for split in reversed(parts) for picture in parts[split]}  # the first of them stays
     labels: dict[str, list[Path]] = {}
     for path in tree.with_ending(".txt"):
         if path.name not in OTHER_TEXTS:
             labels.setdefault(path.stem, []).append(path)
     splits: dict[str, list[Labelled]] = {}
-    broken, without, used = list[str](), list[str](), set[Path]()
+    broken, without, used = list[str](), list[str](), dict[Path, Path]()
     for pictures in each(tree.pictures.values(), "picture", f"reading {tree.root}"):
         for picture in pictures:
             found, label = inspect(picture), _label(picture, labels.get(picture.stem, ()))
             if label is None:
                 without.append(str(picture))
             else:
-                used.add(label)
+                if label in used:
+                    raise in_doubt(label, used[label], picture, "picture")
+                used[label] = picture
             if found.size is None or found.fault is not None:
                 broken.append(f"{picture} ({found.fault})")
                 continue
@@ -55,46 +60,91 @@ def read_yolo(tree: Tree) -> Folder:
     notes = some_paths(broken, "picture", "that nothing can read")
     notes += some_paths(without, "picture", "without a text file, taken as without objects")
     notes += some_paths(loose, "text file", "of no picture: expected next to it, or in labels/ beside images/")
-    notes += missing + (shared(settings[0].name, parts) if settings else [])
+    notes += said + missing + shared(where.name, parts)
     if listed and splits.get(""):
-        notes.append(f"{len(splits.pop(''))} pictures that data.yaml does not name")
+        notes.append(f"{len(splits.pop(''))} pictures that {where.name} does not name")
     return Folder("yolo", names, splits, notes)
 
 
-def _settings(tree: Tree) -> tuple[Path, PlainDict] | None:
-    """Return the YAML file that names classes, and its content."""
+def _yamls(tree: Tree) -> list[tuple[Path, PlainDict]]:
+    """Return the YAML files that name classes, and their content."""
+    found = []
     for path in tree.with_ending(".yaml", ".yml"):
         try:
             content = read_yaml(path)
         except UserError:
             continue
         if isinstance(content, dict) and "names" in content:
-            return path, content
-    return None
+            found.append((path, content))
+    return found
 
 
-def _names(tree: Tree, settings: tuple[Path, PlainDict] | None) -> tuple[str, ...]:
-    if settings:
-        path, content = settings
-        found = content["names"]
-        numbered = {str(key): name for key, name in found.items()} if isinstance(found, dict) else {}
-        if numbered and numbered.keys() == set(map(str, range(len(numbered)))):
-            found = [numbered[str(i)] for i in range(len(numbered))]
-        if not isinstance(found, list) or not found:
-            raise UserError(f"{path}: names is {short(found)}: expected a list of classes, or 0: NAME, 1: NAME, ...")
-        if content.get("nc") not in (None, len(found)):
-            raise UserError(f"{path}: nc is {short(content['nc'])}, and names has {len(found)}: correct one of them")
-        return _distinct([str(name) for name in found], path)
+def _settings(tree: Tree) -> tuple[Path, PlainDict] | None:
+    """Return the YAML file that names classes, data.yaml where there are several, and its content. Raises UserError
+    where they name others."""
+    found = sorted(_yamls(tree), key=lambda of: of[0].stem != "data")
+    for path, content in found[1:]:
+        if _named(path, content) != _named(*found[0]):
+            raise UserError(f"{found[0][0]} and {path} name the classes differently: remove one of them")
+    return found[0] if found else None
+
+
+def _names(tree: Tree, settings: tuple[Path, PlainDict] | None, notes: list[str]) -> tuple[str, ...]:
+    """Return the classes in the order of their numbers. labelImg writes a classes.txt into each folder, some with the
+    first classes only: the longest holds, and one that says others is a UserError, beside a data.yaml a note."""
+    lists = sorted(((_lines(path), path) for path in tree.files if path.name in NAMES), key=lambda of: -len(of[0]))
+    if not settings and not lists:
+        raise UserError(
+            f"{tree.root}: YOLO's text files number the classes, and no file names them: write data.yaml with "
+            "names: [first, second, ...], or classes.txt with a name on each line"
+        )
+    names, where = (_named(*settings), settings[0]) if settings else lists[0]
+    for others, path in lists:
+        if others != names[: len(others)]:
+            if not settings:
+                raise UserError(f"{where} and {path} name the classes differently: remove one of them")
+            notes.append(f"{path} names other classes than {where.name}, whose names are taken")
+    return _distinct(names, where)
+
+
+def _lines(path: Path) -> list[str]:
+    lines = [line.strip() for line in file_text(path).rstrip().splitlines()]
+    if "" in lines:
+        raise UserError(f"{path}, line {lines.index('') + 1}: empty, and it counts as a class: name it, or take it out")
+    return lines
+
+
+def _named(path: Path, content: PlainDict) -> list[str]:
+    """Return the names of a YAML file. Raises UserError for what is none, and what YAML takes for no text."""
+    found = content["names"]
+    numbered = {str(key): name for key, name in found.items()} if isinstance(found, dict) else {}
+    if numbered and numbered.keys() == set(map(str, range(len(numbered)))):
+        found = [numbered[str(i)] for i in range(len(numbered))]
+    if not isinstance(found, list) or not found:
+        raise UserError(f"{path}: names is {short(found)}: expected a list of classes, or 0: NAME, 1: NAME, ...")
+    for name in found:
+        if type(name) not in (str, int):  # no, off and 1.10 are others to YAML
+            raise UserError(f"{path}: names has {short(name)}, which YAML does not take for text: write it in quotes")
+    if content.get("nc") not in (None, len(found)):
+        raise UserError(f"{path}: nc is {short(content['nc'])}, and names has {len(found)}: correct one of them")
+    return [str(name).strip() for name in found]
+
+
+def _places(tree: Tree, settings: tuple[Path, PlainDict] | None) -> tuple[Path, PlainDict]:
+    """Return the file that says where the pictures of the splits are, and its content: data.yaml, else Darknet's and
+    CVAT's train.txt, valid.txt, ..."""
+    if settings and any(settings[1].get(key) for key in SPLITS):
+        return settings
+    texts: dict[str, list[str]] = {}
     for path in tree.files:
-        if path.name in NAMES:
-            return _distinct([line.strip() for line in file_text(path).splitlines() if line.strip()], path)
-    raise UserError(
-        f"{tree.root}: YOLO's text files number the classes, and no file names them: write data.yaml with "
-        "names: [first, second, ...], or classes.txt with a name on each line"
-    )
+        if path.name in LISTS and _in_list(tree, path):
+            texts.setdefault(path.stem, []).append(str(path))
+    found = [place for places in texts.values() for place in places]
+    return Path(found[0]) if found else tree.root, dict(texts)
 
 
 def _distinct(names: list[str], path: Path) -> tuple[str, ...]:
+    """Return the names. Raises UserError for none and for one that stands twice."""
     twice = [name for name in names if names.count(name) > 1]
     if twice or not names:
         raise UserError(f"{path}: {f'the class {short(twice[0])} stands twice' if twice else 'no class is named'}")
@@ -121,27 +171,40 @@ def _listed(tree: Tree, path: Path, content: PlainDict) -> tuple[dict[str, list[
 def _pictures_at(tree: Tree, path: Path, root: Plain, place: Plain) -> list[Path]:
     if not isinstance(place, str):
         raise UserError(f"{path}: {short(place)} is no folder: expected the path of a folder or of a list")
-    inner = Path(place)
-    bases = [path.parent, tree.root, *([path.parent / root] if isinstance(root, str) else [])]
+    inner = Path(PureWindowsPath(place).as_posix())
+    bases = [*([path.parent / root] if isinstance(root, str) else []), path.parent, tree.root]
     stripped = Path(*[part for part in inner.parts if part != ".."]) if not inner.is_absolute() else inner
     for candidate in [base / part for base in bases for part in (inner, stripped)]:
+        found: list[Path] = []
         if candidate.is_dir():
             below = candidate.resolve()
-            return [p for paths in tree.pictures.values() for p in paths if p.resolve().is_relative_to(below)]
-        if candidate.is_file():
-            stems = {Path(line.strip()).name for line in file_text(candidate).splitlines() if line.strip()}
-            return [p for paths in tree.pictures.values() for p in paths if p.name in stems]
+            found = [p for paths in tree.pictures.values() for p in paths if p.resolve().is_relative_to(below)]
+        elif candidate.is_file():
+            found = _in_list(tree, candidate)
+        if found:
+            return found
     return []
 
 
+def _in_list(tree: Tree, path: Path) -> list[Path]:
+    """Return the pictures that the lines of a text file name."""
+    lines = [line.strip() for line in file_text(path).splitlines()]
+    return [found for line in lines if line and (found := tree.picture_of(path, line))]
+
+
 def _label(picture: Path, candidates: list[Path] | tuple[Path, ...]) -> Path | None:
-    """Return the text file of a picture: next to it, or in labels/ where it is in images/."""
+    """Return the text file of a picture: next to it, or in labels/ where it is in images/. Raises UserError for two
+    that say different things."""
     parts = picture.parts
     wanted = {picture.with_suffix("")}
     for at in range(len(parts) - 1):
         if parts[at] == "images":
             wanted.add(Path(*parts[:at], "labels", *parts[at + 1 :]).with_suffix(""))
-    return next((path for path in candidates if path.with_suffix("") in wanted), None)
+    found = [path for path in candidates if path.with_suffix("") in wanted]
+    for other in found[1:]:
+        if file_text(other) != file_text(found[0]):
+            raise in_doubt(picture, found[0], other, "labels")
+    return found[0] if found else None
 
 
 def _is_label(path: Path) -> bool:

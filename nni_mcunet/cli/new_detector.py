@@ -94,7 +94,7 @@ def main(args: argparse.Namespace) -> None:
         choice = choose_network(base, len(classes), sizes(train), tried, board, source, trying)
     weights = weights_for(choice.arch) if args.weights is None else args.weights
     begun = None if weights == "none" else weights and str(weights_file(weights) if is_named(weights) else weights)
-    title = f"A detector of {len(classes)} classes on the pictures of {name}, for the {board.name}."
+    title = f"A detector of {len(classes)} classes on the pictures of {' '.join(name.split())}, for the {board.name}."
     texts = {f"{split}.json": coco_text(items, classes, args.folder) for split, items in splits.items()}
     length = training(len(train), args.epochs)
     texts["config.py"] = config_text(base, out, args.folder, classes, splits, choice, begun, title, length, board, view)
