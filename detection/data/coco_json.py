@@ -98,6 +98,8 @@ def _fault(note: PlainDict, image: PlainDict | None) -> str:
         raise UserError(
             f"an annotation of image {short(note['image_id'])} has the box {short(box)}, area {short(area)}"
         )
+    if note.get("iscrowd") not in (None, 0, 1):
+        raise UserError(f"an annotation of image {short(note['image_id'])} has iscrowd {short(note['iscrowd'])}")
     x, y, w, h = box
     if area <= 0 or w < 1 or h < 1:
         return "flat"

@@ -43,7 +43,7 @@ def install_names() -> None:
             note["id"] = at
             if "bbox" in note:
                 note.setdefault("area", note["bbox"][2] * note["bbox"][3])
-            note.setdefault("iscrowd", 0)
+            note["iscrowd"] = note.get("iscrowd") or 0
         plain_index(self)
 
     @wraps(plain_ids)
