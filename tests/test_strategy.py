@@ -435,14 +435,22 @@ def test_killed_at_any_moment_it_ends_with_the_same_history(tmp_path):
 # --- the super-network as an evaluator
 
 
-def test_a_search_scored_by_a_super_network(experiment, tmp_path):
+def train_tiny(path, seed=0):
+    """A super-network of two steps; returns its space and data."""
     torch.set_num_threads(1)  # on a machine that is shared two threads wait for each other
     from nni_mcunet.search.data import open_data
-    from nni_mcunet.search.supernet.training import Recipe, evaluate, load_supernet, train
+    from nni_mcunet.search.supernet.training import Recipe, train
 
     space = Space.from_dict(DEMO.to_dict() | {"name": "tiny", "r": [32]})
     data = open_data({"kind": "digits", "held_out": 20, "test": 10, "calibration": [1, 8]})
-    train(space, Recipe(largest=1, shared=1, batch=4), tmp_path / "supernet.pth", data)
+    train(space, Recipe(largest=1, shared=1, batch=4, seed=seed), path, data)
+    return space, data
+
+
+def test_a_search_scored_by_a_super_network(experiment, tmp_path):
+    from nni_mcunet.search.supernet.training import evaluate, load_supernet
+
+    space, data = train_tiny(tmp_path / "supernet.pth")
     strategy = EvolutionStrategy(tmp_path / "out", population=2, parents=1, iterations=1)
     experiment(strategy, SupernetEvaluator(tmp_path / "supernet.pth", data), MCUNetSpace(space))
     for proposal in history(tmp_path / "out"):
@@ -450,6 +458,22 @@ def test_a_search_scored_by_a_super_network(experiment, tmp_path):
     evaluator = SupernetEvaluator(tmp_path / "supernet.pth", data)
     with pytest.raises(StrategyError, match="of another space tiny than this demo"):
         experiment(Random(seed=0), evaluator, most=1)
+
+
+def test_a_super_network_that_was_trained_again_is_not_gone_on_with(experiment, tmp_path):
+    """Half of the scores would be another's."""
+    path, small = tmp_path / "supernet.pth", dict(population=2, parents=1, iterations=1)
+    space, data = train_tiny(path)
+    experiment(EvolutionStrategy(tmp_path / "out", **small), SupernetEvaluator(path, data), MCUNetSpace(space), most=1)
+    path.unlink()
+    train_tiny(path, seed=1)
+    with pytest.raises(StateError, match="its super-network is"):
+        experiment(EvolutionStrategy(tmp_path / "out", **small), SupernetEvaluator(path, data), MCUNetSpace(space))
+    described = json.loads((tmp_path / "out/search.json").read_text())
+    del described["weights"]  # as an earlier version wrote it
+    (tmp_path / "out/search.json").write_text(json.dumps(described))
+    experiment(EvolutionStrategy(tmp_path / "out", **small), SupernetEvaluator(path, data), MCUNetSpace(space))
+    assert finished(tmp_path / "out")
 
 
 def test_an_evaluator_that_is_to_be_sent_away_names_the_engine(tmp_path):

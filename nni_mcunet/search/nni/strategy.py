@@ -15,6 +15,7 @@ from typing import cast
 
 import nni
 
+from ...core.files import sha256
 from ...core.types import FilePath, Plain, PlainDict
 from ...core.validate import integer, short
 from ..data import Data
@@ -95,7 +96,7 @@ class EvolutionStrategy(Strategy):
             order = Objectives(self.objectives, fits.space, Boards((fits.limits,) if fits.limits else ())).order
         self.evolution = Evolution(fits.space, fits.check, **self.settings, order=order, sieve=self.sieve)
         if self.history is not None:
-            self._open(fits, self.history)
+            self._open(fits, self.history, getattr(model_space.evaluator, "weights", None))
         engine.register_model_event_callback(ModelEventType.TrainingEnd, self._on_end)
         return model_space
 
@@ -104,8 +105,9 @@ class EvolutionStrategy(Strategy):
         """The search, which NNI's first call has begun."""
         return cast(Evolution, self.evolution)
 
-    def _open(self, fits: Fits, history: History) -> None:
-        """Go on from the folder's history, or begin one. Raises StateError when it is another search's."""
+    def _open(self, fits: Fits, history: History, weights: str | None) -> None:
+        """Go on from the folder's history, or begin one. weights: what tells a super-network from itself trained again.
+        Raises StateError when it is another search's."""
         limits = None if fits.limits is None else asdict(fits.limits)
         if limits and fits.halos == ("clip",):  # as searches were described before there was a choice
             del limits["halos"]
@@ -114,7 +116,10 @@ class EvolutionStrategy(Strategy):
             settings["objectives"] = list(self.objectives)
         if self.sieve > 1:
             settings["sieve"] = self.sieve
-        described, out = {"settings": settings, "space": fits.space.to_dict()}, history.out
+        described: PlainDict = {"settings": settings, "space": fits.space.to_dict()}
+        if weights is not None:
+            described["weights"] = weights
+        out = history.out
         check_free(out)
         if finished(out) and holds_search(out) and differs(out, described):
             set_aside(out)
@@ -203,6 +208,7 @@ class SupernetEvaluator(Evaluator):
 
     def __init__(self, supernet: str | Path, data: Data, device: str = "auto") -> None:
         self.space, net = load_supernet(supernet, data)
+        self.weights = sha256(supernet)  # the strategy notes whose scores these are
         self.supernet, self.data = to_device(net, device), data
 
     def _execute(self, model: ExecutableModelSpace) -> float:
