@@ -34,10 +34,12 @@ RUNS = {  # config -> (boards, the first of which its row shows; the data and ho
 PAGE, BEGIN, END = "detectors.md", "<!-- trained, by benchmarks/detectors.py -->\n", "<!-- end of trained -->\n"
 HEAD = """# Detectors trained here
 
-Pictures are for training / for the test. SRAM and flash are read from the board's ELF, MACs are those of the schedule
-with which it fits, ms are estimated. 0.5 px and 2 px: of the float network's boxes of score >= 0.3, how many the
-compiled int8 finds so near on all four sides, in pixels of the network's input. The pictures are eight of each test
-set, evenly spread, with boxes of score >= 0.3; WIDER FACE's and VOC's terms keep theirs out of this folder.
+The column "data" counts the pictures for training / for the test. SRAM and flash are read from the board's ELF; MACs
+are those of the schedule with which the network fits; ms are estimated. 0.5 px and 2 px: the share of the float
+network's boxes of score 0.3 and more that the compiled int8 finds so near on all four sides, in pixels of the
+network's input. The pictures show eight of each test set, evenly spread, with the boxes of score 0.3 and more. The
+terms of WIDER FACE and VOC keep theirs out of this folder: the line below a curve says where the benchmark draws
+them.
 
 """
 SHOWN = {
@@ -114,9 +116,9 @@ def markdown(rows: list[dict]) -> str:
     for row in rows:
         name = Path(row["config"]).stem
         found = (
-            f"![boxes of the int8]({name}.png)"
+            f"![boxes of the int8 network]({name}.png)"
             if RUNS[name][2]
-            else f"Boxes of the int8: out/detection/{name}/{name}.png"
+            else f"The int8 network's boxes: out/detection/{name}/{name}.png"
         )
         text += f"\n![learning curve]({name}_curve.png)\n\n{found}\n"
     return text

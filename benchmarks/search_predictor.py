@@ -56,7 +56,7 @@ def table(results: dict[str, dict[str, dict[str, object]]], most: int) -> str:
         cells = [" / ".join("never" if results[seed][way][key] is None else f"{results[seed][way][key]:,}"
                             for key in ("half", "end")) for seed in seeds]  # fmt: skip
         lines.append(f"| {way} | {' | '.join(cells)} |")
-    said = f"Evaluations until the best is that of plain evolution after {most // 2:,} and after {most:,} evaluations."
+    said = f"Evaluations until the best score is plain evolution's after {most // 2:,} / after {most:,} evaluations."
     return "\n".join([*lines, "", said]) + "\n"
 
 
