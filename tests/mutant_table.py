@@ -580,6 +580,8 @@ MUTANTS = [
            "test_supernet::test_sorting_channels_keeps_the_function"),
     Mutant(SEARCH + "supernet/recipe.py", "min(1, (at + 1) / WARM_UP) * ", "",
            "test_supernet::test_the_learning_rate_by_hand"),
+    Mutant(SEARCH + "supernet/fit.py", "run.check(path)  #", "pass  #",
+           "test_supernet::test_a_training_that_diverges_ends_and_keeps_its_last_checkpoint"),
     Mutant(SEARCH + "supernet/fit.py", "self.optimizer.state.clear()", "pass",
            "test_supernet::test_the_shared_phase_begins_without_the_momentum_of_channels_that_have_moved"),
     Mutant(SEARCH + "run/history.py", "best is not self._best:", "self._best is None:",

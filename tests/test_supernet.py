@@ -217,6 +217,16 @@ def test_training_resumes_exactly(tmp_path, name, at):
     assert {event.value for event in log.Scalars("height")} <= {32.0, 64.0}
 
 
+def test_a_training_that_diverges_ends_and_keeps_its_last_checkpoint(tmp_path):
+    """Weights that are no numbers would train on for hours, and then score like guessing."""
+    path = tmp_path / "x.pth"
+    with pytest.raises(UserError, match=r"the training has diverged by step \d: give a smaller --lr"):
+        train(SMALL, replace(TINY, lr=1e18), path, open_data(DIGITS), save_every=1)
+    state = load_checkpoint(path)
+    weights = [tensor for name, tensor in state["net"].items() if name.endswith(("weight", "bias"))]
+    assert state["step"] >= 1 and all(tensor.isfinite().all() for tensor in weights)
+
+
 def test_a_step_is_sgd_on_the_mean_of_the_networks_losses(tmp_path):
     """Two networks, label smoothing, the norm of their mean gradient clipped, the averaged weights: by hand."""
     recipe = Recipe(largest=1, shared=2, subnets=2, batch=4, lr=0.1, weight_decay=0.01, label_smoothing=0.3, ema=0.5)

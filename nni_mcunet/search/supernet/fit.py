@@ -47,7 +47,7 @@ def fit(
     backward  (net, graph, images, criterion, autocast) -> value; adds the gradients of one network of a step
 
     TensorBoard's scalars lie in a folder beside the checkpoint. Returns net with the weights that are to be used
-    (averaged ones with ema).
+    (averaged ones with ema). Raises UserError where they are no finite numbers any more; the checkpoint before stays.
     """
     path, place = Path(path), ranks.pick_device(device)
     ranks.join(place)
@@ -70,8 +70,10 @@ def fit(
             log.add(run.step, loss, recipe.rate(run.step - 1), images.shape[2:])
             if progress and rank == 0:
                 progress(run.step, loss)
-            if rank == 0 and (run.step % save_every == 0 or run.step == recipe.steps):
-                run.save(path)
+            if run.step % save_every == 0 or run.step == recipe.steps:
+                run.check(path)  # by every process, so that none waits for another
+                if rank == 0:
+                    run.save(path)
     ranks.wait()
     run.use_average()
     return net
@@ -144,6 +146,14 @@ class _Run:
     def use_average(self) -> None:
         for name, tensor in self.average.items():
             self.parameters[name].copy_(tensor)
+
+    def check(self, path: Path) -> None:
+        """Raise UserError where a weight is no finite number. Statistics of half precision may be infinite once, and a
+        slice's are taken anew."""
+        if all(bool(tensor.isfinite().all()) for tensor in self.parameters.values()):
+            return
+        kept = f"; {path} has an earlier step" if path.exists() else ""
+        raise UserError(f"the training has diverged by step {self.step}: give a smaller --lr and another --out{kept}")
 
     def save(self, path: Path) -> None:
         parts: dict[str, nn.Module | torch.optim.Optimizer | torch.amp.GradScaler]
