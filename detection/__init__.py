@@ -34,7 +34,7 @@ from .config.config import load_config, prepare  # noqa: E402
 from .config.identity import identity  # noqa: E402
 from .config.loader_pictures import busy_picture, input_pictures  # noqa: E402
 from .config.picture_fit import check_view, picture_view  # noqa: E402
-from .config.trained import check_trained  # noqa: E402
+from .config.trained import check_anchors, check_exported, check_trained  # noqa: E402
 from .data.building import building  # noqa: E402
 from .data.data_survey import DataReportHook  # noqa: E402
 from .data.datasets import check_classes, config_classes  # noqa: E402
@@ -107,8 +107,10 @@ __all__ = [
     "add_coco",
     "building",
     "busy_picture",
+    "check_anchors",
     "check_classes",
     "check_deployable",
+    "check_exported",
     "check_resumable",
     "check_trained",
     "check_view",

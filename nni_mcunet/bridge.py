@@ -13,6 +13,7 @@ from detection import (
     Detector,
     check_classes,
     check_deployable,
+    check_exported,
     check_view,
     detector_graph,
     detector_meta,
@@ -117,9 +118,13 @@ def classifier(arch: str | Path | ArchSpec, checkpoint: str, view: str | None = 
 
 def of_checkpoint(model: Model, path: str) -> QuantModel:
     """Return the int8 model of a float one by a checkpoint of quantisation-aware training, which has its own weights
-    and ranges. Raises UserError for a checkpoint of another network, of other classes or of another training."""
+    and ranges. Raises UserError for a checkpoint of another network, of other classes, of pictures seen in another way,
+    of other anchors, or of another training."""
     state = read_checkpoint(path)
-    check_classes(trained_classes(state), (model.meta.get("detector") or {}).get("classes"), path)
+    if detector := model.meta.get("detector"):
+        check_classes(trained_classes(state), detector.get("classes"), path)
+        image = model.graph.inputs[0]
+        check_exported(path, detector, view_of(model), (image.h, image.w), model.graph.name)
     state = state.get("state_dict", state)
     return learnt(model, learnt_weights(state), learnt_ranges(state), learnt_spans(state))
 

@@ -22,8 +22,10 @@ from detection.data.data_files import check_dataset, check_folders
 from detection.data.data_survey import survey
 from detection.data.datasets import build_dataset, build_pictures, leaves, loader_leaves
 from detection.training.testing import with_tta
+from nni_mcunet.bridge import as_model, of_checkpoint
 from nni_mcunet.cli.main import run
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.view import STRETCH, View
 
 BCCD, VOC, FACES = (ROOT / f"configs/det/{name}.py" for name in ("yolov3_bccd", "yolov3_voc_h743", "s3fd_widerface_s"))
 CELLS = ("RBC", "WBC", "Platelets")
@@ -336,6 +338,31 @@ def test_no_command_takes_a_checkpoint_of_other_anchors(derived, tmp_path):
     ):
         with pytest.raises(UserError, match=r"was trained with bbox_head\.anchors"):
             run(command[0], command[1:])
+
+
+def test_no_exported_network_takes_weights_of_other_anchors(derived, tmp_path):
+    """quantize --qat puts a checkpoint's weights into an exported network, whose anchors stay; compare-boxes judges an
+    int8 file by a checkpoint."""
+    config = derived(BCCD)
+    model = as_model(load_detector(config))
+    image, meta = model.graph.inputs[0], model.meta["detector"]
+    path = trained(tmp_path / "x.pth", load_detector(config), cfg=config.pretty_text)
+    detection.check_exported(path, meta, STRETCH, (image.h, image.w), "m")
+    with pytest.raises(UserError, match=r"was trained on pictures seen by stretch, m sees them by letterbox:114: give"):
+        detection.check_exported(path, meta, View(pad=114), (image.h, image.w), "m")
+    config.model.bbox_head.anchors[1][2] = (0.3, 0.4)
+    path = trained(tmp_path / "y.pth", load_detector(config), cfg=config.pretty_text)
+    with pytest.raises(UserError, match=r"y\.pth has other bbox_head\.anchors than .*: give files of one training"):
+        of_checkpoint(model, str(path))
+    faces = load_config("configs/det/s3fd_widerface_mini.py")
+    meta = {"sizes": [16, 32, 64, 128, 256]}
+    for sizes, said in (([[16, 32], [64], [128], [256]], None), ([[16, 32], [64], [128], [192]], "bbox_head.sizes")):
+        faces.model.bbox_head.sizes = sizes
+        if said:
+            with pytest.raises(UserError, match=said):
+                detection.check_anchors("c.py", faces.model.bbox_head, meta, (1, 1), "m")
+        else:
+            detection.check_anchors("c.py", faces.model.bbox_head, meta, (1, 1), "m")
 
 
 @pytest.fixture

@@ -51,6 +51,7 @@ def main(args: argparse.Namespace) -> None:
     import numpy as np
 
     from detection import (
+        check_anchors,
         check_classes,
         check_view,
         config_classes,
@@ -70,6 +71,8 @@ def main(args: argparse.Namespace) -> None:
     quantized = load_int8_detector(args.int8) if args.int8 else int8(*of, args.calib_images)
     check_classes(quantized.meta["detector"]["classes"], config_classes(cfg), args.int8)
     check_view(view_of(quantized), cfg, args.int8)
+    image = quantized.graph.inputs[0]
+    check_anchors(args.config, cfg.model.bbox_head, quantized.meta["detector"], (image.h, image.w), args.int8)
     model, detect = load_detector(*of), compiled(quantized)
     errors, scores = [], []
     for rgb in each(input_pictures(cfg, args.images, "test_dataloader"), "picture", "comparing boxes"):
