@@ -770,6 +770,30 @@ DOORS = [
         "test_det_names::test_boxes_are_decoded_as_in_the_training",
     ),
     Mutant(
+        "nni_mcunet/bridge.py",
+        "        check_exported(path, detector, view_of(model), (image.h, image.w), model.graph.name)\n",
+        "",
+        "test_det_names::test_no_exported_network_takes_weights_of_other_anchors",
+    ),
+    Mutant(
+        "detection/own_data/labelled.py",
+        "(-_alike(said, p), p.suffix",
+        "(0, p.suffix",
+        "test_own_labels::test_folders_in_a_name_tell_pictures_of_one_name_apart",
+    ),
+    Mutant(
+        "detection/own_data/coco_folder.py",
+        "if picture not in taken and len({name for _, name in keys}) == 1:",
+        "if True:",
+        "test_own_labels::test_two_names_that_lead_to_one_picture_lead_to_none",
+    ),
+    Mutant(
+        "detection/own_data/copies.py",
+        'f"{path.parent}/{copy[1]}"',
+        "str(path)",
+        "test_own_labels::test_copies_are_drawn_together",
+    ),
+    Mutant(
         "detection/own_data/splits.py",
         "sorted(splits[name], key=_path)",
         "splits[name]",

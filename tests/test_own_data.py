@@ -303,6 +303,15 @@ def turned(root, form):
         Image.new("RGB", (80, 60)).save(path, exif=exif)
 
 
+def upside_down(root, form):
+    """The size does not tell whether the labels are of the turned picture."""
+    FORMS[form](root, many(6))
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for path in root.rglob("*.jpg"):
+        Image.open(path).save(path, exif=exif)
+
+
 def resized(root, form):
     FORMS[form](root, many(6))
     picture(root / "images" if form == "coco" else root / "JPEGImages", "p0", (160, 120))
@@ -400,7 +409,9 @@ def spelled_differently(root, _):
 STRANGE = {  # name -> (how it is made, of which format, pictures that are taken, a part of a note; "": none at all)
     "turned, VOC": (turned, "voc", 1, "5 pictures left out.*turned by its EXIF, its labels are of 80x60"),
     "turned, COCO": (turned, "coco", 1, "5 pictures left out.*turned by its EXIF, its labels are of 80x60"),
-    "turned, YOLO": (turned, "yolo", 6, ""),
+    "turned, YOLO": (turned, "yolo", 6, "5 pictures turned by EXIF, whose labels must be of the turned one: look at"),
+    "turned upside down, VOC": (upside_down, "voc", 6, "6 pictures turned by EXIF.*p0.jpg"),
+    "turned upside down, COCO": (upside_down, "coco", 6, "6 pictures turned by EXIF.*p0.jpg"),
     "resized, VOC": (resized, "voc", 5, "1 picture left out.*160x120, its labels are of 80x60"),
     "resized, COCO": (resized, "coco", 5, "1 picture left out.*160x120, its labels are of 80x60"),
     "cut short, VOC": (cut_short, "voc flat", 5, "1 picture left out.*p0.png"),

@@ -334,3 +334,25 @@ def test_a_json_of_another_in_the_folder_to_write(tmp_path):
     (tmp_path / "train.json").write_text("[]")
     with pytest.raises(UserError, match="not of mcunet new-detector: give a new folder"):
         kept_names(tmp_path)
+
+
+def test_what_our_commands_wrote_is_no_label(tmp_path):
+    """mcunet new-detector . writes into ./out, and a second run finds its own train.json there."""
+    yolo(tmp_path)
+    for folder in ("out/mine", "out/boxes"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "mcunet_files.json").write_text("{}")
+    (tmp_path / "out/mine/train.json").write_text(coco([("images/p0", (80, 60), BOX)]))
+    picture(tmp_path / "out/boxes", "p0", (80, 60), ".png")
+    folder = read_folder(tmp_path)
+    assert folder.format == "yolo" and not folder.notes and len(folder.splits[""]) == 4
+
+
+def test_a_json_of_all_beside_one_of_a_split(tmp_path):
+    """The pictures of val are not trained on because another file names all."""
+    items = many(6)
+    for name, size, _ in items:
+        picture(tmp_path, name, size)
+    (tmp_path / "all.json").write_text(coco(items))
+    (tmp_path / "val.json").write_text(coco(items[4:]))
+    assert split_in(read_folder(tmp_path), tmp_path) == {"train": {"p0", "p1", "p2", "p3"}, "val": {"p4", "p5"}}

@@ -37,12 +37,14 @@ class Picture(NamedTuple):
     kind    "RGB", "grey", "16-bit", "palette", "alpha", "CMYK" or Pillow's mode
     turned  EXIF's orientation is applied
     fault   why it cannot be decoded, None where it can
+    aside   EXIF's orientation exchanges sides of different lengths
     """
 
     size: tuple[int, int] | None
     kind: str
     turned: bool
     fault: str | None
+    aside: bool = False
 
 
 def inspect(path: FilePath, decode: bool = False) -> Picture:
@@ -60,7 +62,7 @@ def inspect(path: FilePath, decode: bool = False) -> Picture:
         return Picture(None, "", False, f"no picture: {error}" if path.stat().st_size else "an empty file")
     size = (h, w) if orientation in TURNED else (w, h)
     fault = decoding_fault(path) if decode or not whole else None
-    return Picture(size, kind, orientation not in (0, 1), fault)
+    return Picture(size, kind, orientation not in (0, 1), fault, size != (w, h))
 
 
 def _tail(path: Path) -> bytes:

@@ -10,6 +10,7 @@ from nni_mcunet.core.types import Plain
 from nni_mcunet.core.validate import read_json, short
 
 from ..data.coco_json import read_coco
+from ..data.pictures import inspect
 from .labelled import LOOKED_AT, UNFIT, Box, Folder, Labelled, Tree, shared, some_paths, split_of, unfit
 
 PARTS = {"images", "annotations", "categories"}
@@ -61,10 +62,11 @@ def read_coco_folder(tree: Tree) -> Folder:
                 continue
             taken.append(picture)
             size = int(image["width"]), int(image["height"])
-            if fault := unfit(picture, size):
+            looked_at = inspect(picture)
+            if fault := unfit(looked_at, size):
                 wrong.append(f"{picture} ({fault})")
                 continue
-            item = Labelled(picture, size, tuple(boxes.get(image["id"], ())))
+            item = Labelled(picture, size, tuple(boxes.get(image["id"], ())), looked_at.turned and not looked_at.aside)
             splits.setdefault(split_of(path, tree.root) or split_of(picture, tree.root), []).append(item)
     notes = some_paths(without, "picture", "that the folder does not have") + some_paths(wrong, *UNFIT)
     notes += some_paths(broken, "JSON file", "that cannot be read, left out")
@@ -74,8 +76,8 @@ def read_coco_folder(tree: Tree) -> Folder:
         split: [item.path for item in splits[split]] for split in ("train", "val", "test") if split in splits
     }
     notes += shared("the JSON", paths)
-    for first, second in combinations(paths, 2):
-        taken_first = set(paths[first])
+    for first, second in combinations([*paths, *splits.keys() - paths], 2):  # "", of no split, comes last
+        taken_first = {item.path for item in splits[first]}
         splits[second] = [item for item in splits[second] if item.path not in taken_first]
     if unused := [name for name in order if name not in objects]:
         notes.append(f"categories without an object: {', '.join(unused)}")

@@ -9,10 +9,11 @@ from pathlib import Path, PurePath, PureWindowsPath
 from typing import NamedTuple
 
 from nni_mcunet.core.errors import UserError
+from nni_mcunet.core.file_sets import MANIFEST
 from nni_mcunet.core.types import FilePath
 from nni_mcunet.core.validate import counted, short
 
-from ..data.pictures import inspect
+from ..data.pictures import Picture
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp")
 MOST_FILES = 1_000_000
@@ -32,11 +33,13 @@ class Box(NamedTuple):
 
 
 class Labelled(NamedTuple):
-    """A picture's file, its (w, h) as the annotations count it, and its objects."""
+    """A picture's file, its (w, h) as the annotations count it, its objects, and whether EXIF turns it and they may be
+    of the picture as it lies in the file: their size is the same, or not known."""
 
     path: Path
     size: tuple[int, int]
     boxes: tuple[Box, ...]
+    doubtful: bool = False
 
     @property
     def learnt(self) -> list[Box]:
@@ -100,7 +103,8 @@ class Folder:
 
 
 class Tree:
-    """The files below a folder, by kind. Hidden folders and files are not looked at."""
+    """The files below a folder, by kind. Hidden folders and files are not looked at, nor are those that our commands
+    wrote there: a second run would take its own labels for the folder's."""
 
     def __init__(self, root: FilePath):
         self.root = Path(root)
@@ -114,6 +118,9 @@ class Tree:
             if real in seen:
                 continue
             seen.add(real)
+            if MANIFEST in names and Path(folder) != self.root:
+                inner[:] = []
+                continue
             self.files += [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
             if len(self.files) > MOST_FILES:
                 raise UserError(f"{root} has more than {MOST_FILES:,} files: give the folder of one data set")
@@ -178,10 +185,9 @@ def _words(name: str) -> Iterable[str]:
     return name.replace("-", "_").replace(".", "_").split("_")
 
 
-def unfit(path: Path, size: tuple[int, int] | None) -> str | None:
+def unfit(found: Picture, size: tuple[int, int] | None) -> str | None:
     """Say why a picture cannot be trained on with the labels of one of `size` (w, h), None for any: it cannot be read,
     or it has another size, so that the boxes lie elsewhere. None where it can."""
-    found = inspect(path)
     if found.fault is not None or found.size is None:
         return found.fault
     if size in (None, found.size):

@@ -9,7 +9,7 @@ from nni_mcunet.core.validate import counted, file_bytes, read_json
 
 from ..data.voc_xml import read_annotation
 from .coco_folder import is_coco, read_coco_folder
-from .labelled import Box, Folder, Labelled, Tree, some_paths
+from .labelled import Box, Folder, Tree, some_paths
 from .voc_folder import is_voc, read_voc
 from .yolo_folder import is_yolo, read_yolo
 
@@ -34,6 +34,8 @@ def read_folder(path: FilePath, format_: str | None = None) -> Folder:
         raise UserError(f"{path} has labels of {' and '.join(found)}: say which, with --format {found[0]}")
     folder = READERS[found[0]][1](tree)
     folder.unite()
+    turned = [str(p.path) for pictures in folder.splits.values() for p in pictures if p.doubtful and p.boxes]
+    folder.notes += some_paths(turned, "picture", "turned by EXIF, whose labels must be of the turned one: look at it")
     _clip(folder)
     _name_alike(folder)
     if not any(item.learnt for pictures in folder.splits.values() for item in pictures):
@@ -87,7 +89,7 @@ def _clip(folder: Folder) -> None:
                     flat.append(str(item.path))
                 else:
                     kept.append(clipped)
-            pictures[at] = Labelled(item.path, item.size, tuple(kept))
+            pictures[at] = item._replace(boxes=tuple(kept))
     folder.notes += some_paths(exchanged, "box", "with exchanged corners, set right")
     if flat:
         folder.notes.append(

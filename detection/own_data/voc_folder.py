@@ -56,8 +56,9 @@ def read_voc(tree: Tree) -> Folder:
             raise in_doubt(picture, xml, further[0][0], "labels")
         without += [str(path) for path, _ in further]
         taken.append(picture)
-        size = note.size or inspect(picture).size
-        if (fault := unfit(picture, note.size)) or size is None:
+        looked_at = inspect(picture)
+        size = note.size or looked_at.size
+        if (fault := unfit(looked_at, note.size)) or size is None:
             wrong.append(f"{picture} ({fault})")
             continue
         boxes = []
@@ -73,7 +74,8 @@ def read_voc(tree: Tree) -> Folder:
         else:
             split = split_of(xml, tree.root) or split_of(picture, tree.root)
         listed |= {of}
-        splits.setdefault(split, []).append(Labelled(picture, size, tuple(boxes)))
+        doubtful = looked_at.turned and not (note.size and looked_at.aside)
+        splits.setdefault(split, []).append(Labelled(picture, size, tuple(boxes), doubtful))
     classes = sorted({box.name for pictures in splits.values() for item in pictures for box in item.boxes})
     notes = some_paths(without, "XML file", "without a picture") + some_paths(wrong, *UNFIT)
     notes += some_paths(tree.others(taken), "picture", "without an XML file, left out")

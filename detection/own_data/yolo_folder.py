@@ -55,7 +55,7 @@ def read_yolo(tree: Tree) -> Folder:
                 continue
             boxes = tuple(_boxes(label, names, found.size)) if label else ()
             split = listed.get(picture, "") if listed else split_of(picture, tree.root)
-            splits.setdefault(split, []).append(Labelled(picture, found.size, boxes))
+            splits.setdefault(split, []).append(Labelled(picture, found.size, boxes, found.turned))
     loose = [str(p) for paths in labels.values() for p in paths if p not in used and _is_label(p)]
     notes = some_paths(broken, "picture", "that nothing can read")
     notes += some_paths(without, "picture", "without a text file, taken as without objects")
