@@ -221,7 +221,7 @@ def mmdet_reads(path: Path):
 def test_unusual_pictures_are_pictures(name, tmp_path):
     path = tmp_path / f"{name}.jpg"
     path.write_bytes(UNUSUAL[name][0])
-    assert inspect(path) == inspect(path, decode=True) == ((60, 40), UNUSUAL[name][1], False, None)
+    assert inspect(path) == inspect(path, decode=True) == ((60, 40), UNUSUAL[name][1], False, None, False)
     image = mmdet_reads(path)
     assert image.shape == (40, 60, 3) and image.dtype == np.uint8
     if name == "sixteen":
@@ -231,7 +231,7 @@ def test_unusual_pictures_are_pictures(name, tmp_path):
 def test_the_size_is_that_of_the_decoded_picture(tmp_path):
     path = tmp_path / "turned.jpg"
     path.write_bytes(encoded(picture(), exif=EXIF))
-    assert inspect(path) == ((40, 60), "RGB", True, None)
+    assert inspect(path) == ((40, 60), "RGB", True, None, True)
     assert mmdet_reads(path).shape == (60, 40, 3)
 
 

@@ -456,7 +456,10 @@ def test_outlines_and_boxes_beyond_the_picture(tmp_path):
     (tmp_path / "a.txt").write_text("0 0.1 0.2 0.3 0.2 0.2 0.6\n0 0.95 0.5 0.2 0.2\n0 0.5 0.5 0.001 0.2\n")
     folder = read_folder(tmp_path)
     assert found_in(folder)["a"][1] == [("x", (10, 20, 30, 60)), ("x", (85, 40, 100, 60))]
-    assert folder.notes == [f"1 box less than a pixel wide or high in their picture, the first in {tmp_path}/a.jpg"]
+    assert folder.notes == [
+        f"1 box beyond the picture by more than a pixel, clipped, the first is {tmp_path}/a.jpg",
+        f"1 box less than a pixel wide or high in their picture, the first in {tmp_path}/a.jpg",
+    ]
 
 
 def test_places_of_data_yaml_that_hold_no_picture_are_named(tmp_path):

@@ -18,6 +18,7 @@ from detection.data.datasets import build_dataset
 from detection.said import EMPTY, only_ours, tell, without_prints
 from detection.training import progress_hook
 from detection.training.progress_hook import ProgressHook
+from detection.training.testing import add_coco
 from nni_mcunet.cli.compare_boxes import print_table
 from nni_mcunet.cli.parser import Parser, add_verbose, without_verbose
 from nni_mcunet.core.errors import Note, exit_on_user_error, verbose
@@ -139,3 +140,14 @@ def test_the_columns_of_compared_boxes_are_said(capsys):
     head = next(line for line in said.splitlines() if line.lstrip().startswith("score >="))
     legend = said.partition(head)[0]
     assert "q0.9 px" in head and all(word in legend for word in ("pixels", "qN px", "centre", "size", "score"))
+
+
+def test_the_metric_s_first_look_at_the_test_set_says_nothing(capsys):
+    class Said:
+        @property
+        def test_evaluator(self):
+            print("index created!")
+            return SimpleNamespace(metrics=[])
+
+    add_coco(Said())
+    assert not capsys.readouterr().out

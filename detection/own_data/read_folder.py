@@ -74,8 +74,9 @@ def _name_alike(folder: Folder) -> None:
 
 
 def _clip(folder: Folder) -> None:
-    """Clip boxes to their pictures. Corners that are exchanged are set right."""
-    flat, exchanged = list[str](), list[str]()
+    """Clip boxes to their pictures, and note those that reach beyond by more than the rounding. Corners that are
+    exchanged are set right."""
+    flat, exchanged, beyond = list[str](), list[str](), list[str]()
     for pictures in folder.splits.values():
         for at, item in enumerate(pictures):
             kept = []
@@ -85,12 +86,16 @@ def _clip(folder: Folder) -> None:
                     exchanged.append(str(item.path))
                     box = box._replace(corners=(min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)))
                 clipped = _inside(box, item.size)
+                sides = zip(box.corners, (0, 0, *item.size), (-1, -1, 1, 1), strict=True)
+                if any((side - end) * sign > 1 for side, end, sign in sides):
+                    beyond.append(str(item.path))
                 if clipped is None:
                     flat.append(str(item.path))
                 else:
                     kept.append(clipped)
             pictures[at] = item._replace(boxes=tuple(kept))
     folder.notes += some_paths(exchanged, "box", "with exchanged corners, set right")
+    folder.notes += some_paths(beyond, "box", "beyond the picture by more than a pixel, clipped")
     if flat:
         folder.notes.append(
             f"{counted(len(flat), 'box')} less than a pixel wide or high in their picture, the first in {flat[0]}"

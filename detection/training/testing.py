@@ -14,6 +14,7 @@ from nni_mcunet.core.types import FilePath, PlainDict
 
 from ..data.datasets import config_classes, leaves
 from ..models.checkpoint import load_strictly
+from ..said import without_prints
 from .coco_ap import CocoAP
 from .deployed import DeployedDetector
 
@@ -83,7 +84,8 @@ def deploy(runner: Runner, model: DeployedDetector) -> None:
 
 def add_coco(runner: Runner) -> None:
     """Measure COCO's AP, too, where the config's own metric is not COCO's."""
-    metrics = runner.test_evaluator.metrics
+    with without_prints():  # the first look at it reads the test set
+        metrics = runner.test_evaluator.metrics
     if not any(isinstance(metric, CocoMetric) for metric in metrics):
         metrics.append(CocoAP())
 
