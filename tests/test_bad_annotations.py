@@ -48,7 +48,9 @@ TRAPS = {
     "no name": (NOTE.replace("<name>one", "<name>"), "name is empty"),
     "no box": (NOTE.replace("bndbox", "box"), "no annotation of VOC's format"),
     "another root": ("<foo/>", "its root is <foo>"),
-    "difficult": (NOTE.replace("<difficult>0", "<difficult>no"), "no annotation of VOC's format"),
+    "difficult": (NOTE.replace("<difficult>0", "<difficult>no"), "an object's difficult is 'no', no integer"),
+    "difficult, empty": (NOTE.replace("<difficult>0", "<difficult>"), "an object's difficult is '', no integer"),
+    "half a pixel": (NOTE.replace("<width>60", "<width>60.5"), "size/width is '60.5', no integer"),
 }
 
 

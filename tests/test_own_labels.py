@@ -356,3 +356,11 @@ def test_a_json_of_all_beside_one_of_a_split(tmp_path):
     (tmp_path / "all.json").write_text(coco(items))
     (tmp_path / "val.json").write_text(coco(items[4:]))
     assert split_in(read_folder(tmp_path), tmp_path) == {"train": {"p0", "p1", "p2", "p3"}, "val": {"p4", "p5"}}
+
+
+def test_pictures_to_judge_but_none_to_learn(tmp_path):
+    for split in ("valid", "test"):
+        yolo_folders(tmp_path / split, [(f"{split}{i}", (80, 60), BOX) for i in range(2)])
+    message = "no picture for train, 2 for val and 2 for test: call the folder or the list of those to learn train"
+    with pytest.raises(UserError, match=message):
+        divided(read_folder(tmp_path), str(tmp_path), {})

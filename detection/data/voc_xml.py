@@ -42,7 +42,7 @@ def read_annotation(text: bytes, where: FilePath) -> Annotation:
             None if size is None else (_side(size, "width"), _side(size, "height")),
             root.findtext("folder", ""),
             [_name(item) for item in objects],
-            [bool(int(item.findtext("difficult", "0"))) for item in objects],
+            [bool(_integer(item.findtext("difficult", "0"), "an object's difficult")) for item in objects],
             np.array([_corners(item.find("bndbox")) for item in objects], np.float64).reshape(-1, 4),
             root.findtext("filename", "").strip(),
         )
@@ -53,7 +53,8 @@ def read_annotation(text: bytes, where: FilePath) -> Annotation:
     except (AttributeError, TypeError, ValueError) as error:
         raise UserError(
             f"{where}: no annotation of VOC's format ({str(error)[:200]}); expected the root <annotation>, in it "
-            "size/width, size/height (1 or more), and for each object name, bndbox/xmin, ymin, xmax, ymax"
+            "size/width, size/height (1 or more), and for each object name, bndbox/xmin, ymin, xmax, ymax, and difficult, "
+            "0 or 1, or none"
         ) from None
 
 
@@ -64,8 +65,15 @@ def _text(parent: Element | None, name: str) -> str:
     return text
 
 
+def _integer(text: str, what: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{what} is {short(text)}, no integer") from None
+
+
 def _side(size: Element, name: str) -> int:
-    value = int(_text(size, name))
+    value = _integer(_text(size, name), f"size/{name}")
     if not 0 < value < MOST:
         raise ValueError(f"size/{name} is {short(value)}")
     return value

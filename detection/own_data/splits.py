@@ -32,6 +32,9 @@ def divided(folder: Folder, root: str, kept: dict[str, set[str]], seed: int = 0)
         (only,) = splits.keys() - {"train"}
         splits["train"] = splits.pop(only)
         folder.notes.append(f"all pictures are for {only}, none for train: they are divided anew")
+    if not splits["train"]:
+        others = " and ".join(f"{len(splits[name])} for {name}" for name in ("val", "test") if name in splits)
+        raise UserError(f"{root}: no picture for train, {others}: call the folder or the list of those to learn train")
     if "val" not in splits and "test" in splits:
         splits["val"] = splits.pop("test")
         folder.notes.append("no split for validation: the test pictures serve")
