@@ -53,8 +53,8 @@ def read_annotation(text: bytes, where: FilePath) -> Annotation:
     except (AttributeError, TypeError, ValueError) as error:
         raise UserError(
             f"{where}: no annotation of VOC's format ({str(error)[:200]}); expected the root <annotation>, in it "
-            "size/width, size/height (1 or more), and for each object name, bndbox/xmin, ymin, xmax, ymax, and difficult, "
-            "0 or 1, or none"
+            "size/width, size/height (1 or more), and for each object name, bndbox/xmin, ymin, xmax, ymax, difficult "
+            "(0, 1 or none)"
         ) from None
 
 
