@@ -398,3 +398,21 @@ def test_the_comparisons_networks_need_what_its_table_says():
         assert found.flash == row["flash"] and found.macs <= row["macs"]
     kept = ArchSpec.load(ROOT / "configs/arch/bccd_f412.json")
     assert space.candidate(kept) == space.candidate(space.spec(study["bccd_f412"]["candidate"]))
+
+
+@pytest.mark.slow
+def test_the_comparison_of_searches_runs_and_goes_on(shared, tmp_path, monkeypatch, capsys):
+    program, results = ROOT / "benchmarks/search_detector.py", tmp_path / "search_detector.json"
+    results.write_text((ROOT / "docs/results/search_detector.json").read_text())
+    monkeypatch.syspath_prepend(str(program.parent))
+    monkeypatch.setattr("sys.argv", [str(program), "--seeds", "0", "--out", str(tmp_path), "--results", str(tmp_path)])
+    main = runpy.run_path(str(program))["main"]
+    main.__globals__["RECIPE"] = Recipe(largest=1, shared=1, subnets=1, batch=2, adam=True, lr=0.001)
+    main.__globals__["BUDGET"] = {"population": 2, "parents": 1, "iterations": 1}
+    main()
+    first, scores = capsys.readouterr().out, (tmp_path / "scores.jsonl").read_text()
+    rows = json.loads(results.read_text())["results"]
+    assert [row["search"] for row in rows] == ["evolution", "random"] and all(2 < row["evaluated"] <= 4 for row in rows)
+    assert (tmp_path / "search_detector.png").stat().st_size > 1000
+    main()
+    assert capsys.readouterr().out == first and (tmp_path / "scores.jsonl").read_text() == scores
