@@ -280,11 +280,11 @@ def interval(values: np.ndarray) -> list[float]:
 
 
 def write_results(args: argparse.Namespace, rows: list[dict], hours: float) -> None:
-    path = args.results / "study.json"
+    path, numbers = args.results / "study.json", " ".join(map(str, args.supernets))
     known = json.loads(path.read_text()) if path.exists() else {}
     plain = [{key: value for key, value in r.items() if key != "right"} for r in rows]
     known[args.task] = {
-        "question": TASKS[args.task], "command": f"python benchmarks/study.py --task {args.task}",
+        "question": TASKS[args.task], "command": f"python benchmarks/study.py --task {args.task} --supernets {numbers}",
         "space": "configs/nni/spaces/photos.yml", "networks_a_search": POPULATION * (1 + ITERATIONS),
         "hours": round(hours, 2), "supernet": SUPERNET.__dict__, "winner": WINNER.__dict__,
         "summary": summary(rows), "rows": plain,
@@ -337,9 +337,10 @@ def plot(known: dict) -> bytes:
         for axis in (left, right):
             limits = dict.fromkeys(one["limit_kb"] for one in study["summary"])
             axis.set(xticks=range(len(limits)), xticklabels=limits, xlabel="arena, kB")
-        left.set(ylabel="accuracy, test", title=f"{task}: {study['question']}")
+        left.set_title(f"{task}: {study['question']}", fontsize="medium")
+        left.set(ylabel="accuracy, test")
         right.set(ylabel="ahead by", title="joint search against the others")
-        left.legend(loc="lower right", fontsize="small")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(ARMS))
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=130)
     plt.close(figure)
