@@ -145,6 +145,7 @@ def nnictl(experiment, *args):
     raise AssertionError(result.stdout + result.stderr)
 
 
+@pytest.mark.slow
 def test_each_trial_is_shown_with_what_it_ran(experiment):
     config = yaml.safe_load((experiment / "tiny.yml").read_text())
     config["trialConcurrency"] = 2
@@ -187,6 +188,7 @@ def check_goes_on(experiment, expected, *more):
     assert (experiment / "out/history.jsonl").read_bytes() == expected and (experiment / "out/done.json").exists()
 
 
+@pytest.mark.slow
 def test_a_search_that_is_over_its_duration_is_cut_short_and_a_silent_trial_named(experiment, expected):
     running, _ = cut_short(experiment, {"maxExperimentDuration": "6s"})
     (trial,) = until(lambda: [*experiment.glob("nni/[!_]*/environments/*/trials/*")])
