@@ -2,11 +2,11 @@
 
     python benchmarks/ranking.py --supernet out/supernet/demo.pth --networks 20 --epochs 20
 
-Networks are drawn from the super-network's space, of one resolution or of all. Each is scored as a search scores it, as
-a slice on the held-out pictures, and then trained by itself, from nothing or, as mcunet finetune does, from its slice
-(--from-slice), and judged on the same pictures. Tau is 1 where both rank alike, 0
-where one says nothing about the other; its 95 % interval is of a bootstrap over the networks. --repeat trains each a
-second time, with another seed: no slice can rank better than two trainings agree.
+Networks are drawn from the super-network's space, of one resolution or of any. Each is scored as a search scores it, as
+a slice on the held-out pictures. Then it is trained by itself, from nothing or, as mcunet finetune does, from its slice
+(--from-slice), and judged on the same pictures. Tau is 1 where both rank alike, 0 where one says nothing about the
+other; its 95 % interval is of a bootstrap over the networks. --repeat trains each a second time, with another seed: no
+slice can rank better than two trainings agree.
 
 Goes on where it was stopped: every score is kept in --out/ranking.json, every training has its checkpoint there.
 """
@@ -35,7 +35,7 @@ RESULTS = Path(__file__).parents[1] / "docs/results/ranking.json"
 
 
 def networks(space: Space, count: int, seed: int, resolutions: str = "one") -> list[Candidate]:
-    """Draw so many different networks: of the space's middle resolution, so that pixels do not rank them, or of all."""
+    """Draw so many different networks: of the space's middle resolution, so that pixels do not rank them, or of any."""
     middle = {"r": space.genes["r"][(len(space.genes["r"]) - 1) // 2]}
     rng, found, fixed = np.random.default_rng(seed), {}, middle if resolutions == "one" else {}
     for _ in range(1000 * count):
@@ -43,7 +43,9 @@ def networks(space: Space, count: int, seed: int, resolutions: str = "one") -> l
             return list(found.values())
         candidate = space.random(rng) | fixed
         found.setdefault(space.spec(candidate), candidate)
-    raise UserError(f"space {space.name} has fewer than {count} networks of {resolutions} resolution: fewer --networks")
+    raise UserError(
+        f"space {space.name} has fewer than {count} networks of {resolutions} resolution: give fewer --networks"
+    )
 
 
 def trained(

@@ -24,7 +24,7 @@ from nni_mcunet.core.errors import exit_on_user_error
 from nni_mcunet.core.files import write_atomic, write_json
 from nni_mcunet.search.config import SearchConfig
 from nni_mcunet.search.data import open_data
-from nni_mcunet.search.evolution import Evolution, Proposal
+from nni_mcunet.search.evolution import Evolution
 from nni_mcunet.search.nni.experiment_file import load_config as load_experiment
 from nni_mcunet.search.space import load_space
 from nni_mcunet.search.supernet.recipe import Recipe
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def row(arm: str, seed: int, evolution: Evolution) -> dict:
-    best: Proposal = evolution.ranked()[0]
+    best = evolution.winners()[0]
     scores = sorted((proposal.score for proposal in evolution.proposals), reverse=True)
     return {
         "search": arm, "seed": seed, "evaluated": len(scores), "map50": scores[0],

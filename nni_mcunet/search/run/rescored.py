@@ -15,7 +15,7 @@ from .result_folder import ResultsError
 CONFIDENCE = 2  # standard errors of a difference that count as none: 95 %
 FILE = "rescored.json"
 COLUMNS = ("candidate", "in the search", "mean of the draws", "lowest to highest", "SRAM, kB", "MACs, M")
-NOT_COUNTED = "How much other pictures to judge by would move it is not in that."
+NOT_COUNTED = "Other pictures to judge by would move the means as well, which is not counted."
 
 
 class Rescored(NamedTuple):
@@ -86,7 +86,7 @@ def sentence(found: Rescored) -> str:
         else f"the cheapest of those that are not known to be worse than candidate {best['index']}"
     )  # fmt: skip
     return (
-        f"Each mean is of {draws} draws that the search has not seen, ± what another {draws} would move it by (95 %). "
+        f"Each mean is of {draws} draws that the search has not seen, ± its 95 % interval. "
         f"{NOT_COUNTED} The search's own scores are {luck:+.2%} off these means on average. "
         f"Candidate {found.chosen['index']} is chosen: {taken}."
     )
