@@ -8,7 +8,7 @@ from conftest import ROOT
 from mutant_doors import DOORS
 from mutant_search import SEARCHES
 from mutant_table import MUTANTS, Mutant
-from mutants import broken, outcome
+from mutants import broken, copied, outcome
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,11 @@ def test_outcomes(tmp_path):
     ]  # fmt: skip
     assert [s["outcome"] for s in said] == ["killed", "survived", "error", "error", "equivalent"]
     assert "it has moved" in said[2]["why"] and (tmp_path / "double.py").read_text() == sound
+
+
+def test_the_copy_is_whole(tmp_path):
+    """It has the files behind symbolic links, too, as those of zoo/ behind the package's .mim/zoo."""
+    copied(tmp_path)
+    for name in ("nni_mcunet/.mim/zoo/index.json", "nni_mcunet/.mim/configs/det/yolov3_digits.py", "Makefile"):
+        assert (tmp_path / name).read_bytes() == (ROOT / name).read_bytes()
+    assert (tmp_path / "nni_mcunet/.mim/zoo").resolve().is_relative_to(tmp_path.resolve())
