@@ -33,11 +33,47 @@ def two_cameras(root, name, ending=".jpg"):
     (root / "annotations/instances_default.json").write_text(coco(items, ending))
 
 
-@pytest.mark.parametrize("name", ["cam{}/0001", "cam{}\\0001", "D:\\set\\cam{}\\0001", "photos/cam{}/0001"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cam{}/0001",
+        "cam{}\\0001",
+        "D:\\set\\cam{}\\0001",
+        "photos/cam{}/0001",
+        "/home/ann/set/cam{}/0001",
+        "../images/cam{}/0001",
+    ],
+)
 def test_folders_in_a_name_tell_pictures_of_one_name_apart(tmp_path, name):
     two_cameras(tmp_path, name)
     (items,) = read_folder(tmp_path).splits.values()
     assert {item.path.parent.name: item.boxes[0].name for item in items} == {"cam1": NAMES[0], "cam2": NAMES[1]}
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../outside"])
+def test_a_name_never_means_a_file_outside_the_folder(tmp_path, name):
+    root = tmp_path / "set"
+    picture(root, "a", (80, 60))
+    picture(tmp_path, "outside", (80, 60))
+    (root / "all.json").write_text(coco([("a", (80, 60), BOX), (name, (80, 60), BOX)]))
+    folder = read_folder(root)
+    assert found_in(folder).keys() == {"a"}
+    assert notes(folder)[0].startswith("1 picture that the folder does not have")
+
+
+@pytest.mark.parametrize("pictures, labels", [("images", "labels"), ("Images", "Labels"), ("JPEGImages", "labels")])
+def test_the_folders_of_yolo_in_any_case(tmp_path, pictures, labels):
+    for split in ("train", "val"):
+        picture(tmp_path / pictures / split, f"a_{split}", (80, 60))
+        (tmp_path / labels / split).mkdir(parents=True)
+        (tmp_path / labels / split / f"a_{split}.txt").write_text("0 0.5 0.5 0.25 0.5\n")
+    (tmp_path / "data.yaml").write_text("names: [cell]\n")
+    folder = read_folder(tmp_path)
+    assert {split: [len(item.boxes) for item in items] for split, items in folder.splits.items()} == {
+        "train": [1],
+        "val": [1],
+    }
+    assert not notes(folder)
 
 
 def test_two_names_that_lead_to_one_picture_lead_to_none(tmp_path):

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.types import Plain, PlainDict
-from nni_mcunet.core.validate import check_names, read_json, short
+from nni_mcunet.core.validate import check_name, check_names, read_json, short
 
 LAYOUT = (
     "expected categories with id and name, images with id, file_name, width and height, annotations with image_id, "
@@ -33,9 +33,9 @@ class Coco(NamedTuple):
     outside: list[str]
 
 
-def read_coco(path: Path) -> Coco:
+def read_coco(path: Path, elsewhere: bool = False) -> Coco:
     """Read a file. Raises UserError, with `path`, for what mmdet could not read and a name that leads out of the data's
-    folder."""
+    folder. With `elsewhere` such names are read, too: they are paths of the machine that wrote the file."""
     content = read_json(path)
     try:
         names = {_checked(c["id"], int, "a category's id"): c["name"] for c in content["categories"]}
@@ -62,7 +62,11 @@ def read_coco(path: Path) -> Coco:
         raise UserError(f"data: {path}: {error}; {LAYOUT}") from None
     if not files:
         raise UserError(f"data: {path} lists no image; {LAYOUT}")
-    check_names(files, path)
+    if elsewhere:
+        for name in files:
+            check_name(name, path)
+    else:
+        check_names(files, path)
     return Coco(names, files, objects, **left_out)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.progress import each
 from nni_mcunet.core.types import Plain
-from nni_mcunet.core.validate import read_json, short
+from nni_mcunet.core.validate import leads_out, read_json, short
 
 from ..data.coco_json import read_coco
 from ..data.pictures import inspect
@@ -37,7 +37,7 @@ def read_coco_folder(tree: Tree) -> Folder:
     UserError for a file that mmdet could not read."""
     broken = list[str]()
     files = [path for path in tree.with_ending(".json") if _parts(path, broken) >= PARTS]
-    read = {path: read_coco(path) for path in files}
+    read = {path: read_coco(path, elsewhere=True) for path in files}
     pictures = _pictures(tree, {path: coco.files for path, coco in read.items()})
     splits: dict[str, list[Labelled]] = {}
     order: dict[str, None] = {}
@@ -91,7 +91,9 @@ def _pictures(tree: Tree, names: dict[Path, list[str]]) -> dict[tuple[Path, str]
     found, meant = dict[tuple[Path, str], Path](), dict[Path, set[tuple[Path, str]]]()
     for path, listed in names.items():
         for name in listed:
-            folders = (path.parent, tree.root, path.parent / "images", tree.root / "images")
+            folders = (
+                (path.parent, tree.root, path.parent / "images", tree.root / "images") if not leads_out(name) else ()
+            )
             if there := next((folder / name for folder in folders if (folder / name).is_file()), None):
                 found[path, name] = there
             elif there := tree.picture_of(path, name):

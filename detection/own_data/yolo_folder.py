@@ -14,6 +14,7 @@ from .labelled import SPLITS, Box, Folder, Labelled, Tree, in_doubt, shared, som
 
 NAMES = ("classes.txt", "obj.names", "labels.txt", "_darknet.labels")
 LISTS = ("train.txt", "val.txt", "valid.txt", "test.txt")
+IMAGES = ("images", "jpegimages")  # folders beside which lies labels/
 OTHER_TEXTS = {*NAMES, *LISTS}
 
 
@@ -193,18 +194,21 @@ def _in_list(tree: Tree, path: Path) -> list[Path]:
 
 
 def _label(picture: Path, candidates: list[Path] | tuple[Path, ...]) -> Path | None:
-    """Return the text file of a picture: next to it, or in labels/ where it is in images/. Raises UserError for two
-    that say different things."""
-    parts = picture.parts
-    wanted = {picture.with_suffix("")}
-    for at in range(len(parts) - 1):
-        if parts[at] == "images":
-            wanted.add(Path(*parts[:at], "labels", *parts[at + 1 :]).with_suffix(""))
-    found = [path for path in candidates if path.with_suffix("") in wanted]
+    """Return the text file of a picture. Raises UserError for two that say different things."""
+    found = [path for path in candidates if _beside(picture, path)]
     for other in found[1:]:
         if file_text(other) != file_text(found[0]):
             raise in_doubt(picture, found[0], other, "labels")
     return found[0] if found else None
+
+
+def _beside(picture: Path, label: Path) -> bool:
+    """Tell whether a text file is next to a picture, or in labels/ where that is in images/, in any case."""
+    ours, theirs = picture.with_suffix("").parts, label.with_suffix("").parts
+    other = [pair for pair in zip(ours, theirs, strict=False) if pair[0] != pair[1]]
+    if len(ours) != len(theirs) or len(other) > 1:
+        return False
+    return all(one.lower() in IMAGES and two.lower() == "labels" for one, two in other)
 
 
 def _is_label(path: Path) -> bool:

@@ -122,10 +122,20 @@ def check_names(names: Iterable[object], where: object, kind: type[UserError] = 
     """Raise `kind` unless each of `names`, which the file `where` lists, is a path below the folder it is meant from:
     not absolute, and without `..`."""
     for name in names:
-        if not isinstance(name, str) or not name or any(ord(c) < 32 for c in name):
-            raise kind(f"{where} names {short(name)}: expected the name of a file")
-        if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
+        if leads_out(check_name(name, where, kind)):
             raise kind(f"{where} names {short(name)}, which leads out of the data's folder: expected one below it")
+
+
+def check_name(name: object, where: object, kind: type[UserError] = UserError) -> str:
+    """Return a file's name that the file `where` lists. Raises `kind` for what cannot be one."""
+    if not isinstance(name, str) or not name or any(ord(c) < 32 for c in name):
+        raise kind(f"{where} names {short(name)}: expected the name of a file")
+    return name
+
+
+def leads_out(name: str) -> bool:
+    """Tell whether a path is not one below the folder that it is meant from."""
+    return PurePath(name).is_absolute() or ".." in PurePath(name).parts
 
 
 def file_bytes(path: FilePath, most: int = JSON_BYTES, kind: type[UserError] = UserError) -> bytes:
