@@ -167,7 +167,7 @@ def accuracies(
         learnt = tuned
     else:
         calibration = list(training_pictures(opened, model, images))
-        models["ptq"] = to_int8(model, calibration, "mse", 99.99, equalize=True, correct_bias=True)
+        models["ptq"] = to_int8(model, calibration)
     if learnt:
         models["qat"] = of_checkpoint(model, str(learnt))
 

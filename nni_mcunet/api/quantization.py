@@ -50,6 +50,7 @@ def quantize(
     method: str = "mse",
     percent: float = 99.99,
     equalize: bool = True,
+    compensate: bool = True,
     correct_bias: bool = True,
 ) -> Network:
     """Return a float network as int8: weights per channel, activations per tensor, calibrated on pictures; then measure
@@ -69,6 +70,8 @@ def quantize(
     view          how it sees a picture file, where its own file does not say: "stretch", "letterbox:114" or
                   "crop:0.875"
     method        how ranges are clipped: "mse", "minmax", "moving-average", "percentile" (with percent) or "entropy"
+    equalize      make the channels' ranges alike first; compensate: round the weights of a sum together, so that their
+                  errors cancel; correct_bias: take back the mean error of int8
 
     Raises UserError for a network without weights or of int8, and for pictures that are none, GraphError for a network
     whose sums could overflow. Warns (QuantizationWarning) of an output that int8 loses.
@@ -89,7 +92,7 @@ def quantize(
 
         int8 = of_checkpoint(model, str(path_of(qat, "qat")))
     else:
-        int8 = to_int8(model, calibration, method, percent, equalize, correct_bias)
+        int8 = to_int8(model, calibration, method, percent, equalize, compensate, correct_bias)
     rows = report(model, int8, calibration[:MEASURED]) if calibration else []
     for text in losses(model, int8, rows):
         warnings.warn(text, QuantizationWarning, stacklevel=3)
@@ -143,7 +146,13 @@ def read(
 
 
 def to_int8(
-    model: Model, calibration: list[np.ndarray], method: str, percent: float, equalize: bool, correct_bias: bool
+    model: Model,
+    calibration: list[np.ndarray],
+    method: str = "mse",
+    percent: float = 99.99,
+    equalize: bool = True,
+    compensate: bool = True,
+    correct_bias: bool = True,
 ) -> QuantModel:
     """Return the int8 model after training, by the method named. Raises UserError for an unknown one, and what
     `calibrated` raises."""
@@ -151,7 +160,7 @@ def to_int8(
     if method == "percentile" and not 50 <= number("percent", percent) <= 100:
         raise UserError(f"percent is {percent:g}: expected a percentage of 50 to 100, such as 99.99")
     found = partial(percentile, percent=percent) if method == "percentile" else METHODS[method]
-    return calibrated(model, calibration, found, equalize, correct_bias)
+    return calibrated(model, calibration, found, equalize, compensate, correct_bias)
 
 
 def losses(model: Model, int8: QuantModel, rows: Sequence[Row]) -> list[str]:

@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", choices=METHODS, default="mse", help="how ranges are clipped (default mse)")
     parser.add_argument("--percent", type=float, default=99.99, help="of --method percentile (default 99.99)")
     parser.add_argument("--no-equalize", action="store_true", help="leave the channels' ranges as they are")
+    parser.add_argument("--no-compensation", action="store_true", help="round each weight by itself")
     parser.add_argument(
         "--no-bias-correction", action="store_true", help="do not correct the biases for the error of int8"
     )
@@ -69,8 +70,8 @@ def main(args: argparse.Namespace) -> None:
 
         int8, how = of_checkpoint(model, args.qat), f"as {args.qat} has learnt it"
     else:
-        equalize, correct_bias = not args.no_equalize, not args.no_bias_correction
-        int8 = to_int8(model, calibration, args.method, args.percent, equalize, correct_bias)
+        steps = not args.no_equalize, not args.no_compensation, not args.no_bias_correction
+        int8 = to_int8(model, calibration, args.method, args.percent, *steps)
         how = f"calibrated on {counted(len(calibration), 'picture')}"
     save_onnx(int8, args.out)
     print(f"{args.out}: {how}")

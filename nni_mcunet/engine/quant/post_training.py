@@ -1,5 +1,5 @@
-"""Go from float to int8: after training (equalise, calibrate, quantise, correct the biases), or as quantisation-aware
-training has left the network."""
+"""Go from float to int8: after training (equalise, calibrate, round the weights together, correct the biases), or as
+quantisation-aware training has left the network."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -19,6 +19,7 @@ from .box_means import centred
 from .equalize import equalization, equalized
 from .ort_session import statistics
 from .range_methods import Method, mse
+from .rounding import compensated
 from .statistics import Statistics
 
 # A classifier's largest score is the answer: clipped, two would be equal. Calibrated on 16 pictures of another set, a
@@ -38,6 +39,7 @@ def calibrated(
     pictures: Iterable[Picture],
     calibrator: Method = mse,
     equalize: bool = True,
+    compensate: bool = True,
     correct_bias: bool = True,
 ) -> QuantModel:
     """Make the int8 model, calibrated on pictures (h, w, c) uint8 of its size. `calibrator`, one of range_methods.py,
@@ -50,6 +52,8 @@ def calibrated(
         found = statistics(model, pictures)
     ends = {name: calibrator(s) for name, s in found.items()} | _answers(model, found)
     quantized = quantize(model, ends)
+    if compensate:
+        quantized = compensated(quantized, model, pictures)
     if correct_bias:
         quantized = bias_corrected(quantized, model, found)
     quantized = gained(quantized, ends, spans(quantized, model, pictures))
