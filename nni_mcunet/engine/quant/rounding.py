@@ -6,6 +6,7 @@ Of the animals' detector of docs/detectors.md, weights in int8 and all else in f
 half a pixel with each weight rounded by itself, 68 % so.
 """
 
+import zlib
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -25,9 +26,9 @@ DAMPING = 0.01  # of the inputs' mean variance: as if each had so much noise of 
 
 def compensated(quantized: QuantModel, model: Model, pictures: list[Picture]) -> QuantModel:
     """Return the int8 model with its weights rounded together. model: the float one that was quantised; pictures: uint8
-    (h, w, c) to calibrate on."""
+    (h, w, c) to calibrate on; their order does not matter."""
     weights = dict(quantized.weights)
-    for name, covariance in covariances(model, pictures[:: -(-len(pictures) // PICTURES) or 1]).items():
+    for name, covariance in covariances(model, sorted(pictures, key=_seed)[:PICTURES]).items():
         own, groups = weights[name], len(covariance)
         steps = own.scale.astype(np.float64).reshape(groups, -1)
         exact = model.weights[name][0].astype(np.float64).reshape(*steps.shape, -1)
@@ -39,11 +40,11 @@ def covariances(model: Model, pictures: Iterable[Picture]) -> dict[str, Doubles]
     """Return convolution -> (groups, d, d), the covariance of the d inputs of a sum, padding included, at some
     positions of each picture. Convolutions of more than MOST inputs are left out."""
     graph, run, source = model.graph, session(model, every_tensor=True), model.graph.inputs[0].name
-    names, rng = [v.name for v in run.get_outputs()], np.random.default_rng(0)
+    names = [v.name for v in run.get_outputs()]
     convolutions = [op for op in graph.ops if op.kind == "conv" and model.weights[op.name][0][0].size <= MOST]
     sums = {op.name: (0, np.zeros(1), np.zeros(1)) for op in convolutions}  # positions, of inputs, of their products
     for picture in each(pictures, "picture", "rounding weights"):
-        x = to_input(picture)
+        x, rng = to_input(picture), np.random.default_rng(_seed(picture))
         maps = {source: x, **dict(zip(names, run.run(names, {source: x}), strict=True))}
         for op in convolutions:
             out = graph.tensors[op.name]
@@ -56,6 +57,11 @@ def covariances(model: Model, pictures: Iterable[Picture]) -> dict[str, Doubles]
         name: products / count - means[name][:, :, None] * means[name][:, None, :]
         for name, (count, _, products) in sums.items()
     }
+
+
+def _seed(picture: Picture) -> int:
+    """Return a number that is the picture's own, wherever it stands among others."""
+    return zlib.crc32(picture.tobytes())
 
 
 def windows(op: Op, x: Floats, rows: np.ndarray, columns: np.ndarray) -> Doubles:
