@@ -25,10 +25,10 @@ DOORS = [
         "test_bad_files::test_a_json_that_cannot_be_is_one_line test_bad_files::test_a_yaml_that_cannot_be_is_one_line",
     ),
     Mutant(
-        CORE + "validate.py",
-        ' or ".." in PurePath(name).parts:',
-        ":",
-        "test_bad_files::test_a_listed_name_does_not_lead_out",
+        "detection/own_data/coco_folder.py",
+        " for folder in folders if not leads_out(name))",
+        " for folder in folders)",
+        "test_own_labels::test_a_name_never_means_a_file_outside_the_folder",
     ),
     Mutant(
         CORE + "validate.py",

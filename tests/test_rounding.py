@@ -102,7 +102,7 @@ def of_weights(model: QuantModel) -> Model:
 
 
 def test_new_pictures_gain_as_well():
-    """Of the weights' error on pictures that nothing was calibrated on, at most two thirds are left."""
+    """At most two thirds of the weights' error are left on pictures that nothing was calibrated on."""
     pictures, others = pictures_of(6, 32), pictures_of(60, 8)
     errors = {False: 0.0, True: 0.0}
     for seed in range(4):

@@ -91,10 +91,9 @@ def _pictures(tree: Tree, names: dict[Path, list[str]]) -> dict[tuple[Path, str]
     found, meant = dict[tuple[Path, str], Path](), dict[Path, set[tuple[Path, str]]]()
     for path, listed in names.items():
         for name in listed:
-            folders = (
-                (path.parent, tree.root, path.parent / "images", tree.root / "images") if not leads_out(name) else ()
-            )
-            if there := next((folder / name for folder in folders if (folder / name).is_file()), None):
+            folders = (path.parent, tree.root, path.parent / "images", tree.root / "images")
+            places = (folder / name for folder in folders if not leads_out(name))
+            if there := next((place for place in places if place.is_file()), None):
                 found[path, name] = there
             elif there := tree.picture_of(path, name):
                 meant.setdefault(there, set()).add((path, name))
