@@ -1,6 +1,7 @@
 """Round a convolution's weights together, so that their errors cancel in its sums: what rounding one weight does to a
 sum, the weights behind it take back as far as their inputs are correlated (GPTQ, Frantar et al. 2023, after Hassibi and
-Stork 1993). The integers change by a step or two; neither their scales nor the kernels do. docs/int8.md says what it gains.
+Stork 1993). The integers change by a step or two; neither their scales nor the kernels do. docs/int8.md says what it
+gains.
 """
 
 import zlib
