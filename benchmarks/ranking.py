@@ -5,8 +5,8 @@
 Networks are drawn from the super-network's space, of one resolution or of any. Each is scored as a search scores it, as
 a slice on the held-out pictures. Then it is trained by itself, from nothing or, as mcunet finetune does, from its slice
 (--from-slice), and judged on the same pictures. Tau is 1 where both rank alike, 0 where one says nothing about the
-other; its 95 % interval is of a bootstrap over the networks. --repeat trains each a second time, with another seed: no
-slice can rank better than two trainings agree.
+other; its 95 % interval is of a bootstrap over the networks. --repeat trains each a second time, with another seed:
+how well two trainings agree is the yardstick.
 
 Goes on where it was stopped: every score is kept in --out/ranking.json, every training has its checkpoint there.
 """

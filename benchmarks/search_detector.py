@@ -1,4 +1,4 @@
-"""Does searching beat drawing at random, for a detector? Three seeds of 240 networks each way, on photographs:
+"""Does searching beat drawing at random, for a detector? Three seeds of 240 networks at most each way, on photographs:
 
     python benchmarks/search_detector.py [--jobs 2]
 

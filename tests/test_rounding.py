@@ -43,6 +43,15 @@ def test_inputs_that_have_nothing_in_common_leave_each_weight_at_its_nearest():
     assert np.array_equal(rounded(exact, steps, diagonal), np.round(exact / steps[:, :, None]))
 
 
+def test_zeros_stay_zeros_and_their_errors_go_on():
+    rng = np.random.default_rng(3)
+    inputs, exact = correlated(rng, 1, 24), rng.normal(0, 1, (1, 8, 24)) * (rng.random((1, 8, 24)) < 0.5)
+    steps, covariance = np.abs(exact).max(2) / 127, inputs @ inputs.transpose(0, 2, 1) / inputs.shape[2]
+    found, nearest = rounded(exact, steps, covariance), np.round(exact / steps[:, :, None])
+    left, before = ((((q * steps[:, :, None] - exact) @ inputs) ** 2).mean() for q in (found, nearest))
+    assert not found[exact == 0].any() and left < 0.8 * before
+
+
 def test_the_best_of_all_roundings_of_two_weights():
     """Both inputs are the same: what counts is the sum of the weights, and the second makes up for the first."""
     found = rounded(np.array([[[10.4, 20.4]]]), np.ones((1, 1)), np.array([[[1.0, 0.999], [0.999, 1.0]]]))

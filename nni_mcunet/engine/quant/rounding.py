@@ -1,6 +1,6 @@
-"""Round a convolution's weights together, so that their errors cancel in its sums: what rounding one weight does to a
-sum, the weights behind it take back as far as their inputs are correlated (GPTQ, Frantar et al. 2023, after Hassibi and
-Stork 1993). The integers change by a step or two; neither their scales nor the kernels do. docs/int8.md says what it
+"""Round a convolution's weights together, so that their errors cancel in its sums: later weights of a sum make up for
+the rounding of earlier ones, as far as their inputs are correlated (GPTQ, Frantar et al. 2023, after Hassibi and Stork
+1993). The integers change by a few steps; neither their scales nor the kernels do. docs/int8.md says what it
 gains.
 """
 
@@ -74,14 +74,14 @@ def windows(op: Op, x: Floats, rows: np.ndarray, columns: np.ndarray) -> Doubles
 
 def rounded(exact: Doubles, steps: Doubles, covariance: Doubles) -> np.ndarray:
     """Return integers int8 (groups, outputs, d) of weights `exact` of that shape, in `steps` (groups, outputs) each,
-    whose inputs have a `covariance` (groups, d, d)."""
+    whose inputs have a `covariance` (groups, d, d). A zero stays one: it may be a channel that is not there."""
     size = exact.shape[2]
     noise = DAMPING * np.einsum("gdd->g", covariance) / size + 1e-12
     inverse = np.linalg.inv(covariance + noise[:, None, None] * np.eye(size))
     factor = np.linalg.cholesky(inverse).transpose(0, 2, 1)  # upper: its row j weighs the inputs from j on, given those
     left, found = exact.copy(), np.zeros(exact.shape, np.int8)
     for j in range(size):
-        integers = np.clip(np.round(left[:, :, j] / steps), -127, 127)
+        integers = np.clip(np.round(left[:, :, j] / steps), -127, 127) * (exact[:, :, j] != 0)
         found[:, :, j] = integers
         error = (left[:, :, j] - integers * steps) / factor[:, j, j, None]
         left[:, :, j + 1 :] -= error[:, :, None] * factor[:, None, j, j + 1 :]
