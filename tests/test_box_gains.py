@@ -217,10 +217,13 @@ def test_only_boxes_that_count_set_the_gains(models):
         )
 
 
-def test_boxes_that_count_keep_their_means(models):
-    """int8 shifts the numbers of boxes; the biases take that back, the weights and the logits' biases stay."""
-    model, gained, _, pictures = models
-    fair, run = calibrated(model, pictures), session(model)
+def test_boxes_that_count_keep_their_means(models, monkeypatch):
+    """int8 shifts the numbers of boxes; the biases take that back, the weights and the logits' biases stay. Weights
+    that are rounded one by one leave a shift that is large enough to measure."""
+    model, _, _, pictures = models
+    fair, run = calibrated(model, pictures, compensate=False), session(model)
+    monkeypatch.setattr(post_training, "centred", lambda quantized, *given: quantized)
+    gained = calibrated(model, pictures, compensate=False)
     for i, name in enumerate(model.graph.outputs):
         shifts = []
         for int8 in (gained, fair):
