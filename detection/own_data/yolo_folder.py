@@ -203,7 +203,8 @@ def _label(picture: Path, candidates: list[Path] | tuple[Path, ...]) -> Path | N
 
 
 def _beside(picture: Path, label: Path) -> bool:
-    """Tell whether a text file is next to a picture, or in labels/ where that is in images/, in any case."""
+    """Tell whether a text file is next to a picture, or in labels/ where that is in one of IMAGES, whatever
+    the capitals."""
     ours, theirs = picture.with_suffix("").parts, label.with_suffix("").parts
     other = [pair for pair in zip(ours, theirs, strict=False) if pair[0] != pair[1]]
     if len(ours) != len(theirs) or len(other) > 1:

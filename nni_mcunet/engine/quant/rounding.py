@@ -1,7 +1,6 @@
 """Round a convolution's weights together, so that their errors cancel in its sums: later weights of a sum make up for
 the rounding of earlier ones, as far as their inputs are correlated (GPTQ, Frantar et al. 2023, after Hassibi and Stork
-1993). The integers change by a few steps; neither their scales nor the kernels do. docs/int8.md says what it
-gains.
+1993). The integers change by a few steps; neither their scales nor the kernels do.
 """
 
 import zlib
