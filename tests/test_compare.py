@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nni_mcunet.engine.detect.agreement import agreement, box_errors, iou_matrix
+from nni_mcunet.engine.detect.agreement import agreement, box_errors, iou_matrix, prediction_errors
 
 
 def corner_errors(expected, found):
@@ -61,6 +61,15 @@ def test_greedy_against_plain_loops(seed):
     assert corner_errors(a, b).tolist() == [expected.get(i, np.inf) for i in range(12)]
 
 
+def test_the_nearest_prediction_of_the_class_counts():
+    """NMS has kept another of two near-equal boxes: what int8 predicts is as near as it was."""
+    wanted = boxes((10, 10, 30, 30, 0), (50, 50, 80, 90, 1))
+    predicted = boxes((14, 10, 34, 30, 0), (10, 10, 30.25, 30, 0), (50, 50, 80, 90, 0), (50, 53, 80, 90, 1))
+    assert prediction_errors(wanted, predicted).tolist() == [0.25, 3]
+    assert prediction_errors(wanted, boxes()).tolist() == [np.inf, np.inf]
+    assert prediction_errors(boxes(), predicted).shape == (0,)
+
+
 def test_centre_size_and_score_are_told_apart():
     wanted, moved = boxes((10, 10, 30, 40, 0)), boxes((11, 12, 31, 42, 0))
     assert box_errors(wanted, moved)[0].tolist() == [2, 1.5, 0, 0]
@@ -70,9 +79,14 @@ def test_centre_size_and_score_are_told_apart():
 
 def test_agreement():
     errors = np.array([[0.0, 0, 0, 0], [1, 0.5, 0.25, 0.1], [3, 1, 2, 0.2], [np.inf] * 4])
-    result = agreement(errors, within=(1, 2))
-    assert result == {"boxes": 4, "within": {"1": 0.5, "2": 0.5}, "unmatched": 0.25,
+    result = agreement(errors, np.array([0.0, 1, 2, 3]), within=(1, 2))
+    assert result == {"boxes": 4, "within": {"1": 0.5, "2": 0.5}, "before_nms": {"1": 0.5, "2": 0.75},
+                      "unmatched": 0.25,
                       "quantiles": {"0.5": 1.0, "0.9": pytest.approx(2.6), "0.99": pytest.approx(2.96)},
                       "mean": {"centre": 0.5, "size": 0.75, "score": pytest.approx(0.1)}}  # fmt: skip
-    empty = agreement(np.zeros((0, 4)))
-    assert empty["within"]["2"] is None and empty["mean"] == {"centre": None, "size": None, "score": None}
+    empty = agreement(np.zeros((0, 4)), np.zeros(0))
+    assert (
+        empty["within"]["2"] is None
+        and empty["before_nms"]["2"] is None
+        and empty["mean"] == {"centre": None, "size": None, "score": None}
+    )

@@ -124,10 +124,10 @@ def test_new_pictures_gain_as_well():
 
 def test_a_sum_of_too_many_inputs_is_rounded_one_by_one(monkeypatch):
     model, plain, pictures = int8_and_float()
-    monkeypatch.setattr(rounding, "MOST", 16)  # the stem has 27 inputs, "proj" 16
+    monkeypatch.setattr(rounding, "MOST", 16)  # the stem has 27 inputs, "dw" 9
     found = compensated(plain, model, pictures)
     assert np.array_equal(found.weights["stem"].weight, plain.weights["stem"].weight)
-    assert not np.array_equal(found.weights["proj"].weight, plain.weights["proj"].weight)
+    assert not np.array_equal(found.weights["dw"].weight, plain.weights["dw"].weight)
 
 
 def test_one_picture_and_a_dense_layer():

@@ -135,11 +135,13 @@ def test_annotations_are_read_in_one_place():
 
 
 def test_the_columns_of_compared_boxes_are_said(capsys):
-    print_table({"0.3": agreement(np.array([[0.4, 0.1, 0.2, 0.01], [np.inf] * 4]))})
+    print_table({"0.3": agreement(np.array([[0.4, 0.1, 0.2, 0.01], [np.inf] * 4]), np.array([0.4, 0.2]))})
     said = capsys.readouterr().out
     head = next(line for line in said.splitlines() if line.lstrip().startswith("score >="))
     legend = said.partition(head)[0]
-    assert "q0.9 px" in head and all(word in legend for word in ("pixels", "qN px", "centre", "size", "score"))
+    assert "q0.9 px" in head and all(word in legend for word in ("pixels", "qN px", "centre", "size", "score", "NMS"))
+    shown, before = (line.split() for line in said.splitlines()[-2:])
+    assert shown[2] == "0.5000" and before == ["before", "NMS", *["1.0000"] * 5]
 
 
 def test_the_metric_s_first_look_at_the_test_set_says_nothing(capsys):

@@ -112,6 +112,8 @@ def test_an_int8_file_and_the_way_there(run, work, tmp_path, monkeypatch):
     report = json.loads((tmp_path / "c.json").read_text())
     assert report["images"] == 4 and report["score"]["0.1"]["boxes"] > 50
     assert report["score"]["0.1"]["within"]["8"] > 0.5
+    predicted, kept = (report["score"]["0.1"][part]["1"] for part in ("before_nms", "within"))
+    assert predicted > kept  # all that is kept is predicted
 
 
 def test_flags_of_mmdet(run, work, tmp_path):

@@ -5,10 +5,12 @@ mcunet compare-boxes configs/det/yolov3_digits.py CHECKPOINT.pth --int8 model.in
 
 It prints a row for the float boxes of each least score: the share whose coordinates the int8 ones have within so many
 pixels of the network's input, those without a match, quantiles of the largest difference, and the means of the
-differences of centre and size, in pixels, and of the score.
+differences of centre and size, in pixels, and of the score. A second row has the shares before NMS, which may keep
+another of two boxes that are as good: the boxes that int8 predicts so near.
 """
 
 import argparse
+from collections.abc import Iterable
 from typing import Any
 
 from ..core.files import write_json
@@ -17,7 +19,8 @@ from .argument_types import fraction
 from .cfg_options import add_options
 
 LEGEND = """of the float boxes of each least score: the share whose int8 box is within so many pixels, and that without
-one; qN px: a share N of the matched differs by no more; centre, size: mean differences in pixels, score: in score"""
+one; qN px: a share N of the matched differs by no more; centre, size: mean differences in pixels, score: in score;
+before NMS: int8 predicts a box so near, be it that NMS keeps another"""
 
 
 def print_table(rows: dict[str, dict[str, Any]]) -> None:
@@ -27,8 +30,13 @@ def print_table(rows: dict[str, dict[str, Any]]) -> None:
     print(LEGEND + "\n" + "".join(f"{h:>10}" for h in head))
     for score, row in rows.items():
         cells = [*row["within"].values(), row["unmatched"], *row["quantiles"].values(), *row["mean"].values()]
-        numbers = "".join(f"{'-' if c is None else f'{c:.4f}':>10}" for c in cells)
-        print(f"{score:>10}{row['boxes']:>10}{numbers}")
+        print(
+            f"{score:>10}{row['boxes']:>10}{_numbers(cells)}\n{'before NMS':>20}{_numbers(row['before_nms'].values())}"
+        )
+
+
+def _numbers(cells: Iterable[float | None]) -> str:
+    return "".join(f"{'-' if c is None else f'{c:.4f}':>10}" for c in cells)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,8 +71,8 @@ def main(args: argparse.Namespace) -> None:
 
     from ..bridge import int8
     from ..core.progress import each
-    from ..engine.detect.agreement import agreement, box_errors
-    from ..engine.int8_detector import compiled, load_int8_detector
+    from ..engine.detect.agreement import agreement, box_errors, prediction_errors
+    from ..engine.int8_detector import compiled, load_int8_detector, without_nms
     from ..engine.model import view_of
 
     cfg, of = load_config(args.config, args.cfg_options), (args.config, args.checkpoint, args.cfg_options)
@@ -73,14 +81,15 @@ def main(args: argparse.Namespace) -> None:
     check_view(view_of(quantized), cfg, args.int8)
     image = quantized.graph.inputs[0]
     check_anchors(args.config, cfg.model.bbox_head, quantized.meta["detector"], (image.h, image.w), args.int8)
-    model, detect = load_detector(*of), compiled(quantized)
-    errors, scores = [], []
+    model, detect, predict = load_detector(*of), compiled(quantized), compiled(without_nms(quantized))
+    errors, before, scores = [], [], []
     for rgb in each(input_pictures(cfg, args.images, "test_dataloader"), "picture", "comparing boxes"):
         wanted = float_boxes(model, rgb)
         errors.append(box_errors(wanted, detect(rgb)))
+        before.append(prediction_errors(wanted, predict(rgb)))
         scores.append(wanted[1])
-    error, score = np.concatenate(errors), np.concatenate(scores)
-    rows = {str(t): agreement(error[score >= t]) for t in args.score}
+    error, predicted, score = np.concatenate(errors), np.concatenate(before), np.concatenate(scores)
+    rows = {str(t): agreement(error[score >= t], predicted[score >= t]) for t in args.score}
     print_table(rows)
     if args.json:
         write_json(args.json, {"config": args.config, "images": len(errors), "score": rows})

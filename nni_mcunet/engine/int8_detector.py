@@ -3,6 +3,7 @@ boards' boxes bit for bit."""
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from ..core.plan.plan import plan
 from ..core.types import FilePath
 from .codegen.sources import write_sources
 from .detect import detector_params
+from .detect.boxes import MOST_KEPT
 from .frontend import load_model
 from .lower import reference
 from .lower.dead_channels import without_dead_channels
@@ -29,6 +31,12 @@ def load_int8_detector(path: FilePath) -> QuantModel:
     if not isinstance(model, QuantModel) or "detector" not in model.meta:
         raise UserError(f"{path} is no int8 detector; make one with mcunet export and mcunet quantize")
     return model
+
+
+def without_nms(model: QuantModel) -> QuantModel:
+    """Return the detector that keeps all that it predicts, the best MOST_KEPT of it."""
+    own = {key: value for key, value in model.meta["detector"].items() if key != "nms_pre"}
+    return replace(model, meta={**model.meta, "detector": {**own, "nms_iou": 1.0, "max_per_img": MOST_KEPT}})
 
 
 def compiled(model: QuantModel) -> Detect:

@@ -39,13 +39,27 @@ def box_errors(expected: Boxes, found: Boxes) -> np.ndarray:
     return errors
 
 
-def agreement(errors: np.ndarray, within: Sequence[float] = (0.5, 1, 2, 4, 8)) -> PlainDict:
+def prediction_errors(expected: Boxes, predicted: Boxes) -> np.ndarray:
+    """Return (n,) how far each expected box is from the nearest predicted one of its class, as the largest difference
+    of a coordinate, inf where there is none. predicted: before NMS, so that many lie on one object."""
+    apart = np.abs(expected[0][:, None] - predicted[0][None]).max(2)
+    apart[expected[2][:, None] != predicted[2][None]] = np.inf
+    return apart.min(1, initial=np.inf)
+
+
+def agreement(errors: np.ndarray, predicted: np.ndarray, within: Sequence[float] = (0.5, 1, 2, 4, 8)) -> PlainDict:
     """Sum up box_errors: how many boxes, the fraction whose coordinates are within so many pixels, those without a
-    match; of those that have one the quantiles of the largest difference, and the means of PARTS."""
+    match; of those that have one the quantiles of the largest difference, and the means of PARTS. predicted: the same
+    boxes' prediction_errors, for the fraction before NMS."""
     corners, matched = errors[:, 0], errors[np.isfinite(errors[:, 0])]
+
+    def shares(apart: np.ndarray) -> PlainDict:
+        return {str(p): float((apart <= p).mean()) if len(apart) else None for p in within}
+
     return {
         "boxes": len(errors),
-        "within": {str(p): float((corners <= p).mean()) if len(errors) else None for p in within},
+        "within": shares(corners),
+        "before_nms": shares(predicted),
         "unmatched": float(np.isinf(corners).mean()) if len(errors) else None,
         "quantiles": {str(q): float(np.quantile(matched[:, 0], q)) if len(matched) else None for q in (0.5, 0.9, 0.99)},
         "mean": {part: float(matched[:, 1 + i].mean()) if len(matched) else None for i, part in enumerate(PARTS)},
