@@ -54,7 +54,7 @@ def entry(name: str, config: str, data: str, model: Path) -> dict:
     """The entry of a network in index.json, all of it from its figures and its int8 file."""
     row, int8 = figures(config), load_int8_detector(model)
     image, meta = int8.graph.inputs[0], int8.meta["detector"]
-    kept = ("config", "data", "epochs", "float", "int8", "params", "macs", "boxes_within", "boards")
+    kept = ("config", "data", "epochs", "float", "int8", "params", "macs", "boxes_within", "boxes_before_nms", "boards")
     what, source, licence, free = DATA[data]
     return {
         "sha256": sha256(model), "bytes": model.stat().st_size, "input": f"{image.w}x{image.h}",
@@ -94,8 +94,9 @@ def card(name: str, e: dict) -> str:
         f"- **Licence of the data**: {e['licence']}" + ("" if e["shown"] else
           ". The network is for the same use. No picture of theirs is shown here."),
         f"- **Metric**, on the pictures for the test: {scores}",
-        f"- **Boxes** of score >= 0.3: {e['boxes_within']['0.5']:.1%} of the float network's are found by the int8 one "
-        f"within half a pixel of its input, {e['boxes_within']['2']:.1%} within two",
+        f"- **Boxes** of score >= 0.3: int8 finds {e['boxes_within']['0.5']:.1%} of the float one's within half "
+        f"a pixel of its input, {e['boxes_within']['2']:.1%} within two. Before NMS it predicts "
+        f"{e['boxes_before_nms']['0.5']:.1%} within half a pixel",
         f"- **Trained** {e['epochs']} epochs by `{e['config']}`. {BEGUN}",
         f"- **Made by** `{e['command']}`",
         f"- **sha256** of `{name}.onnx`: `{e['sha256']}`",
