@@ -18,7 +18,7 @@ from .ort_session import session, to_input
 MOST = 2048  # inputs of a sum: the covariance of more takes too long to invert, and their errors average out
 POSITIONS = 128  # of each map on a picture: with 32 pictures 4,096, of which a covariance says enough
 PICTURES = 32
-DAMPING = 1.0  # of the inputs' mean variance: as if each had so much noise of its own
+DAMPING = 0.01  # of the inputs' mean variance: as if each had so much noise of its own
 
 
 def compensated(quantized: QuantModel, model: Model, pictures: list[Picture]) -> QuantModel:
