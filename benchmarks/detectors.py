@@ -22,12 +22,15 @@ from nni_mcunet.profiling.pictures import sheet_figure
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs/results"
+ANIMALS = "six animals of Pascal VOC 2012, 1,697 / 1,729 photographs"
 RUNS = {  # config -> (boards, the first of which its row shows; the data and how many; do their terms let us show them)
     "yolov3_bccd_f412": (["stm32f412", "stm32f746", "stm32h743"], "BCCD, 292 / 72 photographs", True),
     "yolox_bccd_f412": (["stm32f412", "stm32f746", "stm32h743"], "BCCD, 292 / 72 photographs", True),
-    "yolov3_animals_f412": (["stm32f412"], "six animals of Pascal VOC 2012, 1,697 / 1,729 photographs", False),
-    "yolov3_animals_h743": (["stm32h743"], "six animals of Pascal VOC 2012, 1,697 / 1,729 photographs", False),
+    "yolov3_animals_f412": (["stm32f412", "stm32f746", "stm32h743"], ANIMALS, False),
+    "yolox_animals_f412": (["stm32f412", "stm32f746", "stm32h743"], ANIMALS, False),
+    "yolov3_animals_h743": (["stm32h743"], ANIMALS, False),
     "s3fd_faces_f412": (["stm32f412"], "WIDER FACE, 480 / 150 photographs of it", False),
+    "s3fd_faces_h743": (["stm32h743"], "WIDER FACE, 480 / 150 photographs of it", False),
     "s3fd_widerface_mini_h743": (["stm32h743"], "WIDER FACE, 60 / 40 photographs of it", False),
     "yolov3_voc_mini": (["stm32f412"], "Pascal VOC 2012, 98 / 46 photographs of it", False),
 }

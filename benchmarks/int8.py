@@ -71,29 +71,36 @@ def c_scores(model: QuantModel, pictures) -> np.ndarray:
     return found
 
 
-def mcunet_in3(shared: Path) -> dict:
-    """Top-1 on 250 photographs of ImageNet, which are there cut to the network's size and so are seen whole; calibrated
-    on photographs of another set, none of ImageNet."""
+def in3_pictures(shared: Path) -> tuple[Model, list[np.ndarray], np.ndarray, list[np.ndarray]]:
+    """mcunet-in3, 250 photographs of ImageNet, which are there cut to the network's size and so are seen whole, their
+    classes, and photographs of another set to calibrate on."""
     model = published_in3(shared)
     size = model.graph.inputs[0].h, model.graph.inputs[0].w
     files = list_pictures(shared / "data/imagenet_sample")
-    pictures, labels = [load_picture(f, size) for f in files], np.array([int(f.name[:4]) for f in files])
     others = list_pictures(shared / "data/voc2012_mini/VOCdevkit/VOC2012/JPEGImages", most=CALIBRATION)
-    int8 = calibrated(model, [load_picture(f, size) for f in others])
+    pictures, calibration = ([load_picture(f, size) for f in some] for some in (files, others))
+    return model, pictures, np.array([int(f.name[:4]) for f in files]), calibration
+
+
+def top1(found: np.ndarray, labels: np.ndarray) -> dict:
+    right = int((found.argmax(1) == labels).sum())
+    return {"top1": round(right / len(labels), 4), "right": right}
+
+
+def mcunet_in3(shared: Path) -> dict:
+    """Top-1, and dB of the scores."""
+    model, pictures, labels, calibration = in3_pictures(shared)
+    int8 = calibrated(model, calibration)
     floats, quantized, compiled = scores(model, pictures), scores(int8, pictures), c_scores(int8, pictures)
-
-    def top1(found: np.ndarray) -> dict:
-        right = int((found.argmax(1) == labels).sum())
-        return {"top1": round(right / len(labels), 4), "right": right}
-
+    decibels = db((floats**2).sum(), ((floats - quantized) ** 2).sum())
     published = json.loads((shared / "data/imagenet_sample/expected.json").read_text())["litert_int8_top1"]
     return {
-        "data": f"{len(files)} photographs of ImageNet; calibrated on {len(others)} of VOC 2012",
-        "float": top1(floats),
-        "ptq": top1(quantized) | {"output_sqnr_db": round(db((floats**2).sum(), ((floats - quantized) ** 2).sum()), 2)},
+        "data": f"{len(pictures)} photographs of ImageNet; calibrated on {len(calibration)} of VOC 2012",
+        "float": top1(floats, labels),
+        "ptq": top1(quantized, labels) | {"output_sqnr_db": round(decibels, 2)},
         "qat": None,
-        "c_engine": top1(compiled),
-        "published_int8": {"top1": published / len(files), "right": published},
+        "c_engine": top1(compiled, labels),
+        "published_int8": {"top1": published / len(labels), "right": published},
     }
 
 
@@ -118,8 +125,9 @@ def mcunet_vww1(shared: Path) -> dict:
     }
 
 
-def yunet(shared: Path) -> dict:
-    """Somebody else's face detector, from its float ONNX file: dB and root mean square error of each map."""
+def yunet_pictures(shared: Path) -> tuple[Path, Model, list[np.ndarray], list[np.ndarray], list[str]]:
+    """Somebody else's face detector: its float ONNX file, the model of it, photographs to calibrate on and others to
+    judge by, and the names of its maps."""
     path = shared / "models/yunet/yunet_n_320_320.onnx"
     model = of_pixels(load_model(path), mean=(0, 0, 0), std=(1, 1, 1), bgr=True)
     size = model.graph.inputs[0].h, model.graph.inputs[0].w
@@ -127,9 +135,14 @@ def yunet(shared: Path) -> dict:
         [load_picture(p, size) for p in sorted((shared / f"data/widerface_mini/WIDER_{part}").rglob("*.jpg"))]
         for part in ("train", "val")
     )
+    return path, model, train, val, [o.name for o in onnxruntime.InferenceSession(str(path)).get_outputs()]
+
+
+def yunet(shared: Path) -> dict:
+    """dB and root mean square error of each map."""
+    path, model, train, val, names = yunet_pictures(shared)
     int8 = calibrated(model, train)
     whole, patched = plan(int8.graph), best_schedule(int8.graph, get_board("f412"))
-    names = [o.name for o in onnxruntime.InferenceSession(str(path)).get_outputs()]
     return {
         "data": f"WIDER FACE: {len(val)} photographs of its validation set, calibrated on {len(train)} for training",
         "float": "the reference of the figures below, by onnxruntime on the file itself",

@@ -10,3 +10,4 @@ train_pipeline = _base_.train_pipeline
 train_pipeline[2].transforms[0][0].update(size=(320, 240))
 train_pipeline[2].transforms[1][0].update(size=(320, 240), anchors=(8, 16, 32, 64, 128, 192))
 train_dataloader = dict(batch_size=16, dataset=dict(pipeline=train_pipeline))
+train_cfg = dict(max_epochs=60, val_interval=60)

@@ -55,7 +55,7 @@ val_evaluator = [
 ]
 test_evaluator = val_evaluator
 
-train_cfg = dict(max_epochs=60, val_interval=60)
+train_cfg = dict(max_epochs=40, val_interval=40)
 optim_wrapper = dict(
     _delete_=True,
     type="OptimWrapper",
@@ -68,4 +68,4 @@ param_scheduler = [
     dict(type="CosineAnnealingLR", eta_min_ratio=0.01, by_epoch=True, convert_to_iter_based=True),
 ]
 custom_hooks = [dict(type="EMAHook", ema_type="ExpMomentumEMA", momentum=0.002, gamma=200, update_buffers=True)]
-default_hooks = dict(checkpoint=dict(interval=3), logger=dict(interval=20))
+default_hooks = dict(checkpoint=dict(interval=2), logger=dict(interval=20))
