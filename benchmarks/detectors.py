@@ -34,6 +34,7 @@ RUNS = {  # config -> (boards, the first of which its row shows; the data and ho
     "s3fd_widerface_mini_h743": (["stm32h743"], "WIDER FACE, 60 / 40 photographs of it", False),
     "yolov3_voc_mini": (["stm32f412"], "Pascal VOC 2012, 98 / 46 photographs of it", False),
 }
+BEGINS = {"yolov3_animals_h743": "yolov3_animals_f412"}  # whose weights it goes on from
 PAGE, BEGIN, END = "detectors.md", "<!-- trained, by benchmarks/detectors.py -->\n", "<!-- end of trained -->\n"
 HEAD = """# Detectors trained here
 
@@ -58,7 +59,10 @@ def run(name: str) -> dict:
     """Train and deploy, what of it is not there, and gather what was measured."""
     (boards, data, free), out, config = RUNS[name], ROOT / "out/detection" / name, f"configs/det/{name}.py"
     if not (out / "det/last.pth").exists():
-        python("tools/train.py", config, "--work-dir", out / "det", "--resume")
+        options = []
+        if name in BEGINS:
+            options = ["--cfg-options", f"load_from={ROOT / 'out/detection' / BEGINS[name] / 'det/last.pth'}"]
+        python("tools/train.py", config, "--work-dir", out / "det", "--resume", *options)
     python("tools/deploy.py", config, out / "det/last.pth", "--boards", *boards, "-o", out)
     report, cfg = json.loads((out / "report.json").read_text()), load_config(str(ROOT / config))
     draw_curve(out / "det", RESULTS / f"{name}_curve.png", name)

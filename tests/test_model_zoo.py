@@ -120,6 +120,18 @@ def test_weights_are_those_of_the_architecture():
     assert all(value.isfinite().all() for value in after.values())
 
 
+@pytest.mark.parametrize("taps, notes", [((2, 4), 0), ((2, 6), 1)])
+def test_only_stages_that_are_used_can_lack_weights(taps, notes, monkeypatch):
+    """The zoo's weights end with stage 4, and so does a detector's backbone that takes maps 2 and 4."""
+    from detection.models import backbone
+
+    said: list[str] = []
+    monkeypatch.setattr(backbone, "tell", said.append)
+    network = backbone.MCUNetBackbone(str(ROOT / "configs/arch/mcunet_in3.json"), taps)
+    network.load_slice(model_zoo.weights_file(model_zoo.weights_for("mcunet_in3")))
+    assert len(said) == notes and all("ends with stage 4" in line for line in said)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name, board", [(name, board) for name in NAMES for board in model_zoo.entry(name)["boards"]])
 def test_each_runs_on_its_boards(name, board, tmp_path):

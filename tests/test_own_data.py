@@ -486,7 +486,7 @@ def test_length_of_a_training():
         steps = length.epochs * -(-pictures // length.batch)
         assert 24 <= length.epochs <= 200 and 1 <= length.warm_up <= steps / 20 + 1 and length.interval <= length.epochs
     assert training(292).epochs * 37 >= 1850
-    assert vars(training(40, 20)) == {"batch": 8, "epochs": 20, "interval": 2, "warm_up": 5}
+    assert vars(training(40, 20)) == {"batch": 8, "epochs": 20, "interval": 2, "warm_up": 5, "steps": 100}
     assert training(8, 1).warm_up == 1
 
 
@@ -531,8 +531,9 @@ def test_the_printed_commands_can_be_typed(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     voc_devkit(tmp_path / "my photos", many(20))
     run("new-detector", ["my photos", "--board", "stm32f412", "--size", "96", "96", "--epochs", "7"])
-    said = capsys.readouterr().out
-    assert "ms a picture (estimated)" in said and "training: 7 epochs of 15 pictures" in said
+    said, notes = capsys.readouterr()
+    assert "after so few steps a detector finds little or nothing" in notes
+    assert "ms a picture (estimated)" in said and "training: 7 epochs of 15 pictures in batches of 8, 14 steps" in said
     lines = [shlex.split(line) for line in said.splitlines() if line.startswith("  mcunet ")]
     assert load_config(lines[0][2]).train_cfg.max_epochs == 7
     assert [words[1] for words in lines] == ["check-data", "train", "deploy"]

@@ -202,6 +202,10 @@ def test_a_training_writes_no_checkpoint_over_the_user_s(tmp_path):
     with pytest.raises(UserError, match="which would be lost"):
         check_work_dir(SimpleNamespace(work_dir=str(tmp_path), get=begins.get))
     check_work_dir(SimpleNamespace(work_dir=str(tmp_path), get=(begins | {"resume": True}).get))
+    gone = {"load_from": "gone/last.pth"}
+    with pytest.raises(UserError, match=r"x\.py: load_from names gone/last\.pth, and no such file is there: train"):
+        check_work_dir(SimpleNamespace(work_dir=str(tmp_path), get=gone.get, filename="x.py"))
+    check_work_dir(SimpleNamespace(work_dir=str(tmp_path), get={"load_from": "https://a.org/x.pth"}.get))
 
 
 def test_the_commands_run_by_these_rules():

@@ -139,9 +139,18 @@ def test_the_columns_of_compared_boxes_are_said(capsys):
     said = capsys.readouterr().out
     head = next(line for line in said.splitlines() if line.lstrip().startswith("score >="))
     legend = said.partition(head)[0]
-    assert "q0.9 px" in head and all(word in legend for word in ("pixels", "qN px", "centre", "size", "score", "NMS"))
+    assert "q0.9 px" in head and all(
+        word in legend for word in ("pixels", "qN px", "centre", "size", "score", "before NMS")
+    )
     shown, before = (line.split() for line in said.splitlines()[-2:])
     assert shown[2] == "0.5000" and before == ["before", "NMS", *["1.0000"] * 5]
+
+
+def test_without_a_box_there_is_nothing_to_compare(capsys):
+    nothing = agreement(np.zeros((0, 4)), np.zeros(0))
+    print_table({"0.3": nothing, "0.05": nothing})
+    said = capsys.readouterr().out
+    assert said.startswith("no box of the float detector has a score of 0.05:") and said.count("\n") == 1
 
 
 def test_the_metric_s_first_look_at_the_test_set_says_nothing(capsys):

@@ -117,5 +117,6 @@ class MCUNetBackbone(Net, BaseModule):
                     f"'{self.graph.name}'"
                 )
         self.load_state_dict({k: v for k, v in weights.items() if k in self.state_dict()}, strict=False)
-        if there and there[-1] + 1 < len(self.spec.stages):
+        used = [int(stage[1]) for name in self.state_dict() if (stage := re.match(r"layers\.s(\d+)_", name))]
+        if there and there[-1] < max(used, default=0):
             tell(f"{path} ends with stage {there[-1]}: the stages behind it are not pre-trained")

@@ -42,12 +42,13 @@ class Choice:
 
 @dataclass(frozen=True)
 class Training:
-    """Length of a training: pictures a batch, epochs, epochs between validations, steps of warm-up."""
+    """Length of a training: pictures a batch, epochs, epochs between validations, steps of warm-up, steps."""
 
     batch: int
     epochs: int
     interval: int
     warm_up: int
+    steps: int
 
 
 def training(pictures: int, epochs: int | None = None) -> Training:
@@ -57,7 +58,8 @@ def training(pictures: int, epochs: int | None = None) -> Training:
     per_epoch = max(1, math.ceil(pictures / batch))
     if epochs is None:
         epochs = min(200, max(24, math.ceil(STEPS / per_epoch)))
-    return Training(batch, epochs, max(1, epochs // 10), min(100, max(1, epochs * per_epoch // 20)))
+    steps = epochs * per_epoch
+    return Training(batch, epochs, max(1, epochs // 10), min(100, max(1, steps // 20)), steps)
 
 
 def sizes(pictures: list[Labelled], view: View = STRETCH, size: tuple[int, int] = (1, 1)) -> np.ndarray:

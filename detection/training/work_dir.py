@@ -85,6 +85,11 @@ def check_work_dir(config: Config) -> None:
     those of others, or over the one that it begins with."""
     folder = named_folder(config.work_dir)
     begins = None if config.get("resume") else config.get("load_from")
+    if begins and "://" not in begins and not Path(begins).exists():
+        raise UserError(
+            f"{config.filename}: load_from names {begins}, and no such file is there: train that network first, or "
+            "name another by --cfg-options load_from=LAST.pth"
+        )
     check_outputs({"the work dir's": (folder / LAST, ".pth")}, begins)
     found = sorted(folder.iterdir()) if folder.is_dir() else []
     taken = [path.name for path in found if CHECKPOINT.fullmatch(path.name)]

@@ -75,7 +75,7 @@ class Network:
         if self.model is None:
             raise UserError(f"{self.source} has no weights: load it with weights=, or give a float model")
         if isinstance(self.model, QuantModel):
-            raise UserError(f"{self.source} is int8 already; give the float file")
+            raise UserError(f"{self.source} is int8 already: give the float file, or mcunet generate this one")
         return self.model
 
     def int8_model(self) -> QuantModel:

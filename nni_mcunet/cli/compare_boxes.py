@@ -18,13 +18,18 @@ from ..core.outputs import check_outputs
 from .argument_types import fraction
 from .cfg_options import add_options
 
-LEGEND = """of the float boxes of each least score: the share whose int8 box is within so many pixels, and that without
-one; qN px: a share N of the matched differs by no more; centre, size: mean differences in pixels, score: in score;
-before NMS: int8 predicts a box so near, be it that NMS keeps another"""
+LEGEND = """The share of the float boxes of at least that score to which int8 has a box within so many pixels of the
+network's input on all four sides. unmatched: the share without any; qN px: a share N of the matched differs by at most
+this; centre, size, score: mean differences, in pixels and in score. before NMS: the share to which int8 predicts a box
+so near, even if NMS keeps another one."""
+EMPTY = "no box of the float detector has a score of {}: there is nothing to compare; train it longer, or lower --score"
 
 
 def print_table(rows: dict[str, dict[str, Any]]) -> None:
     """Print the figures of each score: its rows of `agreement`."""
+    if not any(row["boxes"] for row in rows.values()):
+        print(EMPTY.format(min(rows, key=float)))
+        return
     pixels, quantiles, parts = (list(next(iter(rows.values()))[k]) for k in ("within", "quantiles", "mean"))
     head = ["score >=", "boxes", *(f"<= {p} px" for p in pixels), "unmatched", *(f"q{q} px" for q in quantiles), *parts]
     print(LEGEND + "\n" + "".join(f"{h:>10}" for h in head))

@@ -25,6 +25,7 @@ from .steps import CONFIGS
 
 HEADS = ("yolov3", "yolox")
 
+FEW = 100  # steps: 26 found no blood cell, 208 reached an mAP50 of 0.72
 SEAL = Seal("config.py", "raise SystemExit('this config was not written to its end: run mcunet new-detector again')\n")
 NEXT = """wrote {out}. Next:
   mcunet check-data {config}
@@ -100,9 +101,10 @@ def main(args: argparse.Namespace) -> None:
     texts["config.py"] = config_text(base, out, args.folder, classes, splits, choice, begun, title, length, board, view)
     write_set(out, {"detector": {**texts}}, SEAL)
     begin = f"from {weights}" if begun else "from random weights (--weights takes ImageNet's)"
-    print(f"network: {plan_title(choice, board)}")
-    size = f"{counted(length.epochs, 'epoch')} of {counted(len(train), 'picture')}"
-    print(f"training: {size} in batches of {length.batch}, {begin}")
+    print(f"network: {plan_title(choice, board)}\ntraining: {counted(length.epochs, 'epoch')} of "
+          f"{counted(len(train), 'picture')} in batches of {length.batch}, {counted(length.steps, 'step')}, {begin}")  # fmt: skip
+    if length.steps < FEW:
+        print("note: after so few steps a detector finds little or nothing; leave out --epochs", file=sys.stderr)
     if weights and is_named(weights):
         print(f"note: {weights} was trained on {entry(weights)['data']}: a metric of pictures that are among them is "
               "too good; --weights none begins without it", file=sys.stderr)  # fmt: skip
