@@ -101,8 +101,8 @@ def main(args: argparse.Namespace) -> None:
     texts["config.py"] = config_text(base, out, args.folder, classes, splits, choice, begun, title, length, board, view)
     write_set(out, {"detector": {**texts}}, SEAL)
     begin = f"from {weights}" if begun else "from random weights (--weights takes ImageNet's)"
-    print(f"network: {plan_title(choice, board)}\ntraining: {counted(length.epochs, 'epoch')} of "
-          f"{counted(len(train), 'picture')} in batches of {length.batch}, {counted(length.steps, 'step')}, {begin}")  # fmt: skip
+    size = f"{counted(length.epochs, 'epoch')} of {counted(len(train), 'picture')} in batches of {length.batch}"
+    print(f"network: {plan_title(choice, board)}\ntraining: {size}, {counted(length.steps, 'step')}, {begin}")
     if length.steps < FEW:
         print("note: after so few steps a detector finds little or nothing; leave out --epochs", file=sys.stderr)
     if weights and is_named(weights):
