@@ -22,6 +22,7 @@ from nni_mcunet.engine.quant.ort_session import ranges, session, statistics, to_
 from nni_mcunet.engine.quant.post_training import calibrated
 from nni_mcunet.engine.quant.range_methods import entropy, mse, percentile
 from nni_mcunet.engine.quant.sqnr import db, report, worst
+from nni_mcunet.engine.quant.summary import entries
 from nni_mcunet.engine.run.pictures import list_pictures, load_picture
 
 
@@ -235,6 +236,17 @@ def test_quantize_names_the_worst_layers(files):
     least = min(rows, key=lambda r: r["own"])
     assert text.splitlines()[1].startswith("a byte of a picture is byte / 255 to the network")
     assert len(text.splitlines()) == 7 and text.splitlines()[4].split()[0] == least["name"]
+
+
+def test_channels_that_training_has_left_behind_are_no_spread_of_scales():
+    model, pictures = mobile_net("relu"), pictures_of(1, 4)
+    weights = model.weights | {"exp": tuple(np.concatenate([v[:1] * 1e-9, v[1:]]) for v in model.weights["exp"])}
+    before, after = (
+        {e.name: e.weights for e in entries(quantize(m, ranges(m, pictures)))}
+        for m in (model, replace(model, weights=weights))
+    )
+    low, high = after["exp"]
+    assert high / low < 10 and before["stem"] == after["stem"] and before["exp"][1] / high < 10
 
 
 def test_inspect_shows_ranges_and_draws_a_layer(files, tmp_path):

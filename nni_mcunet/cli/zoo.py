@@ -13,7 +13,7 @@ from ..core.errors import UserError
 from ..core.model_zoo import PREFIX, card, index, recipes
 from ..core.types import PlainDict
 
-COLUMNS = (("name", 28), ("input", 9), ("head", 8), ("float", 7), ("int8", 7), ("SRAM, kB", 10), ("flash, kB", 11),
+COLUMNS = (("name", 28), ("input", 9), ("head", 8), ("mAP50", 7), ("int8", 7), ("SRAM, kB", 10), ("flash, kB", 11),
            ("ms, est.", 10), ("on", 12), ("finds", 0))  # fmt: skip
 LEFT = ("name", "on", "finds")
 RECIPES = """

@@ -7,11 +7,13 @@ import numpy as np
 from ..model import QuantModel
 from .sqnr import Row
 
+DEAD = 1e-6  # of a layer's largest scale: weight decay leaves channels behind that say nothing
+
 
 @dataclass(frozen=True)
 class Entry:
     """One tensor: int8 spans [low, high]; weights: (smallest, largest) scale of the convolution that writes it, over
-    the channels that have weights."""
+    the channels whose weights are not as good as zero."""
 
     name: str
     kind: str
@@ -29,6 +31,7 @@ def entries(model: QuantModel) -> list[Entry]:
     for name, kind in kinds.items():
         s, q = model.scales[name], model.weights.get(name)
         used = q.scale[q.weight.any((1, 2, 3))] if q else np.zeros(0)
+        used = used[used > used.max(initial=0) * DEAD]
         spread = (float(used.min()), float(used.max())) if used.size else None
         found.append(Entry(name, kind, *s.span, s.scale, s.zero_point, spread))
     return found
