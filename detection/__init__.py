@@ -36,6 +36,7 @@ from .config.loader_pictures import busy_picture, input_pictures  # noqa: E402
 from .config.picture_fit import check_view, picture_view  # noqa: E402
 from .config.trained import check_anchors, check_exported, check_trained  # noqa: E402
 from .data.building import building  # noqa: E402
+from .data.crops import MinIoUCrop  # noqa: E402
 from .data.data_survey import DataReportHook  # noqa: E402
 from .data.datasets import check_classes, config_classes  # noqa: E402
 from .data.letterbox import LetterboxPad, LetterboxResize  # noqa: E402
@@ -98,6 +99,7 @@ __all__ = [
     "MCUNetYOLOHead",
     "MCUNetYOLOX",
     "MCUNetYOLOXHead",
+    "MinIoUCrop",
     "QATHook",
     "RecipeReportHook",
     "ScaleCompensationAssigner",

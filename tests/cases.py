@@ -178,7 +178,8 @@ def detector(rng):
         graph = build_graph(backbone, YoloxHead(classes, tuple(range(scales)), 12, 8, int(rng.integers(1, 3))))
         meta = {"type": "yolox", "classes": [f"c{i}" for i in range(classes)]}
     else:
-        head = FaceHead(tuple(range(scales)), int(rng.integers(1, 4)))
+        background = int(rng.integers(1, 4))
+        head = FaceHead(tuple(range(scales)), background, 12 if background == 1 else None)
         graph = build_graph(backbone, head)
         meta = {"type": "s3fd", "classes": ["face"], "sizes": [9, 20], "background": list(head.backgrounds)}
         meta["variances"] = [0.1, 0.2]

@@ -1,16 +1,18 @@
-"""Pictures of several sizes, Mosaic and MixUp, a loss of boxes, and averaged weights in a training."""
+"""Pictures of several sizes, Mosaic and MixUp, crops, a loss of boxes, and averaged weights in a training."""
 
 import detection  # before mmdet
 
 # isort: split
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
-from mmdet.structures.bbox import bbox_overlaps
+from mmdet.datasets.transforms import MinIoURandomCrop
+from mmdet.structures.bbox import HorizontalBoxes, bbox_overlaps
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
-from detection import load_config, load_detector
+from detection import MinIoUCrop, load_config, load_detector
 from detection.data.datasets import build_dataset
 from nni_mcunet.cli.digits import write_all
 from nni_mcunet.core.ir.arch import ArchSpec, Block
@@ -151,3 +153,67 @@ def test_the_loss_of_boxes_is_mmdets_of_what_is_decoded(monkeypatch):
                 nearest = boxes[bbox_overlaps(level[at][None], boxes).argmax()][None]
                 expected += 2.0 * float(head.loss_bbox(found, nearest)) / 2.0
     assert float(sum(ours["loss_bbox"])) == pytest.approx(expected / 2, rel=1e-4)
+
+
+# ---- crops
+
+OBJECTS = np.float32([[10, 10, 60, 50], [30, 20, 120, 110], [140, 70, 158, 90]])
+
+
+def pictured(boxes) -> dict:
+    """A picture whose pixels say where they are: (row, column, 0)."""
+    image = np.zeros((120, 160, 3), np.uint8)
+    image[..., 0], image[..., 1] = np.indices((120, 160))
+    return {
+        "img": image,
+        "img_shape": (120, 160),
+        "gt_bboxes": HorizontalBoxes(torch.from_numpy(boxes.copy())),
+        "gt_bboxes_labels": np.arange(len(boxes)),
+        "gt_ignore_flags": np.arange(len(boxes)) == 1,
+    }
+
+
+@pytest.mark.parametrize("mode", [0, 0.3, 0.9])
+def test_a_crop_overlaps_each_box_and_cuts_all_that_belongs_to_one(mode):
+    """At least by the IoU asked for, and the boxes still lie where they did in the picture."""
+    np.random.seed(0)
+    crop, few, found = MinIoUCrop(min_ious=(mode,), min_crop_size=0.3), 1 if mode == 0.9 else 2, 0
+    crop.sample_mode = (mode, 1)
+    for _ in range(40):
+        one = crop.transform(pictured(OBJECTS[:few]))
+        h, w = one["img_shape"]
+        assert one["img"].shape == (h, w, 3)
+        if (h, w) == (120, 160):
+            continue
+        y, x = (int(n) for n in one["img"][0, 0, :2])
+        window = torch.tensor([[x, y, x + w, y + h]]).float()
+        assert bbox_overlaps(window, torch.from_numpy(OBJECTS[:few])).min() >= mode
+        assert 0.45 < w / h < 2.2 and w >= 0.29 * 160 and h >= 0.29 * 120
+        labels = one["gt_bboxes_labels"]
+        assert len(one["gt_bboxes"]) == len(labels) == len(one["gt_ignore_flags"]) > 0
+        assert (one["gt_ignore_flags"] == (labels == 1)).all()
+        placed = OBJECTS[labels] - [x, y, x, y]
+        assert np.allclose(one["gt_bboxes"].numpy(), np.clip(placed, 0, [w, h, w, h]))
+        found += 1
+    assert found > 3 or mode == 0.9
+
+
+def test_crops_are_distributed_as_mmdets():
+    """Of 1,500 pictures each: how many stay whole, keep all of their boxes, and how large the windows are."""
+    means = []
+    for kind in (MinIoURandomCrop, MinIoUCrop):
+        np.random.seed(0)
+        crop = kind(min_ious=(0.1, 0.3, 0.5), min_crop_size=0.3)
+        made = [crop.transform(pictured(OBJECTS[:2])) for _ in range(1500)]
+        sides = np.array([one["img_shape"] for one in made]) / (120, 160)
+        whole, kept = (sides == 1).all(1), np.array([len(one["gt_bboxes"]) for one in made])
+        means.append([whole.mean(), kept.mean(), *sides[~whole].mean(0), *sides[~whole].std(0)])
+    assert means[1] == pytest.approx(means[0], abs=0.04)
+    assert 0.2 < means[0][0] < 0.8 and means[0][1] < 1.97  # not a test of nothing
+
+
+def test_a_picture_without_objects_is_cropped():
+    np.random.seed(0)
+    crop = MinIoUCrop(min_ious=(0.5,))
+    shapes = {crop.transform(pictured(OBJECTS[:0]))["img_shape"] for _ in range(10)}
+    assert len(shapes) > 3

@@ -99,6 +99,22 @@ def test_what_is_not_there_is_said(tmp_path, monkeypatch):
         model_zoo.index()
 
 
+@pytest.mark.parametrize("command", ["train", "test", "compare-boxes", "check-data", "export"])
+def test_a_network_of_the_zoo_is_no_config(command):
+    """The message names the config that it was trained by; so it does in the place of a checkpoint."""
+    more = {"test": ["x.pth"], "compare-boxes": ["x.pth"], "export": ["x.pth", "-o", "x.onnx"]}.get(command, [])
+    expected = f"zoo:{NAMES[0]} is an int8 file, trained by {model_zoo.entry(NAMES[0])['config']}: expected a config"
+    assert expected in mcunet(command, f"zoo:{NAMES[0]}", *more, code=2)
+    if more:
+        said = mcunet(command, "configs/det/yolov3_bccd_f412.py", f"zoo:{NAMES[0]}", *more[1:], code=2)
+        assert "is an int8 file" in said and "expected a checkpoint (.pth)" in said
+
+
+def test_a_file_of_another_kind_is_no_config():
+    file = str(model_zoo.model_file(NAMES[0]))
+    assert f"{file}: expected a config file (.py)" in mcunet("check-data", file, code=2)
+
+
 def test_weights_are_those_of_the_architecture():
     """A backbone takes them, every layer."""
     from detection.models.backbone import MCUNetBackbone

@@ -30,6 +30,10 @@ from nni_mcunet.paper.memory_rules import paper_plan, rnnpool
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("MCUNET_SHARED", ROOT / ".." / "shared"))
 L, S, MINI = (f"configs/det/s3fd_widerface_{name}.py" for name in ("l", "s", "mini"))
+ON_NECK = {
+    "model.neck": {"type": "MCUNetNeck", "width": 16},
+    "model.backbone.arch": {"_delete_": True, "base": "configs/arch/mcunetv2_face_mini.json", "resolution": [128, 128]},
+}  # on sizes that the coarsest stride divides
 
 
 @pytest.fixture(autouse=True)
@@ -134,6 +138,18 @@ def test_scales_follow_their_stage():
             build_graph(spec, FaceHead(taps))
     with pytest.raises(ArchError, match="background"):
         FaceHead((2, 3), 0)
+
+
+def test_levels_on_a_neck():
+    """Each level reads its stage's map of the neck, which has the coarser ones in it; outputs stay fine to coarse."""
+    spec = ArchSpec.load("configs/arch/mcunetv2_face_mini.json")
+    graph = build_graph(spec, FaceHead((2, 2, 3), width=24))
+    assert graph.outputs == build_graph(spec, FaceHead((2, 2, 3))).outputs
+    assert [graph.op(f"face{i}_dw").inputs for i in range(3)] == [("neck0_lat",), ("neck0_lat",), ("neck1_lat",)]
+    assert graph.op("neck0_lat").residual == "neck0_up" and graph.op("neck0_up").inputs == ("neck1_lat",)
+    assert {graph.tensors[f"neck{i}_lat"].c for i in range(2)} == {24}
+    with pytest.raises(ArchError, match="width"):
+        FaceHead((2, 3), width=0)
 
 
 # ---- matching
@@ -276,10 +292,14 @@ def test_the_loss_is_the_one_by_hand():
     assert sum(losses["loss_bbox"]).item() == pytest.approx(box, rel=1e-4)
 
 
-@pytest.mark.parametrize("options", [{}, {"model.train_cfg.assigner.compensation": "face"}], ids=["image", "face"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"model.train_cfg.assigner.compensation": "face"}, ON_NECK],
+    ids=["image", "face", "neck"],
+)
 def test_it_learns_one_picture_and_finds_its_faces(options):
     torch.manual_seed(0)
-    model, shape = load_detector(MINI, options=options).train(), (96, 128)
+    model, shape = load_detector(MINI, options=options).train(), (128, 128)
     model.bbox_head.init_weights()
     faces = [[20.0, 20, 44, 50], [70, 30, 100, 66]]
     data = batch([sample(faces, shape), sample([], shape)], shape)

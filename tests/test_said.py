@@ -143,7 +143,8 @@ def test_the_columns_of_compared_boxes_are_said(capsys):
         word in legend for word in ("pixels", "qN px", "centre", "size", "score", "before NMS")
     )
     shown, before = (line.split() for line in said.splitlines()[-2:])
-    assert shown[2] == "0.5000" and before == ["before", "NMS", *["1.0000"] * 5]
+    assert shown[2] == "50.0%" and shown[-3:] == ["0.10", "0.20", "0.0100"]
+    assert before == ["before", "NMS", *["100.0%"] * 5]
 
 
 def test_without_a_box_there_is_nothing_to_compare(capsys):

@@ -20,6 +20,7 @@ from .config_shape import check_shape
 from .inherited_values import carried
 from .picture_fit import fit_pictures
 
+ENDINGS = (".py", ".json", ".yml", ".yaml")  # of files that mmengine reads
 ONE_CLASS = ("MCUNetS3FDHead",)  # heads that find one class
 
 
@@ -112,6 +113,8 @@ def _read(path: FilePath) -> Config:
         raise UserError(f"{path} is a folder: expected a config file (.py)")
     if not Path(path).is_file():
         raise FileNotFoundError(2, "No such file or directory", str(path))
+    if Path(path).suffix not in ENDINGS:
+        raise UserError(f"{path}: expected a config file (.py), such as those of configs/det")
     try:
         return Config.fromfile(path)
     except UserError:

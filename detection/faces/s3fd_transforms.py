@@ -10,11 +10,11 @@ import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
-from mmdet.structures.bbox import HorizontalBoxes, autocast_box_type
+from mmdet.structures.bbox import autocast_box_type
 
 from nni_mcunet.core.types import PlainDict
 
-TRIES = 50
+from ..data.crops import TRIES, centres_inside, keep_inside
 
 
 def cut(results: PlainDict, window: Sequence[int], size: tuple[int, int], ignore_below: float) -> PlainDict:
@@ -29,10 +29,7 @@ def cut(results: PlainDict, window: Sequence[int], size: tuple[int, int], ignore
     results["img_shape"] = (size[1], size[0])
     scale = size[0] / (x2 - x1), size[1] / (y2 - y1)
     results["scale_factor"] = scale
-    boxes = results["gt_bboxes"]
-    inside = centres_inside(boxes, window)
-    for key in ("gt_bboxes", "gt_bboxes_labels", "gt_ignore_flags"):
-        results[key] = results[key][inside]
+    keep_inside(results, window)
     boxes = results["gt_bboxes"]
     boxes.translate_((-x1, -y1))
     boxes.rescale_(scale)
@@ -40,13 +37,6 @@ def cut(results: PlainDict, window: Sequence[int], size: tuple[int, int], ignore
     small = np.minimum(boxes.widths.numpy(), boxes.heights.numpy()) < ignore_below
     results["gt_ignore_flags"] = results["gt_ignore_flags"] | small
     return results
-
-
-def centres_inside(boxes: HorizontalBoxes, window: Sequence[int]) -> np.ndarray:
-    """Return (n,) bool: which boxes have their centre inside the window."""
-    x1, y1, x2, y2 = window
-    x, y = boxes.centers.numpy().T
-    return (x >= x1) & (x < x2) & (y >= y1) & (y < y2)
 
 
 @TRANSFORMS.register_module()

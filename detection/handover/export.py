@@ -77,7 +77,7 @@ def detector_graph(model: Detector | Config) -> tuple[ArchSpec, Head, Graph]:
         return model.spec, model.face, model.graph
     config = model.model
     if config.get("type") == "MCUNetS3FD":
-        return s3fd_graph(config.backbone, config.bbox_head)
+        return s3fd_graph(config.backbone, config.bbox_head, config.get("neck"))
     kind = MCUNetYOLOX if config.get("type") == "MCUNetYOLOX" else MCUNetYOLO
     return kind.define(config.backbone, config.neck, config.bbox_head)
 

@@ -1,4 +1,4 @@
-"""Run S3FD (Zhang et al. 2017) on a searched backbone: backbone and head are walks of two parts of one graph
+"""Run S3FD (Zhang et al. 2017) on a searched backbone: backbone, neck and head are walks of parts of one graph
 (core.ir.build).
 
 mmdet's SSDHead is around the layers: targets, hard negatives, losses, decoding. Here are max-out background, one square
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.ir import box_channels
 from nni_mcunet.core.ir.arch import ArchSpec
-from nni_mcunet.core.ir.build import FACE, FaceHead, build_graph
+from nni_mcunet.core.ir.build import BACKBONE, FACE, NECK, FaceHead, build_graph
 from nni_mcunet.core.ir.graph import Graph
 from nni_mcunet.core.nn.net import Net
 from nni_mcunet.core.types import Groups, PlainDict
@@ -28,8 +28,11 @@ from .backbone import read_arch
 VARIANCES = (0.1, 0.2)  # SSD's, of a box's centre and of its size
 
 
-def s3fd_graph(backbone: PlainDict, bbox_head: PlainDict) -> tuple[ArchSpec, FaceHead, Graph]:
-    """Build the network that the two parts of a detector's config describe. Raises UserError, ArchError."""
+def s3fd_graph(
+    backbone: PlainDict, bbox_head: PlainDict, neck: PlainDict | None = None
+) -> tuple[ArchSpec, FaceHead, Graph]:
+    """Build the network that the parts of a detector's config describe, with a neck or without. Raises UserError,
+    ArchError."""
     spec, stages, sizes = read_arch(backbone["arch"]), backbone["out_indices"], bbox_head["sizes"]
     if len(sizes) != len(stages) or not all(sizes):
         raise UserError(
@@ -37,7 +40,7 @@ def s3fd_graph(backbone: PlainDict, bbox_head: PlainDict) -> tuple[ArchSpec, Fac
             "backbone.out_indices"
         )
     taps = tuple(stage for stage, sides in zip(stages, sizes, strict=True) for _ in sides)
-    head = FaceHead(taps, bbox_head.get("background", 3))
+    head = FaceHead(taps, bbox_head.get("background", 3), neck["width"] if neck else None)
     return spec, head, build_graph(spec, head)
 
 
@@ -122,18 +125,27 @@ def max_out(scores: Tensor) -> Tensor:
 
 @MODELS.register_module()
 class MCUNetS3FD(SingleStageDetector):
-    """Detect faces by S3FD whose two parts are cut from one graph: `s3fd_graph` of what their configs say. It takes
-    pictures of any size; the graph is that of the architecture's resolution."""
+    """Detect faces by S3FD whose parts are cut from one graph: `s3fd_graph` of what their configs say. It takes
+    pictures of any size; the graph is that of the architecture's resolution. S3FD has no neck; with one,
+    `neck=dict(type="MCUNetNeck", width=64)`, its levels read the neck's maps."""
 
-    def __init__(self, backbone: PlainDict, bbox_head: PlainDict, **kwargs: Any) -> None:
-        spec, face, graph = s3fd_graph(backbone, bbox_head)
+    def __init__(self, backbone: PlainDict, bbox_head: PlainDict, neck: PlainDict | None = None, **kwargs: Any) -> None:
+        spec, face, graph = s3fd_graph(backbone, bbox_head, neck)
         part = graph.part(FACE)
         super().__init__(
-            backbone, bbox_head=dict(bbox_head, part=part, strides=graph.strides(graph.outputs[::2])), **kwargs
+            backbone,
+            neck and dict(type=neck["type"], graph=graph.part(NECK)),
+            dict(bbox_head, part=part, strides=graph.strides(graph.outputs[::2])),
+            **kwargs,
         )
         self.spec, self.face, self.graph = spec, face, graph
-        if self.backbone.graph.outputs != tuple(t.name for t in part.inputs):
+        if self.backbone.graph.outputs != graph.part(BACKBONE).outputs:
             raise AssertionError("the backbone by itself is not the backbone within the detector: see core.ir.build")
+
+    def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return the maps that the head reads, fine to coarse; a neck gives them coarse to fine."""
+        maps = super().extract_feat(batch_inputs)
+        return maps[::-1] if self.with_neck else maps
 
     @property
     def channel_groups(self) -> dict[str, Groups]:

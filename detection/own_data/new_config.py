@@ -235,7 +235,7 @@ train_pipeline = [
     dict(type="LoadPicture"),
     dict(type="LoadAnnotations", with_bbox=True),
     dict(type="FilterAnnotations", min_gt_bbox_wh=(1, 1)),
-    dict(type="MinIoURandomCrop", min_ious=(0.3, 0.5, 0.7, 0.9), min_crop_size=0.4),
+    dict(type="MinIoUCrop", min_ious=(0.3, 0.5, 0.7, 0.9), min_crop_size=0.4),
     {{{{_base_.resize}}}},
     dict(type="RandomFlip", prob=0.5),  # take it out where left and right differ, as in text
     dict(type="PhotoMetricDistortion"),

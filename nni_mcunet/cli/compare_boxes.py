@@ -34,14 +34,16 @@ def print_table(rows: dict[str, dict[str, Any]]) -> None:
     head = ["score >=", "boxes", *(f"<= {p} px" for p in pixels), "unmatched", *(f"q{q} px" for q in quantiles), *parts]
     print(LEGEND + "\n" + "".join(f"{h:>10}" for h in head))
     for score, row in rows.items():
-        cells = [*row["within"].values(), row["unmatched"], *row["quantiles"].values(), *row["mean"].values()]
+        shares = _cells([*row["within"].values(), row["unmatched"]], ".1%")
+        lengths, off = [*row["quantiles"].values(), row["mean"]["centre"], row["mean"]["size"]], row["mean"]["score"]
         print(
-            f"{score:>10}{row['boxes']:>10}{_numbers(cells)}\n{'before NMS':>20}{_numbers(row['before_nms'].values())}"
+            f"{score:>10}{row['boxes']:>10}{shares}{_cells(lengths, '.2f')}{_cells([off], '.4f')}\n"
+            f"{'before NMS':>20}{_cells(row['before_nms'].values(), '.1%')}"
         )
 
 
-def _numbers(cells: Iterable[float | None]) -> str:
-    return "".join(f"{'-' if c is None else f'{c:.4f}':>10}" for c in cells)
+def _cells(values: Iterable[float | None], form: str) -> str:
+    return "".join(f"{'-' if value is None else format(value, form):>10}" for value in values)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

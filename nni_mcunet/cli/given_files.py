@@ -5,7 +5,7 @@ import argparse
 from pathlib import Path
 
 from ..core.errors import UserError
-from ..core.model_zoo import is_named, model_file, weights_file
+from ..core.model_zoo import entry, is_named, model_file, weights_file
 
 ENDINGS = (".py", ".json", ".yml", ".pth", ".onnx", ".tflite")
 NAMED = ("config", "checkpoint", "arch", "weights", "network")  # a file where it ends so, else a name that is known
@@ -15,9 +15,12 @@ FILES = {"config": "a config file", "checkpoint": "a checkpoint (.pth)"}  # neve
 
 def with_files(args: argparse.Namespace) -> argparse.Namespace:
     """Return the arguments with the files that zoo:NAME stands for: float weights for --weights, an int8 model for
-    all others. Raises UserError for an unknown name, for a file or a folder that is not there, and for a folder in a
-    file's place."""
+    all others. Raises UserError for an unknown name, for one in the place of a config or a checkpoint, for a file or a
+    folder that is not there, and for a folder in a file's place."""
     for key, value in vars(args).items():
+        if key in FILES and is_named(value):
+            config = entry(value)["config"]
+            raise UserError(f"{value} is an int8 file, trained by {config}: expected {FILES[key]}")
         find = weights_file if key == "weights" else model_file
         if is_named(value):
             setattr(args, key, str(find(value)))

@@ -30,7 +30,7 @@ train_pipeline = [
     dict(type="LoadAnnotations", with_bbox=True),
     dict(type="PhotoMetricDistortion"),
     dict(type="Expand", mean=[114, 114, 114], to_rgb=False, ratio_range=(1, 3)),
-    dict(type="MinIoURandomCrop", min_ious=(0.3, 0.5, 0.7, 0.9), min_crop_size=0.3),
+    dict(type="MinIoUCrop", min_ious=(0.3, 0.5, 0.7, 0.9), min_crop_size=0.3),
     {{_base_.resize}},
     dict(type="RandomFlip", prob=0.5),
     dict(type="PackDetInputs"),

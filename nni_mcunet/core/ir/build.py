@@ -74,15 +74,20 @@ class FaceHead:
     72 c: at stride 4 of 640x480 on 16 channels 5M instead of 22M, a fifth of MCUNetV2-S's whole budget. `background` is
     the number of background channels on the first level, whose greatest counts (max-out); the others have one.
 
-    A level follows its stage at once, so that only the predictions, not the maps they come from, outlive it.
+    Without a neck, a level follows its stage at once, so that only the predictions, not the maps they come from,
+    outlive it. With `width`, YoloHead's neck of so many channels stands between the stages and the levels: small faces
+    are then found with what the coarse maps know about their surroundings.
     """
 
     taps: tuple[int, ...]
     background: int = 3
+    width: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "taps", _stages(self.taps))
         natural(self.background, "detector.background")
+        if self.width is not None:
+            natural(self.width, "detector.width")
 
     @property
     def backgrounds(self) -> tuple[int, ...]:
@@ -248,10 +253,12 @@ def build_graph(spec: ArchSpec, head: Head | None = None, taps: tuple[int, ...] 
         for j, block in enumerate(stage):
             b.mb_block(f"s{i}_b{j}", block)
         ends.append((b.last, b.channels))
-        if isinstance(head, FaceHead):
+        if isinstance(head, FaceHead) and head.width is None:
             outputs += _face(b, head, i)
     if outputs:
         return b.graph(outputs)
+    if isinstance(head, FaceHead):
+        return b.graph(_faces_on_neck(b, head, ends))
     if wanted is not None:
         features = [ends[i] for i in wanted]
         if isinstance(head, (YoloHead, YoloxHead)):
@@ -312,6 +319,18 @@ def _face(b: _Builder, head: FaceHead, stage: int) -> list[str]:
             outputs.append(b.conv(f"face{i}_cls", 1 + background, norm=False))
             outputs.append(b.conv(f"face{i}_box", 4, norm=False, source=last))
     b.last, b.channels = feature, channels
+    return outputs
+
+
+def _faces_on_neck(b: _Builder, head: FaceHead, ends: list[tuple[str, int]]) -> list[str]:
+    """Append the neck over the stages that `head` reads, of all stages' `ends` (name, channels), and its levels; return
+    their outputs."""
+    assert head.width is not None
+    stages = sorted(set(head.taps))
+    outputs: list[str] = []
+    for stage, lateral in zip(stages, _neck(b, head.width, [ends[i] for i in stages]), strict=True):
+        b.last, b.channels = lateral, head.width
+        outputs += _face(b, head, stage)
     return outputs
 
 
