@@ -34,7 +34,8 @@ RUNS = {  # config -> (boards, the first of which its row shows; the data and ho
     "s3fd_widerface_mini_h743": (["stm32h743"], "WIDER FACE, 60 / 40 photographs of it", False),
     "yolov3_voc_mini": (["stm32f412"], "Pascal VOC 2012, 98 / 46 photographs of it", False),
 }
-BEGINS = {"yolov3_animals_h743": "yolov3_animals_f412"}  # whose weights it goes on from
+BEGINS = {"yolov3_animals_h743": "yolov3_animals_h743_mosaic"}  # whose weights it goes on from
+SHARED = {"s3fd_faces_f412": "s3fd_faces_h743"}  # whose weights it takes as they are
 PAGE, BEGIN, END = "detectors.md", "<!-- trained, by benchmarks/detectors.py -->\n", "<!-- end of trained -->\n"
 HEAD = """# Detectors trained here
 
@@ -55,17 +56,23 @@ SHOWN = {
 }
 
 
+def trained(name: str) -> Path:
+    """Return a config's checkpoint. Train it, and before it the one that it goes on from, unless they are there."""
+    last = ROOT / "out/detection" / name / "det/last.pth"
+    if not last.exists():
+        options = ["--cfg-options", f"load_from={trained(BEGINS[name])}"] if name in BEGINS else []
+        python("tools/train.py", f"configs/det/{name}.py", "--work-dir", last.parent, "--resume", *options)
+    return last
+
+
 def run(name: str) -> dict:
     """Train and deploy, what of it is not there, and gather what was measured."""
     (boards, data, free), out, config = RUNS[name], ROOT / "out/detection" / name, f"configs/det/{name}.py"
-    if not (out / "det/last.pth").exists():
-        options = []
-        if name in BEGINS:
-            options = ["--cfg-options", f"load_from={ROOT / 'out/detection' / BEGINS[name] / 'det/last.pth'}"]
-        python("tools/train.py", config, "--work-dir", out / "det", "--resume", *options)
-    python("tools/deploy.py", config, out / "det/last.pth", "--boards", *boards, "-o", out)
+    source = SHARED.get(name, name)
+    last = trained(source)
+    python("tools/deploy.py", config, last, "--boards", *boards, "-o", out)
     report, cfg = json.loads((out / "report.json").read_text()), load_config(str(ROOT / config))
-    draw_curve(out / "det", RESULTS / f"{name}_curve.png", name)
+    draw_curve(last.parent, RESULTS / f"{name}_curve.png", source)
     draw_sheet(cfg, out / "model.int8.onnx", (RESULTS if free else out) / f"{name}.png")
     board, boxes = report["boards"][boards[0]], report["box_agreement"]["score"]["0.3"]
     kept = ("macs", "patch_overhead", "arena_bytes", "stack_bytes", "sram_bytes", "flash_bytes", "instructions")
