@@ -1,5 +1,5 @@
 # The first part of yolov3_animals_h743.py, from the classifier's weights: 4 of 10 pictures are put together from four
-# (Mosaic), and batches are of several sizes, from 200x160 to the network's own.
+# (Mosaic), and batches are of several sizes, from 192x160 to the network's own.
 _base_ = "./yolov3_animals_h743.py"
 
 expected = dict(map50=0.641, tolerance=0.02)  # on val.txt; 87 minutes of one core beside other work
