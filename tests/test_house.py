@@ -62,7 +62,7 @@ ARROWS = {
     "detection.data": {CORE, IR, NN, PLAN, PICTURES, SAID},
     "detection.models": {CORE, IR, NN, PLAN, "paper", SAID, "detection.data"},
     "detection.config": {CORE, IR, "paper", "detection.data", "detection.models"},
-    "detection.faces": {CORE, PICTURES, SAID},
+    "detection.faces": {CORE, PICTURES, SAID, "detection.data"},
     "detection.handover": {CORE, IR, NN, "paper", "detection.data", "detection.models", "detection.config"},
     "detection.training": {CORE, NN, SAID, "detection.data", "detection.models", "detection.handover"},
     "detection.own_data": {CORE, IR, PLAN, PICTURES, "detection.data", "detection.config", "detection.handover"},
