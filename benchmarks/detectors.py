@@ -35,7 +35,7 @@ RUNS = {  # config -> (boards, the first of which its row shows; the data and ho
     "yolov3_voc_mini": (["stm32f412"], "Pascal VOC 2012, 98 / 46 photographs of it", False),
 }
 BEGINS = {"yolov3_animals_h743": "yolov3_animals_h743_mosaic"}  # whose weights it goes on from
-SHARED = {"s3fd_faces_f412": "s3fd_faces_h743"}  # whose weights it takes as they are
+WEIGHTS_OF = {"s3fd_faces_f412": "s3fd_faces_h743"}  # whose weights it takes as they are
 PAGE, BEGIN, END = "detectors.md", "<!-- trained, by benchmarks/detectors.py -->\n", "<!-- end of trained -->\n"
 HEAD = """# Detectors trained here
 
@@ -68,7 +68,7 @@ def trained(name: str) -> Path:
 def run(name: str) -> dict:
     """Train and deploy, what of it is not there, and gather what was measured."""
     (boards, data, free), out, config = RUNS[name], ROOT / "out/detection" / name, f"configs/det/{name}.py"
-    source = SHARED.get(name, name)
+    source = WEIGHTS_OF.get(name, name)
     last = trained(source)
     python("tools/deploy.py", config, last, "--boards", *boards, "-o", out)
     report, cfg = json.loads((out / "report.json").read_text()), load_config(str(ROOT / config))

@@ -6,16 +6,8 @@ _base_ = "./_base_/voc2012_animals.py"
 expected = dict(map50=0.663, tolerance=0.02)  # on val.txt; 13 minutes of one core beside other work
 load_from = "work_dirs/yolov3_animals_h743_mosaic/last.pth"
 model = dict(backbone=dict(arch=dict(resolution=[256, 320])), neck=dict(width=192))
-train_pipeline = [
-    dict(type="LoadPicture"),
-    dict(type="LoadAnnotations", with_bbox=True),
-    dict(type="FilterAnnotations", min_gt_bbox_wh=(1, 1)),
-    dict(type="MinIoUCrop", min_ious=(0.3, 0.5, 0.7, 0.9), min_crop_size=0.3),
-    {{_base_.resize}},
-    dict(type="RandomFlip", prob=0.5),
-    dict(type="PhotoMetricDistortion"),
-    dict(type="PackDetInputs"),
-]
+train_pipeline = _base_.train_pipeline
+train_pipeline[3].update(type="MinIoUCrop")
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 train_cfg = dict(max_epochs=8, val_interval=8)
 optim_wrapper = dict(optimizer=dict(lr=0.0005))

@@ -14,6 +14,7 @@ from mmdet.models.detectors import SingleStageDetector
 from mmdet.models.necks.ssd_neck import L2Norm
 from mmdet.registry import MODELS
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from nni_mcunet.core.errors import UserError
 from nni_mcunet.core.ir import box_channels
@@ -131,21 +132,25 @@ class MCUNetS3FD(SingleStageDetector):
 
     def __init__(self, backbone: PlainDict, bbox_head: PlainDict, neck: PlainDict | None = None, **kwargs: Any) -> None:
         spec, face, graph = s3fd_graph(backbone, bbox_head, neck)
-        part = graph.part(FACE)
+        strides = graph.strides(graph.outputs[::2])
         super().__init__(
             backbone,
             neck and dict(type=neck["type"], graph=graph.part(NECK)),
-            dict(bbox_head, part=part, strides=graph.strides(graph.outputs[::2])),
+            dict(bbox_head, part=graph.part(FACE), strides=strides),
             **kwargs,
         )
-        self.spec, self.face, self.graph = spec, face, graph
+        self.spec, self.face, self.graph, self.coarsest = spec, face, graph, max(strides)
         if self.backbone.graph.outputs != graph.part(BACKBONE).outputs:
             raise AssertionError("the backbone by itself is not the backbone within the detector: see core.ir.build")
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return the maps that the head reads, fine to coarse; a neck gives them coarse to fine."""
-        maps = super().extract_feat(batch_inputs)
-        return maps[::-1] if self.with_neck else maps
+        """Return the maps that the head reads, fine to coarse; a neck gives them coarse to fine. A neck adds maps that
+        nest, so pictures are padded with black to a multiple of the coarsest stride: the multi-scale test's views are
+        of any size."""
+        if not self.with_neck:
+            return super().extract_feat(batch_inputs)
+        h, w = batch_inputs.shape[-2:]
+        return super().extract_feat(pad(batch_inputs, (0, -w % self.coarsest, 0, -h % self.coarsest)))[::-1]
 
     @property
     def channel_groups(self) -> dict[str, Groups]:
