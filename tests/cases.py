@@ -193,7 +193,7 @@ NETWORKS = (chain, anything, blocks, classifier, chain, detector, blocks, anythi
 
 LEAST = {  # of a thousand cases
     "per layer": 50, **{f"{side} {word}": 200 for side in ("rows", "columns") for word in HALO_WORDS},
-    "halo of two words": 200, "halos differ": 80, "head in slices": 20, "grid not square": 300,
+    "halo of two words": 150, "halos differ": 80, "head in slices": 20, "grid not square": 300,
     "picture not square": 800,
     "odd height": 300, "odd width": 300, "detector": 60, "several outputs": 100, "squeeze-excite behind": 60,
     "regions 2": 60, "regions 3": 5,

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 from damage import FLOATS, NUMBERS, loaded, pick
 from nets import any_graph, random_graph, random_model
 from onnx import helper, numpy_helper
+from theirs import run
 
 from nni_mcunet.engine.frontend.onnx import to_onnx
 from nni_mcunet.engine.model import Model, QuantModel
@@ -313,10 +313,3 @@ def compared(path: Path) -> str:
         if a.shape != b.shape or (np.abs(a - b) > 2.5 * step).mean() > 0.02:
             return "other"
     return "same"
-
-
-def run(proto, image):
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 4, 1
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(None, {session.get_inputs()[0].name: image})

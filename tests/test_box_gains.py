@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from faces import face_model
+from theirs import run
 
 from nni_mcunet.core.errors import GraphError, UserError
 from nni_mcunet.core.ir.arch import ArchSpec, Block
@@ -128,7 +128,7 @@ def test_a_file_keeps_them_and_gives_real_values(models, boxes, tmp_path):
     again = load_onnx(path)
     assert again.gains == gained.gains and again.graph == gained.graph and again.meta == gained.meta
     assert save_onnx(again, tmp_path / "again.onnx", boxes=boxes).read_bytes() == path.read_bytes()
-    found = onnxruntime.InferenceSession(str(path)).run(None, {"image": to_input(pictures[0])})
+    found = run(path, to_input(pictures[0]))
     if not boxes:
         for name, y in zip(model.graph.outputs, found, strict=True):
             real = gained.scales[name].dequantize(integers(again, pictures[0])[name]) / gained.gains[name]
@@ -197,7 +197,7 @@ def test_faces_have_them(tmp_path):
     corners, scores, _ = compiled(gained)(picture)
     assert len(scores) > 3 and len(detector_params(gained).decode(maps)) == len(scores)
     path = save_onnx(gained, tmp_path / "m.onnx", boxes=True)
-    boxes, *_ = onnxruntime.InferenceSession(str(path)).run(None, {"image": to_input(picture)})
+    boxes, *_ = run(path, to_input(picture))
     assert (nearest(corners, boxes) < 0.1).mean() > 0.9
 
 

@@ -7,7 +7,6 @@ import sys
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from conftest import ROOT
 from nets import random_graph, random_model
@@ -16,6 +15,7 @@ from PIL import Image
 from stm32 import Stm32
 from test_project import run
 from test_tools import refused
+from theirs import exact_session
 
 from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import PassedOver, UserError
@@ -62,9 +62,7 @@ def arrays(shape, count=6, seed=1):
 
 
 def scores(proto, x):
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = exact_session(proto)
     name = session.get_inputs()[0].name
     return session.run(None, {name: x.reshape(session.get_inputs()[0].shape)})[0].ravel()
 

@@ -8,7 +8,8 @@ import onnx
 import pytest
 from inprocess import command
 from onnx import TensorProto, helper
-from test_onnx_import import constant, counted_our_way, run, small
+from test_onnx_import import constant, counted_our_way, small
+from theirs import run
 
 from nni_mcunet.core.errors import CutWarning, UnsupportedOp
 from nni_mcunet.engine.frontend import load_model

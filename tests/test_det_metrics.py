@@ -140,7 +140,8 @@ def test_voc07_subset(mode, key, tmp_path, monkeypatch):
     _, per_class = voc_metric_of(images, CLASSES, mode, monkeypatch=monkeypatch)
     for name, found in zip(CLASSES, per_class, strict=True):
         assert found["num_gts"] == expected[name]["npos"]
-        assert float(found["ap"]) == pytest.approx(expected[name][key], abs=1e-5)
+        # mmdet sorts by numpy's quicksort, which leaves boxes of equal scores in an order of the processor's
+        assert float(found["ap"]) == pytest.approx(expected[name][key], abs=5e-5)
 
 
 @pytest.mark.slow

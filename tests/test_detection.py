@@ -13,6 +13,7 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope
 
 from detection import (
@@ -87,6 +88,7 @@ def batch(model, boxes, labels, seed: int = 0) -> dict:
 @pytest.mark.parametrize("config", CONFIGS)
 def test_every_config_takes_a_step(config):
     torch.manual_seed(0)
+    MessageHub.get_current_instance().update_info("iter", 0)  # of the loop, which batches of several sizes count by
     with DefaultScope.overwrite_default_scope("mmdet"):
         model = MODELS.build(load_config(config).model).train()
     h, w = model.spec.resolution

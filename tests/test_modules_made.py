@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from conftest import ROOT
@@ -15,6 +14,7 @@ from test_api import BLOCK
 from test_detect import made
 from test_modules import db, samples
 from test_wheel import wheel
+from theirs import run
 from torch import nn
 from torch_nets import norm_conv
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
@@ -60,12 +60,11 @@ def test_torchao_s_integers_are_kept(converted, program, tmp_path):
     assert fw.network.kind == "int8" and fw.sqnr == {} and len(fw.network.graph.ops) == 6
     step = fw.network.model.scales[fw.network.graph.outputs[0]].scale
     torch.onnx.export(torch.export.export(module, (x[:1],)), dynamo=True, verbose=False).save(tmp_path / "qdq.onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "qdq.onnx")
     for one in x[:6]:
         found = next(iter(fw.run(one).named.values()))
         with torch.no_grad():
             wanted = module(one[None]).numpy()
-        (theirs,) = session.run(None, {session.get_inputs()[0].name: one[None].numpy()})
+        (theirs,) = run(tmp_path / "qdq.onnx", one[None].numpy())
         assert found.shape == wanted.shape and abs(found - theirs).max() < 1.01 * step
         assert abs(found - wanted).max() < 1.01 * step
 

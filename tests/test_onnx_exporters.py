@@ -5,7 +5,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 from programs import run_host
-from test_onnx_import import assert_imported, constant, run, small
+from test_onnx_import import assert_imported, constant, small
+from theirs import run
 
 from nni_mcunet.core.errors import GraphError, UnsupportedOp
 from nni_mcunet.core.plan.plan import plan

@@ -6,11 +6,11 @@ import warnings
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from conftest import ROOT
 from onnx import TensorProto, helper, numpy_helper
+from theirs import run
 from torch import nn
 
 from nni_mcunet.core.errors import GraphError, UnsupportedOp, UserError
@@ -35,13 +35,6 @@ def export(net: nn.Module, path, size=(20, 28), opset=13, channels=3):
         torch.onnx.export(net.eval(), image, file, dynamo=False, opset_version=opset, do_constant_folding=opset > 11)
     path.write_bytes(file.getvalue())
     return path
-
-
-def run(proto: onnx.ModelProto, image: np.ndarray) -> list[np.ndarray]:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(None, {session.get_inputs()[0].name: image})
 
 
 def counted_our_way(value: np.ndarray) -> np.ndarray:

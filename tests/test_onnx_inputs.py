@@ -5,7 +5,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 from test_onnx_exporters import NCHW, NHWC, node, normal
-from test_onnx_import import constant, run
+from test_onnx_import import constant
+from theirs import run
 
 from nni_mcunet.core.errors import GraphError, UnsupportedOp
 from nni_mcunet.engine.frontend.onnx import load_onnx, to_onnx

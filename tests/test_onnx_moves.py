@@ -9,9 +9,10 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 from onnxruntime.quantization import QuantFormat, QuantType
-from test_onnx_import import assert_imported, constant, counted_our_way, export, run, small
+from test_onnx_import import assert_imported, constant, counted_our_way, export, small
 from test_onnx_quantized import ours
 from test_onnx_quantized import quantized_file as quantized
+from theirs import run
 from torch import nn
 from torch.nn import functional as F
 

@@ -8,7 +8,8 @@ import pytest
 from onnx import TensorProto, helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from programs import run_host
-from test_onnx_import import NETS, constant, counted_our_way, export, run, small
+from test_onnx_import import NETS, constant, counted_our_way, export, small
+from theirs import run
 
 from nni_mcunet.core.errors import GraphError, UnsupportedOp
 from nni_mcunet.core.plan.plan import plan, schedules

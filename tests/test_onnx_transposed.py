@@ -6,9 +6,10 @@ import pytest
 from onnx import helper
 from onnxruntime.quantization import QuantFormat, QuantType
 from programs import run_host
-from test_onnx_import import assert_imported, constant, counted_our_way, export, run, small
+from test_onnx_import import assert_imported, constant, counted_our_way, export, small
 from test_onnx_moves import FORMS, conv
 from test_onnx_quantized import ours, quantized_file
+from theirs import run
 from torch import nn
 
 from nni_mcunet.core.errors import GraphError, UnsupportedOp

@@ -5,9 +5,9 @@ import re
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from theirs import run
 
 from nni_mcunet.core.errors import GraphError, UserError
 from nni_mcunet.core.ir.graph import Graph, Op, Tensor
@@ -118,11 +118,7 @@ def made(nodes, constants, shape, outputs, opset=13, kind=TensorProto.FLOAT):
 
 
 def theirs(proto, x):
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(None, {"x": x})[0]
+    return run(proto, x)[0]
 
 
 POOLS = {"MaxPool": {}, "AveragePool": {}, "AveragePool all": {"count_include_pad": 1}}

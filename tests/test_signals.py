@@ -6,6 +6,7 @@ import onnxruntime
 import pytest
 import torch
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+from theirs import run
 from torch import nn
 from torch.nn import functional as F
 
@@ -59,8 +60,7 @@ def test_what_onnxruntime_quantises(tmp_path):
         path = tmp_path / "m.onnx"
         source = exported(tmp_path / "float.onnx", transposed=form is QuantFormat.QDQ)
         quantize_static(source, path, Samples(given), quant_format=form, per_channel=True)
-        model, session = load_onnx(path), onnxruntime.InferenceSession(path)
-        theirs = session.run(None, {session.get_inputs()[0].name: given[0]})
+        model, theirs = load_onnx(path), run(path, given[0])
         image = model.scales[model.graph.inputs[0].name].quantize(given[0].transpose(0, 2, 1))
         ours = reference.run(plan(model.graph), model, image)
         for name, want in zip(model.graph.outputs, theirs, strict=True):

@@ -4,9 +4,9 @@ a board, whole and in patches; what is not known is refused by name, and damage 
 import numpy as np
 import pytest
 from programs import run_series
-from test_onnx_import import run
 from tflite_files import Layers, Reference
 from tflite_nets import NETS, classifier, enlarged, floats, opened, sequence
+from theirs import run
 
 from nni_mcunet.core.boards import CORES
 from nni_mcunet.core.errors import GraphError, UnsupportedOp
