@@ -68,11 +68,12 @@ def in_regions(rng, found: Plan) -> Plan:
 
 
 def schedule(rng, graph: Graph) -> Schedule:
-    """One in eight per layer, else one to three segments or more, some of them layer by layer, between any cuts."""
-    found, begin = [], 0
-    while rng.random() < (0.5 if found else 0.875):
+    """One in eight per layer, else one to three segments or more, some of them layer by layer, between any cuts; one in
+    four has many short ones."""
+    found, begin, short = [], 0, rng.random() < 0.25
+    while rng.random() < ((0.9 if short else 0.5) if found else 0.875):
         patched = not found or rng.random() < 0.8
-        ends = _ends(graph, begin, patched)
+        ends = _ends(graph, begin, patched)[: 1 if short else None]
         if not ends:
             break
         begin, out = ends[rng.integers(len(ends))]
@@ -136,12 +137,16 @@ def blocks(rng):
     return block_graph(rng, (side(rng), side(rng)), int(rng.integers(2, 9)), channels(rng)), {}
 
 
+def skips(rng):
+    """Maps that are read again blocks later."""
+    return block_graph(rng, (side(rng), side(rng)), int(rng.integers(4, 10)), channels(rng), 0.5), {}
+
+
 def taps(rng):
-    """Several outputs: two maps of the later half and the last."""
+    """Several outputs: two maps and the last."""
     graph, _ = blocks(rng)
     names = [op.name for op in graph.ops]
-    later = rng.choice(names[len(names) // 2 :], 2).tolist()
-    return replace(graph, outputs=tuple(dict.fromkeys([*later, names[-1]]))), {}
+    return replace(graph, outputs=tuple(dict.fromkeys([*rng.choice(names, 2).tolist(), names[-1]]))), {}
 
 
 def spec(rng, resolution, stages: int, se: int = 0) -> ArchSpec:
@@ -186,7 +191,7 @@ def detector(rng):
     return graph.folded(), {"detector": {**common, **meta, "strides": strides}}
 
 
-NETWORKS = (chain, anything, blocks, classifier, chain, detector, blocks, anything, long_chain, taps, doubles)
+NETWORKS = (chain, anything, blocks, classifier, skips, detector, blocks, anything, long_chain, taps, doubles)
 
 
 # --- the features that a case exercises
@@ -199,6 +204,7 @@ LEAST = {  # of a thousand cases
     "regions 2": 60, "regions 3": 5,
     "patched segments 2": 100, "patched segments 3": 10,
     "squeeze-excite on the segment's output": 20, "residual inside": 150, "residual across": 100,
+    "map past patches": 12, "several whole maps": 5,
     "twice: residual": 40, "twice: add": 20, "twice: mul": 20, "twice: concat": 20, "twice inside": 80,
     "twice across": 15,
     "behind: over its input, before": 200, "behind: over its input, after": 120,
@@ -261,7 +267,11 @@ def _of_ops(p: Plan) -> Iterator[str]:
     graph, outs, written = p.graph, {segment.out for segment in p.segments if segment.patched}, set()
     for segment in p.segments:
         where, begun = "inside" if segment.patched else "behind", bool(written)
-        own = {op.name for op in segment.ops}
+        own, read = {op.name for op in segment.ops}, {name for op in segment.ops for name in op.reads}
+        if segment.patched and segment.former - read:
+            yield "map past patches"  # a later segment reads it
+        if segment.patched and len(segment.former & read) > 1:
+            yield "several whole maps"
         for op in segment.ops:
             kernel = kernel_of(graph, op)
             yield f"{where}: {kernel}"

@@ -298,20 +298,26 @@ def random_model(rng: np.random.Generator, graph: Graph, step: float = 1 / 255) 
     return QuantModel(graph, scales, weights)
 
 
-def block_graph(rng: np.random.Generator, size, blocks: int = 5, channels: int = 3) -> Graph:
+def block_graph(rng: np.random.Generator, size, blocks: int = 5, channels: int = 3, skips: float = 0) -> Graph:
     """Blocks of searched networks, dense ones of windows up to 7 among them, now and then with a shortcut from the map
-    before it or a squeeze-excite, a block of its own, behind it: what may stand on either side of a cut."""
+    before it or a squeeze-excite, a block of its own, behind it: what may stand on either side of a cut. skips: the
+    probability that a block reads an earlier map again, as a detector's neck does, where one is of its size."""
     image, ops = Tensor("image", *size, channels), []
 
     def add(name, kind, inputs, cout, block, **fields):
         ops.append(Op(f"b{block}_{name}", kind, tuple(t.name for t in inputs), cout, block=block, **fields))
         return Graph("random", (image,), tuple(ops), ()).tensors[ops[-1].name]
 
-    x, block = image, 0
+    x, block, maps = image, 0, []
     for _ in range(blocks):
         x, block = _block(rng, add, x, block), block + 1
         if rng.random() < 0.2:
             x, block = _gated(rng, add, x, block), block + 1
+        earlier = [one for one in maps[:-1] if (one.h, one.w) == (x.h, x.w)]
+        if skips and earlier and rng.random() < skips:
+            other = earlier[int(rng.integers(len(earlier)))]
+            x, block = add("join", "concat", (x, other), x.c + other.c, block), block + 1
+        maps.append(x)
     return Graph("random", (image,), tuple(ops), (x.name,)).verify()
 
 

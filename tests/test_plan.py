@@ -16,6 +16,7 @@ from nni_mcunet.core.plan.board_plan import plan_for_board
 from nni_mcunet.core.plan.cut_points import cuts
 from nni_mcunet.core.plan.kernel_facts import ANALYTIC, CORTEX_M
 from nni_mcunet.core.plan.latency import fastest
+from nni_mcunet.core.plan.multi_segment import several_segments
 from nni_mcunet.core.plan.plan import EXECUTED, SEGMENTS, best_schedule, fitting_plan, pareto, plan, schedules, split
 from nni_mcunet.core.plan.schedule_costs import costs
 from nni_mcunet.search.space import load_space
@@ -99,7 +100,11 @@ def test_an_image_read_behind_the_patch_stage_is_no_cut():
     graph = Graph("again", (image,), (*ops[:2], replace(ops[2], residual="image")), ("c2",)).verify()
     with pytest.raises(ScheduleError, match="one tensor, not c1, image"):
         split(graph, 2)
+    with pytest.raises(ScheduleError, match="behind block 1 the picture image is read again"):
+        split(graph, 2, patched=False)
     assert list(cuts(graph)) == [3]
+    for cost, schedule in several_segments(graph, (2,), None, CORTEX_M, ["clip"], 3):
+        assert plan(graph, schedule).macs == cost.macs
 
 
 def test_unknown_objective():

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import count, product
 
 import numpy as np
@@ -10,13 +11,14 @@ from nets import any_graph, random_graph, random_model
 from programs import run_host
 from test_engine import image_of, to_int8
 
-from nni_mcunet.core.boards import KB
+from nni_mcunet.core.boards import KB, get_board
 from nni_mcunet.core.errors import ArchError, ScheduleError
-from nni_mcunet.core.ir.arch import ArchSpec, Schedule, parse_schedule
-from nni_mcunet.core.ir.build import build_graph
+from nni_mcunet.core.ir.arch import ArchSpec, Block, Schedule, parse_schedule
+from nni_mcunet.core.ir.build import FaceHead, YoloHead, build_graph
 from nni_mcunet.core.ir.published import mobilenet_v2
 from nni_mcunet.core.plan.arena import lower_bound
-from nni_mcunet.core.plan.cut_points import grids, schedules
+from nni_mcunet.core.plan.board_plan import plan_for_board
+from nni_mcunet.core.plan.cut_points import cuts, grids, schedules
 from nni_mcunet.core.plan.kernel_facts import CORTEX_M
 from nni_mcunet.core.plan.multi_segment import several_segments
 from nni_mcunet.core.plan.plan import EXECUTED, pareto, plan
@@ -111,6 +113,34 @@ def test_the_front_of_chains_is_that_of_every_schedule(seed):
         assert (p.macs, p.peak, p.copied) == cost and 1 <= sum(s.patched for s in p.segments) <= 2
         found.add(((p.macs, p.copied), p.peak))
     assert front <= found
+
+
+@pytest.mark.parametrize("halo", ["clip", "cache", "narrow/clip"])
+def test_the_front_of_a_detector_is_that_of_every_schedule(halo):
+    """Patches go on behind the maps that its neck and head read again."""
+    heads = YoloHead(2, (0, 1), 8, 2), FaceHead((0, 1), width=8), FaceHead((0, 1))
+    spec = ArchSpec("small", (48, 32), 4, ((Block(3, 2, 12, 6),), (Block(3, 2, 18, 8),)), act="relu6")
+    for head in heads:
+        graph = build_graph(spec, head).folded()
+        costs = {
+            (p.macs, p.copied, p.peak): p.schedule
+            for p in (plan(graph), *every_chain(graph, (2, 3), [halo, f"{halo},{halo}"]))
+        }
+        front = {a for a in costs if not any(b != a and b[:2] <= a[:2] and b[2] <= a[2] for b in costs)}
+        singles = [plan(graph, s, halo=halo) for s in schedules(graph, (2, 3))]
+        several = several_segments(graph, (2, 3), None, CORTEX_M, [halo], 2)
+        assert front <= {(p.macs, p.copied, p.peak) for p in singles} | {(c.macs, c.copied, c.peak) for c, _ in several}
+        first = max(cuts(graph))
+        assert any(n > first for a in front for p, n in costs[a].segments if p != (1, 1))
+
+
+def test_a_tap_stands_whole_while_patches_go_on():
+    """Face detection at 768x512 with a neck, in the memories of one chip: its first scale is read again by the neck."""
+    spec = replace(ArchSpec.load("configs/arch/mcunet_in3_face.json"), resolution=(512, 768))
+    graph, board = build_graph(spec, FaceHead((2, 2, 2, 4, 6, 7), width=48)).folded(), get_board("stm32h743")
+    found = plan_for_board(graph, board)
+    assert found.parts and found.arena < 840 * KB < min(p.arena for p in map(partial(plan, graph), schedules(graph)))
+    assert found.schedule.segments[-1][1] > max(cuts(graph)) == graph.op("s2_b2_proj").block + 1
 
 
 def test_the_memory_of_mobilenet_v2_behind_its_first_segment():

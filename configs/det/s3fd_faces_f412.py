@@ -1,6 +1,6 @@
-# The same at 320x256 for the STM32F412. It takes the STM32H743's weights as they are: mcunet deploy
+# The same at 384x256 for the STM32F412. It takes the STM32H743's weights as they are: mcunet deploy
 # configs/det/s3fd_faces_f412.py work_dirs/s3fd_faces_h743/last.pth --boards stm32f412 -o out/faces
 _base_ = "./s3fd_faces_h743.py"
 
 expected = dict(map50=0.217, easy=0.837, medium=0.683, hard=0.26, tolerance=0.03)
-model = dict(backbone=dict(arch=dict(resolution=[256, 320])))
+model = dict(backbone=dict(arch=dict(resolution=[256, 384])))

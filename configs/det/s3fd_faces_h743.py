@@ -1,7 +1,7 @@
 # S3FD on 480 pictures of WIDER FACE, judged on 150 others, for the STM32H743: MCUNet's ImageNet classifier mcunet-in3
-# with its published weights as backbone, two stages added behind it, and a neck. Pictures are 576x384, 9/16 of the
-# files' width, so the anchors are half of S3FD's; those of 8 to 32 stand at stride 8, as a map at stride 4 does not
-# fit. Training crops are 384x256, which show faces about as small as the test does and take half the time.
+# with its published weights as backbone, two stages added behind it, and a neck. Pictures are 768x512, 3/4 of the
+# files' width. The anchors are half of S3FD's; those of 8 to 32 stand at stride 8, as a map at stride 4 does not fit.
+# Training crops are 384x256, which show faces about as small as the test does and take a quarter of the time.
 _base_ = "./_base_/s3fd_widerface.py"
 
 data_root = "{{$MCUNET_SHARED:../shared}}/data/widerface_part/"
@@ -11,7 +11,7 @@ picture = dict(fit="letterbox", pad=0)  # black, as the crops of the training ar
 
 model = dict(
     backbone=dict(
-        arch=dict(base="configs/arch/mcunet_in3_face.json", resolution=[384, 576]),
+        arch=dict(base="configs/arch/mcunet_in3_face.json", resolution=[512, 768]),
         out_indices=(2, 4, 6, 7),
         frozen_stages=0,
         norm_eval=True,

@@ -19,8 +19,10 @@ def ends_patches(graph: Graph, op: Op) -> bool:
 
 
 def split(graph: Graph, n: int, begin: int = 0, patched: bool = True) -> tuple[tuple[Op, ...], str]:
-    """Return the ops of the first n blocks and the one tensor that they hand on. Raises ScheduleError where no segment
-    may end behind block n, or where the blocks from `begin` on are `patched` and cannot be."""
+    """Return the ops of the first n blocks and the one tensor that the blocks from `begin` on hand on; "" where they
+    run layer by layer, not `patched`, which may hand on several. Maps of the blocks before stand whole, so they may be
+    read behind block n again: a detector's neck reads what its backbone has long left behind. Raises ScheduleError
+    where no segment may end behind block n, or where the blocks from `begin` on cannot run in patches."""
     ops = tuple(op for op in graph.ops if op.block < n)
     if not 0 < n <= graph.ops[-1].block + 1:
         raise ScheduleError(f"n = {n}: {graph.name} has {graph.ops[-1].block + 1} blocks")
@@ -30,21 +32,36 @@ def split(graph: Graph, n: int, begin: int = 0, patched: bool = True) -> tuple[t
                 f"n = {n}: {op.name} needs the whole map; end the patched segment before block {op.block}"
             )
     handed = next((names for size, names in graph.block_ends if size == len(ops)), ())
-    if len(handed) != 1:
-        raise ScheduleError(f"n = {n}: the patched segment must hand on one tensor, not {', '.join(sorted(handed))}")
-    return ops, handed[0]
+    done = sum(op.block < begin for op in ops)
+    own = [name for name in handed if not 0 <= graph.links.born[name] < done]  # an image, of which patches have a tile
+    if patched and len(own) != 1:
+        raise ScheduleError(f"n = {n}: the patched segment must hand on one tensor, not {', '.join(sorted(own))}")
+    if again := [name for name in own if graph.links.born[name] < 0]:
+        raise ScheduleError(f"n = {n}: behind block {n - 1} the picture {again[0]} is read again; end no segment there")
+    return ops, own[0] if patched else ""
 
 
 @once
 def cuts(graph: Graph) -> dict[int, tuple[int, str]]:
     """Return every n that `split` accepts for a first segment, rising -> (number of ops, the tensor they hand on)."""
+    return _cuts(graph, set())
+
+
+@once
+def cuts_behind(graph: Graph) -> dict[int, tuple[int, str]]:
+    """Return the same of the rest of a graph, whose inputs are the maps of former segments."""
+    return _cuts(graph, {tensor.name for tensor in graph.inputs})
+
+
+def _cuts(graph: Graph, former: set[str]) -> dict[int, tuple[int, str]]:
     found = {}
     whole_map = next((i for i, op in enumerate(graph.ops) if ends_patches(graph, op)), len(graph.ops))
     for size, handed in graph.block_ends:
-        if size <= whole_map and len(handed) == 1:
+        own = [name for name in handed if name not in former]
+        if size <= whole_map and len(own) == 1:
             block = graph.ops[size - 1].block
             following = graph.ops[size].block if size < len(graph.ops) else block + 1
-            found.update(dict.fromkeys(range(block + 1, following + 1), (size, handed[0])))
+            found.update(dict.fromkeys(range(block + 1, following + 1), (size, own[0])))
     return found
 
 
@@ -64,14 +81,17 @@ def worth(every: list[Schedule], halo: str, halos: Sequence[str]) -> list[Schedu
     return [s for s in every if min(s.p) > 1 or not s.n]
 
 
-def schedules(graph: Graph, p_choices: Sequence[Grid] = (1, 2, 3, 4), n_max: int | None = None) -> list[Schedule]:
+def schedules(
+    graph: Graph, p_choices: Sequence[Grid] = (1, 2, 3, 4), n_max: int | None = None, former: bool = False
+) -> list[Schedule]:
     """Return the schedule layer by layer, then every grid of `p_choices` at every cut of the graph up to block `n_max`.
 
     A choice is an integer p for a p x p grid, or a pair (p_h, p_w). A grid finer than the map it divides is left out.
+    former: the graph is the rest of another, see cuts_behind.
     """
     found = [Schedule()]
     grids = [(p, p) if isinstance(p, int) else (p[0], p[1]) for p in p_choices]
-    for n, (_, out) in cuts(graph).items():
+    for n, (_, out) in (cuts_behind if former else cuts)(graph).items():
         tensor = graph.tensors[out]
         if n_max is None or n <= n_max:
             found += [_schedule(p, n) for p in grids if p != (1, 1) and p[0] <= tensor.h and p[1] <= tensor.w]

@@ -35,7 +35,7 @@ class Liveness:
         """Return the entries that change where the ops begin..end (inclusive) run patch by patch.
 
         They run again for each patch. So `out`, the tensor they hand on, is alive from the first of them on, and the
-        maps of former segments that they read, `former`, to the last. An op does not overwrite what later patches read
+        maps of former segments, `former`, at least to the last. An op does not overwrite what later patches read
         again (the image, a former segment's map), and the last one writes into a map of its own.
         """
 
@@ -72,6 +72,6 @@ def layer_by_layer(graph: Graph) -> Liveness:
 
 
 def former_maps(lives: Liveness, begin: int, tiled: Iterable[str]) -> set[str]:
-    """Return the tensors that a patched segment from op `begin` on reads in their full maps, which stand as long as it
-    runs: what former segments hand on, but not the images `tiled`, of which each patch reads its tile anew."""
+    """Return the tensors that stand in full maps as long as a patched segment from op `begin` on runs: what former
+    segments hand on, to it or to later ones, but not the images `tiled`, of which each patch reads its tile anew."""
     return lives.handed_on(begin).difference(tiled)

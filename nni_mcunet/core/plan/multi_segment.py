@@ -1,8 +1,8 @@
 """Find schedules of several patched segments, by dynamic programming over the places where a segment may end.
 
-The costs of a segment depend only on its own blocks and on the maps that it reads and writes. So of all ways to run the
-ops up to a place, those that another way beats in every cost can be forgotten. Costs are those of plan(), exactly.
-Nothing is placed here.
+The costs of a segment depend only on its own blocks and on the maps that stand whole before it and behind it. So of
+all ways to run the ops up to a place, those that another way beats in every cost can be forgotten. Costs are those of
+plan(), exactly. Nothing is placed here.
 """
 
 from collections.abc import Iterator, Sequence
@@ -56,17 +56,18 @@ def several_segments(
     block in patches. halos: those that a segment may have.
     """
     macs, live = layer_costs(graph, kernels)
-    ends = {0: (0, "")}  # number of ops -> (block, the tensor that they hand on)
+    images = {image.name for image in graph.inputs}
+    ends: dict[int, tuple[int, tuple[str, ...]]] = {0: (0, ())}  # number of ops -> (block, the tensors they hand on)
     for size, handed in graph.block_ends:
-        if len(handed) == 1 and size < len(macs) and handed[0] != graph.inputs[0].name:
-            ends[size] = graph.ops[size - 1].block + 1, handed[0]
+        if size < len(macs) and images.isdisjoint(handed):
+            ends[size] = graph.ops[size - 1].block + 1, handed
     sizes = {n: size for size, (n, _) in ends.items()} | {graph.ops[-1].block + 1: len(macs)}
     steps: dict[int, list[_Way]] = {}  # number of ops -> the segments that may follow them
     for size, following in pairwise((*ends, len(macs))):
         n = graph.ops[following - 1].block + 1
         layers = _Way(sum(macs[size:following]), 0, max(live[size:following]), 0, (((1, 1), n, "clip"),))
         rest = graph if not size else _rest(graph, size, ends[size][1])
-        every = [s for s in schedules(rest, p_choices, n_max) if not s.n or s.n in sizes]
+        every = [s for s in schedules(rest, p_choices, n_max, size > 0) if not s.n or s.n in sizes]
         steps[size] = [layers, *_segments(rest, every, kernels, halos, size > 0)]
     least = {len(macs): 0}  # number of ops -> the fewest bytes alive at the worst op behind them
     for size in reversed(steps):
@@ -88,9 +89,9 @@ def several_segments(
     return several
 
 
-def _rest(graph: Graph, size: int, source: str) -> Graph:
-    """Return the graph of what follows the first `size` ops, which hand on `source`."""
-    return Graph(graph.name, (graph.tensors[source],), graph.ops[size:], graph.outputs)
+def _rest(graph: Graph, size: int, handed: tuple[str, ...]) -> Graph:
+    """Return the graph of what follows the first `size` ops, which hand on the tensors `handed`."""
+    return Graph(graph.name, tuple([graph.tensors[name] for name in handed]), graph.ops[size:], graph.outputs)
 
 
 def _segments(

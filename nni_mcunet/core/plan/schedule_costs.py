@@ -13,7 +13,7 @@ from ..ir.arch import Schedule, axes_of
 from ..ir.graph import Graph, Links, Op, once
 from ..types import Count, Doubles, Ints
 from .arena import union
-from .cut_points import cuts
+from .cut_points import cuts, cuts_behind
 from .halo_cache import cache_bytes, copied_bytes, stream_spans
 from .kernel_facts import Kernels, pointwise_shift
 from .liveness import former_maps, layer_by_layer, read_again
@@ -134,7 +134,7 @@ def costs(graph: Graph, schedules: list[Schedule], kernels: Kernels, halo: str =
 
 def segment_costs(graph: Graph, schedules: list[Schedule], kernels: Kernels, halo: str, former: bool) -> list[Costs]:
     """Return the costs of the patched segment, without what follows it. former: the graph is the rest of another, and
-    its input is a former segment's map, which stands whole as long as the segment runs."""
+    its inputs are maps of former segments, which stand whole as long as the segment runs."""
     table = _table(graph, schedules, kernels, halo, former)
     live, copied, in_segment = _bytes(table)
     return list(map(Costs, table.macs.tolist(), (live * in_segment).max(0).tolist(), copied.tolist()))
@@ -171,7 +171,8 @@ class _Table(NamedTuple):
 
 def _table(graph: Graph, schedules: list[Schedule], kernels: Kernels, halo: str, former: bool = False) -> _Table:
     """Compute what every schedule computes. former: see segment_costs."""
-    allowed, facts, words, inputs = {0: (0, ""), **cuts(graph)}, _facts(graph), axes_of(halo), len(graph.inputs)
+    allowed = {0: (0, ""), **(cuts_behind if former else cuts)(graph)}
+    facts, words, inputs = _facts(graph), axes_of(halo), len(graph.inputs)
     rows = _lengths(graph, facts, allowed, [(s.n, s.p[0]) for s in schedules], 0, words[0])
     alike = is_square(graph) and words[0] == words[1] and all(s.p[0] == s.p[1] for s in schedules)
     cols = rows if alike else _lengths(graph, facts, allowed, [(s.n, s.p[1]) for s in schedules], 1, words[1])

@@ -68,7 +68,7 @@ class Segment:
 
     @cached_property
     def former(self) -> frozenset[str]:
-        """The maps of former segments that a patched segment reads."""
+        """The maps of former segments, which stand whole as long as a patched segment runs."""
         lives, images = layer_by_layer(self.graph), [image.name for image in self.graph.inputs]
         return frozenset(former_maps(lives, lives.born[self.ops[0].name], images))
 
