@@ -25,6 +25,7 @@ RESULTS = ROOT / "docs/results"
 ANIMALS = "six animals of Pascal VOC 2012, 1,697 / 1,729 photographs"
 RUNS = {  # config -> (boards, the first of which its row shows; the data and how many; do their terms let us show them)
     "yolov3_bccd_f412": (["stm32f412", "stm32f746", "stm32h743"], "BCCD, 292 / 72 photographs", True),
+    "yolov3_bccd_f412_ema": (["stm32f412", "stm32f746", "stm32h743"], "BCCD, 292 / 72 photographs", True),
     "yolox_bccd_f412": (["stm32f412", "stm32f746", "stm32h743"], "BCCD, 292 / 72 photographs", True),
     "yolov3_animals_f412": (["stm32f412", "stm32f746", "stm32h743"], ANIMALS, False),
     "yolox_animals_f412": (["stm32f412", "stm32f746", "stm32h743"], ANIMALS, False),

@@ -116,6 +116,9 @@ MUTANTS = [
            "if again := []:", "test_plan::test_an_image_read_behind_the_patch_stage_is_no_cut"),
     Mutant(PLAN + "multi_segment.py", "if size < len(macs) and images.isdisjoint(handed):", "if size < len(macs):",
            "test_plan::test_an_image_read_behind_the_patch_stage_is_no_cut"),
+    Mutant(PLAN + "tiles.py", "have is need else _hull(have, need)",
+           "have is need else Span(np.minimum(have.lo, need.lo), np.maximum(have.hi, need.hi))",
+           "test_segments::test_the_front_of_a_detector_is_that_of_every_schedule"),
     Mutant(PLAN + "cut_points.py", "if size <= whole_map and", "if size < whole_map and",
            "test_plan::test_cuts_are_what_split_accepts"),
     # The plan.

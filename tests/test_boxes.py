@@ -323,6 +323,7 @@ def test_gains_are_one_for_each_group(random):
                 detect.detector(meta, wrong)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(SANITIZED in os.environ, reason="this is the sanitized run")
 def test_under_sanitizers():
     run_sanitized(__file__, "equals_numpy")

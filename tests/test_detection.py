@@ -311,6 +311,7 @@ def test_bad_input_is_one_message(arguments, message, tmp_path):
     assert not (tmp_path / "work").exists()
 
 
+@pytest.mark.slow
 def test_it_learns(digits, small_arch, tmp_path):
     """A bounded run of the real tools: far above an untrained detector, and a run that is resumed goes on."""
     options = [

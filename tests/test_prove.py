@@ -65,6 +65,7 @@ def test_a_broken_kernel_is_found(file, sound, tmp_path):
     assert word in str(failures(prove(range(24), False, kernels)))
 
 
+@pytest.mark.slow
 def test_a_broken_dsp_version_is_found(tmp_path):
     """It writes behind its output, which does no harm to these networks."""
     kernels = tmp_path / "kernels"

@@ -223,6 +223,7 @@ def state(path: Path) -> dict[str, torch.Tensor]:
     return load_from_local(path, "cpu")["state_dict"]
 
 
+@pytest.mark.slow
 def test_a_detector_is_trained_tested_and_deployed(work, tool):
     """Statistics and ranges stand still from the epoch on; a resumed run ends in the same bits; all tools use what the
     checkpoint has learnt."""

@@ -118,6 +118,7 @@ def check_resumed(experiment, expected, *which):
     assert (experiment / "out/best.pth").exists() and not (experiment / "out/running").exists()
 
 
+@pytest.mark.slow
 def test_bare_nnictl_resumes_a_killed_manager(experiment, expected):
     (experiment / "hold").write_text(str(KILL_AFTER))
     port = str(free_port())

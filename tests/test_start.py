@@ -51,6 +51,7 @@ def run(home, code, **env):
     return result, time.monotonic() - began
 
 
+@pytest.mark.slow
 def test_a_loaded_machine_behind_a_proxy(home):
     """NNI's own patience with the tuner is ten seconds; no proxy knows this machine's 127.0.0.1."""
     proxy = "http://127.0.0.1:9"  # nobody listens
@@ -83,6 +84,7 @@ def test_the_users_own_environment_is_kept(monkeypatch):
     assert (again["NODE_OPTIONS"], again["no_proxy"]) == (env["NODE_OPTIONS"], env["no_proxy"])
 
 
+@pytest.mark.slow
 def test_two_slots_and_a_lost_trial(home):
     """Eight networks go to both slots. The first trial dies after its second: only its other two are tried again."""
     (home / "lost.py").write_text(LOST.format(tests=str(ROOT / "tests"), home=str(home)))

@@ -157,6 +157,7 @@ def test_any_metric(kind, run, work, tmp_path, request):
     assert metrics["map50"] == metrics["coco/bbox_mAP_50"] and metrics["map50_95"] == metrics["coco/bbox_mAP"]
 
 
+@pytest.mark.slow
 def test_a_concatenated_test_set(run, work, tmp_path, monkeypatch):
     """The test set in two parts, one of them repeated: every command gives what it gives on the whole."""
     lists = work / "digits/VOC2007/ImageSets/Main"

@@ -93,7 +93,16 @@ def patch_spans(
             if clip and need is not own:
                 need = into_map(need, graph.tensors[name].w if axis else graph.tensors[name].h)
             have = spans.get(name)
-            if have is not None and have is not need:
-                need = Span(np.minimum(have.lo, need.lo), np.maximum(have.hi, need.hi))
-            spans[name] = need
+            spans[name] = need if have is None or have is need else _hull(have, need)
     return spans
+
+
+def _hull(one: Span, other: Span) -> Span:
+    """Return the hull of both in every patch. Of a map from outside the ops, those of a shallower cut may not read it
+    where those of a deeper one do: one span then has more patches, and keeps these."""
+    short, long = sorted((one, other), key=lambda span: len(span.lo))
+    n = len(short.lo)
+    lo, hi = np.minimum(short.lo, long.lo[:n]), np.maximum(short.hi, long.hi[:n])
+    if n == len(long.lo):
+        return Span(lo, hi)
+    return Span(np.concatenate((lo, long.lo[n:])), np.concatenate((hi, long.hi[n:])))
