@@ -16,6 +16,7 @@ from nni_mcunet.core.boards import get_board
 from nni_mcunet.core.errors import GraphError, ScheduleError, UnsupportedOp
 from nni_mcunet.core.ir.arch import ArchSpec, Schedule
 from nni_mcunet.core.ir.build import YoloHead, build_graph
+from nni_mcunet.core.ir.graph import Graph, Op, Tensor
 from nni_mcunet.core.nn.net import Net
 from nni_mcunet.core.plan.plan import plan, split
 from nni_mcunet.engine.codegen.sources import detector_params, write_sources
@@ -156,6 +157,18 @@ def test_boards_equal_host_and_reference(detector, tmp_path, schedule):
         for got, want in zip(result["outputs"], maps, strict=True):
             assert np.array_equal(got, want.ravel())
         assert np.array_equal(result["boxes"], boxes)
+
+
+@pytest.mark.parametrize("name", ["stm32h743", "stm32f412"])
+def test_a_picture_of_more_than_a_megabyte_is_emulated(name, tmp_path):
+    """The memory that stands for the camera is no limit of the board's."""
+    image, rng = Tensor("image", 600, 640, 3), np.random.default_rng(0)
+    graph = Graph("large", (image,), (Op("c", "conv", ("image",), 2, (3, 3), (8, 8)),), ("c",)).verify()
+    model, picture = random_model(rng, graph), rng.integers(0, 256, (600, 640, 3)).astype(np.uint8)
+    p, board = plan(graph, Schedule((5, 5), 1)), get_board(name)
+    elf = build_firmware(write_sources(p, model, tmp_path / "model"), board, picture)
+    (found,) = run_emulated(elf, board)["outputs"]
+    assert np.array_equal(found, reference.run(p, model, to_int8(picture))["c"].ravel())
 
 
 def test_each_layer_agrees_with_onnxruntime(detector):

@@ -9,11 +9,13 @@ MB = 1 << 20
 
 @dataclass(frozen=True)
 class Machine:
-    """Hold addresses of a machine's memories and devices. script: the linker's; counter: the address of what the timer
-    shows, where that is no timer of the MPS2 boards; step: nanoseconds a tick, in quarters."""
+    """Hold addresses of a machine's memories and devices. picture: of the memory that stands for the camera; script:
+    the linker's; counter: the address of what the timer shows, where that is no timer of the MPS2 boards; quarters: of
+    a nanosecond, a tick."""
 
     flash: int = 0x00000000
-    picture: int = 0x00300000
+    picture: int = 0x21000000
+    picture_bytes: int = 16 * MB
     sram: int = 0x20000000
     sram_bytes: int = 8 * MB
     uart: int = 0x40004000
@@ -32,7 +34,8 @@ class Machine:
     def flags(self) -> list[str]:
         """Return the compiler's and linker's flags of a program for the machine."""
         places = {"FLASH_AT": self.flash, "PICTURE_AT": self.picture, "SRAM_AT": self.sram}
-        link = [f"-Wl,--defsym={name}={value:#x}" for name, value in places.items()]
+        symbols = places | {"PICTURE_BYTES": self.picture_bytes}
+        link = [f"-Wl,--defsym={name}={value:#x}" for name, value in symbols.items()]
         return [*self.defines, *link, f"-L{RUNTIME}", "-T", str(RUNTIME / self.script)]
 
 
@@ -41,13 +44,13 @@ SECURE = 0x10000000  # on the TrustZone machines, which begin in the secure stat
 MACHINES = {
     "mps2-an385": MPS2,
     "mps2-an386": MPS2,
-    "mps2-an500": MPS2,
+    "mps2-an500": Machine(picture=0x60000000),
     "mps2-an511": MPS2,
     "mps2-an505": Machine(
-        SECURE, SECURE + 3 * MB, 0x28000000 + SECURE, 4 * MB, 0x40200000 + SECURE, 0x40000000 + SECURE, quarters=200
+        SECURE, SECURE + 3 * MB, MB, 0x28000000 + SECURE, 4 * MB, 0x40200000 + SECURE, 0x40000000 + SECURE, quarters=200
     ),
     "mps3-an547": Machine(
-        0x60000000 + SECURE, 0x6F000000 + SECURE, 0x21000000 + SECURE, 4 * MB, 0x49303000 + SECURE,
+        0x60000000 + SECURE, 0x6F000000 + SECURE, 16 * MB, 0x21000000 + SECURE, 4 * MB, 0x49303000 + SECURE,
         0x48000000 + SECURE, 0x48100000 + SECURE, 125, "mps3.ld",
     ),
 }  # fmt: skip
