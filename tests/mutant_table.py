@@ -67,7 +67,7 @@ MUTANTS = [
     # Geometry of patches.
     Mutant(PLAN + "tiles.py", "for name in op.inputs]", "for name in op.inputs if name != op.residual]",
            "test_twice::test_the_map_itself_beside_its_convolution"),
-    Mutant(PLAN + "tiles.py", "Span(np.minimum(have.lo, need.lo), ", "Span(have.lo, ",
+    Mutant(PLAN + "tiles.py", "lo, hi = np.minimum(short.lo, long.lo[:n]), ", "lo, hi = short.lo, ",
            "test_ops::test_patched_equals_whole test_twice::test_patched_equals_whole"),
     Mutant(PLAN + "tiles.py", "(out.hi - 1) // s + 1", "out.hi // s", "test_ops::test_patched_equals_whole"),
     Mutant(PLAN + "tiles.py", "np.maximum(np.minimum(need.hi, length), 1)", "np.minimum(need.hi, length)",
@@ -119,7 +119,7 @@ MUTANTS = [
     Mutant(PLAN + "tiles.py", "have is need else _hull(have, need)",
            "have is need else Span(np.minimum(have.lo, need.lo), np.maximum(have.hi, need.hi))",
            "test_segments::test_the_front_of_a_detector_is_that_of_every_schedule"),
-    Mutant(PLAN + "cut_points.py", "if size <= whole_map and", "if size < whole_map and",
+    Mutant(PLAN + "cut_points.py", "if begin < size <= whole_map and", "if begin < size < whole_map and",
            "test_plan::test_cuts_are_what_split_accepts"),
     # The plan.
     Mutant(PLAN + "liveness.py", "(hands_on | (target < begin)) & ", "hands_on & ",
@@ -216,7 +216,7 @@ MUTANTS = [
     Mutant(PLAN + "multi_segment.py", "max(live[size:following])", "live[size]",
            "test_segments::test_the_front_of_chains_is_that_of_every_schedule"),
     Mutant(PLAN + "multi_segment.py", "self.copied + step.copied", "step.copied",
-           "test_segments::test_the_front_of_chains_is_that_of_every_schedule"),
+           "test_segments::test_the_front_of_a_detector_is_that_of_every_schedule"),
     Mutant(PLAN + "arena.py", "clash = meets & (low[:, None] < high.T)", "clash = meets & (low[:, None] < low)",
            "test_guards_plan::test_buffers_at_one_place_are_found"),
     Mutant(PLAN + "arena.py", "outside = (low < 0) | (low + lives[:, 3] > arena)", "outside = low < 0",

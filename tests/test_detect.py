@@ -80,6 +80,20 @@ def small(folder):
     return np.ascontiguousarray(cv2.resize(image, (64, 64), interpolation=cv2.INTER_LINEAR))
 
 
+def test_a_broken_picture_costs_no_other(made, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for name in ("a.png", "c.png"):
+        (tmp_path / "photos" / name).write_bytes((made / "ein Bild.png").read_bytes())
+    (tmp_path / "photos/b.jpg").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(UserError, match=r"1 of 3 pictures cannot be read: .*b\.jpg.*out has the 2 others"):
+        run("detect", [str(p) for p in (made / "model.int8.onnx", tmp_path / "photos", "-o", tmp_path / "out")])
+    assert {p.name for p in (tmp_path / "out").glob("?.png")} == {"a.png", "c.png"}
+    assert [Path(row["picture"]).name for row in json.loads((tmp_path / "out/boxes.json").read_text())] == [
+        "a.png",
+        "c.png",
+    ]
+
+
 def test_what_cannot_be_done_is_one_line(made, tmp_path):
     picture, out = str(made / "ein Bild.png"), ["-o", str(tmp_path / "x")]
     for words, message in (

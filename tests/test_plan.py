@@ -87,6 +87,16 @@ def test_cuts_are_what_split_accepts(seed):
         assert cuts(graph) == found
 
 
+def test_a_refused_end_names_those_that_are_not():
+    graph = build_graph(mobilenet_v2((96, 64), 0.35, None), YoloHead(3, (2, 4)))
+    first, blocks = max(cuts(graph)), graph.ops[-1].block + 1
+    with pytest.raises(ScheduleError, match=f"a segment from block 0 may end at n = 1 to {first}$"):
+        split(graph, first + 1)
+    with pytest.raises(ScheduleError, match=rf"a segment from block {first} may end at n = {first + 1} to \d+") as said:
+        split(graph, blocks, first)
+    split(graph, int(str(said.value).split(" to ")[-1].split(",")[0]), first)
+
+
 def test_non_square_grids_are_offered_when_asked():
     graph = build_graph(mobilenet_v2(96, 0.35))
     assert Schedule((1, 3), 4) in schedules(graph, GRIDS)
@@ -103,6 +113,8 @@ def test_an_image_read_behind_the_patch_stage_is_no_cut():
     with pytest.raises(ScheduleError, match="behind block 1 the picture image is read again"):
         split(graph, 2, patched=False)
     assert list(cuts(graph)) == [3]
+    wide = Op("e", "conv", ("c1",), 64, block=2), Op("d", "conv", ("e",), 4, residual="image", block=2)
+    graph = Graph("wide", (image,), (*[replace(op, k=(3, 3), pad=(1,) * 4) for op in ops[:2]], *wide), ("d",)).verify()
     for cost, schedule in several_segments(graph, (2,), None, CORTEX_M, ["clip"], 3):
         assert plan(graph, schedule).macs == cost.macs
 

@@ -8,7 +8,6 @@ The folder gets a drawn PNG of each picture and boxes.json, whose boxes are x1, 
 
 import argparse
 import json
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +41,8 @@ def main(args: argparse.Namespace) -> None:
     from ..core.progress import each
     from ..core.view import STRETCH
     from ..engine.run.pictures import list_pictures
-    from ..pictures import load
+    from ..pictures import PictureError, load
+    from ..profiling.pictures import boxes_png
 
     out = free_folder(args.out)
     find, given = detector(args.network, args.files, args.cfg_options)
@@ -50,15 +50,23 @@ def main(args: argparse.Namespace) -> None:
     if twice := [p.stem for p in pictures if sum(other.stem == p.stem for other in pictures) > 1]:
         raise UserError(f"two pictures are called {twice[0]}: give them in two runs, into two folders")
     files: Files = {}
-    report = []
+    report, broken = [], []
     for path in each(pictures, "picture", "detecting"):
-        image = load(path, STRETCH)
+        try:
+            image = load(path, STRETCH)
+        except PictureError as error:
+            broken.append(str(error))
+            continue
         boxes = [box for box in find(image) if box["score"] >= args.score]
         report.append({"picture": str(path), "size": list(image.size), "boxes": boxes})
-        files[f"{path.stem}.png"] = drawn(image, boxes)
+        files[f"{path.stem}.png"] = boxes_png(image, boxes, SIDE)
         print(f"{path}: " + (", ".join(f"{box['name']} {box['score']:.2f}" for box in boxes) or "nothing"))
     files["boxes.json"] = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
-    write_set(out, {"boxes": files}, SEAL)
+    if report:
+        write_set(out, {"boxes": files}, SEAL)
+    if broken:
+        rest = f"; {out} has the {len(report)} others" if report else ""
+        raise UserError(f"{len(broken)} of {len(pictures)} pictures cannot be read: {'; '.join(broken)}{rest}")
 
 
 def detector(network: str, files: Sequence[str], options: dict[str, Any] | None) -> tuple[Find, list[str]]:
@@ -102,16 +110,3 @@ def finder(detect: Callable[[Picture], Any], size: tuple[int, int], names: Seque
         ]
 
     return find
-
-
-def drawn(image: "Image", boxes: Found) -> bytes:
-    """Return the PNG of a picture with its boxes, smaller where it is large."""
-    import numpy as np
-
-    from ..profiling.pictures import boxes_figure
-
-    share = min(1.0, SIDE / max(image.size))
-    small = image.resize((max(1, round(image.width * share)), max(1, round(image.height * share))))
-    shown = [(*(v * share for v in box["box"]), box["score"], box["name"]) for box in boxes]
-    with tempfile.TemporaryDirectory() as folder:
-        return boxes_figure(np.asarray(small), shown, Path(folder) / "drawn.png", "").read_bytes()

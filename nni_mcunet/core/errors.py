@@ -74,7 +74,9 @@ class Infeasible(UserError):
     def over(cls, what: str, needed: int, limit: int, where: str) -> "Infeasible":
         """Make the error of a network that needs more of `what` than `limit`."""
         unit = "MACs" if what == "macs" else "bytes"
-        advice = "finer patches, a smaller network or another board" if what == "sram" else "a smaller network or board"
+        advice = "a smaller network or a larger board"
+        if what == "sram":
+            advice = f"patches over more blocks, finer ones, {advice}"
         error = cls(f"{where}: needs {needed:,} {unit} of {what}, {limit:,} are there; use {advice}")
         error.what, error.needed, error.limit = what, needed, limit
         return error

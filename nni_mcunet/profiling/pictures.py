@@ -1,8 +1,10 @@
 """Draw what people would rather look at than read: memory per block, cycles per layer, values, boxes on a photograph.
 
-Each function writes one PNG and returns its path. Nothing is measured or computed here beyond what a drawing needs.
+Each function writes one PNG and returns its path, or returns its bytes. Nothing is measured or computed here beyond
+what a drawing needs.
 """
 
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from PIL.Image import Image
 
 from ..core.files import write_figure
 from ..core.plan.plan import Plan
@@ -118,6 +121,16 @@ def boxes_figure(picture: Picture, boxes: Sequence[Box], path: FilePath, title: 
     _draw_boxes(axes, picture, boxes, sorted({name for *_, name in boxes}), 8)
     axes.set_title(title, loc="left", fontsize=9)
     return save_figure(figure, path)
+
+
+def boxes_png(image: Image, boxes: Sequence[PlainDict], side: int) -> bytes:
+    """Return the PNG of a picture with its boxes (name, score, box: x1, y1, x2, y2 in its pixels), made smaller where
+    it is longer than `side`."""
+    share = min(1.0, side / max(image.size))
+    small = image.resize((max(1, round(image.width * share)), max(1, round(image.height * share))))
+    shown = [(*(v * share for v in box["box"]), box["score"], box["name"]) for box in boxes]
+    with tempfile.TemporaryDirectory() as folder:
+        return boxes_figure(np.asarray(small), shown, Path(folder) / "drawn.png", "").read_bytes()
 
 
 def sheet_figure(

@@ -35,10 +35,24 @@ def split(graph: Graph, n: int, begin: int = 0, patched: bool = True) -> tuple[t
     done = sum(op.block < begin for op in ops)
     own = [name for name in handed if not 0 <= graph.links.born[name] < done]  # an image, of which patches have a tile
     if patched and len(own) != 1:
-        raise ScheduleError(f"n = {n}: the patched segment must hand on one tensor, not {', '.join(sorted(own))}")
+        raise ScheduleError(
+            f"n = {n}: the patched segment must hand on one tensor, not {', '.join(sorted(own))}; a segment from "
+            f"block {begin} may end at n = {_said(list(_cuts(graph, {op.name for op in ops[:done]}, done)))}"
+        )
     if again := [name for name in own if graph.links.born[name] < 0]:
         raise ScheduleError(f"n = {n}: behind block {n - 1} the picture {again[0]} is read again; end no segment there")
     return ops, own[0] if patched else ""
+
+
+def _said(numbers: list[int]) -> str:
+    """Rising numbers in words: 1 to 5, 7."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in runs) or "no block"
 
 
 @once
@@ -53,12 +67,14 @@ def cuts_behind(graph: Graph) -> dict[int, tuple[int, str]]:
     return _cuts(graph, {tensor.name for tensor in graph.inputs})
 
 
-def _cuts(graph: Graph, former: set[str]) -> dict[int, tuple[int, str]]:
+def _cuts(graph: Graph, former: set[str], begin: int = 0) -> dict[int, tuple[int, str]]:
+    """Return the cuts behind the first `begin` ops; `former` are the maps that stand whole before it."""
     found = {}
-    whole_map = next((i for i, op in enumerate(graph.ops) if ends_patches(graph, op)), len(graph.ops))
+    rest = enumerate(graph.ops[begin:], begin)
+    whole_map = next((i for i, op in rest if ends_patches(graph, op)), len(graph.ops))
     for size, handed in graph.block_ends:
         own = [name for name in handed if name not in former]
-        if size <= whole_map and len(own) == 1:
+        if begin < size <= whole_map and len(own) == 1:
             block = graph.ops[size - 1].block
             following = graph.ops[size].block if size < len(graph.ops) else block + 1
             found.update(dict.fromkeys(range(block + 1, following + 1), (size, own[0])))

@@ -98,8 +98,8 @@ def patch_spans(
 
 
 def _hull(one: Span, other: Span) -> Span:
-    """Return the hull of both in every patch. Of a map from outside the ops, those of a shallower cut may not read it
-    where those of a deeper one do: one span then has more patches, and keeps these."""
+    """Return the hull of both in every patch. Where a shallower cut does not read a map from outside the ops and a
+    deeper one does, one span has more patches than the other, and keeps these."""
     short, long = sorted((one, other), key=lambda span: len(span.lo))
     n = len(short.lo)
     lo, hi = np.minimum(short.lo, long.lo[:n]), np.maximum(short.hi, long.hi[:n])
