@@ -4,7 +4,6 @@ It knows a format by the file's first bytes, not by its name. It reads no archit
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from ...core.errors import GraphError
@@ -47,6 +46,4 @@ def load_model(
         head = file.read(HEAD)
     if not head:
         raise GraphError(f"{path} is empty: copy it or convert the model again")
-    if Path(path).suffix == ".tflite":  # whatever it holds, its reader says what is wrong
-        return load_tflite(path, size, outputs)
     return next(f for f in FORMATS.values() if f.known(head)).reader(path, size, outputs)

@@ -10,8 +10,8 @@ MB = 1 << 20
 @dataclass(frozen=True)
 class Machine:
     """Hold addresses of a machine's memories and devices. picture: of the memory that stands for the camera; script:
-    the linker's; counter: the address of what the timer shows, where that is no timer of the MPS2 boards; quarters: of
-    a nanosecond, a tick."""
+    the linker's; counter: the address of what the timer shows, where that is no timer of the MPS2 boards; quarters:
+    the length of a tick, in quarters of a nanosecond."""
 
     flash: int = 0x00000000
     picture: int = 0x21000000
