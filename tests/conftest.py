@@ -1,12 +1,27 @@
 """Where the tests find the real data: MCUNET_SHARED, by default ../shared. Absent for a stranger, present in CI."""
 
 import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let ccache answer for gcc: hundreds of tests compile the same kernels, which is half of their time."""
+    ccache = shutil.which("ccache", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if ccache is None:
+        return
+    links = config.cache.mkdir("ccache")
+    for compiler in ("gcc", "g++", "arm-none-eabi-gcc"):
+        (links / f"{compiler}.{os.getpid()}").symlink_to(ccache)
+        (links / f"{compiler}.{os.getpid()}").replace(links / compiler)  # the workers do this at once
+    os.environ["PATH"] = f"{links}{os.pathsep}{os.environ['PATH']}"
+    os.environ["CCACHE_NOHASHDIR"] = "1"  # an object with line numbers, too, serves every folder
 
 
 @pytest.fixture(scope="session")

@@ -154,5 +154,5 @@ def _placed(core: str, folder: Path) -> list[str]:
     return [
         *(f"-Wl,--defsym={name}={value}" for name, value in sizes.items()),
         *(f"-Wl,--section-start={name}={address:#x}" for name, address in places.items()),
-        f"-L{folder}", *machine.flags,
+        f"-L{folder}", *machine.link,
     ]  # fmt: skip

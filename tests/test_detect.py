@@ -98,8 +98,8 @@ def test_what_cannot_be_done_is_one_line(made, tmp_path):
     picture, out = str(made / "ein Bild.png"), ["-o", str(tmp_path / "x")]
     for words, message in (
         ([str(made / "arch.json"), picture], "expected a detector's config"),
-        ([str(made / "config.py"), picture], "comes its checkpoint"),
-        ([str(made / "config.py"), str(made / "last.pth")], "comes its checkpoint"),
+        ([str(made / "config.py"), picture], "give its checkpoint"),
+        ([str(made / "config.py"), str(made / "last.pth")], "give its checkpoint"),
         ([str(made / "model.int8.onnx"), picture, picture], "two pictures are called"),
     ):
         with pytest.raises(UserError, match=message):

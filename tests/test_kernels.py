@@ -598,7 +598,7 @@ def test_dsp_equals_plain(core, tmp_path):
     plain = ["-U__ARM_FEATURE_DSP", *(f"-Dmcu_{n}=plain_{n}" for n in names)]
     subprocess.run([compiler, *flags, *plain, "-c", *map(str, sources)], check=True, cwd=tmp_path)
     sizes = {"FLASH_BYTES": 2**20, "SRAM_BYTES": 2**20, "STACK_BYTES": 4096}
-    flags += [*(f"-Wl,--defsym={n}={v}" for n, v in sizes.items()), *EMULATED[core].flags]
+    flags += [*(f"-Wl,--defsym={n}={v}" for n, v in sizes.items()), *EMULATED[core].defines, *EMULATED[core].link]
     sources += [
         RUNTIME / "startup.c",
         RUNTIME / "mps2.c",

@@ -400,7 +400,8 @@ def on_board(folder: Path, board, data: bytes, kind: str) -> tuple[dict, dict]:
     sizes = {"FLASH_BYTES": board.flash, "SRAM_BYTES": board.sram, "STACK_BYTES": 2048}
     flags = [*toolchain.core_flags(board.core), *(f"-Wl,--defsym={name}={value}" for name, value in sizes.items())]
     flags += [
-        *MACHINES[emulator.machine(board)].flags,
+        *MACHINES[emulator.machine(board)].defines,
+        *MACHINES[emulator.machine(board)].link,
         "-I.",
         "-Ipictures",
         f"-I{toolchain.RUNTIME}",

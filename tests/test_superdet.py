@@ -3,7 +3,7 @@
 import json
 import runpy
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -119,6 +119,21 @@ def test_a_slice_is_mmdets_detector(trained, data, config, seed):
     assert [m.shape[-1] for m in found] == [8, 4]
     for ours, theirs in zip(found, maps[::-1], strict=True):
         assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_it_begins_with_a_classifier(data, tmp_path):
+    """A network without the detector's neck and head, at a resolution that the detector could not have."""
+    spec = ArchSpec.from_dict(SMALL.spec(candidate(0)).to_dict() | {"resolution": [72, 72], "classes": 7})
+    trained, largest = Net(build_graph(spec)), replace(TINY, shared=0)  # before the channels are sorted
+    net = train(SMALL, largest, tmp_path / "x.pth", data, start=(spec, trained))
+    plain = train(SMALL, largest, tmp_path / "plain.pth", data)
+    key = "layers.stem.conv.weight"
+    first = trained.state_dict()[key]
+
+    def distance(net):
+        return float((net.state_dict()[key][: len(first)] - first).abs().mean())
+
+    assert distance(net) < distance(plain) / 5
 
 
 def test_its_loss_is_mmdets(trained, data, config):

@@ -82,7 +82,7 @@ def detector(network: str, files: Sequence[str], options: dict[str, Any] | None)
         raise UserError(f"{network}: expected a detector's config (.py), or its int8 file (.onnx)")
     checkpoint, *pictures = files
     if not checkpoint.endswith(".pth") or not pictures:
-        raise UserError(f"behind {network} comes its checkpoint (.pth), then the pictures")
+        raise UserError(f"{network} is a config: give its checkpoint (.pth) next, then the pictures")
     from functools import partial
 
     from detection import detector_graph, float_boxes, load_detector

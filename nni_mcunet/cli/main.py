@@ -20,7 +20,7 @@ GROUPS = {  # whom a group is for -> command -> what it does
         "pretrain": "train a backbone as a classifier, from nothing",
         "finetune": "train a classifier that a search found, or train it for int8",
         "accuracy": "measure a classifier as it is deployed",
-        "nnictl": "NNI's own command, with its traps mended",
+        "nnictl": "NNI's own command, with repairs of NNI 3.0",
     },
     "Train a detector, with mmdet": {
         "new-detector": "make a config of your own pictures, for a board",

@@ -1,4 +1,4 @@
-"""Run NNI's own command, with its traps mended: mcunet nnictl create --config ..., and any other of its words."""
+"""Run NNI's own command, with repairs of NNI 3.0: mcunet nnictl create --config ..., and any other of its words."""
 
 import argparse
 

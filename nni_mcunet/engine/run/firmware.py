@@ -34,9 +34,10 @@ def build_firmware(folder: str | Path, board: Board, picture: np.ndarray, stack_
     link += [f"-Wl,--defsym={name}={value}" for name, value in sizes.items()]
     c_files = [*sources(folder), *PROGRAM, RUNTIME / "startup.c", RUNTIME / "mps2.c"]
     write_picture(folder, picture)
-    flags = [*core_flags(board.core), "-g1", *link, *MACHINES[machine(board)].flags]
+    emulated = MACHINES[machine(board)]
+    flags = [*core_flags(board.core), "-g1", *emulated.defines]
     # -g1: layer_cycles.py finds the layer of a call by the line of its source.
-    compile_c("arm-none-eabi-gcc", flags, c_files, folder, out, board)
+    compile_c("arm-none-eabi-gcc", flags, c_files, folder, out, board, [*link, *emulated.link])
     return out
 
 

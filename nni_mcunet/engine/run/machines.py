@@ -31,12 +31,12 @@ class Machine:
         return [*(f"-D{name}={value:#x}u" for name, value in values.items()), f"-DMCU_QUARTERS={self.quarters}u"]
 
     @property
-    def flags(self) -> list[str]:
-        """Return the compiler's and linker's flags of a program for the machine."""
+    def link(self) -> list[str]:
+        """Return the linker's flags of a program for the machine."""
         places = {"FLASH_AT": self.flash, "PICTURE_AT": self.picture, "SRAM_AT": self.sram}
         symbols = places | {"PICTURE_BYTES": self.picture_bytes}
-        link = [f"-Wl,--defsym={name}={value:#x}" for name, value in symbols.items()]
-        return [*self.defines, *link, f"-L{RUNTIME}", "-T", str(RUNTIME / self.script)]
+        addresses = [f"-Wl,--defsym={name}={value:#x}" for name, value in symbols.items()]
+        return [*addresses, f"-L{RUNTIME}", "-T", str(RUNTIME / self.script)]
 
 
 MPS2 = Machine()

@@ -3,13 +3,16 @@
 It knows no host library, no emulator and no real board: host.py, firmware.py and board_project.py do.
 """
 
+import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ...core.boards import CORES, Board
 from ...core.errors import FirmwareError, Infeasible, UserError
@@ -66,20 +69,42 @@ def core_flags(core: str) -> list[str]:
 
 
 def compile_c(
-    compiler: str, flags: list[str], sources: Iterable[Path], folder: Path, out: Path, board: Board | None = None
+    compiler: str,
+    flags: list[str],
+    sources: Iterable[Path],
+    folder: Path,
+    out: Path,
+    board: Board | None = None,
+    link: Iterable[str] = (),
 ) -> None:
-    """Compile and link C files into `out`, in `folder`, whose model they are of. Raises FirmwareError where the C does
-    not compile, Infeasible where the linker says that a memory of the board is too small, UserError for a full disk."""
+    """Compile C files, as many at once as there are cores, and link them into `out`, in `folder`, whose model they are
+    of. link: the linker's own flags. Raises FirmwareError where the C does not compile, Infeasible where the linker
+    says that a memory of the board is too small, UserError for a full disk."""
     prefix, include = prefix_of(folder), []
     if prefix != DEFAULT:
         header = aliases(header_text(folder, prefix), prefix)
         write_atomic(folder / "build" / prefix / "mcu_model.h", header)
         include = [f"-Ibuild/{prefix}"]
-    command = [*compiler_words(compiler), *WARNINGS, *flags, *include, "-I.", "-Ibuild", f"-I{RUNTIME}"]
-    command += ["-o", str(out.resolve()), *(str(source.resolve()) for source in sources)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    if done.returncode:
-        raise _failure(compiler, done.stderr, folder, out, board)
+    words = compiler_words(compiler)
+    command = [*words, *WARNINGS, *flags, *include, "-I.", "-Ibuild", f"-I{RUNTIME}", "-c"]
+
+    def run(*words: str) -> None:
+        done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
+        if done.returncode:
+            raise _failure(compiler, done.stderr, folder, out, board)
+
+    with TemporaryDirectory(dir=folder / "build") as place, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        found = {f"{place}/{at}_{source.stem}.o": source for at, source in enumerate(sources)}
+        objects = {str(Path(file).resolve()): _named(source, folder) for file, source in found.items()}
+        list(pool.map(lambda file: run(*command, objects[file], "-o", file), objects))
+        run(*words, *flags, *objects, *link, "-o", str(out.resolve()))
+
+
+def _named(source: Path, folder: Path) -> str:
+    """Return a file's path as a compiler in `folder` takes it. The folder's own have no place of this machine in their
+    objects, so that a compiler's cache knows them in any folder."""
+    source = source.resolve()
+    return str(source.relative_to(folder.resolve()) if source.is_relative_to(folder.resolve()) else source)
 
 
 def _failure(compiler: str, said: str, folder: Path, out: Path, board: Board | None) -> Exception:

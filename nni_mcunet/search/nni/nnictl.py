@@ -1,4 +1,4 @@
-"""Run nnictl with NNI's traps mended: `python -m nni_mcunet.search.nnictl create --config ...`, any command of nnictl.
+"""Run nnictl, with repairs of NNI 3.0: `python -m nni_mcunet.search.nnictl create --config ...`, any command of nnictl.
 
 The manager's web server listens on 127.0.0.1 (and on MCUNET_NNI_LISTEN, one more address). Concurrent trials are shown
 with their own parameters. A loaded machine has a minute to bring the manager up and two for the tuner. A proxy of

@@ -68,14 +68,14 @@ def _slices(supernet: Net, graph: Graph) -> Iterator[tuple[str, Tensor, tuple[sl
 @torch.no_grad()
 def begin_with(supernet: Net, graph: Graph, state: dict[str, Tensor]) -> None:
     """Give the super-network the weights of one of its networks, trained by itself, where that network's slice lies.
-    The others stay, and so does a classifier of other classes.
+    The others stay, and so do a classifier of other classes and a detector's neck and head that `state` lacks.
 
     graph  the network with the super-network's outputs; state: of its Net, whose outputs may be others
 
     Raises UserError for a network that is not the super-network's.
     """
     for key, tensor, index in _slices(supernet, graph):
-        if state[key].shape == tensor[index].shape:
+        if key in state and state[key].shape == tensor[index].shape:
             tensor[index] = state[key]
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import UserError
-from ...core.ir.arch import ArchSpec
+from ...core.ir.arch import ArchSpec, Schedule
 from ...core.ir.build import build_graph, yolo_head
 from ...core.ir.graph import Graph
 from ...core.nn import zoo_weights
@@ -81,7 +81,8 @@ def train(
     identity: PlainDict = {"space": space.to_dict()} | data.task.identity
     if start is not None:
         spec, trained = start
-        begin_with(net, data.task.graph(replace(spec, classes=None)), trained.state_dict())
+        spec = replace(spec, classes=None, schedule=Schedule(), resolution=space.resolution(space.largest()))
+        begin_with(net, data.task.graph(spec), trained.state_dict())
         identity["start"] = _digest(trained.state_dict())
     networks = partial(networks_of_step, space, recipe, define=data.task.graph)
     return fit(net, networks, recipe, data, path, identity, save_every, progress, device)

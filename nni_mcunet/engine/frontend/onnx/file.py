@@ -48,7 +48,8 @@ def parse(data: bytes, path: str) -> onnx.ModelProto:
         again = "export it again"
         if "::DequantizeLinear:10) has input size 1" in reason:  # tf2onnx leaves the scales of channels out
             again = f"convert the model again with opset {A_SCALE_A_CHANNEL} or later (tf2onnx: --opset 13)"
-        raise GraphError(f"{path}: not a valid ONNX file ({reason}); {again}") from None
+        kind = "neither a .tflite file nor a valid ONNX file" if path.endswith(".tflite") else "not a valid ONNX file"
+        raise GraphError(f"{path}: {kind} ({reason}); {again}") from None
     return proto
 
 
