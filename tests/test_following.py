@@ -86,6 +86,7 @@ def test_a_detector_s_winner_goes_through_mmdet(tmp_path, monkeypatch):
     train, deploy = map(parsed, lines)
     assert train.config == deploy.config == "det.py" and deploy.arena_kb == 96
     assert str(deploy.checkpoint) == f"{train.work_dir}/last.pth"
+    assert lines[0].endswith("=out/search/p/best.json model.backbone.init_cfg.checkpoint=out/search/p/best.pth")
     several = settings(board="f410", boards=["f412"], objectives=["board"])
     assert parsed(to_board(several, Path("out/search/p"))[0]).pareto
 

@@ -38,10 +38,10 @@ def to_board(config: SearchConfig, out: Path) -> list[str]:
     limits += f" --source {config.source}" if config.source is not None else ""
     board, arch, data = _path(config.board), _path(Path(out) / "best.json"), data_word(config.data)
     if config.detector is not None:
-        detector = _path(config.data.get("config", CONFIG))
+        detector, weights = _path(config.data.get("config", CONFIG)), _path(Path(out) / "best.pth")
         return [
             f"mcunet train {detector} --work-dir {_path(Path(out) / 'detector')} "
-            f"--cfg-options model.backbone.arch={arch}",
+            f"--cfg-options model.backbone.arch={arch} model.backbone.init_cfg.checkpoint={weights}",
             f"mcunet deploy {detector} {_path(Path(out) / 'detector/last.pth')} --boards {board}{limits} "
             f"-o {_path(Path(out) / 'board')} --cfg-options model.backbone.arch={arch}",
         ]
