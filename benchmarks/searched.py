@@ -5,7 +5,7 @@
 The space is configs/nni/spaces/animals.yml: slices of mcunet-in3 at six sizes of pictures, with no more MACs than it
 has at its size on that board. The candidates are the best means of `mcunet search rescore`, judged on held-out
 photographs of the training set. Each is trained from its slice on the whole training set by the config of the board's
-animals and tested once on the validation set. What out/searched has already is not done again. Writes
+animals and tested once on the validation set. It skips whatever out/searched has already. Writes
 docs/results/searched.json and the table in docs/detectors.md. The photographs are in $MCUNET_SHARED (default
 ../shared).
 """

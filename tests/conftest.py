@@ -11,12 +11,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     """Let ccache answer for gcc: hundreds of tests compile the same kernels, which is half of their time."""
     ccache = shutil.which("ccache", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     if ccache is None:
         return
-    links = config.cache.mkdir("ccache")
+    links = ROOT / "out/tests/ccache"
+    links.mkdir(parents=True, exist_ok=True)
     for compiler in ("gcc", "g++", "arm-none-eabi-gcc"):
         (links / f"{compiler}.{os.getpid()}").symlink_to(ccache)
         (links / f"{compiler}.{os.getpid()}").replace(links / compiler)  # the workers do this at once

@@ -109,7 +109,9 @@ def objects(core: str, kernels: Path = KERNELS) -> list[str]:
     folder = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, folder)
     sources = [*kernels.glob("*.c")] + ([] if core == HOST else [RUNTIME / "startup.c", RUNTIME / "mps2.c"])
-    subprocess.run([*_compiler(core), "-c", *map(str, sources)], cwd=folder, check=True)
+    for source in sources:  # each by its own name, as ccache knows it
+        out = ["-o", f"{folder}/{source.stem}.o"]
+        subprocess.run([*_compiler(core), "-c", source.name, *out], cwd=source.parent, check=True)
     return [str(path) for path in Path(folder).glob("*.o")]
 
 

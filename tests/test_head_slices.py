@@ -39,6 +39,7 @@ CASES = {
     "3x3": (network(21, **SAME), 2),
     "rounds twice": (network(24, twice=True), 6),
     "more slices than fours": (network(9), 64),
+    "one slice of few channels": (network(5), 2),
     "the mean is an output": (replace(network(16), outputs=("fc", "mean")), 4),
 }
 
@@ -53,7 +54,7 @@ def test_slices_give_the_whole_head(what, tmp_path):
     wanted = reference.run(plan(graph), model, picture)
     for schedule in (Schedule(slices=slices), Schedule((3, 2), 1, halo="narrow", slices=slices)):
         p = plan(graph, schedule)
-        assert p.macs == graph.macs and len(p.graph.ops) > len(graph.ops)
+        assert p.macs == graph.macs and (len(p.graph.ops) > len(graph.ops)) == (what != "one slice of few channels")
         found = reference.run(p, model, picture)
         assert all(np.array_equal(found[name], wanted[name]) for name in graph.outputs)
     sources = write_sources(p, model, tmp_path)

@@ -26,7 +26,7 @@ def test_twelve_and_two_on_boards():
 
 @pytest.mark.slow
 def test_three_hundred():
-    found = list(prove(range(1000, 1300)))
+    found = list(prove(range(1300, 1600)))
     counts = summary(found)
     print(json.dumps(counts))
     assert not failures(found) and not lacking(counts)

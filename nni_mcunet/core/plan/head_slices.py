@@ -6,7 +6,6 @@ once, by the same integers. This is a change of the graph, made where a plan is:
 Schedule.slices, and the engine cuts a model's weights alike (engine/lower/slices.py).
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
@@ -46,6 +45,7 @@ def sliced(graph: Graph, count: int) -> Slices:
         raise ScheduleError(
             f"slices = {count}: {graph.name} has no convolution that a global mean, and nothing else, reads"
         )
+    means = {name: mean for name, mean in means.items() if len(_bounds(graph.tensors[name].c, count)) > 1}
     taken, of = set(graph.tensors), {}
     ops: list[Op] = []
     for op, following in zip(graph.ops, (*graph.ops[1:], None), strict=True):
@@ -72,10 +72,11 @@ def counts(graph: Graph, most: int) -> list[int]:
     return [1] if most == 1 or not heads(graph) else [1 << i for i in range(most.bit_length())]
 
 
-def _bounds(cout: int, count: int) -> Iterator[tuple[int, int]]:
-    """Yield (first, end) of the channels of each slice: kernels compute outputs by two and read inputs by four."""
+def _bounds(cout: int, count: int) -> list[tuple[int, int]]:
+    """Return (first, end) of the channels of each slice: kernels compute outputs by two and read inputs by four. A head
+    of few channels may be one slice."""
     ends = sorted({0, cout, *(cout * i // count // 4 * 4 for i in range(1, count))})
-    yield from pairwise(ends)
+    return list(pairwise(ends))
 
 
 def _free(name: str, taken: set[str]) -> str:
