@@ -240,6 +240,25 @@ def test_a_signal_ends_the_processes_of_nni(tmp_path, number):
     assert result.stderr == f"error: stopped by {number.name}; `mcunet search resume` goes on where this has ended\n"
 
 
+POOL = """
+import multiprocessing, time
+from nni_mcunet.search.nni.launch import exit_on_failure
+
+with exit_on_failure():
+    pool = multiprocessing.get_context("fork").Pool(4)
+    pool.map_async(time.sleep, [600] * 4)
+    time.sleep(0.5)
+    pool.terminate()
+    pool.join()
+"""
+
+
+def test_a_pool_of_forked_processes_ends_in_silence(tmp_path):
+    """mmdet's metric has one, and ends its processes by SIGTERM."""
+    result = finish(start(tmp_path, sys.executable, "-c", POOL))
+    assert result.returncode == 0 and not result.stderr
+
+
 def test_nohup_is_respected(tmp_path):
     process = start(tmp_path, "nohup", sys.executable, "-c", STARTED, "nohup")
     assert process.stdout.readline() == "started\n"

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import IO, NoReturn
+from typing import IO
 
 import psutil
 
@@ -35,9 +35,14 @@ class Stopped(BaseException):
 @contextlib.contextmanager
 def stopped_by_signals() -> Iterator[None]:
     """Raise Stopped inside the context for SIGINT, SIGTERM and SIGHUP, once: contexts that stop NNI afterwards must not
-    be cut short. A signal that is ignored, SIGHUP under nohup, stays so."""
+    be cut short. A signal that is ignored, SIGHUP under nohup, stays so. A process forked inside, such as one of a
+    metric's pool, ends by a signal as if it had not been caught here."""
+    here = os.getpid()
 
-    def stop(number: int, frame: FrameType | None) -> NoReturn:
+    def stop(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != here:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
         for each in SIGNALS:
             signal.signal(each, signal.SIG_IGN)
         raise Stopped(number)
